@@ -1,0 +1,358 @@
+"""The configuration file: what may stand in it, and what it means.
+
+:func:`load` reads JSON and gives a frozen :class:`Config`, or raises one
+:class:`~filebucket.errors.ConfigError` that names every mistake with its
+place. attrs holds the structure and cattrs walks it; the types below say what
+a value must be. No message and no ``repr`` ever holds a token: a bucket keeps
+the SHA-256 of its token only, but for the directory's name where the file
+gives nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import string
+from collections.abc import Callable, Iterator
+from typing import Any, NewType
+
+import attrs
+import cattrs
+from attrs import field, frozen
+from cattrs.errors import ForbiddenExtraKeysError
+
+from filebucket import names
+from filebucket.errors import ConfigError
+
+TOKEN_LENGTH = 32
+_TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
+
+EXAMPLE_TOKENS = (
+    "3547264155b541de5cb6a7eae0431a14",
+    "9c7c64cfac3b922aacd4ba68cb631e82",
+)
+"""The tokens of the config.json that everybody has: known, so worthless."""
+
+Token = NewType("Token", str)
+Sha256Hex = NewType("Sha256Hex", str)
+BucketName = NewType("BucketName", str)
+Host = NewType("Host", str)
+Path = NewType("Path", str)
+Port = NewType("Port", int)
+ByteCount = NewType("ByteCount", int)
+Seconds = NewType("Seconds", float)
+Count = NewType("Count", int)
+
+
+def token_digest(token: bytes) -> bytes:
+    """The SHA-256 of ``token``: all that is kept of it, and what is looked up."""
+    return hashlib.sha256(token).digest()
+
+
+@frozen
+class BucketConfig:
+    """One bucket.
+
+    :param token_sha256: the SHA-256 of its token
+    :param directory: its folder under the home; its token where it has no
+        name, so this must never be logged (:attr:`label` may)
+    :param name: what the operator calls it, if anything
+    """
+
+    token_sha256: bytes
+    directory: str = field(repr=False)
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What logs call this bucket."""
+        return self.name or f"#{self.token_sha256.hex()[:6]}"
+
+
+Buckets = NewType("Buckets", tuple[BucketConfig, ...])
+
+
+@frozen
+class Config:
+    """All that the file says, with every path absolute.
+
+    :param home: the folder that holds the buckets
+    :param hooks: the folder that holds ``pre-push.sh`` and ``post-push.sh``
+    :param max_file_size: the largest file in bytes; None is no limit
+    :param min_free_space: bytes that must stay free on the home's filesystem
+    :param hook_timeout: seconds that a hook may run
+    :param hook_concurrency: how many hooks may run at once
+    :param shutdown_timeout: seconds that pushes under way get at a stop
+    """
+
+    home: Path
+    buckets: Buckets
+    host: Host = Host("0.0.0.0")  # noqa: S104 - clients are other machines
+    port: Port = Port(1234)
+    hooks: Path = Path(".")
+    max_file_size: ByteCount | None = None
+    min_free_space: ByteCount = ByteCount(0)
+    hook_timeout: Seconds = Seconds(300.0)
+    hook_concurrency: Count = Count(4)
+    shutdown_timeout: Seconds = Seconds(30.0)
+
+    def changed(self, other: Config) -> list[str]:
+        """The keys, but for ``buckets``, whose value differs in ``other``."""
+        return [
+            each.name
+            for each in attrs.fields(Config)
+            if each.name != "buckets"
+            and getattr(self, each.name) != getattr(other, each.name)
+        ]
+
+    def exposed_examples(self) -> list[str]:
+        """The labels of buckets that anybody can push to, their tokens being
+        :data:`EXAMPLE_TOKENS` and the port being open to other machines.
+        """
+        if self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback:
+            return []
+        known = {token_digest(token.encode("ascii")) for token in EXAMPLE_TOKENS}
+        return [each.label for each in self.buckets if each.token_sha256 in known]
+
+
+@frozen
+class _BucketObject:
+    """A bucket as the file writes it when it is an object."""
+
+    name: BucketName | None = None
+    token: Token | None = None
+    token_sha256: Sha256Hex | None = None
+
+
+def load(path: str) -> Config:
+    """Read and check the configuration.
+
+    :param path: the file; relative paths in it are taken from its folder
+    :raises ConfigError: every mistake at once
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(path, ["is not UTF-8"]) from None
+    return parse(text, path)
+
+
+def parse(text: str, path: str) -> Config:
+    """As :func:`load`, from the file's ``text``."""
+    repeated: list[str] = []
+    try:
+        data = json.loads(
+            text,
+            object_pairs_hook=lambda pairs: _object(pairs, repeated),
+            parse_constant=_refuse_constant,
+        )
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(path, [f"is not JSON: {error.msg} at {place}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(path, [f"is not JSON: {error}"]) from None
+    mistakes = [f"the key {_shown(key)} stands twice in one object" for key in repeated]
+    if not isinstance(data, dict):
+        raise ConfigError(path, [*mistakes, "$: not an object"])
+    try:
+        config = _CONVERTER.structure(data, Config)
+    except cattrs.ClassValidationError as errors:
+        raise ConfigError(path, [*mistakes, *_placed(errors)]) from None
+    mistakes.extend(_contradictions(config))
+    if mistakes:
+        raise ConfigError(path, mistakes)
+    folder = os.path.dirname(os.path.abspath(path))
+    return attrs.evolve(
+        config,
+        home=Path(os.path.normpath(os.path.join(folder, config.home))),
+        hooks=Path(os.path.normpath(os.path.join(folder, config.hooks))),
+    )
+
+
+def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated.extend(sorted({key for key in keys if keys.count(key) > 1}))
+    return made
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What is wrong between buckets that are each right by themselves."""
+    tokens: dict[bytes, int] = {}
+    directories: dict[str, int] = {}
+    for index, bucket in enumerate(config.buckets):
+        place = f"$.buckets[{index}]"
+        first = tokens.setdefault(bucket.token_sha256, index)
+        if first != index:
+            yield f"{place}: the same token as $.buckets[{first}]"
+            continue
+        first = directories.setdefault(bucket.directory, index)
+        if first != index:
+            yield f"{place}: the same directory as $.buckets[{first}]"
+
+
+# What a value must be: a function a type. Each raises ValueError with the
+# mistake in a few words; cattrs adds the place.
+
+
+def _text(value: Any, _: Any = None) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    if not value:
+        raise ValueError("empty")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    return value
+
+
+def _token(value: Any, _: Any = None) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    if len(value) != TOKEN_LENGTH:
+        raise ValueError(f"{len(value)} characters, not {TOKEN_LENGTH}")
+    if not _TOKEN_CHARACTERS.issuperset(value):
+        raise ValueError("a token is made of letters, digits, '-' and '_'")
+    return value
+
+
+def _sha256_hex(value: Any, _: Any = None) -> str:
+    text = _text(value).lower()
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("not a SHA-256 of 64 hex digits")
+    return text
+
+
+def _bucket_name(value: Any, _: Any = None) -> str:
+    text = _text(value)
+    names.check(text)
+    return text
+
+
+def _whole_number(value: Any, least: int, most: int) -> int:
+    # bool is an int to Python, not to whoever wrote the file.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("not a whole number")
+    if not least <= value <= most:
+        raise ValueError(f"not from {least} to {most}")
+    return value
+
+
+def _port(value: Any, _: Any = None) -> int:
+    return _whole_number(value, 1, 65535)
+
+
+def _byte_count(value: Any, _: Any = None) -> int:
+    return _whole_number(value, 0, 2**63 - 1)
+
+
+def _count(value: Any, _: Any = None) -> int:
+    return _whole_number(value, 1, 1000)
+
+
+def _seconds(value: Any, _: Any = None) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("not a number of seconds")
+    if not 0 < value <= 7 * 24 * 3600:
+        raise ValueError("not between 0 seconds and a week")
+    return float(value)
+
+
+def _host(value: Any, _: Any = None) -> str:
+    text = _text(value)
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if text != "localhost":
+            raise ValueError("not an IP address (nor localhost)") from None
+    return text
+
+
+def _bucket(value: Any, _: Any = None) -> BucketConfig:
+    if isinstance(value, str):
+        token = _token(value)
+        return BucketConfig(token_digest(token.encode("ascii")), directory=token)
+    if not isinstance(value, dict):
+        raise ValueError("neither a token nor an object")
+    given = _CONVERTER.structure(value, _BucketObject)
+    if (given.token is None) == (given.token_sha256 is None):
+        raise ValueError("needs one of token and token_sha256")
+    if given.token is not None:
+        digest = token_digest(given.token.encode("ascii"))
+    else:
+        digest = bytes.fromhex(given.token_sha256 or "")
+    directory = given.name or given.token
+    if directory is None:
+        raise ValueError("needs a name, as the token itself is not given")
+    return BucketConfig(digest, directory=directory, name=given.name)
+
+
+def _buckets(value: Any, _: Any = None) -> Any:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return _CONVERTER.structure(value, tuple[BucketConfig, ...])
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    checks: dict[Any, Callable[[Any, Any], Any]] = {
+        Token: _token,
+        Sha256Hex: _sha256_hex,
+        BucketName: _bucket_name,
+        Host: _host,
+        Path: _text,
+        Port: _port,
+        ByteCount: _byte_count,
+        Seconds: _seconds,
+        Count: _count,
+        BucketConfig: _bucket,
+        Buckets: _buckets,
+    }
+    for kind, check in checks.items():
+        converter.register_structure_hook(kind, check)
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def _mistake(error: BaseException, _: Any) -> str:
+    """One of the errors that cattrs collected, in a few words."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [each.name for each in attrs.fields(error.cl)]
+        return "; ".join(_unknown(key, known) for key in sorted(error.extra_fields))
+    if isinstance(error, KeyError):
+        return "missing"
+    if isinstance(error, ValueError):
+        return str(error)
+    raise error  # a bug of ours, not the operator's mistake
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    return f"unknown key {_shown(key)}, the nearest known one is {nearest[0]!r}"
+
+
+def _shown(key: str) -> str:
+    """``key`` for a message, unless somebody wrote a token where a key belongs."""
+    return "(a token?)" if len(key) == TOKEN_LENGTH else repr(key)
+
+
+def _placed(errors: cattrs.ClassValidationError) -> list[str]:
+    """Every mistake as ``place: mistake``; cattrs says ``mistake @ place``."""
+    found = cattrs.transform_error(errors, path="$", format_exception=_mistake)
+    return [
+        f"{place}: {mistake}"
+        for mistake, _, place in (line.rpartition(" @ ") for line in found)
+    ]

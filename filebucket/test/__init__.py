@@ -1,0 +1,1 @@
+"""The tests of file-bucket; run them with ``trial filebucket``."""
