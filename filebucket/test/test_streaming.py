@@ -1,0 +1,704 @@
+"""The streaming layer over a transport in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import directlyProvides, providedBy
+
+from filebucket.errors import Refusal
+from filebucket.streaming import StreamingRequest, client_name
+from filebucket.test.wire import LIMITS, Connection, Wire
+
+PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
+CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def put(length: int, *headers: bytes) -> bytes:
+    """The head of a PUT with so many bytes to come."""
+    lines = [b"Content-Length: %d" % length, *headers]
+    return PUT + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class Recorder(Resource):
+    """Keeps what it is asked to render; ``script`` says what becomes of it."""
+
+    isLeaf = True
+
+    def __init__(self, script: Callable[[StreamingRequest], object]) -> None:
+        super().__init__()
+        self.script = script
+        self.requests: list[StreamingRequest] = []
+
+    def render(self, request: StreamingRequest) -> int:
+        self.requests.append(request)
+        self.script(request)
+        return NOT_DONE_YET
+
+
+def nothing(request: StreamingRequest) -> None:
+    """Let the test do it."""
+
+
+def refuse(request: StreamingRequest) -> None:
+    """Answer at once, whatever the body."""
+    request.answer(403, {}, b"no\n")
+
+
+def echo(request: StreamingRequest) -> None:
+    """Read the body and send it back; a refusal is answered."""
+
+    async def reading() -> None:
+        try:
+            content = b"".join([b"".join(batch) async for batch in request.body])
+        except Refusal as refusal:
+            request.answer(refusal.status, {}, refusal.reason.encode())
+        else:
+            request.answer(200, {}, content)
+
+    Deferred.fromCoroutine(reading())
+
+
+class StreamingCase(SynchronousTestCase):
+    """Has a connection to a :class:`Recorder`."""
+
+    def connect(
+        self,
+        script: Callable[[StreamingRequest], object] = nothing,
+        wire: Wire | None = None,
+    ) -> Connection:
+        self.root = Recorder(script)
+        self.connection = Connection(self.root, wire=wire)
+        self.addCleanup(self.check_clock)
+        return self.connection
+
+    def check_clock(self) -> None:
+        """No connection may leave a timer behind, nor make Twisted wonder."""
+        self.connection.lose()
+        self.assertEqual([], self.connection.clock.getDelayedCalls())
+        self.assertEqual([], self.flushWarnings())
+
+    def batch(self, request: StreamingRequest) -> Deferred[list[bytes]]:
+        """The next chunks of the body."""
+        return Deferred.fromCoroutine(request.body.__anext__())
+
+
+class RoutingTests(StreamingCase):
+    """The resource is found when the headers are in."""
+
+    def test_before_the_body(self) -> None:
+        """The resource is rendered before a byte of the body came."""
+        connection = self.connect()
+        connection.send(put(10)[:-1])
+        self.assertEqual([], self.root.requests)
+        connection.send(b"\n")
+        (request,) = self.root.requests
+        self.assertEqual(b"PUT", request.method)
+        self.assertEqual([b"t", b"name"], request.postpath)
+        self.assertEqual(10, request.length)
+
+    def test_targets(self) -> None:
+        """Every form of a target becomes components, decoded once."""
+        for target, components in (
+            (b"/", [b""]),
+            (b"/a", [b"a"]),
+            (b"/a/", [b"a", b""]),
+            (b"/a/b%20c?x=y", [b"a", b"b c"]),
+            (b"/a/%2525", [b"a", b"%25"]),
+            (b"/a/%2F..%2f", [b"a", b"/../"]),
+            (b"//a", [b"", b"a"]),
+            (b"*", [b""]),
+            (b"http://host:1/a/b", [b"a", b"b"]),
+            (b"HTTPS://host/a", [b"a"]),
+            (b"http://host", [b""]),
+            (b"/http://host/a", [b"http:", b"", b"host", b"a"]),
+        ):
+            connection = self.connect()
+            connection.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+            self.assertEqual(components, self.root.requests[0].postpath, target)
+
+    def test_not_a_path(self) -> None:
+        """What is not a path is refused, and nothing is dispatched."""
+        for target in (b"a/b", b"xtoken", b"/a%", b"/a%2", b"/%zz", b"host:80"):
+            connection = self.connect()
+            connection.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+            self.assertEqual([400], connection.statuses(), target)
+            self.assertEqual([], self.root.requests)
+
+    def test_head(self) -> None:
+        """The answer to HEAD has headers only."""
+        connection = self.connect(refuse)
+        connection.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+        answer = connection.received()
+        self.assertIn(b"Content-Length: 3\r\n", answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"), answer)
+
+    def test_bug(self) -> None:
+        """A bug is a traceback in the log and a 500 without details."""
+
+        def fail(request: StreamingRequest) -> None:
+            raise RuntimeError("a bug")
+
+        connection = self.connect(fail)
+        connection.send(put(3) + b"abc")
+        ((status, _, content),) = connection.answers()
+        self.assertEqual(500, status)
+        self.assertNotIn(b"a bug", content)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    def test_resource_that_does_not_answer_so(self) -> None:
+        """A resource that returns its answer is a bug."""
+
+        class Returns(Resource):
+            isLeaf = True
+
+            def render(self, request: object) -> bytes:
+                return b"content"
+
+        connection = Connection(Returns())
+        connection.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual([500], connection.statuses())
+        self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+
+    def test_repr(self) -> None:
+        """A request never shows its target."""
+        connection = self.connect()
+        connection.send(put(1))
+        self.assertNotIn("name", repr(self.root.requests[0]))
+
+
+class BodyTests(StreamingCase):
+    """The body comes as a stream."""
+
+    def test_every_split(self) -> None:
+        """However the bytes are cut, the body is the same."""
+        chunked = (
+            CHUNKED + b"5;x=y\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nT: x\r\n\r\n"
+        )
+        whole = put(11) + b"hello world"
+        for message in (chunked, whole):
+            for cut in range(1, len(message)):
+                connection = self.connect(echo)
+                connection.send(message[:cut], message[cut:])
+                ((status, _, content),) = connection.answers()
+                self.assertEqual((200, b"hello world"), (status, content), cut)
+            connection = self.connect(echo)
+            connection.send(*(message[i : i + 1] for i in range(len(message))))
+            ((status, _, content),) = connection.answers()
+            self.assertEqual((200, b"hello world"), (status, content))
+
+    def test_batches(self) -> None:
+        """All that waits is given at once; what comes later, later."""
+        connection = self.connect()
+        connection.send(put(9), b"abc", b"def")
+        (request,) = self.root.requests
+        self.assertEqual([b"abc", b"def"], self.successResultOf(self.batch(request)))
+        later = self.batch(request)
+        self.assertNoResult(later)
+        connection.send(b"ghi")
+        self.assertEqual([b"ghi"], self.successResultOf(later))
+        self.failureResultOf(self.batch(request), StopAsyncIteration)
+
+    def test_empty(self) -> None:
+        """A body of no bytes ends at once."""
+        for head in (put(0), CHUNKED + b"0\r\n\r\n", PUT + b"\r\n"):
+            connection = self.connect(echo)
+            connection.send(head)
+            self.assertEqual([200], connection.statuses())
+
+    def test_backpressure(self) -> None:
+        """The transport is paused while too much waits, and only then."""
+        connection = self.connect()
+        connection.send(put(1000), b"x" * (LIMITS.buffer - 1))
+        (request,) = self.root.requests
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.paused)
+        self.successResultOf(self.batch(request))
+        self.assertFalse(connection.wire.paused)
+
+    def test_bytes_after_a_pause(self) -> None:
+        """What was read when the pause came still counts, and pauses again."""
+        connection = self.connect()
+        connection.send(put(1000), b"x" * LIMITS.buffer)
+        connection.wire.resumeProducing()
+        connection.send(b"y")
+        self.assertTrue(connection.wire.paused)
+        batch = self.successResultOf(self.batch(self.root.requests[0]))
+        self.assertEqual(b"x" * LIMITS.buffer + b"y", b"".join(batch))
+
+    def test_early_answer_resumes(self) -> None:
+        """What was paused is read on when nobody wants it any more."""
+        connection = self.connect()
+        connection.send(put(1000), b"x" * LIMITS.buffer)
+        self.root.requests[0].answer(409, {}, b"")
+        self.assertFalse(connection.wire.paused)
+
+    def test_malformed_chunk(self) -> None:
+        """A chunk that is none fails the body and closes the connection."""
+        for bad in (b"x\r\n", b"5\r\nhelloxx", b"-1\r\n", b"+5\r\n", b"0x5\r\n"):
+            connection = self.connect(echo)
+            connection.send(CHUNKED, bad, b"more")
+            self.assertEqual([400], connection.statuses(), bad)
+            self.assertTrue(connection.wire.half_closed)
+
+    def test_malformed_chunk_after_the_answer(self) -> None:
+        """Nothing is answered twice."""
+        connection = self.connect(refuse)
+        connection.send(CHUNKED, b"x\r\n", b"more")
+        self.assertEqual([403], connection.statuses())
+        self.assertTrue(connection.wire.half_closed)
+
+    def test_connection_lost(self) -> None:
+        """Whoever reads the body hears that it will not come whole."""
+        connection = self.connect()
+        connection.send(put(10), b"abc")
+        (request,) = self.root.requests
+        self.successResultOf(self.batch(request))
+        waiting = self.batch(request)
+        connection.lose()
+        refusal = self.failureResultOf(waiting, Refusal).value
+        self.assertEqual(400, refusal.status)
+        self.assertEqual("the body ended early, after 3 of 10 bytes", refusal.reason)
+        request.answer(400, {}, b"into the void")
+        self.assertEqual(b"", connection.received())
+
+    def test_connection_lost_after_the_body(self) -> None:
+        """A body that is whole stays so."""
+        connection = self.connect()
+        connection.send(put(3), b"abc")
+        connection.lose()
+        batch = self.batch(self.root.requests[0])
+        self.assertEqual([b"abc"], self.successResultOf(batch))
+
+
+class ContinueTests(StreamingCase):
+    """100 Continue is sent when the body is asked for, and not before."""
+
+    EXPECTS = put(3, b"Expect: 100-Continue")
+
+    def test_held_back(self) -> None:
+        """Not when the headers are in, but when somebody wants the body."""
+        connection = self.connect()
+        connection.send(self.EXPECTS)
+        self.assertEqual(b"", connection.received())
+        waiting = self.batch(self.root.requests[0])
+        self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", connection.received())
+        connection.send(b"abc")
+        self.assertEqual([b"abc"], self.successResultOf(waiting))
+        self.failureResultOf(self.batch(self.root.requests[0]), StopAsyncIteration)
+        self.assertEqual(b"", connection.received())
+
+    def test_not_when_refused(self) -> None:
+        """A refusal takes its place, and ends the connection."""
+        connection = self.connect(refuse)
+        connection.send(self.EXPECTS)
+        ((status, headers, _),) = connection.answers()
+        self.assertEqual(403, status)
+        self.assertEqual("close", headers["connection"])
+        self.assertTrue(connection.wire.half_closed)
+
+    def test_not_when_the_body_came(self) -> None:
+        """A client that did not wait is not told to go on (RFC 9110, 10.1.1)."""
+        connection = self.connect()
+        connection.send(self.EXPECTS + b"a")
+        self.batch(self.root.requests[0])
+        self.assertEqual(b"", connection.received())
+
+    def test_not_in_1_0(self) -> None:
+        """HTTP/1.0 does not know it."""
+        connection = self.connect(echo)
+        connection.send(self.EXPECTS.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        self.assertEqual(b"", connection.received())
+
+    def test_the_header_stays(self) -> None:
+        """Whoever looks at the request sees what was expected."""
+        connection = self.connect()
+        connection.send(put(3, b"Expect: tea"))
+        (request,) = self.root.requests
+        self.assertEqual("tea", request.getHeader("expect"))
+        self.assertFalse(request.expects_continue)
+
+
+class AnswerTests(StreamingCase):
+    """Answers at any moment, and what comes after them."""
+
+    def test_keep_alive(self) -> None:
+        """One request after the other, pipelined or not."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + put(1) + b"b", put(1), b"c")
+        self.assertEqual(
+            [b"a", b"b", b"c"], [content for _, _, content in connection.answers()]
+        )
+        self.assertFalse(connection.closed)
+
+    def test_pipelined_waits(self) -> None:
+        """A request is not begun before the one before it was answered."""
+        connection = self.connect()
+        connection.send(put(1) + b"a" + put(1) + b"b")
+        self.assertEqual(1, len(self.root.requests))
+        self.root.requests[0].answer(200, {}, b"")
+        self.assertEqual(2, len(self.root.requests))
+
+    def test_drained(self) -> None:
+        """A refusal before a short body keeps the connection."""
+        for head, body in ((put(900), b"x" * 900), (CHUNKED, b"3\r\nabc\r\n0\r\n\r\n")):
+            connection = self.connect(refuse)
+            connection.send(head, body, head + body)
+            answers = connection.answers()
+            self.assertEqual([403, 403], [status for status, _, _ in answers])
+            self.assertNotIn("connection", answers[0][1])
+            self.assertFalse(connection.closed)
+
+    def test_drained_midway(self) -> None:
+        """So does one in the middle of it."""
+        connection = self.connect()
+        connection.send(put(1900), b"x" * 950)
+        self.root.requests[0].answer(413, {}, b"")
+        connection.send(b"x" * 950, put(0))
+        self.assertEqual([413], connection.statuses())
+        self.assertEqual(2, len(self.root.requests))
+
+    def test_too_long_to_drain(self) -> None:
+        """A refusal before a long body closes our side, and reads on."""
+        connection = self.connect(refuse)
+        connection.send(put(LIMITS.drain + 1))
+        ((status, headers, _),) = connection.answers()
+        self.assertEqual((403, "close"), (status, headers["connection"]))
+        self.assertTrue(connection.wire.half_closed)
+        self.assertFalse(connection.closed)
+        connection.send(b"x" * LIMITS.linger)
+        self.assertFalse(connection.closed)
+        connection.half_close()
+        self.assertTrue(connection.closed)
+        self.assertFalse(connection.wire.disconnected)
+
+    def test_chunked_too_long_to_drain(self) -> None:
+        """Where nobody said how long it is, it shows."""
+        connection = self.connect(refuse)
+        connection.send(CHUNKED, b"fff\r\n", b"x" * LIMITS.drain)
+        self.assertFalse(connection.wire.half_closed)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.half_closed)
+        self.assertEqual([403], connection.statuses())
+
+    def test_drain_takes_too_long(self) -> None:
+        """A client that does not send what it announced is not waited for."""
+        connection = self.connect(refuse)
+        connection.send(put(10))
+        connection.clock.advance(LIMITS.linger_time)
+        self.assertTrue(connection.wire.half_closed)
+        connection.clock.advance(LIMITS.linger_time)
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_linger_bytes(self) -> None:
+        """Lingering has a bound of bytes."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6), b"x" * LIMITS.linger)
+        self.assertFalse(connection.wire.disconnected)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_linger_time(self) -> None:
+        """And one of seconds."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6), b"x")
+        connection.clock.advance(LIMITS.linger_time - 1)
+        self.assertFalse(connection.wire.disconnected)
+        connection.send(b"x")
+        connection.clock.advance(1)
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_no_half_close_in_tls(self) -> None:
+        """TLS has no half-close: its TCP must not be closed under it."""
+        wire = Wire()
+        directlyProvides(wire, providedBy(wire), ISSLTransport)
+        connection = self.connect(refuse, wire)
+        connection.send(put(10**6), b"x")
+        self.assertEqual([403], connection.statuses())
+        self.assertFalse(wire.half_closed)
+        self.assertFalse(connection.closed)
+
+    def test_close_wanted(self) -> None:
+        """A client that wants the connection closed gets it closed."""
+        connection = self.connect(echo)
+        connection.send(put(1, b"Connection: close") + b"a" + put(1) + b"b")
+        ((_, headers, content),) = connection.answers()
+        self.assertEqual(("close", b"a"), (headers["connection"], content))
+        self.assertTrue(connection.closed)
+
+    def test_close_wanted_before_the_body(self) -> None:
+        """It is closed at the end of a short body, so without a reset."""
+        connection = self.connect(refuse)
+        connection.send(put(3, b"Connection: close"))
+        self.assertFalse(connection.closed)
+        connection.send(b"abc")
+        self.assertTrue(connection.closed)
+
+    def test_close_that_hangs(self) -> None:
+        """A client that reads nothing does not keep its connection for ever."""
+        connection = self.connect(echo)
+        connection.send(put(0, b"Connection: close"))
+        self.assertFalse(connection.wire.disconnected)
+        connection.clock.advance(LIMITS.linger_time)
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_once(self) -> None:
+        """A second answer is not sent."""
+        connection = self.connect()
+        connection.send(put(0))
+        self.root.requests[0].answer(200, {}, b"one")
+        self.root.requests[0].answer(500, {}, b"two")
+        self.assertEqual([200], connection.statuses())
+
+
+class FramingTests(StreamingCase):
+    """What is not HTTP/1.1 is refused before anything is dispatched."""
+
+    def test_refused(self) -> None:
+        """Each gets its status, one line of text, and a closed connection."""
+        get = b"GET / HTTP/1.1\r\n"
+        for status, message in (
+            (400, b"nonsense\r\n\r\n"),
+            (400, b"GET / HTTP/3.0\r\n\r\n"),
+            (400, get + b"\r\n"),
+            (400, get + b"Host: a\r\nHost: b\r\n\r\n"),
+            (400, get + b"Host: h\r\nno colon\r\n\r\n"),
+            (400, get + b"Host: h\r\nno colon\r\nX: y\r\n\r\n"),
+            (400, get + b"Host: h\r\nContent-Length: x\r\n\r\n"),
+            (400, get + b"Host: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"),
+            (400, put(1, b"Transfer-Encoding: chunked")),
+            (400, PUT + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
+            (400, PUT + b"Transfer-Encoding: identity\r\n\r\n"),
+            (400, CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0")),
+            (414, b"GET /" + b"x" * 20000),
+            (431, get + b"X: " + b"x" * 20000),
+            (431, get + b"X: y\r\n" * 600 + b"\r\n"),
+            (431, get + (b"X: " + b"y" * 1000 + b"\r\n") * 20 + b"\r\n"),
+        ):
+            connection = self.connect(echo)
+            connection.send(message + b"more", b"and more")
+            ((got, headers, content),) = connection.answers()
+            self.assertEqual(status, got, message[:80])
+            self.assertEqual("close", headers["connection"])
+            self.assertEqual("text/plain; charset=utf-8", headers["content-type"])
+            self.assertEqual(1, content.count(b"\n"))
+            self.assertEqual([status], [each.status for each in connection.refused])
+            self.assertEqual([], self.root.requests)
+            self.assertTrue(connection.wire.half_closed)
+
+    def test_after_a_good_one(self) -> None:
+        """A request that follows a good one is judged alike."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + b"nonsense\r\n\r\n" + put(1) + b"b")
+        self.assertEqual([200, 400], connection.statuses())
+
+
+class DeadlineTests(StreamingCase):
+    """Slow clients."""
+
+    def test_idle(self) -> None:
+        """A connection on which nothing is asked is closed, without a word."""
+        connection = self.connect(echo)
+        connection.clock.advance(LIMITS.idle)
+        self.assertTrue(connection.closed)
+        self.assertEqual(b"", connection.received())
+
+    def test_idle_after_a_request(self) -> None:
+        """So is one on which nothing more is asked."""
+        connection = self.connect(echo)
+        connection.clock.advance(LIMITS.idle - 1)
+        connection.send(put(0))
+        connection.clock.advance(LIMITS.idle - 1)
+        self.assertFalse(connection.closed)
+        connection.clock.advance(1)
+        self.assertTrue(connection.closed)
+
+    def test_headers(self) -> None:
+        """Headers that drip do not extend their deadline."""
+        connection = self.connect(echo)
+        for byte in range(int(LIMITS.headers)):
+            self.assertEqual(b"", connection.received())
+            connection.send(put(10)[byte : byte + 1])
+            connection.clock.advance(1)
+        self.assertEqual([408], connection.statuses())
+        self.assertTrue(connection.wire.half_closed)
+
+    def test_body_stops(self) -> None:
+        """A body that does not come fails with 408."""
+        connection = self.connect(echo)
+        connection.send(put(10))
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertEqual([408], connection.statuses())
+
+    def test_body_drips(self) -> None:
+        """So does one below the rate, window by window."""
+        connection = self.connect(echo)
+        connection.send(put(5000))
+        window = int(LIMITS.rate * LIMITS.rate_window)
+        connection.send(b"x" * window)
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertEqual(b"", connection.received())
+        connection.send(b"x" * (window - 1))
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertEqual([408], connection.statuses())
+
+    def test_not_while_it_is_our_turn(self) -> None:
+        """A client that we made wait is not slow."""
+        connection = self.connect()
+        connection.send(put(5000))
+        (request,) = self.root.requests
+        first = self.batch(request)
+        connection.send(b"x")
+        self.successResultOf(first)
+        connection.send(b"x" * LIMITS.buffer)
+        connection.clock.advance(LIMITS.rate_window)
+        self.successResultOf(self.batch(request))
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertFalse(request.body.failed)
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertTrue(request.body.failed)
+
+    def test_not_before_the_body_is_wanted(self) -> None:
+        """Nor is one whose body nobody asked for yet."""
+        connection = self.connect()
+        connection.send(put(5000))
+        connection.clock.advance(LIMITS.rate_window * 3)
+        self.assertFalse(self.root.requests[0].body.failed)
+
+    def test_not_while_answering(self) -> None:
+        """No deadline of the connection's runs while we work on the answer."""
+        connection = self.connect()
+        connection.send(put(1) + b"x")
+        connection.clock.advance(3600)
+        self.root.requests[0].answer(200, {}, b"")
+        self.assertEqual([200], connection.statuses())
+
+
+class HalfCloseTests(StreamingCase):
+    """Clients that close their sending side."""
+
+    def test_idle(self) -> None:
+        """Between requests, that is the end."""
+        connection = self.connect(echo)
+        connection.send(put(0))
+        connection.half_close()
+        self.assertTrue(connection.closed)
+
+    def test_in_the_headers(self) -> None:
+        """In the headers, too."""
+        connection = self.connect(echo)
+        connection.send(put(0)[:20])
+        connection.half_close()
+        self.assertTrue(connection.closed)
+        self.assertEqual(b"", connection.received())
+
+    def test_in_the_body(self) -> None:
+        """In the body, the client is told."""
+        for head in (put(10), CHUNKED + b"9\r\n"):
+            connection = self.connect(echo)
+            connection.send(head + b"abc")
+            connection.half_close()
+            ((status, _, content),) = connection.answers()
+            self.assertEqual(400, status)
+            self.assertIn(b"ended early, after 3", content)
+            self.assertTrue(connection.closed)
+
+    def test_after_the_body(self) -> None:
+        """After it, the answer is waited for."""
+        connection = self.connect()
+        connection.send(put(3) + b"abc")
+        connection.half_close()
+        self.assertFalse(connection.closed)
+        self.root.requests[0].answer(200, {}, b"")
+        connection.clock.advance(0)
+        self.assertEqual([200], connection.statuses())
+        self.assertTrue(connection.closed)
+
+    def test_after_several(self) -> None:
+        """All requests that came are answered."""
+        connection = self.connect()
+        connection.send(put(1) + b"a" + put(1) + b"b" + put(1) + b"c")
+        connection.half_close()
+        for number in range(3):
+            self.assertFalse(connection.closed)
+            self.root.requests[number].answer(200, {}, b"")
+            connection.clock.advance(0)
+        self.assertEqual([200, 200, 200], connection.statuses())
+        self.assertTrue(connection.closed)
+
+    def test_after_one_and_a_half(self) -> None:
+        """The one that did not come whole is told so."""
+        connection = self.connect()
+        connection.send(put(1) + b"a" + put(10) + b"b")
+        connection.half_close()
+        self.root.requests[0].answer(200, {}, b"")
+        connection.clock.advance(0)
+        self.assertTrue(self.root.requests[1].body.failed)
+
+    def test_our_own(self) -> None:
+        """That our own is done is no news."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6))
+        connection.channel.writeConnectionLost()
+        self.assertFalse(connection.closed)
+
+
+class SiteTests(StreamingCase):
+    """The end of all connections."""
+
+    def test_wind_down(self) -> None:
+        """The idle are closed; the busy after their answer, and told so."""
+        connection = self.connect()
+        idle = Wire()
+        channel = connection.connect(idle)
+        connection.send(put(1) + b"a")
+        connection.site.wind_down()
+        self.assertTrue(idle.disconnecting)
+        self.assertFalse(connection.closed)
+        self.root.requests[0].answer(200, {}, b"")
+        ((_, headers, _),) = connection.answers()
+        self.assertEqual("close", headers["connection"])
+        self.assertTrue(connection.closed)
+        emptied = connection.site.emptied()
+        channel.connectionLost()
+        self.assertNoResult(emptied)
+        connection.lose()
+        self.successResultOf(emptied)
+        self.successResultOf(connection.site.emptied())
+
+    def test_abort(self) -> None:
+        """What is still open is dropped."""
+        connection = self.connect()
+        connection.send(put(10) + b"a")
+        connection.site.abort()
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_no_access_log(self) -> None:
+        """Twisted's access log would have the token."""
+        lines: list[str] = []
+
+        class Log:
+            def write(self, data: str) -> None:
+                lines.append(data)
+
+            def close(self) -> None:
+                pass
+
+        connection = self.connect(echo)
+        connection.site.logFile = Log()
+        connection.send(put(0))
+        self.assertEqual([200], connection.statuses())
+        self.assertEqual([], lines)
+
+    def test_client_name(self) -> None:
+        """A client's address, for people."""
+        self.assertEqual("1.2.3.4:5", client_name(IPv4Address("TCP", "1.2.3.4", 5)))
+        self.assertEqual("[::1]:5", client_name(IPv6Address("TCP", "::1", 5)))
+        self.assertEqual("local", client_name(UNIXAddress(None)))
