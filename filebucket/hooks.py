@@ -1,0 +1,426 @@
+"""pre-push.sh and post-push.sh: the operator's own scripts, as child processes.
+
+pre-push says whether a push may go on; post-push hears of one that is durable
+and may word the answer. Each runs without a shell, with a scrubbed
+environment, /dev/null as its stdin, and in a session of its own, so that all
+that it started can be killed together when its time is over. What it writes
+to stderr goes to the log; what it writes at all is bounded.
+
+The verdict is taken when the process exits: a child that it left in the
+background may hold the pipes for as long as it likes.
+
+Wherever a pre-push cannot be run or does not say, the push is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from enum import Enum
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProcessTransport,
+    IReactorProcess,
+    IReactorTime,
+)
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+from filebucket.errors import ConfigError, Refusal
+
+PRE_PUSH = "pre-push"
+POST_PUSH = "post-push"
+
+MOST_OUTPUT = 1024 * 1024
+"""Bytes of stdout that are kept; what comes after them is dropped."""
+MOST_STDERR = 64 * 1024
+"""Bytes of stderr that are logged."""
+MOST_LINE = 1024
+"""Bytes of a line of stderr that are logged."""
+
+KILL_AFTER = 5.0
+"""Seconds between TERM and KILL."""
+PIPES_AFTER = 0.5
+"""Seconds that the pipes get after the exit. What the hook itself wrote is in
+them already; only a child that it left behind can hold them longer."""
+
+SETSID = b"/usr/bin/setsid"
+"""util-linux's: makes a session and then becomes the hook, without a fork."""
+
+
+class Reactor(IReactorProcess, IReactorTime):
+    """What hooks need of the reactor."""
+
+
+class Verdict(Enum):
+    """What pre-push may say, beside no."""
+
+    GO_ON = 0
+    OVERWRITE = 2
+
+
+@frozen
+class Subject:
+    """What a hook is told of a push.
+
+    :param bucket: the bucket's name, or its token where it has none
+    :param label: what logs call the bucket
+    :param size: bytes, or -1 where it is not known
+    :param remote: ``ip:port`` of the client
+    :param path: the durable file (post-push)
+    :param sha256: of that file, in hex (post-push)
+    """
+
+    bucket: str
+    label: str
+    filename: str
+    size: int
+    remote: str
+    request_id: str
+    path: str = ""
+    sha256: str = ""
+
+
+@frozen
+class Exit:
+    """How a hook ended.
+
+    :param status: its exit status; as a shell says it (128 + n) where signal n
+        ended it
+    :param output: what it wrote to stdout, cut at :data:`MOST_OUTPUT`
+    :param timed_out: whether it was ended at its deadline
+    """
+
+    status: int
+    output: bytes = b""
+    timed_out: bool = False
+
+
+class IHooks(Interface):
+    """What a push asks of the operator's scripts."""
+
+    def pre_push(subject: Subject) -> Awaitable[Verdict]:
+        """Ask whether the push may go on.
+
+        :raises Refusal: 409: it may not, or nobody could say
+        """
+
+    def post_push(subject: Subject) -> Awaitable[Exit | None]:
+        """Tell of a durable file. None where there is no such hook."""
+
+
+@implementer(IHooks)
+class ScriptHooks:
+    """Hooks that are scripts in a directory."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        directory: str,
+        environ: Mapping[str, str],
+        timeout: float,
+        concurrency: int,
+        kill_group: Callable[[int, int], None] = os.killpg,
+    ) -> None:
+        """
+        :param directory: absolute path; ``pre-push.sh`` and ``post-push.sh``
+            are looked for at every push
+        :param environ: where PATH, LANG and HOME are taken from
+        :param timeout: seconds until a hook is ended
+        :param concurrency: how many run at once; the rest wait in line
+        :param kill_group: sends a signal to a process group
+        """
+        self._reactor = reactor
+        self._directory = directory
+        self._base = {
+            "PATH": environ.get("PATH") or os.defpath,
+            "LANG": environ.get("LANG") or "C.UTF-8",
+            "HOME": environ.get("HOME") or "/",
+        }
+        self._timeout = timeout
+        self._line = DeferredSemaphore(concurrency)
+        self._kill_group = kill_group
+        self._running: set[HookProcess] = set()
+        self._stopped = False
+
+    def check(self) -> list[str]:
+        """Which hooks there are.
+
+        :raises ConfigError: one that is there cannot be run
+        """
+        found, mistakes = [], []
+        for event in (PRE_PUSH, POST_PUSH):
+            try:
+                if self._is_there(event):
+                    found.append(event)
+            except OSError as error:
+                mistakes.append(f"{event}.sh: {error.strerror}")
+        if found and not os.access(SETSID, os.X_OK):
+            mistakes.append(f"hooks need {SETSID.decode()}, of util-linux")
+        if mistakes:
+            raise ConfigError(self._directory, mistakes)
+        return found
+
+    def _path(self, event: str) -> str:
+        return os.path.join(self._directory, f"{event}.sh")
+
+    def _is_there(self, event: str) -> bool:
+        """Whether there is such a hook.
+
+        :raises OSError: there is, but it cannot be run
+        """
+        path = self._path(event)
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            # A link that leads nowhere is a hook that somebody wanted.
+            if os.path.islink(path):
+                raise
+            return False
+        if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+            raise OSError(errno.EACCES, "is there, but cannot be executed")
+        return True
+
+    async def pre_push(self, subject: Subject) -> Verdict:
+        try:
+            if not self._is_there(PRE_PUSH):
+                return Verdict.GO_ON
+        except OSError as error:
+            self._log.error("pre-push {error}", error=error.strerror)
+            raise Refusal(409, "the server's pre-push cannot be run") from None
+        argv = (
+            subject.bucket,
+            subject.filename,
+            str(subject.size),
+            subject.remote,
+        )
+        ended = await self._run(PRE_PUSH, argv, subject)
+        if ended.timed_out:
+            raise Refusal(409, "the server's pre-push ran out of time")
+        try:
+            return Verdict(ended.status)
+        except ValueError:
+            raise Refusal(409, "the server's pre-push refused the file") from None
+
+    async def post_push(self, subject: Subject) -> Exit | None:
+        try:
+            if not self._is_there(POST_PUSH):
+                return None
+        except OSError as error:
+            self._log.error("post-push {error}", error=error.strerror)
+            return Exit(status=126)
+        argv = (subject.bucket, subject.path, subject.remote)
+        return await self._run(POST_PUSH, argv, subject)
+
+    async def _run(self, event: str, argv: tuple[str, ...], subject: Subject) -> Exit:
+        arguments = [word.encode("utf-8") for word in (self._path(event), *argv)]
+        await self._line.acquire()
+        try:
+            return await self._spawn(event, arguments, subject)
+        finally:
+            self._line.release()
+
+    async def _spawn(
+        self, event: str, arguments: list[bytes], subject: Subject
+    ) -> Exit:
+        if self._stopped:
+            return Exit(128 + signal.SIGTERM, timed_out=True)
+        process = HookProcess(
+            self._reactor, event, subject, self._timeout, self._kill_group
+        )
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._reactor.spawnProcess(
+                process,
+                SETSID,
+                [b"setsid", *arguments],
+                env=self._environment(event, subject),
+                childFDs={0: null, 1: "r", 2: "r"},
+            )
+        except OSError as error:
+            # Twisted 24.11 and later tell here, where posix_spawn is used.
+            self._log.error("{event}: {error}", event=event, error=error.strerror)
+            return Exit(status=126)
+        finally:
+            os.close(null)
+        self._running.add(process)
+        try:
+            ended = await process.ended
+        finally:
+            self._running.discard(process)
+        if ended.status or ended.timed_out:
+            self._log.info(
+                "{event} request={request_id} exit={status}{late}",
+                event=event,
+                request_id=subject.request_id,
+                status=ended.status,
+                late=" at its deadline" if ended.timed_out else "",
+            )
+        return ended
+
+    def _environment(self, event: str, subject: Subject) -> dict[bytes, bytes]:
+        told = {
+            "EVENT": event,
+            "BUCKET": subject.bucket,
+            "FILENAME": subject.filename,
+            "SIZE": str(subject.size),
+            "REMOTE": subject.remote,
+            "REQUEST_ID": subject.request_id,
+        }
+        if event == POST_PUSH:
+            told |= {"PATH": subject.path, "SHA256": subject.sha256}
+        named = {f"FILEBUCKET_{key}": value for key, value in told.items()}
+        return {
+            key.encode("utf-8"): value.encode("utf-8")
+            for key, value in (self._base | named).items()
+        }
+
+    def end_all(self) -> None:
+        """End what still runs, as at its deadline, and run no more."""
+        self._stopped = True
+        for process in list(self._running):
+            process.end()
+
+
+class HookProcess(ProcessProtocol):
+    """One run of a hook.
+
+    :ivar ended: fires with the :class:`Exit`, never with a failure
+    """
+
+    transport: IProcessTransport
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        event: str,
+        subject: Subject,
+        timeout: float,
+        kill_group: Callable[[int, int], None],
+    ) -> None:
+        self._reactor = reactor
+        self._event = event
+        self._subject = subject
+        self._timeout = timeout
+        self._kill_group = kill_group
+        self._alarm: IDelayedCall | None = None
+        self._output = bytearray()
+        self._errors = LineLog(self._log_line)
+        self._timed_out = False
+        self._exit: Exit | None = None
+        self.ended: Deferred[Exit] = Deferred()
+
+    def connectionMade(self) -> None:
+        self._pid: int = self.transport.pid
+        self._alarm = self._reactor.callLater(self._timeout, self._deadline)
+
+    def _deadline(self) -> None:
+        self._alarm = None
+        self.end()
+
+    def outReceived(self, data: bytes) -> None:
+        self._output += data[: MOST_OUTPUT - len(self._output)]
+
+    def errReceived(self, data: bytes) -> None:
+        self._errors.write(data)
+
+    def end(self) -> None:
+        """Ask the hook and all that it started to end; make them, soon after."""
+        self._timed_out = True
+        self._alarm_off()
+        self._signal(signal.SIGTERM)
+        self._alarm = self._reactor.callLater(KILL_AFTER, self._kill)
+
+    def processExited(self, reason: Failure) -> None:
+        self._exit = Exit(_exit_status(reason), b"", self._timed_out)
+        self._alarm_off()
+        if self._timed_out:
+            # Its children had their TERM, and nobody is left to wait for them.
+            self._signal(signal.SIGKILL)
+        self._alarm = self._reactor.callLater(PIPES_AFTER, self._close_pipes)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._alarm_off()
+        self._errors.close()
+        ended = self._exit or Exit(_exit_status(reason), b"", self._timed_out)
+        self.ended.callback(evolve(ended, output=bytes(self._output)))
+
+    def _kill(self) -> None:
+        self._alarm = None
+        self._signal(signal.SIGKILL)
+
+    def _close_pipes(self) -> None:
+        # processEnded follows when they are closed.
+        self._alarm = None
+        self.transport.loseConnection()
+
+    def _signal(self, number: int) -> None:
+        # setsid made it the leader of a group of its own number.
+        with suppress(ProcessLookupError):
+            self._kill_group(self._pid, number)
+
+    def _alarm_off(self) -> None:
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.cancel()
+
+    def _log_line(self, line: str) -> None:
+        # A script that runs with set -x says all its arguments.
+        self._log.info(
+            "{event} request={request_id} says: {line}",
+            event=self._event,
+            request_id=self._subject.request_id,
+            line=line.replace(self._subject.bucket, self._subject.label),
+        )
+
+
+class LineLog:
+    """Gives lines to a log, with a bound on each and on all together."""
+
+    def __init__(self, log_line: Callable[[str], object]) -> None:
+        self._log_line = log_line
+        self._left = MOST_STDERR
+        self._line = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Bytes came; log the lines that they end."""
+        taken = data[: self._left]
+        self._left -= len(taken)
+        *ended, rest = (bytes(self._line) + taken).split(b"\n")
+        for line in ended:
+            self._say(line)
+        self._line = bytearray(rest[:MOST_LINE])
+
+    def close(self) -> None:
+        """No more will come; log what has no end of line."""
+        if self._line:
+            self._say(bytes(self._line))
+        if not self._left:
+            self._log_line(f"(the rest of its stderr, over {MOST_STDERR} bytes)")
+
+    def _say(self, line: bytes) -> None:
+        text = line[:MOST_LINE].decode("utf-8", "replace")
+        # One line of the hook's is one line of the log's, whatever is in it.
+        self._log_line("".join(c if c.isprintable() else "\ufffd" for c in text))
+
+
+def _exit_status(reason: Failure) -> int:
+    if reason.check(ProcessDone):
+        return 0
+    ended = reason.value
+    assert isinstance(ended, ProcessTerminated)
+    if ended.signal is not None:
+        return 128 + int(ended.signal)
+    return int(ended.exitCode if ended.exitCode is not None else 1)

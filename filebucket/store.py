@@ -1,0 +1,524 @@
+"""Where files are kept, and how they become durable.
+
+A push gets a writer; the writer takes chunks, and at the end commits: the file
+is there for good, whole and under its name, or it never was there at all.
+
+In :class:`DirectoryStore` what is being received has no name (O_TMPFILE), so
+that nothing is left of it when anything dies. Publishing is write, fsync the
+file, link (which fails where the name exists), fsync the directory: each of
+the four is needed, and in this order. Where the filesystem has no O_TMPFILE
+the file waits under ``<home>/.filebucket/incoming/`` instead, which is swept
+at start. Overwriting is a rename over the old file.
+
+Everything that may wait for a disk runs in a thread. An fsync that failed is
+never tried again: the kernel has dropped the pages and the second call lies.
+No error leaves this module with a path in it, since a path can hold a token.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import Interface, implementer
+
+from filebucket.errors import ConfigError, Refusal
+
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """``deferToThread``, or what stands in for it."""
+
+    def __call__(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+
+
+class Disk:
+    """Runs what may wait for a disk in a thread."""
+
+    _log = Logger()
+
+    def __init__(self, in_thread: InThread) -> None:
+        self._in_thread = in_thread
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function``; what the disk says to it is made a refusal."""
+        try:
+            return await self._in_thread(function, *args)
+        except OSError as error:
+            self._log.error(
+                "the disk said no to {what}: {error}",
+                what=function.__name__.strip("_"),
+                error=error.strerror,
+            )
+            raise _refusal(error) from None
+
+
+@frozen
+class Receipt:
+    """A file that is durable.
+
+    :param path: where it is, absolute
+    :param size: its size in bytes
+    :param sha256: its SHA-256 in hex
+    """
+
+    path: str
+    size: int
+    sha256: str
+
+
+class IWriter(Interface):
+    """One file that is being received. One call at a time; each is awaited."""
+
+    def write(chunks: Sequence[bytes]) -> Awaitable[None]:
+        """Append ``chunks``.
+
+        :raises Refusal: 507 without room, 503 where the disk fails
+        """
+
+    def commit(promised: Mapping[str, bytes], overwrite: bool) -> Awaitable[Receipt]:
+        """Make the file durable and publish it under its name.
+
+        :param promised: digests that it must have, by algorithm
+        :param overwrite: whether a file of that name may be replaced
+        :raises Refusal: 422 where a digest differs, 405 where the name exists,
+            503 where the disk fails; nothing was published then
+        """
+
+    def abort() -> Awaitable[None]:
+        """Leave nothing behind. After :meth:`commit`, does nothing."""
+
+
+class IStore(Interface):
+    """Keeps files in directories: write-only, as far as clients go."""
+
+    def exists(directory: str, name: str) -> Awaitable[bool]:
+        """Whether there is anything of that name.
+
+        :raises Refusal: 400 where the store cannot have such a name
+        """
+
+    def check_room(size: int) -> Awaitable[None]:
+        """See whether ``size`` more bytes would fit.
+
+        :raises Refusal: 507 where they would not
+        """
+
+    def open(
+        directory: str, name: str, algorithms: Collection[str]
+    ) -> Awaitable[IWriter]:
+        """Begin to receive a file.
+
+        :param algorithms: digests to compute beside SHA-256
+        :raises Refusal: 401 where the directory cannot be made or written
+        """
+
+
+class UnnamedFile:
+    """A file without a name, until it is linked."""
+
+    tier = "O_TMPFILE and linkat"
+
+    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
+        self._bucket_fd = bucket_fd
+        self._incoming_fd = incoming_fd
+        self.fd = os.open(
+            ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=bucket_fd
+        )
+
+    def seal(self) -> None:
+        """Bring the content to the disk."""
+        os.fsync(self.fd)
+
+    def link(self, name: bytes) -> None:
+        """Give it its name.
+
+        :raises FileExistsError: something has that name
+        """
+        self._link(name, self._bucket_fd)
+
+    def replace(self, name: bytes) -> None:
+        """Give it its name, though something may have it."""
+        # linkat never replaces: a name of its own first, then a rename.
+        private = secrets.token_hex(16).encode("ascii")
+        self._link(private, self._incoming_fd)
+        try:
+            _rename(private, self._incoming_fd, name, self._bucket_fd)
+        except OSError:
+            os.unlink(private, dir_fd=self._incoming_fd)
+            raise
+
+    def discard(self) -> None:
+        """Close it; without a name, that is its end."""
+        os.close(self.fd)
+
+    def _link(self, name: bytes, directory_fd: int) -> None:
+        # With a directory's descriptor CPython calls linkat, which can follow
+        # the link in /proc; without one it calls link, which gives EXDEV.
+        os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory_fd)
+
+
+class StagedFile:
+    """A file under a private name in the incoming directory."""
+
+    tier = "a private name, link and unlink"
+
+    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
+        if os.fstat(bucket_fd).st_dev != os.fstat(incoming_fd).st_dev:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        self._bucket_fd = bucket_fd
+        self._incoming_fd = incoming_fd
+        self._private: bytes | None = secrets.token_hex(16).encode("ascii")
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        self.fd = os.open(self._private, flags, 0o600, dir_fd=incoming_fd)
+
+    def seal(self) -> None:
+        """Bring the content to the disk."""
+        os.fsync(self.fd)
+        # A network filesystem may keep an error for close to tell.
+        fd, self.fd = self.fd, -1
+        os.close(fd)
+
+    def link(self, name: bytes) -> None:
+        """Give it its name.
+
+        :raises FileExistsError: something has that name
+        """
+        assert self._private is not None
+        try:
+            os.link(
+                self._private,
+                name,
+                src_dir_fd=self._incoming_fd,
+                dst_dir_fd=self._bucket_fd,
+                follow_symlinks=False,
+            )
+        except FileExistsError:
+            # NFS may have lost the answer to a link that succeeded.
+            if not self._is(name):
+                raise
+
+    def replace(self, name: bytes) -> None:
+        """Give it its name, though something may have it."""
+        assert self._private is not None
+        _rename(self._private, self._incoming_fd, name, self._bucket_fd)
+        self._private = None
+
+    def discard(self) -> None:
+        """Close it and take its private name away."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        if self._private is not None:
+            os.unlink(self._private, dir_fd=self._incoming_fd)
+
+    def _is(self, name: bytes) -> bool:
+        assert self._private is not None
+        ours = os.lstat(self._private, dir_fd=self._incoming_fd)
+        return os.path.samestat(ours, os.lstat(name, dir_fd=self._bucket_fd))
+
+
+def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:
+    os.rename(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+
+
+TIERS: tuple[type[UnnamedFile | StagedFile], ...] = (UnnamedFile, StagedFile)
+"""How a file can wait aside, the best first."""
+
+_PRIVATE_DIRECTORY = ".filebucket"
+_MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
+_ROOM_CHECK_EVERY = 64 * 1024 * 1024
+
+
+@implementer(IStore)
+class DirectoryStore:
+    """Files in directories under one home."""
+
+    def __init__(self, home: str, in_thread: InThread, min_free_space: int = 0) -> None:
+        """
+        :param home: absolute path; made where it is missing
+        :param in_thread: runs what may wait for a disk
+        :param min_free_space: bytes that must stay free
+        """
+        self.home = home
+        self._disk = Disk(in_thread)
+        self._min_free_space = min_free_space
+        self._home_fd = self._incoming_fd = self._lock_fd = -1
+        self._aside: type[UnnamedFile | StagedFile] = UnnamedFile
+        self._known: set[str] = set()
+        self._making = threading.Lock()
+
+    def prepare(self) -> str:
+        """Make what is missing, sweep what a crash left, and see what the
+        home's filesystem can do.
+
+        :returns: the tier, in words
+        :raises ConfigError: this home cannot be used
+        """
+        try:
+            if not os.path.isdir(self.home):
+                os.makedirs(self.home, 0o700)
+                _sync(os.path.dirname(self.home))
+            self._home_fd = _open_directory(self.home)
+            private_fd = _make_directory(_PRIVATE_DIRECTORY, self._home_fd)
+            self._incoming_fd = _make_directory("incoming", private_fd)
+            self._lock_fd = os.open(
+                "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=private_fd
+            )
+            os.close(private_fd)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in os.listdir(self._incoming_fd):
+                os.unlink(left, dir_fd=self._incoming_fd)
+        except BlockingIOError:
+            raise ConfigError(
+                self.home, ["another file-bucket is using this home"]
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                self.home, [f"cannot be used as home: {error.strerror}"]
+            ) from None
+        self._aside = self._probe()
+        return self._aside.tier
+
+    def close(self) -> None:
+        """Let another daemon have the home."""
+        for fd in (self._home_fd, self._incoming_fd, self._lock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._home_fd = self._incoming_fd = self._lock_fd = -1
+
+    def _probe(self) -> type[UnnamedFile | StagedFile]:
+        reasons = []
+        for tier in TIERS:
+            try:
+                aside = tier(self._incoming_fd, self._incoming_fd)
+                try:
+                    aside.seal()
+                    aside.link(b"probe")
+                    os.unlink(b"probe", dir_fd=self._incoming_fd)
+                finally:
+                    aside.discard()
+                os.fsync(self._incoming_fd)
+            except OSError as error:
+                reasons.append(f"{tier.tier}: {error.strerror}")
+            else:
+                return tier
+        raise ConfigError(
+            self.home,
+            [f"the filesystem cannot publish safely ({'; '.join(reasons)})"],
+        )
+
+    async def exists(self, directory: str, name: str) -> bool:
+        return await self._disk.run(self._exists, directory, name)
+
+    def _exists(self, directory: str, name: str) -> bool:
+        try:
+            os.lstat(_path(directory, name), dir_fd=self._home_fd)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+                raise Refusal(400, "the filesystem cannot have that name") from None
+            raise
+        return True
+
+    async def check_room(self, size: int) -> None:
+        await self._disk.run(self._check_room, self._home_fd, size)
+
+    def _check_room(self, fd: int, size: int) -> None:
+        found = os.fstatvfs(fd)
+        if found.f_bavail * found.f_frsize < size + self._min_free_space:
+            raise Refusal(507, "no room for that many bytes")
+
+    async def open(
+        self, directory: str, name: str, algorithms: Collection[str]
+    ) -> IWriter:
+        return await self._disk.run(self._open, directory, name, algorithms)
+
+    def _open(
+        self, directory: str, name: str, algorithms: Collection[str]
+    ) -> DirectoryWriter:
+        bucket_fd = self._open_bucket(directory)
+        try:
+            aside = self._aside(bucket_fd, self._incoming_fd)
+        except OSError:
+            os.close(bucket_fd)
+            raise
+        path = os.path.join(self.home, directory, name)
+        return DirectoryWriter(
+            self._disk, self._check_room, aside, bucket_fd, name, path, algorithms
+        )
+
+    def _open_bucket(self, directory: str) -> int:
+        if directory in self._known:
+            # Somebody may have taken it away: then it is made anew.
+            with suppress(FileNotFoundError):
+                return _open_directory(directory, self._home_fd)
+        # The home must be on disk with the bucket's name in it before any push
+        # to the bucket is answered, whichever push or life of the daemon made
+        # it: hence the lock, and the fsync at the first use since the start.
+        with self._making:
+            fd = _make_directory(directory, self._home_fd)
+            self._known.add(directory)
+            return fd
+
+
+@implementer(IWriter)
+class DirectoryWriter:
+    """A file on its way into a :class:`DirectoryStore`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        disk: Disk,
+        check_room: Callable[[int, int], None],
+        aside: UnnamedFile | StagedFile,
+        bucket_fd: int,
+        name: str,
+        path: str,
+        algorithms: Collection[str],
+    ) -> None:
+        self._disk = disk
+        self._check_room = check_room
+        self._aside: UnnamedFile | StagedFile | None = aside
+        self._bucket_fd = bucket_fd
+        self._name = name.encode("utf-8")
+        self._path = path
+        self._hashes = {each: hashlib.new(each) for each in {"sha256", *algorithms}}
+        self._size = 0
+        self._room_checked = 0
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        await self._disk.run(self._write, chunks)
+
+    def _write(self, chunks: Sequence[bytes]) -> None:
+        assert self._aside is not None
+        for chunk in chunks:
+            for each in self._hashes.values():
+                each.update(chunk)
+        fd = self._aside.fd
+        waiting = [memoryview(chunk) for chunk in chunks]
+        while waiting:
+            written = os.writev(fd, waiting[:_MOST_AT_ONCE])
+            self._size += written
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting.pop(0))
+            if written:
+                waiting[0] = waiting[0][written:]
+        if self._size - self._room_checked >= _ROOM_CHECK_EVERY:
+            self._room_checked = self._size
+            self._check_room(fd, 0)
+
+    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        return await self._disk.run(self._commit, promised, overwrite)
+
+    def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        assert self._aside is not None
+        for algorithm, digest in promised.items():
+            if self._hashes[algorithm].digest() != digest:
+                raise Refusal(422, f"the {algorithm} received is not the one promised")
+        self._aside.seal()
+        if overwrite:
+            self._publish(self._aside.replace)
+            os.fsync(self._bucket_fd)
+        else:
+            self._publish(self._aside.link)
+            self._sync_or_unlink()
+        self._clear()
+        return Receipt(self._path, self._size, self._hashes["sha256"].hexdigest())
+
+    def _publish(self, give_name: Callable[[bytes], None]) -> None:
+        try:
+            give_name(self._name)
+        except (FileExistsError, IsADirectoryError):
+            raise name_taken() from None
+
+    def _sync_or_unlink(self) -> None:
+        try:
+            os.fsync(self._bucket_fd)
+        except OSError:
+            # No 200 will be sent, so there shall be no file.
+            os.unlink(self._name, dir_fd=self._bucket_fd)
+            raise
+
+    async def abort(self) -> None:
+        await self._disk.run(self._clear)
+
+    def _clear(self) -> None:
+        aside, self._aside = self._aside, None
+        if aside is None:
+            return
+        try:
+            aside.discard()
+        except OSError as error:
+            # What is left aside has no name of its own, or is swept at start;
+            # and the push has its verdict already.
+            self._log.warn("cannot clear away: {error}", error=error.strerror)
+        os.close(self._bucket_fd)
+
+
+def name_taken() -> Refusal:
+    """The refusal of a name that is taken."""
+    return Refusal(405, "a file of that name exists")
+
+
+def _path(directory: str, name: str) -> bytes:
+    # Names are UTF-8, whatever the locale says.
+    return os.path.join(os.fsencode(directory), name.encode("utf-8"))
+
+
+def _open_directory(path: str, directory_fd: int | None = None) -> int:
+    return os.open(
+        path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory_fd
+    )
+
+
+def _make_directory(name: str, directory_fd: int) -> int:
+    """Open ``name``, made if need be, and durable in either case."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=directory_fd)
+    os.fsync(directory_fd)
+    return _open_directory(name, directory_fd)
+
+
+def _sync(path: str) -> None:
+    fd = _open_directory(path)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+_STATUSES = {
+    **dict.fromkeys(
+        (
+            errno.EACCES,
+            errno.ELOOP,
+            errno.ENOENT,
+            errno.ENOTDIR,
+            errno.EOPNOTSUPP,
+            errno.EPERM,
+            errno.EROFS,
+            errno.EXDEV,
+        ),
+        (401, "the bucket's directory cannot be made or written"),
+    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "no room")),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM), (503, "over capacity")),
+    errno.EFBIG: (413, "the filesystem cannot hold so large a file"),
+}
+
+
+def _refusal(error: OSError) -> Refusal:
+    return Refusal(*_STATUSES.get(error.errno or 0, (503, "the disk failed")))

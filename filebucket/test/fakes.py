@@ -1,0 +1,127 @@
+"""Stand-ins that share an interface with the real thing.
+
+:class:`MemoryStore` passes the same tests as the directory store
+(``test_store``). Nothing here waits: what happens in a thread elsewhere
+happens at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, execute
+from zope.interface import implementer
+
+from filebucket.errors import Refusal
+from filebucket.hooks import Exit, IHooks, Subject, Verdict
+from filebucket.store import IStore, IWriter, Receipt, name_taken
+
+T = TypeVar("T")
+
+
+def at_once(function: Callable[..., T], *args: Any) -> Deferred[T]:
+    """``deferToThread`` without the thread."""
+    return execute(function, *args)
+
+
+@implementer(IStore)
+@define
+class MemoryStore:
+    """Files in a dict.
+
+    :ivar files: what was published, by directory and name
+    :ivar room: bytes that fit
+    :ivar receiving: how many writers are neither committed nor aborted
+    :ivar gate: while it is set, each write waits for it
+    """
+
+    files: dict[tuple[str, str], bytes] = field(factory=dict)
+    room: int = 2**63
+    receiving: int = 0
+    gate: Deferred[None] | None = None
+
+    async def exists(self, directory: str, name: str) -> bool:
+        return (directory, name) in self.files
+
+    async def check_room(self, size: int) -> None:
+        if size > self.room:
+            raise Refusal(507, "no room for that many bytes")
+
+    async def open(
+        self, directory: str, name: str, algorithms: Collection[str]
+    ) -> IWriter:
+        self.receiving += 1
+        return MemoryWriter(self, directory, name)
+
+
+@implementer(IWriter)
+@define
+class MemoryWriter:
+    """A file on its way into a :class:`MemoryStore`."""
+
+    store: MemoryStore
+    directory: str
+    name: str
+    content: bytes = b""
+    done: bool = False
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        if self.store.gate is not None:
+            await self.store.gate
+        self.content += b"".join(chunks)
+        await self.store.check_room(len(self.content))
+
+    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        for algorithm, digest in promised.items():
+            if hashlib.new(algorithm, self.content).digest() != digest:
+                raise Refusal(422, f"the {algorithm} received is not the one promised")
+        key = (self.directory, self.name)
+        if key in self.store.files and not overwrite:
+            raise name_taken()
+        self.store.files[key] = self.content
+        await self.abort()
+        return Receipt(
+            f"/home/{self.directory}/{self.name}",
+            len(self.content),
+            hashlib.sha256(self.content).hexdigest(),
+        )
+
+    async def abort(self) -> None:
+        if not self.done:
+            self.done = True
+            self.store.receiving -= 1
+
+
+@implementer(IHooks)
+@define
+class FakeHooks:
+    """Hooks that say what they were told to say.
+
+    :ivar verdicts: what pre-push says, one after the other; the last for ever
+    :ivar exit: what post-push does
+    :ivar asked: what pre-push was asked
+    :ivar told: what post-push was told
+    :ivar gate: while it is set, pre-push waits for it
+    """
+
+    verdicts: list[Verdict | Refusal] = field(factory=lambda: [Verdict.GO_ON])
+    exit: Exit | None = None
+    asked: list[Subject] = field(factory=list)
+    told: list[Subject] = field(factory=list)
+    gate: Deferred[None] | None = None
+
+    async def pre_push(self, subject: Subject) -> Verdict:
+        self.asked.append(subject)
+        if self.gate is not None:
+            await self.gate
+        verdict = self.verdicts.pop(0) if self.verdicts[1:] else self.verdicts[0]
+        if isinstance(verdict, Refusal):
+            raise verdict
+        return verdict
+
+    async def post_push(self, subject: Subject) -> Exit | None:
+        self.told.append(subject)
+        return self.exit
