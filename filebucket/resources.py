@@ -1,0 +1,88 @@
+"""The tree: a root, whose children are the buckets.
+
+A token is the name of a child, or comes as ``Authorization: Bearer`` (RFC
+6750, 2.1), in which case the whole path is left for the bucket. What no token
+opens is a bucket too, one that refuses: so that a stranger gets the same
+answer by the same way, whatever the path and the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from filebucket.config import BucketConfig, token_digest
+from filebucket.errors import Refusal
+from filebucket.streaming import StreamingRequest, client_name
+from filebucket.upload import Outcome, Push, Uploads
+
+
+class Root(Resource):
+    """Knows the buckets by the SHA-256 of their tokens."""
+
+    def __init__(self, uploads: Uploads, buckets: Iterable[BucketConfig]) -> None:
+        super().__init__()
+        self._uploads = uploads
+        self._buckets: dict[bytes, BucketConfig] = {}
+        self.swap(buckets)
+
+    def swap(self, buckets: Iterable[BucketConfig]) -> None:
+        """Serve these buckets from now on; pushes under way go on."""
+        self._buckets = {bucket.token_sha256: bucket for bucket in buckets}
+
+    def getChild(self, path: bytes, request: StreamingRequest) -> BucketResource:
+        in_path = self._buckets.get(token_digest(path))
+        bearer = _bearer(request)
+        if bearer is None:
+            return BucketResource(self._uploads, in_path)
+        bucket = self._buckets.get(token_digest(bearer))
+        if bucket is not None and in_path is not None:
+            # Or else the token would become the name of a file.
+            raise Refusal(400, "a token in the headers and one in the URL")
+        # The path is the bucket's: give back what the traversal took.
+        request.postpath.insert(0, request.prepath.pop())
+        return BucketResource(self._uploads, bucket)
+
+
+class BucketResource(Resource):
+    """Where pushes to one bucket arrive, or to none."""
+
+    isLeaf = True
+
+    def __init__(self, uploads: Uploads, bucket: BucketConfig | None) -> None:
+        super().__init__()
+        self._uploads = uploads
+        self._bucket = bucket
+
+    def render(self, request: StreamingRequest) -> int:
+        push = Push(
+            method=request.method.decode("ascii"),
+            path=tuple(request.postpath),
+            has_query=b"?" in request.uri,
+            headers=request.requestHeaders,
+            length=request.length,
+            client=client_name(request.getClientAddress()),
+            body=request.body,
+        )
+        outcome = self._uploads.receive(self._bucket, push)
+        outcome.addCallback(_answer, request)
+        outcome.addErrback(request.processingFailed)
+        return NOT_DONE_YET
+
+
+def _answer(outcome: Outcome, request: StreamingRequest) -> None:
+    request.answer(outcome.status, outcome.headers, outcome.body)
+
+
+def _bearer(request: StreamingRequest) -> bytes | None:
+    """The token in the headers, if there is one: of several, none is right."""
+    given = [
+        value
+        for value in request.requestHeaders.getRawHeaders(b"Authorization", [])
+        if value.lower().startswith(b"bearer ")
+    ]
+    if not given:
+        return None
+    return given[0][len(b"bearer ") :].strip() if len(given) == 1 else b""

@@ -1,0 +1,287 @@
+"""The tree of buckets, over HTTP in memory: the contract on the wire."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.config import BucketConfig, token_digest
+from filebucket.errors import Refusal
+from filebucket.resources import Root
+from filebucket.test.fakes import FakeHooks, MemoryStore
+from filebucket.test.wire import LIMITS, Connection
+from filebucket.upload import Outcome, Uploads
+
+TOKEN = b"0123456789abcdef0123456789abcdef"
+OTHER = b"fedcba9876543210fedcba9876543210"
+
+
+def bucket(token: bytes, name: str) -> BucketConfig:
+    return BucketConfig(token_digest(token), directory=name, name=name)
+
+
+def head(method: bytes, target: bytes, *headers: bytes) -> bytes:
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: h", *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def put(target: bytes, content: bytes = b"content", *headers: bytes) -> bytes:
+    return (
+        head(b"PUT", target, b"Content-Length: %d" % len(content), *headers) + content
+    )
+
+
+def bearer(token: bytes) -> bytes:
+    return b"Authorization: Bearer " + token
+
+
+class ResourceCase(SynchronousTestCase):
+    """Has a root with two buckets, and a connection to it."""
+
+    def setUp(self) -> None:
+        self.store = MemoryStore()
+        self.hooks = FakeHooks()
+        self.observed: list[Outcome] = []
+        self.connection = self.connect()
+
+    def connect(self, max_file_size: int | None = None) -> Connection:
+        def observe(outcome: Outcome) -> None:
+            self.observed.append(outcome)
+
+        self.uploads = Uploads(self.store, self.hooks, Clock(), observe, max_file_size)
+        self.root = Root(self.uploads, [bucket(TOKEN, "one"), bucket(OTHER, "two")])
+        return Connection(self.root)
+
+    def tearDown(self) -> None:
+        self.assertEqual([], self.flushWarnings())
+
+    def statuses(self, *data: bytes) -> list[int]:
+        self.connection.send(*data)
+        return self.connection.statuses()
+
+
+class TokenTests(ResourceCase):
+    """Which bucket a request opens."""
+
+    def test_path(self) -> None:
+        """The token as the first component."""
+        self.assertEqual([200], self.statuses(put(b"/%b/a" % TOKEN)))
+        self.assertEqual([200], self.statuses(put(b"/%b/b" % OTHER)))
+        self.assertEqual({("one", "a"), ("two", "b")}, set(self.store.files))
+
+    def test_bearer(self) -> None:
+        """The token in a header, and the path for the name."""
+        for scheme in (b"Bearer", b"bearer", b"BEARER"):
+            self.store.files.clear()
+            push = put(b"/a", b"x", b"Authorization: %b %b" % (scheme, TOKEN))
+            self.assertEqual([200], self.statuses(push))
+            self.assertEqual({("one", "a"): b"x"}, self.store.files)
+
+    def test_bearer_form(self) -> None:
+        """POST / with a token in a header."""
+        form = (
+            b'--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n'
+            b"\r\nx\r\n--B--\r\n"
+        )
+        for target in (b"/", b"/%b" % TOKEN, b"/%b/" % TOKEN):
+            self.store.files.clear()
+            headers = [
+                b"Content-Length: %d" % len(form),
+                b"Content-Type: multipart/form-data; boundary=B",
+            ]
+            if target == b"/":
+                headers.append(bearer(TOKEN))
+            self.assertEqual(
+                [200], self.statuses(head(b"POST", target, *headers), form)
+            )
+            self.assertEqual({("one", "f"): b"x"}, self.store.files)
+
+    def test_bearer_decides(self) -> None:
+        """A header that opens nothing is not made good by the path."""
+        push = put(b"/%b/a" % TOKEN, b"x", bearer(b"nonsense"))
+        self.assertEqual([403], self.statuses(push))
+        push = put(b"/a", b"x", bearer(TOKEN), bearer(TOKEN))
+        self.assertEqual([403], self.statuses(push))
+
+    def test_token_twice(self) -> None:
+        """Or else a token would become a file's name."""
+        for target in (TOKEN, b"%b/a" % TOKEN, OTHER):
+            connection = self.connect()
+            connection.send(put(b"/" + target, b"x", bearer(TOKEN)))
+            self.assertEqual([400], connection.statuses())
+        self.assertEqual({}, self.store.files)
+
+    def test_basic(self) -> None:
+        """Other schemes are a proxy's business."""
+        push = put(b"/%b/a" % TOKEN, b"x", b"Authorization: Basic eDp5")
+        self.assertEqual([200], self.statuses(push))
+
+    def test_strangers(self) -> None:
+        """The same bytes for every path and method."""
+        answers = set()
+        date = re.compile(rb"Date: [^\r]*\r\n")
+        for target in (
+            b"/",
+            b"*",
+            b"/" + TOKEN[:-1],
+            b"/" + TOKEN + b"0",
+            b"/" + TOKEN.upper(),
+            b"/%b/x" % TOKEN[1:],
+            b"/../%b/x" % TOKEN,
+            b"//%b/x" % TOKEN,
+            b"/robots.txt",
+            b"/a/b/c?d=e",
+        ):
+            for method in (b"GET", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"X"):
+                self.connection.send(head(method, target, b"Content-Length: 2") + b"xy")
+                answers.add(date.sub(b"", self.connection.received()))
+                self.connection.send(head(method, target, bearer(b"x" * 32)))
+                answers.add(date.sub(b"", self.connection.received()))
+        self.assertEqual(1, len(answers), answers)
+        self.assertTrue(answers.pop().startswith(b"HTTP/1.1 403 Forbidden\r\n"))
+
+    def test_strangers_do_not_continue(self) -> None:
+        """A stranger's body is never asked for."""
+        push = head(b"PUT", b"/x/y", b"Content-Length: 2", b"Expect: 100-continue")
+        self.assertEqual([403], self.statuses(push))
+
+    def test_swap(self) -> None:
+        """A bucket that is taken away: pushes under way end, new ones do not
+        begin.
+        """
+        self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
+        self.root.swap([bucket(OTHER, "two")])
+        self.assertEqual([200], self.statuses(b"t"))
+        self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))
+        self.assertEqual([200], self.statuses(put(b"/%b/b" % OTHER)))
+
+
+class WireTests(ResourceCase):
+    """What only the whole of it can show."""
+
+    def test_receipt(self) -> None:
+        """The answer to a push, to the letter."""
+        self.connection.send(put(b"/%b/db.gz" % TOKEN))
+        digest = hashlib.sha256(b"content").hexdigest()
+        ((status, headers, content),) = self.connection.answers()
+        self.assertEqual(200, status)
+        self.assertEqual(f"{digest}  db.gz\n".encode(), content)
+        self.assertEqual(digest, headers["x-checksum-sha256"])
+        self.assertEqual("file-bucket", headers["server"])
+
+    def test_verdicts_before_continue(self) -> None:
+        """What the headers tell is told before 100 Continue."""
+        self.store.files["one", "there"] = b""
+        self.store.room = 5000
+        self.connection = self.connect(max_file_size=10_000)
+        for status, method, target, *headers in (
+            (400, b"PUT", b"/%b/.." % TOKEN, b"Content-Length: 2"),
+            (405, b"GET", b"/%b/x" % TOKEN, b"Content-Length: 2"),
+            (405, b"PUT", b"/%b/there" % TOKEN, b"Content-Length: 2"),
+            (412, b"PUT", b"/%b/" % TOKEN, b"Content-Length: 2"),
+            (413, b"PUT", b"/%b/x" % TOKEN, b"Content-Length: 10001"),
+            (507, b"PUT", b"/%b/x" % TOKEN, b"Content-Length: 5001"),
+            (412, b"POST", b"/" + TOKEN, b"Content-Length: 2"),
+        ):
+            connection = Connection(self.root)
+            connection.send(head(method, target, b"Expect: 100-continue", *headers))
+            self.assertEqual([status], connection.statuses(), target)
+        self.hooks.verdicts = [Refusal(409, "no")]
+        push = head(
+            b"PUT", b"/%b/x" % TOKEN, b"Content-Length: 2", b"Expect: 100-continue"
+        )
+        self.assertEqual([409], self.statuses(push))
+
+    def test_continue_waits_for_pre_push(self) -> None:
+        """And comes when it has passed."""
+        self.hooks.gate = Deferred()
+        push = head(
+            b"PUT", b"/%b/x" % TOKEN, b"Content-Length: 2", b"Expect: 100-continue"
+        )
+        self.connection.send(push)
+        self.assertEqual(b"", self.connection.received())
+        self.hooks.gate.callback(None)
+        self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", self.connection.received())
+        self.assertEqual([200], self.statuses(b"xy"))
+
+    def test_disk_slower_than_network(self) -> None:
+        """The transport waits for the disk."""
+        self.store.gate = Deferred()
+        push = put(b"/%b/x" % TOKEN, b"x" * 1000)
+        self.connection.send(push[:-999], push[-999:-500])
+        self.assertTrue(self.connection.wire.paused)
+        gate, self.store.gate = self.store.gate, None
+        gate.callback(None)
+        self.assertFalse(self.connection.wire.paused)
+        self.assertEqual([200], self.statuses(push[-500:]))
+        self.assertEqual(b"x" * 1000, self.store.files["one", "x"])
+
+    def test_hook_slower_than_network(self) -> None:
+        """And for a hook."""
+        self.hooks.gate = Deferred()
+        push = put(b"/%b/x" % TOKEN, b"x" * 1000)
+        self.connection.send(push[:-500])
+        self.assertTrue(self.connection.wire.paused)
+        self.hooks.gate.callback(None)
+        self.assertFalse(self.connection.wire.paused)
+        self.assertEqual([200], self.statuses(push[-500:]))
+
+    def test_refused_midway(self) -> None:
+        """A verdict that falls in the middle of the body is told at once."""
+        self.connection = self.connect(max_file_size=1000)
+        chunk = b"400\r\n" + b"x" * 0x400 + b"\r\n"
+        push = head(b"PUT", b"/%b/x" % TOKEN, b"Transfer-Encoding: chunked")
+        self.assertEqual([413], self.statuses(push, chunk))
+        self.assertEqual(0, self.store.receiving)
+        self.connection.send(*[chunk] * (LIMITS.linger // 1024))
+        self.assertFalse(self.connection.wire.disconnected)
+
+    def test_client_goes_away(self) -> None:
+        """At every byte of a push: nothing is left, nothing is run."""
+        push = put(b"/%b/x" % TOKEN)
+        for cut in range(len(push)):
+            for leave in (Connection.lose, Connection.half_close):
+                connection = self.connect()
+                connection.send(push[:cut])
+                leave(connection)
+                self.assertEqual({}, self.store.files)
+                self.assertEqual(0, self.store.receiving)
+                self.assertEqual([], self.hooks.told)
+                if leave is Connection.half_close:
+                    self.assertTrue(connection.closed)
+                    connection.lose()
+                self.assertEqual([], connection.clock.getDelayedCalls())
+
+    def test_client_goes_away_after_its_last_byte(self) -> None:
+        """What came whole is kept, though nobody hears of it."""
+        self.store.gate = Deferred()
+        self.connection.send(put(b"/%b/x" % TOKEN))
+        self.connection.lose()
+        self.store.gate.callback(None)
+        self.assertEqual({("one", "x"): b"content"}, self.store.files)
+        self.assertEqual(1, len(self.hooks.told))
+
+    def test_keeps_the_connection(self) -> None:
+        """Refusals and successes, pipelined on one connection."""
+        self.assertEqual(
+            [200, 405, 403, 400, 200],
+            self.statuses(
+                put(b"/%b/a" % TOKEN)
+                + put(b"/%b/a" % TOKEN)
+                + put(b"/nobody/a")
+                + put(b"/%b/.." % TOKEN)
+                + put(b"/%b/b" % TOKEN)
+            ),
+        )
+        self.assertFalse(self.connection.closed)
+
+    def test_observer_sees_no_token(self) -> None:
+        """No outcome and no request shows the token."""
+        self.connection.send(put(b"/%b/a" % TOKEN), put(b"/a", b"x", bearer(OTHER)))
+        for outcome in self.observed:
+            self.assertNotIn(TOKEN.decode(), repr(outcome))
+            self.assertNotIn(OTHER.decode(), repr(outcome))

@@ -1,0 +1,311 @@
+"""One push, from its first byte to its outcome.
+
+:meth:`Uploads.push` is the order of the checks, from top to bottom. It sees no
+transport and no resource: it is given what the headers say and the body as a
+stream, and asks a store and hooks, which are its arguments. Whoever wants to
+observe pushes is told of each :class:`Outcome`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+
+from filebucket import digests, form, names
+from filebucket.config import BucketConfig
+from filebucket.errors import Refusal
+from filebucket.hooks import Exit, IHooks, Subject, Verdict
+from filebucket.store import IStore, IWriter, name_taken
+
+METHODS = ("POST", "PUT")
+
+
+@frozen
+class Push:
+    """What a client asks, as far as its headers say.
+
+    :param path: the components after the token, percent-decoded
+    :param has_query: whether a query string follows them
+    :param length: of the body in bytes as declared; None where it is chunked
+    :param client: ``ip:port``
+    :param body: batches of the body's chunks; may raise :class:`Refusal`
+    """
+
+    method: str
+    path: Sequence[bytes] = field(repr=False)
+    has_query: bool
+    headers: Headers = field(repr=False)
+    length: int | None
+    client: str
+    body: AsyncIterator[Sequence[bytes]] = field(repr=False)
+
+
+@define
+class Outcome:
+    """What became of a push. Filled in as far as it came.
+
+    :ivar bucket: the bucket's label; ``-`` where there is none
+    :ivar name: the file's name, where it is fit
+    :ivar size: bytes of the file that were received
+    :ivar sha256: in hex, where the file is durable
+    :ivar seconds: from the headers' end to the outcome
+    :ivar reason: why it was refused
+    :ivar headers: what the answer carries
+    :ivar body: the answer
+    """
+
+    request_id: str
+    bucket: str
+    client: str
+    name: str | None = None
+    size: int = 0
+    sha256: str | None = None
+    overwrote: bool = False
+    status: int = 500
+    reason: str | None = None
+    seconds: float = 0.0
+    headers: dict[str, str] = field(factory=dict)
+    body: bytes = b""
+
+
+@frozen
+class _File:
+    """The file of a push, however it is wrapped.
+
+    :param size: in bytes, or -1 where it is not known yet
+    """
+
+    name: str
+    size: int
+    chunks: AsyncIterable[Sequence[bytes]]
+
+
+class Uploads:
+    """Receives pushes."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        hooks: IHooks,
+        clock: IReactorTime,
+        observe: Callable[[Outcome], object],
+        max_file_size: int | None = None,
+    ) -> None:
+        """
+        :param observe: told of each outcome, once
+        :param max_file_size: bytes; None is no limit
+        """
+        self._store = store
+        self._hooks = hooks
+        self._clock = clock
+        self._observe = observe
+        self._max_file_size = max_file_size
+        self._under_way: set[Deferred[Outcome]] = set()
+
+    def receive(self, bucket: BucketConfig | None, push: Push) -> Deferred[Outcome]:
+        """Take a push to its outcome.
+
+        :param bucket: the bucket that its token opens, if any
+        :returns: fires with the outcome, be it a refusal; never fails
+        """
+        done = Deferred.fromCoroutine(self._outcome(bucket, push))
+        if not done.called:
+            self._under_way.add(done)
+            done.addBoth(self._ended, done)
+        return done
+
+    def _ended(self, result: Outcome, done: Deferred[Outcome]) -> Outcome:
+        self._under_way.discard(done)
+        return result
+
+    async def idle(self) -> None:
+        """Return when no push is under way."""
+        while self._under_way:
+            waits: list[Deferred[None]] = []
+            for done in self._under_way:
+                wait: Deferred[None] = Deferred()
+                done.addBoth(_pass_on, wait)
+                waits.append(wait)
+            for wait in waits:
+                await wait
+
+    async def _outcome(self, bucket: BucketConfig | None, push: Push) -> Outcome:
+        started = self._clock.seconds()
+        outcome = Outcome(
+            request_id=secrets.token_hex(8),
+            bucket=bucket.label if bucket else "-",
+            client=push.client,
+        )
+        try:
+            await self._push(bucket, push, outcome)
+        except Refusal as refusal:
+            outcome.status, outcome.reason = refusal.status, refusal.reason
+            outcome.headers = refusal.headers
+            outcome.body = f"{refusal.reason}\n".encode()
+        except Exception:  # whatever it is, it is logged, and the client told
+            self._log.failure("a bug in file-bucket", request=outcome.request_id)
+            outcome.reason = "internal error; the server's log says more"
+            outcome.body = f"{outcome.reason}\n".encode()
+        outcome.seconds = self._clock.seconds() - started
+        try:
+            self._observe(outcome)
+        except Exception:
+            self._log.failure("cannot report a push", request=outcome.request_id)
+        return outcome
+
+    async def _push(
+        self, bucket: BucketConfig | None, push: Push, outcome: Outcome
+    ) -> None:
+        if bucket is None:
+            raise Refusal(403, "no such token")
+        if push.method not in METHODS:
+            allowed = ", ".join(METHODS)
+            raise Refusal(405, f"only {allowed}", {"Allow": allowed})
+        _check_headers(push)
+        promised = _promised(push)
+        file = await self._find_file(push)
+        outcome.name = file.name
+        subject = Subject(
+            bucket=bucket.directory,
+            label=bucket.label,
+            filename=file.name,
+            size=file.size,
+            remote=push.client,
+            request_id=outcome.request_id,
+        )
+        verdict = await self._hooks.pre_push(subject)
+        overwrite = verdict is Verdict.OVERWRITE
+        if not overwrite and await self._store.exists(bucket.directory, file.name):
+            raise name_taken()
+        writer = await self._store.open(bucket.directory, file.name, promised.keys())
+        try:
+            await self._write(file, writer, outcome)
+            if file.size not in (-1, outcome.size):
+                # Fields follow the file in its form, so pre-push was told a
+                # size too large: nobody could know. Now it can be asked again.
+                subject = evolve(subject, size=outcome.size)
+                verdict = await self._hooks.pre_push(subject)
+                overwrite = verdict is Verdict.OVERWRITE
+            receipt = await writer.commit(promised, overwrite)
+        except BaseException:
+            await writer.abort()
+            raise
+        outcome.sha256 = receipt.sha256
+        outcome.overwrote = overwrite
+        subject = evolve(
+            subject, size=receipt.size, path=receipt.path, sha256=receipt.sha256
+        )
+        _answer(outcome, await self._hooks.post_push(subject))
+
+    async def _find_file(self, push: Push) -> _File:
+        """The file that a push names, within limits as far as one can know."""
+        declared = push.length or 0
+        if push.method == "PUT":
+            name = _fit(_name_in_path(push))
+            self._check_size(declared)
+            await self._store.check_room(declared)
+            return _File(name, -1 if push.length is None else declared, push.body)
+        _check_bare_path(push)
+        self._check_size(declared - form.MOST_OVERHEAD)
+        await self._store.check_room(declared)
+        content_type = ", ".join(push.headers.getRawHeaders("Content-Type", []))
+        found = await form.find_file(push.body, content_type, push.length)
+        return _File(_fit(found.name), found.size, found)
+
+    async def _write(self, file: _File, writer: IWriter, outcome: Outcome) -> None:
+        async for chunks in file.chunks:
+            outcome.size += sum(map(len, chunks))
+            self._check_size(outcome.size)
+            await writer.write(chunks)
+
+    def _check_size(self, size: int) -> None:
+        most = self._max_file_size
+        if most is not None and size > most:
+            raise Refusal(413, f"larger than {most} bytes")
+
+
+def _pass_on(result: Outcome, wait: Deferred[None]) -> Outcome:
+    wait.callback(None)
+    return result
+
+
+def _check_headers(push: Push) -> None:
+    """What is wrong whichever way the file is wrapped."""
+    for value in push.headers.getRawHeaders("Expect", []):
+        if value.lower() != "100-continue":
+            raise Refusal(417, "an Expect other than 100-continue")
+    if not (
+        push.headers.hasHeader("Content-Length")
+        or push.headers.hasHeader("Transfer-Encoding")
+    ):
+        raise Refusal(411, "neither a Content-Length nor a chunked body")
+    for value in push.headers.getRawHeaders("Content-Encoding", []):
+        if value.lower() != "identity":
+            raise Refusal(
+                415, "a Content-Encoding other than identity; files are kept as sent"
+            )
+    if push.headers.hasHeader("Content-Range"):
+        # RFC 9110, 14.5: who does not take parts must not take one for all.
+        raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
+
+
+def _promised(push: Push) -> dict[str, bytes]:
+    """The digests of the file that the headers promise."""
+
+    def values(name: str) -> Sequence[str]:
+        # On a form they speak of the form, boundaries and all (RFC 9530, 2).
+        return push.headers.getRawHeaders(name, []) if push.method == "PUT" else []
+
+    return digests.promised(
+        push.headers.getRawHeaders("X-Checksum-Sha256", []),
+        values("Content-Digest"),
+        values("Repr-Digest"),
+    )
+
+
+def _name_in_path(push: Push) -> str:
+    if not any(push.path):
+        raise Refusal(412, "no file name in the URL; use curl -T FILE URL/NAME")
+    if len(push.path) > 1:
+        raise Refusal(400, "a name may not contain '/'")
+    if push.has_query:
+        raise Refusal(400, "a name ends at '?'; in a URL, write it as %3F")
+    try:
+        return names.decode(push.path[0])
+    except ValueError as error:
+        raise Refusal(400, str(error)) from None
+
+
+def _check_bare_path(push: Push) -> None:
+    if any(push.path) or len(push.path) > 1:
+        raise Refusal(
+            400, "POST takes no name in the URL; use curl -F file=@NAME, or curl -T"
+        )
+
+
+def _fit(name: str) -> str:
+    try:
+        names.check(name)
+    except ValueError as error:
+        raise Refusal(400, str(error)) from None
+    return name
+
+
+def _answer(outcome: Outcome, ended: Exit | None) -> None:
+    outcome.status = 200
+    outcome.headers["X-Checksum-Sha256"] = outcome.sha256 or ""
+    if ended is None:
+        # As sha256sum prints it, so that sha256sum -c can check it.
+        outcome.body = f"{outcome.sha256}  {outcome.name}\n".encode()
+    else:
+        outcome.body = ended.output
+        if ended.status:
+            outcome.headers["X-Post-Push-Exit"] = str(ended.status)
