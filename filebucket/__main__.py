@@ -1,0 +1,5 @@
+"""``python -m filebucket`` is the ``filebucket`` command."""
+
+from filebucket.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""SIGUSR2: read the list of buckets again, without a pause.
+
+The whole file is read and checked before anything changes, in a thread, for it
+may be long; then the list is swapped at once. A file that cannot be used
+changes nothing. What else changed in it is named in the log: it waits for a
+restart.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+from attrs import evolve
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from filebucket.config import BucketConfig, Config
+from filebucket.errors import ConfigError
+
+SIGNAL = signal.SIGUSR2
+
+
+class Reload(Service):
+    """Reloads at the signal, from when it is started until it is stopped."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        config: Config,
+        load: Callable[[], Deferred[Config]],
+        swap: Callable[[Iterable[BucketConfig]], object],
+    ) -> None:
+        """
+        :param config: what is in force
+        :param load: reads the file; fails with :class:`ConfigError`
+        :param swap: takes the new list
+        """
+        self._reactor = reactor
+        self._config = config
+        self._load = load
+        self._swap = swap
+        self._one_at_a_time = DeferredLock()
+        self._replaced: Any = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._replaced = signal.signal(SIGNAL, self._signalled)
+
+    def stopService(self) -> None:
+        signal.signal(SIGNAL, self._replaced)
+        super().stopService()
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        # Anything more than this is not safe in a signal's handler.
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> Deferred[None]:
+        """Read the file and put its buckets in force; the log says the rest."""
+        done: Deferred[None] = self._one_at_a_time.run(
+            lambda: Deferred.fromCoroutine(self._reload())
+        )
+        return done.addErrback(
+            lambda failure: self._log.failure("a bug in file-bucket", failure)
+        )
+
+    async def _reload(self) -> None:
+        try:
+            config = await self._load()
+        except ConfigError as error:
+            self._log.error("reload: nothing changed: {error}", error=error)
+            return
+        before = {bucket.token_sha256 for bucket in self._config.buckets}
+        after = {bucket.token_sha256 for bucket in config.buckets}
+        self._swap(config.buckets)
+        self._log.info(
+            "reload: {count} buckets, {added} added, {removed} removed",
+            count=len(after),
+            added=len(after - before),
+            removed=len(before - after),
+        )
+        waiting = self._config.changed(config)
+        if waiting:
+            self._log.warn(
+                "reload: waiting for a restart: {keys}", keys=", ".join(waiting)
+            )
+        self._config = evolve(self._config, buckets=config.buckets)

@@ -1,0 +1,135 @@
+"""The composition root: reads the options, and puts the parts together.
+
+The only module that knows all the others. ``twistd filebucket`` finds
+:class:`Options` and :func:`makeService` here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.interfaces import IAddress
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python import usage
+
+from filebucket import config as configuration
+from filebucket.config import Config
+from filebucket.daemon import Daemon
+from filebucket.errors import ConfigError, Refusal
+from filebucket.hooks import ScriptHooks
+from filebucket.reload import Reload
+from filebucket.resources import Root
+from filebucket.store import DirectoryStore
+from filebucket.streaming import StreamingSite, client_name
+from filebucket.upload import Outcome, Uploads
+
+DEFAULT_CONFIG = "/etc/file-bucket/config.json"
+
+THREADS = 16
+"""How many writes and fsyncs may wait for the disk at once: the journal of a
+filesystem commits in groups, and 16 small files at once get 9 times the rate
+of one."""
+
+log = Logger()
+
+
+class Options(usage.Options):
+    """The options of ``twistd filebucket``."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "Receive backups over HTTP: a write-only drop."
+    optParameters = (("config", "c", DEFAULT_CONFIG, "The configuration, in JSON."),)
+
+
+def makeService(options: Mapping[str, Any]) -> IService:
+    """The daemon, as twistd wants it."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
+
+    path = os.path.abspath(options["config"])
+    try:
+        config = configuration.load(path)
+    except ConfigError as error:
+        raise SystemExit(f"file-bucket: {error}") from None
+    warn(config)
+    return make_daemon(reactor, config, path, os.environ)
+
+
+def make_daemon(
+    reactor: Any, config: Config, path: str, environ: Mapping[str, str]
+) -> Daemon:
+    """Put the parts together.
+
+    :param reactor: provides time, processes, threads and TCP
+    :param path: where ``config`` came from and is read again at a reload
+    :param environ: what hooks may see of it, they see
+    """
+    reactor.suggestThreadPoolSize(THREADS)
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    store = DirectoryStore(config.home, in_thread, config.min_free_space)
+    hooks = ScriptHooks(
+        reactor, config.hooks, environ, config.hook_timeout, config.hook_concurrency
+    )
+    uploads = Uploads(store, hooks, reactor, log_outcome, config.max_file_size)
+    root = Root(uploads, config.buckets)
+    site = StreamingSite(root, reactor, log_refused)
+    tcp = TCP6ServerEndpoint if ":" in config.host else TCP4ServerEndpoint
+    endpoint = tcp(reactor, config.port, interface=config.host)
+    daemon = Daemon(
+        reactor, endpoint, site, uploads, store, hooks, config.shutdown_timeout
+    )
+    load = partial(in_thread, configuration.load, path)
+    Reload(reactor, config, load, root.swap).setServiceParent(daemon)
+    return daemon
+
+
+def warn(config: Config) -> None:
+    """Say aloud what is allowed but seldom meant."""
+    for label in config.exposed_examples():
+        log.critical(
+            "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
+            "documentation, and {host} is not only this machine. Make tokens of "
+            "your own: head -c16 /dev/urandom | od -An -tx1 | tr -d ' \\n'",
+            label=label,
+            host=config.host,
+        )
+    if not config.buckets:
+        log.warn("there are no buckets: every push will get 403")
+
+
+def log_outcome(outcome: Outcome) -> None:
+    """The one line about a push."""
+    log.info(
+        "{event} bucket={bucket} name={name} size={size} sha256={sha256}"
+        " client={client} seconds={seconds:.3f} status={status}"
+        " request={request_id}{reason}",
+        event="refused" if outcome.reason else "push",
+        bucket=outcome.bucket,
+        # repr keeps what a terminal or a log reader would stumble over out.
+        name=repr(outcome.name) if outcome.name else "-",
+        size=outcome.size,
+        sha256=outcome.sha256 or "-",
+        client=outcome.client,
+        seconds=outcome.seconds,
+        status=outcome.status,
+        request_id=outcome.request_id,
+        reason=f" reason={outcome.reason!r}" if outcome.reason else "",
+    )
+
+
+def log_refused(client: IAddress, refusal: Refusal) -> None:
+    """The one line about what was refused before it was a request."""
+    log_outcome(
+        Outcome(
+            request_id="-",
+            bucket="-",
+            client=client_name(client),
+            status=refusal.status,
+            reason=refusal.reason,
+        )
+    )
