@@ -81,6 +81,8 @@ class Config:
     """All that the file says, with every path absolute.
 
     :param home: the folder that holds the buckets
+    :param host: the address to listen on
+    :param port: the port to listen on; 0 is any free one, which the log tells
     :param hooks: the folder that holds ``pre-push.sh`` and ``post-push.sh``
     :param max_file_size: the largest file in bytes; None is no limit
     :param min_free_space: bytes that must stay free on the home's filesystem
@@ -250,7 +252,7 @@ def _whole_number(value: Any, least: int, most: int) -> int:
 
 
 def _port(value: Any, _: Any = None) -> int:
-    return _whole_number(value, 1, 65535)
+    return _whole_number(value, 0, 65535)
 
 
 def _byte_count(value: Any, _: Any = None) -> int:

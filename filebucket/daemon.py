@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from filebucket.errors import ConfigError
 from filebucket.hooks import ScriptHooks
 from filebucket.store import DirectoryStore
-from filebucket.streaming import StreamingSite
+from filebucket.streaming import StreamingSite, address_text
 from filebucket.upload import Uploads
 
 FLUSH_TIMEOUT = 5.0
@@ -80,7 +80,8 @@ class Daemon(MultiService):
             self._give_up(str(error))
         super().startService()
         self._log.info(
-            "home {home}: files are published by {tier}; hooks: {hooks}",
+            "ready on {where}: home {home} publishes by {tier}; hooks: {hooks}",
+            where=address_text(self._port.getHost()) if self._port else "no port",
             home=self._store.home,
             tier=tier,
             hooks=", ".join(hooks) or "none",

@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from filebucket.config import BucketConfig, token_digest
 from filebucket.errors import Refusal
-from filebucket.streaming import StreamingRequest, client_name
+from filebucket.streaming import StreamingRequest, address_text
 from filebucket.upload import Outcome, Push, Uploads
 
 
@@ -63,7 +63,7 @@ class BucketResource(Resource):
             has_query=b"?" in request.uri,
             headers=request.requestHeaders,
             length=request.length,
-            client=client_name(request.getClientAddress()),
+            client=address_text(request.getClientAddress()),
             body=request.body,
         )
         outcome = self._uploads.receive(self._bucket, push)

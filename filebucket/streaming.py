@@ -639,8 +639,8 @@ class StreamingSite(server.Site):
             channel.transport.abortConnection()
 
 
-def client_name(address: object) -> str:
-    """``ip:port`` of a peer, for logs and hooks; IPv6 in brackets."""
+def address_text(address: object) -> str:
+    """``ip:port``, for logs and hooks; IPv6 in brackets."""
     if isinstance(address, IPv6Address):
         return f"[{address.host}]:{address.port}"
     if isinstance(address, IPv4Address):

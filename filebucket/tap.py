@@ -26,7 +26,7 @@ from filebucket.hooks import ScriptHooks
 from filebucket.reload import Reload
 from filebucket.resources import Root
 from filebucket.store import DirectoryStore
-from filebucket.streaming import StreamingSite, client_name
+from filebucket.streaming import StreamingSite, address_text
 from filebucket.upload import Outcome, Uploads
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
@@ -56,7 +56,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
         config = configuration.load(path)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
-    warn(config)
+    # What is logged before twistd has opened its log comes out twice.
+    reactor.callWhenRunning(warn, config)
     return make_daemon(reactor, config, path, os.environ)
 
 
@@ -128,7 +129,7 @@ def log_refused(client: IAddress, refusal: Refusal) -> None:
         Outcome(
             request_id="-",
             bucket="-",
-            client=client_name(client),
+            client=address_text(client),
             status=refusal.status,
             reason=refusal.reason,
         )

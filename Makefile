@@ -1,0 +1,45 @@
+# What a newcomer needs: `make run` and `make test`. Everything is installed
+# into .venv; nothing outside this folder is touched.
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+CONSTRAINTS =
+
+.PHONY: run test coverage lint format clean
+
+run: $(VENV)/installed
+	$(BIN)/twistd -n --pidfile= filebucket --config config.json
+
+test: $(VENV)/installed
+	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial filebucket
+
+coverage: $(VENV)/installed
+	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run \
+	    -m twisted.trial --temp-directory=$(VENV)/trial filebucket
+	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage report --show-missing
+
+lint: $(VENV)/linters
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --cache-dir=$(VENV)/mypy
+	if command -v shellcheck >/dev/null; then shellcheck hooks/*.sh .ci/run; fi
+
+format: $(VENV)/linters
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv* _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
+
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+	    $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[test]'
+	touch $@
+
+$(VENV)/linters: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@

@@ -1,0 +1,169 @@
+"""The real daemon as a child process, for integration tests.
+
+Everything that it prints is kept, and at its end searched for the tokens that
+it was given: none may be there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
+OTHER = "cafebabe00112233445566778899aabb"
+
+TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+"""``twistd``, under whatever name it is installed."""
+
+PATIENCE = 60.0
+"""Seconds after which something that should happen counts as not happening."""
+
+
+class Server:
+    """A daemon in a folder of its own.
+
+    :ivar home: where its buckets are
+    :ivar url: where it listens
+    """
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.home = folder / "home"
+        self.config_file = folder / "config.json"
+        self.config: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "home": "home",
+            "buckets": [TOKEN, {"name": "web01", "token": OTHER}],
+            **config,
+        }
+        self.write_config()
+        self.url = ""
+        self._lines: list[str] = []
+        self._news = threading.Condition()
+
+    def write_config(self) -> None:
+        """Put :attr:`config` into the file, at once."""
+        new = self.config_file.with_suffix(".new")
+        new.write_text(json.dumps(self.config))
+        new.replace(self.config_file)
+
+    def hook(self, event: str, script: str) -> None:
+        """Install a hook."""
+        path = self.folder / f"{event}.sh"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def start(self, *command: str, environ: Mapping[str, str] | None = None) -> Server:
+        """Start it, and wait until it is ready."""
+        command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
+        self.process = subprocess.Popen(
+            [*command, "--config", str(self.config_file)],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        ready = self.wait_for(r"ready on (\S+): ")
+        self.port = int(ready[1].rpartition(":")[2])
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self._lines.append(line.decode("utf-8", "backslashreplace"))
+                self._news.notify_all()
+        with self._news:
+            self._lines.append("(end)\n")
+            self._news.notify_all()
+
+    @property
+    def log(self) -> str:
+        """Everything that it printed so far."""
+        with self._news:
+            return "".join(self._lines)
+
+    def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """Wait until a line of the log matches, for the ``count``th time."""
+
+        def found() -> re.Match[str] | None:
+            matches = [re.search(pattern, line) for line in self._lines]
+            hits = [match for match in matches if match]
+            return hits[count - 1] if len(hits) >= count else None
+
+        def over() -> bool:
+            return bool(found()) or self._lines[-1:] == ["(end)\n"]
+
+        with self._news:
+            self._news.wait_for(over, PATIENCE)
+            match = found()
+        if match is None:
+            raise AssertionError(f"no {pattern!r} in:\n{self.log}")
+        return match
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit status."""
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+    def stop(self) -> None:
+        """End it, be it running still, and see that no token was printed."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        try:
+            self.wait()
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+            self.wait()
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+        for token in (TOKEN, OTHER):
+            if token in self.log:
+                raise AssertionError(f"a token was printed:\n{self.log}")
+
+    def peak_memory(self) -> int:
+        """The most memory that it had so far, in bytes."""
+        return self._status("VmHWM") * 1024
+
+    def _status(self, key: str) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(rf"^{key}:\s+(\d+)", status, re.MULTILINE)
+        assert match is not None
+        return int(match[1])
+
+    def open_files(self) -> int:
+        """How many descriptors it has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stored(self) -> dict[str, bytes]:
+        """All files under the home but the daemon's own, by path."""
+        return {
+            str(path.relative_to(self.home)): path.read_bytes()
+            for path in sorted(self.home.rglob("*"))
+            if path.is_file() and ".filebucket" not in path.parts
+        }
+
+    def incoming(self) -> list[str]:
+        """What waits under private names."""
+        return os.listdir(self.home / ".filebucket" / "incoming")

@@ -1,0 +1,320 @@
+"""The daemon's life, put together by the composition root over a fake reactor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from click.testing import CliRunner
+from twisted.application import app
+from twisted.application.service import IService, IServiceMaker
+from twisted.internet import reactor as real_reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket import __version__, cli, tap
+from filebucket.config import EXAMPLE_TOKENS, Config, Host, parse
+from filebucket.daemon import FLUSH_TIMEOUT, Daemon
+from filebucket.errors import Refusal
+from filebucket.streaming import StreamingChannel
+from filebucket.test.wire import Wire
+from filebucket.upload import Outcome
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+class Reactor(MemoryReactorClock):
+    """Has a pool of threads whose one thread is this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = _AtOnce()
+
+    def getThreadPool(self) -> _AtOnce:
+        return self.pool
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        self.pool.size = size
+
+    def callFromThread(self, function: Any, *args: Any, **kwargs: Any) -> None:
+        function(*args, **kwargs)
+
+
+class _AtOnce:
+    """Runs at once what it is given."""
+
+    size = 0
+
+    def callInThreadWithCallback(
+        self, done: Any, function: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        try:
+            result = function(*args, **kwargs)
+        except Exception:
+            done(False, Failure())
+        else:
+            done(True, result)
+
+
+def texts(events: Sequence[Any]) -> list[str]:
+    """What the log would show."""
+    return [formatEvent(event) for event in events]
+
+
+class DaemonCase(SynchronousTestCase):
+    """Has a daemon over a folder of its own."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        self.reactor = Reactor()
+        self.path = str(self.folder / "config.json")
+        Path(self.path).write_text(
+            f'{{"home": "home", "host": "127.0.0.1", "buckets": ["{TOKEN}"]}}'
+        )
+        self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+
+    def config(self) -> Config:
+        return parse(Path(self.path).read_text(), self.path)
+
+    def make(self) -> Daemon:
+        return tap.make_daemon(self.reactor, self.config(), self.path, os.environ)
+
+    def start(self) -> Daemon:
+        daemon = self.make()
+        daemon.privilegedStartService()
+        daemon.startService()
+        return daemon
+
+    def connect(self) -> tuple[StreamingChannel, Wire]:
+        """A connection to the daemon's port."""
+        site: Any = self.reactor.tcpServers[0][1]
+        wire = Wire()
+        channel = site.buildProtocol(wire.getPeer())
+        channel.makeConnection(wire)
+        return channel, wire
+
+
+class LifeTests(DaemonCase):
+    """Start and stop."""
+
+    def test_serves(self) -> None:
+        """A push to a daemon that was started is stored."""
+        with capturedLogs() as events:
+            daemon = self.start()
+        port, _, _, interface = self.reactor.tcpServers[0]
+        self.assertEqual((1234, "127.0.0.1"), (port, interface))
+        self.assertIn("publishes by", "\n".join(texts(events)))
+        self.assertEqual(tap.THREADS, self.reactor.pool.size)
+        channel, wire = self.connect()
+        with capturedLogs() as events:
+            channel.dataReceived(
+                b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+                % TOKEN.encode()
+            )
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"), wire.value())
+        self.assertEqual(b"abc", (self.folder / "home" / TOKEN / "x").read_bytes())
+        (line,) = texts(events)
+        self.assertTrue(line.startswith("push bucket=#"), line)
+        stopped = daemon.stopService()
+        self.assertTrue(wire.disconnecting)
+        self.assertNoResult(stopped)
+        channel.connectionLost()
+        self.successResultOf(stopped)
+
+    def test_ipv6(self) -> None:
+        """An IPv6 address is listened on as one."""
+        config = evolve(self.config(), host=Host("::1"))
+        tap.make_daemon(self.reactor, config, self.path, {}).privilegedStartService()
+        self.assertEqual("::1", self.reactor.tcpServers[0][3])
+
+    def test_malformed_request_is_logged(self) -> None:
+        """What never became a request has its line too."""
+        daemon = self.start()
+        channel, _ = self.connect()
+        with capturedLogs() as events:
+            channel.dataReceived(b"nonsense\r\n")
+        (line,) = texts(events)
+        self.assertRegex(line, r"refused bucket=- name=- .* status=400 .*'malformed")
+        channel.connectionLost()
+        self.successResultOf(daemon.stopService())
+
+    def test_reload(self) -> None:
+        """SIGUSR2 puts the new list in force."""
+        daemon = self.start()
+        Path(self.path).write_text('{"home": "home", "buckets": []}')
+        with capturedLogs() as events:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertIn("0 buckets, 0 added, 1 removed", texts(events)[0])
+        self.successResultOf(daemon.stopService())
+
+    def test_stop_waits(self) -> None:
+        """A push under way has its time, and no more."""
+        daemon = self.start()
+        channel, wire = self.connect()
+        channel.dataReceived(
+            b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
+            % TOKEN.encode()
+        )
+        stopped = daemon.stopService()
+        self.reactor.advance(29)
+        self.assertNoResult(stopped)
+        self.assertFalse(wire.disconnected)
+        self.reactor.advance(1)
+        self.assertTrue(wire.disconnected)
+        self.assertNoResult(stopped)
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertFalse((self.folder / "home" / TOKEN / "x").exists())
+
+    def test_stop_and_a_client_that_does_not_read(self) -> None:
+        """The last answers are waited for, and not for ever."""
+        daemon = self.start()
+        channel, wire = self.connect()
+        channel.dataReceived(b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        stopped = daemon.stopService()
+        self.reactor.advance(FLUSH_TIMEOUT)
+        self.assertTrue(wire.disconnected)
+        self.successResultOf(stopped)
+        channel.connectionLost()
+
+    def test_stop_before_start(self) -> None:
+        """A daemon that never opened its port stops all the same."""
+        daemon = self.make()
+        daemon.startService()
+        self.successResultOf(daemon.stopService())
+
+    def test_cannot_listen(self) -> None:
+        """One line, and exit status 1; a bug remains a traceback."""
+        for raised, expected in (
+            (CannotListenError("1.2.3.4", 80, OSError(98, "In use")), SystemExit),
+            (CannotListenError("", 80, OSError(98, "In use")), SystemExit),
+            (RuntimeError("a bug"), RuntimeError),
+        ):
+
+            def listen(*args: Any, error: Exception = raised, **kwargs: Any) -> Any:
+                raise error
+
+            self.patch(self.reactor, "listenTCP", listen)
+            with capturedLogs() as events:
+                self.assertRaises(expected, self.make().privilegedStartService)
+            if expected is SystemExit:
+                self.assertIn("port 80: In use", texts(events)[0])
+
+    def test_cannot_use_home(self) -> None:
+        """The same for what startService finds."""
+        (self.folder / "home").write_text("a file")
+        with capturedLogs() as events:
+            self.assertRaises(SystemExit, self.make().startService)
+        self.assertIn("cannot be used as home", texts(events)[0])
+
+
+class CompositionTests(DaemonCase):
+    """Options, warnings, log lines."""
+
+    def test_options(self) -> None:
+        """The configuration is where Debian would have it, or where one says."""
+        options = tap.Options()
+        options.parseOptions([])
+        self.assertEqual("/etc/file-bucket/config.json", options["config"])
+        options.parseOptions(["-c", "x"])
+        self.assertEqual("x", options["config"])
+
+    def test_make_service(self) -> None:
+        """twistd gets a service; mistakes are one exit, without a traceback."""
+        pool = real_reactor.getThreadPool()  # type: ignore[attr-defined]
+        self.addCleanup(pool.adjustPoolsize, pool.min, pool.max)
+        asked: list[Any] = []
+        self.patch(real_reactor, "callWhenRunning", lambda *args: asked.append(args))
+        service = tap.makeService({"config": self.path})
+        self.assertTrue(IService.providedBy(service))
+        self.assertEqual([(tap.warn, self.config())], asked)
+        Path(self.path).write_text("[]")
+        error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
+        self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)
+
+    def test_plugin(self) -> None:
+        """twistd finds the plugin, and the plugin this."""
+        (maker,) = (
+            each for each in getPlugins(IServiceMaker) if each.tapname == "filebucket"
+        )
+        self.assertIs(tap.Options, maker.options)
+        self.assertIs(tap.makeService, maker.makeService)
+
+    def test_warnings(self) -> None:
+        """Example tokens on an open port, and no buckets at all."""
+        for host, buckets, count, said in (
+            ("0.0.0.0", list(EXAMPLE_TOKENS), 2, "ANYBODY CAN PUSH to bucket #"),
+            ("127.0.0.1", list(EXAMPLE_TOKENS), 0, ""),
+            ("0.0.0.0", [TOKEN], 0, ""),
+            ("0.0.0.0", [], 1, "there are no buckets"),
+        ):
+            text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
+            config = parse(text.replace("'", '"'), self.path)
+            with capturedLogs() as events:
+                tap.warn(config)
+            self.assertEqual(count, len(events))
+            for line in texts(events):
+                self.assertIn(said, line)
+
+    def test_outcome_lines(self) -> None:
+        """One line with everything, whatever the name."""
+        outcome = Outcome(
+            request_id="r",
+            bucket="web01",
+            client="1.2.3.4:5",
+            name="a 'b'\u2028 {x}\u202e.gz",
+            size=7,
+            sha256="ab",
+            status=200,
+            seconds=1.23456,
+        )
+        with capturedLogs() as events:
+            tap.log_outcome(outcome)
+            tap.log_refused(IPv4Address("TCP", "1.2.3.4", 5), Refusal(400, "why"))
+        self.assertEqual(
+            [
+                r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""
+                " sha256=ab client=1.2.3.4:5 seconds=1.235 status=200 request=r",
+                "refused bucket=- name=- size=0 sha256=- client=1.2.3.4:5"
+                " seconds=0.000 status=400 request=- reason='why'",
+            ],
+            texts(events),
+        )
+
+
+class CommandTests(SynchronousTestCase):
+    """The command line."""
+
+    def test_version(self) -> None:
+        """It knows its version."""
+        result = CliRunner().invoke(cli.main, ["--version"])
+        self.assertIn(__version__, result.output)
+
+    def test_serve(self) -> None:
+        """It hands the right words to twistd, and our plugin only."""
+        found: list[Any] = []
+
+        def app_run(run: object, options: Any) -> None:
+            parsed = options()
+            parsed.parseOptions()
+            found.append(parsed)
+
+        self.patch(app, "run", app_run)
+        self.patch(sys, "argv", ["filebucket", "serve", "--config", "x.json"])
+        CliRunner().invoke(cli.main, ["serve", "--config", "x.json"])
+        (options,) = found
+        self.assertEqual("filebucket", options.subCommand)
+        self.assertEqual("x.json", options.subOptions["config"])
+        self.assertTrue(options["nodaemon"])
+        self.assertEqual("", options["pidfile"])

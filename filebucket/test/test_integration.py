@@ -1,0 +1,675 @@
+"""The real daemon with real clients: curl, wget, Python requests, sockets.
+
+Slow as tests go, and the only ones here that use the network, processes and
+the wall clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.config import EXAMPLE_TOKENS
+from filebucket.test.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
+
+MIB = 1024 * 1024
+
+
+def need(program: str) -> None:
+    """Skip where a program is not there."""
+    if shutil.which(program) is None:
+        raise SkipTest(f"{program} is not installed")
+
+
+def run(
+    *command: str, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command, input=stdin, capture_output=True, timeout=PATIENCE, check=False
+    )
+
+
+def shell(script: str, folder: Path) -> bytes:
+    """What a pipeline prints; it must succeed."""
+    done = subprocess.run(
+        ["/bin/sh", "-ec", script],
+        cwd=folder,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"{script}\n{done.returncode}\n{done.stderr!r}")
+    return done.stdout
+
+
+class Client:
+    """A raw connection that says exactly what it is told to say."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+
+    def send(self, *data: bytes) -> None:
+        for each in data:
+            self.socket.sendall(each)
+
+    def answer(self) -> tuple[int, bytes]:
+        """The next answer: status and content."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = self.socket.recv(65536)
+            if not more:
+                raise AssertionError(f"closed after {data!r}")
+            data += more
+        head, _, content = data.partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        lengths = [each for each in lines if each.startswith(b"content-length: ")]
+        length = int(lengths[0].split()[1]) if lengths else 0
+        while len(content) < length:
+            content += self.socket.recv(65536)
+        return int(head.split()[1]), content
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close with a reset."""
+        linger = b"\1\0\0\0\0\0\0\0"
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.socket.close()
+
+
+def put_head(
+    name: str, length: int | None, token: str = TOKEN, extra: str = ""
+) -> bytes:
+    framing = (
+        "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    )
+    return (
+        f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\n{framing}\r\n{extra}\r\n".encode()
+    )
+
+
+class IntegrationCase(SynchronousTestCase):
+    """Has a folder, and daemons that are ended with the test."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+
+    def server(self, **config: object) -> Server:
+        """A daemon that runs."""
+        server = Server(self.folder / "server", **config).start()
+        self.addCleanup(server.stop)
+        return server
+
+    def client(self, server: Server) -> Client:
+        client = Client(server)
+        self.addCleanup(client.close)
+        return client
+
+    def file(self, name: str = "db.gz", content: bytes = b"content") -> Path:
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+    def curl(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, bytes]:
+        """Status and content of what curl gets."""
+        need("curl")
+        done = run("curl", "-sS", "-w", "%{http_code}", *arguments, stdin=stdin)
+        self.assertEqual(0, done.returncode, done.stderr)
+        return int(done.stdout[-3:]), done.stdout[:-3]
+
+
+class CurlTests(IntegrationCase):
+    """curl, in every way of the README."""
+
+    def test_ways(self) -> None:
+        """A form, a file, a name, a pipe, a header: each stores the bytes."""
+        server = self.server()
+        content = os.urandom(3 * MIB)
+        path = str(self.file(content=content))
+        header = self.file("header", f"Authorization: Bearer {TOKEN}".encode())
+        url = f"{server.url}/{TOKEN}"
+        for name, arguments, stdin in (
+            ("db.gz", ("-X", "POST", url, "-F", f"file=@{path}"), None),
+            (
+                "form",
+                (f"{url}/", "-F", "a=b", "-F", f"file=@{path};filename=form"),
+                None,
+            ),
+            ("put", ("-T", path, f"{url}/put"), None),
+            ("pipe", ("-T", "-", f"{url}/pipe"), content),
+            ("bearer", ("-T", path, "-H", f"@{header}", f"{server.url}/bearer"), None),
+            ("ü %", ("-T", path, f"{url}/%C3%BC%20%25"), None),
+        ):
+            status, answer = self.curl(*arguments, stdin=stdin)
+            receipt = f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+            self.assertEqual((200, receipt.encode()), (status, answer))
+            self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
+        status, answer = self.curl("-T", path, f"{url}/")
+        self.assertEqual((405, b"a file of that name exists\n"), (status, answer))
+
+    def test_receipt(self) -> None:
+        """sha256sum -c takes the answer as it stands."""
+        need("curl")
+        server = self.server()
+        self.file("a b.gz", os.urandom(1000))
+        script = f"curl -sT 'a b.gz' {server.url}/{TOKEN}/ | sha256sum -c"
+        self.assertEqual(b"a b.gz: OK\n", shell(script, self.folder))
+
+    def test_promise(self) -> None:
+        """A digest that is right, and one that is not."""
+        server = self.server()
+        url = f"{server.url}/{OTHER}/db.gz"
+        for status, content in ((422, b"other"), (200, b"content")):
+            digest = hashlib.sha256(content).hexdigest()
+            arguments = ("-T", str(self.file()), "-H", f"X-Checksum-Sha256: {digest}")
+            self.assertEqual(status, self.curl(*arguments, url)[0])
+        self.assertEqual({"web01/db.gz": b"content"}, server.stored())
+
+    def test_form_names(self) -> None:
+        """Names as curl writes them into a form."""
+        server = self.server()
+        for name in ("ünï cödé.gz", "100%.gz", "'quotes'", "-rf", "a;b"):
+            path = self.file(name)
+            status, answer = self.curl("-F", f'file=@"{path}"', f"{server.url}/{OTHER}")
+            self.assertEqual(200, status, answer)
+            self.assertIn(f"web01/{name}", server.stored())
+
+    def test_statuses(self) -> None:
+        """What a person sees of each mistake."""
+        server = self.server(max_file_size=4 * MIB)
+        url = f"{server.url}/{TOKEN}"
+        path = str(self.file())
+        large = str(self.file("large", b"x" * (5 * MIB)))
+        for status, *arguments in (
+            (403, "-T", path, f"{server.url}/{TOKEN[::-1]}/x"),
+            (403, f"{server.url}/"),
+            (405, url),
+            (405, "-X", "DELETE", f"{url}/x"),
+            (400, "-F", f"file=@{path}", f"{url}/x"),
+            (400, "-T", path, f"{url}/a/b"),
+            (400, "-T", path, f"{url}/a?b"),
+            (412, "-d", "x=y", url),
+            (412, "-F", "x=y", url),
+            (413, "-T", large, f"{url}/large"),
+            (413, "-F", f"file=@{large}", url),
+            (413, "-H", "Transfer-Encoding: chunked", "-T", large, f"{url}/large"),
+            (415, "-H", "Content-Encoding: gzip", "-T", path, f"{url}/x"),
+            (417, "-H", "Expect: tea", "-T", path, f"{url}/x"),
+        ):
+            got, answer = self.curl(*arguments)
+            self.assertEqual(status, got, (arguments, answer))
+            self.assertEqual(1, answer.count(b"\n"), answer)
+        self.assertEqual({}, server.stored())
+
+
+class OtherClientsTests(IntegrationCase):
+    """Clients that are not curl."""
+
+    def test_wget(self) -> None:
+        """wget puts a file."""
+        need("wget")
+        server = self.server()
+        done = run(
+            "wget",
+            "-qO-",
+            "--method=PUT",
+            f"--body-file={self.file(content=b'x' * MIB)}",
+            f"{server.url}/{TOKEN}/db.gz",
+        )
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertTrue(done.stdout.endswith(b"  db.gz\n"))
+        self.assertEqual({f"{TOKEN}/db.gz": b"x" * MIB}, server.stored())
+
+    def test_requests(self) -> None:
+        """Python requests: a form, a file, a generator; on one connection."""
+        try:
+            import requests  # noqa: PLC0415
+        except ImportError:
+            raise SkipTest("requests is not installed") from None
+        server = self.server()
+        url = f"{server.url}/{TOKEN}"
+        content = os.urandom(MIB)
+        path = self.file("ünï.gz", content)
+
+        def pieces() -> Iterator[bytes]:
+            for start in range(0, MIB, 1000):
+                yield content[start : start + 1000]
+
+        with requests.Session() as session:
+            for name, push in (
+                ("ünï.gz", lambda: session.post(url, files={"file": path.open("rb")})),
+                ("put", lambda: session.put(f"{url}/put", data=path.open("rb"))),
+                ("pieces", lambda: session.put(f"{url}/pieces", data=pieces())),
+            ):
+                answer = push()
+                self.assertEqual(200, answer.status_code, answer.text)
+                self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
+            answer = session.get(url)
+            self.assertEqual("POST, PUT", answer.headers["Allow"])
+
+
+class LargeTests(IntegrationCase):
+    """A file larger than the memory that the daemon may have."""
+
+    def test_gibibyte(self) -> None:
+        """1 GiB by each way, whole, in less than 80 MiB of memory."""
+        need("curl")
+        server = self.server()
+        large = self.folder / "large"
+        block = os.urandom(16 * MIB)
+        digest = hashlib.sha256()
+        with large.open("wb") as file:
+            for number in range(64):
+                piece = number.to_bytes(8, "big") + block[8:]
+                digest.update(piece)
+                file.write(piece)
+        url = f"{server.url}/{TOKEN}"
+        for way, command in (
+            ("put", f"curl -sST {large} {url}/put"),
+            ("post", f"curl -sSF 'file=@{large};filename=post' {url}"),
+            ("chunked", f"cat {large} | curl -sST - {url}/chunked"),
+        ):
+            answer = shell(command, self.folder)
+            self.assertEqual(f"{digest.hexdigest()}  {way}\n".encode(), answer)
+            stored = server.home / TOKEN / way
+            self.assertEqual(0, run("cmp", str(large), str(stored)).returncode)
+            stored.unlink()
+            self.assertLess(server.peak_memory(), 80 * MIB, way)
+
+
+class ManyTests(IntegrationCase):
+    """Many clients at once."""
+
+    def test_two_hundred(self) -> None:
+        """200 pushes that are all under way at the same time."""
+        server = self.server()
+        clients = [self.client(server) for _ in range(200)]
+        contents = [os.urandom(100_000) for _ in clients]
+        for number, client in enumerate(clients):
+            client.send(put_head(str(number), 100_000), contents[number][:50_000])
+        for number, client in enumerate(clients):
+            client.send(contents[number][50_000:])
+        for client in clients:
+            self.assertEqual(200, client.answer()[0])
+        stored = {f"{TOKEN}/{n}": content for n, content in enumerate(contents)}
+        self.assertEqual(stored, server.stored())
+
+    def test_one_name(self) -> None:
+        """32 pushes of one name: one 200, and 31 times 405."""
+        server = self.server()
+        clients = [self.client(server) for _ in range(32)]
+        for number, client in enumerate(clients):
+            client.send(put_head("same", 1000), b"%c" % (65 + number) * 999)
+        for number, client in enumerate(clients):
+            client.send(b"%c" % (65 + number))
+        statuses = [client.answer()[0] for client in clients]
+        self.assertEqual([200] + 31 * [405], sorted(statuses))
+        winner = b"%c" % (65 + statuses.index(200))
+        self.assertEqual({f"{TOKEN}/same": winner * 1000}, server.stored())
+
+
+class RefusalTests(IntegrationCase):
+    """Refusals reach clients that do not listen before they are done."""
+
+    def check(self, server: Server, status: int, head: bytes, *body: bytes) -> None:
+        for _ in range(50):
+            client = Client(server)
+            client.send(head, *body)
+            self.assertEqual(status, client.answer()[0])
+            client.close()
+
+    def test_before_the_body(self) -> None:
+        """A client that sends 20 MB and only then reads: 50 of 50."""
+        server = self.server()
+        head = put_head("x", 20_000_000, token="0" * 32)
+        self.check(server, 403, head, b"x" * 20_000_000)
+
+    def test_in_the_body(self) -> None:
+        """The same where the verdict falls in the middle."""
+        server = self.server(max_file_size=5_000_000)
+        chunk = b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n"
+        self.check(server, 413, put_head("x", None), *[chunk] * 20, b"0\r\n\r\n")
+        self.assertEqual({}, server.stored())
+
+    def test_continue(self) -> None:
+        """A client that waits for 100 Continue sends nothing in vain."""
+        server = self.server()
+        expect = "Expect: 100-continue\r\n"
+        client = self.client(server)
+        client.send(put_head("x", 3, extra=expect))
+        self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", client.socket.recv(1000))
+        client.send(b"abc")
+        self.assertEqual(200, client.answer()[0])
+        client.send(put_head("x", 3, extra=expect))
+        self.assertEqual(405, client.answer()[0])
+        self.assertEqual(b"", client.socket.recv(1000))
+
+
+class GoneTests(IntegrationCase):
+    """Clients that go away."""
+
+    def test_gone(self) -> None:
+        """By close or by reset, in the body: nothing visible, nothing left."""
+        server = self.server()
+        server.hook("post-push", "touch ran")
+        before = server.open_files()
+        for number, leave in enumerate((Client.close, Client.reset)):
+            client = Client(server)
+            client.send(put_head("x", 1000), b"x" * 500)
+            leave(client)
+            server.wait_for(r"refused .* status=400 .*ended early", number + 1)
+        self.assertEqual({}, server.stored())
+        self.assertEqual(before, server.open_files())
+
+    def test_killed(self) -> None:
+        """Killed in a push, the daemon leaves nothing that shows."""
+        server = Server(self.folder / "server").start()
+        client = self.client(server)
+        client.send(put_head("x", 1000), b"x" * 500)
+        other = self.client(server)
+        other.send(put_head("y", 3), b"abc")
+        self.assertEqual(200, other.answer()[0])
+        server.signal(signal.SIGKILL)
+        server.wait()
+        server.stop()
+        self.assertEqual({f"{TOKEN}/y": b"abc"}, server.stored())
+        again = self.server()
+        self.assertEqual([], again.incoming())
+
+
+class HookTests(IntegrationCase):
+    """Real scripts."""
+
+    def push(self, server: Server, name: str = "x", content: bytes = b"content") -> int:
+        client = self.client(server)
+        client.send(put_head(name, len(content), OTHER), content)
+        status, self.content = client.answer()
+        return status
+
+    def test_arguments(self) -> None:
+        """What each is told, and where the answer comes from."""
+        server = self.server()
+        tell = 'printf "%s\\n" "$@"; env | grep ^FILEBUCKET | sort'
+        server.hook("pre-push", f"({tell}) > asked")
+        server.hook("post-push", f"({tell}) | tee told; readlink /proc/self/fd/0")
+        for script in ("pre-push.sh", "post-push.sh"):
+            path = server.folder / script
+            path.write_text(f"#!/bin/sh\ncd {server.folder}\n" + path.read_text())
+        name = "a $(id) 'b' ü"
+        quoted = "a%20$(id)%20'b'%20%C3%BC"
+        self.assertEqual(200, self.push(server, quoted))
+        asked = (server.folder / "asked").read_text().splitlines()
+        self.assertEqual(["web01", name, "7"], asked[:3])
+        self.assertRegex(asked[3], r"^127\.0\.0\.1:\d+$")
+        told = (server.folder / "told").read_text().splitlines()
+        path_stored = str(server.home / "web01" / name)
+        self.assertEqual(["web01", path_stored], told[:2])
+        environment = dict(line.split("=", 1) for line in told[3:])
+        self.assertEqual("post-push", environment["FILEBUCKET_EVENT"])
+        self.assertEqual(name, environment["FILEBUCKET_FILENAME"])
+        self.assertEqual(path_stored, environment["FILEBUCKET_PATH"])
+        self.assertEqual(
+            hashlib.sha256(b"content").hexdigest(), environment["FILEBUCKET_SHA256"]
+        )
+        self.assertTrue(self.content.endswith(b"\n/dev/null\n"), self.content)
+
+    def test_verdicts(self) -> None:
+        """Every way in which pre-push can end."""
+        server = self.server(hook_timeout=0.5)
+        self.assertEqual(200, self.push(server))
+        for status, script in (
+            (405, "exit 0"),
+            (409, "exit 1"),
+            (200, "exit 2"),
+            (409, "exit 3"),
+            (409, "exit 255"),
+            (409, "kill -9 $$"),
+            (409, "exec sleep 60"),
+            (409, "trap '' TERM; while :; do sleep 0.1; done"),
+        ):
+            server.hook("pre-push", script)
+            self.assertEqual(status, self.push(server, content=script.encode()), script)
+        self.assertEqual({"web01/x": b"exit 2"}, server.stored())
+
+    def test_not_runnable(self) -> None:
+        """A hook that cannot be run refuses; one that is gone does not."""
+        server = self.server()
+        server.hook("pre-push", "exit 0")
+        script = server.folder / "pre-push.sh"
+        script.chmod(0o644)
+        self.assertEqual(409, self.push(server))
+        script.write_text("#!/nonexistent/interpreter\n")
+        script.chmod(0o755)
+        self.assertEqual(409, self.push(server))
+        script.unlink()
+        self.assertEqual(200, self.push(server))
+
+    def test_background(self) -> None:
+        """What a hook leaves behind does not hold the answer back."""
+        server = self.server()
+        server.hook("post-push", "echo mine; sleep 600 & echo $!")
+        self.assertEqual(200, self.push(server))
+        self.assertTrue(self.content.startswith(b"mine\n"), self.content)
+        os.kill(int(self.content.split()[1]), signal.SIGKILL)
+
+    def test_group_is_killed(self) -> None:
+        """At the deadline all that the hook started is ended with it."""
+        server = self.server(hook_timeout=1)
+        server.hook("post-push", "sleep 600 & echo $! ; wait")
+        self.assertEqual(200, self.push(server))
+        pid = int(self.content)
+        self.assertFalse(Path(f"/proc/{pid}").exists() and not _is_zombie(pid))
+
+    def test_fails(self) -> None:
+        """post-push cannot undo; what it says on stderr is in the log."""
+        server = self.server()
+        server.hook("post-push", f"echo out; echo err {OTHER[:4]} >&2; exit 7")
+        self.assertEqual(200, self.push(server))
+        self.assertEqual(b"out\n", self.content)
+        server.wait_for("post-push .*says: err cafe")
+        server.wait_for("post-push .*exit=7")
+
+    def test_tokens_in_a_trace(self) -> None:
+        """A script that says all its arguments does not say the token."""
+        server = self.server()
+        server.hook("pre-push", 'set -x; test "$1" != x')
+        client = self.client(server)
+        client.send(put_head("x", 1), b"x")
+        self.assertEqual(200, client.answer()[0])
+        server.wait_for("pre-push .*says: .*test #[0-9a-f]{6} != x")
+
+
+def _is_zombie(pid: int) -> bool:
+    return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+
+
+class ReloadTests(IntegrationCase):
+    """SIGUSR2."""
+
+    def reload(self, server: Server, count: int) -> None:
+        server.write_config()
+        server.signal(signal.SIGUSR2)
+        server.wait_for("reload: ", count)
+
+    def test_buckets(self) -> None:
+        """What is taken away gets 403; what is under way ends well."""
+        server = self.server()
+        under_way = self.client(server)
+        under_way.send(put_head("x", 2), b"x")
+        server.config["buckets"] = [OTHER]
+        server.config["port"] = 1
+        self.reload(server, 1)
+        server.wait_for("reload: waiting for a restart: port")
+        under_way.send(b"x")
+        self.assertEqual(200, under_way.answer()[0])
+        under_way.send(put_head("y", 0))
+        self.assertEqual(403, under_way.answer()[0])
+        server.config_file.write_text("{}")
+        server.signal(signal.SIGUSR2)
+        server.wait_for("reload: nothing changed: .*")
+        under_way.send(put_head("y", 0, OTHER))
+        self.assertEqual(200, under_way.answer()[0])
+
+    def test_under_load(self) -> None:
+        """20 reloads, and no push that fails."""
+        server = self.server()
+        stop = threading.Event()
+        statuses: list[int] = []
+        workers = [
+            threading.Thread(target=self.load, args=(server, stop, statuses, number))
+            for number in range(4)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for count in range(20):
+                self.reload(server, count + 1)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join(PATIENCE)
+        self.assertEqual({200}, set(statuses))
+        self.assertEqual(len(statuses), len(server.stored()))
+
+    def load(
+        self, server: Server, stop: threading.Event, statuses: list[int], worker: int
+    ) -> None:
+        client = Client(server)
+        number = 0
+        while number < 10 or not stop.is_set():
+            number += 1
+            client.send(put_head(f"{worker}-{number}", 1000), b"x" * 1000)
+            statuses.append(client.answer()[0])
+        client.close()
+
+
+class StopTests(IntegrationCase):
+    """SIGTERM."""
+
+    def test_lets_pushes_finish(self) -> None:
+        """Those under way get their 200; nobody else gets in."""
+        server = self.server()
+        clients = [self.client(server) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.send(put_head(str(number), 2), b"x")
+        idle = self.client(server)
+        idle.send(put_head("idle", 0))
+        self.assertEqual(200, idle.answer()[0])
+        server.signal(signal.SIGTERM)
+        self.assertEqual(b"", idle.socket.recv(1))
+        with self.assertRaises(ConnectionRefusedError):
+            Client(server)
+        for client in clients:
+            client.send(b"x")
+            self.assertEqual(200, client.answer()[0])
+            self.assertEqual(b"", client.socket.recv(1))
+        self.assertEqual(-signal.SIGTERM, server.wait())
+        self.assertEqual(21, len(server.stored()))
+
+    def test_drops_what_takes_too_long(self) -> None:
+        """Nothing is left of it, and the daemon is gone."""
+        server = self.server(shutdown_timeout=0.5)
+        server.hook("post-push", "exec sleep 600")
+        stuck = self.client(server)
+        stuck.send(put_head("stuck", 1), b"x")
+        slow = self.client(server)
+        slow.send(put_head("slow", 2), b"x")
+        served = self.client(server)
+        served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(403, served.answer()[0])
+        server.signal(signal.SIGTERM)
+        server.wait_for("dropping the pushes")
+        self.assertEqual(-signal.SIGTERM, server.wait())
+        self.assertEqual({f"{TOKEN}/stuck": b"x"}, server.stored())
+        self.assertEqual([], server.incoming())
+
+
+class StartTests(IntegrationCase):
+    """Starting, and not starting."""
+
+    def refused(self, server: Server, *command: str) -> str:
+        """What it prints when it does not start."""
+        command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
+        done = run(*command, "--config", str(server.config_file))
+        output = (done.stdout + done.stderr).decode()
+        self.assertEqual(1, done.returncode, output)
+        self.assertNotIn("Traceback", output)
+        self.assertNotIn(TOKEN, output)
+        return output
+
+    def test_bad_config(self) -> None:
+        """Every mistake at once, on stderr."""
+        server = Server(self.folder, port="x", hots="y", buckets=[TOKEN[1:]])
+        for command in ((), (sys.executable, "-m", "filebucket", "serve")):
+            output = self.refused(server, *command)
+            self.assertIn("3 mistakes", output)
+            self.assertIn("$.buckets[0]: 31 characters, not 32", output)
+
+    def test_no_config(self) -> None:
+        """A file that is not there."""
+        server = Server(self.folder)
+        server.config_file.unlink()
+        self.assertIn("No such file", self.refused(server))
+
+    def test_port_in_use(self) -> None:
+        """One line says which."""
+        port = self.server().port
+        server = Server(self.folder / "second", port=port)
+        line = f"cannot listen on 127.0.0.1, port {port}: Address already in use"
+        self.assertIn(line, self.refused(server))
+
+    def test_home_in_use(self) -> None:
+        """Two daemons would sweep each other's files away."""
+        first = self.server()
+        server = Server(self.folder / "second", home=str(first.home))
+        self.assertIn("another file-bucket", self.refused(server))
+
+    def test_home_is_a_file(self) -> None:
+        """A home that cannot be one."""
+        server = Server(self.folder, home="config.json")
+        self.assertIn("cannot be used as home", self.refused(server))
+
+    def test_hook_not_executable(self) -> None:
+        """A hook that somebody forgot to make so."""
+        server = Server(self.folder)
+        server.hook("pre-push", "exit 0")
+        (self.folder / "pre-push.sh").chmod(0o644)
+        self.assertIn("pre-push.sh: is there, but", self.refused(server))
+
+    def test_serve(self) -> None:
+        """``filebucket serve`` is the same thing."""
+        server = Server(self.folder / "server")
+        server.start(sys.executable, "-m", "filebucket", "serve")
+        self.addCleanup(server.stop)
+        client = self.client(server)
+        client.send(put_head("x", 1), b"x")
+        self.assertEqual(200, client.answer()[0])
+
+    def test_warning(self) -> None:
+        """Example tokens, open to the world, are shouted about."""
+        shouted = r"ANYBODY CAN PUSH to bucket #[0-9a-f]{6}"
+        buckets = list(EXAMPLE_TOKENS)
+        server = self.server(buckets=buckets, host="0.0.0.0")
+        self.assertEqual(2, len(re.findall(shouted, server.log)))
+        quiet = Server(self.folder / "quiet", buckets=buckets).start()
+        self.addCleanup(quiet.stop)
+        self.assertNotRegex(quiet.log, shouted)
+
+    def test_plugin(self) -> None:
+        """twistd knows it."""
+        self.assertIn(b"\n    filebucket ", run(*TWISTD, "--help").stdout)
