@@ -1,0 +1,56 @@
+#!/bin/sh
+# post-push-mail.sh: send an e-mail for every file that has arrived.
+#
+# Install  copy or symlink it as /etc/file-bucket/post-push.sh
+# Set      MAIL_TO, MAIL_FROM; SENDMAIL=msmtp where that is your mailer
+# Needs    sendmail as Postfix, Exim, nullmailer or msmtp bring it; sha256sum, tr, wc
+# Answers  the line the daemon would have answered, so that "curl ... | sha256sum -c"
+#          still proves the copy; status 1 if the mailer failed
+#
+# Called as: post-push.sh BUCKET PATH IP:PORT
+
+: "${MAIL_TO:=root}"
+: "${MAIL_FROM:=file-bucket}"
+: "${SENDMAIL:=sendmail}"
+
+set -eu
+export LC_ALL=C
+PATH=$PATH:/usr/sbin:/usr/lib # where sendmail lives, often outside a daemon's PATH
+
+bucket=$1 path=$2 remote=$3
+
+# What ends up as a line of the mail is kept to one line, whatever it holds.
+one_line() {
+    printf %s "$1" | tr -d '\000-\037\177'
+}
+
+name=$(one_line "${path##*/}")
+printf '%s  %s\n' "$FILEBUCKET_SHA256" "$name"
+
+# A bucket without a name is called by its token, 32 characters. A mail is no place
+# for that: say "#" and six digits of its hash instead, as the daemon's log does.
+if [ "${#bucket}" -eq 32 ]; then
+    bucket="#$(printf %s "$bucket" | sha256sum | cut -c 1-6)"
+fi
+
+# The headers hold nothing a client chose, and of the bucket's name only characters
+# that need no encoding (RFC 2047) and cannot begin another header. The recipient is
+# an argument, not read from the headers ("-t"); "-i": a lone "." ends nothing.
+subject="file-bucket: a file for $(printf %s "$bucket" | tr -c 'A-Za-z0-9#._-' '?')"
+
+"$SENDMAIL" -i "$MAIL_TO" >&2 <<END || { echo "post-push-mail: not sent" >&2; exit 1; }
+From: $MAIL_FROM
+To: $MAIL_TO
+Subject: $subject
+Auto-Submitted: auto-generated
+MIME-Version: 1.0
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: 8bit
+
+file:     $name
+bytes:    $(($(wc -c <"$path")))
+sha256:   $FILEBUCKET_SHA256
+bucket:   $(one_line "$bucket")
+from:     $remote
+request:  $FILEBUCKET_REQUEST_ID
+END
