@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.threads import deferToThreadPool
@@ -56,8 +56,6 @@ def makeService(options: Mapping[str, Any]) -> IService:
         config = configuration.load(path)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
-    # What is logged before twistd has opened its log comes out twice.
-    reactor.callWhenRunning(warn, config)
     return make_daemon(reactor, config, path, os.environ)
 
 
@@ -86,11 +84,23 @@ def make_daemon(
     )
     load = partial(in_thread, configuration.load, path)
     Reload(reactor, config, load, root.swap).setServiceParent(daemon)
+    Warnings(config).setServiceParent(daemon)
     return daemon
 
 
+class Warnings(Service):
+    """Says aloud, at the start, what is allowed but seldom meant."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def startService(self) -> None:
+        super().startService()
+        warn(self._config)
+
+
 def warn(config: Config) -> None:
-    """Say aloud what is allowed but seldom meant."""
+    """The warnings about a configuration, to the log."""
     for label in config.exposed_examples():
         log.critical(
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "

@@ -234,11 +234,8 @@ class CompositionTests(DaemonCase):
         """twistd gets a service; mistakes are one exit, without a traceback."""
         pool = real_reactor.getThreadPool()  # type: ignore[attr-defined]
         self.addCleanup(pool.adjustPoolsize, pool.min, pool.max)
-        asked: list[Any] = []
-        self.patch(real_reactor, "callWhenRunning", lambda *args: asked.append(args))
         service = tap.makeService({"config": self.path})
         self.assertTrue(IService.providedBy(service))
-        self.assertEqual([(tap.warn, self.config())], asked)
         Path(self.path).write_text("[]")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
         self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)
@@ -250,6 +247,15 @@ class CompositionTests(DaemonCase):
         )
         self.assertIs(tap.Options, maker.options)
         self.assertIs(tap.makeService, maker.makeService)
+
+    def test_warned_at_the_start(self) -> None:
+        """Before anybody is told that it is ready."""
+        Path(self.path).write_text('{"home": "home", "buckets": []}')
+        with capturedLogs() as events:
+            daemon = self.start()
+        self.assertIn("there are no buckets", texts(events)[0])
+        self.assertIn("ready on", texts(events)[1])
+        self.successResultOf(daemon.stopService())
 
     def test_warnings(self) -> None:
         """Example tokens on an open port, and no buckets at all."""

@@ -13,7 +13,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import directlyProvides, providedBy
 
 from filebucket.errors import Refusal
-from filebucket.streaming import StreamingRequest, client_name
+from filebucket.streaming import StreamingRequest, address_text
 from filebucket.test.wire import LIMITS, Connection, Wire
 
 PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
@@ -697,8 +697,8 @@ class SiteTests(StreamingCase):
         self.assertEqual([200], connection.statuses())
         self.assertEqual([], lines)
 
-    def test_client_name(self) -> None:
+    def test_address_text(self) -> None:
         """A client's address, for people."""
-        self.assertEqual("1.2.3.4:5", client_name(IPv4Address("TCP", "1.2.3.4", 5)))
-        self.assertEqual("[::1]:5", client_name(IPv6Address("TCP", "::1", 5)))
-        self.assertEqual("local", client_name(UNIXAddress(None)))
+        self.assertEqual("1.2.3.4:5", address_text(IPv4Address("TCP", "1.2.3.4", 5)))
+        self.assertEqual("[::1]:5", address_text(IPv6Address("TCP", "::1", 5)))
+        self.assertEqual("local", address_text(UNIXAddress(None)))
