@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -68,12 +69,16 @@ class BucketResource(Resource):
         )
         outcome = self._uploads.receive(self._bucket, push)
         outcome.addCallback(_answer, request)
-        outcome.addErrback(request.processingFailed)
+        outcome.addErrback(_failed, request)
         return NOT_DONE_YET
 
 
 def _answer(outcome: Outcome, request: StreamingRequest) -> None:
     request.answer(outcome.status, outcome.headers, outcome.body)
+
+
+def _failed(failure: Failure, request: StreamingRequest) -> None:
+    request.processingFailed(failure)
 
 
 def _bearer(request: StreamingRequest) -> bytes | None:

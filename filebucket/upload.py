@@ -167,8 +167,8 @@ class Uploads:
         if bucket is None:
             raise Refusal(403, "no such token")
         if push.method not in METHODS:
-            allowed = ", ".join(METHODS)
-            raise Refusal(405, f"only {allowed}", {"Allow": allowed})
+            reason = "only POST and PUT are answered here; nothing can be read"
+            raise Refusal(405, reason, {"Allow": ", ".join(METHODS)})
         _check_headers(push)
         promised = _promised(push)
         file = await self._find_file(push)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.config import BucketConfig, token_digest
 from filebucket.errors import Refusal
 from filebucket.resources import Root
+from filebucket.streaming import StreamingRequest
 from filebucket.test.fakes import FakeHooks, MemoryStore
 from filebucket.test.wire import LIMITS, Connection
 from filebucket.upload import Outcome, Uploads
@@ -278,6 +280,19 @@ class WireTests(ResourceCase):
             ),
         )
         self.assertFalse(self.connection.closed)
+
+    def test_answering_fails(self) -> None:
+        """A bug on the way back is logged once, and told."""
+
+        def answer(request: StreamingRequest, status: int, *args: object) -> None:
+            if status == 200:
+                raise RuntimeError("a bug")
+            original(request, status, *args)
+
+        original: Any = StreamingRequest.answer
+        self.patch(StreamingRequest, "answer", answer)
+        self.assertEqual([500], self.statuses(put(b"/%b/a" % TOKEN)))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
     def test_observer_sees_no_token(self) -> None:
         """No outcome and no request shows the token."""
