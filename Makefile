@@ -23,6 +23,8 @@ lint: $(VENV)/linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --cache-dir=$(VENV)/mypy
+	for page in *.rst */*.rst; do \
+	    $(BIN)/python -m docutils --halt=2 --writer=null $$page || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck hooks/*.sh .ci/run; fi
 
 format: $(VENV)/linters

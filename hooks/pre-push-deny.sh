@@ -23,8 +23,8 @@ bucket=$1 name=$2 size=$3
 #         begin with a letter or digit, which keeps out ".hidden" and "-option".
 # MIN_BYTES, MAX_BYTES  the size must lie between them, both included
 # UNKNOWN_SIZE  "allow" or "deny", for a size of -1: the client did not say how much
-#         it will send, as with a form (curl -F) or a pipe (curl -T -). "deny" turns
-#         all of those away; with "allow" the limits in the config still hold.
+#         it will send, as with a pipe (curl -T -). "deny" turns all of those away;
+#         with "allow" the limits in the config still hold.
 case $bucket in
 db*)
     : "${ALLOW:=[A-Za-z0-9]*.sql.gz [A-Za-z0-9]*.dump}"
