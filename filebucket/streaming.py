@@ -60,6 +60,10 @@ from filebucket.errors import Refusal, phrase
 
 SERVER = b"file-bucket"
 
+CHUNK_COST = 64
+"""Bytes that a chunk is counted for beside its own: a client that sends one
+byte a chunk would else fill 40 times the memory that it may."""
+
 
 @frozen
 class Limits:
@@ -151,7 +155,7 @@ class Body:
         if self._dropped or not chunk:
             return
         self._chunks.append(chunk)
-        self._size += len(chunk)
+        self._size += len(chunk) + CHUNK_COST
         self._wake()
         # Again and again, not once: bytes of a read that was under way still
         # come after a pause, and Twisted resumes when its write buffer drains.

@@ -13,7 +13,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import directlyProvides, providedBy
 
 from filebucket.errors import Refusal
-from filebucket.streaming import StreamingRequest, address_text
+from filebucket.streaming import CHUNK_COST, StreamingRequest, address_text
 from filebucket.test.wire import LIMITS, Connection, Wire
 
 PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
@@ -215,13 +215,23 @@ class BodyTests(StreamingCase):
     def test_backpressure(self) -> None:
         """The transport is paused while too much waits, and only then."""
         connection = self.connect()
-        connection.send(put(1000), b"x" * (LIMITS.buffer - 1))
+        connection.send(put(1000), b"x" * (LIMITS.buffer - CHUNK_COST - 1))
         (request,) = self.root.requests
         self.assertFalse(connection.wire.paused)
         connection.send(b"x")
         self.assertTrue(connection.wire.paused)
         self.successResultOf(self.batch(request))
         self.assertFalse(connection.wire.paused)
+
+    def test_backpressure_of_many_small_chunks(self) -> None:
+        """A chunk of one byte is not one byte of memory."""
+        connection = self.connect()
+        connection.send(CHUNKED)
+        few = LIMITS.buffer // (CHUNK_COST + 1)
+        connection.send(b"1\r\nx\r\n" * few)
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"1\r\nx\r\n")
+        self.assertTrue(connection.wire.paused)
 
     def test_bytes_after_a_pause(self) -> None:
         """What was read when the pause came still counts, and pauses again."""
@@ -247,6 +257,16 @@ class BodyTests(StreamingCase):
             connection.send(CHUNKED, bad, b"more")
             self.assertEqual([400], connection.statuses(), bad)
             self.assertTrue(connection.wire.half_closed)
+
+    def test_malformed_chunk_and_a_slow_answer(self) -> None:
+        """What follows a broken body is dropped until the answer is there."""
+        connection = self.connect()
+        connection.send(CHUNKED, b"x\r\n", b"1\r\nx\r\n0\r\n\r\n")
+        (request,) = self.root.requests
+        self.failureResultOf(self.batch(request), Refusal)
+        self.assertEqual(0, request.body.received)
+        request.answer(400, {}, b"")
+        self.assertEqual([400], connection.statuses())
 
     def test_malformed_chunk_after_the_answer(self) -> None:
         """Nothing is answered twice."""
@@ -492,6 +512,13 @@ class FramingTests(StreamingCase):
             self.assertEqual([status], [each.status for each in connection.refused])
             self.assertEqual([], self.root.requests)
             self.assertTrue(connection.wire.half_closed)
+
+    def test_only_once(self) -> None:
+        """Wherever Twisted finds a second fault, the first has been told."""
+        connection = self.connect()
+        connection.send(b"nonsense\r\n")
+        connection.channel.refuse(Refusal(400, "again"))
+        self.assertEqual([400], connection.statuses())
 
     def test_after_a_good_one(self) -> None:
         """A request that follows a good one is judged alike."""
