@@ -17,8 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filebucket.config import EXAMPLE_TOKENS
+
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 OTHER = "cafebabe00112233445566778899aabb"
+UNKNOWN = TOKEN[::-1]
+
+TOKENS = (TOKEN, OTHER, UNKNOWN, *EXAMPLE_TOKENS)
+"""Every token that any test uses, be it right or wrong."""
 
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """``twistd``, under whatever name it is installed."""
@@ -138,7 +144,7 @@ class Server:
         finally:
             assert self.process.stdout is not None
             self.process.stdout.close()
-        for token in (TOKEN, OTHER):
+        for token in TOKENS:
             if token in self.log:
                 raise AssertionError(f"a token was printed:\n{self.log}")
 

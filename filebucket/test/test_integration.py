@@ -22,7 +22,15 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.config import EXAMPLE_TOKENS
-from filebucket.test.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
+from filebucket.test.server import (
+    OTHER,
+    PATIENCE,
+    TOKEN,
+    TOKENS,
+    TWISTD,
+    UNKNOWN,
+    Server,
+)
 
 MIB = 1024 * 1024
 
@@ -176,6 +184,27 @@ class CurlTests(IntegrationCase):
         status, answer = self.curl("-T", path, f"{url}/")
         self.assertEqual((405, b"a file of that name exists\n"), (status, answer))
 
+    def test_one_connection(self) -> None:
+        """Pushes on a connection that is kept.
+
+        Refusals are not among them: curl itself closes the connection when an
+        answer comes before it has sent everything.
+        """
+        need("curl")
+        server = self.server()
+        url = f"{server.url}/{TOKEN}"
+        pushes = []
+        for name, push in (
+            ("a", ("-T", str(self.file("a")), f"{url}/a")),
+            ("form", ("-F", f"file=@{self.file('form')}", url)),
+            ("b", ("-T", str(self.file("b")), f"{url}/b")),
+        ):
+            said = f"{name} %{{http_code}} %{{num_connects}}\\n"
+            pushes += ["--next", "-sS", "-o", "/dev/null", "-w", said, *push]
+        done = run("curl", *pushes[1:])
+        expected = b"a 200 1\nform 200 0\nb 200 0\n"
+        self.assertEqual(expected, done.stdout, done.stderr)
+
     def test_receipt(self) -> None:
         """sha256sum -c takes the answer as it stands."""
         need("curl")
@@ -210,7 +239,7 @@ class CurlTests(IntegrationCase):
         path = str(self.file())
         large = str(self.file("large", b"x" * (5 * MIB)))
         for status, *arguments in (
-            (403, "-T", path, f"{server.url}/{TOKEN[::-1]}/x"),
+            (403, "-T", path, f"{server.url}/{UNKNOWN}/x"),
             (403, f"{server.url}/"),
             (405, url),
             (405, "-X", "DELETE", f"{url}/x"),
@@ -350,7 +379,7 @@ class RefusalTests(IntegrationCase):
     def test_before_the_body(self) -> None:
         """A client that sends 20 MB and only then reads: 50 of 50."""
         server = self.server()
-        head = put_head("x", 20_000_000, token="0" * 32)
+        head = put_head("x", 20_000_000, token=UNKNOWN)
         self.check(server, 403, head, b"x" * 20_000_000)
 
     def test_in_the_body(self) -> None:
@@ -618,7 +647,8 @@ class StartTests(IntegrationCase):
         output = (done.stdout + done.stderr).decode()
         self.assertEqual(1, done.returncode, output)
         self.assertNotIn("Traceback", output)
-        self.assertNotIn(TOKEN, output)
+        for token in TOKENS:
+            self.assertNotIn(token, output)
         return output
 
     def test_bad_config(self) -> None:
