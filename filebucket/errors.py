@@ -40,7 +40,11 @@ STATUSES: Mapping[int, str] = MappingProxyType(
 RETRY_AFTER = 60
 """Seconds that a client is asked to wait after a 503 (RFC 9110, 10.2.3)."""
 
-_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    422: "Unprocessable Content",
+}
 """RFC 9110's words where Python's table is older than the RFC."""
 
 
