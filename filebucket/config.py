@@ -17,7 +17,9 @@ import json
 import os
 import re
 import string
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NewType
 
 import attrs
@@ -29,6 +31,7 @@ from filebucket import names
 from filebucket.errors import ConfigError
 
 TOKEN_LENGTH = 32
+_LONGEST_SHOWN = 24  # no known key is longer, and no token this short
 _TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
 
 EXAMPLE_TOKENS = (
@@ -126,7 +129,7 @@ class _BucketObject:
     """A bucket as the file writes it when it is an object."""
 
     name: BucketName | None = None
-    token: Token | None = None
+    token: Token | None = field(default=None, repr=False)
     token_sha256: Sha256Hex | None = None
 
 
@@ -148,26 +151,25 @@ def load(path: str) -> Config:
 
 def parse(text: str, path: str) -> Config:
     """As :func:`load`, from the file's ``text``."""
-    repeated: list[str] = []
     try:
         data = json.loads(
-            text,
-            object_pairs_hook=lambda pairs: _object(pairs, repeated),
-            parse_constant=_refuse_constant,
+            text, object_pairs_hook=_Object, parse_constant=_refuse_constant
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ConfigError(path, [f"is not JSON: {error.msg} at {place}"]) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(path, [f"is not JSON: {error}"]) from None
-    mistakes = [f"the key {_shown(key)} stands twice in one object" for key in repeated]
+    mistakes = list(_repeated(data))
     if not isinstance(data, dict):
         raise ConfigError(path, [*mistakes, "$: not an object"])
     try:
         config = _CONVERTER.structure(data, Config)
     except cattrs.ClassValidationError as errors:
-        raise ConfigError(path, [*mistakes, *_placed(errors)]) from None
-    mistakes.extend(_contradictions(config))
+        mistakes += _placed(errors)
+        mistakes += _contradictions(_fit_buckets(data.get("buckets")))
+        raise ConfigError(path, mistakes) from None
+    mistakes += _contradictions(list(enumerate(config.buckets)))
     if mistakes:
         raise ConfigError(path, mistakes)
     folder = os.path.dirname(os.path.abspath(path))
@@ -178,24 +180,51 @@ def parse(text: str, path: str) -> Config:
     )
 
 
-def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated.extend(sorted({key for key in keys if keys.count(key) > 1}))
-    return made
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its keys stood in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        count = Counter(key for key, _ in pairs)
+        self.repeated = sorted(key for key in count if count[key] > 1)
+
+
+def _repeated(data: Any) -> Iterator[str]:
+    """Each key that stands twice in one object, with the object's place."""
+    # Not by recursion: JSON may be nested deeper than Python likes to call.
+    waiting: deque[tuple[str, Any]] = deque([("$", data)])
+    while waiting:
+        place, value = waiting.popleft()
+        if isinstance(value, _Object):
+            for key in value.repeated:
+                yield f"{place}: the key {_shown(key)} stands twice in one object"
+            waiting += [(f"{place}.{_shown(key)}", each) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)]
 
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-def _contradictions(config: Config) -> Iterator[str]:
+def _fit_buckets(value: Any) -> list[tuple[int, BucketConfig]]:
+    """Those of the buckets that are right by themselves, with their indices."""
+    fit = []
+    for index, each in enumerate(value if isinstance(value, list) else []):
+        with suppress(ValueError, cattrs.ClassValidationError):
+            fit.append((index, _bucket(each)))
+    return fit
+
+
+def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
     """What is wrong between buckets that are each right by themselves."""
+    opens = {bucket.token_sha256 for _, bucket in buckets}
     tokens: dict[bytes, int] = {}
     directories: dict[str, int] = {}
-    for index, bucket in enumerate(config.buckets):
+    for index, bucket in buckets:
         place = f"$.buckets[{index}]"
+        if bucket.name and token_digest(bucket.name.encode("utf-8")) in opens:
+            yield f"{place}.name: a token, and names are shown in logs"
         first = tokens.setdefault(bucket.token_sha256, index)
         if first != index:
             yield f"{place}: the same token as $.buckets[{first}]"
@@ -216,6 +245,8 @@ def _text(value: Any, _: Any = None) -> str:
         raise ValueError("empty")
     if "\0" in value:
         raise ValueError("holds a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("holds half of a surrogate pair")
     return value
 
 
@@ -348,7 +379,7 @@ def _unknown(key: str, known: list[str]) -> str:
 
 def _shown(key: str) -> str:
     """``key`` for a message, unless somebody wrote a token where a key belongs."""
-    return "(a token?)" if len(key) == TOKEN_LENGTH else repr(key)
+    return repr(key) if len(key) <= _LONGEST_SHOWN else "(a token?)"
 
 
 def _placed(errors: cattrs.ClassValidationError) -> list[str]:
