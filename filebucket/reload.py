@@ -9,7 +9,7 @@ restart.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from filebucket.config import BucketConfig, Config
+from filebucket.config import Buckets, Config
 from filebucket.errors import ConfigError
 
 SIGNAL = signal.SIGUSR2
@@ -35,7 +35,7 @@ class Reload(Service):
         reactor: IReactorFromThreads,
         config: Config,
         load: Callable[[], Deferred[Config]],
-        swap: Callable[[Iterable[BucketConfig]], object],
+        swap: Callable[[Buckets], object],
     ) -> None:
         """
         :param config: what is in force
@@ -51,7 +51,8 @@ class Reload(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._replaced = signal.signal(SIGNAL, self._signalled)
+        # None is a handler that was not installed from Python.
+        self._replaced = signal.signal(SIGNAL, self._signalled) or signal.SIG_DFL
 
     def stopService(self) -> None:
         signal.signal(SIGNAL, self._replaced)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import IService, Service
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IAddress
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from filebucket import config as configuration
-from filebucket.config import Config
+from filebucket.config import Buckets, Config
 from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import ScriptHooks
@@ -82,8 +83,13 @@ def make_daemon(
     daemon = Daemon(
         reactor, endpoint, site, uploads, store, hooks, config.shutdown_timeout
     )
+
+    def swap(buckets: Buckets) -> None:
+        root.swap(buckets)
+        warn(evolve(config, buckets=buckets))
+
     load = partial(in_thread, configuration.load, path)
-    Reload(reactor, config, load, root.swap).setServiceParent(daemon)
+    Reload(reactor, config, load, swap).setServiceParent(daemon)
     Warnings(config).setServiceParent(daemon)
     return daemon
 

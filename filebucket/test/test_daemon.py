@@ -155,7 +155,8 @@ class LifeTests(DaemonCase):
         Path(self.path).write_text('{"home": "home", "buckets": []}')
         with capturedLogs() as events:
             os.kill(os.getpid(), signal.SIGUSR2)
-        self.assertIn("0 buckets, 0 added, 1 removed", texts(events)[0])
+        self.assertIn("there are no buckets", texts(events)[0])
+        self.assertIn("0 buckets, 0 added, 1 removed", texts(events)[1])
         self.successResultOf(daemon.stopService())
 
     def test_stop_waits(self) -> None:

@@ -1,0 +1,390 @@
+"""The reload at SIGUSR2, with a reactor and a loader that are stood in for.
+
+The signal is a real one, sent by this process to itself; whatever it meant
+before is put back after each test.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from filebucket.config import BucketConfig, Buckets, Config, Path, Port
+from filebucket.errors import ConfigError
+from filebucket.reload import SIGNAL, Reload
+
+
+def bucket(name: str) -> BucketConfig:
+    """A bucket of that name, whose token nobody knows."""
+    return BucketConfig(name.encode("ascii") * 32, directory=name, name=name)
+
+
+A, B, C, D = map(bucket, "abcd")
+BEFORE = Config(home=Path("/srv/drop"), buckets=Buckets((A, B)))
+"""What is in force at first."""
+
+BROKEN = ConfigError("config.json", ["$.port: not a whole number"])
+
+
+def with_buckets(*buckets: BucketConfig) -> Config:
+    """:data:`BEFORE` but for its buckets."""
+    return evolve(BEFORE, buckets=Buckets(buckets))
+
+
+@implementer(IReactorFromThreads)
+class FakeReactor:
+    """Keeps what it is asked to call, until the test has its turn come."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def callFromThread(
+        self,
+        callable: Callable[..., Any],  # noqa: A002 - the interface's word
+        *args: object,
+        **kwargs: object,
+    ) -> None:
+        self.calls.append(lambda: callable(*args, **kwargs))
+
+    def turn(self) -> None:
+        """What a turn of the reactor would do."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class FakeLoader:
+    """Loads when the test says so.
+
+    :ivar waiting: the loads that are under way
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[Config]] = []
+
+    def load(self) -> Deferred[Config]:
+        """In place of reading the file in a thread."""
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def gives(self, config: Config) -> None:
+        """The file was fit."""
+        self.waiting.pop(0).callback(config)
+
+    def fails(self, error: Exception) -> None:
+        """It was not."""
+        self.waiting.pop(0).errback(Failure(error))
+
+
+class ReloadCase(SynchronousTestCase):
+    """A service with what it needs."""
+
+    def setUp(self) -> None:
+        # The signal would kill this process otherwise, if a test went wrong.
+        self.received: list[int] = []
+        self.addCleanup(signal.signal, SIGNAL, signal.signal(SIGNAL, self.receive))
+        self.reactor = FakeReactor()
+        self.loader = FakeLoader()
+        self.swapped: list[tuple[BucketConfig, ...]] = []
+        self.service = self.make(self.loader.load)
+        self.events = self.enterContext(capturedLogs())
+        self.seen = 0
+
+    def make(self, load: Callable[[], Deferred[Config]]) -> Reload:
+        """A service that loads by ``load``."""
+        return Reload(self.reactor, BEFORE, load, self.swap)
+
+    def swap(self, buckets: Iterable[BucketConfig]) -> None:
+        """Keep what is put in force."""
+        self.swapped.append(tuple(buckets))
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """What the signal does while the service does not listen."""
+        self.received.append(number)
+
+    def logged(self) -> list[tuple[LogLevel, str]]:
+        """What the service has logged since this was last asked."""
+        start, self.seen = self.seen, len(self.events)
+        return [
+            (event["log_level"], formatEvent(event))
+            for event in self.events[start:]
+            if event["log_namespace"].startswith("filebucket.")
+        ]
+
+    def reload(self, config: Config) -> None:
+        """A reload of a fit file, from end to end."""
+        done = self.service.reload()
+        self.loader.gives(config)
+        self.successResultOf(done)
+
+
+class SignalTests(ReloadCase):
+    """From the signal to the reload."""
+
+    def test_reactor(self) -> None:
+        """The reactor here is one, as far as it goes."""
+        verifyObject(IReactorFromThreads, self.reactor)
+
+    def test_start_and_stop(self) -> None:
+        """The signal is listened to from start to stop, and no longer."""
+        before = signal.getsignal(SIGNAL)
+        self.assertEqual(self.receive, before)
+        self.service.startService()
+        self.assertNotEqual(before, signal.getsignal(SIGNAL))
+        self.assertTrue(self.service.running)
+        self.service.stopService()
+        self.assertEqual(before, signal.getsignal(SIGNAL))
+        self.assertFalse(self.service.running)
+
+    def test_restores_dispositions_too(self) -> None:
+        """What was no function is put back as well."""
+        for before in (signal.SIG_IGN, signal.SIG_DFL):
+            signal.signal(SIGNAL, before)
+            self.service.startService()
+            self.assertTrue(callable(signal.getsignal(SIGNAL)))
+            self.service.stopService()
+            self.assertEqual(before, signal.getsignal(SIGNAL))
+
+    def test_again(self) -> None:
+        """A service that was stopped can be started again."""
+        for _ in range(2):
+            self.service.startService()
+            os.kill(os.getpid(), SIGNAL)
+            self.service.stopService()
+        self.assertEqual(2, len(self.reactor.calls))
+        self.assertEqual(self.receive, signal.getsignal(SIGNAL))
+
+    def test_signal_only_wakes_the_reactor(self) -> None:
+        """The signal itself does nothing but have the reactor called."""
+        self.service.startService()
+        self.addCleanup(self.service.stopService)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertEqual([], self.received)
+        self.assertEqual(1, len(self.reactor.calls))
+        self.assertEqual([], self.loader.waiting)
+        self.assertEqual([], self.logged())
+
+    def test_signal_reloads(self) -> None:
+        """In its turn the reactor reloads."""
+        self.service.startService()
+        self.addCleanup(self.service.stopService)
+        os.kill(os.getpid(), SIGNAL)
+        self.reactor.turn()
+        self.assertEqual([], self.swapped)
+        self.loader.gives(with_buckets(C))
+        self.assertEqual([(C,)], self.swapped)
+
+    def test_no_signal_after_stop(self) -> None:
+        """After the stop the signal is no longer ours."""
+        self.service.startService()
+        self.service.stopService()
+        os.kill(os.getpid(), SIGNAL)
+        self.assertEqual([SIGNAL], self.received)
+        self.assertEqual([], self.reactor.calls)
+
+
+class ReloadTests(ReloadCase):
+    """:meth:`Reload.reload`."""
+
+    def test_swap(self) -> None:
+        """The whole list is swapped at once, and only when it is there."""
+        done = self.service.reload()
+        self.assertNoResult(done)
+        self.assertEqual([], self.swapped)
+        self.loader.gives(with_buckets(B, C, D))
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual([(B, C, D)], self.swapped)
+        self.assertEqual(
+            [(LogLevel.info, "reload: 3 buckets, 2 added, 1 removed")], self.logged()
+        )
+
+    def test_at_once(self) -> None:
+        """A load that is done before it is waited for is as good."""
+        self.service = self.make(lambda: succeed(with_buckets(C)))
+        self.successResultOf(self.service.reload())
+        self.assertEqual([(C,)], self.swapped)
+
+    def test_same_again(self) -> None:
+        """A file that did not change is put in force all the same."""
+        self.reload(BEFORE)
+        self.assertEqual([(A, B)], self.swapped)
+        self.assertEqual(
+            [(LogLevel.info, "reload: 2 buckets, 0 added, 0 removed")], self.logged()
+        )
+
+    def test_none_left(self) -> None:
+        """An empty list is a list."""
+        self.reload(with_buckets())
+        self.assertEqual([()], self.swapped)
+        self.assertEqual(
+            [(LogLevel.info, "reload: 0 buckets, 0 added, 2 removed")], self.logged()
+        )
+
+    def test_counts_from_the_last(self) -> None:
+        """What is added and removed is counted from the last reload."""
+        self.reload(with_buckets(A, B, C))
+        self.reload(with_buckets(C))
+        self.assertEqual(
+            [
+                (LogLevel.info, "reload: 3 buckets, 1 added, 0 removed"),
+                (LogLevel.info, "reload: 1 buckets, 0 added, 2 removed"),
+            ],
+            self.logged(),
+        )
+
+    def test_other_name(self) -> None:
+        """A bucket with another name is swapped; its token is not new."""
+        renamed = evolve(A, name="web01")
+        self.reload(with_buckets(renamed, B))
+        self.assertEqual([(renamed, B)], self.swapped)
+        self.assertEqual(
+            [(LogLevel.info, "reload: 2 buckets, 0 added, 0 removed")], self.logged()
+        )
+
+    def test_broken_file(self) -> None:
+        """A broken file changes nothing and says so."""
+        done = self.service.reload()
+        self.loader.fails(BROKEN)
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual([], self.swapped)
+        self.assertEqual(
+            [
+                (
+                    LogLevel.error,
+                    "reload: nothing changed: config.json: $.port: not a whole number",
+                )
+            ],
+            self.logged(),
+        )
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_after_a_broken_file(self) -> None:
+        """The next reload counts from what is still in force."""
+        self.successResultOf(self.make(lambda: fail(BROKEN)).reload())
+        self.service.reload()
+        self.loader.fails(BROKEN)
+        self.logged()
+        self.reload(with_buckets(A))
+        self.assertEqual([(A,)], self.swapped)
+        self.assertEqual(
+            [(LogLevel.info, "reload: 1 buckets, 0 added, 1 removed")], self.logged()
+        )
+
+    def test_waiting_for_a_restart(self) -> None:
+        """What else changed is named; the buckets are in force already."""
+        self.reload(evolve(with_buckets(C), port=Port(80), hooks=Path("/hooks")))
+        self.assertEqual([(C,)], self.swapped)
+        self.assertEqual(
+            [
+                (LogLevel.info, "reload: 1 buckets, 1 added, 2 removed"),
+                (LogLevel.warn, "reload: waiting for a restart: port, hooks"),
+            ],
+            self.logged(),
+        )
+
+    def test_still_waiting(self) -> None:
+        """It is named at each reload until it is in force, or taken back."""
+        changed = evolve(BEFORE, port=Port(80))
+        waits = LogLevel.warn, "reload: waiting for a restart: port"
+        for config, expected in ((changed, [waits]), (changed, [waits]), (BEFORE, [])):
+            self.reload(config)
+            self.assertEqual(expected, self.logged()[1:])
+
+    def test_one_at_a_time(self) -> None:
+        """A reload that comes during another waits, and reads the file anew."""
+        first, second = self.service.reload(), self.service.reload()
+        self.assertEqual(1, len(self.loader.waiting))
+        self.loader.gives(with_buckets(C))
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertEqual(1, len(self.loader.waiting))
+        self.assertEqual([(C,)], self.swapped)
+        self.loader.gives(with_buckets(D))
+        self.successResultOf(second)
+        self.assertEqual([(C,), (D,)], self.swapped)
+        self.assertEqual(
+            [
+                (LogLevel.info, "reload: 1 buckets, 1 added, 2 removed"),
+                (LogLevel.info, "reload: 1 buckets, 1 added, 1 removed"),
+            ],
+            self.logged(),
+        )
+
+    def test_next_in_line_after_a_broken_file(self) -> None:
+        """One that waits has its turn also after one that failed."""
+        first, second = self.service.reload(), self.service.reload()
+        self.loader.fails(BROKEN)
+        self.successResultOf(first)
+        self.loader.gives(with_buckets(D))
+        self.successResultOf(second)
+        self.assertEqual([(D,)], self.swapped)
+
+
+class BugTests(ReloadCase):
+    """A bug is a traceback in the log, and not the end of reloading."""
+
+    def assert_logged(self, kind: type[Exception]) -> None:
+        """One traceback is in the log, of such an exception."""
+        self.assertEqual(
+            [(LogLevel.critical, "a bug in file-bucket")], self.logged()[:1]
+        )
+        self.assertEqual(1, len(self.flushLoggedErrors(kind)))
+
+    def test_in_the_loader(self) -> None:
+        """What is no mistake of the operator's is a bug."""
+        first, second = self.service.reload(), self.service.reload()
+        self.loader.fails(ZeroDivisionError())
+        self.assertIsNone(self.successResultOf(first))
+        self.assertEqual([], self.swapped)
+        self.assert_logged(ZeroDivisionError)
+        self.loader.gives(with_buckets(C))
+        self.successResultOf(second)
+        self.assertEqual([(C,)], self.swapped)
+
+    def test_before_the_loader_waits(self) -> None:
+        """So it is where the loader does not even begin."""
+
+        def load() -> Deferred[Config]:
+            raise ZeroDivisionError
+
+        service = self.make(load)
+        for _ in range(2):
+            self.assertIsNone(self.successResultOf(service.reload()))
+            self.assertEqual([], self.swapped)
+            self.assert_logged(ZeroDivisionError)
+
+    def test_in_the_swap(self) -> None:
+        """What could not be put in force does not count as being so."""
+        failing = [True, False]
+
+        def swap(buckets: Iterable[BucketConfig]) -> None:
+            if failing.pop(0):
+                raise ZeroDivisionError
+            self.swap(buckets)
+
+        service = Reload(self.reactor, BEFORE, self.loader.load, swap)
+        for _ in range(2):
+            done = service.reload()
+            self.loader.gives(with_buckets(C))
+            self.assertIsNone(self.successResultOf(done))
+        self.assertEqual([(C,)], self.swapped)
+        self.assertEqual(
+            [
+                (LogLevel.critical, "a bug in file-bucket"),
+                (LogLevel.info, "reload: 1 buckets, 1 added, 2 removed"),
+            ],
+            self.logged(),
+        )
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
