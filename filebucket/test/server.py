@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,13 @@ class Server:
     def open_files(self) -> int:
         """How many descriptors it has."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def wait_for_open_files(self, count: int) -> bool:
+        """Wait until it has so many: nothing tells when one is closed."""
+        end = time.monotonic() + PATIENCE
+        while self.open_files() != count and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.open_files() == count
 
     def stored(self) -> dict[str, bytes]:
         """All files under the home but the daemon's own, by path."""
