@@ -224,7 +224,7 @@ class ScriptHooks:
         return await self._run(POST_PUSH, argv, subject)
 
     async def _run(self, event: str, argv: tuple[str, ...], subject: Subject) -> Exit:
-        arguments = [word.encode("utf-8") for word in (self._path(event), *argv)]
+        arguments = [_encode(word) for word in (self._path(event), *argv)]
         await self._line.acquire()
         try:
             return await self._spawn(event, arguments, subject)
@@ -282,8 +282,7 @@ class ScriptHooks:
             told |= {"PATH": subject.path, "SHA256": subject.sha256}
         named = {f"FILEBUCKET_{key}": value for key, value in told.items()}
         return {
-            key.encode("utf-8"): value.encode("utf-8")
-            for key, value in (self._base | named).items()
+            _encode(key): _encode(value) for key, value in (self._base | named).items()
         }
 
     def end_all(self) -> None:
@@ -317,7 +316,7 @@ class HookProcess(ProcessProtocol):
         self._kill_group = kill_group
         self._alarm: IDelayedCall | None = None
         self._output = bytearray()
-        self._errors = LineLog(self._log_line)
+        self._errors = LineLog(self._log_line, subject.bucket, subject.label)
         self._timed_out = False
         self._exit: Exit | None = None
         self.ended: Deferred[Exit] = Deferred()
@@ -338,6 +337,9 @@ class HookProcess(ProcessProtocol):
 
     def end(self) -> None:
         """Ask the hook and all that it started to end; make them, soon after."""
+        if self._exit is not None:
+            # Only its pipes are waited for, and not for long.
+            return
         self._timed_out = True
         self._alarm_off()
         self._signal(signal.SIGTERM)
@@ -368,7 +370,7 @@ class HookProcess(ProcessProtocol):
 
     def _signal(self, number: int) -> None:
         # setsid made it the leader of a group of its own number.
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             self._kill_group(self._pid, number)
 
     def _alarm_off(self) -> None:
@@ -382,38 +384,62 @@ class HookProcess(ProcessProtocol):
             "{event} request={request_id} says: {line}",
             event=self._event,
             request_id=self._subject.request_id,
-            line=line.replace(self._subject.bucket, self._subject.label),
+            line=line,
         )
 
 
 class LineLog:
     """Gives lines to a log, with a bound on each and on all together."""
 
-    def __init__(self, log_line: Callable[[str], object]) -> None:
+    def __init__(
+        self, log_line: Callable[[str], object], secret: str, label: str
+    ) -> None:
         self._log_line = log_line
+        self._secret = secret.encode("utf-8")
+        self._label = label.encode("utf-8")
+        self._cut = False
         self._left = MOST_STDERR
         self._line = bytearray()
 
     def write(self, data: bytes) -> None:
         """Bytes came; log the lines that they end."""
         taken = data[: self._left]
+        self._cut = self._cut or len(taken) < len(data)
         self._left -= len(taken)
         *ended, rest = (bytes(self._line) + taken).split(b"\n")
         for line in ended:
             self._say(line)
-        self._line = bytearray(rest[:MOST_LINE])
+        # One byte more tells that the line was longer.
+        self._line = bytearray(rest[: MOST_LINE + 1])
 
     def close(self) -> None:
         """No more will come; log what has no end of line."""
         if self._line:
-            self._say(bytes(self._line))
-        if not self._left:
+            self._say(bytes(self._line), self._cut)
+        if self._cut:
             self._log_line(f"(the rest of its stderr, over {MOST_STDERR} bytes)")
 
-    def _say(self, line: bytes) -> None:
-        text = line[:MOST_LINE].decode("utf-8", "replace")
+    def _say(self, line: bytes, cut: bool = False) -> None:
+        cut = cut or len(line) > MOST_LINE
+        line = line[:MOST_LINE].replace(self._secret, self._label)
+        if cut:
+            line = _without_part(line, self._secret)
+        text = line.decode("utf-8", "replace")
         # One line of the hook's is one line of the log's, whatever is in it.
         self._log_line("".join(c if c.isprintable() else "\ufffd" for c in text))
+
+
+def _without_part(line: bytes, secret: bytes) -> bytes:
+    """``line`` without the beginning of ``secret`` that it may end with."""
+    for length in range(len(secret) - 1, 0, -1):
+        if line.endswith(secret[:length]):
+            return line[:-length]
+    return line
+
+
+def _encode(text: str) -> bytes:
+    # What Python could not decode is as it was.
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _exit_status(reason: Failure) -> int:

@@ -93,7 +93,8 @@ class IWriter(Interface):
         :param promised: digests that it must have, by algorithm
         :param overwrite: whether a file of that name may be replaced
         :raises Refusal: 422 where a digest differs, 405 where the name exists,
-            503 where the disk fails; nothing was published then
+            503 where the disk fails; nothing was published then, but that a
+            file that was replaced when the directory's fsync failed stays so
         """
 
     def abort() -> Awaitable[None]:
@@ -217,10 +218,12 @@ class StagedFile:
 
     def discard(self) -> None:
         """Close it and take its private name away."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        if self._private is not None:
-            os.unlink(self._private, dir_fd=self._incoming_fd)
+        try:
+            if self.fd >= 0:
+                os.close(self.fd)
+        finally:
+            if self._private is not None:
+                os.unlink(self._private, dir_fd=self._incoming_fd)
 
     def _is(self, name: bytes) -> bool:
         assert self._private is not None
@@ -266,16 +269,23 @@ class DirectoryStore:
         :raises ConfigError: this home cannot be used
         """
         try:
-            if not os.path.isdir(self.home):
+            parents = []
+            missing = self.home
+            while not os.path.isdir(missing):
+                missing = os.path.dirname(missing)
+                parents.append(missing)
+            if parents:
                 os.makedirs(self.home, 0o700)
-                _sync(os.path.dirname(self.home))
+            for parent in parents:
+                _sync(parent)
             self._home_fd = _open_directory(self.home)
             private_fd = _make_directory(_PRIVATE_DIRECTORY, self._home_fd)
-            self._incoming_fd = _make_directory("incoming", private_fd)
-            self._lock_fd = os.open(
-                "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=private_fd
-            )
-            os.close(private_fd)
+            try:
+                self._incoming_fd = _make_directory("incoming", private_fd)
+                flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+                self._lock_fd = os.open("lock", flags, 0o600, dir_fd=private_fd)
+            finally:
+                os.close(private_fd)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for left in os.listdir(self._incoming_fd):
                 os.unlink(left, dir_fd=self._incoming_fd)
@@ -449,7 +459,8 @@ class DirectoryWriter:
             os.fsync(self._bucket_fd)
         except OSError:
             # No 200 will be sent, so there shall be no file.
-            os.unlink(self._name, dir_fd=self._bucket_fd)
+            with suppress(OSError):
+                os.unlink(self._name, dir_fd=self._bucket_fd)
             raise
 
     async def abort(self) -> None:
@@ -516,6 +527,7 @@ _STATUSES = {
     ),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "no room")),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM), (503, "over capacity")),
+    errno.ENAMETOOLONG: (400, "the filesystem cannot have that name"),
     errno.EFBIG: (413, "the filesystem cannot hold so large a file"),
 }
 
