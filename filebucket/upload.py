@@ -203,7 +203,7 @@ class Uploads:
         subject = evolve(
             subject, size=receipt.size, path=receipt.path, sha256=receipt.sha256
         )
-        _answer(outcome, await self._hooks.post_push(subject))
+        _answer(outcome, await self._post_push(subject))
 
     async def _find_file(self, push: Push) -> _File:
         """The file that a push names, within limits as far as one can know."""
@@ -225,6 +225,14 @@ class Uploads:
             outcome.size += sum(map(len, chunks))
             self._check_size(outcome.size)
             await writer.write(chunks)
+
+    async def _post_push(self, subject: Subject) -> Exit | None:
+        try:
+            return await self._hooks.post_push(subject)
+        except Exception:
+            # The file is durable: nothing that happens now can be a failure.
+            self._log.failure("a bug in file-bucket", request=subject.request_id)
+            return Exit(status=255)
 
     def _check_size(self, size: int) -> None:
         most = self._max_file_size

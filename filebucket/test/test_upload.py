@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from filebucket import form
 from filebucket.config import BucketConfig
 from filebucket.errors import Refusal
-from filebucket.hooks import Exit, Verdict
+from filebucket.hooks import Exit, Subject, Verdict
 from filebucket.test.fakes import FakeHooks, MemoryStore
 from filebucket.upload import Outcome, Push, Uploads
 
@@ -425,6 +425,18 @@ class HookTests(UploadCase):
         self.assertEqual((200, b"half a wo"), (outcome.status, outcome.body))
         self.assertEqual("143", outcome.headers["X-Post-Push-Exit"])
         self.assertIn(("web01", "db.gz"), self.store.files)
+
+    def test_post_push_has_a_bug(self) -> None:
+        """Not even a bug of ours can undo a durable file."""
+
+        async def post_push(subject: Subject) -> Exit | None:
+            raise RuntimeError("a bug")
+
+        self.patch(FakeHooks, "post_push", lambda self, subject: post_push(subject))
+        outcome = self.receive(put())
+        self.assertEqual((200, SHA256), (outcome.status, outcome.sha256))
+        self.assertEqual("255", outcome.headers["X-Post-Push-Exit"])
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
 
 class IdleTests(UploadCase):
