@@ -46,8 +46,9 @@ class FormFile:
     Iterate it once, to the end, for its chunks.
 
     :ivar name: its file name, unchecked
-    :ivar size: its size in bytes if no other part follows it, as nobody can
-        know before the form's end; -1 where the form's own length is unknown
+    :ivar size: its size in bytes if no other part follows it, which nobody can
+        know before the form's end; -1 where one is seen to follow, and where
+        the form's own length is unknown
     """
 
     def __init__(self, name: str, size: int, events: list[_Event], form: _Form) -> None:
@@ -133,6 +134,8 @@ class _Form:
                         name, size = _file_name(event), self._size_left()
                         rest = events[position + 1 :]
                         rest += self._feed(list(pieces))
+                        if any(isinstance(each, MultipartSegment) for each in rest):
+                            size = -1
                         return FormFile(name, size, rest, self)
                     if isinstance(event, bytes | bytearray):
                         self.skip(len(event))
