@@ -318,6 +318,7 @@ class StreamingChannel(http.HTTPChannel):
     requests: list[StreamingRequest]
     # TCP, TLS or UNIX: more than ITransport says, and no interface says it all.
     transport: Any
+    _networkProducer: Any
 
     _alarm: IDelayedCall | None = None
     _idle = True
@@ -338,10 +339,19 @@ class StreamingChannel(http.HTTPChannel):
         self._alarm_in(self.site.limits.idle, self.loseConnection)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._idle:
+        self._request_begins()
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        # A request that came along with the one before has no dataReceived of
+        # its own.
+        self._request_begins()
+        super().lineReceived(line)
+
+    def _request_begins(self) -> None:
+        if self._idle and not self._deaf:
             self._idle = False
             self._alarm_in(self.site.limits.headers, self._headers_late)
-        super().dataReceived(data)
 
     def rawDataReceived(self, data: bytes) -> None:
         if not self._deaf:
@@ -399,6 +409,15 @@ class StreamingChannel(http.HTTPChannel):
             return "not one Host header"  # RFC 9112, 3.2
         return None
 
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            # Python reads no number of more than 4,300 digits, and Twisted
+            # takes a Content-Length to be one that it does.
+            self.refuse(Refusal(400, "malformed Content-Length"))
+            return False
+
     def lineLengthExceeded(self, line: bytes) -> None:
         if self.requests:
             self.refuse(Refusal(431, "a header is too long"))
@@ -446,10 +465,11 @@ class StreamingChannel(http.HTTPChannel):
     def body_wanted(self) -> None:
         """Somebody asks for the body: let the client send it."""
         request = self.requests[-1]
-        if request.expects_continue and not request.body.received:
+        body = request.body
+        if request.expects_continue and request.length != 0 and not body.received:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.expects_continue = False
-        if not request.body.ended:
+        if not body.ended:
             self._watch_rate()
 
     def _watch_rate(self) -> None:
@@ -530,6 +550,9 @@ class StreamingChannel(http.HTTPChannel):
         # TLS shows its TCP transport's interfaces, but has no half-close.
         half = IHalfCloseableDescriptor.providedBy(self.transport)
         if half and not self.isSecure():
+            # A transport that has paused its producer resumes it when its buffer
+            # is empty, and then forgets that it was to close its sending side.
+            self._networkProducer.unregisterProducer()
             self.transport.loseWriteConnection()
 
     def requestDone(self, request: StreamingRequest) -> None:
@@ -542,7 +565,8 @@ class StreamingChannel(http.HTTPChannel):
 
     def _close_unless_answering(self) -> None:
         request = self.requests[-1] if self.requests else None
-        if request is None or not request.routed or request.answered:
+        lingers = self._linger_left is not None
+        if lingers or request is None or not request.routed or request.answered:
             self.loseConnection()
         elif not request.body.ended:
             self._deaf = True

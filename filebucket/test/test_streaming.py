@@ -331,6 +331,12 @@ class ContinueTests(StreamingCase):
         self.batch(self.root.requests[0])
         self.assertEqual(b"", connection.received())
 
+    def test_not_for_an_empty_body(self) -> None:
+        """Where nothing is to come, nothing is asked for."""
+        connection = self.connect(echo)
+        connection.send(put(0, b"Expect: 100-continue"))
+        self.assertEqual([200], connection.statuses())
+
     def test_not_in_1_0(self) -> None:
         """HTTP/1.0 does not know it."""
         connection = self.connect(echo)
@@ -417,6 +423,13 @@ class AnswerTests(StreamingCase):
         connection.clock.advance(LIMITS.linger_time)
         self.assertTrue(connection.wire.disconnected)
 
+    def test_linger_without_a_producer(self) -> None:
+        """TCP that resumes a producer forgets that it was to half-close."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6))
+        self.assertTrue(connection.wire.half_closed)
+        self.assertIsNone(connection.wire.producer)
+
     def test_linger_bytes(self) -> None:
         """Lingering has a bound of bytes."""
         connection = self.connect(refuse)
@@ -492,6 +505,7 @@ class FramingTests(StreamingCase):
             (400, get + b"Host: h\r\nno colon\r\n\r\n"),
             (400, get + b"Host: h\r\nno colon\r\nX: y\r\n\r\n"),
             (400, get + b"Host: h\r\nContent-Length: x\r\n\r\n"),
+            (400, put(1).replace(b": 1", b": 1" + b"0" * 4300)),
             (400, get + b"Host: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"),
             (400, put(1, b"Transfer-Encoding: chunked")),
             (400, PUT + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
@@ -557,6 +571,21 @@ class DeadlineTests(StreamingCase):
         self.assertEqual([408], connection.statuses())
         self.assertTrue(connection.wire.half_closed)
 
+    def test_headers_of_a_pipelined_request(self) -> None:
+        """The deadline of its headers ends with its headers, and not later."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + put(2), b"b")
+        connection.clock.advance(LIMITS.headers + 1)
+        connection.send(b"c")
+        self.assertEqual([200, 200], connection.statuses())
+
+    def test_headers_of_a_pipelined_request_that_stop(self) -> None:
+        """It has one, though nothing came after the request before."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + put(2)[:30])
+        connection.clock.advance(LIMITS.headers)
+        self.assertEqual([200, 408], connection.statuses())
+
     def test_body_stops(self) -> None:
         """A body that does not come fails with 408."""
         connection = self.connect(echo)
@@ -617,6 +646,16 @@ class HalfCloseTests(StreamingCase):
         connection.send(put(0))
         connection.half_close()
         self.assertTrue(connection.closed)
+
+    def test_after_a_refusal(self) -> None:
+        """Whoever has read why is not waited for."""
+        for target in (b"/a%", b"no/path"):
+            connection = self.connect()
+            connection.send(b"PUT %b HTTP/1.1\r\nHost: h\r\n" % target)
+            connection.send(b"Content-Length: 9\r\n\r\n")
+            self.assertEqual([400], connection.statuses())
+            connection.half_close()
+            self.assertTrue(connection.closed)
 
     def test_in_the_headers(self) -> None:
         """In the headers, too."""

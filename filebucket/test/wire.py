@@ -51,6 +51,10 @@ class Wire(StringTransport):
 
     writeConnectionLost = readConnectionLost
 
+    def unregisterProducer(self) -> None:
+        # TCP does not mind a second time.
+        self.producer = None
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As TLS has it, and TCP."""
 
