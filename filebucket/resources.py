@@ -8,13 +8,14 @@ answer by the same way, whatever the path and the method.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from filebucket.config import BucketConfig, token_digest
+from filebucket.config import TOKEN_LENGTH, BucketConfig, token_digest
 from filebucket.errors import Refusal
 from filebucket.streaming import StreamingRequest, address_text
 from filebucket.upload import Outcome, Push, Uploads
@@ -32,6 +33,17 @@ class Root(Resource):
     def swap(self, buckets: Iterable[BucketConfig]) -> None:
         """Serve these buckets from now on; pushes under way go on."""
         self._buckets = {bucket.token_sha256: bucket for bucket in buckets}
+
+    def hide_tokens(self, text: str) -> str:
+        """``text`` with a bucket's label in the place of every token in it.
+
+        A client may use a token for a file's name, or in one.
+        """
+        for match in _TOKEN_LIKE.finditer(text):
+            bucket = self._buckets.get(token_digest(match[1].encode("ascii")))
+            if bucket is not None:
+                text = text.replace(match[1], bucket.label)
+        return text
 
     def getChild(self, path: bytes, request: StreamingRequest) -> BucketResource:
         in_path = self._buckets.get(token_digest(path))
@@ -79,6 +91,10 @@ def _answer(outcome: Outcome, request: StreamingRequest) -> None:
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:
     request.processingFailed(failure)
+
+
+# At every position, so that none hides in a longer word.
+_TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
 
 
 def _bearer(request: StreamingRequest) -> bytes | None:

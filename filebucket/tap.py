@@ -7,7 +7,7 @@ The only module that knows all the others. ``twistd filebucket`` finds
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -75,7 +75,11 @@ def make_daemon(
     hooks = ScriptHooks(
         reactor, config.hooks, environ, config.hook_timeout, config.hook_concurrency
     )
-    uploads = Uploads(store, hooks, reactor, log_outcome, config.max_file_size)
+
+    def observe(outcome: Outcome) -> None:
+        log_outcome(outcome, root.hide_tokens)
+
+    uploads = Uploads(store, hooks, reactor, observe, config.max_file_size)
     root = Root(uploads, config.buckets)
     site = StreamingSite(root, reactor, log_refused)
     tcp = TCP6ServerEndpoint if ":" in config.host else TCP4ServerEndpoint
@@ -119,8 +123,11 @@ def warn(config: Config) -> None:
         log.warn("there are no buckets: every push will get 403")
 
 
-def log_outcome(outcome: Outcome) -> None:
+def log_outcome(
+    outcome: Outcome, hide_tokens: Callable[[str], str] = lambda name: name
+) -> None:
     """The one line about a push."""
+    name = hide_tokens(outcome.name) if outcome.name else None
     log.info(
         "{event} bucket={bucket} name={name} size={size} sha256={sha256}"
         " client={client} seconds={seconds:.3f} status={status}"
@@ -128,7 +135,7 @@ def log_outcome(outcome: Outcome) -> None:
         event="refused" if outcome.reason else "push",
         bucket=outcome.bucket,
         # repr keeps what a terminal or a log reader would stumble over out.
-        name=repr(outcome.name) if outcome.name else "-",
+        name=repr(name) if name else "-",
         size=outcome.size,
         sha256=outcome.sha256 or "-",
         client=outcome.client,

@@ -213,6 +213,18 @@ class CurlTests(IntegrationCase):
         script = f"curl -sT 'a b.gz' {server.url}/{TOKEN}/ | sha256sum -c"
         self.assertEqual(b"a b.gz: OK\n", shell(script, self.folder))
 
+    def test_token_as_a_name(self) -> None:
+        """A token that is used for a name is stored, and not printed."""
+        server = self.server()
+        path = str(self.file())
+        for token in (TOKEN, OTHER):
+            self.assertEqual(
+                200, self.curl("-T", path, f"{server.url}/{OTHER}/{token}")[0]
+            )
+        form = f"file=@{path};filename=x{TOKEN}.gz"
+        self.assertEqual(200, self.curl("-F", form, f"{server.url}/{OTHER}")[0])
+        server.wait_for("name='x#[0-9a-f]{6}.gz'")
+
     def test_promise(self) -> None:
         """A digest that is right, and one that is not."""
         server = self.server()

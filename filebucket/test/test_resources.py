@@ -117,6 +117,19 @@ class TokenTests(ResourceCase):
             self.assertEqual([400], connection.statuses())
         self.assertEqual({}, self.store.files)
 
+    def test_hide_tokens(self) -> None:
+        """No token is left in a text, wherever it stands in it."""
+        token, other = TOKEN.decode(), OTHER.decode()
+        for text, hidden in (
+            ("db.gz", "db.gz"),
+            (token, "one"),
+            (f"a{token}b-{other}.gz", "aoneb-two.gz"),
+            (f"{token}{token}", "oneone"),
+            (token[1:], token[1:]),
+            ("ü" * 40, "ü" * 40),
+        ):
+            self.assertEqual(hidden, self.root.hide_tokens(text))
+
     def test_basic(self) -> None:
         """Other schemes are a proxy's business."""
         push = put(b"/%b/a" % TOKEN, b"x", b"Authorization: Basic eDp5")
