@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import Enum
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import (
@@ -80,13 +80,13 @@ class Subject:
     :param sha256: of that file, in hex (post-push)
     """
 
-    bucket: str
+    bucket: str = field(repr=False)
     label: str
     filename: str
     size: int
     remote: str
     request_id: str
-    path: str = ""
+    path: str = field(default="", repr=False)
     sha256: str = ""
 
 
@@ -239,21 +239,23 @@ class ScriptHooks:
         process = HookProcess(
             self._reactor, event, subject, self._timeout, self._kill_group
         )
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._reactor.spawnProcess(
-                process,
-                SETSID,
-                [b"setsid", *arguments],
-                env=self._environment(event, subject),
-                childFDs={0: null, 1: "r", 2: "r"},
-            )
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._reactor.spawnProcess(
+                    process,
+                    SETSID,
+                    [b"setsid", *arguments],
+                    env=self._environment(event, subject),
+                    childFDs={0: null, 1: "r", 2: "r"},
+                )
+            finally:
+                os.close(null)
         except OSError as error:
-            # Twisted 24.11 and later tell here, where posix_spawn is used.
+            # No descriptors left; or, where Twisted uses posix_spawn (24.11 and
+            # later), no such program.
             self._log.error("{event}: {error}", event=event, error=error.strerror)
             return Exit(status=126)
-        finally:
-            os.close(null)
         self._running.add(process)
         try:
             ended = await process.ended

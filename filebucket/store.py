@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
@@ -73,7 +73,7 @@ class Receipt:
     :param sha256: its SHA-256 in hex
     """
 
-    path: str
+    path: str = field(repr=False)
     size: int
     sha256: str
 

@@ -43,6 +43,7 @@ from filebucket.hooks import (
     Subject,
     Verdict,
 )
+from filebucket.store import Receipt
 
 TOKEN = "0123456789abcdef0123456789ABCDEF"
 TIMEOUT = 30.0
@@ -507,6 +508,22 @@ class StartTests(HooksCase):
                 self.logged(LogLevel.error)[-2:],
             )
             self.assert_null_closed()
+
+    def test_no_descriptors_left(self) -> None:
+        """What cannot be run for want of a descriptor refuses, too."""
+
+        def full(*args: object) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.devnull)
+
+        self.patch(os, "open", full)
+        self.assert_refused(self.pre_push(), REFUSED)
+        word = os.strerror(errno.EMFILE)
+        self.assertEqual([f"pre-push: {word}"], self.logged(LogLevel.error))
+
+    def test_repr_has_no_token(self) -> None:
+        """Not what is told to hooks, nor where the file is."""
+        receipt = Receipt(f"/srv/{TOKEN}/x", 7, "ab" * 32)
+        self.assertNotIn(TOKEN, f"{SUBJECT!r} {STORED!r} {receipt!r}")
 
 
 class VerdictTests(HooksCase):
