@@ -105,7 +105,10 @@ class Daemon(MultiService):
             self._hooks.end_all()
             await self._pushes_end()
         await self._within(FLUSH_TIMEOUT, self._site.emptied())
+        # One more may have begun on a connection that was in its headers.
         self._site.abort()
+        self._hooks.end_all()
+        await self._pushes_end()
         await super().stopService()
         self._store.close()
 

@@ -216,7 +216,7 @@ class Uploads:
         _check_bare_path(push)
         self._check_size(declared - form.MOST_OVERHEAD)
         await self._store.check_room(declared)
-        content_type = ", ".join(push.headers.getRawHeaders("Content-Type", []))
+        content_type = ", ".join(_values(push, "Content-Type"))
         found = await form.find_file(push.body, content_type, push.length)
         return _File(_fit(found.name), found.size, found)
 
@@ -245,9 +245,15 @@ def _pass_on(result: Outcome, wait: Deferred[None]) -> Outcome:
     return result
 
 
+def _values(push: Push, name: str) -> list[str]:
+    """The values of a header; what is not UTF-8 in them matches nothing."""
+    values = push.headers.getRawHeaders(name.encode("ascii"), [])
+    return [value.decode("utf-8", "replace") for value in values]
+
+
 def _check_headers(push: Push) -> None:
     """What is wrong whichever way the file is wrapped."""
-    for value in push.headers.getRawHeaders("Expect", []):
+    for value in _values(push, "Expect"):
         if value.lower() != "100-continue":
             raise Refusal(417, "an Expect other than 100-continue")
     if not (
@@ -255,7 +261,7 @@ def _check_headers(push: Push) -> None:
         or push.headers.hasHeader("Transfer-Encoding")
     ):
         raise Refusal(411, "neither a Content-Length nor a chunked body")
-    for value in push.headers.getRawHeaders("Content-Encoding", []):
+    for value in _values(push, "Content-Encoding"):
         if value.lower() != "identity":
             raise Refusal(
                 415, "a Content-Encoding other than identity; files are kept as sent"
@@ -270,10 +276,10 @@ def _promised(push: Push) -> dict[str, bytes]:
 
     def values(name: str) -> Sequence[str]:
         # On a form they speak of the form, boundaries and all (RFC 9530, 2).
-        return push.headers.getRawHeaders(name, []) if push.method == "PUT" else []
+        return _values(push, name) if push.method == "PUT" else []
 
     return digests.promised(
-        push.headers.getRawHeaders("X-Checksum-Sha256", []),
+        _values(push, "X-Checksum-Sha256"),
         values("Content-Digest"),
         values("Repr-Digest"),
     )

@@ -103,6 +103,13 @@ class Client:
             content += self.socket.recv(65536)
         return int(head.split()[1]), content
 
+    def begin(self, name: str, length: int) -> None:
+        """Send a push's head, and wait until its body is asked for."""
+        self.send(put_head(name, length, extra="Expect: 100-continue\r\n"))
+        status, _ = self.answer()
+        if status != 100:
+            raise AssertionError(f"{status} instead of 100 Continue")
+
     def close(self) -> None:
         self.socket.close()
 
@@ -561,7 +568,8 @@ class ReloadTests(IntegrationCase):
         """What is taken away gets 403; what is under way ends well."""
         server = self.server()
         under_way = self.client(server)
-        under_way.send(put_head("x", 2), b"x")
+        under_way.begin("x", 2)
+        under_way.send(b"x")
         server.config["buckets"] = [OTHER]
         server.config["port"] = 1
         self.reload(server, 1)
@@ -617,7 +625,8 @@ class StopTests(IntegrationCase):
         server = self.server()
         clients = [self.client(server) for _ in range(20)]
         for number, client in enumerate(clients):
-            client.send(put_head(str(number), 2), b"x")
+            client.begin(str(number), 2)
+            client.send(b"x")
         idle = self.client(server)
         idle.send(put_head("idle", 0))
         self.assertEqual(200, idle.answer()[0])
@@ -635,11 +644,13 @@ class StopTests(IntegrationCase):
     def test_drops_what_takes_too_long(self) -> None:
         """Nothing is left of it, and the daemon is gone."""
         server = self.server(shutdown_timeout=0.5)
-        server.hook("post-push", "exec sleep 600")
+        server.hook("post-push", "echo started >&2; exec sleep 600")
         stuck = self.client(server)
         stuck.send(put_head("stuck", 1), b"x")
+        server.wait_for("post-push .*says: started")
         slow = self.client(server)
-        slow.send(put_head("slow", 2), b"x")
+        slow.begin("slow", 2)
+        slow.send(b"x")
         served = self.client(server)
         served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(403, served.answer()[0])

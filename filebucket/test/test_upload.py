@@ -232,6 +232,21 @@ class RefusedTests(UploadCase):
         headers = {"Expect": "100-Continue", "Content-Encoding": "Identity"}
         self.assertEqual(200, self.receive(put(headers=headers)).status)
 
+    def test_headers_that_are_no_text(self) -> None:
+        """Bytes that are not UTF-8 are refused as anything else is."""
+        for status, name in (
+            (417, b"Expect"),
+            (415, b"Content-Encoding"),
+            (400, b"X-Checksum-Sha256"),
+            (400, b"Content-Digest"),
+        ):
+            push = put()
+            push.headers.setRawHeaders(name, [b"\xff\xfe"])
+            self.assert_refused(status, push)
+        push = post()
+        push.headers.setRawHeaders(b"Content-Type", [b"\xff"])
+        self.assert_refused(412, push)
+
     def test_no_length(self) -> None:
         """Neither a length nor chunks."""
         self.assert_refused(411, evolve(put(), headers=Headers()))
