@@ -312,6 +312,9 @@ def _decode_header(line: Any, errors: str = "strict") -> tuple[str, int]:
         raise UnicodeDecodeError(
             _CHARSET, data, 0, len(data), "backslashes in open quotes"
         )
+    if b"\n" in data or b"\r" in data:
+        # Both versions see it only where a chunk ends behind it.
+        raise UnicodeDecodeError(_CHARSET, data, 0, len(data), "a bare CR or LF")
     return data.decode("utf-8", errors), len(data)
 
 

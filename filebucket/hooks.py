@@ -381,7 +381,6 @@ class HookProcess(ProcessProtocol):
             alarm.cancel()
 
     def _log_line(self, line: str) -> None:
-        # A script that runs with set -x says all its arguments.
         self._log.info(
             "{event} request={request_id} says: {line}",
             event=self._event,
@@ -391,7 +390,9 @@ class HookProcess(ProcessProtocol):
 
 
 class LineLog:
-    """Gives lines to a log, with a bound on each and on all together."""
+    """Gives lines to a log, with a bound on each and on all together, and with
+    the bucket's token hidden: a script under ``set -x`` says all its arguments.
+    """
 
     def __init__(
         self, log_line: Callable[[str], object], secret: str, label: str

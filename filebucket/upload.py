@@ -1,6 +1,6 @@
 """One push, from its first byte to its outcome.
 
-:meth:`Uploads.push` is the order of the checks, from top to bottom. It sees no
+``Uploads._push`` is the order of the checks, from top to bottom. It sees no
 transport and no resource: it is given what the headers say and the body as a
 stream, and asks a store and hooks, which are its arguments. Whoever wants to
 observe pushes is told of each :class:`Outcome`.

@@ -721,6 +721,13 @@ class BackslashTests(FormCase):
         folded = ['Content-Type: text/plain; a="\\a\\a\\a', *[" \\a\\a\\a"] * 6]
         self.assert_malformed(whole(field(b"", "\r\n".join(folded)), file()))
 
+    def test_bare_line_end(self) -> None:
+        """However the form is cut, a line ends with both or not at all."""
+        for end in (b"\n", b"\r"):
+            data = whole(file()).replace(b"; filename", b"; filename" + end)
+            for batches in in_two(data):
+                self.assertEqual(400, self.refusal(batches)[0])
+
     def test_few_but_long(self) -> None:
         """Eight are too many where each way is long and no quote ends it.
 

@@ -429,7 +429,11 @@ class GoneTests(IntegrationCase):
         """By close or by reset, in the body: nothing visible, nothing left."""
         server = self.server()
         server.hook("post-push", f"touch {server.folder}/ran")
-        before = server.open_files()
+        client = Client(server)
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(403, client.answer()[0])
+        before = server.open_files() - 1
+        client.close()
         for number, leave in enumerate((Client.close, Client.reset)):
             client = Client(server)
             client.send(put_head("x", 1000), b"x" * 500)
