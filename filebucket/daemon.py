@@ -101,16 +101,18 @@ class Daemon(MultiService):
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):
             self._log.warn("dropping the pushes that are still under way")
-            self._site.abort()
-            self._hooks.end_all()
-            await self._pushes_end()
+            await self._drop()
         await self._within(FLUSH_TIMEOUT, self._site.emptied())
         # One more may have begun on a connection that was in its headers.
+        await self._drop()
+        await super().stopService()
+        self._store.close()
+
+    async def _drop(self) -> None:
+        """End whatever is still going on, with nothing left behind."""
         self._site.abort()
         self._hooks.end_all()
         await self._pushes_end()
-        await super().stopService()
-        self._store.close()
 
     def _pushes_end(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._uploads.idle())
