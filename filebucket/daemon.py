@@ -4,7 +4,8 @@ before it is gone.
 Start: the port is opened (privileged ones need root, so before twistd gives
 its rights up), the hooks are checked, the home is made ready, the signal is
 listened to. Stop: no new connections; pushes under way finish within bounds;
-what is left then is dropped with nothing left behind.
+what is left then is ended with nothing left behind, and whoever pushed is told;
+who does not read that is dropped.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from filebucket.errors import ConfigError
-from filebucket.hooks import ScriptHooks
+from filebucket.errors import ConfigError, Refusal
+from filebucket.hooks import KILL_AFTER, PIPES_AFTER, ScriptHooks
 from filebucket.store import DirectoryStore
 from filebucket.streaming import StreamingSite, address_text
 from filebucket.upload import Uploads
 
 FLUSH_TIMEOUT = 5.0
 """Seconds that clients get to read their last answers."""
+
+END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
+"""Seconds that pushes get to end when nothing holds them but their hooks, which
+were told to, and their disks."""
 
 
 class Daemon(MultiService):
@@ -100,19 +105,21 @@ class Daemon(MultiService):
             await maybeDeferred(self._port.stopListening)
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):
-            self._log.warn("dropping the pushes that are still under way")
-            await self._drop()
-        await self._within(FLUSH_TIMEOUT, self._site.emptied())
-        # One more may have begun on a connection that was in its headers.
-        await self._drop()
-        await super().stopService()
-        self._store.close()
-
-    async def _drop(self) -> None:
-        """End whatever is still going on, with nothing left behind."""
-        self._site.abort()
+            self._log.warn("ending the pushes that are still under way")
+        # From here on no push can begin, whatever a connection is in the midst of.
+        self._site.turn_away(Refusal(503, "the server is stopping"))
         self._hooks.end_all()
-        await self._pushes_end()
+        await self._within(END_TIMEOUT, self._pushes_end())
+        await self._within(FLUSH_TIMEOUT, self._site.emptied())
+        self._site.abort()
+        ended = await self._within(END_TIMEOUT, self._pushes_end())
+        await super().stopService()
+        if ended:
+            self._store.close()
+        else:
+            # A disk that hangs, or a hook that may not be killed. The home stays
+            # locked until the process is gone: something may still write there.
+            self._log.error("leaving pushes behind that do not end")
 
     def _pushes_end(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._uploads.idle())

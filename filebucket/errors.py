@@ -31,7 +31,7 @@ STATUSES: Mapping[int, str] = MappingProxyType(
         422: "the digest promised is not the digest received",
         431: "the headers are too large",
         500: "our fault",
-        503: "over capacity, or the disk failed",
+        503: "over capacity, stopping, or the disk failed",
         507: "no room",
     }
 )

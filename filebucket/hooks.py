@@ -98,11 +98,13 @@ class Exit:
         ended it
     :param output: what it wrote to stdout, cut at :data:`MOST_OUTPUT`
     :param timed_out: whether it was ended at its deadline
+    :param stopped: whether it was ended, or never begun, because the daemon stops
     """
 
     status: int
     output: bytes = b""
     timed_out: bool = False
+    stopped: bool = False
 
 
 class IHooks(Interface):
@@ -111,7 +113,8 @@ class IHooks(Interface):
     def pre_push(subject: Subject) -> Awaitable[Verdict]:
         """Ask whether the push may go on.
 
-        :raises Refusal: 409: it may not, or nobody could say
+        :raises Refusal: 409: it may not, or nobody could say; 503: the daemon
+            stops before it said
         """
 
     def post_push(subject: Subject) -> Awaitable[Exit | None]:
@@ -206,6 +209,9 @@ class ScriptHooks:
             subject.remote,
         )
         ended = await self._run(PRE_PUSH, argv, subject)
+        if ended.stopped:
+            # It did not say no: the client shall try again.
+            raise Refusal(503, "the server is stopping")
         if ended.timed_out:
             raise Refusal(409, "the server's pre-push ran out of time")
         try:
@@ -235,7 +241,7 @@ class ScriptHooks:
         self, event: str, arguments: list[bytes], subject: Subject
     ) -> Exit:
         if self._stopped:
-            return Exit(128 + signal.SIGTERM, timed_out=True)
+            return Exit(128 + signal.SIGTERM, stopped=True)
         process = HookProcess(
             self._reactor, event, subject, self._timeout, self._kill_group
         )
@@ -261,13 +267,14 @@ class ScriptHooks:
             ended = await process.ended
         finally:
             self._running.discard(process)
-        if ended.status or ended.timed_out:
+        if ended.status or ended.timed_out or ended.stopped:
+            late = " at its deadline" if ended.timed_out else ""
             self._log.info(
-                "{event} request={request_id} exit={status}{late}",
+                "{event} request={request_id} exit={status}{cause}",
                 event=event,
                 request_id=subject.request_id,
                 status=ended.status,
-                late=" at its deadline" if ended.timed_out else "",
+                cause=" at the daemon's stop" if ended.stopped else late,
             )
         return ended
 
@@ -291,7 +298,7 @@ class ScriptHooks:
         """End what still runs, as at its deadline, and run no more."""
         self._stopped = True
         for process in list(self._running):
-            process.end()
+            process.stop()
 
 
 class HookProcess(ProcessProtocol):
@@ -320,6 +327,7 @@ class HookProcess(ProcessProtocol):
         self._output = bytearray()
         self._errors = LineLog(self._log_line, subject.bucket, subject.label)
         self._timed_out = False
+        self._stopped = False
         self._exit: Exit | None = None
         self.ended: Deferred[Exit] = Deferred()
 
@@ -329,7 +337,20 @@ class HookProcess(ProcessProtocol):
 
     def _deadline(self) -> None:
         self._alarm = None
-        self.end()
+        self._timed_out = True
+        self._end()
+
+    def stop(self) -> None:
+        """End the hook for the daemon's sake, if it is not ending already."""
+        # Of one that exited only the pipes are waited for, and not for long; one
+        # at its deadline gets its KILL no later for being asked twice.
+        if self._exit is None and not self._ending:
+            self._stopped = True
+            self._end()
+
+    @property
+    def _ending(self) -> bool:
+        return self._timed_out or self._stopped
 
     def outReceived(self, data: bytes) -> None:
         self._output += data[: MOST_OUTPUT - len(self._output)]
@@ -337,20 +358,16 @@ class HookProcess(ProcessProtocol):
     def errReceived(self, data: bytes) -> None:
         self._errors.write(data)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Ask the hook and all that it started to end; make them, soon after."""
-        if self._exit is not None:
-            # Only its pipes are waited for, and not for long.
-            return
-        self._timed_out = True
         self._alarm_off()
         self._signal(signal.SIGTERM)
         self._alarm = self._reactor.callLater(KILL_AFTER, self._kill)
 
     def processExited(self, reason: Failure) -> None:
-        self._exit = Exit(_exit_status(reason), b"", self._timed_out)
+        self._exit = self._ended_with(reason)
         self._alarm_off()
-        if self._timed_out:
+        if self._ending:
             # Its children had their TERM, and nobody is left to wait for them.
             self._signal(signal.SIGKILL)
         self._alarm = self._reactor.callLater(PIPES_AFTER, self._close_pipes)
@@ -358,8 +375,11 @@ class HookProcess(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         self._alarm_off()
         self._errors.close()
-        ended = self._exit or Exit(_exit_status(reason), b"", self._timed_out)
+        ended = self._exit or self._ended_with(reason)
         self.ended.callback(evolve(ended, output=bytes(self._output)))
+
+    def _ended_with(self, reason: Failure) -> Exit:
+        return Exit(_exit_status(reason), b"", self._timed_out, self._stopped)
 
     def _kill(self) -> None:
         self._alarm = None

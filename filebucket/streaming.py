@@ -444,16 +444,20 @@ class StreamingChannel(http.HTTPChannel):
         if self._deaf:
             return
         content = f"{refusal.reason}\n".encode()
+        more = "".join(
+            f"{name}: {value}\r\n" for name, value in refusal.headers.items()
+        )
         self.transport.write(
             b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n"
             b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%b"
+            b"%bConnection: close\r\n\r\n%b"
             % (
                 refusal.status,
                 phrase(refusal.status),
                 SERVER,
                 http.datetimeToString(),
                 len(content),
+                more.encode("ascii"),
                 content,
             )
         )
@@ -556,6 +560,8 @@ class StreamingChannel(http.HTTPChannel):
             self.transport.loseWriteConnection()
 
     def requestDone(self, request: StreamingRequest) -> None:
+        # What was answered before the stop began was not told that it is the last.
+        self.keeps()
         self._idle = True
         self._alarm_in(self.site.limits.idle, self.loseConnection)
         super().requestDone(request)
@@ -582,6 +588,20 @@ class StreamingChannel(http.HTTPChannel):
         """Close where nothing was asked that still wants an answer."""
         if not self.requests:
             self.loseConnection()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Take no more: what has not come whole is answered with ``refusal``.
+
+        What has come whole keeps its answer, and what is answered its closing.
+        """
+        request = self.requests[-1] if self.requests else None
+        if request is None:
+            self.loseConnection()
+        elif not request.routed:
+            self.refuse(refusal)
+        elif not request.answered and not request.body.ended:
+            self._deaf = True
+            request.body.fail(refusal)
 
     # The one alarm.
 
@@ -660,6 +680,15 @@ class StreamingSite(server.Site):
         self.stopping = True
         for channel in list(self.channels):
             channel.close_if_idle()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Take no more bytes: whoever still sends is answered with ``refusal``.
+
+        No request begins after this. Those that came whole are answered as they
+        would have been.
+        """
+        for channel in list(self.channels):
+            channel.turn_away(refusal)
 
     def abort(self) -> None:
         """Drop every connection that is still open."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import __version__, cli, tap
 from filebucket.config import EXAMPLE_TOKENS, Config, Host, parse
-from filebucket.daemon import FLUSH_TIMEOUT, Daemon
+from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
 from filebucket.streaming import StreamingChannel
 from filebucket.test.wire import Wire
@@ -51,13 +52,30 @@ class Reactor(MemoryReactorClock):
 
 
 class _AtOnce:
-    """Runs at once what it is given."""
+    """Runs at once what it is given.
+
+    :ivar hangs: whether it does not get to it, as where a disk hangs
+    """
 
     size = 0
+    hangs = False
+
+    def __init__(self) -> None:
+        self._left: list[Callable[[], None]] = []
+
+    def go_on(self) -> None:
+        """The disk is there again."""
+        self.hangs = False
+        while self._left:
+            self._left.pop(0)()
 
     def callInThreadWithCallback(
         self, done: Any, function: Any, *args: Any, **kwargs: Any
     ) -> None:
+        if self.hangs:
+            again = self.callInThreadWithCallback
+            self._left.append(partial(again, done, function, *args, **kwargs))
+            return
         try:
             result = function(*args, **kwargs)
         except Exception:
@@ -103,6 +121,29 @@ class DaemonCase(SynchronousTestCase):
         channel = site.buildProtocol(wire.getPeer())
         channel.makeConnection(wire)
         return channel, wire
+
+    def begin(self, name: str) -> tuple[StreamingChannel, Wire]:
+        """A push of three bytes of which two have come."""
+        channel, wire = self.connect()
+        channel.dataReceived(
+            b"PUT /%b/%b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
+            % (TOKEN.encode(), name.encode())
+        )
+        return channel, wire
+
+    def assert_stopping(self, wire: Wire) -> None:
+        """The client was told, and gets to read it."""
+        head, _, content = wire.value().partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
+        self.assertIn(b"\r\nRetry-After: 60\r\n", head)
+        self.assertEqual(b"the server is stopping\n", content)
+        self.assertTrue(wire.half_closed)
+        self.assertFalse(wire.disconnected)
+
+    def stored(self) -> list[str]:
+        """The names in the bucket."""
+        folder = self.folder / "home" / TOKEN
+        return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 class LifeTests(DaemonCase):
@@ -160,23 +201,105 @@ class LifeTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_stop_waits(self) -> None:
-        """A push under way has its time, and no more."""
+        """A push under way has its time, and no more; its client is told."""
         daemon = self.start()
-        channel, wire = self.connect()
-        channel.dataReceived(
-            b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
-            % TOKEN.encode()
-        )
+        channel, wire = self.begin("x")
         stopped = daemon.stopService()
         self.reactor.advance(29)
         self.assertNoResult(stopped)
-        self.assertFalse(wire.disconnected)
+        self.assertEqual(b"", wire.value())
         self.reactor.advance(1)
-        self.assertTrue(wire.disconnected)
+        self.assert_stopping(wire)
         self.assertNoResult(stopped)
         channel.connectionLost()
         self.successResultOf(stopped)
-        self.assertFalse((self.folder / "home" / TOKEN / "x").exists())
+        self.assertEqual([], self.stored())
+
+    def test_stop_and_a_push_that_ends(self) -> None:
+        """Within its time it ends as ever."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        stopped = daemon.stopService()
+        self.reactor.advance(29)
+        channel.dataReceived(b"c")
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"), wire.value())
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual(["x"], self.stored())
+
+    def test_stop_in_the_headers(self) -> None:
+        """A push that has not begun when the others are over does not begin."""
+        daemon = self.start()
+        channel, wire = self.connect()
+        channel.dataReceived(b"PUT /%b/x HTTP/1.1\r\nHost: h\r\n" % TOKEN.encode())
+        stopped = daemon.stopService()
+        self.assert_stopping(wire)
+        channel.dataReceived(b"Content-Length: 0\r\n\r\n")
+        self.assertNoResult(stopped)
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual([], self.stored())
+
+    def test_stop_and_a_push_that_begins(self) -> None:
+        """One that begins while others go on has the same time as they."""
+        daemon = self.start()
+        first, _ = self.begin("x")
+        late = [self.connect() for _ in range(2)]
+        for channel, _ in late:
+            channel.dataReceived(b"PUT /%b/y HTTP/1.1\r\nHost: h\r\n" % TOKEN.encode())
+        stopped = daemon.stopService()
+        self.reactor.advance(29)
+        for channel, _ in late:
+            channel.dataReceived(b"Content-Length: 2\r\n\r\ny")
+        first.dataReceived(b"c")
+        first.connectionLost()
+        late[0][0].dataReceived(b"y")
+        self.assertIn(b" 200 OK\r\n", late[0][1].value())
+        self.reactor.advance(1)
+        self.assert_stopping(late[1][1])
+        for channel, _ in late:
+            channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual(["x", "y"], self.stored())
+
+    def test_stop_and_a_client_that_still_sends(self) -> None:
+        """It is told once, and then dropped."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        stopped = daemon.stopService()
+        self.reactor.advance(30)
+        for _ in range(int(FLUSH_TIMEOUT)):
+            channel.dataReceived(b"more")
+            self.assert_stopping(wire)
+            self.reactor.advance(1)
+        self.assertTrue(wire.disconnected)
+        self.successResultOf(stopped)
+        channel.connectionLost()
+
+    def test_stop_and_a_disk_that_hangs(self) -> None:
+        """What does not end is not waited for, and keeps the home locked."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        self.reactor.pool.hangs = True
+        channel.dataReceived(b"c")
+        stopped = daemon.stopService()
+        with capturedLogs() as events:
+            self.reactor.advance(30)
+            self.reactor.advance(END_TIMEOUT)
+            self.assertFalse(wire.disconnected)
+            self.reactor.advance(FLUSH_TIMEOUT)
+            self.assertTrue(wire.disconnected)
+            channel.connectionLost()
+            self.assertNoResult(stopped)
+            self.reactor.advance(END_TIMEOUT)
+        self.successResultOf(stopped)
+        self.assertIn("leaving pushes behind", texts(events)[-1])
+        with capturedLogs() as events:
+            self.assertRaises(SystemExit, self.start)
+        self.assertIn("another file-bucket", texts(events)[-1])
+        self.reactor.pool.go_on()
+        self.assertEqual(["x"], self.stored())
+        daemon._store.close()
 
     def test_stop_and_a_client_that_does_not_read(self) -> None:
         """The last answers are waited for, and not for ever."""

@@ -220,6 +220,14 @@ class HooksCase(SynchronousTestCase):
         self.assertEqual((409, reason), (refusal.status, refusal.reason))
         self.assertEqual({}, refusal.headers)
 
+    def assert_stopped(self, verdict: Deferred[Verdict]) -> None:
+        """It is not the push's fault, and the client is told when to try again."""
+        refusal = self.failureResultOf(verdict, Refusal).value
+        self.assertEqual(
+            (503, "the server is stopping"), (refusal.status, refusal.reason)
+        )
+        self.assertEqual({"Retry-After"}, set(refusal.headers))
+
     def assert_exit(self, expected: Exit, ended: Deferred[Exit | None]) -> None:
         self.assertEqual(expected, self.successResultOf(ended))
 
@@ -988,10 +996,10 @@ class EndTests(HooksCase):
         self.hooks = self.make(concurrency=2)
 
     def test_nothing_runs(self) -> None:
-        """Then there is nothing to end; what comes later is refused."""
+        """Then there is nothing to end; what comes later is turned away."""
         self.hooks.end_all()
-        self.assert_refused(self.pre_push(), LATE)
-        self.assert_exit(Exit(143, timed_out=True), self.post_push())
+        self.assert_stopped(self.pre_push())
+        self.assert_exit(Exit(143, stopped=True), self.post_push())
         self.assertEqual([], self.reactor.children)
 
     def test_end_all(self) -> None:
@@ -1010,10 +1018,30 @@ class EndTests(HooksCase):
         self.assertEqual([(first, KILL), (second, KILL)], self.kills)
         children[1].ends(None, by=KILL)
         for verdict in verdicts:
-            self.assert_refused(verdict, LATE)
-        self.assert_exit(Exit(137, timed_out=True), ended[0])
-        self.assert_exit(Exit(143, timed_out=True), ended[1])
+            self.assert_stopped(verdict)
+        self.assert_exit(Exit(137, stopped=True), ended[0])
+        self.assert_exit(Exit(143, stopped=True), ended[1])
         self.assertEqual(2, len(children))
+        self.assertIn(
+            "post-push request=0a1b exit=137 at the daemon's stop", self.logged()
+        )
+
+    def test_term_obeyed(self) -> None:
+        """Whatever it says then was not said of the push."""
+        for status in (0, 2, 1):
+            verdict = self.pre_push()
+            self.hooks.end_all()
+            self.started().ends(status)
+            self.assert_stopped(verdict)
+            self.hooks = self.make()
+
+    def test_output(self) -> None:
+        """A post-push keeps what it wrote before it was ended."""
+        ended = self.post_push()
+        self.started().writes(b"half an ans")
+        self.hooks.end_all()
+        self.started().ends(None, by=TERM)
+        self.assert_exit(Exit(143, b"half an ans", stopped=True), ended)
 
     def test_ended_before(self) -> None:
         """What is over is let alone: its number may be another's by now."""
@@ -1025,15 +1053,28 @@ class EndTests(HooksCase):
         self.assertEqual([], self.kills)
 
     def test_during_the_last_seconds(self) -> None:
-        """A hook at its deadline is asked again."""
+        """A hook at its deadline ends as it would have, and no later."""
         verdict = self.pre_push()
         group = self.started().pid
         self.reactor.advance(TIMEOUT)
+        self.reactor.advance(KILL_AFTER - 1)
         self.hooks.end_all()
-        self.assertEqual([(group, TERM), (group, TERM)], self.kills)
-        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([(group, TERM)], self.kills)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
         self.started().ends(None, by=KILL)
         self.assert_refused(verdict, LATE)
+
+    def test_twice(self) -> None:
+        """A second time changes nothing."""
+        verdict = self.pre_push()
+        group = self.started().pid
+        self.hooks.end_all()
+        self.hooks.end_all()
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.started().ends(None, by=KILL)
+        self.assert_stopped(verdict)
 
     def test_after_the_exit(self) -> None:
         """One that exited keeps its verdict, and the pipes are closed still.
@@ -1059,4 +1100,4 @@ class EndTests(HooksCase):
         for child in self.reactor.children:
             child.ends(None, by=TERM)
         for verdict in verdicts:
-            self.assert_refused(verdict, LATE)
+            self.assert_stopped(verdict)

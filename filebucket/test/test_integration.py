@@ -87,21 +87,33 @@ class Client:
         for each in data:
             self.socket.sendall(each)
 
+    def whole_answer(self) -> tuple[int, dict[bytes, bytes], bytes]:
+        """The next answer: status, headers in lower case, content."""
+        data = b""
+
+        def more() -> bytes:
+            got = self.socket.recv(65536)
+            if not got:
+                raise AssertionError(f"closed after {data!r}")
+            return got
+
+        while b"\r\n\r\n" not in data:
+            data += more()
+        head, _, content = data.partition(b"\r\n\r\n")
+        line, *lines = head.split(b"\r\n")
+        headers = {}
+        for each in lines:
+            name, _, value = each.partition(b": ")
+            headers[name.lower()] = value
+        length = int(headers.get(b"content-length", 0))
+        while len(content) < length:
+            content += more()
+        return int(line.split()[1]), headers, content
+
     def answer(self) -> tuple[int, bytes]:
         """The next answer: status and content."""
-        data = b""
-        while b"\r\n\r\n" not in data:
-            more = self.socket.recv(65536)
-            if not more:
-                raise AssertionError(f"closed after {data!r}")
-            data += more
-        head, _, content = data.partition(b"\r\n\r\n")
-        lines = head.lower().split(b"\r\n")
-        lengths = [each for each in lines if each.startswith(b"content-length: ")]
-        length = int(lengths[0].split()[1]) if lengths else 0
-        while len(content) < length:
-            content += self.socket.recv(65536)
-        return int(head.split()[1]), content
+        status, _, content = self.whole_answer()
+        return status, content
 
     def begin(self, name: str, length: int) -> None:
         """Send a push's head, and wait until its body is asked for."""
@@ -645,24 +657,50 @@ class StopTests(IntegrationCase):
         self.assertEqual(-signal.SIGTERM, server.wait())
         self.assertEqual(21, len(server.stored()))
 
-    def test_drops_what_takes_too_long(self) -> None:
-        """Nothing is left of it, and the daemon is gone."""
+    def test_ends_what_takes_too_long(self) -> None:
+        """Each client is told how its push ended; nothing else is left of it."""
         server = self.server(shutdown_timeout=0.5)
-        server.hook("post-push", "echo started >&2; exec sleep 600")
+        server.hook("pre-push", 'test "$2" != asked || { echo asks >&2; sleep 600; }')
+        server.hook("post-push", "echo started >&2; echo so far; exec sleep 600")
         stuck = self.client(server)
         stuck.send(put_head("stuck", 1), b"x")
         server.wait_for("post-push .*says: started")
+        asked = self.client(server)
+        asked.send(put_head("asked", 1), b"x")
+        server.wait_for("pre-push .*says: asks")
         slow = self.client(server)
         slow.begin("slow", 2)
         slow.send(b"x")
+        early = self.client(server)
+        early.send(put_head("early", 2)[:-2])
         served = self.client(server)
         served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(403, served.answer()[0])
         server.signal(signal.SIGTERM)
-        server.wait_for("dropping the pushes")
+        status, headers, content = stuck.whole_answer()
+        self.assertEqual((200, b"so far\n"), (status, content))
+        self.assertEqual(b"143", headers[b"x-post-push-exit"])
+        for client in (asked, slow, early):
+            status, headers, content = client.whole_answer()
+            self.assertEqual((503, b"the server is stopping\n"), (status, content))
+            self.assertEqual(b"60", headers[b"retry-after"])
+            self.assertEqual(b"", client.socket.recv(1))
+            client.close()
         self.assertEqual(-signal.SIGTERM, server.wait())
         self.assertEqual({f"{TOKEN}/stuck": b"x"}, server.stored())
         self.assertEqual([], server.incoming())
+
+    def test_hook_that_does_not_end(self) -> None:
+        """It is killed, and the push has its answer still."""
+        server = self.server(shutdown_timeout=0.5)
+        server.hook("post-push", "trap '' TERM; echo started >&2; exec sleep 600")
+        stuck = self.client(server)
+        stuck.send(put_head("stuck", 1), b"x")
+        server.wait_for("post-push .*says: started")
+        server.signal(signal.SIGTERM)
+        status, headers, _ = stuck.whole_answer()
+        self.assertEqual((200, b"137"), (status, headers[b"x-post-push-exit"]))
+        self.assertEqual(-signal.SIGTERM, server.wait())
 
 
 class StartTests(IntegrationCase):
