@@ -46,16 +46,18 @@ class Root(Resource):
         return text
 
     def getChild(self, path: bytes, request: StreamingRequest) -> BucketResource:
-        in_path = self._buckets.get(token_digest(path))
+        bucket = in_path = self._buckets.get(token_digest(path))
         bearer = _bearer(request)
-        if bearer is None:
-            return BucketResource(self._uploads, in_path)
-        bucket = self._buckets.get(token_digest(bearer))
-        if bucket is not None and in_path is not None:
-            # Or else the token would become the name of a file.
-            raise Refusal(400, "a token in the headers and one in the URL")
-        # The path is the bucket's: give back what the traversal took.
-        request.postpath.insert(0, request.prepath.pop())
+        if bearer is not None:
+            bucket = self._buckets.get(token_digest(bearer))
+            if bucket is not None and in_path is not None:
+                # Or else the token would become the name of a file.
+                raise Refusal(400, "a token in the headers and one in the URL")
+            # The path is the bucket's: give back what the traversal took.
+            request.postpath.insert(0, request.prepath.pop())
+        if bucket is not None and request.target_fault is not None:
+            # Only now: a stranger shall get the one answer for this, too.
+            raise Refusal(400, request.target_fault)
         return BucketResource(self._uploads, bucket)
 
 

@@ -199,6 +199,8 @@ class StreamingRequest(server.Request):
 
     :ivar body: the body
     :ivar length: its length in bytes as declared; None where it is chunked
+    :ivar target_fault: why the target is not a path, if it is none. To say so is
+        the resource's, which knows to whom
     :ivar routed: whether the headers are in
     :ivar answered: whether the answer was given
     :ivar expects_continue: whether the client still waits for ``100 Continue``
@@ -207,6 +209,7 @@ class StreamingRequest(server.Request):
     channel: StreamingChannel
     prepath: list[bytes]
     postpath: list[bytes]
+    target_fault: str | None = None
     length: int | None = None
     routed = False
     expects_continue = False
@@ -237,7 +240,7 @@ class StreamingRequest(server.Request):
         self.setHeader(b"Date", http.datetimeToString())
         self.prepath = []
         try:
-            self.postpath = _segments(self.path)
+            self.postpath, self.target_fault = _segments(self.path)
             rendered = self.channel.site.getResourceFor(self).render(self)
             if rendered != server.NOT_DONE_YET:
                 raise TypeError("a resource here answers by request.answer()")
@@ -705,20 +708,20 @@ def address_text(address: object) -> str:
     return "local"
 
 
-def _segments(path: bytes) -> list[bytes]:
-    """The path's components, percent-decoded once (RFC 3986, 2.4).
-
-    :raises Refusal: 400 where it is not a path
+def _segments(path: bytes) -> tuple[list[bytes], str | None]:
+    """The path's components, percent-decoded once (RFC 3986, 2.4), and what is
+    wrong with it.
     """
     if path == b"*":
-        return [b""]
+        return [b""], None
     # The absolute form, as proxies send it (RFC 9112, 3.2.2).
     path = _ORIGIN.sub(b"", path, count=1) or b"/"
     if not path.startswith(b"/"):
-        raise Refusal(400, "the request's target is not a path")
+        return [b""], "the request's target is not a path"
+    fault = None
     if _BAD_ESCAPE.search(path):
-        raise Refusal(400, "the path has a '%' that is not an escape")
-    return [unquote_to_bytes(segment) for segment in path[1:].split(b"/")]
+        fault = "the path has a '%' that is not an escape"
+    return [unquote_to_bytes(segment) for segment in path[1:].split(b"/")], fault
 
 
 _ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)

@@ -150,6 +150,15 @@ class TokenTests(ResourceCase):
             b"//%b/x" % TOKEN,
             b"/robots.txt",
             b"/a/b/c?d=e",
+            b"/%zz",
+            b"/%",
+            b"/%%z%b/x" % TOKEN,
+            b"/%b%%/x" % TOKEN,
+            b"/x/%2",
+            TOKEN,
+            b"%b/x" % TOKEN,
+            b"host:80",
+            b"ftp://host/%b/x" % TOKEN,
         ):
             for method in (b"GET", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"X"):
                 self.connection.send(head(method, target, b"Content-Length: 2") + b"xy")
@@ -158,6 +167,21 @@ class TokenTests(ResourceCase):
                 answers.add(date.sub(b"", self.connection.received()))
         self.assertEqual(1, len(answers), answers)
         self.assertTrue(answers.pop().startswith(b"HTTP/1.1 403 Forbidden\r\n"))
+
+    def test_targets_that_are_no_paths(self) -> None:
+        """Whoever has a token is told; the verdict is the path's, not the token's."""
+        for target, *headers in (
+            (b"/%b/%%zz" % TOKEN,),
+            (b"/%b/a%%" % TOKEN,),
+            (b"/%zz", bearer(TOKEN)),
+            (b"host:80", bearer(TOKEN)),
+            (b"a/b", bearer(TOKEN)),
+        ):
+            for method in (b"PUT", b"POST", b"GET"):
+                connection = self.connect()
+                connection.send(head(method, target, b"Content-Length: 2", *headers))
+                self.assertEqual([400], connection.statuses(), target)
+        self.assertEqual({}, self.store.files)
 
     def test_strangers_do_not_continue(self) -> None:
         """A stranger's body is never asked for."""

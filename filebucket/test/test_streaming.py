@@ -51,6 +51,11 @@ def refuse(request: StreamingRequest) -> None:
     request.answer(403, {}, b"no\n")
 
 
+def no(request: StreamingRequest) -> None:
+    """Do not even render it."""
+    raise Refusal(400, "no")
+
+
 def echo(request: StreamingRequest) -> None:
     """Read the body and send it back; a refusal is answered."""
 
@@ -121,15 +126,34 @@ class RoutingTests(StreamingCase):
         ):
             connection = self.connect()
             connection.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
-            self.assertEqual(components, self.root.requests[0].postpath, target)
+            (request,) = self.root.requests
+            self.assertEqual(components, request.postpath, target)
+            self.assertIsNone(request.target_fault)
 
     def test_not_a_path(self) -> None:
-        """What is not a path is refused, and nothing is dispatched."""
-        for target in (b"a/b", b"xtoken", b"/a%", b"/a%2", b"/%zz", b"host:80"):
+        """What is not a path is the resource's to refuse, and opens nothing."""
+        for target, components, fault in (
+            (b"a/b", [b""], "not a path"),
+            (b"token", [b""], "not a path"),
+            (b"host:80", [b""], "not a path"),
+            (b"ftp://h/a", [b""], "not a path"),
+            (b"/a%", [b"a%"], "not an escape"),
+            (b"/a/%2", [b"a", b"%2"], "not an escape"),
+            (b"/%zz/%20", [b"%zz", b" "], "not an escape"),
+        ):
             connection = self.connect()
             connection.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
-            self.assertEqual([400], connection.statuses(), target)
-            self.assertEqual([], self.root.requests)
+            (request,) = self.root.requests
+            self.assertEqual(components, request.postpath)
+            self.assertIn(fault, request.target_fault or "")
+
+    def test_refusal(self) -> None:
+        """What a resource refuses to render is answered, and the end."""
+        connection = self.connect(no)
+        connection.send(put(3) + b"abc" + put(3))
+        self.assertEqual([400], connection.statuses())
+        self.assertEqual(1, len(connection.refused))
+        self.assertEqual(1, len(self.root.requests))
 
     def test_head(self) -> None:
         """The answer to HEAD has headers only."""
@@ -649,10 +673,9 @@ class HalfCloseTests(StreamingCase):
 
     def test_after_a_refusal(self) -> None:
         """Whoever has read why is not waited for."""
-        for target in (b"/a%", b"no/path"):
-            connection = self.connect()
-            connection.send(b"PUT %b HTTP/1.1\r\nHost: h\r\n" % target)
-            connection.send(b"Content-Length: 9\r\n\r\n")
+        for message in (put(9), b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
+            connection = self.connect(no)
+            connection.send(message)
             self.assertEqual([400], connection.statuses())
             connection.half_close()
             self.assertTrue(connection.closed)
