@@ -6,6 +6,8 @@ are stood in for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
 from twisted.internet.task import Clock
@@ -32,7 +34,9 @@ LIMITS = Limits(
 
 @implementer(IHalfCloseableDescriptor)
 class Wire(StringTransport):
-    """A transport with a half-close.
+    """A transport with a half-close, after which nothing may be written.
+
+    TCP would drop that without a word, and an answer with it.
 
     :ivar half_closed: whether our sending side was closed
     """
@@ -45,6 +49,19 @@ class Wire(StringTransport):
 
     def loseWriteConnection(self) -> None:
         self.half_closed = True
+
+    def write(self, data: bytes) -> None:
+        self._check_open(data)
+        super().write(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        data = list(data)
+        self._check_open(*data)
+        super().writeSequence(data)
+
+    def _check_open(self, *data: bytes) -> None:
+        if self.half_closed:
+            raise AssertionError(f"{data!r} is written after the half-close")
 
     def readConnectionLost(self, reason: Failure) -> None:
         raise NotImplementedError("the reactor's, of which there is none")
