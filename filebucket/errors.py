@@ -74,6 +74,14 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, and seldom an error
             self.headers.setdefault("Retry-After", str(RETRY_AFTER))
 
 
+_LONGEST_SHOWN = 24  # no word that belongs there is longer, and no token as short
+
+
+def shown(word: str) -> str:
+    """``word`` for a message, unless somebody wrote a token where it stands."""
+    return repr(word) if len(word) <= _LONGEST_SHOWN else "(a token?)"
+
+
 class ConfigError(Exception):
     """The configuration cannot be used.
 
