@@ -27,11 +27,11 @@ import cattrs
 from attrs import field, frozen
 from cattrs.errors import ForbiddenExtraKeysError
 
-from filebucket import names
-from filebucket.errors import ConfigError
+from filebucket import endpoints, names
+from filebucket.endpoints import Endpoint
+from filebucket.errors import ConfigError, shown
 
 TOKEN_LENGTH = 32
-_LONGEST_SHOWN = 24  # no known key is longer, and no token this short
 _TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
 
 EXAMPLE_TOKENS = (
@@ -77,6 +77,7 @@ class BucketConfig:
 
 
 Buckets = NewType("Buckets", tuple[BucketConfig, ...])
+Listen = NewType("Listen", tuple[Endpoint, ...])
 
 
 @frozen
@@ -86,6 +87,8 @@ class Config:
     :param home: the folder that holds the buckets
     :param host: the address to listen on
     :param port: the port to listen on; 0 is any free one, which the log tells
+    :param listen: where to listen in place of ``host`` and ``port``; empty where
+        those say it
     :param hooks: the folder that holds ``pre-push.sh`` and ``post-push.sh``
     :param max_file_size: the largest file in bytes; None is no limit
     :param min_free_space: bytes that must stay free on the home's filesystem
@@ -98,6 +101,7 @@ class Config:
     buckets: Buckets
     host: Host = Host("0.0.0.0")  # noqa: S104 - clients are other machines
     port: Port = Port(1234)
+    listen: Listen = Listen(())
     hooks: Path = Path(".")
     max_file_size: ByteCount | None = None
     min_free_space: ByteCount = ByteCount(0)
@@ -114,11 +118,17 @@ class Config:
             and getattr(self, each.name) != getattr(other, each.name)
         ]
 
+    def open_to_others(self) -> list[str]:
+        """Where other machines may be able to connect."""
+        if self.listen:
+            return [each.text for each in self.listen if each.reachable]
+        return [] if endpoints.is_loopback(self.host) else [self.host]
+
     def exposed_examples(self) -> list[str]:
         """The labels of buckets that anybody can push to, their tokens being
-        :data:`EXAMPLE_TOKENS` and the port being open to other machines.
+        :data:`EXAMPLE_TOKENS` and :meth:`open_to_others` not being empty.
         """
-        if self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback:
+        if not self.open_to_others():
             return []
         known = {token_digest(token.encode("ascii")) for token in EXAMPLE_TOKENS}
         return [each.label for each in self.buckets if each.token_sha256 in known]
@@ -163,6 +173,7 @@ def parse(text: str, path: str) -> Config:
     mistakes = list(_repeated(data))
     if not isinstance(data, dict):
         raise ConfigError(path, [*mistakes, "$: not an object"])
+    mistakes += _said_twice(data)
     try:
         config = _CONVERTER.structure(data, Config)
     except cattrs.ClassValidationError as errors:
@@ -177,6 +188,7 @@ def parse(text: str, path: str) -> Config:
         config,
         home=Path(os.path.normpath(os.path.join(folder, config.home))),
         hooks=Path(os.path.normpath(os.path.join(folder, config.hooks))),
+        listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
     )
 
 
@@ -197,10 +209,18 @@ def _repeated(data: Any) -> Iterator[str]:
         place, value = waiting.popleft()
         if isinstance(value, _Object):
             for key in value.repeated:
-                yield f"{place}: the key {_shown(key)} stands twice in one object"
-            waiting += [(f"{place}.{_shown(key)}", each) for key, each in value.items()]
+                yield f"{place}: the key {shown(key)} stands twice in one object"
+            waiting += [(f"{place}.{shown(key)}", each) for key, each in value.items()]
         elif isinstance(value, list):
             waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)]
+
+
+def _said_twice(data: dict[str, Any]) -> Iterator[str]:
+    """Two ways at once to say where to listen."""
+    if "listen" in data:
+        for key in ("host", "port"):
+            if key in data:
+                yield f"$.{key}: cannot stand beside listen, which takes its place"
 
 
 def _refuse_constant(constant: str) -> None:
@@ -337,6 +357,18 @@ def _buckets(value: Any, _: Any = None) -> Any:
     return _CONVERTER.structure(value, tuple[BucketConfig, ...])
 
 
+def _endpoint(value: Any, _: Any = None) -> Endpoint:
+    return endpoints.parse(_text(value))
+
+
+def _listen(value: Any, _: Any = None) -> Any:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    if not value:
+        raise ValueError("empty")
+    return _CONVERTER.structure(value, tuple[Endpoint, ...])
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     checks: dict[Any, Callable[[Any, Any], Any]] = {
@@ -351,6 +383,8 @@ def _converter() -> cattrs.Converter:
         Count: _count,
         BucketConfig: _bucket,
         Buckets: _buckets,
+        Endpoint: _endpoint,
+        Listen: _listen,
     }
     for kind, check in checks.items():
         converter.register_structure_hook(kind, check)
@@ -374,12 +408,7 @@ def _mistake(error: BaseException, _: Any) -> str:
 
 def _unknown(key: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return f"unknown key {_shown(key)}, the nearest known one is {nearest[0]!r}"
-
-
-def _shown(key: str) -> str:
-    """``key`` for a message, unless somebody wrote a token where a key belongs."""
-    return repr(key) if len(key) <= _LONGEST_SHOWN else "(a token?)"
+    return f"unknown key {shown(key)}, the nearest known one is {nearest[0]!r}"
 
 
 def _placed(errors: cattrs.ClassValidationError) -> list[str]:

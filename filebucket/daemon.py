@@ -1,28 +1,29 @@
 """The daemon's life: what must have happened before it takes a push, and what
 before it is gone.
 
-Start: the port is opened (privileged ones need root, so before twistd gives
-its rights up), the hooks are checked, the home is made ready, the signal is
-listened to. Stop: no new connections; pushes under way finish within bounds;
-what is left then is ended with nothing left behind, and whoever pushed is told;
-who does not read that is dropped.
+Start: the ports are opened, all or none (privileged ones need root, so before
+twistd gives its rights up), the hooks are checked, the home is made ready, the
+signal is listened to. Stop: no new connections; pushes under way finish within
+bounds; what is left then is ended with nothing left behind, and whoever pushed
+is told; who does not read that is dropped.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IReactorTime,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import KILL_AFTER, PIPES_AFTER, ScriptHooks
+from filebucket.listening import Listener
 from filebucket.store import DirectoryStore
 from filebucket.streaming import StreamingSite, address_text
 from filebucket.upload import Uploads
@@ -43,7 +44,7 @@ class Daemon(MultiService):
     def __init__(
         self,
         reactor: IReactorTime,
-        endpoint: IStreamServerEndpoint,
+        listeners: Sequence[Listener],
         site: StreamingSite,
         uploads: Uploads,
         store: DirectoryStore,
@@ -51,31 +52,34 @@ class Daemon(MultiService):
         shutdown_timeout: float,
     ) -> None:
         """
+        :param listeners: where to listen
         :param shutdown_timeout: seconds that pushes under way get at a stop
         """
         super().__init__()
         self._reactor = reactor
-        self._endpoint = endpoint
+        self._listeners = listeners
         self._site = site
         self._uploads = uploads
         self._store = store
         self._hooks = hooks
         self._shutdown_timeout = shutdown_timeout
-        self._port: IListeningPort | None = None
+        self._ports: list[tuple[Listener, IListeningPort]] = []
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
-        failures: list[Failure] = []
-        self._endpoint.listen(self._site).addCallbacks(self._listens, failures.append)
-        for failure in failures:
-            error = failure.value
-            if not isinstance(error, CannotListenError):
-                failure.raiseException()
-            where = f"{error.interface or 'all addresses'}, port {error.port}"
-            self._give_up(f"cannot listen on {where}: {error.socketError.strerror}")
+        for listener in self._listeners:
+            failures: list[Failure] = []
+            listener.endpoint.listen(self._site).addCallbacks(
+                self._listens, failures.append, callbackArgs=(listener,)
+            )
+            for failure in failures:
+                if not failure.check(CannotListenError, OSError):
+                    failure.raiseException()
+                reason = _reason(failure.value)
+                self._give_up(f"cannot listen on {listener.name}: {reason}")
 
-    def _listens(self, port: IListeningPort) -> None:
-        self._port = port
+    def _listens(self, port: IListeningPort, listener: Listener) -> None:
+        self._ports.append((listener, port))
 
     def startService(self) -> None:
         try:
@@ -86,13 +90,18 @@ class Daemon(MultiService):
         super().startService()
         self._log.info(
             "ready on {where}: home {home} publishes by {tier}; hooks: {hooks}",
-            where=address_text(self._port.getHost()) if self._port else "no port",
+            where=", ".join(_place(*each) for each in self._ports) or "no port",
             home=self._store.home,
             tier=tier,
             hooks=", ".join(hooks) or "none",
         )
 
     def _give_up(self, reason: str) -> None:
+        if self._ports:
+            for _, port in self._ports:
+                port.stopListening()
+            # The reactor will not run, and a UNIX socket's name would remain.
+            IReactorCore(self._reactor).iterate(0)
         # twistd would show an exception as a traceback; this is no bug.
         self._log.critical("file-bucket: {reason}", reason=reason)
         raise SystemExit(1)
@@ -101,8 +110,15 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
+        closing = [maybeDeferred(port.stopListening) for _, port in self._ports]
+        for closed in closing:
+            # A UNIX socket's name may be gone, or not be ours to remove any more.
+            closed.addErrback(
+                lambda failure: self._log.warn(
+                    "closing a port: {error}", error=failure.value
+                )
+            )
+        await DeferredList(closing)
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):
             self._log.warn("ending the pushes that are still under way")
@@ -131,3 +147,19 @@ class Daemon(MultiService):
         wait.addErrback(late.append)
         await wait
         return not late
+
+
+def _place(listener: Listener, port: IListeningPort) -> str:
+    """Where ``port`` listens, for the log."""
+    address = port.getHost()
+    if isinstance(address, UNIXAddress):
+        place = f"unix:{os.fsdecode(address.name or b'')}"
+    else:
+        place = address_text(address)
+    return f"{place} with TLS" if listener.secure else place
+
+
+def _reason(error: object) -> str:
+    """Why a port could not be opened."""
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    return str(getattr(cause, "strerror", None) or cause)

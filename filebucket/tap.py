@@ -13,7 +13,6 @@ from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService, Service
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -24,6 +23,7 @@ from filebucket.config import Buckets, Config
 from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import ScriptHooks
+from filebucket.listening import listeners
 from filebucket.reload import Reload
 from filebucket.resources import Root
 from filebucket.store import DirectoryStore
@@ -55,9 +55,9 @@ def makeService(options: Mapping[str, Any]) -> IService:
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)
+        return make_daemon(reactor, config, path, os.environ)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
-    return make_daemon(reactor, config, path, os.environ)
 
 
 def make_daemon(
@@ -65,10 +65,12 @@ def make_daemon(
 ) -> Daemon:
     """Put the parts together.
 
-    :param reactor: provides time, processes, threads and TCP
+    :param reactor: provides time, processes, threads and sockets
     :param path: where ``config`` came from and is read again at a reload
     :param environ: what hooks may see of it, they see
+    :raises ConfigError: what it names to listen on is not there or unusable
     """
+    listening = listeners(reactor, config, path)
     reactor.suggestThreadPoolSize(THREADS)
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     store = DirectoryStore(config.home, in_thread, config.min_free_space)
@@ -82,10 +84,8 @@ def make_daemon(
     uploads = Uploads(store, hooks, reactor, observe, config.max_file_size)
     root = Root(uploads, config.buckets)
     site = StreamingSite(root, reactor, log_refused)
-    tcp = TCP6ServerEndpoint if ":" in config.host else TCP4ServerEndpoint
-    endpoint = tcp(reactor, config.port, interface=config.host)
     daemon = Daemon(
-        reactor, endpoint, site, uploads, store, hooks, config.shutdown_timeout
+        reactor, listening, site, uploads, store, hooks, config.shutdown_timeout
     )
 
     def swap(buckets: Buckets) -> None:
@@ -114,10 +114,10 @@ def warn(config: Config) -> None:
     for label in config.exposed_examples():
         log.critical(
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
-            "documentation, and {host} is not only this machine. Make tokens of "
+            "documentation, and {where} is not only this machine. Make tokens of "
             "your own: head -c16 /dev/urandom | od -An -tx1 | tr -d ' \\n'",
             label=label,
-            host=config.host,
+            where=", ".join(config.open_to_others()),
         )
     if not config.buckets:
         log.warn("there are no buckets: every push will get 403")

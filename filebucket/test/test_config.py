@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import config
 from filebucket.config import EXAMPLE_TOKENS, BucketConfig, Config
+from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
 
 TOKEN = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
@@ -77,6 +78,7 @@ class KeyTests(ConfigCase):
                 buckets=config.Buckets(()),
                 host=config.Host("0.0.0.0"),
                 port=config.Port(1234),
+                listen=config.Listen(()),
                 hooks=config.Path("/srv/drop"),
                 max_file_size=None,
                 min_free_space=config.ByteCount(0),
@@ -155,6 +157,8 @@ class KeyTests(ConfigCase):
                 (0, 0.0, -1, -0.5, 604800.1, 604801, 10**400, float("1e308")),
                 "not between 0 seconds and a week",
             ),
+            (("listen",), (None, "", "tcp:1234", 1, {}), "not a list"),
+            (("listen",), ([],), "empty"),
             (("buckets",), (None, "", TOKEN, 1, {}, {TOKEN: "web01"}), "not a list"),
         ):
             for key in keys:
@@ -223,6 +227,46 @@ class KeyTests(ConfigCase):
             " unknown key 'hosts', the nearest known one is 'host';"
             " unknown key 'prot', the nearest known one is 'port'",
             mistake,
+        )
+
+    def test_listen(self) -> None:
+        """A list of endpoints, whose paths are taken from the file's folder."""
+        made = parse(listen=["tcp:1234", "ssl:443:../k.pem", "unix:x.sock:mode=660"])
+        self.assertEqual(
+            (
+                Endpoint("tcp", {"port": "1234"}, ""),
+                Endpoint("ssl", {"port": "443", "privateKey": "/srv/k.pem"}, ""),
+                Endpoint("unix", {"address": "/srv/drop/x.sock", "mode": "660"}, ""),
+            ),
+            made.listen,
+        )
+
+    def test_listen_mistakes(self) -> None:
+        """Each has its place, and all are said at once."""
+        listen = ["tcp:1234", "tpc:1", None, "tcp:x:backlog=0", "", f"unix:a\0{TOKEN}"]
+        self.assertEqual(
+            (
+                "$.listen[1]: unknown type 'tpc', the known ones are"
+                " tcp, tcp6, ssl, unix and systemd",
+                "$.listen[2]: not a string",
+                "$.listen[3]: port: not a whole number; backlog: not from 1 to 65535",
+                "$.listen[4]: empty",
+                "$.listen[5]: holds a NUL character",
+            ),
+            self.mistakes({**LEAST, "listen": listen}),
+        )
+
+    def test_listen_instead_of_host_and_port(self) -> None:
+        """Not both: nobody could tell which is meant."""
+        cannot = "cannot stand beside listen, which takes its place"
+        listen = {**LEAST, "listen": ["tcp:1"]}
+        self.assertEqual(
+            (f"$.host: {cannot}", f"$.port: {cannot}"),
+            self.mistakes({**listen, "host": "127.0.0.1", "port": 1}),
+        )
+        self.assertEqual(
+            (f"$.port: {cannot}", "$.hook_timeout: not a number of seconds"),
+            self.mistakes({**listen, "port": 1234, "hook_timeout": "x"}),
         )
 
     def test_not_an_object(self) -> None:
@@ -612,6 +656,11 @@ class SecrecyTests(ConfigCase):
         ):
             self.assert_says_nothing(text)
 
+    def test_as_an_endpoint(self) -> None:
+        """One that was written where a place to listen belongs."""
+        for text in (TOKEN, f"{TOKEN}:1", f"tcp:{TOKEN}", f"tcp:1:{TOKEN}=1"):
+            self.assert_says_nothing({**LEAST, "listen": [text]})
+
     def test_as_the_name(self) -> None:
         """A bucket's name is in logs, so it may not be the token."""
         for bucket in (
@@ -776,6 +825,18 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual([], self.exposed("0.0.0.0", TOKEN))
         self.assertEqual([], self.exposed("0.0.0.0"))
 
+    def test_open_to_others(self) -> None:
+        """Where it listens that is not this machine alone."""
+        self.assertEqual(["0.0.0.0"], parse().open_to_others())
+        self.assertEqual([], parse(host="::1").open_to_others())
+        here = ["tcp:1:127.0.0.1", "unix:x"]
+        made = parse(listen=here, buckets=[EXAMPLE_TOKENS[0]])
+        self.assertEqual([], made.open_to_others())
+        self.assertEqual([], made.exposed_examples())
+        made = parse(listen=[*here, "tcp:2"], buckets=[EXAMPLE_TOKENS[0]])
+        self.assertEqual(["tcp:2"], made.open_to_others())
+        self.assertEqual(1, len(made.exposed_examples()))
+
     def changes(self) -> Iterator[tuple[str, Any]]:
         """A key and a value that is not its default."""
         yield "home", "/elsewhere"
@@ -797,6 +858,18 @@ class ConfigTests(SynchronousTestCase):
         expected = [key for key, _ in self.changes()]
         self.assertEqual(expected, before.changed(after))
         self.assertEqual(expected, after.changed(before))
+
+    def test_listen_changed(self) -> None:
+        """What is written in another way, and means the same, is no change."""
+        before = parse(listen=["tcp:1", "unix:x"])
+        for listen, expected in (
+            (["tcp:port=1", "unix:/srv/drop/x"], []),
+            (["tcp:1"], ["listen"]),
+            (["unix:x", "tcp:1"], ["listen"]),
+            (["tcp:1:backlog=9", "unix:x"], ["listen"]),
+        ):
+            self.assertEqual(expected, before.changed(parse(listen=listen)), listen)
+        self.assertEqual(["listen"], parse().changed(before))
 
     def test_not_changed(self) -> None:
         """The same is no change; nor are other buckets, or the same written out."""

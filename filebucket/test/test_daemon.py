@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -27,7 +28,8 @@ from filebucket import __version__, cli, tap
 from filebucket.config import EXAMPLE_TOKENS, Config, Host, parse
 from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
-from filebucket.streaming import StreamingChannel
+from filebucket.streaming import StreamingChannel, StreamingSite
+from filebucket.test.certificates import write_pair
 from filebucket.test.wire import Wire
 from filebucket.upload import Outcome
 
@@ -40,6 +42,10 @@ class Reactor(MemoryReactorClock):
     def __init__(self) -> None:
         super().__init__()
         self.pool = _AtOnce()
+        self.iterated = 0
+
+    def iterate(self, delay: float = 0) -> None:
+        self.iterated += 1
 
     def getThreadPool(self) -> _AtOnce:
         return self.pool
@@ -101,6 +107,11 @@ class DaemonCase(SynchronousTestCase):
             f'{{"home": "home", "host": "127.0.0.1", "buckets": ["{TOKEN}"]}}'
         )
         self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+
+    def listen(self, *endpoints: str) -> None:
+        """Listen on these instead."""
+        keys = {"home": "home", "listen": endpoints, "buckets": [TOKEN]}
+        Path(self.path).write_text(json.dumps(keys))
 
     def config(self) -> Config:
         return parse(Path(self.path).read_text(), self.path)
@@ -318,6 +329,101 @@ class LifeTests(DaemonCase):
         daemon.startService()
         self.successResultOf(daemon.stopService())
 
+    def test_listens_on_all(self) -> None:
+        """All are opened, named when it is ready, and closed at the stop."""
+        write_pair(self.folder)
+        self.listen("tcp:1:127.0.0.1", "ssl:2:key.pem:cert.pem", "unix:x.sock")
+        with capturedLogs() as events:
+            daemon = self.start()
+        ready = texts(events)[-1]
+        where = rf"ready on .*:1, .*:2 with TLS, unix:{self.folder}/x.sock: home "
+        self.assertRegex(ready, where)
+        for site in (
+            self.reactor.tcpServers[0][1],
+            self.reactor.sslServers[0][1],
+            self.reactor.unixServers[0][1],
+        ):
+            self.assertIsInstance(site, StreamingSite)
+        closed = self.closed(daemon)
+        self.successResultOf(daemon.stopService())
+        self.assertEqual([0, 1, 2], closed)
+
+    def closed(self, daemon: Daemon) -> list[int]:
+        """Collects which of the daemon's ports were closed."""
+        closed: list[int] = []
+        for number, (_, port) in enumerate(daemon._ports):
+            self.patch(port, "stopListening", partial(closed.append, number))
+        return closed
+
+    def test_cannot_close(self) -> None:
+        """A port that cannot be closed, too, leaves the rest of a stop to happen."""
+        self.listen("unix:x.sock", "tcp:1")
+        daemon = self.start()
+        closed = self.closed(daemon)
+
+        def gone() -> None:
+            raise FileNotFoundError(2, "No such file", "x.sock")
+
+        self.patch(daemon._ports[0][1], "stopListening", gone)
+        with capturedLogs() as events:
+            self.successResultOf(daemon.stopService())
+        self.assertEqual([1], closed)
+        self.assertIn("x.sock", texts(events)[0])
+
+    def test_all_or_none(self) -> None:
+        """Where one cannot be opened, those before it are closed again."""
+        self.listen("tcp:1", "tcp:2:127.0.0.1", "tcp:3")
+        daemon = self.make()
+        listen = self.reactor.listenTCP
+        opened: list[int] = []
+        closed: list[list[int]] = []
+
+        def listen_tcp(port: int, *args: Any, **kwargs: Any) -> Any:
+            opened.append(port)
+            if port == 2:
+                closed.append(self.closed(daemon))
+                raise CannotListenError("127.0.0.1", 2, OSError(98, "In use"))
+            return listen(port, *args, **kwargs)
+
+        self.patch(self.reactor, "listenTCP", listen_tcp)
+        with capturedLogs() as events:
+            status = self.assertRaises(SystemExit, daemon.privilegedStartService)
+        self.assertEqual(1, status.code)
+        self.assertEqual(
+            ["file-bucket: cannot listen on tcp:2:127.0.0.1: In use"], texts(events)
+        )
+        self.assertEqual(([1, 2], [[0]]), (opened, closed))
+        self.assertEqual(1, self.reactor.iterated)
+
+    def test_closed_where_the_home_cannot_be_used(self) -> None:
+        """What startService finds closes the ports again as well."""
+        (self.folder / "home").write_text("a file")
+        daemon = self.make()
+        daemon.privilegedStartService()
+        closed = self.closed(daemon)
+        self.assertRaises(SystemExit, daemon.startService)
+        self.assertEqual([0], closed)
+
+    def test_cannot_listen_reasons(self) -> None:
+        """A UNIX socket has other ways to fail."""
+        self.listen("unix:x.sock")
+        for raised, reason in (
+            (CannotListenError(None, b"x", OSError(98, "In use")), "In use"),
+            (CannotListenError(None, b"x", "Cannot acquire lock"), "Cannot acquire"),
+            (CannotListenError(None, b"x", OSError("too long")), "too long"),
+            (PermissionError(13, "Permission denied", "x"), "Permission denied"),
+        ):
+
+            def listen(*args: Any, error: Exception = raised, **kwargs: Any) -> Any:
+                raise error
+
+            self.patch(self.reactor, "listenUNIX", listen)
+            with capturedLogs() as events:
+                self.assertRaises(SystemExit, self.make().privilegedStartService)
+            start = f"file-bucket: cannot listen on unix:x.sock: {reason}"
+            (line,) = texts(events)
+            self.assertEqual(start, line[: len(start)])
+
     def test_cannot_listen(self) -> None:
         """One line, and exit status 1; a bug remains a traceback."""
         for raised, expected in (
@@ -333,7 +439,7 @@ class LifeTests(DaemonCase):
             with capturedLogs() as events:
                 self.assertRaises(expected, self.make().privilegedStartService)
             if expected is SystemExit:
-                self.assertIn("port 80: In use", texts(events)[0])
+                self.assertIn("127.0.0.1, port 1234: In use", texts(events)[0])
 
     def test_cannot_use_home(self) -> None:
         """The same for what startService finds."""
@@ -363,6 +469,13 @@ class CompositionTests(DaemonCase):
         Path(self.path).write_text("[]")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
         self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)
+        self.listen("tcp:1", "ssl:2:key.pem")
+        error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
+        self.assertEqual(
+            f"file-bucket: {self.path}: $.listen[1]: privateKey:"
+            f" {self.folder}/key.pem: No such file or directory",
+            error.code,
+        )
 
     def test_plugin(self) -> None:
         """twistd finds the plugin, and the plugin this."""
@@ -396,6 +509,23 @@ class CompositionTests(DaemonCase):
             self.assertEqual(count, len(events))
             for line in texts(events):
                 self.assertIn(said, line)
+
+    def test_warning_names_where(self) -> None:
+        """What is open to others, and not the rest."""
+        listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
+        text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
+        with capturedLogs() as events:
+            tap.warn(parse(text, self.path))
+        self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
+
+    def test_reload_and_listen(self) -> None:
+        """It waits for a restart; certificates are not asked for before that."""
+        daemon = self.start()
+        self.listen("ssl:1:gone.pem")
+        with capturedLogs() as events:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertIn("waiting for a restart: host, listen", texts(events)[-1])
+        self.successResultOf(daemon.stopService())
 
     def test_outcome_lines(self) -> None:
         """One line with everything, whatever the name."""

@@ -1,0 +1,85 @@
+"""Certificates and keys for tests, made anew."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+Key = EllipticCurvePrivateKey | RSAPrivateKey
+
+
+def make_key() -> EllipticCurvePrivateKey:
+    """A key that is quick to make."""
+    return generate_private_key(SECP256R1())
+
+
+def key_pem(key: Key, passphrase: bytes | None = None) -> bytes:
+    """A key as a file holds it."""
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+def certify(
+    subject: str, key: Key, issuer: str | None = None, issuer_key: Key | None = None
+) -> bytes:
+    """A certificate as a file holds it, for 127.0.0.1.
+
+    :param issuer: who signs it; itself where it is not given
+    """
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        subject_name=_name(subject),
+        issuer_name=_name(issuer or subject),
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - timedelta(days=1),
+        not_valid_after=now + timedelta(days=1),
+    )
+    address = x509.IPAddress(ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([address])
+    may_sign = x509.BasicConstraints(ca=subject != "server", path_length=None)
+    certificate = (
+        builder.add_extension(names, critical=False)
+        .add_extension(may_sign, critical=True)
+        .sign(issuer_key or key, SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def write_pair(folder: Path, key: Key | None = None) -> None:
+    """Put ``key.pem`` and a self-signed ``cert.pem`` into ``folder``."""
+    key = key or make_key()
+    (folder / "key.pem").write_bytes(key_pem(key))
+    (folder / "cert.pem").write_bytes(certify("server", key))
+
+
+def write_chain(folder: Path) -> None:
+    """Put ``root.pem``, which clients know, ``middle.pem``, which they do not,
+    and a pair of which the latter is the issuer, into ``folder``.
+    """
+    root, middle, key = make_key(), make_key(), make_key()
+    (folder / "root.pem").write_bytes(certify("root", root))
+    (folder / "middle.pem").write_bytes(certify("middle", middle, "root", root))
+    (folder / "key.pem").write_bytes(key_pem(key))
+    (folder / "cert.pem").write_bytes(certify("server", key, "middle", middle))
