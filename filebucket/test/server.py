@@ -38,7 +38,8 @@ class Server:
     """A daemon in a folder of its own.
 
     :ivar home: where its buckets are
-    :ivar url: where it listens
+    :ivar url: where it listens first
+    :ivar places: all the places where it listens, as its log has them
     """
 
     def __init__(self, folder: Path, **config: Any) -> None:
@@ -47,14 +48,14 @@ class Server:
         self.home = folder / "home"
         self.config_file = folder / "config.json"
         self.config: dict[str, Any] = {
-            "host": "127.0.0.1",
-            "port": 0,
+            **({} if "listen" in config else {"host": "127.0.0.1", "port": 0}),
             "home": "home",
             "buckets": [TOKEN, {"name": "web01", "token": OTHER}],
             **config,
         }
         self.write_config()
         self.url = ""
+        self.places: list[str] = []
         self._lines: list[str] = []
         self._news = threading.Condition()
 
@@ -83,9 +84,11 @@ class Server:
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        ready = self.wait_for(r"ready on (\S+): ")
-        self.port = int(ready[1].rpartition(":")[2])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.places = self.wait_for(r"ready on (.+?): home ")[1].split(", ")
+        first = re.fullmatch(r"\S+:(\d+)( with TLS)?", self.places[0])
+        if first:
+            self.port = int(first[1])
+            self.url = f"http{'s' if first[2] else ''}://127.0.0.1:{self.port}"
         return self
 
     def _read(self) -> None:

@@ -1,0 +1,379 @@
+"""The real daemon on real endpoints: TLS, UNIX sockets, sockets of systemd's."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from filebucket.test.certificates import write_chain, write_pair
+from filebucket.test.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server
+from filebucket.test.test_integration import (
+    MIB,
+    Client,
+    IntegrationCase,
+    need,
+    put_head,
+    run,
+)
+
+TLS = "ssl:0:key.pem:cert.pem:interface=127.0.0.1"
+
+
+class TlsClient(Client):
+    """A raw connection over TLS."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        context = ssl.create_default_context(cafile=str(server.folder / "cert.pem"))
+        self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
+
+
+class TlsCase(IntegrationCase):
+    """Has a daemon that speaks TLS, and a folder with its certificate."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.certificates = self.folder / "server"
+        self.certificates.mkdir()
+        write_pair(self.certificates)
+
+    def tls(
+        self, *arguments: str, ca: str = "cert.pem", stdin: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """What curl gets, which knows the certificate."""
+        known = str(self.certificates / ca)
+        return self.curl("--cacert", known, *arguments, stdin=stdin)
+
+
+class TlsTests(TlsCase):
+    """Pushes over TLS."""
+
+    def test_push(self) -> None:
+        """The bytes arrive, over both versions, with and without a length."""
+        server = self.server(listen=[TLS])
+        content = os.urandom(8 * MIB)
+        path = str(self.file(content=content))
+        url = f"{server.url}/{TOKEN}"
+        for version in ("1.2", "1.3"):
+            for way, *arguments in (
+                ("put", "-T", path, f"{url}/put{version}"),
+                ("chunked", "-T", "-", f"{url}/chunked{version}"),
+                ("form", "-F", f"file=@{path};filename=form{version}", url),
+            ):
+                only = (f"--tlsv{version}", "--tls-max", version)
+                status, answer = self.tls(*only, *arguments, stdin=content)
+                name = f"{way}{version}"
+                receipt = f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+                self.assertEqual((200, receipt.encode()), (status, answer))
+                self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
+
+    def handshake(self, server: Server, context: ssl.SSLContext) -> str:
+        """The cipher that a client and the daemon agree on."""
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            cipher = secure.cipher()
+        assert cipher is not None
+        return str(cipher[0])
+
+    def test_old_version(self) -> None:
+        """A client that speaks nothing newer than TLS 1.1 is turned away."""
+        server = self.server(listen=[TLS])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_ciphers("ALL:@SECLEVEL=0")  # else it would not even ask
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
+        with self.assertRaises(ssl.SSLError) as caught:
+            self.handshake(server, context)
+        self.assertEqual("TLSV1_ALERT_PROTOCOL_VERSION", caught.exception.reason)
+
+    def test_ciphers(self) -> None:
+        """One that gives up forward secrecy is turned away; a good one is not."""
+        write_pair(self.certificates, generate_private_key(65537, 2048))
+        server = self.server(listen=[TLS])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        self.assertEqual("ECDHE-RSA-AES128-GCM-SHA256", self.handshake(server, context))
+        for cipher in ("AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA"):
+            context.set_ciphers(cipher)
+            with self.assertRaises(ssl.SSLError) as caught:
+                self.handshake(server, context)
+            self.assertIn("HANDSHAKE_FAILURE", caught.exception.reason)
+
+    def test_chain(self) -> None:
+        """Clients that know only the root see what leads to it."""
+        write_chain(self.certificates)
+        middle = (self.certificates / "middle.pem").read_bytes()
+        full = (self.certificates / "cert.pem").read_bytes() + middle
+        (self.certificates / "full.pem").write_bytes(full)
+        path = str(self.file())
+        for name, chain in (
+            ("full", "certKey=full.pem"),
+            ("apart", "certKey=cert.pem:extraCertChain=middle.pem"),
+        ):
+            server = self.server(listen=[f"ssl:0:key.pem:{chain}:interface=127.0.0.1"])
+            url = f"{server.url}/{TOKEN}/{name}"
+            self.assertEqual(200, self.tls("-T", path, url, ca="root.pem")[0])
+            server.stop()
+
+    def test_early_answer(self) -> None:
+        """curl reads an answer that comes while it sends something large."""
+        server = self.server(listen=[TLS])
+        path = self.folder / "large"
+        with path.open("wb") as file:
+            file.truncate(200 * MIB)
+        url = f"{server.url}/{TOKEN}/x"
+        self.assertEqual(200, self.tls("-T", str(self.file()), url)[0])
+        for status, *arguments in (
+            (403, f"{server.url}/{UNKNOWN}/x"),
+            (405, url),
+            (403, "-H", "Expect:", f"{server.url}/{UNKNOWN}/x"),
+            (405, "-H", "Expect:", url),
+            (405, "-H", "Expect:", "-H", "Transfer-Encoding: chunked", url),
+        ):
+            for version in ("1.2", "1.3"):
+                for _ in range(3):
+                    got, answer = self.tls(
+                        "--tls-max", version, "-T", str(path), *arguments
+                    )
+                    self.assertEqual(status, got, (arguments, answer))
+                    self.assertEqual(1, answer.count(b"\n"), answer)
+
+    def test_answer_in_the_body(self) -> None:
+        """The same where the verdict falls while the daemon does not read, or late."""
+        server = self.server(listen=[TLS], max_file_size=150 * MIB)
+        path = self.folder / "large"
+        with path.open("wb") as file:
+            file.truncate(200 * MIB)
+        push = ("-H", "Expect:", "-T", str(path), f"{server.url}/{TOKEN}/x")
+        chunked = ("-H", "Transfer-Encoding: chunked", *push)
+        self.assertEqual(413, self.tls(*chunked)[0])
+        server.hook("pre-push", "sleep 0.5; exit 1")
+        self.assertEqual(409, self.tls(*chunked)[0])
+        with path.open("wb") as file:
+            file.truncate(100 * MIB)
+        self.assertEqual(409, self.tls(*push)[0])
+        self.assertEqual({}, server.stored())
+
+    def test_reads_only_when_done(self) -> None:
+        """An early answer reaches a client that first sends 20 MB."""
+        server = self.server(listen=[TLS])
+        for _ in range(10):
+            client = TlsClient(server)
+            client.send(put_head("x", 20_000_000, token=UNKNOWN), b"x" * 20_000_000)
+            self.assertEqual(403, client.answer()[0])
+            client.close()
+
+    def test_gone(self) -> None:
+        """A client that goes away in its body leaves nothing."""
+        server = self.server(listen=[TLS])
+        client = TlsClient(server)
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(403, client.answer()[0])
+        before = server.open_files() - 1
+        client.close()
+        for number, leave in enumerate((Client.close, Client.reset)):
+            client = TlsClient(server)
+            client.begin("x", 100_000)
+            client.send(b"x" * 50_000)
+            leave(client)
+            server.wait_for(r"refused .* status=400 .*ended early", number + 1)
+        self.assertEqual({}, server.stored())
+        self.assertTrue(server.wait_for_open_files(before), server.open_files())
+
+    def wait_for_end(self, client: Client) -> None:
+        """Wait until a connection is closed, be it with a reset."""
+        with contextlib.suppress(ConnectionResetError):
+            while client.socket.recv(1000):
+                pass
+
+    def test_plain(self) -> None:
+        """HTTP where TLS is spoken is no push, and no traceback."""
+        server = self.server(listen=[TLS])
+        client = self.client(server)
+        client.send(put_head("x", 3), b"abc")
+        self.wait_for_end(client)
+        path = str(self.file())
+        self.assertEqual(200, self.tls("-T", path, f"{server.url}/{TOKEN}/y")[0])
+        self.assertEqual([f"{TOKEN}/y"], list(server.stored()))
+        self.assertNotIn("Traceback", server.log)
+
+    def test_stop(self) -> None:
+        """Pushes under way finish; what is idle, or never shook hands, is closed."""
+        server = self.server(listen=[TLS])
+        idle = TlsClient(server)
+        self.addCleanup(idle.close)
+        idle.send(put_head("idle", 0))
+        self.assertEqual(200, idle.answer()[0])
+        silent = self.client(server)
+        busy = TlsClient(server)
+        self.addCleanup(busy.close)
+        busy.begin("busy", 2)
+        busy.send(b"x")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(b"", idle.socket.recv(1))
+        self.wait_for_end(silent)
+        busy.send(b"x")
+        self.assertEqual(200, busy.answer()[0])
+        self.assertEqual(b"", busy.socket.recv(1))
+        busy.close()
+        idle.close()
+        self.assertEqual(-signal.SIGTERM, server.wait())
+        self.assertEqual(b"xx", server.stored()[f"{TOKEN}/busy"])
+
+
+class OthersTests(TlsCase):
+    """UNIX sockets, inherited ones, and all of them at once."""
+
+    def socket_folder(self) -> Path:
+        """One whose name is short: a UNIX socket's has 107 bytes."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name)
+
+    def test_unix(self) -> None:
+        """A push through a socket's name, which is gone with the daemon."""
+        path = self.socket_folder() / "s"
+        server = self.server(listen=[f"unix:{path}:mode=600"])
+        self.assertEqual([f"unix:{path}"], server.places)
+        self.assertEqual(0o600, path.stat().st_mode & 0o777)
+        push = ("--unix-socket", str(path), "-T", str(self.file()))
+        status, _ = self.curl(*push, f"http://h/{TOKEN}/x")
+        self.assertEqual(200, status)
+        server.wait_for("push .*client=local ")
+        self.assertEqual({f"{TOKEN}/x": b"content"}, server.stored())
+        large = self.folder / "large"
+        with large.open("wb") as file:
+            file.truncate(100 * MIB)
+        early = (*push[:2], "-H", "Expect:", "-T", str(large))
+        self.assertEqual(405, self.curl(*early, f"http://h/{TOKEN}/x")[0])
+        server.signal(signal.SIGTERM)
+        server.wait()
+        self.assertEqual([], os.listdir(path.parent))
+
+    def test_killed(self) -> None:
+        """A socket's name that a dead daemon left is taken over."""
+        path = self.socket_folder() / "s"
+        server = Server(self.folder / "server", listen=[f"unix:{path}"]).start()
+        server.signal(signal.SIGKILL)
+        server.wait()
+        server.stop()
+        self.server(listen=[f"unix:{path}"])
+        done = run("curl", "-sS", "--unix-socket", str(path), "http://h/")
+        self.assertEqual(0, done.returncode, done.stderr)
+
+    def test_all(self) -> None:
+        """Several at once serve the same buckets."""
+        need("curl")
+        path = self.socket_folder() / "s"
+        server = self.server(listen=["tcp:0:127.0.0.1", TLS, f"unix:{path}"])
+        plain, secure, local = server.places
+        self.assertRegex(plain, r"^127\.0\.0\.1:\d+$")
+        self.assertRegex(secure, r"^127\.0\.0\.1:\d+ with TLS$")
+        self.assertEqual(f"unix:{path}", local)
+        url = f"https://{secure.removesuffix(' with TLS')}/{TOKEN}/x"
+        file = str(self.file())
+        self.assertEqual(200, self.tls("-T", file, url)[0])
+        self.assertEqual(405, self.curl("-T", file, f"http://{plain}/{TOKEN}/x")[0])
+        here = ("--unix-socket", str(path))
+        self.assertEqual(405, self.curl(*here, "-T", file, f"http://h/{TOKEN}/x")[0])
+
+    def refused(self, server: Server) -> str:
+        """What it prints when it does not start."""
+        done = run(
+            *(*TWISTD, "-n", "--pidfile=", "filebucket"),
+            *("--config", str(server.config_file)),
+        )
+        output = (done.stdout + done.stderr).decode()
+        self.assertEqual(1, done.returncode, output)
+        self.assertNotIn("Traceback", output)
+        return output
+
+    def test_all_or_none(self) -> None:
+        """One that is taken: nothing remains of those that were open before."""
+        port = self.server().port
+        folder = self.socket_folder()
+        taken = f"tcp:{port}:127.0.0.1"
+        server = Server(
+            self.folder / "second", listen=[f"unix:{folder}/s", taken, "tcp:0"]
+        )
+        line = f"cannot listen on {taken}: Address already in use\n"
+        self.assertIn(line, self.refused(server))
+        self.assertEqual([], os.listdir(folder))
+
+    def test_cannot_listen(self) -> None:
+        """Why, in a line."""
+        folder = self.socket_folder()
+        (folder / "file").write_text("kept")
+        for listen, reason in (
+            (f"unix:{folder}/no/s", "No such file or directory"),
+            (f"unix:{folder}/file", "Address already in use"),
+            (f"unix:{folder}/{'s' * 100}", "AF_UNIX path too long"),
+            ("tcp:0:192.0.2.1", "Cannot assign requested address"),
+        ):
+            server = Server(self.folder / "second", listen=[listen])
+            line = f"cannot listen on {listen}: {reason}\n"
+            self.assertIn(line, self.refused(server))
+        self.assertEqual("kept", (folder / "file").read_text())
+
+    def test_mistakes(self) -> None:
+        """A certificate that is not there."""
+        server = Server(self.folder / "second", listen=["tcp:0", "ssl:0:no.pem"])
+        path = server.folder / "no.pem"
+        line = f"$.listen[1]: privateKey: {path}: No such file or directory\n"
+        self.assertIn(line, self.refused(server))
+
+    def inherit(self, server: Server, family: socket.AddressFamily) -> tuple[str, ...]:
+        """A command that passes a listening socket on as systemd does."""
+        if family == socket.AF_UNIX:
+            bind = repr(str(self.socket_folder() / "s"))
+        else:
+            bind = "('127.0.0.1', 0)"
+        script = (
+            "import os, socket, sys\n"
+            f"made = socket.socket(socket.{family.name})\n"
+            f"made.bind({bind})\n"
+            "made.listen()\n"
+            "fd = os.dup(made.fileno())\n"
+            "os.dup2(fd, 3)\n"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1',"
+            " LISTEN_FDNAMES='drop')\n"
+            "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+        )
+        serve = (*TWISTD[1:], "-n", "--pidfile=", "filebucket")
+        return (sys.executable, "-c", script, *serve)
+
+    def test_systemd(self) -> None:
+        """A socket that was open before the daemon began."""
+        for index, listen in enumerate(("INET:index=0", "INET:name=drop")):
+            server = Server(self.folder / str(index), listen=[f"systemd:{listen}"])
+            self.addCleanup(server.stop)
+            server.start(*self.inherit(server, socket.AF_INET))
+            url = f"{server.url}/{TOKEN}/x"
+            self.assertEqual(200, self.curl("-T", str(self.file()), url)[0])
+
+    def test_systemd_unix(self) -> None:
+        """The same with a name."""
+        server = Server(self.folder / "x", listen=["systemd:UNIX:0"])
+        self.addCleanup(server.stop)
+        server.start(*self.inherit(server, socket.AF_UNIX))
+        (place,) = server.places
+        path = place.removeprefix("unix:")
+        push = ("--unix-socket", path, "-T", str(self.file()))
+        self.assertEqual(200, self.curl(*push, f"http://h/{TOKEN}/x")[0])
