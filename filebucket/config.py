@@ -216,11 +216,21 @@ def _repeated(data: Any) -> Iterator[str]:
 
 
 def _said_twice(data: dict[str, Any]) -> Iterator[str]:
-    """Two ways at once to say where to listen."""
-    if "listen" in data:
-        for key in ("host", "port"):
-            if key in data:
-                yield f"$.{key}: cannot stand beside listen, which takes its place"
+    """Where to listen, said in two ways, or in one way again."""
+    if "listen" not in data:
+        return
+    for key in ("host", "port"):
+        if key in data:
+            yield f"$.{key}: cannot stand beside listen, which takes its place"
+    listen = data["listen"]
+    found: list[Endpoint | None] = []
+    for index, each in enumerate(listen if isinstance(listen, list) else []):
+        endpoint = None
+        with suppress(ValueError):
+            endpoint = _endpoint(each)
+        if endpoint and endpoint in found:
+            yield f"$.listen[{index}]: the same as $.listen[{found.index(endpoint)}]"
+        found.append(endpoint)
 
 
 def _refuse_constant(constant: str) -> None:

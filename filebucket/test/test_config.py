@@ -256,6 +256,22 @@ class KeyTests(ConfigCase):
             self.mistakes({**LEAST, "listen": listen}),
         )
 
+    def test_listen_twice(self) -> None:
+        """On the same in whatever words; beside mistakes in others as well."""
+        listen = ["unix:x", "tcp:1", "tcp:x", "unix:address=x", "tcp:1", "tcp:1:::"]
+        self.assertEqual(
+            (
+                "$.listen[3]: the same as $.listen[0]",
+                "$.listen[4]: the same as $.listen[1]",
+                "$.listen[2]: port: not a whole number",
+                "$.listen[5]: more than 3 arguments; backlog: not a whole number",
+            ),
+            self.mistakes({**LEAST, "listen": listen}),
+        )
+        self.assert_mistake(
+            "$.listen[1]: the same as $.listen[0]", listen=["tcp:1", "tcp:port=1"]
+        )
+
     def test_listen_instead_of_host_and_port(self) -> None:
         """Not both: nobody could tell which is meant."""
         cannot = "cannot stand beside listen, which takes its place"
