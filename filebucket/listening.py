@@ -13,6 +13,8 @@ would take RSA's exchange of keys, too, with which it could.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -90,7 +92,23 @@ def _listener(reactor: Any, given: Endpoint) -> Listener:
         endpoint = serverFromString(reactor, ":".join((given.kind, *quoted)))
     except LookupError:
         raise ValueError("systemd passed no such socket") from None
+    if given.kind == "systemd":
+        _check_inherited(endpoint.fileno, given.arguments["domain"])
     return Listener(given.text, endpoint)
+
+
+def _check_inherited(fd: int, domain: str) -> None:
+    """Twisted takes any descriptor, and fails at the first connection or never."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as made:
+            family = made.family
+            listens = made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ValueError(f"what systemd passed: {error.strerror}") from None
+    if family != getattr(socket, f"AF_{domain}"):
+        raise ValueError(f"domain: what systemd passed is not of {domain}")
+    if not listens:
+        raise ValueError("what systemd passed does not listen; Accept= must be no")
 
 
 def _tls(reactor: Any, arguments: Mapping[str, str]) -> SSL4ServerEndpoint:

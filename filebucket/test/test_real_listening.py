@@ -294,12 +294,10 @@ class OthersTests(TlsCase):
         here = ("--unix-socket", str(path))
         self.assertEqual(405, self.curl(*here, "-T", file, f"http://h/{TOKEN}/x")[0])
 
-    def refused(self, server: Server) -> str:
+    def refused(self, server: Server, *command: str) -> str:
         """What it prints when it does not start."""
-        done = run(
-            *(*TWISTD, "-n", "--pidfile=", "filebucket"),
-            *("--config", str(server.config_file)),
-        )
+        command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
+        done = run(*command, "--config", str(server.config_file))
         output = (done.stdout + done.stderr).decode()
         self.assertEqual(1, done.returncode, output)
         self.assertNotIn("Traceback", output)
@@ -339,17 +337,17 @@ class OthersTests(TlsCase):
         line = f"$.listen[1]: privateKey: {path}: No such file or directory\n"
         self.assertIn(line, self.refused(server))
 
-    def inherit(self, server: Server, family: socket.AddressFamily) -> tuple[str, ...]:
+    def inherit(self, family: str, listen: str = "made.listen()") -> tuple[str, ...]:
         """A command that passes a listening socket on as systemd does."""
-        if family == socket.AF_UNIX:
+        if family == "UNIX":
             bind = repr(str(self.socket_folder() / "s"))
         else:
             bind = "('127.0.0.1', 0)"
         script = (
             "import os, socket, sys\n"
-            f"made = socket.socket(socket.{family.name})\n"
+            f"made = socket.socket(socket.AF_{family})\n"
             f"made.bind({bind})\n"
-            "made.listen()\n"
+            f"{listen}\n"
             "fd = os.dup(made.fileno())\n"
             "os.dup2(fd, 3)\n"
             "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1',"
@@ -364,7 +362,7 @@ class OthersTests(TlsCase):
         for index, listen in enumerate(("INET:index=0", "INET:name=drop")):
             server = Server(self.folder / str(index), listen=[f"systemd:{listen}"])
             self.addCleanup(server.stop)
-            server.start(*self.inherit(server, socket.AF_INET))
+            server.start(*self.inherit("INET"))
             url = f"{server.url}/{TOKEN}/x"
             self.assertEqual(200, self.curl("-T", str(self.file()), url)[0])
 
@@ -372,8 +370,22 @@ class OthersTests(TlsCase):
         """The same with a name."""
         server = Server(self.folder / "x", listen=["systemd:UNIX:0"])
         self.addCleanup(server.stop)
-        server.start(*self.inherit(server, socket.AF_UNIX))
+        server.start(*self.inherit("UNIX"))
         (place,) = server.places
         path = place.removeprefix("unix:")
         push = ("--unix-socket", path, "-T", str(self.file()))
         self.assertEqual(200, self.curl(*push, f"http://h/{TOKEN}/x")[0])
+
+    def test_systemd_mistakes(self) -> None:
+        """What was passed is not what was written, or not of use."""
+        not_a_socket = "made = open('/dev/null')"
+        for listen, command, mistake in (
+            ("INET6:0", self.inherit("INET"), "domain: .* passed is not of INET6"),
+            ("UNIX:0", self.inherit("INET"), "domain: .* passed is not of UNIX"),
+            ("INET:0", self.inherit("INET", ""), "what systemd passed does not listen"),
+            ("INET:0", self.inherit("INET", not_a_socket), "operation on non-socket"),
+            ("INET:1", self.inherit("INET"), "systemd passed no such socket"),
+        ):
+            server = Server(self.folder / "x", listen=[f"systemd:{listen}"])
+            output = self.refused(server, *command)
+            self.assertRegex(output, rf"\$\.listen\[0\]: .*{mistake}")
