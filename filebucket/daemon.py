@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.address import UNIXAddress
@@ -98,18 +99,14 @@ class Daemon(MultiService):
 
     def _give_up(self, reason: str) -> None:
         if self._ports:
-            for _, port in self._ports:
-                port.stopListening()
+            self._close_ports()
             # The reactor will not run, and a UNIX socket's name would remain.
             IReactorCore(self._reactor).iterate(0)
         # twistd would show an exception as a traceback; this is no bug.
         self._log.critical("file-bucket: {reason}", reason=reason)
         raise SystemExit(1)
 
-    def stopService(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
+    def _close_ports(self) -> Deferred[Any]:
         closing = [maybeDeferred(port.stopListening) for _, port in self._ports]
         for closed in closing:
             # A UNIX socket's name may be gone, or not be ours to remove any more.
@@ -118,7 +115,13 @@ class Daemon(MultiService):
                     "closing a port: {error}", error=failure.value
                 )
             )
-        await DeferredList(closing)
+        return DeferredList(closing)
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._close_ports()
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):
             self._log.warn("ending the pushes that are still under way")

@@ -17,6 +17,7 @@ from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet import reactor as real_reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
@@ -403,6 +404,19 @@ class LifeTests(DaemonCase):
         closed = self.closed(daemon)
         self.assertRaises(SystemExit, daemon.startService)
         self.assertEqual([0], closed)
+
+    def test_neither_opened_nor_closed(self) -> None:
+        """A port that cannot be closed either is one more line, and no traceback."""
+        (self.folder / "home").write_text("a file")
+        daemon = self.make()
+        daemon.privilegedStartService()
+        error = PermissionError(13, "Permission denied", "x.sock")
+        self.patch(daemon._ports[0][1], "stopListening", lambda: fail(error))
+        with capturedLogs() as events:
+            self.assertRaises(SystemExit, daemon.startService)
+        closing, why = texts(events)
+        self.assertIn("closing a port: [Errno 13]", closing)
+        self.assertIn("cannot be used as home", why)
 
     def test_cannot_listen_reasons(self) -> None:
         """A UNIX socket has other ways to fail."""
