@@ -675,6 +675,10 @@ class StreamingSite(server.Site):
             waiting.callback(None)
         return waiting
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS offers: Twisted's own has HTTP/2 where h2 is installed."""
+        return [b"http/1.1"]
+
     def log(self, request: http.Request) -> None:
         """Nothing: Twisted's access log has the target, so the token."""
 

@@ -122,10 +122,6 @@ class ProtocolTests(SynchronousTestCase):
         site = StreamingSite(Resource(), Clock(), lambda *_: None)
         self.assertEqual([b"http/1.1"], site.acceptableProtocols())
 
-    test_http_1_1_only.todo = (  # type: ignore[attr-defined]
-        "StreamingSite inherits what Twisted offers"
-    )
-
 
 class MistakeTests(ListeningCase):
     """What is wrong with the files."""
