@@ -14,7 +14,6 @@ from typing import Any
 from attrs import evolve
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IAddress
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -28,6 +27,7 @@ from filebucket.reload import Reload
 from filebucket.resources import Root
 from filebucket.store import DirectoryStore
 from filebucket.streaming import StreamingSite, address_text
+from filebucket.threads import Threads
 from filebucket.upload import Outcome, Uploads
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
@@ -55,25 +55,28 @@ def makeService(options: Mapping[str, Any]) -> IService:
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)
-        return make_daemon(reactor, config, path, os.environ)
+        threads = Threads(reactor, THREADS)  # type: ignore[arg-type]
+        return make_daemon(reactor, threads, config, path, os.environ)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
 
 
 def make_daemon(
-    reactor: Any, config: Config, path: str, environ: Mapping[str, str]
+    reactor: Any,
+    threads: Threads,
+    config: Config,
+    path: str,
+    environ: Mapping[str, str],
 ) -> Daemon:
     """Put the parts together.
 
-    :param reactor: provides time, processes, threads and sockets
+    :param reactor: provides time, processes and sockets
     :param path: where ``config`` came from and is read again at a reload
     :param environ: what hooks may see of it, they see
     :raises ConfigError: what it names to listen on is not there or unusable
     """
     listening = listeners(reactor, config, path)
-    reactor.suggestThreadPoolSize(THREADS)
-    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    store = DirectoryStore(config.home, in_thread, config.min_free_space)
+    store = DirectoryStore(config.home, threads.run, config.min_free_space)
     hooks = ScriptHooks(
         reactor, config.hooks, environ, config.hook_timeout, config.hook_concurrency
     )
@@ -92,9 +95,10 @@ def make_daemon(
         root.swap(buckets)
         warn(evolve(config, buckets=buckets))
 
-    load = partial(in_thread, configuration.load, path)
+    load = partial(threads.run, configuration.load, path)
     Reload(reactor, config, load, swap).setServiceParent(daemon)
     Warnings(config).setServiceParent(daemon)
+    threads.setServiceParent(daemon)
     return daemon
 
 

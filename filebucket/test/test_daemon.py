@@ -9,20 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 from click.testing import CliRunner
 from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
-from twisted.internet import reactor as real_reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.plugin import getPlugins
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import __version__, cli, tap
@@ -31,43 +29,40 @@ from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
 from filebucket.streaming import StreamingChannel, StreamingSite
 from filebucket.test.certificates import write_pair
+from filebucket.test.fakes import at_once
 from filebucket.test.wire import Wire
+from filebucket.threads import Threads
 from filebucket.upload import Outcome
+
+T = TypeVar("T")
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Reactor(MemoryReactorClock):
-    """Has a pool of threads whose one thread is this one."""
+    """Has one thread, which is this one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = _AtOnce()
         self.iterated = 0
 
     def iterate(self, delay: float = 0) -> None:
         self.iterated += 1
 
-    def getThreadPool(self) -> _AtOnce:
-        return self.pool
-
-    def suggestThreadPoolSize(self, size: int) -> None:
-        self.pool.size = size
-
     def callFromThread(self, function: Any, *args: Any, **kwargs: Any) -> None:
         function(*args, **kwargs)
 
 
-class _AtOnce:
+class AtOnce(Threads):
     """Runs at once what it is given.
 
     :ivar hangs: whether it does not get to it, as where a disk hangs
     """
 
-    size = 0
     hangs = False
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor, 0)
         self._left: list[Callable[[], None]] = []
 
     def go_on(self) -> None:
@@ -76,19 +71,17 @@ class _AtOnce:
         while self._left:
             self._left.pop(0)()
 
-    def callInThreadWithCallback(
-        self, done: Any, function: Any, *args: Any, **kwargs: Any
-    ) -> None:
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+
+        def call() -> None:
+            at_once(function, *args).chainDeferred(done)
+
         if self.hangs:
-            again = self.callInThreadWithCallback
-            self._left.append(partial(again, done, function, *args, **kwargs))
-            return
-        try:
-            result = function(*args, **kwargs)
-        except Exception:
-            done(False, Failure())
+            self._left.append(call)
         else:
-            done(True, result)
+            call()
+        return done
 
 
 def texts(events: Sequence[Any]) -> list[str]:
@@ -103,6 +96,7 @@ class DaemonCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
         self.reactor = Reactor()
+        self.threads = AtOnce(self.reactor)
         self.path = str(self.folder / "config.json")
         Path(self.path).write_text(
             f'{{"home": "home", "host": "127.0.0.1", "buckets": ["{TOKEN}"]}}'
@@ -118,7 +112,12 @@ class DaemonCase(SynchronousTestCase):
         return parse(Path(self.path).read_text(), self.path)
 
     def make(self) -> Daemon:
-        return tap.make_daemon(self.reactor, self.config(), self.path, os.environ)
+        return self.make_from(self.config())
+
+    def make_from(self, config: Config) -> Daemon:
+        return tap.make_daemon(
+            self.reactor, self.threads, config, self.path, os.environ
+        )
 
     def start(self) -> Daemon:
         daemon = self.make()
@@ -168,7 +167,6 @@ class LifeTests(DaemonCase):
         port, _, _, interface = self.reactor.tcpServers[0]
         self.assertEqual((1234, "127.0.0.1"), (port, interface))
         self.assertIn("publishes by", "\n".join(texts(events)))
-        self.assertEqual(tap.THREADS, self.reactor.pool.size)
         channel, wire = self.connect()
         with capturedLogs() as events:
             channel.dataReceived(
@@ -188,7 +186,7 @@ class LifeTests(DaemonCase):
     def test_ipv6(self) -> None:
         """An IPv6 address is listened on as one."""
         config = evolve(self.config(), host=Host("::1"))
-        tap.make_daemon(self.reactor, config, self.path, {}).privilegedStartService()
+        self.make_from(config).privilegedStartService()
         self.assertEqual("::1", self.reactor.tcpServers[0][3])
 
     def test_malformed_request_is_logged(self) -> None:
@@ -292,7 +290,7 @@ class LifeTests(DaemonCase):
         """What does not end is not waited for, and keeps the home locked."""
         daemon = self.start()
         channel, wire = self.begin("x")
-        self.reactor.pool.hangs = True
+        self.threads.hangs = True
         channel.dataReceived(b"c")
         stopped = daemon.stopService()
         with capturedLogs() as events:
@@ -309,7 +307,7 @@ class LifeTests(DaemonCase):
         with capturedLogs() as events:
             self.assertRaises(SystemExit, self.start)
         self.assertIn("another file-bucket", texts(events)[-1])
-        self.reactor.pool.go_on()
+        self.threads.go_on()
         self.assertEqual(["x"], self.stored())
         daemon._store.close()
 
@@ -476,8 +474,6 @@ class CompositionTests(DaemonCase):
 
     def test_make_service(self) -> None:
         """twistd gets a service; mistakes are one exit, without a traceback."""
-        pool = real_reactor.getThreadPool()  # type: ignore[attr-defined]
-        self.addCleanup(pool.adjustPoolsize, pool.min, pool.max)
         service = tap.makeService({"config": self.path})
         self.assertTrue(IService.providedBy(service))
         Path(self.path).write_text("[]")
