@@ -41,8 +41,11 @@ from filebucket.errors import ConfigError
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Those of TLS 1.2, in OpenSSL's words. All of TLS 1.3 are as good."""
 
-BACKLOG = 50
-"""Connections that may wait to be taken; Twisted's own number."""
+BACKLOG = 1024
+"""Connections that may wait to be taken. Twisted's own 50 are fewer than a
+thousand cron jobs at the full hour; who finds no place tries again a second
+later, then two. The kernel has a bound of its own, net.core.somaxconn.
+"""
 
 
 @frozen
@@ -68,7 +71,7 @@ def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
     """
     if not config.listen:
         tcp = TCP6ServerEndpoint if ":" in config.host else TCP4ServerEndpoint
-        endpoint = tcp(reactor, config.port, interface=config.host)
+        endpoint = tcp(reactor, config.port, BACKLOG, config.host)
         return [Listener(f"{config.host}, port {config.port}", endpoint)]
     found: list[Listener] = []
     mistakes: list[str] = []
@@ -85,9 +88,10 @@ def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
 def _listener(reactor: Any, given: Endpoint) -> Listener:
     if given.kind == "ssl":
         return Listener(given.text, _tls(reactor, given.arguments), secure=True)
-    quoted = [
-        f"{key}={quoteStringArgument(value)}" for key, value in given.arguments.items()
-    ]
+    arguments = dict(given.arguments)
+    if given.kind != "systemd":
+        arguments.setdefault("backlog", str(BACKLOG))
+    quoted = [f"{key}={quoteStringArgument(value)}" for key, value in arguments.items()]
     try:
         endpoint = serverFromString(reactor, ":".join((given.kind, *quoted)))
     except LookupError:

@@ -18,7 +18,7 @@ from twisted.web.resource import Resource
 
 from filebucket import config
 from filebucket.errors import ConfigError
-from filebucket.listening import Listener, listeners
+from filebucket.listening import BACKLOG, Listener, listeners
 from filebucket.streaming import StreamingSite
 from filebucket.test.certificates import certify, key_pem, make_key, write_pair
 
@@ -56,8 +56,8 @@ class OpeningTests(ListeningCase):
         for host in ("127.0.0.1", "::1"):
             (made,) = self.listeners(host=host, port=7)
             made.endpoint.listen(Factory())
-            port, _, _, interface = self.reactor.tcpServers.pop()
-            self.assertEqual((7, host), (port, interface))
+            port, _, backlog, interface = self.reactor.tcpServers.pop()
+            self.assertEqual((7, BACKLOG, host), (port, backlog, interface))
             self.assertEqual((f"{host}, port 7", False), (made.name, made.secure))
 
     def test_tcp(self) -> None:
@@ -68,7 +68,7 @@ class OpeningTests(ListeningCase):
         for each in (first, second):
             each.endpoint.listen(Factory())
         found = [(each[0], *each[2:]) for each in self.reactor.tcpServers]
-        self.assertEqual([(1, 9, "127.0.0.1"), (2, 50, "::1")], found)
+        self.assertEqual([(1, 9, "127.0.0.1"), (2, BACKLOG, "::1")], found)
         self.assertEqual("tcp:1:127.0.0.1:9", first.name)
 
     def test_unix(self) -> None:
@@ -76,9 +76,9 @@ class OpeningTests(ListeningCase):
         (made,) = self.listeners(listen=[r"unix:a\:b\=\\c:mode=600"])
         self.assertFalse(made.secure)
         made.endpoint.listen(Factory())
-        ((address, _, _, mode, locked),) = self.reactor.unixServers
+        ((address, _, backlog, mode, locked),) = self.reactor.unixServers
         self.assertEqual(str(self.folder / r"a:b=\c"), os.fsdecode(address))
-        self.assertEqual((0o600, True), (mode, locked))
+        self.assertEqual((BACKLOG, 0o600, True), (backlog, mode, locked))
 
     def test_tls(self) -> None:
         """One port with what was said of it, and a context for it."""
