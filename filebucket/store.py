@@ -246,7 +246,7 @@ _PRIVATE_DIRECTORY = ".filebucket"
 _MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
 _ROOM_CHECK_EVERY = 64 * 1024 * 1024
 
-BATCH = 64 * 1024
+BATCH = 48 * 1024
 """Bytes that a writer gathers before it goes to the disk. To go there takes a
 thread some 0.1 ms: what fits here is opened, written and published in one go."""
 

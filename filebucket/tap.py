@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from filebucket import config as configuration
+from filebucket.allocator import keep_freed_memory
 from filebucket.config import Buckets, Config
 from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
@@ -52,6 +53,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     """The daemon, as twistd wants it."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
+    keep_freed_memory()
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)

@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import directlyProvides, providedBy
 
 from filebucket.errors import Refusal
-from filebucket.streaming import CHUNK_COST, StreamingRequest, address_text
-from filebucket.test.wire import LIMITS, Connection, Wire
+from filebucket.streaming import (
+    CHUNK_COST,
+    LEAST_READ,
+    MOST_READ,
+    StreamingRequest,
+    address_text,
+)
+from filebucket.test.wire import LIMITS, Connection, SecureWire, Wire
 
 PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
 CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -322,6 +326,32 @@ class BodyTests(StreamingCase):
         self.assertEqual([b"abc"], self.successResultOf(batch))
 
 
+class ReadTests(StreamingCase):
+    """How much is read at once."""
+
+    def test_grows(self) -> None:
+        """Twice as much, whenever there was more to read, up to a bound."""
+        connection = self.connect()
+        connection.send(put(10**7))
+        expected = LEAST_READ
+        while expected < MOST_READ:
+            self.assertEqual(expected, connection.wire.bufferSize)
+            connection.send(bytes(expected - 1))
+            self.assertEqual(expected, connection.wire.bufferSize)
+            connection.send(bytes(expected))
+            expected *= 2
+        connection.send(bytes(expected))
+        self.assertEqual(MOST_READ, connection.wire.bufferSize)
+
+    def test_tls(self) -> None:
+        """Of TLS's records nothing can be learned: the most, of what is beneath."""
+        wire = SecureWire()
+        connection = self.connect(wire=wire)
+        self.assertEqual(MOST_READ, wire.transport.bufferSize)
+        connection.send(put(10**6), bytes(LEAST_READ))
+        self.assertEqual(MOST_READ, wire.transport.bufferSize)
+
+
 class ContinueTests(StreamingCase):
     """100 Continue is sent when the body is asked for, and not before."""
 
@@ -474,8 +504,7 @@ class AnswerTests(StreamingCase):
 
     def test_no_half_close_in_tls(self) -> None:
         """TLS has no half-close: its TCP must not be closed under it."""
-        wire = Wire()
-        directlyProvides(wire, providedBy(wire), ISSLTransport)
+        wire = SecureWire()
         connection = self.connect(refuse, wire)
         connection.send(put(10**6), b"x")
         self.assertEqual([403], connection.statuses())

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableDescriptor,
+    ISSLTransport,
+)
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer, providedBy
 
 from filebucket.errors import Refusal
 from filebucket.streaming import Limits, StreamingChannel, StreamingSite
@@ -42,6 +46,7 @@ class Wire(StringTransport):
     """
 
     half_closed = False
+    bufferSize = 65536  # as Twisted's have it
 
     def __init__(self) -> None:
         # Lenient, as TCP is: resuming what was closed does nothing.
@@ -78,6 +83,15 @@ class Wire(StringTransport):
     @property
     def paused(self) -> bool:
         return bool(self.producerState == "paused")
+
+
+class SecureWire(Wire):
+    """The same with TLS around it: its ``transport`` is what is beneath."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        directlyProvides(self, providedBy(self), ISSLTransport)
+        self.transport = Wire()
 
 
 class Connection:
