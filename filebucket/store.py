@@ -97,7 +97,11 @@ class IWriter(Interface):
     def write(chunks: Sequence[bytes]) -> Awaitable[None]:
         """Append ``chunks``, which are the writer's from now on.
 
-        :raises Refusal: 507 without room, 503 where the disk fails
+        Returns when the writer can take more, which may be sooner than the disk
+        has them.
+
+        :raises Refusal: 507 without room, 503 where the disk fails, then or at
+            an earlier write
         """
 
     def commit(promised: Mapping[str, bytes], overwrite: bool) -> Awaitable[Receipt]:
@@ -394,6 +398,7 @@ class DirectoryWriter:
         self._hashes = {each: hashlib.new(each) for each in {"sha256", *algorithms}}
         self._bucket_fd = -1
         self._aside: UnnamedFile | StagedFile | None = None
+        self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._size = 0
@@ -422,19 +427,27 @@ class DirectoryWriter:
         self._waiting.extend(chunks)
         self._waiting_size += sum(map(len, chunks))
         if self._waiting_size >= BATCH:
-            await self._disk.run(self._write)
+            # One batch is on its way while the next one gathers.
+            await self._settle()
+            batch, self._waiting, self._waiting_size = self._waiting, [], 0
+            self._writing = Deferred.fromCoroutine(self._disk.run(self._write, batch))
 
-    def _write(self) -> None:
+    async def _settle(self) -> None:
+        """Wait for the batch that is on its way."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    def _write(self, chunks: Sequence[bytes]) -> None:
         if self._aside is None:
             # Whether the name is taken, the link will say.
-            self._begin(self._waiting_size, overwrite=True)
+            self._begin(sum(map(len, chunks)), overwrite=True)
         assert self._aside is not None
-        for chunk in self._waiting:
+        for chunk in chunks:
             for each in self._hashes.values():
                 each.update(chunk)
         fd = self._aside.fd
-        waiting = [memoryview(chunk) for chunk in self._waiting]
-        self._waiting, self._waiting_size = [], 0
+        waiting = [memoryview(chunk) for chunk in chunks]
         while waiting:
             written = os.writev(fd, waiting[:_MOST_AT_ONCE])
             self._size += written
@@ -447,10 +460,11 @@ class DirectoryWriter:
             self._store.find_room(fd, 0)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        await self._settle()
         return await self._disk.run(self._commit, promised, overwrite)
 
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
-        self._write()
+        self._write(self._waiting)
         assert self._aside is not None
         for algorithm, digest in promised.items():
             if self._hashes[algorithm].digest() != digest:
@@ -483,6 +497,8 @@ class DirectoryWriter:
             raise
 
     async def abort(self) -> None:
+        with suppress(Refusal):
+            await self._settle()
         if self._bucket_fd >= 0:
             await self._disk.run(self._clear)
 

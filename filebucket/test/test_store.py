@@ -16,6 +16,7 @@ import resource
 import stat
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import SkipTest
 
@@ -29,6 +30,7 @@ from filebucket.errors import ConfigError, Refusal
 from filebucket.store import (
     DirectoryStore,
     DirectoryWriter,
+    InThread,
     IStore,
     IWriter,
     Receipt,
@@ -513,8 +515,10 @@ class DirectoryCase(StoreCase):
         """Nothing is open that was not before."""
         self.assertEqual(set(), open_descriptors() - before)
 
-    def make(self, min_free_space: int = 0) -> DirectoryStore:
-        store = DirectoryStore(self.home, at_once, min_free_space)
+    def make(
+        self, min_free_space: int = 0, in_thread: InThread = at_once
+    ) -> DirectoryStore:
+        store = DirectoryStore(self.home, in_thread, min_free_space)
         self.stores.append(store)
         return store
 
@@ -697,6 +701,36 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(2, self.kernel.calls.count("writev"))
         self.assertEqual({NAME: b"123456789"}, self.published())
 
+    def test_one_batch_ahead(self) -> None:
+        """While one batch is written the next one gathers, and no more than that."""
+        calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+        def later(function: Callable[..., T], *args: Any) -> Deferred[T]:
+            done: Deferred[T] = Deferred()
+            calls.append((done, partial(function, *args)))
+            return done
+
+        def go_on() -> None:
+            done, call = calls.pop(0)
+            at_once(call).chainDeferred(done)
+
+        self.store.close()
+        self.store = self.make(in_thread=later)
+        self.store.prepare()
+        writer = self.idle_writer()
+        self.result(writer.write([b"a"]))
+        second = Deferred.fromCoroutine(_wait(writer.write([b"b"])))
+        self.assertNoResult(second)
+        self.assertEqual(1, len(calls))
+        go_on()
+        self.successResultOf(second)
+        commit = Deferred.fromCoroutine(_wait(writer.commit({}, overwrite=False)))
+        self.assertEqual(1, len(calls))
+        go_on()
+        go_on()
+        self.assertEqual(2, self.successResultOf(commit).size)
+        self.assertEqual({NAME: b"ab"}, self.published())
+
     def test_nothing_to_say(self) -> None:
         """When all goes well, the log is quiet."""
         self.push(b"old")
@@ -851,11 +885,20 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         for number, status in WRITE_ERRORS:
             writer = self.written(b"begun")
             self.kernel.faults["writev"] = fails(number)
-            self.assert_refused(status, writer.write([b"more"]))
+            self.result(writer.write([b"more"]))
+            self.assert_refused(status, writer.write([b"and more"]))
             self.result(writer.abort())
             self.kernel.faults.clear()
             self.assertEqual({}, self.published())
             self.assertEqual(0, self.left_aside())
+
+    def test_write_errors_and_abort(self) -> None:
+        """Who gives up after an error that nobody heard of leaves nothing."""
+        writer = self.written(b"begun")
+        self.kernel.faults["writev"] = fails(errno.EIO)
+        self.result(writer.write([b"more"]))
+        self.result(writer.abort())
+        self.assertEqual(0, self.left_aside())
 
     def test_full_after_some_bytes(self) -> None:
         """A disk may be full in the middle of a batch."""
@@ -866,7 +909,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
 
         self.kernel.faults["writev"] = fill
         writer = self.writer()
-        self.assert_refused(507, writer.write([b"abc", b"def"]))
+        self.result(writer.write([b"abc", b"def"]))
+        self.assert_refused(507, writer.commit({}, overwrite=False))
 
     def test_commit_errors(self) -> None:
         """Whatever keeps a file from its name has its status; it has none then."""
@@ -1077,7 +1121,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.result(writer.write([chunk]))
             self.assertEqual(checks, self.kernel.calls.count("fstatvfs file"))
         self.kernel.faults["fstatvfs file"] = self.free(999)
-        self.assert_refused(507, writer.write([b"0123456789"]))
+        self.result(writer.write([b"0123456789"]))
+        self.assert_refused(507, writer.write([b"x"]))
         self.assertEqual({}, self.published())
 
     def test_room_cannot_be_checked(self) -> None:
