@@ -24,7 +24,7 @@ from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import ScriptHooks
 from filebucket.listening import listeners
-from filebucket.reload import Reload
+from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.store import DirectoryStore
 from filebucket.streaming import StreamingSite, address_text
@@ -97,7 +97,7 @@ def make_daemon(
         root.swap(buckets)
         warn(evolve(config, buckets=buckets))
 
-    load = partial(threads.run, configuration.load, path)
+    load = partial(threads.run, read, path)
     Reload(reactor, config, load, swap).setServiceParent(daemon)
     Warnings(config).setServiceParent(daemon)
     threads.setServiceParent(daemon)

@@ -6,8 +6,11 @@ before is put back after each test.
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
@@ -21,9 +24,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from filebucket import config as configuration
 from filebucket.config import BucketConfig, Buckets, Config, Path, Port
 from filebucket.errors import ConfigError
-from filebucket.reload import SIGNAL, Reload
+from filebucket.reload import SIGNAL, Loaded, Reload, compare, read
 
 
 def bucket(name: str) -> BucketConfig:
@@ -74,10 +78,13 @@ class FakeLoader:
     def __init__(self) -> None:
         self.waiting: list[Deferred[Config]] = []
 
-    def load(self) -> Deferred[Config]:
+    def load(self, before: Buckets) -> Deferred[Loaded]:
         """In place of reading the file in a thread."""
-        self.waiting.append(Deferred())
-        return self.waiting[-1]
+        waiting: Deferred[Config] = Deferred()
+        self.waiting.append(waiting)
+        loaded: Deferred[Loaded] = Deferred()
+        waiting.addCallback(compare, before).chainDeferred(loaded)
+        return loaded
 
     def gives(self, config: Config) -> None:
         """The file was fit."""
@@ -102,7 +109,7 @@ class ReloadCase(SynchronousTestCase):
         self.events = self.enterContext(capturedLogs())
         self.seen = 0
 
-    def make(self, load: Callable[[], Deferred[Config]]) -> Reload:
+    def make(self, load: Callable[[Buckets], Deferred[Loaded]]) -> Reload:
         """A service that loads by ``load``."""
         return Reload(self.reactor, BEFORE, load, self.swap)
 
@@ -212,7 +219,9 @@ class ReloadTests(ReloadCase):
 
     def test_at_once(self) -> None:
         """A load that is done before it is waited for is as good."""
-        self.service = self.make(lambda: succeed(with_buckets(C)))
+        self.service = self.make(
+            lambda before: succeed(compare(with_buckets(C), before))
+        )
         self.successResultOf(self.service.reload())
         self.assertEqual([(C,)], self.swapped)
 
@@ -272,7 +281,7 @@ class ReloadTests(ReloadCase):
 
     def test_after_a_broken_file(self) -> None:
         """The next reload counts from what is still in force."""
-        self.successResultOf(self.make(lambda: fail(BROKEN)).reload())
+        self.successResultOf(self.make(lambda before: fail(BROKEN)).reload())
         self.service.reload()
         self.loader.fails(BROKEN)
         self.logged()
@@ -356,7 +365,7 @@ class BugTests(ReloadCase):
     def test_before_the_loader_waits(self) -> None:
         """So it is where the loader does not even begin."""
 
-        def load() -> Deferred[Config]:
+        def load(before: Buckets) -> Deferred[Loaded]:
             raise ZeroDivisionError
 
         service = self.make(load)
@@ -388,3 +397,46 @@ class BugTests(ReloadCase):
             self.logged(),
         )
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+
+class ReadTests(SynchronousTestCase):
+    """:func:`read`, which is run in a thread."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        self.addCleanup(gc.enable)
+
+    def write(self, *buckets: str) -> None:
+        with open(self.path, "w", encoding="utf-8") as file:
+            json.dump(
+                {"home": "/srv", "buckets": [each * 32 for each in buckets]}, file
+            )
+
+    def test_compares(self) -> None:
+        """What was added and what is gone is counted by the tokens."""
+        self.write("a", "b")
+        before = read(self.path, Buckets(())).config.buckets
+        self.write("b", "c", "d")
+        loaded = read(self.path, before)
+        self.assertEqual((2, 1), (loaded.added, loaded.removed))
+        self.assertEqual(3, len(loaded.config.buckets))
+
+    def test_everything_is_put_back(self) -> None:
+        """Pushes are favoured while it reads, and then no more, come what may."""
+        interval = sys.getswitchinterval()
+        seen = []
+
+        def load(path: str) -> Config:
+            seen.append((sys.getswitchinterval() < interval, gc.isenabled()))
+            return real(path)
+
+        real = configuration.load
+        self.patch(configuration, "load", load)
+        self.write("a")
+        read(self.path, Buckets(()))
+        self.write("too long")
+        self.assertRaises(ConfigError, read, self.path, Buckets(()))
+        self.assertEqual([(True, False)] * 2, seen)
+        self.assertAlmostEqual(interval, sys.getswitchinterval())
+        self.assertTrue(gc.isenabled())
