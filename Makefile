@@ -6,13 +6,13 @@ VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
 
-.PHONY: run test coverage lint format clean
+.PHONY: run test coverage lint format bench bench-full clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
 
 test: $(VENV)/installed
-	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial filebucket
+	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial filebucket bench
 
 coverage: $(VENV)/installed
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run \
@@ -31,6 +31,10 @@ format: $(VENV)/linters
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Needs a C compiler, libssl-dev, curl and nginx; takes 10 minutes, or 25 in full.
+bench bench-full: $(VENV)-bench/installed
+	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
+
 clean:
 	rm -rf .venv* _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -40,6 +44,12 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check \
 	    $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[test]'
+	touch $@
+
+$(VENV)-bench/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check \
+	    --editable '.[bench]'
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed

@@ -1,11 +1,13 @@
 /* A load of small pushes, from one thread, so that the client costs little.
  *
- *     cc -O2 -o push push.c && ./push PORT PATH METHOD SIZE CONNECTIONS COUNT KEEP
+ *     cc -O2 -o push push.c
+ *     ./push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP
  *
- * COUNT files of SIZE bytes to new names under PATH ("/token/"), as the body of a PUT
- * or as a form in a POST, over CONNECTIONS at once, which are kept (KEEP 1) or made
- * anew for each push (KEEP 0). Prints the seconds that it took; any answer other than
- * 2xx ends it with status 1.
+ * COUNT files of SIZE bytes to PATH ("/token/"), named PREFIX and a number, as the
+ * body of a PUT (FIELD -) or in a POST as that field of a form, over CONNECTIONS at
+ * once, which are kept (KEEP 1) or made anew for each push (KEEP 0). Prints the
+ * seconds that all took, and the seconds of the slowest; any answer other than 2xx
+ * ends it with status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,11 +25,18 @@
 
 struct connection {
     int socket, sent, size, got;
+    double started;
     char *request, answer[8192];
 };
 
-static int poll, port, post, file_size, count, keep, started, done;
-static const char *path;
+static int poll, port, post, file_size, count, keep, started, done, redials;
+static const char *path, *field, *prefix;
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
 
 static void listen_for(struct connection *c, int what, int events) {
     struct epoll_event event = {.events = events, .data.ptr = c};
@@ -51,14 +60,14 @@ static void next(struct connection *c) {
     if (post) {
         before = sprintf(form,
                          "--" BOUNDARY "\r\nContent-Disposition: form-data; "
-                         "name=\"file\"; filename=\"f%d\"\r\n"
+                         "name=\"%s\"; filename=\"%s%d\"\r\n"
                          "Content-Type: application/octet-stream\r\n\r\n",
-                         number);
+                         field, prefix, number);
         after = sizeof end - 1;
     }
     int length = before + file_size + after;
     int size = sprintf(head, "%s %s", post ? "POST" : "PUT", path);
-    if (!post) size += sprintf(head + size, "f%d", number);
+    if (!post) size += sprintf(head + size, "%s%d", prefix, number);
     size += sprintf(head + size, " HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n", length);
     if (post)
         size += sprintf(head + size,
@@ -72,6 +81,7 @@ static void next(struct connection *c) {
     memcpy(c->request + size + before + file_size, end, after);
     c->size = size + length;
     c->sent = c->got = 0;
+    c->started = now();
 }
 
 /* Whether the answer is whole. */
@@ -86,17 +96,19 @@ static int whole(struct connection *c) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 8) errx(2, "usage: push PORT PATH METHOD SIZE CONNECTIONS COUNT KEEP");
+    if (argc != 9)
+        errx(2, "usage: push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP");
     port = atoi(argv[1]);
     path = argv[2];
-    post = !strcmp(argv[3], "POST");
-    file_size = atoi(argv[4]);
-    int connections = atoi(argv[5]);
-    count = atoi(argv[6]);
-    keep = atoi(argv[7]);
+    field = argv[3];
+    post = strcmp(field, "-");
+    prefix = argv[4];
+    file_size = atoi(argv[5]);
+    int connections = atoi(argv[6]);
+    count = atoi(argv[7]);
+    keep = atoi(argv[8]);
     poll = epoll_create1(EPOLL_CLOEXEC);
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
+    double from = now(), slowest = 0;
     for (int i = 0; i < connections && started < count; i++) {
         struct connection *c = calloc(1, sizeof *c);
         dial(c);
@@ -109,17 +121,28 @@ int main(int argc, char **argv) {
         if (c->sent < c->size) {
             int size = send(c->socket, c->request + c->sent, c->size - c->sent,
                             MSG_NOSIGNAL | MSG_DONTWAIT);
-            if (size < 0 && errno != EAGAIN) err(1, "send");
+            if (size < 0 && errno != EAGAIN && errno != EPIPE && errno != ECONNRESET)
+                err(1, "send");
             if (size > 0) c->sent += size;
+            else if (errno != EAGAIN) c->sent = c->size; /* recv tells */
             if (c->sent == c->size) listen_for(c, EPOLL_CTL_MOD, EPOLLIN);
             continue;
         }
         int size = recv(c->socket, c->answer + c->got, sizeof c->answer - 1 - c->got, 0);
-        if (size < 0) err(1, "recv");
+        if (size < 0 && errno != ECONNRESET) err(1, "recv");
+        if (size <= 0 && keep && !c->got && redials++ < count) {
+            /* Closed between two requests: a client must reckon with it. */
+            close(c->socket);
+            c->sent = 0;
+            dial(c);
+            continue;
+        }
+        if (size < 0 || (!size && (keep || !c->got))) errx(1, "closed, no answer");
         c->got += size;
         if (size && !whole(c)) continue;
-        if (!size && (keep || !c->got)) errx(1, "closed without an answer");
         done++;
+        double took = now() - c->started;
+        if (took > slowest) slowest = took;
         if (!keep) close(c->socket);
         if (started >= count) {
             if (keep) close(c->socket);
@@ -129,7 +152,6 @@ int main(int argc, char **argv) {
         else listen_for(c, EPOLL_CTL_MOD, EPOLLOUT);
         next(c);
     }
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    printf("%.6f\n", to.tv_sec - from.tv_sec + (to.tv_nsec - from.tv_nsec) / 1e9);
+    printf("%.6f %.6f\n", now() - from, slowest);
     return 0;
 }

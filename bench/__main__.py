@@ -1,0 +1,89 @@
+"""``python -m bench``: runs cases and prints their table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from bench.cases import CASES, FULL, QUICK
+from bench.measure import measure
+from bench.process import run
+from bench.report import table
+
+HERE = Path(__file__).parent
+PROGRAMS = {
+    "floor": ["-lcrypto"],
+    "push": [],
+    "trickle": [],
+    "durable": ["-pthread"],
+    "spawn": [],
+}
+NEEDED = ("cc", "curl", "nginx", "openssl", "sha256sum")
+PACKAGES = ("twisted", "multipart", "copyparty", "uploadserver", "wsgidav", "cheroot")
+
+
+@click.command()
+@click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
+@click.option("--full", is_flag=True, help="Larger files, more pushes, longer.")
+@click.option("--rounds", default=7, show_default=True, help="That count.")
+@click.option(
+    "--directory",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A place on the disk that is measured.",
+)
+def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None:
+    """Measure CASES, or all of them."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing:
+        raise click.ClickException(f"not installed: {', '.join(missing)}")
+    folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=directory.absolute()))
+    try:
+        tools = folder / "tools"
+        tools.mkdir()
+        for name, libraries in PROGRAMS.items():
+            source = str(HERE / f"{name}.c")
+            run(["cc", "-O2", "-o", str(tools / name), source, *libraries])
+        print(_machine(folder))
+        for name in cases or CASES:
+            case = CASES[name](FULL if full else QUICK, tools)
+            print(f"\n{table(case, measure(case, rounds, folder))}", flush=True)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _machine(folder: Path) -> str:
+    """Where this was measured, and what."""
+    cpu = next(
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    filesystem = run(["stat", "-f", "-c", "%T", str(folder)]).strip()
+    programs = [
+        run(["curl", "--version"]).split()[1],
+        run(["sh", "-c", "nginx -v 2>&1"]).strip().rpartition("/")[2],
+        run(["openssl", "version"]).split()[1],
+    ]
+    packages = (f"{name} {version(name)}" for name in PACKAGES)
+    return "\n".join(
+        (
+            f"Machine: {os.cpu_count()} x {cpu}, {memory:.0f} GiB, {filesystem},"
+            f" Linux {platform.release()}.",
+            f"Versions: Python {platform.python_version()}, {', '.join(packages)},"
+            " curl {}, nginx {}, OpenSSL {}.".format(*programs),
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,322 @@
+"""What is measured: the loads, and who gets which."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from attrs import frozen
+
+from bench import servers
+from bench.loads import (
+    CHUNKED,
+    POST,
+    PUT,
+    SMALL,
+    Load,
+    content,
+    curl,
+    keep_idle,
+    pushes,
+    trickle,
+)
+from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn
+from bench.servers import TOKEN, Server
+
+FILE_BUCKET = "file-bucket"
+FLOOR = "floor in C"
+
+
+@frozen
+class Scale:
+    """How much is done.
+
+    :ivar large: bytes of a large file
+    :ivar small: pushes of small files, at one load
+    :ivar seconds: of the many slow clients
+    :ivar hooks: pushes with hooks
+    """
+
+    large: int
+    small: int
+    seconds: int
+    hooks: int
+
+
+QUICK = Scale(large=256 << 20, small=1000, seconds=4, hooks=100)
+FULL = Scale(large=1 << 30, small=4000, seconds=10, hooks=400)
+
+
+def large(scale: Scale, tools: Path) -> Case:
+    """A large file, alone and four at once."""
+    file = content(tools, scale.large)
+
+    def given(*kinds: str, at_once: Iterable[int] = (1, 4)) -> dict[str, Load]:
+        return {
+            f"{kind}, {count} at once": partial(curl, kind, file, count)
+            for count in at_once
+            for kind in kinds
+        }
+
+    return Case(
+        "large",
+        f"Large: {scale.large >> 20} MiB by curl",
+        [
+            ServerTurn(FILE_BUCKET, servers.file_bucket, given(PUT, POST, CHUNKED)),
+            ServerTurn(FLOOR, servers.floor(tools), given(PUT)),
+            ServerTurn("nginx", servers.nginx, given(PUT)),
+            ServerTurn("copyparty", servers.copyparty, given(PUT, POST, at_once=[1])),
+            ServerTurn("wsgidav", servers.wsgidav, given(PUT, at_once=[1])),
+            ServerTurn("uploadserver", servers.uploadserver, given(POST, at_once=[1])),
+        ],
+        unit="GiB",
+        amount=lambda row: int(row.load.split()[-3]) * scale.large / (1 << 30),
+        reference=lambda row: [Row(f"{PUT}, {row.load.split(', ')[1]}", FLOOR)],
+    )
+
+
+def small(scale: Scale, tools: Path) -> Case:
+    """Small files over few and many connections."""
+    kinds = {
+        "1 kept": (1, True),
+        "16 kept": (16, True),
+        "64 kept": (64, True),
+        "16, each once": (16, False),
+    }
+
+    def count(load: str) -> int:
+        return scale.small // (4 if load.endswith(", 1 kept") else 1)
+
+    def given(*methods: str, only: Iterable[str] = kinds) -> dict[str, Load]:
+        found = {}
+        for method in methods:
+            for kind in only:
+                load = f"{method}, {kind}"
+                connections, keep = kinds[kind]
+                found[load] = pushes(tools, method, connections, count(load), keep)
+        return found
+
+    def loop(folder: Path) -> Sequence[str]:
+        numbers = map(str, (SMALL, 16, scale.small))
+        return str(tools / "durable"), str(folder), *numbers
+
+    disk = ProgramTurn("16 threads in C", "no network", loop)
+    turn = partial(ServerTurn, warm_up=pushes(tools, PUT, 16, 50))
+    few = ("1 kept", "16 kept")
+    return Case(
+        "small",
+        f"Small: {SMALL} bytes each, {scale.small} pushes",
+        [
+            turn(FILE_BUCKET, servers.file_bucket, given(PUT, POST)),
+            disk,
+            turn(FLOOR, servers.floor(tools), given(PUT)),
+            turn("nginx", servers.nginx, given(PUT)),
+            turn("copyparty", servers.copyparty, given(PUT, POST, only=few)),
+            turn("wsgidav", servers.wsgidav, given(PUT, only=few)),
+        ],
+        unit="1000",
+        amount=lambda row: count(row.load) / 1000,
+        reference=lambda row: [Row(disk.load, disk.contestant)],
+    )
+
+
+CLIENTS = 1000
+
+
+def idle(scale: Scale, tools: Path) -> Case:
+    """Connections that wait."""
+    given: Mapping[str, Load] = {"PUT, and wait": partial(keep_idle, CLIENTS)}
+    return Case(
+        "idle",
+        f"Idle: {CLIENTS} connections, kept after a push each",
+        [
+            ServerTurn(FILE_BUCKET, servers.file_bucket, given),
+            ServerTurn(FLOOR, servers.floor(tools), given),
+            ServerTurn("nginx", servers.nginx, given),
+        ],
+        unit="1000",
+        amount=lambda row: CLIENTS / 1000,
+        reference=lambda row: [Row(row.load, FLOOR)],
+    )
+
+
+def many(scale: Scale, tools: Path) -> Case:
+    """Many slow clients."""
+    rate = 100 * 1024
+    load = f"{rate >> 10} KiB/s for {scale.seconds} s"
+    given: Mapping[str, Load] = {
+        load: partial(trickle, tools, CLIENTS, rate, scale.seconds)
+    }
+    return Case(
+        "many",
+        f"Many: {CLIENTS} slow clients at once",
+        [
+            ServerTurn(FILE_BUCKET, servers.file_bucket, given),
+            ServerTurn(FLOOR, servers.floor(tools), given),
+            ServerTurn("nginx", servers.nginx, given),
+        ],
+        unit="GiB",
+        amount=lambda row: CLIENTS * rate * scale.seconds / (1 << 30),
+        reference=lambda row: [Row(row.load, FLOOR)],
+    )
+
+
+def tls(scale: Scale, tools: Path) -> Case:
+    """A large file over TLS 1.3."""
+    file = content(tools, scale.large)
+    given: Mapping[str, Load] = {PUT: partial(curl, PUT, file, 1)}
+    summing = ProgramTurn("sha256sum", "the file", lambda _: ["sha256sum", str(file)])
+    return Case(
+        "tls",
+        f"TLS 1.3: {scale.large >> 20} MiB by curl; ratios to nginx and sha256sum",
+        [
+            ServerTurn(FILE_BUCKET, servers.file_bucket_tls, given),
+            ServerTurn("nginx", servers.nginx_tls, given),
+            summing,
+        ],
+        unit="GiB",
+        amount=lambda row: scale.large / (1 << 30),
+        reference=lambda row: [Row(PUT, "nginx"), Row(summing.load, "sha256sum")],
+    )
+
+
+def hooks(scale: Scale, tools: Path) -> Case:
+    """Small pushes with hooks that do nothing."""
+
+    def scripts(folder: Path) -> dict[str, str]:
+        found = {
+            event: str(folder / f"{event}.sh") for event in ("pre-push", "post-push")
+        }
+        for path in map(Path, found.values()):
+            path.write_text("#!/bin/sh\nexit 0\n")
+            path.chmod(0o755)
+        return found
+
+    def start(folder: Path) -> Server:
+        scripts(folder)
+        return servers.file_bucket(folder)
+
+    def loop(folder: Path) -> Sequence[str]:
+        return str(tools / "spawn"), str(scale.hooks), *scripts(folder).values()
+
+    spawning = ProgramTurn("posix_spawn in C", "the scripts alone", loop)
+    given = {
+        f"PUT, {connections} kept": pushes(tools, PUT, connections, scale.hooks)
+        for connections in (1, 16)
+    }
+    return Case(
+        "hooks",
+        f"Hooks: {scale.hooks} pushes with a pre-push and a post-push",
+        [
+            ServerTurn(FILE_BUCKET, start, given, pushes(tools, PUT, 1, 5)),
+            spawning,
+        ],
+        unit="1000",
+        amount=lambda row: scale.hooks / 1000,
+        reference=lambda row: [Row(spawning.load, spawning.contestant)],
+    )
+
+
+def files(scale: Scale, tools: Path) -> Case:
+    """What a full bucket costs."""
+    fill = (1, 1000, 100_000)
+
+    def start(count: int, folder: Path) -> Server:
+        bucket = folder / "kept" / TOKEN
+        bucket.mkdir(parents=True)
+        for number in range(count):
+            os.close(
+                os.open(bucket / f"before{number}", os.O_CREAT | os.O_WRONLY, 0o600)
+            )
+        return servers.file_bucket(folder)
+
+    return Case(
+        "files",
+        "Growth: files in the bucket",
+        [
+            ServerTurn(
+                FILE_BUCKET,
+                partial(start, count),
+                {f"PUT with {count:,} there": pushes(tools, PUT, 16, scale.small)},
+                pushes(tools, PUT, 16, 50),
+            )
+            for count in fill
+        ],
+        unit="1000",
+        amount=lambda row: scale.small / 1000,
+        reference=lambda row: [Row("PUT with 1 there", FILE_BUCKET)],
+    )
+
+
+def buckets(scale: Scale, tools: Path) -> Case:
+    """What a long configuration costs."""
+    return Case(
+        "buckets",
+        "Growth: buckets in the configuration",
+        [BucketsTurn(count, tools, scale.small) for count in (1, 1000, 100_000)],
+        unit="1000",
+        amount=lambda row: scale.small / 1000 if row.load.startswith("PUT") else 1.0,
+        reference=lambda row: [Row(row.load.split(",")[0] + ", 1", FILE_BUCKET)],
+    )
+
+
+@frozen
+class BucketsTurn:
+    """Starts with ``count`` buckets, pushes to the last, and reloads the list.
+
+    :ivar most: pushes at one load
+    """
+
+    count: int
+    tools: Path
+    most: int
+
+    def take(self, folder: Path) -> Samples:
+        tokens = [secrets.token_hex(16) for _ in range(self.count - 1)]
+        begin = time.monotonic()
+        server = servers.file_bucket(folder, buckets=[*tokens, TOKEN])
+        process = server.process
+        try:
+            wall = time.monotonic() - begin
+            started = Sample(wall, process.cpu(), process.peak_memory())
+            pushing = ServerTurn(
+                FILE_BUCKET,
+                lambda _: server,
+                {
+                    f"PUT, {self.count:,}": pushes(self.tools, PUT, 16, self.most),
+                    f"reload, {self.count:,}": self._reload,
+                },
+                pushes(self.tools, PUT, 16, 50),
+            )
+            found = pushing.take(folder)
+        finally:
+            process.stop()
+        return {Row(f"start, {self.count:,}", FILE_BUCKET): started, **found}
+
+    def _reload(self, server: Server) -> dict[str, float]:
+        """Once alone, for its time, and once with pushes, for theirs."""
+        begin = time.monotonic()
+        server.process.signal(signal.SIGUSR2)
+        server.process.wait_for_line("reload:")
+        wall = time.monotonic() - begin
+        return {"wall": wall, "slowest ms": self._slowest_during_reload(server)}
+
+    def _slowest_during_reload(self, server: Server) -> float:
+        before = server.process.count_lines("reload:")
+        push = pushes(self.tools, PUT, 1, 20)
+        slowest = []
+        server.process.signal(signal.SIGUSR2)
+        while server.process.count_lines("reload:") == before:
+            slowest.append(push(server)["slowest ms"])
+        return max(slowest)
+
+
+CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
+    each.__name__: each
+    for each in (large, small, many, idle, tls, hooks, files, buckets)
+}

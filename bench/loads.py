@@ -1,0 +1,131 @@
+"""What a server is given to do."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from bench.process import run
+from bench.servers import Server
+
+Load: TypeAlias = Callable[[Server], Mapping[str, float]]
+"""Works a server. Gives what it has to tell: ``wall``, its own time in seconds, if
+that is not all of it; and what else the table shall have, by its column."""
+
+PUT, POST, CHUNKED = "PUT", "POST", "chunked PUT"
+
+SMALL = 4096
+"""Bytes of a small file."""
+
+
+def content(tools: Path, size: int) -> Path:
+    """A file of that many random bytes."""
+    path = tools / f"content-{size}"
+    if not path.exists():
+        with path.open("wb") as file:
+            for _ in range(size >> 20):
+                file.write(os.urandom(1 << 20))
+    return path
+
+
+def curl(kind: str, file: Path, at_once: int, server: Server) -> dict[str, float]:
+    """Push with curl, and see that what was kept is what was sent."""
+    begin = time.monotonic()
+    sending = [
+        _start_curl(kind, file, f"{number}.bin", server) for number in range(at_once)
+    ]
+    answers = [process.communicate() for process in sending]
+    wall = time.monotonic() - begin
+    for process, (_, errors) in zip(sending, answers, strict=True):
+        if process.returncode:
+            raise RuntimeError(f"curl: {errors.decode()}")
+    kept = [path for path in server.kept.rglob("*") if path.suffix == ".bin"]
+    if len(kept) != at_once:
+        raise RuntimeError(f"{len(kept)} files were kept of {at_once}")
+    for path in kept:
+        run(["cmp", str(path), str(file)])
+        path.unlink()
+    return {"wall": wall}
+
+
+def _start_curl(
+    kind: str, file: Path, name: str, server: Server
+) -> subprocess.Popen[bytes]:
+    url = server.origin + server.path + name
+    stdin: IO[bytes] | None = None
+    if kind == POST:
+        path, field = server.form
+        url = server.origin + path
+        how = ["-F", f"{field}=@{file};filename={name}"]
+    elif kind == CHUNKED:
+        stdin = file.open("rb")
+        how = ["-T", "-"]
+    else:
+        how = ["-T", str(file)]
+    with stdin or nullcontext():
+        return subprocess.Popen(
+            ["curl", "-sS", "--fail", "-o", "/dev/null", *server.curl, *how, url],
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+def pushes(
+    tools: Path, method: str, connections: int, count: int, keep: bool = True
+) -> Load:
+    """``count`` small pushes; gives the time of the slowest."""
+
+    def load(server: Server) -> dict[str, float]:
+        path, field = (server.path, "-") if method == PUT else server.form
+        prefix = secrets.token_hex(4)
+        numbers = (SMALL, connections, count, int(keep))
+        said = run(
+            [
+                *(str(tools / "push"), str(server.port), path, field, prefix),
+                *map(str, numbers),
+            ]
+        )
+        wall, slowest = map(float, said.split())
+        return {"wall": wall, "slowest ms": slowest * 1e3}
+
+    return load
+
+
+def trickle(
+    tools: Path, clients: int, rate: int, seconds: int, server: Server
+) -> dict[str, float]:
+    """Many slow clients at once, for a while."""
+    numbers = map(str, (clients, rate, seconds))
+    said = run([str(tools / "trickle"), str(server.port), server.path, *numbers])
+    wall, latest, longest = map(float, said.split())
+    return {"wall": wall, "latest ms": latest * 1e3, "answer ms": longest * 1e3}
+
+
+def keep_idle(clients: int, server: Server) -> dict[str, float]:
+    """Connections that wait after a push: what each adds to the memory."""
+    before = server.process.memory()
+    waiting = [_push_and_keep(server, number) for number in range(clients)]
+    added = server.process.memory() - before
+    for connection in waiting:
+        connection.close()
+    return {"kB each": added / clients / 1e3}
+
+
+def _push_and_keep(server: Server, number: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    head = (
+        f"PUT {server.path}idle{number} HTTP/1.1\r\nHost: h\r\nContent-Length: {SMALL}"
+    )
+    connection.sendall(head.encode() + b"\r\n\r\n" + bytes(SMALL))
+    answer = connection.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 2"):
+        raise RuntimeError(answer.decode("latin-1"))
+    return connection

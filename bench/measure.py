@@ -1,0 +1,147 @@
+"""Interleaved rounds, and what is kept of them."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from attrs import field, frozen
+
+from bench.loads import Load
+from bench.servers import Start
+
+
+@frozen
+class Sample:
+    """One contestant under one load, once.
+
+    :ivar wall: seconds from the load's begin to its end
+    :ivar cpu: seconds of the contestant's processor time meanwhile
+    :ivar memory: bytes that were resident at the most; 0 where nobody looked
+    :ivar more: what only this case tells, by the name of its column
+    """
+
+    wall: float
+    cpu: float = 0.0
+    memory: int = 0
+    more: Mapping[str, float] = field(factory=dict)
+
+
+@frozen
+class Row:
+    """What a line of the table is about."""
+
+    load: str
+    contestant: str
+
+
+Samples: TypeAlias = Mapping[Row, Sample]
+
+
+class Turn(Protocol):
+    """What one contestant does in one round."""
+
+    def take(self, folder: Path) -> Samples:
+        """Do it, in an empty folder."""
+
+
+@frozen
+class Case:
+    """Contestants that do the same work.
+
+    :ivar unit: what the work is counted in, and how much of it a row did
+    :ivar reference: the rows, together, that a row is compared with
+    """
+
+    name: str
+    title: str
+    turns: Sequence[Turn]
+    unit: str
+    amount: Callable[[Row], float]
+    reference: Callable[[Row], Sequence[Row]]
+
+
+@frozen
+class ServerTurn:
+    """Starts a server, warms it up, and gives it its loads, one after another."""
+
+    contestant: str
+    start: Start
+    loads: Mapping[str, Load]
+    warm_up: Load = lambda server: {}
+
+    def take(self, folder: Path) -> Samples:
+        server = self.start(folder)
+        process = server.process
+        found: dict[Row, Sample] = {}
+        try:
+            self.warm_up(server)
+            for name, load in self.loads.items():
+                process.forget_peak()
+                before, begin = process.cpu(), time.monotonic()
+                try:
+                    more = dict(load(server))
+                except RuntimeError as error:
+                    raise RuntimeError(f"{self.contestant}, {name}: {error}") from None
+                wall = more.pop("wall", time.monotonic() - begin)
+                sample = Sample(
+                    wall, process.cpu() - before, process.peak_memory(), more
+                )
+                found[Row(name, self.contestant)] = sample
+        finally:
+            process.stop()
+        return found
+
+
+@frozen
+class ProgramTurn:
+    """Runs a program to its end. Its last line may begin with its own time."""
+
+    contestant: str
+    load: str
+    command: Callable[[Path], Sequence[str]]
+
+    def take(self, folder: Path) -> Samples:
+        before, begin = _children(), time.monotonic()
+        ended = subprocess.run(
+            self.command(folder), check=True, capture_output=True, text=True
+        )
+        wall = time.monotonic() - begin
+        own = ended.stdout.split()
+        if len(own) == 1:
+            wall = float(own[0])
+        sample = Sample(wall, _children() - before)
+        return {Row(self.load, self.contestant): sample}
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(case: Case, rounds: int, folder: Path) -> dict[Row, list[Sample]]:
+    """Let all take their turns, ``rounds`` times and once before that does not
+    count.
+
+    :param folder: a place on the disk that is measured
+    """
+    found: dict[Row, list[Sample]] = {}
+    here = folder / case.name
+    for number in range(rounds + 1):
+        print(f"{case.name}: round {number} of {rounds}", file=sys.stderr)
+        for position, turn in enumerate(case.turns):
+            # Nothing is deleted between the rounds: ext4 would look each inode
+            # over that was freed a moment ago, at whoever comes next.
+            mine = here / f"{number}-{position}"
+            mine.mkdir(parents=True)
+            for row, sample in turn.take(mine).items():
+                if number:
+                    found.setdefault(row, []).append(sample)
+    shutil.rmtree(here)
+    return found

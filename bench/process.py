@@ -1,0 +1,135 @@
+"""A program that is measured: its processor time, its memory, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+PATIENCE = 120.0
+"""Seconds after which something that should happen counts as not happening."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Process:
+    """A server that runs, with all its children.
+
+    :ivar log: the file that holds all it prints
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environ or {})},
+            )
+
+    def wait_for_port(self, port: int) -> None:
+        """Return when something listens there."""
+        for _ in self._tries():
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+        raise AssertionError("unreachable")
+
+    def wait_for_line(self, text: str) -> None:
+        """Return when it has printed ``text``."""
+        for _ in self._tries():
+            if self.count_lines(text):
+                return
+
+    def count_lines(self, text: str) -> int:
+        """How many of the lines that it printed have ``text`` in them."""
+        printed = self.log.read_text("utf-8", "replace")
+        return sum(text in line for line in printed.splitlines())
+
+    def _tries(self) -> Iterator[None]:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if self._popen.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"{self.log.stem} is not up:\n{self.log.read_text()}"
+                )
+            yield
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """End it."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._popen.send_signal(number)
+
+    def cpu(self) -> float:
+        """Seconds of processor time, user and system, so far: its own, its
+        children's, and those of the children that have ended.
+        """
+        return sum(_cpu(pid) for pid in self._pids())
+
+    def memory(self) -> int:
+        """Bytes that are resident now."""
+        return sum(_status(pid, "VmRSS") for pid in self._pids())
+
+    def peak_memory(self) -> int:
+        """The most bytes that were resident since :meth:`forget_peak`."""
+        return sum(_status(pid, "VmHWM") for pid in self._pids())
+
+    def forget_peak(self) -> None:
+        """Let the peak be what is resident now."""
+        for pid in self._pids():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _pids(self) -> list[int]:
+        found = [self._popen.pid]
+        for pid in found:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                children = (task / "children").read_text().split()
+                found.extend(int(child) for child in children)
+        return found
+
+
+def _cpu(pid: int) -> float:
+    # proc(5): utime, stime, cutime and cstime are the fields 14 to 17; the
+    # second, the name, is in parentheses and may hold anything.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+def _status(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+def run(command: Sequence[str]) -> str:
+    """What a program prints, once it has ended well.
+
+    :raises RuntimeError: it did not, with what it said
+    """
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise RuntimeError(f"{command[0]}: {ended.stderr.strip()}")
+    return ended.stdout

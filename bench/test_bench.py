@@ -1,0 +1,152 @@
+"""What the table says, of figures that are known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from attrs import define, field
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn, measure
+from bench.process import Process, run
+from bench.report import table
+from bench.servers import Server
+
+
+@define
+class Told:
+    """A turn whose samples are told beforehand."""
+
+    row: Row
+    samples: list[Sample]
+    order: list[Row]
+    folders: list[Path] = field(factory=list)
+
+    def take(self, folder: Path) -> Samples:
+        assert not list(folder.iterdir())
+        self.order.append(self.row)
+        return {self.row: self.samples.pop(0)}
+
+
+OURS, THEIRS = Row("PUT", "ours"), Row("PUT", "theirs")
+
+
+class BenchCase(SynchronousTestCase):
+    """Has a folder, and a case in which ours is compared with theirs."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.order: list[Row] = []
+
+    def case(self, ours: list[Sample], theirs: list[Sample]) -> Case:
+        turns = [Told(OURS, ours, self.order), Told(THEIRS, theirs, self.order)]
+        return Case(
+            "case", "A case", turns, "GiB", lambda row: 2.0, lambda row: [THEIRS]
+        )
+
+
+class MeasureTests(BenchCase):
+    """Rounds."""
+
+    def test_interleaved(self) -> None:
+        """All take their turns in each round, and the first does not count."""
+        ours = [Sample(float(number)) for number in (9, 1, 2)]
+        theirs = [Sample(float(number)) for number in (8, 3, 4)]
+        found = measure(self.case(ours, theirs), 2, self.folder)
+        self.assertEqual([OURS, THEIRS] * 3, self.order)
+        self.assertEqual([1.0, 2.0], [sample.wall for sample in found[OURS]])
+        self.assertEqual([3.0, 4.0], [sample.wall for sample in found[THEIRS]])
+        self.assertEqual([], list(self.folder.iterdir()))
+
+    def test_server_turn(self) -> None:
+        """A server is started, warmed up, loaded, measured, and stopped."""
+        told: list[str] = []
+        script = "import time; print('up', flush=True); time.sleep(600)"
+
+        def start(folder: Path) -> Server:
+            process = Process([sys.executable, "-c", script], folder / "server.log")
+            process.wait_for_line("up")
+            self.process = process
+            return Server(process, 0, folder)
+
+        def load(name: str, **more: float) -> dict[str, float]:
+            told.append(name)
+            return more
+
+        turn = ServerTurn(
+            "python",
+            start,
+            {
+                "one": lambda server: load("one", wall=5.0, extra=7.0),
+                "two": lambda server: load("two"),
+            },
+            lambda server: load("warm"),
+        )
+        found = turn.take(self.folder)
+        self.assertEqual(["warm", "one", "two"], told)
+        one, two = found[Row("one", "python")], found[Row("two", "python")]
+        self.assertEqual((5.0, {"extra": 7.0}), (one.wall, one.more))
+        self.assertLess(two.wall, 5.0)
+        self.assertGreater(one.memory, 1_000_000)
+        self.assertRaises(RuntimeError, self.process.wait_for_line, "never")
+
+    def test_program_turn(self) -> None:
+        """A program tells its own time, or is timed; its processor time counts."""
+        work = "for _ in range(3_000_000): pass"
+        for line, expected in ((f"{work}\nprint(123.5)", 123.5), (work, None)):
+            turn = ProgramTurn(
+                "python", "work", lambda _, line=line: [sys.executable, "-c", line]
+            )
+            (sample,) = turn.take(self.folder).values()
+            self.assertGreater(sample.cpu, 0.0)
+            if expected is None:
+                self.assertLess(sample.wall, 60.0)
+            else:
+                self.assertEqual(expected, sample.wall)
+
+    def test_failing_program(self) -> None:
+        """What a program says when it fails is the error."""
+        error = self.assertRaises(
+            RuntimeError, run, [sys.executable, "-c", "raise SystemExit('no disk')"]
+        )
+        self.assertTrue(str(error).endswith(": no disk"), error)
+
+
+class TableTests(BenchCase):
+    """The report."""
+
+    def test_table(self) -> None:
+        """Medians, minima, the most memory, and ratios of medians for a unit."""
+        ours = [
+            Sample(1.0, 0.5, 1_000_000, {"extra": 1.0}),
+            Sample(2.0, 1.0, 3_000_000, {"extra": 2.0}),
+            Sample(9.0, 4.0, 2_000_000, {"extra": 30.0}),
+        ]
+        theirs = [Sample(4.0, 4.0), Sample(4.0, 4.0), Sample(0.01, 4.0)]
+        case = self.case([], [])
+        text = table(case, {OURS: ours, THEIRS: theirs})
+        title, underline, _, rule, head, _, first, second, _ = text.splitlines()
+        self.assertEqual(("A case", "------"), (title, underline))
+        self.assertEqual(set("= "), set(rule))
+        self.assertEqual(
+            "load contestant wall s min ratio CPU s/GiB ratio peak MB extra",
+            _words(head),
+        )
+        self.assertEqual("PUT ours 2.00 1.00 0.50 0.50 0.25 3.0 2.00", _words(first))
+        self.assertEqual(r"PUT theirs 4.00 0.0100 1.00 2.00 1.00 \- \-", _words(second))
+
+    def test_reference_of_two(self) -> None:
+        """What is compared with two is compared with their sum."""
+        case = Case(
+            "case", "A case", [], "GiB", lambda row: 1.0, lambda row: [OURS, THEIRS]
+        )
+        found = {OURS: [Sample(3.0)], THEIRS: [Sample(1.0)]}
+        first, second = table(case, found).splitlines()[6:8]
+        self.assertIn(" 0.75 ", first)
+        self.assertIn(" 0.25 ", second)
+
+
+def _words(line: str) -> str:
+    return " ".join(line.split())
