@@ -48,7 +48,7 @@ class Scale:
     hooks: int
 
 
-QUICK = Scale(large=256 << 20, small=1000, seconds=4, hooks=100)
+QUICK = Scale(large=256 << 20, small=500, seconds=3, hooks=50)
 FULL = Scale(large=1 << 30, small=4000, seconds=10, hooks=400)
 
 

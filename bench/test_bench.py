@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from attrs import define, field
@@ -96,9 +98,8 @@ class MeasureTests(BenchCase):
         """A program tells its own time, or is timed; its processor time counts."""
         work = "for _ in range(3_000_000): pass"
         for line, expected in ((f"{work}\nprint(123.5)", 123.5), (work, None)):
-            turn = ProgramTurn(
-                "python", "work", lambda _, line=line: [sys.executable, "-c", line]
-            )
+            command = (sys.executable, "-c", line)
+            turn = ProgramTurn("python", "work", partial(_command, command))
             (sample,) = turn.take(self.folder).values()
             self.assertGreater(sample.cpu, 0.0)
             if expected is None:
@@ -146,6 +147,10 @@ class TableTests(BenchCase):
         first, second = table(case, found).splitlines()[6:8]
         self.assertIn(" 0.75 ", first)
         self.assertIn(" 0.25 ", second)
+
+
+def _command(command: Sequence[str], folder: Path) -> Sequence[str]:
+    return command
 
 
 def _words(line: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -185,13 +186,12 @@ class ScriptHooks:
         """
         path = self._path(event)
         try:
-            os.stat(path)
+            os.lstat(path)
         except FileNotFoundError:
-            # A link that leads nowhere is a hook that somebody wanted.
-            if os.path.islink(path):
-                raise
             return False
-        if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        # A link that leads nowhere is a hook that somebody wanted.
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        if not (is_file and os.access(path, os.X_OK)):
             raise OSError(errno.EACCES, "is there, but cannot be executed")
         return True
 
