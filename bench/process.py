@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 120.0
@@ -85,39 +86,46 @@ class Process:
         """Seconds of processor time, user and system, so far: its own, its
         children's, and those of the children that have ended.
         """
-        return sum(_cpu(pid) for pid in self._pids())
+        return sum(_cpu(stat) for stat in self._read("stat"))
 
     def memory(self) -> int:
         """Bytes that are resident now."""
-        return sum(_status(pid, "VmRSS") for pid in self._pids())
+        return sum(_bytes(status, "VmRSS") for status in self._read("status"))
 
     def peak_memory(self) -> int:
         """The most bytes that were resident since :meth:`forget_peak`."""
-        return sum(_status(pid, "VmHWM") for pid in self._pids())
+        return sum(_bytes(status, "VmHWM") for status in self._read("status"))
 
     def forget_peak(self) -> None:
         """Let the peak be what is resident now."""
         for pid in self._pids():
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
+            with suppress(FileNotFoundError, ProcessLookupError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _read(self, name: str) -> Iterator[str]:
+        """What the kernel says of each of its processes that is still there."""
+        for pid in self._pids():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                yield Path(f"/proc/{pid}/{name}").read_text()
 
     def _pids(self) -> list[int]:
         found = [self._popen.pid]
         for pid in found:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                children = (task / "children").read_text().split()
-                found.extend(int(child) for child in children)
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    children = (task / "children").read_text().split()
+                    found.extend(int(child) for child in children)
         return found
 
 
-def _cpu(pid: int) -> float:
+def _cpu(stat: str) -> float:
     # proc(5): utime, stime, cutime and cstime are the fields 14 to 17; the
     # second, the name, is in parentheses and may hold anything.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / _TICKS
+    return sum(map(int, stat.rpartition(")")[2].split()[11:15])) / _TICKS
 
 
-def _status(pid: int, key: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+def _bytes(status: str, key: str) -> int:
+    for line in status.splitlines():
         name, _, value = line.partition(":")
         if name == key:
             return int(value.split()[0]) * 1024
