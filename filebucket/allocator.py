@@ -2,9 +2,8 @@
 
 A large push frees a buffer for each that it takes. glibc gives the top of its
 heap back to the kernel as soon as 128 KiB are free there, and the kernel wipes
-it page by page when the next buffer takes it again: up to a fifth of the
-processor time of a large push (``docs/performance.rst``). Python has no word in
-this; glibc's mallopt has.
+it page by page when the next buffer takes it again, which a large push feels
+(``docs/performance.rst``). Python has no word in this; glibc's mallopt has.
 """
 
 from __future__ import annotations

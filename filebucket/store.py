@@ -498,10 +498,12 @@ class DirectoryWriter:
             raise
 
     async def abort(self) -> None:
-        with suppress(Refusal):
-            await self._settle()
-        if self._bucket_fd >= 0:
-            await self._disk.run(self._clear)
+        try:
+            with suppress(Refusal):
+                await self._settle()
+        finally:
+            if self._bucket_fd >= 0:
+                await self._disk.run(self._clear)
 
     def _clear(self) -> None:
         bucket_fd, self._bucket_fd = self._bucket_fd, -1

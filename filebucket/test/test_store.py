@@ -900,6 +900,19 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.result(writer.abort())
         self.assertEqual(0, self.left_aside())
 
+    def test_bug_and_abort(self) -> None:
+        """A bug on the way to the disk is told, and leaves nothing either."""
+
+        def divide(*args: object) -> None:
+            raise ZeroDivisionError
+
+        writer = self.written(b"begun")
+        self.kernel.faults["writev"] = divide
+        self.result(writer.write([b"more"]))
+        abort = Deferred.fromCoroutine(_wait(writer.abort()))
+        self.failureResultOf(abort, ZeroDivisionError)
+        self.assertEqual(0, self.left_aside())
+
     def test_full_after_some_bytes(self) -> None:
         """A disk may be full in the middle of a batch."""
 
