@@ -68,7 +68,7 @@ def _machine(folder: Path) -> str:
         if line.startswith("model name")
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    filesystem = run(["stat", "-f", "-c", "%T", str(folder)]).strip()
+    filesystem = run(["df", "--output=fstype", str(folder)]).split()[-1]
     programs = [
         run(["curl", "--version"]).split()[1],
         run(["sh", "-c", "nginx -v 2>&1"]).strip().rpartition("/")[2],
