@@ -134,11 +134,7 @@ def idle(scale: Scale, tools: Path) -> Case:
     return Case(
         "idle",
         f"Idle: {CLIENTS} connections, kept after a push each",
-        [
-            ServerTurn(FILE_BUCKET, servers.file_bucket, given),
-            ServerTurn(FLOOR, servers.floor(tools), given),
-            ServerTurn("nginx", servers.nginx, given),
-        ],
+        _beside_c(given, tools),
         unit="1000",
         amount=lambda row: CLIENTS / 1000,
         reference=lambda row: [Row(row.load, FLOOR)],
@@ -155,15 +151,19 @@ def many(scale: Scale, tools: Path) -> Case:
     return Case(
         "many",
         f"Many: {CLIENTS} slow clients at once",
-        [
-            ServerTurn(FILE_BUCKET, servers.file_bucket, given),
-            ServerTurn(FLOOR, servers.floor(tools), given),
-            ServerTurn("nginx", servers.nginx, given),
-        ],
+        _beside_c(given, tools),
         unit="GiB",
         amount=lambda row: CLIENTS * rate * scale.seconds / (1 << 30),
         reference=lambda row: [Row(row.load, FLOOR)],
     )
+
+
+def _beside_c(given: Mapping[str, Load], tools: Path) -> list[ServerTurn]:
+    return [
+        ServerTurn(FILE_BUCKET, servers.file_bucket, given),
+        ServerTurn(FLOOR, servers.floor(tools), given),
+        ServerTurn("nginx", servers.nginx, given),
+    ]
 
 
 def tls(scale: Scale, tools: Path) -> Case:
