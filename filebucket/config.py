@@ -149,14 +149,21 @@ def load(path: str) -> Config:
     :param path: the file; relative paths in it are taken from its folder
     :raises ConfigError: every mistake at once
     """
+    return parse(read(path), path)
+
+
+def read(path: str) -> str:
+    """The configuration's text, unchecked.
+
+    :raises ConfigError: it cannot be read
+    """
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            return file.read()
     except OSError as error:
         raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError(path, ["is not UTF-8"]) from None
-    return parse(text, path)
 
 
 def parse(text: str, path: str) -> Config:

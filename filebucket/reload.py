@@ -47,6 +47,8 @@ def read(path: str, before: Buckets) -> Loaded:
     :param before: the buckets in force
     :raises ConfigError: the file cannot be used
     """
+    # Whatever this waits for, it waits for it before what follows.
+    text = configuration.read(path)
     # A push asks for the interpreter a dozen times, and a thread that computes
     # gives it away after 5 ms each time; and Python looks through all objects
     # for garbage while many are made. Without what follows a push beside the
@@ -55,7 +57,7 @@ def read(path: str, before: Buckets) -> Loaded:
     sys.setswitchinterval(interval / 10)
     gc.disable()
     try:
-        return compare(configuration.load(path), before)
+        return compare(configuration.parse(text, path), before)
     finally:
         # Else the reactor would, on top of all that it does next.
         gc.collect(0)

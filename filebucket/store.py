@@ -465,6 +465,8 @@ class DirectoryWriter:
         return await self._disk.run(self._commit, promised, overwrite)
 
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        if self._aside is None:
+            self._begin(self._waiting_size, overwrite)
         self._write(self._waiting)
         assert self._aside is not None
         for algorithm, digest in promised.items():
@@ -509,13 +511,15 @@ class DirectoryWriter:
         bucket_fd, self._bucket_fd = self._bucket_fd, -1
         aside, self._aside = self._aside, None
         try:
-            if aside is not None:
-                aside.discard()
+            try:
+                if aside is not None:
+                    aside.discard()
+            finally:
+                os.close(bucket_fd)
         except OSError as error:
             # What is left aside has no name of its own, or is swept at start;
             # and the push has its verdict already.
             self._log.warn("cannot clear away: {error}", error=error.strerror)
-        os.close(bucket_fd)
 
 
 def name_taken() -> Refusal:
@@ -560,7 +564,9 @@ _STATUSES = {
         (401, "the bucket's directory cannot be made or written"),
     ),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "no room")),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM), (503, "over capacity")),
+    **dict.fromkeys(
+        (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM), (503, "over capacity")
+    ),
     errno.EFBIG: (413, "the filesystem cannot hold so large a file"),
 }
 

@@ -350,6 +350,9 @@ class StreamingChannel(http.HTTPChannel):
         self._alarm_in(self.site.limits.idle, self.loseConnection)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._closing:
+            # TLS brings on what the other side sends until that closes, too.
+            return
         if len(data) == self._reads.bufferSize < MOST_READ:
             self._reads.bufferSize *= 2
         self._request_begins()

@@ -8,6 +8,8 @@ more for a small push (``bench/``: 1,330 instead of 1,700 a second).
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
@@ -48,15 +50,25 @@ class Threads(Service):
         """Call ``function`` in a thread. To be called in the reactor's.
 
         :returns: fires in the reactor's thread with what it returned, or fails
-            with what it raised
+            with what it raised; with OSError where no thread can be had
         """
+        if self._count < min(self._under_way + 1, self._most) and not self._start():
+            return fail(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
         done: Deferred[T] = Deferred()
         self._under_way += 1
-        if self._count < min(self._under_way, self._most):
-            self._count += 1
-            threading.Thread(target=self._work, daemon=True).start()
         self._calls.put((done, function, args))
         return done
+
+    def _start(self) -> bool:
+        """One thread more, if the system lets us. Is there one that will come to
+        what is to be done?
+        """
+        try:
+            threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError:
+            return self._count > 0
+        self._count += 1
+        return True
 
     def stopService(self) -> None:
         # What was given before is done first.

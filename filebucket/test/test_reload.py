@@ -427,12 +427,12 @@ class ReadTests(SynchronousTestCase):
         interval = sys.getswitchinterval()
         seen = []
 
-        def load(path: str) -> Config:
+        def parse(text: str, path: str) -> Config:
             seen.append((sys.getswitchinterval() < interval, gc.isenabled()))
-            return real(path)
+            return real(text, path)
 
-        real = configuration.load
-        self.patch(configuration, "load", load)
+        real = configuration.parse
+        self.patch(configuration, "parse", parse)
         self.write("a")
         read(self.path, Buckets(()))
         self.write("too long")

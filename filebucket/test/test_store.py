@@ -676,7 +676,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_order_of_a_small_push(self) -> None:
-        """The same for one that comes whole: and nothing is asked twice."""
+        """The same for one that comes whole, in one go."""
         self.push(b"first")
         self.patch(store_module, "BATCH", 8)
         self.kernel.calls.clear()
@@ -686,9 +686,31 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual([], self.kernel.calls)
         self.result(writer.commit({}, overwrite=False))
         self.assertEqual(
-            ["fstatvfs bucket", "writev", "fsync file", "link", "fsync bucket"],
+            [
+                "lstat",
+                "fstatvfs bucket",
+                "writev",
+                "fsync file",
+                "link",
+                "fsync bucket",
+            ],
             self.kernel.only("lstat", "fstatvfs", "writev", "fsync", "link", "rename"),
         )
+
+    def test_order_of_refusals(self) -> None:
+        """A name that is taken is told before all else, however the push comes."""
+        self.push(b"old")
+        self.patch(store_module, "BATCH", 100)
+        self.kernel.faults["fstatvfs bucket"] = self.free(0)
+        self.patch(self.store, "_min_free_space", 1)
+        promised = {"sha256": b"\0" * 32}
+        writer = self.idle_writer()
+        self.result(writer.write([b"new"]))
+        self.assert_refused(405, writer.commit(promised, overwrite=False))
+        self.result(writer.abort())
+        writer = self.idle_writer()
+        self.result(writer.write([b"new"]))
+        self.assert_refused(507, writer.commit(promised, overwrite=True))
 
     def test_batches(self) -> None:
         """Bytes gather until there are enough of them, and then go together."""
@@ -1002,6 +1024,12 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.result(writer.abort())
         self.assertEqual(["cannot clear away: Input/output error"], self.logged())
         self.assertEqual(0, self.left_aside())
+
+    def test_bucket_close_failed(self) -> None:
+        """What is durable stays a success, whatever else cannot be closed."""
+        self.kernel.faults["close bucket"] = fails(errno.EIO, after=os.close)
+        self.assertEqual(sha256(b"content"), self.push(b"content").sha256)
+        self.assertEqual(["cannot clear away: Input/output error"], self.logged())
 
     def test_errors_are_logged(self) -> None:
         """The log says what failed and why."""

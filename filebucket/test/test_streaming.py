@@ -511,6 +511,32 @@ class AnswerTests(StreamingCase):
         self.assertFalse(wire.half_closed)
         self.assertFalse(connection.closed)
 
+    def test_closed_but_for_the_other_side(self) -> None:
+        """TLS brings on what is sent until the other side closes: it counts for
+        nothing, and that side has not for ever.
+        """
+
+        def answered(connection: Connection) -> None:
+            connection.send(put(0, b"Connection: close"))
+
+        def left_idle(connection: Connection) -> None:
+            connection.clock.advance(LIMITS.idle)
+
+        for close in (answered, left_idle):
+            connection = self.connect(refuse, SecureWire())
+            close(connection)
+            self.assertTrue(connection.wire.disconnecting)
+            before = len(self.root.requests), connection.received()
+            for data in (b"x", b"\r\n\r\n", put(1) + b"a"):
+                connection.send(data)
+            self.assertEqual(
+                (before[0], b""), (len(self.root.requests), connection.received())
+            )
+            self.assertEqual([], connection.refused)
+            self.assertFalse(connection.wire.disconnected)
+            connection.clock.advance(LIMITS.linger_time)
+            self.assertTrue(connection.wire.disconnected)
+
     def test_close_wanted(self) -> None:
         """A client that wants the connection closed gets it closed."""
         connection = self.connect(echo)

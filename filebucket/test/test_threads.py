@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -161,6 +162,33 @@ class ThreadsTests(SynchronousTestCase):
         thread.join(PATIENCE)
         self.assertFalse(thread.is_alive())
         self.assertLessEqual(threading.active_count(), before + 1)
+
+    def test_no_thread_to_be_had(self) -> None:
+        """A system that has no more threads is over capacity, and recovers."""
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patched = self.patch(threading.Thread, "start", start)
+        for _ in range(3):
+            failure = self.failureResultOf(self.threads.run(len, "a"), OSError)
+            self.assertEqual(errno.EAGAIN, failure.value.errno)
+        patched.restore()
+        self.assertEqual([1], self.results(self.threads.run(len, "a")))
+
+    def test_no_second_thread(self) -> None:
+        """Where there is one, it comes to the call when it can."""
+        hang = threading.Event()
+        hanging = self.threads.run(hang.wait, PATIENCE)
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(threading.Thread, "start", start)
+        waiting = self.threads.run(len, "a")
+        self.assertNoResult(waiting)
+        hang.set()
+        self.assertEqual([True, 1], self.results(hanging, waiting))
 
     def test_daemonic(self) -> None:
         """A thread that hangs does not keep the process."""
