@@ -31,7 +31,8 @@ format: $(VENV)/linters
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Needs a C compiler, libssl-dev, curl and nginx; takes 10 minutes, or 25 in full.
+# Needs a C compiler, libssl-dev, curl, openssl and nginx; takes 8 minutes, or half
+# an hour in full.
 bench bench-full: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import sys
 import tempfile
@@ -26,7 +27,7 @@ PROGRAMS = {
     "durable": ["-pthread"],
     "spawn": [],
 }
-NEEDED = ("cc", "curl", "nginx", "openssl", "sha256sum")
+NEEDED = ("cc", "curl", "nginx", "openssl")
 PACKAGES = ("twisted", "multipart", "copyparty", "uploadserver", "wsgidav", "cheroot")
 
 
@@ -45,6 +46,9 @@ def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         raise click.ClickException(f"not installed: {', '.join(missing)}")
+    # A thousand clients, with a connection, a file and a directory each.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=directory.absolute()))
     try:
         tools = folder / "tools"

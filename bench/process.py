@@ -48,10 +48,10 @@ class Process:
                     return
         raise AssertionError("unreachable")
 
-    def wait_for_line(self, text: str) -> None:
-        """Return when it has printed ``text``."""
+    def wait_for_line(self, text: str, count: int = 1) -> None:
+        """Return when it has printed ``count`` lines with ``text`` in them."""
         for _ in self._tries():
-            if self.count_lines(text):
+            if self.count_lines(text) >= count:
                 return
 
     def count_lines(self, text: str) -> int:
@@ -63,11 +63,12 @@ class Process:
         deadline = time.monotonic() + PATIENCE
         while True:
             if self._popen.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 raise RuntimeError(
                     f"{self.log.stem} is not up:\n{self.log.read_text()}"
                 )
             yield
-            time.sleep(0.005)
+            time.sleep(0.001)
 
     def stop(self) -> None:
         """End it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench import process as process_module
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn, measure
 from bench.process import Process, run
 from bench.report import table
@@ -93,6 +94,21 @@ class MeasureTests(BenchCase):
         self.assertLess(two.wall, 5.0)
         self.assertGreater(one.memory, 1_000_000)
         self.assertRaises(RuntimeError, self.process.wait_for_line, "never")
+
+    def test_failed_start(self) -> None:
+        """A server that does not come up is not left behind."""
+        process = Process(
+            [sys.executable, "-c", "print('no port')"], self.folder / "server.log"
+        )
+        error = self.assertRaises(RuntimeError, process.wait_for_line, "ready")
+        self.assertIn("no port", str(error))
+        self.patch(process_module, "PATIENCE", 0.0)
+        process = Process(
+            [sys.executable, "-c", "import time; time.sleep(600)"],
+            self.folder / "server.log",
+        )
+        self.assertRaises(RuntimeError, process.wait_for_line, "ready")
+        self.assertEqual(0.0, process.cpu())
 
     def test_program_turn(self) -> None:
         """A program tells its own time, or is timed; its processor time counts."""
