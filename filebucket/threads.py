@@ -3,7 +3,7 @@
 The plainest pool that there is: a queue of calls in, a list of results out, and
 the reactor is woken once for all results that wait. Twisted's own pool, which
 coordinates in Python and wakes the reactor for each result, takes a quarter
-more for a small push (``bench/``: 1,330 instead of 1,700 a second).
+more for a small push (``docs/performance.rst``: 1,330 instead of 1,700 a second).
 """
 
 from __future__ import annotations
