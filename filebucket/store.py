@@ -168,6 +168,11 @@ class UnnamedFile:
             os.unlink(private, dir_fd=self._incoming_fd)
             raise
 
+    def has(self, name: bytes) -> bool:
+        """Whether that name is still its own."""
+        found = os.lstat(name, dir_fd=self._bucket_fd)
+        return os.path.samestat(os.fstat(self.fd), found)
+
     def discard(self) -> None:
         """Close it; without a name, that is its end."""
         os.close(self.fd)
@@ -215,7 +220,7 @@ class StagedFile:
             )
         except FileExistsError:
             # NFS may have lost the answer to a link that succeeded.
-            if not self._is(name):
+            if not self.has(name):
                 raise
 
     def replace(self, name: bytes) -> None:
@@ -223,6 +228,12 @@ class StagedFile:
         assert self._private is not None
         _rename(self._private, self._incoming_fd, name, self._bucket_fd)
         self._private = None
+
+    def has(self, name: bytes) -> bool:
+        """Whether that name is its own, too."""
+        assert self._private is not None
+        ours = os.lstat(self._private, dir_fd=self._incoming_fd)
+        return os.path.samestat(ours, os.lstat(name, dir_fd=self._bucket_fd))
 
     def discard(self) -> None:
         """Close it and take its private name away."""
@@ -232,11 +243,6 @@ class StagedFile:
         finally:
             if self._private is not None:
                 os.unlink(self._private, dir_fd=self._incoming_fd)
-
-    def _is(self, name: bytes) -> bool:
-        assert self._private is not None
-        ours = os.lstat(self._private, dir_fd=self._incoming_fd)
-        return os.path.samestat(ours, os.lstat(name, dir_fd=self._bucket_fd))
 
 
 def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:
@@ -491,12 +497,15 @@ class DirectoryWriter:
             raise _name_error(error) from None
 
     def _sync_or_unlink(self) -> None:
+        assert self._aside is not None
         try:
             os.fsync(self._bucket_fd)
         except OSError:
-            # No 200 will be sent, so there shall be no file.
+            # No 200 will be sent, so there shall be no file; unless it is another
+            # push's by now, which was allowed to replace this one.
             with suppress(OSError):
-                os.unlink(self._name, dir_fd=self._bucket_fd)
+                if self._aside.has(self._name):
+                    os.unlink(self._name, dir_fd=self._bucket_fd)
             raise
 
     async def abort(self) -> None:

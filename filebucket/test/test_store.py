@@ -990,6 +990,19 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
         self.assert_free()
 
+    def test_directory_fsync_failed_and_replaced(self) -> None:
+        """What has the name by then is another push's, and stays."""
+        first = self.written(b"first")
+
+        def replaced(fd: int) -> None:
+            self.kernel.faults.clear()
+            self.push(b"second", overwrite=True)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.kernel.faults["fsync bucket"] = replaced
+        self.assert_refused(503, first.commit({}, overwrite=False))
+        self.assertEqual({NAME: b"second"}, self.published())
+
     def test_directory_went_read_only(self) -> None:
         """Where not even that can be done, it is the fsync's failure that counts.
 
