@@ -437,7 +437,9 @@ class DirectoryWriter:
             # One batch is on its way while the next one gathers.
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
-            self._writing = Deferred.fromCoroutine(self._disk.run(self._write, batch))
+            # Whether the name is taken, the link will say.
+            writing = self._disk.run(self._write, batch, True)
+            self._writing = Deferred.fromCoroutine(writing)
 
     async def _settle(self) -> None:
         """Wait for the batch that is on its way."""
@@ -445,10 +447,9 @@ class DirectoryWriter:
         if writing is not None:
             await writing
 
-    def _write(self, chunks: Sequence[bytes]) -> None:
+    def _write(self, chunks: Sequence[bytes], overwrite: bool) -> None:
         if self._aside is None:
-            # Whether the name is taken, the link will say.
-            self._begin(sum(map(len, chunks)), overwrite=True)
+            self._begin(sum(map(len, chunks)), overwrite)
         assert self._aside is not None
         for chunk in chunks:
             for each in self._hashes.values():
@@ -471,9 +472,7 @@ class DirectoryWriter:
         return await self._disk.run(self._commit, promised, overwrite)
 
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
-        if self._aside is None:
-            self._begin(self._waiting_size, overwrite)
-        self._write(self._waiting)
+        self._write(self._waiting, overwrite)
         assert self._aside is not None
         for algorithm, digest in promised.items():
             if self._hashes[algorithm].digest() != digest:
