@@ -86,11 +86,11 @@ def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
 
 
 def _listener(reactor: Any, given: Endpoint) -> Listener:
-    if given.kind == "ssl":
-        return Listener(given.text, _tls(reactor, given.arguments), secure=True)
     arguments = dict(given.arguments)
     if given.kind != "systemd":
         arguments.setdefault("backlog", str(BACKLOG))
+    if given.kind == "ssl":
+        return Listener(given.text, _tls(reactor, arguments), secure=True)
     quoted = [f"{key}={quoteStringArgument(value)}" for key, value in arguments.items()]
     try:
         endpoint = serverFromString(reactor, ":".join((given.kind, *quoted)))
@@ -135,7 +135,7 @@ def _tls(reactor: Any, arguments: Mapping[str, str]) -> SSL4ServerEndpoint:
         reactor,
         int(arguments["port"]),
         options,
-        int(arguments.get("backlog", BACKLOG)),
+        int(arguments["backlog"]),
         arguments.get("interface", ""),
     )
 
