@@ -283,26 +283,27 @@ class BucketsTurn:
 
     def take(self, folder: Path) -> Samples:
         tokens = [secrets.token_hex(16) for _ in range(self.count - 1)]
-        begin = time.monotonic()
-        server = servers.file_bucket(folder, buckets=[*tokens, TOKEN])
-        process = server.process
-        try:
-            wall = time.monotonic() - begin
-            started = Sample(wall, process.cpu(), process.peak_memory())
-            pushing = ServerTurn(
-                FILE_BUCKET,
-                lambda _: server,
-                {
-                    f"PUT, {self.count:,}": pushes(self.tools, PUT, 16, self.most),
-                    f"reload, {self.count:,}": self._reload,
-                    f"PUT beside a reload, {self.count:,}": self._push_beside,
-                },
-                pushes(self.tools, PUT, 16, 50),
-            )
-            found = pushing.take(folder)
-        finally:
-            process.stop()
-        return {Row(f"start, {self.count:,}", FILE_BUCKET): started, **found}
+        started: list[Sample] = []
+
+        def start(folder: Path) -> Server:
+            begin = time.monotonic()
+            server = servers.file_bucket(folder, buckets=[*tokens, TOKEN])
+            wall, process = time.monotonic() - begin, server.process
+            started.append(Sample(wall, process.cpu(), process.peak_memory()))
+            return server
+
+        turn = ServerTurn(
+            FILE_BUCKET,
+            start,
+            {
+                f"PUT, {self.count:,}": pushes(self.tools, PUT, 16, self.most),
+                f"reload, {self.count:,}": self._reload,
+                f"PUT beside a reload, {self.count:,}": self._push_beside,
+            },
+            pushes(self.tools, PUT, 16, 50),
+        )
+        found = turn.take(folder)
+        return {Row(f"start, {self.count:,}", FILE_BUCKET): started[0], **found}
 
     def _reload(self, server: Server) -> dict[str, float]:
         before = server.process.count_lines("reload:")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Protocol, TypeAlias
 from attrs import field, frozen
 
 from bench.loads import Load
+from bench.process import run
 from bench.servers import Start
 
 
@@ -101,7 +101,7 @@ class ServerTurn:
 
 @frozen
 class ProgramTurn:
-    """Runs a program to its end. Its last line may begin with its own time."""
+    """Runs a program to its end. It may print its own time, and that alone."""
 
     contestant: str
     load: str
@@ -109,11 +109,8 @@ class ProgramTurn:
 
     def take(self, folder: Path) -> Samples:
         before, begin = _children(), time.monotonic()
-        ended = subprocess.run(
-            self.command(folder), check=True, capture_output=True, text=True
-        )
+        own = run(self.command(folder)).split()
         wall = time.monotonic() - begin
-        own = ended.stdout.split()
         if len(own) == 1:
             wall = float(own[0])
         sample = Sample(wall, _children() - before)

@@ -46,7 +46,6 @@ class Process:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
-        raise AssertionError("unreachable")
 
     def wait_for_line(self, text: str, count: int = 1) -> None:
         """Return when it has printed ``count`` lines with ``text`` in them."""
