@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -172,6 +172,26 @@ class IntegrationCase(SynchronousTestCase):
         done = run("curl", "-sS", "-w", "%{http_code}", *arguments, stdin=stdin)
         self.assertEqual(0, done.returncode, done.stderr)
         return int(done.stdout[-3:]), done.stdout[:-3]
+
+    def assert_nothing_left(
+        self,
+        server: Server,
+        connect: Callable[[Server], Client],
+        push: Callable[[Client], None],
+    ) -> None:
+        """Who leaves in the midst of ``push``, by close or by reset, leaves nothing."""
+        client = connect(server)
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(403, client.answer()[0])
+        before = server.open_files() - 1
+        client.close()
+        for number, leave in enumerate((Client.close, Client.reset)):
+            client = connect(server)
+            push(client)
+            leave(client)
+            server.wait_for(r"refused .* status=400 .*ended early", number + 1)
+        self.assertEqual({}, server.stored())
+        self.assertTrue(server.wait_for_open_files(before), server.open_files())
 
 
 class CurlTests(IntegrationCase):
@@ -441,18 +461,11 @@ class GoneTests(IntegrationCase):
         """By close or by reset, in the body: nothing visible, nothing left."""
         server = self.server()
         server.hook("post-push", f"touch {server.folder}/ran")
-        client = Client(server)
-        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        self.assertEqual(403, client.answer()[0])
-        before = server.open_files() - 1
-        client.close()
-        for number, leave in enumerate((Client.close, Client.reset)):
-            client = Client(server)
+
+        def push(client: Client) -> None:
             client.send(put_head("x", 1000), b"x" * 500)
-            leave(client)
-            server.wait_for(r"refused .* status=400 .*ended early", number + 1)
-        self.assertEqual({}, server.stored())
-        self.assertTrue(server.wait_for_open_files(before), server.open_files())
+
+        self.assert_nothing_left(server, Client, push)
         self.assertFalse((server.folder / "ran").exists())
 
     def test_killed(self) -> None:

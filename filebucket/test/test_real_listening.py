@@ -183,19 +183,12 @@ class TlsTests(TlsCase):
     def test_gone(self) -> None:
         """A client that goes away in its body leaves nothing."""
         server = self.server(listen=[TLS])
-        client = TlsClient(server)
-        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        self.assertEqual(403, client.answer()[0])
-        before = server.open_files() - 1
-        client.close()
-        for number, leave in enumerate((Client.close, Client.reset)):
-            client = TlsClient(server)
+
+        def push(client: Client) -> None:
             client.begin("x", 100_000)
             client.send(b"x" * 50_000)
-            leave(client)
-            server.wait_for(r"refused .* status=400 .*ended early", number + 1)
-        self.assertEqual({}, server.stored())
-        self.assertTrue(server.wait_for_open_files(before), server.open_files())
+
+        self.assert_nothing_left(server, TlsClient, push)
 
     def wait_for_end(self, client: Client) -> None:
         """Wait until a connection is closed, be it with a reset."""
