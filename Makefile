@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
 
-.PHONY: run test coverage lint format bench bench-full clean
+.PHONY: run test coverage lint format bench bench-full proofs clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
@@ -36,6 +36,10 @@ format: $(VENV)/linters
 bench bench-full: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
 
+# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, quota and iproute2.
+proofs: $(VENV)-proofs/installed
+	$(VENV)-proofs/bin/python -m proofs
+
 clean:
 	rm -rf .venv* _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -47,10 +51,9 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	    $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[test]'
 	touch $@
 
-$(VENV)-bench/installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check \
-	    --editable '.[bench]'
+$(VENV)-bench/installed $(VENV)-proofs/installed: $(VENV)-%/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed

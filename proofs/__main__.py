@@ -1,0 +1,66 @@
+"""``python -m proofs``: runs experiments, and prints a line of figures for each."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from proofs.cases import CASES
+from proofs.outcome import Outcome, Proof
+
+MOST_FAULTS = 5
+"""Faults of an experiment that are printed."""
+
+
+@click.command()
+@click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
+@click.option("--quick", is_flag=True, help="A few trials of each only.")
+@click.option("--trials", type=int, help="So many trials, or seconds, of each.")
+@click.option(
+    "--directory",
+    default=tempfile.gettempdir(),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A place with some 20 GB of room.",
+)
+def main(
+    cases: Sequence[str], quick: bool, trials: int | None, directory: Path
+) -> None:
+    """Try to break the promises in CASES, or all of them."""
+    if os.geteuid():
+        raise click.ClickException("only root can mount filesystems and cut networks")
+    # A thousand clients at once.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    held = True
+    for name in cases or CASES:
+        proof = CASES[name]
+        number = trials or (proof.quick if quick else proof.trials)
+        began = time.monotonic()
+        outcome = _run(proof, number, directory)
+        seconds = time.monotonic() - began
+        verdict = "FAILED" if outcome.faults else "held"
+        click.echo(f"{name:24} {verdict:6} {seconds:5.0f} s  {outcome.figures}")
+        for fault in outcome.faults[:MOST_FAULTS]:
+            click.echo(f"{'':24} {fault}")
+        held = held and not outcome.faults
+    sys.exit(not held)
+
+
+def _run(proof: Proof, trials: int, directory: Path) -> Outcome:
+    folder = Path(tempfile.mkdtemp(prefix="proofs-", dir=directory))
+    try:
+        return proof.prove(folder, trials)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

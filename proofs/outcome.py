@@ -1,0 +1,41 @@
+"""What an experiment comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+
+@frozen
+class Outcome:
+    """What an experiment saw.
+
+    :param figures: what was done and measured, in one line
+    :param faults: each thing that was against the promise, in a line; none: it held
+    """
+
+    figures: str
+    faults: list[str] = field(factory=list)
+
+
+Prove: TypeAlias = Callable[[Path, int], Outcome]
+"""An experiment: given an empty folder of its own and how often, or for how many
+seconds, to try."""
+
+
+@frozen
+class Proof:
+    """An experiment and how much of it there is.
+
+    :param promise: what it tries to break, in a line
+    :param trials: how often, or for how many seconds
+    :param quick: the same where one only wants to see that it works
+    """
+
+    promise: str
+    prove: Prove
+    trials: int
+    quick: int

@@ -1,0 +1,99 @@
+"""The power is cut: the filesystem is shut down while clients push.
+
+Nothing that was not flushed comes to the disk, not even the journal. Then the
+daemon is killed and the filesystem mounted anew, as after a start of the machine.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from filebucket.test.server import TOKEN, TWISTD, Server
+from proofs.filesystems import Ext4, Loop
+from proofs.outcome import Outcome, Prove
+from proofs.pushes import Ledger, Uploaders
+
+MOST_SECONDS = 0.7
+"""How long clients push before a cut, at most."""
+
+DAEMON = (*TWISTD, "-n", "--pidfile=", "filebucket")
+
+_WITHOUT = """
+import os, stat
+real = os.fsync
+def fsync(fd):
+    if not stat.{test}(os.fstat(fd).st_mode):
+        real(fd)
+os.fsync = fsync
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+def without_sync(kind: str) -> tuple[str, ...]:
+    """The daemon with its fsync of files or of directories taken out.
+
+    :param kind: ``file`` or ``directory``
+    """
+    script = _WITHOUT.format(test={"file": "S_ISREG", "directory": "S_ISDIR"}[kind])
+    return (sys.executable, "-c", script, "-n", "--pidfile=", "filebucket")
+
+
+def cut(
+    filesystem: type[Loop], command: Sequence[str], folder: Path, trials: int
+) -> Outcome:
+    """Push, cut, look, so many times, each time on a new filesystem."""
+    chance = random.Random(filesystem.__name__)
+    acknowledged = under_way = 0
+    faults: list[str] = []
+    for number in range(trials):
+        ledger = Ledger()
+        seconds = chance.uniform(0.01, MOST_SECONDS)
+        with filesystem(folder / f"disk-{number}") as disk:
+            home = disk.root / "home"
+            server = Server(folder / f"daemon-{number}", home=str(home))
+            server.start(*command)
+            try:
+                with Uploaders(server.port, ledger, f"{number}"):
+                    time.sleep(seconds)
+                    disk.cut()
+                    server.signal(signal.SIGKILL)
+            finally:
+                server.stop()
+            disk.restore()
+            found = ledger.faults(home / TOKEN)
+        acknowledged += len(ledger.acknowledged)
+        under_way += list(ledger.statuses.values()).count(None)
+        faults += [f"cut {number}: {fault}" for fault in found]
+    return Outcome(
+        f"{trials} cuts of {filesystem.__name__}: {acknowledged:,} files acknowledged,"
+        f" {under_way} pushes cut short, {len(faults)} lost or torn",
+        faults,
+    )
+
+
+def survives(filesystem: type[Loop]) -> Prove:
+    """Whether what was answered with 200 survives."""
+    return partial(cut, filesystem, DAEMON)
+
+
+def tells(kind: str) -> Prove:
+    """Whether the experiment would find out: with a sync taken out, it must report
+    losses.
+    """
+
+    def prove(folder: Path, trials: int) -> Outcome:
+        outcome = cut(Ext4, without_sync(kind), folder, trials)
+        if outcome.faults:
+            return Outcome(f"{outcome.figures}, as it must be: no {kind} is synced")
+        return Outcome(
+            outcome.figures, [f"no loss is seen, though no {kind} is synced"]
+        )
+
+    return prove
