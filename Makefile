@@ -12,7 +12,7 @@ run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
 
 test: $(VENV)/installed
-	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial filebucket bench
+	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial filebucket bench proofs
 
 coverage: $(VENV)/installed
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run \
@@ -36,7 +36,8 @@ format: $(VENV)/linters
 bench bench-full: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
 
-# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, quota and iproute2.
+# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, bindfs and iproute2; takes an
+# hour and a half.
 proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
 

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from proofs import power
-from proofs.filesystems import Btrfs, Ext4, Xfs
+from proofs import full, kills, load, memory, order, power
+from proofs.faults import answered_rightly
+from proofs.filesystems import (
+    Btrfs,
+    Ext4,
+    Folder,
+    Fuse,
+    QuotaBtrfs,
+    SmallExt4,
+    Tmpfs,
+    Xfs,
+)
 from proofs.outcome import Proof
 
 CASES = {
-    "power-ext4": Proof(
-        "a file answered with 200 survives a power cut",
-        power.survives(Ext4),
-        trials=300,
-        quick=10,
-    ),
-    "power-xfs": Proof("the same on XFS", power.survives(Xfs), trials=50, quick=3),
-    "power-btrfs": Proof(
-        "the same on Btrfs", power.survives(Btrfs), trials=50, quick=3
-    ),
-    "power-no-file-sync": Proof(
-        "the cut tells when files are not synced",
-        power.tells("file"),
-        trials=10,
-        quick=3,
-    ),
-    "power-no-directory-sync": Proof(
-        "the cut tells when directories are not synced",
-        power.tells("directory"),
-        trials=10,
-        quick=3,
-    ),
+    "power-ext4": Proof(power.survives(Ext4), trials=300, quick=10),
+    "power-xfs": Proof(power.survives(Xfs), trials=50, quick=3),
+    "power-btrfs": Proof(power.survives(Btrfs), trials=50, quick=3),
+    "power-no-file-sync": Proof(power.tells("file"), trials=10, quick=3),
+    "power-no-directory-sync": Proof(power.tells("directory"), trials=10, quick=5),
+    "order-unnamed": Proof(order.in_order(Folder), trials=3, quick=1),
+    "order-staged": Proof(order.in_order(Fuse), trials=3, quick=1),
+    "order-no-directory-sync": Proof(order.tells, trials=1, quick=1),
+    "kill-unnamed": Proof(kills.survives_every_call(Folder), trials=1000, quick=6),
+    "kill-staged": Proof(kills.survives_every_call(Fuse), trials=1000, quick=6),
+    "kill-under-load": Proof(kills.under_load, trials=300, quick=5),
+    "faults-unnamed": Proof(answered_rightly(Folder), trials=10_000, quick=50),
+    "faults-staged": Proof(answered_rightly(Fuse), trials=10_000, quick=50),
+    "full-tmpfs": Proof(full.filled(Tmpfs), trials=50, quick=2),
+    "full-ext4": Proof(full.filled(SmallExt4), trials=50, quick=2),
+    "full-quota": Proof(full.filled(QuotaBtrfs), trials=50, quick=2),
+    "reloads": Proof(load.reloads, trials=500, quick=20),
+    "memory": Proof(memory.large, trials=3, quick=1),
+    "soak": Proof(load.soak, trials=1800, quick=20),
 }

@@ -1,4 +1,6 @@
-"""Filesystems of our own, whose power can be cut."""
+"""Filesystems of our own: some whose power can be cut, some that are small, one that
+can do little.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,16 @@ import struct
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 # Linux, fs/ext4/ioctl.c and fs/xfs/xfs_ioctl.c; since 6.18 FS_IOC_SHUTDOWN for all.
 _SHUTDOWN = 0x8004587D
 _WITHOUT_LOG_FLUSH = 2
 
 MIB = 1 << 20
+
+SMALL = 8 * MIB
+"""Bytes of a filesystem that is to be filled."""
 
 
 def run(*command: str | Path) -> str:
@@ -29,23 +35,17 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-class Loop:
-    """A filesystem in a file, mounted on a folder of its own while in use.
+class Place:
+    """Somewhere to keep a home.
 
-    :ivar root: where it is mounted
+    :ivar root: the folder
     """
-
-    make: tuple[str, ...]
-    options = "loop"
-    size = 400 * MIB
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "mounted"
         self.root.mkdir(parents=True)
-        self._image = folder / "image"
 
-    def __enter__(self) -> Loop:
-        self.create()
+    def __enter__(self) -> Self:
         self.mount()
         return self
 
@@ -57,6 +57,55 @@ class Loop:
     ) -> None:
         self.unmount()
 
+    def mount(self) -> None:
+        """Let it be seen."""
+
+    def unmount(self) -> None:
+        """Let it be seen no more."""
+        run("umount", self.root)
+
+
+class Folder(Place):
+    """A folder of the filesystem that is there."""
+
+    def unmount(self) -> None:
+        pass
+
+
+class Fuse(Place):
+    """A folder behind FUSE, which has no files without a name."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._beneath = folder / "beneath"
+        self._beneath.mkdir()
+
+    def mount(self) -> None:
+        run("bindfs", self._beneath, self.root)
+
+
+class Tmpfs(Place):
+    """A filesystem of 8 MB in memory."""
+
+    def mount(self) -> None:
+        run("mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", self.root)
+
+
+class Loop(Place):
+    """A filesystem in a file, mounted on a folder of its own while in use."""
+
+    make: tuple[str, ...]
+    options = "loop"
+    size = 400 * MIB
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._image = folder / "image"
+
+    def __enter__(self) -> Self:
+        self.create()
+        return super().__enter__()
+
     def create(self) -> None:
         """Make it, empty."""
         with self._image.open("wb") as image:
@@ -66,10 +115,6 @@ class Loop:
     def mount(self) -> None:
         """Let it be seen, after what a journal has to say."""
         run("mount", "-o", self.options, self._image, self.root)
-
-    def unmount(self) -> None:
-        """Let it be seen no more."""
-        run("umount", self.root)
 
     def cut(self) -> None:
         """Let nothing come to the disk from here on."""
@@ -86,6 +131,28 @@ class Ext4(Loop):
 
     make = ("mkfs.ext4", "-q", "-F")
     options = "loop,commit=300"
+
+
+class SmallExt4(Loop):
+    """An ext4 of 8 MB."""
+
+    make = ("mkfs.ext4", "-q", "-F")
+    size = SMALL
+
+
+class QuotaBtrfs(Loop):
+    """A subvolume that may have 8 MB of a Btrfs. This quota root obeys, too."""
+
+    make = ("mkfs.btrfs", "-q", "-f")
+    options = "loop,subvol=limited"
+
+    def create(self) -> None:
+        super().create()
+        run("mount", "-o", "loop", self._image, self.root)
+        run("btrfs", "quota", "enable", self.root)
+        run("btrfs", "subvolume", "create", self.root / "limited")
+        run("btrfs", "qgroup", "limit", str(SMALL), self.root / "limited")
+        self.unmount()
 
 
 class Xfs(Loop):

@@ -30,12 +30,19 @@ seconds, to try."""
 class Proof:
     """An experiment and how much of it there is.
 
-    :param promise: what it tries to break, in a line
     :param trials: how often, or for how many seconds
     :param quick: the same where one only wants to see that it works
     """
 
-    promise: str
     prove: Prove
     trials: int
     quick: int
+
+
+def found_out(outcome: Outcome) -> Outcome:
+    """Of an experiment on what is broken: it has to have found that."""
+    if outcome.faults:
+        return Outcome(
+            f"{outcome.figures}, {len(outcome.faults)} faults, as there must be"
+        )
+    return Outcome(outcome.figures, ["what was broken was not found out"])

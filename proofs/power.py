@@ -8,41 +8,19 @@ from __future__ import annotations
 
 import random
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, TWISTD, Server
+from filebucket.test.server import TOKEN, Server
+from proofs.daemons import DAEMON, without_sync
 from proofs.filesystems import Ext4, Loop
-from proofs.outcome import Outcome, Prove
+from proofs.outcome import Outcome, Prove, found_out
 from proofs.pushes import Ledger, Uploaders
 
 MOST_SECONDS = 0.7
 """How long clients push before a cut, at most."""
-
-DAEMON = (*TWISTD, "-n", "--pidfile=", "filebucket")
-
-_WITHOUT = """
-import os, stat
-real = os.fsync
-def fsync(fd):
-    if not stat.{test}(os.fstat(fd).st_mode):
-        real(fd)
-os.fsync = fsync
-from twisted.scripts.twistd import run
-run()
-"""
-
-
-def without_sync(kind: str) -> tuple[str, ...]:
-    """The daemon with its fsync of files or of directories taken out.
-
-    :param kind: ``file`` or ``directory``
-    """
-    script = _WITHOUT.format(test={"file": "S_ISREG", "directory": "S_ISDIR"}[kind])
-    return (sys.executable, "-c", script, "-n", "--pidfile=", "filebucket")
 
 
 def cut(
@@ -89,11 +67,6 @@ def tells(kind: str) -> Prove:
     """
 
     def prove(folder: Path, trials: int) -> Outcome:
-        outcome = cut(Ext4, without_sync(kind), folder, trials)
-        if outcome.faults:
-            return Outcome(f"{outcome.figures}, as it must be: no {kind} is synced")
-        return Outcome(
-            outcome.figures, [f"no loss is seen, though no {kind} is synced"]
-        )
+        return found_out(cut(Ext4, without_sync(kind), folder, trials))
 
     return prove

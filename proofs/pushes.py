@@ -11,11 +11,12 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import Factory, define
+from attrs import Factory, define, frozen
 
 from filebucket.test.server import TOKEN
 
@@ -25,8 +26,8 @@ ANSWER_WITHIN = 60.0
 SIZES = (0, 1, 4096, 24 * 1024, 100_000, 1_500_000)
 """Bytes of a push: less than a batch, one, and several."""
 
-BUCKETS = {TOKEN: TOKEN}
-"""The directories of the buckets that are pushed to, by token."""
+WAYS = ("PUT", "POST", "chunked")
+"""How a file can be pushed."""
 
 
 def content(name: str, size: int) -> bytes:
@@ -44,35 +45,68 @@ def expected(name: str) -> bytes:
     return content(name, int(name.rpartition(".")[2]))
 
 
+@frozen
+class Wrapping:
+    """How a file goes over the wire.
+
+    :param before: what comes before its first byte, the head among it
+    :param after: what comes after its last
+    :param chunked: whether each block is a chunk
+    """
+
+    before: bytes
+    after: bytes
+    chunked: bool
+
+    def block(self, data: bytes) -> bytes:
+        """A block of the file."""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
+
+
+_BOUNDARY = "----------------------------0123456789abcdef"
+
+
+def wrapping(how: str, name: str, size: int, token: str = TOKEN) -> Wrapping:
+    """How a push is sent; the connection is closed after it.
+
+    :param how: ``PUT``, ``POST``, or ``chunked``, which is a PUT
+    :param size: bytes of the file
+    """
+    path, form, end = f"/{token}/{name}", "", ""
+    if how == "POST":
+        path = f"/{token}"
+        form = (
+            f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name=file;"
+            f' filename="{name}"\r\n\r\n'
+        )
+        end = f"\r\n--{_BOUNDARY}--\r\n"
+    length = f"Content-Length: {len(form) + size + len(end)}"
+    head = (
+        f"{'PUT' if how == 'chunked' else how} {path} HTTP/1.1\r\n"
+        "Host: h\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+        f"{'Transfer-Encoding: chunked' if how == 'chunked' else length}\r\n\r\n"
+    )
+    after = "0\r\n\r\n" if how == "chunked" else end
+    return Wrapping((head + form).encode(), after.encode(), how == "chunked")
+
+
+def wrapped(how: str, name: str, data: bytes, token: str = TOKEN) -> bytes:
+    """A whole push as it goes over the wire; of several chunks, if of any."""
+    wrap = wrapping(how, name, len(data), token)
+    half = len(data) // 2
+    blocks = [wrap.block(part) for part in (data[:half], data[half:]) if part]
+    return b"".join((wrap.before, *blocks, wrap.after))
+
+
 def put(name: str, data: bytes, token: str = TOKEN, chunked: bool = False) -> bytes:
-    """A PUT as it goes over the wire; the connection is closed after it."""
-    head = f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
-    if chunked:
-        half = len(data) // 2
-        body = b"".join(
-            b"%x\r\n%b\r\n" % (len(part), part)
-            for part in (data[:half], data[half:])
-            if part
-        )
-        return (
-            f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + body + b"0\r\n\r\n"
-        )
-    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+    """A PUT as it goes over the wire."""
+    return wrapped("chunked" if chunked else "PUT", name, data, token)
 
 
 def post(name: str, data: bytes, token: str = TOKEN) -> bytes:
     """The same as a form."""
-    boundary = "----------------------------0123456789abcdef"
-    body = (
-        f"--{boundary}\r\nContent-Disposition: form-data; name=file;"
-        f' filename="{name}"\r\n\r\n'
-    ).encode()
-    body += data + f"\r\n--{boundary}--\r\n".encode()
-    return (
-        f"POST /{token} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
-        f"Content-Type: multipart/form-data; boundary={boundary}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    return wrapped("POST", name, data, token)
 
 
 def status_of(answer: bytes) -> int | None:
@@ -89,9 +123,12 @@ def status_of(answer: bytes) -> int | None:
     return None
 
 
-def send(port: int, request: bytes, within: float = ANSWER_WITHIN) -> bytes:
+def send(
+    port: int, request: bytes, within: float = ANSWER_WITHIN, half_close: bool = False
+) -> bytes:
     """Send a request on a connection of its own.
 
+    :param half_close: whether to say that no more will come
     :returns: all that was answered until the connection ended, however it did
     """
     answer = b""
@@ -99,6 +136,8 @@ def send(port: int, request: bytes, within: float = ANSWER_WITHIN) -> bytes:
         # Refused early, the rest may not go out; the answer is there all the same.
         with suppress(OSError):
             it.sendall(request)
+            if half_close:
+                it.shutdown(socket.SHUT_WR)
         while got := it.recv(65536):
             answer += got
     return answer
@@ -119,12 +158,11 @@ class Ledger:
         with self._lock:
             self.statuses[name] = status
 
-    def push(self, port: int, name: str, how: str = "PUT") -> int | None:
+    def push(
+        self, port: int, name: str, how: str = "PUT", token: str = TOKEN
+    ) -> int | None:
         """Push the file of that name, and note the answer."""
-        data = expected(name)
-        request = (
-            post(name, data) if how == "POST" else put(name, data, chunked=how != "PUT")
-        )
+        request = wrapped(how, name, expected(name), token)
         status = status_of(send(port, request))
         self.enter(name, status)
         return status
@@ -171,16 +209,16 @@ class Uploaders:
         prefix: str,
         count: int = 4,
         sizes: tuple[int, ...] = SIZES,
-        gone_ends: bool = True,
+        pause: float = 0.0,
     ) -> None:
         """
         :param prefix: what the names begin with
-        :param gone_ends: whether a client gives up at a push without an answer
+        :param pause: seconds from a client's answer to its next push
         """
         self._port = port
         self._ledger = ledger
         self._sizes = sizes
-        self._gone_ends = gone_ends
+        self._pause = pause
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, args=(f"{prefix}-{number}",))
@@ -197,13 +235,19 @@ class Uploaders:
         for thread in self._threads:
             thread.join()
 
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Let them push until that is so, or until the last of them has given up."""
+        while not condition() and any(each.is_alive() for each in self._threads):
+            time.sleep(0.01)
+
     def _work(self, prefix: str) -> None:
         # Seeded: the same names hold the same sizes in every run.
         chance = random.Random(prefix)
         for name in self._pushes(prefix, chance):
-            how = chance.choice(("PUT", "POST", "chunked"))
+            how = chance.choice(WAYS)
             status = self._ledger.push(self._port, name, how)
-            if self._stopped.is_set() or (status is None and self._gone_ends):
+            # A push without an answer: there is nobody any more.
+            if self._stopped.wait(self._pause) or status is None:
                 return
 
     def _pushes(self, prefix: str, chance: random.Random) -> Iterator[str]:

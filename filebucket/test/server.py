@@ -45,7 +45,6 @@ class Server:
     def __init__(self, folder: Path, **config: Any) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.home = folder / "home"
         self.config_file = folder / "config.json"
         self.config: dict[str, Any] = {
             **({} if "listen" in config else {"host": "127.0.0.1", "port": 0}),
@@ -53,6 +52,7 @@ class Server:
             "buckets": [TOKEN, {"name": "web01", "token": OTHER}],
             **config,
         }
+        self.home = folder / self.config["home"]
         self.write_config()
         self.url = ""
         self.places: list[str] = []
@@ -72,7 +72,8 @@ class Server:
         path.chmod(0o755)
 
     def start(self, *command: str, environ: Mapping[str, str] | None = None) -> Server:
-        """Start it, and wait until it is ready."""
+        """Start it, or start it again, and wait until it is ready."""
+        self._lines = []
         command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
         self.process = subprocess.Popen(
             [*command, "--config", str(self.config_file)],
@@ -82,7 +83,7 @@ class Server:
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environ or {})},
         )
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.places = self.wait_for(r"ready on (.+?): home ")[1].split(", ")
         first = re.fullmatch(r"\S+:(\d+)( with TLS)?", self.places[0])
@@ -103,27 +104,27 @@ class Server:
 
     @property
     def log(self) -> str:
-        """Everything that it printed so far."""
+        """Everything that it printed since it was started."""
         with self._news:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
         """Wait until a line of the log matches, for the ``count``th time."""
 
-        def found() -> re.Match[str] | None:
-            matches = [re.search(pattern, line) for line in self._lines]
-            hits = [match for match in matches if match]
-            return hits[count - 1] if len(hits) >= count else None
+        hits: list[re.Match[str]] = []
+        seen = 0
 
         def over() -> bool:
-            return bool(found()) or self._lines[-1:] == ["(end)\n"]
+            nonlocal seen
+            news, seen = self._lines[seen:], len(self._lines)
+            hits.extend(filter(None, (re.search(pattern, line) for line in news)))
+            return len(hits) >= count or self._lines[-1:] == ["(end)\n"]
 
         with self._news:
             self._news.wait_for(over, PATIENCE)
-            match = found()
-        if match is None:
+        if len(hits) < count:
             raise AssertionError(f"no {pattern!r} in:\n{self.log}")
-        return match
+        return hits[count - 1]
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -151,6 +152,10 @@ class Server:
         for token in TOKENS:
             if token in self.log:
                 raise AssertionError(f"a token was printed:\n{self.log}")
+
+    def memory(self) -> int:
+        """The memory that it has, in bytes."""
+        return self._status("VmRSS") * 1024
 
     def peak_memory(self) -> int:
         """The most memory that it had so far, in bytes."""

@@ -1,0 +1,144 @@
+"""The daemon is killed: before every single system call of a push, and at random
+moments under load. Then it is started again on the same home.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from filebucket.test.server import OTHER, TOKEN, Server
+from proofs.filesystems import Place
+from proofs.outcome import Outcome, Prove
+from proofs.pushes import Ledger, Uploaders, count, residue
+from proofs.tracing import Trace, ordinals, reactor, worker
+
+_Thread: TypeAlias = Callable[[Server], int]
+
+NAME = "file.4096"
+
+MOST_SECONDS = 0.5
+"""How long clients push before the daemon is killed, at most."""
+
+
+def at_every_call(place: type[Place], folder: Path, trials: int) -> Outcome:
+    """Kill before each call of each thread; before so many, evenly spread, where
+    there are more.
+    """
+    faults: list[str] = []
+    answers: dict[str, int | None] = {}
+    missed = 0
+    with place(folder / "place") as disk:
+        server = Server(folder / "daemon", home=str(disk.root / "home"))
+        points = list(_points(server, folder / "trace"))
+        step = max(len(points) // trials, 1)
+        for which, name, number in points[::step]:
+            where = f"{name} {number} of the {which.__name__}"
+            inject = f"{name}:signal=KILL:when={number}"
+            ledger, killed = _pushed(server, which, folder / "trace", inject)
+            answers[where] = ledger.statuses[NAME]
+            missed += not killed
+            faults += [f"{where}: {each}" for each in _after_restart(server, ledger)]
+    return Outcome(
+        f"killed before {len(answers) - missed} of {len(points)} calls on"
+        f" {place.__name__}: {count(answers)}; {len(faults)} lost, torn or left",
+        faults,
+    )
+
+
+def _points(server: Server, output: Path) -> Iterator[tuple[_Thread, str, int]]:
+    """Each call of a push: its thread, its name and its number among those."""
+    for which in (reactor, worker):
+        with _without_the_bucket(server):
+            before = server.open_files()
+            with Trace(which(server), output) as trace:
+                Ledger().push(server.port, NAME)
+                server.wait_for_open_files(before)
+        for name, number in ordinals(trace.calls):
+            yield which, name, number
+
+
+def _pushed(
+    server: Server, which: _Thread, output: Path, inject: str
+) -> tuple[Ledger, bool]:
+    """A push to a daemon that is to be killed, and whether it was."""
+    ledger = Ledger()
+    with _without_the_bucket(server):
+        with Trace(which(server), output, inject):
+            ledger.push(server.port, NAME)
+        return ledger, server.process.poll() is not None
+
+
+@contextmanager
+def _without_the_bucket(server: Server) -> Iterator[None]:
+    """It runs, and has a thread that has nothing to do, but no bucket."""
+    shutil.rmtree(server.home, ignore_errors=True)
+    with _running(server):
+        Ledger().push(server.port, NAME, token=OTHER)
+        yield
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[None]:
+    """It runs, and is killed if it still does so then."""
+    server.start()
+    try:
+        yield
+    finally:
+        if server.process.poll() is None:
+            server.signal(signal.SIGKILL)
+        server.stop()
+
+
+def _after_restart(server: Server, ledger: Ledger) -> Iterator[str]:
+    """What is wrong on the home, and with what a client gets who tries again."""
+    was = ledger.statuses[NAME]
+    with _running(server):
+        yield from _wrong(server, ledger)
+        again = Ledger()
+        status = again.push(server.port, NAME)
+        if status not in ((405,) if was == 200 else (200, 405)):
+            yield f"{was}, then {status}"
+        yield from again.faults(server.home / TOKEN)
+
+
+def _wrong(server: Server, ledger: Ledger) -> list[str]:
+    return [*ledger.faults(server.home / TOKEN), *residue(server.home)]
+
+
+def under_load(folder: Path, trials: int) -> Outcome:
+    """Kill at random while clients push, always on the same home."""
+    chance = random.Random("kills")
+    server = Server(folder / "daemon")
+    faults: list[str] = []
+    acknowledged = under_way = 0
+    before = Ledger()
+    for number in range(trials):
+        ledger = Ledger()
+        with _running(server):
+            # What the one before has left, after this start.
+            faults += [f"kill {number}: {each}" for each in _wrong(server, before)]
+            shutil.rmtree(server.home / TOKEN, ignore_errors=True)
+            with Uploaders(server.port, ledger, f"{number}"):
+                time.sleep(chance.uniform(0.01, MOST_SECONDS))
+                server.signal(signal.SIGKILL)
+        acknowledged += len(ledger.acknowledged)
+        under_way += list(ledger.statuses.values()).count(None)
+        before = ledger
+    return Outcome(
+        f"{trials} kills: {acknowledged:,} files acknowledged, {under_way} pushes cut"
+        f" short, {len(faults)} lost, torn or left",
+        faults,
+    )
+
+
+def survives_every_call(place: type[Place]) -> Prove:
+    """Whether a home there survives a kill at every call."""
+    return partial(at_every_call, place)

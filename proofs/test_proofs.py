@@ -1,0 +1,140 @@
+"""The experiments' own logic, which decides whether something was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from proofs import order, tracing
+from proofs.outcome import Outcome, found_out
+from proofs.pushes import Ledger, expected, named, residue, status_of, wrapped
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+
+
+class StatusTests(SynchronousTestCase):
+    """Only an answer that came whole is one."""
+
+    def test_whole(self) -> None:
+        self.assertEqual(200, status_of(OK + b"yes"))
+        self.assertEqual(200, status_of(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"yes"))
+
+    def test_cut(self) -> None:
+        answer = OK + b"yes"
+        for end in range(len(answer)):
+            self.assertEqual(None, status_of(answer[:end]))
+
+
+class WrappedTests(SynchronousTestCase):
+    """A push goes over the wire as it says."""
+
+    def test_put(self) -> None:
+        head, _, body = wrapped("PUT", "a", b"data").partition(b"\r\n\r\n")
+        self.assertIn(b"Content-Length: 4", head)
+        self.assertEqual(b"data", body)
+
+    def test_chunked(self) -> None:
+        _, _, body = wrapped("chunked", "a", b"data").partition(b"\r\n\r\n")
+        self.assertEqual(b"2\r\nda\r\n2\r\nta\r\n0\r\n\r\n", body)
+        _, _, body = wrapped("chunked", "a", b"").partition(b"\r\n\r\n")
+        self.assertEqual(b"0\r\n\r\n", body)
+
+    def test_post(self) -> None:
+        head, _, body = wrapped("POST", "a", b"data").partition(b"\r\n\r\n")
+        self.assertIn(b"Content-Length: %d\r\n" % len(body), head + b"\r\n")
+        self.assertIn(b'filename="a"\r\n\r\ndata\r\n--', body)
+
+
+class LedgerTests(SynchronousTestCase):
+    """What was lost or torn is found."""
+
+    def setUp(self) -> None:
+        self.bucket = Path(self.mktemp())
+        self.bucket.mkdir()
+        self.name = named("push", 100)
+        self.ledger = Ledger({self.name: 200})
+
+    def test_kept(self) -> None:
+        (self.bucket / self.name).write_bytes(expected(self.name))
+        self.assertEqual([], self.ledger.faults(self.bucket))
+
+    def test_lost(self) -> None:
+        self.assertEqual([f"{self.name}: lost"], self.ledger.faults(self.bucket))
+
+    def test_torn(self) -> None:
+        for wrong in (b"", expected(self.name)[:-1], bytes(100)):
+            (self.bucket / self.name).write_bytes(wrong)
+            self.assertEqual(
+                [f"{self.name}: not what was sent"], self.ledger.faults(self.bucket)
+            )
+
+    def test_never_answered(self) -> None:
+        """Without an answer it may be there, but whole."""
+        self.ledger.enter(self.name, None)
+        self.assertEqual([], self.ledger.faults(self.bucket))
+        (self.bucket / self.name).write_bytes(b"part")
+        self.assertEqual(1, len(self.ledger.faults(self.bucket)))
+
+    def test_residue(self) -> None:
+        home = Path(self.mktemp())
+        incoming = home / ".filebucket" / "incoming"
+        incoming.mkdir(parents=True)
+        (home / "bucket").mkdir()
+        self.assertEqual([], residue(home))
+        (incoming / "left").touch()
+        (home / "stray").touch()
+        self.assertEqual(2, len(residue(home)))
+
+
+class TraceTests(SynchronousTestCase):
+    """What strace prints is understood."""
+
+    LINES = (
+        "7 fsync(15</home/b/#9>(deleted) <unfinished ...>",
+        "6 epoll_wait(3<anon_inode:[eventpoll]>, [], 3, 9) = 0",
+        "7 <... fsync resumed>)         = 0",
+        '7 linkat(AT_FDCWD</x>, "/proc/self/fd/15", 14</home/d41d>, "a", 0) = 0',
+        "7 fsync(14</home/d41d>) = -1 EIO (Input/output error) (INJECTED)",
+    )
+
+    def test_calls(self) -> None:
+        fsync, _, link, failed = tracing.read(self.LINES)
+        self.assertEqual((7, "fsync", 0, 2), _place(fsync))
+        self.assertEqual((7, "linkat", 3, 3), _place(link))
+        self.assertEqual(["/home/d41d"], link.paths)
+        self.assertEqual([False, True], [link.failed, failed.failed])
+
+    def test_of_one_thread(self) -> None:
+        (call,) = tracing.read(["close(3</x>) = 0"])
+        self.assertEqual((0, "close", 0, 0), _place(call))
+
+    def test_ordinals(self) -> None:
+        self.assertEqual(
+            [("fsync", 1), ("epoll_wait", 1), ("linkat", 1), ("fsync", 2)],
+            tracing.ordinals(tracing.read(self.LINES)),
+        )
+
+    def test_too_early(self) -> None:
+        """A call that begins before the one before it is over is told."""
+        overlapping = (
+            "7 fsync(15</home/b/#9>(deleted) <unfinished ...>",
+            '6 sendto(13<socket:[1]>, "HTTP/1.1 200 OK"..., 9, 0, NULL, 0) = 9',
+            "7 <... fsync resumed>)         = 0",
+        )
+        self.assertEqual(
+            ["fsync file", "200 too early"],
+            list(order.asked(tracing.read(overlapping))),
+        )
+
+
+class FoundOutTests(SynchronousTestCase):
+    """An experiment on what is broken fails where it finds nothing."""
+
+    def test_verdicts(self) -> None:
+        self.assertEqual([], found_out(Outcome("", ["lost"])).faults)
+        self.assertEqual(1, len(found_out(Outcome("")).faults))
+
+
+def _place(call: tracing.Call) -> tuple[int, str, int, float]:
+    return call.thread, call.name, call.began, call.ended
