@@ -3,8 +3,9 @@
 pre-push says whether a push may go on; post-push hears of one that is durable
 and may word the answer. Each runs without a shell, with a scrubbed
 environment, /dev/null as its stdin, and in a session of its own, so that all
-that it started can be killed together when its time is over. What it writes
-to stderr goes to the log; what it writes at all is bounded.
+that it started can be killed together when its time is over; what has left that
+session is known by its environment. What it writes to stderr goes to the log;
+what it writes at all is bounded.
 
 The verdict is taken when the process exits: a child that it left in the
 background may hold the pipes for as long as it likes.
@@ -18,9 +19,10 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from enum import Enum
+from pathlib import Path
 
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -47,12 +49,21 @@ MOST_STDERR = 64 * 1024
 """Bytes of stderr that are logged."""
 MOST_LINE = 1024
 """Bytes of a line of stderr that are logged."""
+MOST_LINES = 1000
+"""Lines of stderr that are logged: each costs the log 100 bytes and the reactor
+0.1 ms beside what it says."""
 
 KILL_AFTER = 5.0
 """Seconds between TERM and KILL."""
 PIPES_AFTER = 0.5
 """Seconds that the pipes get after the exit. What the hook itself wrote is in
 them already; only a child that it left behind can hold them longer."""
+
+MOST_SEARCHES = 16
+"""Searches for what a hook started: each finds what began during the one before."""
+
+MOST_INTERPRETERS = 5
+"""Interpreters of interpreters that Linux puts up with."""
 
 SETSID = b"/usr/bin/setsid"
 """util-linux's: makes a session and then becomes the hook, without a fork."""
@@ -136,6 +147,7 @@ class ScriptHooks:
         timeout: float,
         concurrency: int,
         kill_group: Callable[[int, int], None] = os.killpg,
+        kill_strays: Callable[[Collection[bytes]], None] | None = None,
     ) -> None:
         """
         :param directory: absolute path; ``pre-push.sh`` and ``post-push.sh``
@@ -144,6 +156,7 @@ class ScriptHooks:
         :param timeout: seconds until a hook is ended
         :param concurrency: how many run at once; the rest wait in line
         :param kill_group: sends a signal to a process group
+        :param kill_strays: as :func:`kill_marked`, which it is by default
         """
         self._reactor = reactor
         self._directory = directory
@@ -155,6 +168,7 @@ class ScriptHooks:
         self._timeout = timeout
         self._line = DeferredSemaphore(concurrency)
         self._kill_group = kill_group
+        self._kill_strays = kill_strays or kill_marked
         self._running: set[HookProcess] = set()
         self._stopped = False
 
@@ -193,6 +207,8 @@ class ScriptHooks:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
         if not (is_file and os.access(path, os.X_OK)):
             raise OSError(errno.EACCES, "is there, but cannot be executed")
+        if not _is_program(path):
+            raise OSError(errno.ENOEXEC, "is there, but is no program, and has no #!")
         return True
 
     async def pre_push(self, subject: Subject) -> Verdict:
@@ -243,7 +259,12 @@ class ScriptHooks:
         if self._stopped:
             return Exit(128 + signal.SIGTERM, stopped=True)
         process = HookProcess(
-            self._reactor, event, subject, self._timeout, self._kill_group
+            self._reactor,
+            event,
+            subject,
+            self._timeout,
+            self._kill_group,
+            self._kill_strays,
         )
         try:
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -317,12 +338,14 @@ class HookProcess(ProcessProtocol):
         subject: Subject,
         timeout: float,
         kill_group: Callable[[int, int], None],
+        kill_strays: Callable[[Collection[bytes]], None],
     ) -> None:
         self._reactor = reactor
         self._event = event
         self._subject = subject
         self._timeout = timeout
         self._kill_group = kill_group
+        self._kill_strays = kill_strays
         self._alarm: IDelayedCall | None = None
         self._output = bytearray()
         self._errors = LineLog(self._log_line, subject.bucket, subject.label)
@@ -369,7 +392,7 @@ class HookProcess(ProcessProtocol):
         self._alarm_off()
         if self._ending:
             # Its children had their TERM, and nobody is left to wait for them.
-            self._signal(signal.SIGKILL)
+            self._kill_all()
         self._alarm = self._reactor.callLater(PIPES_AFTER, self._close_pipes)
 
     def processEnded(self, reason: Failure) -> None:
@@ -383,7 +406,13 @@ class HookProcess(ProcessProtocol):
 
     def _kill(self) -> None:
         self._alarm = None
+        self._kill_all()
+
+    def _kill_all(self) -> None:
         self._signal(signal.SIGKILL)
+        event, request_id = self._event, self._subject.request_id
+        marks = f"FILEBUCKET_EVENT={event}", f"FILEBUCKET_REQUEST_ID={request_id}"
+        self._kill_strays([_encode(mark) for mark in marks])
 
     def _close_pipes(self) -> None:
         # processEnded follows when they are closed.
@@ -422,6 +451,7 @@ class LineLog:
         self._label = label.encode("utf-8")
         self._cut = False
         self._left = MOST_STDERR
+        self._lines_left = MOST_LINES
         self._line = bytearray()
 
     def write(self, data: bytes) -> None:
@@ -430,8 +460,11 @@ class LineLog:
         self._cut = self._cut or len(taken) < len(data)
         self._left -= len(taken)
         *ended, rest = (bytes(self._line) + taken).split(b"\n")
-        for line in ended:
+        for line in ended[: self._lines_left]:
             self._say(line)
+        self._lines_left -= len(ended)
+        if self._lines_left < 0:
+            self._cut, self._left, self._lines_left, rest = True, 0, 0, b""
         # One byte more tells that the line was longer.
         self._line = bytearray(rest[: MOST_LINE + 1])
 
@@ -440,7 +473,10 @@ class LineLog:
         if self._line:
             self._say(bytes(self._line), self._cut)
         if self._cut:
-            self._log_line(f"(the rest of its stderr, over {MOST_STDERR} bytes)")
+            self._log_line(
+                f"(the rest of its stderr, over {MOST_STDERR} bytes"
+                f" or {MOST_LINES} lines)"
+            )
 
     def _say(self, line: bytes, cut: bool = False) -> None:
         cut = cut or len(line) > MOST_LINE
@@ -450,6 +486,71 @@ class LineLog:
         text = line.decode("utf-8", "replace")
         # One line of the hook's is one line of the log's, whatever is in it.
         self._log_line("".join(c if c.isprintable() else "\ufffd" for c in text))
+
+
+def kill_marked(marks: Collection[bytes]) -> None:
+    """Send KILL to all processes that have ``marks`` in their environment.
+
+    That finds what a hook started wherever it went, in whatever session, unless it
+    has cleared its environment or is another user's.
+    """
+    killed: set[int] = set()
+    for _ in range(MOST_SEARCHES):
+        found = {pid for pid in _processes() - killed if _kill_if_marked(pid, marks)}
+        if not found:
+            break
+        # They start no more; but others may have been started by them, unseen.
+        killed |= found
+
+
+def _processes() -> set[int]:
+    with suppress(OSError):
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    return set()
+
+
+def _kill_if_marked(pid: int, marks: Collection[bytes]) -> bool:
+    with suppress(OSError):
+        # The descriptor is of that process, though its number become another's.
+        fd = os.pidfd_open(pid)
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if all(mark in environment for mark in marks):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def _is_program(path: str | bytes) -> bool:
+    """Whether Linux itself can run it, as far as its first bytes tell.
+
+    What Linux cannot, setsid gives to /bin/sh (POSIX wants that of execvp): which
+    exits with 2, pre-push's word for overwriting, at whatever is no shell script.
+
+    :raises OSError: it, or its interpreter, cannot be read
+    """
+    for _ in range(MOST_INTERPRETERS):
+        head = _head(path)
+        if not head.startswith(b"#!"):
+            return _machine(head) == _machine(_head("/proc/self/exe"))
+        words = head[2:].partition(b"\n")[0].split()
+        if not words:
+            break
+        path = words[0]
+    return False
+
+
+def _head(path: str | bytes) -> bytes:
+    """As much of a file as Linux looks at (``BINPRM_BUF_SIZE``)."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read(256)
+
+
+def _machine(head: bytes) -> tuple[bytes, bytes]:
+    """Of an ELF header: the magic, word size and byte order; and e_machine."""
+    return head[:6], head[18:20]
 
 
 def _without_part(line: bytes, secret: bytes) -> bytes:

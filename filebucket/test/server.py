@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -170,6 +171,16 @@ class Server:
     def open_files(self) -> int:
         """How many descriptors it has."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def idle_files(self, host: str = "127.0.0.1") -> int:
+        """How many descriptors it has while nobody is connected."""
+        # When it says that it is ready it has not opened all of them; while it
+        # answers somebody it has, and has closed those of who was there before.
+        with socket.create_connection((host, self.port), PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            if not client.recv(65536).startswith(b"HTTP/1.1 403 "):
+                raise AssertionError("no answer to a stranger")
+            return self.open_files() - 1
 
     def wait_for_open_files(self, count: int) -> bool:
         """Wait until it has so many: nothing tells when one is closed."""

@@ -12,7 +12,8 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -31,6 +32,7 @@ from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import (
     KILL_AFTER,
     MOST_LINE,
+    MOST_LINES,
     MOST_OUTPUT,
     MOST_STDERR,
     PIPES_AFTER,
@@ -162,6 +164,7 @@ class HooksCase(SynchronousTestCase):
 
     :ivar kills: what was sent to which process group
     :ivar no_kill: what comes of that
+    :ivar strays: the marks of those that were killed wherever they are
     """
 
     def setUp(self) -> None:
@@ -171,6 +174,7 @@ class HooksCase(SynchronousTestCase):
         self.events: Sequence[LogEvent] = self.enterContext(capturedLogs())
         self.kills: list[tuple[int, int]] = []
         self.no_kill: OSError | None = None
+        self.strays: list[Collection[bytes]] = []
         self.hooks = self.make()
 
     def tearDown(self) -> None:
@@ -188,6 +192,7 @@ class HooksCase(SynchronousTestCase):
             TIMEOUT,
             concurrency,
             self.kill_group,
+            self.strays.append,
         )
 
     def kill_group(self, group: int, number: int) -> None:
@@ -260,7 +265,7 @@ class PresenceTests(HooksCase):
         self.assertEqual([], self.reactor.children)
         self.assertEqual(
             [f"pre-push {reason}", f"post-push {reason}"],
-            self.logged(LogLevel.error),
+            self.logged(LogLevel.error)[-2:],
         )
 
     def test_interface(self) -> None:
@@ -320,6 +325,44 @@ class PresenceTests(HooksCase):
         for event in (PRE_PUSH, POST_PUSH):
             os.mkdir(self.path(event))
         self.assert_unusable("is there, but cannot be executed")
+
+    def test_no_program(self) -> None:
+        """What Linux cannot run is not given to a shell, whose 2 means overwrite."""
+        elf = bytearray(Path("/usr/bin/setsid").read_bytes())
+        elf[18:20] = b"\xff\x7f"
+        for content in (
+            b"",
+            b"exit 0\n",
+            b"#",
+            b"#!",
+            b"#! \t\n/bin/sh",
+            b"\0" * 300,
+            bytes(elf),
+            b"#!" + os.fsencode(self.path("loop")),
+        ):
+            for event in (PRE_PUSH, POST_PUSH, "loop"):
+                with open(self.path(event), "wb") as file:
+                    file.write(content)
+                os.chmod(self.path(event), 0o755)
+            self.assert_unusable("is there, but is no program, and has no #!")
+
+    def test_no_interpreter(self) -> None:
+        """Nor is what has none that is there."""
+        for first in (b"#!/nonexistent", b"#! /nonexistent -e", b"#!/" + b"x" * 254):
+            for event in (PRE_PUSH, POST_PUSH):
+                with open(self.path(event), "wb") as file:
+                    file.write(first + b"\nexit 0\n")
+                os.chmod(self.path(event), 0o755)
+            self.assert_unusable("No such file or directory")
+
+    def test_program(self) -> None:
+        """A program need not be a script, nor a script name a program."""
+        os.symlink("/usr/bin/setsid", self.path(PRE_PUSH))
+        self.script("interpreter")
+        with open(self.path(POST_PUSH), "wb") as file:
+            file.write(b"#! %b -e\n" % os.fsencode(self.path("interpreter")))
+        os.chmod(self.path(POST_PUSH), 0o755)
+        self.assertEqual([PRE_PUSH, POST_PUSH], self.hooks.check())
 
     def test_directory_is_a_file(self) -> None:
         """Where one cannot look there may be a hook."""
@@ -728,6 +771,39 @@ class DeadlineTests(HooksCase):
         self.assert_refused(verdict, LATE)
         self.assertEqual([], self.logged(LogLevel.critical))
 
+    def test_strays(self) -> None:
+        """KILL reaches those that left the group, too, by what they were told."""
+        ended = self.post_push()
+        marks = [b"FILEBUCKET_EVENT=post-push", b"FILEBUCKET_REQUEST_ID=0a1b"]
+        child = self.started()
+        told = [b"=".join(each) for each in child.environment.items()]
+        self.assertEqual(marks, [mark for mark in marks if mark in told])
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual([], self.strays)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([marks], self.strays)
+        child.ends(None, by=KILL)
+        self.successResultOf(ended)
+
+    def test_strays_of_one_that_obeyed(self) -> None:
+        """Once it has ended, they are all that is left."""
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.assert_refused(verdict, LATE)
+        self.assertEqual(
+            [[b"FILEBUCKET_EVENT=pre-push", b"FILEBUCKET_REQUEST_ID=0a1b"]],
+            self.strays,
+        )
+
+    def test_strays_of_one_in_time(self) -> None:
+        """What outlives a hook that ended by itself was meant to."""
+        verdict = self.pre_push()
+        self.started().ends()
+        self.successResultOf(verdict)
+        self.assertEqual([], self.strays)
+        self.assertEqual([], self.kills)
+
     def test_group_of_others(self) -> None:
         """With sudo in a hook there are processes that we may not kill.
 
@@ -833,7 +909,7 @@ class StderrTests(HooksCase):
     def test_too_much(self) -> None:
         """After 64 KiB the log says that there was more."""
         line = b"x" * 1023 + b"\n"
-        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes)"
+        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
         for pieces in (
             [line] * 65,
             [line * 65],
@@ -841,6 +917,18 @@ class StderrTests(HooksCase):
             [line * 1000, line * 1000],
         ):
             self.assertEqual([*["x" * 1023] * 64, rest], self.lines(*pieces))
+
+    def test_too_many_lines(self) -> None:
+        """So does it after 1000 lines, however short."""
+        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        for pieces in (
+            [b"\n" * 1001],
+            [b"\n"] * 1001,
+            [b"\n" * 1000, b"y\nz"],
+            [b"\n" * 2000, b"\n" * 2000, b"y"],
+        ):
+            self.assertEqual([*[""] * MOST_LINES, rest], self.lines(*pieces))
+        self.assertEqual([""] * MOST_LINES, self.lines(b"\n" * MOST_LINES))
 
     def test_too_much_in_a_line(self) -> None:
         """The line that is cut there is logged as far as it goes."""
