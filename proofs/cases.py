@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proofs import full, kills, load, memory, order, power
+from proofs import full, kills, load, memory, order, power, races, vanish
 from proofs.faults import answered_rightly
 from proofs.filesystems import (
     Btrfs,
@@ -33,6 +33,12 @@ CASES = {
     "full-tmpfs": Proof(full.filled(Tmpfs), trials=50, quick=2),
     "full-ext4": Proof(full.filled(SmallExt4), trials=50, quick=2),
     "full-quota": Proof(full.filled(QuotaBtrfs), trials=50, quick=2),
+    "races-one-wins": Proof(races.one_wins, trials=1000, quick=40),
+    "races-overwrite": Proof(races.one_stays, trials=1000, quick=40),
+    "races-rename": Proof(races.tells, trials=100, quick=40),
+    # Nothing is quick where deadlines are waited for.
+    "vanish": Proof(vanish.nothing_is_left, trials=200, quick=40),
+    "vanish-kept": Proof(vanish.tells, trials=40, quick=40),
     "reloads": Proof(load.reloads, trials=500, quick=20),
     "memory": Proof(memory.large, trials=3, quick=1),
     "soak": Proof(load.soak, trials=1800, quick=20),

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from filebucket.test.server import OTHER, TOKEN, Server
 from proofs.filesystems import Place
-from proofs.outcome import Outcome, Prove
+from proofs.outcome import Outcome, Prove, some
 from proofs.pushes import Ledger, residue
 from proofs.tracing import Trace, ordinals, reactor, worker, workers
 
@@ -81,9 +81,7 @@ class _Fault:
 
 
 def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
-    """Let each call fail in each way; so many faults, evenly spread, where there are
-    more.
-    """
+    """Let each call fail in each way; so many faults, where there are more."""
     wrong: list[str] = []
     answers: Counter[str] = Counter()
     with place(folder / "place") as disk:
@@ -91,8 +89,7 @@ def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
         _start(server)
         try:
             faults = list(_faults(server, folder / "trace"))
-            step = max(len(faults) // trials, 1)
-            for fault in faults[::step]:
+            for fault in some(faults, trials):
                 if len(workers(server)) > 1:
                     # A client that was lost left its push beside the next one.
                     server.stop()
@@ -120,7 +117,7 @@ def _faults(server: Server, output: Path) -> Iterator[_Fault]:
     for name in NAMES:
         for which in (reactor, worker):
             shutil.rmtree(server.home / TOKEN, ignore_errors=True)
-            before = server.open_files()
+            before = server.idle_files()
             with Trace(which(server), output) as trace:
                 Ledger().push(server.port, name)
                 server.wait_for_open_files(before)
@@ -134,7 +131,7 @@ def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list
     """What a push gets that has this fault, and all that is wrong then."""
     bucket = server.home / TOKEN
     shutil.rmtree(bucket, ignore_errors=True)
-    before = server.open_files()
+    before = server.idle_files()
     ledger = Ledger()
     inject = f"{fault.call}:error={fault.error}:when={fault.number}"
     with Trace(fault.which(server), output, inject) as trace:

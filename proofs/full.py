@@ -29,7 +29,7 @@ def fill(place: type[Place], folder: Path, trials: int) -> Outcome:
         server.start()
         bucket = server.home / TOKEN
         try:
-            before = server.open_files()
+            before = server.idle_files()
             kept = Ledger()
             for number in range(trials):
                 found = _filled(server, kept, f"{number}")

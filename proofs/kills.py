@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from filebucket.test.server import OTHER, TOKEN, Server
 from proofs.filesystems import Place
-from proofs.outcome import Outcome, Prove
+from proofs.outcome import Outcome, Prove, some
 from proofs.pushes import Ledger, Uploaders, count, residue
 from proofs.tracing import Trace, ordinals, reactor, worker
 
@@ -29,17 +29,14 @@ MOST_SECONDS = 0.5
 
 
 def at_every_call(place: type[Place], folder: Path, trials: int) -> Outcome:
-    """Kill before each call of each thread; before so many, evenly spread, where
-    there are more.
-    """
+    """Kill before each call of each thread; before so many, where there are more."""
     faults: list[str] = []
     answers: dict[str, int | None] = {}
     missed = 0
     with place(folder / "place") as disk:
         server = Server(folder / "daemon", home=str(disk.root / "home"))
         points = list(_points(server, folder / "trace"))
-        step = max(len(points) // trials, 1)
-        for which, name, number in points[::step]:
+        for which, name, number in some(points, trials):
             where = f"{name} {number} of the {which.__name__}"
             inject = f"{name}:signal=KILL:when={number}"
             ledger, killed = _pushed(server, which, folder / "trace", inject)
@@ -57,7 +54,7 @@ def _points(server: Server, output: Path) -> Iterator[tuple[_Thread, str, int]]:
     """Each call of a push: its thread, its name and its number among those."""
     for which in (reactor, worker):
         with _without_the_bucket(server):
-            before = server.open_files()
+            before = server.idle_files()
             with Trace(which(server), output) as trace:
                 Ledger().push(server.port, NAME)
                 server.wait_for_open_files(before)

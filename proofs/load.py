@@ -74,8 +74,7 @@ def soak(folder: Path, trials: int) -> Outcome:
     pushes = wrong = 0
     server.start()
     try:
-        # The first hook brings a pipe, by which the reactor hears of ends.
-        idle = server.open_files() + 2
+        idle = server.idle_files()
         end = time.monotonic() + trials
         while (left := end - time.monotonic()) > 0:
             ledger = Ledger()

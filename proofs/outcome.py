@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from attrs import field, frozen
+
+
+T = TypeVar("T")
 
 
 @frozen
@@ -46,3 +50,10 @@ def found_out(outcome: Outcome) -> Outcome:
             f"{outcome.figures}, {len(outcome.faults)} faults, as there must be"
         )
     return Outcome(outcome.figures, ["what was broken was not found out"])
+
+
+def some(all_of_them: Sequence[T], most: int) -> list[T]:
+    """All of them; or so many, which are the same in every run."""
+    if most >= len(all_of_them):
+        return list(all_of_them)
+    return random.Random(most).sample(all_of_them, most)

@@ -1,0 +1,55 @@
+"""A network of our own, whose cable can be pulled."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+from proofs.filesystems import run
+
+
+class Cable:
+    """A namespace for a daemon, and the cable between it and this machine.
+
+    :ivar host: the daemon's address
+    """
+
+    def __init__(self) -> None:
+        number = os.getpid()
+        self._space = f"proofs-{number}"
+        self._near = f"proof{number}"
+        # Of the addresses that are for such tests (RFC 2544), four for each process.
+        first = number % (1 << 14) * 4
+        self._near_host, self.host = (
+            f"198.18.{(first + each) >> 8}.{(first + each) & 255}" for each in (1, 2)
+        )
+
+    def __enter__(self) -> Cable:
+        run("ip", "netns", "add", self._space)
+        far = ("type", "veth", "peer", "name", "eth0", "netns", self._space)
+        run("ip", "link", "add", self._near, *far)
+        run("ip", "address", "add", f"{self._near_host}/30", "dev", self._near)
+        run(*self.inside("ip", "address", "add", f"{self.host}/30", "dev", "eth0"))
+        run(*self.inside("ip", "link", "set", "eth0", "up"))
+        run("ip", "link", "set", self._near, "up")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        run("ip", "netns", "delete", self._space)
+
+    def inside(self, *command: str) -> tuple[str, ...]:
+        """A command that runs where the daemon is."""
+        return ("ip", "netns", "exec", self._space, *command)
+
+    def pull(self) -> None:
+        """From here on nothing comes through, and nobody is told."""
+        run("ip", "link", "set", self._near, "down")
+
+    def plug(self) -> None:
+        """Put it in again."""
+        run("ip", "link", "set", self._near, "up")
