@@ -9,7 +9,6 @@ from typing import TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-
 T = TypeVar("T")
 
 
