@@ -20,6 +20,7 @@ CASES = {
     "power-ext4": Proof(power.survives(Ext4), trials=300, quick=10),
     "power-xfs": Proof(power.survives(Xfs), trials=50, quick=3),
     "power-btrfs": Proof(power.survives(Btrfs), trials=50, quick=3),
+    "power-overwriting": Proof(power.survives_overwriting(Ext4), trials=100, quick=5),
     "power-no-file-sync": Proof(power.tells("file"), trials=10, quick=3),
     "power-no-directory-sync": Proof(power.tells("directory"), trials=10, quick=5),
     "order-unnamed": Proof(order.in_order(Folder), trials=3, quick=1),

@@ -17,25 +17,31 @@ from filebucket.test.server import TOKEN, Server
 from proofs.daemons import DAEMON, without_sync
 from proofs.filesystems import Ext4, Loop
 from proofs.outcome import Outcome, Prove, found_out
-from proofs.pushes import Ledger, Uploaders
+from proofs.pushes import Ledger, OverwritingLedger, Uploaders
 
 MOST_SECONDS = 0.7
 """How long clients push before a cut, at most."""
 
 
 def cut(
-    filesystem: type[Loop], command: Sequence[str], folder: Path, trials: int
+    filesystem: type[Loop],
+    command: Sequence[str],
+    kind: type[Ledger],
+    folder: Path,
+    trials: int,
 ) -> Outcome:
     """Push, cut, look, so many times, each time on a new filesystem."""
     chance = random.Random(filesystem.__name__)
     acknowledged = under_way = 0
     faults: list[str] = []
     for number in range(trials):
-        ledger = Ledger()
+        ledger = kind()
         seconds = chance.uniform(0.01, MOST_SECONDS)
         with filesystem(folder / f"disk-{number}") as disk:
             home = disk.root / "home"
             server = Server(folder / f"daemon-{number}", home=str(home))
+            if kind is OverwritingLedger:
+                server.hook("pre-push", "exit 2")
             server.start(*command)
             try:
                 with Uploaders(server.port, ledger, f"{number}"):
@@ -58,7 +64,12 @@ def cut(
 
 def survives(filesystem: type[Loop]) -> Prove:
     """Whether what was answered with 200 survives."""
-    return partial(cut, filesystem, DAEMON)
+    return partial(cut, filesystem, DAEMON, Ledger)
+
+
+def survives_overwriting(filesystem: type[Loop]) -> Prove:
+    """Whether there is the last or a later one of those that overwrite each other."""
+    return partial(cut, filesystem, DAEMON, OverwritingLedger)
 
 
 def tells(kind: str) -> Prove:
@@ -67,6 +78,6 @@ def tells(kind: str) -> Prove:
     """
 
     def prove(folder: Path, trials: int) -> Outcome:
-        return found_out(cut(Ext4, without_sync(kind), folder, trials))
+        return found_out(cut(Ext4, without_sync(kind), Ledger, folder, trials))
 
     return prove

@@ -162,10 +162,14 @@ class Ledger:
         self, port: int, name: str, how: str = "PUT", token: str = TOKEN
     ) -> int | None:
         """Push the file of that name, and note the answer."""
-        request = wrapped(how, name, expected(name), token)
+        request = wrapped(how, self.path(name), expected(name), token)
         status = status_of(send(port, request))
         self.enter(name, status)
         return status
+
+    def path(self, name: str) -> str:
+        """What the file is called."""
+        return name
 
     @property
     def acknowledged(self) -> list[str]:
@@ -184,6 +188,34 @@ class Ledger:
             for name in kept
             if (bucket / name).read_bytes() != expected(name)
         ]
+
+
+@define
+class OverwritingLedger(Ledger):
+    """The same where all pushes of a client are of one name, and overwrite."""
+
+    def path(self, name: str) -> str:
+        return name.rpartition("-")[0]
+
+    def faults(self, bucket: Path) -> list[str]:
+        """Every file that is not what was sent last, or after what was answered last
+        with 200.
+        """
+        right: dict[str, list[str]] = {}
+        for name, status in self.statuses.items():
+            # Each begins where the one before is answered.
+            sent = right.setdefault(self.path(name), [])
+            if status == 200:
+                sent.clear()
+            sent.append(name)
+        faults = []
+        for path, names in right.items():
+            kept = (bucket / path).read_bytes() if path in _names(bucket) else None
+            if kept is None and self.statuses[names[0]] == 200:
+                faults.append(f"{path}: lost")
+            if kept is not None and kept not in map(expected, names):
+                faults.append(f"{path}: none of the last that were sent")
+        return faults
 
 
 def _names(bucket: Path) -> set[str]:

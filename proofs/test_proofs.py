@@ -8,7 +8,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from proofs import order, tracing
 from proofs.outcome import Outcome, found_out
-from proofs.pushes import Ledger, expected, named, residue, status_of, wrapped
+from proofs.pushes import (
+    Ledger,
+    OverwritingLedger,
+    expected,
+    named,
+    residue,
+    status_of,
+    wrapped,
+)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
 
@@ -85,6 +93,36 @@ class LedgerTests(SynchronousTestCase):
         (incoming / "left").touch()
         (home / "stray").touch()
         self.assertEqual(2, len(residue(home)))
+
+
+class OverwritingLedgerTests(SynchronousTestCase):
+    """Of what overwrites, the last that was answered or a later one has to be there."""
+
+    def setUp(self) -> None:
+        self.bucket = Path(self.mktemp())
+        self.bucket.mkdir()
+        self.names = [named(f"client-{number}", 10) for number in range(4)]
+
+    def faults(self, statuses: list[int | None], kept: int | None) -> int:
+        """How many there are if the file is what that push sent."""
+        ledger = OverwritingLedger(dict(zip(self.names, statuses, strict=True)))
+        (self.bucket / "client").unlink(missing_ok=True)
+        if kept is not None:
+            (self.bucket / "client").write_bytes(expected(self.names[kept]))
+        return len(ledger.faults(self.bucket))
+
+    def test_last(self) -> None:
+        self.assertEqual(0, self.faults([200, 200, 200, 200], 3))
+        self.assertEqual(0, self.faults([200, 200, 200, None], 3))
+        self.assertEqual(0, self.faults([200, 200, 200, None], 2))
+        self.assertEqual(0, self.faults([None, None, None, None], None))
+
+    def test_older(self) -> None:
+        self.assertEqual(1, self.faults([200, 200, 200, 200], 2))
+        self.assertEqual(1, self.faults([200, 200, 200, None], 1))
+
+    def test_lost(self) -> None:
+        self.assertEqual(1, self.faults([200, None, None, None], None))
 
 
 class TraceTests(SynchronousTestCase):
