@@ -337,7 +337,7 @@ class DirectoryStore:
                     os.unlink(b"probe", dir_fd=self._incoming_fd)
                 finally:
                     aside.discard()
-                os.fsync(self._incoming_fd)
+                _sync_directory(self._incoming_fd)
             except OSError as error:
                 reasons.append(f"{tier.tier}: {error.strerror}")
             else:
@@ -480,7 +480,7 @@ class DirectoryWriter:
         self._aside.seal()
         if overwrite:
             self._publish(self._aside.replace)
-            os.fsync(self._bucket_fd)
+            _sync_directory(self._bucket_fd)
         else:
             self._publish(self._aside.link)
             self._sync_or_unlink()
@@ -498,7 +498,7 @@ class DirectoryWriter:
     def _sync_or_unlink(self) -> None:
         assert self._aside is not None
         try:
-            os.fsync(self._bucket_fd)
+            _sync_directory(self._bucket_fd)
         except OSError:
             # No 200 will be sent, so there shall be no file; unless it is another
             # push's by now, which was allowed to replace this one.
@@ -545,14 +545,23 @@ def _make_directory(name: str, directory_fd: int) -> int:
     """Open ``name``, made if need be, and durable in either case."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=directory_fd)
-    os.fsync(directory_fd)
+    _sync_directory(directory_fd)
     return _open_directory(name, directory_fd)
+
+
+def _sync_directory(fd: int) -> None:
+    """Bring what a directory holds to the disk."""
+    os.fsync(fd)
+    # XFS that has shut itself down, its disk being gone, has dropped what was on its
+    # way and lets the fsync of a directory pass. A stat it does not (Linux,
+    # xfs_dir_fsync and xfs_vn_getattr).
+    os.fstat(fd)
 
 
 def _sync(path: str) -> None:
     fd = _open_directory(path)
     try:
-        os.fsync(fd)
+        _sync_directory(fd)
     finally:
         os.close(fd)
 

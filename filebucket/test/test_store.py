@@ -471,6 +471,7 @@ def _open_words(_: Kernel, path: str, flags: int, *rest: object) -> str:
 WORDS: dict[str, Callable[..., str]] = {
     "close": lambda kernel, fd: f"close {kernel.what_is(fd)}",
     "fstatvfs": lambda kernel, fd: f"fstatvfs {kernel.what_is(fd)}",
+    "fstat": lambda kernel, fd: f"fstat {kernel.what_is(fd)}",
     "fsync": lambda kernel, fd: f"fsync {kernel.what_is(fd)}",
     "link": lambda *_: "link",
     "lstat": lambda *_: "lstat",
@@ -989,6 +990,19 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.kernel.only("fsync", "link")[1:],
         )
         self.assert_free()
+
+    def test_shut_down(self) -> None:
+        """An fsync that says yes though the disk is gone: XFS tells a stat."""
+
+        def shut_down(fd: int) -> None:
+            self.kernel.faults["fstat bucket"] = fails(errno.EIO)
+
+        for overwrite in (False, True):
+            self.kernel.faults.clear()
+            writer = self.written(b"content")
+            self.kernel.faults["fsync bucket"] = shut_down
+            self.assert_refused(503, writer.commit({}, overwrite=overwrite))
+            self.result(writer.abort())
 
     def test_directory_fsync_failed_and_replaced(self) -> None:
         """What has the name by then is another push's, and stays."""
