@@ -42,7 +42,7 @@ proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
 
 clean:
-	rm -rf .venv* _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
+	rm -rf .venv* .hypothesis _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 

@@ -79,6 +79,8 @@ class Daemon(MultiService):
                 reason = _reason(failure.value)
                 self._give_up(f"cannot listen on {listener.name}: {reason}")
 
+        self._site.listens([port for _, port in self._ports])
+
     def _listens(self, port: IListeningPort, listener: Listener) -> None:
         self._ports.append((listener, port))
 
@@ -121,6 +123,8 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        # From here on no port is told to take connections again.
+        self._site.stopping = True
         await self._close_ports()
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):

@@ -122,11 +122,12 @@ class Exit:
 class IHooks(Interface):
     """What a push asks of the operator's scripts."""
 
-    def pre_push(subject: Subject) -> Awaitable[Verdict]:
+    def pre_push(subject: Subject, gone: Callable[[], bool]) -> Awaitable[Verdict]:
         """Ask whether the push may go on.
 
-        :raises Refusal: 409: it may not, or nobody could say; 503: the daemon
-            stops before it said
+        :param gone: whether nobody wants to know any more
+        :raises Refusal: 400: nobody does; 409: it may not, or nobody could say; 503:
+            the daemon stops before it said
         """
 
     def post_push(subject: Subject) -> Awaitable[Exit | None]:
@@ -211,7 +212,7 @@ class ScriptHooks:
             raise OSError(errno.ENOEXEC, "is there, but is no program, and has no #!")
         return True
 
-    async def pre_push(self, subject: Subject) -> Verdict:
+    async def pre_push(self, subject: Subject, gone: Callable[[], bool]) -> Verdict:
         try:
             if not self._is_there(PRE_PUSH):
                 return Verdict.GO_ON
@@ -224,7 +225,7 @@ class ScriptHooks:
             str(subject.size),
             subject.remote,
         )
-        ended = await self._run(PRE_PUSH, argv, subject)
+        ended = await self._run(PRE_PUSH, argv, subject, gone)
         if ended.stopped:
             # It did not say no: the client shall try again.
             raise Refusal(503, "the server is stopping")
@@ -245,10 +246,18 @@ class ScriptHooks:
         argv = (subject.bucket, subject.path, subject.remote)
         return await self._run(POST_PUSH, argv, subject)
 
-    async def _run(self, event: str, argv: tuple[str, ...], subject: Subject) -> Exit:
+    async def _run(
+        self,
+        event: str,
+        argv: tuple[str, ...],
+        subject: Subject,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> Exit:
         arguments = [_encode(word) for word in (self._path(event), *argv)]
         await self._line.acquire()
         try:
+            if gone():
+                raise Refusal(400, "the client has gone")
             return await self._spawn(event, arguments, subject)
         finally:
             self._line.release()

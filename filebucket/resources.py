@@ -80,6 +80,7 @@ class BucketResource(Resource):
             length=request.length,
             client=address_text(request.getClientAddress()),
             body=request.body,
+            gone=lambda: request.body.failed,
         )
         outcome = self._uploads.receive(self._bucket, push)
         outcome.addCallback(_answer, request)
@@ -88,7 +89,9 @@ class BucketResource(Resource):
 
 
 def _answer(outcome: Outcome, request: StreamingRequest) -> None:
-    request.answer(outcome.status, outcome.headers, outcome.body)
+    # Who asks for what is no push could go on asking, many times in one go.
+    last = outcome.name is None
+    request.answer(outcome.status, outcome.headers, outcome.body, last)
 
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:

@@ -23,6 +23,11 @@ know how much follows, the sending side is closed (TCP can; TLS cannot) and the
 channel lingers, within bounds of bytes and seconds, so that the client gets
 to read the answer instead of a reset.
 
+Where two readers of one request might see its end in two places, a request can be
+hidden in another one. So what the framing may not have is refused, also where
+Twisted, or the RFC, would let it pass: ``lineReceived`` sees to each line of the head,
+``_framing_fault`` to the headers, and :class:`Chunks` to a chunked body.
+
 Twisted's idle timer restarts at every byte, which keeps a connection for ever
 at a byte a minute. It is off here; the channel has deadlines of its own.
 
@@ -33,7 +38,7 @@ anywhere: it holds the token.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -52,6 +57,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
@@ -70,6 +76,16 @@ CHUNK_COST = 64
 """Bytes that a chunk is counted for beside its own: a client that sends one
 byte a chunk would else fill 40 times the memory that it may."""
 
+EARLY = 64 * 1024
+"""Bytes of a body that may wait before anybody asks for it: for its pre-push, say,
+which may take minutes."""
+
+LEAST_SHARE = 32 * 1024
+"""Bytes of a body that may wait however many connections there are."""
+
+MOST_CHUNK = 2**63 - 1
+"""Bytes of a chunk: more make other readers' integers overflow (RFC 9112, 7.1)."""
+
 
 @frozen
 class Limits:
@@ -80,6 +96,8 @@ class Limits:
     :param rate_window: how long a body may be slower than ``rate``
     :param rate: the slowest body, in bytes per second
     :param buffer: how much of a body may wait before the transport is paused
+    :param buffers: how much may wait of all bodies together, shared equally
+    :param connections: how many there may be
     :param drain: how much of a refused body is read to keep the connection
     :param linger: how much is read after the sending side was closed
     :param linger_time: and for how long
@@ -90,6 +108,8 @@ class Limits:
     rate_window: float = 60.0
     rate: int = 1024
     buffer: int = 1024 * 1024
+    buffers: int = 128 * 1024 * 1024
+    connections: int = 1024
     drain: int = 1024 * 1024
     linger: int = 64 * 1024 * 1024
     linger_time: float = 30.0
@@ -99,7 +119,7 @@ class Body:
     """A request's body: batches of chunks, in order, as they arrive.
 
     Iterate it once. Each step gives all chunks that wait, at least one; the
-    transport is paused while more than ``high_water`` bytes wait.
+    transport is paused while as many bytes wait as may.
 
     :ivar received: bytes that arrived so far, dropped ones included
     :ivar ended: whether the last byte arrived
@@ -108,11 +128,15 @@ class Body:
     """
 
     def __init__(
-        self, flow: IPushProducer, high_water: int, wanted: Callable[[], None]
+        self,
+        flow: IPushProducer,
+        high_water: Callable[[], int],
+        wanted: Callable[[], None],
     ) -> None:
         """
         :param flow: what brings the chunks: the transport
-        :param high_water: bytes that may wait
+        :param high_water: bytes that may wait, :data:`EARLY` at most until somebody
+            asks for the body
         :param wanted: called once, when somebody first asks for the body
         """
         self._flow = flow
@@ -165,7 +189,10 @@ class Body:
         self._wake()
         # Again and again, not once: bytes of a read that was under way still
         # come after a pause, and Twisted resumes when its write buffer drains.
-        if self._size >= self._high_water:
+        most = self._high_water()
+        if self._wanted is not None:
+            most = min(most, EARLY)
+        if self._size >= most:
             self.paused = True
             self.pauses += 1
             self._flow.pauseProducing()
@@ -224,7 +251,7 @@ class StreamingRequest(server.Request):
     def __init__(self, channel: StreamingChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
         transport: Any = self.transport
-        self.body = Body(transport, channel.site.limits.buffer, channel.body_wanted)
+        self.body = Body(transport, channel.site.share, channel.body_wanted)
 
     def gotLength(self, length: int | None) -> None:
         # An empty file makes Twisted's requestReceived pass over its own,
@@ -278,16 +305,24 @@ class StreamingRequest(server.Request):
             400, f"the body ended early, after {self.body.received}{of} bytes"
         )
 
-    def answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    def answer(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: bytes,
+        last: bool = False,
+    ) -> None:
         """Answer, now, whether or not the body has come to its end.
 
         Does nothing where the client has gone.
+
+        :param last: whether the connection is to be closed after it
         """
         if self._disconnected or self.answered:
             return
         self.answered = True
         drains = not self.body.ended and self.channel.drains(self)
-        keeps = (self.body.ended or drains) and self.channel.keeps()
+        keeps = (self.body.ended or drains) and self.channel.keeps(last)
         self.setResponseCode(status, phrase(status))
         self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
         self.setHeader(b"Content-Length", b"%d" % len(content))
@@ -315,6 +350,25 @@ class StreamingRequest(server.Request):
         return f"<{type(self).__name__} at {id(self):#x}>"
 
 
+class Chunks(_ChunkedTransferDecoder):
+    """Takes a chunked body apart; as Twisted does, but stricter (RFC 9112, 7.1)."""
+
+    def _dataReceived_CHUNK_LENGTH(self) -> bool:
+        known = super()._dataReceived_CHUNK_LENGTH()
+        if known and self.length > MOST_CHUNK:
+            raise _MalformedChunkedDataError("a chunk of more bytes than there are")
+        return known
+
+    def _dataReceived_TRAILER(self) -> bool:
+        more = super()._dataReceived_TRAILER()
+        # Nobody wants them, and a tiny one takes much more memory than bytes.
+        for line in self._trailerHeaders:
+            if not _FIELD_LINE.fullmatch(line):
+                raise _MalformedChunkedDataError("a trailer that is no header")
+        self._trailerHeaders.clear()
+        return more
+
+
 @implementer(IHalfCloseableProtocol)
 class StreamingChannel(http.HTTPChannel):
     """One connection. See the module's text for what it adds to Twisted's.
@@ -322,6 +376,9 @@ class StreamingChannel(http.HTTPChannel):
     At any moment at most one alarm is set: for the next request, for the end
     of its headers, for its body's rate, or for the end of a closing.
     """
+
+    # Not CR LF: so that a line shows whether it has the CR (RFC 9112, 2.2).
+    delimiter = b"\n"
 
     site: StreamingSite
     requests: list[StreamingRequest]
@@ -353,7 +410,7 @@ class StreamingChannel(http.HTTPChannel):
         if self._closing:
             # TLS brings on what the other side sends until that closes, too.
             return
-        if len(data) == self._reads.bufferSize < MOST_READ:
+        if len(data) == self._reads.bufferSize < min(MOST_READ, self.site.share()):
             self._reads.bufferSize *= 2
         self._request_begins()
         super().dataReceived(data)
@@ -362,7 +419,13 @@ class StreamingChannel(http.HTTPChannel):
         # A request that came along with the one before has no dataReceived of
         # its own.
         self._request_begins()
-        super().lineReceived(line)
+        if (_HEADER_LINE if self.requests else _REQUEST_LINE).fullmatch(line):
+            super().lineReceived(line[:-1])
+        elif self.requests:
+            fault = "a control character, no CR LF at its end, or a continued line"
+            self.refuse(Refusal(400, f"malformed header: {fault}"))
+        else:
+            self.refuse(Refusal(400, "malformed request line"))
 
     def _request_begins(self) -> None:
         if self._idle and not self._deaf:
@@ -400,6 +463,10 @@ class StreamingChannel(http.HTTPChannel):
         headers = request.requestHeaders
         expect = headers.getRawHeaders(b"Expect", [])
         headers.removeHeader(b"Expect")
+        if self.length is None:
+            self._transferDecoder = Chunks(
+                request.handleContentChunk, self._finishRequestBody
+            )
         super().allHeadersReceived()
         if expect:
             headers.setRawHeaders(b"Expect", expect)
@@ -423,6 +490,8 @@ class StreamingChannel(http.HTTPChannel):
         hosts = headers.getRawHeaders(b"Host", [])
         if len(hosts) > 1 or (not hosts and self._version == b"HTTP/1.1"):
             return "not one Host header"  # RFC 9112, 3.2
+        if not all(map(_HOST.fullmatch, hosts)):
+            return "malformed Host"  # the same
         return None
 
     def headerReceived(self, line: bytes) -> bool:
@@ -533,9 +602,9 @@ class StreamingChannel(http.HTTPChannel):
         left = 0 if request.length is None else request.length - request.body.received
         return left <= self.site.limits.drain
 
-    def keeps(self) -> bool:
+    def keeps(self, last: bool = False) -> bool:
         """Whether there may be another request after this one."""
-        if self.site.stopping:
+        if last or self.site.stopping or self.site.full:
             self.persistent = False
         return bool(self.persistent)
 
@@ -600,9 +669,15 @@ class StreamingChannel(http.HTTPChannel):
             self._alarm_in(self.site.limits.linger_time, self.transport.abortConnection)
             super().loseConnection()
 
+    @property
+    def pushing(self) -> bool:
+        """Whether there is a request that waits for its answer."""
+        request = self.requests[-1] if self.requests else None
+        return request is not None and request.routed and not request.answered
+
     def close_if_idle(self) -> None:
         """Close where nothing was asked that still wants an answer."""
-        if not self.requests:
+        if not self.requests and not self._deaf:
             self.loseConnection()
 
     def turn_away(self, refusal: Refusal) -> None:
@@ -610,6 +685,8 @@ class StreamingChannel(http.HTTPChannel):
 
         What has come whole keeps its answer, and what is answered its closing.
         """
+        if self._deaf:
+            return
         request = self.requests[-1] if self.requests else None
         if request is None:
             self.loseConnection()
@@ -664,16 +741,61 @@ class StreamingSite(server.Site):
         self.refused = refused
         self.limits = limits
         self.stopping = False
-        self.channels: set[StreamingChannel] = set()
+        # In the order of their coming.
+        self.channels: dict[StreamingChannel, None] = {}
+        self._ports: Sequence[Any] = ()
+        self._held_off = False
         self._emptied: list[Deferred[None]] = []
+
+    def listens(self, ports: Sequence[Any]) -> None:
+        """Connections come from these from now on."""
+        self._ports = ports
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self.channels) >= self.limits.connections
+
+    def share(self) -> int:
+        """How many bytes of its body a connection may hold."""
+        share = self.limits.buffers // max(len(self.channels), 1)
+        return min(max(share, LEAST_SHARE), self.limits.buffer)
 
     def opened(self, channel: StreamingChannel) -> None:
         """A connection was made."""
-        self.channels.add(channel)
+        if self.full:
+            self._make_room()
+        last = len(self.channels) + 1 >= self.limits.connections
+        if last and all(each.pushing for each in self.channels):
+            self._hold_off(True)
+        self.channels[channel] = None
+
+    def _make_room(self) -> None:
+        """Drop who has been here longest without a push: so strangers, who have none,
+        keep nobody out by being many.
+        """
+        for channel in self.channels:
+            if not channel.pushing:
+                # It is gone at the next turn.
+                del self.channels[channel]
+                channel.transport.abortConnection()
+                return
+
+    def _hold_off(self, held_off: bool) -> None:
+        """Take no new connections for now, which wait in the kernel; or take them."""
+        if held_off is not self._held_off and not self.stopping:
+            self._held_off = held_off
+            for port in self._ports:
+                if held_off:
+                    port.stopReading()
+                else:
+                    port.startReading()
 
     def closed(self, channel: StreamingChannel) -> None:
         """A connection is gone."""
-        self.channels.discard(channel)
+        self.channels.pop(channel, None)
+        if not self.full:
+            self._hold_off(False)
         if not self.channels:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:
@@ -741,5 +863,14 @@ def _segments(path: bytes) -> tuple[list[bytes], str | None]:
     return [unquote_to_bytes(segment) for segment in path[1:].split(b"/")], fault
 
 
+# Lines of the head, as they come before their LF: with the CR that must be there (RFC
+# 9112, 2.2), and without control characters. The request line is ASCII (RFC 9112,
+# 3); a header is not continued on a next line (RFC 9112, 5.2).
+_REQUEST_LINE = re.compile(rb"[\x20-\x7e]*\r")
+_HEADER_LINE = re.compile(rb"([\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?\r")
+# RFC 9110, 5.1 and 5.5.
+_FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+# RFC 3986, 3.2.2 and 3.2.3.
+_HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(:[0-9]*)?")
 _ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -7,6 +7,7 @@ The only module that knows all the others. ``twistd filebucket`` finds
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from filebucket.listening import listeners
 from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.store import DirectoryStore
-from filebucket.streaming import StreamingSite, address_text
+from filebucket.streaming import Limits, StreamingSite, address_text
 from filebucket.threads import Threads
 from filebucket.upload import Outcome, Uploads
 
@@ -37,6 +38,15 @@ THREADS = 16
 """How many writes and fsyncs may wait for the disk at once: the journal of a
 filesystem commits in groups, and 16 small files at once get 9 times the rate
 of one."""
+
+DESCRIPTORS = 4096
+"""How many descriptors the daemon asks for: systemd gives 1,024 to whoever does not
+ask. Hooks inherit the limit; so few that a script which closes all that there may be
+is done soon."""
+
+PER_PUSH = 4
+"""Descriptors for each push that there may be at once: its connection, its bucket, its
+file, and one for hooks and for the daemon itself."""
 
 log = Logger()
 
@@ -54,13 +64,28 @@ def makeService(options: Mapping[str, Any]) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
     keep_freed_memory()
+    capacity = raise_descriptors() // PER_PUSH
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)
         threads = Threads(reactor, THREADS)  # type: ignore[arg-type]
-        return make_daemon(reactor, threads, config, path, os.environ)
+        return make_daemon(reactor, threads, config, path, os.environ, capacity)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
+
+
+def raise_descriptors(most: int = DESCRIPTORS) -> int:
+    """Let there be ``most`` descriptors, or as many as the system allows.
+
+    :returns: how many there may be
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return soft if soft != resource.RLIM_INFINITY else most
 
 
 def make_daemon(
@@ -69,12 +94,14 @@ def make_daemon(
     config: Config,
     path: str,
     environ: Mapping[str, str],
+    capacity: int = DESCRIPTORS // PER_PUSH,
 ) -> Daemon:
     """Put the parts together.
 
     :param reactor: provides time, processes and sockets
     :param path: where ``config`` came from and is read again at a reload
     :param environ: what hooks may see of it, they see
+    :param capacity: how many connections there may be, and how many pushes
     :raises ConfigError: what it names to listen on is not there or unusable
     """
     listening = listeners(reactor, config, path)
@@ -86,9 +113,9 @@ def make_daemon(
     def observe(outcome: Outcome) -> None:
         log_outcome(outcome, root.hide_tokens)
 
-    uploads = Uploads(store, hooks, reactor, observe, config.max_file_size)
+    uploads = Uploads(store, hooks, reactor, observe, config.max_file_size, capacity)
     root = Root(uploads, config.buckets)
-    site = StreamingSite(root, reactor, log_refused)
+    site = StreamingSite(root, reactor, log_refused, Limits(connections=capacity))
     daemon = Daemon(
         reactor, listening, site, uploads, store, hooks, config.shutdown_timeout
     )

@@ -9,6 +9,7 @@ observe pushes is told of each :class:`Outcome`.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 
 from attrs import define, evolve, field, frozen
@@ -35,6 +36,7 @@ class Push:
     :param length: of the body in bytes as declared; None where it is chunked
     :param client: ``ip:port``
     :param body: batches of the body's chunks; may raise :class:`Refusal`
+    :param gone: whether the body will not come whole any more
     """
 
     method: str
@@ -44,6 +46,7 @@ class Push:
     length: int | None
     client: str
     body: AsyncIterator[Sequence[bytes]] = field(repr=False)
+    gone: Callable[[], bool] = field(repr=False)
 
 
 @define
@@ -98,16 +101,19 @@ class Uploads:
         clock: IReactorTime,
         observe: Callable[[Outcome], object],
         max_file_size: int | None = None,
+        most: int = sys.maxsize,
     ) -> None:
         """
         :param observe: told of each outcome, once
         :param max_file_size: bytes; None is no limit
+        :param most: how many pushes may be under way at once
         """
         self._store = store
         self._hooks = hooks
         self._clock = clock
         self._observe = observe
         self._max_file_size = max_file_size
+        self._most = most
         self._under_way: set[Deferred[Outcome]] = set()
 
     def receive(self, bucket: BucketConfig | None, push: Push) -> Deferred[Outcome]:
@@ -169,6 +175,9 @@ class Uploads:
         if push.method not in METHODS:
             reason = "only POST and PUT are answered here; nothing can be read"
             raise Refusal(405, reason, {"Allow": ", ".join(METHODS)})
+        if len(self._under_way) >= self._most:
+            # More than there are connections: clients leave theirs behind.
+            raise Refusal(503, "too many pushes are under way")
         _check_headers(push)
         promised = _promised(push)
         file = await self._find_file(push)
@@ -181,7 +190,7 @@ class Uploads:
             remote=push.client,
             request_id=outcome.request_id,
         )
-        verdict = await self._hooks.pre_push(subject)
+        verdict = await self._hooks.pre_push(subject, push.gone)
         overwrite = verdict is Verdict.OVERWRITE
         writer = self._store.open(bucket.directory, file.name, promised.keys())
         try:
@@ -192,7 +201,7 @@ class Uploads:
                 # Fields follow the file in its form, so pre-push was told a
                 # size too large: nobody could know. Now it can be asked again.
                 subject = evolve(subject, size=outcome.size)
-                verdict = await self._hooks.pre_push(subject)
+                verdict = await self._hooks.pre_push(subject, push.gone)
                 overwrite = verdict is Verdict.OVERWRITE
             receipt = await writer.commit(promised, overwrite)
         except BaseException:

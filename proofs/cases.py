@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from proofs import full, kills, load, memory, order, power, races, vanish
+from proofs import (
+    descriptors,
+    full,
+    fuzz,
+    guided,
+    kills,
+    load,
+    memory,
+    order,
+    power,
+    races,
+    slow,
+    timing,
+    vanish,
+)
 from proofs.faults import answered_rightly
 from proofs.filesystems import (
     Btrfs,
@@ -40,6 +54,18 @@ CASES = {
     # Nothing is quick where deadlines are waited for.
     "vanish": Proof(vanish.nothing_is_left, trials=200, quick=40),
     "vanish-kept": Proof(vanish.tells, trials=40, quick=40),
+    "fuzz": Proof(fuzz.prove, trials=60, quick=5),
+    "fuzz-lengths": Proof(fuzz.tells("lengths"), trials=20, quick=5),
+    "fuzz-contents": Proof(fuzz.tells("contents"), trials=10, quick=5),
+    "fuzz-early-ends": Proof(fuzz.tells("early ends"), trials=10, quick=5),
+    "guided": Proof(guided.prove, trials=600, quick=20),
+    "slow": Proof(slow.outlasts, trials=300, quick=40),
+    "descriptors": Proof(descriptors.run_out, trials=10, quick=2),
+    "descriptors-hook": Proof(descriptors.run_out_with_hook, trials=10, quick=2),
+    "descriptors-strangers": Proof(descriptors.strangers_stay, trials=80, quick=20),
+    "timing": Proof(timing.says_nothing, trials=20_000, quick=2_000),
+    "timing-leak": Proof(timing.tells, trials=20_000, quick=5_000),
+    "timing-right-token": Proof(timing.told_apart, trials=20_000, quick=20_000),
     "reloads": Proof(load.reloads, trials=500, quick=20),
     "memory": Proof(memory.large, trials=3, quick=1),
     "soak": Proof(load.soak, trials=1800, quick=20),

@@ -9,9 +9,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import TypeAlias
 
 from filebucket.test.server import OTHER, TOKEN, Server
@@ -23,6 +24,9 @@ from proofs.tracing import Trace, ordinals, reactor, worker
 _Thread: TypeAlias = Callable[[Server], int]
 
 NAME = "file.4096"
+
+KILLED_WITHIN = 2.0
+"""Seconds after its answer in which a call has to come that is to be killed at."""
 
 MOST_SECONDS = 0.5
 """How long clients push before the daemon is killed, at most."""
@@ -70,7 +74,10 @@ def _pushed(
     with _without_the_bucket(server):
         with Trace(which(server), output, inject):
             ledger.push(server.port, NAME)
-        return ledger, server.process.poll() is not None
+            # Some of its calls come after the answer.
+            with suppress(TimeoutExpired):
+                server.process.wait(KILLED_WITHIN)
+        return ledger, server.process.returncode is not None
 
 
 @contextmanager

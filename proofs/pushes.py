@@ -99,16 +99,6 @@ def wrapped(how: str, name: str, data: bytes, token: str = TOKEN) -> bytes:
     return b"".join((wrap.before, *blocks, wrap.after))
 
 
-def put(name: str, data: bytes, token: str = TOKEN, chunked: bool = False) -> bytes:
-    """A PUT as it goes over the wire."""
-    return wrapped("chunked" if chunked else "PUT", name, data, token)
-
-
-def post(name: str, data: bytes, token: str = TOKEN) -> bytes:
-    """The same as a form."""
-    return wrapped("POST", name, data, token)
-
-
 def status_of(answer: bytes) -> int | None:
     """The status of an answer that came whole, whatever ``100 Continue`` went
     before it; None where none did.

@@ -210,8 +210,10 @@ class HooksCase(SynchronousTestCase):
                 file.write(b"#!/bin/sh\n")
             os.chmod(self.path(event), mode)
 
-    def pre_push(self, subject: Subject = SUBJECT) -> Deferred[Verdict]:
-        return Deferred.fromCoroutine(self.hooks.pre_push(subject))
+    def pre_push(
+        self, subject: Subject = SUBJECT, gone: bool = False
+    ) -> Deferred[Verdict]:
+        return Deferred.fromCoroutine(self.hooks.pre_push(subject, lambda: gone))
 
     def post_push(self, subject: Subject = STORED) -> Deferred[Exit | None]:
         return Deferred.fromCoroutine(self.hooks.post_push(subject))
@@ -1012,6 +1014,21 @@ class LineTests(HooksCase):
         self.assertIs(Verdict.GO_ON, self.successResultOf(verdicts[0]))
         self.assertIs(Verdict.GO_ON, self.successResultOf(verdicts[2]))
         self.assert_refused(verdicts[3], REFUSED)
+
+    def test_gone(self) -> None:
+        """Nobody is asked for a client that left while it stood in line."""
+        verdicts = [self.pre_push(), self.pre_push()]
+        gone = [self.pre_push(gone=True) for _ in range(100)]
+        verdicts.append(self.pre_push())
+        children = self.reactor.children
+        children[0].ends(0)
+        for each in gone:
+            self.assertEqual(400, self.failureResultOf(each, Refusal).value.status)
+        self.assertEqual(3, len(children))
+        children[1].ends(0)
+        children[2].ends(0)
+        for each in verdicts:
+            self.assertIs(Verdict.GO_ON, self.successResultOf(each))
 
     def test_one_line_for_both(self) -> None:
         """pre-push and post-push wait in one line, first come, first served."""

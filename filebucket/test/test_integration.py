@@ -183,7 +183,7 @@ class IntegrationCase(SynchronousTestCase):
         client = connect(server)
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(403, client.answer()[0])
-        before = server.open_files() - 1
+        before = server.unconnected_files()
         client.close()
         for number, leave in enumerate((Client.close, Client.reset)):
             client = connect(server)
@@ -607,11 +607,12 @@ class ReloadTests(IntegrationCase):
         self.assertEqual(200, under_way.answer()[0])
         under_way.send(put_head("y", 0))
         self.assertEqual(403, under_way.answer()[0])
+        other = self.client(server)
         server.config_file.write_text("{}")
         server.signal(signal.SIGUSR2)
         server.wait_for("reload: nothing changed: .*")
-        under_way.send(put_head("y", 0, OTHER))
-        self.assertEqual(200, under_way.answer()[0])
+        other.send(put_head("y", 0, OTHER))
+        self.assertEqual(200, other.answer()[0])
 
     def test_under_load(self) -> None:
         """20 reloads, and no push that fails."""

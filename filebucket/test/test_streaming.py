@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
+from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -13,8 +17,13 @@ from twisted.web.server import NOT_DONE_YET
 from filebucket.errors import Refusal
 from filebucket.streaming import (
     CHUNK_COST,
+    EARLY,
     LEAST_READ,
+    LEAST_SHARE,
     MOST_READ,
+    Chunks,
+    Limits,
+    StreamingChannel,
     StreamingRequest,
     address_text,
 )
@@ -81,9 +90,10 @@ class StreamingCase(SynchronousTestCase):
         self,
         script: Callable[[StreamingRequest], object] = nothing,
         wire: Wire | None = None,
+        limits: Limits = LIMITS,
     ) -> Connection:
         self.root = Recorder(script)
-        self.connection = Connection(self.root, wire=wire)
+        self.connection = Connection(self.root, limits, wire)
         self.addCleanup(self.check_clock)
         return self.connection
 
@@ -251,6 +261,19 @@ class BodyTests(StreamingCase):
         self.successResultOf(self.batch(request))
         self.assertFalse(connection.wire.paused)
 
+    def test_backpressure_before_it_is_wanted(self) -> None:
+        """Little of a body waits for a hook, say."""
+        connection = self.connect(limits=evolve(LIMITS, buffer=4 * EARLY))
+        connection.send(put(9 * EARLY), bytes(EARLY - CHUNK_COST - 1))
+        (request,) = self.root.requests
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.paused)
+        self.successResultOf(self.batch(request))
+        self.assertFalse(connection.wire.paused)
+        connection.send(bytes(3 * EARLY))
+        self.assertFalse(connection.wire.paused)
+
     def test_backpressure_of_many_small_chunks(self) -> None:
         """A chunk of one byte is not one byte of memory."""
         connection = self.connect()
@@ -280,11 +303,22 @@ class BodyTests(StreamingCase):
 
     def test_malformed_chunk(self) -> None:
         """A chunk that is none fails the body and closes the connection."""
-        for bad in (b"x\r\n", b"5\r\nhelloxx", b"-1\r\n", b"+5\r\n", b"0x5\r\n"):
+        for bad in (b"x\r\n", b"5\r\nhelloxx", b"0\r\nx\r\n"):
             connection = self.connect(echo)
             connection.send(CHUNKED, bad, b"more")
             self.assertEqual([400], connection.statuses(), bad)
             self.assertTrue(connection.wire.half_closed)
+
+    def test_trailers_are_not_kept(self) -> None:
+        """A line of three bytes takes twenty times as many: nobody wants it."""
+        chunks = Chunks(lambda data: None, lambda rest: None)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        chunks.dataReceived(b"0\r\n")
+        chunks.dataReceived(b"a:\r\n" * 16000)
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertLess(after - before, 64 * 1024)
 
     def test_malformed_chunk_and_a_slow_answer(self) -> None:
         """What follows a broken body is dropped until the answer is there."""
@@ -331,7 +365,7 @@ class ReadTests(StreamingCase):
 
     def test_grows(self) -> None:
         """Twice as much, whenever there was more to read, up to a bound."""
-        connection = self.connect()
+        connection = self.connect(limits=Limits())
         connection.send(put(10**7))
         expected = LEAST_READ
         while expected < MOST_READ:
@@ -574,22 +608,16 @@ class FramingTests(StreamingCase):
     """What is not HTTP/1.1 is refused before anything is dispatched."""
 
     def test_refused(self) -> None:
-        """Each gets its status, one line of text, and a closed connection."""
+        """Each gets its status, one line of text, and a closed connection. What is
+        refused is in ``test_bad_http``.
+        """
         get = b"GET / HTTP/1.1\r\n"
         for status, message in (
             (400, b"nonsense\r\n\r\n"),
-            (400, b"GET / HTTP/3.0\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\n"),
             (400, get + b"\r\n"),
-            (400, get + b"Host: a\r\nHost: b\r\n\r\n"),
             (400, get + b"Host: h\r\nno colon\r\n\r\n"),
-            (400, get + b"Host: h\r\nno colon\r\nX: y\r\n\r\n"),
-            (400, get + b"Host: h\r\nContent-Length: x\r\n\r\n"),
             (400, put(1).replace(b": 1", b": 1" + b"0" * 4300)),
-            (400, get + b"Host: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"),
-            (400, put(1, b"Transfer-Encoding: chunked")),
-            (400, PUT + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
-            (400, PUT + b"Transfer-Encoding: identity\r\n\r\n"),
-            (400, CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0")),
             (414, b"GET /" + b"x" * 20000),
             (431, get + b"X: " + b"x" * 20000),
             (431, get + b"X: y\r\n" * 600 + b"\r\n"),
@@ -618,6 +646,107 @@ class FramingTests(StreamingCase):
         connection = self.connect(echo)
         connection.send(put(1) + b"a" + b"nonsense\r\n\r\n" + put(1) + b"b")
         self.assertEqual([200, 400], connection.statuses())
+
+
+class Port:
+    """What connections come from.
+
+    :ivar reading: whether they are taken
+    """
+
+    reading = True
+
+    def stopReading(self) -> None:
+        self.reading = False
+
+    def startReading(self) -> None:
+        self.reading = True
+
+
+class CapacityTests(StreamingCase):
+    """As many connections as there may be, and one more."""
+
+    def setUp(self) -> None:
+        self.port = Port()
+
+    def fill(self, *sent: bytes) -> list[tuple[Wire, StreamingChannel]]:
+        """As many connections as there may be, with these bytes on them."""
+        connection = self.connect(limits=evolve(LIMITS, connections=len(sent)))
+        connection.site.listens([self.port])
+        found = [(connection.wire, connection.channel)]
+        found += [self.come(connection) for _ in sent[1:]]
+        for (_, channel), data in zip(found, sent, strict=True):
+            channel.dataReceived(data)
+        return found
+
+    def come(self, connection: Connection) -> tuple[Wire, StreamingChannel]:
+        """One more."""
+        wire = Wire()
+        channel = connection.connect(wire)
+
+        def lose() -> None:
+            channel.connectionLost(Failure(ConnectionDone()))
+
+        # Before it is looked whether alarms are left.
+        self.addCleanup(lose)
+        return wire, channel
+
+    def test_who_asks_nothing_makes_room(self) -> None:
+        """The first of them is dropped; who pushes stays."""
+        (first, _), (second, _), (third, _) = self.fill(put(9), b"", b"PUT")
+        _, channel = self.come(self.connection)
+        self.assertEqual(
+            [False, True, False],
+            [wire.disconnected for wire in (first, second, third)],
+        )
+        self.come(self.connection)
+        self.assertEqual([False, True], [first.disconnected, third.disconnected])
+        channel.dataReceived(put(9))
+        self.assertEqual(2, len(self.root.requests))
+
+    def test_who_was_refused_makes_room(self) -> None:
+        """Though the rest of a body is still read, that the answer may be read."""
+        (first, _), _ = self.fill(put(99), b"")
+        self.root.requests[0].answer(403, {}, b"", last=True)
+        self.assertFalse(first.disconnected)
+        self.come(self.connection)
+        self.assertTrue(first.disconnected)
+
+    def test_all_push(self) -> None:
+        """Then the next ones wait where the kernel keeps them."""
+        (_, channel), _ = self.fill(put(9), b"")
+        self.assertTrue(self.port.reading)
+        wire, _ = self.come(self.connection)
+        self.assertFalse(self.port.reading)
+        self.assertFalse(wire.disconnected)
+        channel.connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(self.port.reading)
+
+    def test_not_kept(self) -> None:
+        """Where there is no room no connection waits for a next request."""
+        connection = self.connect(echo, limits=evolve(LIMITS, connections=1))
+        connection.send(put(0))
+        ((_, headers, _),) = connection.answers()
+        self.assertEqual("close", headers["connection"])
+
+    def test_stopping(self) -> None:
+        """A port that was closed is not told to take connections again."""
+        (_, channel), _ = self.fill(put(9), b"")
+        self.come(self.connection)
+        self.connection.site.stopping = True
+        channel.connectionLost(Failure(ConnectionDone()))
+        self.assertFalse(self.port.reading)
+
+    def test_share(self) -> None:
+        """All bodies together hold no more than they may."""
+        limits = evolve(LIMITS, buffer=8 * LEAST_SHARE, buffers=9 * LEAST_SHARE)
+        connection = self.connect(limits=limits)
+        self.assertEqual(8 * LEAST_SHARE, connection.site.share())
+        for number in range(2, 20):
+            self.come(connection)
+            self.assertEqual(
+                max(9 * LEAST_SHARE // number, LEAST_SHARE), connection.site.share()
+            )
 
 
 class DeadlineTests(StreamingCase):
@@ -874,10 +1003,17 @@ class SiteTests(StreamingCase):
 
     def test_turn_away_after_the_answer(self) -> None:
         """Whoever has an answer gets to read it."""
-        for message in (put(3) + b"ab", put(10**6), b"nonsense\r\n"):
+        for message in (
+            put(3) + b"ab",
+            put(10**6),
+            b"nonsense\r\n",
+            b"GET /" + b"x" * 20000,
+        ):
             connection = self.connect(refuse)
             connection.send(message)
             self.assertEqual(1, len(connection.statuses()))
+            connection.site.wind_down()
+            self.assertFalse(connection.closed)
             self.turn_away(connection)
             self.assertEqual([], connection.statuses())
             self.assertFalse(connection.closed)

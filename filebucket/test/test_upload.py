@@ -53,6 +53,7 @@ def put(
         length=length,
         client="192.0.2.1:9",
         body=stream(*chunks),
+        gone=lambda: False,
     )
     return evolve(push, **other)
 
@@ -77,9 +78,14 @@ class UploadCase(SynchronousTestCase):
         self.observed: list[Outcome] = []
         self.uploads = self.make()
 
-    def make(self, max_file_size: int | None = None) -> Uploads:
+    def make(self, max_file_size: int | None = None, most: int = 100) -> Uploads:
         return Uploads(
-            self.store, self.hooks, self.clock, self.observed.append, max_file_size
+            self.store,
+            self.hooks,
+            self.clock,
+            self.observed.append,
+            max_file_size,
+            most,
         )
 
     def receive(self, push: Push, bucket: BucketConfig | None = BUCKET) -> Outcome:
@@ -296,6 +302,21 @@ class RefusedTests(UploadCase):
         self.assert_refused(507, put(length=None))
         self.assert_refused(507, put())
         self.assert_refused(507, post())
+
+    def test_too_many(self) -> None:
+        """More pushes at once than there may be: the client shall come again."""
+        self.uploads = self.make(most=2)
+        self.hooks.gate = Deferred()
+        first = [
+            self.uploads.receive(BUCKET, put(path=[name])) for name in (b"a", b"b")
+        ]
+        outcome = self.assert_refused(503, put())
+        self.assertIn("Retry-After", outcome.headers)
+        self.assert_refused(403, put(), None)
+        self.hooks.gate.callback(None)
+        for each in first:
+            self.assertEqual(200, self.successResultOf(each).status)
+        self.assertEqual(200, self.receive(put()).status)
 
     def test_exists(self) -> None:
         """What is there stays; no method is offered instead."""

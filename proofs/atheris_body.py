@@ -1,0 +1,131 @@
+"""Guided by coverage, bytes are made up that are sent to a connection in memory.
+
+A program of its own, ``python -m proofs.atheris_body CORPUS -max_total_time=N``, as
+libFuzzer takes the process for itself. The first byte says what comes before the
+others (chunks, a form, or nothing), the second how they are cut. Whatever comes, no
+bug may be logged, no alarm and no writer be left, and there be as many files as
+answers with 200.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris  # type: ignore[import-untyped]
+
+with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web"]):
+    from twisted.internet.task import Clock
+    from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+    from zope.interface import provider
+
+    from filebucket.config import BucketConfig, token_digest
+    from filebucket.errors import STATUSES
+    from filebucket.resources import Root
+    from filebucket.streaming import Limits
+    from filebucket.test.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
+    from filebucket.test.fakes import FakeHooks, MemoryStore
+    from filebucket.test.wire import Connection
+    from filebucket.upload import Uploads
+
+FORM = b"multipart/form-data; boundary=b"
+
+
+def _chunked(data: bytes) -> bytes:
+    return put(CHUNKED, body=data)
+
+
+def _form(data: bytes) -> bytes:
+    return put(
+        b"Content-Type: " + FORM,
+        b"Content-Length: %d" % len(data),
+        body=data,
+        line=b"POST /%b HTTP/1.1" % BUCKET,
+    )
+
+
+def _chunked_form(data: bytes) -> bytes:
+    return put(
+        b"Content-Type: " + FORM, CHUNKED, body=data, line=b"POST /%b HTTP/1.1" % BUCKET
+    )
+
+
+def _typed_form(data: bytes) -> bytes:
+    kind, _, body = data.partition(b"\n")
+    return put(
+        b"Content-Type: multipart/form-data;" + kind,
+        b"Content-Length: %d" % len(body),
+        body=body,
+        line=b"POST /%b HTTP/1.1" % BUCKET,
+    )
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+KINDS: tuple[Callable[[bytes], bytes], ...] = (
+    _chunked,
+    _form,
+    _chunked_form,
+    _typed_form,
+    _as_it_is,
+)
+
+_ANSWER = re.compile(rb"^HTTP/1\.[01] (\d{3}) ", re.MULTILINE)
+
+_bugs: list[LogEvent] = []
+
+
+@provider(ILogObserver)
+def _observe(event: LogEvent) -> None:
+    if "log_failure" in event:
+        _bugs.append(event)
+
+
+def one_input(data: bytes) -> None:
+    """Send it, end, and look at what is left."""
+    if len(data) < 2:
+        return
+    message = KINDS[data[0] % len(KINDS)](data[2:])
+    size = data[1] or len(message) or 1
+    store = MemoryStore()
+    uploads = Uploads(store, FakeHooks(), Clock(), lambda outcome: None, 10**9)
+    bucket = BucketConfig(token_digest(BUCKET), directory="bucket", name="bucket")
+    connection = Connection(Root(uploads, [bucket]), Limits())
+    connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
+    connection.half_close()
+    connection.clock.advance(0)
+    statuses = [int(status) for status in _ANSWER.findall(connection.received())]
+    connection.lose()
+    if _bugs:
+        raise AssertionError(_bugs.pop()["log_failure"].getTraceback())
+    if set(statuses) - {*STATUSES, 100}:
+        raise AssertionError(f"answered with {statuses}")
+    if statuses.count(200) != len(store.files):
+        raise AssertionError(f"{len(store.files)} files, and {statuses}")
+    if store.receiving or connection.clock.getDelayedCalls():
+        raise AssertionError("something is left")
+
+
+def seeds() -> list[bytes]:
+    """Inputs to start from: the rows whose fault is in the body, and all odd ones."""
+    found = [bytes([4, 0]) + row.message for row in (*CHUNKS, *PUSHES, *ODD)]
+    for row in (*CHUNKS, *PUSHES, *ODD):
+        head, _, body = row.message.partition(b"\r\n\r\n")
+        kind = 1 if b"boundary=b\r\n" in head else 0
+        found.append(bytes([kind, 0]) + body)
+        if kind == 1:
+            found.append(bytes([2, 7]) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            found.append(bytes([3, 3]) + b"boundary=b\n" + body)
+    return [seed for seed in found if len(seed) < 5000]
+
+
+if __name__ == "__main__":
+    for number, seed in enumerate(seeds()):
+        (Path(sys.argv[1]) / f"{number}").write_bytes(seed)
+    globalLogPublisher.addObserver(_observe)
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()

@@ -1,0 +1,212 @@
+"""No descriptors are left: what was answered holds, and all is well afterwards.
+
+The daemon may have few descriptors, and more clients come than it has: some stay and
+say nothing, the others push.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from filebucket.test.server import TOKEN, Server
+from proofs.daemons import DAEMON
+from proofs.outcome import Outcome
+from proofs.pushes import Ledger, count, named, residue
+
+FEW = 64
+"""Descriptors that the daemon may have."""
+
+CLIENTS = 200
+"""Clients that come at once: some stay and say nothing, the others push."""
+
+LEFT = (2, 30)
+"""Descriptors that the former leave to the latter, at least and at most: too few,
+but enough that some pushes begin."""
+
+SYSTEMD = 1024
+"""Descriptors that systemd gives a service which does not ask for more."""
+
+IDLE = 3.0
+"""Seconds over which an exhausted daemon is watched."""
+
+MOST_CPU = 0.3
+"""Seconds of processor time that it may take meanwhile."""
+
+RECOVERS_WITHIN = 5.0
+"""Seconds after which a push must be taken when the others are gone."""
+
+MOST_LOG = 64 * 1024
+"""Bytes that it may write meanwhile."""
+
+
+def _command(limit: str) -> tuple[str, ...]:
+    """The daemon with so many descriptors."""
+    return ("prlimit", f"--nofile={limit}", *DAEMON)
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process had."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _strangers(port: int, number: int) -> Iterator[None]:
+    """So many connections on which nothing is said."""
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(number):
+            with suppress(OSError):
+                sockets.append(socket.create_connection(("127.0.0.1", port), 5))
+        yield
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _push_at_once(
+    port: int, ledger: Ledger, names: list[str]
+) -> list[threading.Thread]:
+    """Push all these at once; those that are not over soon are returned."""
+    threads = [
+        threading.Thread(target=partial(ledger.push, port, name)) for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + RECOVERS_WITHIN
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return threads
+
+
+def _taken(port: int, ledger: Ledger, prefix: str, within: float) -> float | None:
+    """Seconds until a push is taken."""
+    began = time.monotonic()
+    number = 0
+    while time.monotonic() - began < within:
+        number += 1
+        if ledger.push(port, named(f"{prefix}-{number}", 100)) == 200:
+            return time.monotonic() - began
+        time.sleep(0.05)
+    return None
+
+
+def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
+    server = Server(folder / "daemon")
+    asked = folder / "asked"
+    asked.touch()
+    if asks:
+        server.hook("pre-push", f'echo "$2" >>{asked}')
+    server.start(*_command(str(FEW)))
+    ledger = Ledger()
+    chance = random.Random(0)
+    faults: list[str] = []
+    idle = recovery = 0.0
+    written = 0
+    try:
+        before = server.idle_files()
+        for trial in range(trials):
+            strangers = FEW - before - chance.randint(*LEFT)
+            names = [named(f"{trial}-{n}", 1000) for n in range(CLIENTS - strangers)]
+            with ExitStack() as staying:
+                staying.enter_context(_strangers(server.port, strangers))
+                # Those that still wait are taken when the strangers leave.
+                waiting = _push_at_once(server.port, ledger, names)
+                staying.enter_context(_strangers(server.port, FEW))
+                began = processor_time(server.process.pid)
+                wrote = len(server.log)
+                time.sleep(IDLE)
+                idle = max(idle, processor_time(server.process.pid) - began)
+                written = max(written, len(server.log) - wrote)
+            for thread in waiting:
+                thread.join()
+            taken = _taken(server.port, ledger, f"after-{trial}", RECOVERS_WITHIN)
+            if taken is None:
+                faults.append(f"trial {trial}: no push is taken afterwards")
+            else:
+                recovery = max(recovery, taken)
+            if not server.wait_for_open_files(before):
+                faults.append(
+                    f"trial {trial}: {server.open_files()} descriptors,"
+                    f" and {before} before"
+                )
+        faults += ledger.faults(server.home / TOKEN) + residue(server.home)
+        if asks:
+            permitted = set(asked.read_text().splitlines())
+            faults += [
+                f"{name}: stored, and pre-push was not asked"
+                for name in os.listdir(server.home / TOKEN)
+                if name not in permitted
+            ]
+    finally:
+        server.stop()
+    fitting = {200, 409 if asks else 200, 503, None}
+    faults += [
+        f"{name}: {status}"
+        for name, status in ledger.statuses.items()
+        if status not in fitting
+    ]
+    if idle > MOST_CPU:
+        faults.append(f"{idle:.2f} s of processor time in {IDLE:g} s of nothing")
+    if written > MOST_LOG:
+        faults.append(f"{written:,} bytes of log in {IDLE:g} s of nothing")
+    if "Traceback" in server.log:
+        faults.append("a traceback in the log")
+    return Outcome(
+        f"{trials} times {CLIENTS} clients and {FEW} descriptors"
+        f"{', with a pre-push' if asks else ''}: {count(ledger.statuses)};"
+        f" {idle:.2f} s of processor time and {written:,} bytes of log in {IDLE:g} s"
+        f" of nothing; a push is taken {recovery * 1000:.0f} ms after they left",
+        faults,
+    )
+
+
+def run_out(folder: Path, trials: int) -> Outcome:
+    """Let them come, so many times."""
+    return _exhaust(folder, trials, asks=False)
+
+
+def run_out_with_hook(folder: Path, trials: int) -> Outcome:
+    """The same where a pre-push is asked: it needs descriptors, too."""
+    return _exhaust(folder, trials, asks=True)
+
+
+def strangers_stay(folder: Path, trials: int) -> Outcome:
+    """Whether those who stay and say nothing keep the others out, with the limits
+    that systemd gives, for so many seconds.
+    """
+    server = Server(folder / "daemon").start(*_command(f"{SYSTEMD}:"))
+    ledger = Ledger()
+    longest = 0.0
+    tries = 0
+    try:
+        end = time.monotonic() + trials
+        with _strangers(server.port, SYSTEMD):
+            began = time.monotonic()
+            while time.monotonic() < end:
+                tries += 1
+                if ledger.push(server.port, named(f"honest-{tries}", 100)) == 200:
+                    began = time.monotonic()
+                longest = max(longest, time.monotonic() - began)
+                time.sleep(0.2)
+        memory = server.peak_memory()
+        faults = ledger.faults(server.home / TOKEN)
+    finally:
+        server.stop()
+    kept_out = tries - len(ledger.acknowledged)
+    if kept_out:
+        faults.append(f"{kept_out} of {tries} pushes were kept out")
+    return Outcome(
+        f"{SYSTEMD:,} strangers, and as many descriptors unless it asks for more:"
+        f" {tries} honest pushes, {kept_out} kept out, {longest:.1f} s at the longest;"
+        f" the daemon had {memory >> 20} MiB",
+        faults,
+    )

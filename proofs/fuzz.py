@@ -1,0 +1,294 @@
+"""Bad HTTP, made worse at random, against the real daemon.
+
+Mutated requests and good ones come at the same time. Whatever is sent: the daemon
+lives, logs no traceback and gives back every descriptor; every answer's status is
+one of its own; and what is stored is what was answered with 200, no file less and
+no file more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from attrs import Factory, define
+
+from filebucket.errors import STATUSES
+from filebucket.test.bad_http import BUCKET, CHUNKS, FRAMING, NEXT, ODD, PUSHES
+from filebucket.test.server import OTHER, TOKEN, Server
+from proofs.daemons import DAEMON, OPTIONS
+from proofs.outcome import Outcome, Prove, found_out
+from proofs.pushes import ANSWER_WITHIN, WAYS, expected, named, residue, wrapped
+
+"""Seconds in which a connection must come to its end."""
+
+CLIENTS = 4
+
+LARGEST = 10**9
+
+SEEDS = [row.message for row in (*FRAMING, *CHUNKS, *PUSHES, *ODD)]
+SHORT = [seed for seed in SEEDS if len(seed) < 5000]
+
+WORDS = (
+    *(b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b"%", b"0\r\n\r\n"),
+    *(b"\r\n\r\n", b"\r\n ", b"--b", b"--b--\r\n", b'"', b"\\", b"=", b"-1", b"5"),
+    *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"\xff", b"/"),
+    *(b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"HTTP/1.0", b"HEAD "),
+    *(b"Authorization: Bearer %b\r\n" % BUCKET, b"ffffffffffffffff", b"..", b"?"),
+    *(b"X-Checksum-Sha256: 00\r\n", b"Content-Digest: sha-256=:AA==:\r\n", NEXT),
+)
+
+_RECEIPT = re.compile(rb"([0-9a-f]{64})  ([^\n]+)\n")
+
+
+def mutated(chance: random.Random) -> bytes:
+    """One of the rows, changed in a few places."""
+    seeds = SEEDS if chance.random() < 0.02 else SHORT
+    message = bytearray(chance.choice(seeds))
+    for _ in range(chance.choice((0, 1, 1, 1, 2, 2, 3, 5, 8))):
+        at = chance.randrange(len(message) + 1)
+        to = min(at + chance.choice((1, 1, 2, 4, 8, 40)), len(message))
+        match chance.randrange(7):
+            case 0:
+                message[at:to] = chance.randbytes(to - at)
+            case 1:
+                message[at:at] = chance.choice(WORDS)
+            case 2:
+                message[at:to] = chance.choice(WORDS)
+            case 3:
+                del message[at:to]
+            case 4:
+                message[at:at] = message[at:to] * chance.choice((1, 2, 50))
+            case 5:
+                del message[at:]
+            case _:
+                other = chance.choice(SHORT)
+                message[at:] = other[chance.randrange(len(other)) :]
+    return bytes(message)
+
+
+@define
+class Seen:
+    """What was answered to all clients together."""
+
+    requests: int = 0
+    statuses: Counter[int] = Factory(Counter)
+    receipts: dict[str, str] = Factory(dict)
+    faults: list[str] = Factory(list)
+    lock: threading.Lock = Factory(threading.Lock)
+
+    def answer(self, sent: bytes, answer: bytes) -> list[int]:
+        """Take apart all that was answered to one connection.
+
+        :returns: the statuses
+        """
+        statuses = []
+        with self.lock:
+            self.requests += 1
+            while answer:
+                head, end, rest = answer.partition(b"\r\n\r\n")
+                start = re.match(rb"HTTP/1\.[01] (\d{3}) ", head)
+                if not start or not end:
+                    self.faults.append(f"{sent!r} was answered with {answer!r}")
+                    break
+                status = int(start[1])
+                statuses.append(status)
+                length = re.search(rb"\r\nContent-Length: (\d+)", head)
+                # The answer to HEAD has none of the content that it announces.
+                size = int(length[1]) if length and rest[:7] != b"HTTP/1." else 0
+                content, answer = rest[:size], rest[size:]
+                if status not in {*STATUSES, 100} or status == 500:
+                    self.faults.append(f"{sent!r} was answered with {status}")
+                if status == 200:
+                    self._receipt(sent, content)
+            self.statuses.update(statuses or [0])
+        return statuses
+
+    def _receipt(self, sent: bytes, content: bytes) -> None:
+        receipt = _RECEIPT.fullmatch(content)
+        if receipt is None:
+            self.faults.append(f"{sent!r} was answered with 200 and {content!r}")
+        else:
+            name = receipt[2].decode("utf-8", "surrogateescape")
+            if name in self.receipts:
+                self.faults.append(f"two receipts for {name!r}")
+            self.receipts[name] = receipt[1].decode("ascii")
+
+
+class _Client(threading.Thread):
+    """Sends one request after the other until it is time."""
+
+    def __init__(self, port: int, seed: str, end: float, seen: Seen) -> None:
+        super().__init__()
+        self._port = port
+        self._seed = seed
+        self._chance = random.Random(seed)
+        self._end = end
+        self._seen = seen
+
+    def run(self) -> None:
+        number = 0
+        try:
+            while time.monotonic() < self._end:
+                number += 1
+                self._one(f"{self._seed.rpartition('-')[2]}-{number}")
+        except Exception as error:  # whatever it is: else nobody would know
+            with self._seen.lock:
+                self._seen.faults.append(f"the client of seed {self._seed}: {error!r}")
+
+    def _one(self, name: str) -> None:
+        chance = self._chance
+        if chance.random() < 0.2:
+            name = named(name, chance.choice((0, 1, 5000, 100_000)))
+            message = wrapped(chance.choice(WAYS), name, expected(name))
+            statuses = self._seen.answer(message[:99], self._exchange(message))
+            if statuses != [200]:
+                with self._seen.lock:
+                    self._seen.faults.append(f"{name}, a good one, got {statuses}")
+            return
+        message = mutated(chance)
+        # A name of its own, or none is ever stored but the first.
+        message = message.replace(b"row", name.encode()).replace(
+            b"/next", f"/next-{name}".encode()
+        )
+        if chance.random() < 0.1:
+            # Into the other bucket, where nobody compares: not to be answered.
+            self._leave(message.replace(BUCKET, OTHER.encode("ascii")))
+        else:
+            self._seen.answer(message, self._exchange(message))
+
+    def _connect(self, message: bytes) -> socket.socket:
+        it = socket.create_connection(("127.0.0.1", self._port), ANSWER_WITHIN)
+        it.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            at = 0
+            for cut in sorted(self._chance.choices(range(len(message) + 1), k=3)):
+                it.sendall(message[at:cut])
+                at = cut
+            it.sendall(message[at:])
+        return it
+
+    def _exchange(self, message: bytes) -> bytes:
+        """Send it, say that it is all, and read to the end."""
+        answer = b""
+        with self._connect(message) as it:
+            with suppress(OSError):
+                it.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                while got := it.recv(65536):
+                    answer += got
+        return answer
+
+    def _leave(self, message: bytes) -> None:
+        """Send it, and go without a word."""
+        self._connect(message).close()
+
+
+def fuzz(
+    command: Sequence[str], folder: Path, seconds: int, seed: str | None = None
+) -> Outcome:
+    """Send for so many seconds, then look at what is stored.
+
+    :param seed: of a fault that was reported, to send the same again
+    """
+    seed = seed or secrets.token_hex(4)
+    seen = Seen()
+    server = Server(folder / "daemon", max_file_size=LARGEST).start(*command)
+    try:
+        before = server.idle_files()
+        end = time.monotonic() + seconds
+        clients = [
+            _Client(server.port, f"{seed}-{number}", end, seen)
+            for number in range(CLIENTS)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        if server.process.poll() is not None:
+            seen.faults.append("the daemon is gone")
+        elif not server.wait_for_open_files(before):
+            after = server.open_files()
+            seen.faults.append(f"{after} descriptors, and {before} at first")
+    finally:
+        server.stop()
+    # Its bugs, and what the reactor says of those that nobody caught.
+    tracebacks = server.log.count("Traceback (most recent")
+    if tracebacks:
+        seen.faults.append(f"{tracebacks} tracebacks in its log")
+    bucket = f"{TOKEN}/"
+    stored = {
+        path.removeprefix(bucket): hashlib.sha256(content).hexdigest()
+        for path, content in server.stored().items()
+        if path.startswith(bucket)
+    }
+    for name, digest in seen.receipts.items() - stored.items():
+        seen.faults.append(f"{name!r}: 200 for {digest}, stored {stored.get(name)}")
+    for name in stored.keys() - seen.receipts.keys():
+        seen.faults.append(f"{name!r}: stored without a 200")
+    seen.faults += residue(server.home)
+    counts = ", ".join(
+        f"{number} x {status or 'none'}"
+        for status, number in sorted(seen.statuses.items())
+    )
+    faults = [f"seed {seed}: {fault[:400]}" for fault in seen.faults]
+    return Outcome(
+        f"{seen.requests:,} requests, {seen.requests / seconds:,.0f}/s: {counts};"
+        f" {len(stored):,} files, {len(faults)} faults",
+        faults,
+    )
+
+
+prove: Prove = partial(fuzz, DAEMON)
+"""Whether the daemon holds."""
+
+_WITHOUT = """
+from twisted.web import http
+from filebucket import streaming, store
+{flaw}
+from twisted.scripts.twistd import run
+run()
+"""
+
+FLAWS = {
+    "lengths": """
+streaming.StreamingChannel.headerReceived = http.HTTPChannel.headerReceived
+""",
+    "contents": """
+commit = store.DirectoryWriter.commit
+async def commit_and_cut(self, promised, overwrite):
+    receipt = await commit(self, promised, overwrite)
+    open(receipt.path, "wb").close()
+    return receipt
+store.DirectoryWriter.commit = commit_and_cut
+""",
+    "early ends": """
+streaming.StreamingChannel.readConnectionLost = lambda self: (
+    self.requests[-1].body.end() if self.requests else None,
+    self.loseConnection(),
+)
+""",
+}
+"""Rules that a daemon can be without."""
+
+
+def tells(flaw: str) -> Prove:
+    """Whether the experiment would find out: with a rule taken out, it must see it."""
+    script = _WITHOUT.format(flaw=FLAWS[flaw])
+    command = (sys.executable, "-c", script, *OPTIONS)
+
+    def prove(folder: Path, seconds: int) -> Outcome:
+        return found_out(fuzz(command, folder, seconds))
+
+    return prove
