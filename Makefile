@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
 
-.PHONY: run test coverage lint format bench bench-full proofs clean
+.PHONY: run test coverage lint format bench bench-full proofs proofs-quick clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
@@ -40,6 +40,12 @@ bench bench-full: $(VENV)-bench/installed
 # hour and a half.
 proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
+
+# Those that are quick, need nothing but root and strace, and use loopback only.
+proofs-quick: $(VENV)/installed
+	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
+	    kill-unnamed kill-under-load faults-unnamed races-one-wins races-rename \
+	    fuzz fuzz-contents reloads
 
 clean:
 	rm -rf .venv* .hypothesis _trial_temp* build dist .ruff_cache .mypy_cache .coverage*

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from proofs import order, tracing
+from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (
     Ledger,
@@ -18,7 +20,25 @@ from proofs.pushes import (
     wrapped,
 )
 
+DOCUMENTS = Path(__file__).parent.parent / "docs"
+RELIABILITY = DOCUMENTS / "reliability.rst"
+SECURITY = DOCUMENTS / "security.rst"
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+
+
+class DocumentTests(SynchronousTestCase):
+    """What the documents say of experiments."""
+
+    def test_reliability(self) -> None:
+        """Each is described, and none that there is not."""
+        self.assertEqual(set(CASES), _described(RELIABILITY.read_text()))
+
+    def test_security(self) -> None:
+        """Each that is named is there."""
+        named = re.findall(r"proof\s+``([\w-]+)``", SECURITY.read_text())
+        self.assertNotEqual([], named)
+        self.assertEqual(set(), set(named) - set(CASES))
 
 
 class StatusTests(SynchronousTestCase):
@@ -176,3 +196,9 @@ class FoundOutTests(SynchronousTestCase):
 
 def _place(call: tracing.Call) -> tuple[int, str, int, float]:
     return call.thread, call.name, call.began, call.ended
+
+
+def _described(text: str) -> set[str]:
+    """The names before definitions."""
+    lines = re.findall(r"^(?:``[\w-]+``(?:, )?)+$(?=\n    )", text, re.MULTILINE)
+    return {name for line in lines for name in re.findall(r"``([\w-]+)``", line)}
