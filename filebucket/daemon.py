@@ -79,7 +79,7 @@ class Daemon(MultiService):
                 reason = _reason(failure.value)
                 self._give_up(f"cannot listen on {listener.name}: {reason}")
 
-        self._site.listens([port for _, port in self._ports])
+        self._site.admission.listens([port for _, port in self._ports])
 
     def _listens(self, port: IListeningPort, listener: Listener) -> None:
         self._ports.append((listener, port))
@@ -124,7 +124,7 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         # From here on no port is told to take connections again.
-        self._site.stopping = True
+        self._site.admission.stop()
         await self._close_ports()
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import stat
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -122,16 +123,53 @@ class Exit:
 class IHooks(Interface):
     """What a push asks of the operator's scripts."""
 
-    def pre_push(subject: Subject, gone: Callable[[], bool]) -> Awaitable[Verdict]:
+    def pre_push(
+        subject: Subject, failure: Callable[[], Refusal | None]
+    ) -> Awaitable[Verdict]:
         """Ask whether the push may go on.
 
-        :param gone: whether nobody wants to know any more
-        :raises Refusal: 400: nobody does; 409: it may not, or nobody could say; 503:
+        :param failure: why nobody needs to be asked any more, if so
+        :raises Refusal: that; 409: it may not, or nobody could say; 503:
             the daemon stops before it said
         """
 
     def post_push(subject: Subject) -> Awaitable[Exit | None]:
         """Tell of a durable file. None where there is no such hook."""
+
+
+def kill_marked(marks: Collection[bytes]) -> None:
+    """Send KILL to all processes that have ``marks`` in their environment.
+
+    That finds what a hook started wherever it went, in whatever session, unless it
+    has cleared its environment or is another user's.
+    """
+    killed: set[int] = set()
+    for _ in range(MOST_SEARCHES):
+        found = {pid for pid in _processes() - killed if _kill_if_marked(pid, marks)}
+        if not found:
+            break
+        # They start no more; but others may have been started by them, unseen.
+        killed |= found
+
+
+def _processes() -> set[int]:
+    with suppress(OSError):
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    return set()
+
+
+def _kill_if_marked(pid: int, marks: Collection[bytes]) -> bool:
+    with suppress(OSError):
+        # The descriptor is of that process, though its number become another's.
+        fd = os.pidfd_open(pid)
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if all(mark in environment for mark in marks):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                return True
+        finally:
+            os.close(fd)
+    return False
 
 
 @implementer(IHooks)
@@ -148,7 +186,7 @@ class ScriptHooks:
         timeout: float,
         concurrency: int,
         kill_group: Callable[[int, int], None] = os.killpg,
-        kill_strays: Callable[[Collection[bytes]], None] | None = None,
+        kill_strays: Callable[[Collection[bytes]], None] = kill_marked,
     ) -> None:
         """
         :param directory: absolute path; ``pre-push.sh`` and ``post-push.sh``
@@ -157,7 +195,7 @@ class ScriptHooks:
         :param timeout: seconds until a hook is ended
         :param concurrency: how many run at once; the rest wait in line
         :param kill_group: sends a signal to a process group
-        :param kill_strays: as :func:`kill_marked`, which it is by default
+        :param kill_strays: as :func:`kill_marked`
         """
         self._reactor = reactor
         self._directory = directory
@@ -169,7 +207,7 @@ class ScriptHooks:
         self._timeout = timeout
         self._line = DeferredSemaphore(concurrency)
         self._kill_group = kill_group
-        self._kill_strays = kill_strays or kill_marked
+        self._kill_strays = kill_strays
         self._running: set[HookProcess] = set()
         self._stopped = False
 
@@ -212,7 +250,9 @@ class ScriptHooks:
             raise OSError(errno.ENOEXEC, "is there, but is no program, and has no #!")
         return True
 
-    async def pre_push(self, subject: Subject, gone: Callable[[], bool]) -> Verdict:
+    async def pre_push(
+        self, subject: Subject, failure: Callable[[], Refusal | None]
+    ) -> Verdict:
         try:
             if not self._is_there(PRE_PUSH):
                 return Verdict.GO_ON
@@ -225,7 +265,7 @@ class ScriptHooks:
             str(subject.size),
             subject.remote,
         )
-        ended = await self._run(PRE_PUSH, argv, subject, gone)
+        ended = await self._run(PRE_PUSH, argv, subject, failure)
         if ended.stopped:
             # It did not say no: the client shall try again.
             raise Refusal(503, "the server is stopping")
@@ -251,13 +291,14 @@ class ScriptHooks:
         event: str,
         argv: tuple[str, ...],
         subject: Subject,
-        gone: Callable[[], bool] = lambda: False,
+        failure: Callable[[], Refusal | None] = lambda: None,
     ) -> Exit:
         arguments = [_encode(word) for word in (self._path(event), *argv)]
         await self._line.acquire()
         try:
-            if gone():
-                raise Refusal(400, "the client has gone")
+            refusal = failure()
+            if refusal is not None:
+                raise refusal
             return await self._spawn(event, arguments, subject)
         finally:
             self._line.release()
@@ -497,41 +538,6 @@ class LineLog:
         self._log_line("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
-def kill_marked(marks: Collection[bytes]) -> None:
-    """Send KILL to all processes that have ``marks`` in their environment.
-
-    That finds what a hook started wherever it went, in whatever session, unless it
-    has cleared its environment or is another user's.
-    """
-    killed: set[int] = set()
-    for _ in range(MOST_SEARCHES):
-        found = {pid for pid in _processes() - killed if _kill_if_marked(pid, marks)}
-        if not found:
-            break
-        # They start no more; but others may have been started by them, unseen.
-        killed |= found
-
-
-def _processes() -> set[int]:
-    with suppress(OSError):
-        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
-    return set()
-
-
-def _kill_if_marked(pid: int, marks: Collection[bytes]) -> bool:
-    with suppress(OSError):
-        # The descriptor is of that process, though its number become another's.
-        fd = os.pidfd_open(pid)
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if all(mark in environment for mark in marks):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                return True
-        finally:
-            os.close(fd)
-    return False
-
-
 def _is_program(path: str | bytes) -> bool:
     """Whether Linux itself can run it, as far as its first bytes tell.
 
@@ -544,11 +550,14 @@ def _is_program(path: str | bytes) -> bool:
         head = _head(path)
         if not head.startswith(b"#!"):
             return _machine(head) == _machine(_head("/proc/self/exe"))
-        words = head[2:].partition(b"\n")[0].split()
-        if not words:
+        path = _INTERPRETER_END.split(head[2:].lstrip(b" \t"), 1)[0]
+        if not path:
             break
-        path = words[0]
     return False
+
+
+# What Linux takes for the end of the interpreter's name: not a CR, say.
+_INTERPRETER_END = re.compile(rb"[ \t\n\0]")
 
 
 def _head(path: str | bytes) -> bytes:

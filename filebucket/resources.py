@@ -80,7 +80,7 @@ class BucketResource(Resource):
             length=request.length,
             client=address_text(request.getClientAddress()),
             body=request.body,
-            gone=lambda: request.body.failed,
+            failure=lambda: request.body.failure,
         )
         outcome = self._uploads.receive(self._bucket, push)
         outcome.addCallback(_answer, request)

@@ -38,7 +38,7 @@ anywhere: it holds the token.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -62,6 +62,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from filebucket.admission import Admission
 from filebucket.errors import Refusal, phrase
 
 SERVER = b"file-bucket"
@@ -153,9 +154,9 @@ class Body:
         self.pauses = 0
 
     @property
-    def failed(self) -> bool:
-        """Whether the body will not come whole."""
-        return self._failure is not None
+    def failure(self) -> Refusal | None:
+        """Why the body will not come whole, if it will not."""
+        return self._failure
 
     def __aiter__(self) -> Body:
         return self
@@ -321,6 +322,8 @@ class StreamingRequest(server.Request):
         if self._disconnected or self.answered:
             return
         self.answered = True
+        if not last:
+            self.channel.site.admission.answered(self.channel)
         drains = not self.body.ended and self.channel.drains(self)
         keeps = (self.body.ended or drains) and self.channel.keeps(last)
         self.setResponseCode(status, phrase(status))
@@ -392,6 +395,7 @@ class StreamingChannel(http.HTTPChannel):
     _deaf = False
     _input_ended = False
     _closing = False
+    _held = False
     _drain_left = 0
     _linger_left: int | None = None
     _rate_mark: tuple[int, int | None] = (0, None)
@@ -403,8 +407,22 @@ class StreamingChannel(http.HTTPChannel):
         # TLS brings a record at a time, whatever is read at once beneath it.
         self._reads = self.transport.transport if self.isSecure() else self.transport
         self._reads.bufferSize = MOST_READ if self.isSecure() else LEAST_READ
-        self.site.opened(self)
+        self.site.admission.came(self)
+
+    def hold(self) -> None:
+        """Read nothing until there is room for one more connection."""
+        self._held = True
+        self.transport.pauseProducing()
+
+    def admit(self) -> None:
+        """Read: there is room."""
         self._alarm_in(self.site.limits.idle, self.loseConnection)
+        if self._held:
+            self.transport.resumeProducing()
+
+    def drop(self) -> None:
+        """Make room for another connection."""
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
@@ -597,14 +615,14 @@ class StreamingChannel(http.HTTPChannel):
         """Whether the rest of a body that nobody wants is worth reading."""
         # A client that waits for 100 Continue may send its body, or its next
         # request: nobody can know which (RFC 9110, 10.1.1).
-        if request.body.failed or request.expects_continue:
+        if request.body.failure or request.expects_continue:
             return False
         left = 0 if request.length is None else request.length - request.body.received
         return left <= self.site.limits.drain
 
     def keeps(self, last: bool = False) -> bool:
         """Whether there may be another request after this one."""
-        if last or self.site.stopping or self.site.full:
+        if last or self.site.stopping or self.site.admission.full:
             self.persistent = False
         return bool(self.persistent)
 
@@ -670,7 +688,7 @@ class StreamingChannel(http.HTTPChannel):
             super().loseConnection()
 
     @property
-    def pushing(self) -> bool:
+    def busy(self) -> bool:
         """Whether there is a request that waits for its answer."""
         request = self.requests[-1] if self.requests else None
         return request is not None and request.routed and not request.answered
@@ -717,7 +735,7 @@ class StreamingSite(server.Site):
     """The factory of the channels.
 
     :ivar stopping: whether every answer is its connection's last
-    :ivar channels: the connections that are open
+    :ivar admission: which connections there may be
     """
 
     # Without the proxy that Twisted puts before a channel to speak HTTP/2.
@@ -741,61 +759,22 @@ class StreamingSite(server.Site):
         self.refused = refused
         self.limits = limits
         self.stopping = False
-        # In the order of their coming.
-        self.channels: dict[StreamingChannel, None] = {}
-        self._ports: Sequence[Any] = ()
-        self._held_off = False
+        self.admission = Admission(reactor, limits.connections)
         self._emptied: list[Deferred[None]] = []
 
-    def listens(self, ports: Sequence[Any]) -> None:
-        """Connections come from these from now on."""
-        self._ports = ports
-
     @property
-    def full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return len(self.channels) >= self.limits.connections
+    def channels(self) -> list[StreamingChannel]:
+        """The connections that are open."""
+        return self.admission.all
 
     def share(self) -> int:
         """How many bytes of its body a connection may hold."""
-        share = self.limits.buffers // max(len(self.channels), 1)
+        share = self.limits.buffers // max(len(self.admission), 1)
         return min(max(share, LEAST_SHARE), self.limits.buffer)
-
-    def opened(self, channel: StreamingChannel) -> None:
-        """A connection was made."""
-        if self.full:
-            self._make_room()
-        last = len(self.channels) + 1 >= self.limits.connections
-        if last and all(each.pushing for each in self.channels):
-            self._hold_off(True)
-        self.channels[channel] = None
-
-    def _make_room(self) -> None:
-        """Drop who has been here longest without a push: so strangers, who have none,
-        keep nobody out by being many.
-        """
-        for channel in self.channels:
-            if not channel.pushing:
-                # It is gone at the next turn.
-                del self.channels[channel]
-                channel.transport.abortConnection()
-                return
-
-    def _hold_off(self, held_off: bool) -> None:
-        """Take no new connections for now, which wait in the kernel; or take them."""
-        if held_off is not self._held_off and not self.stopping:
-            self._held_off = held_off
-            for port in self._ports:
-                if held_off:
-                    port.stopReading()
-                else:
-                    port.startReading()
 
     def closed(self, channel: StreamingChannel) -> None:
         """A connection is gone."""
-        self.channels.pop(channel, None)
-        if not self.full:
-            self._hold_off(False)
+        self.admission.left(channel)
         if not self.channels:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:
@@ -820,7 +799,7 @@ class StreamingSite(server.Site):
     def wind_down(self) -> None:
         """Close what is idle, and what is busy after its next answer."""
         self.stopping = True
-        for channel in list(self.channels):
+        for channel in self.channels:
             channel.close_if_idle()
 
     def turn_away(self, refusal: Refusal) -> None:
@@ -829,12 +808,12 @@ class StreamingSite(server.Site):
         No request begins after this. Those that came whole are answered as they
         would have been.
         """
-        for channel in list(self.channels):
+        for channel in self.channels:
             channel.turn_away(refusal)
 
     def abort(self) -> None:
         """Drop every connection that is still open."""
-        for channel in list(self.channels):
+        for channel in self.channels:
             channel.transport.abortConnection()
 
 

@@ -39,14 +39,15 @@ THREADS = 16
 filesystem commits in groups, and 16 small files at once get 9 times the rate
 of one."""
 
-DESCRIPTORS = 4096
-"""How many descriptors the daemon asks for: systemd gives 1,024 to whoever does not
-ask. Hooks inherit the limit; so few that a script which closes all that there may be
-is done soon."""
+CONNECTIONS = 1024
+"""How many there may be at once, and how many pushes, where the system allows it."""
 
 PER_PUSH = 4
-"""Descriptors for each push that there may be at once: its connection, its bucket, its
-file, and one for hooks and for the daemon itself."""
+"""Descriptors of a push: its connection, its bucket and its file; and one for hooks and
+for connections that wait."""
+
+OWN_DESCRIPTORS = 32
+"""Descriptors of the daemon itself, and some to spare."""
 
 log = Logger()
 
@@ -64,7 +65,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
     keep_freed_memory()
-    capacity = raise_descriptors() // PER_PUSH
+    capacity = find_capacity()
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)
@@ -74,18 +75,19 @@ def makeService(options: Mapping[str, Any]) -> IService:
         raise SystemExit(f"file-bucket: {error}") from None
 
 
-def raise_descriptors(most: int = DESCRIPTORS) -> int:
-    """Let there be ``most`` descriptors, or as many as the system allows.
+def find_capacity(wanted: int = CONNECTIONS) -> int:
+    """Let there be descriptors for so many pushes, or as many as the system allows:
+    systemd gives 1,024 to whoever does not ask. Hooks inherit the limit.
 
-    :returns: how many there may be
+    :returns: how many pushes there may be at once
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted * PER_PUSH + OWN_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
-    return soft if soft != resource.RLIM_INFINITY else most
+    return max((most - OWN_DESCRIPTORS) // PER_PUSH, 1)
 
 
 def make_daemon(
@@ -94,7 +96,7 @@ def make_daemon(
     config: Config,
     path: str,
     environ: Mapping[str, str],
-    capacity: int = DESCRIPTORS // PER_PUSH,
+    capacity: int = CONNECTIONS,
 ) -> Daemon:
     """Put the parts together.
 

@@ -36,7 +36,7 @@ class Push:
     :param length: of the body in bytes as declared; None where it is chunked
     :param client: ``ip:port``
     :param body: batches of the body's chunks; may raise :class:`Refusal`
-    :param gone: whether the body will not come whole any more
+    :param failure: why the body will not come whole, if it is known not to
     """
 
     method: str
@@ -46,7 +46,7 @@ class Push:
     length: int | None
     client: str
     body: AsyncIterator[Sequence[bytes]] = field(repr=False)
-    gone: Callable[[], bool] = field(repr=False)
+    failure: Callable[[], Refusal | None] = field(repr=False)
 
 
 @define
@@ -190,7 +190,7 @@ class Uploads:
             remote=push.client,
             request_id=outcome.request_id,
         )
-        verdict = await self._hooks.pre_push(subject, push.gone)
+        verdict = await self._hooks.pre_push(subject, push.failure)
         overwrite = verdict is Verdict.OVERWRITE
         writer = self._store.open(bucket.directory, file.name, promised.keys())
         try:
@@ -201,7 +201,7 @@ class Uploads:
                 # Fields follow the file in its form, so pre-push was told a
                 # size too large: nobody could know. Now it can be asked again.
                 subject = evolve(subject, size=outcome.size)
-                verdict = await self._hooks.pre_push(subject, push.gone)
+                verdict = await self._hooks.pre_push(subject, push.failure)
                 overwrite = verdict is Verdict.OVERWRITE
             receipt = await writer.commit(promised, overwrite)
         except BaseException:

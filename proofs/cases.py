@@ -63,6 +63,7 @@ CASES = {
     "descriptors": Proof(descriptors.run_out, trials=10, quick=2),
     "descriptors-hook": Proof(descriptors.run_out_with_hook, trials=10, quick=2),
     "descriptors-strangers": Proof(descriptors.strangers_stay, trials=80, quick=20),
+    "descriptors-flood": Proof(descriptors.flooded, trials=200, quick=20),
     "timing": Proof(timing.says_nothing, trials=20_000, quick=2_000),
     "timing-leak": Proof(timing.tells, trials=20_000, quick=5_000),
     "timing-right-token": Proof(timing.told_apart, trials=20_000, quick=20_000),

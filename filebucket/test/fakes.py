@@ -120,7 +120,9 @@ class FakeHooks:
     told: list[Subject] = field(factory=list)
     gate: Deferred[None] | None = None
 
-    async def pre_push(self, subject: Subject, gone: Callable[[], bool]) -> Verdict:
+    async def pre_push(
+        self, subject: Subject, failure: Callable[[], Refusal | None]
+    ) -> Verdict:
         self.asked.append(subject)
         if self.gate is not None:
             await self.gate

@@ -211,9 +211,9 @@ class HooksCase(SynchronousTestCase):
             os.chmod(self.path(event), mode)
 
     def pre_push(
-        self, subject: Subject = SUBJECT, gone: bool = False
+        self, subject: Subject = SUBJECT, failure: Refusal | None = None
     ) -> Deferred[Verdict]:
-        return Deferred.fromCoroutine(self.hooks.pre_push(subject, lambda: gone))
+        return Deferred.fromCoroutine(self.hooks.pre_push(subject, lambda: failure))
 
     def post_push(self, subject: Subject = STORED) -> Deferred[Exit | None]:
         return Deferred.fromCoroutine(self.hooks.post_push(subject))
@@ -347,6 +347,22 @@ class PresenceTests(HooksCase):
                     file.write(content)
                 os.chmod(self.path(event), 0o755)
             self.assert_unusable("is there, but is no program, and has no #!")
+
+    def test_interpreters(self) -> None:
+        """Where Linux takes its name to end, so does the look at it."""
+        for content, runs in (
+            (b"#!/bin/sh", True),
+            (b"#! \t/bin/sh -e\n", True),
+            (b"#!/bin/sh\0junk\n", True),
+            (b"#!/bin/sh\r\nexit 0\r\n", False),
+        ):
+            with open(self.path(PRE_PUSH), "wb") as file:
+                file.write(content)
+            os.chmod(self.path(PRE_PUSH), 0o755)
+            if runs:
+                self.assertEqual([PRE_PUSH], self.hooks.check())
+            else:
+                self.assertRaises(ConfigError, self.hooks.check)
 
     def test_no_interpreter(self) -> None:
         """Nor is what has none that is there."""
@@ -1016,14 +1032,15 @@ class LineTests(HooksCase):
         self.assert_refused(verdicts[3], REFUSED)
 
     def test_gone(self) -> None:
-        """Nobody is asked for a client that left while it stood in line."""
+        """Nobody is asked for a push that failed while it stood in line."""
         verdicts = [self.pre_push(), self.pre_push()]
-        gone = [self.pre_push(gone=True) for _ in range(100)]
+        refusal = Refusal(503, "the server is stopping")
+        gone = [self.pre_push(failure=refusal) for _ in range(100)]
         verdicts.append(self.pre_push())
         children = self.reactor.children
         children[0].ends(0)
         for each in gone:
-            self.assertEqual(400, self.failureResultOf(each, Refusal).value.status)
+            self.assertIs(refusal, self.failureResultOf(each, Refusal).value)
         self.assertEqual(3, len(children))
         children[1].ends(0)
         children[2].ends(0)

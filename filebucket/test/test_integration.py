@@ -704,6 +704,23 @@ class StopTests(IntegrationCase):
         self.assertEqual({f"{TOKEN}/stuck": b"x"}, server.stored())
         self.assertEqual([], server.incoming())
 
+    def test_in_the_hooks_line(self) -> None:
+        """Who waits for a pre-push that waits for others is told of the stop."""
+        server = self.server(shutdown_timeout=0.5, hook_concurrency=1)
+        server.hook("pre-push", "echo began >&2; exec sleep 600")
+        clients = [self.client(server) for _ in range(2)]
+        for number, client in enumerate(clients):
+            client.send(put_head(f"{number}", 100_000), b"x" * 1000)
+        server.wait_for("pre-push .*says: began")
+        # Who comes after them is answered: so both were read.
+        stranger = self.client(server)
+        stranger.send(put_head("x", 0, UNKNOWN))
+        self.assertEqual(403, stranger.answer()[0])
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            self.assertEqual((503, b"the server is stopping\n"), client.answer())
+        self.assertEqual(-signal.SIGTERM, server.wait())
+
     def test_hook_that_does_not_end(self) -> None:
         """It is killed, and the push has its answer still."""
         server = self.server(shutdown_timeout=0.5)

@@ -207,7 +207,7 @@ class DeadlineTests(RealHooksCase):
 
     def test_left_on_purpose(self) -> None:
         """What outlives a hook that ended by itself is let alone, and holds nothing."""
-        server = self.daemon(hook_timeout=3)
+        server = self.daemon(hook_timeout=10)
         server.hook(
             "post-push",
             'case "$2" in */late) exec sleep 600;; esac\nsetsid sleep 600 & echo $!',

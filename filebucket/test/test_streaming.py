@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from filebucket.admission import GRACE
 from filebucket.errors import Refusal
 from filebucket.streaming import (
     CHUNK_COST,
@@ -648,41 +649,13 @@ class FramingTests(StreamingCase):
         self.assertEqual([200, 400], connection.statuses())
 
 
-class Port:
-    """What connections come from.
-
-    :ivar reading: whether they are taken
-    """
-
-    reading = True
-
-    def stopReading(self) -> None:
-        self.reading = False
-
-    def startReading(self) -> None:
-        self.reading = True
-
-
 class CapacityTests(StreamingCase):
     """As many connections as there may be, and one more."""
 
-    def setUp(self) -> None:
-        self.port = Port()
-
-    def fill(self, *sent: bytes) -> list[tuple[Wire, StreamingChannel]]:
-        """As many connections as there may be, with these bytes on them."""
-        connection = self.connect(limits=evolve(LIMITS, connections=len(sent)))
-        connection.site.listens([self.port])
-        found = [(connection.wire, connection.channel)]
-        found += [self.come(connection) for _ in sent[1:]]
-        for (_, channel), data in zip(found, sent, strict=True):
-            channel.dataReceived(data)
-        return found
-
-    def come(self, connection: Connection) -> tuple[Wire, StreamingChannel]:
+    def come(self) -> tuple[Wire, StreamingChannel]:
         """One more."""
         wire = Wire()
-        channel = connection.connect(wire)
+        channel = self.connection.connect(wire)
 
         def lose() -> None:
             channel.connectionLost(Failure(ConnectionDone()))
@@ -691,51 +664,59 @@ class CapacityTests(StreamingCase):
         self.addCleanup(lose)
         return wire, channel
 
-    def test_who_asks_nothing_makes_room(self) -> None:
-        """The first of them is dropped; who pushes stays."""
-        (first, _), (second, _), (third, _) = self.fill(put(9), b"", b"PUT")
-        _, channel = self.come(self.connection)
+    def test_makes_room(self) -> None:
+        """Who was refused and still sends makes room, and one with a push does not."""
+        connection = self.connect(limits=evolve(LIMITS, connections=2))
+        connection.send(put(99))
+        stranger, channel = self.come()
+        channel.dataReceived(put(99))
+        self.root.requests[1].answer(403, {}, b"", last=True)
+        connection.clock.advance(GRACE)
+        wire, channel = self.come()
         self.assertEqual(
             [False, True, False],
-            [wire.disconnected for wire in (first, second, third)],
+            [each.disconnected for each in (connection.wire, stranger, wire)],
         )
-        self.come(self.connection)
-        self.assertEqual([False, True], [first.disconnected, third.disconnected])
+        channel.dataReceived(put(9))
+        self.assertEqual(3, len(self.root.requests))
+
+    def test_waits(self) -> None:
+        """Where all push, one more is not read; it is when one of them ends."""
+        connection = self.connect(echo, limits=evolve(LIMITS, connections=1))
+        connection.send(put(9))
+        wire, channel = self.come()
+        self.assertTrue(wire.paused)
+        connection.clock.advance(GRACE)
+        self.assertFalse(connection.wire.disconnected)
+        connection.send(b"x" * 9)
+        ((_, headers, _),) = connection.answers()
+        # There is no room for one that waits for a next request.
+        self.assertEqual("close", headers["connection"])
+        connection.lose()
+        self.assertFalse(wire.paused)
         channel.dataReceived(put(9))
         self.assertEqual(2, len(self.root.requests))
 
-    def test_who_was_refused_makes_room(self) -> None:
-        """Though the rest of a body is still read, that the answer may be read."""
-        (first, _), _ = self.fill(put(99), b"")
-        self.root.requests[0].answer(403, {}, b"", last=True)
-        self.assertFalse(first.disconnected)
-        self.come(self.connection)
-        self.assertTrue(first.disconnected)
-
-    def test_all_push(self) -> None:
-        """Then the next ones wait where the kernel keeps them."""
-        (_, channel), _ = self.fill(put(9), b"")
-        self.assertTrue(self.port.reading)
-        wire, _ = self.come(self.connection)
-        self.assertFalse(self.port.reading)
-        self.assertFalse(wire.disconnected)
-        channel.connectionLost(Failure(ConnectionDone()))
-        self.assertTrue(self.port.reading)
-
-    def test_not_kept(self) -> None:
-        """Where there is no room no connection waits for a next request."""
-        connection = self.connect(echo, limits=evolve(LIMITS, connections=1))
+    def test_answered_last(self) -> None:
+        """Who was just answered can read that, and stays longer than who asked
+        nothing since before.
+        """
+        connection = self.connect(echo, limits=evolve(LIMITS, connections=3))
+        silent, _ = self.come()
+        self.come()
         connection.send(put(0))
-        ((_, headers, _),) = connection.answers()
-        self.assertEqual("close", headers["connection"])
+        connection.clock.advance(GRACE)
+        self.come()
+        self.assertTrue(silent.disconnected)
+        self.assertFalse(connection.wire.disconnected)
 
-    def test_stopping(self) -> None:
-        """A port that was closed is not told to take connections again."""
-        (_, channel), _ = self.fill(put(9), b"")
-        self.come(self.connection)
-        self.connection.site.stopping = True
+    def test_gone_from_the_line(self) -> None:
+        """Who leaves while it waits is not waited for."""
+        connection = self.connect(limits=evolve(LIMITS, connections=1))
+        connection.send(put(9))
+        _, channel = self.come()
         channel.connectionLost(Failure(ConnectionDone()))
-        self.assertFalse(self.port.reading)
+        self.assertEqual([connection.channel], connection.site.channels)
 
     def test_share(self) -> None:
         """All bodies together hold no more than they may."""
@@ -743,7 +724,7 @@ class CapacityTests(StreamingCase):
         connection = self.connect(limits=limits)
         self.assertEqual(8 * LEAST_SHARE, connection.site.share())
         for number in range(2, 20):
-            self.come(connection)
+            self.come()
             self.assertEqual(
                 max(9 * LEAST_SHARE // number, LEAST_SHARE), connection.site.share()
             )
@@ -825,16 +806,16 @@ class DeadlineTests(StreamingCase):
         connection.clock.advance(LIMITS.rate_window)
         self.successResultOf(self.batch(request))
         connection.clock.advance(LIMITS.rate_window)
-        self.assertFalse(request.body.failed)
+        self.assertFalse(request.body.failure)
         connection.clock.advance(LIMITS.rate_window)
-        self.assertTrue(request.body.failed)
+        self.assertTrue(request.body.failure)
 
     def test_not_before_the_body_is_wanted(self) -> None:
         """Nor is one whose body nobody asked for yet."""
         connection = self.connect()
         connection.send(put(5000))
         connection.clock.advance(LIMITS.rate_window * 3)
-        self.assertFalse(self.root.requests[0].body.failed)
+        self.assertFalse(self.root.requests[0].body.failure)
 
     def test_not_while_answering(self) -> None:
         """No deadline of the connection's runs while we work on the answer."""
@@ -913,7 +894,7 @@ class HalfCloseTests(StreamingCase):
         connection.half_close()
         self.root.requests[0].answer(200, {}, b"")
         connection.clock.advance(0)
-        self.assertTrue(self.root.requests[1].body.failed)
+        self.assertTrue(self.root.requests[1].body.failure)
 
     def test_our_own(self) -> None:
         """That our own is done is no news."""

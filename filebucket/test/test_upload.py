@@ -53,7 +53,7 @@ def put(
         length=length,
         client="192.0.2.1:9",
         body=stream(*chunks),
-        gone=lambda: False,
+        failure=lambda: None,
     )
     return evolve(push, **other)
 
