@@ -26,6 +26,9 @@ from filebucket.store import BATCH, IStore, IWriter
 
 METHODS = ("POST", "PUT")
 
+MOST_SIZE = 2**63 - 1
+"""Bytes that a file can have at most: Linux counts them in 63 bits."""
+
 
 @frozen
 class Push:
@@ -245,8 +248,8 @@ class Uploads:
             return Exit(status=255)
 
     def _check_size(self, size: int) -> None:
-        most = self._max_file_size
-        if most is not None and size > most:
+        most = MOST_SIZE if self._max_file_size is None else self._max_file_size
+        if size > most:
             raise Refusal(413, f"larger than {most} bytes")
 
 

@@ -292,6 +292,13 @@ class RefusedTests(UploadCase):
         self.uploads = self.make(max_file_size=7)
         self.assertEqual(200, self.receive(put()).status)
 
+    def test_larger_than_any(self) -> None:
+        """More bytes than a file can have, where there is no other limit."""
+        for push in (put, post):
+            self.assert_refused(413, push(length=2**64))
+        self.store.room = 2**65
+        self.assert_refused(413, put(length=2**63))
+
     def test_no_room(self) -> None:
         """The same of the disk: what is large is refused before it is read."""
         self.store.room = BATCH - 1
