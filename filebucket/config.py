@@ -2,8 +2,8 @@
 
 :func:`load` reads JSON and gives a frozen :class:`Config`, or raises one
 :class:`~filebucket.errors.ConfigError` that names every mistake with its
-place. attrs holds the structure and cattrs walks it; the types below say what
-a value must be. No message and no ``repr`` ever holds a token: a bucket keeps
+place. attrs holds the structure and cattrs walks it; :mod:`filebucket.values` says
+what a value must be. No message and no ``repr`` ever holds a token: a bucket keeps
 the SHA-256 of its token only, but for the directory's name where the file
 gives nothing else.
 """
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import ipaddress
 import json
 import os
-import re
-import string
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any, NewType
 
 import attrs
@@ -27,28 +25,30 @@ import cattrs
 from attrs import field, frozen
 from cattrs.errors import ForbiddenExtraKeysError
 
-from filebucket import endpoints, names
+from filebucket import endpoints, values
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError, shown
-
-TOKEN_LENGTH = 32
-_TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
+from filebucket.values import (
+    BucketName,
+    ByteCount,
+    Count,
+    Flag,
+    FreeSpace,
+    Host,
+    Moment,
+    Network,
+    Path,
+    Port,
+    Seconds,
+    Sha256Hex,
+    Token,
+)
 
 EXAMPLE_TOKENS = (
     "3547264155b541de5cb6a7eae0431a14",
     "9c7c64cfac3b922aacd4ba68cb631e82",
 )
 """The tokens of the config.json that everybody has: known, so worthless."""
-
-Token = NewType("Token", str)
-Sha256Hex = NewType("Sha256Hex", str)
-BucketName = NewType("BucketName", str)
-Host = NewType("Host", str)
-Path = NewType("Path", str)
-Port = NewType("Port", int)
-ByteCount = NewType("ByteCount", int)
-Seconds = NewType("Seconds", float)
-Count = NewType("Count", int)
 
 
 def token_digest(token: bytes) -> bytes:
@@ -57,26 +57,48 @@ def token_digest(token: bytes) -> bytes:
 
 
 @frozen
+class TokenConfig:
+    """What opens a bucket.
+
+    :param sha256: the SHA-256 of the token
+    :param expires: seconds since the epoch at which it opens nothing any more
+    """
+
+    sha256: bytes
+    expires: float | None = None
+
+
+@frozen
 class BucketConfig:
     """One bucket.
 
-    :param token_sha256: the SHA-256 of its token
+    :param tokens: what opens it; one at least
     :param directory: its folder under the home; its token where it has no
         name, so this must never be logged (:attr:`label` may)
     :param name: what the operator calls it, if anything
+    :param max_file_size: bytes that a file may have; None: as all buckets have it
+    :param quota: bytes that all its files together may have; None is no limit
+    :param allow_from: networks that its clients may be in; None is anywhere
+    :param overwrite: whether a push may replace a file
     """
 
-    token_sha256: bytes
+    tokens: tuple[TokenConfig, ...]
     directory: str = field(repr=False)
     name: str | None = None
+    max_file_size: int | None = None
+    quota: int | None = None
+    allow_from: tuple[Network, ...] | None = None
+    overwrite: bool = False
 
     @property
     def label(self) -> str:
         """What logs call this bucket."""
-        return self.name or f"#{self.token_sha256.hex()[:6]}"
+        return self.name or f"#{self.tokens[0].sha256.hex()[:6]}"
 
 
 Buckets = NewType("Buckets", tuple[BucketConfig, ...])
+Tokens = NewType("Tokens", tuple[TokenConfig, ...])
+Networks = NewType("Networks", tuple[Network, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
 
 
@@ -91,7 +113,12 @@ class Config:
         those say it
     :param hooks: the folder that holds ``pre-push.sh`` and ``post-push.sh``
     :param max_file_size: the largest file in bytes; None is no limit
-    :param min_free_space: bytes that must stay free on the home's filesystem
+    :param min_free_space: what must stay free on the home's filesystem
+    :param max_connections: how many there may be at once, and how many pushes
+    :param idle_timeout: seconds that a connection may wait for its next request
+    :param header_timeout: seconds from a request's first byte to its headers' end
+    :param body_timeout: seconds over which a body must not be slower than ``min_rate``
+    :param min_rate: bytes per second
     :param hook_timeout: seconds that a hook may run
     :param hook_concurrency: how many hooks may run at once
     :param shutdown_timeout: seconds that pushes under way get at a stop
@@ -104,7 +131,12 @@ class Config:
     listen: Listen = Listen(())
     hooks: Path = Path(".")
     max_file_size: ByteCount | None = None
-    min_free_space: ByteCount = ByteCount(0)
+    min_free_space: FreeSpace = FreeSpace(share=Fraction(2, 100))
+    max_connections: Count = Count(1024)
+    idle_timeout: Seconds = Seconds(60.0)
+    header_timeout: Seconds = Seconds(30.0)
+    body_timeout: Seconds = Seconds(60.0)
+    min_rate: ByteCount = ByteCount(1024)
     hook_timeout: Seconds = Seconds(300.0)
     hook_concurrency: Count = Count(4)
     shutdown_timeout: Seconds = Seconds(30.0)
@@ -131,16 +163,32 @@ class Config:
         if not self.open_to_others():
             return []
         known = {token_digest(token.encode("ascii")) for token in EXAMPLE_TOKENS}
-        return [each.label for each in self.buckets if each.token_sha256 in known]
+        return [
+            bucket.label
+            for bucket in self.buckets
+            if any(each.sha256 in known for each in bucket.tokens)
+        ]
 
 
 @frozen
-class _BucketObject:
+class _TokenObject:
+    """A token as the file writes it when it is an object."""
+
+    token: Token | None = field(default=None, repr=False)
+    token_sha256: Sha256Hex | None = None
+    expires: Moment | None = None
+
+
+@frozen
+class _BucketObject(_TokenObject):
     """A bucket as the file writes it when it is an object."""
 
     name: BucketName | None = None
-    token: Token | None = field(default=None, repr=False)
-    token_sha256: Sha256Hex | None = None
+    tokens: Tokens | None = field(default=None, repr=False)
+    max_file_size: ByteCount | None = None
+    quota: ByteCount | None = None
+    allow_from: Networks | None = None
+    overwrite: Flag = Flag(False)
 
 
 def load(path: str) -> Config:
@@ -255,153 +303,100 @@ def _fit_buckets(value: Any) -> list[tuple[int, BucketConfig]]:
 
 def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
     """What is wrong between buckets that are each right by themselves."""
-    opens = {bucket.token_sha256 for _, bucket in buckets}
+    opens = {token.sha256 for _, bucket in buckets for token in bucket.tokens}
     tokens: dict[bytes, int] = {}
     directories: dict[str, int] = {}
     for index, bucket in buckets:
         place = f"$.buckets[{index}]"
         if bucket.name and token_digest(bucket.name.encode("utf-8")) in opens:
             yield f"{place}.name: a token, and names are shown in logs"
-        first = tokens.setdefault(bucket.token_sha256, index)
-        if first != index:
-            yield f"{place}: the same token as $.buckets[{first}]"
-            continue
-        first = directories.setdefault(bucket.directory, index)
-        if first != index:
-            yield f"{place}: the same directory as $.buckets[{first}]"
-
-
-# What a value must be: a function a type. Each raises ValueError with the
-# mistake in a few words; cattrs adds the place.
-
-
-def _text(value: Any, _: Any = None) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a string")
-    if not value:
-        raise ValueError("empty")
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("holds half of a surrogate pair")
-    return value
-
-
-def _token(value: Any, _: Any = None) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a string")
-    if len(value) != TOKEN_LENGTH:
-        raise ValueError(f"{len(value)} characters, not {TOKEN_LENGTH}")
-    if not _TOKEN_CHARACTERS.issuperset(value):
-        raise ValueError("a token is made of letters, digits, '-' and '_'")
-    return value
-
-
-def _sha256_hex(value: Any, _: Any = None) -> str:
-    text = _text(value).lower()
-    if not re.fullmatch("[0-9a-f]{64}", text):
-        raise ValueError("not a SHA-256 of 64 hex digits")
-    return text
-
-
-def _bucket_name(value: Any, _: Any = None) -> str:
-    text = _text(value)
-    names.check(text)
-    return text
-
-
-def _whole_number(value: Any, least: int, most: int) -> int:
-    # bool is an int to Python, not to whoever wrote the file.
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("not a whole number")
-    if not least <= value <= most:
-        raise ValueError(f"not from {least} to {most}")
-    return value
-
-
-def _port(value: Any, _: Any = None) -> int:
-    return _whole_number(value, 0, 65535)
-
-
-def _byte_count(value: Any, _: Any = None) -> int:
-    return _whole_number(value, 0, 2**63 - 1)
-
-
-def _count(value: Any, _: Any = None) -> int:
-    return _whole_number(value, 1, 1000)
-
-
-def _seconds(value: Any, _: Any = None) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError("not a number of seconds")
-    if not 0 < value <= 7 * 24 * 3600:
-        raise ValueError("not between 0 seconds and a week")
-    return float(value)
-
-
-def _host(value: Any, _: Any = None) -> str:
-    text = _text(value)
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        if text != "localhost":
-            raise ValueError("not an IP address (nor localhost)") from None
-    return text
+        before = len(tokens)
+        for token in bucket.tokens:
+            first = tokens.setdefault(token.sha256, index)
+            if first != index:
+                yield f"{place}: the same token as $.buckets[{first}]"
+                break
+        else:
+            if len(tokens) != before + len(bucket.tokens):
+                yield f"{place}.tokens: one of them stands there twice"
+            first = directories.setdefault(bucket.directory, index)
+            if first != index:
+                yield f"{place}: the same directory as $.buckets[{first}]"
 
 
 def _bucket(value: Any, _: Any = None) -> BucketConfig:
     if isinstance(value, str):
-        token = _token(value)
-        return BucketConfig(token_digest(token.encode("ascii")), directory=token)
+        token = values.token(value)
+        return BucketConfig((TokenConfig(_digest(token)),), directory=token)
     if not isinstance(value, dict):
         raise ValueError("neither a token nor an object")
     given = _CONVERTER.structure(value, _BucketObject)
-    if (given.token is None) == (given.token_sha256 is None):
-        raise ValueError("needs one of token and token_sha256")
-    if given.token is not None:
-        digest = token_digest(given.token.encode("ascii"))
-    else:
-        digest = bytes.fromhex(given.token_sha256 or "")
+    if [given.token, given.token_sha256, given.tokens].count(None) != 2:
+        raise ValueError("needs one of token, token_sha256 and tokens")
     directory = given.name or given.token
     if directory is None:
         raise ValueError("needs a name, as the token itself is not given")
-    return BucketConfig(digest, directory=directory, name=given.name)
+    tokens = given.tokens or (_token_config(given),)
+    if given.tokens and given.expires is not None:
+        raise ValueError(
+            "expires cannot stand beside tokens, which each have their own"
+        )
+    return BucketConfig(
+        tokens,
+        directory=directory,
+        name=given.name,
+        max_file_size=given.max_file_size,
+        quota=given.quota,
+        allow_from=given.allow_from,
+        overwrite=given.overwrite,
+    )
 
 
-def _buckets(value: Any, _: Any = None) -> Any:
+def _token_config(given: _TokenObject) -> TokenConfig:
+    if given.token is not None:
+        return TokenConfig(_digest(given.token), given.expires)
+    return TokenConfig(bytes.fromhex(given.token_sha256 or ""), given.expires)
+
+
+def _token(value: Any, _: Any = None) -> TokenConfig:
+    if isinstance(value, str):
+        return TokenConfig(_digest(values.token(value)))
+    if not isinstance(value, dict):
+        raise ValueError("neither a token nor an object")
+    given = _CONVERTER.structure(value, _TokenObject)
+    if (given.token is None) == (given.token_sha256 is None):
+        raise ValueError("needs one of token and token_sha256")
+    return _token_config(given)
+
+
+def _digest(token: str) -> bytes:
+    return token_digest(token.encode("ascii"))
+
+
+def _list(value: Any, kind: Any, may_be_empty: bool = False) -> Any:
+    """A list, each of whose members is of that kind."""
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return _CONVERTER.structure(value, tuple[BucketConfig, ...])
+    if not (value or may_be_empty):
+        raise ValueError("empty")
+    return _CONVERTER.structure(value, tuple[kind, ...])
 
 
 def _endpoint(value: Any, _: Any = None) -> Endpoint:
-    return endpoints.parse(_text(value))
-
-
-def _listen(value: Any, _: Any = None) -> Any:
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    if not value:
-        raise ValueError("empty")
-    return _CONVERTER.structure(value, tuple[Endpoint, ...])
+    return endpoints.parse(values.text(value))
 
 
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     checks: dict[Any, Callable[[Any, Any], Any]] = {
-        Token: _token,
-        Sha256Hex: _sha256_hex,
-        BucketName: _bucket_name,
-        Host: _host,
-        Path: _text,
-        Port: _port,
-        ByteCount: _byte_count,
-        Seconds: _seconds,
-        Count: _count,
+        **values.CHECKS,
+        TokenConfig: _token,
+        Tokens: lambda value, _: _list(value, TokenConfig),
+        Networks: lambda value, _: _list(value, Network),
         BucketConfig: _bucket,
-        Buckets: _buckets,
+        Buckets: lambda value, _: _list(value, BucketConfig, may_be_empty=True),
         Endpoint: _endpoint,
-        Listen: _listen,
+        Listen: lambda value, _: _list(value, Endpoint),
     }
     for kind, check in checks.items():
         converter.register_structure_hook(kind, check)

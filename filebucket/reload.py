@@ -67,8 +67,8 @@ def read(path: str, before: Buckets) -> Loaded:
 
 def compare(config: Config, before: Buckets) -> Loaded:
     """How the buckets of ``config`` differ from those of before."""
-    old = {bucket.token_sha256 for bucket in before}
-    new = {bucket.token_sha256 for bucket in config.buckets}
+    old = {token.sha256 for bucket in before for token in bucket.tokens}
+    new = {token.sha256 for bucket in config.buckets for token in bucket.tokens}
     return Loaded(config, len(new - old), len(old - new))
 
 

@@ -11,28 +11,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from filebucket.config import TOKEN_LENGTH, BucketConfig, token_digest
+from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.errors import Refusal
-from filebucket.streaming import StreamingRequest, address_text
+from filebucket.streaming import StreamingRequest, address_text, ip_of
 from filebucket.upload import Outcome, Push, Uploads
+from filebucket.values import TOKEN_LENGTH
 
 
 class Root(Resource):
     """Knows the buckets by the SHA-256 of their tokens."""
 
-    def __init__(self, uploads: Uploads, buckets: Iterable[BucketConfig]) -> None:
+    def __init__(
+        self, uploads: Uploads, buckets: Iterable[BucketConfig], clock: IReactorTime
+    ) -> None:
+        """
+        :param clock: tells the time since the epoch, by which tokens expire
+        """
         super().__init__()
         self._uploads = uploads
-        self._buckets: dict[bytes, BucketConfig] = {}
+        self._clock = clock
+        self._buckets: dict[bytes, tuple[BucketConfig, TokenConfig]] = {}
         self.swap(buckets)
 
     def swap(self, buckets: Iterable[BucketConfig]) -> None:
         """Serve these buckets from now on; pushes under way go on."""
-        self._buckets = {bucket.token_sha256: bucket for bucket in buckets}
+        self._buckets = {
+            token.sha256: (bucket, token)
+            for bucket in buckets
+            for token in bucket.tokens
+        }
 
     def hide_tokens(self, text: str) -> str:
         """``text`` with a bucket's label in the place of every token in it.
@@ -40,16 +52,31 @@ class Root(Resource):
         A client may use a token for a file's name, or in one.
         """
         for match in _TOKEN_LIKE.finditer(text):
-            bucket = self._buckets.get(token_digest(match[1].encode("ascii")))
-            if bucket is not None:
-                text = text.replace(match[1], bucket.label)
+            found = self._buckets.get(token_digest(match[1].encode("ascii")))
+            if found is not None:
+                text = text.replace(match[1], found[0].label)
         return text
 
+    def _opened(self, token: bytes, request: StreamingRequest) -> BucketConfig | None:
+        """The bucket that the token opens: now, and for that client."""
+        found = self._buckets.get(token_digest(token))
+        if found is None:
+            return None
+        bucket, config = found
+        if config.expires is not None and self._clock.seconds() >= config.expires:
+            return None
+        if bucket.allow_from is not None:
+            client = ip_of(request.getClientAddress())
+            # Over a UNIX socket a client has none, so is in no network.
+            if client is None or all(client not in each for each in bucket.allow_from):
+                return None
+        return bucket
+
     def getChild(self, path: bytes, request: StreamingRequest) -> BucketResource:
-        bucket = in_path = self._buckets.get(token_digest(path))
+        bucket = in_path = self._opened(path, request)
         bearer = _bearer(request)
         if bearer is not None:
-            bucket = self._buckets.get(token_digest(bearer))
+            bucket = self._opened(bearer, request)
             if bucket is not None and in_path is not None:
                 # Or else the token would become the name of a file.
                 raise Refusal(400, "a token in the headers and one in the URL")

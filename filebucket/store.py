@@ -33,6 +33,7 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from filebucket.errors import ConfigError, Refusal
+from filebucket.room import Room, Share
 
 T = TypeVar("T")
 
@@ -127,10 +128,14 @@ class IStore(Interface):
         :raises Refusal: 507 where they would not
         """
 
-    def open(directory: str, name: str, algorithms: Collection[str]) -> IWriter:
+    def open(
+        directory: str, name: str, algorithms: Collection[str], quota: int | None
+    ) -> IWriter:
         """A writer for a file. Nothing is done yet.
 
         :param algorithms: digests to compute beside SHA-256
+        :param quota: bytes that the directory's files may have in all, this one
+            among them; None is no limit
         """
 
 
@@ -266,15 +271,15 @@ slow clients hold two of these each, and with 64 KiB 30 MB more."""
 class DirectoryStore:
     """Files in directories under one home."""
 
-    def __init__(self, home: str, in_thread: InThread, min_free_space: int = 0) -> None:
+    def __init__(self, home: str, in_thread: InThread, room: Room) -> None:
         """
         :param home: absolute path; made where it is missing
         :param in_thread: runs what may wait for a disk
-        :param min_free_space: bytes that must stay free
+        :param room: how much more may be kept
         """
         self.home = home
         self._disk = Disk(in_thread)
-        self._min_free_space = min_free_space
+        self.room = room
         self._home_fd = self._incoming_fd = self._lock_fd = -1
         self._aside: type[UnnamedFile | StagedFile] = UnnamedFile
         self._known: set[str] = set()
@@ -348,20 +353,18 @@ class DirectoryStore:
         )
 
     async def check_room(self, size: int) -> None:
-        await self._disk.run(self.find_room, self._home_fd, size)
+        await self._disk.run(self.room.check, self._home_fd, size)
 
     def open(
-        self, directory: str, name: str, algorithms: Collection[str]
+        self,
+        directory: str,
+        name: str,
+        algorithms: Collection[str],
+        quota: int | None,
     ) -> DirectoryWriter:
-        return DirectoryWriter(self, self._disk, directory, name, algorithms)
+        return DirectoryWriter(self, self._disk, directory, name, algorithms, quota)
 
     # What a writer calls, in a thread: it may wait for the disk.
-
-    def find_room(self, fd: int, size: int) -> None:
-        """See whether ``size`` more bytes would fit where ``fd`` is."""
-        found = os.fstatvfs(fd)
-        if found.f_bavail * found.f_frsize < size + self._min_free_space:
-            raise Refusal(507, "no room for that many bytes")
 
     def open_bucket(self, directory: str) -> int:
         """A descriptor of a bucket's directory, made if need be."""
@@ -395,6 +398,7 @@ class DirectoryWriter:
         directory: str,
         name: str,
         algorithms: Collection[str],
+        quota: int | None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -403,8 +407,11 @@ class DirectoryWriter:
         self._name = name.encode("utf-8")
         self._path = os.path.join(store.home, directory, name)
         self._hashes = {each: hashlib.new(each) for each in {"sha256", *algorithms}}
+        self._quota = quota
         self._bucket_fd = -1
         self._aside: UnnamedFile | StagedFile | None = None
+        self._share: Share | None = None
+        self._published = False
         self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
@@ -419,7 +426,9 @@ class DirectoryWriter:
         if not overwrite and self._exists():
             raise name_taken()
         self._aside = self._store.open_aside(self._bucket_fd)
-        self._store.find_room(self._bucket_fd, size)
+        self._share = self._store.room.set_aside(
+            self._bucket_fd, self._directory, size, self._quota
+        )
 
     def _exists(self) -> bool:
         try:
@@ -451,6 +460,8 @@ class DirectoryWriter:
         if self._aside is None:
             self._begin(sum(map(len, chunks)), overwrite)
         assert self._aside is not None
+        assert self._share is not None
+        self._store.room.take(self._share, sum(map(len, chunks)))
         for chunk in chunks:
             for each in self._hashes.values():
                 each.update(chunk)
@@ -465,7 +476,7 @@ class DirectoryWriter:
                 waiting[0] = waiting[0][written:]
         if self._size - self._room_checked >= _ROOM_CHECK_EVERY:
             self._room_checked = self._size
-            self._store.find_room(fd, 0)
+            self._store.room.check(fd, 0)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         await self._settle()
@@ -484,6 +495,7 @@ class DirectoryWriter:
         else:
             self._publish(self._aside.link)
             self._sync_or_unlink()
+        self._published = True
         self._clear()
         return Receipt(self._path, self._size, self._hashes["sha256"].hexdigest())
 
@@ -518,6 +530,8 @@ class DirectoryWriter:
     def _clear(self) -> None:
         bucket_fd, self._bucket_fd = self._bucket_fd, -1
         aside, self._aside = self._aside, None
+        if self._share is not None:
+            self._store.room.give_back(self._share, self._published)
         try:
             try:
                 if aside is not None:

@@ -37,9 +37,12 @@ anywhere: it holds the token.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
+from ipaddress import IPv4Address as IPv4
+from ipaddress import IPv6Address as IPv6
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -824,6 +827,15 @@ def address_text(address: object) -> str:
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     return "local"
+
+
+def ip_of(address: object) -> IPv4 | IPv6 | None:
+    """The IP address, for comparisons; None where there is none."""
+    if not isinstance(address, IPv4Address | IPv6Address):
+        return None
+    found = ipaddress.ip_address(address.host)
+    # A socket for both versions calls IPv4 so.
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _segments(path: bytes) -> tuple[list[bytes], str | None]:

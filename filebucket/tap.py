@@ -27,6 +27,7 @@ from filebucket.hooks import ScriptHooks
 from filebucket.listening import listeners
 from filebucket.reload import Reload, read
 from filebucket.resources import Root
+from filebucket.room import Room
 from filebucket.store import DirectoryStore
 from filebucket.streaming import Limits, StreamingSite, address_text
 from filebucket.threads import Threads
@@ -38,9 +39,6 @@ THREADS = 16
 """How many writes and fsyncs may wait for the disk at once: the journal of a
 filesystem commits in groups, and 16 small files at once get 9 times the rate
 of one."""
-
-CONNECTIONS = 1024
-"""How many there may be at once, and how many pushes, where the system allows it."""
 
 PER_PUSH = 4
 """Descriptors of a push: its connection, its bucket and its file; and one for hooks and
@@ -65,17 +63,23 @@ def makeService(options: Mapping[str, Any]) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
     keep_freed_memory()
-    capacity = find_capacity()
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)
+        capacity = find_capacity(config.max_connections)
+        if capacity < config.max_connections:
+            log.warn(
+                "there can be {count} connections only: the system allows no more"
+                " descriptors (LimitNOFILE, ulimit -n)",
+                count=capacity,
+            )
         threads = Threads(reactor, THREADS)  # type: ignore[arg-type]
         return make_daemon(reactor, threads, config, path, os.environ, capacity)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
 
 
-def find_capacity(wanted: int = CONNECTIONS) -> int:
+def find_capacity(wanted: int) -> int:
     """Let there be descriptors for so many pushes, or as many as the system allows:
     systemd gives 1,024 to whoever does not ask. Hooks inherit the limit.
 
@@ -87,7 +91,7 @@ def find_capacity(wanted: int = CONNECTIONS) -> int:
         most = min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max((most - OWN_DESCRIPTORS) // PER_PUSH, 1)
+    return min(max((most - OWN_DESCRIPTORS) // PER_PUSH, 1), wanted)
 
 
 def make_daemon(
@@ -96,7 +100,7 @@ def make_daemon(
     config: Config,
     path: str,
     environ: Mapping[str, str],
-    capacity: int = CONNECTIONS,
+    capacity: int,
 ) -> Daemon:
     """Put the parts together.
 
@@ -107,7 +111,7 @@ def make_daemon(
     :raises ConfigError: what it names to listen on is not there or unusable
     """
     listening = listeners(reactor, config, path)
-    store = DirectoryStore(config.home, threads.run, config.min_free_space)
+    store = DirectoryStore(config.home, threads.run, Room(config.min_free_space))
     hooks = ScriptHooks(
         reactor, config.hooks, environ, config.hook_timeout, config.hook_concurrency
     )
@@ -116,8 +120,15 @@ def make_daemon(
         log_outcome(outcome, root.hide_tokens)
 
     uploads = Uploads(store, hooks, reactor, observe, config.max_file_size, capacity)
-    root = Root(uploads, config.buckets)
-    site = StreamingSite(root, reactor, log_refused, Limits(connections=capacity))
+    root = Root(uploads, config.buckets, reactor)
+    limits = Limits(
+        idle=config.idle_timeout,
+        headers=config.header_timeout,
+        rate_window=config.body_timeout,
+        rate=config.min_rate,
+        connections=capacity,
+    )
+    site = StreamingSite(root, reactor, log_refused, limits)
     daemon = Daemon(
         reactor, listening, site, uploads, store, hooks, config.shutdown_timeout
     )

@@ -108,14 +108,15 @@ class Uploads:
     ) -> None:
         """
         :param observe: told of each outcome, once
-        :param max_file_size: bytes; None is no limit
+        :param max_file_size: bytes, where a bucket has no limit of its own; None is
+            no limit
         :param most: how many pushes may be under way at once
         """
         self._store = store
         self._hooks = hooks
         self._clock = clock
         self._observe = observe
-        self._max_file_size = max_file_size
+        self._max_file_size = MOST_SIZE if max_file_size is None else max_file_size
         self._most = most
         self._under_way: set[Deferred[Outcome]] = set()
 
@@ -183,7 +184,10 @@ class Uploads:
             raise Refusal(503, "too many pushes are under way")
         _check_headers(push)
         promised = _promised(push)
-        file = await self._find_file(push)
+        most = bucket.max_file_size
+        if most is None:
+            most = self._max_file_size
+        file = await self._find_file(push, most)
         outcome.name = file.name
         subject = Subject(
             bucket=bucket.directory,
@@ -194,18 +198,20 @@ class Uploads:
             request_id=outcome.request_id,
         )
         verdict = await self._hooks.pre_push(subject, push.failure)
-        overwrite = verdict is Verdict.OVERWRITE
-        writer = self._store.open(bucket.directory, file.name, promised.keys())
+        overwrite = bucket.overwrite or verdict is Verdict.OVERWRITE
+        writer = self._store.open(
+            bucket.directory, file.name, promised.keys(), bucket.quota
+        )
         try:
             if not _is_small(push):
                 await writer.begin(max(file.size, 0), overwrite)
-            await self._write(file, writer, outcome)
+            await self._write(file, writer, most, outcome)
             if file.size not in (-1, outcome.size):
                 # Fields follow the file in its form, so pre-push was told a
                 # size too large: nobody could know. Now it can be asked again.
                 subject = evolve(subject, size=outcome.size)
                 verdict = await self._hooks.pre_push(subject, push.failure)
-                overwrite = verdict is Verdict.OVERWRITE
+                overwrite = bucket.overwrite or verdict is Verdict.OVERWRITE
             receipt = await writer.commit(promised, overwrite)
         except BaseException:
             await writer.abort()
@@ -217,15 +223,15 @@ class Uploads:
         )
         _answer(outcome, await self._post_push(subject))
 
-    async def _find_file(self, push: Push) -> _File:
+    async def _find_file(self, push: Push, most: int) -> _File:
         """The file that a push names, within limits as far as one can know."""
         declared = push.length or 0
         if push.method == "PUT":
             name = _fit(_name_in_path(push))
-            self._check_size(declared)
+            _check_size(declared, most)
             return _File(name, -1 if push.length is None else declared, push.body)
         _check_bare_path(push)
-        self._check_size(declared - form.MOST_OVERHEAD)
+        _check_size(declared - form.MOST_OVERHEAD, most)
         if not _is_small(push):
             # The name comes with the body: before it, this can be known.
             await self._store.check_room(declared)
@@ -233,10 +239,12 @@ class Uploads:
         found = await form.find_file(push.body, content_type, push.length)
         return _File(_fit(found.name), found.size, found)
 
-    async def _write(self, file: _File, writer: IWriter, outcome: Outcome) -> None:
+    async def _write(
+        self, file: _File, writer: IWriter, most: int, outcome: Outcome
+    ) -> None:
         async for chunks in file.chunks:
             outcome.size += sum(map(len, chunks))
-            self._check_size(outcome.size)
+            _check_size(outcome.size, most)
             await writer.write(chunks)
 
     async def _post_push(self, subject: Subject) -> Exit | None:
@@ -247,10 +255,10 @@ class Uploads:
             self._log.failure("a bug in file-bucket", request=subject.request_id)
             return Exit(status=255)
 
-    def _check_size(self, size: int) -> None:
-        most = MOST_SIZE if self._max_file_size is None else self._max_file_size
-        if size > most:
-            raise Refusal(413, f"larger than {most} bytes")
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise Refusal(413, f"larger than {most} bytes")
 
 
 def _pass_on(result: Outcome, wait: Deferred[None]) -> Outcome:

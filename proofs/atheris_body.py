@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
     from zope.interface import provider
 
-    from filebucket.config import BucketConfig, token_digest
+    from filebucket.config import BucketConfig, TokenConfig, token_digest
     from filebucket.errors import STATUSES
     from filebucket.resources import Root
     from filebucket.streaming import Limits
@@ -93,8 +93,10 @@ def one_input(data: bytes) -> None:
     size = data[1] or len(message) or 1
     store = MemoryStore()
     uploads = Uploads(store, FakeHooks(), Clock(), lambda outcome: None, 10**9)
-    bucket = BucketConfig(token_digest(BUCKET), directory="bucket", name="bucket")
-    connection = Connection(Root(uploads, [bucket]), Limits())
+    bucket = BucketConfig(
+        (TokenConfig(token_digest(BUCKET)),), directory="bucket", name="bucket"
+    )
+    connection = Connection(Root(uploads, [bucket], Clock()), Limits())
     connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
     connection.half_close()
     connection.clock.advance(0)

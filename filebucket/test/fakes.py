@@ -34,53 +34,85 @@ class MemoryStore:
 
     :ivar files: what was published, by directory and name
     :ivar room: bytes that fit
-    :ivar receiving: how many writers have begun and not ended
+    :ivar writers: those that have begun and not ended
     :ivar gate: while it is set, each write waits for it
     """
 
     files: dict[tuple[str, str], bytes] = field(factory=dict)
     room: int = 2**63
-    receiving: int = 0
+    writers: list[MemoryWriter] = field(factory=list)
     gate: Deferred[None] | None = None
+
+    @property
+    def receiving(self) -> int:
+        """How many writers have begun and not ended."""
+        return len(self.writers)
 
     async def check_room(self, size: int) -> None:
         if size > self.room:
             raise Refusal(507, "no room for that many bytes")
 
-    def open(self, directory: str, name: str, algorithms: Collection[str]) -> IWriter:
-        return MemoryWriter(self, directory, name)
+    def open(
+        self,
+        directory: str,
+        name: str,
+        algorithms: Collection[str],
+        quota: int | None,
+    ) -> IWriter:
+        return MemoryWriter(self, directory, name, quota)
 
 
 @implementer(IWriter)
-@define
+@define(eq=False)
 class MemoryWriter:
     """A file on its way into a :class:`MemoryStore`."""
 
     store: MemoryStore
     directory: str
     name: str
+    quota: int | None
     content: bytes = b""
+    expected: int = 0
     receiving: bool = False
 
     async def begin(self, size: int, overwrite: bool) -> None:
         self._refuse_taken(overwrite)
         await self.store.check_room(size)
+        self.expected = size
+        self._check_quota()
         self._receive()
 
     def _refuse_taken(self, overwrite: bool) -> None:
         if (self.directory, self.name) in self.store.files and not overwrite:
             raise name_taken()
 
+    def _check_quota(self) -> None:
+        store = self.store
+        size = max(self.expected, len(self.content))
+        size += sum(
+            len(content)
+            for (directory, _), content in store.files.items()
+            if directory == self.directory
+        )
+        size += sum(
+            max(each.expected, len(each.content))
+            for each in store.writers
+            if each is not self and each.directory == self.directory
+        )
+        if self.quota is not None and size > self.quota:
+            raise Refusal(507, "the bucket's quota is used up")
+
     def _receive(self) -> None:
         if not self.receiving:
             self.receiving = True
-            self.store.receiving += 1
+            self.store.writers.append(self)
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         self._receive()
         if self.store.gate is not None:
             await self.store.gate
         self.content += b"".join(chunks)
+        self._check_quota()
         await self.store.check_room(len(self.content))
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
@@ -99,7 +131,7 @@ class MemoryWriter:
     async def abort(self) -> None:
         if self.receiving:
             self.receiving = False
-            self.store.receiving -= 1
+            self.store.writers.remove(self)
 
 
 @implementer(IHooks)

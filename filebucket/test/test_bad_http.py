@@ -14,7 +14,7 @@ from attrs import frozen
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config import BucketConfig, token_digest
+from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.resources import Root
 from filebucket.streaming import Limits
 from filebucket.test.bad_http import (
@@ -63,8 +63,10 @@ class MemoryCase(SynchronousTestCase):
         store = MemoryStore()
         pushes: list[Outcome] = []
         uploads = Uploads(store, FakeHooks(), Clock(), pushes.append, LARGEST)
-        bucket = BucketConfig(token_digest(BUCKET), directory="bucket", name="bucket")
-        connection = Connection(Root(uploads, [bucket]), Limits())
+        bucket = BucketConfig(
+            (TokenConfig(token_digest(BUCKET)),), directory="bucket", name="bucket"
+        )
+        connection = Connection(Root(uploads, [bucket], Clock()), Limits())
         connection.send(*segments)
         if half_close:
             connection.half_close()

@@ -6,9 +6,11 @@ found; none of them may occur in any message or ``repr``.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from hashlib import sha256
 from typing import Any
 
@@ -16,8 +18,8 @@ from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket import config
-from filebucket.config import EXAMPLE_TOKENS, BucketConfig, Config
+from filebucket import config, values
+from filebucket.config import EXAMPLE_TOKENS, BucketConfig, Config, TokenConfig
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
 
@@ -74,17 +76,17 @@ class KeyTests(ConfigCase):
         """Only the home and the buckets must be given."""
         self.assertEqual(
             Config(
-                home=config.Path("/srv/drop/buckets"),
+                home=values.Path("/srv/drop/buckets"),
                 buckets=config.Buckets(()),
-                host=config.Host("0.0.0.0"),
-                port=config.Port(1234),
+                host=values.Host("0.0.0.0"),
+                port=values.Port(1234),
                 listen=config.Listen(()),
-                hooks=config.Path("/srv/drop"),
+                hooks=values.Path("/srv/drop"),
                 max_file_size=None,
-                min_free_space=config.ByteCount(0),
-                hook_timeout=config.Seconds(300.0),
-                hook_concurrency=config.Count(4),
-                shutdown_timeout=config.Seconds(30.0),
+                min_free_space=values.FreeSpace(share=Fraction(2, 100)),
+                hook_timeout=values.Seconds(300.0),
+                hook_concurrency=values.Count(4),
+                shutdown_timeout=values.Seconds(30.0),
             ),
             parse(),
         )
@@ -109,8 +111,15 @@ class KeyTests(ConfigCase):
             ("max_file_size", None, None),
             ("max_file_size", 0, 0),
             ("max_file_size", 2**63 - 1, 2**63 - 1),
-            ("min_free_space", 0, 0),
-            ("min_free_space", 2**63 - 1, 2**63 - 1),
+            ("max_file_size", "20 GiB", 20 * 2**30),
+            ("min_free_space", 0, values.FreeSpace()),
+            ("min_free_space", "1 GB", values.FreeSpace(bytes=10**9)),
+            ("min_free_space", "5 %", values.FreeSpace(share=Fraction(1, 20))),
+            ("max_connections", 5000, 5000),
+            ("idle_timeout", 5, 5.0),
+            ("header_timeout", 5, 5.0),
+            ("body_timeout", 5, 5.0),
+            ("min_rate", "1 kB", 1000),
             ("hook_timeout", 1, 1.0),
             ("hook_timeout", 0.001, 0.001),
             ("hook_timeout", 604800, 604800.0),
@@ -125,7 +134,7 @@ class KeyTests(ConfigCase):
     def test_invalid(self) -> None:
         """What it may not be is said with the key's place."""
         most = 2**63 - 1
-        for keys, values, mistake in (
+        for keys, given, mistake in (
             (("home", "hooks", "host"), (None, 1, True, [], {}), "not a string"),
             (("home", "hooks", "host"), ("",), "empty"),
             (("home", "hooks", "host"), ("a\0b",), "holds a NUL character"),
@@ -135,13 +144,21 @@ class KeyTests(ConfigCase):
                 "not an IP address (nor localhost)",
             ),
             (
-                ("port", "min_free_space", "hook_concurrency"),
+                ("port", "hook_concurrency", "max_connections"),
                 (None, "1", "", True, False, 1.0, 1.5, 1e3, [1], {}),
                 "not a whole number",
             ),
-            (("max_file_size",), ("1G", True, 1.0, []), "not a whole number"),
+            (
+                ("max_file_size", "min_free_space", "min_rate"),
+                (True, 1.0, []),
+                'neither a number of bytes nor a size such as "20 GiB"',
+            ),
             (("port",), (-1, 65536, 10**400), "not from 0 to 65535"),
-            (("hook_concurrency",), (0, -1, 1001), "not from 1 to 1000"),
+            (
+                ("hook_concurrency", "max_connections"),
+                (0, -1, 1_000_001),
+                "not from 1 to 1000000",
+            ),
             (
                 ("max_file_size", "min_free_space"),
                 (-1, most + 1, -(10**400)),
@@ -162,7 +179,7 @@ class KeyTests(ConfigCase):
             (("buckets",), (None, "", TOKEN, 1, {}, {TOKEN: "web01"}), "not a list"),
         ):
             for key in keys:
-                for value in values:
+                for value in given:
                     self.assert_mistake(f"$.{key}: {mistake}", **{key: value})
 
     def test_number_out_of_range(self) -> None:
@@ -208,7 +225,7 @@ class KeyTests(ConfigCase):
             ("ports", "port"),
             ("bucket", "buckets"),
             ("max_filesize", "max_file_size"),
-            ("timeout", "hook_timeout"),
+            ("hook_timout", "hook_timeout"),
             ("hook_concurency", "hook_concurrency"),
             ("na\u00efve \ud800", None),
             ("", None),
@@ -297,14 +314,19 @@ class BucketTests(ConfigCase):
     def test_token(self) -> None:
         """A bucket may be its token: that is then its directory, too."""
         (bucket,) = parse(buckets=[TOKEN]).buckets
-        self.assertEqual(BucketConfig(digest(TOKEN), directory=TOKEN), bucket)
+        self.assertEqual(
+            BucketConfig((TokenConfig(digest(TOKEN)),), directory=TOKEN), bucket
+        )
         self.assertEqual(f"#{in_hex(TOKEN)[:6]}", bucket.label)
 
     def test_object_with_token(self) -> None:
         """An object may name it; the name is the directory, and in logs."""
         (bucket,) = parse(buckets=[{"name": "web01", "token": TOKEN}]).buckets
         self.assertEqual(
-            BucketConfig(digest(TOKEN), directory="web01", name="web01"), bucket
+            BucketConfig(
+                (TokenConfig(digest(TOKEN)),), directory="web01", name="web01"
+            ),
+            bucket,
         )
         self.assertEqual("web01", bucket.label)
 
@@ -328,7 +350,7 @@ class BucketTests(ConfigCase):
         """A null beside what is given is as if it were not there."""
         given = {"name": "a", "token": None, "token_sha256": in_hex(TOKEN)}
         (bucket,) = parse(buckets=[given]).buckets
-        self.assertEqual(digest(TOKEN), bucket.token_sha256)
+        self.assertEqual(digest(TOKEN), bucket.tokens[0].sha256)
 
     def test_in_order(self) -> None:
         """Buckets stay in the file's order."""
@@ -342,7 +364,94 @@ class BucketTests(ConfigCase):
         """Tokens are made of what needs no escape in a URL."""
         for token in ("-" * 32, "_" * 32, "aZ09" * 8):
             (bucket,) = parse(buckets=[token]).buckets
-            self.assertEqual(digest(token), bucket.token_sha256)
+            self.assertEqual(digest(token), bucket.tokens[0].sha256)
+
+    def test_tokens(self) -> None:
+        """Several tokens, each with its own end, so that one can replace another."""
+        given = {
+            "name": "web01",
+            "tokens": [
+                TOKEN,
+                {"token": SECOND, "expires": "2026-12-31"},
+                {"token_sha256": in_hex(THIRD), "expires": "2026-12-31T12:00:00+01:00"},
+            ],
+        }
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(
+            (
+                TokenConfig(digest(TOKEN)),
+                TokenConfig(digest(SECOND), 1798761600.0),
+                TokenConfig(digest(THIRD), 1798714800.0),
+            ),
+            bucket.tokens,
+        )
+
+    def test_settings(self) -> None:
+        """What stands beside a bucket's name."""
+        given = {
+            "name": "web01",
+            "token": TOKEN,
+            "expires": "2026-12-31",
+            "max_file_size": "20 GiB",
+            "quota": "1 TB",
+            "allow_from": ["192.0.2.0/24", "2001:db8::1"],
+            "overwrite": True,
+        }
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(
+            BucketConfig(
+                (TokenConfig(digest(TOKEN), 1798761600.0),),
+                directory="web01",
+                name="web01",
+                max_file_size=20 * 2**30,
+                quota=10**12,
+                allow_from=(
+                    ipaddress.ip_network("192.0.2.0/24"),
+                    ipaddress.ip_network("2001:db8::1/128"),
+                ),
+                overwrite=True,
+            ),
+            bucket,
+        )
+
+    def test_invalid_settings(self) -> None:
+        """What is wrong with them, and where."""
+        for key, value, mistake in (
+            ("expires", "soon", ".expires: neither a date such as"),
+            ("quota", "1 XB", '.quota: not a size such as "20 GiB"'),
+            ("quota", -1, ".quota: not from 0"),
+            ("overwrite", 1, ".overwrite: neither true nor false"),
+            ("allow_from", "192.0.2.0/24", ".allow_from: not a list"),
+            ("allow_from", [], ".allow_from: empty"),
+            ("allow_from", ["192.0.2.1/24"], ".allow_from[0]: not a network: it has"),
+            ("allow_from", ["::/0", 1], ".allow_from[1]: not a string"),
+            ("tokens", [THIRD], ": needs one of token, token_sha256 and tokens"),
+        ):
+            bucket = {"name": "a", "token": TOKEN, key: value}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+        tokens: Any
+        for tokens, mistake in (
+            ([], ".tokens: empty"),
+            (TOKEN, ".tokens: not a list"),
+            ([1], ".tokens[0]: neither a token nor an object"),
+            ([TOKEN, TOKEN[1:]], ".tokens[1]: 31 characters, not 32"),
+            ([{"expires": "2026-12-31"}], ".tokens[0]: needs one of token and"),
+            ([{"tokn": TOKEN}], ".tokens[0]: unknown key 'tokn'"),
+            ([TOKEN, TOKEN], ".tokens: one of them stands there twice"),
+        ):
+            bucket = {"name": "a", "tokens": tokens}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+        bucket = {"name": "a", "tokens": [TOKEN], "expires": "2026-12-31"}
+        (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+        self.assertIn("expires cannot stand beside tokens", found)
+        (found,) = self.mistakes({**LEAST, "buckets": [{"tokens": [TOKEN]}]})
+        self.assertIn("needs a name", found)
+        both = [{"name": "a", "tokens": [SECOND, TOKEN]}, TOKEN]
+        self.assert_mistake(
+            "$.buckets[1]: the same token as $.buckets[0]", buckets=both
+        )
 
     def test_invalid(self) -> None:
         """What is wrong with a bucket, and where."""
@@ -361,9 +470,9 @@ class BucketTests(ConfigCase):
             (1, ": neither a token nor an object"),
             (True, ": neither a token nor an object"),
             ([TOKEN], ": neither a token nor an object"),
-            ({}, ": needs one of token and token_sha256"),
-            ({"name": "a"}, ": needs one of token and token_sha256"),
-            (both, ": needs one of token and token_sha256"),
+            ({}, ": needs one of token, token_sha256 and tokens"),
+            ({"name": "a"}, ": needs one of token, token_sha256 and tokens"),
+            (both, ": needs one of token, token_sha256 and tokens"),
             (
                 {"token_sha256": in_hex(TOKEN)},
                 ": needs a name, as the token itself is not given",
@@ -481,9 +590,10 @@ class AllAtOnceTests(ConfigCase):
             "  $.port: not a whole number\n"
             "  $.hooks: empty\n"
             "  $.max_file_size: not from 0 to 9223372036854775807\n"
-            "  $.min_free_space: not a whole number\n"
+            "  $.min_free_space: neither a number of bytes nor a size such as"
+            ' "20 GiB"\n'
             "  $.hook_timeout: not between 0 seconds and a week\n"
-            "  $.hook_concurrency: not from 1 to 1000\n"
+            "  $.hook_concurrency: not from 1 to 1000000\n"
             "  $.shutdown_timeout: not a number of seconds\n"
             "  $: unknown key 'prot', the nearest known one is 'port'",
             str(caught.exception),
@@ -731,7 +841,7 @@ class LoadTests(ConfigCase):
         made = config.load(self.path)
         self.assertEqual(os.path.abspath(f"{self.folder}/na\u00efve"), made.home)
         self.assertEqual(os.path.abspath(self.folder), made.hooks)
-        self.assertEqual(digest(TOKEN), made.buckets[0].token_sha256)
+        self.assertEqual(digest(TOKEN), made.buckets[0].tokens[0].sha256)
 
     def test_mistakes(self) -> None:
         """What is wrong with it is told with its path."""
@@ -816,7 +926,7 @@ class ConfigTests(SynchronousTestCase):
         """Neither a configuration nor a bucket changes."""
         made = parse(buckets=[TOKEN])
         with self.assertRaises(FrozenInstanceError):
-            made.port = config.Port(80)  # type: ignore[misc]
+            made.port = values.Port(80)  # type: ignore[misc]
         with self.assertRaises(FrozenInstanceError):
             made.buckets[0].name = "a"  # type: ignore[misc]
 
@@ -861,6 +971,11 @@ class ConfigTests(SynchronousTestCase):
         yield "hooks", "/hooks"
         yield "max_file_size", 1
         yield "min_free_space", 1
+        yield "max_connections", 1
+        yield "idle_timeout", 1
+        yield "header_timeout", 1
+        yield "body_timeout", 1
+        yield "min_rate", 1
         yield "hook_timeout", 1
         yield "hook_concurrency", 1
         yield "shutdown_timeout", 1

@@ -23,8 +23,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket import __version__, cli, tap
-from filebucket.config import EXAMPLE_TOKENS, Config, Host, parse
+from filebucket import __version__, cli, tap, values
+from filebucket.config import EXAMPLE_TOKENS, Config, parse
 from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
 from filebucket.streaming import StreamingChannel, StreamingSite
@@ -116,7 +116,7 @@ class DaemonCase(SynchronousTestCase):
 
     def make_from(self, config: Config) -> Daemon:
         return tap.make_daemon(
-            self.reactor, self.threads, config, self.path, os.environ
+            self.reactor, self.threads, config, self.path, os.environ, 100
         )
 
     def start(self) -> Daemon:
@@ -185,7 +185,7 @@ class LifeTests(DaemonCase):
 
     def test_ipv6(self) -> None:
         """An IPv6 address is listened on as one."""
-        config = evolve(self.config(), host=Host("::1"))
+        config = evolve(self.config(), host=values.Host("::1"))
         self.make_from(config).privilegedStartService()
         self.assertEqual("::1", self.reactor.tcpServers[0][3])
 

@@ -647,6 +647,80 @@ class ReloadTests(IntegrationCase):
         client.close()
 
 
+class SettingsTests(IntegrationCase):
+    """What stands beside a bucket's name."""
+
+    def test_together(self) -> None:
+        """Ten pushes that fit one by one but not together: three may begin; and when
+        one of them leaves, another.
+        """
+        bucket = {"name": "web01", "token": OTHER, "quota": "1 MB"}
+        server = self.server(buckets=[bucket])
+        clients, statuses = [], []
+        for number in range(10):
+            clients.append(self.client(server))
+            head = put_head(f"{number}", 300_000, OTHER, "Expect: 100-continue\r\n")
+            clients[-1].send(head)
+            statuses.append(clients[-1].answer()[0])
+        self.assertEqual([100] * 3 + [507] * 7, statuses)
+        clients[0].close()
+        server.wait_for("refused .* status=400 .*ended early")
+        late = self.client(server)
+        late.send(put_head("late", 300_000, OTHER), b"x" * 300_000)
+        self.assertEqual(200, late.answer()[0])
+        for client in clients[1:3]:
+            client.send(b"x" * 300_000)
+            self.assertEqual(200, client.answer()[0])
+        self.assertEqual(3, len(server.stored()))
+
+    def test_rotation(self) -> None:
+        """A new token beside the old one, which then expires; all by reloads."""
+        old = {"token": OTHER}
+        server = self.server(buckets=[{"name": "web01", "tokens": [old]}])
+        for count, tokens, statuses in (
+            (1, [old, TOKEN], (200, 200)),
+            (2, [{**old, "expires": "2020-01-01"}, TOKEN], (403, 200)),
+        ):
+            server.config["buckets"] = [{"name": "web01", "tokens": tokens}]
+            server.write_config()
+            server.signal(signal.SIGUSR2)
+            server.wait_for("reload: 1 buckets", count)
+            for token, status in zip((OTHER, TOKEN), statuses, strict=True):
+                path = f"{server.url}/{token}/{count}-{TOKENS.index(token)}"
+                self.assertEqual(status, self.curl("-T", "-", path, stdin=b"x")[0])
+
+    def test_from_elsewhere(self) -> None:
+        """A token is no token for clients of other networks."""
+        bucket = {"name": "web01", "token": OTHER, "allow_from": ["192.0.2.0/24"]}
+        server = self.server(buckets=[bucket])
+        path = f"{server.url}/{OTHER}/x"
+        elsewhere = self.curl("-T", "-", path, stdin=b"x")
+        self.assertEqual((403, b"no such token\n"), elsewhere)
+        server.config["buckets"] = [{**bucket, "allow_from": ["127.0.0.0/8"]}]
+        server.write_config()
+        server.signal(signal.SIGUSR2)
+        server.wait_for("reload: 1 buckets")
+        self.assertEqual(200, self.curl("-T", "-", path, stdin=b"x")[0])
+
+    def test_overwrite(self) -> None:
+        """Where the bucket allows it, what is sent last stays."""
+        bucket = {"name": "web01", "token": OTHER, "overwrite": True}
+        server = self.server(buckets=[bucket])
+        for content in (b"first", b"second"):
+            path = f"{server.url}/{OTHER}/x"
+            self.assertEqual(200, self.curl("-T", "-", path, stdin=content)[0])
+        self.assertEqual({"web01/x": b"second"}, server.stored())
+
+    def test_few_descriptors(self) -> None:
+        """Who asks for more connections than the system allows is told."""
+        need("prlimit")
+        server = Server(self.folder / "server", max_connections=1000)
+        command = ("prlimit", "--nofile=432:432", *TWISTD, "-n", "--pidfile=")
+        server.start(*command, "filebucket")
+        self.addCleanup(server.stop)
+        server.wait_for("there can be 100 connections only")
+
+
 class StopTests(IntegrationCase):
     """SIGTERM."""
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket import config, digests, names
+from filebucket import config, digests, names, values
 from filebucket.errors import ConfigError, Refusal
 from filebucket.test.test_form import body, read
 from filebucket.test.test_streaming import Recorder, echo, nothing
@@ -189,7 +189,7 @@ CONFIGS = st.builds(
 def token_like(value: object) -> set[str]:
     """All strings in it that may be tokens."""
     if isinstance(value, str):
-        return {value} if len(value) == config.TOKEN_LENGTH else set()
+        return {value} if len(value) == values.TOKEN_LENGTH else set()
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):

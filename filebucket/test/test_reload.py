@@ -25,18 +25,21 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from filebucket import config as configuration
-from filebucket.config import BucketConfig, Buckets, Config, Path, Port
+from filebucket import values
+from filebucket.config import BucketConfig, Buckets, Config, TokenConfig
 from filebucket.errors import ConfigError
 from filebucket.reload import SIGNAL, Loaded, Reload, compare, read
 
 
 def bucket(name: str) -> BucketConfig:
     """A bucket of that name, whose token nobody knows."""
-    return BucketConfig(name.encode("ascii") * 32, directory=name, name=name)
+    return BucketConfig(
+        (TokenConfig(name.encode("ascii") * 32),), directory=name, name=name
+    )
 
 
 A, B, C, D = map(bucket, "abcd")
-BEFORE = Config(home=Path("/srv/drop"), buckets=Buckets((A, B)))
+BEFORE = Config(home=values.Path("/srv/drop"), buckets=Buckets((A, B)))
 """What is in force at first."""
 
 BROKEN = ConfigError("config.json", ["$.port: not a whole number"])
@@ -293,7 +296,9 @@ class ReloadTests(ReloadCase):
 
     def test_waiting_for_a_restart(self) -> None:
         """What else changed is named; the buckets are in force already."""
-        self.reload(evolve(with_buckets(C), port=Port(80), hooks=Path("/hooks")))
+        self.reload(
+            evolve(with_buckets(C), port=values.Port(80), hooks=values.Path("/hooks"))
+        )
         self.assertEqual([(C,)], self.swapped)
         self.assertEqual(
             [
@@ -305,7 +310,7 @@ class ReloadTests(ReloadCase):
 
     def test_still_waiting(self) -> None:
         """It is named at each reload until it is in force, or taken back."""
-        changed = evolve(BEFORE, port=Port(80))
+        changed = evolve(BEFORE, port=values.Port(80))
         waits = LogLevel.warn, "reload: waiting for a restart: port"
         for config, expected in ((changed, [waits]), (changed, [waits]), (BEFORE, [])):
             self.reload(config)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from typing import Any
 
+from attrs import evolve
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config import BucketConfig, token_digest
+from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.errors import Refusal
 from filebucket.resources import Root
 from filebucket.streaming import StreamingRequest
 from filebucket.test.fakes import FakeHooks, MemoryStore
-from filebucket.test.wire import LIMITS, Connection
+from filebucket.test.wire import LIMITS, Connection, Wire
 from filebucket.upload import Outcome, Uploads
 
 TOKEN = b"0123456789abcdef0123456789abcdef"
@@ -23,7 +26,7 @@ OTHER = b"fedcba9876543210fedcba9876543210"
 
 
 def bucket(token: bytes, name: str) -> BucketConfig:
-    return BucketConfig(token_digest(token), directory=name, name=name)
+    return BucketConfig((TokenConfig(token_digest(token)),), directory=name, name=name)
 
 
 def head(method: bytes, target: bytes, *headers: bytes) -> bytes:
@@ -55,7 +58,9 @@ class ResourceCase(SynchronousTestCase):
             self.observed.append(outcome)
 
         self.uploads = Uploads(self.store, self.hooks, Clock(), observe, max_file_size)
-        self.root = Root(self.uploads, [bucket(TOKEN, "one"), bucket(OTHER, "two")])
+        self.clock = Clock()
+        buckets = [bucket(TOKEN, "one"), bucket(OTHER, "two")]
+        self.root = Root(self.uploads, buckets, self.clock)
         return Connection(self.root)
 
     def tearDown(self) -> None:
@@ -194,6 +199,42 @@ class TokenTests(ResourceCase):
         """A stranger's body is never asked for."""
         push = head(b"PUT", b"/x/y", b"Content-Length: 2", b"Expect: 100-continue")
         self.assertEqual([403], self.statuses(push))
+
+    def test_expired(self) -> None:
+        """A token that has expired opens nothing; the bucket's others do."""
+        tokens = (
+            TokenConfig(token_digest(TOKEN), 100.0),
+            TokenConfig(token_digest(OTHER)),
+        )
+        self.root.swap([BucketConfig(tokens, directory="one", name="one")])
+        for seconds, statuses in ((99.0, [200, 200]), (1.0, [403, 200])):
+            self.clock.advance(seconds)
+            found: list[int] = []
+            for token in (TOKEN, OTHER):
+                name = b"%d-%d" % (self.clock.seconds(), len(found))
+                found += self.statuses(put(b"/%b/%b" % (token, name)))
+            self.assertEqual(statuses, found)
+
+    def test_allow_from(self) -> None:
+        """A token opens its bucket only for clients of its networks."""
+        for networks, host, status in (
+            (["192.0.2.0/24"], "192.0.2.9", 200),
+            (["192.0.2.0/24"], "192.0.3.9", 403),
+            (["192.0.2.0/24"], "::ffff:192.0.2.9", 200),
+            (["192.0.2.0/24"], "2001:db8::1", 403),
+            (["192.0.2.0/24", "2001:db8::/32"], "2001:db8::1", 200),
+            (["::/0"], "192.0.2.9", 403),
+            (["192.0.2.0/24"], None, 403),
+        ):
+            allowed = tuple(map(ipaddress.ip_network, networks))
+            self.root.swap([evolve(bucket(TOKEN, "one"), allow_from=allowed)])
+            wire = Wire()
+            kind = IPv6Address if ":" in (host or "") else IPv4Address
+            wire.peerAddr = kind("TCP", host, 9) if host else UNIXAddress(None)
+            self.store.files.clear()
+            connection = Connection(self.root, wire=wire)
+            connection.send(put(b"/%b/a" % TOKEN))
+            self.assertEqual([status], connection.statuses(), (networks, host))
 
     def test_swap(self) -> None:
         """A bucket that is taken away: pushes under way end, new ones do not

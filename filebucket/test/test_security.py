@@ -24,6 +24,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket import tap
 from filebucket.errors import Refusal
 from filebucket.hooks import Exit, Verdict
+from filebucket.room import Room
 from filebucket.store import DirectoryStore
 from filebucket.test.fakes import at_once
 from filebucket.test.server import OTHER, TWISTD, Server
@@ -31,6 +32,7 @@ from filebucket.test.server import TOKEN as REAL_TOKEN
 from filebucket.test.test_integration import IntegrationCase, need, put_head
 from filebucket.test.test_resources import TOKEN, ResourceCase, bearer, put
 from filebucket.test.wire import Connection
+from filebucket.values import FreeSpace
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.rst"
 
@@ -54,8 +56,8 @@ HOSTILE_NAMES = (
 )
 """Names that are taken as they are: each is one file, and one line of a log."""
 
-DESCRIPTORS = tap.CONNECTIONS * tap.PER_PUSH + tap.OWN_DESCRIPTORS
-"""How many the daemon asks for."""
+DESCRIPTORS = 1024 * tap.PER_PUSH + tap.OWN_DESCRIPTORS
+"""How many the daemon asks for, by default."""
 
 UNFIT_NAMES = (
     "a\nb",
@@ -251,7 +253,7 @@ class SpecialFileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.home = Path(self.mktemp()).absolute()
-        self.store = DirectoryStore(str(self.home), at_once)
+        self.store = DirectoryStore(str(self.home), at_once, Room(FreeSpace()))
         self.store.prepare()
         self.addCleanup(self.store.close)
         self.bucket = self.home / "one"
@@ -261,7 +263,7 @@ class SpecialFileTests(SynchronousTestCase):
         """The status of a push to the name ``special``."""
 
         async def push() -> None:
-            writer = self.store.open("one", "special", ())
+            writer = self.store.open("one", "special", (), None)
             try:
                 if begins:
                     await writer.begin(3, overwrite)

@@ -16,6 +16,7 @@ import resource
 import stat
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import SkipTest
@@ -25,8 +26,10 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from filebucket import room as room_module
 from filebucket import store as store_module
 from filebucket.errors import ConfigError, Refusal
+from filebucket.room import Room
 from filebucket.store import (
     DirectoryStore,
     DirectoryWriter,
@@ -38,6 +41,7 @@ from filebucket.store import (
     UnnamedFile,
 )
 from filebucket.test.fakes import MemoryStore, at_once
+from filebucket.values import FreeSpace
 
 T = TypeVar("T")
 
@@ -126,10 +130,14 @@ class StoreCase(SynchronousTestCase):
         return writer
 
     def idle_writer(
-        self, *algorithms: str, name: str = NAME, directory: str = TOKEN
+        self,
+        *algorithms: str,
+        name: str = NAME,
+        directory: str = TOKEN,
+        quota: int | None = None,
     ) -> IWriter:
         """A writer that has done nothing yet."""
-        writer = self.store.open(directory, name, algorithms)
+        writer = self.store.open(directory, name, algorithms, quota)
         self.writers.append(writer)
         return writer
 
@@ -354,6 +362,53 @@ class StoreContract(AnyStore):
         self.result(self.store.check_room(1))
         self.assert_refused(507, self.store.check_room(2**64))
 
+    def test_quota(self) -> None:
+        """A directory has no more than its quota, however pushes come."""
+        self.result(_push_whole(self.idle_writer(name="a", quota=10), b"12345678"))
+        for name, content, fits in (("b", b"123", False), ("b", b"12", True)):
+            writer = self.idle_writer(name=name, quota=10)
+            if fits:
+                self.result(_push_whole(writer, content))
+            else:
+                self.assert_refused(507, _push_whole(writer, content))
+                self.result(writer.abort())
+        writer = self.idle_writer(name="c", quota=10)
+        self.assert_refused(507, writer.begin(1, overwrite=False))
+        self.result(writer.abort())
+        self.result(_push_whole(self.idle_writer(name="c"), b"no quota"))
+        self.assertEqual({"a", "b", "c"}, set(self.published()))
+
+    def test_quota_together(self) -> None:
+        """Pushes that fit one by one but not together are refused in time; what is not
+        used is given back.
+        """
+        first = self.idle_writer(name="a", quota=10)
+        self.result(first.begin(6, overwrite=False))
+        second = self.idle_writer(name="b", quota=10)
+        self.assert_refused(507, second.begin(6, overwrite=False))
+        self.result(second.abort())
+        self.result(first.abort())
+        second = self.idle_writer(name="b", quota=10)
+        self.result(second.begin(6, overwrite=False))
+        self.result(second.write([b"123456"]))
+        self.result(second.commit({}, overwrite=False))
+        third = self.idle_writer(name="c", quota=10)
+        self.assert_refused(507, third.begin(5, overwrite=False))
+
+    def test_quota_of_unknown_length(self) -> None:
+        """What nobody knew is counted as it comes."""
+        writer = self.idle_writer(quota=100_000)
+        self.result(writer.begin(0, overwrite=False))
+
+        async def write() -> None:
+            for _ in range(3):
+                await writer.write([bytes(50_000)])
+            await writer.commit({}, overwrite=False)
+
+        self.assert_refused(507, write())
+        self.result(writer.abort())
+        self.assertEqual({}, self.published())
+
     def test_one_wins(self) -> None:
         """Of the pushes of one name, the first to commit wins."""
         writers = [self.written(b"%d" % number) for number in range(3)]
@@ -500,6 +555,7 @@ class DirectoryCase(StoreCase):
         self.stores: list[DirectoryStore] = []
         self.kernel = Kernel(self.home)
         self.patch(store_module, "os", self.kernel)
+        self.patch(room_module, "os", self.kernel)
         self.patch(store_module, "TIERS", (self.tier,))
         self.store = self.make()
 
@@ -519,7 +575,8 @@ class DirectoryCase(StoreCase):
     def make(
         self, min_free_space: int = 0, in_thread: InThread = at_once
     ) -> DirectoryStore:
-        store = DirectoryStore(self.home, in_thread, min_free_space)
+        room = Room(FreeSpace(bytes=min_free_space))
+        store = DirectoryStore(self.home, in_thread, room)
         self.stores.append(store)
         return store
 
@@ -703,7 +760,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.push(b"old")
         self.patch(store_module, "BATCH", 100)
         self.kernel.faults["fstatvfs bucket"] = self.free(0)
-        self.patch(self.store, "_min_free_space", 1)
+        self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1))
         promised = {"sha256": b"\0" * 32}
         writer = self.idle_writer()
         self.result(writer.write([b"new"]))
@@ -1151,7 +1208,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
 
         def call(fd: int) -> os.statvfs_result:
             # f_bfree counts what only root may use.
-            return os.statvfs_result((4096, 1, 10**9, 10**6, count, 0, 0, 0, 0, 255))
+            return os.statvfs_result((4096, 1, 10**9, 10**6, count, 0, 0, 0, 0, 255, 1))
 
         return call
 
@@ -1172,11 +1229,61 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             else:
                 self.assert_refused(507, self.store.check_room(size))
 
+    def test_share_of_the_filesystem(self) -> None:
+        """What must stay free may be a share of it."""
+        size = 10**9
+        self.patch(
+            self.store.room, "_min_free_space", FreeSpace(share=Fraction(2, 100))
+        )
+        self.kernel.faults["fstatvfs home"] = self.free(size // 50 + 5)
+        self.result(self.store.check_room(5))
+        self.assert_refused(507, self.store.check_room(6))
+
+    def test_room_is_set_aside(self) -> None:
+        """For a push that has begun, until it is written or over."""
+        self.kernel.faults["fstatvfs bucket"] = self.free(100)
+        self.kernel.faults["fstatvfs home"] = self.free(100)
+        first, second = (self.idle_writer(name=name) for name in "ab")
+        self.result(first.begin(60, overwrite=False))
+        self.result(self.store.check_room(40))
+        self.assert_refused(507, self.store.check_room(41))
+        self.assert_refused(507, second.begin(41, overwrite=False))
+        self.result(second.abort())
+        self.result(first.abort())
+        self.result(self.store.check_room(100))
+        third = self.idle_writer(name="c")
+        self.result(third.begin(60, overwrite=False))
+        self.result(third.write([bytes(60)]))
+        self.result(third.commit({}, overwrite=False))
+        # The filesystem, if it were one, would tell of them now.
+        self.result(self.store.check_room(100))
+
+    def test_quota_counts_what_is_there(self) -> None:
+        """Whoever put it there, and took it away again."""
+        self.push(b"content")
+        path = os.path.join(self.bucket, "other")
+        with open(path, "wb") as file:
+            file.write(bytes(90))
+        os.mkdir(os.path.join(self.bucket, "folder"))
+        os.symlink("/etc/passwd", os.path.join(self.bucket, "link"))
+        writer = self.idle_writer(name="a", quota=100)
+        self.assert_refused(507, writer.begin(4, overwrite=False))
+        self.result(writer.abort())
+        writer = self.idle_writer(name="a", quota=100)
+        self.result(writer.begin(3, overwrite=False))
+        self.result(writer.abort())
+        os.unlink(path)
+        writer = self.idle_writer(name="a", quota=100)
+        self.result(writer.begin(93, overwrite=False))
+        self.result(writer.abort())
+        for name in ("folder", "link"):
+            os.rename(os.path.join(self.bucket, name), os.path.join(self.home, name))
+
     def test_room_is_checked_midway(self) -> None:
         """A file whose size nobody knew is stopped before the disk is full."""
         self.assertEqual(64 * 1024 * 1024, store_module._ROOM_CHECK_EVERY)
         self.patch(store_module, "_ROOM_CHECK_EVERY", 10)
-        self.patch(self.store, "_min_free_space", 1000)
+        self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1000))
         self.kernel.faults["fstatvfs file"] = self.free(1000)
         writer = self.writer()
         for chunk, checks in (

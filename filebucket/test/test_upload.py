@@ -14,14 +14,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from filebucket import form
-from filebucket.config import BucketConfig
+from filebucket.config import BucketConfig, TokenConfig
 from filebucket.errors import Refusal
 from filebucket.hooks import Exit, Subject, Verdict
 from filebucket.store import BATCH
 from filebucket.test.fakes import FakeHooks, MemoryStore
 from filebucket.upload import Outcome, Push, Uploads
 
-BUCKET = BucketConfig(b"\xab" * 32, directory="web01", name="web01")
+BUCKET = BucketConfig((TokenConfig(b"\xab" * 32),), directory="web01", name="web01")
 SHA256 = hashlib.sha256(b"content").hexdigest()
 FORM = (
     b'--B\r\nContent-Disposition: form-data; name="file"; filename="db.gz"\r\n\r\n'
@@ -299,6 +299,22 @@ class RefusedTests(UploadCase):
         self.store.room = 2**65
         self.assert_refused(413, put(length=2**63))
 
+    def test_bucket_has_its_own_size(self) -> None:
+        """A bucket's largest file counts in place of everybody's."""
+        self.uploads = self.make(max_file_size=10)
+        small, large = (evolve(BUCKET, max_file_size=size) for size in (6, 100))
+        self.assert_refused(413, put(b"7 bytes"), small)
+        self.assert_refused(413, put(b"11 bytes..!"))
+        self.assertEqual(200, self.receive(put(b"11 bytes..!"), large).status)
+
+    def test_quota(self) -> None:
+        """What a bucket may have in all."""
+        bucket = evolve(BUCKET, quota=10)
+        self.assertEqual(200, self.receive(put(path=[b"a"]), bucket).status)
+        self.hooks.told.clear()
+        self.assert_refused(507, put(path=[b"b"]), bucket)
+        self.assertEqual(200, self.receive(put(path=[b"b"])).status)
+
     def test_no_room(self) -> None:
         """The same of the disk: what is large is refused before it is read."""
         self.store.room = BATCH - 1
@@ -411,7 +427,7 @@ class HookTests(UploadCase):
 
     def test_unnamed_bucket(self) -> None:
         """A bucket without a name is its token to hooks, and not to logs."""
-        bucket = BucketConfig(b"\xab" * 32, directory="t" * 32)
+        bucket = BucketConfig((TokenConfig(b"\xab" * 32),), directory="t" * 32)
         outcome = self.receive(put(), bucket)
         self.assertEqual("t" * 32, self.hooks.asked[0].bucket)
         self.assertEqual("#ababab", outcome.bucket)
@@ -442,6 +458,13 @@ class HookTests(UploadCase):
         self.store.files["web01", "db.gz"] = b"old"
         self.hooks.verdicts = [Verdict.OVERWRITE]
         outcome = self.receive(put())
+        self.assertEqual((200, True), (outcome.status, outcome.overwrote))
+        self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
+
+    def test_bucket_overwrites(self) -> None:
+        """A bucket may allow it by itself; then no hook needs to."""
+        self.store.files["web01", "db.gz"] = b"old"
+        outcome = self.receive(put(), evolve(BUCKET, overwrite=True))
         self.assertEqual((200, True), (outcome.status, outcome.overwrote))
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
 
