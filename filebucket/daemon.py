@@ -27,6 +27,7 @@ from filebucket.hooks import KILL_AFTER, PIPES_AFTER, ScriptHooks
 from filebucket.listening import Listener
 from filebucket.store import DirectoryStore
 from filebucket.streaming import StreamingSite, address_text
+from filebucket.supervisor import Supervisor
 from filebucket.upload import Uploads
 
 FLUSH_TIMEOUT = 5.0
@@ -50,10 +51,12 @@ class Daemon(MultiService):
         uploads: Uploads,
         store: DirectoryStore,
         hooks: ScriptHooks,
+        supervisor: Supervisor,
         shutdown_timeout: float,
     ) -> None:
         """
         :param listeners: where to listen
+        :param supervisor: told when it is ready and when it stops
         :param shutdown_timeout: seconds that pushes under way get at a stop
         """
         super().__init__()
@@ -63,6 +66,7 @@ class Daemon(MultiService):
         self._uploads = uploads
         self._store = store
         self._hooks = hooks
+        self._supervisor = supervisor
         self._shutdown_timeout = shutdown_timeout
         self._ports: list[tuple[Listener, IListeningPort]] = []
 
@@ -91,13 +95,16 @@ class Daemon(MultiService):
         except ConfigError as error:
             self._give_up(str(error))
         super().startService()
+        where = ", ".join(_place(*each) for each in self._ports) or "no port"
         self._log.info(
             "ready on {where}: home {home} publishes by {tier}; hooks: {hooks}",
-            where=", ".join(_place(*each) for each in self._ports) or "no port",
+            where=where,
             home=self._store.home,
             tier=tier,
             hooks=", ".join(hooks) or "none",
         )
+        # The ports are open, and with super() SIGUSR2 has become harmless.
+        self._supervisor.ready(f"ready on {where}")
 
     def _give_up(self, reason: str) -> None:
         if self._ports:
@@ -123,6 +130,10 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + FLUSH_TIMEOUT
+        self._supervisor.stopping(
+            f"stopping; pushes under way: {self._uploads.under_way}", lasts
+        )
         # From here on no port is told to take connections again.
         self._site.admission.stop()
         await self._close_ports()

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from filebucket import config as configuration
 from filebucket.config import Buckets, Config
 from filebucket.errors import ConfigError
+from filebucket.supervisor import Supervisor
 
 SIGNAL = signal.SIGUSR2
 
@@ -83,17 +84,20 @@ class Reload(Service):
         config: Config,
         load: Callable[[Buckets], Deferred[Loaded]],
         swap: Callable[[Buckets], object],
+        supervisor: Supervisor,
     ) -> None:
         """
         :param config: what is in force
         :param load: :func:`read` in a thread, given the buckets in force; fails
             with :class:`ConfigError`
         :param swap: takes the new list
+        :param supervisor: told when a reload begins and when it is over
         """
         self._reactor = reactor
         self._config = config
         self._load = load
         self._swap = swap
+        self._supervisor = supervisor
         self._one_at_a_time = DeferredLock()
         self._replaced: Any = None
 
@@ -113,18 +117,28 @@ class Reload(Service):
     def reload(self) -> Deferred[None]:
         """Read the file and put its buckets in force; the log says the rest."""
         done: Deferred[None] = self._one_at_a_time.run(
-            lambda: Deferred.fromCoroutine(self._reload())
+            lambda: Deferred.fromCoroutine(self._reload_and_tell())
         )
         return done.addErrback(
             lambda failure: self._log.failure("a bug in file-bucket", failure)
         )
 
-    async def _reload(self) -> None:
+    async def _reload_and_tell(self) -> None:
+        self._supervisor.reloading()
+        status = "the reload failed; nothing changed"
+        try:
+            status = await self._reload()
+        finally:
+            # Whatever came of it: until then systemd lets nobody do anything.
+            self._supervisor.ready(status)
+
+    async def _reload(self) -> str:
+        """Do it; what came of it, in a few words."""
         try:
             loaded = await self._load(self._config.buckets)
         except ConfigError as error:
             self._log.error("reload: nothing changed: {error}", error=error)
-            return
+            return "the reload failed, the log says why; nothing changed"
         config = loaded.config
         self._swap(config.buckets)
         self._log.info(
@@ -139,3 +153,5 @@ class Reload(Service):
                 "reload: waiting for a restart: {keys}", keys=", ".join(waiting)
             )
         self._config = evolve(self._config, buckets=config.buckets)
+        changes = f"{loaded.added} added, {loaded.removed} removed"
+        return f"reloaded: {len(config.buckets)} buckets, {changes}"

@@ -30,6 +30,7 @@ from filebucket.resources import Root
 from filebucket.room import Room
 from filebucket.store import DirectoryStore
 from filebucket.streaming import Limits, StreamingSite, address_text
+from filebucket.supervisor import supervisor
 from filebucket.threads import Threads
 from filebucket.upload import Outcome, Uploads
 
@@ -106,7 +107,7 @@ def make_daemon(
 
     :param reactor: provides time, processes and sockets
     :param path: where ``config`` came from and is read again at a reload
-    :param environ: what hooks may see of it, they see
+    :param environ: what hooks may see of it, they see; and whom to notify
     :param capacity: how many connections there may be, and how many pushes
     :raises ConfigError: what it names to listen on is not there or unusable
     """
@@ -129,8 +130,9 @@ def make_daemon(
         connections=capacity,
     )
     site = StreamingSite(root, reactor, log_refused, limits)
+    told = supervisor(environ)
     daemon = Daemon(
-        reactor, listening, site, uploads, store, hooks, config.shutdown_timeout
+        reactor, listening, site, uploads, store, hooks, told, config.shutdown_timeout
     )
 
     def swap(buckets: Buckets) -> None:
@@ -138,7 +140,7 @@ def make_daemon(
         warn(evolve(config, buckets=buckets))
 
     load = partial(threads.run, read, path)
-    Reload(reactor, config, load, swap).setServiceParent(daemon)
+    Reload(reactor, config, load, swap, told).setServiceParent(daemon)
     Warnings(config).setServiceParent(daemon)
     threads.setServiceParent(daemon)
     return daemon

@@ -136,6 +136,11 @@ class Uploads:
         self._under_way.discard(done)
         return result
 
+    @property
+    def under_way(self) -> int:
+        """How many pushes are."""
+        return len(self._under_way)
+
     async def idle(self) -> None:
         """Return when no push is under way."""
         while self._under_way:

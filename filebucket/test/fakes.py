@@ -166,3 +166,22 @@ class FakeHooks:
     async def post_push(self, subject: Subject) -> Exit | None:
         self.told.append(subject)
         return self.exit
+
+
+@define
+class FakeSupervisor:
+    """Keeps what it is told.
+
+    :ivar told: what, in its order
+    """
+
+    told: list[str] = field(factory=list)
+
+    def ready(self, status: str) -> None:
+        self.told.append(f"ready: {status}")
+
+    def reloading(self) -> None:
+        self.told.append("reloading")
+
+    def stopping(self, status: str, seconds: float) -> None:
+        self.told.append(f"stopping: {status}")

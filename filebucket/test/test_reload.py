@@ -29,6 +29,8 @@ from filebucket import values
 from filebucket.config import BucketConfig, Buckets, Config, TokenConfig
 from filebucket.errors import ConfigError
 from filebucket.reload import SIGNAL, Loaded, Reload, compare, read
+from filebucket.supervisor import Nobody
+from filebucket.test.fakes import FakeSupervisor
 
 
 def bucket(name: str) -> BucketConfig:
@@ -107,6 +109,7 @@ class ReloadCase(SynchronousTestCase):
         self.addCleanup(signal.signal, SIGNAL, signal.signal(SIGNAL, self.receive))
         self.reactor = FakeReactor()
         self.loader = FakeLoader()
+        self.supervisor = FakeSupervisor()
         self.swapped: list[tuple[BucketConfig, ...]] = []
         self.service = self.make(self.loader.load)
         self.events = self.enterContext(capturedLogs())
@@ -114,7 +117,7 @@ class ReloadCase(SynchronousTestCase):
 
     def make(self, load: Callable[[Buckets], Deferred[Loaded]]) -> Reload:
         """A service that loads by ``load``."""
-        return Reload(self.reactor, BEFORE, load, self.swap)
+        return Reload(self.reactor, BEFORE, load, self.swap, self.supervisor)
 
     def swap(self, buckets: Iterable[BucketConfig]) -> None:
         """Keep what is put in force."""
@@ -207,6 +210,30 @@ class SignalTests(ReloadCase):
 
 class ReloadTests(ReloadCase):
     """:meth:`Reload.reload`."""
+
+    def test_supervisor(self) -> None:
+        """It is told of the beginning, and always of the end."""
+        done = self.service.reload()
+        self.assertEqual(["reloading"], self.supervisor.told)
+        self.loader.gives(with_buckets(B, C))
+        self.successResultOf(done)
+        for error in (BROKEN, RuntimeError("a bug")):
+            done = self.service.reload()
+            self.loader.fails(error)
+            self.successResultOf(done)
+        self.flushLoggedErrors(RuntimeError)
+        failed = "ready: the reload failed"
+        self.assertEqual(
+            [
+                "reloading",
+                "ready: reloaded: 2 buckets, 1 added, 1 removed",
+                "reloading",
+                f"{failed}, the log says why; nothing changed",
+                "reloading",
+                f"{failed}; nothing changed",
+            ],
+            self.supervisor.told,
+        )
 
     def test_swap(self) -> None:
         """The whole list is swapped at once, and only when it is there."""
@@ -388,7 +415,7 @@ class BugTests(ReloadCase):
                 raise ZeroDivisionError
             self.swap(buckets)
 
-        service = Reload(self.reactor, BEFORE, self.loader.load, swap)
+        service = Reload(self.reactor, BEFORE, self.loader.load, swap, Nobody())
         for _ in range(2):
             done = service.reload()
             self.loader.gives(with_buckets(C))
