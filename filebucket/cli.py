@@ -12,6 +12,7 @@ from twisted.application.service import ServiceMaker
 from twisted.scripts import _twistd_unix, twistd
 
 from filebucket import __version__, tap
+from filebucket.values import LOG_FORMATS
 
 
 @click.group()
@@ -29,12 +30,19 @@ def main() -> None:
     metavar="FILE",
     help="The configuration, in JSON.",
 )
-def serve(config: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="How log lines are written, whatever the configuration says.",
+)
+def serve(config: str, log_format: str | None) -> None:
     """Receive backups until SIGTERM; SIGUSR2 reloads the list of buckets.
 
     The same as ``twistd --nodaemon --pidfile= filebucket --config FILE``.
     """
     sys.argv[1:] = ["--nodaemon", "--pidfile=", "filebucket", "--config", config]
+    if log_format:
+        sys.argv += ["--log-format", log_format]
     app.run(twistd.runApp, _ServerOptions)
 
 

@@ -35,6 +35,7 @@ from filebucket.values import (
     Flag,
     FreeSpace,
     Host,
+    LogFormat,
     Moment,
     Network,
     Path,
@@ -122,6 +123,7 @@ class Config:
     :param hook_timeout: seconds that a hook may run
     :param hook_concurrency: how many hooks may run at once
     :param shutdown_timeout: seconds that pushes under way get at a stop
+    :param log_format: one of :data:`filebucket.values.LOG_FORMATS`
     """
 
     home: Path
@@ -140,6 +142,7 @@ class Config:
     hook_timeout: Seconds = Seconds(300.0)
     hook_concurrency: Count = Count(4)
     shutdown_timeout: Seconds = Seconds(30.0)
+    log_format: LogFormat = LogFormat("text")
 
     def changed(self, other: Config) -> list[str]:
         """The keys, but for ``buckets``, whose value differs in ``other``."""

@@ -98,6 +98,7 @@ class Daemon(MultiService):
         where = ", ".join(_place(*each) for each in self._ports) or "no port"
         self._log.info(
             "ready on {where}: home {home} publishes by {tier}; hooks: {hooks}",
+            event="ready",
             where=where,
             home=self._store.home,
             tier=tier,
@@ -112,7 +113,7 @@ class Daemon(MultiService):
             # The reactor will not run, and a UNIX socket's name would remain.
             IReactorCore(self._reactor).iterate(0)
         # twistd would show an exception as a traceback; this is no bug.
-        self._log.critical("file-bucket: {reason}", reason=reason)
+        self._log.critical("file-bucket: {reason}", event="cannot-start", reason=reason)
         raise SystemExit(1)
 
     def _close_ports(self) -> Deferred[Any]:
@@ -121,7 +122,9 @@ class Daemon(MultiService):
             # A UNIX socket's name may be gone, or not be ours to remove any more.
             closed.addErrback(
                 lambda failure: self._log.warn(
-                    "closing a port: {error}", error=failure.value
+                    "closing a port: {error}",
+                    event="port",
+                    error=str(failure.value),
                 )
             )
         return DeferredList(closing)
@@ -139,7 +142,9 @@ class Daemon(MultiService):
         await self._close_ports()
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):
-            self._log.warn("ending the pushes that are still under way")
+            self._log.warn(
+                "ending the pushes that are still under way", event="stop-ends-pushes"
+            )
         # From here on no push can begin, whatever a connection is in the midst of.
         self._site.turn_away(Refusal(503, "the server is stopping"))
         self._hooks.end_all()
@@ -153,7 +158,9 @@ class Daemon(MultiService):
         else:
             # A disk that hangs, or a hook that may not be killed. The home stays
             # locked until the process is gone: something may still write there.
-            self._log.error("leaving pushes behind that do not end")
+            self._log.error(
+                "leaving pushes behind that do not end", event="stop-leaves-pushes"
+            )
 
     def _pushes_end(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._uploads.idle())

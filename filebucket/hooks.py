@@ -257,7 +257,7 @@ class ScriptHooks:
             if not self._is_there(PRE_PUSH):
                 return Verdict.GO_ON
         except OSError as error:
-            self._log.error("pre-push {error}", error=error.strerror)
+            self._cannot_run(PRE_PUSH, subject, error)
             raise Refusal(409, "the server's pre-push cannot be run") from None
         argv = (
             subject.bucket,
@@ -281,7 +281,7 @@ class ScriptHooks:
             if not self._is_there(POST_PUSH):
                 return None
         except OSError as error:
-            self._log.error("post-push {error}", error=error.strerror)
+            self._cannot_run(POST_PUSH, subject, error)
             return Exit(status=126)
         argv = (subject.bucket, subject.path, subject.remote)
         return await self._run(POST_PUSH, argv, subject)
@@ -331,7 +331,7 @@ class ScriptHooks:
         except OSError as error:
             # No descriptors left; or, where Twisted uses posix_spawn (24.11 and
             # later), no such program.
-            self._log.error("{event}: {error}", event=event, error=error.strerror)
+            self._cannot_run(event, subject, error)
             return Exit(status=126)
         self._running.add(process)
         try:
@@ -341,13 +341,25 @@ class ScriptHooks:
         if ended.status or ended.timed_out or ended.stopped:
             late = " at its deadline" if ended.timed_out else ""
             self._log.info(
-                "{event} request={request_id} exit={status}{cause}",
-                event=event,
-                request_id=subject.request_id,
+                "{hook} request={request} exit={status}{cause}",
+                event="hook",
+                hook=event,
+                bucket=subject.label,
+                request=subject.request_id,
                 status=ended.status,
                 cause=" at the daemon's stop" if ended.stopped else late,
             )
         return ended
+
+    def _cannot_run(self, event: str, subject: Subject, error: OSError) -> None:
+        self._log.error(
+            "{hook} request={request}: {error}",
+            event="hook-broken",
+            hook=event,
+            bucket=subject.label,
+            request=subject.request_id,
+            error=error.strerror,
+        )
 
     def _environment(self, event: str, subject: Subject) -> dict[bytes, bytes]:
         told = {
@@ -481,9 +493,11 @@ class HookProcess(ProcessProtocol):
 
     def _log_line(self, line: str) -> None:
         self._log.info(
-            "{event} request={request_id} says: {line}",
-            event=self._event,
-            request_id=self._subject.request_id,
+            "{hook} request={request} says: {line}",
+            event="hook-says",
+            hook=self._event,
+            bucket=self._subject.label,
+            request=self._subject.request_id,
             line=line,
         )
 

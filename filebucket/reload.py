@@ -120,7 +120,9 @@ class Reload(Service):
             lambda: Deferred.fromCoroutine(self._reload_and_tell())
         )
         return done.addErrback(
-            lambda failure: self._log.failure("a bug in file-bucket", failure)
+            lambda failure: self._log.failure(
+                "a bug in file-bucket", failure, event="bug"
+            )
         )
 
     async def _reload_and_tell(self) -> None:
@@ -137,12 +139,17 @@ class Reload(Service):
         try:
             loaded = await self._load(self._config.buckets)
         except ConfigError as error:
-            self._log.error("reload: nothing changed: {error}", error=error)
+            self._log.error(
+                "reload: nothing changed: {error}",
+                event="reload-failed",
+                error=str(error),
+            )
             return "the reload failed, the log says why; nothing changed"
         config = loaded.config
         self._swap(config.buckets)
         self._log.info(
             "reload: {count} buckets, {added} added, {removed} removed",
+            event="reload",
             count=len(config.buckets),
             added=loaded.added,
             removed=loaded.removed,
@@ -150,7 +157,9 @@ class Reload(Service):
         waiting = self._config.changed(config)
         if waiting:
             self._log.warn(
-                "reload: waiting for a restart: {keys}", keys=", ".join(waiting)
+                "reload: waiting for a restart: {keys}",
+                event="reload-waits",
+                keys=", ".join(waiting),
             )
         self._config = evolve(self._config, buckets=config.buckets)
         changes = f"{loaded.added} added, {loaded.removed} removed"

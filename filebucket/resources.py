@@ -110,15 +110,18 @@ class BucketResource(Resource):
             failure=lambda: request.body.failure,
         )
         outcome = self._uploads.receive(self._bucket, push)
-        outcome.addCallback(_answer, request)
+        outcome.addCallback(self._answer, request)
         outcome.addErrback(_failed, request)
         return NOT_DONE_YET
 
-
-def _answer(outcome: Outcome, request: StreamingRequest) -> None:
-    # Who asks for what is no push could go on asking, many times in one go.
-    last = outcome.name is None
-    request.answer(outcome.status, outcome.headers, outcome.body, last)
+    def _answer(self, outcome: Outcome, request: StreamingRequest) -> None:
+        headers = dict(outcome.headers)
+        if self._bucket is not None:
+            # To strangers all answers are the same.
+            headers["X-Request-Id"] = outcome.request_id
+        # Who asks for what is no push could go on asking, many times in one go.
+        last = outcome.name is None
+        request.answer(outcome.status, headers, outcome.body, last)
 
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:

@@ -33,6 +33,7 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from filebucket.errors import ConfigError, Refusal
+from filebucket.logs import current_request
 from filebucket.room import Room, Share
 
 T = TypeVar("T")
@@ -58,7 +59,9 @@ class Disk:
             return await self._in_thread(function, *args)
         except OSError as error:
             self._log.error(
-                "the disk said no to {what}: {error}",
+                "request={request}: the disk said no to {what}: {error}",
+                event="disk",
+                request=current_request(),
                 what=function.__name__.strip("_"),
                 error=error.strerror,
             )
@@ -402,6 +405,7 @@ class DirectoryWriter:
     ) -> None:
         self._store = store
         self._disk = disk
+        self._request = current_request()  # a thread could not know it
         self._directory = directory
         # Names are UTF-8, whatever the locale says.
         self._name = name.encode("utf-8")
@@ -541,7 +545,12 @@ class DirectoryWriter:
         except OSError as error:
             # What is left aside has no name of its own, or is swept at start;
             # and the push has its verdict already.
-            self._log.warn("cannot clear away: {error}", error=error.strerror)
+            self._log.warn(
+                "request={request}: cannot clear away: {error}",
+                event="leftover",
+                request=self._request,
+                error=error.strerror,
+            )
 
 
 def name_taken() -> Refusal:

@@ -347,7 +347,7 @@ class StreamingRequest(server.Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Log a bug with its traceback, and answer 500."""
-        self._log.failure("a bug in file-bucket", failure=reason)
+        self._log.failure("a bug in file-bucket", failure=reason, event="bug")
         self.answer(500, {}, b"internal error; the server's log says more\n")
         return reason
 

@@ -94,6 +94,7 @@ class Systemd:
         except OSError as error:
             self._log.warn(
                 "cannot tell the supervisor {what}: {error}",
+                event="supervisor",
                 what=lines[0],
                 error=error.strerror or error,
             )

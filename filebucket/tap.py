@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import ScriptHooks
 from filebucket.listening import listeners
+from filebucket.logs import LogsJson, logs_elsewhere
 from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.room import Room
@@ -33,6 +35,7 @@ from filebucket.streaming import Limits, StreamingSite, address_text
 from filebucket.supervisor import supervisor
 from filebucket.threads import Threads
 from filebucket.upload import Outcome, Uploads
+from filebucket.values import LOG_FORMATS
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
 
@@ -54,9 +57,16 @@ log = Logger()
 class Options(usage.Options):
     """The options of ``twistd filebucket``."""
 
-    synopsis = "[--config FILE]"
+    synopsis = "[--config FILE] [--log-format FORMAT]"
     longdesc = "Receive backups over HTTP: a write-only drop."
-    optParameters = (("config", "c", DEFAULT_CONFIG, "The configuration, in JSON."),)
+    optParameters = (
+        ("config", "c", DEFAULT_CONFIG, "The configuration, in JSON."),
+        ("log-format", None, None, "text or json; or as the configuration says."),
+    )
+
+    def postOptions(self) -> None:
+        if self["log-format"] not in (None, *LOG_FORMATS):
+            raise usage.UsageError("--log-format: neither text nor json")
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
@@ -75,9 +85,19 @@ def makeService(options: Mapping[str, Any]) -> IService:
                 count=capacity,
             )
         threads = Threads(reactor, THREADS)  # type: ignore[arg-type]
-        return make_daemon(reactor, threads, config, path, os.environ, capacity)
+        daemon = make_daemon(reactor, threads, config, path, os.environ, capacity)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
+    if (options.get("log-format") or config.log_format) == "text":
+        return daemon
+    if logs_elsewhere(getattr(options, "parent", None) or {}):
+        raise SystemExit(
+            "file-bucket: a log in JSON goes to stdout: give twistd -n, and none of"
+            " --logfile, --logger and --syslog"
+        )
+    service = LogsJson(sys.stdout)
+    daemon.setServiceParent(service)
+    return service
 
 
 def find_capacity(wanted: int) -> int:
@@ -164,29 +184,44 @@ def warn(config: Config) -> None:
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
             "documentation, and {where} is not only this machine. Make tokens of "
             "your own: head -c16 /dev/urandom | od -An -tx1 | tr -d ' \\n'",
+            event="example-token",
             label=label,
             where=", ".join(config.open_to_others()),
         )
     if not config.buckets:
-        log.warn("there are no buckets: every push will get 403")
+        log.warn("there are no buckets: every push will get 403", event="no-buckets")
 
 
 def log_outcome(
     outcome: Outcome, hide_tokens: Callable[[str], str] = lambda name: name
 ) -> None:
     """The one line about a push."""
-    log.info("{line}", line=_line(outcome, hide_tokens), outcome=outcome)
+    name = hide_tokens(outcome.name) if outcome.name else None
+    log.info(
+        "{log_text}",
+        log_text=_line(outcome, name),
+        event="refused" if outcome.reason else "push",
+        bucket=outcome.bucket,
+        name=name,
+        size=outcome.size,
+        sha256=outcome.sha256,
+        client=outcome.client,
+        seconds=round(outcome.seconds, 3),
+        status=outcome.status,
+        request=outcome.request_id,
+        reason=outcome.reason,
+    )
 
 
-def _line(outcome: Outcome, hide_tokens: Callable[[str], str]) -> str:
+def _line(outcome: Outcome, name: str | None) -> str:
     # Made here and not by a format with ten fields: Twisted's formatter, which
     # is Python, takes 0.06 ms for that, a fifth of what a small push costs.
     # repr keeps what a terminal or a log reader would stumble over out.
-    name = repr(hide_tokens(outcome.name)) if outcome.name else "-"
+    shown = repr(name) if name else "-"
     reason = f" reason={outcome.reason!r}" if outcome.reason else ""
     return (
         f"{'refused' if outcome.reason else 'push'} bucket={outcome.bucket}"
-        f" name={name} size={outcome.size} sha256={outcome.sha256 or '-'}"
+        f" name={shown} size={outcome.size} sha256={outcome.sha256 or '-'}"
         f" client={outcome.client} seconds={outcome.seconds:.3f}"
         f" status={outcome.status} request={outcome.request_id}{reason}"
     )

@@ -22,6 +22,7 @@ from filebucket import digests, form, names
 from filebucket.config import BucketConfig
 from filebucket.errors import Refusal
 from filebucket.hooks import Exit, IHooks, Subject, Verdict
+from filebucket.logs import begin_request
 from filebucket.store import BATCH, IStore, IWriter
 
 METHODS = ("POST", "PUT")
@@ -159,6 +160,7 @@ class Uploads:
             bucket=bucket.label if bucket else "-",
             client=push.client,
         )
+        begin_request(outcome.request_id)
         try:
             await self._push(bucket, push, outcome)
         except Refusal as refusal:
@@ -166,14 +168,22 @@ class Uploads:
             outcome.headers = refusal.headers
             outcome.body = f"{refusal.reason}\n".encode()
         except Exception:  # whatever it is, it is logged, and the client told
-            self._log.failure("a bug in file-bucket", request=outcome.request_id)
+            self._log.failure(
+                "request={request}: a bug in file-bucket",
+                event="bug",
+                request=outcome.request_id,
+            )
             outcome.reason = "internal error; the server's log says more"
             outcome.body = f"{outcome.reason}\n".encode()
         outcome.seconds = self._clock.seconds() - started
         try:
             self._observe(outcome)
         except Exception:
-            self._log.failure("cannot report a push", request=outcome.request_id)
+            self._log.failure(
+                "request={request}: cannot report a push",
+                event="bug",
+                request=outcome.request_id,
+            )
         return outcome
 
     async def _push(
@@ -257,7 +267,11 @@ class Uploads:
             return await self._hooks.post_push(subject)
         except Exception:
             # The file is durable: nothing that happens now can be a failure.
-            self._log.failure("a bug in file-bucket", request=subject.request_id)
+            self._log.failure(
+                "request={request}: a bug in file-bucket",
+                event="bug",
+                request=subject.request_id,
+            )
             return Exit(status=255)
 
 

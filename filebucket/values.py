@@ -33,6 +33,7 @@ ByteCount = NewType("ByteCount", int)
 Seconds = NewType("Seconds", float)
 Count = NewType("Count", int)
 Flag = NewType("Flag", bool)
+LogFormat = NewType("LogFormat", str)
 Moment = NewType("Moment", float)
 """Seconds since the epoch."""
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -185,6 +186,16 @@ def moment(value: Any, _: Any = None) -> float:
     )
 
 
+LOG_FORMATS = ("text", "json")
+
+
+def log_format(value: Any, _: Any = None) -> str:
+    """How log lines are written."""
+    if value not in LOG_FORMATS:
+        raise ValueError(f"not one of {', '.join(LOG_FORMATS)}")
+    return str(value)
+
+
 def host(value: Any, _: Any = None) -> str:
     """An IP address to listen on."""
     found = text(value)
@@ -219,6 +230,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         FreeSpace: free_space,
         Seconds: seconds,
         Count: count,
+        LogFormat: log_format,
         Flag: flag,
         Moment: moment,
         Network: network,

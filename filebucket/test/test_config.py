@@ -126,6 +126,8 @@ class KeyTests(ConfigCase):
             ("hook_concurrency", 1, 1),
             ("hook_concurrency", 1000, 1000),
             ("shutdown_timeout", 604800.0, 604800.0),
+            ("log_format", "text", "text"),
+            ("log_format", "json", "json"),
         ):
             found = getattr(parse(**{key: value}), key)
             self.assertEqual(expected, found, f"{key}: {value!r}")
@@ -173,6 +175,11 @@ class KeyTests(ConfigCase):
                 ("hook_timeout", "shutdown_timeout"),
                 (0, 0.0, -1, -0.5, 604800.1, 604801, 10**400, float("1e308")),
                 "not between 0 seconds and a week",
+            ),
+            (
+                ("log_format",),
+                (None, "", "JSON", "xml", 1, True, [], {}, ["json"]),
+                "not one of text, json",
             ),
             (("listen",), (None, "", "tcp:1234", 1, {}), "not a list"),
             (("listen",), ([],), "empty"),
@@ -687,6 +694,7 @@ class SecrecyTests(ConfigCase):
             "hook_timeout",
             "hook_concurrency",
             "shutdown_timeout",
+            "log_format",
             "buckets",
         ):
             for value in (TOKEN, [TOKEN], {TOKEN: TOKEN}):

@@ -21,6 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.plugin import getPlugins
+from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import __version__, cli, tap, values
@@ -588,3 +589,16 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual("x.json", options.subOptions["config"])
         self.assertTrue(options["nodaemon"])
         self.assertEqual("", options["pidfile"])
+        self.assertIsNone(options.subOptions["log-format"])
+
+    def test_log_format(self) -> None:
+        """It goes on to the daemon's options, which know two."""
+        found: list[Any] = []
+        self.patch(app, "run", lambda run, options: found.append(list(sys.argv)))
+        self.patch(sys, "argv", ["filebucket"])
+        CliRunner().invoke(cli.main, ["serve", "--log-format", "json"])
+        self.assertEqual(["--log-format", "json"], found[0][-2:])
+        refused = CliRunner().invoke(cli.main, ["serve", "--log-format", "xml"])
+        self.assertEqual(2, refused.exit_code)
+        with self.assertRaises(usage.UsageError):
+            tap.Options().parseOptions(["--log-format", "xml"])

@@ -266,7 +266,10 @@ class PresenceTests(HooksCase):
         self.assert_exit(Exit(status=126), self.post_push())
         self.assertEqual([], self.reactor.children)
         self.assertEqual(
-            [f"pre-push {reason}", f"post-push {reason}"],
+            [
+                f"pre-push request=0a1b: {reason}",
+                f"post-push request=0a1b: {reason}",
+            ],
             self.logged(LogLevel.error)[-2:],
         )
 
@@ -573,7 +576,7 @@ class StartTests(HooksCase):
             self.assert_exit(Exit(status=126), self.post_push())
             word = os.strerror(number)
             self.assertEqual(
-                [f"pre-push: {word}", f"post-push: {word}"],
+                [f"{event} request=0a1b: {word}" for event in (PRE_PUSH, POST_PUSH)],
                 self.logged(LogLevel.error)[-2:],
             )
             self.assert_null_closed()
@@ -587,7 +590,9 @@ class StartTests(HooksCase):
         self.patch(os, "open", full)
         self.assert_refused(self.pre_push(), REFUSED)
         word = os.strerror(errno.EMFILE)
-        self.assertEqual([f"pre-push: {word}"], self.logged(LogLevel.error))
+        self.assertEqual(
+            [f"pre-push request=0a1b: {word}"], self.logged(LogLevel.error)
+        )
 
     def test_repr_has_no_token(self) -> None:
         """Not what is told to hooks, nor where the file is."""

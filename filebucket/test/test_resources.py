@@ -259,6 +259,24 @@ class WireTests(ResourceCase):
         self.assertEqual(f"{digest}  db.gz\n".encode(), content)
         self.assertEqual(digest, headers["x-checksum-sha256"])
         self.assertEqual("file-bucket", headers["server"])
+        self.assertEqual(self.observed[0].request_id, headers["x-request-id"])
+
+    def test_request_id(self) -> None:
+        """Refusals have it too, each its own; those of strangers have none."""
+        refused = (
+            (405, head(b"GET", b"/%b/x" % TOKEN)),
+            (400, put(b"/%b/a/b" % TOKEN)),
+            (412, put(b"/%b/" % TOKEN)),
+        )
+        for status, request in refused:
+            self.send(request)
+            ((answered, headers, _),) = self.connection.answers()
+            self.assertEqual(status, answered)
+            self.assertEqual(self.observed[-1].request_id, headers["x-request-id"])
+        self.assertEqual(3, len({outcome.request_id for outcome in self.observed}))
+        self.send(put(b"/nobody/x"))
+        ((answered, headers, _),) = self.connection.answers()
+        self.assertEqual((403, False), (answered, "x-request-id" in headers))
 
     def test_verdicts_before_continue(self) -> None:
         """What the headers tell is told before 100 Continue."""

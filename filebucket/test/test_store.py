@@ -1106,14 +1106,18 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         writer = self.written(b"content")
         self.kernel.faults["close file"] = fails(errno.EIO, after=os.close)
         self.result(writer.abort())
-        self.assertEqual(["cannot clear away: Input/output error"], self.logged())
+        self.assertEqual(
+            ["request=-: cannot clear away: Input/output error"], self.logged()
+        )
         self.assertEqual(0, self.left_aside())
 
     def test_bucket_close_failed(self) -> None:
         """What is durable stays a success, whatever else cannot be closed."""
         self.kernel.faults["close bucket"] = fails(errno.EIO, after=os.close)
         self.assertEqual(sha256(b"content"), self.push(b"content").sha256)
-        self.assertEqual(["cannot clear away: Input/output error"], self.logged())
+        self.assertEqual(
+            ["request=-: cannot clear away: Input/output error"], self.logged()
+        )
 
     def test_errors_are_logged(self) -> None:
         """The log says what failed and why."""
@@ -1124,9 +1128,9 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_push_refused(503)
         self.assertEqual(
             [
-                "the disk said no to begin: Read-only file system",
-                "the disk said no to write: Read-only file system",
-                "the disk said no to commit: Input/output error",
+                "request=-: the disk said no to begin: Read-only file system",
+                "request=-: the disk said no to write: Read-only file system",
+                "request=-: the disk said no to commit: Input/output error",
             ],
             self.logged(),
         )
@@ -1404,7 +1408,9 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
         self.kernel.faults["unlink"] = fails(errno.EIO)
         receipt = self.result(writer.commit({}, overwrite=False))
         self.assertEqual(sha256(b"content"), receipt.sha256)
-        self.assertEqual(["cannot clear away: Input/output error"], self.logged())
+        self.assertEqual(
+            ["request=-: cannot clear away: Input/output error"], self.logged()
+        )
         (private,) = os.listdir(self.incoming)
         os.unlink(os.path.join(self.incoming, private))
 
