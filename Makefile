@@ -6,7 +6,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
 
-.PHONY: run test coverage lint format bench bench-full proofs proofs-quick clean
+.PHONY: run test coverage lint format bench bench-full proofs proofs-quick \
+    wheel clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
@@ -25,7 +26,8 @@ lint: $(VENV)/linters
 	$(BIN)/mypy --cache-dir=$(VENV)/mypy
 	for page in *.rst */*.rst; do \
 	    $(BIN)/python -m docutils --halt=2 --writer=null $$page || exit 1; done
-	if command -v shellcheck >/dev/null; then shellcheck hooks/*.sh .ci/run; fi
+	if command -v shellcheck >/dev/null; then \
+	    shellcheck -x hooks/*.sh .ci/run .ci/check-wheel; fi
 
 format: $(VENV)/linters
 	$(BIN)/ruff format .
@@ -46,6 +48,12 @@ proofs-quick: $(VENV)/installed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
 	    kill-unnamed kill-under-load faults-unnamed races-one-wins races-rename \
 	    fuzz fuzz-contents reloads
+
+wheel: $(VENV)/installed
+	rm -f dist/*.whl
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps \
+	    --wheel-dir dist .
+	.ci/check-wheel dist/*.whl
 
 clean:
 	rm -rf .venv* .hypothesis _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
