@@ -1,4 +1,5 @@
-"""The log's lines: as text, which is Twisted's own, or as JSON, one object a line.
+"""The log's lines: as text, which is Twisted's own, or as JSON, one object a line; and
+with their priorities, where the journal reads them.
 
 Each event of the daemon's has a name that stays, in ``event``, and fields; all are in
 ``docs/logging.rst``. What Twisted or anybody else logs is ``other``, and of that only
@@ -11,13 +12,20 @@ store, finds it here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, Any
 
 from twisted.application.service import MultiService
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, formatEvent
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    eventAsText,
+    formatEvent,
+)
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
@@ -26,6 +34,9 @@ _TWISTED_ADDS = frozenset({"failure", "format", "isError", "message", "system", 
 
 _STDOUT = (None, "", "-")
 """What twistd's ``--logfile`` is where it leads there."""
+
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
+"""syslog's, of Twisted's levels."""
 
 _request: ContextVar[str] = ContextVar("request", default="-")
 
@@ -69,15 +80,45 @@ def _rfc3339(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-class LogsJson(MultiService):
-    """A service whose application logs JSON, once it is the application's."""
+def text_line(event: LogEvent) -> str:
+    """The event as Twisted writes it, but for the time, which the journal has."""
+    return eventAsText(event, includeTimestamp=False) + "\n"
 
-    def __init__(self, out: IO[str]) -> None:
+
+def with_priority(line_of: Callable[[LogEvent], str]) -> Callable[[LogEvent], str]:
+    """What ``line_of`` gives, each line with its priority (sd-daemon(3))."""
+
+    def line(event: LogEvent) -> str:
+        level = event.get("log_level")
+        mark = f"<{_PRIORITIES[level.name if level is not None else 'info']}>"
+        lines = line_of(event).removesuffix("\n").split("\n")
+        return "".join(f"{mark}{each}\n" for each in lines)
+
+    return line
+
+
+def is_journal(out: IO[str], environ: Mapping[str, str]) -> bool:
+    """Whether what goes to ``out`` goes to the journal (systemd.exec(5))."""
+    stream = environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        found = os.fstat(out.fileno())
+    except OSError:
+        return False
+    return stream == f"{found.st_dev}:{found.st_ino}"
+
+
+class Logs(MultiService):
+    """A service whose application logs in its way, once it is the application's."""
+
+    def __init__(self, out: IO[str], line_of: Callable[[LogEvent], str]) -> None:
         """
         :param out: where the lines go
+        :param line_of: makes a line of an event
         """
         super().__init__()
-        self._observer = FileLogObserver(out, json_line)
+        self._observer = FileLogObserver(out, line_of)
 
     def setServiceParent(self, parent: Any) -> None:
         # twistd asks the application how to log, after its services are there.
@@ -86,7 +127,7 @@ class LogsJson(MultiService):
         super().setServiceParent(parent)
 
 
-def logs_elsewhere(twistd: Mapping[str, Any]) -> bool:
+def is_elsewhere(twistd: Mapping[str, Any]) -> bool:
     """Whether the options of twistd itself want the log elsewhere than on stdout."""
     if twistd.get("syslog") or twistd.get("logger"):
         return True

@@ -20,13 +20,13 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from filebucket import config as configuration
+from filebucket import logs
 from filebucket.allocator import keep_freed_memory
 from filebucket.config import Buckets, Config
 from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import ScriptHooks
 from filebucket.listening import listeners
-from filebucket.logs import LogsJson, logs_elsewhere
 from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.room import Room
@@ -88,14 +88,18 @@ def makeService(options: Mapping[str, Any]) -> IService:
         daemon = make_daemon(reactor, threads, config, path, os.environ, capacity)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
-    if (options.get("log-format") or config.log_format) == "text":
+    log_format = options.get("log-format") or config.log_format
+    elsewhere = logs.is_elsewhere(getattr(options, "parent", None) or {})
+    journal = not elsewhere and logs.is_journal(sys.stdout, os.environ)
+    if log_format == "text" and not journal:
         return daemon
-    if logs_elsewhere(getattr(options, "parent", None) or {}):
+    if elsewhere:
         raise SystemExit(
             "file-bucket: a log in JSON goes to stdout: give twistd -n, and none of"
             " --logfile, --logger and --syslog"
         )
-    service = LogsJson(sys.stdout)
+    line_of = logs.text_line if log_format == "text" else logs.json_line
+    service = logs.Logs(sys.stdout, logs.with_priority(line_of) if journal else line_of)
     daemon.setServiceParent(service)
     return service
 

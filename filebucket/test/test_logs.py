@@ -23,11 +23,14 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import filebucket
 from filebucket.errors import Refusal
 from filebucket.logs import (
-    LogsJson,
+    Logs,
     begin_request,
     current_request,
+    is_elsewhere,
+    is_journal,
     json_line,
-    logs_elsewhere,
+    text_line,
+    with_priority,
 )
 from filebucket.store import Disk
 from filebucket.test.fakes import at_once
@@ -127,7 +130,7 @@ class ApplicationTests(SynchronousTestCase):
     def test_observer(self) -> None:
         """The application is told how to log when it gets the service."""
         out = io.StringIO()
-        service = LogsJson(out)
+        service = Logs(out, json_line)
         application: Any = Application("x")
         self.assertIsNone(application.getComponent(ILogObserver, None))
         service.setServiceParent(application)
@@ -137,7 +140,7 @@ class ApplicationTests(SynchronousTestCase):
     def test_beneath_another(self) -> None:
         """A service that is not the application's changes no log."""
         parent: Any = MultiService()
-        service = LogsJson(io.StringIO())
+        service = Logs(io.StringIO(), json_line)
         service.setServiceParent(parent)
         self.assertEqual([service], list(parent))
 
@@ -152,7 +155,41 @@ class ApplicationTests(SynchronousTestCase):
             ({"nodaemon": 1, "syslog": 1}, True),
             ({"nodaemon": 1, "logger": print}, True),
         ):
-            self.assertEqual(elsewhere, logs_elsewhere(options), options)
+            self.assertEqual(elsewhere, is_elsewhere(options), options)
+
+
+class JournalTests(SynchronousTestCase):
+    """Where the journal reads the lines."""
+
+    def test_priorities(self) -> None:
+        """Each line has one, also those of a traceback; the time is left out."""
+        line = with_priority(text_line)
+        told = event(what="it")
+        self.assertEqual("<4>[filebucket.x#warn] it happened\n", line(told))
+        told |= {"what": "a\nb", "log_level": LogLevel.critical}
+        self.assertEqual("<2>[filebucket.x#critical] a\n<2>b happened\n", line(told))
+        del told["log_level"]
+        self.assertEqual("<6>", line(told)[:3])
+        self.assertEqual("<6>{", with_priority(json_line)(told)[:4])
+
+    def test_all_levels(self) -> None:
+        """There is one for every level."""
+        line = with_priority(text_line)
+        marks = [
+            line(event(what="it") | {"log_level": level})[:3]
+            for level in LogLevel.iterconstants()
+        ]
+        self.assertEqual(["<7>", "<6>", "<4>", "<3>", "<2>"], marks)
+
+    def test_is_journal(self) -> None:
+        """By the device and the inode, as systemd has them."""
+        with open(self.mktemp(), "w") as file, open(self.mktemp(), "w") as other:
+            status = os.fstat(file.fileno())
+            environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+            self.assertTrue(is_journal(file, environ))
+            self.assertFalse(is_journal(other, environ))
+            self.assertFalse(is_journal(file, {}))
+        self.assertFalse(is_journal(io.StringIO(), environ))
 
 
 class RequestTests(SynchronousTestCase):
@@ -333,6 +370,21 @@ class RealTests(SynchronousTestCase):
             server = self.serve(*command, "--log-format", "text", log_format="json")
             server.stop()
             self.assertRegex(server.log, r"(?m)^\S+ \[filebucket.daemon.*#info\] ready")
+
+    def test_journal(self) -> None:
+        """In the journal lines have priorities, and no time of their own."""
+        stream = "JOURNAL_STREAM=$(stat -Lc %d:%i /proc/$$/fd/1)"
+        command = ("sh", "-c", f'export {stream}; exec "$@"', "sh", *SERVE)
+        for log_format, start in (
+            ("text", r"<6>\[filebucket\.daemon\.Daemon#info\] ready on "),
+            ("json", r'<6>\{"time": "[^"]+", "level": "info", "event": "ready", '),
+        ):
+            server = self.serve(*command, "--log-format", log_format)
+            server.stop()
+            lines = server.log.splitlines()
+            self.assertEqual("(end)", lines.pop())
+            self.assertTrue(all(line.startswith("<") for line in lines), lines)
+            self.assertRegex(server.log, f"(?m)^{start}")
 
     def test_refused(self) -> None:
         """Where JSON cannot go it does not seem to."""
