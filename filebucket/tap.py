@@ -82,6 +82,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
             log.warn(
                 "there can be {count} connections only: the system allows no more"
                 " descriptors (LimitNOFILE, ulimit -n)",
+                event="few-descriptors",
                 count=capacity,
             )
         threads = Threads(reactor, THREADS)  # type: ignore[arg-type]
