@@ -18,14 +18,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any, NewType
+from typing import Any, Literal, NewType, TypeAlias
 
 import attrs
 import cattrs
 from attrs import field, frozen
 from cattrs.errors import ForbiddenExtraKeysError
 
-from filebucket import endpoints, values
+from filebucket import clients, endpoints, values
+from filebucket.clients import NOBODY, IPNetwork, Networks
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError, shown
 from filebucket.values import (
@@ -37,7 +38,6 @@ from filebucket.values import (
     Host,
     LogFormat,
     Moment,
-    Network,
     Path,
     Port,
     Seconds,
@@ -88,7 +88,7 @@ class BucketConfig:
     name: str | None = None
     max_file_size: int | None = None
     quota: int | None = None
-    allow_from: tuple[Network, ...] | None = None
+    allow_from: Networks | None = None
     overwrite: bool = False
 
     @property
@@ -99,7 +99,6 @@ class BucketConfig:
 
 Buckets = NewType("Buckets", tuple[BucketConfig, ...])
 Tokens = NewType("Tokens", tuple[TokenConfig, ...])
-Networks = NewType("Networks", tuple[Network, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
 
 
@@ -112,6 +111,7 @@ class Config:
     :param port: the port to listen on; 0 is any free one, which the log tells
     :param listen: where to listen in place of ``host`` and ``port``; empty where
         those say it
+    :param trusted_proxies: who is believed about who the client is
     :param hooks: the folder that holds ``pre-push.sh`` and ``post-push.sh``
     :param max_file_size: the largest file in bytes; None is no limit
     :param min_free_space: what must stay free on the home's filesystem
@@ -131,6 +131,7 @@ class Config:
     host: Host = Host("0.0.0.0")  # noqa: S104 - clients are other machines
     port: Port = Port(1234)
     listen: Listen = Listen(())
+    trusted_proxies: Networks = NOBODY
     hooks: Path = Path(".")
     max_file_size: ByteCount | None = None
     min_free_space: FreeSpace = FreeSpace(share=Fraction(2, 100))
@@ -158,6 +159,12 @@ class Config:
         if self.listen:
             return [each.text for each in self.listen if each.reachable]
         return [] if endpoints.is_loopback(self.host) else [self.host]
+
+    def believes_anybody(self) -> list[str]:
+        """Where others can connect and say, unchecked, that they are whoever."""
+        if self.trusted_proxies:
+            return []
+        return [each.text for each in self.listen if each.proxied and each.reachable]
 
     def exposed_examples(self) -> list[str]:
         """The labels of buckets that anybody can push to, their tokens being
@@ -389,17 +396,32 @@ def _endpoint(value: Any, _: Any = None) -> Endpoint:
     return endpoints.parse(values.text(value))
 
 
+_Network: TypeAlias = IPNetwork | Literal["unix"]
+
+
+def _network(value: Any, _: Any = None) -> _Network:
+    text = values.text(value)
+    return "unix" if text == "unix" else clients.network(text)
+
+
+def _networks(value: Any, _: Any = None) -> Networks:
+    given = _list(value, _Network)
+    networks = tuple(each for each in given if each != "unix")
+    return Networks(networks, local="unix" in given)
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     checks: dict[Any, Callable[[Any, Any], Any]] = {
         **values.CHECKS,
         TokenConfig: _token,
         Tokens: lambda value, _: _list(value, TokenConfig),
-        Networks: lambda value, _: _list(value, Network),
         BucketConfig: _bucket,
         Buckets: lambda value, _: _list(value, BucketConfig, may_be_empty=True),
         Endpoint: _endpoint,
         Listen: lambda value, _: _list(value, Endpoint),
+        _Network: _network,
+        Networks: _networks,
     }
     for kind, check in checks.items():
         converter.register_structure_hook(kind, check)

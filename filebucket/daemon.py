@@ -26,7 +26,7 @@ from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import KILL_AFTER, PIPES_AFTER, ScriptHooks
 from filebucket.listening import Listener
 from filebucket.store import DirectoryStore
-from filebucket.streaming import StreamingSite, address_text
+from filebucket.streaming import StreamingSite, client_of
 from filebucket.supervisor import Supervisor
 from filebucket.upload import Uploads
 
@@ -180,8 +180,13 @@ def _place(listener: Listener, port: IListeningPort) -> str:
     if isinstance(address, UNIXAddress):
         place = f"unix:{os.fsdecode(address.name or b'')}"
     else:
-        place = address_text(address)
-    return f"{place} with TLS" if listener.secure else place
+        place = client_of(address).text
+    spoken = []
+    if listener.proxied:
+        spoken.append("PROXY header")
+    if listener.certificates is not None:
+        spoken.append("TLS")
+    return f"{place} with {' and '.join(spoken)}" if spoken else place
 
 
 def _reason(error: object) -> str:

@@ -2,7 +2,8 @@
 
 They are Twisted's endpoint strings: a type, then arguments between colons, by
 their place or as ``key=value``; a backslash takes its meaning from a colon, an
-equals sign or another backslash. They are read here, not by Twisted, so that
+equals sign or another backslash; before it all, ``haproxy:`` where each connection
+begins with a PROXY header. They are read here, not by Twisted, so that
 every mistake is found before anything is opened and has words of its own, and
 so that the rest of the configuration can be told what they mean.
 
@@ -35,11 +36,16 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
         "backlog",
         "extraCertChain",
         "dhParameters",
+        "clientCA",
     ),
     "unix": ("address", "mode", "backlog", "lockfile"),
     "systemd": ("domain", "index", "name"),
 }
-"""The types, with what Twisted takes, in the order in which it takes it."""
+"""The types, with what Twisted takes, in the order in which it takes it, and what we
+take besides.
+"""
+
+_PROXIED = "haproxy"
 
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "tcp": ("port",),
@@ -54,7 +60,7 @@ _REFUSED: Mapping[str, str] = {
     "dhParameters": "are of no use: keys are exchanged on elliptic curves",
 }
 
-_PATHS = frozenset({"privateKey", "certKey", "extraCertChain", "address"})
+_PATHS = frozenset({"privateKey", "certKey", "extraCertChain", "clientCA", "address"})
 
 
 @frozen
@@ -64,11 +70,13 @@ class Endpoint:
     :param kind: ``tcp``, ``tcp6``, ``ssl``, ``unix`` or ``systemd``
     :param arguments: what was given, under Twisted's names
     :param text: the string as the operator wrote it
+    :param proxied: whether each connection begins with a PROXY header
     """
 
     kind: str
     arguments: Mapping[str, str]
     text: str = field(eq=False)
+    proxied: bool = False
 
     def in_folder(self, folder: str) -> Endpoint:
         """The same with its relative paths taken from ``folder``."""
@@ -105,9 +113,11 @@ def parse(text: str) -> Endpoint:
 
     :raises ValueError: all that is wrong with it
     """
-    (kind, *by_key), *pieces = _pieces(text)
+    first, _, rest = text.partition(":")
+    proxied = first == _PROXIED
+    (kind, *by_key), *pieces = _pieces(rest if proxied else text)
     if by_key or kind not in _ARGUMENTS:
-        known = list(_ARGUMENTS)
+        known = [*_ARGUMENTS, *([] if proxied else [_PROXIED])]
         given = shown("=".join((kind, *by_key)))
         raise ValueError(
             f"unknown type {given}, the known ones are"
@@ -126,7 +136,7 @@ def parse(text: str) -> Endpoint:
         mistakes.append("needs one of index and name")
     if mistakes:
         raise ValueError("; ".join(mistakes))
-    return Endpoint(kind, arguments, text)
+    return Endpoint(kind, arguments, text, proxied)
 
 
 def _pieces(text: str) -> list[list[str]]:
@@ -223,6 +233,7 @@ _CHECKS: Mapping[str, Callable[[str], None]] = {
     "privateKey": _filled,
     "certKey": _filled,
     "extraCertChain": _filled,
+    "clientCA": _filled,
     "address": _filled,
     "mode": _mode,
     "lockfile": _one_of("0", "1"),

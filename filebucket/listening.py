@@ -1,29 +1,19 @@
 """Where connections are taken, from what the configuration says of it.
 
 :mod:`filebucket.endpoints` says what was written; here it becomes Twisted's
-endpoints, which the daemon opens. Certificates and keys are read now, at the
-start, as long as the daemon may read what belongs to root; what is wrong with
-them is a mistake in the configuration, and never a traceback.
-
-TLS is 1.2 or newer, and only with ciphers that are authenticated and with keys
-that are forgotten with the connection (RFC 9325, 4.2): what was recorded on
-the network cannot be read by whoever gets the server's key one day. Twisted
-would take RSA's exchange of keys, too, with which it could.
+endpoints, which the daemon opens. Certificates and keys are read now (:mod:`tls
+<filebucket.tls>`); what is wrong with them is a mistake in the configuration, and
+never a traceback.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import frozen
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import Certificate, load_pem_x509_certificates
-from OpenSSL import SSL
-from OpenSSL.crypto import X509, PKey
 from twisted.internet.endpoints import (
     SSL4ServerEndpoint,
     TCP4ServerEndpoint,
@@ -32,14 +22,13 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 
+from filebucket.clients import Networks
 from filebucket.config import Config
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
-
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Those of TLS 1.2, in OpenSSL's words. All of TLS 1.3 are as good."""
+from filebucket.proxy_header import HeaderFirstEndpoint
+from filebucket.tls import Certificates
 
 BACKLOG = 1024
 """Connections that may wait to be taken. Twisted's own 50 are fewer than a
@@ -53,12 +42,14 @@ class Listener:
     """One place to listen.
 
     :param name: as the operator wrote it
-    :param secure: whether it speaks TLS
+    :param certificates: those with which it speaks TLS, if it does
+    :param proxied: whether each connection begins with a PROXY header
     """
 
     name: str
     endpoint: IStreamServerEndpoint
-    secure: bool = False
+    certificates: Certificates | None = None
+    proxied: bool = False
 
 
 def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
@@ -77,7 +68,7 @@ def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
     mistakes: list[str] = []
     for index, each in enumerate(config.listen):
         try:
-            found.append(_listener(reactor, each))
+            found.append(_listener(reactor, each, config.trusted_proxies))
         except ValueError as error:
             mistakes.append(f"$.listen[{index}]: {error}")
     if mistakes:
@@ -85,20 +76,42 @@ def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
     return found
 
 
-def _listener(reactor: Any, given: Endpoint) -> Listener:
+def _listener(reactor: Any, given: Endpoint, trusted: Networks) -> Listener:
     arguments = dict(given.arguments)
     if given.kind != "systemd":
         arguments.setdefault("backlog", str(BACKLOG))
+    certificates = None
+    endpoint: IStreamServerEndpoint
     if given.kind == "ssl":
-        return Listener(given.text, _tls(reactor, arguments), secure=True)
+        certificates = Certificates(given.text, arguments)
+        # TLS comes after the header, so not from the endpoint, where there is one.
+        if given.proxied:
+            make: Any = TCP4ServerEndpoint
+        else:
+            make = partial(SSL4ServerEndpoint, sslContextFactory=certificates)
+        endpoint = make(
+            reactor,
+            int(arguments["port"]),
+            backlog=int(arguments["backlog"]),
+            interface=arguments.get("interface", ""),
+        )
+    else:
+        endpoint = _plain(reactor, given.kind, arguments)
+    if given.proxied:
+        secure = certificates.around if certificates else None
+        endpoint = HeaderFirstEndpoint(endpoint, trusted, secure)
+    return Listener(given.text, endpoint, certificates, given.proxied)
+
+
+def _plain(reactor: Any, kind: str, arguments: dict[str, str]) -> IStreamServerEndpoint:
     quoted = [f"{key}={quoteStringArgument(value)}" for key, value in arguments.items()]
     try:
-        endpoint = serverFromString(reactor, ":".join((given.kind, *quoted)))
+        endpoint: Any = serverFromString(reactor, ":".join((kind, *quoted)))
     except LookupError:
         raise ValueError("systemd passed no such socket") from None
-    if given.kind == "systemd":
-        _check_inherited(endpoint.fileno, given.arguments["domain"])
-    return Listener(given.text, endpoint)
+    if kind == "systemd":
+        _check_inherited(endpoint.fileno, arguments["domain"])
+    return IStreamServerEndpoint(endpoint)
 
 
 def _check_inherited(fd: int, domain: str) -> None:
@@ -113,62 +126,3 @@ def _check_inherited(fd: int, domain: str) -> None:
         raise ValueError(f"domain: what systemd passed is not of {domain}")
     if not listens:
         raise ValueError("what systemd passed does not listen; Accept= must be no")
-
-
-def _tls(reactor: Any, arguments: Mapping[str, str]) -> SSL4ServerEndpoint:
-    # Not by serverFromString: it chooses the ciphers, asks a terminal for the
-    # passphrase of a key, and sends one certificate of a file that holds a chain.
-    certificate, *chain = _certificates(arguments)
-    try:
-        options = CertificateOptions(
-            privateKey=_private_key(arguments, certificate),
-            certificate=X509.from_cryptography(certificate),
-            extraCertChain=[X509.from_cryptography(each) for each in chain],
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(CIPHERS),
-        )
-        options.getContext()
-    except SSL.Error as error:
-        reasons = ", ".join(reason for *_, reason in error.args[0])
-        raise ValueError(f"TLS cannot use the certificate: {reasons}") from None
-    return SSL4ServerEndpoint(
-        reactor,
-        int(arguments["port"]),
-        options,
-        int(arguments["backlog"]),
-        arguments.get("interface", ""),
-    )
-
-
-def _certificates(arguments: Mapping[str, str]) -> Iterator[Certificate]:
-    """The server's own first, then those that lead from it to a known one."""
-    own = "certKey" if "certKey" in arguments else "privateKey"
-    for key in (own, "extraCertChain"):
-        if key in arguments:
-            pem = _content(arguments, key)
-            try:
-                yield from load_pem_x509_certificates(pem)
-            except ValueError:
-                raise ValueError(f"{key}: no certificate in PEM") from None
-
-
-def _private_key(arguments: Mapping[str, str], certificate: Certificate) -> PKey:
-    pem = _content(arguments, "privateKey")
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except TypeError:
-        raise ValueError("privateKey: encrypted, and nobody to ask") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("privateKey: no private key in PEM") from None
-    if key.public_key() != certificate.public_key():
-        raise ValueError("privateKey: not the key of the certificate")
-    return PKey.from_cryptography_key(key)  # type: ignore[arg-type]
-
-
-def _content(arguments: Mapping[str, str], key: str) -> bytes:
-    path = arguments[key]
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise ValueError(f"{key}: {path}: {error.strerror}") from None

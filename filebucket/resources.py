@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.errors import Refusal
-from filebucket.streaming import StreamingRequest, address_text, ip_of
+from filebucket.streaming import StreamingRequest
 from filebucket.upload import Outcome, Push, Uploads
 from filebucket.values import TOKEN_LENGTH
 
@@ -65,11 +65,8 @@ class Root(Resource):
         bucket, config = found
         if config.expires is not None and self._clock.seconds() >= config.expires:
             return None
-        if bucket.allow_from is not None:
-            client = ip_of(request.getClientAddress())
-            # Over a UNIX socket a client has none, so is in no network.
-            if client is None or all(client not in each for each in bucket.allow_from):
-                return None
+        if bucket.allow_from is not None and request.sender() not in bucket.allow_from:
+            return None
         return bucket
 
     def getChild(self, path: bytes, request: StreamingRequest) -> BucketResource:
@@ -105,7 +102,7 @@ class BucketResource(Resource):
             has_query=b"?" in request.uri,
             headers=request.requestHeaders,
             length=request.length,
-            client=address_text(request.getClientAddress()),
+            client=request.sender().text,
             body=request.body,
             failure=lambda: request.body.failure,
         )

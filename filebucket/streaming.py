@@ -28,6 +28,9 @@ hidden in another one. So what the framing may not have is refused, also where
 Twisted, or the RFC, would let it pass: ``lineReceived`` sees to each line of the head,
 ``_framing_fault`` to the headers, and :class:`Chunks` to a chunked body.
 
+Who pushes is who connected, or, where that is a proxy that is trusted, whom its
+``X-Forwarded-For`` names: :meth:`StreamingRequest.sender`.
+
 Twisted's idle timer restarts at every byte, which keeps a connection for ever
 at a byte a minute. It is off here; the channel has deadlines of its own.
 
@@ -37,16 +40,14 @@ anywhere: it holds the token.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from ipaddress import IPv4Address as IPv4
-from ipaddress import IPv6Address as IPv6
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -58,6 +59,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
@@ -65,10 +67,14 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from filebucket import admission
 from filebucket.admission import Admission
+from filebucket.clients import LOCAL, NOBODY, Client, Networks, client, forwarded
 from filebucket.errors import Refusal, phrase
 
 SERVER = b"file-bucket"
+
+log = Logger()
 
 LEAST_READ = 16 * 1024
 MOST_READ = 256 * 1024
@@ -271,6 +277,15 @@ class StreamingRequest(server.Request):
         self.routed = True
         super().requestReceived(command, path, version)
 
+    def sender(self) -> Client:
+        """Who pushes, as far as it can be believed. The headers must be in."""
+        peer = self.channel.client
+        trusted = self.channel.site.trusted
+        if peer not in trusted:
+            return peer
+        values = self.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
+        return forwarded(peer, [each.decode("latin-1") for each in values], trusted)
+
     def process(self) -> None:
         # In place of server.Request's, whose error pages quote the target.
         self.setHeader(b"Server", SERVER)
@@ -282,7 +297,7 @@ class StreamingRequest(server.Request):
             if rendered != server.NOT_DONE_YET:
                 raise TypeError("a resource here answers by request.answer()")
         except Refusal as refusal:
-            self.channel.refuse(refusal)
+            self.channel.refuse(refusal, self.sender())
         except Exception:
             self.processingFailed(Failure())
 
@@ -381,6 +396,8 @@ class StreamingChannel(http.HTTPChannel):
 
     At any moment at most one alarm is set: for the next request, for the end
     of its headers, for its body's rate, or for the end of a closing.
+
+    :ivar client: who connected
     """
 
     # Not CR LF: so that a line shows whether it has the CR (RFC 9112, 2.2).
@@ -392,6 +409,8 @@ class StreamingChannel(http.HTTPChannel):
     transport: Any
     _networkProducer: Any
     _reads: Any
+
+    client = LOCAL
 
     _alarm: IDelayedCall | None = None
     _idle = True
@@ -470,6 +489,10 @@ class StreamingChannel(http.HTTPChannel):
         """Our own half-close is done: nothing to do but linger."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if isinstance(reason.value, SSL.Error):
+            # As where a client has no certificate, but needs one.
+            reasons = [each[-1] for each in next(iter(reason.value.args), ())]
+            log_dropped(self.client, f"TLS: {', '.join(reasons) or 'failed'}")
         self._closing = True
         self._alarm_off()
         self.site.closed(self)
@@ -496,7 +519,7 @@ class StreamingChannel(http.HTTPChannel):
         )
         fault = self._framing_fault(headers)
         if fault:
-            self.refuse(Refusal(400, fault))
+            self.refuse(Refusal(400, fault), request.sender())
         else:
             request.headersReceived(self._command, self._path, self._version)
 
@@ -545,8 +568,12 @@ class StreamingChannel(http.HTTPChannel):
         else:
             self.refuse(Refusal(400, "malformed request"))
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer what is not a request, and close."""
+    def refuse(self, refusal: Refusal, sender: Client | None = None) -> None:
+        """Answer what is not a request, and close.
+
+        :param sender: who pushes, where all headers are in; while they are not, what
+            was forwarded may still be contradicted
+        """
         if self._deaf:
             return
         content = f"{refusal.reason}\n".encode()
@@ -567,7 +594,7 @@ class StreamingChannel(http.HTTPChannel):
                 content,
             )
         )
-        self.site.refused(self.transport.getPeer(), refusal)
+        self.site.refused(sender or self.client, refusal)
         self.linger()
 
     # The body.
@@ -734,9 +761,20 @@ class StreamingChannel(http.HTTPChannel):
             alarm.cancel()
 
 
+class Connection(admission.Connection, Protocol):
+    """What a site must know of a connection: a channel, or what becomes one."""
+
+    def close_if_idle(self) -> None:
+        """Close where nothing was asked that still wants an answer."""
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Take no more: what has not come whole is answered with ``refusal``."""
+
+
 class StreamingSite(server.Site):
     """The factory of the channels.
 
+    :ivar trusted: whose ``X-Forwarded-For`` is believed
     :ivar stopping: whether every answer is its connection's last
     :ivar admission: which connections there may be
     """
@@ -750,8 +788,9 @@ class StreamingSite(server.Site):
         self,
         resource: IResource,
         reactor: IReactorTime,
-        refused: Callable[[IAddress, Refusal], object],
+        refused: Callable[[Client, Refusal], object],
         limits: Limits = Limits(),
+        trusted: Networks = NOBODY,
     ) -> None:
         """
         :param resource: the root of the tree
@@ -761,12 +800,18 @@ class StreamingSite(server.Site):
         super().__init__(resource, reactor=reactor, timeout=None)
         self.refused = refused
         self.limits = limits
+        self.trusted = trusted
         self.stopping = False
         self.admission = Admission(reactor, limits.connections)
         self._emptied: list[Deferred[None]] = []
 
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        channel: Any = super().buildProtocol(addr)
+        channel.client = client_of(addr)
+        return channel
+
     @property
-    def channels(self) -> list[StreamingChannel]:
+    def channels(self) -> list[Connection]:
         """The connections that are open."""
         return self.admission.all
 
@@ -775,7 +820,7 @@ class StreamingSite(server.Site):
         share = self.limits.buffers // max(len(self.admission), 1)
         return min(max(share, LEAST_SHARE), self.limits.buffer)
 
-    def closed(self, channel: StreamingChannel) -> None:
+    def closed(self, channel: Connection) -> None:
         """A connection is gone."""
         self.admission.left(channel)
         if not self.channels:
@@ -817,25 +862,24 @@ class StreamingSite(server.Site):
     def abort(self) -> None:
         """Drop every connection that is still open."""
         for channel in self.channels:
-            channel.transport.abortConnection()
+            channel.drop()
 
 
-def address_text(address: object) -> str:
-    """``ip:port``, for logs and hooks; IPv6 in brackets."""
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    return "local"
+def log_dropped(client: Client, reason: str) -> None:
+    """The one line about a connection that ended before there was a request."""
+    log.warn(
+        "dropped client={client} reason={reason!r}",
+        event="dropped",
+        client=client.text,
+        reason=reason,
+    )
 
 
-def ip_of(address: object) -> IPv4 | IPv6 | None:
-    """The IP address, for comparisons; None where there is none."""
-    if not isinstance(address, IPv4Address | IPv6Address):
-        return None
-    found = ipaddress.ip_address(address.host)
-    # A socket for both versions calls IPv4 so.
-    return getattr(found, "ipv4_mapped", None) or found
+def client_of(address: object) -> Client:
+    """Who has an address of Twisted's."""
+    if isinstance(address, IPv4Address | IPv6Address):
+        return client(address.host, address.port)
+    return LOCAL
 
 
 def _segments(path: bytes) -> tuple[list[bytes], str | None]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService, Service
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python import usage
 
 from filebucket import config as configuration
 from filebucket import logs
 from filebucket.allocator import keep_freed_memory
+from filebucket.clients import Client
 from filebucket.config import Buckets, Config
 from filebucket.daemon import Daemon
 from filebucket.errors import ConfigError, Refusal
@@ -31,9 +31,10 @@ from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.room import Room
 from filebucket.store import DirectoryStore
-from filebucket.streaming import Limits, StreamingSite, address_text
+from filebucket.streaming import Limits, StreamingSite
 from filebucket.supervisor import supervisor
 from filebucket.threads import Threads
+from filebucket.tls import Renewal
 from filebucket.upload import Outcome, Uploads
 from filebucket.values import LOG_FORMATS
 
@@ -154,7 +155,8 @@ def make_daemon(
         rate=config.min_rate,
         connections=capacity,
     )
-    site = StreamingSite(root, reactor, log_refused, limits)
+    trusted = config.trusted_proxies
+    site = StreamingSite(root, reactor, log_refused, limits, trusted)
     told = supervisor(environ)
     daemon = Daemon(
         reactor, listening, site, uploads, store, hooks, told, config.shutdown_timeout
@@ -166,6 +168,8 @@ def make_daemon(
 
     load = partial(threads.run, read, path)
     Reload(reactor, config, load, swap, told).setServiceParent(daemon)
+    certificates = [each.certificates for each in listening if each.certificates]
+    Renewal(reactor, threads.run, certificates).setServiceParent(daemon)
     Warnings(config).setServiceParent(daemon)
     threads.setServiceParent(daemon)
     return daemon
@@ -192,6 +196,13 @@ def warn(config: Config) -> None:
             event="example-token",
             label=label,
             where=", ".join(config.open_to_others()),
+        )
+    for place in config.believes_anybody():
+        log.warn(
+            "{place}: whoever connects is believed to be whom its PROXY header names: "
+            "set trusted_proxies",
+            event="believes-anybody",
+            place=place,
         )
     if not config.buckets:
         log.warn("there are no buckets: every push will get 403", event="no-buckets")
@@ -232,13 +243,13 @@ def _line(outcome: Outcome, name: str | None) -> str:
     )
 
 
-def log_refused(client: IAddress, refusal: Refusal) -> None:
+def log_refused(client: Client, refusal: Refusal) -> None:
     """The one line about what was refused before it was a request."""
     log_outcome(
         Outcome(
             request_id="-",
             bucket="-",
-            client=address_text(client),
+            client=client.text,
             status=refusal.status,
             reason=refusal.reason,
         )

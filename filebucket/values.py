@@ -14,7 +14,7 @@ import string
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, NewType, TypeAlias
+from typing import Any, NewType
 
 from attrs import frozen
 
@@ -36,7 +36,6 @@ Flag = NewType("Flag", bool)
 LogFormat = NewType("LogFormat", str)
 Moment = NewType("Moment", float)
 """Seconds since the epoch."""
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @frozen
@@ -207,17 +206,6 @@ def host(value: Any, _: Any = None) -> str:
     return found
 
 
-def network(value: Any, _: Any = None) -> Network:
-    """A network, or an address, which is one of one."""
-    found = text(value)
-    try:
-        return ipaddress.ip_network(found)
-    except ValueError as error:
-        if "host bits" in str(error):
-            raise ValueError("not a network: it has bits behind its prefix") from None
-        raise ValueError('not a network such as "192.0.2.0/24"') from None
-
-
 CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
     {
         Token: token,
@@ -233,7 +221,6 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         LogFormat: log_format,
         Flag: flag,
         Moment: moment,
-        Network: network,
     }
 )
 """The check of each type."""

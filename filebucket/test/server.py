@@ -88,10 +88,12 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.places = self.wait_for(r"ready on (.+?): home ")[1].split(", ")
-        first = re.fullmatch(r"\S+:(\d+)( with TLS)?", self.places[0])
+        first = re.fullmatch(
+            r"\S+:(\d+)(?: with (PROXY header)?(?: and )?(TLS)?)?", self.places[0]
+        )
         if first:
             self.port = int(first[1])
-            self.url = f"http{'s' if first[2] else ''}://127.0.0.1:{self.port}"
+            self.url = f"http{'s' if first[3] else ''}://127.0.0.1:{self.port}"
         return self
 
     def _read(self) -> None:

@@ -6,12 +6,12 @@ found; none of them may occur in any message or ``repr``.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
+from ipaddress import ip_network
 from typing import Any
 
 from attrs import evolve
@@ -19,6 +19,7 @@ from attrs.exceptions import FrozenInstanceError
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import config, values
+from filebucket.clients import Networks, network
 from filebucket.config import EXAMPLE_TOKENS, BucketConfig, Config, TokenConfig
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
@@ -81,6 +82,7 @@ class KeyTests(ConfigCase):
                 host=values.Host("0.0.0.0"),
                 port=values.Port(1234),
                 listen=config.Listen(()),
+                trusted_proxies=Networks(),
                 hooks=values.Path("/srv/drop"),
                 max_file_size=None,
                 min_free_space=values.FreeSpace(share=Fraction(2, 100)),
@@ -181,8 +183,12 @@ class KeyTests(ConfigCase):
                 (None, "", "JSON", "xml", 1, True, [], {}, ["json"]),
                 "not one of text, json",
             ),
-            (("listen",), (None, "", "tcp:1234", 1, {}), "not a list"),
-            (("listen",), ([],), "empty"),
+            (
+                ("listen", "trusted_proxies"),
+                (None, "", "tcp:1234", 1, {}),
+                "not a list",
+            ),
+            (("listen", "trusted_proxies"), ([],), "empty"),
             (("buckets",), (None, "", TOKEN, 1, {}, {TOKEN: "web01"}), "not a list"),
         ):
             for key in keys:
@@ -271,7 +277,7 @@ class KeyTests(ConfigCase):
         self.assertEqual(
             (
                 "$.listen[1]: unknown type 'tpc', the known ones are"
-                " tcp, tcp6, ssl, unix and systemd",
+                " tcp, tcp6, ssl, unix, systemd and haproxy",
                 "$.listen[2]: not a string",
                 "$.listen[3]: port: not a whole number; backlog: not from 1 to 65535",
                 "$.listen[4]: empty",
@@ -308,6 +314,42 @@ class KeyTests(ConfigCase):
             (f"$.port: {cannot}", "$.hook_timeout: not a number of seconds"),
             self.mistakes({**listen, "port": 1234, "hook_timeout": "x"}),
         )
+
+    def test_trusted_proxies(self) -> None:
+        """Networks and addresses of both versions, and those of this machine."""
+        made = parse(trusted_proxies=["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
+        networks = ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32")
+        self.assertEqual(
+            Networks(tuple(map(ip_network, networks))), made.trusted_proxies
+        )
+        made = parse(trusted_proxies=["unix"])
+        self.assertEqual(Networks(local=True), made.trusted_proxies)
+        self.assertEqual(Networks(), parse().trusted_proxies)
+
+    def test_trusted_proxies_mistakes(self) -> None:
+        """Each has its place."""
+        no_network = "not a network, such as 192.0.2.0/24 or 2001:db8::/32"
+        given = ["10.0.0.1/8", "proxy", "1.2.3.4/33", "fe80::1%2", "::ffff:1.2.3.4", 1]
+        self.assertEqual(
+            (
+                "$.trusted_proxies[0]: has bits beyond its prefix;"
+                " its network is 10.0.0.0/8",
+                f"$.trusted_proxies[1]: {no_network}",
+                f"$.trusted_proxies[2]: {no_network}",
+                f"$.trusted_proxies[3]: {no_network}",
+                "$.trusted_proxies[4]: IPv4 within IPv6; write the IPv4 network itself",
+                "$.trusted_proxies[5]: not a string",
+            ),
+            self.mistakes({**LEAST, "trusted_proxies": given}),
+        )
+
+    def test_believes_anybody(self) -> None:
+        """Where a PROXY header is taken from whoever can connect."""
+        listen = ["tcp:1", "haproxy:tcp:2", "haproxy:tcp:3:127.0.0.1"]
+        made = parse(listen=listen)
+        self.assertEqual(["haproxy:tcp:2"], made.believes_anybody())
+        made = parse(listen=listen, trusted_proxies=["10.0.0.0/8"])
+        self.assertEqual([], made.believes_anybody())
 
     def test_not_an_object(self) -> None:
         """The whole must be an object."""
@@ -412,10 +454,7 @@ class BucketTests(ConfigCase):
                 name="web01",
                 max_file_size=20 * 2**30,
                 quota=10**12,
-                allow_from=(
-                    ipaddress.ip_network("192.0.2.0/24"),
-                    ipaddress.ip_network("2001:db8::1/128"),
-                ),
+                allow_from=Networks((network("192.0.2.0/24"), network("2001:db8::1"))),
                 overwrite=True,
             ),
             bucket,
@@ -430,7 +469,11 @@ class BucketTests(ConfigCase):
             ("overwrite", 1, ".overwrite: neither true nor false"),
             ("allow_from", "192.0.2.0/24", ".allow_from: not a list"),
             ("allow_from", [], ".allow_from: empty"),
-            ("allow_from", ["192.0.2.1/24"], ".allow_from[0]: not a network: it has"),
+            (
+                "allow_from",
+                ["192.0.2.1/24"],
+                ".allow_from[0]: has bits beyond its prefix",
+            ),
             ("allow_from", ["::/0", 1], ".allow_from[1]: not a string"),
             ("tokens", [THIRD], ": needs one of token, token_sha256 and tokens"),
         ):

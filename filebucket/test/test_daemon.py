@@ -15,7 +15,6 @@ from attrs import evolve
 from click.testing import CliRunner
 from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
@@ -25,6 +24,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import __version__, cli, tap, values
+from filebucket.clients import client
 from filebucket.config import EXAMPLE_TOKENS, Config, parse
 from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
@@ -33,6 +33,7 @@ from filebucket.test.certificates import write_pair
 from filebucket.test.fakes import at_once
 from filebucket.test.wire import Wire
 from filebucket.threads import Threads
+from filebucket.tls import LOOK_EVERY
 from filebucket.upload import Outcome
 
 T = TypeVar("T")
@@ -189,6 +190,32 @@ class LifeTests(DaemonCase):
         config = evolve(self.config(), host=values.Host("::1"))
         self.make_from(config).privilegedStartService()
         self.assertEqual("::1", self.reactor.tcpServers[0][3])
+
+    def test_tls_and_proxies(self) -> None:
+        """What is spoken where is said, and whom anybody could pretend to be."""
+        write_pair(self.folder)
+        self.listen(
+            "ssl:1:key.pem:cert.pem",
+            "haproxy:tcp:2",
+            "haproxy:ssl:3:key.pem:cert.pem:interface=127.0.0.1",
+        )
+        with capturedLogs() as events:
+            daemon = self.start()
+        lines = "\n".join(texts(events))
+        self.assertIn(
+            "ready on 0.0.0.0:1 with TLS, 0.0.0.0:2 with PROXY header,"
+            " 0.0.0.0:3 with PROXY header and TLS: home",
+            lines,
+        )
+        warning = "whoever connects is believed to be whom its PROXY header names"
+        self.assertEqual(1, lines.count(warning))
+        self.assertIn(f"haproxy:tcp:2: {warning}", lines)
+        # The log's date, and the looks at the certificate.
+        write_pair(self.folder)
+        with capturedLogs() as events:
+            self.reactor.pump([LOOK_EVERY] * 2)
+        self.assertEqual(2, "".join(texts(events)).count("a new certificate"))
+        self.successResultOf(daemon.stopService())
 
     def test_malformed_request_is_logged(self) -> None:
         """What never became a request has its line too."""
@@ -552,7 +579,7 @@ class CompositionTests(DaemonCase):
         )
         with capturedLogs() as events:
             tap.log_outcome(outcome)
-            tap.log_refused(IPv4Address("TCP", "1.2.3.4", 5), Refusal(400, "why"))
+            tap.log_refused(client("1.2.3.4", 5), Refusal(400, "why"))
         self.assertEqual(
             [
                 r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""

@@ -29,6 +29,8 @@ class ParseTests(SynchronousTestCase):
                 "ssl",
                 {"privateKey": "C:\\k=y", "extraCertChain": "c"},
             ),
+            ("ssl:1:k:clientCA=ca", "ssl", {"clientCA": "ca"}),
+            ("haproxy:tcp:1:127.0.0.1", "tcp", {"interface": "127.0.0.1"}),
             (r"unix:a\=b", "unix", {"address": "a=b"}),
             ("unix:/run/ü x:660:lockfile=0", "unix", {"mode": "660", "lockfile": "0"}),
             ("systemd:INET6:index=0", "systemd", {"domain": "INET6", "index": "0"}),
@@ -37,6 +39,7 @@ class ParseTests(SynchronousTestCase):
             made = parse(text)
             self.assertEqual((kind, text), (made.kind, made.text))
             self.assertEqual(made.arguments, {**made.arguments, **arguments}, text)
+            self.assertIs(text.startswith("haproxy:"), made.proxied)
 
     def test_as_twisted(self) -> None:
         """What is taken here, Twisted takes, and means the same by it."""
@@ -57,14 +60,20 @@ class ParseTests(SynchronousTestCase):
 
     def test_invalid(self) -> None:
         """Each mistake in its own words."""
-        types = "the known ones are tcp, tcp6, ssl, unix and systemd"
+        types = "the known ones are tcp, tcp6, ssl, unix, systemd and haproxy"
+        proxied = "the known ones are tcp, tcp6, ssl, unix and systemd"
         number = "not a whole number"
         for text, mistake in (
             ("", f"unknown type '', {types}"),
             ("1234", f"unknown type '1234', {types}"),
             ("TCP:1234", f"unknown type 'TCP', {types}"),
             ("tcp=1234", f"unknown type 'tcp=1234', {types}"),
-            ("haproxy:tcp:1234", f"unknown type 'haproxy', {types}"),
+            ("haproxy", f"unknown type '', {proxied}"),
+            ("haproxy:", f"unknown type '', {proxied}"),
+            ("haproxy:1234", f"unknown type '1234', {proxied}"),
+            ("haproxy:haproxy:tcp:1", f"unknown type 'haproxy', {proxied}"),
+            ("haproxy=tcp:1", f"unknown type 'haproxy=tcp', {types}"),
+            ("haproxy:tcp:x", f"port: {number}"),
             ("tls:x:443", f"unknown type 'tls', {types}"),
             ("stdio:", f"unknown type 'stdio', {types}"),
             ("x" * 25, f"unknown type (a token?), {types}"),
@@ -117,13 +126,15 @@ class EndpointTests(SynchronousTestCase):
 
     def test_in_folder(self) -> None:
         """Paths are made absolute, and nothing else is touched."""
-        made = parse("ssl:443:k:../c:extraCertChain=/x").in_folder("/etc/drop")
+        text = "ssl:443:k:../c:extraCertChain=/x:clientCA=ca"
+        made = parse(text).in_folder("/etc/drop")
         self.assertEqual(
             {
                 "port": "443",
                 "privateKey": "/etc/drop/k",
                 "certKey": "/etc/c",
                 "extraCertChain": "/x",
+                "clientCA": "/etc/drop/ca",
             },
             made.arguments,
         )
@@ -147,10 +158,13 @@ class EndpointTests(SynchronousTestCase):
             ("systemd:INET:0", True),
             ("systemd:INET6:0", True),
             ("systemd:UNIX:0", False),
+            ("haproxy:tcp:1", True),
+            ("haproxy:unix:x", False),
         ):
             self.assertIs(expected, parse(text).reachable, text)
 
     def test_equal(self) -> None:
         """By what is meant."""
         self.assertEqual(Endpoint("tcp", {"port": "1"}, "x"), parse("tcp:port=1"))
+        self.assertNotEqual(parse("haproxy:tcp:1"), parse("tcp:1"))
         self.assertNotEqual(parse("tcp:2"), parse("tcp:port=1"))

@@ -58,7 +58,7 @@ class OpeningTests(ListeningCase):
             made.endpoint.listen(Factory())
             port, _, backlog, interface = self.reactor.tcpServers.pop()
             self.assertEqual((7, BACKLOG, host), (port, backlog, interface))
-            self.assertEqual((f"{host}, port 7", False), (made.name, made.secure))
+            self.assertEqual((f"{host}, port 7", None), (made.name, made.certificates))
 
     def test_tcp(self) -> None:
         """Both families, with what was said of them."""
@@ -74,7 +74,7 @@ class OpeningTests(ListeningCase):
     def test_unix(self) -> None:
         """A name that Twisted's syntax has marks for comes through it."""
         (made,) = self.listeners(listen=[r"unix:a\:b\=\\c:mode=600"])
-        self.assertFalse(made.secure)
+        self.assertIsNone(made.certificates)
         made.endpoint.listen(Factory())
         ((address, _, backlog, mode, locked),) = self.reactor.unixServers
         self.assertEqual(str(self.folder / r"a:b=\c"), os.fsdecode(address))
@@ -85,7 +85,7 @@ class OpeningTests(ListeningCase):
         (made,) = self.listeners(
             listen=["ssl:1:key.pem:cert.pem:interface=127.0.0.1:backlog=9"]
         )
-        self.assertTrue(made.secure)
+        self.assertTrue(made.certificates)
         made.endpoint.listen(Factory())
         ((port, _, options, backlog, interface),) = self.reactor.sslServers
         self.assertEqual((1, 9, "127.0.0.1"), (port, backlog, interface))

@@ -13,6 +13,7 @@ import os
 import string
 import tempfile
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote_from_bytes
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket import config, digests, names, values
+from filebucket import clients, config, digests, names, proxy_header, values
 from filebucket.errors import ConfigError, Refusal
 from filebucket.test.test_form import body, read
 from filebucket.test.test_streaming import Recorder, echo, nothing
@@ -372,3 +373,58 @@ class TargetTests(SynchronousTestCase):
         else:
             self.assertTrue(target.isascii())
             self.assertEqual(1, len(root.requests))
+
+
+HEADER_PIECES = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.sampled_from(
+            [
+                *(b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"1.2.3.4 ", b"::1 "),
+                *(b"0 ", b"65535", b"\r\n", b"\r\n\r\n\0\r\nQUIT\n", b"\x21\x11\0\x0c"),
+                *(b"\x20\0\0\0", b"\x21\x21\0\x24", b"\1" * 12),
+            ]
+        ),
+    ),
+    max_size=9,
+).map(b"".join)
+
+
+class ProxyTests(SynchronousTestCase):
+    """:mod:`filebucket.proxy_header` and :mod:`filebucket.clients`."""
+
+    @trying
+    @given(HEADER_PIECES, PLACES)
+    def test_header(self, data: bytes, places: Sequence[int]) -> None:
+        """Of any bytes it is said what they are, the same in whatever pieces."""
+
+        def verdict(data: bytes) -> object:
+            try:
+                return proxy_header.read(data)
+            except ValueError:
+                return ValueError
+
+        whole = verdict(data)
+        for size in sorted(min(place, len(data)) for place in places):
+            begin = verdict(data[:size])
+            self.assertIn(begin, (None, whole))
+            if begin is None and isinstance(whole, proxy_header.Header):
+                self.assertLess(size, whole.size)
+
+    @trying
+    @given(st.ip_addresses(), st.integers(0, 65535))
+    def test_client(self, ip: IPv4Address | IPv6Address, port: int) -> None:
+        """A client's text is understood when a proxy writes it."""
+        found = clients.client(str(ip), port)
+        trusted = clients.Networks(local=True)
+        self.assertEqual(found, clients.forwarded(clients.LOCAL, [found.text], trusted))
+
+    @trying
+    @given(st.lists(st.text(alphabet="0123456789abcf.:[], x%", max_size=40)))
+    def test_forwarded(self, values: list[str]) -> None:
+        """Of any values a client comes out."""
+        everybody = clients.Networks(
+            (clients.network("0.0.0.0/0"), clients.network("::/0")), local=True
+        )
+        found = clients.forwarded(clients.LOCAL, values, everybody)
+        self.assertTrue(found.text.isprintable())

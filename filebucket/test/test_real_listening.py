@@ -5,17 +5,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pwd
 import signal
 import socket
 import ssl
 import sys
 import tempfile
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from twisted.trial.unittest import SkipTest
 
-from filebucket.test.certificates import write_chain, write_pair
+from filebucket.test.certificates import (
+    certify,
+    key_pem,
+    make_key,
+    write_chain,
+    write_pair,
+)
 from filebucket.test.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server
 from filebucket.test.test_integration import (
     MIB,
@@ -231,6 +241,282 @@ class TlsTests(TlsCase):
         self.assertEqual(b"xx", server.stored()[f"{TOKEN}/busy"])
 
 
+class ClientCertificateTests(TlsCase):
+    """Certificates of clients, as a second factor beside the token."""
+
+    def write_client(self, name: str) -> None:
+        """A pair for a client, and the certificate of its issuer."""
+        issuer_key, key = make_key(), make_key()
+        folder = self.certificates
+        (folder / f"{name}-ca.pem").write_bytes(certify(f"{name}-ca", issuer_key))
+        (folder / f"{name}.key").write_bytes(key_pem(key))
+        (folder / f"{name}.pem").write_bytes(
+            certify(name, key, f"{name}-ca", issuer_key)
+        )
+
+    def pair(self, name: str) -> tuple[str, ...]:
+        """What makes curl show it."""
+        path = self.certificates / name
+        return ("--cert", f"{path}.pem", "--key", f"{path}.key")
+
+    def test_both_are_needed(self) -> None:
+        """The certificate and the token; who lacks the first is not heard at all."""
+        need("curl")
+        self.write_client("ours")
+        self.write_client("other")
+        server = self.server(listen=[f"{TLS}:clientCA=ours-ca.pem"])
+        path = str(self.file())
+        url = f"{server.url}/{TOKEN}"
+        known = ("--cacert", str(self.certificates / "cert.pem"), "-T", path)
+        refused = 0
+        for version in ("1.2", "1.3"):
+            only = (f"--tlsv{version}", "--tls-max", version)
+            push = (*only, *self.pair("ours"), "-T", path)
+            self.assertEqual(200, self.tls(*push, f"{url}/{version}")[0])
+            self.assertEqual(403, self.tls(*push, f"{server.url}/{UNKNOWN}/x")[0])
+            for pair, reason in (
+                ((), "peer did not return a certificate"),
+                (self.pair("other"), "certificate verify failed"),
+            ):
+                done = run("curl", "-sS", *only, *known, *pair, f"{url}/no")
+                # 35 and 56: TLS failed, before the answer or in its place; 55: while
+                # the push was sent.
+                self.assertIn(done.returncode, (35, 55, 56), done.stderr)
+                self.assertEqual(b"", done.stdout)
+                server.wait_for(f"dropped client=127.0.0.1:.* reason='TLS: .*{reason}")
+                refused += 1
+        self.assertEqual(refused, server.log.count("dropped"))
+        self.assertEqual([f"{TOKEN}/1.2", f"{TOKEN}/1.3"], list(server.stored()))
+        self.assertNotIn("Traceback", server.log)
+
+
+class RenewalTests(TlsCase):
+    """A certificate is replaced while pushes go on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.issuer_key = make_key()
+        issuer = certify("root", self.issuer_key).decode()
+        self.context = ssl.create_default_context(cadata=issuer)
+        self.renew()
+        self.write(self.key, self.certificate)
+
+    def renew(self) -> None:
+        """Make a pair."""
+        key = make_key()
+        self.key = key_pem(key)
+        self.certificate = certify("server", key, "root", self.issuer_key)
+
+    def write(self, key: bytes | None = None, certificate: bytes | None = None) -> None:
+        """Replace the files, or one of them."""
+        for name, content in (("key.pem", key), ("cert.pem", certificate)):
+            if content is not None:
+                (self.certificates / name).write_bytes(content)
+
+    def connect(self, server: Server) -> tuple[Client, bytes]:
+        """A connection, and the certificate that the daemon showed."""
+        client = Client(server)
+        secure = self.context.wrap_socket(client.socket, server_hostname="127.0.0.1")
+        client.socket = secure
+        shown = secure.getpeercert(binary_form=True)
+        assert shown is not None
+        return client, ssl.DER_cert_to_PEM_cert(shown).encode()
+
+    def push_until(self, stop: threading.Event, server: Server) -> list[bytes]:
+        """Push, each time on a new connection.
+
+        :returns: the certificates that were shown, in their order
+        """
+        shown: list[bytes] = []
+        while not stop.is_set():
+            client, certificate = self.connect(server)
+            name = f"{threading.get_ident()}-{len(shown)}"
+            client.send(put_head(name, 3), b"abc")
+            self.assertEqual(200, client.answer()[0])
+            client.close()
+            shown.append(certificate)
+        return shown
+
+    def test_under_load(self) -> None:
+        """No push fails, new or old, in whatever order the files are replaced."""
+        server = self.server(listen=[TLS])
+        old, _ = self.connect(server)
+        self.addCleanup(old.close)
+        old.begin("old", 2)
+        old.send(b"a")
+        idle, _ = self.connect(server)
+        self.addCleanup(idle.close)
+        stop = threading.Event()
+        with ThreadPoolExecutor(2) as pool:
+            workers = [pool.submit(self.push_until, stop, server) for _ in range(2)]
+            try:
+                expected = self.replace_twice(server)
+            finally:
+                stop.set()
+        for each in workers:
+            shown = list(dict.fromkeys(each.result()))
+            self.assertEqual(expected[: len(shown)], shown)
+            self.assertGreaterEqual(len(shown), 2)
+        old.send(b"b")
+        self.assertEqual(200, old.answer()[0])
+        idle.send(put_head("idle", 0))
+        self.assertEqual(200, idle.answer()[0])
+        self.assertEqual(b"ab", server.stored()[f"{TOKEN}/old"])
+        self.assertEqual(1, server.log.count("what is in force stays"))
+
+    def replace_twice(self, server: Server) -> list[bytes]:
+        """Replace the pair; the certificates that were in force, in their order."""
+        expected = [self.certificate]
+        # The key first, and for so long that the daemon sees it.
+        self.renew()
+        self.write(key=self.key)
+        server.wait_for("TLS: what is in force stays: .*not the key of the")
+        self.write(certificate=self.certificate)
+        server.wait_for("TLS: a new certificate, valid until ")
+        expected.append(self.certificate)
+        # The certificate first.
+        self.renew()
+        self.write(certificate=self.certificate)
+        self.write(key=self.key)
+        server.wait_for("TLS: a new certificate, valid until ", 2)
+        expected.append(self.certificate)
+        last, certificate = self.connect(server)
+        last.close()
+        self.assertEqual(self.certificate, certificate)
+        return expected
+
+    def test_rights_given_up(self) -> None:
+        """A key that only root may read is kept, and the log says what that means."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root has rights to give up")
+        nobody = pwd.getpwnam("nobody")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        # Theirs: the folder, but not what is in it.
+        os.chown(folder.name, nobody.pw_uid, nobody.pw_gid)
+        key = Path(folder.name) / "key.pem"
+        write_pair(key.parent)
+        key.chmod(0o600)
+        server = Server(key.parent, listen=[TLS])
+        self.addCleanup(server.stop)
+        server.start(
+            *(*TWISTD, "-n", "--pidfile=", "--uid", str(nobody.pw_uid)),
+            *("--gid", str(nobody.pw_gid), "filebucket"),
+        )
+        stays = "TLS: what is in force stays: .* privateKey: "
+        server.wait_for(f"{stays}{key}: Permission denied")
+        known = ("--cacert", str(key.with_name("cert.pem")))
+        url = f"{server.url}/{TOKEN}/x"
+        self.assertEqual(200, self.curl(*known, "-T", str(self.file()), url)[0])
+
+
+class ProxyHeaderTests(TlsCase):
+    """Connections that begin with a PROXY header."""
+
+    LINE = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
+    BINARY = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\1\xc0\0\2\x09\x12\x67\x01\xbb"
+
+    def test_push(self) -> None:
+        """The client that the header names is in the log, and told to hooks."""
+        server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
+        server.hook("pre-push", 'echo "told $4 $FILEBUCKET_REMOTE" >&2')
+        for name, header in (("v1", self.LINE), ("v2", self.BINARY)):
+            client = self.client(server)
+            # Byte by byte, as it may come.
+            for index in range(len(header)):
+                client.send(header[index : index + 1])
+            client.send(put_head(name, 3), b"abc")
+            self.assertEqual(200, client.answer()[0])
+            server.wait_for(f"push .*name='{name}' .* client=192.0.2.1:4711 ")
+            client.send(put_head(name, 3), b"abc")
+            self.assertEqual(405, client.answer()[0])
+        server.wait_for("told 192.0.2.1:4711 192.0.2.1:4711", 4)
+
+    def test_half_close(self) -> None:
+        """Who sends no more after its push still gets its answer."""
+        server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
+        server.hook("pre-push", "sleep 0.3")
+        client = self.client(server)
+        client.send(self.LINE + put_head("x", 3) + b"abc")
+        client.socket.shutdown(socket.SHUT_WR)
+        self.assertEqual(200, client.answer()[0])
+        self.assertEqual(b"", client.socket.recv(1))
+
+    def test_early_answer(self) -> None:
+        """An early answer reaches a client that first sends 20 MB."""
+        server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
+        for _ in range(5):
+            client = self.client(server)
+            head = put_head("x", 20_000_000, token=UNKNOWN)
+            client.send(self.LINE, head, b"x" * 20_000_000)
+            self.assertEqual(403, client.answer()[0])
+
+    def test_tls(self) -> None:
+        """TLS begins after the header."""
+        listen = "haproxy:ssl:0:key.pem:cert.pem:interface=127.0.0.1"
+        server = self.server(listen=[listen])
+        known = str(self.certificates / "cert.pem")
+        context = ssl.create_default_context(cafile=known)
+        client = self.client(server)
+        client.send(self.BINARY)
+        plain = client.socket
+        client.socket = context.wrap_socket(plain, server_hostname="127.0.0.1")
+        client.begin("x", 200_000)
+        client.send(bytes(200_000))
+        self.assertEqual(200, client.answer()[0])
+        client.close()
+        server.wait_for("push .*name='x' .* client=192.0.2.1:4711 ")
+
+    def test_curl(self) -> None:
+        """curl can send one, too."""
+        server = self.server(listen=["haproxy:tcp:0:127.0.0.1", f"haproxy:{TLS}"])
+        push = ("--haproxy-protocol", "-T", str(self.file()))
+        plain, secure = (each.partition(" ")[0] for each in server.places)
+        for name, url in (("plain", f"http://{plain}"), ("tls", f"https://{secure}")):
+            self.assertEqual(200, self.tls(*push, f"{url}/{TOKEN}/{name}")[0])
+            server.wait_for(f"push .*name='{name}' .* client=127.0.0.1:[1-9]")
+
+    def test_unix(self) -> None:
+        """The same over a UNIX socket."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = f"{folder.name}/s"
+        server = self.server(listen=[f"haproxy:unix:{path}"])
+        self.assertEqual([f"unix:{path} with PROXY header"], server.places)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(path)
+            client.sendall(self.LINE + put_head("x", 3) + b"abc")
+            self.assertTrue(client.recv(1000).startswith(b"HTTP/1.1 200 "))
+        server.wait_for("push .*name='x' .* client=192.0.2.1:4711 ")
+
+    def test_none(self) -> None:
+        """What begins otherwise is dropped, with one line."""
+        server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
+        begins = (b"", b"PROXY TCP4 x\r\n", b"PROXY UNKNOWN")
+        for number, begin in enumerate(begins, start=1):
+            client = self.client(server)
+            client.send(begin + put_head("x", 3) + b"abc")
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(b"", client.socket.recv(1))
+            server.wait_for("dropped client=127.0.0.1:.* PROXY header'", number)
+            # Not before the first: then not all of its own are open.
+            before = server.unconnected_files()
+        self.assertEqual(3, len(server.log.partition("ready on")[2].splitlines()[1:]))
+        self.assertEqual({}, server.stored())
+        self.assertTrue(server.wait_for_open_files(before), server.open_files())
+
+    def test_not_trusted(self) -> None:
+        """Where proxies are listed, nobody else gets as far as a header."""
+        server = self.server(
+            listen=["haproxy:tcp:0:127.0.0.1"], trusted_proxies=["192.0.2.0/24"]
+        )
+        client = self.client(server)
+        with contextlib.suppress(ConnectionResetError):
+            self.assertEqual(b"", client.socket.recv(1))
+        server.wait_for("dropped client=127.0.0.1:.* reason='not one of trusted")
+
+
 class OthersTests(TlsCase):
     """UNIX sockets, inherited ones, and all of them at once."""
 
@@ -368,6 +654,41 @@ class OthersTests(TlsCase):
         path = place.removeprefix("unix:")
         push = ("--unix-socket", path, "-T", str(self.file()))
         self.assertEqual(200, self.curl(*push, f"http://h/{TOKEN}/x")[0])
+
+    def test_socket_activation(self) -> None:
+        """The first push starts the daemon, which takes it."""
+        need("systemd-socket-activate")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        server = Server(self.folder / "x", listen=["systemd:INET:name=drop"])
+        self.addCleanup(server.stop)
+        activate = ("systemd-socket-activate", "--fdname=drop", "-l")
+        serve = (*TWISTD, "-n", "--pidfile=", "filebucket")
+        command = (*activate, f"127.0.0.1:{port}", *serve)
+        starting = threading.Thread(target=server.start, args=command)
+        starting.start()
+        server.wait_for("Listening on ")
+        path = str(self.file())
+        url = f"http://127.0.0.1:{port}/{TOKEN}/x"
+        self.assertEqual(200, self.curl("-T", path, url)[0])
+        starting.join(PATIENCE)
+        self.assertEqual([f"127.0.0.1:{port}"], server.places)
+        self.assertEqual(405, self.curl("-T", path, url)[0])
+        server.wait_for("push .* client=127.0.0.1:")
+
+    def test_both_families(self) -> None:
+        """A client over IPv4 is one, though the socket is of IPv6."""
+        try:
+            socket.create_server(("::", 0), family=socket.AF_INET6).close()
+        except OSError:
+            raise SkipTest("no IPv6 here") from None
+        server = self.server(listen=["tcp6:0"])
+        path = str(self.file())
+        for host, client in (("127.0.0.1", "127.0.0.1"), ("[::1]", r"\[::1\]")):
+            url = f"http://{host}:{server.port}/{TOKEN}/{len(host)}"
+            status, _ = self.curl("-T", path, url)
+            self.assertEqual(200, status)
+            server.wait_for(rf"push .*name='{len(host)}' .* client={client}:\d+ ")
 
     def test_systemd_mistakes(self) -> None:
         """What was passed is not what was written, or not of use."""

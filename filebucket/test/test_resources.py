@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 from typing import Any
 
@@ -13,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.clients import Networks, network
 from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.errors import Refusal
 from filebucket.resources import Root
@@ -226,7 +226,7 @@ class TokenTests(ResourceCase):
             (["::/0"], "192.0.2.9", 403),
             (["192.0.2.0/24"], None, 403),
         ):
-            allowed = tuple(map(ipaddress.ip_network, networks))
+            allowed = Networks(tuple(map(network, networks)))
             self.root.swap([evolve(bucket(TOKEN, "one"), allow_from=allowed)])
             wire = Wire()
             kind = IPv6Address if ":" in (host or "") else IPv4Address

@@ -201,7 +201,7 @@ class LogTests(ResourceCase):
                 connection = self.connect()
                 connection.send(request)
                 for refusal in connection.refused:
-                    tap.log_refused(connection.wire.getPeer(), refusal)
+                    tap.log_refused(connection.channel.client, refusal)
             for outcome in self.observed:
                 tap.log_outcome(outcome, self.root.hide_tokens)
         return [formatEvent(event) for event in events]

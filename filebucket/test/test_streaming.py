@@ -6,15 +6,18 @@ import tracemalloc
 from collections.abc import Callable
 
 from attrs import evolve
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from filebucket.admission import GRACE
+from filebucket.clients import NOBODY, Networks, network
 from filebucket.errors import Refusal
 from filebucket.streaming import (
     CHUNK_COST,
@@ -26,7 +29,7 @@ from filebucket.streaming import (
     Limits,
     StreamingChannel,
     StreamingRequest,
-    address_text,
+    client_of,
 )
 from filebucket.test.wire import LIMITS, Connection, SecureWire, Wire
 
@@ -92,9 +95,10 @@ class StreamingCase(SynchronousTestCase):
         script: Callable[[StreamingRequest], object] = nothing,
         wire: Wire | None = None,
         limits: Limits = LIMITS,
+        trusted: Networks = NOBODY,
     ) -> Connection:
         self.root = Recorder(script)
-        self.connection = Connection(self.root, limits, wire)
+        self.connection = Connection(self.root, limits, wire, trusted)
         self.addCleanup(self.check_clock)
         return self.connection
 
@@ -904,6 +908,67 @@ class HalfCloseTests(StreamingCase):
         self.assertFalse(connection.closed)
 
 
+class SenderTests(StreamingCase):
+    """Who pushes."""
+
+    def senders(self, trusted: str, *requests: bytes) -> list[str]:
+        """Who sends each of these to a site that trusts others, by one connection."""
+        found: list[str] = []
+
+        def answer(request: StreamingRequest) -> None:
+            found.append(request.sender().text)
+            request.answer(200, {}, b"")
+
+        self.connect(answer, trusted=Networks((network(trusted),)))
+        self.connection.send(*requests)
+        return found
+
+    def test_trusted(self) -> None:
+        """Each request of a trusted proxy's has its own sender."""
+        self.assertEqual(
+            ["203.0.113.1:0", "203.0.113.2:0", "203.0.113.4:0", "192.168.1.1:54321"],
+            self.senders(
+                "192.168.1.1",
+                put(0, b"X-Forwarded-For: 203.0.113.1"),
+                put(0, b"x-forwarded-for: 6.6.6.6, 203.0.113.2"),
+                put(0, b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-For: 203.0.113.4"),
+                put(0),
+            ),
+        )
+
+    def test_not_trusted(self) -> None:
+        """What anybody else writes is not looked at."""
+        self.assertEqual(
+            ["192.168.1.1:54321"],
+            self.senders("192.168.1.2", put(0, b"X-Forwarded-For: 203.0.113.1")),
+        )
+
+    def test_refused(self) -> None:
+        """What is refused is so with its sender, once that is known for sure."""
+        forwarded = PUT + b"X-Forwarded-For: 203.0.113.1\r\n"
+        for request, sender in (
+            (forwarded + b"Host: again\r\n\r\n", "203.0.113.1:0"),
+            (forwarded + b"Transfer-Encoding: x\r\n\r\n", "192.168.1.1:54321"),
+            (forwarded + b"X: \0\r\n", "192.168.1.1:54321"),
+        ):
+            self.senders("192.168.1.1", request)
+            self.assertEqual([sender], self.connection.refused_from, request)
+
+    def test_tls_failure(self) -> None:
+        """A client that TLS kept out has a line, with OpenSSL's reasons."""
+        for error, reason in (
+            (SSL.Error([("SSL routines", "", "no certificate")]), "no certificate"),
+            (SSL.Error(), "failed"),
+        ):
+            connection = self.connect(wire=SecureWire())
+            with capturedLogs() as events:
+                connection.channel.connectionLost(Failure(error))
+            self.assertEqual(
+                [f"dropped client=192.168.1.1:54321 reason='TLS: {reason}'"],
+                [formatEvent(event) for event in events],
+            )
+
+
 class SiteTests(StreamingCase):
     """The end of all connections."""
 
@@ -1045,8 +1110,13 @@ class SiteTests(StreamingCase):
         self.assertEqual([200], connection.statuses())
         self.assertEqual([], lines)
 
-    def test_address_text(self) -> None:
-        """A client's address, for people."""
-        self.assertEqual("1.2.3.4:5", address_text(IPv4Address("TCP", "1.2.3.4", 5)))
-        self.assertEqual("[::1]:5", address_text(IPv6Address("TCP", "::1", 5)))
-        self.assertEqual("local", address_text(UNIXAddress(None)))
+    def test_client_of(self) -> None:
+        """A client's address, for people; that of IPv4 on an IPv6 socket is its own."""
+        for address, text in (
+            (IPv4Address("TCP", "1.2.3.4", 5), "1.2.3.4:5"),
+            (IPv6Address("TCP", "::1", 5), "[::1]:5"),
+            (IPv6Address("TCP", "fe80::1%eth0", 5), "[fe80::1%eth0]:5"),
+            (IPv6Address("TCP", "::ffff:1.2.3.4", 5), "1.2.3.4:5"),
+            (UNIXAddress(None), "local"),
+        ):
+            self.assertEqual(text, client_of(address).text)

@@ -87,24 +87,3 @@ class MomentTests(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError, msg=repr(written)):
                 values.moment(written)
-
-
-class NetworkTests(SynchronousTestCase):
-    """Networks."""
-
-    def test_networks(self) -> None:
-        """Of both versions; an address is a network of one."""
-        for written in (
-            "192.0.2.0/24",
-            "192.0.2.1",
-            "2001:db8::/32",
-            "::1",
-            "0.0.0.0/0",
-        ):
-            self.assertIn(written, str(values.network(written)))
-
-    def test_no_networks(self) -> None:
-        """Neither names, nor what says two things."""
-        for written in ("", "localhost", "192.0.2.1/24", "192.0.2.0/33", "::/129", 1):
-            with self.assertRaises(ValueError, msg=repr(written)):
-                values.network(written)

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IAddress,
     IHalfCloseableDescriptor,
     ISSLTransport,
 )
@@ -20,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from zope.interface import directlyProvides, implementer, providedBy
 
+from filebucket.clients import NOBODY, Client, Networks
 from filebucket.errors import Refusal
 from filebucket.streaming import Limits, StreamingChannel, StreamingSite
 
@@ -98,11 +98,16 @@ class Connection:
     """A client's end of a connection to a resource tree."""
 
     def __init__(
-        self, root: Resource, limits: Limits = LIMITS, wire: Wire | None = None
+        self,
+        root: Resource,
+        limits: Limits = LIMITS,
+        wire: Wire | None = None,
+        trusted: Networks = NOBODY,
     ) -> None:
         self.clock = Clock()
         self.refused: list[Refusal] = []
-        self.site = StreamingSite(root, self.clock, self._refuse, limits)
+        self.refused_from: list[str] = []
+        self.site = StreamingSite(root, self.clock, self._refuse, limits, trusted)
         self.wire = wire or Wire()
         self.channel = self.connect(self.wire)
 
@@ -113,8 +118,9 @@ class Connection:
         channel.makeConnection(wire)
         return channel
 
-    def _refuse(self, client: IAddress, refusal: Refusal) -> None:
+    def _refuse(self, client: Client, refusal: Refusal) -> None:
         self.refused.append(refusal)
+        self.refused_from.append(client.text)
 
     def send(self, *data: bytes) -> None:
         """Send each of ``data`` in a segment of its own."""

@@ -1,0 +1,146 @@
+"""Who is at the other end, and whom to believe about that.
+
+A client is an IP address and a port, or somebody on this machine. Behind a proxy
+the connection has the proxy's address, and the client's is what the proxy says. What
+a header says is believed only of those whom the operator trusts: anybody can write
+one.
+
+An IPv4 client of an IPv6 socket (``::ffff:192.0.2.1``, RFC 4291, 2.5.5.2) is that
+IPv4 client: in logs, for hooks, and wherever addresses are compared.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeAlias
+
+from attrs import frozen
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
+
+_NO_NETWORK = "not a network, such as 192.0.2.0/24 or 2001:db8::/32"
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
+
+@frozen
+class Client:
+    """Who is at the other end.
+
+    :param ip: None is somebody on this machine, by a UNIX socket
+    :param port: 0 where only a proxy knew it
+    """
+
+    ip: IPAddress | None = None
+    port: int = 0
+
+    @property
+    def text(self) -> str:
+        """``ip:port``, for logs and hooks; IPv6 in brackets."""
+        if self.ip is None:
+            return "local"
+        if self.ip.version == 6:
+            return f"[{self.ip}]:{self.port}"
+        return f"{self.ip}:{self.port}"
+
+
+LOCAL = Client()
+
+
+def client(host: str, port: int) -> Client:
+    """Who has this address.
+
+    :raises ValueError: ``host`` is no IP address
+    """
+    ip = ipaddress.ip_address(host)
+    return Client(getattr(ip, "ipv4_mapped", None) or ip, port)
+
+
+def network(text: str) -> IPNetwork:
+    """Read a network, such as ``192.0.2.0/24``, or one address.
+
+    :raises ValueError: the mistake in a few words
+    """
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError:
+        raise ValueError(_NO_NETWORK) from None
+    if "%" in text:
+        raise ValueError(_NO_NETWORK)
+    found = interface.network
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        raise ValueError("IPv4 within IPv6; write the IPv4 network itself")
+    if interface.ip != found.network_address:
+        raise ValueError(f"has bits beyond its prefix; its network is {found}")
+    return found
+
+
+@frozen
+class Networks:
+    """Some addresses.
+
+    :param networks: they are in one of these
+    :param local: whether those on this machine, by a UNIX socket, are among them
+    """
+
+    networks: Sequence[IPNetwork] = ()
+    local: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.networks) or self.local
+
+    def __contains__(self, client: Client) -> bool:
+        ip = client.ip
+        if ip is None:
+            return self.local
+        # An address is in no network of the other version.
+        return any(ip in each for each in self.networks)
+
+
+NOBODY = Networks()
+
+
+def forwarded(peer: Client, values: Iterable[str], trusted: Networks) -> Client:
+    """Who sent a request, by its ``X-Forwarded-For``.
+
+    Each proxy adds, at the end, the address that connected to it. So from the end
+    on each is believed as long as who added it is trusted; the first that is not
+    trusted is the client, and what it wrote itself, before that, is not looked at.
+    What is no address ends the list: then it is whoever is known to have passed it
+    on, for a push is worth more than its sender's address.
+
+    :param peer: who connected to us
+    :param values: of the headers of that name, in their order
+    :param trusted: whom to believe
+    """
+    found = peer
+    for each in reversed(",".join(values).split(",")):
+        if found not in trusted:
+            break
+        try:
+            found = _forwarded_client(each.strip(" \t"))
+        except ValueError:
+            break
+    return found
+
+
+def _forwarded_client(text: str) -> Client:
+    """One address of a list; some proxies write its port, too."""
+    match = _WITH_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError("not an address")
+    host = match["v6"] or match["v4"] or match["alone"]
+    port = int(match["port"] or 0)
+    if port > 65535:
+        raise ValueError("not a port")
+    return client(host, port)
+
+
+# No zone (RFC 4007, 11), which would be one of the proxy's and may hold anything.
+_WITH_PORT = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"|(?P<alone>[0-9A-Fa-f:.]+)"
+)
