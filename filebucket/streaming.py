@@ -23,10 +23,7 @@ know how much follows, the sending side is closed (TCP can; TLS cannot) and the
 channel lingers, within bounds of bytes and seconds, so that the client gets
 to read the answer instead of a reset.
 
-Where two readers of one request might see its end in two places, a request can be
-hidden in another one. So what the framing may not have is refused, also where
-Twisted, or the RFC, would let it pass: ``lineReceived`` sees to each line of the head,
-``_framing_fault`` to the headers, and :class:`Chunks` to a chunked body.
+What the framing may not have is refused: :mod:`filebucket.framing` says what.
 
 Who pushes is who connected, or, where that is a proxy that is trusted, whom its
 ``X-Forwarded-For`` names: :meth:`StreamingRequest.sender`.
@@ -40,11 +37,9 @@ anywhere: it holds the token.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 from OpenSSL import SSL
@@ -62,15 +57,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
-from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
-from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from filebucket import admission
+from filebucket import admission, framing
 from filebucket.admission import Admission
 from filebucket.clients import LOCAL, NOBODY, Client, Networks, client, forwarded
 from filebucket.errors import Refusal, phrase
+from filebucket.framing import HEADER_LINE, REQUEST_LINE, Chunks
 
 SERVER = b"file-bucket"
 
@@ -92,9 +86,6 @@ which may take minutes."""
 
 LEAST_SHARE = 32 * 1024
 """Bytes of a body that may wait however many connections there are."""
-
-MOST_CHUNK = 2**63 - 1
-"""Bytes of a chunk: more make other readers' integers overflow (RFC 9112, 7.1)."""
 
 
 @frozen
@@ -292,7 +283,7 @@ class StreamingRequest(server.Request):
         self.setHeader(b"Date", http.datetimeToString())
         self.prepath = []
         try:
-            self.postpath, self.target_fault = _segments(self.path)
+            self.postpath, self.target_fault = framing.segments(self.path)
             rendered = self.channel.site.getResourceFor(self).render(self)
             if rendered != server.NOT_DONE_YET:
                 raise TypeError("a resource here answers by request.answer()")
@@ -371,25 +362,6 @@ class StreamingRequest(server.Request):
         return f"<{type(self).__name__} at {id(self):#x}>"
 
 
-class Chunks(_ChunkedTransferDecoder):
-    """Takes a chunked body apart; as Twisted does, but stricter (RFC 9112, 7.1)."""
-
-    def _dataReceived_CHUNK_LENGTH(self) -> bool:
-        known = super()._dataReceived_CHUNK_LENGTH()
-        if known and self.length > MOST_CHUNK:
-            raise _MalformedChunkedDataError("a chunk of more bytes than there are")
-        return known
-
-    def _dataReceived_TRAILER(self) -> bool:
-        more = super()._dataReceived_TRAILER()
-        # Nobody wants them, and a tiny one takes much more memory than bytes.
-        for line in self._trailerHeaders:
-            if not _FIELD_LINE.fullmatch(line):
-                raise _MalformedChunkedDataError("a trailer that is no header")
-        self._trailerHeaders.clear()
-        return more
-
-
 @implementer(IHalfCloseableProtocol)
 class StreamingChannel(http.HTTPChannel):
     """One connection. See the module's text for what it adds to Twisted's.
@@ -459,7 +431,7 @@ class StreamingChannel(http.HTTPChannel):
         # A request that came along with the one before has no dataReceived of
         # its own.
         self._request_begins()
-        if (_HEADER_LINE if self.requests else _REQUEST_LINE).fullmatch(line):
+        if (HEADER_LINE if self.requests else REQUEST_LINE).fullmatch(line):
             super().lineReceived(line[:-1])
         elif self.requests:
             fault = "a control character, no CR LF at its end, or a continued line"
@@ -517,26 +489,11 @@ class StreamingChannel(http.HTTPChannel):
         request.expects_continue = self._version == b"HTTP/1.1" and any(
             value.lower() == b"100-continue" for value in expect
         )
-        fault = self._framing_fault(headers)
+        fault = framing.fault(headers, self._version)
         if fault:
             self.refuse(Refusal(400, fault), request.sender())
         else:
             request.headersReceived(self._command, self._path, self._version)
-
-    def _framing_fault(self, headers: Headers) -> str | None:
-        """What is wrong with the framing that Twisted does not mind."""
-        coding = headers.getRawHeaders(b"Transfer-Encoding", [])
-        if coding and [each.lower() for each in coding] != [b"chunked"]:
-            # Twisted takes "identity" for no body at all.
-            return "a Transfer-Encoding other than chunked"
-        if coding and self._version != b"HTTP/1.1":
-            return "a Transfer-Encoding in HTTP/1.0"  # RFC 9112, 6.1
-        hosts = headers.getRawHeaders(b"Host", [])
-        if len(hosts) > 1 or (not hosts and self._version == b"HTTP/1.1"):
-            return "not one Host header"  # RFC 9112, 3.2
-        if not all(map(_HOST.fullmatch, hosts)):
-            return "malformed Host"  # the same
-        return None
 
     def headerReceived(self, line: bytes) -> bool:
         try:
@@ -880,32 +837,3 @@ def client_of(address: object) -> Client:
     if isinstance(address, IPv4Address | IPv6Address):
         return client(address.host, address.port)
     return LOCAL
-
-
-def _segments(path: bytes) -> tuple[list[bytes], str | None]:
-    """The path's components, percent-decoded once (RFC 3986, 2.4), and what is
-    wrong with it.
-    """
-    if path == b"*":
-        return [b""], None
-    # The absolute form, as proxies send it (RFC 9112, 3.2.2).
-    path = _ORIGIN.sub(b"", path, count=1) or b"/"
-    if not path.startswith(b"/"):
-        return [b""], "the request's target is not a path"
-    fault = None
-    if _BAD_ESCAPE.search(path):
-        fault = "the path has a '%' that is not an escape"
-    return [unquote_to_bytes(segment) for segment in path[1:].split(b"/")], fault
-
-
-# Lines of the head, as they come before their LF: with the CR that must be there (RFC
-# 9112, 2.2), and without control characters. The request line is ASCII (RFC 9112,
-# 3); a header is not continued on a next line (RFC 9112, 5.2).
-_REQUEST_LINE = re.compile(rb"[\x20-\x7e]*\r")
-_HEADER_LINE = re.compile(rb"([\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?\r")
-# RFC 9110, 5.1 and 5.5.
-_FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
-# RFC 3986, 3.2.2 and 3.2.3.
-_HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(:[0-9]*)?")
-_ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -19,13 +19,13 @@ from twisted.web.server import NOT_DONE_YET
 from filebucket.admission import GRACE
 from filebucket.clients import NOBODY, Networks, network
 from filebucket.errors import Refusal
+from filebucket.framing import Chunks
 from filebucket.streaming import (
     CHUNK_COST,
     EARLY,
     LEAST_READ,
     LEAST_SHARE,
     MOST_READ,
-    Chunks,
     Limits,
     StreamingChannel,
     StreamingRequest,
