@@ -51,8 +51,9 @@ class Room:
 
         :raises Refusal: 507: they would not
         """
+        found = os.fstatvfs(fd)
         with self._lock:
-            self._check(os.fstatvfs(fd), size)
+            self._check(found, size)
 
     def _check(self, found: os.statvfs_result, size: int) -> None:
         free = found.f_bavail * found.f_frsize - self._set_aside[found.f_fsid]
@@ -76,8 +77,10 @@ class Room:
                 # Before what is kept is counted: better twice than not at all.
                 share.published_before = share.bucket.published
             share.left_by_quota = quota - _kept(bucket_fd)
+        # Not while others wait for the lock. What is written in between makes it no
+        # more wrong than a filesystem that others write to always is.
+        found = os.fstatvfs(bucket_fd)
         with self._lock:
-            found = os.fstatvfs(bucket_fd)
             self._check(found, size)
             if share.bucket is not None:
                 share.check_quota(size)
