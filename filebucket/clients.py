@@ -89,6 +89,11 @@ class Networks:
     networks: Sequence[IPNetwork] = ()
     local: bool = False
 
+    @property
+    def texts(self) -> list[str]:
+        """As the configuration has them."""
+        return [str(each) for each in self.networks] + ["unix"] * self.local
+
     def __bool__(self) -> bool:
         return bool(self.networks) or self.local
 

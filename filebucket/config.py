@@ -399,7 +399,11 @@ def _endpoint(value: Any, _: Any = None) -> Endpoint:
 _Network: TypeAlias = IPNetwork | Literal["unix"]
 
 
-def _network(value: Any, _: Any = None) -> _Network:
+def network_or_unix(value: Any, _: Any = None) -> _Network:
+    """A network, or ``unix``.
+
+    :raises ValueError: the mistake in a few words
+    """
     text = values.text(value)
     return "unix" if text == "unix" else clients.network(text)
 
@@ -420,7 +424,7 @@ def _converter() -> cattrs.Converter:
         Buckets: lambda value, _: _list(value, BucketConfig, may_be_empty=True),
         Endpoint: _endpoint,
         Listen: lambda value, _: _list(value, Endpoint),
-        _Network: _network,
+        _Network: network_or_unix,
         Networks: _networks,
     }
     for kind, check in checks.items():

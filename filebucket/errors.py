@@ -87,11 +87,15 @@ class ConfigError(Exception):
 
     :param source: the file, as the operator named it
     :param mistakes: each with its place, such as ``$.port: not a whole number``
+    :param text: the identity of the text with the mistakes, where that matters
     """
 
-    def __init__(self, source: str, mistakes: Sequence[str]) -> None:
+    def __init__(
+        self, source: str, mistakes: Sequence[str], text: str | None = None
+    ) -> None:
         self.source = source
         self.mistakes = tuple(mistakes)
+        self.text = text
         super().__init__(source, self.mistakes)
 
     def __str__(self) -> str:

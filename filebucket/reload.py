@@ -3,7 +3,8 @@
 The whole file is read and checked before anything changes, in a thread, for it
 may be long; then the list is swapped at once. A file that cannot be used
 changes nothing. What else changed in it is named in the log: it waits for a
-restart.
+restart. The operator's command, which waits for it, finds what came of it in
+the home (:mod:`filebucket.status`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from twisted.logger import Logger
 from filebucket import config as configuration
 from filebucket.config import Buckets, Config
 from filebucket.errors import ConfigError
+from filebucket.status import Answer, identity
 from filebucket.supervisor import Supervisor
 
 SIGNAL = signal.SIGUSR2
@@ -35,11 +37,13 @@ class Loaded:
 
     :param added: how many there were not
     :param removed: how many there are no more
+    :param text: the identity of the file's text
     """
 
     config: Config
     added: int
     removed: int
+    text: str | None = None
 
 
 def read(path: str, before: Buckets) -> Loaded:
@@ -50,6 +54,7 @@ def read(path: str, before: Buckets) -> Loaded:
     """
     # Whatever this waits for, it waits for it before what follows.
     text = configuration.read(path)
+    read = identity(text)
     # A push asks for the interpreter a dozen times, and a thread that computes
     # gives it away after 5 ms each time; and Python looks through all objects
     # for garbage while many are made. Without what follows a push beside the
@@ -58,7 +63,9 @@ def read(path: str, before: Buckets) -> Loaded:
     sys.setswitchinterval(interval / 10)
     gc.disable()
     try:
-        return compare(configuration.parse(text, path), before)
+        return evolve(compare(configuration.parse(text, path), before), text=read)
+    except ConfigError as error:
+        raise ConfigError(error.source, error.mistakes, read) from None
     finally:
         # Else the reactor would, on top of all that it does next.
         gc.collect(0)
@@ -84,6 +91,7 @@ class Reload(Service):
         config: Config,
         load: Callable[[Buckets], Deferred[Loaded]],
         swap: Callable[[Buckets], object],
+        tell: Callable[[Answer], Deferred[None]],
         supervisor: Supervisor,
     ) -> None:
         """
@@ -91,12 +99,15 @@ class Reload(Service):
         :param load: :func:`read` in a thread, given the buckets in force; fails
             with :class:`ConfigError`
         :param swap: takes the new list
+        :param tell: takes what came of it to whoever waits for that; fails with
+            OSError where it cannot
         :param supervisor: told when a reload begins and when it is over
         """
         self._reactor = reactor
         self._config = config
         self._load = load
         self._swap = swap
+        self._tell = tell
         self._supervisor = supervisor
         self._one_at_a_time = DeferredLock()
         self._replaced: Any = None
@@ -127,15 +138,23 @@ class Reload(Service):
 
     async def _reload_and_tell(self) -> None:
         self._supervisor.reloading()
-        status = "the reload failed; nothing changed"
+        answer = Answer(reason="a bug in file-bucket, which its log shows")
         try:
-            status = await self._reload()
+            answer = await self._reload()
         finally:
             # Whatever came of it: until then systemd lets nobody do anything.
-            self._supervisor.ready(status)
+            self._supervisor.ready(_status(answer))
+            try:
+                await self._tell(answer)
+            except OSError as error:
+                self._log.error(
+                    "reload: nobody can be told: {error}",
+                    event="reload-untold",
+                    error=error.strerror,
+                )
 
-    async def _reload(self) -> str:
-        """Do it; what came of it, in a few words."""
+    async def _reload(self) -> Answer:
+        """Do it; what came of it."""
         try:
             loaded = await self._load(self._config.buckets)
         except ConfigError as error:
@@ -144,7 +163,7 @@ class Reload(Service):
                 event="reload-failed",
                 error=str(error),
             )
-            return "the reload failed, the log says why; nothing changed"
+            return Answer(error.text, str(error), len(self._config.buckets))
         config = loaded.config
         self._swap(config.buckets)
         self._log.info(
@@ -162,5 +181,18 @@ class Reload(Service):
                 keys=", ".join(waiting),
             )
         self._config = evolve(self._config, buckets=config.buckets)
-        changes = f"{loaded.added} added, {loaded.removed} removed"
-        return f"reloaded: {len(config.buckets)} buckets, {changes}"
+        return Answer(
+            loaded.text,
+            buckets=len(config.buckets),
+            added=loaded.added,
+            removed=loaded.removed,
+            waiting=tuple(waiting),
+        )
+
+
+def _status(answer: Answer) -> str:
+    """What came of it, in a few words."""
+    if answer.reason:
+        return "the reload failed, the log says why; nothing changed"
+    changes = f"{answer.added} added, {answer.removed} removed"
+    return f"reloaded: {answer.buckets} buckets, {changes}"

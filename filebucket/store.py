@@ -253,12 +253,41 @@ class StagedFile:
                 os.unlink(self._private, dir_fd=self._incoming_fd)
 
 
+TIERS: tuple[type[UnnamedFile | StagedFile], ...] = (UnnamedFile, StagedFile)
+"""How a file can wait aside, the best first."""
+
+
+def find_tier(home: str, directory_fd: int) -> type[UnnamedFile | StagedFile]:
+    """How a file can wait aside on this filesystem, the best first: tried with one
+    that is called ``probe`` for a moment.
+
+    :param home: what the error names
+    :param directory_fd: a folder of the home that nobody else writes into
+    :raises ConfigError: it cannot
+    """
+    reasons = []
+    for tier in TIERS:
+        try:
+            aside = tier(directory_fd, directory_fd)
+            try:
+                aside.seal()
+                aside.link(b"probe")
+                os.unlink(b"probe", dir_fd=directory_fd)
+            finally:
+                aside.discard()
+            _sync_directory(directory_fd)
+        except OSError as error:
+            reasons.append(f"{tier.tier}: {error.strerror}")
+        else:
+            return tier
+    raise ConfigError(
+        home, [f"the filesystem cannot publish safely ({'; '.join(reasons)})"]
+    )
+
+
 def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:
     os.rename(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd)
 
-
-TIERS: tuple[type[UnnamedFile | StagedFile], ...] = (UnnamedFile, StagedFile)
-"""How a file can wait aside, the best first."""
 
 _PRIVATE_DIRECTORY = ".filebucket"
 _MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
@@ -324,7 +353,7 @@ class DirectoryStore:
             raise ConfigError(
                 self.home, [f"cannot be used as home: {error.strerror}"]
             ) from None
-        self._aside = self._probe()
+        self._aside = find_tier(self.home, self._incoming_fd)
         return self._aside.tier
 
     def close(self) -> None:
@@ -333,27 +362,6 @@ class DirectoryStore:
             if fd >= 0:
                 os.close(fd)
         self._home_fd = self._incoming_fd = self._lock_fd = -1
-
-    def _probe(self) -> type[UnnamedFile | StagedFile]:
-        reasons = []
-        for tier in TIERS:
-            try:
-                aside = tier(self._incoming_fd, self._incoming_fd)
-                try:
-                    aside.seal()
-                    aside.link(b"probe")
-                    os.unlink(b"probe", dir_fd=self._incoming_fd)
-                finally:
-                    aside.discard()
-                _sync_directory(self._incoming_fd)
-            except OSError as error:
-                reasons.append(f"{tier.tier}: {error.strerror}")
-            else:
-                return tier
-        raise ConfigError(
-            self.home,
-            [f"the filesystem cannot publish safely ({'; '.join(reasons)})"],
-        )
 
     async def check_room(self, size: int) -> None:
         await self._disk.run(self.room.check, self._home_fd, size)

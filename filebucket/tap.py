@@ -30,6 +30,7 @@ from filebucket.listening import listeners
 from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.room import Room
+from filebucket.status import StatusFile
 from filebucket.store import DirectoryStore
 from filebucket.streaming import Limits, StreamingSite
 from filebucket.supervisor import supervisor
@@ -167,7 +168,10 @@ def make_daemon(
         warn(evolve(config, buckets=buckets))
 
     load = partial(threads.run, read, path)
-    Reload(reactor, config, load, swap, told).setServiceParent(daemon)
+    status = StatusFile(config.home, path)
+    tell = partial(threads.run, status.tell)
+    Reload(reactor, config, load, swap, tell, told).setServiceParent(daemon)
+    status.setServiceParent(daemon)
     certificates = [each.certificates for each in listening if each.certificates]
     Renewal(reactor, threads.run, certificates).setServiceParent(daemon)
     Warnings(config).setServiceParent(daemon)
@@ -191,8 +195,8 @@ def warn(config: Config) -> None:
     for label in config.exposed_examples():
         log.critical(
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
-            "documentation, and {where} is not only this machine. Make tokens of "
-            "your own: head -c16 /dev/urandom | od -An -tx1 | tr -d ' \\n'",
+            "documentation, and {where} is not only this machine. Make buckets with "
+            "tokens of their own: filebucket bucket add NAME",
             event="example-token",
             label=label,
             where=", ".join(config.open_to_others()),

@@ -108,13 +108,15 @@ def port(value: Any, _: Any = None) -> int:
 
 
 _MOST_BYTES = 2**63 - 1
-_UNITS: Mapping[str, int] = MappingProxyType(
+UNITS: Mapping[str, int] = MappingProxyType(
     {
         "B": 1,
         **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", 1)},
         **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", 1)},
     }
 )
+"""Bytes of each unit."""
+
 _SIZE = re.compile(r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?P<unit>[kKMGTP]?i?B)")
 
 
@@ -125,9 +127,9 @@ def byte_count(value: Any, _: Any = None) -> int:
             return _whole_number(value, 0, _MOST_BYTES)
         raise ValueError('neither a number of bytes nor a size such as "20 GiB"')
     match = _SIZE.fullmatch(value)
-    if match is None or match["unit"] not in _UNITS:
-        raise ValueError(f'not a size such as "20 GiB"; units are {", ".join(_UNITS)}')
-    size = int(Fraction(match["number"]) * _UNITS[match["unit"]])
+    if match is None or match["unit"] not in UNITS:
+        raise ValueError(f'not a size such as "20 GiB"; units are {", ".join(UNITS)}')
+    size = int(Fraction(match["number"]) * UNITS[match["unit"]])
     if size > _MOST_BYTES:
         raise ValueError("more bytes than there are")
     return size

@@ -29,6 +29,7 @@ from filebucket import values
 from filebucket.config import BucketConfig, Buckets, Config, TokenConfig
 from filebucket.errors import ConfigError
 from filebucket.reload import SIGNAL, Loaded, Reload, compare, read
+from filebucket.status import Answer, identity
 from filebucket.supervisor import Nobody
 from filebucket.test.fakes import FakeSupervisor
 
@@ -111,17 +112,23 @@ class ReloadCase(SynchronousTestCase):
         self.loader = FakeLoader()
         self.supervisor = FakeSupervisor()
         self.swapped: list[tuple[BucketConfig, ...]] = []
+        self.told: list[Answer] = []
         self.service = self.make(self.loader.load)
         self.events = self.enterContext(capturedLogs())
         self.seen = 0
 
     def make(self, load: Callable[[Buckets], Deferred[Loaded]]) -> Reload:
         """A service that loads by ``load``."""
-        return Reload(self.reactor, BEFORE, load, self.swap, self.supervisor)
+        return Reload(self.reactor, BEFORE, load, self.swap, self.tell, self.supervisor)
 
     def swap(self, buckets: Iterable[BucketConfig]) -> None:
         """Keep what is put in force."""
         self.swapped.append(tuple(buckets))
+
+    def tell(self, answer: Answer) -> Deferred[None]:
+        """Keep what is told."""
+        self.told.append(answer)
+        return succeed(None)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """What the signal does while the service does not listen."""
@@ -230,7 +237,7 @@ class ReloadTests(ReloadCase):
                 "reloading",
                 f"{failed}, the log says why; nothing changed",
                 "reloading",
-                f"{failed}; nothing changed",
+                f"{failed}, the log says why; nothing changed",
             ],
             self.supervisor.told,
         )
@@ -373,6 +380,69 @@ class ReloadTests(ReloadCase):
         self.assertEqual([(D,)], self.swapped)
 
 
+class TellTests(ReloadCase):
+    """What came of a reload is told, when it is over."""
+
+    def test_in_force(self) -> None:
+        """With what changed, and what waits."""
+        self.reload(evolve(with_buckets(A, C, D), port=values.Port(80)))
+        expected = Answer(buckets=3, added=2, removed=1, waiting=("port",))
+        self.assertEqual([expected], self.told)
+
+    def test_after_the_swap(self) -> None:
+        """When it is told, it is so."""
+        self.service.reload()
+        self.assertEqual([], self.told)
+        swapped: list[int] = []
+
+        def tell(answer: Answer) -> Deferred[None]:
+            swapped.append(len(self.swapped))
+            return succeed(None)
+
+        self.service._tell = tell
+        self.loader.gives(with_buckets(C))
+        self.assertEqual([1], swapped)
+
+    def test_unfit(self) -> None:
+        """With the reason, and which text it was."""
+        self.service.reload()
+        self.loader.fails(ConfigError("f", ["$.port: not a whole number"], "ab12"))
+        expected = Answer("ab12", "f: $.port: not a whole number", buckets=2)
+        self.assertEqual([expected], self.told)
+
+    def test_bug(self) -> None:
+        """So that nobody waits in vain."""
+        self.service.reload()
+        self.loader.fails(ZeroDivisionError())
+        (answer,) = self.told
+        self.assertIn("a bug", answer.reason or "")
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_cannot_be_told(self) -> None:
+        """The buckets are in force all the same, and the log says it."""
+        self.service._tell = lambda answer: fail(OSError(28, "No space left"))
+        self.reload(with_buckets(C))
+        self.assertEqual([(C,)], self.swapped)
+        expected = (LogLevel.error, "reload: nobody can be told: No space left")
+        self.assertEqual(expected, self.logged()[-1])
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_in_their_order(self) -> None:
+        """The next reload waits until the last one was told."""
+        told: Deferred[None] = Deferred()
+        self.service._tell = lambda answer: told
+        self.reload_under_way()
+        self.assertEqual([], self.loader.waiting)
+        told.callback(None)
+        self.assertEqual(1, len(self.loader.waiting))
+
+    def reload_under_way(self) -> None:
+        """One that has only to be told, and one that waits."""
+        self.service.reload()
+        self.service.reload()
+        self.loader.gives(with_buckets(C))
+
+
 class BugTests(ReloadCase):
     """A bug is a traceback in the log, and not the end of reloading."""
 
@@ -415,7 +485,9 @@ class BugTests(ReloadCase):
                 raise ZeroDivisionError
             self.swap(buckets)
 
-        service = Reload(self.reactor, BEFORE, self.loader.load, swap, Nobody())
+        service = Reload(
+            self.reactor, BEFORE, self.loader.load, swap, self.tell, Nobody()
+        )
         for _ in range(2):
             done = service.reload()
             self.loader.gives(with_buckets(C))
@@ -452,7 +524,16 @@ class ReadTests(SynchronousTestCase):
         self.write("b", "c", "d")
         loaded = read(self.path, before)
         self.assertEqual((2, 1), (loaded.added, loaded.removed))
+        with open(self.path, encoding="utf-8") as file:
+            self.assertEqual(identity(file.read()), loaded.text)
         self.assertEqual(3, len(loaded.config.buckets))
+
+    def test_unfit(self) -> None:
+        """Which text it was is known also where it has mistakes."""
+        self.write("too long")
+        error = self.assertRaises(ConfigError, read, self.path, Buckets(()))
+        with open(self.path, encoding="utf-8") as file:
+            self.assertEqual(identity(file.read()), error.text)
 
     def test_everything_is_put_back(self) -> None:
         """Pushes are favoured while it reads, and then no more, come what may."""

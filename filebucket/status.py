@@ -1,0 +1,165 @@
+"""What the daemon says of itself to the operator's command, without a port for that.
+
+Two files under ``<home>/.filebucket/``, which only the daemon's user and root can
+read. ``daemon`` is empty, and locked by the daemon as long as it heeds its signal: of
+a lock of that kind the kernel tells who holds it, in the numbers of whoever asks, so
+that no stale number is ever signalled, and nobody has to take a lock to learn of it.
+``status.json`` says what came of each reading of the configuration; it is replaced at
+once, so that it is always whole.
+
+Neither ever holds a token, nor is either of any use when the daemon has gone: nothing
+is brought to the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import struct
+from contextlib import suppress
+
+import attrs
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+# struct flock: type, whence, start, length, process.
+_FLOCK = struct.Struct("hhqqi")
+
+
+def identity(text: str) -> str:
+    """What tells one text of the configuration from another: its SHA-256 in hex."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@frozen
+class Answer:
+    """What came of reading the configuration.
+
+    :param text: the :func:`identity` of what was read; None where nothing was
+    :param reason: why nothing changed; None where the buckets are in force
+    :param buckets: how many are in force
+    :param added: tokens that there were not before
+    :param removed: tokens that there are no more
+    :param waiting: keys that wait for a restart
+    """
+
+    text: str | None = None
+    reason: str | None = None
+    buckets: int = 0
+    added: int = 0
+    removed: int = 0
+    waiting: tuple[str, ...] = ()
+
+
+@frozen
+class Status:
+    """What the daemon says.
+
+    :param config: the file that it reads, as an absolute path
+    :param number: how often it has answered since its start
+    :param answer: the last one; None before the first
+    """
+
+    config: str
+    number: int = 0
+    answer: Answer | None = None
+
+
+class StatusFile(Service):
+    """The daemon's side. To be started when the daemon heeds its signal, and stopped
+    before it no longer does.
+    """
+
+    _log = Logger()
+
+    def __init__(self, home: str, config: str) -> None:
+        """
+        :param home: whose private folder is there at the start
+        :param config: the file that the daemon reads, as an absolute path
+        """
+        self._home = home
+        self._status = Status(config)
+        self._lock_fd = -1
+
+    def startService(self) -> None:
+        super().startService()
+        try:
+            # What a daemon before this one said must be gone before this one is seen.
+            self._write()
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+            self._lock_fd = os.open(_lock_path(self._home), flags, 0o600)
+            fcntl.lockf(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._log.error(
+                "filebucket reload will not find this daemon: {error}",
+                event="reload-untold",
+                error=error.strerror,
+            )
+
+    def stopService(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+        super().stopService()
+
+    def tell(self, answer: Answer) -> None:
+        """Say what came of a reading. It may wait for a disk; one call at a time.
+
+        :raises OSError: it cannot be said
+        """
+        self._status = Status(self._status.config, self._status.number + 1, answer)
+        self._write()
+
+    def _write(self) -> None:
+        path = _status_path(self._home)
+        new = f"{path}.new"
+        with open(new, "w", encoding="utf-8", opener=_opener) as file:
+            json.dump(attrs.asdict(self._status), file)
+        os.rename(new, path)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def daemon_of(home: str) -> int | None:
+    """The process that uses ``home`` and heeds its signal; None where there is none;
+    0 or less where it cannot be seen from here, such as one of another machine.
+
+    :raises OSError: one may not know
+    """
+    try:
+        fd = os.open(_lock_path(home), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        kind, *_, process = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    finally:
+        os.close(fd)
+    return None if kind == fcntl.F_UNLCK else process
+
+
+def read(home: str) -> Status | None:
+    """What the daemon that uses ``home`` said last; None where there is nothing.
+
+    :raises OSError: one may not know
+    """
+    with suppress(FileNotFoundError), open(_status_path(home), encoding="utf-8") as f:
+        said = json.load(f)
+        answer = said.pop("answer")
+        if answer is not None:
+            answer = Answer(**{**answer, "waiting": tuple(answer["waiting"])})
+        return Status(**said, answer=answer)
+    return None
+
+
+def _lock_path(home: str) -> str:
+    return os.path.join(home, ".filebucket", "daemon")
+
+
+def _status_path(home: str) -> str:
+    return os.path.join(home, ".filebucket", "status.json")
