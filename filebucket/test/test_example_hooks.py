@@ -32,6 +32,7 @@ from twisted.trial import unittest
 
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 
+skip = None
 if not HOOKS.is_dir():
     skip = "the hooks are not part of the installed package, only of its sources"
 
@@ -731,7 +732,7 @@ class NotifyTests(ExampleHookTestCase):
 class SiteTests(ExampleHookTestCase):
     """post-push-site.sh"""
 
-    skip = missing_tools("tar", "gzip", "flock", "awk", "find")
+    skip = skip or missing_tools("tar", "gzip", "flock", "awk", "find")
 
     def setUp(self) -> None:
         super().setUp()
@@ -1142,7 +1143,7 @@ class SiteTests(ExampleHookTestCase):
 class ContainerTests(ExampleHookTestCase):
     """post-push-container.sh"""
 
-    skip = missing_tools("tar", "gzip", "flock", "awk")
+    skip = skip or missing_tools("tar", "gzip", "flock", "awk")
 
     def setUp(self) -> None:
         super().setUp()
