@@ -9,7 +9,7 @@ CONSTRAINTS =
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
 .PHONY: run test coverage lint format bench bench-full proofs proofs-quick \
-    wheel deb check-deb clean
+    wheel deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
@@ -58,13 +58,16 @@ wheel: $(VENV)/installed
 	    --wheel-dir dist .
 	.ci/check-wheel dist/*.whl
 
-# Both need root, and Debian's registry; 3 minutes the first time, then 20 seconds and
-# one minute.
+# All need root, and Debian's registry; 3 minutes the first time, then 20 seconds, one
+# minute and three.
 deb:
 	.ci/deb $(DEBIAN_ROOTS) dist
 
 check-deb: deb
 	.ci/check-deb $(DEBIAN_ROOTS) dist/file-bucket_*_all.deb
+
+check-deb-tools: deb
+	.ci/check-deb-tools $(DEBIAN_ROOTS) dist
 
 clean:
 	rm -rf .venv* .hypothesis _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
