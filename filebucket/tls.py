@@ -224,10 +224,22 @@ def identify(arguments: Mapping[str, str]) -> Identity:
             # So that a client which has several knows which is asked for.
             for each in issuers:
                 context.add_client_ca(_openssl(each))
+        # As Twisted does for each connection: where it must fail, it shall do so now.
+        context.set_alpn_select_callback(_no_protocol)
+    except MemoryError:
+        raise ValueError(
+            "TLS needs memory that can be written and executed, which the system does"
+            " not give (MemoryDenyWriteExecute=)"
+        ) from None
     except SSL.Error as error:
         reasons = ", ".join(reason for *_, reason in error.args[0])
         raise ValueError(f"TLS cannot use the certificate: {reasons}") from None
     return Identity(context, certificate.not_valid_after_utc)
+
+
+def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """What is chosen where nobody else chooses."""
+    return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _openssl(certificate: Certificate) -> X509:

@@ -128,6 +128,20 @@ class ClientCertificateTests(TlsCase):
             self.assertEqual(mistake, str(error))
 
 
+class MemoryTests(TlsCase):
+    """Where the system lets no memory be both written and executed."""
+
+    def test_told_at_once(self) -> None:
+        """At the start, and not at each connection."""
+
+        def cannot(context: SSL.Context, callback: object) -> None:
+            raise MemoryError("Cannot allocate write+execute memory")
+
+        self.patch(SSL.Context, "set_alpn_select_callback", cannot)
+        error = self.assertRaises(ValueError, self.make)
+        self.assertIn("MemoryDenyWriteExecute", str(error))
+
+
 class ChangedTests(TlsCase):
     """What a look at the files finds."""
 
