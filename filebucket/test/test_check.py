@@ -267,6 +267,12 @@ class RiskyTests(CheckCase):
         )
         self.assertEqual([("risky", text)], self.found(buckets=buckets, host="0.0.0.0"))
 
+    def test_believes_anybody(self) -> None:
+        """A PROXY header, from whoever sends one."""
+        del self.keys["host"]
+        text = "haproxy:tcp:1: ANYBODY CAN SAY WHO THEY ARE: trusted_proxies is not set"
+        self.assertEqual([("risky", text)], self.found(listen=["haproxy:tcp:1"]))
+
     def test_expired(self) -> None:
         """The last token of a bucket counts."""
         past, soon, late = day(-1), day(3), day(20)
@@ -304,7 +310,15 @@ class RiskyTests(CheckCase):
         del self.keys["host"]
         self.keys["listen"] = ["unix:socket"]
         self.assertEqual(alone, self.bucket(allow_from=["127.0.0.1"]))
+        self.assertEqual([], self.bucket(allow_from=["unix"]))
         self.assertEqual([], self.bucket())
+        self.keys["listen"] = ["tcp:1:interface=127.0.0.1"]
+        self.assertEqual(alone, self.bucket(allow_from=["unix"]))
+        self.keys["trusted_proxies"] = ["127.0.0.1"]
+        self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
+        del self.keys["trusted_proxies"]
+        self.keys["listen"] = ["haproxy:tcp:1:interface=127.0.0.1"]
+        self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
 
     def test_config_out_of_reach(self) -> None:
         """The daemon's user must be able to read it for a reload."""

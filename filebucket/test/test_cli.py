@@ -104,7 +104,7 @@ class AddTests(CliCase):
         self.run_(
             *("bucket", "add", "web01", "--quota", "500 GiB", "--overwrite"),
             *("--max-file-size", "1000", "--expires", "2026-12-31"),
-            *("--allow-from", "192.0.2.0/24", "--allow-from", "2001:db8::1"),
+            *("--allow-from", "192.0.2.0/24", "--allow-from", "unix"),
         )
         (bucket,) = json.loads(self.file.read_text())["buckets"]
         del bucket["token_sha256"]
@@ -113,7 +113,7 @@ class AddTests(CliCase):
                 "name": "web01",
                 "quota": "500 GiB",
                 "max_file_size": 1000,
-                "allow_from": ["192.0.2.0/24", "2001:db8::1"],
+                "allow_from": ["192.0.2.0/24", "unix"],
                 "expires": "2026-12-31",
                 "overwrite": True,
             },
@@ -237,7 +237,7 @@ class ListTests(CliCase):
                 "quota": "1.5 GiB",
                 "max_file_size": "20 MB",
                 "overwrite": True,
-                "allow_from": networks,
+                "allow_from": [*networks, "unix"],
             },
         )
         output = self.run_("bucket", "list")
@@ -252,7 +252,7 @@ class ListTests(CliCase):
         )
         self.assertIn("\n         cdcdcd  EXPIRED 2020-01-31            ", output)
         self.assertLessEqual(max(map(len, output.splitlines())), 80)
-        for network in networks:
+        for network in (*networks, "unix"):
             self.assertIn(f"from {network}", " ".join(output.split()))
         self.assertNotIn(TOKEN, output)
 
