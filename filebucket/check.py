@@ -153,6 +153,9 @@ class _Look:
         """Who can push, and who cannot."""
         if not self.config.buckets:
             yield _risky(self.path, "there are no buckets: every push will get 403")
+        for place in self.config.believes_anybody():
+            text = "ANYBODY CAN SAY WHO THEY ARE: trusted_proxies is not set"
+            yield _risky(place, text)
         for label in self.config.exposed_examples():
             text = "ANYBODY CAN PUSH: its token is an example from the documentation"
             yield _risky(_place(label), text)
@@ -179,6 +182,7 @@ class _Look:
             allowed is None
             or self.config.open_to_others()
             or self.config.trusted_proxies
+            or any(each.proxied for each in self.config.listen)
         ):
             return
         unix = [each.kind == "unix" for each in self.config.listen]

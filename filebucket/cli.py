@@ -234,7 +234,7 @@ def bucket() -> None:
     type=NETWORK,
     metavar="NET",
     multiple=True,
-    help="Where its clients may be, such as 192.0.2.0/24; may be given again.",
+    help="Where its clients may be, such as 192.0.2.0/24, or unix; may be given again.",
 )
 @click.option("--expires", type=DATE, metavar="DATE", help="When its token ends.")
 @click.option("--overwrite", is_flag=True, help="A push may replace a file.")
