@@ -54,13 +54,34 @@ def certify(
     )
     address = x509.IPAddress(ip_address("127.0.0.1"))
     names = x509.SubjectAlternativeName([address])
-    may_sign = x509.BasicConstraints(ca=subject != "server", path_length=None)
+    signs = subject != "server"
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    signer = (issuer_key or key).public_key()
+    # What Python 3.13 demands (RFC 5280, 4.2.1.1 to 4.2.1.3).
+    issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer)
     certificate = (
         builder.add_extension(names, critical=False)
-        .add_extension(may_sign, critical=True)
+        .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
+        .add_extension(own, critical=False)
+        .add_extension(issued_by, critical=False)
+        .add_extension(_usage(signs), critical=True)
         .sign(issuer_key or key, SHA256())
     )
     return certificate.public_bytes(Encoding.PEM)
+
+
+def _usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _name(common: str) -> x509.Name:

@@ -269,7 +269,7 @@ class ClientCertificateTests(TlsCase):
         url = f"{server.url}/{TOKEN}"
         known = ("--cacert", str(self.certificates / "cert.pem"), "-T", path)
         refused = 0
-        for version in ("1.2", "1.3"):
+        for count, version in enumerate(("1.2", "1.3"), 1):
             only = (f"--tlsv{version}", "--tls-max", version)
             push = (*only, *self.pair("ours"), "-T", path)
             self.assertEqual(200, self.tls(*push, f"{url}/{version}")[0])
@@ -283,7 +283,8 @@ class ClientCertificateTests(TlsCase):
                 # the push was sent.
                 self.assertIn(done.returncode, (35, 55, 56), done.stderr)
                 self.assertEqual(b"", done.stdout)
-                server.wait_for(f"dropped client=127.0.0.1:.* reason='TLS: .*{reason}")
+                dropped = f"dropped client=127.0.0.1:.* reason='TLS: .*{reason}"
+                server.wait_for(dropped, count)
                 refused += 1
         self.assertEqual(refused, server.log.count("dropped"))
         self.assertEqual([f"{TOKEN}/1.2", f"{TOKEN}/1.3"], list(server.stored()))
