@@ -12,7 +12,7 @@ It knows nothing of what connections are for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -53,6 +53,7 @@ class Admission:
         self._ports: Sequence[Any] = ()
         self._stopped = False
         self._again: IDelayedCall | None = None
+        self._successor_of: Any = None
 
     def listens(self, ports: Sequence[Any]) -> None:
         """Connections come from these.
@@ -77,10 +78,24 @@ class Admission:
 
     def came(self, connection: Connection) -> None:
         """One more: it is admitted, or held until it is."""
+        before, self._successor_of = self._successor_of, None
+        if self._admitted.pop(before, None) is not None:
+            self._admitted[connection] = self._clock.seconds()
+            connection.admit()
+            return
         self._line.append(connection)
         self._admit()
         if self._line:
             connection.hold()
+
+    def becomes(self, connection: Connection, make: Callable[[], object]) -> None:
+        """Let the one that comes while ``make`` runs have the place of another."""
+        self._successor_of = connection
+        try:
+            make()
+        finally:
+            self._successor_of = None
+            self.left(connection)
 
     def answered(self, connection: Connection) -> None:
         """Nothing is asked on it from now on."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -185,12 +186,16 @@ class HeaderFirst(Protocol):
 
     def _hand_over(self, header: Header) -> None:
         rest = self._data[header.size :]
-        self._gone()
+        self._alarm_off()
         following = self._make(header.client or self._peer)
         assert following is not None
         # As Twisted itself does for STARTTLS.
         self.transport.protocol = following
-        following.makeConnection(self.transport)
+        # With the place of this one: whoever waits in line must not get it, or what
+        # follows would wait there again, and with a request that has come already.
+        self._site.admission.becomes(
+            self, partial(following.makeConnection, self.transport)
+        )
         if rest:
             following.dataReceived(rest)
 
@@ -211,7 +216,10 @@ class HeaderFirst(Protocol):
         self._gone()
 
     def _gone(self) -> None:
+        self._alarm_off()
         self._site.closed(self)
+
+    def _alarm_off(self) -> None:
         deadline, self._deadline = self._deadline, None
         if deadline is not None:
             deadline.cancel()

@@ -96,12 +96,13 @@ class Room:
         """
         with self._lock:
             expected = min(size, share.expected)
+            if share.bucket is not None and size > expected:
+                # First, so that what is refused is not given back later.
+                share.check_quota(size - expected)
+                share.bucket.under_way += size - expected
             share.expected -= expected
             share.taken += size
             self._set_aside[share.filesystem] -= expected
-            if share.bucket is not None and size > expected:
-                share.check_quota(size - expected)
-                share.bucket.under_way += size - expected
 
     def give_back(self, share: Share, published: bool) -> None:
         """The push has ended. May be called again."""

@@ -13,12 +13,12 @@ is brought to the disk.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import struct
-from contextlib import suppress
 
 import attrs
 from attrs import frozen
@@ -121,6 +121,12 @@ class StatusFile(Service):
         os.rename(new, path)
 
 
+def _reader(path: str, flags: int) -> int:
+    # The home is the daemon's user's, and who asks may be root: a link would lead to
+    # another's lock, whose holder would be signalled, and a pipe would never answer.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -132,7 +138,7 @@ def daemon_of(home: str) -> int | None:
     :raises OSError: one may not know
     """
     try:
-        fd = os.open(_lock_path(home), os.O_RDONLY | os.O_CLOEXEC)
+        fd = _reader(_lock_path(home), os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
@@ -148,13 +154,17 @@ def read(home: str) -> Status | None:
 
     :raises OSError: one may not know
     """
-    with suppress(FileNotFoundError), open(_status_path(home), encoding="utf-8") as f:
-        said = json.load(f)
+    try:
+        with open(_status_path(home), encoding="utf-8", opener=_reader) as file:
+            said = json.load(file)
         answer = said.pop("answer")
         if answer is not None:
             answer = Answer(**{**answer, "waiting": tuple(answer["waiting"])})
         return Status(**said, answer=answer)
-    return None
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise OSError(errno.EINVAL, "the daemon's status is not one") from None
 
 
 def _lock_path(home: str) -> str:

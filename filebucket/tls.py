@@ -265,9 +265,12 @@ def _private_key(arguments: Mapping[str, str], certificate: Certificate) -> PKey
         raise ValueError("privateKey: encrypted, and nobody to ask") from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("privateKey: no private key in PEM") from None
-    if key.public_key() != certificate.public_key():
-        raise ValueError("privateKey: not the key of the certificate")
-    return PKey.from_cryptography_key(key)  # type: ignore[arg-type]
+    try:
+        if key.public_key() != certificate.public_key():
+            raise ValueError("privateKey: not the key of the certificate")
+        return PKey.from_cryptography_key(key)  # type: ignore[arg-type]
+    except (TypeError, UnsupportedAlgorithm):
+        raise ValueError("a kind of key that TLS cannot use") from None
 
 
 def _content(arguments: Mapping[str, str], key: str) -> bytes:

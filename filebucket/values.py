@@ -179,7 +179,8 @@ def moment(value: Any, _: Any = None) -> float:
             return start.timestamp()
         # Python reads more than that: 20261231, say, which is not what anybody means.
         if re.fullmatch(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9:]{5})", found):
-            return datetime.datetime.fromisoformat(found).timestamp()
+            moment = datetime.datetime.fromisoformat(found)
+            return moment.astimezone(datetime.UTC).timestamp()
     except (ValueError, OverflowError):
         pass
     raise ValueError(

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -22,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-Key = EllipticCurvePrivateKey | RSAPrivateKey
+SigningKey = EllipticCurvePrivateKey | RSAPrivateKey
+Key = SigningKey | X25519PrivateKey
 
 
 def make_key() -> EllipticCurvePrivateKey:
@@ -37,7 +39,10 @@ def key_pem(key: Key, passphrase: bytes | None = None) -> bytes:
 
 
 def certify(
-    subject: str, key: Key, issuer: str | None = None, issuer_key: Key | None = None
+    subject: str,
+    key: Key,
+    issuer: str | None = None,
+    issuer_key: SigningKey | None = None,
 ) -> bytes:
     """A certificate as a file holds it, for 127.0.0.1.
 
@@ -56,16 +61,17 @@ def certify(
     names = x509.SubjectAlternativeName([address])
     signs = subject != "server"
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    signer = (issuer_key or key).public_key()
+    signing = issuer_key or key
+    assert not isinstance(signing, X25519PrivateKey)
     # What Python 3.13 demands (RFC 5280, 4.2.1.1 to 4.2.1.3).
-    issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer)
+    issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
     certificate = (
         builder.add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
         .add_extension(own, critical=False)
         .add_extension(issued_by, critical=False)
         .add_extension(_usage(signs), critical=True)
-        .sign(issuer_key or key, SHA256())
+        .sign(signing, SHA256())
     )
     return certificate.public_bytes(Encoding.PEM)
 

@@ -148,6 +148,18 @@ class AdmissionTests(SynchronousTestCase):
         self.admission.left(first)
         self.assertTrue(self.admission.full)
 
+    def test_becomes(self) -> None:
+        """What another becomes has its place; of one that was dropped there is none."""
+        first, *_ = self.come(MOST, busy=True)
+        (late,) = self.come(1)
+        following, another = Guest(busy=True), Guest()
+        self.admission.becomes(first, lambda: self.admission.came(following))
+        self.assert_states("admitted held", following, late)
+        self.admission.becomes(first, lambda: self.admission.came(another))
+        self.assert_states("admitted held held", following, late, another)
+        self.admission.left(following)
+        self.assert_states("admitted held", late, another)
+
     def test_stop(self) -> None:
         """Nobody is admitted, and no port that was closed is told to take more."""
         pushing = self.come(MOST, busy=True)

@@ -291,6 +291,16 @@ class SiteTests(HeaderFirstCase):
         second.dataReceived(LINE)
         self.assertEqual(2, len(self.site.channels))
 
+    def test_keeps_its_place(self) -> None:
+        """What follows the header is where that was, before all that wait in line."""
+        self.site = self.make_site(Limits(connections=1))
+        (first, wire), (second, waiting) = self.connect(), self.connect()
+        self.assertEqual("paused", waiting.producerState)
+        first.dataReceived(LINE)
+        self.assertEqual("producing", wire.producerState)
+        self.assertEqual("paused", waiting.producerState)
+        self.assertEqual([self.channel(wire), second], self.site.channels)
+
     def test_stop(self) -> None:
         """They are dropped."""
         _, wire = self.connect()

@@ -55,6 +55,26 @@ class StatusTests(StatusCase):
         self.file.stopService()
         self.assertEqual("None", self.seen())
 
+    def test_links_and_pipes(self) -> None:
+        """A home's owner leads nobody who asks, such as root, to another process."""
+        self.file.startService()
+        lock, other = self.private / "daemon", self.home / "other"
+        lock.rename(other)
+        lock.symlink_to(other)
+        self.assertRaises(OSError, daemon_of, str(self.home))
+        lock.unlink()
+        os.mkfifo(lock)
+        self.assertIsNone(daemon_of(str(self.home)))
+        (self.private / "status.json").unlink()
+        os.mkfifo(self.private / "status.json")
+        self.assertRaises(OSError, read, str(self.home))
+
+    def test_no_status(self) -> None:
+        """What a power cut, or somebody, left in the place of a status."""
+        for text in ("", "{}", "[]", "{", '{"answer": 1}', '{"answer": {"x": 1}}'):
+            (self.private / "status.json").write_text(text)
+            self.assertRaises(OSError, read, str(self.home))
+
     def test_asking_takes_nothing(self) -> None:
         """Whoever asks keeps no daemon from starting."""
         self.file.startService()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred
@@ -140,6 +141,21 @@ class MemoryTests(TlsCase):
         self.patch(SSL.Context, "set_alpn_select_callback", cannot)
         error = self.assertRaises(ValueError, self.make)
         self.assertIn("MemoryDenyWriteExecute", str(error))
+
+
+class KeyKindTests(TlsCase):
+    """Keys that are keys, and of no use."""
+
+    def test_told(self) -> None:
+        """It is a mistake like others."""
+        (self.folder / "key.pem").write_bytes(key_pem(X25519PrivateKey.generate()))
+        error = self.assertRaises(ValueError, self.make)
+        self.assertIn("privateKey: not the key", str(error))
+        issuer, key = make_key(), X25519PrivateKey.generate()
+        (self.folder / "key.pem").write_bytes(key_pem(key))
+        (self.folder / "cert.pem").write_bytes(certify("server", key, "root", issuer))
+        error = self.assertRaises(ValueError, self.make)
+        self.assertEqual("a kind of key that TLS cannot use", str(error))
 
 
 class ChangedTests(TlsCase):

@@ -83,6 +83,7 @@ class MomentTests(SynchronousTestCase):
         for written in (
             *("", "soon", "2026-13-01", "2026-02-29", "20261231", "2026-W01-1"),
             *("2026-12-31T12:00:00", "2026-12-31T25:00:00Z", "2026-12-31T12Z"),
+            *("9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+10:00"),
             *("9999-12-31", "31.12.2026", 1798761600, None),
         ):
             with self.assertRaises(ValueError, msg=repr(written)):
