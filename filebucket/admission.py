@@ -72,6 +72,11 @@ class Admission:
         return len(self._admitted)
 
     @property
+    def anybody(self) -> bool:
+        """Whether there is one, be it admitted or in line."""
+        return bool(self._admitted or self._line)
+
+    @property
     def all(self) -> list[Any]:
         """All that are there, be they admitted or in line."""
         return [*self._admitted, *self._line]

@@ -780,7 +780,7 @@ class StreamingSite(server.Site):
     def closed(self, channel: Connection) -> None:
         """A connection is gone."""
         self.admission.left(channel)
-        if not self.channels:
+        if not self.admission.anybody:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:
                 waiting.callback(None)
@@ -788,7 +788,7 @@ class StreamingSite(server.Site):
     def emptied(self) -> Deferred[None]:
         """Fires when no connection is left."""
         waiting: Deferred[None] = Deferred()
-        if self.channels:
+        if self.admission.anybody:
             self._emptied.append(waiting)
         else:
             waiting.callback(None)

@@ -57,7 +57,7 @@ def _filled(server: Server, kept: Ledger, prefix: str) -> list[str]:
     began = len(kept.statuses)
     with Uploaders(server.port, kept, prefix, sizes=SIZES) as uploaders:
         uploaders.wait_until(
-            lambda: list(kept.statuses.values())[began:].count(507) > 8
+            lambda: list(kept.statuses.values())[began:].count(507) >= ENOUGH
         )
     return [
         f"{name}: {status}"
