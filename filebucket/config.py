@@ -14,6 +14,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,25 +26,32 @@ import cattrs
 from attrs import field, frozen
 from cattrs.errors import ForbiddenExtraKeysError
 
-from filebucket import clients, endpoints, values
+from filebucket import clients, endpoints, expecting, values
 from filebucket.clients import NOBODY, IPNetwork, Networks
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError, shown
+from filebucket.expecting import Cron, Expectation, Schedule, Zone
 from filebucket.values import (
     BucketName,
     ByteCount,
     Count,
+    Duration,
+    Factor,
     Flag,
     FreeSpace,
     Host,
     LogFormat,
     Moment,
     Path,
+    Pattern,
     Port,
     Seconds,
     Sha256Hex,
+    Share,
     Token,
 )
+
+DEFAULT_CONFIG = "/etc/file-bucket/config.json"
 
 EXAMPLE_TOKENS = (
     "3547264155b541de5cb6a7eae0431a14",
@@ -70,6 +78,25 @@ class TokenConfig:
 
 
 @frozen
+class Keep:
+    """How many files of a series are kept, as restic's forget counts them.
+
+    :param last: the newest ones
+    :param daily: the newest one of a day, for so many days that have any; and so on
+    """
+
+    last: int | None = None
+    daily: int | None = None
+    weekly: int | None = None
+    monthly: int | None = None
+    yearly: int | None = None
+
+
+SHRINK_ALERT = Share(0.5)
+HOLD = Duration(7 * 24 * 3600.0)
+
+
+@frozen
 class BucketConfig:
     """One bucket.
 
@@ -81,6 +108,14 @@ class BucketConfig:
     :param quota: bytes that all its files together may have; None is no limit
     :param allow_from: networks that its clients may be in; None is anywhere
     :param overwrite: whether a push may replace a file
+    :param series: patterns, as shells have them, of the names that recur in it; empty
+        where names tell by themselves
+    :param expect: when a push of each series is due; None is never
+    :param shrink_alert: what is smaller than this share of what came before is
+        suspicious
+    :param grow_alert: and so is what is larger than so many times that; None is never
+    :param keep: what is not to be pruned; None is everything
+    :param hold: seconds that everything is kept
     """
 
     tokens: tuple[TokenConfig, ...]
@@ -90,15 +125,36 @@ class BucketConfig:
     quota: int | None = None
     allow_from: Networks | None = None
     overwrite: bool = False
+    series: tuple[str, ...] = field(default=(), repr=False)
+    expect: Expectation | None = None
+    shrink_alert: float = SHRINK_ALERT
+    grow_alert: float | None = None
+    keep: Keep | None = None
+    hold: float = HOLD
 
     @property
     def label(self) -> str:
         """What logs call this bucket."""
-        return self.name or f"#{self.tokens[0].sha256.hex()[:6]}"
+        return label_of(self.key)
+
+    @property
+    def key(self) -> str:
+        """What tells this bucket from all others, and holds no token."""
+        return self.name or f"#{self.tokens[0].sha256.hex()}"
+
+
+def label_of(key: str) -> str:
+    """The label of the bucket that has that :attr:`~BucketConfig.key`."""
+    return key[:_LABEL_LENGTH] if _NAMELESS.fullmatch(key) else key
+
+
+_NAMELESS = re.compile("#[0-9a-f]{64}")
+_LABEL_LENGTH = 7
 
 
 Buckets = NewType("Buckets", tuple[BucketConfig, ...])
 Tokens = NewType("Tokens", tuple[TokenConfig, ...])
+Patterns = NewType("Patterns", tuple[Pattern, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
 
 
@@ -112,7 +168,9 @@ class Config:
     :param listen: where to listen in place of ``host`` and ``port``; empty where
         those say it
     :param trusted_proxies: who is believed about who the client is
-    :param hooks: the folder that holds ``pre-push.sh`` and ``post-push.sh``
+    :param admin: where to listen for whoever watches; None is nowhere
+    :param hooks: the folder that holds ``pre-push.sh``, ``post-push.sh`` and
+        ``alert.sh``
     :param max_file_size: the largest file in bytes; None is no limit
     :param min_free_space: what must stay free on the home's filesystem
     :param max_connections: how many there may be at once, and how many pushes
@@ -132,6 +190,7 @@ class Config:
     port: Port = Port(1234)
     listen: Listen = Listen(())
     trusted_proxies: Networks = NOBODY
+    admin: Endpoint | None = None
     hooks: Path = Path(".")
     max_file_size: ByteCount | None = None
     min_free_space: FreeSpace = FreeSpace(share=Fraction(2, 100))
@@ -190,6 +249,17 @@ class _TokenObject:
 
 
 @frozen
+class _KeepObject:
+    """What is kept, as the file writes it."""
+
+    last: Count | None = None
+    daily: Count | None = None
+    weekly: Count | None = None
+    monthly: Count | None = None
+    yearly: Count | None = None
+
+
+@frozen
 class _BucketObject(_TokenObject):
     """A bucket as the file writes it when it is an object."""
 
@@ -199,6 +269,12 @@ class _BucketObject(_TokenObject):
     quota: ByteCount | None = None
     allow_from: Networks | None = None
     overwrite: Flag = Flag(False)
+    series: Patterns = Patterns(())
+    expect: Expectation | None = None
+    shrink_alert: Share = SHRINK_ALERT
+    grow_alert: Factor | None = None
+    keep: Keep | None = None
+    hold: Duration = HOLD
 
 
 def load(path: str) -> Config:
@@ -239,6 +315,7 @@ def parse(text: str, path: str) -> Config:
     if not isinstance(data, dict):
         raise ConfigError(path, [*mistakes, "$: not an object"])
     mistakes += _said_twice(data)
+    mistakes += _admin_among_pushes(data)
     try:
         config = _CONVERTER.structure(data, Config)
     except cattrs.ClassValidationError as errors:
@@ -254,6 +331,7 @@ def parse(text: str, path: str) -> Config:
         home=Path(os.path.normpath(os.path.join(folder, config.home))),
         hooks=Path(os.path.normpath(os.path.join(folder, config.hooks))),
         listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
+        admin=config.admin and config.admin.in_folder(folder),
     )
 
 
@@ -298,6 +376,25 @@ def _said_twice(data: dict[str, Any]) -> Iterator[str]:
         found.append(endpoint)
 
 
+def _admin_among_pushes(data: dict[str, Any]) -> Iterator[str]:
+    """What whoever watches gets to see must not be where clients push."""
+    admin = None
+    with suppress(ValueError):
+        admin = _endpoint(data.get("admin"))
+    if admin is None:
+        return
+    if admin.proxied:
+        yield "$.admin: cannot begin with a PROXY header"
+    pushes = [Endpoint("tcp", {"port": str(data.get("port", 1234))}, "")]
+    if "listen" in data:
+        pushes = []
+        for each in data["listen"] if isinstance(data["listen"], list) else []:
+            with suppress(ValueError):
+                pushes.append(_endpoint(each))
+    if any(admin.same_place(each) for each in pushes):
+        yield "$.admin: where pushes arrive; it needs a place of its own"
+
+
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value")
 
@@ -318,8 +415,10 @@ def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
     directories: dict[str, int] = {}
     for index, bucket in buckets:
         place = f"$.buckets[{index}]"
-        if bucket.name and token_digest(bucket.name.encode("utf-8")) in opens:
-            yield f"{place}.name: a token, and names are shown in logs"
+        if bucket.name and _holds_any(opens, bucket.name):
+            yield f"{place}.name: holds a token, and names are shown in logs"
+        if any(_holds_any(opens, pattern) for pattern in bucket.series):
+            yield f"{place}.series: holds a token, and series are shown in logs"
         before = len(tokens)
         for token in bucket.tokens:
             first = tokens.setdefault(token.sha256, index)
@@ -332,6 +431,11 @@ def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
             first = directories.setdefault(bucket.directory, index)
             if first != index:
                 yield f"{place}: the same directory as $.buckets[{first}]"
+
+
+def _holds_any(tokens: set[bytes], text: str) -> bool:
+    """Whether one of these, by its SHA-256, is a part of ``text``."""
+    return any(_digest(word) in tokens for word in values.token_like(text))
 
 
 def _bucket(value: Any, _: Any = None) -> BucketConfig:
@@ -359,7 +463,47 @@ def _bucket(value: Any, _: Any = None) -> BucketConfig:
         quota=given.quota,
         allow_from=given.allow_from,
         overwrite=given.overwrite,
+        series=given.series,
+        expect=given.expect,
+        shrink_alert=given.shrink_alert,
+        grow_alert=given.grow_alert,
+        keep=given.keep,
+        hold=given.hold,
     )
+
+
+def _keep(value: Any, _: Any = None) -> Keep:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    given = Keep(**attrs.asdict(_CONVERTER.structure(value, _KeepObject)))
+    if given == Keep():
+        raise ValueError("names nothing to keep")
+    return given
+
+
+def _patterns(value: Any, _: Any = None) -> Patterns:
+    given = _list([value] if isinstance(value, str) else value, Pattern)
+    if len(set(given)) < len(given):
+        raise ValueError("one of them stands there twice")
+    return Patterns(given)
+
+
+@frozen
+class _ScheduleObject:
+    """When pushes are expected, as the file writes it when it is an object."""
+
+    cron: Cron
+    grace: Duration = Duration(expecting.GRACE)
+    timezone: Zone | None = None
+
+
+def _expectation(value: Any, _: Any = None) -> Expectation:
+    if isinstance(value, str):
+        return expecting.parse(value)
+    if not isinstance(value, dict):
+        raise ValueError("neither a string nor an object")
+    given = _CONVERTER.structure(value, _ScheduleObject)
+    return Schedule(given.cron, given.grace, given.timezone)
 
 
 def _token_config(given: _TokenObject) -> TokenConfig:
@@ -426,6 +570,11 @@ def _converter() -> cattrs.Converter:
         Listen: lambda value, _: _list(value, Endpoint),
         _Network: network_or_unix,
         Networks: _networks,
+        Patterns: _patterns,
+        Expectation: _expectation,
+        Cron: lambda value, _: expecting.cron(values.text(value)),
+        Keep: _keep,
+        Zone: lambda value, _: expecting.zone(values.text(value)),
     }
     for kind, check in checks.items():
         converter.register_structure_hook(kind, check)

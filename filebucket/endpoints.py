@@ -90,6 +90,18 @@ class Endpoint:
             },
         )
 
+    def same_place(self, other: Endpoint) -> bool:
+        """Whether a client could take one for the other: by the port, whatever the
+        address.
+        """
+        if "port" in self.arguments and "port" in other.arguments:
+            return self.arguments["port"] == other.arguments["port"] != "0"
+        place = self.kind, self.arguments.get("address"), self.arguments.get("name")
+        its = other.kind, other.arguments.get("address"), other.arguments.get("name")
+        return place == its and self.arguments.get("index") == other.arguments.get(
+            "index"
+        )
+
     @property
     def reachable(self) -> bool:
         """Whether other machines may be able to connect."""

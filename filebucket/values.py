@@ -11,7 +11,7 @@ import datetime
 import ipaddress
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, NewType
@@ -36,6 +36,11 @@ Flag = NewType("Flag", bool)
 LogFormat = NewType("LogFormat", str)
 Moment = NewType("Moment", float)
 """Seconds since the epoch."""
+Duration = NewType("Duration", float)
+"""Seconds."""
+Share = NewType("Share", float)
+Factor = NewType("Factor", float)
+Pattern = NewType("Pattern", str)
 
 
 @frozen
@@ -76,6 +81,16 @@ def token(value: Any, _: Any = None) -> str:
     if not _TOKEN_CHARACTERS.issuperset(value):
         raise ValueError("a token is made of letters, digits, '-' and '_'")
     return value
+
+
+# At every position, so that none hides in a longer word.
+_TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
+
+
+def token_like(text: str) -> Iterator[str]:
+    """All parts of ``text`` that could be tokens."""
+    for match in _TOKEN_LIKE.finditer(text):
+        yield match[1]
 
 
 def sha256_hex(value: Any, _: Any = None) -> str:
@@ -162,6 +177,47 @@ def seconds(value: Any, _: Any = None) -> float:
     return float(value)
 
 
+_SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+def duration(value: Any, _: Any = None) -> float:
+    """How long, in seconds, from such as ``26h``."""
+    match = re.fullmatch("([0-9]{1,6}) ?([smhdw])", text(value))
+    if match is None:
+        raise ValueError('not a time span such as "90s", "30m", "26h", "7d" or "2w"')
+    return float(int(match[1]) * _SECONDS_OF[match[2]])
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("not a number")
+    return float(value)
+
+
+def share(value: Any, _: Any = None) -> float:
+    """A part of a whole."""
+    found = _number(value)
+    if not 0 <= found <= 1:
+        raise ValueError("not from 0 to 1")
+    return found
+
+
+def factor(value: Any, _: Any = None) -> float:
+    """How many times as much."""
+    found = _number(value)
+    if not 1 < found <= 1_000_000:
+        raise ValueError("not more than 1, and up to 1000000")
+    return found
+
+
+def pattern(value: Any, _: Any = None) -> str:
+    """A pattern for names, as shells have them."""
+    found = text(value)
+    if not found.isprintable():
+        raise ValueError("holds a control character")
+    return found
+
+
 def flag(value: Any, _: Any = None) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
@@ -224,6 +280,10 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         LogFormat: log_format,
         Flag: flag,
         Moment: moment,
+        Duration: duration,
+        Share: share,
+        Factor: factor,
+        Pattern: pattern,
     }
 )
 """The check of each type."""

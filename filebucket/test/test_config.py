@@ -20,9 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import config, values
 from filebucket.clients import Networks, network
-from filebucket.config import EXAMPLE_TOKENS, BucketConfig, Config, TokenConfig
+from filebucket.config import EXAMPLE_TOKENS, BucketConfig, Config, Keep, TokenConfig
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
+from filebucket.expecting import Cron, Interval, Schedule, Zone
 
 TOKEN = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
 SECOND = "Xo3_hTq6-MzE1yKf8rVwBi5CnPlA7jDs"
@@ -134,6 +135,88 @@ class KeyTests(ConfigCase):
             found = getattr(parse(**{key: value}), key)
             self.assertEqual(expected, found, f"{key}: {value!r}")
             self.assertIs(type(expected), type(found), f"{key}: {value!r}")
+
+    def test_watched(self) -> None:
+        """What is expected of a bucket, and what becomes of what is in it."""
+        given = {
+            "name": "web01",
+            "token": TOKEN,
+            "series": ["db-*.dump", "*.tar"],
+            "expect": {
+                "cron": "30 2 * * 1-5",
+                "grace": "2h",
+                "timezone": "Europe/Berlin",
+            },
+            "shrink_alert": 0.25,
+            "grow_alert": 3,
+            "keep": {"last": 3, "daily": 14, "monthly": 12},
+            "hold": "14d",
+        }
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(
+            BucketConfig(
+                (TokenConfig(digest(TOKEN)),),
+                directory="web01",
+                name="web01",
+                series=("db-*.dump", "*.tar"),
+                expect=Schedule(Cron("30 2 * * 1-5"), 7200.0, Zone("Europe/Berlin")),
+                shrink_alert=0.25,
+                grow_alert=3.0,
+                keep=Keep(last=3, daily=14, monthly=12),
+                hold=14 * 86400.0,
+            ),
+            bucket,
+        )
+        given = {"name": "web01", "token": TOKEN, "series": "*", "expect": "26h"}
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(("*",), bucket.series)
+        self.assertEqual(Interval(26 * 3600.0, "26h"), bucket.expect)
+
+    def test_watched_mistakes(self) -> None:
+        """What is wrong with that, and where."""
+        for key, value, mistake in (
+            ("series", 1, ".series: not a list"),
+            ("series", [], ".series: empty"),
+            ("series", "", ".series[0]: empty"),
+            ("series", ["a", "a"], ".series: one of them stands there twice"),
+            ("series", ["a\n"], ".series[0]: holds a control character"),
+            ("series", [f"x{TOKEN}y"], ".series: holds a token"),
+            ("expect", 26, ".expect: neither a string nor an object"),
+            ("expect", "26", ".expect: not a time span such as"),
+            ("expect", "1 2 3 4", ".expect: 4 fields, where cron has 5"),
+            ("expect", {"grace": "1h"}, ".expect.cron: missing"),
+            (
+                "expect",
+                {"cron": "0 3 * * *", "grace": 3600},
+                ".expect.grace: not a string",
+            ),
+            (
+                "expect",
+                {"cron": "0 3 * * *", "zone": "UTC"},
+                ".expect: unknown key 'zone', the nearest known one is 'timezone'",
+            ),
+            ("shrink_alert", 1.5, ".shrink_alert: not from 0 to 1"),
+            ("shrink_alert", True, ".shrink_alert: not a number"),
+            ("grow_alert", 1, ".grow_alert: not more than 1"),
+            ("keep", 7, ".keep: not an object"),
+            ("keep", {}, ".keep: names nothing to keep"),
+            ("keep", {"last": 0}, ".keep.last: not from 1"),
+            ("keep", {"hourly": 1}, ".keep: unknown key 'hourly'"),
+            ("hold", "soon", ".hold: not a time span such as"),
+        ):
+            bucket = {"name": "a", "token": TOKEN, key: value}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+
+    def test_key(self) -> None:
+        """What tells a bucket from all others is its name, or its token's digest."""
+        named, other = parse(
+            buckets=[{"name": "web01", "token": TOKEN}, SECOND]
+        ).buckets
+        self.assertEqual("web01", named.key)
+        self.assertEqual(f"#{in_hex(SECOND)}", other.key)
+        for bucket in (named, other):
+            self.assertEqual(bucket.label, config.label_of(bucket.key))
 
     def test_invalid(self) -> None:
         """What it may not be is said with the key's place."""
@@ -314,6 +397,41 @@ class KeyTests(ConfigCase):
             (f"$.port: {cannot}", "$.hook_timeout: not a number of seconds"),
             self.mistakes({**listen, "port": 1234, "hook_timeout": "x"}),
         )
+
+    def test_admin(self) -> None:
+        """A place of its own."""
+        found = parse(admin="tcp:1235:interface=127.0.0.1").admin
+        assert found is not None
+        self.assertEqual(("tcp", False), (found.kind, found.reachable))
+        found = parse(admin="unix:run/admin").admin
+        assert found is not None
+        self.assertEqual("/srv/drop/run/admin", found.arguments["address"])
+
+    def test_admin_mistakes(self) -> None:
+        """It is never where clients push, by whatever address."""
+        among = "$.admin: where pushes arrive; it needs a place of its own"
+        for admin, keys, mistake in (
+            ("tcp:1234", {}, among),
+            ("tcp:1234:interface=127.0.0.1", {}, among),
+            ("ssl:1500:privateKey=a", {"port": 1500}, among),
+            ("tcp:80", {"listen": ["unix:a", "tcp6:80"]}, among),
+            ("unix:a", {"listen": ["tcp:1", "unix:a:mode=600"]}, among),
+            (
+                "systemd:INET:name=a",
+                {"listen": ["systemd:INET:name=a"]},
+                among,
+            ),
+            ("haproxy:tcp:1", {}, "$.admin: cannot begin with a PROXY header"),
+            ("tcp", {}, "$.admin: needs port"),
+            (1, {}, "$.admin: not a string"),
+        ):
+            self.assert_mistake(mistake, admin=admin, **keys)
+        for admin, keys in (
+            ("tcp:1235", {}),
+            ("tcp:0", {"port": 0}),
+            ("unix:b", {"listen": ["unix:a"]}),
+        ):
+            self.assertIsNotNone(parse(admin=admin, **keys).admin)
 
     def test_trusted_proxies(self) -> None:
         """Networks and addresses of both versions, and those of this machine."""
@@ -849,9 +967,10 @@ class SecrecyTests(ConfigCase):
     def test_as_the_name_of_another(self) -> None:
         """Nor may it be the token of another bucket."""
         for other in (SECOND, {"name": "a", "token_sha256": in_hex(SECOND)}):
-            named = {"name": SECOND, "token": TOKEN}
-            self.assert_says_nothing({**LEAST, "buckets": [other, named]})
-            self.assert_says_nothing({**LEAST, "buckets": [named, other]})
+            for name in (SECOND, f"a{SECOND}", f"{SECOND}-1"):
+                named = {"name": name, "token": TOKEN}
+                self.assert_says_nothing({**LEAST, "buckets": [other, named]})
+                self.assert_says_nothing({**LEAST, "buckets": [named, other]})
 
     def test_repr(self) -> None:
         """What is kept shows no token."""
