@@ -8,7 +8,6 @@ answer by the same way, whatever the path and the method.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,11 +15,11 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from filebucket import masking
 from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.errors import Refusal
 from filebucket.streaming import StreamingRequest
 from filebucket.upload import Outcome, Push, Uploads
-from filebucket.values import TOKEN_LENGTH
 
 
 class Root(Resource):
@@ -47,15 +46,12 @@ class Root(Resource):
         }
 
     def hide_tokens(self, text: str) -> str:
-        """``text`` with a bucket's label in the place of every token in it.
+        """``text`` with a bucket's label in the place of every token in it."""
+        return masking.hide_tokens(text, self._bucket_of)
 
-        A client may use a token for a file's name, or in one.
-        """
-        for match in _TOKEN_LIKE.finditer(text):
-            found = self._buckets.get(token_digest(match[1].encode("ascii")))
-            if found is not None:
-                text = text.replace(match[1], found[0].label)
-        return text
+    def _bucket_of(self, digest: bytes) -> BucketConfig | None:
+        found = self._buckets.get(digest)
+        return found[0] if found else None
 
     def _opened(self, token: bytes, request: StreamingRequest) -> BucketConfig | None:
         """The bucket that the token opens: now, and for that client."""
@@ -123,10 +119,6 @@ class BucketResource(Resource):
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:
     request.processingFailed(failure)
-
-
-# At every position, so that none hides in a longer word.
-_TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
 
 
 def _bearer(request: StreamingRequest) -> bytes | None:
