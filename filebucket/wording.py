@@ -1,0 +1,173 @@
+"""How sizes, times and names are said to people, in a terminal or in a line.
+
+A name is as a client chose it: here it loses whatever a terminal would obey, and what
+would make a line another than it seems. What is said is short, and as people say it;
+programs get bytes, seconds and RFC 3339.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
+
+CUT = "…"
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+"""What is a letter or a mark to Python, and to the eye is nothing (Unicode's
+Default_Ignorable_Code_Point, and Braille's blank): names that differ look the same."""
+
+_MINUTE = 60.0
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_MONTH = 30.4375 * _DAY
+_YEAR = 365.25 * _DAY
+
+
+def size_text(size: int) -> str:
+    """Bytes, in two or three digits: ``400 B``, ``1.2 GiB``."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):  # noqa: B007 - the last one
+        value /= 1024
+        if value < 999.5:
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def change_text(size: int, usual: int) -> str:
+    """A size beside the usual one: ``-82 %``, ``+7 %``, ``x40``.
+
+    :param usual: more than 0
+    """
+    if size >= 10 * usual:
+        return f"x{size / usual:.3g}"
+    # Towards 0: only of nothing it is -100 %.
+    percent = abs(size - usual) * 100 // usual
+    sign = "" if not percent else "-" if size < usual else "+"
+    return f"{sign}{percent} %"
+
+
+def age_text(seconds: float) -> str:
+    """How long ago, in one unit, as the configuration has it: ``45m``, ``26h``."""
+    for unit, length, until in (("s", 1.0, 90), ("m", _MINUTE, 90), ("h", _HOUR, 48)):
+        count = max(seconds, 0.0) // length
+        if count < until:
+            return f"{count:.0f}{unit}"
+    return f"{seconds // _DAY:.0f}d"
+
+
+def about_text(seconds: float) -> str | None:
+    """How long it will be, roughly: ``4 months``; None where nobody can know."""
+    if seconds >= 10 * _YEAR:
+        return None
+    for unit, length, least in (
+        ("year", _YEAR, 2),
+        ("month", _MONTH, 2),
+        ("week", 7 * _DAY, 2),
+        ("day", _DAY, 2),
+    ):
+        if seconds >= least * length:
+            return f"{seconds / length:.0f} {unit}s"
+    hours = max(round(seconds / _HOUR), 1)
+    return "an hour" if hours == 1 else f"{hours} hours"
+
+
+def recent_text(at: float, now: float, zone: tzinfo) -> str:
+    """When something was, in ten characters at most: the time today, the day of the
+    week this week, the date before.
+    """
+    then, today = _local(at, zone), _local(now, zone)
+    if then is None or today is None:
+        return "-"
+    days = (today.date() - then.date()).days
+    if days == 0:
+        return f"{then:%H:%M}"
+    return f"{then:%a %H:%M}" if 0 < days < 7 else f"{then:%Y-%m-%d}"
+
+
+def time_text(at: float, zone: tzinfo) -> str:
+    """When something was, to the second."""
+    then = _local(at, zone)
+    return "-" if then is None else f"{then:%Y-%m-%d %H:%M:%S}"
+
+
+def _local(at: float, zone: tzinfo) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(at, zone)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def rfc3339(at: float | None, precision: str = "milliseconds") -> str | None:
+    """A moment for programs, in UTC.
+
+    :param at: None, infinity and what is beyond all calendars are None
+    :param precision: as ``datetime.isoformat`` has it
+    """
+    if at is None or math.isinf(at):
+        return None
+    then = _local(at, UTC)
+    if then is None:
+        return None
+    return f"{then.replace(tzinfo=None).isoformat(timespec=precision)}Z"
+
+
+def printable(text: str, besides: str = "") -> str:
+    """``text`` with escapes in the place of what is not to be printed: controls,
+    marks of direction, what is not seen, and what has no place in UTF-8.
+
+    :param besides: characters that are not wanted either
+    """
+    return "".join(
+        each
+        if each.isprintable() and each not in besides and not _UNSEEN.match(each)
+        else _escape(each)
+        for each in text
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def columns_of(text: str) -> int:
+    """Columns that printable text takes in a terminal."""
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """Printable text, cut in the middle where it takes more columns."""
+    if columns_of(text) <= columns:
+        return text
+    left = (columns - 1) // 2
+    head = _fitting(text, columns - 1 - left)
+    tail = _fitting(reversed(text), left)[::-1]
+    while tail and not _columns(tail[0]):
+        tail = tail[1:]  # it would sit on what is not its own
+    return f"{head}{CUT}{tail}"
+
+
+def _fitting(text: Iterable[str], columns: int) -> str:
+    found = ""
+    for each in text:
+        columns -= _columns(each)
+        if columns < 0:
+            break
+        found += each
+    return found
