@@ -1,7 +1,9 @@
-"""pre-push.sh and post-push.sh: the operator's own scripts, as child processes.
+"""pre-push.sh, post-push.sh and alert.sh: the operator's own scripts, as child
+processes.
 
 pre-push says whether a push may go on; post-push hears of one that is durable
-and may word the answer. Each runs without a shell, with a scrubbed
+and may word the answer; alert hears of backups that are late, or not as they were.
+Each runs without a shell, with a scrubbed
 environment, /dev/null as its stdin, and in a session of its own, so that all
 that it started can be killed together when its time is over; what has left that
 session is known by its environment. What it writes to stderr goes to the log;
@@ -43,6 +45,8 @@ from filebucket.errors import ConfigError, Refusal
 
 PRE_PUSH = "pre-push"
 POST_PUSH = "post-push"
+ALERT = "alert"
+EVENTS = (PRE_PUSH, POST_PUSH, ALERT)
 
 MOST_OUTPUT = 1024 * 1024
 """Bytes of stdout that are kept; what comes after them is dropped."""
@@ -102,6 +106,52 @@ class Subject:
     path: str = field(default="", repr=False)
     sha256: str = ""
 
+    def environment(self, event: str) -> dict[str, str]:
+        """What stands in the hook's environment."""
+        told = {
+            "BUCKET": self.bucket,
+            "FILENAME": self.filename,
+            "SIZE": str(self.size),
+            "REMOTE": self.remote,
+        }
+        if event == POST_PUSH:
+            told |= {"PATH": self.path, "SHA256": self.sha256}
+        return told
+
+
+@frozen
+class Alert:
+    """What a hook is told of a series whose state has changed.
+
+    :param bucket: the bucket's label: what is said here leaves the machine
+    :param series: empty where any push is waited for
+    :param old: the state that it was told last
+    :param new: the state that it is told now
+    :param details: more, for the environment
+    """
+
+    bucket: str
+    series: str
+    old: str
+    new: str
+    request_id: str
+    details: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What logs call the bucket."""
+        return self.bucket
+
+    def environment(self, event: str) -> dict[str, str]:
+        """What stands in the hook's environment."""
+        return {
+            "BUCKET": self.bucket,
+            "SERIES": self.series,
+            "OLD": self.old,
+            "NEW": self.new,
+            **self.details,
+        }
+
 
 @frozen
 class Exit:
@@ -120,13 +170,17 @@ class Exit:
     stopped: bool = False
 
 
+def unobserved(hook: str, seconds: float, ended: Exit | None) -> None:
+    """Nobody wants to know how a hook ended."""
+
+
 class IHooks(Interface):
     """What a push asks of the operator's scripts."""
 
     def pre_push(
         subject: Subject, failure: Callable[[], Refusal | None]
-    ) -> Awaitable[Verdict]:
-        """Ask whether the push may go on.
+    ) -> Awaitable[Verdict | None]:
+        """Ask whether the push may go on. None where there is no such hook: it may.
 
         :param failure: why nobody needs to be asked any more, if so
         :raises Refusal: that; 409: it may not, or nobody could say; 503:
@@ -135,6 +189,10 @@ class IHooks(Interface):
 
     def post_push(subject: Subject) -> Awaitable[Exit | None]:
         """Tell of a durable file. None where there is no such hook."""
+
+    def alert(alert: Alert) -> Awaitable[Exit | None]:
+        """Tell of a series whose state has changed. None where there is no such
+        hook."""
 
 
 def kill_marked(marks: Collection[bytes]) -> None:
@@ -187,15 +245,18 @@ class ScriptHooks:
         concurrency: int,
         kill_group: Callable[[int, int], None] = os.killpg,
         kill_strays: Callable[[Collection[bytes]], None] = kill_marked,
+        observe: Callable[[str, float, Exit | None], object] = unobserved,
     ) -> None:
         """
-        :param directory: absolute path; ``pre-push.sh`` and ``post-push.sh``
-            are looked for at every push
+        :param directory: absolute path; its scripts are looked for
+            whenever one would be run
         :param environ: where PATH, LANG and HOME are taken from
         :param timeout: seconds until a hook is ended
         :param concurrency: how many run at once; the rest wait in line
         :param kill_group: sends a signal to a process group
         :param kill_strays: as :func:`kill_marked`
+        :param observe: told of each run: of which hook, how many seconds, and how it
+            ended; None where it could not be run
         """
         self._reactor = reactor
         self._directory = directory
@@ -208,6 +269,7 @@ class ScriptHooks:
         self._line = DeferredSemaphore(concurrency)
         self._kill_group = kill_group
         self._kill_strays = kill_strays
+        self._observe = observe
         self._running: set[HookProcess] = set()
         self._stopped = False
 
@@ -217,7 +279,7 @@ class ScriptHooks:
         :raises ConfigError: one that is there cannot be run
         """
         found, mistakes = [], []
-        for event in (PRE_PUSH, POST_PUSH):
+        for event in EVENTS:
             try:
                 if self._is_there(event):
                     found.append(event)
@@ -252,10 +314,10 @@ class ScriptHooks:
 
     async def pre_push(
         self, subject: Subject, failure: Callable[[], Refusal | None]
-    ) -> Verdict:
+    ) -> Verdict | None:
         try:
             if not self._is_there(PRE_PUSH):
-                return Verdict.GO_ON
+                return None
         except OSError as error:
             self._cannot_run(PRE_PUSH, subject, error)
             raise Refusal(409, "the server's pre-push cannot be run") from None
@@ -277,20 +339,30 @@ class ScriptHooks:
             raise Refusal(409, "the server's pre-push refused the file") from None
 
     async def post_push(self, subject: Subject) -> Exit | None:
+        argv = (subject.bucket, subject.path, subject.remote)
+        return await self._tell(POST_PUSH, argv, subject)
+
+    async def alert(self, alert: Alert) -> Exit | None:
+        argv = (alert.bucket, alert.series, alert.old, alert.new)
+        return await self._tell(ALERT, argv, alert)
+
+    async def _tell(
+        self, event: str, argv: tuple[str, ...], subject: Subject | Alert
+    ) -> Exit | None:
+        """Run a hook that has nothing to decide."""
         try:
-            if not self._is_there(POST_PUSH):
+            if not self._is_there(event):
                 return None
         except OSError as error:
-            self._cannot_run(POST_PUSH, subject, error)
+            self._cannot_run(event, subject, error)
             return Exit(status=126)
-        argv = (subject.bucket, subject.path, subject.remote)
-        return await self._run(POST_PUSH, argv, subject)
+        return await self._run(event, argv, subject)
 
     async def _run(
         self,
         event: str,
         argv: tuple[str, ...],
-        subject: Subject,
+        subject: Subject | Alert,
         failure: Callable[[], Refusal | None] = lambda: None,
     ) -> Exit:
         arguments = [_encode(word) for word in (self._path(event), *argv)]
@@ -304,10 +376,11 @@ class ScriptHooks:
             self._line.release()
 
     async def _spawn(
-        self, event: str, arguments: list[bytes], subject: Subject
+        self, event: str, arguments: list[bytes], subject: Subject | Alert
     ) -> Exit:
         if self._stopped:
             return Exit(128 + signal.SIGTERM, stopped=True)
+        began = self._reactor.seconds()
         process = HookProcess(
             self._reactor,
             event,
@@ -338,6 +411,7 @@ class ScriptHooks:
             ended = await process.ended
         finally:
             self._running.discard(process)
+        self._observe(event, self._reactor.seconds() - began, ended)
         if ended.status or ended.timed_out or ended.stopped:
             late = " at its deadline" if ended.timed_out else ""
             self._log.info(
@@ -351,7 +425,8 @@ class ScriptHooks:
             )
         return ended
 
-    def _cannot_run(self, event: str, subject: Subject, error: OSError) -> None:
+    def _cannot_run(self, event: str, subject: Subject | Alert, error: OSError) -> None:
+        self._observe(event, 0.0, None)
         self._log.error(
             "{hook} request={request}: {error}",
             event="hook-broken",
@@ -361,17 +436,12 @@ class ScriptHooks:
             error=error.strerror,
         )
 
-    def _environment(self, event: str, subject: Subject) -> dict[bytes, bytes]:
+    def _environment(self, event: str, subject: Subject | Alert) -> dict[bytes, bytes]:
         told = {
             "EVENT": event,
-            "BUCKET": subject.bucket,
-            "FILENAME": subject.filename,
-            "SIZE": str(subject.size),
-            "REMOTE": subject.remote,
             "REQUEST_ID": subject.request_id,
+            **subject.environment(event),
         }
-        if event == POST_PUSH:
-            told |= {"PATH": subject.path, "SHA256": subject.sha256}
         named = {f"FILEBUCKET_{key}": value for key, value in told.items()}
         return {
             _encode(key): _encode(value) for key, value in (self._base | named).items()
@@ -397,7 +467,7 @@ class HookProcess(ProcessProtocol):
         self,
         reactor: IReactorTime,
         event: str,
-        subject: Subject,
+        subject: Subject | Alert,
         timeout: float,
         kill_group: Callable[[int, int], None],
         kill_strays: Callable[[Collection[bytes]], None],

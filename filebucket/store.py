@@ -8,7 +8,8 @@ that nothing is left of it when anything dies. Publishing is write, fsync the
 file, link (which fails where the name exists), fsync the directory: each of
 the four is needed, and in this order. Where the filesystem has no O_TMPFILE
 the file waits under ``<home>/.filebucket/incoming/`` instead, which is swept
-at start. Overwriting is a rename over the old file.
+at start. Overwriting is a rename over the old file, under a lock that keeps the
+operator's prune away.
 
 Everything that may wait for a disk runs in a thread. An fsync that failed is
 never tried again: the kernel has dropped the pages and the second call lies.
@@ -20,11 +21,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
+import stat
 import threading
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -68,6 +78,13 @@ class Disk:
             raise _refusal(error) from None
 
 
+class NameTaken(Refusal):
+    """The refusal of a name that is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(405, "a file of that name exists")
+
+
 @frozen
 class Receipt:
     """A file that is durable.
@@ -75,11 +92,13 @@ class Receipt:
     :param path: where it is, absolute
     :param size: its size in bytes
     :param sha256: its SHA-256 in hex
+    :param order: of two that took a name from each other the later one has the larger
     """
 
     path: str = field(repr=False)
     size: int
     sha256: str
+    order: int
 
 
 class IWriter(Interface):
@@ -129,6 +148,15 @@ class IStore(Interface):
         """See whether ``size`` more bytes would fit.
 
         :raises Refusal: 507 where they would not
+        """
+
+    def confirm(directory: str, name: str, size: int) -> Awaitable[bool]:
+        """Bring a file that was published to the disk once more: it may have been
+        published by a daemon that ended before it could.
+
+        :param size: bytes that it should have
+        :returns: whether it is there, with that size; for good, then
+        :raises Refusal: the disk failed
         """
 
     def open(
@@ -316,6 +344,8 @@ class DirectoryStore:
         self._aside: type[UnnamedFile | StagedFile] = UnnamedFile
         self._known: set[str] = set()
         self._making = threading.Lock()
+        self.replacing = threading.Lock()
+        self.order = itertools.count()
 
     def prepare(self) -> str:
         """Make what is missing, sweep what a crash left, and see what the
@@ -365,6 +395,30 @@ class DirectoryStore:
 
     async def check_room(self, size: int) -> None:
         await self._disk.run(self.room.check, self._home_fd, size)
+
+    async def confirm(self, directory: str, name: str, size: int) -> bool:
+        return await self._disk.run(self._confirm, directory, name, size)
+
+    def _confirm(self, directory: str, name: str, size: int) -> bool:
+        bucket_fd = self.open_bucket(directory)
+        try:
+            # Nothing but a file is opened, not even for a moment.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            try:
+                found = os.lstat(name.encode("utf-8"), dir_fd=bucket_fd)
+                if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+                    return False
+                fd = os.open(name.encode("utf-8"), flags, dir_fd=bucket_fd)
+            except FileNotFoundError:
+                return False
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            _sync_directory(bucket_fd)
+            return True
+        finally:
+            os.close(bucket_fd)
 
     def open(
         self,
@@ -436,7 +490,7 @@ class DirectoryWriter:
     def _begin(self, size: int, overwrite: bool) -> None:
         self._bucket_fd = self._store.open_bucket(self._directory)
         if not overwrite and self._exists():
-            raise name_taken()
+            raise NameTaken()
         self._aside = self._store.open_aside(self._bucket_fd)
         self._share = self._store.room.set_aside(
             self._bucket_fd, self._directory, size, self._quota
@@ -502,20 +556,27 @@ class DirectoryWriter:
                 raise Refusal(422, f"the {algorithm} received is not the one promised")
         self._aside.seal()
         if overwrite:
-            self._publish(self._aside.replace)
+            # Two that replace each other end in any order: which was the last one is
+            # known only here.
+            with _not_pruned(self._bucket_fd), self._store.replacing:
+                self._publish(self._aside.replace)
+                order = next(self._store.order)
             _sync_directory(self._bucket_fd)
         else:
+            # Whatever replaces it does so afterwards.
+            order = next(self._store.order)
             self._publish(self._aside.link)
             self._sync_or_unlink()
         self._published = True
         self._clear()
-        return Receipt(self._path, self._size, self._hashes["sha256"].hexdigest())
+        sha256 = self._hashes["sha256"].hexdigest()
+        return Receipt(self._path, self._size, sha256, order)
 
     def _publish(self, give_name: Callable[[bytes], None]) -> None:
         try:
             give_name(self._name)
         except (FileExistsError, IsADirectoryError):
-            raise name_taken() from None
+            raise NameTaken() from None
         except OSError as error:
             raise _name_error(error) from None
 
@@ -561,9 +622,20 @@ class DirectoryWriter:
             )
 
 
-def name_taken() -> Refusal:
-    """The refusal of a name that is taken."""
-    return Refusal(405, "a file of that name exists")
+@contextmanager
+def _not_pruned(bucket_fd: int) -> Iterator[None]:
+    """While no name of a bucket is taken away by :mod:`filebucket.pruning`, which
+    looks at a file and then removes its name: it would be this one's by then. Pushes
+    do not wait for each other.
+    """
+    # Where the filesystem has no such locks nothing is pruned either.
+    with suppress(OSError):
+        fcntl.flock(bucket_fd, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(bucket_fd, fcntl.LOCK_UN)
 
 
 def _open_directory(path: str, directory_fd: int | None = None) -> int:

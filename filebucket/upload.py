@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -23,7 +30,7 @@ from filebucket.config import BucketConfig
 from filebucket.errors import Refusal
 from filebucket.hooks import Exit, IHooks, Subject, Verdict
 from filebucket.logs import begin_request
-from filebucket.store import BATCH, IStore, IWriter
+from filebucket.store import BATCH, IStore, IWriter, NameTaken
 
 METHODS = ("POST", "PUT")
 
@@ -53,16 +60,40 @@ class Push:
     failure: Callable[[], Refusal | None] = field(repr=False)
 
 
+@frozen
+class Kept:
+    """A file that was pushed before.
+
+    :param size: bytes
+    :param sha256: in hex
+    """
+
+    size: int
+    sha256: str
+
+
+async def nothing_known(bucket: BucketConfig, name: str) -> Kept | None:
+    """What is known of files where nobody keeps a catalogue."""
+    return None
+
+
 @define
 class Outcome:
     """What became of a push. Filled in as far as it came.
 
     :ivar bucket: the bucket's label; ``-`` where there is none
+    :ivar config: the bucket, where there is one
     :ivar name: the file's name, where it is fit
     :ivar size: bytes of the file that were received
     :ivar sha256: in hex, where the file is durable
     :ivar seconds: from the headers' end to the outcome
     :ivar reason: why it was refused
+    :ivar repeated: whether the file had arrived before, so that nothing was stored
+    :ivar pre_push: the hook's exit status; None where there is no such hook, or where
+        it did not let the push go on
+    :ivar post_push: the same
+    :ivar published_at: when the file was durable, in seconds since the epoch
+    :ivar superseded: whether another push had replaced it before it came to its end
     :ivar headers: what the answer carries
     :ivar body: the answer
     """
@@ -77,8 +108,28 @@ class Outcome:
     status: int = 500
     reason: str | None = None
     seconds: float = 0.0
+    config: BucketConfig | None = field(default=None, repr=False)
+    repeated: bool = False
+    pre_push: int | None = None
+    post_push: int | None = None
+    published_at: float | None = None
+    superseded: bool = False
     headers: dict[str, str] = field(factory=dict)
     body: bytes = b""
+
+
+@define
+class _Name:
+    """A name that pushes under way are giving to their files.
+
+    :ivar pushes: how many of them
+    :ivar order: of the last file that got it
+    :ivar kept: that file; None where none did yet
+    """
+
+    pushes: int = 0
+    order: int = -1
+    kept: Kept | None = None
 
 
 @frozen
@@ -106,12 +157,14 @@ class Uploads:
         observe: Callable[[Outcome], object],
         max_file_size: int | None = None,
         most: int = sys.maxsize,
+        find: Callable[[BucketConfig, str], Awaitable[Kept | None]] = nothing_known,
     ) -> None:
         """
         :param observe: told of each outcome, once
         :param max_file_size: bytes, where a bucket has no limit of its own; None is
             no limit
         :param most: how many pushes may be under way at once
+        :param find: what is known of the file of that name in a bucket
         """
         self._store = store
         self._hooks = hooks
@@ -119,7 +172,9 @@ class Uploads:
         self._observe = observe
         self._max_file_size = MOST_SIZE if max_file_size is None else max_file_size
         self._most = most
+        self._find = find
         self._under_way: set[Deferred[Outcome]] = set()
+        self._names: dict[tuple[str, str], _Name] = {}
 
     def receive(self, bucket: BucketConfig | None, push: Push) -> Deferred[Outcome]:
         """Take a push to its outcome.
@@ -159,6 +214,7 @@ class Uploads:
             request_id=secrets.token_hex(8),
             bucket=bucket.label if bucket else "-",
             client=push.client,
+            config=bucket,
         )
         begin_request(outcome.request_id)
         try:
@@ -214,6 +270,7 @@ class Uploads:
         )
         verdict = await self._hooks.pre_push(subject, push.failure)
         overwrite = bucket.overwrite or verdict is Verdict.OVERWRITE
+        outcome.pre_push = verdict.value if verdict else None
         writer = self._store.open(
             bucket.directory, file.name, promised.keys(), bucket.quota
         )
@@ -227,16 +284,78 @@ class Uploads:
                 subject = evolve(subject, size=outcome.size)
                 verdict = await self._hooks.pre_push(subject, push.failure)
                 overwrite = bucket.overwrite or verdict is Verdict.OVERWRITE
-            receipt = await writer.commit(promised, overwrite)
+                outcome.pre_push = verdict.value if verdict else None
+            ended = await self._publish(
+                bucket, subject, writer, promised, overwrite, outcome
+            )
+        except NameTaken:
+            await writer.abort()
+            kept = await self._kept(bucket, file.name, promised)
+            if kept is None:
+                raise
+            if not push.headers.hasHeader("Expect"):
+                # Whoever does not wait for our consent sends all of it, and only
+                # then reads the answer.
+                await self._pass_over(file, most, outcome)
+            # The answer to an earlier try was lost on its way.
+            outcome.repeated, outcome.sha256 = True, kept.sha256
+            _answer(outcome, None)
+            return
         except BaseException:
             await writer.abort()
             raise
-        outcome.sha256 = receipt.sha256
-        outcome.overwrote = overwrite
-        subject = evolve(
-            subject, size=receipt.size, path=receipt.path, sha256=receipt.sha256
-        )
-        _answer(outcome, await self._post_push(subject))
+        _answer(outcome, ended)
+
+    async def _publish(
+        self,
+        bucket: BucketConfig,
+        subject: Subject,
+        writer: IWriter,
+        promised: Mapping[str, bytes],
+        overwrite: bool,
+        outcome: Outcome,
+    ) -> Exit | None:
+        """Publish a file, and tell of it."""
+        key = bucket.key, subject.filename
+        name = self._names.setdefault(key, _Name())
+        name.pushes += 1
+        try:
+            receipt = await writer.commit(promised, overwrite)
+            if receipt.order > name.order:
+                name.order = receipt.order
+                name.kept = Kept(receipt.size, receipt.sha256)
+            outcome.published_at = self._clock.seconds()
+            outcome.sha256 = receipt.sha256
+            outcome.overwrote = overwrite
+            subject = evolve(
+                subject, size=receipt.size, path=receipt.path, sha256=receipt.sha256
+            )
+            ended = await self._post_push(subject)
+            outcome.post_push = ended.status if ended else None
+            outcome.superseded = receipt.order < name.order
+            return ended
+        finally:
+            name.pushes -= 1
+            if not name.pushes:
+                del self._names[key]
+
+    async def _kept(
+        self, bucket: BucketConfig, name: str, promised: Mapping[str, bytes]
+    ) -> Kept | None:
+        """The file of that name, if it is the very one that the client promised: so
+        nobody learns from this what they did not know.
+        """
+        digest = promised.get("sha256")
+        if digest is None:
+            return None
+        # What is still being told of nobody else knows yet.
+        under_way = self._names.get((bucket.key, name))
+        kept = under_way.kept if under_way else None
+        kept = kept or await self._find(bucket, name)
+        if kept is None or kept.sha256 != digest.hex():
+            return None
+        there = await self._store.confirm(bucket.directory, name, kept.size)
+        return kept if there else None
 
     async def _find_file(self, push: Push, most: int) -> _File:
         """The file that a push names, within limits as far as one can know."""
@@ -261,6 +380,12 @@ class Uploads:
             outcome.size += sum(map(len, chunks))
             _check_size(outcome.size, most)
             await writer.write(chunks)
+
+    async def _pass_over(self, file: _File, most: int, outcome: Outcome) -> None:
+        """Read what is left of a file that is there."""
+        async for chunks in file.chunks:
+            outcome.size += sum(map(len, chunks))
+            _check_size(outcome.size, most)
 
     async def _post_push(self, subject: Subject) -> Exit | None:
         try:

@@ -8,7 +8,8 @@ happens at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -16,8 +17,9 @@ from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from filebucket.errors import Refusal
-from filebucket.hooks import Exit, IHooks, Subject, Verdict
-from filebucket.store import IStore, IWriter, Receipt, name_taken
+from filebucket.hooks import Alert, Exit, IHooks, Subject, Verdict
+from filebucket.store import IStore, IWriter, NameTaken, Receipt
+from filebucket.threads import Threads
 
 T = TypeVar("T")
 
@@ -25,6 +27,37 @@ T = TypeVar("T")
 def at_once(function: Callable[..., T], *args: Any) -> Deferred[T]:
     """``deferToThread`` without the thread."""
     return execute(function, *args)
+
+
+class AtOnce(Threads):
+    """Runs at once what it is given.
+
+    :ivar hangs: whether it does not get to it, as where a disk hangs
+    """
+
+    hangs = False
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor, 0)
+        self._left: list[Callable[[], None]] = []
+
+    def go_on(self) -> None:
+        """The disk is there again."""
+        self.hangs = False
+        while self._left:
+            self._left.pop(0)()
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+
+        def call() -> None:
+            at_once(function, *args).chainDeferred(done)
+
+        if self.hangs:
+            self._left.append(call)
+        else:
+            call()
+        return done
 
 
 @implementer(IStore)
@@ -36,12 +69,17 @@ class MemoryStore:
     :ivar room: bytes that fit
     :ivar writers: those that have begun and not ended
     :ivar gate: while it is set, each write waits for it
+    :ivar confirmed: what was asked about
+    :ivar end_gate: while it is set, what was published waits for it to be said
     """
 
     files: dict[tuple[str, str], bytes] = field(factory=dict)
     room: int = 2**63
     writers: list[MemoryWriter] = field(factory=list)
     gate: Deferred[None] | None = None
+    confirmed: list[tuple[str, str]] = field(factory=list)
+    end_gate: Deferred[None] | None = None
+    order: Iterator[int] = field(factory=itertools.count)
 
     @property
     def receiving(self) -> int:
@@ -51,6 +89,11 @@ class MemoryStore:
     async def check_room(self, size: int) -> None:
         if size > self.room:
             raise Refusal(507, "no room for that many bytes")
+
+    async def confirm(self, directory: str, name: str, size: int) -> bool:
+        self.confirmed.append((directory, name))
+        content = self.files.get((directory, name))
+        return content is not None and len(content) == size
 
     def open(
         self,
@@ -74,8 +117,10 @@ class MemoryWriter:
     content: bytes = b""
     expected: int = 0
     receiving: bool = False
+    begun: bool = False
 
     async def begin(self, size: int, overwrite: bool) -> None:
+        self.begun = True
         self._refuse_taken(overwrite)
         await self.store.check_room(size)
         self.expected = size
@@ -84,7 +129,7 @@ class MemoryWriter:
 
     def _refuse_taken(self, overwrite: bool) -> None:
         if (self.directory, self.name) in self.store.files and not overwrite:
-            raise name_taken()
+            raise NameTaken()
 
     def _check_quota(self) -> None:
         store = self.store
@@ -116,16 +161,22 @@ class MemoryWriter:
         await self.store.check_room(len(self.content))
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        if not self.begun:
+            self._refuse_taken(overwrite)
         for algorithm, digest in promised.items():
             if hashlib.new(algorithm, self.content).digest() != digest:
                 raise Refusal(422, f"the {algorithm} received is not the one promised")
         self._refuse_taken(overwrite)
         self.store.files[self.directory, self.name] = self.content
+        order = next(self.store.order)
         await self.abort()
+        if self.store.end_gate is not None:
+            await self.store.end_gate
         return Receipt(
             f"/home/{self.directory}/{self.name}",
             len(self.content),
             hashlib.sha256(self.content).hexdigest(),
+            order,
         )
 
     async def abort(self) -> None:
@@ -143,14 +194,18 @@ class FakeHooks:
     :ivar exit: what post-push does
     :ivar asked: what pre-push was asked
     :ivar told: what post-push was told
-    :ivar gate: while it is set, pre-push waits for it
+    :ivar alerts: what alert was told
+    :ivar gate: while it is set, pre-push and alert wait for it
+    :ivar post_gate: the same for post-push
     """
 
     verdicts: list[Verdict | Refusal] = field(factory=lambda: [Verdict.GO_ON])
     exit: Exit | None = None
     asked: list[Subject] = field(factory=list)
     told: list[Subject] = field(factory=list)
+    alerts: list[Alert] = field(factory=list)
     gate: Deferred[None] | None = None
+    post_gate: Deferred[None] | None = None
 
     async def pre_push(
         self, subject: Subject, failure: Callable[[], Refusal | None]
@@ -165,6 +220,14 @@ class FakeHooks:
 
     async def post_push(self, subject: Subject) -> Exit | None:
         self.told.append(subject)
+        if self.post_gate is not None:
+            await self.post_gate
+        return self.exit
+
+    async def alert(self, alert: Alert) -> Exit | None:
+        self.alerts.append(alert)
+        if self.gate is not None:
+            await self.gate
         return self.exit
 
 

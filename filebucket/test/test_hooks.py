@@ -30,6 +30,8 @@ from zope.interface.verify import verifyObject
 from filebucket import hooks as hooks_module
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import (
+    ALERT,
+    EVENTS,
     KILL_AFTER,
     MOST_LINE,
     MOST_LINES,
@@ -38,6 +40,7 @@ from filebucket.hooks import (
     PIPES_AFTER,
     POST_PUSH,
     PRE_PUSH,
+    Alert,
     Exit,
     IHooks,
     Reactor,
@@ -165,6 +168,7 @@ class HooksCase(SynchronousTestCase):
     :ivar kills: what was sent to which process group
     :ivar no_kill: what comes of that
     :ivar strays: the marks of those that were killed wherever they are
+    :ivar observed: how they ended
     """
 
     def setUp(self) -> None:
@@ -175,6 +179,7 @@ class HooksCase(SynchronousTestCase):
         self.kills: list[tuple[int, int]] = []
         self.no_kill: OSError | None = None
         self.strays: list[Collection[bytes]] = []
+        self.observed: list[tuple[str, float, Exit | None]] = []
         self.hooks = self.make()
 
     def tearDown(self) -> None:
@@ -193,6 +198,7 @@ class HooksCase(SynchronousTestCase):
             concurrency,
             self.kill_group,
             self.strays.append,
+            lambda *ran: self.observed.append(ran),
         )
 
     def kill_group(self, group: int, number: int) -> None:
@@ -212,7 +218,7 @@ class HooksCase(SynchronousTestCase):
 
     def pre_push(
         self, subject: Subject = SUBJECT, failure: Refusal | None = None
-    ) -> Deferred[Verdict]:
+    ) -> Deferred[Verdict | None]:
         return Deferred.fromCoroutine(self.hooks.pre_push(subject, lambda: failure))
 
     def post_push(self, subject: Subject = STORED) -> Deferred[Exit | None]:
@@ -222,12 +228,12 @@ class HooksCase(SynchronousTestCase):
         """The process that was started last."""
         return self.reactor.children[-1]
 
-    def assert_refused(self, verdict: Deferred[Verdict], reason: str) -> None:
+    def assert_refused(self, verdict: Deferred[Verdict | None], reason: str) -> None:
         refusal = self.failureResultOf(verdict, Refusal).value
         self.assertEqual((409, reason), (refusal.status, refusal.reason))
         self.assertEqual({}, refusal.headers)
 
-    def assert_stopped(self, verdict: Deferred[Verdict]) -> None:
+    def assert_stopped(self, verdict: Deferred[Verdict | None]) -> None:
         """It is not the push's fault, and the client is told when to try again."""
         refusal = self.failureResultOf(verdict, Refusal).value
         self.assertEqual(
@@ -247,6 +253,81 @@ class HooksCase(SynchronousTestCase):
         ]
 
 
+class AlertTests(HooksCase):
+    """alert.sh."""
+
+    CHANGE = Alert(
+        bucket="web01",
+        series="db-#.gz",
+        old="fresh",
+        new="late",
+        request_id="0a1b",
+        details={"EXPECT": "26h"},
+    )
+
+    def alert(self) -> Deferred[Exit | None]:
+        return Deferred.fromCoroutine(self.hooks.alert(self.CHANGE))
+
+    def test_missing(self) -> None:
+        """Then nobody is told."""
+        self.assertIsNone(self.successResultOf(self.alert()))
+
+    def test_told(self) -> None:
+        """What changed: its words and its environment."""
+        self.script(ALERT)
+        self.assertEqual([ALERT], self.hooks.check())
+        ended = self.alert()
+        child = self.started()
+        self.assertEqual(
+            [self.path(ALERT), "web01", "db-#.gz", "fresh", "late"],
+            [os.fsdecode(word) for word in child.arguments[1:]],
+        )
+        told = {
+            os.fsdecode(key): os.fsdecode(value)
+            for key, value in child.environment.items()
+            if key.startswith(b"FILEBUCKET_")
+        }
+        self.assertEqual(
+            {
+                "FILEBUCKET_EVENT": "alert",
+                "FILEBUCKET_BUCKET": "web01",
+                "FILEBUCKET_SERIES": "db-#.gz",
+                "FILEBUCKET_OLD": "fresh",
+                "FILEBUCKET_NEW": "late",
+                "FILEBUCKET_EXPECT": "26h",
+                "FILEBUCKET_REQUEST_ID": "0a1b",
+            },
+            told,
+        )
+        child.ends()
+        self.assert_exit(Exit(0), ended)
+
+    def test_deadline(self) -> None:
+        """It has one, as the others do, and is killed wherever it went."""
+        self.script(ALERT)
+        ended = self.alert()
+        child = self.started()
+        group = child.pid
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual([(group, signal.SIGTERM)], self.kills)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual(
+            [[b"FILEBUCKET_EVENT=alert", b"FILEBUCKET_REQUEST_ID=0a1b"]], self.strays
+        )
+        child.ends(None, signal.SIGKILL)
+        found = self.successResultOf(ended)
+        assert found is not None
+        self.assertTrue(found.timed_out)
+
+    def test_cannot_be_run(self) -> None:
+        """That is logged."""
+        self.script(ALERT, mode=0o644)
+        self.assert_exit(Exit(126), self.alert())
+        self.assertEqual(
+            ["alert request=0a1b: is there, but cannot be executed"], self.logged()
+        )
+
+
 REFUSED = "the server's pre-push refused the file"
 LATE = "the server's pre-push ran out of time"
 CANNOT = "the server's pre-push cannot be run"
@@ -255,12 +336,14 @@ CANNOT = "the server's pre-push cannot be run"
 class PresenceTests(HooksCase):
     """Which hooks there are, and what if one cannot be run."""
 
-    def assert_unusable(self, reason: str) -> None:
+    def assert_unusable(
+        self, reason: str, broken: Sequence[str] = (PRE_PUSH, POST_PUSH)
+    ) -> None:
         """The daemon does not start; if it runs, hooks fail closed."""
         error = self.assertRaises(ConfigError, self.hooks.check)
         self.assertEqual(self.directory, error.source)
         self.assertEqual(
-            (f"pre-push.sh: {reason}", f"post-push.sh: {reason}"), error.mistakes
+            tuple(f"{event}.sh: {reason}" for event in broken), error.mistakes
         )
         self.assert_refused(self.pre_push(), CANNOT)
         self.assert_exit(Exit(status=126), self.post_push())
@@ -287,7 +370,7 @@ class PresenceTests(HooksCase):
 
     def test_missing(self) -> None:
         """A hook that is not there is skipped."""
-        self.assertIs(Verdict.GO_ON, self.successResultOf(self.pre_push()))
+        self.assertIsNone(self.successResultOf(self.pre_push()))
         self.assertIsNone(self.successResultOf(self.post_push()))
         self.assertEqual([], self.reactor.children)
         self.assertEqual([], self.logged())
@@ -296,7 +379,7 @@ class PresenceTests(HooksCase):
         """So are both where there is no folder for them."""
         os.rmdir(self.directory)
         self.assertEqual([], self.hooks.check())
-        self.assertIs(Verdict.GO_ON, self.successResultOf(self.pre_push()))
+        self.assertIsNone(self.successResultOf(self.pre_push()))
         self.assertIsNone(self.successResultOf(self.post_push()))
 
     def test_looked_for_at_every_push(self) -> None:
@@ -306,7 +389,7 @@ class PresenceTests(HooksCase):
         self.started().ends(1)
         self.assert_refused(verdict, REFUSED)
         os.unlink(self.path(PRE_PUSH))
-        self.assertIs(Verdict.GO_ON, self.successResultOf(self.pre_push()))
+        self.assertIsNone(self.successResultOf(self.pre_push()))
 
     def test_not_executable(self) -> None:
         """A script without its x bit is one that somebody wanted."""
@@ -389,7 +472,7 @@ class PresenceTests(HooksCase):
         """Where one cannot look there may be a hook."""
         os.rmdir(self.directory)
         os.close(os.open(self.directory, os.O_CREAT))
-        self.assert_unusable("Not a directory")
+        self.assert_unusable("Not a directory", EVENTS)
 
     def test_link(self) -> None:
         """A link to a script is a script."""
@@ -596,7 +679,7 @@ class StartTests(HooksCase):
 
     def test_repr_has_no_token(self) -> None:
         """Not what is told to hooks, nor where the file is."""
-        receipt = Receipt(f"/srv/{TOKEN}/x", 7, "ab" * 32)
+        receipt = Receipt(f"/srv/{TOKEN}/x", 7, "ab" * 32, 0)
         self.assertNotIn(TOKEN, f"{SUBJECT!r} {STORED!r} {receipt!r}")
 
 
@@ -663,6 +746,29 @@ class VerdictTests(HooksCase):
                 "post-push request=0a1b exit=139",
             ],
             self.logged(),
+        )
+
+    def test_observed(self) -> None:
+        """Whoever wants to is told of every run, and of those that could not be."""
+        verdict = self.pre_push()
+        self.reactor.advance(3)
+        self.started().ends(1)
+        verdict.addErrback(lambda failure: failure.trap(Refusal))
+        late = self.post_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.successResultOf(late)
+        self.script(POST_PUSH, mode=0o644)
+        self.successResultOf(self.post_push())
+        os.unlink(self.path(POST_PUSH))
+        self.successResultOf(self.post_push())
+        self.assertEqual(
+            [
+                (PRE_PUSH, 3.0, Exit(1)),
+                (POST_PUSH, TIMEOUT, Exit(128 + TERM, timed_out=True)),
+                (POST_PUSH, 0.0, None),
+            ],
+            self.observed,
         )
 
     def test_ended_at_once(self) -> None:

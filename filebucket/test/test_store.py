@@ -264,6 +264,14 @@ class StoreContract(AnyStore):
         self.assert_push_refused(405)
         self.assertEqual({NAME: b"old"}, self.published())
 
+    def test_confirm(self) -> None:
+        """What is there, of that size; and of nothing else is anything made."""
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0)))
+        self.push(b"content")
+        self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7)))
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 8)))
+        self.assertEqual({NAME: b"content"}, self.published())
+
     def test_overwrite(self) -> None:
         """With overwrite the new file takes the old one's place."""
         self.push(b"a file that is longer than the new one")
@@ -271,6 +279,12 @@ class StoreContract(AnyStore):
         self.assertEqual(sha256(b"new"), receipt.sha256)
         self.assertEqual({NAME: b"new"}, self.published())
         self.assertEqual(0, self.left_aside())
+
+    def test_which_is_later(self) -> None:
+        """Receipts of files that replaced each other say so."""
+        receipts = [self.push(b"x", overwrite=each) for each in (False, True, True)]
+        orders = [each.order for each in receipts]
+        self.assertEqual(sorted(set(orders)), orders)
 
     def test_overwrite_nothing(self) -> None:
         """Overwrite does not need an old file."""

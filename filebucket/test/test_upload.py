@@ -19,7 +19,7 @@ from filebucket.errors import Refusal
 from filebucket.hooks import Exit, Subject, Verdict
 from filebucket.store import BATCH
 from filebucket.test.fakes import FakeHooks, MemoryStore
-from filebucket.upload import Outcome, Push, Uploads
+from filebucket.upload import Kept, Outcome, Push, Uploads
 
 BUCKET = BucketConfig((TokenConfig(b"\xab" * 32),), directory="web01", name="web01")
 SHA256 = hashlib.sha256(b"content").hexdigest()
@@ -28,6 +28,11 @@ FORM = (
     b"content\r\n--B"
 )
 MORE = b'\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--B'
+
+
+def in_base64(digest: str) -> str:
+    """What is in hex, as digests in headers are."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 async def stream(*chunks: bytes | Refusal) -> AsyncIterator[Sequence[bytes]]:
@@ -76,6 +81,7 @@ class UploadCase(SynchronousTestCase):
         self.hooks = FakeHooks()
         self.clock = Clock()
         self.observed: list[Outcome] = []
+        self.known: dict[str, Kept] = {}
         self.uploads = self.make()
 
     def make(self, max_file_size: int | None = None, most: int = 100) -> Uploads:
@@ -86,7 +92,13 @@ class UploadCase(SynchronousTestCase):
             self.observed.append,
             max_file_size,
             most,
+            self.find,
         )
+
+    async def find(self, bucket: BucketConfig, name: str) -> Kept | None:
+        """What is known of a file."""
+        self.assertIs(BUCKET, bucket)
+        return self.known.get(name)
 
     def receive(self, push: Push, bucket: BucketConfig | None = BUCKET) -> Outcome:
         """The outcome of a push, which is what the observer was told."""
@@ -358,6 +370,115 @@ class RefusedTests(UploadCase):
             put(unread, length=7, headers=waits),
         ):
             self.assert_refused(405, push)
+
+    def test_exists_as_promised(self) -> None:
+        """A second try of what arrived is as good as the first; no post-push is run,
+        and the body need not come.
+        """
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        unread = Refusal(400, "not read")
+        promise = {"X-Checksum-Sha256": SHA256}
+        asks = {"Expect": "100-continue", **promise}
+        for push in (
+            put(headers=promise),
+            put(unread, length=BATCH, headers=asks),
+            put(headers={"Repr-Digest": f"sha-256=:{in_base64(SHA256)}:"}),
+            post(headers={"X-Checksum-Sha256": SHA256}),
+        ):
+            outcome = self.receive(push)
+            self.assertEqual((200, None), (outcome.status, outcome.reason))
+            self.assertEqual(f"{SHA256}  db.gz\n".encode(), outcome.body)
+            self.assertEqual(SHA256, outcome.headers["X-Checksum-Sha256"])
+            self.assertTrue(outcome.repeated)
+        self.assertEqual([], self.hooks.told)
+        self.assertEqual([("web01", "db.gz")] * 4, self.store.confirmed)
+
+    def test_exists_and_is_sent_again(self) -> None:
+        """Whoever does not ask first sends all of it before he reads the answer."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        promise = {"X-Checksum-Sha256": SHA256}
+        outcome = self.receive(put(b"con", b"tent", length=BATCH, headers=promise))
+        self.assertEqual((200, True, 7), (outcome.status, outcome.repeated, 7))
+        ends = Refusal(400, "it ended early")
+        self.assert_refused(400, put(b"con", ends, length=BATCH, headers=promise))
+        self.uploads = self.make(max_file_size=8)
+        self.assert_refused(413, put(b"con" * 3, length=None, headers=promise))
+
+    def test_exists_and_is_still_told_of(self) -> None:
+        """Its post-push has not ended, so nobody else knows of it."""
+        self.hooks.post_gate = Deferred()
+        first = self.uploads.receive(BUCKET, put())
+        self.assertNoResult(first)
+        outcome = self.receive(put(headers={"X-Checksum-Sha256": SHA256}))
+        self.assertEqual((200, True), (outcome.status, outcome.repeated))
+        self.assert_exists("00" * 32)
+        self.hooks.post_gate.callback(None)
+        self.assertFalse(self.successResultOf(first).repeated)
+        self.assert_exists(SHA256)  # whoever is asked now does not know it
+
+    def assert_exists(self, promised: str) -> None:
+        outcome = self.receive(put(headers={"X-Checksum-Sha256": promised}))
+        self.assertEqual(405, outcome.status)
+
+    def test_exists_and_was_replaced(self) -> None:
+        """What was replaced while it was told of is not there, of whatever size it
+        was, and whatever is known.
+        """
+        overwrites = evolve(BUCKET, overwrite=True)
+        gate: Deferred[None] = Deferred()
+        self.hooks.post_gate = gate
+        first = self.uploads.receive(overwrites, put())
+        self.hooks.post_gate = None
+        other = self.receive(put(b"CONTENT"), overwrites)
+        self.known["db.gz"] = Kept(7, SHA256)
+        self.assert_exists(SHA256)
+        gate.callback(None)
+        self.assertTrue(self.successResultOf(first).superseded)
+        self.assertFalse(other.superseded)
+
+    def test_replaced_and_heard_of_later(self) -> None:
+        """Of two that replace each other the last one is there, whichever of them the
+        disk is done with first.
+        """
+        overwrites = evolve(BUCKET, overwrite=True)
+        gate: Deferred[None] = Deferred()
+        self.store.end_gate = gate
+        first = self.uploads.receive(overwrites, put())
+        self.store.end_gate = None
+        self.assertFalse(self.receive(put(b"other"), overwrites).superseded)
+        gate.callback(None)
+        self.assertTrue(self.successResultOf(first).superseded)
+        self.assertFalse(self.receive(put(), overwrites).superseded)
+
+    def test_exists_otherwise(self) -> None:
+        """Whatever else is promised or known: it exists, and no more is said."""
+        self.store.files["web01", "db.gz"] = b"content"
+        other = "00" * 32
+        promise = {"X-Checksum-Sha256": SHA256}
+        sha512 = base64.b64encode(hashlib.sha512(b"content").digest()).decode()
+        for known, headers in (
+            (Kept(7, SHA256), {}),
+            (Kept(7, SHA256), {"X-Checksum-Sha256": other}),
+            (Kept(7, SHA256), {"Content-Digest": f"sha-512=:{sha512}:"}),
+            (Kept(7, other), promise),
+            (Kept(8, SHA256), promise),  # it is not what was received any more
+            (None, promise),
+        ):
+            self.known = {"db.gz": known} if known else {}
+            outcome = self.assert_refused(405, put(headers=headers))
+            self.assertEqual("a file of that name exists", outcome.reason)
+            self.assertFalse(outcome.repeated)
+
+    def test_exists_and_refused(self) -> None:
+        """What comes before it does so here, too."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        promise = {"X-Checksum-Sha256": SHA256}
+        self.assert_refused(403, put(headers=promise), bucket=None)
+        self.hooks.verdicts = [Refusal(409, "no")]
+        self.assert_refused(409, put(headers=promise))
 
     def test_exists_meanwhile(self) -> None:
         """Two at once: the first to be whole wins."""
