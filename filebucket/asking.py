@@ -19,6 +19,7 @@ from filebucket import config as configuration
 from filebucket import reload, status
 from filebucket.errors import ConfigError
 from filebucket.status import Answer, identity
+from filebucket.wording import printable
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at what the daemon says."""
@@ -64,7 +65,7 @@ def ask(
                     return _in_force(found.answer)
                 if not _same_file(found.config, path):
                     raise NotReloadedError(
-                        f"the daemon reads another file, {found.config}"
+                        f"the daemon reads another file, {printable(found.config)}"
                     )
             elif _daemon_of(home) != process:
                 raise NotReloadedError(_ENDED)
@@ -76,7 +77,9 @@ def ask(
 
 def _in_force(answer: Answer) -> Answer:
     if answer.reason is not None:
-        raise NotReloadedError(f"the daemon changed nothing: {answer.reason}")
+        # The home is the daemon's user's, and who reads this may be root.
+        reason = "\n".join(map(printable, answer.reason.splitlines()))
+        raise NotReloadedError(f"the daemon changed nothing: {reason}")
     return answer
 
 

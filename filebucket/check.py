@@ -16,8 +16,8 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -31,11 +31,13 @@ from filebucket.config import BucketConfig, Config, Listen
 from filebucket.editing import moment_text
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
-from filebucket.hooks import POST_PUSH, PRE_PUSH, ScriptHooks
-from filebucket.listening import listeners
+from filebucket.hooks import EVENTS, ScriptHooks
+from filebucket.listening import admin_listener, listeners
+from filebucket.ownership import as_owner_of
 
 CERTIFICATE_ENDS_SOON = timedelta(days=30)
 TOKEN_ENDS_SOON = timedelta(days=7)
+SHORT_HOLD = timedelta(days=1)
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -162,6 +164,10 @@ class _Look:
         for bucket in self.config.buckets:
             yield from self._expiry(bucket)
             yield from self._reach(bucket)
+            if bucket.keep is not None and bucket.hold < SHORT_HOLD.total_seconds():
+                text = "hold is under a day: who has its token can have all but its"
+                text += " latest files pruned before anybody sees it"
+                yield _risky(_place(bucket.label), text)
 
     def _expiry(self, bucket: BucketConfig) -> Iterator[Finding]:
         ends = [each.expires for each in bucket.tokens]
@@ -203,7 +209,7 @@ class _Look:
         if not os.path.isdir(there):
             yield _wrong(there, "is not a folder")
             return
-        with _as_owner_of(there):
+        with as_owner_of(there):
             # All of it: nobody else is to run with these rights.
             findings = list(self._rights(there))
         yield from findings
@@ -261,12 +267,12 @@ class _Look:
             return
         scripts = ScriptHooks(self.reactor, folder, self.environ, 1, 1)
         try:
-            with _as_owner_of(self.config.home):
+            with as_owner_of(self.config.home):
                 self.scripts = tuple(scripts.check())
         except ConfigError as error:
             for mistake in error.mistakes:
                 yield _wrong(folder, mistake)
-        for event in (PRE_PUSH, POST_PUSH):
+        for event in EVENTS:
             script = os.path.join(folder, f"{event}.sh")
             with suppress(OSError):
                 yield from _writable(script, os.stat(script).st_mode)
@@ -276,14 +282,32 @@ class _Look:
         listen = self.config.listen
         ours = Listen(tuple(each for each in listen if each.kind != "systemd"))
         if ours:
-            try:
-                listeners(self.reactor, evolve(self.config, listen=ours), self.path)
-            except ConfigError as error:
-                for mistake in error.mistakes:
-                    yield _wrong(self.path, mistake)
+            given = evolve(self.config, listen=ours)
+            yield from self._opened(lambda: listeners(self.reactor, given, self.path))
         for index, each in enumerate(listen):
             if each.kind == "ssl":
                 yield from self._certificates(f"$.listen[{index}]", each)
+        admin = self.config.admin
+        if admin is None:
+            return
+        if admin.kind != "systemd":
+            given = self.config
+            yield from self._opened(
+                lambda: admin_listener(self.reactor, given, self.path)
+            )
+        if admin.kind == "ssl":
+            yield from self._certificates("$.admin", admin)
+        if admin.reachable and "clientCA" not in admin.arguments:
+            text = "everybody who can connect there may look: it asks for no password"
+            yield _risky("$.admin", text)
+
+    def _opened(self, make: Callable[[], object]) -> Iterator[Finding]:
+        """What is wrong with what the daemon would open; nothing is opened."""
+        try:
+            make()
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                yield _wrong(self.path, mistake)
 
     def _certificates(self, place: str, endpoint: Endpoint) -> Iterator[Finding]:
         key = endpoint.arguments["privateKey"]
@@ -343,35 +367,3 @@ def _user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return f"user {os.geteuid()}"
-
-
-@contextmanager
-def _as_owner_of(path: str) -> Iterator[None]:
-    """As root, with the rights of whoever has ``path``; else, and where that is not
-    there, with one's own.
-    """
-    try:
-        owner = os.stat(path)
-    except OSError:
-        yield
-        return
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    group, groups = os.getegid(), os.getgroups()
-    os.setgroups(_groups(owner.st_uid, owner.st_gid))
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-        os.setgroups(groups)
-
-
-def _groups(uid: int, gid: int) -> list[int]:
-    try:
-        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-    except KeyError:
-        return [gid]

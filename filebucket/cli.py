@@ -1,34 +1,30 @@
 """The ``filebucket`` command, for operators.
 
 It only parses and prints; what it does is done in :mod:`~filebucket.check`,
-:mod:`~filebucket.editing` and :mod:`~filebucket.asking`. An operator's mistake is a
-line on stderr and the exit status 1, or 2 where the command itself is wrong. A token is
-printed once, when it is made, and never read from the command line, where all users of
-the machine could see it.
+:mod:`~filebucket.editing` and :mod:`~filebucket.asking`; some commands are in
+:mod:`~filebucket.reports`, :mod:`~filebucket.upkeep` and :mod:`~filebucket.removal`.
+An operator's mistake is a line on stderr and the exit status 1, or 2 where the command
+itself is wrong. A token is printed once, when it is made, and never read from the
+command line, where all users of the machine could see it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
-from twisted.application import app
-from twisted.application.service import ServiceMaker
-from twisted.scripts import _twistd_unix, twistd
 
-from filebucket import __version__, check, curl, listing, tap, values
+from filebucket import __version__, curl, listing, reports, values
 from filebucket import config as configuration
 from filebucket.asking import NotReloadedError, ask
 from filebucket.config import token_digest
+from filebucket.database import CatalogueError
 from filebucket.editing import (
     Change,
     NotChangedError,
@@ -38,6 +34,24 @@ from filebucket.editing import (
     rotate_token,
 )
 from filebucket.errors import ConfigError
+from filebucket.parameters import (
+    DATE,
+    DURATION,
+    EXPECT,
+    NAME,
+    NETWORK,
+    SIZE,
+    bucket_labels,
+    print_json,
+    with_config,
+    with_json,
+)
+from filebucket.pruning import PruningError
+from filebucket.removal import prune
+from filebucket.upkeep import reindex, verify
+
+if TYPE_CHECKING:
+    from filebucket.check import Report
 
 
 class _Commands(click.Group):
@@ -46,91 +60,24 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ConfigError, NotChangedError, NotReloadedError) as error:
+        except (
+            CatalogueError,
+            ConfigError,
+            NotChangedError,
+            NotReloadedError,
+            PruningError,
+        ) as error:
             raise click.ClickException(str(error)) from None
-
-
-class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
-    """A value as the configuration has it, checked as there and passed on as it is."""
-
-    def __init__(self, name: str, check: Callable[[Any], object]) -> None:
-        self.name = name
-        self._check = check
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        try:
-            self._check(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-class _Size(_Value):
-    """A size; a number is one of bytes."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
-        number = int(value) if re.fullmatch("[0-9]{1,19}", value) else value
-        return super().convert(number, param, ctx)
-
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
-
-
-class _Duration(click.ParamType):  # type: ignore[type-arg] # as above
-    """How long: in seconds, from such as ``7d``."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch("([0-9]{1,6})([smhdw])", value)
-        if match is None:
-            self.fail("not a time such as 90s, 30m, 12h, 7d or 2w", param, ctx)
-        return float(int(match[1]) * _SECONDS[match[2]])
-
-
-NAME = _Value("name", values.bucket_name)
-SIZE = _Size("size", values.byte_count)
-DATE = _Value("date", values.moment)
-NETWORK = _Value("network", configuration.network_or_unix)
-
-
-def _names(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """The buckets that there are, for the shell to complete."""
-    with suppress(ConfigError):
-        found = configuration.load(ctx.params.get("path") or tap.DEFAULT_CONFIG)
-        labels = [each.label for each in found.buckets]
-        return [CompletionItem(each) for each in labels if each.startswith(incomplete)]
-    return []
-
-
-with_config = click.option(
-    "--config",
-    "-c",
-    "path",
-    default=tap.DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    type=click.Path(),
-    is_eager=True,
-    help="The configuration, in JSON.",
-)
-with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(cls=_Commands)
 @click.version_option(__version__)
 def main() -> None:
     """file-bucket: a write-only drop for backups over HTTP."""
+
+
+main.add_command(reports.status)
+main.add_command(reports.log)
 
 
 @main.command(short_help="Receive backups until SIGTERM.")
@@ -145,20 +92,9 @@ def serve(path: str, log_format: str | None) -> None:
 
     The same as ``twistd --nodaemon --pidfile= filebucket --config FILE``.
     """
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", "filebucket", "--config", path]
-    if log_format:
-        sys.argv += ["--log-format", log_format]
-    app.run(twistd.runApp, _ServerOptions)
+    from filebucket import serving  # noqa: PLC0415 - it takes as long as all the rest
 
-
-class _ServerOptions(_twistd_unix.ServerOptions):
-    """twistd's own, without its look through all plugins for ours."""
-
-    @property
-    def subCommands(self) -> Iterator[tuple[str, None, Any, str]]:
-        maker = ServiceMaker("file-bucket", tap.__name__, "", "filebucket")
-        self.loadedPlugins = {maker.tapname: maker}
-        yield maker.tapname, None, tap.Options, maker.description
+    serving.serve(path, log_format)
 
 
 @main.command("check")
@@ -176,13 +112,15 @@ def check_all(path: str, as_json: bool, strict: bool) -> None:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
+    from filebucket import check  # noqa: PLC0415 - it takes as long as all the rest
+
     report = check.check(path, reactor, os.environ, time.time())
     if as_json:
         findings = [
             {"level": each.level, "place": each.place, "text": each.text}
             for each in report.findings
         ]
-        _print_json(
+        print_json(
             config=os.path.abspath(path),
             wrong=report.wrong,
             risky=report.risky,
@@ -201,7 +139,7 @@ def check_all(path: str, as_json: bool, strict: bool) -> None:
         raise SystemExit(1)
 
 
-def _summary(path: str, report: check.Report) -> Iterator[str]:
+def _summary(path: str, report: Report) -> Iterator[str]:
     if report.findings:
         yield f"{path}: {report.wrong} wrong, {report.risky} risky"
     if report.config is None or report.wrong:
@@ -238,6 +176,12 @@ def bucket() -> None:
 )
 @click.option("--expires", type=DATE, metavar="DATE", help="When its token ends.")
 @click.option("--overwrite", is_flag=True, help="A push may replace a file.")
+@click.option(
+    "--expect",
+    type=EXPECT,
+    metavar="WHEN",
+    help='When its pushes are due, such as 26h or "30 2 * * *".',
+)
 @with_config
 @with_json
 def bucket_add(
@@ -256,10 +200,10 @@ def bucket_add(
 
 
 @bucket.command("rotate")
-@click.argument("name", shell_complete=_names)
+@click.argument("name", shell_complete=bucket_labels)
 @click.option(
     "--keep-old",
-    type=_Duration(),
+    type=DURATION,
     metavar="TIME",
     default=0.0,
     help="The old token goes on opening it for so long, such as 7d or 12h.",
@@ -293,7 +237,7 @@ def _print_token(
     address = curl.address(change.config, socket.gethostname())
     lines = address.lines(change.token)
     if as_json:
-        _print_json(
+        print_json(
             config=os.path.abspath(path),
             url=address.url,
             curl=lines[0],
@@ -315,12 +259,12 @@ def _print_token(
 
 
 def _reload(path: str) -> str:
-    given = "" if path == tap.DEFAULT_CONFIG else f" --config {path}"
+    given = "" if path == configuration.DEFAULT_CONFIG else f" --config {path}"
     return f"filebucket reload{given}"
 
 
 @bucket.command("remove")
-@click.argument("name", shell_complete=_names)
+@click.argument("name", shell_complete=bucket_labels)
 @with_config
 @with_json
 def bucket_remove(name: str, path: str, as_json: bool) -> None:
@@ -332,7 +276,7 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
     folder = os.path.join(home, change.bucket.directory) if named else None
     if as_json:
         file = os.path.abspath(path)
-        _print_json(config=file, folder=folder, **listing.as_json(change.bucket))
+        print_json(config=file, folder=folder, **listing.as_json(change.bucket))
         return
     stays = folder or f"a folder of {home} that is called by its token"
     click.echo(f"Bucket {name} is out of {path}. Its files stay in\n\n    {stays}\n")
@@ -375,7 +319,7 @@ def reload(timeout: float, path: str, as_json: bool) -> None:
     """
     answer = ask(path, timeout)
     if as_json:
-        _print_json(
+        print_json(
             buckets=answer.buckets,
             added=answer.added,
             removed=answer.removed,
@@ -407,5 +351,6 @@ def token_hash() -> None:
     click.echo(token_digest(token.encode("ascii")).hex())
 
 
-def _print_json(**values: Any) -> None:
-    click.echo(json.dumps(values, indent=2))
+main.add_command(prune)
+main.add_command(reindex)
+main.add_command(verify)

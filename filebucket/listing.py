@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from attrs import asdict
+
 from filebucket.clients import NOBODY
-from filebucket.config import BucketConfig, TokenConfig
+from filebucket.config import BucketConfig, Keep, TokenConfig
 from filebucket.editing import moment_text
 from filebucket.values import UNITS
 
@@ -37,6 +39,12 @@ def as_json(bucket: BucketConfig) -> dict[str, Any]:
         "quota": bucket.quota,
         "allow_from": bucket.allow_from and bucket.allow_from.texts,
         "overwrite": bucket.overwrite,
+        "series": bucket.series,
+        "expect": None if bucket.expect is None else bucket.expect.text,
+        "shrink_alert": bucket.shrink_alert,
+        "grow_alert": bucket.grow_alert,
+        "keep": None if bucket.keep is None else _kept(bucket.keep),
+        "hold": bucket.hold,
     }
 
 
@@ -71,6 +79,8 @@ def _row(bucket: BucketConfig, now: float) -> _Row:
         *([] if size is None else [f"a file {size_text(size)}"]),
         *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
         *(["overwrites"] if bucket.overwrite else []),
+        *([] if bucket.expect is None else [f"expects {bucket.expect.text}"]),
+        *([] if bucket.keep is None else [f"keeps {_keep_text(bucket.keep)}"]),
     ]
     return (
         [bucket.label],
@@ -79,6 +89,15 @@ def _row(bucket: BucketConfig, now: float) -> _Row:
         ["-" if bucket.quota is None else size_text(bucket.quota)],
         settings,
     )
+
+
+def _kept(keep: Keep) -> dict[str, int]:
+    """Those of its rules that there are."""
+    return {rule: count for rule, count in asdict(keep).items() if count is not None}
+
+
+def _keep_text(keep: Keep) -> str:
+    return " and ".join(f"{count} {rule}" for rule, count in _kept(keep).items())
 
 
 def _expiry(token: TokenConfig, now: float) -> str:

@@ -106,6 +106,13 @@ class AskTests(AskCase):
             expected = "the daemon changed nothing: f: cannot be read"
             self.assertEqual(expected, reason)
 
+    def test_what_a_terminal_would_obey(self) -> None:
+        """Whoever can write in the home does not write on root's terminal."""
+        reason = "c.json: 2 mistakes:\n  \x1b[2Jall is well\r\n  another"
+        line = self.refused(self.tells(Answer(self.text(), reason)))
+        self.assertTrue(line.replace("\n", "").isprintable(), line)
+        self.assertIn("\n  another", line)
+
     def test_silence(self) -> None:
         """There is an end to waiting."""
         reason = self.refused()

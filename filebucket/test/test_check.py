@@ -199,12 +199,15 @@ class WrongTests(CheckCase):
             f"ssl:{number}:privateKey={key}:certKey={cert}"
             for number, (key, cert) in enumerate(pairs, 1000)
         ]
-        wrong = [text for level, text in self.found(listen=listen) if level == "wrong"]
+        admin = "ssl:2000:privateKey=no.pem:interface=127.0.0.1"
+        found = self.found(listen=listen, admin=admin)
+        wrong = [text for level, text in found if level == "wrong"]
         self.assertEqual(
             [
                 "config.json: $.listen[0]: privateKey: not the key of the certificate",
                 "config.json: $.listen[1]: privateKey: no.pem: No such file or"
                 " directory",
+                "config.json: $.admin: privateKey: no.pem: No such file or directory",
             ],
             wrong,
         )
@@ -296,6 +299,16 @@ class RiskyTests(CheckCase):
             found = self.found(buckets=[{"name": "web01", "tokens": tokens}])
             self.assertEqual(expected, found, ends)
 
+    def test_short_hold(self) -> None:
+        """Where anything is ever pruned, a day is the least."""
+        keep = {"last": 3}
+        self.assertEqual([], self.bucket(hold="0s"))
+        self.assertEqual([], self.bucket(keep=keep))
+        self.assertEqual([], self.bucket(keep=keep, hold="1d"))
+        text = "bucket web01: hold is under a day: who has its token can have all but"
+        text += " its latest files pruned before anybody sees it"
+        self.assertEqual([("risky", text)], self.bucket(keep=keep, hold="23h"))
+
     def test_out_of_reach(self) -> None:
         """Networks whose clients cannot connect."""
         text = (
@@ -365,6 +378,30 @@ class RiskyTests(CheckCase):
             found = [f"{each.place}: {each.text}" for each in report.findings]
             self.assertIn(text, found)
             self.assertEqual(1, report.wrong)
+
+    def test_admin(self) -> None:
+        """Who may look, where there is no password; its certificate, too."""
+        text = "everybody who can connect there may look: it asks for no password"
+        open_ = ("risky", f"$.admin: {text}")
+        for admin, expected in (
+            ("tcp:1235:interface=127.0.0.1", []),
+            ("unix:admin.socket", []),
+            ("systemd:domain=UNIX:name=admin", []),
+            ("tcp:1235", [open_]),
+            ("tcp6:1235:interface=\\:\\:", [open_]),
+            ("tcp:1235:interface=192.0.2.1", [open_]),
+        ):
+            self.assertEqual(expected, self.found(admin=admin), admin)
+        write_pair(self.folder)
+        (self.folder / "key.pem").chmod(0o600)
+        pair = "privateKey=key.pem:certKey=cert.pem"
+        expires = f"{NOW + timedelta(days=1):%Y-%m-%d}"
+        soon = f"$.admin: the certificate of CN=server expires on {expires}"
+        for admin, expected in (
+            (f"ssl:1235:{pair}", [("risky", soon), open_]),
+            (f"ssl:1235:{pair}:clientCA=cert.pem", [("risky", soon)]),
+        ):
+            self.assertEqual(expected, self.found(admin=admin), admin)
 
     def test_systemd(self) -> None:
         """What systemd will open is not looked at."""

@@ -14,7 +14,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket import cli, curl, listing, tap
+from filebucket import cli, config, curl, listing
 from filebucket.asking import NotReloadedError
 from filebucket.config import load, parse, token_digest
 from filebucket.errors import ConfigError
@@ -33,7 +33,7 @@ class CliCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
         self.file = self.folder / "config.json"
-        self.patch(tap, "DEFAULT_CONFIG", str(self.folder / "default.json"))
+        self.patch(config, "DEFAULT_CONFIG", str(self.folder / "default.json"))
         self.write()
 
     def write(self, *buckets: object, **keys: object) -> None:
@@ -105,6 +105,7 @@ class AddTests(CliCase):
             *("bucket", "add", "web01", "--quota", "500 GiB", "--overwrite"),
             *("--max-file-size", "1000", "--expires", "2026-12-31"),
             *("--allow-from", "192.0.2.0/24", "--allow-from", "unix"),
+            *("--expect", "30 2 * * *"),
         )
         (bucket,) = json.loads(self.file.read_text())["buckets"]
         del bucket["token_sha256"]
@@ -116,6 +117,7 @@ class AddTests(CliCase):
                 "allow_from": ["192.0.2.0/24", "unix"],
                 "expires": "2026-12-31",
                 "overwrite": True,
+                "expect": "30 2 * * *",
             },
             bucket,
         )
@@ -143,6 +145,7 @@ class AddTests(CliCase):
             (("a", "--max-file-size", "-1"), "not a size"),
             (("a", "--allow-from", "192.0.2.1/24"), "bits beyond its prefix"),
             (("a", "--expires", "tomorrow"), "neither a date"),
+            (("a", "--expect", "daily"), "not a time span"),
             ((), "Missing argument"),
         ):
             self.assertIn(text, self.misused("bucket", "add", *arguments))
@@ -195,7 +198,7 @@ class RotateTests(CliCase):
         line = self.refused("bucket", "rotate", "web01")
         self.assertEqual("Error: there is no bucket web01", line)
         line = self.misused("bucket", "rotate", "db", "--keep-old", "7")
-        self.assertIn("not a time such as", line)
+        self.assertIn("not a time span such as", line)
 
 
 class RemoveTests(CliCase):
@@ -266,6 +269,25 @@ class ListTests(CliCase):
         )
         self.assertEqual(
             ("db", 5, False), (second["name"], second["quota"], second["overwrite"])
+        )
+
+    def test_what_is_expected(self) -> None:
+        """And what is kept of it."""
+        expected = {
+            "series": ["db-*"],
+            "expect": "26h",
+            "shrink_alert": 0.25,
+            "grow_alert": 4.0,
+            "keep": {"last": 3, "monthly": 12},
+            "hold": 14 * 86400.0,
+        }
+        given = {**expected, "hold": "14d"}
+        self.write({"name": "db", "token_sha256": HASH, **given})
+        (found,) = self.json("bucket", "list")
+        self.assertEqual(expected, {key: found[key] for key in expected})
+        self.assertIn(
+            "expects 26h, keeps 3 last and 12 monthly",
+            " ".join(self.run_("bucket", "list").split()),
         )
 
     def test_sizes(self) -> None:
@@ -377,7 +399,10 @@ class CompletionTests(CliCase):
 
     def test_commands(self) -> None:
         """All of them."""
-        expected = ["bucket", "check", "reload", "serve", "token-hash"]
+        expected = [
+            *("bucket", "check", "log", "prune", "reindex", "reload", "serve"),
+            *("status", "token-hash", "verify"),
+        ]
         self.assertEqual(expected, self.complete(""))
 
     def test_names(self) -> None:
@@ -414,7 +439,7 @@ class HelpTests(SynchronousTestCase):
             self.assertLessEqual(max(map(len, output.splitlines())), 80)
             self.assertNotIn("...\n", output.partition("Commands:")[2])
             seen += 1
-        self.assertEqual(10, seen)
+        self.assertEqual(15, seen)
 
 
 class AddressTests(SynchronousTestCase):
