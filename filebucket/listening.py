@@ -23,7 +23,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from filebucket.clients import Networks
+from filebucket.clients import NOBODY, Networks
 from filebucket.config import Config
 from filebucket.endpoints import Endpoint
 from filebucket.errors import ConfigError
@@ -74,6 +74,16 @@ def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
     if mistakes:
         raise ConfigError(path, mistakes)
     return found
+
+
+def admin_listener(reactor: Any, config: Config, path: str) -> Listener | None:
+    """Where to listen for whoever watches, as :func:`listeners`; None is nowhere."""
+    if config.admin is None:
+        return None
+    try:
+        return _listener(reactor, config.admin, NOBODY)
+    except ValueError as error:
+        raise ConfigError(path, [f"$.admin: {error}"]) from None
 
 
 def _listener(reactor: Any, given: Endpoint, trusted: Networks) -> Listener:
