@@ -27,6 +27,7 @@ import tarfile
 import time
 from email import message_from_bytes, policy
 from pathlib import Path
+from typing import Any
 
 from twisted.trial import unittest
 
@@ -37,6 +38,9 @@ if not HOOKS.is_dir():
     skip = "the hooks are not part of the installed package, only of its sources"
 
 SCRIPTS = [
+    "alert-mail.sh",
+    "alert-ntfy.sh",
+    "alert-webhook.sh",
     "post-push-container.sh",
     "post-push-mail.sh",
     "post-push-notify.sh",
@@ -265,6 +269,38 @@ class ExampleHookTestCase(unittest.TestCase):
     ) -> tuple[int, str, str]:
         return self.finish(self.start_post_push(script, bucket, path, **settings))
 
+    def alert(
+        self, script: str, series: str, old: str, new: str, **settings: str
+    ) -> tuple[int, str, str]:
+        """As the daemon tells of web01; ``settings`` may change what it tells."""
+        event = {
+            "FILEBUCKET_EVENT": "alert",
+            "FILEBUCKET_BUCKET": "web01",
+            "FILEBUCKET_SERIES": series,
+            "FILEBUCKET_OLD": old,
+            "FILEBUCKET_NEW": new,
+            "FILEBUCKET_SINCE": "2026-11-24T03:30:00Z",
+            "FILEBUCKET_DUE": "2026-11-24T03:30:00Z",
+            "FILEBUCKET_LAST": "2026-11-23T02:31:07Z",
+            "FILEBUCKET_LAST_NAME": "db-2026-11-23.sql.gz",
+            "FILEBUCKET_LAST_SIZE": "1288490189",
+            "FILEBUCKET_USUAL_SIZE": "1395864371",
+            "FILEBUCKET_EXPECT": "26h",
+            "FILEBUCKET_REQUEST_ID": "a-1",
+            **settings,
+        }
+        arguments = [event["FILEBUCKET_BUCKET"], series, old, new]
+        return self.finish(self.start(HOOKS / script, arguments, event))
+
+    def curl_config(self) -> list[tuple[str, str]]:
+        """What curl would read: keys and values, unquoted by its rules."""
+        pairs: list[tuple[str, str]] = []
+        for line in self.recorded("config").split("\n")[:-1]:
+            matched = re.fullmatch(r'([a-z-]+) = "((?:[^"\\]|\\["\\])*)"', line)
+            assert matched is not None, line
+            pairs.append((matched[1], re.sub(r"\\(.)", r"\1", matched[2])))
+        return pairs
+
     def checksum_line(self, path: Path) -> str:
         """What the daemon itself would have answered."""
         return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
@@ -353,7 +389,8 @@ class FormTests(ExampleHookTestCase):
     def test_readme_lists_all(self) -> None:
         text = (HOOKS / "README.rst").read_text()
         listed = re.findall(r"^``(.+?\.sh)``  +\S.* ", text, re.MULTILINE)
-        self.assertEqual(SCRIPTS, sorted(set(listed) - {"pre-push.sh", "post-push.sh"}))
+        contract = {"pre-push.sh", "post-push.sh", "alert.sh"}
+        self.assertEqual(SCRIPTS, sorted(set(listed) - contract))
 
     def test_readme_chains(self) -> None:
         """The README's pre-push.sh: the first refuses, the second may overwrite."""
@@ -626,15 +663,6 @@ class NotifyTests(ExampleHookTestCase):
         settings = {"WEBHOOK_TOKEN_FILE": str(self.token_file), **settings}
         return self.post_push("post-push-notify.sh", bucket, path, **settings)
 
-    def config(self) -> list[tuple[str, str]]:
-        """What curl would read: keys and values, unquoted by its rules."""
-        pairs: list[tuple[str, str]] = []
-        for line in self.recorded("config").split("\n")[:-1]:
-            matched = re.fullmatch(r'([a-z-]+) = "((?:[^"\\]|\\["\\])*)"', line)
-            assert matched is not None, line
-            pairs.append((matched[1], re.sub(r"\\(.)", r"\1", matched[2])))
-        return pairs
-
     def payload(self, path: Path, bucket: str = "web01") -> dict[str, str]:
         return {
             "topic": "backups",
@@ -649,7 +677,7 @@ class NotifyTests(ExampleHookTestCase):
     def test_notification(self) -> None:
         path = self.store("db.sql.gz", b"content")
         self.assertEqual((0, self.checksum_line(path), ""), self.notify(path))
-        (url, content_type, authorization, data) = self.config()
+        (url, content_type, authorization, data) = self.curl_config()
         self.assertEqual(("url", "https://ntfy.example.org/"), url)
         self.assertEqual(("header", "Content-Type: application/json"), content_type)
         self.assertEqual(("header", "Authorization: Bearer tk_secret"), authorization)
@@ -661,7 +689,7 @@ class NotifyTests(ExampleHookTestCase):
         path = self.store("db.sql.gz", b"content")
         url = 'https://hooks.example.org/"s3cret"\\'
         self.assertEqual(0, self.notify(path, WEBHOOK_URL=url)[0])
-        self.assertEqual(("url", url), self.config()[0])
+        self.assertEqual(("url", url), self.curl_config()[0])
         arguments = self.recorded("argv").splitlines()
         # First, or curl would read the settings in HOME.
         self.assertEqual("--disable", arguments[0])
@@ -673,7 +701,7 @@ class NotifyTests(ExampleHookTestCase):
         for name in HOSTILE_NAMES:
             path = self.store(name, b"")
             self.assertEqual((0, self.checksum_line(path), ""), self.notify(path))
-            pairs = self.config()
+            pairs = self.curl_config()
             self.assertEqual(4, len(pairs), name)
             # The payload must not look like "@file", which curl would read and send.
             self.assertTrue(pairs[3][1].startswith("{"), name)
@@ -683,7 +711,7 @@ class NotifyTests(ExampleHookTestCase):
         """The daemon lets none through; the script does not count on it."""
         path = self.store('a\\b\\"\nurl = "evil.example.org"\t', b"")
         self.assertEqual(0, self.notify(path)[0])
-        pairs = self.config()
+        pairs = self.curl_config()
         self.assertEqual(4, len(pairs))
         expected = 'a\\b\\"url = "evil.example.org"'
         self.assertEqual(expected, json.loads(pairs[3][1])["file"])
@@ -692,7 +720,7 @@ class NotifyTests(ExampleHookTestCase):
         path = self.store("a.gz", b"")
         self.assertEqual(0, self.notify(path, UNNAMED)[0])
         shown = "#" + hashlib.sha256(UNNAMED.encode()).hexdigest()[:6]
-        payload = json.loads(self.config()[3][1])
+        payload = json.loads(self.curl_config()[3][1])
         self.assertEqual(self.payload(path, shown), payload)
         self.assertNotIn(UNNAMED, self.recorded("config"))
 
@@ -701,13 +729,15 @@ class NotifyTests(ExampleHookTestCase):
         path = self.store("a.gz", b"")
         self.assertEqual(0, self.notify(path, WEBHOOK_TOKEN_FILE="")[0])
         self.assertEqual(
-            ["url", "header", "data-binary"], [key for key, _ in self.config()]
+            ["url", "header", "data-binary"], [key for key, _ in self.curl_config()]
         )
 
     def test_token_file_without_line_break(self) -> None:
         self.token_file.write_text('tk"\\x')
         self.assertEqual(0, self.notify(self.store("a.gz", b""))[0])
-        self.assertEqual(("header", 'Authorization: Bearer tk"\\x'), self.config()[2])
+        self.assertEqual(
+            ("header", 'Authorization: Bearer tk"\\x'), self.curl_config()[2]
+        )
 
     def test_token_file_missing(self) -> None:
         """Nothing is sent without the token that was asked for."""
@@ -727,6 +757,300 @@ class NotifyTests(ExampleHookTestCase):
         status, out, err = self.notify(path)
         self.assertEqual((1, self.checksum_line(path)), (status, out))
         self.assertEqual("post-push-notify: the notification was not accepted\n", err)
+
+
+FIRST = {
+    "FILEBUCKET_LAST": "",
+    "FILEBUCKET_LAST_NAME": "",
+    "FILEBUCKET_LAST_SIZE": "",
+    "FILEBUCKET_USUAL_SIZE": "",
+}
+"""Of a series that nothing came of yet."""
+
+LAST = "the last came 2026-11-23T02:31:07Z, 1.2 GiB"
+
+MESSAGES = [
+    (
+        ("db-#.sql.gz", "fresh", "late", {}),
+        f"web01: db-#.sql.gz is late; expected by 2026-11-24T03:30:00Z, {LAST}",
+    ),
+    (
+        ("", "never", "late", FIRST),
+        "web01 is late; expected by 2026-11-24T03:30:00Z, nothing came yet",
+    ),
+    (
+        ("db-#.sql.gz", "fresh", "shrunk", {"FILEBUCKET_LAST_SIZE": "400"}),
+        "web01: db-#.sql.gz has shrunk; the last came 2026-11-23T02:31:07Z, 400 B,"
+        " usual is 1.3 GiB",
+    ),
+    (
+        ("x", "fresh", "grown", {"FILEBUCKET_LAST_SIZE": str(12 << 40)}),
+        "web01: x has grown; the last came 2026-11-23T02:31:07Z, 12 TiB, usual is"
+        " 1.3 GiB",
+    ),
+    (("x", "late", "fresh", {}), f"web01: x is in order again, it was late; {LAST}"),
+    (
+        ("x", "never", "fresh", {"FILEBUCKET_LAST_SIZE": "0"}),
+        "web01: x has its first push; the last came 2026-11-23T02:31:07Z, 0 B",
+    ),
+    (("", "late", "never", FIRST), "web01 waits for its first push"),
+]
+"""What is told, and how a person reads it."""
+
+
+class AlertMailTests(ExampleHookTestCase):
+    """alert-mail.sh"""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake(
+            "sendmail",
+            "echo queued; cat >$RECORDS/mail; printf '%s\\n' \"$@\" >$RECORDS/argv",
+        )
+
+    def mail(
+        self, series: str, old: str, new: str, **settings: str
+    ) -> tuple[dict[str, str], list[str]]:
+        """Headers and lines of the mail."""
+        status, out, _ = self.alert("alert-mail.sh", series, old, new, **settings)
+        self.assertEqual((0, ""), (status, out))
+        message = message_from_bytes(
+            (self.records / "mail").read_bytes(), policy=policy.default
+        )
+        self.assertEqual([], message.defects)
+        headers = {key: str(value) for key, value in message.items()}
+        self.assertEqual(7, len(message))
+        return headers, message.get_content().splitlines()
+
+    def test_mail(self) -> None:
+        headers, lines = self.mail("db-#.sql.gz", "fresh", "late")
+        self.assertEqual(
+            ("root", "file-bucket", "file-bucket: web01 is late", "auto-generated"),
+            tuple(headers[key] for key in ("To", "From", "Subject", "Auto-Submitted")),
+        )
+        self.assertEqual("-i\nroot\n", self.recorded("argv"))
+        self.assertEqual(
+            [
+                MESSAGES[0][1],
+                "",
+                "bucket:    web01",
+                "series:    db-#.sql.gz",
+                "state:     late, was fresh",
+                "since:     2026-11-24T03:30:00Z",
+                "expected:  26h",
+                "due:       2026-11-24T03:30:00Z",
+                "last:      2026-11-23T02:31:07Z",
+                "file:      db-2026-11-23.sql.gz",
+                "bytes:     1288490189",
+                "usual:     1395864371",
+                "request:   a-1",
+                "",
+                "All backups: filebucket status",
+            ],
+            lines,
+        )
+
+    def test_messages(self) -> None:
+        for (series, old, new, settings), expected in MESSAGES:
+            _, lines = self.mail(series, old, new, **settings)
+            self.assertEqual(expected, lines[0])
+
+    def test_settings(self) -> None:
+        headers, _ = self.mail("x", "fresh", "late", MAIL_TO="a@b.org", MAIL_FROM="c")
+        self.assertEqual(("a@b.org", "c"), (headers["To"], headers["From"]))
+        self.assertEqual("-i\na@b.org\n", self.recorded("argv"))
+
+    def test_hostile_names(self) -> None:
+        """They stand in the body as they are; nothing else changes."""
+        for name in HOSTILE_NAMES:
+            headers, _ = self.mail(name, "fresh", "late", FILEBUCKET_LAST_NAME=name)
+            self.assertEqual("file-bucket: web01 is late", headers["Subject"])
+            text = self.recorded("mail")
+            self.assertIn(f"\n\nweb01: {name} is late; expected by ", text)
+            self.assertIn(f"\nseries:    {name}\nstate: ", text)
+            self.assertIn(f"\nfile:      {name}\nbytes: ", text)
+
+    def test_line_breaks_and_backslashes(self) -> None:
+        """The daemon lets none through; the script does not count on it."""
+        name = "a\\nb\\c\r\n\nBcc: x@example.org\n.\n"
+        _, lines = self.mail(name, "fresh", "late", FILEBUCKET_BUCKET=name)
+        mail = self.recorded("mail")
+        self.assertIn("\nSubject: file-bucket: a?nb?c???Bcc? x?example.org", mail)
+        self.assertNotIn("\nBcc:", mail)
+        self.assertEqual(15, len(lines))
+        shown = "a\\nb\\cBcc: x@example.org."
+        self.assertTrue(lines[0].startswith(f"{shown}: {shown} is late;"), lines[0])
+
+    def test_mailer_fails(self) -> None:
+        """Then it is called again."""
+        self.fake("sendmail", "exit 75")
+        for mailer in ("sendmail", "no-such-mailer"):
+            status, out, err = self.alert(
+                "alert-mail.sh", "x", "fresh", "late", SENDMAIL=mailer
+            )
+            self.assertEqual((1, ""), (status, out))
+            self.assertIn("alert-mail: not sent\n", err)
+
+
+class AlertWebhookTests(ExampleHookTestCase):
+    """alert-webhook.sh, and what alert-ntfy.sh has in common with it."""
+
+    script = "alert-webhook.sh"
+    prefix = "WEBHOOK"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake("curl", 'cat >$RECORDS/config; printf "%s\\n" "$@" >$RECORDS/argv')
+        self.token_file = self.room / "token"
+        self.token_file.write_text("tk_secret\n")
+
+    def tell(
+        self, series: str, old: str, new: str, **settings: str
+    ) -> tuple[int, str, str]:
+        token_file = {f"{self.prefix}_TOKEN_FILE": str(self.token_file)}
+        return self.alert(self.script, series, old, new, **{**token_file, **settings})
+
+    def told(self, series: str, old: str, new: str, **settings: str) -> dict[str, Any]:
+        """The payload."""
+        self.assertEqual((0, "", ""), self.tell(series, old, new, **settings))
+        _, _, _, (key, data) = self.curl_config()
+        self.assertEqual("data-binary", key)
+        # It must not look like "@file", which curl would read and send.
+        self.assertTrue(data.startswith("{"))
+        found = json.loads(data)
+        assert isinstance(found, dict)
+        return found
+
+    def message(self, payload: dict[str, Any]) -> str:
+        return str(payload["text"])
+
+    def shown(self, name: str) -> str:
+        """A name in a message."""
+        return re.sub("[<>&@]", "?", name)
+
+    def test_payload(self) -> None:
+        self.assertEqual(
+            {
+                "text": MESSAGES[0][1],
+                "bucket": "web01",
+                "series": "db-#.sql.gz",
+                "old": "fresh",
+                "new": "late",
+                "since": "2026-11-24T03:30:00Z",
+                "due": "2026-11-24T03:30:00Z",
+                "expect": "26h",
+                "last": "2026-11-23T02:31:07Z",
+                "last_name": "db-2026-11-23.sql.gz",
+                "last_size": 1288490189,
+                "usual_size": 1395864371,
+                "request_id": "a-1",
+            },
+            self.told("db-#.sql.gz", "fresh", "late"),
+        )
+        empty = dict.fromkeys(("FILEBUCKET_DUE", "FILEBUCKET_EXPECT"), "")
+        found = self.told("", "never", "late", **FIRST, **empty)
+        nothing = [key for key, value in found.items() if value is None]
+        expected = ["series", "due", "expect", "last", "last_name", "last_size"]
+        self.assertEqual([*expected, "usual_size"], nothing)
+
+    def test_messages(self) -> None:
+        for (series, old, new, settings), expected in MESSAGES:
+            payload = self.told(series, old, new, **settings)
+            self.assertEqual(expected, self.message(payload))
+
+    def test_nothing_secret_in_arguments(self) -> None:
+        """They are for everybody on the machine to see."""
+        url = 'https://hooks.example.org/"s3cret"\\'
+        self.told("db-#.gz", "fresh", "late", **{f"{self.prefix}_URL": url})
+        self.assertEqual(
+            [
+                ("url", url),
+                ("header", "Content-Type: application/json"),
+                ("header", "Authorization: Bearer tk_secret"),
+            ],
+            self.curl_config()[:3],
+        )
+        arguments = self.recorded("argv").splitlines()
+        # First, or curl would read the settings in HOME.
+        self.assertEqual("--disable", arguments[0])
+        self.assertEqual(["--config", "-"], arguments[-2:])
+        for secret in ("tk_secret", "hooks.example.org", "db-#.gz"):
+            self.assertNotIn(secret, " ".join(arguments))
+
+    def test_hostile_names(self) -> None:
+        """As they are, but for what calls people in a chat."""
+        for name in [*HOSTILE_NAMES, "<!channel> @all &amp;"]:
+            payload = self.told(name, "fresh", "late", FILEBUCKET_LAST_NAME=name)
+            expected = f"web01: {self.shown(name)} is late; expected by "
+            self.assertTrue(self.message(payload).startswith(expected), name)
+            for key in {"series", "last_name"} & set(payload):
+                self.assertEqual(name, payload[key])
+
+    def test_line_breaks_and_backslashes(self) -> None:
+        """The daemon lets none through; the script does not count on it."""
+        name = 'a\\b\\n\\c"\nurl = "evil.example.org"\t'
+        payload = self.told(name, "fresh", "late", FILEBUCKET_BUCKET=name)
+        shown = 'a\\b\\n\\c"url = "evil.example.org"'
+        expected = f"{shown}: {shown} is late; "
+        self.assertTrue(self.message(payload).startswith(expected), payload)
+
+    def test_no_token(self) -> None:
+        """An empty setting means that none is needed."""
+        none = {f"{self.prefix}_TOKEN_FILE": ""}
+        self.assertEqual(0, self.tell("x", "fresh", "late", **none)[0])
+        keys = [key for key, _ in self.curl_config()]
+        self.assertEqual(["url", "header", "data-binary"], keys)
+
+    def test_token_file_missing(self) -> None:
+        """Nothing is sent without the token that was asked for."""
+        for content in (None, "", "\n"):
+            self.token_file.unlink(missing_ok=True)
+            if content is not None:
+                self.token_file.write_text(content)
+            status, out, err = self.tell("x", "fresh", "late")
+            self.assertEqual((1, ""), (status, out), content)
+            self.assertIn(f"{self.script.removesuffix('.sh')}: no token in ", err)
+            self.assertFalse((self.records / "config").exists())
+
+    def test_not_accepted(self) -> None:
+        """Then it is called again."""
+        self.fake("curl", "exit 22")
+        name = self.script.removesuffix(".sh")
+        expected = (1, "", f"{name}: the alert was not accepted\n")
+        self.assertEqual(expected, self.tell("x", "fresh", "late"))
+
+
+class AlertNtfyTests(AlertWebhookTests):
+    """alert-ntfy.sh"""
+
+    script = "alert-ntfy.sh"
+    prefix = "NTFY"
+
+    def message(self, payload: dict[str, Any]) -> str:
+        return str(payload["message"])
+
+    def shown(self, name: str) -> str:
+        return name
+
+    def test_payload(self) -> None:
+        """Louder where a backup is missing."""
+        for old, new, priority, tag in (
+            ("fresh", "late", 4, "rotating_light"),
+            ("fresh", "shrunk", 3, "warning"),
+            ("fresh", "grown", 3, "warning"),
+            ("late", "fresh", 2, "white_check_mark"),
+        ):
+            payload = self.told("x", old, new, NTFY_TOPIC='a"b')
+            self.assertTrue(payload.pop("message").startswith("web01: x "))
+            self.assertEqual(
+                {
+                    "topic": 'a"b',
+                    "title": f"web01 is {new}",
+                    "priority": priority,
+                    "tags": [tag],
+                },
+                payload,
+            )
 
 
 class SiteTests(ExampleHookTestCase):
