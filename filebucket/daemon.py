@@ -14,17 +14,20 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.server import Site
 
+from filebucket.admin import AdminSite
 from filebucket.errors import ConfigError, Refusal
 from filebucket.hooks import KILL_AFTER, PIPES_AFTER, ScriptHooks
 from filebucket.listening import Listener
+from filebucket.recording import FLUSH_TIMEOUT as LAST_BATCH_TIMEOUT
 from filebucket.store import DirectoryStore
 from filebucket.streaming import StreamingSite, client_of
 from filebucket.supervisor import Supervisor
@@ -36,6 +39,26 @@ FLUSH_TIMEOUT = 5.0
 END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
 """Seconds that pushes get to end when nothing holds them but their hooks, which
 were told to, and their disks."""
+
+SERVICES_END = END_TIMEOUT + 2 * LAST_BATCH_TIMEOUT
+"""Seconds that services may take: a hook that tells of a change, and the last batch."""
+
+
+class InTurn(MultiService):
+    """Services of which each needs those before it to its very end."""
+
+    def __init__(self, *services: Service) -> None:
+        super().__init__()
+        for each in services:
+            each.setServiceParent(self)
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for each in reversed(list(self)):
+            await maybeDeferred(each.stopService)
 
 
 class Daemon(MultiService):
@@ -53,11 +76,13 @@ class Daemon(MultiService):
         hooks: ScriptHooks,
         supervisor: Supervisor,
         shutdown_timeout: float,
+        admin: tuple[Listener, AdminSite] | None = None,
     ) -> None:
         """
         :param listeners: where to listen
         :param supervisor: told when it is ready and when it stops
         :param shutdown_timeout: seconds that pushes under way get at a stop
+        :param admin: where to listen for whoever watches, and what they get
         """
         super().__init__()
         self._reactor = reactor
@@ -69,24 +94,40 @@ class Daemon(MultiService):
         self._supervisor = supervisor
         self._shutdown_timeout = shutdown_timeout
         self._ports: list[tuple[Listener, IListeningPort]] = []
+        self._admin = admin
+        self._admin_ports: list[tuple[Listener, IListeningPort]] = []
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether pushes are taken."""
+        return self._ready
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
         for listener in self._listeners:
-            failures: list[Failure] = []
-            listener.endpoint.listen(self._site).addCallbacks(
-                self._listens, failures.append, callbackArgs=(listener,)
-            )
-            for failure in failures:
-                if not failure.check(CannotListenError, OSError):
-                    failure.raiseException()
-                reason = _reason(failure.value)
-                self._give_up(f"cannot listen on {listener.name}: {reason}")
-
+            self._listen(listener, self._site, self._ports)
         self._site.admission.listens([port for _, port in self._ports])
+        if self._admin is not None:
+            listener, site = self._admin
+            self._listen(listener, site, self._admin_ports)
+            site.admission.listens([port for _, port in self._admin_ports])
 
-    def _listens(self, port: IListeningPort, listener: Listener) -> None:
-        self._ports.append((listener, port))
+    def _listen(
+        self,
+        listener: Listener,
+        site: Site,
+        ports: list[tuple[Listener, IListeningPort]],
+    ) -> None:
+        opened: list[IListeningPort] = []
+        failures: list[Failure] = []
+        listener.endpoint.listen(site).addCallbacks(opened.append, failures.append)
+        for failure in failures:
+            if not failure.check(CannotListenError, OSError):
+                failure.raiseException()
+            reason = _reason(failure.value)
+            self._give_up(f"cannot listen on {listener.name}: {reason}")
+        ports += [(listener, port) for port in opened]
 
     def startService(self) -> None:
         try:
@@ -96,10 +137,14 @@ class Daemon(MultiService):
             self._give_up(str(error))
         super().startService()
         where = ", ".join(_place(*each) for each in self._ports) or "no port"
+        admin = ", ".join(_place(*each) for each in self._admin_ports) or "none"
+        self._ready = True
         self._log.info(
-            "ready on {where}: home {home} publishes by {tier}; hooks: {hooks}",
+            "ready on {where}: home {home} publishes by {tier}; hooks: {hooks};"
+            " admin: {admin}",
             event="ready",
             where=where,
+            admin=admin,
             home=self._store.home,
             tier=tier,
             hooks=", ".join(hooks) or "none",
@@ -109,15 +154,17 @@ class Daemon(MultiService):
 
     def _give_up(self, reason: str) -> None:
         if self._ports:
-            self._close_ports()
+            self._close_ports(self._ports + self._admin_ports)
             # The reactor will not run, and a UNIX socket's name would remain.
             IReactorCore(self._reactor).iterate(0)
         # twistd would show an exception as a traceback; this is no bug.
         self._log.critical("file-bucket: {reason}", event="cannot-start", reason=reason)
         raise SystemExit(1)
 
-    def _close_ports(self) -> Deferred[Any]:
-        closing = [maybeDeferred(port.stopListening) for _, port in self._ports]
+    def _close_ports(
+        self, ports: Sequence[tuple[Listener, IListeningPort]]
+    ) -> Deferred[Any]:
+        closing = [maybeDeferred(port.stopListening) for _, port in ports]
         for closed in closing:
             # A UNIX socket's name may be gone, or not be ours to remove any more.
             closed.addErrback(
@@ -133,13 +180,14 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + FLUSH_TIMEOUT
+        self._ready = False
+        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + FLUSH_TIMEOUT + SERVICES_END
         self._supervisor.stopping(
             f"stopping; pushes under way: {self._uploads.under_way}", lasts
         )
         # From here on no port is told to take connections again.
         self._site.admission.stop()
-        await self._close_ports()
+        await self._close_ports(self._ports)
         self._site.wind_down()
         if not await self._within(self._shutdown_timeout, self._pushes_end()):
             self._log.warn(
@@ -152,6 +200,10 @@ class Daemon(MultiService):
         await self._within(FLUSH_TIMEOUT, self._site.emptied())
         self._site.abort()
         ended = await self._within(END_TIMEOUT, self._pushes_end())
+        # Until here the end could be watched.
+        await self._close_ports(self._admin_ports)
+        if self._admin is not None:
+            self._admin[1].close()
         await super().stopService()
         if ended:
             self._store.close()

@@ -9,28 +9,41 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.web.resource import IResource
 
 from filebucket import config as configuration
 from filebucket import logs
+from filebucket.admin import CONNECTIONS, AdminSite, Look
+from filebucket.alerts import Alerts
 from filebucket.allocator import keep_freed_memory
+from filebucket.catalogue import Catalogue
 from filebucket.clients import Client
-from filebucket.config import Buckets, Config
-from filebucket.daemon import Daemon
+from filebucket.config import BucketConfig, Buckets, Config
+from filebucket.daemon import Daemon, InTurn
 from filebucket.errors import ConfigError, Refusal
-from filebucket.hooks import ScriptHooks
-from filebucket.listening import listeners
+from filebucket.expecting import local_zone
+from filebucket.health import Health, look_at_disk
+from filebucket.hooks import ScriptHooks, unobserved
+from filebucket.listening import admin_listener, listeners
+from filebucket.metrics import Metrics, Now, Scrape
+from filebucket.pacing import Rest
+from filebucket.page import Page, resources
+from filebucket.recording import Recorder
+from filebucket.reindexing import reindex
 from filebucket.reload import Reload, read
 from filebucket.resources import Root
 from filebucket.room import Room
-from filebucket.status import StatusFile
+from filebucket.status import Answer, StatusFile
 from filebucket.store import DirectoryStore
 from filebucket.streaming import Limits, StreamingSite
 from filebucket.supervisor import supervisor
@@ -38,8 +51,6 @@ from filebucket.threads import Threads
 from filebucket.tls import Renewal
 from filebucket.upload import Outcome, Uploads
 from filebucket.values import LOG_FORMATS
-
-DEFAULT_CONFIG = "/etc/file-bucket/config.json"
 
 THREADS = 16
 """How many writes and fsyncs may wait for the disk at once: the journal of a
@@ -62,7 +73,7 @@ class Options(usage.Options):
     synopsis = "[--config FILE] [--log-format FORMAT]"
     longdesc = "Receive backups over HTTP: a write-only drop."
     optParameters = (
-        ("config", "c", DEFAULT_CONFIG, "The configuration, in JSON."),
+        ("config", "c", configuration.DEFAULT_CONFIG, "The configuration, in JSON."),
         ("log-format", None, None, "text or json; or as the configuration says."),
     )
 
@@ -79,7 +90,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
     path = os.path.abspath(options["config"])
     try:
         config = configuration.load(path)
-        capacity = find_capacity(config.max_connections)
+        own = OWN_DESCRIPTORS + (CONNECTIONS if config.admin else 0)
+        capacity = find_capacity(config.max_connections, own)
         if capacity < config.max_connections:
             log.warn(
                 "there can be {count} connections only: the system allows no more"
@@ -87,8 +99,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
                 event="few-descriptors",
                 count=capacity,
             )
-        threads = Threads(reactor, THREADS)  # type: ignore[arg-type]
-        daemon = make_daemon(reactor, threads, config, path, os.environ, capacity)
+        pool = partial(Threads, reactor)  # type: ignore[arg-type]
+        daemon = make_daemon(reactor, pool, config, path, os.environ, capacity)
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
     log_format = options.get("log-format") or config.log_format
@@ -107,24 +119,25 @@ def makeService(options: Mapping[str, Any]) -> IService:
     return service
 
 
-def find_capacity(wanted: int) -> int:
+def find_capacity(wanted: int, own: int) -> int:
     """Let there be descriptors for so many pushes, or as many as the system allows:
     systemd gives 1,024 to whoever does not ask. Hooks inherit the limit.
 
+    :param own: descriptors for what is no push
     :returns: how many pushes there may be at once
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted * PER_PUSH + OWN_DESCRIPTORS
+    most = wanted * PER_PUSH + own
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return min(max((most - OWN_DESCRIPTORS) // PER_PUSH, 1), wanted)
+    return min(max((most - own) // PER_PUSH, 1), wanted)
 
 
 def make_daemon(
     reactor: Any,
-    threads: Threads,
+    pool: Callable[[int], Threads],
     config: Config,
     path: str,
     environ: Mapping[str, str],
@@ -133,50 +146,168 @@ def make_daemon(
     """Put the parts together.
 
     :param reactor: provides time, processes and sockets
+    :param pool: makes a pool of so many threads
     :param path: where ``config`` came from and is read again at a reload
     :param environ: what hooks may see of it, they see; and whom to notify
     :param capacity: how many connections there may be, and how many pushes
     :raises ConfigError: what it names to listen on is not there or unusable
     """
     listening = listeners(reactor, config, path)
+    threads = pool(THREADS)
+    # A disk that hangs under those who look takes no thread from those who push.
+    looking = pool(1)
+    watching = admin_listener(reactor, config, path)
+    metrics = Metrics() if watching else None
+    buckets = config.buckets
     store = DirectoryStore(config.home, threads.run, Room(config.min_free_space))
     hooks = ScriptHooks(
-        reactor, config.hooks, environ, config.hook_timeout, config.hook_concurrency
+        reactor,
+        config.hooks,
+        environ,
+        config.hook_timeout,
+        config.hook_concurrency,
+        observe=metrics.hook_ran if metrics else unobserved,
     )
 
-    def observe(outcome: Outcome) -> None:
-        log_outcome(outcome, root.hide_tokens)
+    def hide(text: str) -> str:
+        return root.hide_tokens(text)
 
-    uploads = Uploads(store, hooks, reactor, observe, config.max_file_size, capacity)
+    search = partial(compare, config.home, reactor.seconds)
+    recorder = Recorder(reactor, pool, config.home, config.buckets, search, hide)
+    alerts = Alerts(reactor, recorder, hooks, config.buckets, hide)
+    recorder.changed = alerts.look
+
+    def observe(outcome: Outcome) -> None:
+        log_outcome(outcome, hide)
+        recorder.observe(outcome)
+        if metrics is not None:
+            metrics.pushed(outcome)
+
+    uploads = Uploads(
+        store,
+        hooks,
+        reactor,
+        observe,
+        config.max_file_size,
+        capacity,
+        recorder.find,
+    )
     root = Root(uploads, config.buckets, reactor)
-    limits = Limits(
+
+    def refused(client: Client, refusal: Refusal) -> None:
+        observe(before_a_request(client, refusal))
+
+    limits = limits_of(config, capacity)
+    site = StreamingSite(root, reactor, refused, limits, config.trusted_proxies)
+    told = supervisor(environ)
+    admin = None
+    if watching is not None and metrics is not None:
+        shown = pages(
+            reactor,
+            looking.run,
+            config,
+            metrics,
+            recorder,
+            lambda: daemon.ready,
+            lambda: buckets,
+            lambda: Now(uploads.under_way, len(site.admission), recorder.health),
+        )
+        admin = watching, AdminSite(reactor, shown)
+    daemon = Daemon(
+        reactor,
+        listening,
+        site,
+        uploads,
+        store,
+        hooks,
+        told,
+        config.shutdown_timeout,
+        admin,
+    )
+
+    def swap(new: Buckets) -> None:
+        nonlocal buckets
+        buckets = new
+        root.swap(new)
+        recorder.watch(new)
+        alerts.watch(new)
+        warn(evolve(config, buckets=new))
+
+    load = partial(threads.run, read, path)
+    status = StatusFile(config.home, path)
+
+    def tell(answer: Answer) -> Deferred[None]:
+        if metrics is not None:
+            metrics.reloaded(answer.reason is None)
+        return threads.run(status.tell, answer)
+
+    everywhere = [*listening, *([watching] if watching else [])]
+    certificates = [each.certificates for each in everywhere if each.certificates]
+    for service in (
+        Reload(reactor, config, load, swap, tell, told),
+        status,
+        Renewal(reactor, threads.run, certificates),
+        Warnings(config),
+        InTurn(recorder, alerts),
+        looking,
+        threads,
+    ):
+        service.setServiceParent(daemon)
+    return daemon
+
+
+def limits_of(config: Config, capacity: int) -> Limits:
+    """What those who push are held to.
+
+    :param capacity: how many connections there may be
+    """
+    return Limits(
         idle=config.idle_timeout,
         headers=config.header_timeout,
         rate_window=config.body_timeout,
         rate=config.min_rate,
         connections=capacity,
     )
-    trusted = config.trusted_proxies
-    site = StreamingSite(root, reactor, log_refused, limits, trusted)
-    told = supervisor(environ)
-    daemon = Daemon(
-        reactor, listening, site, uploads, store, hooks, told, config.shutdown_timeout
-    )
 
-    def swap(buckets: Buckets) -> None:
-        root.swap(buckets)
-        warn(evolve(config, buckets=buckets))
 
-    load = partial(threads.run, read, path)
-    status = StatusFile(config.home, path)
-    tell = partial(threads.run, status.tell)
-    Reload(reactor, config, load, swap, tell, told).setServiceParent(daemon)
-    status.setServiceParent(daemon)
-    certificates = [each.certificates for each in listening if each.certificates]
-    Renewal(reactor, threads.run, certificates).setServiceParent(daemon)
-    Warnings(config).setServiceParent(daemon)
-    threads.setServiceParent(daemon)
-    return daemon
+def compare(
+    home: str,
+    seconds: Callable[[], float],
+    catalogue: Catalogue,
+    buckets: Sequence[BucketConfig],
+    stopped: Callable[[], bool],
+) -> str:
+    """Bring the catalogue and the disk together, in a thread, without haste.
+
+    :returns: what differed, in a line; empty where nothing did
+    """
+    rest = Rest(time.monotonic, time.sleep)
+    return reindex(catalogue, home, buckets, seconds, stopped, pace=rest).text
+
+
+def pages(
+    reactor: Any,
+    run: Callable[..., Deferred[Any]],
+    config: Config,
+    metrics: Metrics,
+    recorder: Recorder,
+    ready: Callable[[], bool],
+    buckets: Callable[[], Buckets],
+    now: Callable[[], Now],
+) -> Mapping[str, IResource]:
+    """What whoever watches gets to see.
+
+    :param run: calls in a thread that no push waits for
+    """
+    disk = partial(look_at_disk, config.home, config.min_free_space)
+    health = Health(ready, run, disk, recorder.read, lambda: recorder.health.error)
+    scrape = Scrape(metrics, run, recorder.read, disk, buckets, now, reactor.seconds)
+    page = Page(reactor, recorder.read, buckets, local_zone())
+    return {
+        **resources(page),
+        "healthz": Look(reactor, health),
+        "metrics": Look(reactor, scrape),
+    }
 
 
 class Warnings(Service):
@@ -220,7 +351,9 @@ def log_outcome(
     log.info(
         "{log_text}",
         log_text=_line(outcome, name),
-        event="refused" if outcome.reason else "push",
+        event=(
+            "refused" if outcome.reason else "repeated" if outcome.repeated else "push"
+        ),
         bucket=outcome.bucket,
         name=name,
         size=outcome.size,
@@ -233,6 +366,12 @@ def log_outcome(
     )
 
 
+def _event(outcome: Outcome) -> str:
+    if outcome.reason:
+        return "refused"
+    return "repeated" if outcome.repeated else "push"
+
+
 def _line(outcome: Outcome, name: str | None) -> str:
     # Made here and not by a format with ten fields: Twisted's formatter, which
     # is Python, takes 0.06 ms for that, a fifth of what a small push costs.
@@ -240,21 +379,19 @@ def _line(outcome: Outcome, name: str | None) -> str:
     shown = repr(name) if name else "-"
     reason = f" reason={outcome.reason!r}" if outcome.reason else ""
     return (
-        f"{'refused' if outcome.reason else 'push'} bucket={outcome.bucket}"
+        f"{_event(outcome)} bucket={outcome.bucket}"
         f" name={shown} size={outcome.size} sha256={outcome.sha256 or '-'}"
         f" client={outcome.client} seconds={outcome.seconds:.3f}"
         f" status={outcome.status} request={outcome.request_id}{reason}"
     )
 
 
-def log_refused(client: Client, refusal: Refusal) -> None:
-    """The one line about what was refused before it was a request."""
-    log_outcome(
-        Outcome(
-            request_id="-",
-            bucket="-",
-            client=client.text,
-            status=refusal.status,
-            reason=refusal.reason,
-        )
+def before_a_request(client: Client, refusal: Refusal) -> Outcome:
+    """What became of what was refused before it was a request."""
+    return Outcome(
+        request_id="-",
+        bucket="-",
+        client=client.text,
+        status=refusal.status,
+        reason=refusal.reason,
     )

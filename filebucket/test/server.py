@@ -88,6 +88,8 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.places = self.wait_for(r"ready on (.+?): home ")[1].split(", ")
+        # At its start it looks into all folders.
+        self.wait_for("catalogue: ")
         first = re.fullmatch(
             r"\S+:(\d+)(?: with (PROXY header)?(?: and )?(TLS)?)?", self.places[0]
         )
@@ -172,8 +174,19 @@ class Server:
         return int(match[1])
 
     def open_files(self) -> int:
-        """How many descriptors it has."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """How many descriptors it has, but for those of its catalogue, which it opens
+        and closes behind pushes."""
+        return len(self._descriptors())
+
+    def _descriptors(self) -> list[str]:
+        """What they lead to."""
+        found = []
+        for each in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                leads_to = os.readlink(each)
+                if "/.filebucket/catalogue." not in leads_to:
+                    found.append(leads_to)
+        return found
 
     def idle_files(self, host: str = "127.0.0.1") -> int:
         """How many descriptors it has while nobody is connected."""
@@ -187,11 +200,10 @@ class Server:
 
     def unconnected_files(self) -> int:
         """How many descriptors it has beside those of its connections."""
-        others = 0
-        for each in Path(f"/proc/{self.process.pid}/fd").iterdir():
-            with suppress(FileNotFoundError):
-                others += not os.readlink(each).startswith("socket:")
-        return others + len(self.places)
+        # At its start it looks into all folders, which it then says.
+        self.wait_for("catalogue: ")
+        others = [each for each in self._descriptors() if "socket:" not in each]
+        return len(others) + len(self.places)
 
     def wait_for_open_files(self, count: int) -> bool:
         """Wait until it has so many: nothing tells when one is closed."""

@@ -189,6 +189,8 @@ class DaemonTests(SynchronousTestCase):
         """Each is answered as it should be, and nothing is left of any."""
         server = Server(Path(self.mktemp()).absolute(), max_file_size=10**9).start()
         self.addCleanup(server.stop)
+        # At its start it looks into all folders.
+        server.wait_for("catalogue: ")
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as it:
             # Whatever is opened once is open when the first is answered.
             it.sendall(NEXT.replace(BUCKET, OTHER.encode("ascii")))

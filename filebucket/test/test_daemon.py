@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from attrs import evolve
 from click.testing import CliRunner
 from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
@@ -24,13 +24,14 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import __version__, cli, tap, values
+from filebucket.admin import AdminSite
 from filebucket.clients import client
 from filebucket.config import EXAMPLE_TOKENS, Config, parse
 from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
 from filebucket.streaming import StreamingChannel, StreamingSite
 from filebucket.test.certificates import write_pair
-from filebucket.test.fakes import at_once
+from filebucket.test.fakes import AtOnce
 from filebucket.test.wire import Wire
 from filebucket.threads import Threads
 from filebucket.tls import LOOK_EVERY
@@ -55,37 +56,6 @@ class Reactor(MemoryReactorClock):
         function(*args, **kwargs)
 
 
-class AtOnce(Threads):
-    """Runs at once what it is given.
-
-    :ivar hangs: whether it does not get to it, as where a disk hangs
-    """
-
-    hangs = False
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor, 0)
-        self._left: list[Callable[[], None]] = []
-
-    def go_on(self) -> None:
-        """The disk is there again."""
-        self.hangs = False
-        while self._left:
-            self._left.pop(0)()
-
-    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        done: Deferred[T] = Deferred()
-
-        def call() -> None:
-            at_once(function, *args).chainDeferred(done)
-
-        if self.hangs:
-            self._left.append(call)
-        else:
-            call()
-        return done
-
-
 def texts(events: Sequence[Any]) -> list[str]:
     """What the log would show."""
     return [formatEvent(event) for event in events]
@@ -105,6 +75,10 @@ class DaemonCase(SynchronousTestCase):
         )
         self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
 
+    def pool(self, most: int) -> Threads:
+        """The one that may hang, or one for the catalogue, which does not."""
+        return self.threads if most > 1 else AtOnce(self.reactor)
+
     def listen(self, *endpoints: str) -> None:
         """Listen on these instead."""
         keys = {"home": "home", "listen": endpoints, "buckets": [TOKEN]}
@@ -118,7 +92,7 @@ class DaemonCase(SynchronousTestCase):
 
     def make_from(self, config: Config) -> Daemon:
         return tap.make_daemon(
-            self.reactor, self.threads, config, self.path, os.environ, 100
+            self.reactor, self.pool, config, self.path, os.environ, 100
         )
 
     def start(self) -> Daemon:
@@ -184,6 +158,87 @@ class LifeTests(DaemonCase):
         self.assertNoResult(stopped)
         channel.connectionLost()
         self.successResultOf(stopped)
+
+    def admin(self) -> Config:
+        """The configuration with a listener for whoever watches."""
+        keys = {"home": "home", "port": 1, "buckets": [TOKEN]}
+        return parse(json.dumps({**keys, "admin": "tcp:2:127.0.0.1"}), self.path)
+
+    def test_admin(self) -> None:
+        """Whoever watches has a port of their own, up to the end."""
+        daemon = self.make_from(self.admin())
+        daemon.privilegedStartService()
+        self.assertEqual([1, 2], [each[0] for each in self.reactor.tcpServers])
+        pushes, watchers = (each[1] for each in self.reactor.tcpServers)
+        self.assertIsInstance(pushes, StreamingSite)
+        self.assertIsInstance(watchers, AdminSite)
+        with capturedLogs() as events:
+            daemon.startService()
+        self.assertIn("; hooks: none; admin: 0.0.0.0:2", "".join(texts(events)))
+        closed = [self.closed(daemon), self.closed(daemon, daemon._admin_ports)]
+        pusher, _ = self.begin("x")
+        wire = Wire()
+        watcher: Any = watchers.buildProtocol(wire.getPeer())
+        watcher.makeConnection(wire)
+        stopped = daemon.stopService()
+        self.assertEqual([[0], []], closed)
+        watcher.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"))
+        pusher.dataReceived(b"c")
+        pusher.connectionLost()
+        # Nobody who only watches keeps it from ending.
+        self.successResultOf(stopped)
+        self.assertEqual([[0], [0]], closed)
+        self.assertTrue(wire.disconnected)
+        watcher.connectionLost()
+
+    def test_metrics(self) -> None:
+        """What happens to pushes, hooks and the configuration is counted."""
+        daemon = self.make_from(self.admin())
+        daemon.privilegedStartService()
+        daemon.startService()
+        (self.folder / "post-push.sh").write_text("#!/bin/sh")
+        pusher, _ = self.begin("x")
+        pusher.dataReceived(b"c")
+        pusher.dataReceived(b"nonsense\r\n")
+        pusher.connectionLost()
+        Path(self.path).write_text("nonsense")
+        os.kill(os.getpid(), signal.SIGUSR2)
+        wire = Wire()
+        watcher: Any = self.reactor.tcpServers[1][1].buildProtocol(wire.getPeer())
+        watcher.makeConnection(wire)
+        watcher.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+        answer = wire.value()
+        self.assertNotIn(TOKEN.encode(), answer)
+        label = self.admin().buckets[0].label.encode()
+        for line in (
+            b'filebucket_received_bytes_total{bucket="%b"} 3.0',
+            b'filebucket_refusals_total{status="400"} 1.0',
+            b'filebucket_hook_runs_total{exit="broken",hook="post-push"} 1.0',
+            b"filebucket_config_last_reload_successful 0.0",
+            b"filebucket_pushes_in_flight 0.0",
+        ):
+            self.assertIn(b"\n%b\n" % line.replace(b"%b", label), answer)
+        wire.clear()
+        watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertNotIn(b"starting or stopping", wire.value())
+        pusher, _ = self.begin("y")
+        stopped = daemon.stopService()
+        wire.clear()
+        watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertIn(b"it is starting or stopping\n", wire.value())
+        pusher.dataReceived(b"c")
+        pusher.connectionLost()
+        self.successResultOf(stopped)
+        watcher.connectionLost()
+
+    def test_no_admin(self) -> None:
+        """Nobody gets one who did not ask for it."""
+        with capturedLogs() as events:
+            daemon = self.start()
+        self.assertEqual(1, len(self.reactor.tcpServers))
+        self.assertIn("; admin: none", "".join(texts(events)))
+        self.successResultOf(daemon.stopService())
 
     def test_ipv6(self) -> None:
         """An IPv6 address is listened on as one."""
@@ -375,10 +430,10 @@ class LifeTests(DaemonCase):
         self.successResultOf(daemon.stopService())
         self.assertEqual([0, 1, 2], closed)
 
-    def closed(self, daemon: Daemon) -> list[int]:
-        """Collects which of the daemon's ports were closed."""
+    def closed(self, daemon: Daemon, ports: Any = None) -> list[int]:
+        """Collects which of the daemon's ports were closed, or of these."""
         closed: list[int] = []
-        for number, (_, port) in enumerate(daemon._ports):
+        for number, (_, port) in enumerate(daemon._ports if ports is None else ports):
             self.patch(port, "stopListening", partial(closed.append, number))
         return closed
 
@@ -528,8 +583,8 @@ class CompositionTests(DaemonCase):
         Path(self.path).write_text('{"home": "home", "buckets": []}')
         with capturedLogs() as events:
             daemon = self.start()
-        self.assertIn("there are no buckets", texts(events)[0])
-        self.assertIn("ready on", texts(events)[1])
+        names = [each["event"] for each in events]
+        self.assertLess(names.index("no-buckets"), names.index("ready"))
         self.successResultOf(daemon.stopService())
 
     def test_warnings(self) -> None:
@@ -579,7 +634,8 @@ class CompositionTests(DaemonCase):
         )
         with capturedLogs() as events:
             tap.log_outcome(outcome)
-            tap.log_refused(client("1.2.3.4", 5), Refusal(400, "why"))
+            early = tap.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
+            tap.log_outcome(early)
         self.assertEqual(
             [
                 r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""
