@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proofs import (
+    catalogues,
     descriptors,
     full,
     fuzz,
@@ -12,12 +13,14 @@ from proofs import (
     memory,
     order,
     power,
+    pruned,
     races,
+    rot,
     slow,
     timing,
     vanish,
 )
-from proofs.faults import answered_rightly
+from proofs.faults import answered_rightly, behind_pushes
 from proofs.filesystems import (
     Btrfs,
     Ext4,
@@ -37,20 +40,26 @@ CASES = {
     "power-overwriting": Proof(power.survives_overwriting(Ext4), trials=100, quick=5),
     "power-no-file-sync": Proof(power.tells("file"), trials=10, quick=3),
     "power-no-directory-sync": Proof(power.tells("directory"), trials=10, quick=5),
+    "power-prune": Proof(pruned.survives, trials=100, quick=5),
+    "power-prune-no-sync": Proof(pruned.tells, trials=5, quick=3),
     "order-unnamed": Proof(order.in_order(Folder), trials=3, quick=1),
     "order-staged": Proof(order.in_order(Fuse), trials=3, quick=1),
     "order-no-directory-sync": Proof(order.tells, trials=1, quick=1),
     "kill-unnamed": Proof(kills.survives_every_call(Folder), trials=1000, quick=6),
     "kill-staged": Proof(kills.survives_every_call(Fuse), trials=1000, quick=6),
+    "kill-catalogue": Proof(kills.survives_in_catalogue, trials=1000, quick=6),
     "kill-under-load": Proof(kills.under_load, trials=300, quick=5),
     "faults-unnamed": Proof(answered_rightly(Folder), trials=10_000, quick=50),
     "faults-staged": Proof(answered_rightly(Fuse), trials=10_000, quick=50),
+    "faults-catalogue": Proof(behind_pushes, trials=10_000, quick=10),
     "full-tmpfs": Proof(full.filled(Tmpfs), trials=50, quick=2),
     "full-ext4": Proof(full.filled(SmallExt4), trials=50, quick=2),
     "full-quota": Proof(full.filled(QuotaBtrfs), trials=50, quick=2),
     "races-one-wins": Proof(races.one_wins, trials=1000, quick=40),
     "races-overwrite": Proof(races.one_stays, trials=1000, quick=40),
     "races-rename": Proof(races.tells, trials=100, quick=40),
+    "rot": Proof(rot.seen, trials=300, quick=10),
+    "rot-cached": Proof(rot.tells, trials=30, quick=10),
     # Nothing is quick where deadlines are waited for.
     "vanish": Proof(vanish.nothing_is_left, trials=200, quick=40),
     "vanish-kept": Proof(vanish.tells, trials=40, quick=40),
@@ -68,6 +77,8 @@ CASES = {
     "timing-leak": Proof(timing.tells, trials=20_000, quick=5_000),
     "timing-right-token": Proof(timing.told_apart, trials=20_000, quick=20_000),
     "reloads": Proof(load.reloads, trials=500, quick=20),
+    "catalogue-million": Proof(catalogues.million, trials=1_000_000, quick=20_000),
+    "catalogue-series": Proof(catalogues.many_series, trials=200_000, quick=20_000),
     "memory": Proof(memory.large, trials=3, quick=1),
     "soak": Proof(load.soak, trials=1800, quick=20),
 }

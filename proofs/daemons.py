@@ -17,9 +17,20 @@ def fsync(fd):
     if not stat.{test}(os.fstat(fd).st_mode):
         real(fd)
 os.fsync = fsync
+{run}
+"""
+
+_TWISTD = """
 from twisted.scripts.twistd import run
 run()
 """
+
+_PRUNE = """
+from filebucket.cli import main
+main()
+"""
+
+PRUNE = (sys.executable, "-m", "filebucket", "prune")
 
 
 def without_sync(kind: str) -> tuple[str, ...]:
@@ -27,5 +38,14 @@ def without_sync(kind: str) -> tuple[str, ...]:
 
     :param kind: ``file`` or ``directory``
     """
-    script = _WITHOUT.format(test={"file": "S_ISREG", "directory": "S_ISDIR"}[kind])
-    return (sys.executable, "-c", script, *OPTIONS)
+    return (*_without(kind, _TWISTD), *OPTIONS)
+
+
+def prune_without_sync() -> tuple[str, ...]:
+    """``filebucket prune`` with its fsync of directories taken out."""
+    return (*_without("directory", _PRUNE), "prune")
+
+
+def _without(kind: str, run: str) -> tuple[str, ...]:
+    test = {"file": "S_ISREG", "directory": "S_ISDIR"}[kind]
+    return (sys.executable, "-c", _WITHOUT.format(test=test, run=run))

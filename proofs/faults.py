@@ -7,18 +7,20 @@ given in place of its result.
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
 from attrs import frozen
 
-from filebucket.test.server import OTHER, TOKEN, Server
+from filebucket.test.server import OTHER, PATIENCE, TOKEN, Server
+from proofs import entries
 from proofs.filesystems import Place
 from proofs.outcome import Outcome, Prove, some
 from proofs.pushes import Ledger, residue
-from proofs.tracing import Trace, ordinals, reactor, worker, workers
+from proofs.tracing import Trace, Which, ordinals, reactor, recorder, threads, worker
 
 ERRORS: dict[str, Collection[int]] = {
     "EIO": (503,),
@@ -33,7 +35,7 @@ ERRORS: dict[str, Collection[int]] = {
 HARMLESS = ("close", "unlinkat")
 """Calls that clear away: where they fail, the push may have its 200."""
 
-CALLS: dict[Callable[[Server], int], Collection[str]] = {
+CALLS: dict[Which, Collection[str]] = {
     worker: (
         *("mkdirat", "openat", "newfstatat", "fstat", "fstatfs", "writev"),
         *("fsync", "linkat", "renameat", *HARMLESS),
@@ -47,6 +49,10 @@ CALLS: dict[Callable[[Server], int], Collection[str]] = {
 through a pipe, to be told of a descriptor's events, random numbers.
 """
 
+ENTERING = ("openat", "newfstatat", "fstat", "pread64", "pwrite64", "fsync")
+"""The same of the thread that enters pushes into the catalogue. To give a lock back is
+refused by no kernel, and looks like to take one."""
+
 NAMES = ("new.4096", "new.100000")
 
 
@@ -58,7 +64,7 @@ class _Fault:
     :param number: which of the calls of that name
     """
 
-    which: Callable[[Server], int]
+    which: Which
     call: str
     number: int
     error: str
@@ -86,14 +92,15 @@ def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
     answers: Counter[str] = Counter()
     with place(folder / "place") as disk:
         server = Server(folder / "daemon", home=str(disk.root / "home"))
-        _start(server)
+        these = _start(server)
         try:
             faults = list(_faults(server, folder / "trace"))
             for fault in some(faults, trials):
-                if len(workers(server)) > 1:
-                    # A client that was lost left its push beside the next one.
+                if threads(server) != these:
+                    # A client that was lost left its push beside the next one; or it
+                    # was started again.
                     server.stop()
-                    _start(server)
+                    these = _start(server)
                 status, found = _push(server, fault, folder / "trace")
                 answers[str(status or "none")] += 1
                 wrong += [f"{fault}: {status}: {each}" for each in found]
@@ -107,10 +114,15 @@ def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
     )
 
 
-def _start(server: Server) -> None:
-    """With a thread that has nothing to do."""
+def _start(server: Server) -> set[int]:
+    """With a thread that has nothing to do, and a catalogue that knows the disk.
+
+    :returns: its threads
+    """
     server.start()
+    server.wait_for("catalogue: ")
     Ledger().push(server.port, "first.10", token=OTHER)
+    return threads(server)
 
 
 def _faults(server: Server, output: Path) -> Iterator[_Fault]:
@@ -154,6 +166,63 @@ def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list
         wrong.append(f"{server.open_files()} descriptors, not {before}")
     wrong += residue(server.home)
     return status, wrong
+
+
+def behind_pushes(folder: Path, trials: int) -> Outcome:
+    """Let each call fail by which a push is entered into the catalogue; or so many."""
+    wrong: list[str] = []
+    server = Server(folder / "daemon")
+    _start(server)
+    calls = list(_entering(server, folder / "trace"))
+    faults = [(call, number, error) for call, number in calls for error in ERRORS]
+    entered = failed = 0
+    try:
+        for index, (call, number, error) in enumerate(some(faults, trials)):
+            inject = f"{call}:error={error}:when={number}"
+            ledger = Ledger()
+            with Trace(recorder(server), folder / "trace", inject):
+                ledger.push(server.port, f"first-{index}.4096")
+                said = _said(server, f"first-{index}.4096")
+            entered += said is None
+            failed += said is not None
+            # It is tried again after a while; nobody waits for that.
+            ledger.push(server.port, f"next-{index}.4096")
+            found = [f"{name}: {got}" for name, got in ledger.statuses.items()]
+            found = [each for each in found if not each.endswith(" 200")]
+            if said and "damaged" in said:
+                found.append(said)
+            server.stop()
+            _start(server)
+            found += [*ledger.faults(server.home / TOKEN), *entries.faults(server)]
+            wrong += [f"{error} from {call} {number}: {each}" for each in found]
+    finally:
+        server.stop()
+    return Outcome(
+        f"{entered + failed} of {len(faults)} faults: {entered} entered all the same,"
+        f" {failed} not before the next start; {len(wrong)} wrong",
+        wrong,
+    )
+
+
+def _entering(server: Server, output: Path) -> list[tuple[str, int]]:
+    with Trace(recorder(server), output) as trace:
+        Ledger().push(server.port, NAMES[0])
+        entries.wait(server.home, NAMES[0])
+    found = ordinals(trace.calls)
+    return [each for each in found if each[0] in ENTERING]
+
+
+def _said(server: Server, name: str) -> str | None:
+    """What the log says of the catalogue; None when that push is entered."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        for line in server.log.splitlines():
+            if "catalogue: it " in line:
+                return line
+        if entries.is_there(server.home, name):
+            return None
+        time.sleep(0.01)
+    raise AssertionError(f"{name} is not entered, and nothing is said")
 
 
 def answered_rightly(place: type[Place]) -> Prove:

@@ -92,7 +92,10 @@ class Tmpfs(Place):
 
 
 class Loop(Place):
-    """A filesystem in a file, mounted on a folder of its own while in use."""
+    """A filesystem in a file, mounted on a folder of its own while in use.
+
+    :ivar image: the file
+    """
 
     make: tuple[str, ...]
     options = "loop"
@@ -100,7 +103,7 @@ class Loop(Place):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._image = folder / "image"
+        self.image = folder / "image"
 
     def __enter__(self) -> Self:
         self.create()
@@ -108,13 +111,13 @@ class Loop(Place):
 
     def create(self) -> None:
         """Make it, empty."""
-        with self._image.open("wb") as image:
+        with self.image.open("wb") as image:
             image.truncate(self.size)
-        run(*self.make, self._image)
+        run(*self.make, self.image)
 
     def mount(self) -> None:
         """Let it be seen, after what a journal has to say."""
-        run("mount", "-o", self.options, self._image, self.root)
+        run("mount", "-o", self.options, self.image, self.root)
 
     def cut(self) -> None:
         """Let nothing come to the disk from here on."""
@@ -148,7 +151,7 @@ class QuotaBtrfs(Loop):
 
     def create(self) -> None:
         super().create()
-        run("mount", "-o", "loop", self._image, self.root)
+        run("mount", "-o", "loop", self.image, self.root)
         run("btrfs", "quota", "enable", self.root)
         run("btrfs", "subvolume", "create", self.root / "limited")
         run("btrfs", "qgroup", "limit", str(SMALL), self.root / "limited")
@@ -175,13 +178,13 @@ class Btrfs(Loop):
         super().__init__(folder)
         self._beneath = Ext4(folder / "beneath")
         self._beneath.size = self.size + 200 * MIB
-        self._image = self._beneath.root / "image"
+        self.image = self._beneath.root / "image"
 
     def create(self) -> None:
         self._beneath.create()
         self._beneath.mount()
         # Allocated and on the disk: else it is the image's own blocks that are lost.
-        with self._image.open("wb") as image:
+        with self.image.open("wb") as image:
             for _ in range(self.size // MIB):
                 image.write(bytes(MIB))
         super().create()

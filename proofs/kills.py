@@ -8,20 +8,18 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
-from typing import TypeAlias
 
 from filebucket.test.server import OTHER, TOKEN, Server
-from proofs.filesystems import Place
+from proofs import entries
+from proofs.filesystems import Folder, Place
 from proofs.outcome import Outcome, Prove, some
 from proofs.pushes import Ledger, Uploaders, count, residue
-from proofs.tracing import Trace, ordinals, reactor, worker
-
-_Thread: TypeAlias = Callable[[Server], int]
+from proofs.tracing import Trace, Which, ordinals, reactor, recorder, worker
 
 NAME = "file.4096"
 
@@ -32,20 +30,23 @@ MOST_SECONDS = 0.5
 """How long clients push before the daemon is killed, at most."""
 
 
-def at_every_call(place: type[Place], folder: Path, trials: int) -> Outcome:
+def at_every_call(
+    place: type[Place], of: Sequence[Which], folder: Path, trials: int
+) -> Outcome:
     """Kill before each call of each thread; before so many, where there are more."""
     faults: list[str] = []
     answers: dict[str, int | None] = {}
     missed = 0
     with place(folder / "place") as disk:
         server = Server(folder / "daemon", home=str(disk.root / "home"))
-        points = list(_points(server, folder / "trace"))
+        points = list(_points(server, of, folder / "trace"))
         for which, name, number in some(points, trials):
             where = f"{name} {number} of the {which.__name__}"
             inject = f"{name}:signal=KILL:when={number}"
             ledger, killed = _pushed(server, which, folder / "trace", inject)
             answers[where] = ledger.statuses[NAME]
             missed += not killed
+            faults += [f"{where}: {each}" for each in entries.left(server.home)]
             faults += [f"{where}: {each}" for each in _after_restart(server, ledger)]
     return Outcome(
         f"killed before {len(answers) - missed} of {len(points)} calls on"
@@ -54,20 +55,24 @@ def at_every_call(place: type[Place], folder: Path, trials: int) -> Outcome:
     )
 
 
-def _points(server: Server, output: Path) -> Iterator[tuple[_Thread, str, int]]:
+def _points(
+    server: Server, of: Sequence[Which], output: Path
+) -> Iterator[tuple[Which, str, int]]:
     """Each call of a push: its thread, its name and its number among those."""
-    for which in (reactor, worker):
+    for which in of:
         with _without_the_bucket(server):
             before = server.idle_files()
             with Trace(which(server), output) as trace:
                 Ledger().push(server.port, NAME)
                 server.wait_for_open_files(before)
+                if which is recorder:
+                    entries.wait(server.home, NAME)
         for name, number in ordinals(trace.calls):
             yield which, name, number
 
 
 def _pushed(
-    server: Server, which: _Thread, output: Path, inject: str
+    server: Server, which: Which, output: Path, inject: str
 ) -> tuple[Ledger, bool]:
     """A push to a daemon that is to be killed, and whether it was."""
     ledger = Ledger()
@@ -82,9 +87,12 @@ def _pushed(
 
 @contextmanager
 def _without_the_bucket(server: Server) -> Iterator[None]:
-    """It runs, and has a thread that has nothing to do, but no bucket."""
+    """It runs, has looked at its disk, and has a thread that has nothing to do, but no
+    bucket.
+    """
     shutil.rmtree(server.home, ignore_errors=True)
     with _running(server):
+        server.wait_for("catalogue: ")
         Ledger().push(server.port, NAME, token=OTHER)
         yield
 
@@ -114,7 +122,11 @@ def _after_restart(server: Server, ledger: Ledger) -> Iterator[str]:
 
 
 def _wrong(server: Server, ledger: Ledger) -> list[str]:
-    return [*ledger.faults(server.home / TOKEN), *residue(server.home)]
+    return [
+        *ledger.faults(server.home / TOKEN),
+        *residue(server.home),
+        *entries.faults(server),
+    ]
 
 
 def under_load(folder: Path, trials: int) -> Outcome:
@@ -144,5 +156,10 @@ def under_load(folder: Path, trials: int) -> Outcome:
 
 
 def survives_every_call(place: type[Place]) -> Prove:
-    """Whether a home there survives a kill at every call."""
-    return partial(at_every_call, place)
+    """Whether a home there survives a kill at every call of a push."""
+    return partial(at_every_call, place, (reactor, worker))
+
+
+def survives_in_catalogue(folder: Path, trials: int) -> Outcome:
+    """Whether a kill at every call by which a push is entered is survived."""
+    return at_every_call(Folder, (recorder,), folder, trials)

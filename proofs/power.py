@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from filebucket.test.server import TOKEN, Server
+from proofs import entries
 from proofs.daemons import DAEMON, without_sync
 from proofs.filesystems import Ext4, Loop
 from proofs.outcome import Outcome, Prove, found_out
@@ -41,7 +42,8 @@ def cut(
             home = disk.root / "home"
             server = Server(folder / f"daemon-{number}", home=str(home))
             if kind is OverwritingLedger:
-                server.hook("pre-push", "exit 2")
+                server.config["buckets"] = [{"token": TOKEN, "overwrite": True}]
+                server.write_config()
             server.start(*command)
             try:
                 with Uploaders(server.port, ledger, f"{number}"):
@@ -51,7 +53,12 @@ def cut(
             finally:
                 server.stop()
             disk.restore()
-            found = ledger.faults(home / TOKEN)
+            found = [*ledger.faults(home / TOKEN), *entries.left(home)]
+            server.start(*command)
+            try:
+                found += entries.faults(server)
+            finally:
+                server.stop()
         acknowledged += len(ledger.acknowledged)
         under_way += list(ledger.statuses.values()).count(None)
         faults += [f"cut {number}: {fault}" for fault in found]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from proofs import order, tracing
+from filebucket.catalogue import Catalogue
+from filebucket.config import BucketConfig, TokenConfig
+from filebucket.rows import Received
+from proofs import entries, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (
@@ -143,6 +148,51 @@ class OverwritingLedgerTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         self.assertEqual(1, self.faults([200, None, None, None], None))
+
+
+class EntriesTests(SynchronousTestCase):
+    """A catalogue that is not what is on the disk is found out."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        (self.home / "web01").mkdir()
+        self.bucket = BucketConfig((TokenConfig(bytes(32)),), "web01", name="web01")
+        self.file = self.home / "web01" / "a.txt"
+        self.file.write_bytes(b"content")
+        size, sha256 = entries.said(self.file)
+        self.row = Received("web01", "a.txt", "a.txt", size, sha256, 1.0)
+
+    def record(self, *rows: Received) -> None:
+        with closing(Catalogue.open(str(self.home))) as catalogue:
+            catalogue.record(rows, (), lambda key: self.bucket)
+
+    def found(self) -> list[str]:
+        return entries.differences(self.home, "web01", "web01")
+
+    def test_same(self) -> None:
+        self.record(self.row)
+        self.assertEqual([], self.found())
+        self.assertEqual([], entries.left(self.home))
+        self.assertEqual({"a.txt": ("kept", None)}, entries.fates(self.home, "web01"))
+
+    def test_differs(self) -> None:
+        self.record()
+        self.assertEqual(["a.txt: no row"], self.found())
+        self.record(self.row)
+        self.file.write_bytes(b"Content")
+        self.assertEqual(["a.txt: not what its row says"], self.found())
+        self.file.unlink()
+        self.assertEqual(["a.txt: a row, and no file"], self.found())
+
+    def test_not_whole(self) -> None:
+        self.record(*(evolve(self.row, name=f"{n}" * 100) for n in range(100)))
+        path = self.home / entries.FILE
+        content = bytearray(path.read_bytes())
+        half = len(content) // 2
+        content[half:] = bytes(len(content) - half)
+        path.write_bytes(content)
+        self.assertNotEqual([], entries.left(self.home))
 
 
 class TraceTests(SynchronousTestCase):

@@ -11,13 +11,18 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
-from filebucket.test.server import PATIENCE, Server
+from filebucket.test.server import OTHER, PATIENCE, Server
+from proofs import entries
+from proofs.pushes import Ledger
 
 CALLS = "!futex,mmap,munmap,mprotect,madvise,brk,rt_sigreturn,restart_syscall"
 """The calls that are looked at, as strace has it."""
@@ -140,20 +145,48 @@ def ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
     return found
 
 
+Which: TypeAlias = Callable[[Server], int]
+"""Finds a thread of a daemon that runs."""
+
+
 def reactor(server: Server) -> int:
     """The thread of the reactor."""
     return server.process.pid
 
 
 def worker(server: Server) -> int:
-    """The thread that goes to the disk, of a daemon that never had two pushes at
-    once.
+    """The thread that goes to the disk for pushes, of a daemon that never had two at
+    once: the one that publishes.
     """
-    (other,) = workers(server)
-    return other
+    return _who(server, lambda call: call.name == "linkat")
 
 
-def workers(server: Server) -> list[int]:
-    """All threads but the reactor's."""
-    found = [int(each) for each in os.listdir(f"/proc/{server.process.pid}/task")]
-    return [each for each in found if each != server.process.pid]
+def recorder(server: Server) -> int:
+    """The thread that writes the catalogue."""
+    return _who(
+        server,
+        lambda call: (
+            call.name == "pwrite64" and call.paths[0].endswith(entries.FILE + "-wal")
+        ),
+        entered=True,
+    )
+
+
+def _who(server: Server, does: Callable[[Call], bool], entered: bool = False) -> int:
+    """The one thread that does such a thing for a push.
+
+    :param entered: whether it does so no sooner than the push has a row
+    """
+    name = f"who-{time.monotonic_ns()}.10"
+    with tempfile.NamedTemporaryFile() as output:
+        with Trace(server.process.pid, Path(output.name), follow=True) as trace:
+            Ledger().push(server.port, name, token=OTHER)
+            if entered:
+                entries.wait(server.home, name, "web01")
+        (found,) = {call.thread for call in trace.calls if does(call)}
+    return found
+
+
+def threads(server: Server) -> set[int]:
+    """All of them."""
+    return {int(each) for each in os.listdir(f"/proc/{server.process.pid}/task")}

@@ -1,0 +1,178 @@
+"""How large a catalogue may be: what is asked of it is answered at once all the same.
+
+Rows are entered as the daemon enters them, and the commands are called as an operator
+calls them, each in a process of its own; of several calls the fastest counts, since
+others use the machine, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from attrs import frozen
+
+from filebucket import config as configuration
+from filebucket.catalogue import Catalogue
+from filebucket.database import FILE
+from filebucket.overview import look
+from filebucket.rows import Received
+from filebucket.series import series_of
+from proofs.outcome import Outcome
+
+BUCKETS = 500
+BATCH = 5_000
+CALLS = 5
+SIZE = 1000
+"""Bytes of every push, so that sums are known."""
+
+MOST_SECONDS = 1.0
+"""That ``status`` takes, from its start to its end."""
+MOST_MEMORY = 128
+"""MiB of it."""
+
+
+def million(folder: Path, trials: int) -> Outcome:
+    """So many pushes into 500 buckets."""
+    return _prove(folder, trials, lambda number: f"db-{number:07}.sql.gz")
+
+
+_LETTERS = str.maketrans("0123456789", "abcdefghij")
+
+
+def many_series(folder: Path, trials: int) -> Outcome:
+    """So many pushes, each of which is a series of its own: letters of its name differ,
+    as hex digits do."""
+    return _prove(folder, trials, lambda number: f"{number:07}.gz".translate(_LETTERS))
+
+
+def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
+    now = time.time()
+    file = _configuration(folder)
+    began = time.monotonic()
+    _record(folder, file, pushes, name, now)
+    recorded = time.monotonic() - began
+    faults: list[str] = []
+    calls = {
+        words: _fastest(file, *words)
+        for words in (("status", "--line"), ("status", "--json"), ("log", "--json"))
+    }
+    expected = f"files={pushes};;;0 bytes={pushes * SIZE}B"
+    if expected not in calls["status", "--line"].output:
+        faults.append(f"not {expected}: {calls['status', '--line'].output}")
+    if len(json.loads(calls["status", "--json"].output)["buckets"]) != BUCKETS:
+        faults.append("not all buckets")
+    if calls["log", "--json"].output.count("\n") != 50:
+        faults.append("not the latest 50")
+    for words, call in calls.items():
+        if call.seconds > MOST_SECONDS or call.memory > MOST_MEMORY:
+            faults.append(f"{' '.join(words)}: {call}")
+    size = os.stat(folder / FILE).st_size
+    status = calls["status", "--line"]
+    return Outcome(
+        f"{pushes:,} pushes, {size / 1e6:.0f} MB, entered in {recorded:.0f} s; status:"
+        f" {status}, of which the overview {_overview(folder, file, now):.3f} s;"
+        f" as JSON: {calls['status', '--json']}; log: {calls['log', '--json']}",
+        faults,
+    )
+
+
+@frozen
+class _Call:
+    """A command that ended.
+
+    :ivar seconds: of the wall
+    :ivar memory: MiB that it had at most
+    """
+
+    output: str
+    seconds: float
+    memory: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s, {self.memory:.0f} MiB"
+
+
+def _configuration(folder: Path) -> Path:
+    buckets = [
+        {"name": f"web{number:03}", "token_sha256": f"{number:064x}", "expect": "26h"}
+        for number in range(BUCKETS)
+    ]
+    content = {"home": str(folder), "min_free_space": 0, "buckets": buckets}
+    file = folder / "config.json"
+    file.write_text(json.dumps(content))
+    (folder / ".filebucket").mkdir()
+    return file
+
+
+def _record(
+    folder: Path, file: Path, pushes: int, name: Callable[[int], str], now: float
+) -> None:
+    """Enter them, spread over the last day, in the order of time."""
+    buckets = configuration.load(str(file)).buckets
+    known = {each.key: each for each in buckets}
+
+    def received() -> Iterator[Received]:
+        for number in range(pushes):
+            called = name(number)
+            yield Received(
+                buckets[number % BUCKETS].key,
+                series_of(called, ()),
+                called,
+                SIZE,
+                f"{number:064x}",
+                now - 86400 + 86000 * number / pushes,
+                seconds=0.1,
+                client="192.0.2.7:54321",
+                request=f"{number:016x}",
+            )
+
+    catalogue = Catalogue.open(str(folder))
+    rest = received()
+    while batch := list(islice(rest, BATCH)):
+        catalogue.record(batch, [], known.get)
+    catalogue.watch(buckets, str, now)
+    catalogue.close()
+
+
+def _fastest(file: Path, *words: str) -> _Call:
+    calls = [_call(file, *words) for _ in range(CALLS)]
+    return min(calls, key=lambda call: call.seconds)
+
+
+def _call(file: Path, *words: str) -> _Call:
+    began = time.monotonic()
+    # What the kernel tells of a child that ended counts what its parent had.
+    program = (
+        "import atexit, sys; from pathlib import Path;"
+        "status = Path('/proc/self/status');"
+        "atexit.register(lambda: sys.stderr.write(status.read_text()));"
+        "from filebucket.cli import main; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words, "--config", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    (peak,) = re.findall(r"(?m)^VmHWM:\s+(\d+) kB$", ended.stderr)
+    return _Call(ended.stdout, seconds, int(peak) / 1024)
+
+
+def _overview(folder: Path, file: Path, now: float) -> float:
+    """Seconds that the overview alone takes."""
+    buckets = configuration.load(str(file)).buckets
+    catalogue = Catalogue.open(str(folder), create=False)
+    began = time.monotonic()
+    look(catalogue, buckets, now, sizes=0)
+    seconds = time.monotonic() - began
+    catalogue.close()
+    return seconds

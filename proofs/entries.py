@@ -1,0 +1,135 @@
+"""What the catalogue says, beside what is on the disk: read by SQLite alone, from
+outside the daemon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filebucket import database
+from filebucket.test.server import PATIENCE, TOKEN, Server
+
+FILE = database.FILE
+"""Where the catalogue is, under a home."""
+
+KEY = f"#{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+"""What it calls the bucket that has no name."""
+
+_KEPT = """
+    SELECT push.name, push.size, push.sha256, push.damaged
+    FROM push JOIN bucket ON bucket.id = push.bucket
+    WHERE bucket.key = ? AND push.fate = 'kept'
+"""
+
+_FATES = """
+    SELECT push.name, push.fate, push.fate_at
+    FROM push JOIN bucket ON bucket.id = push.bucket
+    WHERE bucket.key = ? ORDER BY push.id
+"""
+
+
+def faults(server: Server, bucket: str = TOKEN, key: str = KEY) -> list[str]:
+    """Where the catalogue of a daemon that was started is not whole, or is not what is
+    on the disk.
+
+    :param bucket: the name of a bucket's folder
+    :param key: what the catalogue calls it
+    """
+    # Once it has looked at the disk, it has entered what it did not know.
+    server.wait_for(r"catalogue: (in order|\d)")
+    bad = (
+        f"the log: {line}"
+        for line in server.log.splitlines()
+        if "catalogue: it " in line or "a bug in file-bucket" in line
+    )
+    return [*bad, *differences(server.home, bucket, key)]
+
+
+def differences(home: Path, bucket: str, key: str) -> list[str]:
+    """Where a catalogue is not whole, or is not what is on the disk."""
+    with closing(_read(home / FILE)) as catalogue:
+        found = _not_whole(catalogue)
+        kept = catalogue.execute(_KEPT, [key]).fetchall()
+    rows = {name: (size, sha256) for name, size, sha256, _ in kept}
+    folder = home / bucket
+    there = set(os.listdir(folder)) if folder.exists() else set()
+    return [
+        *found,
+        *(f"{name}: said to be damaged" for name, *_, damaged in kept if damaged),
+        *(f"{name}: no row" for name in there - set(rows)),
+        *(f"{name}: a row, and no file" for name in set(rows) - there),
+        *(
+            f"{name}: not what its row says"
+            for name in there & set(rows)
+            if rows[name] != said(folder / name)
+        ),
+    ]
+
+
+def left(home: Path) -> list[str]:
+    """In what way a catalogue is not whole that nobody has opened since its daemon was
+    killed.
+    """
+    with _copy(home) as catalogue:
+        return _not_whole(catalogue)
+
+
+def fates(home: Path, key: str) -> dict[str, tuple[str, float | None]]:
+    """What its rows say became of each file of a bucket, and since when."""
+    with _copy(home) as catalogue:
+        return {name: (fate, at) for name, fate, at in catalogue.execute(_FATES, [key])}
+
+
+@contextmanager
+def _copy(home: Path) -> Iterator[sqlite3.Connection]:
+    """A catalogue, as it would be once it was opened: to open it is to mend it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (home / FILE).parent.glob(f"{Path(FILE).name}*"):
+            # What was in memory only is made anew.
+            if not path.name.endswith("-shm"):
+                shutil.copy(path, folder)
+        with closing(sqlite3.connect(Path(folder) / Path(FILE).name)) as catalogue:
+            yield catalogue
+
+
+def wait(home: Path, name: str, key: str = KEY) -> None:
+    """Wait until a push of that name has its row."""
+    end = time.monotonic() + PATIENCE
+    while not is_there(home, name, key):
+        if time.monotonic() > end:
+            raise AssertionError(f"{name} is not in the catalogue")
+        time.sleep(0.01)
+
+
+def is_there(home: Path, name: str, key: str = KEY) -> bool:
+    """Whether a push of that name has its row."""
+    with closing(_read(home / FILE)) as catalogue:
+        asked = f"{_KEPT} AND push.name = ?"
+        return bool(catalogue.execute(asked, [key, name]).fetchall())
+
+
+def _read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
+
+
+def _not_whole(catalogue: sqlite3.Connection) -> list[str]:
+    try:
+        said = [line for (line,) in catalogue.execute("PRAGMA integrity_check")]
+        said += [str(line) for line in catalogue.execute("PRAGMA foreign_key_check")]
+    except sqlite3.DatabaseError as error:
+        said = [str(error)]
+    return [f"the catalogue: {line}" for line in said if line != "ok"]
+
+
+def said(path: Path) -> tuple[int, str]:
+    """What the row of a file should say."""
+    content = path.read_bytes()
+    return len(content), hashlib.sha256(content).hexdigest()

@@ -1,0 +1,195 @@
+"""The power is cut while ``filebucket prune`` removes files.
+
+What it did not name stays, whole. What it said to be removed is not there again. Where
+a file is gone the catalogue says why, whatever is cut: the row says so before the file
+goes. Pruned once more, what is left is what should be.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from subprocess import Popen
+
+from filebucket.catalogue import Catalogue
+from filebucket.config import BucketConfig, load
+from filebucket.rows import Received
+from filebucket.series import series_of
+from filebucket.test.server import Server
+from proofs import entries
+from proofs.daemons import PRUNE, prune_without_sync
+from proofs.filesystems import Ext4
+from proofs.outcome import Outcome, found_out
+from proofs.pushes import expected, named
+
+SERIES = 60
+"""Series in the bucket: each is a round of the catalogue, the files, the folder, and
+the catalogue."""
+
+FILES = 8
+"""Files of each series, of which two are kept."""
+
+DAY = 24 * 3600.0
+
+BUCKET = "web01"
+
+MOST_SECONDS = 0.01
+"""How long a cut comes after a line, at most."""
+
+
+def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
+    """Prune, cut, look, so many times, each time on a new filesystem."""
+    chance = random.Random("prune")
+    faults: list[str] = []
+    said = back = begun = 0
+    for number in range(trials):
+        with Ext4(folder / f"disk-{number}") as disk:
+            home = disk.root / "home"
+            server = Server(folder / f"daemon-{number}", home=str(home))
+            server.config["buckets"][1]["keep"] = {"last": 2}
+            server.write_config()
+            going = _fill(home, load(str(server.config_file)).buckets[1])
+            with _prune(server, command) as pruning:
+                # So many lines, each flushed: it is cut in the midst of something.
+                wanted = chance.randrange(SERIES * FILES)
+                removed = _removed(pruning, wanted)
+                time.sleep(chance.uniform(0, MOST_SECONDS))
+                disk.cut()
+                pruning.send_signal(signal.SIGKILL)
+                removed |= _removed(pruning)
+            disk.restore()
+            found = [*entries.left(home), *_faults(home, going, removed)]
+            there = _there(home)
+            begun += any(
+                at and fate == "kept"
+                for fate, at in entries.fates(home, BUCKET).values()
+            )
+            found += _afterwards(server, going)
+        said += len(removed)
+        back += len(going & there)
+        faults += [f"cut {number}: {fault}" for fault in found]
+    return Outcome(
+        f"{trials} cuts of Ext4: {begun} of them amid a round; {said:,} files said to"
+        f" be removed, {back:,} still there; {len(faults)} lost, back or without a"
+        " reason",
+        faults,
+    )
+
+
+def _fill(home: Path, bucket: BucketConfig) -> set[str]:
+    """Files that were pushed some time ago, and are on the disk.
+
+    :returns: which of them are not to be kept
+    """
+    (home / ".filebucket").mkdir(parents=True)
+    (home / BUCKET).mkdir()
+    now = time.time()
+    going = set()
+    rows = []
+    for series in range(SERIES):
+        letters = chr(97 + series // 26) + chr(97 + series % 26)
+        for age in range(1, FILES + 1):
+            name = named(f"{letters}-{age}", 1000)
+            file = home / BUCKET / name
+            file.write_bytes(expected(name))
+            at = now - (age + 30) * DAY
+            os.utime(file, (at, at))
+            size, sha256 = entries.said(file)
+            of = series_of(name, bucket.series)
+            rows.append(
+                Received(bucket.key, of, name, size, sha256, at, request="proof")
+            )
+            if age > 2:
+                going.add(name)
+    with closing(Catalogue.open(str(home))) as catalogue:
+        catalogue.record(rows, (), lambda key: bucket)
+    os.sync()
+    return going
+
+
+def _prune(server: Server, command: Sequence[str]) -> Popen[str]:
+    return Popen(
+        [*command, "--config", str(server.config_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _removed(pruning: Popen[str], lines: int = -1) -> set[str]:
+    """What it says to be removed, in so many lines or in all of them."""
+    assert pruning.stdout is not None
+    found = set()
+    while lines and (line := pruning.stdout.readline()):
+        lines -= 1
+        if match := re.match(r"  pruned .* (\S+)$", line):
+            found.add(match[1])
+    return found
+
+
+def _there(home: Path) -> set[str]:
+    return set(os.listdir(home / BUCKET))
+
+
+def _faults(home: Path, going: set[str], removed: set[str]) -> Iterator[str]:
+    """What is wrong on the disk, and with what the rows say of it."""
+    there = _there(home)
+    kept = {
+        named(f"{chr(97 + n // 26)}{chr(97 + n % 26)}-{age}", 1000)
+        for n in range(SERIES)
+        for age in (1, 2)
+    }
+    yield from (f"{name}: lost" for name in kept - there)
+    yield from (f"{name}: back" for name in removed & there)
+    yield from (f"{name}: removed, and not to go" for name in removed - going)
+    for name in there:
+        if (home / BUCKET / name).read_bytes() != expected(name):
+            yield f"{name}: not what it was"
+    fates = entries.fates(home, BUCKET)
+    for name in (kept | going) - set(fates):
+        yield f"{name}: no row"
+    for name, (fate, at) in fates.items():
+        if fate == "pruned" and name in there:
+            yield f"{name}: pruned, says its row, and there"
+        if name not in there and fate != "pruned" and at is None:
+            yield f"{name}: gone, and its row does not know"
+
+
+def _afterwards(server: Server, going: set[str]) -> Iterator[str]:
+    """What is wrong when the daemon was started, and when all is pruned."""
+    server.start()
+    try:
+        yield from entries.faults(server, BUCKET, BUCKET)
+    finally:
+        server.stop()
+    yield from _missing(server.home)
+    with _prune(server, PRUNE) as pruning:
+        _removed(pruning)
+    if pruning.returncode:
+        yield f"pruned once more, it ended with {pruning.returncode}"
+    if (left := _there(server.home) & going) or len(_there(server.home)) != SERIES * 2:
+        yield f"pruned once more, {len(left)} are left that should not be"
+    yield from _missing(server.home)
+
+
+def _missing(home: Path) -> Iterator[str]:
+    for name, (fate, _) in entries.fates(home, BUCKET).items():
+        if fate not in ("kept", "pruned"):
+            yield f"{name}: {fate}, says its row"
+
+
+def survives(folder: Path, trials: int) -> Outcome:
+    """Whether nothing is lost, back or in doubt."""
+    return cut(PRUNE, folder, trials)
+
+
+def tells(folder: Path, trials: int) -> Outcome:
+    """Whether the experiment would find out: the folder is not synced."""
+    return found_out(cut(prune_without_sync(), folder, trials))
