@@ -49,8 +49,8 @@ proofs: $(VENV)-proofs/installed
 # Those that are quick, need nothing but root and strace, and use loopback only.
 proofs-quick: $(VENV)/installed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
-	    kill-unnamed kill-under-load faults-unnamed races-one-wins races-rename \
-	    fuzz fuzz-contents reloads
+	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
+	    races-rename fuzz fuzz-contents reloads
 
 wheel: $(VENV)/installed
 	rm -f dist/*.whl
