@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from filebucket.config import BucketConfig, label_of
 from filebucket.database import CatalogueError
-from filebucket.hooks import KILL_AFTER, PIPES_AFTER, Alert, IHooks
+from filebucket.hooks import END_TIMEOUT, Alert, IHooks
 from filebucket.rows import Series
 from filebucket.watching import State
 from filebucket.wording import rfc3339
@@ -35,9 +35,6 @@ RETRY = 60.0
 """Seconds until a hook that failed is run again; each time twice as many."""
 MOST_RETRY = 3600.0
 """Seconds that never become more."""
-
-END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
-"""Seconds that a hook gets to end at a stop, when it was told to."""
 
 
 class Told(Protocol):

@@ -148,12 +148,8 @@ class Catalogue(Database):
             bucket = buckets(key)
             if bucket is None:
                 continue
-            query = (
-                "SELECT id, size FROM push WHERE series = ? AND received_at <= ?"
-                " ORDER BY received_at DESC, id DESC LIMIT ?"
-            )
-            given = (series, newest + CLOCK_ERROR, count + COMPARED)
-            latest = do(query, given).fetchall()
+            until = newest + CLOCK_ERROR
+            latest = do(_LATEST, (series, until, count + COMPARED)).fetchall()
             sizes = [size for _, size in latest]
             for index in range(min(count, len(latest))):
                 found = judge(
@@ -181,13 +177,8 @@ class Catalogue(Database):
         ((since, last, watched),) = do(
             "SELECT since, last_at, watched FROM series WHERE id = ?", (series,)
         )
-        query = (
-            "SELECT size FROM push WHERE series = ? AND received_at <= ?"
-            " ORDER BY received_at DESC, id DESC LIMIT ?"
-        )
-        latest = now if is_right else max(now, last or now)
-        given = (series, latest + CLOCK_ERROR, COMPARED + 1)
-        sizes = [size for (size,) in do(query, given)]
+        until = (now if is_right else max(now, last or now)) + CLOCK_ERROR
+        sizes = [size for _, size in do(_LATEST, (series, until, COMPARED + 1))]
         found = assess(bucket, bool(watched), Facts(since, last, sizes), now)
         do(
             "UPDATE series SET due = ?, usual = ?,"
@@ -875,6 +866,11 @@ _RECORD = (
 
 _SERIES_OF_BUCKETS = (
     "SELECT series.id, key FROM series JOIN bucket ON bucket.id = series.bucket"
+)
+
+_LATEST = (
+    "SELECT id, size FROM push WHERE series = ? AND received_at <= ?"
+    " ORDER BY received_at DESC, id DESC LIMIT ?"
 )
 
 _TOUCHED = (

@@ -25,7 +25,7 @@ from twisted.web.server import Site
 
 from filebucket.admin import AdminSite
 from filebucket.errors import ConfigError, Refusal
-from filebucket.hooks import KILL_AFTER, PIPES_AFTER, ScriptHooks
+from filebucket.hooks import END_TIMEOUT, ScriptHooks
 from filebucket.listening import Listener
 from filebucket.recording import FLUSH_TIMEOUT as LAST_BATCH_TIMEOUT
 from filebucket.store import DirectoryStore
@@ -35,10 +35,6 @@ from filebucket.upload import Uploads
 
 FLUSH_TIMEOUT = 5.0
 """Seconds that clients get to read their last answers."""
-
-END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
-"""Seconds that pushes get to end when nothing holds them but their hooks, which
-were told to, and their disks."""
 
 SERVICES_END = END_TIMEOUT + 2 * LAST_BATCH_TIMEOUT
 """Seconds that services may take: a hook that tells of a change, and the last batch."""

@@ -64,6 +64,9 @@ PIPES_AFTER = 0.5
 """Seconds that the pipes get after the exit. What the hook itself wrote is in
 them already; only a child that it left behind can hold them longer."""
 
+END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
+"""Seconds in which a hook that was told to end has ended, if it can be killed."""
+
 MOST_SEARCHES = 16
 """Searches for what a hook started: each finds what began during the one before."""
 

@@ -14,11 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.alerts import END_TIMEOUT, MOST_RETRY, RETRY, Alerts
+from filebucket.alerts import MOST_RETRY, RETRY, Alerts
 from filebucket.config import BucketConfig, TokenConfig, token_digest
 from filebucket.database import CatalogueError
 from filebucket.expecting import Cron, Interval, Schedule, Zone
-from filebucket.hooks import Exit
+from filebucket.hooks import END_TIMEOUT, Exit
 from filebucket.masking import mask
 from filebucket.recording import GATHER, LOOK_EVERY, Recorder
 from filebucket.rows import Series

@@ -27,8 +27,9 @@ from filebucket import __version__, cli, tap, values
 from filebucket.admin import AdminSite
 from filebucket.clients import client
 from filebucket.config import EXAMPLE_TOKENS, Config, parse
-from filebucket.daemon import END_TIMEOUT, FLUSH_TIMEOUT, Daemon
+from filebucket.daemon import FLUSH_TIMEOUT, Daemon
 from filebucket.errors import Refusal
+from filebucket.hooks import END_TIMEOUT
 from filebucket.streaming import StreamingChannel, StreamingSite
 from filebucket.test.certificates import write_pair
 from filebucket.test.fakes import AtOnce
