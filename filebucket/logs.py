@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import IO, Any
 
 from twisted.application.service import MultiService
@@ -28,6 +27,8 @@ from twisted.logger import (
 )
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+
+from filebucket.wording import rfc3339
 
 _TWISTED_ADDS = frozenset({"failure", "format", "isError", "message", "system", "time"})
 """Fields that Twisted puts into an event for the observers of its older log."""
@@ -56,7 +57,7 @@ def json_line(event: LogEvent) -> str:
     namespace = event.get("log_namespace") or "-"
     level = event.get("log_level")
     told: dict[str, Any] = {
-        "time": _rfc3339(event["log_time"]),
+        "time": rfc3339(event["log_time"]),
         "level": level.name if level is not None else "info",
         "event": "other",
         "message": formatEvent(event),
@@ -73,11 +74,6 @@ def json_line(event: LogEvent) -> str:
     if isinstance(failure, Failure):
         told["traceback"] = failure.getTraceback()
     return json.dumps(told, default=str) + "\n"
-
-
-def _rfc3339(seconds: float) -> str:
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def text_line(event: LogEvent) -> str:
