@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, Server
+from filebucket.test.server import TOKEN, Server, comes
 from proofs.daemons import DAEMON
 from proofs.outcome import Outcome
 from proofs.pushes import (
@@ -111,10 +111,7 @@ def _taken(port: int, ledger: Ledger, prefix: str, within: float) -> float | Non
 
 def _comes_back(server: Server, descriptors: int) -> bool:
     """Whether it soon has no more than so many."""
-    end = time.monotonic() + RECOVERS_WITHIN
-    while server.open_files() > descriptors and time.monotonic() < end:
-        time.sleep(0.01)
-    return server.open_files() <= descriptors
+    return comes(lambda: server.open_files() <= descriptors, RECOVERS_WITHIN)
 
 
 def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:

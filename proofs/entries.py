@@ -9,13 +9,12 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filebucket import database
-from filebucket.test.server import PATIENCE, TOKEN, Server
+from filebucket.test.server import PATIENCE, TOKEN, Server, comes
 
 FILE = database.FILE
 """Where the catalogue is, under a home."""
@@ -102,11 +101,8 @@ def _copy(home: Path) -> Iterator[sqlite3.Connection]:
 
 def wait(home: Path, name: str, key: str = KEY) -> None:
     """Wait until a push of that name has its row."""
-    end = time.monotonic() + PATIENCE
-    while not is_there(home, name, key):
-        if time.monotonic() > end:
-            raise AssertionError(f"{name} is not in the catalogue")
-        time.sleep(0.01)
+    if not comes(lambda: is_there(home, name, key)):
+        raise AssertionError(f"{name} is not in the catalogue")
 
 
 def is_there(home: Path, name: str, key: str = KEY) -> bool:

@@ -15,13 +15,13 @@ import sys
 import termios
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from attrs import define
 
-from filebucket.test.server import TOKEN, Server
+from filebucket.test.server import TOKEN, Server, comes
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.networks import Cable
 from proofs.outcome import Outcome, found_out
@@ -183,13 +183,13 @@ def _send(
         else:
             connection.sendall(each.request[: each.sent])
             _leave(each, connection)
-    _until(lambda: _is_read(server, [connection for _, connection in stay]))
+    comes(lambda: _is_read(server, [connection for _, connection in stay]), PATIENCE)
     for each, connection in stay:
         connection.sendall(each.request[: each.sent][-1:])
     if cable is not None:
         cable.pull()
         return
-    _until(lambda: _is_read(server, [connection for _, connection in stay]))
+    comes(lambda: _is_read(server, [connection for _, connection in stay]), PATIENCE)
     for each, connection in stay:
         _leave(each, connection)
 
@@ -233,18 +233,10 @@ def _push(where: tuple[str, int], name: str) -> list[str]:
     return [] if status == 200 else [f"{name}: {status}"]
 
 
-def _until(true: Callable[[], bool]) -> bool:
-    """Wait until something is so of which nothing tells."""
-    end = time.monotonic() + PATIENCE
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    return true()
-
-
 def _back(server: Server, descriptors: int) -> float | None:
     """The seconds until it has no more descriptors than that; None: it has not."""
     began = time.monotonic()
-    back = _until(lambda: server.open_files() <= descriptors)
+    back = comes(lambda: server.open_files() <= descriptors, PATIENCE)
     return time.monotonic() - began if back else None
 
 

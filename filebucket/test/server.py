@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,18 @@ TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
+
+
+def comes(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    """Wait until something is so of which nothing tells.
+
+    :param patience: seconds
+    :returns: whether it is
+    """
+    end = time.monotonic() + patience
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
 
 
 class Server:
@@ -207,10 +219,7 @@ class Server:
 
     def wait_for_open_files(self, count: int) -> bool:
         """Wait until it has so many: nothing tells when one is closed."""
-        end = time.monotonic() + PATIENCE
-        while self.open_files() != count and time.monotonic() < end:
-            time.sleep(0.01)
-        return self.open_files() == count
+        return comes(lambda: self.open_files() == count)
 
     def stored(self) -> dict[str, bytes]:
         """All files under the home but the daemon's own, by path."""

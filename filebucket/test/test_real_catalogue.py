@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.database import FILE
-from filebucket.test.server import OTHER, PATIENCE, Server
+from filebucket.test.server import OTHER, PATIENCE, Server, comes
 
 FULL = 64 * 1024
 """Bytes that are left free where the catalogue finds no room, but pushes do."""
@@ -80,9 +79,7 @@ class RealCase(SynchronousTestCase):
 
     def wait_for(self, over: Callable[[], object]) -> None:
         """Nothing tells when a row is written."""
-        end = time.monotonic() + PATIENCE
-        while not over() and time.monotonic() < end:
-            time.sleep(0.05)
+        comes(lambda: bool(over()))
 
 
 class CatalogueTests(RealCase):

@@ -12,14 +12,13 @@ import hashlib
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
 from filebucket.hooks import MOST_LINE, MOST_OUTPUT, MOST_STDERR
-from filebucket.test.server import OTHER, PATIENCE, Server
+from filebucket.test.server import OTHER, PATIENCE, Server, comes
 from filebucket.test.test_integration import MIB, Client, IntegrationCase, put_head
 
 GIB = 1024 * MIB
@@ -74,14 +73,6 @@ def left_by(server: Server) -> list[int]:
             if told and mark in environment:
                 found.append(int(name))
     return found
-
-
-def comes(true: Callable[[], bool]) -> bool:
-    """Wait until something is so of which nothing tells."""
-    end = time.monotonic() + PATIENCE
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    return true()
 
 
 Answer = tuple[int, dict[bytes, bytes], bytes]
