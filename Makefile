@@ -26,6 +26,7 @@ lint: $(VENV)/linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --cache-dir=$(VENV)/mypy
+	$(BIN)/lint-imports --cache-dir=$(VENV)/imports
 	for page in *.rst */*.rst; do \
 	    $(BIN)/python -m docutils --halt=2 --writer=null $$page || exit 1; done
 	if command -v shellcheck >/dev/null; then \

@@ -1,5 +1,5 @@
 """``python -m filebucket`` is the ``filebucket`` command."""
 
-from filebucket.cli import main
+from filebucket.cli.main import main
 
 main()

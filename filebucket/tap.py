@@ -21,36 +21,36 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.web.resource import IResource
 
-from filebucket import config as configuration
-from filebucket import logs
-from filebucket.admin import CONNECTIONS, AdminSite, Look
-from filebucket.alerts import Alerts
-from filebucket.allocator import keep_freed_memory
-from filebucket.catalogue import Catalogue
-from filebucket.clients import Client
-from filebucket.config import BucketConfig, Buckets, Config
-from filebucket.daemon import Daemon, InTurn
-from filebucket.errors import ConfigError, Refusal
-from filebucket.expecting import local_zone
-from filebucket.health import Health, look_at_disk
-from filebucket.hooks import ScriptHooks, unobserved
-from filebucket.listening import admin_listener, listeners
-from filebucket.metrics import Metrics, Now, Scrape
-from filebucket.pacing import Rest
-from filebucket.page import Page, resources
-from filebucket.recording import Recorder
-from filebucket.reindexing import reindex
-from filebucket.reload import Reload, read
-from filebucket.resources import Root
-from filebucket.room import Room
-from filebucket.status import Answer, StatusFile
-from filebucket.store import DirectoryStore
-from filebucket.streaming import Limits, StreamingSite
-from filebucket.supervisor import supervisor
-from filebucket.threads import Threads
-from filebucket.tls import Renewal
-from filebucket.upload import Outcome, Uploads
-from filebucket.values import LOG_FORMATS
+from filebucket.admin.health import Health, look_at_disk
+from filebucket.admin.metrics import Metrics, Now, Scrape
+from filebucket.admin.page import Page, resources
+from filebucket.admin.site import CONNECTIONS, AdminSite, Look
+from filebucket.base.errors import ConfigError, Refusal
+from filebucket.base.threads import Threads
+from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.recorder import Recorder
+from filebucket.config import config as configuration
+from filebucket.config.config import BucketConfig, Buckets, Config
+from filebucket.config.values import LOG_FORMATS
+from filebucket.daemon import logs
+from filebucket.daemon.alerts import Alerts
+from filebucket.daemon.control import Answer, StatusFile
+from filebucket.daemon.notify import supervisor
+from filebucket.daemon.process import keep_freed_memory
+from filebucket.daemon.reload import Reload, read
+from filebucket.daemon.service import Daemon, InTurn
+from filebucket.hooks.scripts import ScriptHooks, unobserved
+from filebucket.http.channel import Limits, StreamingSite
+from filebucket.http.listen import admin_listener, listeners
+from filebucket.http.tls import Renewal
+from filebucket.model.client import Client
+from filebucket.model.schedule import local_zone
+from filebucket.push.receive import Outcome, Uploads
+from filebucket.store.disk import DirectoryStore
+from filebucket.store.room import Room
+from filebucket.upkeep.pace import Rest
+from filebucket.upkeep.reindex import reindex
+from filebucket.web.tree import Root
 
 THREADS = 16
 """How many writes and fsyncs may wait for the disk at once: the journal of a

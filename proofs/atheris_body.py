@@ -21,14 +21,14 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
     from zope.interface import provider
 
-    from filebucket.config import BucketConfig, TokenConfig, token_digest
-    from filebucket.errors import STATUSES
-    from filebucket.resources import Root
-    from filebucket.streaming import Limits
-    from filebucket.test.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
-    from filebucket.test.fakes import FakeHooks, MemoryStore
-    from filebucket.test.wire import Connection
-    from filebucket.upload import Uploads
+    from filebucket.base.errors import STATUSES
+    from filebucket.config.config import BucketConfig, TokenConfig, token_digest
+    from filebucket.http.channel import Limits
+    from filebucket.push.receive import Uploads
+    from filebucket.test.kit.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
+    from filebucket.test.kit.fakes import FakeHooks, MemoryStore
+    from filebucket.test.kit.wire import Connection
+    from filebucket.web.tree import Root
 
 FORM = b"multipart/form-data; boundary=b"
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from attrs import frozen
 
-from filebucket import config as configuration
-from filebucket.catalogue import Catalogue
-from filebucket.database import FILE
-from filebucket.overview import look
-from filebucket.rows import Received
-from filebucket.series import series_of
+from filebucket.catalogue.database import FILE
+from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.overview import look
+from filebucket.config import config
+from filebucket.model.records import Received
+from filebucket.model.series import series_of
 from proofs.outcome import Outcome
 
 BUCKETS = 500
@@ -116,7 +116,7 @@ def _record(
     folder: Path, file: Path, pushes: int, name: Callable[[int], str], now: float
 ) -> None:
     """Enter them, spread over the last day, in the order of time."""
-    buckets = configuration.load(str(file)).buckets
+    buckets = config.load(str(file)).buckets
     known = {each.key: each for each in buckets}
 
     def received() -> Iterator[Received]:
@@ -154,7 +154,7 @@ def _call(file: Path, *words: str) -> _Call:
         "import atexit, sys; from pathlib import Path;"
         "status = Path('/proc/self/status');"
         "atexit.register(lambda: sys.stderr.write(status.read_text()));"
-        "from filebucket.cli import main; main()"
+        "from filebucket.cli.main import main; main()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, *words, "--config", str(file)],
@@ -169,7 +169,7 @@ def _call(file: Path, *words: str) -> _Call:
 
 def _overview(folder: Path, file: Path, now: float) -> float:
     """Seconds that the overview alone takes."""
-    buckets = configuration.load(str(file)).buckets
+    buckets = config.load(str(file)).buckets
     catalogue = Catalogue.open(str(folder), create=False)
     began = time.monotonic()
     look(catalogue, buckets, now, sizes=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from filebucket.test.server import TWISTD
+from filebucket.test.kit.server import TWISTD
 
 OPTIONS = ("-n", "--pidfile=", "filebucket")
 
@@ -26,7 +26,7 @@ run()
 """
 
 _PRUNE = """
-from filebucket.cli import main
+from filebucket.cli.main import main
 main()
 """
 

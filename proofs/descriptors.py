@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, Server, comes
+from filebucket.test.kit.server import TOKEN, Server, comes
 from proofs.daemons import DAEMON
 from proofs.outcome import Outcome
 from proofs.pushes import (

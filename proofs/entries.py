@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from filebucket import database
-from filebucket.test.server import PATIENCE, TOKEN, Server, comes
+from filebucket.catalogue import database
+from filebucket.test.kit.server import PATIENCE, TOKEN, Server, comes
 
 FILE = database.FILE
 """Where the catalogue is, under a home."""

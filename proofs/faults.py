@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from filebucket.test.server import OTHER, PATIENCE, TOKEN, Server
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server
 from proofs import entries
 from proofs.filesystems import Place
 from proofs.outcome import Outcome, Prove, some

@@ -8,7 +8,7 @@ import socket
 from functools import partial
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, Server
+from filebucket.test.kit.server import TOKEN, Server
 from proofs.filesystems import Place
 from proofs.outcome import Outcome, Prove
 from proofs.pushes import ANSWER_WITHIN, Ledger, Uploaders, count, named, residue

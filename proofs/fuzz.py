@@ -24,9 +24,9 @@ from pathlib import Path
 
 from attrs import Factory, define
 
-from filebucket.errors import STATUSES
-from filebucket.test.bad_http import BUCKET, CHUNKS, FRAMING, NEXT, ODD, PUSHES
-from filebucket.test.server import OTHER, TOKEN, Server
+from filebucket.base.errors import STATUSES
+from filebucket.test.kit.bad_http import BUCKET, CHUNKS, FRAMING, NEXT, ODD, PUSHES
+from filebucket.test.kit.server import OTHER, TOKEN, Server
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.outcome import Outcome, Prove, found_out
 from proofs.pushes import ANSWER_WITHIN, WAYS, expected, named, residue, wrapped
@@ -255,7 +255,8 @@ prove: Prove = partial(fuzz, DAEMON)
 
 _WITHOUT = """
 from twisted.web import http
-from filebucket import streaming, store
+from filebucket.http import channel
+from filebucket.store import disk
 {flaw}
 from twisted.scripts.twistd import run
 run()

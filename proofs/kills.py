@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from filebucket.test.server import OTHER, TOKEN, Server
+from filebucket.test.kit.server import OTHER, TOKEN, Server
 from proofs import entries
 from proofs.filesystems import Folder, Place
 from proofs.outcome import Outcome, Prove, some

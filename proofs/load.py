@@ -10,7 +10,7 @@ import statistics
 import time
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, UNKNOWN, Server
+from filebucket.test.kit.server import TOKEN, UNKNOWN, Server
 from proofs.outcome import Outcome
 from proofs.pushes import Ledger, Uploaders, count, residue, send, status_of, wrapped
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, Server
+from filebucket.test.kit.server import TOKEN, Server
 from proofs.daemons import DAEMON
 from proofs.outcome import Outcome
 from proofs.pushes import WAYS, status_of, wrapping

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from filebucket.test.server import OTHER, TOKEN, Server
+from filebucket.test.kit.server import OTHER, TOKEN, Server
 from proofs.daemons import DAEMON, without_sync
 from proofs.filesystems import Folder, Fuse, Place
 from proofs.outcome import Outcome, Prove, found_out

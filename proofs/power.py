@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from filebucket.test.server import TOKEN, Server
+from filebucket.test.kit.server import TOKEN, Server
 from proofs import entries
 from proofs.daemons import DAEMON, without_sync
 from proofs.filesystems import Ext4, Loop

@@ -18,11 +18,11 @@ from contextlib import closing
 from pathlib import Path
 from subprocess import Popen
 
-from filebucket.catalogue import Catalogue
-from filebucket.config import BucketConfig, load
-from filebucket.rows import Received
-from filebucket.series import series_of
-from filebucket.test.server import Server
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig, load
+from filebucket.model.records import Received
+from filebucket.model.series import series_of
+from filebucket.test.kit.server import Server
 from proofs import entries
 from proofs.daemons import PRUNE, prune_without_sync
 from proofs.filesystems import Ext4

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attrs import Factory, define, frozen
 
-from filebucket.test.server import TOKEN
+from filebucket.test.kit.server import TOKEN
 
 ANSWER_WITHIN = 60.0
 """Seconds in which an answer must come."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from attrs import define
 
-from filebucket.test.server import TOKEN, Server
+from filebucket.test.kit.server import TOKEN, Server
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from filebucket.catalogue import Catalogue
-from filebucket.config import BucketConfig, TokenConfig
-from filebucket.reindexing import reindex
-from filebucket.surveying import Found
-from filebucket.verifying import due, verify
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.upkeep.reindex import reindex
+from filebucket.upkeep.survey import Found
+from filebucket.upkeep.verify import due, verify
 from proofs.filesystems import Ext4, run
 from proofs.outcome import Outcome, found_out
 

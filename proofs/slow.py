@@ -17,8 +17,8 @@ from pathlib import Path
 
 from attrs import Factory, define, frozen
 
-from filebucket.streaming import Limits
-from filebucket.test.server import TOKEN, Server
+from filebucket.http.channel import Limits
+from filebucket.test.kit.server import TOKEN, Server
 from proofs.outcome import Outcome
 from proofs.pushes import Ledger, named, residue, status_of
 

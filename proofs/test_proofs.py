@@ -9,9 +9,9 @@ from pathlib import Path
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.catalogue import Catalogue
-from filebucket.config import BucketConfig, TokenConfig
-from filebucket.rows import Received
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.records import Received
 from proofs import entries, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out

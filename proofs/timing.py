@@ -23,7 +23,7 @@ from pathlib import Path
 
 from attrs import Factory, define, frozen
 
-from filebucket.test.server import OTHER, TOKEN, Server
+from filebucket.test.kit.server import OTHER, TOKEN, Server
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.outcome import Outcome
 from proofs.pushes import named, send, status_of, wrapped
@@ -41,7 +41,7 @@ SIZE = 300
 
 _LEAKS = """
 import sys, time
-from filebucket import resources
+from filebucket.web import tree
 real = resources.token_digest
 def token_digest(token):
     if token[:16] == {prefix!r}:

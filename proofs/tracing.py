@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from filebucket.test.server import OTHER, PATIENCE, Server
+from filebucket.test.kit.server import OTHER, PATIENCE, Server
 from proofs import entries
 from proofs.pushes import Ledger
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from attrs import define
 
-from filebucket.test.server import TOKEN, Server, comes
+from filebucket.test.kit.server import TOKEN, Server, comes
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.networks import Cable
 from proofs.outcome import Outcome, found_out
@@ -53,7 +53,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 # What takes a body that ended early for one that ended.
 _COMMITS_ANYWAY = """
-from filebucket.streaming import Body
+from filebucket.http.channel import Body
 Body.fail = lambda self, refusal: self.end()
 from twisted.scripts.twistd import run
 run()

@@ -1,0 +1,1 @@
+"""What a monitoring client sees: page, metrics, health."""

@@ -1,0 +1,108 @@
+"""Whether pushes can be taken now: one answer for whoever asks every few seconds, and
+the reasons where they cannot.
+
+It writes nothing and changes nothing. A disk that hangs holds up one thread, however
+often is asked; :class:`filebucket.admin.site.Look` sees to that, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from filebucket.admin.site import Answer
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.values import FreeSpace
+
+
+@frozen
+class Disk:
+    """The home's filesystem.
+
+    :param total: bytes of the whole
+    :param free: bytes that pushes may take, but for those that are reserved
+    :param reserved: bytes that must stay free
+    :param read_only: whether nothing can be written, as after an error of the disk's
+    :param full_of_files: whether it can have no more of them, whatever room there is
+    """
+
+    total: int
+    free: int
+    reserved: int
+    read_only: bool
+    full_of_files: bool = False
+
+
+def look_at_disk(home: str, min_free_space: FreeSpace) -> Disk:
+    """Look at the filesystem of ``home``. It may wait for a disk.
+
+    :raises OSError: it cannot be looked at
+    """
+    found = os.statvfs(home)
+    total = found.f_blocks * found.f_frsize
+    return Disk(
+        total,
+        found.f_bavail * found.f_frsize,
+        min_free_space.of(total),
+        bool(found.f_flag & os.ST_RDONLY),
+        # Some, such as Btrfs, count none.
+        bool(found.f_files) and not found.f_favail,
+    )
+
+
+class Health:
+    """Says whether pushes can be taken."""
+
+    def __init__(
+        self,
+        ready: Callable[[], bool],
+        run: Callable[..., Deferred[Any]],
+        disk: Callable[[], Disk],
+        read: Callable[[Callable[[Catalogue], object]], Deferred[Any]],
+        writing: Callable[[], str | None],
+    ) -> None:
+        """
+        :param ready: whether the daemon takes pushes
+        :param run: calls in a thread
+        :param disk: :func:`look_at_disk`; raises OSError
+        :param read: calls with the catalogue, in a thread; fails with
+            :class:`CatalogueError`
+        :param writing: why the catalogue cannot be written; None where it can
+        """
+        self._ready = ready
+        self._run = run
+        self._disk = disk
+        self._read = read
+        self._writing = writing
+
+    async def __call__(self) -> Answer:
+        """``ok``, or the reasons, one a line."""
+        reasons = []
+        if not self._ready():
+            reasons.append("it is starting or stopping")
+        try:
+            disk = await self._run(self._disk)
+        except OSError as error:
+            reasons.append(f"the home: {error.strerror}")
+        else:
+            if disk.read_only:
+                reasons.append("the home: Read-only file system")
+            if disk.free <= disk.reserved:
+                reasons.append("the home: less is free than min_free_space")
+            if disk.full_of_files:
+                reasons.append("the home: no inode is free")
+        error_of_writing = self._writing()
+        if error_of_writing is not None:
+            reasons.append(f"the catalogue cannot be written: {error_of_writing}")
+        try:
+            await self._read(lambda catalogue: catalogue.refusals(1))
+        except CatalogueError as error:
+            reasons.append(f"the catalogue cannot be read: {error}")
+        if not reasons:
+            return Answer(200, b"ok\n")
+        return Answer(503, "".join(f"{each}\n" for each in reasons).encode())

@@ -1,0 +1,105 @@
+"""Why a push is turned away, and why a configuration is.
+
+Every refusal is raised where its cause is found, as a status and one line
+that a person understands, and is answered in one place
+(:mod:`filebucket.web.tree`; :mod:`filebucket.http.channel` where the request
+never became one). A reason must never hold a token or a path of this machine:
+it is sent to the client and written to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+
+STATUSES: Mapping[int, str] = MappingProxyType(
+    {
+        200: "the file is durable on disk",
+        400: "malformed request, unfit name, or a body that ends early",
+        401: "the bucket's directory cannot be made or written",
+        403: "no such token",
+        405: "the file exists, or the method is not one of ours",
+        408: "too slow",
+        409: "pre-push said no, or could not say",
+        411: "no Content-Length and not chunked",
+        412: "no file in the request",
+        413: "over a limit",
+        414: "the request line is too long",
+        415: "a Content-Encoding other than identity",
+        417: "an Expect that is not 100-continue",
+        422: "the digest promised is not the digest received",
+        431: "the headers are too large",
+        500: "our fault",
+        503: "over capacity, stopping, or the disk failed",
+        507: "no room",
+    }
+)
+"""Every final status that this server sends, and when."""
+
+RETRY_AFTER = 60
+"""Seconds that a client is asked to wait after a 503 (RFC 9110, 10.2.3)."""
+
+_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    422: "Unprocessable Content",
+}
+"""RFC 9110's words where Python's table is older than the RFC."""
+
+
+def phrase(status: int) -> bytes:
+    """The reason phrase of ``status`` for the status line (RFC 9110, 15)."""
+    return _PHRASES.get(status, HTTPStatus(status).phrase).encode("ascii")
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, and seldom an error
+    """A push is turned away.
+
+    :param status: one of :data:`STATUSES`
+    :param reason: one line for the person at the other end
+    :param headers: what the answer carries besides, such as ``Allow``
+    """
+
+    def __init__(
+        self, status: int, reason: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        if status not in STATUSES:
+            raise ValueError(f"{status} is not a status of this server")
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers: dict[str, str] = dict(headers or {})
+        if status == 503:
+            self.headers.setdefault("Retry-After", str(RETRY_AFTER))
+
+
+_LONGEST_SHOWN = 24  # no word that belongs there is longer, and no token as short
+
+
+def shown(word: str) -> str:
+    """``word`` for a message, unless somebody wrote a token where it stands."""
+    return repr(word) if len(word) <= _LONGEST_SHOWN else "(a token?)"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used.
+
+    :param source: the file, as the operator named it
+    :param mistakes: each with its place, such as ``$.port: not a whole number``
+    :param text: the identity of the text with the mistakes, where that matters
+    """
+
+    def __init__(
+        self, source: str, mistakes: Sequence[str], text: str | None = None
+    ) -> None:
+        self.source = source
+        self.mistakes = tuple(mistakes)
+        self.text = text
+        super().__init__(source, self.mistakes)
+
+    def __str__(self) -> str:
+        if len(self.mistakes) == 1:
+            return f"{self.source}: {self.mistakes[0]}"
+        listed = "".join(f"\n  {mistake}" for mistake in self.mistakes)
+        return f"{self.source}: {len(self.mistakes)} mistakes:{listed}"

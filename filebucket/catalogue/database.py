@@ -1,0 +1,206 @@
+"""A connection to the catalogue's file: opened, brought up to date, and closed.
+
+Each change is one short transaction, all or nothing. What SQLite and the disk say is a
+:class:`CatalogueError`, in our words and without a path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+from filebucket.base.text import printable
+from filebucket.catalogue.schema import NewerError, upgrade, version_of
+
+FILE = os.path.join(".filebucket", "catalogue.sqlite3")
+"""Where it is, under the home."""
+
+MOST_LOG = 16 * 1024 * 1024
+"""Bytes that SQLite's log keeps on the disk when whoever made it grow, by reading for
+long, has ended."""
+
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another's transaction."""
+
+
+class CatalogueError(Exception):
+    """The catalogue cannot be used; why, in a line, without any path.
+
+    :ivar damaged: whether it never will be again
+    """
+
+    def __init__(self, reason: str, damaged: bool = False) -> None:
+        super().__init__(reason)
+        self.damaged = damaged
+
+
+class Database:
+    """A connection to the catalogue of a home.
+
+    :ivar inode: what tells this file from others that had its name
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+        self.inode = os.stat(path).st_ino
+
+    @classmethod
+    def open(cls, home: str, create: bool = True) -> Self:
+        """Open the catalogue of ``home``, and bring it up to date.
+
+        :param create: whether one is made where there is none
+        :raises CatalogueError: it cannot be used
+        """
+        path = os.path.join(home, FILE)
+        with told():
+            if create:
+                _make(path)
+            try:
+                os.stat(path)
+            except FileNotFoundError:
+                raise CatalogueError(
+                    "there is no catalogue yet: the daemon makes one when it starts,"
+                    " and so does filebucket reindex"
+                ) from None
+            connection = sqlite3.connect(
+                path,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                version_of(connection)
+                _write_ahead(connection)
+                # A power cut may take the last rows, and no more: the files are there.
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute(f"PRAGMA journal_size_limit = {MOST_LOG}")
+                connection.execute("PRAGMA temp_store = MEMORY")
+                upgrade(connection)
+                cls._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return cls(connection, path)
+
+    @classmethod
+    def _prepare(cls, connection: sqlite3.Connection) -> None:
+        """Make what the connection needs beside the tables."""
+
+    def close(self) -> None:
+        """Use it no more."""
+        self._connection.close()
+
+    def check(self) -> None:
+        """Look whether SQLite finds it in order, which takes a while.
+
+        :raises CatalogueError: it does not
+        """
+        with told():
+            ((found,), *_) = self._connection.execute("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise CatalogueError("SQLite finds it damaged", damaged=True)
+
+    def is_there(self) -> bool:
+        """Whether this is still the file of that name: somebody may have taken it
+        away."""
+        try:
+            return os.stat(self._path).st_ino == self.inode
+        except OSError:
+            return False
+
+    @contextmanager
+    def _change(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """One transaction, all or nothing."""
+        with told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection.execute
+            except BaseException:
+                # Where the disk failed SQLite has done it already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _ask(self, query: str, *values: Any) -> list[Any]:
+        with told():
+            return self._connection.execute(query, values).fetchall()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have a write-ahead log. SQLite itself does not wait for somebody else who is
+    making it one at the same moment.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _make(path: str) -> None:
+    """Make an empty file, if there is none, which others cannot read.
+
+    One that is there is not even opened: to close it would take the locks from this
+    process's other connections, and then whoever else closes one takes the log away
+    that they write to.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+    with _alone(os.path.dirname(path)):
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileExistsError:
+            return
+        os.close(fd)
+        # The log of one that was taken away would be worked into this one.
+        for suffix in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path}{suffix}")
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """While nobody else makes one: who found it made already would write to a log that
+    is about to be removed.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """SQLite's errors in our words, without what a terminal would obey: they may have
+    what is in the file.
+    """
+    try:
+        yield
+    except NewerError as error:
+        raise CatalogueError(str(error)) from None
+    except sqlite3.OperationalError as error:
+        raise CatalogueError(printable(str(error))) from None
+    except sqlite3.DatabaseError as error:
+        # Its subclasses say that a statement of ours is wrong.
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        raise CatalogueError(printable(str(error)), damaged=True) from None
+    except OSError as error:
+        raise CatalogueError(error.strerror or "the disk failed") from None

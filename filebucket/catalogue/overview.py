@@ -1,0 +1,250 @@
+"""How everything is, as the status command and the page show it.
+
+What the catalogue knows, put in order: by bucket, the worst first, with bounds on how
+much of it there is, and with no token in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import linear_regression
+
+from attrs import evolve, field, frozen
+
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig
+from filebucket.model.mask import mask
+from filebucket.model.records import Refused, Series, Space, Tally
+from filebucket.model.state import WORST_FIRST, State
+
+MOST_SERIES = 20
+"""Series of a bucket that are shown, the worst first."""
+
+SIZES = 30
+"""Sizes of a series that are shown."""
+
+REFUSALS = 20
+"""Refusals that are shown."""
+
+FORECAST_FROM = 30 * 24 * 3600.0
+"""Seconds whose looks at the free space say how it goes on."""
+FORECAST_LEAST = 24 * 3600.0
+"""Seconds that these must span."""
+
+
+@frozen
+class SeriesOverview:
+    """A series.
+
+    :param name: empty where the bucket's first push is waited for
+    :param state: what it is now, even if no daemon runs to see it
+    :param expected: whether it can become late
+    :param sizes: when its latest pushes came, and their bytes, the last one last
+    """
+
+    name: str
+    state: State
+    state_at: float
+    expected: bool
+    due: float
+    files: int
+    bytes: int
+    pushes: int
+    last_at: float | None
+    last_size: int | None
+    last_name: str | None
+    usual: int | None
+    damaged: int
+    missing: int
+    sizes: Sequence[tuple[float, int]] = ()
+
+    @property
+    def change(self) -> float | None:
+        """The last size as a multiple of the usual one."""
+        if not self.usual or self.last_size is None:
+            return None
+        return self.last_size / self.usual
+
+
+@frozen
+class BucketOverview:
+    """A bucket.
+
+    :param state: of its series the worst
+    :param expect: when pushes are expected, in a few words; None is never
+    :param series: the worst first
+    :param more: series that are not among them
+    :param last_at: when anything came last
+    :param states: how many series have each state, also of those that are not shown
+    :param due: when the first of these is late, or was; infinity where none ever is
+    """
+
+    label: str
+    state: State
+    expect: str | None
+    quota: int | None
+    series: tuple[SeriesOverview, ...]
+    more: int
+    files: int
+    bytes: int
+    last_at: float | None
+    damaged: int
+    missing: int
+    states: Counter[State] = field(factory=Counter)
+    due: float = math.inf
+
+    @property
+    def severity(self) -> int:
+        """0: in order; 1: worth a look; 2: a backup is missing."""
+        if self.state is State.LATE or self.damaged or self.missing:
+            return 2
+        suspicious = self.state in {State.SHRUNK, State.GROWN}
+        return int(suspicious or (self.state is State.NEVER and bool(self.expect)))
+
+
+@frozen
+class Overview:
+    """Everything.
+
+    :param at: when it was so, in seconds since the epoch
+    :param buckets: in the order of the configuration
+    :param space: what is free; None where nobody has looked yet
+    :param full_at: when it will be used up, if it goes on as it did; None where it
+        does not, or where that cannot be said yet
+    :param refusals: the latest, the last one first; their buckets are labels
+    """
+
+    at: float
+    buckets: tuple[BucketOverview, ...]
+    space: Space | None
+    full_at: float | None
+    refusals: tuple[Refused, ...]
+
+    @property
+    def severity(self) -> int:
+        """As of the worst bucket."""
+        return max((each.severity for each in self.buckets), default=0)
+
+
+def look(
+    catalogue: Catalogue,
+    buckets: Sequence[BucketConfig],
+    now: float,
+    sizes: int = SIZES,
+    refusals: int = REFUSALS,
+    most_series: int = MOST_SERIES,
+) -> Overview:
+    """Look at everything. It may wait for a disk.
+
+    :param buckets: those of the configuration; what others left is not shown
+    :param now: seconds since the epoch
+    :param sizes: how many of each series
+    :raises CatalogueError: it cannot be read
+    """
+    # A client can make up as many series as it likes: most of them are only counted.
+    tallies = {each.bucket: each for each in catalogue.tallies(now)}
+    hide = mask(buckets)
+    labels = {bucket.key: bucket.label for bucket in buckets}
+    space = catalogue.space(now - FORECAST_FROM)
+    return Overview(
+        now,
+        tuple(
+            _bucket(
+                catalogue,
+                each,
+                tallies.get(each.key) or Tally(each.key),
+                catalogue.worst(each.key, now, most_series) if most_series else (),
+                hide,
+                now,
+                sizes,
+            )
+            for each in buckets
+        ),
+        space[-1] if space else None,
+        forecast(space),
+        tuple(
+            evolve(
+                each,
+                bucket=labels.get(each.bucket, "-"),
+                name=None if each.name is None else hide(each.name),
+            )
+            for each in catalogue.refusals(refusals)
+        ),
+    )
+
+
+def _bucket(
+    catalogue: Catalogue,
+    bucket: BucketConfig,
+    tally: Tally,
+    worst: Sequence[Series],
+    hide: Callable[[str], str],
+    now: float,
+    sizes: int,
+) -> BucketOverview:
+    shown = [
+        evolve(
+            _series(each, hide, now),
+            sizes=catalogue.sizes(each.id, sizes) if sizes else (),
+        )
+        for each in worst
+    ]
+    return BucketOverview(
+        label=bucket.label,
+        state=min(tally.states, key=WORST_FIRST.index, default=State.NEVER),
+        expect=bucket.expect.text if bucket.expect else None,
+        quota=bucket.quota,
+        series=tuple(shown),
+        more=tally.states.total() - len(shown),
+        files=tally.files,
+        bytes=tally.bytes,
+        last_at=tally.last_at,
+        damaged=tally.damaged,
+        missing=tally.missing,
+        states=tally.states,
+        due=tally.due,
+    )
+
+
+def _series(found: Series, hide: Callable[[str], str], now: float) -> SeriesOverview:
+    late = found.due <= now
+    return SeriesOverview(
+        name=found.name,
+        state=State.LATE if late else found.state,
+        state_at=found.due if late else found.state_at,
+        expected=math.isfinite(found.due),
+        due=found.due,
+        files=found.files,
+        bytes=found.bytes,
+        pushes=found.pushes,
+        last_at=found.last_at,
+        last_size=found.last_size,
+        last_name=found.last_name and hide(found.last_name),
+        usual=found.usual,
+        damaged=found.damaged,
+        missing=found.missing,
+    )
+
+
+def forecast(space: Sequence[Space]) -> float | None:
+    """When the free space is used up, if it goes on as it did.
+
+    :param space: what was free, in the order of time
+    :returns: seconds since the epoch; None where it does not shrink, or where there
+        are too few looks to say
+    """
+    if not space or space[-1].at - space[0].at < FORECAST_LEAST:
+        return None
+    last = space[-1]
+    # Of another filesystem, or of this one before it grew, nothing is to be learned.
+    same = [each for each in space if each.total == last.total]
+    if len(same) < 3 or last.at - same[0].at < FORECAST_LEAST:
+        return None
+    line = linear_regression(
+        [each.at - last.at for each in same], [each.free for each in same]
+    )
+    if line.slope >= 0:
+        return None
+    return last.at + last.free / -line.slope

@@ -1,0 +1,1 @@
+"""The ``filebucket`` command: one module a command."""

@@ -1,0 +1,113 @@
+"""Buckets as a person reads them, in 80 columns, and as a program does.
+
+Of a token there is only the beginning of its SHA-256, which is also what the log calls
+a bucket by that has no name.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from attrs import asdict
+
+from filebucket.config.config import BucketConfig, Keep, TokenConfig
+from filebucket.config.edit import moment_text
+from filebucket.config.values import UNITS
+from filebucket.model.client import NOBODY
+
+COLUMNS = 80
+_LEAST = 20
+"""Columns that settings get, however long the names are."""
+
+
+def as_json(bucket: BucketConfig) -> dict[str, Any]:
+    """What a program is told of a bucket."""
+    return {
+        "name": bucket.name,
+        "label": bucket.label,
+        "tokens": [
+            {
+                "sha256": each.sha256.hex()[:12],
+                "expires": None if each.expires is None else moment_text(each.expires),
+            }
+            for each in bucket.tokens
+        ],
+        "max_file_size": bucket.max_file_size,
+        "quota": bucket.quota,
+        "allow_from": bucket.allow_from and bucket.allow_from.texts,
+        "overwrite": bucket.overwrite,
+        "series": bucket.series,
+        "expect": None if bucket.expect is None else bucket.expect.text,
+        "shrink_alert": bucket.shrink_alert,
+        "grow_alert": bucket.grow_alert,
+        "keep": None if bucket.keep is None else _kept(bucket.keep),
+        "hold": bucket.hold,
+    }
+
+
+def table(buckets: Sequence[BucketConfig], now: float) -> Iterator[str]:
+    """The lines of a table: each token of a bucket has one of its own.
+
+    :param now: seconds since the epoch
+    """
+    rows = [(["NAME"], ["TOKEN"], ["EXPIRES"], ["QUOTA"], ["SETTINGS"])]
+    rows += [_row(each, now) for each in buckets]
+    *widths, _ = (
+        max(len(line) for row in rows for line in (*row[column], ""))
+        for column in range(5)
+    )
+    left = max(COLUMNS - sum(widths) - 2 * len(widths), _LEAST)
+    for *columns, settings in rows:
+        wrapped = textwrap.wrap(", ".join(settings), left, break_long_words=False)
+        for line in zip_longest(*columns, wrapped, fillvalue=""):
+            cells = (
+                f"{cell:{width}}"
+                for cell, width in zip(line, [*widths, 0], strict=True)
+            )
+            yield "  ".join(cells).rstrip()
+
+
+_Row = tuple[list[str], list[str], list[str], list[str], list[str]]
+
+
+def _row(bucket: BucketConfig, now: float) -> _Row:
+    size = bucket.max_file_size
+    settings = [
+        *([] if size is None else [f"a file {size_text(size)}"]),
+        *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
+        *(["overwrites"] if bucket.overwrite else []),
+        *([] if bucket.expect is None else [f"expects {bucket.expect.text}"]),
+        *([] if bucket.keep is None else [f"keeps {_keep_text(bucket.keep)}"]),
+    ]
+    return (
+        [bucket.label],
+        [each.sha256.hex()[:6] for each in bucket.tokens],
+        [_expiry(each, now) for each in bucket.tokens],
+        ["-" if bucket.quota is None else size_text(bucket.quota)],
+        settings,
+    )
+
+
+def _kept(keep: Keep) -> dict[str, int]:
+    """Those of its rules that there are."""
+    return {rule: count for rule, count in asdict(keep).items() if count is not None}
+
+
+def _keep_text(keep: Keep) -> str:
+    return " and ".join(f"{count} {rule}" for rule, count in _kept(keep).items())
+
+
+def _expiry(token: TokenConfig, now: float) -> str:
+    if token.expires is None:
+        return "never"
+    return f"{'EXPIRED ' if token.expires <= now else ''}{moment_text(token.expires)}"
+
+
+def size_text(size: int) -> str:
+    """A size in the largest unit of which it is a whole number."""
+    fits = {value: unit for unit, value in UNITS.items() if size and not size % value}
+    value = max(fits, default=1)
+    return f"{size // value} {fits.get(value, 'B')}"

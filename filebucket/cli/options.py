@@ -1,0 +1,162 @@
+"""What the commands' arguments and options have in common: types that are checked as in
+the configuration, and what is completed, read and printed in the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from filebucket.base.errors import ConfigError, shown
+from filebucket.base.owner import become_owner_of
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config import config as configuration
+from filebucket.config import values
+from filebucket.config.config import BucketConfig, Config
+from filebucket.model import schedule
+
+
+class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
+    """A value as the configuration has it, checked as there and passed on as it is."""
+
+    def __init__(self, name: str, check: Callable[[Any], object]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        try:
+            self._check(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class _Size(_Value):
+    """A size; a number is one of bytes."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        number = int(value) if re.fullmatch("[0-9]{1,19}", value) else value
+        return super().convert(number, param, ctx)
+
+
+class _Duration(_Value):
+    """How long: in seconds, from such as ``7d``."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        return values.duration(super().convert(value, param, ctx))
+
+
+class _Rate(_Size):
+    """Bytes a second, from such as ``50MiB`` or ``50MiB/s``."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if isinstance(value, int):
+            return value
+        size = super().convert(value.removesuffix("/s"), param, ctx)
+        return values.byte_count(size) or self.fail("nothing a second", param, ctx)
+
+
+NAME = _Value("name", values.bucket_name)
+SIZE = _Size("size", values.byte_count)
+RATE = _Rate("rate", values.byte_count)
+DATE = _Value("date", values.moment)
+NETWORK = _Value("network", configuration.network_or_unix)
+DURATION = _Duration("duration", values.duration)
+EXPECT = _Value("when", schedule.parse)
+
+
+def bucket_labels(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The buckets that there are, for the shell to complete."""
+    with suppress(ConfigError):
+        found = configuration.load(
+            ctx.params.get("path") or configuration.DEFAULT_CONFIG
+        )
+        labels = [each.label for each in found.buckets]
+        return [CompletionItem(each) for each in labels if each.startswith(incomplete)]
+    return []
+
+
+with_config = click.option(
+    "--config",
+    "-c",
+    "path",
+    default=configuration.DEFAULT_CONFIG,
+    show_default=True,
+    metavar="FILE",
+    type=click.Path(),
+    is_eager=True,
+    help="The configuration, in JSON.",
+)
+with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(**values: Any) -> None:
+    """One object, for programs."""
+    click.echo(json.dumps(values, indent=2))
+
+
+class UnknownBucketError(click.UsageError):
+    """There is no bucket that people call so."""
+
+
+def chosen_buckets(config: Config, labels: Sequence[str]) -> list[BucketConfig]:
+    """The buckets that are called so; all, where none is named.
+
+    :raises UnknownBucketError: one of them there is not
+    """
+    known = {each.label: each for each in config.buckets}
+    for label in labels:
+        if label not in known:
+            nearest = difflib.get_close_matches(label, known, n=1, cutoff=0)
+            hint = f", the nearest one is {nearest[0]!r}" if nearest else ""
+            raise UnknownBucketError(f"there is no bucket {shown(label)}{hint}")
+    return [each for each in config.buckets if not labels or each.label in labels]
+
+
+@contextmanager
+def open_catalogue(config: Config, create: bool = False) -> Iterator[Catalogue]:
+    """The catalogue of the home, with the rights of the home's owner from here on.
+
+    :param create: whether one is made where there is none
+    :raises CatalogueError: it cannot be used
+    """
+    become_owner_of(config.home)
+    try:
+        if create:
+            _check_home(config.home)
+        with closing(Catalogue.open(config.home, create)) as catalogue:
+            yield catalogue
+    except CatalogueError as error:
+        raise CatalogueError(f"the catalogue: {error}", error.damaged) from None
+
+
+def _check_home(home: str) -> None:
+    """Where a disk is not mounted, say, nothing is to be made."""
+    try:
+        os.stat(os.path.join(home, ".filebucket"))
+    except FileNotFoundError:
+        reason = "no home, or one that no daemon has used yet"
+        raise CatalogueError(reason) from None
+    except OSError as error:
+        raise CatalogueError(error.strerror or "the disk failed") from None

@@ -1,0 +1,183 @@
+"""The command that removes what was pushed and is not to be kept.
+
+It only parses and prints; what it does is done in :mod:`~filebucket.upkeep.prune`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from datetime import tzinfo
+from typing import Any
+
+import click
+from attrs import define
+
+from filebucket.base.text import printable, rfc3339, size_text, time_text
+from filebucket.cli.options import (
+    bucket_labels,
+    chosen_buckets,
+    open_catalogue,
+    with_config,
+    with_json,
+)
+from filebucket.config import config as configuration
+from filebucket.config.config import BucketConfig, Config
+from filebucket.model import schedule
+from filebucket.model.mask import mask
+from filebucket.upkeep import prune as pruning
+from filebucket.upkeep.prune import Fate, Outcome
+
+_COLOURS = {"kept": "green", "left alone": "yellow", "failed": "red"}
+
+
+@click.command("prune")
+@click.argument("labels", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels)
+@click.option(
+    "--dry-run", is_flag=True, help="Remove nothing; say what would go, and why not."
+)
+@with_config
+@with_json
+def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> None:
+    """Remove what is not to be kept.
+
+    Of each series, what the bucket's ``keep`` counts stays, and so do the last good
+    file and all that is younger than ``hold``. Buckets without ``keep`` are left
+    alone. Exits with 1 where a file could not be removed.
+    """
+    config = configuration.load(path)
+    chosen = [each for each in chosen_buckets(config, labels) if each.keep is not None]
+    if not chosen and not as_json:
+        which = "such bucket" if labels else "bucket"
+        click.echo(f"Nothing is pruned: no {which} has keep in the configuration.")
+        return
+    hide = mask(config.buckets)
+    zone = schedule.local_zone()
+    tally = _Tally(dry_run)
+    outcomes = tally.counted(_prune(config, chosen, hide, zone, dry_run))
+    if as_json:
+        _print_json(outcomes, hide, tally)
+    else:
+        for line in _lines(outcomes, hide, zone):
+            click.echo(line)
+        click.echo(tally.text)
+    if tally.failed:
+        raise SystemExit(1)
+
+
+def _prune(
+    config: Config,
+    chosen: Sequence[BucketConfig],
+    hide: Callable[[str], str],
+    zone: tzinfo,
+    dry_run: bool,
+) -> Iterator[Outcome]:
+    if not chosen:
+        return
+    with (
+        open_catalogue(config) as catalogue,
+        nullcontext() if dry_run else pruning.alone(config.home),
+    ):
+        yield from pruning.prune(
+            catalogue, config.home, chosen, time.time(), zone, hide, rehearse=dry_run
+        )
+
+
+@define
+class _Tally:
+    """What became of how many."""
+
+    dry_run: bool
+    pruned: int = 0
+    freed: int = 0
+    kept: int = 0
+    left: int = 0
+    failed: int = 0
+
+    def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The same, but for what is kept and nobody asked for."""
+        for each in outcomes:
+            match each.fate:
+                case Fate.PRUNED:
+                    self.pruned += 1
+                    self.freed += each.file.received.size if each.file else 0
+                case Fate.KEPT:
+                    self.kept += 1
+                case Fate.LEFT:
+                    self.left += 1
+                case Fate.FAILED:
+                    self.failed += 1
+            if self.dry_run or each.fate is not Fate.KEPT:
+                yield each
+
+    @property
+    def text(self) -> str:
+        """In a line."""
+        files = "1 file" if self.pruned == 1 else f"{self.pruned} files"
+        verb = "would be pruned" if self.dry_run else "pruned"
+        said = [
+            f"{files} {verb}",
+            f"{size_text(self.freed)} freed",
+            f"{self.kept} kept",
+        ]
+        if self.left:
+            said.append(f"{self.left} left alone")
+        if self.failed:
+            said.append(f"{self.failed} failed")
+        return f"{', '.join(said)}."
+
+
+def _lines(
+    outcomes: Iterable[Outcome], hide: Callable[[str], str], zone: tzinfo
+) -> Iterator[str]:
+    """The files of each series below its name; as they come, however many."""
+    before = None
+    for each in outcomes:
+        series = (each.bucket, each.series)
+        if series != before:
+            yield " ".join(map(printable, series)).rstrip()
+            before = series
+        fate = click.style(f"{each.fate.value:10}", fg=_COLOURS.get(each.fate.value))
+        cells = [f"  {fate}"]
+        if each.file is not None:
+            received = each.file.received
+            cells.append(time_text(received.received_at, zone))
+            cells.append(f"{size_text(received.size):>8}")
+            cells.append(printable(hide(received.name)))
+        yield "  ".join([*cells, *([", ".join(each.reasons)] if each.reasons else [])])
+
+
+def _print_json(
+    outcomes: Iterable[Outcome], hide: Callable[[str], str], tally: _Tally
+) -> None:
+    """One object, written as its files come."""
+    separator = '{\n  "files": [\n    '
+    for each in outcomes:
+        click.echo(separator + json.dumps(_as_json(each, hide)), nl=False)
+        separator = ",\n    "
+    if separator[0] == "{":
+        click.echo(separator.rstrip(), nl=False)
+    rest = {
+        "dry_run": tally.dry_run,
+        "pruned": tally.pruned,
+        "freed": tally.freed,
+        "kept": tally.kept,
+        "left": tally.left,
+        "failed": tally.failed,
+    }
+    click.echo(f"\n  ],\n{json.dumps(rest, indent=2)[2:]}")
+
+
+def _as_json(outcome: Outcome, hide: Callable[[str], str]) -> dict[str, Any]:
+    received = outcome.file.received if outcome.file else None
+    return {
+        "bucket": outcome.bucket,
+        "series": outcome.series or None,
+        "name": received and hide(received.name),
+        "received_at": received and rfc3339(received.received_at),
+        "size": received and received.size,
+        "fate": outcome.fate.name.lower(),
+        "reasons": outcome.reasons,
+    }

@@ -1,0 +1,618 @@
+"""``filebucket status`` and ``filebucket log``: how every backup is, and what came.
+
+Everything is read from the catalogue, also while no daemon runs, and nothing is
+changed. What is shown holds no token: names are masked, a bucket goes by its label, and
+a path is never named. Nor does it hold what a terminal or a monitoring system would
+obey: names are a client's.
+
+``status`` is a plugin for Nagios and Icinga as it stands, so its exit status is theirs:
+what cannot be said is 3, and so is a mistake on the command line.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+import textwrap
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import tzinfo
+from typing import Any
+
+import attrs
+import click
+from attrs import evolve
+
+from filebucket.base.errors import ConfigError
+from filebucket.base.text import (
+    about_text,
+    age_text,
+    change_text,
+    cut,
+    printable,
+    recent_text,
+    rfc3339,
+    size_text,
+    time_text,
+)
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview, look
+from filebucket.cli.options import (
+    UnknownBucketError,
+    bucket_labels,
+    chosen_buckets,
+    open_catalogue,
+    print_json,
+    with_config,
+    with_json,
+)
+from filebucket.cli.table import Column, table
+from filebucket.config import config as configuration
+from filebucket.config.config import label_of
+from filebucket.model.mask import mask
+from filebucket.model.records import File, Refused
+from filebucket.model.schedule import local_zone
+from filebucket.model.state import WORST_FIRST, State
+
+WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+"""What Nagios calls the exit statuses 0 to 3."""
+UNKNOWN = 3
+
+MOST_PROBLEMS = 5
+"""Buckets that the one line names."""
+LONGEST_TEXT = 500
+"""Bytes that it takes for more than one: NRPE takes 1024 of the whole line."""
+MOST_NAMED = 3
+"""Buckets that the last line of the table names, of those of a state."""
+LONGEST_NAME = 30
+LONGEST_REASON = 400
+
+MOST_PUSHES = 100_000
+"""Pushes that are shown at once: they take more than a kilobyte of memory each."""
+
+_COLOURS = (None, "yellow", "red")
+"""Of a line, by its severity."""
+
+
+class _UnknownError(click.ClickException):
+    """How the backups are cannot be said."""
+
+    exit_code = UNKNOWN
+
+
+class _MisuseError(click.UsageError):
+    """Exit status 2 says that a backup is missing, and nothing else."""
+
+    exit_code = UNKNOWN
+
+
+class _Plugin(click.Command):
+    """A command that ends with Nagios' exit statuses."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise _MisuseError(error.format_message(), error.ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except Exception:
+            # Python's own exit status would say that something is worth a look.
+            traceback.print_exc()
+            if ctx.params["line"]:
+                click.echo(f"FILEBUCKET {WORDS[UNKNOWN]} - a bug in file-bucket")
+            raise SystemExit(UNKNOWN) from None
+
+
+@click.command(cls=_Plugin, short_help="Say how every backup is.")
+@click.argument(
+    "buckets", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels
+)
+@click.option("--line", is_flag=True, help="One line, for Nagios and Icinga.")
+@with_config
+@with_json
+def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None:
+    """Say how every backup is, or those of each BUCKET: the worst first.
+
+    Exits with 0 where all is in order, 1 where something is worth a look (shrunk,
+    grown, or a first push that is still waited for), 2 where a backup is missing (late,
+    damaged, gone), and 3 where that cannot be said.
+
+    As root, the catalogue is read with the rights of the home's owner.
+    """
+    if line and as_json:
+        raise _MisuseError("Either --line or --json.", click.get_current_context())
+    _print_whatever_there_is()
+    now = time.time()
+    try:
+        found = _look(path, buckets, now)
+    except (ConfigError, CatalogueError, UnknownBucketError) as error:
+        if line:
+            reason = printable(" ".join(str(error).split()), "|")
+            click.echo(f"FILEBUCKET {WORDS[UNKNOWN]} - {cut(reason, LONGEST_REASON)}")
+            raise SystemExit(UNKNOWN) from None
+        raise _UnknownError(str(error)) from None
+    if as_json:
+        print_json(**status_json(found))
+    elif line:
+        click.echo(status_line(found))
+    else:
+        for each in status_table(found, local_zone(), _width()):
+            click.echo(each)
+    raise SystemExit(found.severity)
+
+
+def _look(path: str, labels: Sequence[str], now: float) -> Overview:
+    """Everything, or these buckets of it."""
+    config = configuration.load(path)
+    keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
+    with open_catalogue(config) as catalogue:
+        # All of them, so that no name holds a token of another bucket.
+        found = look(catalogue, config.buckets, now, sizes=0)
+    if not keys:
+        return found
+    chosen = {each.label for each in config.buckets if each.key in keys}
+    return evolve(
+        found,
+        buckets=tuple(each for each in found.buckets if each.label in chosen),
+        refusals=tuple(each for each in found.refusals if each.bucket in chosen),
+    )
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None where there is none."""
+    return shutil.get_terminal_size((0, 0)).columns or None
+
+
+def _print_whatever_there_is() -> None:
+    """A name that the terminal has no letters for is no reason to fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+# The status, for people.
+
+_STATUS = (
+    Column("BUCKET", name=True),
+    Column("SERIES", name=True),
+    Column("STATE"),
+    Column("LAST PUSH", optional=True),
+    Column("AGE", right=True),
+    Column("SIZE", right=True),
+    Column("CHANGE", right=True),
+    Column("COUNT", right=True),
+    Column("TOTAL", right=True),
+)
+
+
+def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[str]:
+    """A line for each series, and what it comes to; with colours.
+
+    :param zone: what times are said in
+    :param width: columns of the terminal; None is without bounds
+    """
+    rows = []
+    severities = []
+    for bucket in _worst_first(found):
+        for series in bucket.series:
+            rows.append(_series_row(bucket, series, found.at, zone))
+            severities.append(_severity(bucket, series))
+        if not bucket.series:
+            state = bucket.state.value
+            rows.append([printable(bucket.label), "-", state, *["-"] * 4, "0", "-"])
+            severities.append(bucket.severity)
+        if bucket.more:
+            rows.append(_rest_row(bucket))
+            severities.append(0)
+    if rows:
+        head, *lines = table(_STATUS, rows, width)
+        yield click.style(head, bold=True)
+        for line, severity in zip(lines, severities, strict=True):
+            yield click.style(line, fg=_COLOURS[severity])
+        yield ""
+    yield from textwrap.wrap(_summary(found), width or sys.maxsize)
+
+
+def _worst_first(found: Overview) -> list[BucketOverview]:
+    def badness(bucket: BucketOverview) -> tuple[int, int]:
+        return -bucket.severity, WORST_FIRST.index(bucket.state)
+
+    return sorted(found.buckets, key=badness)
+
+
+def _severity(bucket: BucketOverview, series: SeriesOverview) -> int:
+    """As of a bucket that had only this series."""
+    alone = evolve(
+        bucket, state=series.state, damaged=series.damaged, missing=series.missing
+    )
+    return alone.severity
+
+
+def _series_row(
+    bucket: BucketOverview, series: SeriesOverview, now: float, zone: tzinfo
+) -> list[str]:
+    last, size = series.last_at, series.last_size
+    return [
+        printable(bucket.label),
+        printable(series.name) or "-",
+        ", ".join(_conditions(series)),
+        "-" if last is None else recent_text(last, now, zone),
+        "-" if last is None else age_text(now - last),
+        "-" if size is None else size_text(size),
+        _change(series) or "-",
+        str(series.files),
+        size_text(series.bytes) if series.files else "-",
+    ]
+
+
+def _rest_row(bucket: BucketOverview) -> list[str]:
+    files = bucket.files - sum(each.files for each in bucket.series)
+    size = bucket.bytes - sum(each.bytes for each in bucket.series)
+    total = size_text(size) if files else "-"
+    more = f"({bucket.more} more)"
+    return [printable(bucket.label), more, *[""] * 5, str(files), total]
+
+
+def _conditions(series: SeriesOverview) -> list[str]:
+    """All that is to be said of its state."""
+    counts = (("damaged", series.damaged), ("missing", series.missing))
+    found = [f"{count} {word}" for word, count in counts if count]
+    if series.state is State.FRESH and found:
+        return found
+    return [series.state.value, *found]
+
+
+def _change(series: SeriesOverview) -> str | None:
+    if not series.usual or series.last_size is None:
+        return None
+    return change_text(series.last_size, series.usual)
+
+
+def _summary(found: Overview) -> str:
+    count = len(found.buckets)
+    buckets = f"{count or 'no'} bucket{'' if count == 1 else 's'}"
+    troubles = [
+        f"{len(labels)} {word} ({_listed(labels)})"
+        for word, labels in _troubles(found)
+        if labels
+    ]
+    parts = [f"{buckets}: {', '.join(troubles)}" if troubles else buckets]
+    if not troubles and count:
+        parts = [f"{buckets}, all in order"]
+    parts.append(size_text(sum(each.bytes for each in found.buckets)))
+    if found.space is not None:
+        parts.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
+    return "; ".join(parts)
+
+
+def _troubles(found: Overview) -> list[tuple[str, list[str]]]:
+    """What is the matter, and in which buckets."""
+    tests: tuple[tuple[str, Callable[[BucketOverview], object]], ...] = (
+        ("late", lambda each: each.state is State.LATE),
+        ("damaged", lambda each: each.damaged),
+        ("missing", lambda each: each.missing),
+        ("shrunk", lambda each: each.state is State.SHRUNK),
+        ("grown", lambda each: each.state is State.GROWN),
+        ("never", lambda each: each.state is State.NEVER and each.expect),
+    )
+    return [
+        (word, [each.label for each in found.buckets if test(each)])
+        for word, test in tests
+    ]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    named = [cut(printable(each), LONGEST_NAME) for each in labels[:MOST_NAMED]]
+    more = len(labels) - len(named)
+    return ", ".join([*named, *([f"{more} more"] if more else [])])
+
+
+def _end_of_space(found: Overview) -> str:
+    about = None if found.full_at is None else about_text(found.full_at - found.at)
+    return f", full in about {about}" if about else ""
+
+
+# The status, for Nagios and Icinga.
+
+
+def status_line(found: Overview) -> str:
+    """One line, as the Monitoring Plugins have it: text, and data behind a ``|``."""
+    count = len(found.buckets)
+    bad = [each for each in _worst_first(found) if each.severity]
+    if bad:
+        text = f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}"
+    else:
+        fresh = sum(each.state is State.FRESH for each in found.buckets)
+        text = f"{fresh} bucket{'' if fresh == 1 else 's'} fresh"
+        # What nobody expects is no trouble.
+        text += f", {count - fresh} without a push" if fresh < count else ""
+    data = " ".join(_performance(found))
+    return f"FILEBUCKET {WORDS[found.severity]} - {text} | {data}"
+
+
+def _problems(bad: Sequence[BucketOverview], now: float) -> str:
+    text = _problem(bad[0], now)
+    told = 1
+    for each in bad[1:MOST_PROBLEMS]:
+        longer = f"{text}; {_problem(each, now)}"
+        if len(longer.encode("utf-8")) > LONGEST_TEXT:
+            break
+        text = longer
+        told += 1
+    more = len(bad) - told
+    return f"{text}; and {more} more" if more else text
+
+
+def _problem(bucket: BucketOverview, now: float) -> str:
+    """A bucket and its worst series."""
+    label = _short(bucket.label)
+    bad = [each for each in bucket.series if _severity(bucket, each)]
+    if not bad:
+        return f"{label} waits for its first push"
+    worst = max(bad, key=lambda each: _severity(bucket, each))
+    name = _short(worst.name)
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    return f"{label}:{f' {name}' if name else ''} {_condition(worst, now)}{more}"
+
+
+def _condition(series: SeriesOverview, now: float) -> str:
+    """What is the matter with it, and how much."""
+    text = ", ".join(_conditions(series))
+    change = _change(series)
+    if series.last_at is None:
+        return f"{text}, nothing came yet"
+    if series.state is State.LATE:
+        return f"{text}, last {age_text(now - series.last_at)} ago"
+    if series.state in {State.SHRUNK, State.GROWN} and change:
+        return f"{text}, {change}"
+    return text
+
+
+def _short(name: str) -> str:
+    # What takes no column takes bytes.
+    return cut(printable(name, "|"), LONGEST_NAME)[:LONGEST_NAME]
+
+
+def _performance(found: Overview) -> Iterator[str]:
+    """``label=value;warn;crit;min;max``; a value beyond a threshold is a trouble."""
+    yield f"buckets={len(found.buckets)};;;0"
+    for word, labels in _troubles(found):
+        critical = word in {"late", "damaged", "missing"}
+        yield f"{word}={len(labels)};{';0' if critical else '0;'};0"
+    yield f"files={sum(each.files for each in found.buckets)};;;0"
+    yield f"bytes={sum(each.bytes for each in found.buckets)}B;;;0"
+    if found.space is not None:
+        yield f"free={found.space.free}B;;;0;{found.space.total}"
+
+
+# The status, for programs.
+
+
+def status_json(found: Overview) -> dict[str, Any]:
+    """Everything: times as RFC 3339 has them, bytes, seconds."""
+    return {
+        "at": rfc3339(found.at),
+        "severity": found.severity,
+        "buckets": [_bucket_json(each, found.at) for each in _worst_first(found)],
+        "free": found.space and found.space.free,
+        "capacity": found.space and found.space.total,
+        "free_at": found.space and rfc3339(found.space.at),
+        "full_at": rfc3339(found.full_at),
+        "refusals": [refusal_json(each) for each in found.refusals],
+    }
+
+
+def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
+    return {
+        "bucket": bucket.label,
+        "state": bucket.state.value,
+        "severity": bucket.severity,
+        "expect": bucket.expect,
+        "quota": bucket.quota,
+        "last_at": rfc3339(bucket.last_at),
+        "files": bucket.files,
+        "bytes": bucket.bytes,
+        "damaged": bucket.damaged,
+        "missing": bucket.missing,
+        "series": [
+            {
+                "series": each.name,
+                "state": each.state.value,
+                "severity": _severity(bucket, each),
+                "state_at": rfc3339(each.state_at),
+                "due": rfc3339(each.due),
+                "last_at": rfc3339(each.last_at),
+                "last_name": each.last_name,
+                "last_size": each.last_size,
+                "age": None if each.last_at is None else round(now - each.last_at, 3),
+                "usual_size": each.usual,
+                "change": each.change,
+                "pushes": each.pushes,
+                "files": each.files,
+                "bytes": each.bytes,
+                "damaged": each.damaged,
+                "missing": each.missing,
+            }
+            for each in bucket.series
+        ],
+        "more_series": bucket.more,
+    }
+
+
+def refusal_json(refused: Refused) -> dict[str, Any]:
+    """A refusal.
+
+    :param refused: its bucket is a label, and its name masked
+    """
+    known = refused.size >= 0
+    return {
+        **attrs.asdict(refused),
+        "at": rfc3339(refused.at),
+        "size": refused.size if known else None,
+    }
+
+
+# The log.
+
+_PUSHES = (
+    Column("TIME"),
+    Column("BUCKET", name=True),
+    Column("NAME", name=True),
+    Column("SIZE", right=True),
+    Column("SECONDS", right=True, optional=True),
+    Column("CLIENT", optional=True),
+    Column("NOTES"),
+)
+_REFUSALS = (
+    Column("TIME"),
+    Column("BUCKET", name=True),
+    Column("NAME", name=True),
+    Column("SIZE", right=True, optional=True),
+    Column("CLIENT", optional=True),
+    Column("STATUS", right=True),
+    Column("REASON"),
+)
+
+
+@click.command(short_help="List the pushes, the newest last.")
+@click.argument("bucket", required=False, shell_complete=bucket_labels)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST_PUSHES),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="The latest so many.",
+)
+@click.option("--refused", is_flag=True, help="What was refused instead.")
+@with_config
+@with_json
+def log(
+    path: str, bucket: str | None, limit: int, refused: bool, as_json: bool
+) -> None:
+    """List the pushes, or those into BUCKET, the newest last.
+
+    Of refusals only the latest of each bucket are known. With --json each is an object
+    on a line of its own.
+
+    As root, the catalogue is read with the rights of the home's owner.
+    """
+    _print_whatever_there_is()
+    try:
+        config = configuration.load(path)
+        key = None
+        if bucket is not None:
+            (chosen,) = chosen_buckets(config, [bucket])
+            key = chosen.key
+        hide = mask(config.buckets)
+        with open_catalogue(config) as catalogue:
+            if refused:
+                refusals = [
+                    _masked(each, hide) for each in catalogue.refusals(limit, key)[::-1]
+                ]
+                lines = _refusal_lines(refusals, as_json)
+            else:
+                files = catalogue.latest(limit, key)[::-1]
+                lines = _push_lines(files, hide, as_json)
+    except (CatalogueError, UnknownBucketError) as error:
+        raise click.ClickException(str(error)) from None
+    for line in lines:
+        click.echo(line)
+
+
+def _masked(refused: Refused, hide: Callable[[str], str]) -> Refused:
+    name = None if refused.name is None else hide(refused.name)
+    return evolve(refused, bucket=label_of(refused.bucket) or "-", name=name)
+
+
+def _push_lines(
+    files: Sequence[File], hide: Callable[[str], str], as_json: bool
+) -> Iterator[str]:
+    if as_json:
+        return (json.dumps(push_json(each, hide)) for each in files)
+    zone = local_zone()
+    return table(_PUSHES, [push_row(each, hide, zone) for each in files], _width())
+
+
+def _refusal_lines(refusals: Sequence[Refused], as_json: bool) -> Iterator[str]:
+    if as_json:
+        return (json.dumps(refusal_json(each)) for each in refusals)
+    zone = local_zone()
+    return table(_REFUSALS, [refusal_row(each, zone) for each in refusals], _width())
+
+
+def push_row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:
+    """A push, for people.
+
+    :param hide: the mask of names
+    """
+    push = file.received
+    return [
+        time_text(push.received_at, zone),
+        printable(label_of(push.bucket)),
+        printable(hide(push.name)),
+        size_text(push.size),
+        "-" if push.seconds is None else _seconds(push.seconds),
+        printable(push.client or "-"),
+        ", ".join(_notes(file)) or "-",
+    ]
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
+
+
+def _notes(file: File) -> Iterator[str]:
+    """What is not as with all others."""
+    push = file.received
+    if file.judgement is not State.FRESH:
+        yield file.judgement.value
+    if push.overwrote:
+        yield "overwrote"
+    if push.request is None:
+        yield "found"
+    if push.post_push:
+        yield f"post-push {push.post_push}"
+    if file.fate != "kept":
+        yield file.fate
+    if file.damaged:
+        yield "damaged"
+
+
+def push_json(file: File, hide: Callable[[str], str]) -> dict[str, Any]:
+    """A push, for programs."""
+    push = file.received
+    return {
+        **attrs.asdict(push, filter=lambda each, _: each.name != "superseded"),
+        "bucket": label_of(push.bucket),
+        "name": hide(push.name),
+        "received_at": rfc3339(push.received_at),
+        "judgement": file.judgement.value,
+        "fate": file.fate,
+        "fate_at": rfc3339(file.fate_at),
+        "verified_at": rfc3339(file.verified_at),
+        "damaged": file.damaged,
+    }
+
+
+def refusal_row(refused: Refused, zone: tzinfo) -> list[str]:
+    """A refusal, for people.
+
+    :param refused: its bucket is a label, and its name masked
+    """
+    return [
+        time_text(refused.at, zone),
+        printable(refused.bucket),
+        "-" if refused.name is None else printable(refused.name),
+        size_text(refused.size) if refused.size >= 0 else "-",
+        printable(refused.client),
+        str(refused.status),
+        printable(refused.reason),
+    ]

@@ -1,0 +1,612 @@
+"""The configuration file: what may stand in it, and what it means.
+
+:func:`load` reads JSON and gives a frozen :class:`Config`, or raises one
+:class:`~filebucket.base.errors.ConfigError` that names every mistake with its
+place. attrs holds the structure and cattrs walks it;
+:mod:`filebucket.config.values` says what a value must be. No message and no
+``repr`` ever holds a token: a bucket keeps the SHA-256 of its token only, but for the
+directory's name where the file gives nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any, Literal, NewType, TypeAlias
+
+import attrs
+import cattrs
+from attrs import field, frozen
+from cattrs.errors import ForbiddenExtraKeysError
+
+from filebucket.base.errors import ConfigError, shown
+from filebucket.config import endpoint as endpoints
+from filebucket.config import values
+from filebucket.config.endpoint import Endpoint
+from filebucket.config.values import (
+    BucketName,
+    ByteCount,
+    Count,
+    Duration,
+    Factor,
+    Flag,
+    FreeSpace,
+    Host,
+    LogFormat,
+    Moment,
+    Path,
+    Pattern,
+    Port,
+    Seconds,
+    Sha256Hex,
+    Share,
+    Token,
+)
+from filebucket.model import client, schedule
+from filebucket.model.client import NOBODY, IPNetwork, Networks
+from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
+
+DEFAULT_CONFIG = "/etc/file-bucket/config.json"
+
+EXAMPLE_TOKENS = (
+    "3547264155b541de5cb6a7eae0431a14",
+    "9c7c64cfac3b922aacd4ba68cb631e82",
+)
+"""The tokens of the config.json that everybody has: known, so worthless."""
+
+
+def token_digest(token: bytes) -> bytes:
+    """The SHA-256 of ``token``: all that is kept of it, and what is looked up."""
+    return hashlib.sha256(token).digest()
+
+
+@frozen
+class TokenConfig:
+    """What opens a bucket.
+
+    :param sha256: the SHA-256 of the token
+    :param expires: seconds since the epoch at which it opens nothing any more
+    """
+
+    sha256: bytes
+    expires: float | None = None
+
+
+@frozen
+class Keep:
+    """How many files of a series are kept, as restic's forget counts them.
+
+    :param last: the newest ones
+    :param daily: the newest one of a day, for so many days that have any; and so on
+    """
+
+    last: int | None = None
+    daily: int | None = None
+    weekly: int | None = None
+    monthly: int | None = None
+    yearly: int | None = None
+
+
+SHRINK_ALERT = Share(0.5)
+HOLD = Duration(7 * 24 * 3600.0)
+
+
+@frozen
+class BucketConfig:
+    """One bucket.
+
+    :param tokens: what opens it; one at least
+    :param directory: its folder under the home; its token where it has no
+        name, so this must never be logged (:attr:`label` may)
+    :param name: what the operator calls it, if anything
+    :param max_file_size: bytes that a file may have; None: as all buckets have it
+    :param quota: bytes that all its files together may have; None is no limit
+    :param allow_from: networks that its clients may be in; None is anywhere
+    :param overwrite: whether a push may replace a file
+    :param series: patterns, as shells have them, of the names that recur in it; empty
+        where names tell by themselves
+    :param expect: when a push of each series is due; None is never
+    :param shrink_alert: what is smaller than this share of what came before is
+        suspicious
+    :param grow_alert: and so is what is larger than so many times that; None is never
+    :param keep: what is not to be pruned; None is everything
+    :param hold: seconds that everything is kept
+    """
+
+    tokens: tuple[TokenConfig, ...]
+    directory: str = field(repr=False)
+    name: str | None = None
+    max_file_size: int | None = None
+    quota: int | None = None
+    allow_from: Networks | None = None
+    overwrite: bool = False
+    series: tuple[str, ...] = field(default=(), repr=False)
+    expect: Expectation | None = None
+    shrink_alert: float = SHRINK_ALERT
+    grow_alert: float | None = None
+    keep: Keep | None = None
+    hold: float = HOLD
+
+    @property
+    def label(self) -> str:
+        """What logs call this bucket."""
+        return label_of(self.key)
+
+    @property
+    def key(self) -> str:
+        """What tells this bucket from all others, and holds no token."""
+        return self.name or f"#{self.tokens[0].sha256.hex()}"
+
+
+def label_of(key: str) -> str:
+    """The label of the bucket that has that :attr:`~BucketConfig.key`."""
+    return key[:_LABEL_LENGTH] if _NAMELESS.fullmatch(key) else key
+
+
+_NAMELESS = re.compile("#[0-9a-f]{64}")
+_LABEL_LENGTH = 7
+
+
+Buckets = NewType("Buckets", tuple[BucketConfig, ...])
+Tokens = NewType("Tokens", tuple[TokenConfig, ...])
+Patterns = NewType("Patterns", tuple[Pattern, ...])
+Listen = NewType("Listen", tuple[Endpoint, ...])
+
+
+@frozen
+class Config:
+    """All that the file says, with every path absolute.
+
+    :param home: the folder that holds the buckets
+    :param host: the address to listen on
+    :param port: the port to listen on; 0 is any free one, which the log tells
+    :param listen: where to listen in place of ``host`` and ``port``; empty where
+        those say it
+    :param trusted_proxies: who is believed about who the client is
+    :param admin: where to listen for whoever watches; None is nowhere
+    :param hooks: the folder that holds ``pre-push.sh``, ``post-push.sh`` and
+        ``alert.sh``
+    :param max_file_size: the largest file in bytes; None is no limit
+    :param min_free_space: what must stay free on the home's filesystem
+    :param max_connections: how many there may be at once, and how many pushes
+    :param idle_timeout: seconds that a connection may wait for its next request
+    :param header_timeout: seconds from a request's first byte to its headers' end
+    :param body_timeout: seconds over which a body must not be slower than ``min_rate``
+    :param min_rate: bytes per second
+    :param hook_timeout: seconds that a hook may run
+    :param hook_concurrency: how many hooks may run at once
+    :param shutdown_timeout: seconds that pushes under way get at a stop
+    :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
+    """
+
+    home: Path
+    buckets: Buckets
+    host: Host = Host("0.0.0.0")  # noqa: S104 - clients are other machines
+    port: Port = Port(1234)
+    listen: Listen = Listen(())
+    trusted_proxies: Networks = NOBODY
+    admin: Endpoint | None = None
+    hooks: Path = Path(".")
+    max_file_size: ByteCount | None = None
+    min_free_space: FreeSpace = FreeSpace(share=Fraction(2, 100))
+    max_connections: Count = Count(1024)
+    idle_timeout: Seconds = Seconds(60.0)
+    header_timeout: Seconds = Seconds(30.0)
+    body_timeout: Seconds = Seconds(60.0)
+    min_rate: ByteCount = ByteCount(1024)
+    hook_timeout: Seconds = Seconds(300.0)
+    hook_concurrency: Count = Count(4)
+    shutdown_timeout: Seconds = Seconds(30.0)
+    log_format: LogFormat = LogFormat("text")
+
+    def changed(self, other: Config) -> list[str]:
+        """The keys, but for ``buckets``, whose value differs in ``other``."""
+        return [
+            each.name
+            for each in attrs.fields(Config)
+            if each.name != "buckets"
+            and getattr(self, each.name) != getattr(other, each.name)
+        ]
+
+    def open_to_others(self) -> list[str]:
+        """Where other machines may be able to connect."""
+        if self.listen:
+            return [each.text for each in self.listen if each.reachable]
+        return [] if endpoints.is_loopback(self.host) else [self.host]
+
+    def believes_anybody(self) -> list[str]:
+        """Where others can connect and say, unchecked, that they are whoever."""
+        if self.trusted_proxies:
+            return []
+        return [each.text for each in self.listen if each.proxied and each.reachable]
+
+    def exposed_examples(self) -> list[str]:
+        """The labels of buckets that anybody can push to, their tokens being
+        :data:`EXAMPLE_TOKENS` and :meth:`open_to_others` not being empty.
+        """
+        if not self.open_to_others():
+            return []
+        known = {token_digest(token.encode("ascii")) for token in EXAMPLE_TOKENS}
+        return [
+            bucket.label
+            for bucket in self.buckets
+            if any(each.sha256 in known for each in bucket.tokens)
+        ]
+
+
+@frozen
+class _TokenObject:
+    """A token as the file writes it when it is an object."""
+
+    token: Token | None = field(default=None, repr=False)
+    token_sha256: Sha256Hex | None = None
+    expires: Moment | None = None
+
+
+@frozen
+class _KeepObject:
+    """What is kept, as the file writes it."""
+
+    last: Count | None = None
+    daily: Count | None = None
+    weekly: Count | None = None
+    monthly: Count | None = None
+    yearly: Count | None = None
+
+
+@frozen
+class _BucketObject(_TokenObject):
+    """A bucket as the file writes it when it is an object."""
+
+    name: BucketName | None = None
+    tokens: Tokens | None = field(default=None, repr=False)
+    max_file_size: ByteCount | None = None
+    quota: ByteCount | None = None
+    allow_from: Networks | None = None
+    overwrite: Flag = Flag(False)
+    series: Patterns = Patterns(())
+    expect: Expectation | None = None
+    shrink_alert: Share = SHRINK_ALERT
+    grow_alert: Factor | None = None
+    keep: Keep | None = None
+    hold: Duration = HOLD
+
+
+def load(path: str) -> Config:
+    """Read and check the configuration.
+
+    :param path: the file; relative paths in it are taken from its folder
+    :raises ConfigError: every mistake at once
+    """
+    return parse(read(path), path)
+
+
+def read(path: str) -> str:
+    """The configuration's text, unchecked.
+
+    :raises ConfigError: it cannot be read
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(path, ["is not UTF-8"]) from None
+
+
+def parse(text: str, path: str) -> Config:
+    """As :func:`load`, from the file's ``text``."""
+    try:
+        data = json.loads(
+            text, object_pairs_hook=_Object, parse_constant=_refuse_constant
+        )
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(path, [f"is not JSON: {error.msg} at {place}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(path, [f"is not JSON: {error}"]) from None
+    mistakes = list(_repeated(data))
+    if not isinstance(data, dict):
+        raise ConfigError(path, [*mistakes, "$: not an object"])
+    mistakes += _said_twice(data)
+    mistakes += _admin_among_pushes(data)
+    try:
+        config = _CONVERTER.structure(data, Config)
+    except cattrs.ClassValidationError as errors:
+        mistakes += _placed(errors)
+        mistakes += _contradictions(_fit_buckets(data.get("buckets")))
+        raise ConfigError(path, mistakes) from None
+    mistakes += _contradictions(list(enumerate(config.buckets)))
+    if mistakes:
+        raise ConfigError(path, mistakes)
+    folder = os.path.dirname(os.path.abspath(path))
+    return attrs.evolve(
+        config,
+        home=Path(os.path.normpath(os.path.join(folder, config.home))),
+        hooks=Path(os.path.normpath(os.path.join(folder, config.hooks))),
+        listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
+        admin=config.admin and config.admin.in_folder(folder),
+    )
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its keys stood in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        count = Counter(key for key, _ in pairs)
+        self.repeated = sorted(key for key in count if count[key] > 1)
+
+
+def _repeated(data: Any) -> Iterator[str]:
+    """Each key that stands twice in one object, with the object's place."""
+    # Not by recursion: JSON may be nested deeper than Python likes to call.
+    waiting: deque[tuple[str, Any]] = deque([("$", data)])
+    while waiting:
+        place, value = waiting.popleft()
+        if isinstance(value, _Object):
+            for key in value.repeated:
+                yield f"{place}: the key {shown(key)} stands twice in one object"
+            waiting += [(f"{place}.{shown(key)}", each) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)]
+
+
+def _said_twice(data: dict[str, Any]) -> Iterator[str]:
+    """Where to listen, said in two ways, or in one way again."""
+    if "listen" not in data:
+        return
+    for key in ("host", "port"):
+        if key in data:
+            yield f"$.{key}: cannot stand beside listen, which takes its place"
+    listen = data["listen"]
+    found: list[Endpoint | None] = []
+    for index, each in enumerate(listen if isinstance(listen, list) else []):
+        endpoint = None
+        with suppress(ValueError):
+            endpoint = _endpoint(each)
+        if endpoint and endpoint in found:
+            yield f"$.listen[{index}]: the same as $.listen[{found.index(endpoint)}]"
+        found.append(endpoint)
+
+
+def _admin_among_pushes(data: dict[str, Any]) -> Iterator[str]:
+    """What whoever watches gets to see must not be where clients push."""
+    admin = None
+    with suppress(ValueError):
+        admin = _endpoint(data.get("admin"))
+    if admin is None:
+        return
+    if admin.proxied:
+        yield "$.admin: cannot begin with a PROXY header"
+    pushes = [Endpoint("tcp", {"port": str(data.get("port", 1234))}, "")]
+    if "listen" in data:
+        pushes = []
+        for each in data["listen"] if isinstance(data["listen"], list) else []:
+            with suppress(ValueError):
+                pushes.append(_endpoint(each))
+    if any(admin.same_place(each) for each in pushes):
+        yield "$.admin: where pushes arrive; it needs a place of its own"
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _fit_buckets(value: Any) -> list[tuple[int, BucketConfig]]:
+    """Those of the buckets that are right by themselves, with their indices."""
+    fit = []
+    for index, each in enumerate(value if isinstance(value, list) else []):
+        with suppress(ValueError, cattrs.ClassValidationError):
+            fit.append((index, _bucket(each)))
+    return fit
+
+
+def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
+    """What is wrong between buckets that are each right by themselves."""
+    opens = {token.sha256 for _, bucket in buckets for token in bucket.tokens}
+    tokens: dict[bytes, int] = {}
+    directories: dict[str, int] = {}
+    for index, bucket in buckets:
+        place = f"$.buckets[{index}]"
+        if bucket.name and _holds_any(opens, bucket.name):
+            yield f"{place}.name: holds a token, and names are shown in logs"
+        if any(_holds_any(opens, pattern) for pattern in bucket.series):
+            yield f"{place}.series: holds a token, and series are shown in logs"
+        before = len(tokens)
+        for token in bucket.tokens:
+            first = tokens.setdefault(token.sha256, index)
+            if first != index:
+                yield f"{place}: the same token as $.buckets[{first}]"
+                break
+        else:
+            if len(tokens) != before + len(bucket.tokens):
+                yield f"{place}.tokens: one of them stands there twice"
+            first = directories.setdefault(bucket.directory, index)
+            if first != index:
+                yield f"{place}: the same directory as $.buckets[{first}]"
+
+
+def _holds_any(tokens: set[bytes], text: str) -> bool:
+    """Whether one of these, by its SHA-256, is a part of ``text``."""
+    return any(_digest(word) in tokens for word in values.token_like(text))
+
+
+def _bucket(value: Any, _: Any = None) -> BucketConfig:
+    if isinstance(value, str):
+        token = values.token(value)
+        return BucketConfig((TokenConfig(_digest(token)),), directory=token)
+    if not isinstance(value, dict):
+        raise ValueError("neither a token nor an object")
+    given = _CONVERTER.structure(value, _BucketObject)
+    if [given.token, given.token_sha256, given.tokens].count(None) != 2:
+        raise ValueError("needs one of token, token_sha256 and tokens")
+    directory = given.name or given.token
+    if directory is None:
+        raise ValueError("needs a name, as the token itself is not given")
+    tokens = given.tokens or (_token_config(given),)
+    if given.tokens and given.expires is not None:
+        raise ValueError(
+            "expires cannot stand beside tokens, which each have their own"
+        )
+    return BucketConfig(
+        tokens,
+        directory=directory,
+        name=given.name,
+        max_file_size=given.max_file_size,
+        quota=given.quota,
+        allow_from=given.allow_from,
+        overwrite=given.overwrite,
+        series=given.series,
+        expect=given.expect,
+        shrink_alert=given.shrink_alert,
+        grow_alert=given.grow_alert,
+        keep=given.keep,
+        hold=given.hold,
+    )
+
+
+def _keep(value: Any, _: Any = None) -> Keep:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    given = Keep(**attrs.asdict(_CONVERTER.structure(value, _KeepObject)))
+    if given == Keep():
+        raise ValueError("names nothing to keep")
+    return given
+
+
+def _patterns(value: Any, _: Any = None) -> Patterns:
+    given = _list([value] if isinstance(value, str) else value, Pattern)
+    if len(set(given)) < len(given):
+        raise ValueError("one of them stands there twice")
+    return Patterns(given)
+
+
+@frozen
+class _ScheduleObject:
+    """When pushes are expected, as the file writes it when it is an object."""
+
+    cron: Cron
+    grace: Duration = Duration(schedule.GRACE)
+    timezone: Zone | None = None
+
+
+def _expectation(value: Any, _: Any = None) -> Expectation:
+    if isinstance(value, str):
+        return schedule.parse(value)
+    if not isinstance(value, dict):
+        raise ValueError("neither a string nor an object")
+    given = _CONVERTER.structure(value, _ScheduleObject)
+    return Schedule(given.cron, given.grace, given.timezone)
+
+
+def _token_config(given: _TokenObject) -> TokenConfig:
+    if given.token is not None:
+        return TokenConfig(_digest(given.token), given.expires)
+    return TokenConfig(bytes.fromhex(given.token_sha256 or ""), given.expires)
+
+
+def _token(value: Any, _: Any = None) -> TokenConfig:
+    if isinstance(value, str):
+        return TokenConfig(_digest(values.token(value)))
+    if not isinstance(value, dict):
+        raise ValueError("neither a token nor an object")
+    given = _CONVERTER.structure(value, _TokenObject)
+    if (given.token is None) == (given.token_sha256 is None):
+        raise ValueError("needs one of token and token_sha256")
+    return _token_config(given)
+
+
+def _digest(token: str) -> bytes:
+    return token_digest(token.encode("ascii"))
+
+
+def _list(value: Any, kind: Any, may_be_empty: bool = False) -> Any:
+    """A list, each of whose members is of that kind."""
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    if not (value or may_be_empty):
+        raise ValueError("empty")
+    return _CONVERTER.structure(value, tuple[kind, ...])
+
+
+def _endpoint(value: Any, _: Any = None) -> Endpoint:
+    return endpoints.parse(values.text(value))
+
+
+_Network: TypeAlias = IPNetwork | Literal["unix"]
+
+
+def network_or_unix(value: Any, _: Any = None) -> _Network:
+    """A network, or ``unix``.
+
+    :raises ValueError: the mistake in a few words
+    """
+    text = values.text(value)
+    return "unix" if text == "unix" else client.network(text)
+
+
+def _networks(value: Any, _: Any = None) -> Networks:
+    given = _list(value, _Network)
+    networks = tuple(each for each in given if each != "unix")
+    return Networks(networks, local="unix" in given)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    checks: dict[Any, Callable[[Any, Any], Any]] = {
+        **values.CHECKS,
+        TokenConfig: _token,
+        Tokens: lambda value, _: _list(value, TokenConfig),
+        BucketConfig: _bucket,
+        Buckets: lambda value, _: _list(value, BucketConfig, may_be_empty=True),
+        Endpoint: _endpoint,
+        Listen: lambda value, _: _list(value, Endpoint),
+        _Network: network_or_unix,
+        Networks: _networks,
+        Patterns: _patterns,
+        Expectation: _expectation,
+        Cron: lambda value, _: schedule.cron(values.text(value)),
+        Keep: _keep,
+        Zone: lambda value, _: schedule.zone(values.text(value)),
+    }
+    for kind, check in checks.items():
+        converter.register_structure_hook(kind, check)
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def _mistake(error: BaseException, _: Any) -> str:
+    """One of the errors that cattrs collected, in a few words."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [each.name for each in attrs.fields(error.cl)]
+        return "; ".join(_unknown(key, known) for key in sorted(error.extra_fields))
+    if isinstance(error, KeyError):
+        return "missing"
+    if isinstance(error, ValueError):
+        return str(error)
+    raise error  # a bug of ours, not the operator's mistake
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    return f"unknown key {shown(key)}, the nearest known one is {nearest[0]!r}"
+
+
+def _placed(errors: cattrs.ClassValidationError) -> list[str]:
+    """Every mistake as ``place: mistake``; cattrs says ``mistake @ place``."""
+    found = cattrs.transform_error(errors, path="$", format_exception=_mistake)
+    return [
+        f"{place}: {mistake}"
+        for mistake, _, place in (line.rpartition(" @ ") for line in found)
+    ]

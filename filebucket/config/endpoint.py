@@ -1,0 +1,255 @@
+"""The strings that say where to listen: what may stand in them.
+
+They are Twisted's endpoint strings: a type, then arguments between colons, by
+their place or as ``key=value``; a backslash takes its meaning from a colon, an
+equals sign or another backslash; before it all, ``haproxy:`` where each connection
+begins with a PROXY header. They are read here, not by Twisted, so that
+every mistake is found before anything is opened and has words of its own, and
+so that the rest of the configuration can be told what they mean.
+
+Nothing here looks at a file or a socket: a list of buckets can be read again
+by a daemon that may no longer read its key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+
+from attrs import evolve, field, frozen
+
+from filebucket.base.errors import shown
+
+_TOKENS = re.compile(r"(\\.?)|([:=])|([^\\:=]+)", re.DOTALL)
+
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "tcp": ("port", "interface", "backlog"),
+    "tcp6": ("port", "backlog", "interface"),
+    "ssl": (
+        "port",
+        "privateKey",
+        "certKey",
+        "sslmethod",
+        "interface",
+        "backlog",
+        "extraCertChain",
+        "dhParameters",
+        "clientCA",
+    ),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+    "systemd": ("domain", "index", "name"),
+}
+"""The types, with what Twisted takes, in the order in which it takes it, and what we
+take besides.
+"""
+
+_PROXIED = "haproxy"
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "tcp": ("port",),
+    "tcp6": ("port",),
+    "ssl": ("port", "privateKey"),
+    "unix": ("address",),
+    "systemd": ("domain",),
+}
+
+_REFUSED: Mapping[str, str] = {
+    "sslmethod": "is not to be chosen: TLS 1.2 and newer are spoken",
+    "dhParameters": "are of no use: keys are exchanged on elliptic curves",
+}
+
+_PATHS = frozenset({"privateKey", "certKey", "extraCertChain", "clientCA", "address"})
+
+
+@frozen
+class Endpoint:
+    """One place to listen.
+
+    :param kind: ``tcp``, ``tcp6``, ``ssl``, ``unix`` or ``systemd``
+    :param arguments: what was given, under Twisted's names
+    :param text: the string as the operator wrote it
+    :param proxied: whether each connection begins with a PROXY header
+    """
+
+    kind: str
+    arguments: Mapping[str, str]
+    text: str = field(eq=False)
+    proxied: bool = False
+
+    def in_folder(self, folder: str) -> Endpoint:
+        """The same with its relative paths taken from ``folder``."""
+        return evolve(
+            self,
+            arguments={
+                key: os.path.normpath(os.path.join(folder, value))
+                if key in _PATHS
+                else value
+                for key, value in self.arguments.items()
+            },
+        )
+
+    def same_place(self, other: Endpoint) -> bool:
+        """Whether a client could take one for the other: by the port, whatever the
+        address.
+        """
+        if "port" in self.arguments and "port" in other.arguments:
+            return self.arguments["port"] == other.arguments["port"] != "0"
+        place = self.kind, self.arguments.get("address"), self.arguments.get("name")
+        its = other.kind, other.arguments.get("address"), other.arguments.get("name")
+        return place == its and self.arguments.get("index") == other.arguments.get(
+            "index"
+        )
+
+    @property
+    def reachable(self) -> bool:
+        """Whether other machines may be able to connect."""
+        if self.kind == "unix":
+            return False
+        if self.kind == "systemd":
+            # What address it is bound to, only systemd knows.
+            return self.arguments["domain"] != "UNIX"
+        return not is_loopback(self.arguments.get("interface", ""))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to ``host``; empty is all."""
+    return host == "localhost" or (
+        bool(host) and ipaddress.ip_address(host).is_loopback
+    )
+
+
+def parse(text: str) -> Endpoint:
+    """Read an endpoint string.
+
+    :raises ValueError: all that is wrong with it
+    """
+    first, _, rest = text.partition(":")
+    proxied = first == _PROXIED
+    (kind, *by_key), *pieces = _pieces(rest if proxied else text)
+    if by_key or kind not in _ARGUMENTS:
+        known = [*_ARGUMENTS, *([] if proxied else [_PROXIED])]
+        given = shown("=".join((kind, *by_key)))
+        raise ValueError(
+            f"unknown type {given}, the known ones are"
+            f" {', '.join(known[:-1])} and {known[-1]}"
+        )
+    arguments, mistakes = _named(kind, pieces)
+    for key, value in arguments.items():
+        try:
+            _CHECKS[key](value)
+        except ValueError as error:
+            mistakes.append(f"{key}: {error}")
+    mistakes += [f"needs {key}" for key in _NEEDED[kind] if key not in arguments]
+    if kind == "tcp6" and ":" not in arguments.get("interface", ":"):
+        mistakes.append("interface: not an IPv6 address")
+    if kind == "systemd" and ("index" in arguments) == ("name" in arguments):
+        mistakes.append("needs one of index and name")
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+    return Endpoint(kind, arguments, text, proxied)
+
+
+def _pieces(text: str) -> list[list[str]]:
+    """The parts between the colons: ``[value]``, or ``[key, value]``."""
+    pieces = [[""]]
+    for escaped, operator, plain in _TOKENS.findall(text):
+        if escaped == "\\":
+            raise ValueError("ends with a backslash")
+        if operator == ":":
+            pieces.append([""])
+        elif operator == "=" and len(pieces[-1]) == 1:
+            pieces[-1].append("")
+        else:
+            pieces[-1][-1] += escaped[1:] or operator or plain
+    return pieces
+
+
+def _named(kind: str, pieces: list[list[str]]) -> tuple[dict[str, str], list[str]]:
+    """The arguments by their names, and what is wrong with those names."""
+    names = _ARGUMENTS[kind]
+    known = [name for name in names if name not in _REFUSED]
+    by_place = iter(names)
+    arguments: dict[str, str] = {}
+    mistakes: list[str] = []
+    by_key = False
+    for *key, value in pieces:
+        if key:
+            by_key = True
+        elif by_key:
+            mistakes.append(r"a value after key=value; a ':' in one is written '\:'")
+            break
+        name = key[0] if key else next(by_place, None)
+        if name is None:
+            mistakes.append(f"more than {len(names)} arguments")
+            break
+        if name in _REFUSED:
+            mistakes.append(f"{name} {_REFUSED[name]}")
+        elif name not in names:
+            mistakes.append(
+                f"unknown argument {shown(name)}, the known ones are"
+                f" {', '.join(known[:-1])} and {known[-1]}"
+            )
+        elif name in arguments:
+            mistakes.append(f"{name} stands twice")
+        else:
+            arguments[name] = value
+    return arguments, mistakes
+
+
+# What a value must be: each raises ValueError with the mistake in a few words.
+
+
+def _number(least: int, most: int) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if not re.fullmatch("[0-9]{1,9}", value):
+            raise ValueError("not a whole number")
+        if not least <= int(value) <= most:
+            raise ValueError(f"not from {least} to {most}")
+
+    return check
+
+
+def _one_of(*words: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value not in words:
+            raise ValueError(f"not {', '.join(words[:-1])} or {words[-1]}")
+
+    return check
+
+
+def _mode(value: str) -> None:
+    if not re.fullmatch("0*[0-7]{1,3}", value):
+        raise ValueError("not a mode in octal, such as 660")
+
+
+def _interface(value: str) -> None:
+    if value in {"", "localhost"}:
+        return
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("not an IP address (nor localhost)") from None
+
+
+def _filled(value: str) -> None:
+    if not value:
+        raise ValueError("empty")
+
+
+_CHECKS: Mapping[str, Callable[[str], None]] = {
+    "port": _number(0, 65535),
+    "interface": _interface,
+    "backlog": _number(1, 65535),
+    "privateKey": _filled,
+    "certKey": _filled,
+    "extraCertChain": _filled,
+    "clientCA": _filled,
+    "address": _filled,
+    "mode": _mode,
+    "lockfile": _one_of("0", "1"),
+    "domain": _one_of("INET", "INET6", "UNIX"),
+    "index": _number(0, 65535),
+    "name": _filled,
+}

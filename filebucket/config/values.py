@@ -1,0 +1,289 @@
+"""What a value in the configuration may be: a type for each kind of value, and a check
+that makes it of what JSON has.
+
+Each check raises ValueError with the mistake in a few words; the place is added by
+:mod:`filebucket.config.config`. None of the words is ever the value: it may be a token.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, NewType
+
+from attrs import frozen
+
+from filebucket.model import names
+
+TOKEN_LENGTH = 32
+_TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
+
+Token = NewType("Token", str)
+Sha256Hex = NewType("Sha256Hex", str)
+BucketName = NewType("BucketName", str)
+Host = NewType("Host", str)
+Path = NewType("Path", str)
+Port = NewType("Port", int)
+ByteCount = NewType("ByteCount", int)
+Seconds = NewType("Seconds", float)
+Count = NewType("Count", int)
+Flag = NewType("Flag", bool)
+LogFormat = NewType("LogFormat", str)
+Moment = NewType("Moment", float)
+"""Seconds since the epoch."""
+Duration = NewType("Duration", float)
+"""Seconds."""
+Share = NewType("Share", float)
+Factor = NewType("Factor", float)
+Pattern = NewType("Pattern", str)
+
+
+@frozen
+class FreeSpace:
+    """How much of a filesystem must stay free.
+
+    :param bytes: so many bytes at least
+    :param share: and so much of its size
+    """
+
+    bytes: int = 0
+    share: Fraction = Fraction(0)
+
+    def of(self, size: int) -> int:
+        """Bytes, of a filesystem of ``size`` bytes."""
+        return max(self.bytes, int(self.share * size))
+
+
+def text(value: Any, _: Any = None) -> str:
+    """A string that can be a path, or a part of one."""
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    if not value:
+        raise ValueError("empty")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("holds half of a surrogate pair")
+    return value
+
+
+def token(value: Any, _: Any = None) -> str:
+    """A token."""
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    if len(value) != TOKEN_LENGTH:
+        raise ValueError(f"{len(value)} characters, not {TOKEN_LENGTH}")
+    if not _TOKEN_CHARACTERS.issuperset(value):
+        raise ValueError("a token is made of letters, digits, '-' and '_'")
+    return value
+
+
+# At every position, so that none hides in a longer word.
+_TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
+
+
+def token_like(text: str) -> Iterator[str]:
+    """All parts of ``text`` that could be tokens."""
+    for match in _TOKEN_LIKE.finditer(text):
+        yield match[1]
+
+
+def sha256_hex(value: Any, _: Any = None) -> str:
+    """A SHA-256 in hex, in lower case."""
+    found = text(value).lower()
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        raise ValueError("not a SHA-256 of 64 hex digits")
+    return found
+
+
+def bucket_name(value: Any, _: Any = None) -> str:
+    """A bucket's name, which is a folder's."""
+    found = text(value)
+    names.check(found)
+    return found
+
+
+def _whole_number(value: Any, least: int, most: int) -> int:
+    # bool is an int to Python, not to whoever wrote the file.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("not a whole number")
+    if not least <= value <= most:
+        raise ValueError(f"not from {least} to {most}")
+    return value
+
+
+def port(value: Any, _: Any = None) -> int:
+    """A TCP port; 0 is any that is free."""
+    return _whole_number(value, 0, 65535)
+
+
+_MOST_BYTES = 2**63 - 1
+UNITS: Mapping[str, int] = MappingProxyType(
+    {
+        "B": 1,
+        **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", 1)},
+        **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", 1)},
+    }
+)
+"""Bytes of each unit."""
+
+_SIZE = re.compile(r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?P<unit>[kKMGTP]?i?B)")
+
+
+def byte_count(value: Any, _: Any = None) -> int:
+    """A number of bytes, or a string such as ``20 GiB``."""
+    if not isinstance(value, str):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return _whole_number(value, 0, _MOST_BYTES)
+        raise ValueError('neither a number of bytes nor a size such as "20 GiB"')
+    match = _SIZE.fullmatch(value)
+    if match is None or match["unit"] not in UNITS:
+        raise ValueError(f'not a size such as "20 GiB"; units are {", ".join(UNITS)}')
+    size = int(Fraction(match["number"]) * UNITS[match["unit"]])
+    if size > _MOST_BYTES:
+        raise ValueError("more bytes than there are")
+    return size
+
+
+_PERCENT = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
+
+
+def free_space(value: Any, _: Any = None) -> FreeSpace:
+    """As :func:`byte_count`, or a share such as ``5 %``."""
+    if isinstance(value, str) and value.endswith("%"):
+        match = _PERCENT.fullmatch(value)
+        if match is None or Fraction(match["number"]) > 100:
+            raise ValueError('not a share such as "5 %"')
+        return FreeSpace(share=Fraction(match["number"]) / 100)
+    return FreeSpace(bytes=byte_count(value))
+
+
+def count(value: Any, _: Any = None) -> int:
+    """How many there may be of something."""
+    return _whole_number(value, 1, 1_000_000)
+
+
+def seconds(value: Any, _: Any = None) -> float:
+    """A time span, up to a week."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("not a number of seconds")
+    if not 0 < value <= 7 * 24 * 3600:
+        raise ValueError("not between 0 seconds and a week")
+    return float(value)
+
+
+_SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+def duration(value: Any, _: Any = None) -> float:
+    """How long, in seconds, from such as ``26h``."""
+    match = re.fullmatch("([0-9]{1,6}) ?([smhdw])", text(value))
+    if match is None:
+        raise ValueError('not a time span such as "90s", "30m", "26h", "7d" or "2w"')
+    return float(int(match[1]) * _SECONDS_OF[match[2]])
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("not a number")
+    return float(value)
+
+
+def share(value: Any, _: Any = None) -> float:
+    """A part of a whole."""
+    found = _number(value)
+    if not 0 <= found <= 1:
+        raise ValueError("not from 0 to 1")
+    return found
+
+
+def factor(value: Any, _: Any = None) -> float:
+    """How many times as much."""
+    found = _number(value)
+    if not 1 < found <= 1_000_000:
+        raise ValueError("not more than 1, and up to 1000000")
+    return found
+
+
+def pattern(value: Any, _: Any = None) -> str:
+    """A pattern for names, as shells have them."""
+    found = text(value)
+    if not found.isprintable():
+        raise ValueError("holds a control character")
+    return found
+
+
+def flag(value: Any, _: Any = None) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
+
+
+def moment(value: Any, _: Any = None) -> float:
+    """A day, whose end in UTC it is, or a moment as RFC 3339 has them."""
+    found = text(value)
+    try:
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", found):
+            day = datetime.date.fromisoformat(found) + datetime.timedelta(days=1)
+            start = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+            return start.timestamp()
+        # Python reads more than that: 20261231, say, which is not what anybody means.
+        if re.fullmatch(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9:]{5})", found):
+            moment = datetime.datetime.fromisoformat(found)
+            return moment.astimezone(datetime.UTC).timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(
+        'neither a date such as "2026-12-31" nor a time such as "2026-12-31T18:00:00Z"'
+    )
+
+
+LOG_FORMATS = ("text", "json")
+
+
+def log_format(value: Any, _: Any = None) -> str:
+    """How log lines are written."""
+    if value not in LOG_FORMATS:
+        raise ValueError(f"not one of {', '.join(LOG_FORMATS)}")
+    return str(value)
+
+
+def host(value: Any, _: Any = None) -> str:
+    """An IP address to listen on."""
+    found = text(value)
+    try:
+        ipaddress.ip_address(found)
+    except ValueError:
+        if found != "localhost":
+            raise ValueError("not an IP address (nor localhost)") from None
+    return found
+
+
+CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
+    {
+        Token: token,
+        Sha256Hex: sha256_hex,
+        BucketName: bucket_name,
+        Host: host,
+        Path: text,
+        Port: port,
+        ByteCount: byte_count,
+        FreeSpace: free_space,
+        Seconds: seconds,
+        Count: count,
+        LogFormat: log_format,
+        Flag: flag,
+        Moment: moment,
+        Duration: duration,
+        Share: share,
+        Factor: factor,
+        Pattern: pattern,
+    }
+)
+"""The check of each type."""

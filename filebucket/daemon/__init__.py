@@ -1,0 +1,1 @@
+"""The daemon: its composition, its life, and what it tells."""

@@ -1,0 +1,194 @@
+"""Tells the operator, by alert.sh, of every series whose state has changed.
+
+What was told last is kept in the catalogue beside what is so now, and whatever differs
+is to be told: so after a restart nothing is said twice or forgotten, and of a series
+that came and went before anybody could be told there is nothing to say. Only where the
+daemon dies between the hook's exit and the note of it, it is said once more.
+
+One is told at a time, so that a storm of them does not stand in the way of pushes'
+hooks. A hook that failed is run again, later and later.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from filebucket.base.text import rfc3339
+from filebucket.catalogue.database import CatalogueError
+from filebucket.config.config import BucketConfig, label_of
+from filebucket.hooks.scripts import END_TIMEOUT, Alert, IHooks
+from filebucket.model.records import Series
+from filebucket.model.state import State
+
+AT_ONCE = 1000
+"""Series that are looked at together."""
+
+RETRY = 60.0
+"""Seconds until a hook that failed is run again; each time twice as many."""
+MOST_RETRY = 3600.0
+"""Seconds that never become more."""
+
+
+class Told(Protocol):
+    """What is kept of what was told: a
+    :class:`~filebucket.catalogue.recorder.Recorder`."""
+
+    def untold(self, limit: int) -> Awaitable[list[Series]]:
+        """Series whose state the operator was not told."""
+
+    def tell(self, series: int, state: State) -> Awaitable[None]:
+        """The operator was told that."""
+
+
+class Alerts(Service):
+    """Tells of changes, from when it is started until it is stopped."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        told: Told,
+        hooks: IHooks,
+        buckets: Iterable[BucketConfig],
+        hide: Callable[[str], str],
+    ) -> None:
+        """
+        :param hide: the mask of names, of the buckets that there are
+        """
+        self._clock = clock
+        self._told = told
+        self._hooks = hooks
+        self._buckets = buckets
+        self._by_key: dict[str, BucketConfig] = {}
+        self._hide = hide
+        self._telling: Deferred[None] | None = None
+        self._again = False
+        # Of a series whose hook failed: how often, and when it is to be run again.
+        self._failed: dict[int, tuple[int, float]] = {}
+        self._timer: IDelayedCall | None = None
+
+    def watch(self, buckets: Iterable[BucketConfig]) -> None:
+        """These are the buckets from now on."""
+        self._buckets, self._by_key = buckets, {}
+
+    def _expectation(self, key: str) -> str:
+        """When a bucket's pushes are expected, in a few words."""
+        if not self._by_key:
+            # Only now: there may be a hundred thousand, and nothing to tell.
+            self._by_key = {bucket.key: bucket for bucket in self._buckets}
+        bucket = self._by_key.get(key)
+        return bucket.expect.text if bucket and bucket.expect else ""
+
+    def startService(self) -> None:
+        super().startService()
+        self.look()
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        telling = self._telling
+        if telling is None:
+            return None
+        ended: Deferred[None] = Deferred()
+        telling.addCallback(ended.callback)
+        ended.addTimeout(END_TIMEOUT, self._clock)
+        return ended.addErrback(lambda failure: None)
+
+    def look(self) -> None:
+        """Something may have changed: tell of it."""
+        if not self.running:
+            return
+        if self._telling is not None:
+            self._again = True
+            return
+        self._telling = Deferred.fromCoroutine(self._tell_all())
+        self._telling.addErrback(
+            lambda failure: self._log.failure(
+                "a bug in file-bucket", failure, event="bug"
+            )
+        )
+        self._telling.addCallback(self._told_all)
+
+    def _told_all(self, result: None) -> None:
+        self._telling = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._again:
+            self._again = False
+            self.look()
+        elif self._failed and self.running:
+            # Of those that wait for their time.
+            next_ = min(when for _, when in self._failed.values())
+            wait = max(next_ - self._clock.seconds(), 0)
+            self._timer = self._clock.callLater(wait, self._retry)
+
+    def _retry(self) -> None:
+        self._timer = None
+        self.look()
+
+    async def _tell_all(self) -> None:
+        try:
+            untold = await self._told.untold(AT_ONCE)
+            for series in untold:
+                if not self.running:
+                    return
+                await self._tell(series)
+            # What is no more to be told need not be tried again.
+            there = {series.id for series in untold}
+            if len(untold) < AT_ONCE:
+                self._failed = {
+                    id_: each for id_, each in self._failed.items() if id_ in there
+                }
+        except CatalogueError:
+            # It is told of elsewhere; when it can be used again we are called.
+            return
+
+    async def _tell(self, series: Series) -> None:
+        count, when = self._failed.get(series.id, (0, -math.inf))
+        if self._clock.seconds() < when:
+            return
+        ended = await self._hooks.alert(self._alert(series))
+        if ended is not None and ended.status:
+            wait = min(RETRY * 2**count, MOST_RETRY)
+            self._failed[series.id] = count + 1, self._clock.seconds() + wait
+            return
+        self._failed.pop(series.id, None)
+        await self._told.tell(series.id, series.state)
+
+    def _alert(self, series: Series) -> Alert:
+        return Alert(
+            bucket=label_of(series.bucket),
+            series=series.name,
+            old=series.told.value,
+            new=series.state.value,
+            request_id=secrets.token_hex(8),
+            details={
+                "SINCE": _moment(series.state_at),
+                "DUE": _moment(series.due),
+                "EXPECT": self._expectation(series.bucket),
+                "LAST": _moment(series.last_at),
+                "LAST_NAME": self._hide(series.last_name or ""),
+                "LAST_SIZE": _number(series.last_size),
+                "USUAL_SIZE": _number(series.usual),
+            },
+        )
+
+
+def _moment(at: float | None) -> str:
+    return rfc3339(at, "seconds") or ""
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,370 @@
+"""All that is wrong or risky about a configuration and what it names.
+
+*Wrong* is what keeps the daemon from starting, or from doing what the file says;
+*risky* is what is allowed, and seldom meant. A daemon that runs is not disturbed: no
+lock is taken, nothing is swept, and no port is opened. To see what the filesystem can
+do, a file is made in the home for a moment.
+
+To root everything is allowed, which says nothing about the daemon: as root, the home
+and the hooks are looked at with the rights of the home's owner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+from attrs import define, evolve, frozen
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+
+from filebucket.base.errors import ConfigError
+from filebucket.base.owner import as_owner_of
+from filebucket.config import config as configuration
+from filebucket.config.config import BucketConfig, Config, Listen
+from filebucket.config.edit import moment_text
+from filebucket.config.endpoint import Endpoint
+from filebucket.daemon import control
+from filebucket.hooks.scripts import EVENTS, ScriptHooks
+from filebucket.http.listen import admin_listener, listeners
+from filebucket.store import disk
+
+CERTIFICATE_ENDS_SOON = timedelta(days=30)
+TOKEN_ENDS_SOON = timedelta(days=7)
+SHORT_HOLD = timedelta(days=1)
+
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+@frozen
+class Finding:
+    """Something that is wrong or risky.
+
+    :param place: where: a file, a place in the configuration, or a bucket
+    :param text: what, in a line
+    :param wrong: or risky
+    """
+
+    place: str
+    text: str
+    wrong: bool
+
+    @property
+    def level(self) -> str:
+        """In a word."""
+        return "wrong" if self.wrong else "risky"
+
+
+def _wrong(place: str, text: str) -> Finding:
+    return Finding(place, text, wrong=True)
+
+
+def _risky(place: str, text: str) -> Finding:
+    return Finding(place, text, wrong=False)
+
+
+@frozen
+class Report:
+    """What was found.
+
+    :param config: what the file says, where it can be used
+    :param tier: how the home's filesystem publishes, where that could be tried
+    :param hooks: the hooks that there are
+    :param process: the daemon that uses the home
+    """
+
+    findings: tuple[Finding, ...]
+    config: Config | None = None
+    tier: str | None = None
+    hooks: tuple[str, ...] = ()
+    process: int | None = None
+
+    @property
+    def wrong(self) -> int:
+        """How much is wrong."""
+        return sum(each.wrong for each in self.findings)
+
+    @property
+    def risky(self) -> int:
+        """How much is risky."""
+        return len(self.findings) - self.wrong
+
+
+def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Report:
+    """Look at everything.
+
+    :param path: the configuration
+    :param reactor: what the daemon would listen with; nothing is opened
+    :param environ: what the hooks would have of it
+    :param now: seconds since the epoch
+    """
+    try:
+        text = configuration.read(path)
+        config = configuration.parse(text, path)
+    except ConfigError as error:
+        return Report(tuple(_wrong(path, each) for each in error.mistakes))
+    look = _Look(path, text, config, reactor, environ, now)
+    return Report(
+        (
+            *look.file(),
+            *look.buckets(),
+            *look.home(),
+            *look.hooks(),
+            *look.endpoints(),
+        ),
+        config,
+        look.tier,
+        look.scripts,
+        look.process,
+    )
+
+
+@define
+class _Look:
+    """One look at everything; beside what is found, what is in order."""
+
+    path: str
+    text: str
+    config: Config
+    reactor: Any
+    environ: Mapping[str, str]
+    now: float
+    tier: str | None = None
+    scripts: tuple[str, ...] = ()
+    process: int | None = None
+
+    def file(self) -> Iterator[Finding]:
+        """Who can read and write the configuration."""
+        mode = os.stat(self.path).st_mode
+        if mode & stat.S_IROTH and _in_clear(json.loads(self.text)):
+            text = "holds tokens in clear text, and all users can read it: chmod o-r"
+            yield _risky(self.path, text)
+        yield from _writable(self.path, mode)
+        folder = os.path.dirname(os.path.abspath(self.path))
+        mode = os.stat(folder).st_mode
+        if not mode & stat.S_ISVTX:
+            yield from _writable(folder, mode)
+
+    def buckets(self) -> Iterator[Finding]:
+        """Who can push, and who cannot."""
+        if not self.config.buckets:
+            yield _risky(self.path, "there are no buckets: every push will get 403")
+        for place in self.config.believes_anybody():
+            text = "ANYBODY CAN SAY WHO THEY ARE: trusted_proxies is not set"
+            yield _risky(place, text)
+        for label in self.config.exposed_examples():
+            text = "ANYBODY CAN PUSH: its token is an example from the documentation"
+            yield _risky(_place(label), text)
+        for bucket in self.config.buckets:
+            yield from self._expiry(bucket)
+            yield from self._reach(bucket)
+            if bucket.keep is not None and bucket.hold < SHORT_HOLD.total_seconds():
+                text = "hold is under a day: who has its token can have all but its"
+                text += " latest files pruned before anybody sees it"
+                yield _risky(_place(bucket.label), text)
+
+    def _expiry(self, bucket: BucketConfig) -> Iterator[Finding]:
+        ends = [each.expires for each in bucket.tokens]
+        last = max((each for each in ends if each is not None), default=0.0)
+        if None in ends:
+            return
+        if last <= self.now:
+            text = f"nobody can push: its last token expired, {moment_text(last)}"
+            yield _risky(_place(bucket.label), text)
+        elif last <= self.now + TOKEN_ENDS_SOON.total_seconds():
+            text = f"its last token expires soon, {moment_text(last)}"
+            yield _risky(_place(bucket.label), text)
+
+    def _reach(self, bucket: BucketConfig) -> Iterator[Finding]:
+        allowed = bucket.allow_from
+        # A proxy is here, and who comes through it is not.
+        if (
+            allowed is None
+            or self.config.open_to_others()
+            or self.config.trusted_proxies
+            or any(each.proxied for each in self.config.listen)
+        ):
+            return
+        unix = [each.kind == "unix" for each in self.config.listen]
+        by_ip = not (unix and all(unix)) and any(
+            each.version == it.version and each.overlaps(it)
+            for each in allowed.networks
+            for it in _LOOPBACK
+        )
+        if not by_ip and not (allowed.local and any(unix)):
+            text = "nobody can push: nothing listens where allow_from could connect"
+            yield _risky(_place(bucket.label), text)
+
+    def home(self) -> Iterator[Finding]:
+        """The folder of the buckets, and its filesystem."""
+        there: str = self.config.home
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        if not os.path.isdir(there):
+            yield _wrong(there, "is not a folder")
+            return
+        with as_owner_of(there):
+            # All of it: nobody else is to run with these rights.
+            findings = list(self._rights(there))
+        yield from findings
+        found = os.statvfs(there)
+        least = self.config.min_free_space.of(found.f_blocks * found.f_frsize)
+        if found.f_bavail * found.f_frsize < least:
+            text = "has less than min_free_space: every push will get 507"
+            yield _wrong(there, text)
+
+    def _rights(self, there: str) -> Iterator[Finding]:
+        """What the daemon's user may do, as far as ``there`` is of the home."""
+        home = self.config.home
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            yield _wrong(there, f"cannot be written by {_user()}")
+        elif there == home:
+            yield from self._own_home()
+        if not os.access(self.path, os.R_OK, effective_ids=True):
+            text = f"cannot be read by {_user()}, whose home is {home}: no reload"
+            yield _risky(self.path, text)
+
+    def _own_home(self) -> Iterator[Finding]:
+        """A home that is there."""
+        home = self.config.home
+        if os.stat(home).st_mode & stat.S_IRWXO:
+            yield _risky(home, "all users can look into it: chmod o=")
+        try:
+            self.process = control.daemon_of(home)
+            said = control.read(home)
+        except OSError as error:
+            yield _risky(home, f"who uses it is not to be seen: {error.strerror}")
+            said = None
+        if self.process is not None and said and not self._reads_this(said):
+            other = f"process {self.process} with {said.config}"
+            yield _wrong(home, f"is used by another daemon, {other}")
+        try:
+            with tempfile.TemporaryDirectory(dir=home, prefix=".filebucket-") as folder:
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    self.tier = disk.find_tier(home, fd).tier
+                finally:
+                    os.close(fd)
+        except ConfigError as error:
+            yield _wrong(home, error.mistakes[0])
+        except OSError as error:
+            yield _wrong(home, f"cannot be used as home: {error.strerror}")
+
+    def _reads_this(self, said: control.Status) -> bool:
+        return os.path.realpath(said.config) == os.path.realpath(self.path)
+
+    def hooks(self) -> Iterator[Finding]:
+        """The operator's scripts."""
+        folder = self.config.hooks
+        if not os.path.isdir(folder):
+            yield _risky(folder, "is not a folder: there are no hooks")
+            return
+        scripts = ScriptHooks(self.reactor, folder, self.environ, 1, 1)
+        try:
+            with as_owner_of(self.config.home):
+                self.scripts = tuple(scripts.check())
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                yield _wrong(folder, mistake)
+        for event in EVENTS:
+            script = os.path.join(folder, f"{event}.sh")
+            with suppress(OSError):
+                yield from _writable(script, os.stat(script).st_mode)
+
+    def endpoints(self) -> Iterator[Finding]:
+        """Certificates and keys. What systemd opens is not there to be looked at."""
+        listen = self.config.listen
+        ours = Listen(tuple(each for each in listen if each.kind != "systemd"))
+        if ours:
+            given = evolve(self.config, listen=ours)
+            yield from self._opened(lambda: listeners(self.reactor, given, self.path))
+        for index, each in enumerate(listen):
+            if each.kind == "ssl":
+                yield from self._certificates(f"$.listen[{index}]", each)
+        admin = self.config.admin
+        if admin is None:
+            return
+        if admin.kind != "systemd":
+            given = self.config
+            yield from self._opened(
+                lambda: admin_listener(self.reactor, given, self.path)
+            )
+        if admin.kind == "ssl":
+            yield from self._certificates("$.admin", admin)
+        if admin.reachable and "clientCA" not in admin.arguments:
+            text = "everybody who can connect there may look: it asks for no password"
+            yield _risky("$.admin", text)
+
+    def _opened(self, make: Callable[[], object]) -> Iterator[Finding]:
+        """What is wrong with what the daemon would open; nothing is opened."""
+        try:
+            make()
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                yield _wrong(self.path, mistake)
+
+    def _certificates(self, place: str, endpoint: Endpoint) -> Iterator[Finding]:
+        key = endpoint.arguments["privateKey"]
+        with suppress(OSError):
+            if os.stat(key).st_mode & stat.S_IRWXO:
+                yield _risky(key, "all users can read this private key: chmod o=")
+        own = endpoint.arguments.get("certKey", key)
+        for path in (own, endpoint.arguments.get("extraCertChain")):
+            for each in _read_certificates(path) if path else ():
+                yield from _validity(place, each, datetime.fromtimestamp(self.now, UTC))
+
+
+def _read_certificates(path: str) -> list[Certificate]:
+    """Those of a file; what is wrong with it, whoever would listen says."""
+    try:
+        with open(path, "rb") as file:
+            return load_pem_x509_certificates(file.read())
+    except (OSError, ValueError):
+        return []
+
+
+def _validity(place: str, certificate: Certificate, now: datetime) -> Iterator[Finding]:
+    name = f"the certificate of {certificate.subject.rfc4514_string()}"
+    ends = certificate.not_valid_after_utc
+    if certificate.not_valid_before_utc > now:
+        start = certificate.not_valid_before_utc
+        yield _wrong(place, f"{name} is not valid before {start:%Y-%m-%d}")
+    if ends <= now:
+        yield _wrong(place, f"{name} expired on {ends:%Y-%m-%d}")
+    elif ends <= now + CERTIFICATE_ENDS_SOON:
+        yield _risky(place, f"{name} expires on {ends:%Y-%m-%d}")
+
+
+def _in_clear(data: Any) -> bool:
+    """Whether a token stands in the configuration as it is."""
+    return any(
+        isinstance(each, str)
+        or "token" in each
+        or any(isinstance(token, str) or "token" in token for token in each["tokens"])
+        for each in data["buckets"]
+        if isinstance(each, str) or "token" in each or "tokens" in each
+    )
+
+
+def _writable(path: str, mode: int) -> Iterator[Finding]:
+    if mode & stat.S_IWOTH:
+        yield _risky(path, "all users can change it: chmod o-w")
+
+
+def _place(label: str) -> str:
+    return f"bucket {label}"
+
+
+def _user() -> str:
+    """Who this is at the moment."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"

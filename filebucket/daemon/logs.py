@@ -1,0 +1,130 @@
+"""The log's lines: as text, which is Twisted's own, or as JSON, one object a line; and
+with their priorities, where the journal reads them.
+
+Each event of the daemon's has a name that stays, in ``event``, and fields; all are in
+``docs/logging.rst``. What Twisted or anybody else logs is ``other``, and of that only
+the message is written: its fields may be anything, a request included, hence a token.
+
+All that is logged of one push has the push's id. Who is not told it, such as the
+store, finds it here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import IO, Any
+
+from twisted.application.service import MultiService
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    eventAsText,
+    formatEvent,
+)
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from filebucket.base.text import rfc3339
+
+_TWISTED_ADDS = frozenset({"failure", "format", "isError", "message", "system", "time"})
+"""Fields that Twisted puts into an event for the observers of its older log."""
+
+_STDOUT = (None, "", "-")
+"""What twistd's ``--logfile`` is where it leads there."""
+
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
+"""syslog's, of Twisted's levels."""
+
+_request: ContextVar[str] = ContextVar("request", default="-")
+
+
+def begin_request(request_id: str) -> None:
+    """What is done from here on, in this coroutine, is done for that request."""
+    _request.set(request_id)
+
+
+def current_request() -> str:
+    """The id of the request for which this is done; ``-`` where there is none."""
+    return _request.get()
+
+
+def json_line(event: LogEvent) -> str:
+    """The event as a JSON object and a line feed."""
+    namespace = event.get("log_namespace") or "-"
+    level = event.get("log_level")
+    told: dict[str, Any] = {
+        "time": rfc3339(event["log_time"]),
+        "level": level.name if level is not None else "info",
+        "event": "other",
+        "message": formatEvent(event),
+    }
+    if namespace.startswith("filebucket."):
+        told |= {
+            key: value
+            for key, value in event.items()
+            if not key.startswith("log_") and key not in _TWISTED_ADDS
+        }
+    else:
+        told["source"] = namespace
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        told["traceback"] = failure.getTraceback()
+    return json.dumps(told, default=str) + "\n"
+
+
+def text_line(event: LogEvent) -> str:
+    """The event as Twisted writes it, but for the time, which the journal has."""
+    return eventAsText(event, includeTimestamp=False) + "\n"
+
+
+def with_priority(line_of: Callable[[LogEvent], str]) -> Callable[[LogEvent], str]:
+    """What ``line_of`` gives, each line with its priority (sd-daemon(3))."""
+
+    def line(event: LogEvent) -> str:
+        level = event.get("log_level")
+        mark = f"<{_PRIORITIES[level.name if level is not None else 'info']}>"
+        lines = line_of(event).removesuffix("\n").split("\n")
+        return "".join(f"{mark}{each}\n" for each in lines)
+
+    return line
+
+
+def is_journal(out: IO[str], environ: Mapping[str, str]) -> bool:
+    """Whether what goes to ``out`` goes to the journal (systemd.exec(5))."""
+    stream = environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        found = os.fstat(out.fileno())
+    except OSError:
+        return False
+    return stream == f"{found.st_dev}:{found.st_ino}"
+
+
+class Logs(MultiService):
+    """A service whose application logs in its way, once it is the application's."""
+
+    def __init__(self, out: IO[str], line_of: Callable[[LogEvent], str]) -> None:
+        """
+        :param out: where the lines go
+        :param line_of: makes a line of an event
+        """
+        super().__init__()
+        self._observer = FileLogObserver(out, line_of)
+
+    def setServiceParent(self, parent: Any) -> None:
+        # twistd asks the application how to log, after its services are there.
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
+
+
+def is_elsewhere(twistd: Mapping[str, Any]) -> bool:
+    """Whether the options of twistd itself want the log elsewhere than on stdout."""
+    if twistd.get("syslog") or twistd.get("logger"):
+        return True
+    return twistd.get("logfile") not in _STDOUT or not twistd.get("nodaemon", True)

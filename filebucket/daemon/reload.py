@@ -1,0 +1,198 @@
+"""SIGUSR2: read the list of buckets again, without a pause.
+
+The whole file is read and checked before anything changes, in a thread, for it
+may be long; then the list is swapped at once. A file that cannot be used
+changes nothing. What else changed in it is named in the log: it waits for a
+restart. The operator's command, which waits for it, finds what came of it in
+the home (:mod:`filebucket.daemon.control`).
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from filebucket.base.errors import ConfigError
+from filebucket.config import config as configuration
+from filebucket.config.config import Buckets, Config
+from filebucket.daemon.control import Answer, identity
+from filebucket.daemon.notify import Supervisor
+
+SIGNAL = signal.SIGUSR2
+
+
+@frozen
+class Loaded:
+    """A configuration, and how its buckets differ from those in force.
+
+    :param added: how many there were not
+    :param removed: how many there are no more
+    :param text: the identity of the file's text
+    """
+
+    config: Config
+    added: int
+    removed: int
+    text: str | None = None
+
+
+def read(path: str, before: Buckets) -> Loaded:
+    """Read the file, and compare. To be called in a thread.
+
+    :param before: the buckets in force
+    :raises ConfigError: the file cannot be used
+    """
+    # Whatever this waits for, it waits for it before what follows.
+    text = configuration.read(path)
+    read = identity(text)
+    # A push asks for the interpreter a dozen times, and a thread that computes
+    # gives it away after 5 ms each time; and Python looks through all objects
+    # for garbage while many are made. Without what follows a push beside the
+    # reading of 100,000 buckets took 150 ms.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(interval / 10)
+    gc.disable()
+    try:
+        return evolve(compare(configuration.parse(text, path), before), text=read)
+    except ConfigError as error:
+        raise ConfigError(error.source, error.mistakes, read) from None
+    finally:
+        # Else the reactor would, on top of all that it does next.
+        gc.collect(0)
+        gc.enable()
+        sys.setswitchinterval(interval)
+
+
+def compare(config: Config, before: Buckets) -> Loaded:
+    """How the buckets of ``config`` differ from those of before."""
+    old = {token.sha256 for bucket in before for token in bucket.tokens}
+    new = {token.sha256 for bucket in config.buckets for token in bucket.tokens}
+    return Loaded(config, len(new - old), len(old - new))
+
+
+class Reload(Service):
+    """Reloads at the signal, from when it is started until it is stopped."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        config: Config,
+        load: Callable[[Buckets], Deferred[Loaded]],
+        swap: Callable[[Buckets], object],
+        tell: Callable[[Answer], Deferred[None]],
+        supervisor: Supervisor,
+    ) -> None:
+        """
+        :param config: what is in force
+        :param load: :func:`read` in a thread, given the buckets in force; fails
+            with :class:`ConfigError`
+        :param swap: takes the new list
+        :param tell: takes what came of it to whoever waits for that; fails with
+            OSError where it cannot
+        :param supervisor: told when a reload begins and when it is over
+        """
+        self._reactor = reactor
+        self._config = config
+        self._load = load
+        self._swap = swap
+        self._tell = tell
+        self._supervisor = supervisor
+        self._one_at_a_time = DeferredLock()
+        self._replaced: Any = None
+
+    def startService(self) -> None:
+        super().startService()
+        # None is a handler that was not installed from Python.
+        self._replaced = signal.signal(SIGNAL, self._signalled) or signal.SIG_DFL
+
+    def stopService(self) -> None:
+        signal.signal(SIGNAL, self._replaced)
+        super().stopService()
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        # Anything more than this is not safe in a signal's handler.
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> Deferred[None]:
+        """Read the file and put its buckets in force; the log says the rest."""
+        done: Deferred[None] = self._one_at_a_time.run(
+            lambda: Deferred.fromCoroutine(self._reload_and_tell())
+        )
+        return done.addErrback(
+            lambda failure: self._log.failure(
+                "a bug in file-bucket", failure, event="bug"
+            )
+        )
+
+    async def _reload_and_tell(self) -> None:
+        self._supervisor.reloading()
+        answer = Answer(reason="a bug in file-bucket, which its log shows")
+        try:
+            answer = await self._reload()
+        finally:
+            # Whatever came of it: until then systemd lets nobody do anything.
+            self._supervisor.ready(_status(answer))
+            try:
+                await self._tell(answer)
+            except OSError as error:
+                self._log.error(
+                    "reload: nobody can be told: {error}",
+                    event="reload-untold",
+                    error=error.strerror,
+                )
+
+    async def _reload(self) -> Answer:
+        """Do it; what came of it."""
+        try:
+            loaded = await self._load(self._config.buckets)
+        except ConfigError as error:
+            self._log.error(
+                "reload: nothing changed: {error}",
+                event="reload-failed",
+                error=str(error),
+            )
+            return Answer(error.text, str(error), len(self._config.buckets))
+        config = loaded.config
+        self._swap(config.buckets)
+        self._log.info(
+            "reload: {count} buckets, {added} added, {removed} removed",
+            event="reload",
+            count=len(config.buckets),
+            added=loaded.added,
+            removed=loaded.removed,
+        )
+        waiting = self._config.changed(config)
+        if waiting:
+            self._log.warn(
+                "reload: waiting for a restart: {keys}",
+                event="reload-waits",
+                keys=", ".join(waiting),
+            )
+        self._config = evolve(self._config, buckets=config.buckets)
+        return Answer(
+            loaded.text,
+            buckets=len(config.buckets),
+            added=loaded.added,
+            removed=loaded.removed,
+            waiting=tuple(waiting),
+        )
+
+
+def _status(answer: Answer) -> str:
+    """What came of it, in a few words."""
+    if answer.reason:
+        return "the reload failed, the log says why; nothing changed"
+    changes = f"{answer.added} added, {answer.removed} removed"
+    return f"reloaded: {answer.buckets} buckets, {changes}"

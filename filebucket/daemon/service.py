@@ -1,0 +1,243 @@
+"""The daemon's life: what must have happened before it takes a push, and what
+before it is gone.
+
+Start: the ports are opened, all or none (privileged ones need root, so before
+twistd gives its rights up), the hooks are checked, the home is made ready, the
+signal is listened to. Stop: no new connections; pushes under way finish within
+bounds; what is left then is ended with nothing left behind, and whoever pushed
+is told; who does not read that is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+
+from filebucket.admin.site import AdminSite
+from filebucket.base.errors import ConfigError, Refusal
+from filebucket.catalogue.recorder import FLUSH_TIMEOUT as LAST_BATCH_TIMEOUT
+from filebucket.daemon.notify import Supervisor
+from filebucket.hooks.scripts import END_TIMEOUT, ScriptHooks
+from filebucket.http.channel import StreamingSite, client_of
+from filebucket.http.listen import Listener
+from filebucket.push.receive import Uploads
+from filebucket.store.disk import DirectoryStore
+
+FLUSH_TIMEOUT = 5.0
+"""Seconds that clients get to read their last answers."""
+
+SERVICES_END = END_TIMEOUT + 2 * LAST_BATCH_TIMEOUT
+"""Seconds that services may take: a hook that tells of a change, and the last batch."""
+
+
+class InTurn(MultiService):
+    """Services of which each needs those before it to its very end."""
+
+    def __init__(self, *services: Service) -> None:
+        super().__init__()
+        for each in services:
+            each.setServiceParent(self)
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for each in reversed(list(self)):
+            await maybeDeferred(each.stopService)
+
+
+class Daemon(MultiService):
+    """All services of the daemon, in their order."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        listeners: Sequence[Listener],
+        site: StreamingSite,
+        uploads: Uploads,
+        store: DirectoryStore,
+        hooks: ScriptHooks,
+        supervisor: Supervisor,
+        shutdown_timeout: float,
+        admin: tuple[Listener, AdminSite] | None = None,
+    ) -> None:
+        """
+        :param listeners: where to listen
+        :param supervisor: told when it is ready and when it stops
+        :param shutdown_timeout: seconds that pushes under way get at a stop
+        :param admin: where to listen for whoever watches, and what they get
+        """
+        super().__init__()
+        self._reactor = reactor
+        self._listeners = listeners
+        self._site = site
+        self._uploads = uploads
+        self._store = store
+        self._hooks = hooks
+        self._supervisor = supervisor
+        self._shutdown_timeout = shutdown_timeout
+        self._ports: list[tuple[Listener, IListeningPort]] = []
+        self._admin = admin
+        self._admin_ports: list[tuple[Listener, IListeningPort]] = []
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether pushes are taken."""
+        return self._ready
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        for listener in self._listeners:
+            self._listen(listener, self._site, self._ports)
+        self._site.admission.listens([port for _, port in self._ports])
+        if self._admin is not None:
+            listener, site = self._admin
+            self._listen(listener, site, self._admin_ports)
+            site.admission.listens([port for _, port in self._admin_ports])
+
+    def _listen(
+        self,
+        listener: Listener,
+        site: Site,
+        ports: list[tuple[Listener, IListeningPort]],
+    ) -> None:
+        opened: list[IListeningPort] = []
+        failures: list[Failure] = []
+        listener.endpoint.listen(site).addCallbacks(opened.append, failures.append)
+        for failure in failures:
+            if not failure.check(CannotListenError, OSError):
+                failure.raiseException()
+            reason = _reason(failure.value)
+            self._give_up(f"cannot listen on {listener.name}: {reason}")
+        ports += [(listener, port) for port in opened]
+
+    def startService(self) -> None:
+        try:
+            hooks = self._hooks.check()
+            tier = self._store.prepare()
+        except ConfigError as error:
+            self._give_up(str(error))
+        super().startService()
+        where = ", ".join(_place(*each) for each in self._ports) or "no port"
+        admin = ", ".join(_place(*each) for each in self._admin_ports) or "none"
+        self._ready = True
+        self._log.info(
+            "ready on {where}: home {home} publishes by {tier}; hooks: {hooks};"
+            " admin: {admin}",
+            event="ready",
+            where=where,
+            admin=admin,
+            home=self._store.home,
+            tier=tier,
+            hooks=", ".join(hooks) or "none",
+        )
+        # The ports are open, and with super() SIGUSR2 has become harmless.
+        self._supervisor.ready(f"ready on {where}")
+
+    def _give_up(self, reason: str) -> None:
+        if self._ports:
+            self._close_ports(self._ports + self._admin_ports)
+            # The reactor will not run, and a UNIX socket's name would remain.
+            IReactorCore(self._reactor).iterate(0)
+        # twistd would show an exception as a traceback; this is no bug.
+        self._log.critical("file-bucket: {reason}", event="cannot-start", reason=reason)
+        raise SystemExit(1)
+
+    def _close_ports(
+        self, ports: Sequence[tuple[Listener, IListeningPort]]
+    ) -> Deferred[Any]:
+        closing = [maybeDeferred(port.stopListening) for _, port in ports]
+        for closed in closing:
+            # A UNIX socket's name may be gone, or not be ours to remove any more.
+            closed.addErrback(
+                lambda failure: self._log.warn(
+                    "closing a port: {error}",
+                    event="port",
+                    error=str(failure.value),
+                )
+            )
+        return DeferredList(closing)
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._ready = False
+        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + FLUSH_TIMEOUT + SERVICES_END
+        self._supervisor.stopping(
+            f"stopping; pushes under way: {self._uploads.under_way}", lasts
+        )
+        # From here on no port is told to take connections again.
+        self._site.admission.stop()
+        await self._close_ports(self._ports)
+        self._site.wind_down()
+        if not await self._within(self._shutdown_timeout, self._pushes_end()):
+            self._log.warn(
+                "ending the pushes that are still under way", event="stop-ends-pushes"
+            )
+        # From here on no push can begin, whatever a connection is in the midst of.
+        self._site.turn_away(Refusal(503, "the server is stopping"))
+        self._hooks.end_all()
+        await self._within(END_TIMEOUT, self._pushes_end())
+        await self._within(FLUSH_TIMEOUT, self._site.emptied())
+        self._site.abort()
+        ended = await self._within(END_TIMEOUT, self._pushes_end())
+        # Until here the end could be watched.
+        await self._close_ports(self._admin_ports)
+        if self._admin is not None:
+            self._admin[1].close()
+        await super().stopService()
+        if ended:
+            self._store.close()
+        else:
+            # A disk that hangs, or a hook that may not be killed. The home stays
+            # locked until the process is gone: something may still write there.
+            self._log.error(
+                "leaving pushes behind that do not end", event="stop-leaves-pushes"
+            )
+
+    def _pushes_end(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._uploads.idle())
+
+    async def _within(self, seconds: float, wait: Deferred[None]) -> bool:
+        """Whether ``wait`` fired in time."""
+        late: list[Failure] = []
+        wait.addTimeout(seconds, self._reactor)
+        wait.addErrback(late.append)
+        await wait
+        return not late
+
+
+def _place(listener: Listener, port: IListeningPort) -> str:
+    """Where ``port`` listens, for the log."""
+    address = port.getHost()
+    if isinstance(address, UNIXAddress):
+        place = f"unix:{os.fsdecode(address.name or b'')}"
+    else:
+        place = client_of(address).text
+    spoken = []
+    if listener.proxied:
+        spoken.append("PROXY header")
+    if listener.certificates is not None:
+        spoken.append("TLS")
+    return f"{place} with {' and '.join(spoken)}" if spoken else place
+
+
+def _reason(error: object) -> str:
+    """Why a port could not be opened."""
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    return str(getattr(cause, "strerror", None) or cause)

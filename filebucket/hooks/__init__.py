@@ -1,0 +1,1 @@
+"""Scripts of the operator, as bounded child processes."""

@@ -1,0 +1,138 @@
+"""Where connections are taken, from what the configuration says of it.
+
+:mod:`filebucket.config.endpoint` says what was written; here it becomes Twisted's
+endpoints, which the daemon opens. Certificates and keys are read now (:mod:`tls
+<filebucket.tls>`); what is wrong with them is a mistake in the configuration, and
+never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import partial
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    quoteStringArgument,
+    serverFromString,
+)
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from filebucket.base.errors import ConfigError
+from filebucket.config.config import Config
+from filebucket.config.endpoint import Endpoint
+from filebucket.http.proxy import HeaderFirstEndpoint
+from filebucket.http.tls import Certificates
+from filebucket.model.client import NOBODY, Networks
+
+BACKLOG = 1024
+"""Connections that may wait to be taken. Twisted's own 50 are fewer than a
+thousand cron jobs at the full hour; who finds no place tries again a second
+later, then two. The kernel has a bound of its own, net.core.somaxconn.
+"""
+
+
+@frozen
+class Listener:
+    """One place to listen.
+
+    :param name: as the operator wrote it
+    :param certificates: those with which it speaks TLS, if it does
+    :param proxied: whether each connection begins with a PROXY header
+    """
+
+    name: str
+    endpoint: IStreamServerEndpoint
+    certificates: Certificates | None = None
+    proxied: bool = False
+
+
+def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
+    """Where to listen. Nothing is opened yet.
+
+    :param reactor: provides TCP, TLS, UNIX sockets and inherited ones
+    :param path: where ``config`` came from
+    :raises ConfigError: certificates, keys and inherited sockets that are not
+        there or cannot be used; every mistake at once
+    """
+    if not config.listen:
+        tcp = TCP6ServerEndpoint if ":" in config.host else TCP4ServerEndpoint
+        endpoint = tcp(reactor, config.port, BACKLOG, config.host)
+        return [Listener(f"{config.host}, port {config.port}", endpoint)]
+    found: list[Listener] = []
+    mistakes: list[str] = []
+    for index, each in enumerate(config.listen):
+        try:
+            found.append(_listener(reactor, each, config.trusted_proxies))
+        except ValueError as error:
+            mistakes.append(f"$.listen[{index}]: {error}")
+    if mistakes:
+        raise ConfigError(path, mistakes)
+    return found
+
+
+def admin_listener(reactor: Any, config: Config, path: str) -> Listener | None:
+    """Where to listen for whoever watches, as :func:`listeners`; None is nowhere."""
+    if config.admin is None:
+        return None
+    try:
+        return _listener(reactor, config.admin, NOBODY)
+    except ValueError as error:
+        raise ConfigError(path, [f"$.admin: {error}"]) from None
+
+
+def _listener(reactor: Any, given: Endpoint, trusted: Networks) -> Listener:
+    arguments = dict(given.arguments)
+    if given.kind != "systemd":
+        arguments.setdefault("backlog", str(BACKLOG))
+    certificates = None
+    endpoint: IStreamServerEndpoint
+    if given.kind == "ssl":
+        certificates = Certificates(given.text, arguments)
+        # TLS comes after the header, so not from the endpoint, where there is one.
+        if given.proxied:
+            make: Any = TCP4ServerEndpoint
+        else:
+            make = partial(SSL4ServerEndpoint, sslContextFactory=certificates)
+        endpoint = make(
+            reactor,
+            int(arguments["port"]),
+            backlog=int(arguments["backlog"]),
+            interface=arguments.get("interface", ""),
+        )
+    else:
+        endpoint = _plain(reactor, given.kind, arguments)
+    if given.proxied:
+        secure = certificates.around if certificates else None
+        endpoint = HeaderFirstEndpoint(endpoint, trusted, secure)
+    return Listener(given.text, endpoint, certificates, given.proxied)
+
+
+def _plain(reactor: Any, kind: str, arguments: dict[str, str]) -> IStreamServerEndpoint:
+    quoted = [f"{key}={quoteStringArgument(value)}" for key, value in arguments.items()]
+    try:
+        endpoint: Any = serverFromString(reactor, ":".join((kind, *quoted)))
+    except LookupError:
+        raise ValueError("systemd passed no such socket") from None
+    if kind == "systemd":
+        _check_inherited(endpoint.fileno, arguments["domain"])
+    return IStreamServerEndpoint(endpoint)
+
+
+def _check_inherited(fd: int, domain: str) -> None:
+    """Twisted takes any descriptor, and fails at the first connection or never."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as made:
+            family = made.family
+            listens = made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ValueError(f"what systemd passed: {error.strerror}") from None
+    if family != getattr(socket, f"AF_{domain}"):
+        raise ValueError(f"domain: what systemd passed is not of {domain}")
+    if not listens:
+        raise ValueError("what systemd passed does not listen; Accept= must be no")

@@ -1,0 +1,308 @@
+"""The PROXY header: what a load balancer says first on a connection that it passes on.
+
+HAProxy's protocol, in both versions
+(https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt): a line, or some binary
+words, with the address of the client; then come the client's own bytes.
+
+:func:`read` takes a header apart. :class:`HeaderFirst` is the first protocol of a
+connection: it waits for the header, makes the one that follows with the client's
+address, gives it the transport, and is gone. So what follows has the real transport,
+with its half-close and its buffers, and costs no more than without a header; Twisted's
+own wrapper hides them, takes no header that comes in pieces, and ends in a traceback at
+some malformed ones. TLS, where it is spoken, begins after the header.
+
+What does not begin with a header is dropped, with one line in the log: the client that
+it came from is not known, so it must never be taken for a push.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from filebucket.base.errors import Refusal
+from filebucket.http.channel import StreamingSite, client_of, log_dropped
+from filebucket.model.client import Networks
+
+HEADER_TIMEOUT = 10.0
+"""Seconds from a connection to the end of its header, which is sent in one piece at its
+very beginning: three lost packets."""
+
+MOST_LINE = 107
+"""Bytes of a header of version 1, with its CR LF: the longest that there can be."""
+
+MOST_BINARY = 4096
+"""Bytes of one of version 2, with what may follow the addresses: names and, say, the
+subject of a certificate."""
+
+_LINE_BEGIN = b"PROXY "
+_BINARY_BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
+_BINARY_HEAD = len(_BINARY_BEGIN) + 4
+
+
+@frozen
+class Header:
+    """What a header said.
+
+    :param client: who connected to the proxy; None where it does not say, as when it
+        is itself who connects, to see whether we are there
+    :param size: bytes that it has
+    """
+
+    client: IAddress | None
+    size: int
+
+
+def read(data: bytes) -> Header | None:
+    """The header at the beginning of a connection.
+
+    :returns: None where it has not come whole
+    :raises ValueError: there is none, or a malformed one
+    """
+    if data.startswith(_BINARY_BEGIN[: len(data)]):
+        return _read_binary(data) if len(data) >= _BINARY_HEAD else None
+    if data.startswith(_LINE_BEGIN[: len(data)]):
+        return _read_line(data)
+    raise ValueError("no PROXY header")
+
+
+def _read_line(data: bytes) -> Header | None:
+    line, end, _ = data[:MOST_LINE].partition(b"\r\n")
+    if not end:
+        if len(data) >= MOST_LINE:
+            raise ValueError("a PROXY header without an end")
+        return None
+    size = len(line) + len(end)
+    match line.decode("latin-1").split(" "):
+        case ["PROXY", "UNKNOWN", *_]:
+            return Header(None, size)
+        case ["PROXY", "TCP4" | "TCP6" as family, source, to, port, to_port]:
+            _address(family, to, to_port)
+            return Header(_address(family, source, port), size)
+    raise ValueError("a malformed PROXY header")
+
+
+def _address(family: str, host: str, port: str) -> IAddress:
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        raise ValueError("a PROXY header with a malformed address") from None
+    if ip.version != int(family[-1]) or "%" in host:
+        raise ValueError("a PROXY header with an address of another family")
+    # No sign, no space, no other digits, no zeros before it.
+    if not port.isdecimal() or str(int(port)) != port or int(port) > 65535:
+        raise ValueError("a PROXY header with a malformed port")
+    return _made(host, int(port))
+
+
+def _made(host: str, port: int) -> IAddress:
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)
+
+
+# By address family and transport protocol.
+_PACKED = {0x11: struct.Struct("!4s4sHH"), 0x21: struct.Struct("!16s16sHH")}
+_PACKED_UNIX = 0x31
+_UNSPECIFIED = 0x00
+
+
+def _read_binary(data: bytes) -> Header | None:
+    version, family, length = struct.unpack_from("!BBH", data, len(_BINARY_BEGIN))
+    size = _BINARY_HEAD + length
+    if version not in {0x20, 0x21}:
+        raise ValueError("a PROXY header of an unknown version or command")
+    if size > MOST_BINARY:
+        raise ValueError("a PROXY header that is too long")
+    if len(data) < size:
+        return None
+    if version == 0x20 or family == _UNSPECIFIED:
+        return Header(None, size)
+    if family == _PACKED_UNIX:
+        return Header(UNIXAddress(None), size)
+    if family not in _PACKED:
+        raise ValueError("a PROXY header of an unknown family")
+    packed = _PACKED[family]
+    if length < packed.size:
+        raise ValueError("a PROXY header without its addresses")
+    source, _, port, _ = packed.unpack_from(data, _BINARY_HEAD)
+    return Header(_made(str(ip_address(source)), port), size)
+
+
+class HeaderFirst(Protocol):
+    """Waits for the header, then gives its transport to what speaks after it.
+
+    For the site it is a connection without a push, from the beginning: so those that
+    send no header are counted, too.
+    """
+
+    transport: Any
+    _deadline: IDelayedCall | None = None
+    _held = False
+
+    def __init__(
+        self,
+        site: StreamingSite,
+        make: Callable[[IAddress | None], IProtocol | None],
+        peer: IAddress,
+    ) -> None:
+        """
+        :param make: what follows, given who the client is
+        :param peer: who connected
+        """
+        self._site = site
+        self._make = make
+        self._peer = peer
+        self._data = b""
+
+    def connectionMade(self) -> None:
+        self._site.admission.came(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        try:
+            header = read(self._data)
+        except ValueError as error:
+            self._drop(str(error))
+            return
+        if header is not None:
+            self._hand_over(header)
+
+    def _hand_over(self, header: Header) -> None:
+        rest = self._data[header.size :]
+        self._alarm_off()
+        following = self._make(header.client or self._peer)
+        assert following is not None
+        # As Twisted itself does for STARTTLS.
+        self.transport.protocol = following
+        # With the place of this one: whoever waits in line must not get it, or what
+        # follows would wait there again, and with a request that has come already.
+        self._site.admission.becomes(
+            self, partial(following.makeConnection, self.transport)
+        )
+        if rest:
+            following.dataReceived(rest)
+
+    def _late(self) -> None:
+        self._deadline = None
+        self._drop(f"no PROXY header within {HEADER_TIMEOUT:g} seconds")
+
+    def _drop(self, reason: str) -> None:
+        log_dropped(client_of(self._peer), reason)
+        # Nothing that still comes is looked at.
+        self._data = b""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._data:
+            log_dropped(client_of(self._peer), "the PROXY header ended early")
+        # Who says nothing looked whether we are there, as load balancers do.
+        self._gone()
+
+    def _gone(self) -> None:
+        self._alarm_off()
+        self._site.closed(self)
+
+    def _alarm_off(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
+    # What the site asks of a connection.
+
+    busy = False
+
+    def hold(self) -> None:
+        self._held = True
+        self.transport.pauseProducing()
+
+    def admit(self) -> None:
+        reactor = self._site.reactor
+        self._deadline = reactor.callLater(HEADER_TIMEOUT, self._late)
+        if self._held:
+            self.transport.resumeProducing()
+
+    def drop(self) -> None:
+        self.transport.abortConnection()
+
+    def close_if_idle(self) -> None:
+        self.transport.abortConnection()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        self.transport.abortConnection()
+
+
+class HeaderFirstFactory(Factory):
+    """Makes the first protocols.
+
+    :ivar following: the factory of what speaks after them
+    """
+
+    noisy = False
+
+    def __init__(self, site: StreamingSite, following: Any, trusted: Networks) -> None:
+        """
+        :param trusted: whose header is believed; where it is empty, everybody's
+        """
+        self._site = site
+        self.following = following
+        self._trusted = trusted
+
+    def doStart(self) -> None:
+        self.following.doStart()
+        super().doStart()
+
+    def doStop(self) -> None:
+        self.following.doStop()
+        super().doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> HeaderFirst | None:
+        peer = addr or UNIXAddress(None)
+        client = client_of(peer)
+        if self._trusted and client not in self._trusted:
+            log_dropped(client, "not one of trusted_proxies")
+            return None
+        return HeaderFirst(self._site, self.following.buildProtocol, peer)
+
+
+@implementer(IStreamServerEndpoint)
+class HeaderFirstEndpoint:
+    """Listens where another endpoint would, for connections with a header."""
+
+    def __init__(
+        self,
+        endpoint: IStreamServerEndpoint,
+        trusted: Networks,
+        secure: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
+    ) -> None:
+        """
+        :param trusted: whose header is believed; where it is empty, everybody's
+        :param secure: puts TLS around a factory, if it is to be spoken
+        """
+        self._endpoint = endpoint
+        self._trusted = trusted
+        self._secure = secure
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        following = protocolFactory
+        if self._secure is not None:
+            following = self._secure(following)
+        assert isinstance(protocolFactory, StreamingSite)
+        factory = HeaderFirstFactory(protocolFactory, following, self._trusted)
+        return self._endpoint.listen(factory)

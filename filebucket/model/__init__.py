@@ -1,0 +1,1 @@
+"""What a push, a bucket and a series are: values and pure rules."""

@@ -1,0 +1,1 @@
+"""One push, from its name to its outcome, whatever it came by."""

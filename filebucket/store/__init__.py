@@ -1,0 +1,1 @@
+"""Where files are kept: written aside, made durable, published."""

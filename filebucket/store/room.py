@@ -1,0 +1,152 @@
+"""How much more may be kept: what filesystems have free, and what quotas leave.
+
+A push whose length is known has its room set aside when it begins, so that pushes
+which fit one by one but not together are refused before they are sent. What was set
+aside and not used is given back when the push ends, however it ends.
+
+Everything here may wait for a disk, and is called in threads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import Counter, defaultdict
+from contextlib import suppress
+
+from attrs import define
+
+from filebucket.base.errors import Refusal
+from filebucket.config.values import FreeSpace
+
+
+@define
+class _Bucket:
+    """What a bucket that has a quota takes.
+
+    :ivar under_way: bytes of pushes that have not ended
+    :ivar published: bytes of pushes that have, since it was first asked for
+    """
+
+    under_way: int = 0
+    published: int = 0
+
+
+class Room:
+    """The room on all filesystems and in all buckets."""
+
+    def __init__(self, min_free_space: FreeSpace) -> None:
+        """
+        :param min_free_space: what must stay free of each filesystem
+        """
+        self._min_free_space = min_free_space
+        self._lock = threading.Lock()
+        # Bytes that are set aside and not written yet, by filesystem.
+        self._set_aside: Counter[int] = Counter()
+        self._buckets: defaultdict[str, _Bucket] = defaultdict(_Bucket)
+
+    def check(self, fd: int, size: int) -> None:
+        """See whether ``size`` more bytes would fit where ``fd`` is.
+
+        :raises Refusal: 507: they would not
+        """
+        found = os.fstatvfs(fd)
+        with self._lock:
+            self._check(found, size)
+
+    def _check(self, found: os.statvfs_result, size: int) -> None:
+        free = found.f_bavail * found.f_frsize - self._set_aside[found.f_fsid]
+        if free < size + self._min_free_space.of(found.f_blocks * found.f_frsize):
+            raise Refusal(507, "no room for that many bytes")
+
+    def set_aside(
+        self, bucket_fd: int, directory: str, size: int, quota: int | None
+    ) -> Share:
+        """Keep room for a push, until its share is given back.
+
+        :param directory: what the bucket that ``bucket_fd`` is of is called
+        :param size: bytes, as far as they are known
+        :param quota: bytes that the bucket may have; None is no limit
+        :raises Refusal: 507: there is none
+        """
+        share = Share(expected=size)
+        if quota is not None:
+            with self._lock:
+                share.bucket = self._buckets[directory]
+                # Before what is kept is counted: better twice than not at all.
+                share.published_before = share.bucket.published
+            share.left_by_quota = quota - _kept(bucket_fd)
+        # Not while others wait for the lock. What is written in between makes it no
+        # more wrong than a filesystem that others write to always is.
+        found = os.fstatvfs(bucket_fd)
+        with self._lock:
+            self._check(found, size)
+            if share.bucket is not None:
+                share.check_quota(size)
+                share.bucket.under_way += size
+            share.filesystem = found.f_fsid
+            self._set_aside[share.filesystem] += size
+        return share
+
+    def take(self, share: Share, size: int) -> None:
+        """``size`` bytes of the push were written.
+
+        :raises Refusal: 507: more than the bucket's quota leaves
+        """
+        with self._lock:
+            expected = min(size, share.expected)
+            if share.bucket is not None and size > expected:
+                # First, so that what is refused is not given back later.
+                share.check_quota(size - expected)
+                share.bucket.under_way += size - expected
+            share.expected -= expected
+            share.taken += size
+            self._set_aside[share.filesystem] -= expected
+
+    def give_back(self, share: Share, published: bool) -> None:
+        """The push has ended. May be called again."""
+        with self._lock:
+            self._set_aside[share.filesystem] -= share.expected
+            if share.bucket is not None:
+                share.bucket.under_way -= share.taken + share.expected
+                if published:
+                    share.bucket.published += share.taken
+            share.bucket, share.expected = None, 0
+
+
+@define(eq=False)
+class Share:
+    """The room of one push. Only :class:`Room` changes it.
+
+    :ivar filesystem: where it is
+    :ivar expected: bytes that are set aside and not written yet
+    :ivar taken: bytes that are written
+    :ivar left_by_quota: bytes, when it was made, by what its bucket held
+    """
+
+    expected: int
+    filesystem: int = 0
+    taken: int = 0
+    bucket: _Bucket | None = None
+    left_by_quota: int = 0
+    published_before: int = 0
+
+    def check_quota(self, size: int) -> None:
+        """See whether ``size`` more bytes are within the quota."""
+        assert self.bucket is not None
+        since = self.bucket.published - self.published_before
+        if self.bucket.under_way + since + size > self.left_by_quota:
+            raise Refusal(507, "the bucket's quota leaves no room for that many bytes")
+
+
+def _kept(bucket_fd: int) -> int:
+    """Bytes of a bucket's files, whoever put them there."""
+    size = 0
+    with os.scandir(bucket_fd) as entries:
+        for entry in entries:
+            # It may be taken away meanwhile.
+            with suppress(FileNotFoundError):
+                found = entry.stat(follow_symlinks=False)
+                size += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return size

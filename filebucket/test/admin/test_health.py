@@ -1,0 +1,120 @@
+"""Whether pushes can be taken, and why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.admin.health import Disk, Health, look_at_disk
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.values import FreeSpace
+from filebucket.test.kit.fakes import at_once
+
+DISK = Disk(total=1000, free=100, reserved=20, read_only=False)
+
+
+class HealthTests(SynchronousTestCase):
+    """What is answered."""
+
+    def setUp(self) -> None:
+        self.ready = True
+        self.disk: Disk | OSError = DISK
+        self.unreadable: str | None = None
+        self.unwritable: str | None = None
+
+    def look(self) -> Disk:
+        if isinstance(self.disk, OSError):
+            raise self.disk
+        return self.disk
+
+    def read(self, function: Callable[[Catalogue], object]) -> Deferred[object]:
+        if self.unreadable is None:
+            return succeed(None)
+        return fail(CatalogueError(self.unreadable))
+
+    def ask(self) -> tuple[int, str]:
+        health = Health(
+            lambda: self.ready, at_once, self.look, self.read, lambda: self.unwritable
+        )
+        answer = self.successResultOf(Deferred.fromCoroutine(health()))
+        return answer.status, answer.content.decode()
+
+    def test_ok(self) -> None:
+        """One word where all is well, down to the last byte."""
+        self.assertEqual((200, "ok\n"), self.ask())
+        self.disk = evolve(DISK, free=21)
+        self.assertEqual((200, "ok\n"), self.ask())
+
+    def test_each_reason(self) -> None:
+        """One line where it is not."""
+        self.ready = False
+        self.assertEqual((503, "it is starting or stopping\n"), self.ask())
+        self.ready = True
+        self.disk = evolve(DISK, free=20)
+        less = "the home: less is free than min_free_space\n"
+        self.assertEqual((503, less), self.ask())
+        self.disk = evolve(DISK, read_only=True)
+        self.assertEqual((503, "the home: Read-only file system\n"), self.ask())
+        self.disk = evolve(DISK, full_of_files=True)
+        self.assertEqual((503, "the home: no inode is free\n"), self.ask())
+        self.disk = OSError(5, "Input/output error", "/srv/secret")
+        self.assertEqual((503, "the home: Input/output error\n"), self.ask())
+
+    def test_all_reasons(self) -> None:
+        """Each has its line."""
+        self.ready = False
+        self.disk = OSError(5, "Input/output error", "/srv/secret")
+        self.unreadable = "no"
+        self.unwritable = "disk I/O error"
+        self.assertEqual(
+            (
+                503,
+                "it is starting or stopping\n"
+                "the home: Input/output error\n"
+                "the catalogue cannot be written: disk I/O error\n"
+                "the catalogue cannot be read: no\n",
+            ),
+            self.ask(),
+        )
+
+
+class DiskTests(SynchronousTestCase):
+    """What is seen of a filesystem."""
+
+    def test_look(self) -> None:
+        """What statvfs says, and what must stay of it."""
+        found = os.statvfs(".")
+        disk = look_at_disk(".", FreeSpace(share=Fraction(1, 4)))
+        self.assertEqual(found.f_blocks * found.f_frsize, disk.total)
+        self.assertEqual(disk.total // 4, disk.reserved)
+        self.assertTrue(0 < disk.free <= disk.total)
+        self.assertFalse(disk.read_only)
+
+    def test_read_only(self) -> None:
+        """A filesystem that cannot be written is seen to be one."""
+        self.patch(os, "statvfs", lambda path: _Found())
+        self.assertEqual(Disk(400, 200, 7, True), look_at_disk(".", FreeSpace(bytes=7)))
+
+    def test_full_of_files(self) -> None:
+        """Where no file can be made, room is of no use; some do not count them."""
+        for files, free, full in ((9, 0, True), (9, 1, False), (0, 0, False)):
+            found = _Found()
+            found.f_files, found.f_favail = files, free
+            self.patch(os, "statvfs", lambda path, found=found: found)
+            self.assertEqual(full, look_at_disk(".", FreeSpace()).full_of_files)
+
+    def test_gone(self) -> None:
+        """A home that is not there is an error."""
+        with self.assertRaises(FileNotFoundError):
+            look_at_disk(self.mktemp(), FreeSpace())
+
+
+class _Found:
+    f_blocks, f_bavail, f_frsize, f_flag = 4, 2, 100, os.ST_RDONLY
+    f_files, f_favail = 9, 4

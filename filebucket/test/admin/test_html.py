@@ -1,0 +1,674 @@
+"""The page as HTML: what it says, and what a name cannot make it say."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from attrs import define, field
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.admin import html as rendering
+from filebucket.admin.html import (
+    MOST_ROWS,
+    ago,
+    bars,
+    change,
+    most_series,
+    span,
+    verdict,
+)
+from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.model.records import Refused, Space
+from filebucket.model.state import WORST_FIRST, State
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+GIB = 1 << 30
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC).timestamp()
+BERLIN = ZoneInfo("Europe/Berlin")
+
+HOSTILE = (
+    "<script>window.canary = 1</script>",
+    '"><img src=x onerror="window.canary = 1">',
+    "' onmouseover='window.canary = 1",
+    "</title></bdi></table></main><style>*{display:none}</style>",
+    "--><!-- ]]>",
+    "&lt;b&gt;&amp;#",
+    "{{canary}} ${canary}",
+    "  spaces   at all sides  ",
+    "שלום-#.tar",
+    "x" * 255,
+    "e" + "\u0301" * 100,
+)
+"""Names that are to be read as they are."""
+
+DECEPTIVE = {
+    "gz.\u202etxt.exe\u2066": "gz.\\u202etxt.exe\\u2066",
+    "db\u200b\u200d\ufeff\u00ad.gz": "db\\u200b\\u200d\\ufeff\\xad.gz",
+    "\x1b[2J\x7f\r\n": "\\x1b[2J\\x7f\\x0d\\x0a",
+    "no\u00a0break\u2003": "no\\xa0break\\u2003",
+}
+"""Names that would be read as others, and what they are to be read as."""
+
+VOID = {"meta", "link", "input"}
+
+
+@define
+class Node:
+    """An element of a page."""
+
+    name: str
+    attributes: dict[str, str | None]
+    children: list[Node | str] = field(factory=list)
+
+    @property
+    def text(self) -> str:
+        """All the text in it."""
+        return "".join(each if isinstance(each, str) else each.text for each in self)
+
+    def __iter__(self) -> Iterator[Node | str]:
+        return iter(self.children)
+
+    def all(self, name: str = "", **attributes: str) -> list[Node]:
+        """The elements in it of that name and with these attributes."""
+        wanted = {key.rstrip("_"): value for key, value in attributes.items()}
+        found = []
+        for each in self.children:
+            if isinstance(each, Node):
+                if (
+                    name in {"", each.name}
+                    and wanted.items() <= each.attributes.items()
+                ):
+                    found.append(each)
+                found += each.all(name, **attributes)
+        return found
+
+    def one(self, name: str = "", **attributes: str) -> Node:
+        """The only such element."""
+        (found,) = self.all(name, **attributes)
+        return found
+
+
+class Reader(HTMLParser):
+    """Reads a page, in which every element is closed where it should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = [Node("", {})]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        node = Node(tag, dict(attrs))
+        if len(node.attributes) != len(attrs):
+            raise ValueError(f"an attribute twice: {attrs}")
+        self.open[-1].children.append(node)
+        if tag not in VOID:
+            self.open.append(node)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open[-1].children.append(Node(tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open.pop().name != tag:
+            raise ValueError(f"{tag} is closed, and is not open")
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+
+def read(html: bytes) -> Node:
+    """The page as a browser has it."""
+    reader = Reader()
+    reader.feed(html.decode("utf-8"))
+    reader.close()
+    (root,) = reader.open
+    return root
+
+
+def series(
+    name: str = "db-#.gz", state: State = State.FRESH, **given: Any
+) -> SeriesOverview:
+    """One that came three hours ago, as it does every day."""
+    values: dict[str, Any] = {
+        "state_at": NOW - DAY,
+        "expected": True,
+        "due": NOW + 23 * HOUR + 1,
+        "files": 14,
+        "bytes": 14 * GIB,
+        "pushes": 14,
+        "last_at": NOW - 3 * HOUR,
+        "last_size": GIB,
+        "last_name": "db-24.gz",
+        "usual": GIB,
+        "damaged": 0,
+        "missing": 0,
+        "sizes": [(NOW - 27 * HOUR, GIB), (NOW - 3 * HOUR, GIB)],
+    }
+    return SeriesOverview(name, state, **{**values, **given})
+
+
+def never(**given: Any) -> SeriesOverview:
+    """A first push that is waited for."""
+    values: dict[str, Any] = {
+        **dict.fromkeys(("last_at", "last_size", "last_name", "usual")),
+        **dict.fromkeys(("files", "bytes", "pushes"), 0),
+        "sizes": (),
+    }
+    return series("", State.NEVER, **{**values, **given})
+
+
+def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
+    """What ``look`` makes of these series."""
+    values: dict[str, Any] = {
+        "state": min(
+            (each.state for each in found), key=WORST_FIRST.index, default=State.NEVER
+        ),
+        "expect": "26h",
+        "quota": None,
+        "series": found,
+        "more": 0,
+        "files": sum(each.files for each in found),
+        "bytes": sum(each.bytes for each in found),
+        "last_at": max((each.last_at for each in found if each.last_at), default=None),
+        "damaged": sum(each.damaged for each in found),
+        "missing": sum(each.missing for each in found),
+        "states": Counter(each.state for each in found),
+    }
+    return BucketOverview(label, **{**values, **given})
+
+
+def overview(*buckets: BucketOverview, **given: Any) -> Overview:
+    """All that there is to be seen."""
+    values: dict[str, Any] = {
+        "space": Space(NOW - HOUR, 30 * GIB, 100 * GIB),
+        "full_at": NOW + 120 * DAY,
+        "refusals": (),
+    }
+    return Overview(at=NOW, buckets=buckets, **{**values, **given})
+
+
+def show(*buckets: BucketOverview, **given: Any) -> Node:
+    """The page of these."""
+    return read(rendering.page(overview(*buckets, **given), BERLIN))
+
+
+LATE: Any = {"state": State.LATE, "due": NOW - 50 * HOUR, "last_at": NOW - 76 * HOUR}
+
+
+class WordsTests(SynchronousTestCase):
+    """Times and sizes as people say them."""
+
+    def test_spans(self) -> None:
+        for expected, seconds in (
+            ("0 min", 0),
+            ("59 min", 3599),
+            ("1 h", HOUR),
+            ("35 h", 36 * HOUR - 1),
+            ("1 day", 36 * HOUR),
+            ("13 days", 14 * DAY - 1),
+            ("2 weeks", 14 * DAY),
+            ("2 months", 63 * DAY),
+            ("2 years", 2 * 365.25 * DAY),
+            ("400 years", 400 * 365.25 * DAY),
+        ):
+            self.assertEqual(expected, span(seconds))
+
+    def test_ages(self) -> None:
+        self.assertEqual("just now", ago(59))
+        self.assertEqual("1 min ago", ago(60))
+        # Clocks are set.
+        self.assertEqual("just now", ago(-5))
+
+    def test_changes(self) -> None:
+        for expected, size, usual in (
+            ("", None, 100),
+            ("empty", 0, 100),
+            ("too few to say", 100, None),
+            ("too few to say", 100, 0),
+            ("as usual", 90, 100),
+            ("as usual", 110, 100),
+            ("12 % smaller", 88, 100),
+            ("99 % smaller", 1, 10**9),
+            ("50 % larger", 150, 100),
+            ("2.0 times usual", 200, 100),
+            ("1,500.0 times usual", 150_000, 100),
+        ):
+            self.assertEqual(expected, change(size, usual))
+
+
+class VerdictTests(SynchronousTestCase):
+    """All of it in a sentence."""
+
+    def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
+        found = verdict(overview(*buckets))
+        self.assertEqual((severity, headline), (found.severity, found.headline))
+        # Else the page and the command would say two things.
+        self.assertEqual(severity, overview(*buckets).severity)
+
+    def test_none(self) -> None:
+        self.check(0, "There are no buckets yet")
+
+    def test_in_order(self) -> None:
+        self.check(0, "Every backup arrived", bucket("a", series()))
+
+    def test_nothing_is_expected(self) -> None:
+        silent = bucket("a", series(expected=False), expect=None)
+        self.check(0, "Nothing is wrong", silent, bucket("b", expect=None))
+
+    def test_something_is_expected(self) -> None:
+        silent = bucket("a", series(expected=False), expect=None)
+        found = verdict(overview(silent, bucket("b", series())))
+        self.assertEqual("Every expected backup arrived", found.headline)
+        self.assertEqual("1 bucket expects nothing.", found.more)
+
+    def test_late(self) -> None:
+        self.check(2, "1 backup is late", bucket("a", series(**LATE), series("b")))
+
+    def test_many(self) -> None:
+        late = bucket("a", series(**LATE), series("b", **LATE))
+        lost = bucket("b", series(damaged=1, missing=2))
+        odd = bucket("c", series(state=State.SHRUNK), series("d", State.GROWN))
+        self.check(
+            2,
+            "2 backups are late, 1 file is damaged and 2 files are missing",
+            odd,
+            late,
+            lost,
+            bucket("d", never()),
+        )
+        found = verdict(overview(odd, late, lost, bucket("d", never())))
+        self.assertEqual(
+            "1 backup has shrunk, 1 backup has grown and 1 first push is waited for.",
+            found.more,
+        )
+
+    def test_odd(self) -> None:
+        self.check(1, "1 backup has grown", bucket("a", series(state=State.GROWN)))
+
+    def test_waiting(self) -> None:
+        self.check(1, "1 first push is waited for", bucket("a", never()))
+        self.check(1, "1 first push is waited for", bucket("a"))
+
+    def test_those_not_shown(self) -> None:
+        states = Counter({State.LATE: 40})
+        crowded = bucket("a", series(**LATE), more=39, states=states)
+        self.check(2, "40 backups are late", crowded)
+
+
+class PageTests(SynchronousTestCase):
+    """What is on the page."""
+
+    def row(self, *buckets: BucketOverview) -> dict[str | None, str]:
+        """Of the only row, the text of each column."""
+        (body,) = show(*buckets).one(id="backups").all("tbody")
+        row = body.one("tr")
+        return {
+            each.attributes["class"]: each.text
+            for each in row
+            if isinstance(each, Node)
+        }
+
+    def test_frame(self) -> None:
+        page = show(bucket("web01", series()))
+        self.assertEqual("en", page.one("html").attributes["lang"])
+        title = page.one("head").one("title")
+        self.assertEqual("Every backup arrived - file-bucket", title.text)
+        self.assertEqual("ok.svg", page.one("link", rel="icon").attributes["href"])
+        for landmark in ("header", "main", "nav", "footer", "h1"):
+            page.one(landmark)
+        self.assertEqual("As of 10:00:00 CET", page.one(id="looked").text)
+        self.assertEqual(
+            "Times of day are those of the server: CET, UTC+01:00.",
+            page.one(id="zone").text,
+        )
+
+    def test_universal_time(self) -> None:
+        page = read(rendering.page(overview(), UTC))
+        self.assertEqual(
+            "Times of day are those of the server: UTC+00:00.", page.one(id="zone").text
+        )
+
+    def test_icons(self) -> None:
+        for name, found in (
+            ("ok.svg", series()),
+            ("look.svg", series(state=State.SHRUNK)),
+            ("bad.svg", series(**LATE)),
+        ):
+            page = show(bucket("a", found))
+            self.assertEqual(name, page.one("link", rel="icon").attributes["href"])
+        for severity in range(3):
+            self.assertIn(b"<svg xmlns=", rendering.icon(severity))
+
+    def test_no_buckets(self) -> None:
+        page = show(space=None)
+        self.assertEqual([], page.one(id="backups").children)
+        self.assertEqual([], page.all("input"))
+        self.assertIn("Free spacenot known yet", page.one(id="figures").text)
+        self.assertIn("No push was refused yet.", page.one(id="refusals").text)
+
+    def test_row(self) -> None:
+        self.assertEqual(
+            {
+                "bucket": "web01expects every 26h",
+                "is": "In order",
+                "series": "db-#.gz",
+                "when": "3 h ago",
+                "due": "in 23 h",
+                "size": "1.0 GiB",
+                "change": "as usual",
+                "trend": "The sizes of the last 2 pushes: 1.0 GiB to 1.0 GiB,"
+                " usually 1.0 GiB, the last one 1.0 GiB",
+                "files": "14",
+                "total": "14 GiB",
+            },
+            self.row(bucket("web01", series())),
+        )
+
+    def test_states(self) -> None:
+        for word, due, found in (
+            ("In order", "in 23 h", series()),
+            ("Late", "late for 2 days", series(**LATE)),
+            ("Shrunk", "in 23 h", series(state=State.SHRUNK)),
+            ("Grown", "in 23 h", series(state=State.GROWN)),
+            ("Nothing yet", "in 23 h", never()),
+            ("In order", "any time", series(expected=False, due=float("inf"))),
+        ):
+            row = self.row(bucket("a", found))
+            self.assertEqual((word, due), (row["is"], row["due"]))
+
+    def test_every_state_is_explained(self) -> None:
+        page = show(bucket("a"))
+        explained = [each.text for each in page.one(id="meanings").all("dt")]
+        for state in State:
+            row = self.row(bucket("a", series(state=state)))
+            self.assertIn(row["is"], explained)
+
+    def test_lost(self) -> None:
+        row = self.row(bucket("a", series(damaged=1234, missing=1)))
+        self.assertEqual("1,234 damaged1 missing", row["is"])
+        row = self.row(bucket("a", series(damaged=1, **LATE)))
+        self.assertEqual("Late1 damaged", row["is"])
+
+    def test_waiting(self) -> None:
+        row = self.row(bucket("a", never()))
+        self.assertEqual("the first push", row["series"])
+        self.assertEqual("never", row["when"])
+        self.assertEqual("", row["size"] + row["change"] + row["trend"])
+
+    def test_without_series(self) -> None:
+        row = self.row(bucket("a", expect=None))
+        self.assertEqual({"bucket": "a", "is": "Nothing yet"}, row)
+
+    def test_schedule_and_quota(self) -> None:
+        row = self.row(bucket("a", series(), expect="0 2 * * * UTC", quota=28 * GIB))
+        self.assertEqual("aexpects: 0 2 * * * UTC14 GiB of 28 GiB (50%)", row["bucket"])
+
+    def test_exact_times(self) -> None:
+        page = show(bucket("a", series(**LATE)))
+        body = page.one(id="backups").one("tbody")
+        found = [each.attributes for each in body.all("time")]
+        self.assertEqual(
+            [
+                {
+                    "datetime": "2026-11-21T06:00:00+01:00",
+                    "title": "db-24.gz, Sat 2026-11-21 06:00:00 CET",
+                },
+                {
+                    "datetime": "2026-11-22T08:00:00+01:00",
+                    "title": "was due Sun 2026-11-22 08:00:00 CET",
+                },
+            ],
+            found,
+        )
+
+    def test_beyond_all_calendars(self) -> None:
+        row = self.row(bucket("a", series(last_at=NOW - 3 * HOUR, due=1e15)))
+        self.assertIn("years", row["due"])
+
+    def test_worst_first(self) -> None:
+        page = show(
+            bucket("calm1", series()),
+            bucket("odd", series(state=State.SHRUNK)),
+            bucket("late1", series(**LATE)),
+            bucket("calm2", series()),
+            bucket("late2", series(**LATE)),
+        )
+        heads = page.one(id="backups").all("th", scope="rowgroup")
+        self.assertEqual(
+            ["late1", "late2", "odd", "calm1", "calm2"],
+            [each.one("bdi").text for each in heads],
+        )
+        lists = [
+            each.attributes["id"] for each in page.one(id="backups").all("details")
+        ]
+        self.assertEqual(["troubled", "calm"], lists)
+        self.assertEqual(
+            ["3 need attention", "2 in order"],
+            [each.text for each in page.one("nav").all("a")],
+        )
+
+    def test_rows_of_a_bucket(self) -> None:
+        page = show(bucket("a", series("x"), series("y"), more=7))
+        body = page.one(id="backups").one("tbody")
+        # That row is the bucket's, too.
+        self.assertEqual("3", body.one("th", scope="rowgroup").attributes["rowspan"])
+        *_, last = body.all("tr")
+        self.assertEqual("and 7 series more, none worse", last.text)
+
+    def test_each_table_is_one(self) -> None:
+        page = show(
+            bucket("a", series("x"), series("y"), more=7), bucket("b", expect=None)
+        )
+        for table in page.one(id="backups").all("table"):
+            columns = len(table.one("thead").all("th", scope="col"))
+            for body in table.all("tbody"):
+                first, *others = body.all("tr")
+                for row, before in ((first, 0), *((each, 1) for each in others)):
+                    cells = [each for each in row if isinstance(each, Node)]
+                    spans = (int(each.attributes.get("colspan") or 1) for each in cells)
+                    self.assertEqual(columns, before + sum(spans))
+
+    def test_figures(self) -> None:
+        page = show(bucket("a", series("x"), series("y"), more=7), bucket("b", never()))
+        found = [each.text for each in page.one(id="figures").all("div")]
+        self.assertEqual(
+            [
+                "Buckets210 series",
+                "Kept28 GiB28 files",
+                "Last push3 h agoa",
+                "Free space30 GiB of 100 GiBfull in about 4 months at this rate",
+            ],
+            found,
+        )
+
+    def test_forecasts(self) -> None:
+        for expected, kind, full_at, free in (
+            ("it does not shrink, as far as known", "", None, 30),
+            ("lasts for more than 10 years at this rate", "", NOW + 4000 * DAY, 30),
+            ("full in about 9 days at this rate", "scarce", NOW + 9 * DAY, 30),
+            ("it does not shrink, as far as known", "scarce", None, 4),
+        ):
+            space = Space(NOW, free * GIB, 100 * GIB)
+            page = show(bucket("a"), full_at=full_at, space=space)
+            last = page.one(id="figures").all("dd")[-1]
+            self.assertEqual(expected, last.text)
+            self.assertEqual(kind, last.attributes["class"])
+
+    def test_refusals(self) -> None:
+        page = show(
+            refusals=(
+                Refused("web01", NOW, "db.gz", 3, 405, "it exists", "[::1]:1", "id"),
+                Refused("-", NOW - HOUR, None, 0, 403, "no token", "local", "id"),
+            )
+        )
+        body = page.one(id="refusals").one("tbody")
+        self.assertEqual(
+            [
+                [
+                    "2026-11-24 10:00:00",
+                    "405",
+                    "web01",
+                    "db.gz",
+                    "it exists",
+                    "[::1]:1",
+                ],
+                ["2026-11-24 09:00:00", "403", "-", "", "no token", "local"],
+            ],
+            [[each.text for each in row.all("td")] for row in body.all("tr")],
+        )
+
+    def test_bars(self) -> None:
+        self.assertEqual("", bars([], None))
+        sizes = [(NOW, size) for size in (GIB, 0, GIB // 2)]
+        page = show(bucket("a", series(sizes=sizes, usual=None)))
+        drawing = page.one("svg", class_="bars")
+        self.assertEqual("img", drawing.attributes["role"])
+        self.assertEqual(
+            "The sizes of the last 3 pushes: 0 B to 1.0 GiB, the last one 512 MiB",
+            drawing.one("title").text,
+        )
+        usual, before, last = (each.attributes["d"] for each in drawing.all("path"))
+        self.assertEqual("", usual)
+        self.assertEqual("M110 24v-22.0M114 24v-0.5", before)
+        self.assertEqual("M118 24v-11.0", last)
+
+    def test_many(self) -> None:
+        page = show(*(bucket(f"host{i}", series(), series("b")) for i in range(500)))
+        self.assertEqual(500, len(page.one(id="calm").all("tbody")))
+
+    def test_too_many(self) -> None:
+        buckets = [bucket(f"host{i}", series()) for i in range(MOST_ROWS + 3)]
+        buckets[-1] = bucket("late", series(**LATE))
+        page = show(*buckets)
+        self.assertEqual(MOST_ROWS, len(page.one(id="backups").all("tbody")))
+        head = page.one(id="troubled").one("th", scope="rowgroup")
+        self.assertEqual("late", head.one("bdi").text)
+        self.assertIn("3 buckets more, none worse", page.one(id="backups").text)
+
+    def test_room_for_series(self) -> None:
+        self.assertEqual(
+            [20, 20, 20, 4, 1],
+            [most_series(count) for count in (0, 1, 100, 500, 10**6)],
+        )
+
+    def test_unknown(self) -> None:
+        page = read(rendering.unknown("The disk <hangs>."))
+        self.assertIn("The disk <hangs>.", page.one("main").text)
+        self.assertEqual("bad.svg", page.one("link", rel="icon").attributes["href"])
+
+
+class NamesTests(SynchronousTestCase):
+    """A client chooses the names of files."""
+
+    def show(self, name: str) -> Node:
+        refused = Refused("web01", NOW, name, 1, 405, name, name, "id")
+        return show(bucket("a", series(name, last_name=name)), refusals=(refused,))
+
+    def shape(self, node: Node) -> object:
+        """What there is but texts."""
+        return (
+            node.name,
+            sorted(node.attributes),
+            [self.shape(each) for each in node if isinstance(each, Node)],
+        )
+
+    def check(self, name: str, expected: str) -> None:
+        page = self.show(name)
+        self.assertEqual(self.shape(self.show("plain")), self.shape(page))
+        head = page.one("th", class_="series", scope="row")
+        self.assertEqual(expected, head.one("bdi").text)
+        refused = page.one(id="refusals").one("tbody")
+        self.assertEqual(expected, refused.one("td", class_="series").one("bdi").text)
+        self.assertEqual(expected, refused.one("td", class_="reason").text)
+        (last, _) = page.one(id="backups").one("tbody").all("time")
+        self.assertEqual(
+            f"{expected}, Tue 2026-11-24 07:00:00 CET", last.attributes["title"]
+        )
+
+    def test_hostile(self) -> None:
+        for name in HOSTILE:
+            self.check(name, name)
+
+    def test_deceptive(self) -> None:
+        for name, expected in DECEPTIVE.items():
+            self.check(name, expected)
+
+    def test_marks(self) -> None:
+        """What is put together is not what a name says."""
+        self.check("\0words\0\0", "\\x00words\\x00\\x00")
+
+    def test_nothing_inline(self) -> None:
+        for name in ("plain", *HOSTILE):
+            for each in self.show(name).all():
+                self.assertNotEqual("style", each.name)
+                self.assertNotIn("style", each.attributes)
+                self.assertFalse(
+                    [key for key in each.attributes if key.startswith("on")]
+                )
+                if each.name == "script":
+                    self.assertEqual("page.js", each.attributes["src"])
+                    self.assertEqual("", each.text)
+
+    def test_nothing_foreign(self) -> None:
+        for each in self.show("plain").all():
+            for key in ("src", "href"):
+                target = each.attributes.get(key) or ""
+                self.assertNotRegex(target, "[/:]")
+        for name in ("page.css", "page.js"):
+            text = files("filebucket.admin").joinpath("static", name).read_text()
+            self.assertNotRegex(text, r"url\(|@import|https?:")
+
+
+class ColoursTests(SynchronousTestCase):
+    """Whether all can read it: WCAG 2.2, 1.4.3."""
+
+    PAIRS = (
+        ("text", "ground"),
+        ("text", "surface"),
+        ("text", "raised"),
+        ("quiet", "ground"),
+        ("quiet", "surface"),
+        ("quiet", "raised"),
+        ("link", "ground"),
+        ("ok", "ok-ground"),
+        ("ok", "surface"),
+        ("ok", "raised"),
+        ("look", "look-ground"),
+        ("look", "surface"),
+        ("look", "raised"),
+        ("bad", "bad-ground"),
+        ("bad", "surface"),
+        ("bad", "raised"),
+        ("surface", "bad"),
+        ("wait", "wait-ground"),
+    )
+
+    def test_contrast(self) -> None:
+        style = files("filebucket.admin").joinpath("static", "page.css").read_text()
+        light, dark = re.findall(r":root \{([^}]*--text[^}]*)\}", style)
+        for theme in (light, dark):
+            colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", theme))
+            for front, back in self.PAIRS:
+                found = contrast(colours[front], colours[back])
+                self.assertGreaterEqual(found, 4.5, (front, back, theme))
+
+
+def contrast(one: str, other: str) -> float:
+    """How much lighter one colour is than the other, from 1 to 21."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    linear = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in parts
+    )
+    return sum(map(float.__mul__, (0.2126, 0.7152, 0.0722), linear))

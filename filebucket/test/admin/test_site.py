@@ -1,0 +1,397 @@
+"""The admin listener: what it answers, and what it puts up with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+
+from filebucket.admin.site import (
+    CONNECTIONS,
+    DEADLINE,
+    PAGE_POLICY,
+    TIMEOUT,
+    AdminChannel,
+    AdminRequest,
+    AdminSite,
+    Answer,
+    Line,
+    Look,
+)
+from filebucket.http.admission import GRACE
+from filebucket.test.kit.wire import Wire
+
+
+class Page(Resource):
+    """Something to look at, as Twisted has it."""
+
+    def render_GET(self, request: AdminRequest) -> bytes:
+        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        request.setHeader(b"Content-Security-Policy", PAGE_POLICY)
+        return b"<p>hello"
+
+
+class Waiting(Resource):
+    """Something that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[AdminRequest] = []
+
+    def render(self, request: AdminRequest) -> int:
+        self.asked.append(request)
+        return NOT_DONE_YET
+
+
+class Broken(Resource):
+    """Something that has a bug."""
+
+    def render(self, request: AdminRequest) -> bytes:
+        raise RuntimeError("secret")
+
+
+class Client:
+    """A client's end of a connection."""
+
+    def __init__(self, site: AdminSite, host: object = None) -> None:
+        self.wire = Wire()
+        if host is not None:
+            self.wire.hostAddr = host
+        channel = site.buildProtocol(self.wire.getPeer())
+        assert isinstance(channel, AdminChannel)
+        self.channel = channel
+        channel.makeConnection(self.wire)
+
+    def send(self, data: bytes) -> None:
+        self.channel.dataReceived(data)
+
+    def received(self) -> bytes:
+        value: bytes = self.wire.value()
+        self.wire.clear()
+        return value
+
+    def ask(
+        self, target: str = "/", method: str = "GET", head: str = "Host: h\r\n"
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and content of the answer."""
+        self.send(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode())
+        head_, _, content = self.received().partition(b"\r\n\r\n")
+        line, *lines = head_.decode("ascii").split("\r\n")
+        headers = dict(each.split(": ", 1) for each in lines)
+        return int(line.split()[1]), headers, content
+
+
+class AdminCase(SynchronousTestCase):
+    """Has a site with one of each kind."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.waiting = Waiting()
+        resources: Mapping[str, IResource] = {
+            "": Page(),
+            "healthz": Line(200, "ok"),
+            "waiting": self.waiting,
+            "broken": Broken(),
+        }
+        self.site = AdminSite(self.clock, resources)
+
+    def connect(self, host: object = None) -> Client:
+        return Client(self.site, host)
+
+
+class AnswerTests(AdminCase):
+    """What is answered."""
+
+    def test_line(self) -> None:
+        """A line of text, and what every answer has."""
+        status, headers, content = self.connect().ask("/healthz")
+        self.assertEqual((200, b"ok\n"), (status, content))
+        del headers["Date"]
+        self.assertEqual(
+            {
+                "Cache-Control": "no-store",
+                "Content-Length": "3",
+                "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+                "Content-Type": "text/plain; charset=utf-8",
+                "Cross-Origin-Resource-Policy": "same-origin",
+                "Referrer-Policy": "no-referrer",
+                "X-Content-Type-Options": "nosniff",
+            },
+            headers,
+        )
+
+    def test_page(self) -> None:
+        """What it says of itself stands; a query does not matter."""
+        for target in ("/", "/?a=b"):
+            status, headers, content = self.connect().ask(target)
+            self.assertEqual((200, b"<p>hello"), (status, content))
+            self.assertEqual("text/html; charset=utf-8", headers["Content-Type"])
+            self.assertEqual(PAGE_POLICY.decode(), headers["Content-Security-Policy"])
+            self.assertEqual("nosniff", headers["X-Content-Type-Options"])
+
+    def test_head(self) -> None:
+        """The same without its content, and without a word in the log."""
+        client = self.connect()
+        with capturedLogs() as events:
+            for target, length in (("/", "8"), ("/healthz", "3"), ("/no", "22")):
+                _, headers, content = client.ask(target, "HEAD")
+                self.assertEqual((b"", length), (content, headers["Content-Length"]))
+        self.assertEqual([], list(events))
+
+    def test_nothing(self) -> None:
+        """Nothing lies beneath anything."""
+        client = self.connect()
+        for target in ("/no", "/healthz/", "/healthz/x", "//", "/%2e%2e", "/%ff"):
+            status, _, content = client.ask(target)
+            self.assertEqual((404, b"there is nothing here\n"), (status, content))
+
+    def test_later(self) -> None:
+        """What takes its time is answered when it is there, and then the next."""
+        client = self.connect()
+        client.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n" * 2)
+        self.clock.advance(TIMEOUT)
+        self.assertEqual(1, len(self.waiting.asked))
+        self.waiting.asked[0].answer(503, b"busy\n")
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 503 Service"))
+        self.waiting.asked[1].answer(200, b"fine\n")
+        self.assertTrue(client.received().endswith(b"\r\n\r\nfine\n"))
+
+    def test_later_and_nobody(self) -> None:
+        """Whoever is gone misses nothing."""
+        client = self.connect()
+        client.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.channel.connectionLost()
+        self.waiting.asked[0].answer(200, b"fine\n")
+        self.assertEqual(b"", client.received())
+
+    def test_bug(self) -> None:
+        """A traceback is for the log, and not for whoever asks."""
+        status, headers, content = self.connect().ask("/broken")
+        self.assertEqual(500, status)
+        self.assertEqual(b"internal error; the server's log says more\n", content)
+        self.assertEqual("text/plain; charset=utf-8", headers["Content-Type"])
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    def test_no_access_log(self) -> None:
+        """A pasted URL goes nowhere."""
+        with capturedLogs() as events:
+            self.connect().ask("/0123456789abcdef0123456789abcdef/x")
+        self.assertEqual([], list(events))
+
+
+class RefusalTests(AdminCase):
+    """What is not answered."""
+
+    def test_methods(self) -> None:
+        """Nothing is changed here."""
+        client = self.connect()
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"):
+            status, headers, content = client.ask(method=method)
+            self.assertEqual(405, status)
+            self.assertEqual(b"only GET and HEAD are answered here\n", content)
+            self.assertEqual("GET, HEAD", headers["Allow"])
+            self.assertEqual("nosniff", headers["X-Content-Type-Options"])
+
+    def test_bodies(self) -> None:
+        """None is asked for, and none is read."""
+        for method, expected in (("POST", 405), ("GET", 400)):
+            for length in ("Content-Length: 9999999", "Transfer-Encoding: chunked"):
+                client = self.connect()
+                head = f"Host: h\r\n{length}\r\nExpect: 100-continue\r\n"
+                status, headers, _ = client.ask("/healthz", method, head)
+                self.assertEqual((expected, "close"), (status, headers["Connection"]))
+                self.assertTrue(client.wire.disconnecting)
+                client.send(b"GET /healthz HTTP/1.1\r\n\r\n")
+                self.assertEqual(b"", client.received())
+
+    def test_names(self) -> None:
+        """What comes to a loopback address must not come by a foreign name."""
+        own = ("localhost", "LocalHost:1", "127.0.0.1:1235", "[::1]:1235", "192.0.2.1")
+        foreign = (
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "",
+            "[",
+        )
+        for address, names, expected in (
+            (IPv4Address("TCP", "127.0.0.1", 1), own, 200),
+            (IPv4Address("TCP", "127.0.0.1", 1), foreign, 421),
+            (IPv6Address("TCP", "::1", 1), foreign, 421),
+            (IPv6Address("TCP", "::ffff:127.0.0.1", 1), foreign, 421),
+            (IPv4Address("TCP", "192.0.2.1", 1), own + foreign, 200),
+            (UNIXAddress("/socket"), own + foreign, 200),
+        ):
+            client = self.connect(address)
+            for name in names:
+                for target in ("/healthz", "/"):
+                    status, _, _ = client.ask(target, head=f"Host: {name}\r\n")
+                    self.assertEqual(expected, status, (address, name))
+        client = self.connect(IPv4Address("TCP", "127.0.0.1", 1))
+        twice = "Host: localhost\r\nHost: evil.example\r\n"
+        self.assertEqual(421, client.ask(head=twice)[0])
+
+    def test_malformed(self) -> None:
+        """One line, and an end."""
+        for sent in (
+            b"nonsense\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: %b\r\n\r\n" % (b"1" * 5000),
+            b"GET /" + b"a" * 20000,
+            b"GET /%b HTTP/1.1\r\n" % (b"a" * 20000),
+            b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+            b"GET / HTTP/1.1\r\n" + b"a: %b\r\n" % (b"b" * 9000) * 2 + b"\r\n",
+        ):
+            client = self.connect()
+            client.send(sent)
+            head, _, content = client.received().partition(b"\r\n\r\n")
+            self.assertTrue(head.startswith(b"HTTP/1.1 400 Bad Request\r\n"), head)
+            self.assertIn(b"\r\nX-Content-Type-Options: nosniff", head)
+            self.assertEqual(b"malformed or too large a request\n", content)
+            self.assertTrue(client.wire.disconnecting)
+            client.send(b"GET / HTTP/1.1\r\n\r\n")
+            self.assertEqual(b"", client.received())
+
+
+class LookTests(AdminCase):
+    """What has to be looked for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.looks: list[Deferred[Answer]] = []
+        self.site = AdminSite(self.clock, {"": Look(self.clock, self.look)})
+
+    async def look(self) -> Answer:
+        self.looks.append(Deferred())
+        return await self.looks[-1]
+
+    def ask(self) -> Client:
+        client = self.connect()
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        return client
+
+    def test_once(self) -> None:
+        """Whoever asks while it is looked for gets the same; the next, the next."""
+        clients = [self.ask() for _ in range(3)]
+        self.assertEqual(1, len(self.looks))
+        self.looks[0].callback(Answer(200, b"first", b"a/b"))
+        for client in clients:
+            self.assertTrue(client.received().endswith(b"\r\n\r\nfirst"))
+        client = self.ask()
+        self.assertEqual(2, len(self.looks))
+        self.looks[1].callback(Answer(200, b"second"))
+        self.assertTrue(client.received().endswith(b"\r\n\r\nsecond"))
+
+    def test_slow(self) -> None:
+        """Whoever asks is told, and nothing piles up."""
+        first = self.ask()
+        self.clock.advance(DEADLINE / 2)
+        second = self.ask()
+        self.clock.advance(DEADLINE / 2)
+        late = b"\r\n\r\nno answer from the disk within 8 seconds\n"
+        got = first.received()
+        self.assertTrue(got.startswith(b"HTTP/1.1 503 ") and got.endswith(late), got)
+        self.assertEqual(b"", second.received())
+        for _ in range(3):
+            self.ask()
+            self.clock.advance(DEADLINE)
+        self.assertTrue(second.received().endswith(late))
+        self.assertEqual(1, len(self.looks))
+        last = self.ask()
+        self.looks[0].callback(Answer(200, b"at last"))
+        self.assertTrue(last.received().endswith(b"at last"))
+
+    def test_bug(self) -> None:
+        """Everybody is told, and the log."""
+        clients = [self.ask() for _ in range(2)]
+        self.looks[0].errback(RuntimeError("secret"))
+        for client in clients:
+            self.assertTrue(client.received().startswith(b"HTTP/1.1 500 "))
+        self.assertEqual(2, len(self.flushLoggedErrors(RuntimeError)))
+
+
+class TimeTests(AdminCase):
+    """Who is slow, and who is many."""
+
+    def test_slow_request(self) -> None:
+        """A byte now and then gives no more time; an answer does."""
+        client = self.connect()
+        client.ask()
+        for byte in b"GET / HTTP/1.1\r\n"[:9]:
+            self.clock.advance(TIMEOUT / 10)
+            client.send(bytes([byte]))
+        self.assertFalse(client.wire.disconnected)
+        self.clock.advance(TIMEOUT / 10)
+        self.assertTrue(client.wire.disconnected)
+        client.channel.connectionLost()
+
+    def test_idle(self) -> None:
+        """Who asks again in time may go on."""
+        client = self.connect()
+        for _ in range(5):
+            self.clock.advance(TIMEOUT - 1)
+            self.assertEqual(200, client.ask()[0])
+        self.clock.advance(TIMEOUT)
+        self.assertTrue(client.wire.disconnected)
+        client.channel.connectionLost()
+
+    def test_answer_that_nobody_reads(self) -> None:
+        """It is closed, and then dropped."""
+        client = self.connect()
+        client.ask(head="Host: h\r\nConnection: close\r\n")
+        self.assertTrue(client.wire.disconnecting)
+        self.assertFalse(client.wire.disconnected)
+        self.clock.advance(TIMEOUT)
+        self.assertTrue(client.wire.disconnected)
+        client.channel.connectionLost()
+
+    def test_answers_that_nobody_reads(self) -> None:
+        """Of many requests at once the next is answered when there is room for it."""
+        client = self.connect()
+        client.channel.pauseProducing()
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
+        self.assertEqual(1, client.received().count(b"HTTP/1.1 200 "))
+        self.assertEqual("paused", client.wire.producerState)
+        client.channel.resumeProducing()
+        self.assertEqual(999, client.received().count(b"HTTP/1.1 200 "))
+        self.assertEqual("producing", client.wire.producerState)
+        client.channel.pauseProducing()
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 2)
+        self.clock.advance(TIMEOUT)
+        self.assertTrue(client.wire.disconnected)
+        client.channel.connectionLost()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_many(self) -> None:
+        """Whoever asks nothing makes room, and nobody else does."""
+        busy = self.connect()
+        busy.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n")
+        idle = [self.connect() for _ in range(CONNECTIONS - 1)]
+        late = self.connect()
+        self.assertEqual("paused", late.wire.producerState)
+        self.clock.advance(GRACE)
+        self.assertTrue(idle[0].wire.disconnected)
+        self.assertFalse(idle[1].wire.disconnected)
+        self.assertFalse(busy.wire.disconnected)
+        self.assertEqual("producing", late.wire.producerState)
+        self.assertEqual(200, late.ask()[0])
+        for each in (busy, late, *idle):
+            each.channel.connectionLost()
+        self.assertFalse(self.site.admission.anybody)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_close(self) -> None:
+        """At the end nobody is waited for."""
+        client = self.connect()
+        client.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.site.close()
+        self.assertTrue(client.wire.disconnected)
+        client.channel.connectionLost()
+        self.assertEqual([], self.clock.getDelayedCalls())

@@ -1,0 +1,108 @@
+"""Refusals, the table of statuses, and how mistakes are listed."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import RETRY_AFTER, STATUSES, ConfigError, Refusal, phrase
+
+PHRASES = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    409: b"Conflict",
+    411: b"Length Required",
+    412: b"Precondition Failed",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    415: b"Unsupported Media Type",
+    417: b"Expectation Failed",
+    422: b"Unprocessable Content",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+    507: b"Insufficient Storage",
+}
+"""As RFC 9110, RFC 6585 (431) and RFC 4918 (507) have them."""
+
+
+class StatusTests(SynchronousTestCase):
+    """The table of statuses, and their phrases."""
+
+    def test_every_status_has_a_phrase(self) -> None:
+        """No status lacks its phrase, and no phrase its status."""
+        self.assertEqual(set(PHRASES), set(STATUSES))
+
+    def test_phrases(self) -> None:
+        """The phrases are the RFCs', whatever Python's table says."""
+        self.assertEqual(PHRASES, {status: phrase(status) for status in STATUSES})
+
+    def test_table_is_read_only(self) -> None:
+        """Nobody adds a status at run time."""
+        with self.assertRaises(TypeError):
+            STATUSES[418] = "a teapot"  # type: ignore[index]
+
+
+class RefusalTests(SynchronousTestCase):
+    """:class:`Refusal`."""
+
+    def test_keeps_what_it_is_given(self) -> None:
+        """Status, reason and headers are attributes."""
+        refusal = Refusal(405, "only POST, PUT", {"Allow": "POST, PUT"})
+        self.assertEqual(
+            (405, "only POST, PUT", {"Allow": "POST, PUT"}),
+            (refusal.status, refusal.reason, refusal.headers),
+        )
+        self.assertEqual((405, "only POST, PUT"), refusal.args)
+
+    def test_no_headers(self) -> None:
+        """Most refusals carry no header."""
+        self.assertEqual({}, Refusal(403, "no such token").headers)
+
+    def test_headers_are_a_copy(self) -> None:
+        """What is done to a refusal's headers stays with that refusal."""
+        given: dict[str, str] = {}
+        Refusal(503, "over capacity", given)
+        self.assertEqual({}, given)
+
+    def test_status_not_in_table(self) -> None:
+        """A status that is not in the table is a bug of the caller's."""
+        with self.assertRaisesRegex(ValueError, "418 is not a status"):
+            Refusal(418, "a teapot")
+
+    def test_503_says_when_to_come_back(self) -> None:
+        """A 503 has a Retry-After."""
+        refusal = Refusal(503, "the disk failed")
+        self.assertEqual({"Retry-After": str(RETRY_AFTER)}, refusal.headers)
+
+    def test_503_with_a_time_of_its_own(self) -> None:
+        """A Retry-After that is given stands."""
+        refusal = Refusal(503, "over capacity", {"Retry-After": "5"})
+        self.assertEqual({"Retry-After": "5"}, refusal.headers)
+
+
+class ConfigErrorTests(SynchronousTestCase):
+    """:class:`ConfigError`."""
+
+    def test_one_mistake(self) -> None:
+        """One mistake is one line."""
+        error = ConfigError("config.json", ["$.port: not a whole number"])
+        self.assertEqual("config.json: $.port: not a whole number", str(error))
+
+    def test_more_mistakes(self) -> None:
+        """More are counted, a line each."""
+        error = ConfigError("config.json", ["$.home: missing", "$.port: empty"])
+        self.assertEqual(
+            "config.json: 2 mistakes:\n  $.home: missing\n  $.port: empty", str(error)
+        )
+
+    def test_keeps_what_it_is_given(self) -> None:
+        """The file and the mistakes are attributes."""
+        error = ConfigError("config.json", ["$.home: missing"])
+        self.assertEqual(
+            ("config.json", ("$.home: missing",)), (error.source, error.mistakes)
+        )
+        self.assertEqual(("config.json", ("$.home: missing",)), error.args)

@@ -1,0 +1,181 @@
+"""How sizes, times and names are said."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from hypothesis import given
+from hypothesis.strategies import integers, text
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.text import (
+    about_text,
+    age_text,
+    change_text,
+    columns_of,
+    cut,
+    printable,
+    recent_text,
+    rfc3339,
+    size_text,
+    time_text,
+)
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+BERLIN = ZoneInfo("Europe/Berlin")
+NOW = datetime(2026, 11, 24, 9, 5, 7, tzinfo=BERLIN).timestamp()
+
+
+class QuantityTests(SynchronousTestCase):
+    """Sizes, changes and times."""
+
+    def test_sizes(self) -> None:
+        """Two or three digits, and never a thousand of a unit."""
+        for size, expected in (
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 KiB"),
+            (1024, "1.0 KiB"),
+            (10_188, "9.9 KiB"),
+            (10_189, "10 KiB"),
+            (1_023_487, "999 KiB"),
+            (1_023_488, "1.0 MiB"),
+            (1_288_490_189, "1.2 GiB"),
+            (3 << 40, "3.0 TiB"),
+            (2**63 - 1, "8.0 EiB"),
+            (2**70, "1024 EiB"),
+        ):
+            self.assertEqual(expected, size_text(size))
+
+    @given(integers(0, 2**63))
+    def test_size_is_near(self, size: int) -> None:
+        """What is said is what there is, by a twentieth, in seven columns."""
+        number, unit = size_text(size).split()
+        factor = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
+        self.assertLessEqual(abs(float(number) * factor - size), size * 0.0501)
+        self.assertLessEqual(len(size_text(size)), 7)
+
+    def test_changes(self) -> None:
+        """-100 % is of nothing only, and 0 % has no sign."""
+        for size, usual, expected in (
+            (100, 100, "0 %"),
+            (101, 100, "+1 %"),
+            (996, 1000, "0 %"),
+            (18, 100, "-82 %"),
+            (1, 1000, "-99 %"),
+            (0, 1000, "-100 %"),
+            (999, 100, "+899 %"),
+            (1000, 100, "x10"),
+            (40_500, 1000, "x40.5"),
+            (10**12, 1, "x1e+12"),
+        ):
+            self.assertEqual(expected, change_text(size, usual))
+
+    def test_ages(self) -> None:
+        """In one unit, the largest that says enough."""
+        for seconds, expected in (
+            (-5.0, "0s"),
+            (0.0, "0s"),
+            (89.9, "89s"),
+            (90.0, "1m"),
+            (89 * 60.0, "89m"),
+            (90 * 60.0, "1h"),
+            (26 * HOUR, "26h"),
+            (47.9 * HOUR, "47h"),
+            (48 * HOUR, "2d"),
+            (400 * DAY, "400d"),
+        ):
+            self.assertEqual(expected, age_text(seconds))
+
+    def test_about(self) -> None:
+        """Roughly, and not at all what nobody knows."""
+        for seconds, expected in (
+            (-1.0, "an hour"),
+            (0.0, "an hour"),
+            (5 * HOUR, "5 hours"),
+            (47 * HOUR, "47 hours"),
+            (2 * DAY, "2 days"),
+            (13 * DAY, "13 days"),
+            (14 * DAY, "2 weeks"),
+            (60 * DAY, "9 weeks"),
+            (120 * DAY, "4 months"),
+            (3 * 365.25 * DAY, "3 years"),
+            (10 * 365.25 * DAY, None),
+            (math.inf, None),
+        ):
+            self.assertEqual(expected, about_text(seconds))
+
+    def test_recent(self) -> None:
+        """Short, by the calendar of the zone, and not by so many hours."""
+        for at, expected in (
+            (NOW, "09:05"),
+            (datetime(2026, 11, 24, 0, 0, tzinfo=BERLIN).timestamp(), "00:00"),
+            (datetime(2026, 11, 23, 23, 59, tzinfo=BERLIN).timestamp(), "Mon 23:59"),
+            (datetime(2026, 11, 18, 0, 0, tzinfo=BERLIN).timestamp(), "Wed 00:00"),
+            (datetime(2026, 11, 17, 23, 59, tzinfo=BERLIN).timestamp(), "2026-11-17"),
+            (NOW + 2 * DAY, "2026-11-26"),
+            (1e15, "-"),
+        ):
+            self.assertEqual(expected, recent_text(at, NOW, BERLIN))
+
+    def test_times(self) -> None:
+        """For people in their zone, for programs in UTC."""
+        self.assertEqual("2026-11-24 09:05:07", time_text(NOW, BERLIN))
+        self.assertEqual("2026-11-24 08:05:07", time_text(NOW, UTC))
+        self.assertEqual("-", time_text(1e15, UTC))
+        self.assertEqual("2026-11-24T08:05:07.250Z", rfc3339(NOW + 0.25))
+        self.assertEqual("1970-01-01T00:00:00.000Z", rfc3339(0.0))
+        for at in (None, math.inf, 1e15):
+            self.assertIsNone(rfc3339(at))
+
+
+class NameTests(SynchronousTestCase):
+    """Names that clients chose."""
+
+    def test_printable(self) -> None:
+        """Letters of all the world stay; what a terminal obeys does not."""
+        for name, expected in (
+            ("db.sql.gz", "db.sql.gz"),
+            ("caf\u00e9 \u65e5\u672c \U0001f4be", "caf\u00e9 \u65e5\u672c \U0001f4be"),
+            ("a\x1b[2Jb", "a\\x1b[2Jb"),
+            ("a\nb\tc\x7f\x9b", "a\\x0ab\\x09c\\x7f\\x9b"),
+            ("\u202egz.\u2028", "\\u202egz.\\u2028"),
+            ("\udc80\U000e0001", "\\udc80\\U000e0001"),
+            ("a\u3164\u2800\ufe0fb", "a\\u3164\\u2800\\ufe0fb"),
+            ("\U000e0100\uffa0", "\\U000e0100\\uffa0"),
+        ):
+            self.assertEqual(expected, printable(name))
+        self.assertEqual("a\\x7cb", printable("a|b", "|"))
+
+    @given(text(max_size=40))
+    def test_always_printable(self, name: str) -> None:
+        """Whatever it is."""
+        found = printable(name)
+        self.assertTrue(found.isprintable())
+        found.encode("utf-8")
+
+    def test_columns(self) -> None:
+        """As a terminal counts them."""
+        for name, expected in (("abc", 3), ("\u65e5\u672c", 4), ("e\u0301", 1)):
+            self.assertEqual(expected, columns_of(name))
+
+    def test_cut(self) -> None:
+        """In the middle, and only what is too long."""
+        for name, columns, expected in (
+            ("abcdefgh", 8, "abcdefgh"),
+            ("abcdefgh", 7, "abc\u2026fgh"),
+            ("abcdefgh", 6, "abc\u2026gh"),
+            ("abcdefgh", 1, "\u2026"),
+            ("\u65e5\u672c\u65e5\u672c", 6, "\u65e5\u2026\u672c"),
+            ("abcde\u0301e\u0301fg", 6, "abc\u2026fg"),
+            ("ab\u0301cdef\u0301", 3, "a\u2026f\u0301"),
+        ):
+            self.assertEqual(expected, cut(name, columns))
+
+    @given(text(max_size=40), integers(1, 30))
+    def test_cut_fits(self, name: str, columns: int) -> None:
+        """Never wider than it may be."""
+        self.assertLessEqual(columns_of(cut(printable(name), columns)), columns)

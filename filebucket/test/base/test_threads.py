@@ -1,0 +1,196 @@
+"""Threads: calls go in, results come out in the reactor's thread."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from filebucket.base.threads import Threads
+from filebucket.test.kit.server import PATIENCE
+
+
+@implementer(IReactorFromThreads)
+class Reactor:
+    """Does what threads ask when, and only when, it is told to turn."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:  # noqa: A002
+        self._asked.put(lambda: callable(*args, **kwargs))
+
+    def turn(self) -> None:
+        """Wait until it was woken, and do once what it was asked."""
+        self._asked.get(timeout=PATIENCE)()
+
+    @property
+    def wakes(self) -> int:
+        """How often it was woken since."""
+        return self._asked.qsize()
+
+
+class ThreadsTests(SynchronousTestCase):
+    """Over a reactor that turns by hand."""
+
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.threads = self.make(2)
+
+    def make(self, most: int) -> Threads:
+        threads = Threads(self.reactor, most)
+        threads.startService()
+        self.addCleanup(threads.stopService)
+        return threads
+
+    def results(self, *waits: Deferred[Any]) -> list[Any]:
+        """What these give, once the reactor has turned as often as it needs."""
+        while not all(wait.called for wait in waits):
+            self.reactor.turn()
+        return [self.successResultOf(wait) for wait in waits]
+
+    def test_result(self) -> None:
+        """The call is made elsewhere, what it returns is told here."""
+        here = threading.get_ident()
+
+        def call(*args: object) -> tuple[object, int]:
+            return args, threading.get_ident()
+
+        wait = self.threads.run(call, 1, "a")
+        told = wait.addCallback(lambda result: (*result, threading.get_ident()))
+        ((args, there, told_in),) = self.results(told)
+        self.assertEqual((1, "a"), args)
+        self.assertNotEqual(here, there)
+        self.assertEqual(here, told_in)
+
+    def test_failure(self) -> None:
+        """What it raises is told too, and the thread lives on."""
+        for error in (ValueError, KeyboardInterrupt):
+
+            def fail(error: type[BaseException] = error) -> None:
+                raise error
+
+            wait = self.make(1).run(fail)
+            self.reactor.turn()
+            self.failureResultOf(wait, error)
+        threads = self.make(1)
+        failing, next_one = threads.run(fail), threads.run(len, "abc")
+        self.assertEqual([3], self.results(next_one))
+        self.failureResultOf(failing, KeyboardInterrupt)
+
+    def test_at_once(self) -> None:
+        """As many calls run at once as there may be threads; others wait."""
+        began: SimpleQueue[int] = SimpleQueue()
+        go_on = threading.Semaphore(0)
+
+        def call(number: int) -> int:
+            began.put(number)
+            go_on.acquire(timeout=PATIENCE)
+            return number
+
+        waits = [self.threads.run(call, number) for number in range(3)]
+        self.assertEqual({0, 1}, {began.get(timeout=PATIENCE) for _ in range(2)})
+        self.assertTrue(began.empty())
+        go_on.release()
+        self.assertEqual(2, began.get(timeout=PATIENCE))
+        go_on.release(2)
+        self.assertEqual([0, 1, 2], self.results(*waits))
+
+    def test_a_call_never_waits_for_a_busy_thread(self) -> None:
+        """Where one hangs, the next has a thread of its own."""
+        hang = threading.Event()
+        hanging = self.threads.run(hang.wait, PATIENCE)
+        self.assertEqual([3], self.results(self.threads.run(len, "abc")))
+        self.assertEqual([2], self.results(self.threads.run(len, "ab")))
+        self.assertFalse(hanging.called)
+        hang.set()
+        self.assertEqual([True], self.results(hanging))
+
+    def test_threads_are_used_again(self) -> None:
+        """There are no more than are needed at once."""
+        used = {
+            self.results(self.threads.run(threading.get_ident))[0] for _ in range(10)
+        }
+        self.assertEqual(1, len(used))
+
+    def test_woken_once(self) -> None:
+        """The reactor is woken once for all results that wait."""
+        threads = self.make(1)
+        waits = [threads.run(len, "a" * number) for number in range(50)]
+        last = threading.Event()
+        threads.run(last.set)
+        last.wait(PATIENCE)
+        self.assertEqual(1, self.reactor.wakes)
+        self.assertEqual(list(range(50)), self.results(*waits))
+
+    def test_a_call_from_a_result(self) -> None:
+        """Who is told may call again: it is not told in the same turn."""
+        wait = self.threads.run(len, "a").addCallback(
+            lambda _: self.threads.run(len, "ab")
+        )
+        self.reactor.turn()
+        self.assertNoResult(wait)
+        self.reactor.turn()
+        self.assertEqual(2, self.successResultOf(wait))
+
+    def test_nothing_is_lost(self) -> None:
+        """However many there are, each is told of its own."""
+        threads = self.make(8)
+        waits = [threads.run(lambda n=number: n) for number in range(5000)]
+        self.assertEqual(list(range(5000)), self.results(*waits))
+
+    def test_stop(self) -> None:
+        """What was given is done; then the threads end."""
+        threads = Threads(self.reactor, 2)
+        before = threading.active_count()
+        hang = threading.Event()
+        hanging = threads.run(hang.wait, PATIENCE)
+        asking = threads.run(threading.current_thread)
+        waiting = threads.run(len, "abc")
+        threads.stopService()
+        threads.stopService()
+        hang.set()
+        _, thread, length = self.results(hanging, asking, waiting)
+        self.assertEqual(3, length)
+        thread.join(PATIENCE)
+        self.assertFalse(thread.is_alive())
+        self.assertLessEqual(threading.active_count(), before + 1)
+
+    def test_no_thread_to_be_had(self) -> None:
+        """A system that has no more threads is over capacity, and recovers."""
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patched = self.patch(threading.Thread, "start", start)
+        for _ in range(3):
+            failure = self.failureResultOf(self.threads.run(len, "a"), OSError)
+            self.assertEqual(errno.EAGAIN, failure.value.errno)
+        patched.restore()
+        self.assertEqual([1], self.results(self.threads.run(len, "a")))
+
+    def test_no_second_thread(self) -> None:
+        """Where there is one, it comes to the call when it can."""
+        hang = threading.Event()
+        hanging = self.threads.run(hang.wait, PATIENCE)
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(threading.Thread, "start", start)
+        waiting = self.threads.run(len, "a")
+        self.assertNoResult(waiting)
+        hang.set()
+        self.assertEqual([True, 1], self.results(hanging, waiting))
+
+    def test_daemonic(self) -> None:
+        """A thread that hangs does not keep the process."""
+        (thread,) = self.results(self.threads.run(threading.current_thread))
+        self.assertTrue(thread.daemon)

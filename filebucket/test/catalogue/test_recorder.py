@@ -1,0 +1,720 @@
+"""What becomes of pushes, entered behind them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue import database, recorder
+from filebucket.catalogue.database import FILE, CatalogueError
+from filebucket.catalogue.journal import KEPT_REFUSALS, Catalogue
+from filebucket.catalogue.recorder import (
+    BATCH,
+    FIND_TIMEOUT,
+    FLUSH_TIMEOUT,
+    GATHER,
+    LOOK_EVERY,
+    RETRY,
+    SPACE_EVERY,
+    Recorder,
+)
+from filebucket.config.config import BucketConfig, TokenConfig, token_digest
+from filebucket.model.mask import mask
+from filebucket.model.records import File
+from filebucket.model.schedule import Interval
+from filebucket.model.state import State
+from filebucket.push.receive import Kept, Outcome
+from filebucket.test.kit.fakes import AtOnce
+from filebucket.test.kit.server import TOKEN
+
+SHA256 = "ab" * 32
+BUCKET = BucketConfig(
+    (TokenConfig(token_digest(TOKEN.encode())),),
+    "web01",
+    "web01",
+    expect=Interval(3600.0, "1h"),
+)
+
+
+def outcome(name: str = "db-1.gz", **given: Any) -> Outcome:
+    """Of a push that was published."""
+    return Outcome(
+        **{
+            "request_id": "0a1b",
+            "bucket": "web01",
+            "client": "192.0.2.1:9",
+            "name": name,
+            "size": 7,
+            "sha256": SHA256,
+            "status": 200,
+            "seconds": 0.5,
+            "config": BUCKET,
+            **given,
+        }
+    )
+
+
+def refused(**given: Any) -> Outcome:
+    """Of one that was not."""
+    return outcome(**{"status": 405, "reason": "exists", "sha256": None, **given})
+
+
+class RecorderCase(SynchronousTestCase):
+    """Has a recorder over a home, and threads that are this one."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.file = self.home / FILE
+        self.clock = Clock()
+        self.clock.advance(1_795_000_000)
+        self.pools: list[AtOnce] = []
+        self.searches: list[Sequence[BucketConfig]] = []
+        self.search: Callable[[Catalogue], str] = lambda catalogue: ""
+        self.changes = 0
+        self.recorder = self.make()
+
+    def make(self) -> Recorder:
+        self.pools = []
+        return Recorder(
+            self.clock,
+            self.pool,
+            str(self.home),
+            [BUCKET],
+            self.reindex,
+            mask([BUCKET]),
+            self.changed,
+        )
+
+    def pool(self, most: int) -> AtOnce:
+        self.assertEqual(1, most)
+        self.pools.append(AtOnce(self.clock))
+        return self.pools[-1]
+
+    def reindex(
+        self,
+        catalogue: Catalogue,
+        buckets: Sequence[BucketConfig],
+        stopped: Callable[[], bool],
+    ) -> str:
+        self.searches.append(buckets)
+        return self.search(catalogue)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def start(self) -> None:
+        self.recorder.startService()
+        self.addCleanup(self.stop)
+
+    def stop(self) -> None:
+        if self.recorder.running:
+            self.successResultOf(self.recorder.stopService())
+
+    def read(self) -> Catalogue:
+        """The catalogue as others see it."""
+        catalogue = Catalogue.open(str(self.home), create=False)
+        self.addCleanup(catalogue.close)
+        return catalogue
+
+    def names(self) -> list[str]:
+        """The files that are entered."""
+        return [each.received.name for each in self.kept()]
+
+    def kept(self) -> list[File]:
+        """Those that there should be, in the order in which they came."""
+        latest = self.read().latest(10_000, "web01")
+        return sorted(
+            (each for each in latest if each.fate == "kept"), key=lambda each: each.id
+        )
+
+    def said(self, events: Sequence[LogEvent]) -> list[tuple[str, str]]:
+        return [(each["event"], formatEvent(each)) for each in events]
+
+
+class EnterTests(RecorderCase):
+    """What is entered, and when."""
+
+    def test_push(self) -> None:
+        """All that there is to be known of it."""
+        self.start()
+        self.recorder.observe(outcome(overwrote=True, pre_push=2, post_push=0))
+        self.clock.advance(GATHER)
+        (file,) = self.read().latest(2)
+        received = file.received
+        self.assertEqual(
+            ("web01", "db-#.gz", "db-1.gz", 7, SHA256, 1_795_000_000.0, 0.5),
+            (
+                received.bucket,
+                received.series,
+                received.name,
+                received.size,
+                received.sha256,
+                received.received_at,
+                received.seconds,
+            ),
+        )
+        self.assertEqual(
+            ("192.0.2.1:9", True, 2, 0, "0a1b"),
+            (
+                received.client,
+                received.overwrote,
+                received.pre_push,
+                received.post_push,
+                received.request,
+            ),
+        )
+        self.assertEqual("kept", file.fate)
+
+    def test_slow_post_push(self) -> None:
+        """Of two that overwrote each other the later one is there, though it came to
+        its end first: in one batch, and in two; whatever the clock did meanwhile."""
+        self.start()
+        first = outcome(
+            "a", sha256="11" * 32, published_at=1_795_000_003.0, superseded=True
+        )
+        last = outcome("a", sha256="22" * 32, published_at=1_795_000_002.0)
+        self.recorder.observe(last)
+        self.recorder.observe(first)
+        self.clock.advance(GATHER)
+        for each in (last, first):
+            self.recorder.observe(evolve(each, name="b"))
+            self.clock.advance(GATHER)
+        kept = {each.received.name: each.received.sha256 for each in self.kept()}
+        self.assertEqual({"a": "22" * 32, "b": "22" * 32}, kept)
+        files = [each.files for each in self.read().series("web01")]
+        self.assertEqual([1, 1], files)
+
+    def test_nothing_waits(self) -> None:
+        """What is observed is written later, and together."""
+        self.start()
+        for number in range(10):
+            self.recorder.observe(outcome(f"f{number}"))
+        self.assertEqual([], self.names())
+        self.assertEqual(10, self.recorder.health.waiting)
+        self.clock.advance(GATHER)
+        self.assertEqual(10, len(self.names()))
+        self.assertEqual(0, self.recorder.health.waiting)
+
+    def test_many(self) -> None:
+        """They go in one batch after the other."""
+        self.start()
+        for number in range(2 * BATCH + 1):
+            self.recorder.observe(outcome(f"f{number}"))
+        self.clock.pump([GATHER, 0, GATHER])
+        (series,) = self.read().series()
+        self.assertEqual(2 * BATCH + 1, series.files)
+
+    def test_before_the_start(self) -> None:
+        """Nothing that comes early is lost."""
+        self.recorder.observe(outcome())
+        self.start()
+        self.assertEqual(["db-1.gz"], self.names())
+
+    def test_repeated(self) -> None:
+        """Nothing was stored, so nothing is entered."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.recorder.observe(outcome(repeated=True))
+        self.clock.advance(GATHER)
+        self.assertEqual(1, len(self.read().latest(9)))
+
+    def test_refusals(self) -> None:
+        """The latest of each bucket, and of strangers; never more than some."""
+        self.start()
+        for number in range(KEPT_REFUSALS + 50):
+            self.recorder.observe(refused(size=number))
+        self.recorder.observe(refused(config=None, bucket="-", name=None, status=403))
+        self.clock.advance(GATHER)
+        for number in range(20):
+            self.recorder.observe(refused(size=1000 + number))
+        self.clock.advance(GATHER)
+        kept = self.read().refusals(1000, "web01")
+        self.assertEqual(KEPT_REFUSALS, len(kept))
+        self.assertEqual((1019, 70), (kept[0].size, kept[-1].size))
+        (stranger,) = self.read().refusals(1000, "")
+        self.assertEqual(
+            (403, "exists", "192.0.2.1:9", "0a1b"),
+            (stranger.status, stranger.reason, stranger.client, stranger.request),
+        )
+
+    def test_token_for_a_name(self) -> None:
+        """Its series holds none."""
+        self.start()
+        self.recorder.observe(outcome(f"{TOKEN}.gz"))
+        self.clock.advance(GATHER)
+        (series,) = self.read().series()
+        self.assertEqual("web#.gz", series.name)
+
+    def test_stop(self) -> None:
+        """What waits is written first, however much it is."""
+        self.start()
+        for number in range(BATCH + 5):
+            self.recorder.observe(outcome(f"f{number}"))
+        self.stop()
+        self.assertEqual(BATCH + 5, self.read().series()[0].files)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_changed(self) -> None:
+        """Whoever tells of states is called."""
+        self.start()
+        before = self.changes
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        self.assertLess(before, self.changes)
+
+
+class WatchTests(RecorderCase):
+    """What is watched."""
+
+    def state(self) -> State:
+        (series,) = self.read().series("web01")
+        return series.state
+
+    def test_time_passes(self) -> None:
+        """Lateness is seen within a minute."""
+        self.start()
+        self.assertEqual(State.NEVER, self.state())
+        self.clock.advance(3600 - LOOK_EVERY)
+        self.assertEqual(State.NEVER, self.state())
+        self.clock.pump([LOOK_EVERY, LOOK_EVERY, 0])
+        self.assertEqual(State.LATE, self.state())
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        self.assertEqual(State.FRESH, self.state())
+
+    def test_reload(self) -> None:
+        """What is expected from now on, for what came before, too."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.pump([GATHER, 600])
+        self.recorder.watch([evolve(BUCKET, expect=Interval(300.0, "5m"))])
+        self.clock.advance(0)
+        self.assertEqual(State.LATE, self.state())
+        self.recorder.watch([evolve(BUCKET, expect=None)])
+        self.clock.advance(0)
+        self.assertEqual(State.FRESH, self.state())
+
+    def test_space(self) -> None:
+        """What is free is looked at every ten minutes."""
+        self.start()
+        for _ in range(3):
+            self.clock.pump([LOOK_EVERY] * int(SPACE_EVERY / LOOK_EVERY) + [0])
+        found = self.read().space(0)
+        self.assertEqual(4, len(found))
+        self.assertEqual(SPACE_EVERY, found[1].at - found[0].at)
+        self.assertLess(0, found[0].free)
+        self.assertLess(found[0].free, found[0].total)
+
+    def test_search(self) -> None:
+        """At the start the disk is looked at, once."""
+        self.search = lambda catalogue: "1 entered"
+        with capturedLogs() as events:
+            self.start()
+            self.clock.pump([LOOK_EVERY] * 3)
+        self.assertEqual([[BUCKET]], self.searches)
+        self.assertEqual([("reindexed", "catalogue: 1 entered")], self.said(events))
+
+
+class FailureTests(RecorderCase):
+    """Whatever becomes of the catalogue, pushes go on."""
+
+    def lock(self) -> sqlite3.Connection:
+        """Somebody else writes, and does not end."""
+        other = sqlite3.connect(self.file, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        return other
+
+    def patch_timeout(self) -> None:
+        """Nobody waits for others."""
+        self.patch(database, "BUSY_TIMEOUT", 0.0)
+
+    def test_cannot_be_written(self) -> None:
+        """It is said once, tried again, and entered in the end."""
+        self.patch_timeout()
+        self.start()
+        other = self.lock()
+        with capturedLogs() as events:
+            self.recorder.observe(outcome("a"))
+            self.clock.advance(GATHER)
+            self.recorder.observe(outcome("b"))
+            self.clock.pump([GATHER, RETRY, RETRY])
+            self.assertEqual(2, self.recorder.health.waiting)
+            self.assertEqual("database is locked", self.recorder.health.error)
+            other.execute("ROLLBACK")
+            self.clock.pump([RETRY, 0])
+        self.assertEqual(["a", "b"], self.names())
+        self.assertIsNone(self.recorder.health.error)
+        said = "catalogue: it cannot be written, pushes go on: database is locked"
+        again = "catalogue: it can be written again"
+        self.assertEqual(
+            [("catalogue-failed", said), ("catalogue", again)], self.said(events)
+        )
+
+    def test_fails_half_way(self) -> None:
+        """What was entered is not entered again, whatever could not be done then."""
+        self.start()
+
+        def fail(*args: Any) -> None:
+            raise CatalogueError("database or disk is full")
+
+        patch = self.patch(Catalogue, "pass_time", fail)
+        self.recorder.observe(outcome())
+        self.recorder.observe(refused())
+        self.clock.advance(GATHER)
+        self.assertIn("full", self.recorder.health.error or "")
+        patch.restore()
+        self.clock.pump([RETRY, 0])
+        self.assertIsNone(self.recorder.health.error)
+        self.assertEqual(1, len(self.read().latest(9)))
+        self.assertEqual(1, len(self.read().refusals(9)))
+
+    def test_refusals_wait(self) -> None:
+        """They are not forgotten where they cannot be written; nor are they ever more
+        than some.
+        """
+        self.patch_timeout()
+        self.start()
+        other = self.lock()
+        for number in range(KEPT_REFUSALS):
+            self.recorder.observe(refused(size=number))
+        self.clock.advance(GATHER)
+        self.recorder.observe(refused(size=1000))
+        self.clock.advance(RETRY)
+        other.execute("ROLLBACK")
+        self.clock.pump([RETRY, 0])
+        kept = [each.size for each in self.read().refusals(1000)]
+        self.assertEqual([1000, *range(KEPT_REFUSALS - 1, 0, -1)], kept)
+
+    def test_clock_is_set_back(self) -> None:
+        """What waits does not wait for as long."""
+        self.start()
+        self.recorder.observe(outcome("a"))
+        self.clock.rightNow -= 7200
+        self.recorder.observe(outcome("b"))
+        self.clock.advance(GATHER)
+        self.assertEqual(["a", "b"], self.names())
+
+    def test_too_many_wait(self) -> None:
+        """The oldest are dropped, and found on the disk."""
+        self.patch(recorder, "MOST_WAITING", 3)
+        self.patch_timeout()
+        self.start()
+        self.clock.advance(1)
+        self.searches.clear()
+        other = self.lock()
+        for number in range(5):
+            self.recorder.observe(outcome(f"f{number}"))
+            self.clock.advance(GATHER)
+        self.assertEqual((3, 2), (self.recorder.health.waiting, self.dropped))
+        other.execute("ROLLBACK")
+        self.clock.pump([RETRY, 0])
+        self.assertEqual(["f2", "f3", "f4"], self.names())
+        self.assertEqual(1, len(self.searches))
+
+    @property
+    def dropped(self) -> int:
+        return self.recorder.health.dropped
+
+    def test_bug(self) -> None:
+        """What could never be entered is not tried for ever."""
+        self.start()
+        self.clock.advance(1)
+        self.searches.clear()
+        self.recorder.observe(outcome(size=2**80))
+        self.recorder.observe(outcome("b", client=object()))
+        self.clock.advance(GATHER)
+        self.assertEqual(1, len(self.flushLoggedErrors()))
+        self.recorder.observe(outcome("c"))
+        self.clock.pump([RETRY, 0])
+        self.assertEqual(["c"], self.names())
+        self.assertEqual((2, 1), (self.dropped, len(self.searches)))
+
+    def test_taken_away(self) -> None:
+        """It is made anew, and filled from the disk; so are its companions' ends."""
+        self.start()
+        self.recorder.observe(outcome("a"))
+        self.clock.advance(GATHER)
+        self.searches.clear()
+        for path in (self.home / ".filebucket").glob("catalogue*"):
+            path.unlink()
+        with capturedLogs() as events:
+            self.recorder.observe(outcome("b"))
+            self.clock.advance(GATHER)
+        self.assertEqual(["b"], self.names())
+        self.assertEqual(1, len(self.searches))
+        self.assertEqual(
+            ["catalogue-gone", "reindexed"], [each["event"] for each in events]
+        )
+        self.assertEqual("ok", self.integrity())
+
+    def test_taken_away_without_its_log(self) -> None:
+        """What is left of it does not get into the new one."""
+        self.start()
+        self.recorder.observe(outcome("a"))
+        self.clock.advance(GATHER)
+        self.file.unlink()
+        self.assertTrue(Path(f"{self.file}-wal").exists())
+        self.recorder.observe(outcome("b"))
+        self.clock.advance(GATHER)
+        self.assertEqual(["b"], self.names())
+        self.assertEqual("ok", self.integrity())
+
+    def integrity(self) -> str:
+        other = sqlite3.connect(self.file)
+        self.addCleanup(other.close)
+        ((found,),) = other.execute("PRAGMA integrity_check")
+        return str(found)
+
+    def assert_made_anew(self, events: Sequence[LogEvent]) -> None:
+        self.assertEqual(
+            ["catalogue-damaged", "reindexed"], [each["event"] for each in events]
+        )
+        self.assertTrue(Path(f"{self.file}.damaged").exists())
+        self.assertEqual(1, len(self.searches))
+        self.assertEqual("ok", self.integrity())
+
+    def test_damaged_at_the_start(self) -> None:
+        """It is put aside, and made anew."""
+        self.file.write_bytes(b"no catalogue, but as long as one" * 1000)
+        with capturedLogs() as events:
+            self.start()
+        self.assert_made_anew(events)
+
+    def test_rotten_at_the_start(self) -> None:
+        """Also where only a look at all of it finds that."""
+        self.start()
+        for number in range(200):
+            self.recorder.observe(outcome(f"f{number}"))
+        self.stop()
+        self.searches.clear()
+        with self.file.open("r+b") as file:
+            for page in range(3, os.path.getsize(self.file) // 4096):
+                file.seek(page * 4096)
+                file.write(b"\xff" * 64)
+        self.recorder = self.make()
+        with capturedLogs() as events:
+            self.start()
+        self.assert_made_anew(events)
+        self.recorder.observe(outcome("new"))
+        self.clock.advance(GATHER)
+        self.assertEqual(["new"], self.names())
+
+    def test_no_folder(self) -> None:
+        """Nothing is made where there is no home."""
+        (self.home / ".filebucket").rmdir()
+        with capturedLogs() as events:
+            self.start()
+            self.recorder.observe(outcome())
+            self.clock.advance(RETRY)
+        self.assertEqual(["catalogue-failed"], [each["event"] for each in events])
+        self.assertIn("No such file", self.recorder.health.error or "")
+        (self.home / ".filebucket").mkdir()
+        self.clock.pump([RETRY, 0])
+        self.assertEqual(["db-1.gz"], self.names())
+
+    def test_newer(self) -> None:
+        """A catalogue that a newer daemon made is not touched."""
+        other = sqlite3.connect(self.file)
+        other.execute("PRAGMA user_version = 1000")
+        other.close()
+        before = self.file.read_bytes()
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.pump([RETRY, 0])
+        self.assertIn("newer", self.recorder.health.error or "")
+        self.stop()
+        self.assertEqual(before, self.file.read_bytes())
+
+    def test_search_fails(self) -> None:
+        """It is said, and tried again when anything is written."""
+
+        def fail(catalogue: Catalogue) -> str:
+            raise CatalogueError("it is away")
+
+        self.search = fail
+        with capturedLogs() as events:
+            self.start()
+        self.assertEqual(
+            [
+                (
+                    "catalogue-failed",
+                    "catalogue: what is on the disk cannot be entered: it is away",
+                )
+            ],
+            self.said(events),
+        )
+        self.search = lambda catalogue: ""
+        self.clock.pump([LOOK_EVERY, 0])
+        self.assertEqual(2, len(self.searches))
+
+    def test_damage_that_is_found_elsewhere(self) -> None:
+        """Where whoever writes does not come, whoever reads does."""
+        for find in (self.find_by_search, self.find_by_reading):
+            with capturedLogs() as events:
+                find()
+                self.rot()
+                self.clock.pump([LOOK_EVERY] * 3)
+                self.recorder.observe(outcome("new"))
+                self.clock.advance(GATHER)
+            said = [each["event"] for each in events]
+            self.assertEqual(1, said.count("catalogue-damaged"), said)
+            self.assertEqual(["new"], self.names())
+            self.stop()
+            self.recorder = self.make()
+
+    def find_by_search(self) -> None:
+        def fail(catalogue: Catalogue) -> str:
+            raise CatalogueError("malformed", damaged=True)
+
+        def fail_at_first(catalogue: Catalogue) -> str:
+            self.search = fail
+            raise CatalogueError("it is away")
+
+        self.search = fail_at_first
+        self.start()
+        self.fill()
+
+    def find_by_reading(self) -> None:
+        def fail(catalogue: Catalogue) -> None:
+            raise CatalogueError("malformed", damaged=True)
+
+        self.start()
+        self.fill()
+        self.failureResultOf(self.recorder.read(fail), CatalogueError)
+
+    def test_not_damaged(self) -> None:
+        """It is not put aside only because somebody said so; nor is it searched all the
+        time while that fails.
+        """
+
+        def fail(catalogue: Catalogue) -> str:
+            raise CatalogueError("malformed", damaged=True)
+
+        self.search = fail
+        self.start()
+        self.clock.advance(GATHER)
+        before = len(self.searches)
+        for number in range(10):
+            self.recorder.observe(outcome(f"f{number}"))
+            self.clock.advance(GATHER)
+        self.assertEqual(before, len(self.searches))
+        self.clock.pump([LOOK_EVERY, GATHER])
+        self.assertEqual(before + 1, len(self.searches))
+        self.assertEqual(10, len(self.names()))
+
+    def fill(self) -> None:
+        """So that there are pages that nobody looks at."""
+        for number in range(200):
+            self.recorder.observe(outcome(f"f{number}"))
+        self.clock.advance(GATHER)
+
+    def rot(self) -> None:
+        self.read().check()
+        with closing(sqlite3.connect(self.file)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            ((page,),) = other.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name = 'push_being_pruned'"
+            )
+        with self.file.open("r+b") as file:
+            file.seek((page - 1) * 4096)
+            file.write(b"\xff" * 64)
+
+    def test_stop_while_the_disk_hangs(self) -> None:
+        """It ends within bounds."""
+        self.start()
+        self.pools[0].hangs = True
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        stopped = self.recorder.stopService()
+        self.assertNoResult(stopped)
+        self.clock.pump([FLUSH_TIMEOUT, FLUSH_TIMEOUT])
+        self.successResultOf(stopped)
+
+
+class FindTests(RecorderCase):
+    """What is known of a file."""
+
+    def find(self, name: str) -> Deferred[Kept | None]:
+        return Deferred.fromCoroutine(self.recorder.find(BUCKET, name))
+
+    def test_find(self) -> None:
+        """Of one that is entered, and of one that waits."""
+        self.start()
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+        self.recorder.observe(outcome())
+        for _ in range(2):
+            found = self.successResultOf(self.find("db-1.gz"))
+            self.assertEqual(Kept(7, SHA256), found)
+            self.clock.advance(GATHER)
+
+    def test_latest(self) -> None:
+        """The one that is there now."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.recorder.observe(outcome(size=8, overwrote=True))
+        for _ in range(2):
+            found = self.successResultOf(self.find("db-1.gz"))
+            self.assertEqual(Kept(8, SHA256), found)
+            self.clock.advance(GATHER)
+
+    def test_superseded(self) -> None:
+        """Not one that was replaced before it came to its end."""
+        self.start()
+        self.recorder.observe(outcome(size=8, overwrote=True))
+        self.recorder.observe(outcome(superseded=True))
+        for _ in range(2):
+            found = self.successResultOf(self.find("db-1.gz"))
+            self.assertEqual(Kept(8, SHA256), found)
+            self.clock.advance(GATHER)
+
+    def test_gone(self) -> None:
+        """Of what was pruned nothing is known."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        (file,) = self.read().latest(1)
+        self.read().ended(file.id, "pruned", 0.0)
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+
+    def test_cannot_be_known(self) -> None:
+        """A push does not wait for that."""
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+        self.start()
+        self.pools[0].hangs = True
+        found = self.find("db-1.gz")
+        self.assertNoResult(found)
+        self.clock.advance(FIND_TIMEOUT)
+        self.assertIsNone(self.successResultOf(found))
+        self.pools[0].go_on()
+
+
+class ReadTests(RecorderCase):
+    """Whoever looks."""
+
+    def test_read(self) -> None:
+        """Beside whoever writes, and after the catalogue was made anew."""
+        self.start()
+        self.pools[0].hangs = True
+        self.assertEqual(1, len(self.successResultOf(self.read_series())))
+        self.pools[0].go_on()
+        for path in (self.home / ".filebucket").glob("catalogue*"):
+            path.unlink()
+        self.failureResultOf(self.read_series(), CatalogueError)
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        self.assertEqual(1, len(self.successResultOf(self.read_series())))
+
+    def read_series(self) -> Deferred[Any]:
+        return self.recorder.read(lambda catalogue: catalogue.series())

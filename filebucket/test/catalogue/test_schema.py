@@ -1,0 +1,211 @@
+"""Catalogues of every version, and how they become those of today."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue import schema
+from filebucket.catalogue.database import FILE, CatalogueError
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.records import Received, Refused, Space
+from filebucket.model.state import State
+
+RELEASED = ("8bb6c2db",)
+"""The beginnings of the SHA-256 of each upgrade. Where one differs, and a catalogue was
+ever made with it, take the change back and write another upgrade."""
+
+SAMPLES = {
+    0: "",
+    1: """
+    INSERT INTO bucket (id, key, since) VALUES (5, 'web01', 1000.0);
+    INSERT INTO series (id, bucket, name, since, watched, state, state_at, told)
+        VALUES (7, 5, 'db-#.gz', 1000.0, 1, 'late', 3000.0, 'fresh');
+    INSERT INTO push (id, bucket, series, name, size, sha256, received_at, seconds,
+        client, overwrote, pre_push, post_push, request)
+        VALUES (9, 5, 7, 'db-1.gz', 70, 'ab', 2000.0, 1.5, '192.0.2.1:9', 1, 2, 0, 'r');
+    INSERT INTO refusal (bucket, at, name, size, status, reason, client, request)
+        VALUES ('web01', 2500.0, 'db-1.gz', 7, 405, 'exists', '192.0.2.1:9', 'q');
+    INSERT INTO space (at, free, total) VALUES (2600.0, 10, 20);
+    """,
+}
+"""What stands in a catalogue of each version, as that version would have written it:
+the same of all of them but 0, which is empty."""
+
+DIES = """
+import os, signal, sys
+from filebucket.catalogue import schema
+from filebucket.catalogue.journal import Catalogue
+
+def die(script):
+    yield from list(real(script))[:2]
+    os.kill(os.getpid(), signal.SIGKILL)
+
+real = schema._statements
+schema._statements = die
+schema.UPGRADES = (*schema.UPGRADES, sys.argv[2])
+schema.VERSION = len(schema.UPGRADES)
+Catalogue.open(sys.argv[1])
+"""
+"""A daemon that dies in the middle of an upgrade."""
+
+NEXT = """
+CREATE TABLE other (id INTEGER PRIMARY KEY);
+ALTER TABLE push ADD COLUMN other INTEGER;
+DELETE FROM push;
+"""
+"""An upgrade that may yet come."""
+
+
+class UpgradeTests(SynchronousTestCase):
+    """Upgrades."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.home / FILE)) as connection, connection:
+            yield connection
+
+    def make(self, version: int) -> None:
+        """A catalogue of that version, with something in it."""
+        self.setUp()
+        with self.connection() as connection:
+            for script in schema.UPGRADES[:version]:
+                connection.executescript(script)
+            connection.executescript(SAMPLES[version])
+            connection.execute(f"PRAGMA user_version = {version}")
+
+    def open(self) -> Catalogue:
+        catalogue = Catalogue.open(str(self.home))
+        self.addCleanup(catalogue.close)
+        return catalogue
+
+    def shape(self) -> dict[str, Any]:
+        """What there is, whatever the words are that made it."""
+        with self.connection() as connection:
+            found: dict[str, Any] = {}
+            for kind, name, sql in connection.execute(
+                "SELECT type, name, sql FROM sqlite_master"
+            ):
+                columns = connection.execute(
+                    "SELECT name, type, [notnull], dflt_value, pk"
+                    " FROM pragma_table_info(?)",
+                    (name,),
+                ).fetchall()
+                found[name] = kind, columns if kind == "table" else sql
+            found["version"] = connection.execute("PRAGMA user_version").fetchone()
+            found["sound"] = connection.execute("PRAGMA integrity_check").fetchall()
+            found["refers"] = connection.execute("PRAGMA foreign_key_check").fetchall()
+            return found
+
+    def content(self) -> list[str]:
+        with self.connection() as connection:
+            return list(connection.iterdump())
+
+    def test_never_changed(self) -> None:
+        """What was released stays as it was."""
+        digests = (hashlib.sha256(each.encode()) for each in schema.UPGRADES)
+        self.assertEqual(RELEASED, tuple(each.hexdigest()[:8] for each in digests))
+
+    def test_from_every_version(self) -> None:
+        """Each becomes what a new one is, and nothing in it is lost."""
+        self.assertEqual(list(range(schema.VERSION + 1)), sorted(SAMPLES))
+        self.make(0)
+        self.open()
+        new = self.shape()
+        self.assertEqual((schema.VERSION,), new["version"])
+        for version in range(1, schema.VERSION + 1):
+            self.make(version)
+            catalogue = self.open()
+            self.assertEqual(new, self.shape(), version)
+            self.assert_there(catalogue)
+
+    def assert_there(self, catalogue: Catalogue) -> None:
+        """All of the sample; and it goes on from there."""
+        (file,) = catalogue.latest(9)
+        self.assertEqual(9, file.id)
+        self.assertEqual(
+            Received(
+                "web01",
+                "db-#.gz",
+                "db-1.gz",
+                70,
+                "ab",
+                2000.0,
+                1.5,
+                "192.0.2.1:9",
+                True,
+                2,
+                0,
+                "r",
+            ),
+            file.received,
+        )
+        (series,) = catalogue.untold(9)
+        self.assertEqual(
+            (7, State.LATE, State.FRESH, 1, 1, 70, 2000.0, 70, "db-1.gz"),
+            (
+                series.id,
+                series.state,
+                series.told,
+                series.pushes,
+                series.files,
+                series.bytes,
+                series.last_at,
+                series.last_size,
+                series.last_name,
+            ),
+        )
+        refused = Refused(
+            "web01", 2500.0, "db-1.gz", 7, 405, "exists", "192.0.2.1:9", "q"
+        )
+        self.assertEqual([refused], catalogue.refusals(9))
+        self.assertEqual([Space(2600.0, 10, 20)], catalogue.space(0))
+        bucket = BucketConfig((TokenConfig(b"\xab" * 32),), "web01", "web01")
+        more = Received("web01", "db-#.gz", "db-2.gz", 5, "cd", 4000.0)
+        catalogue.record([more], [refused], lambda key: bucket)
+        (series,) = catalogue.series("web01")
+        self.assertEqual((2, 75, 5), (series.files, series.bytes, series.last_size))
+
+    def test_fails_half_way(self) -> None:
+        """It stays what it was, and can be upgraded later."""
+        for version in range(schema.VERSION + 1):
+            self.make(version)
+            before = self.shape(), self.content()
+            upgrades, current = (
+                (*schema.UPGRADES, f"{NEXT} SELECT bug;\n"),
+                schema.VERSION,
+            )
+            fails = self.patch(schema, "UPGRADES", upgrades)
+            counts = self.patch(schema, "VERSION", current + 1)
+            self.assertRaisesRegex(CatalogueError, "bug", self.open)
+            fails.restore()
+            counts.restore()
+            self.assertEqual(before, (self.shape(), self.content()))
+            self.open()
+            self.assertEqual((schema.VERSION,), self.shape()["version"])
+
+    def test_dies_half_way(self) -> None:
+        """The same where the daemon is killed."""
+        for version in range(schema.VERSION + 1):
+            self.make(version)
+            before = self.shape(), self.content()
+            command = [sys.executable, "-c", DIES, str(self.home), NEXT]
+            died = subprocess.run(command, check=False)
+            self.assertEqual(-signal.SIGKILL, died.returncode)
+            self.assertEqual(before, (self.shape(), self.content()))
+            self.open()
+            self.assertEqual((schema.VERSION,), self.shape()["version"])

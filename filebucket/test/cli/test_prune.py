@@ -1,0 +1,330 @@
+"""``filebucket prune``: what it prints, and as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+from twisted.trial.unittest import SkipTest
+
+from filebucket.catalogue.journal import Catalogue
+from filebucket.cli import main
+from filebucket.config.config import load
+from filebucket.model.mask import mask
+from filebucket.model.records import Received
+from filebucket.model.series import series_of
+from filebucket.test.cli.test_main import HASH, TOKEN, CliCase
+from filebucket.test.kit.server import OTHER, Server
+from filebucket.test.whole.test_push import IntegrationCase
+from filebucket.upkeep.prune import alone
+
+DAY = 24 * 3600.0
+NOBODY = 65534
+
+
+class PruneCase(CliCase):
+    """Has a home with files, beside the configuration."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(os, "environ", {**os.environ, "TZ": "Europe/Berlin"})
+        self.home = self.folder / "home"
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.now = time.time()
+
+    def bucket(self, **settings: Any) -> dict[str, Any]:
+        return {"name": "web01", "token_sha256": HASH, **settings}
+
+    def push(self, *ages: float, name: str = "db-", size: int = 1500) -> None:
+        """Files of a series of the first bucket, of so many days."""
+        bucket = load(str(self.file)).buckets[0]
+        folder = self.home / bucket.directory
+        folder.mkdir(exist_ok=True)
+        rows = []
+        for age in ages:
+            file = folder / f"{name}{age:g}"
+            file.write_bytes(bytes(size))
+            at = self.now - age * DAY
+            os.utime(file, (at, at))
+            series = series_of(mask([bucket])(file.name), bucket.series)
+            received = Received(
+                bucket.key, series, file.name, size, "0" * 64, at, request="r"
+            )
+            rows.append(received)
+        catalogue = Catalogue.open(str(self.home))
+        catalogue.record(rows, (), lambda key: bucket)
+        catalogue.close()
+
+    def there(self) -> set[str]:
+        return set(os.listdir(self.home / "web01"))
+
+
+class OutputTests(PruneCase):
+    """In memory."""
+
+    def lines(self, *arguments: str) -> list[str]:
+        """What it prints, without times, which are another's to test."""
+        printed = self.run_("prune", *arguments).splitlines()
+        return [
+            f"{line[:14]}TIME{line[33:]}" if line.startswith("  ") else line
+            for line in printed
+        ]
+
+    def test_no_keep(self) -> None:
+        """It says so, in a line, also where there is no home."""
+        for words in ((), ("--dry-run",), ("web01",)):
+            self.write(self.bucket(), home="nowhere")
+            which = "such bucket" if "web01" in words else "bucket"
+            self.assertEqual(
+                [f"Nothing is pruned: no {which} has keep in the configuration."],
+                self.lines(*words),
+            )
+        self.assertEqual(
+            {"files": [], "dry_run": False, "pruned": 0, "freed": 0, "kept": 0}
+            | {"left": 0, "failed": 0},
+            self.json("prune"),
+        )
+
+    def test_dry_run(self) -> None:
+        """What would go, and why the rest would not."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(30, 9, 8)
+        self.push(40, name="log-", size=3 * 1024**2)
+        self.assertEqual(
+            [
+                "web01 db-#",
+                "  kept        TIME   1.5 KiB  db-8  last 1 of 1, the last good one",
+                "  pruned      TIME   1.5 KiB  db-9",
+                "  pruned      TIME   1.5 KiB  db-30",
+                "web01 log-#",
+                "  kept        TIME   3.0 MiB  log-40  last 1 of 1, the last good one",
+                "2 files would be pruned, 2.9 KiB freed, 2 kept.",
+            ],
+            self.lines("--dry-run"),
+        )
+        self.assertEqual({"db-8", "db-9", "db-30", "log-40"}, self.there())
+
+    def test_times(self) -> None:
+        """They are those of this machine."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.now = 1_700_000_000 + DAY
+        self.push(1)
+        self.assertIn(" 2023-11-14 23:13:20 ", self.run_("prune", "--dry-run"))
+
+    def test_prunes(self) -> None:
+        """What went, and how much came of it."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(9, 8, size=800)
+        self.assertEqual(
+            [
+                "web01 db-#",
+                "  pruned      TIME     800 B  db-9",
+                "1 file pruned, 800 B freed, 1 kept.",
+            ],
+            self.lines(),
+        )
+        self.assertEqual({"db-8"}, self.there())
+        self.assertEqual(["0 files pruned, 0 B freed, 1 kept."], self.lines())
+
+    def test_json(self) -> None:
+        """The same, for programs."""
+        self.now = 1_700_000_000
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(9, 8)
+        pruned = {
+            "bucket": "web01",
+            "series": "db-#",
+            "name": "db-9",
+            "received_at": "2023-11-05T22:13:20.000Z",
+            "size": 1500,
+            "fate": "pruned",
+            "reasons": [],
+        }
+        kept = {
+            **pruned,
+            "name": "db-8",
+            "received_at": "2023-11-06T22:13:20.000Z",
+            "fate": "kept",
+            "reasons": ["last 1 of 1", "the last good one"],
+        }
+        rest = {"pruned": 1, "freed": 1500, "kept": 1, "left": 0, "failed": 0}
+        self.assertEqual(
+            {"files": [kept, pruned], "dry_run": True, **rest},
+            self.json("prune", "--dry-run"),
+        )
+        self.assertEqual(
+            {"files": [pruned], "dry_run": False, **rest}, self.json("prune")
+        )
+
+    def test_buckets(self) -> None:
+        """Only those that are named."""
+        other = self.bucket(name="web02", token_sha256="1" * 64, keep={"last": 1})
+        self.write(self.bucket(keep={"last": 1}), other)
+        self.push(9, 8)
+        self.assertEqual(["0 files pruned, 0 B freed, 0 kept."], self.lines("web02"))
+        self.assertEqual({"db-9", "db-8"}, self.there())
+        self.assertEqual(
+            "1 file pruned, 1.5 KiB freed, 1 kept.", self.lines("web01", "web02")[-1]
+        )
+        self.assertEqual(
+            "Error: there is no bucket 'web03', the nearest one is 'web02'",
+            self.misused("prune", "web01", "web03"),
+        )
+
+    def test_left_and_failed(self) -> None:
+        """What is not as it was received is said; a bucket that cannot be pruned is a
+        failure."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(9, 8, 7)
+        (self.home / "web01" / "db-8").write_bytes(b"")
+        self.assertEqual(
+            [
+                "web01 db-#",
+                "  left alone  TIME   1.5 KiB  db-8  it has 0 bytes, and 1500 were"
+                " received",
+                "  pruned      TIME   1.5 KiB  db-9",
+                "1 file pruned, 1.5 KiB freed, 1 kept, 1 left alone.",
+            ],
+            self.lines(),
+        )
+        (self.home / "web01").rename(self.folder / "elsewhere")
+        (self.home / "web01").symlink_to(self.folder / "elsewhere")
+        result = self.invoke("prune")
+        self.assertEqual(1, result.exit_code)
+        self.assertEqual(
+            [
+                "web01",
+                "  failed      its folder cannot be opened: it is a link, or no folder"
+                " at all",
+                "0 files pruned, 0 B freed, 0 kept, 1 failed.",
+            ],
+            result.output.splitlines(),
+        )
+
+    def test_names(self) -> None:
+        """No token, and nothing that a terminal would obey."""
+        self.write({"token": TOKEN, "keep": {"last": 1}})
+        self.push(9, 8, name=f"{TOKEN}\u202e-")
+        self.assertEqual(2, len(os.listdir(self.home / TOKEN)))
+        label = f"#{HASH[:6]}"
+        for words in ((), ("--dry-run",), ("--json",), ("--json", "--dry-run")):
+            output = self.run_("prune", *words)
+            self.assertNotIn(TOKEN, output)
+            self.assertNotIn("\u202e", output)
+        self.push(19, name=f"{TOKEN}\u202e-")
+        self.assertIn(f"  {label}\\u202e-19\n", self.run_("prune"))
+
+    def test_no_catalogue(self) -> None:
+        """There is nothing to go by."""
+        self.write(self.bucket(keep={"last": 1}))
+        line = self.refused("prune")
+        self.assertTrue(
+            line.startswith("Error: the catalogue: there is no catalogue yet"), line
+        )
+        self.assertEqual([], os.listdir(self.home / ".filebucket"))
+
+    def test_one_at_a_time(self) -> None:
+        """The second says so; a rehearsal is in nobody's way."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(9, 8)
+        with alone(str(self.home)):
+            self.assertEqual(
+                "Error: another filebucket prune is at work", self.refused("prune")
+            )
+            self.run_("prune", "--dry-run")
+        self.assertEqual({"db-9", "db-8"}, self.there())
+
+
+class ProcessTests(PruneCase):
+    """As a process, with the rights of the home's owner."""
+
+    def test_process(self) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("only root has rights to give up")
+        # Where others can come: the folders of tests are for their user.
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder.chmod(0o755)
+        self.file = self.folder / "config.json"
+        self.home = self.folder / "home"
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.write(self.bucket(keep={"daily": 2}))
+        self.push(30, 20, 10, 9)
+        for folder, folders, files in os.walk(self.home):
+            for each in (".", *folders, *files):
+                os.chown(Path(folder) / each, NOBODY, NOBODY)
+        # What is root's in there is not for the owner to remove.
+        os.chown(self.home / "web01", 0, 0)
+        command = [sys.executable, "-m", "filebucket", "prune", "--json"]
+        done = self.process(command)
+        self.assertEqual(1, done.returncode, done.stderr)
+        found = json.loads(done.stdout)
+        self.assertEqual((0, 2, 2), (found["pruned"], found["failed"], found["kept"]))
+        self.assertEqual(
+            ["it cannot be removed: Permission denied"], found["files"][0]["reasons"]
+        )
+        os.chown(self.home / "web01", NOBODY, NOBODY)
+        done = self.process(command)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual(3000, json.loads(done.stdout)["freed"])
+        self.assertEqual({"db-9", "db-10"}, self.there())
+        self.assertEqual(
+            {NOBODY},
+            {each.stat().st_uid for each in (self.home / ".filebucket").iterdir()},
+        )
+
+    def process(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--config", str(self.file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+class DaemonTests(IntegrationCase):
+    """Beside a daemon that takes pushes."""
+
+    def test_prunes(self) -> None:
+        """What was really pushed goes, its name is free again, and nobody misses it."""
+        bucket = {"name": "web01", "token": OTHER, "keep": {"last": 2}, "hold": "0s"}
+        server = self.server(buckets=[bucket])
+        for number in range(1, 5):
+            self.push(server, f"db-{number}")
+        self.restart(server)
+        self.assertIn(
+            "2 files pruned, 14 B freed, 2 kept.", self.command(server, "prune")
+        )
+        self.assertEqual({"web01/db-3", "web01/db-4"}, set(server.stored()))
+        self.push(server, "db-1")
+        self.restart(server)
+        self.assertIn(
+            "1 file pruned, 7 B freed, 2 kept.", self.command(server, "prune")
+        )
+        self.assertEqual({"web01/db-4", "web01/db-1"}, set(server.stored()))
+        self.command(server, "reindex")
+
+    def push(self, server: Server, name: str) -> None:
+        status, answer = self.curl(
+            "-T", str(self.file()), f"{server.url}/{OTHER}/{name}"
+        )
+        self.assertEqual(200, status, answer)
+
+    def restart(self, server: Server) -> None:
+        """At its end it has entered what was pushed."""
+        server.stop()
+        server.start()
+
+    def command(self, server: Server, word: str) -> str:
+        """What it prints; it must succeed."""
+        found = CliRunner().invoke(main.main, [word, "-c", str(server.config_file)])
+        self.assertEqual(0, found.exit_code, found.output)
+        return found.output

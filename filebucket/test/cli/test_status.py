@@ -1,0 +1,765 @@
+"""``filebucket status`` and ``filebucket log``, in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import textwrap
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import BashComplete
+from click.testing import CliRunner, Result
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.database import FILE
+from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.cli import main
+from filebucket.cli import status as reports
+from filebucket.cli.status import status_json, status_line, status_table
+from filebucket.config.config import BucketConfig, parse, token_digest
+from filebucket.model.mask import mask
+from filebucket.model.records import Received, Refused, Space
+from filebucket.model.series import series_of
+from filebucket.model.state import State
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+GIB = 1 << 30
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC).timestamp()
+
+TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
+LABEL = f"#{token_digest(TOKEN.encode()).hex()[:6]}"
+
+HOSTILE = "\x1b]0;x\x07|'=1;\n\u202e\u65e5$(reboot)<b>"
+"""More than a client can send."""
+
+
+def series(name: str, state: State = State.FRESH, **given: Any) -> SeriesOverview:
+    """One that came six hours ago as it always does."""
+    values: dict[str, Any] = {
+        "state_at": NOW - DAY,
+        "expected": True,
+        "due": NOW + 20 * HOUR,
+        "files": 14,
+        "bytes": 14 * GIB,
+        "pushes": 14,
+        "last_at": NOW - 6 * HOUR,
+        "last_size": GIB,
+        "last_name": "db-2026-11-24.sql.gz",
+        "usual": GIB,
+        "damaged": 0,
+        "missing": 0,
+    }
+    return SeriesOverview(name, state, **{**values, **given})
+
+
+def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
+    """One with these series."""
+    worst = max(found, key=lambda each: (each.state is State.LATE, each.state.value))
+    values: dict[str, Any] = {
+        "state": worst.state,
+        "expect": "26h",
+        "quota": None,
+        "more": 0,
+        "files": sum(each.files for each in found),
+        "bytes": sum(each.bytes for each in found),
+        "last_at": max((each.last_at or 0 for each in found), default=None),
+        "damaged": sum(each.damaged for each in found),
+        "missing": sum(each.missing for each in found),
+    }
+    return BucketOverview(label=label, series=found, **{**values, **given})
+
+
+def block(text: str) -> list[str]:
+    """The lines of a text that stands in between others."""
+    return textwrap.dedent(text).strip("\n").split("\n")
+
+
+def overview(*buckets: BucketOverview, full_in: float | None = None) -> Overview:
+    """These, with a tebibyte of room."""
+    full_at = None if full_in is None else NOW + full_in
+    return Overview(NOW, buckets, Space(NOW, 1 << 40, 4 << 40), full_at, ())
+
+
+NEVER_CAME: dict[str, Any] = {
+    "files": 0,
+    "bytes": 0,
+    "pushes": 0,
+    "last_at": None,
+    "last_size": None,
+    "last_name": None,
+    "usual": None,
+}
+
+FRESH = bucket("web01", series("db-#.gz"))
+LATE = bucket(
+    "web02",
+    series(
+        "db-#.gz", State.LATE, last_at=NOW - 3 * DAY, due=NOW - 2 * DAY, last_size=GIB
+    ),
+    series("etc-#.gz", last_size=400, usual=400, bytes=5600),
+)
+SHRUNK = bucket("db", series("shop-#.dump", State.SHRUNK, last_size=GIB // 5))
+GROWN = bucket("mail", series("vmail-#.tar", State.GROWN, last_size=40 * GIB))
+WAITED_FOR = bucket("new", series("", State.NEVER, **NEVER_CAME))
+UNUSED = BucketOverview("unused", State.NEVER, None, None, (), 0, 0, 0, None, 0, 0)
+DAMAGED = bucket("rot", series("x-#", damaged=2))
+GONE = bucket("gone", series("x-#", State.LATE, damaged=1, missing=1))
+MANY = bucket("many", series("a"), series("b"), more=7, files=100, bytes=100 * GIB)
+
+
+class TableTests(SynchronousTestCase):
+    """The status, for people."""
+
+    def lines(self, found: Overview, width: int | None) -> list[str]:
+        """Without colours; none is too wide."""
+        lines = [click.unstyle(each) for each in status_table(found, UTC, width)]
+        if width is not None:
+            self.assertLessEqual(max(map(len, lines)), width)
+        return lines
+
+    def test_every_state(self) -> None:
+        """The worst first, and what it comes to."""
+        found = overview(
+            FRESH, LATE, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, MANY, GONE
+        )
+        expected = """
+            BUCKET  SERIES       STATE                       LAST PUSH  AGE     SIZE  CHANGE  COUNT    TOTAL
+            web02   db-#.gz      late                        Sat 09:00   3d  1.0 GiB     0 %     14   14 GiB
+            web02   etc-#.gz     fresh                       03:00       6h    400 B     0 %     14  5.5 KiB
+            gone    x-#          late, 1 damaged, 1 missing  03:00       6h  1.0 GiB     0 %     14   14 GiB
+            rot     x-#          2 damaged                   03:00       6h  1.0 GiB     0 %     14   14 GiB
+            db      shop-#.dump  shrunk                      03:00       6h  205 MiB   -80 %     14   14 GiB
+            mail    vmail-#.tar  grown                       03:00       6h   40 GiB     x40     14   14 GiB
+            new     -            never                       -            -        -       -      0        -
+            unused  -            never                       -            -        -       -      0        -
+            web01   db-#.gz      fresh                       03:00       6h  1.0 GiB     0 %     14   14 GiB
+            many    a            fresh                       03:00       6h  1.0 GiB     0 %     14   14 GiB
+            many    b            fresh                       03:00       6h  1.0 GiB     0 %     14   14 GiB
+            many    (7 more)                                                                     72   72 GiB
+
+            9 buckets: 2 late (web02, gone), 2 damaged (rot, gone), 1 missing (gone), 1 shrunk (db), 1 grown (mail), 1 never (new); 184 GiB; 1.0 TiB free
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.lines(found, None))
+
+    def test_80_columns(self) -> None:
+        """The time of the last push is left out where names need its room."""
+        expected = """
+            BUCKET  SERIES    STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT    TOTAL
+            web02   db-#.gz   late   Sat 09:00   3d  1.0 GiB     0 %     14   14 GiB
+            web02   etc-#.gz  fresh  03:00       6h    400 B     0 %     14  5.5 KiB
+
+            1 bucket: 1 late (web02); 14 GiB; 1.0 TiB free
+        """
+        self.assertEqual(block(expected), self.lines(overview(LATE), 80))
+        long = bucket("mail.example.org", series("incremental-#-#-#.tar.zst"))
+        expected = """
+            BUCKET            SERIES            STATE  AGE     SIZE  CHANGE  COUNT   TOTAL
+            mail.example.org  incremen…tar.zst  fresh   6h  1.0 GiB     0 %     14  14 GiB
+
+            1 bucket, all in order; 14 GiB; 1.0 TiB free
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.lines(overview(long), 78))
+
+    def test_summary(self) -> None:
+        """In words that say what to do."""
+        many = [bucket(f"web{number}", *LATE.series) for number in range(12)]
+        for found, expected in (
+            (overview(), "no buckets; 0 B; 1.0 TiB free"),
+            (overview(FRESH), "1 bucket, all in order; 14 GiB; 1.0 TiB free"),
+            (
+                overview(FRESH, UNUSED, full_in=122 * DAY),
+                "2 buckets, all in order; 14 GiB; 1.0 TiB free, full in about 4 months",
+            ),
+            (
+                overview(*many),
+                "12 buckets: 12 late (web0, web1, web2, 9 more); 168 GiB; 1.0 TiB free",
+            ),
+        ):
+            *_, last = self.lines(found, None)
+            self.assertEqual(expected, last)
+            wrapped = self.lines(found, 60)
+            self.assertTrue(" ".join(wrapped).endswith(expected))
+
+    def test_no_space_known(self) -> None:
+        """Nobody has looked yet."""
+        found = Overview(NOW, (FRESH,), None, None, ())
+        *_, last = self.lines(found, None)
+        self.assertEqual("1 bucket, all in order; 14 GiB", last)
+
+    def test_colours(self) -> None:
+        """The bad ones stand out, and the others do not."""
+        found = overview(FRESH, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, LATE)
+        lines = list(status_table(found, UTC, None))
+        colours = [
+            (click.unstyle(line).split()[0], re.findall(r"\x1b\[(\d+)m", line))
+            for line in lines[1:-2]
+        ]
+        self.assertEqual(
+            [
+                ("web02", ["31", "0"]),
+                ("web02", ["0"]),
+                ("rot", ["31", "0"]),
+                ("db", ["33", "0"]),
+                ("mail", ["33", "0"]),
+                ("new", ["33", "0"]),
+                ("unused", ["0"]),
+                ("web01", ["0"]),
+            ],
+            colours,
+        )
+
+    def test_hostile_names(self) -> None:
+        """A terminal obeys nothing of it."""
+        found = overview(
+            bucket(HOSTILE, series(HOSTILE, State.LATE)),
+            bucket("x", series("\u202e")),
+        )
+        for width in (None, 120, 80):
+            lines = self.lines(found, width)
+            self.assertTrue(all(line.isprintable() for line in lines))
+        first = self.lines(found, None)[1]
+        escaped = "\\x1b]0;x\\x07|'=1;\\x0a\\u202e\u65e5$(reboot)<b>"
+        self.assertTrue(first.startswith(f"{escaped}  {escaped}  late  "), first)
+
+
+class LineTests(SynchronousTestCase):
+    """The status, for Nagios and Icinga."""
+
+    def test_states(self) -> None:
+        """What is the matter comes first, then the figures."""
+        rest = ";0 files=14;;;0 bytes=15032385536B;;;0 free=1099511627776B;;;0;"
+        for found, expected, figures in (
+            ([FRESH], "OK - 1 bucket fresh", (0, 0, 0, 0, 0, 0)),
+            (
+                [FRESH, UNUSED],
+                "OK - 1 bucket fresh, 1 without a push",
+                (0, 0, 0, 0, 0, 0),
+            ),
+            (
+                [SHRUNK],
+                "WARNING - 1 of 1 buckets: db: shop-#.dump shrunk, -80 %",
+                (0, 0, 0, 1, 0, 0),
+            ),
+            (
+                [GROWN],
+                "WARNING - 1 of 1 buckets: mail: vmail-#.tar grown, x40",
+                (0, 0, 0, 0, 1, 0),
+            ),
+            (
+                [FRESH, WAITED_FOR],
+                "WARNING - 1 of 2 buckets: new: never, nothing came yet",
+                (0, 0, 0, 0, 0, 1),
+            ),
+            (
+                [DAMAGED],
+                "CRITICAL - 1 of 1 buckets: rot: x-# 2 damaged",
+                (0, 1, 0, 0, 0, 0),
+            ),
+        ):
+            line = status_line(overview(*found))
+            late, damaged, missing, shrunk, grown, never = figures
+            self.assertEqual(
+                f"FILEBUCKET {expected} | buckets={len(found)};;;0 late={late};;0;0"
+                f" damaged={damaged};;0;0 missing={missing};;0;0"
+                f" shrunk={shrunk};0;;0 grown={grown};0;;0 never={never};0;{rest}"
+                "4398046511104",
+                line,
+            )
+
+    def test_worst_first(self) -> None:
+        """And no more than one can read."""
+        found = overview(FRESH, SHRUNK, LATE, GONE)
+        text, _ = status_line(found).split(" | ")
+        self.assertEqual(
+            "FILEBUCKET CRITICAL - 3 of 4 buckets: web02: db-#.gz late, last 3d ago;"
+            " gone: x-# late, 1 damaged, 1 missing, last 6h ago; db: shop-#.dump"
+            " shrunk, -80 %",
+            text,
+        )
+        both = bucket("two", *SHRUNK.series, *LATE.series)
+        text, _ = status_line(overview(both)).split(" | ")
+        expected = "two: db-#.gz late, last 3d ago (and 1 more)"
+        self.assertTrue(text.endswith(expected), text)
+        text, _ = status_line(overview(*[SHRUNK] * 100)).split(" | ")
+        self.assertTrue(text.endswith("; and 95 more"), text)
+
+    def test_no_series_yet(self) -> None:
+        """The daemon has not started since the bucket was added."""
+        new = BucketOverview("new", State.NEVER, "26h", None, (), 0, 0, 0, None, 0, 0)
+        text, _ = status_line(overview(new)).split(" | ")
+        expected = "FILEBUCKET WARNING - 1 of 1 buckets: new waits for its first push"
+        self.assertEqual(expected, text)
+
+    def test_form(self) -> None:
+        """As the guidelines have it: one line, one bar, data that can be read."""
+        data = status_line(overview(LATE)).split(" | ")[1]
+        for each in data.split(" "):
+            self.assertRegex(each, r"^[a-z]+=\d+B?(;\d*){3}(;\d+)?$")
+
+    def test_hostile_names(self) -> None:
+        """No bar, no control, and less than NRPE takes, whatever is sent."""
+        for name in (
+            HOSTILE,
+            "|" * 255,
+            "\U0001d400" * 63,
+            "a" + "\u0301" * 127,
+            "\u65e5" * 85,
+            "x" * 255,
+        ):
+            late = [bucket(name, series(name, State.LATE)) for _ in range(50)]
+            line = status_line(overview(*late))
+            self.assertTrue(line.isprintable(), line)
+            self.assertEqual(1, line.count("|"))
+            self.assertLess(len(line.encode("utf-8")), 1024)
+
+
+class CommandCase(SynchronousTestCase):
+    """Has a home with a catalogue."""
+
+    keys: Sequence[object] = (
+        {"name": "web01", "token_sha256": "01" * 32, "expect": "26h"},
+        {"name": "db", "token_sha256": "02" * 32},
+        TOKEN,
+    )
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.file = self.home / "config.json"
+        self.write(*self.keys)
+        self.now = NOW
+        self.patch(time, "time", lambda: self.now)
+        self.patch(reports, "local_zone", lambda: UTC)
+        self.catalogue = Catalogue.open(str(self.home))
+        self.addCleanup(self.catalogue.close)
+
+    def write(self, *buckets: object) -> None:
+        """A configuration with these buckets."""
+        content = {"home": str(self.home), "min_free_space": 0, "buckets": buckets}
+        self.file.write_text(json.dumps(content))
+        self.config = parse(self.file.read_text(), str(self.file))
+        self.buckets = {each.label: each for each in self.config.buckets}
+
+    def of_key(self, key: str) -> BucketConfig | None:
+        """The bucket that is configured."""
+        return next((each for each in self.config.buckets if each.key == key), None)
+
+    def push(self, label: str, name: str, size: int, at: float, **given: Any) -> None:
+        """What the daemon enters."""
+        found = self.buckets[label]
+        hide = mask(self.config.buckets)
+        values = {
+            "seconds": 1.25,
+            "client": "192.0.2.7:5000",
+            "request": "r1",
+            **given,
+        }
+        received = Received(
+            found.key,
+            series_of(hide(name), found.series),
+            name,
+            size,
+            "ab" * 32,
+            at,
+            **values,
+        )
+        self.catalogue.record([received], [], self.of_key)
+
+    def refuse(self, key: str, name: str | None, size: int, **given: Any) -> None:
+        """The same."""
+        values = {
+            "status": 405,
+            "reason": "the file exists",
+            "client": "192.0.2.7:5000",
+            "request": "r2",
+            **given,
+        }
+        refused = Refused(key, NOW - 60, name, size, **values)
+        self.catalogue.record([], [refused], self.of_key)
+
+    def watch(self) -> None:
+        """As the daemon does."""
+        self.catalogue.watch(self.config.buckets, mask(self.config.buckets), NOW)
+
+    def invoke(self, *arguments: str, columns: int | None = None) -> Result:
+        """The command, with the file."""
+        return CliRunner().invoke(
+            main.main,
+            [*arguments, "--config", str(self.file)],
+            env={"COLUMNS": None if columns is None else str(columns)},
+        )
+
+    def prints(
+        self, status: int, *arguments: str, columns: int | None = None
+    ) -> list[str]:
+        """The lines of what it prints, and ends with ``status``."""
+        result = self.invoke(*arguments, columns=columns)
+        self.assertEqual(status, result.exit_code, result.output)
+        self.assertNotIn(TOKEN, result.output)
+        return result.output.splitlines()
+
+
+class StatusTests(CommandCase):
+    """``filebucket status``."""
+
+    def test_in_order(self) -> None:
+        """Exits with 0, in each of its forms."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        lines = self.prints(0, "status")
+        self.assertEqual("web01", lines[3].split()[0])
+        self.assertIn("3 buckets, all in order; 1.0 KiB", lines)
+        (line,) = self.prints(0, "status", "--line")
+        self.assertTrue(line.startswith("FILEBUCKET OK - 1 bucket fresh, 2"), line)
+        found = json.loads("".join(self.prints(0, "status", "--json")))
+        self.assertEqual(0, found["severity"])
+
+    def test_worth_a_look(self) -> None:
+        """Exits with 1: a size that is not the usual one, a first push waited for."""
+        self.watch()
+        (line,) = self.prints(1, "status", "--line")
+        self.assertIn(" WARNING - 1 of 3 buckets: web01: never, nothing came", line)
+        for day in range(5):
+            self.push("web01", f"db-{day}.gz", 1000, NOW - (5 - day) * HOUR)
+        self.prints(0, "status")
+        self.push("web01", "db-6.gz", 100, NOW)
+        self.assertIn("-90 %", self.prints(1, "status")[1])
+
+    def test_missing(self) -> None:
+        """Exits with 2; also where no daemon has seen it become late."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        self.now = NOW + 25 * HOUR
+        self.assertIn("late", self.prints(2, "status")[1])
+        self.prints(0, "status", "db")
+        self.now = NOW
+        self.prints(0, "status")
+        (file,) = self.catalogue.latest(1)
+        self.catalogue.verified([(file.id, True, NOW)])
+        self.assertIn("1 damaged", self.prints(2, "status")[1])
+        self.catalogue.verified([(file.id, False, NOW)])
+        self.catalogue.ended(file.id, "missing", NOW)
+        self.assertIn("1 missing", self.prints(2, "status")[1])
+
+    def test_cannot_be_said(self) -> None:
+        """Exits with 3, and a line that says why."""
+        place = str(self.file)
+        self.write("x" * 32)
+        for text, expected in (
+            (
+                self.file.read_text(),
+                "the catalogue: there is no catalogue yet: the daemon makes one when"
+                " it starts, and so does filebucket reindex",
+            ),
+            ("{}", f"{place}: 2 mistakes: $.home: missing $.buckets: missing"),
+            (None, f"{place}: cannot be read: No such file or directory"),
+        ):
+            self.catalogue.close()
+            (self.home / FILE).unlink(missing_ok=True)
+            if text is None:
+                self.file.unlink()
+            else:
+                self.file.write_text(text)
+            (line,) = self.prints(3, "status", "--line")
+            self.assertEqual(f"FILEBUCKET UNKNOWN - {expected}", line)
+            words = " ".join(self.prints(3, "status")).split()
+            self.assertEqual(f"Error: {expected}", " ".join(words))
+
+    def test_damaged_catalogue(self) -> None:
+        """The same."""
+        self.catalogue.close()
+        path = self.home / FILE
+        for name in self.home.glob(f"{FILE}-*"):
+            name.unlink()
+        path.write_bytes(b"not a database, not a database" * 1000)
+        (line,) = self.prints(3, "status", "--line")
+        expected = "FILEBUCKET UNKNOWN - the catalogue: file is not a database"
+        self.assertEqual(expected, line)
+
+    def test_bug(self) -> None:
+        """What nobody thought of says nothing of the backups, and all of itself."""
+        self.push("web01", "a", 1, NOW)
+        with closing(sqlite3.connect(self.home / FILE)) as connection:
+            connection.execute("UPDATE series SET state = 'frosh'")
+            connection.commit()
+        result = self.invoke("status", "--line")
+        self.assertEqual(3, result.exit_code)
+        said = "FILEBUCKET UNKNOWN - a bug in file-bucket"
+        self.assertIn(said, result.output.splitlines())
+        self.assertIn("'frosh' is not a valid State", result.output)
+
+    def test_hostile_catalogue(self) -> None:
+        """A terminal obeys nothing of what SQLite finds in it."""
+        with closing(sqlite3.connect(self.home / FILE)) as connection:
+            connection.execute("PRAGMA writable_schema = 1")
+            connection.execute(
+                "UPDATE sqlite_master SET name = char(27) || '[2J', sql = 'x'"
+                " WHERE name = 'push_came'"
+            )
+            connection.commit()
+        (line,) = self.prints(3, "status")
+        self.assertIn("\\x1b[2J", line)
+        self.assertTrue(line.isprintable())
+
+    def test_long_reason(self) -> None:
+        """As long as a plugin's line may be, without what ends its text."""
+        self.file.write_text(json.dumps({f"a|{n}": 1 for n in range(100)}))
+        (line,) = self.prints(3, "status", "--line")
+        self.assertNotIn("|", line)
+        self.assertLess(len(line), 500)
+
+    def test_misused(self) -> None:
+        """Exits with 3: with 2 a backup would be missing."""
+        for arguments, expected in (
+            (["--nothing"], "No such option"),
+            (["--line", "--json"], "Either --line or --json."),
+            (["web1"], "there is no bucket 'web1', the nearest one is 'web01'"),
+            (["web01", TOKEN], "there is no bucket (a token?), the nearest one is"),
+        ):
+            *_, last = self.prints(3, "status", *arguments)
+            self.assertIn(expected, last)
+        (line,) = self.prints(3, "status", "--line", "web1")
+        self.assertTrue(line.startswith("FILEBUCKET UNKNOWN - there is no"), line)
+        self.write()
+        *_, last = self.prints(3, "status", "web01")
+        self.assertEqual("Error: there is no bucket 'web01'", last)
+
+    def test_chosen(self) -> None:
+        """Only these, each once."""
+        self.push("db", "a", 1, NOW)
+        self.push("web01", "b", 2, NOW)
+        self.push(LABEL, "c", 3, NOW)
+        lines = self.prints(0, "status", "db", LABEL, "db")
+        self.assertEqual(["db", LABEL], [each.split()[0] for each in lines[1:3]])
+        self.assertTrue(lines[-1].startswith("2 buckets, all in order; 4 B"), lines)
+
+    def test_json(self) -> None:
+        """Everything: RFC 3339, bytes, seconds."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        self.catalogue.look_at_space(Space(NOW, 10, 20))
+        self.refuse(self.buckets["db"].key, f"x-{TOKEN}", -1)
+        self.refuse("", None, -1, status=403)
+        found = json.loads("".join(self.prints(0, "status", "web01", "db", "--json")))
+        self.assertEqual(
+            {
+                "bucket": "web01",
+                "state": "fresh",
+                "severity": 0,
+                "expect": "26h",
+                "quota": None,
+                "last_at": "2026-11-24T08:00:00.000Z",
+                "files": 1,
+                "bytes": 1000,
+                "damaged": 0,
+                "missing": 0,
+                "series": [
+                    {
+                        "series": "db-#.gz",
+                        "state": "fresh",
+                        "severity": 0,
+                        "state_at": "2026-11-24T08:00:00.000Z",
+                        "due": "2026-11-25T10:00:00.000Z",
+                        "last_at": "2026-11-24T08:00:00.000Z",
+                        "last_name": "db-1.gz",
+                        "last_size": 1000,
+                        "age": 3600.0,
+                        "usual_size": None,
+                        "change": None,
+                        "pushes": 1,
+                        "files": 1,
+                        "bytes": 1000,
+                        "damaged": 0,
+                        "missing": 0,
+                    }
+                ],
+                "more_series": 0,
+            },
+            found["buckets"][1],
+        )
+        del found["buckets"]
+        self.assertEqual(
+            {
+                "at": "2026-11-24T09:00:00.000Z",
+                "severity": 0,
+                "free": 10,
+                "capacity": 20,
+                "free_at": "2026-11-24T09:00:00.000Z",
+                "full_at": None,
+                "refusals": [
+                    {
+                        "bucket": "db",
+                        "at": "2026-11-24T08:59:00.000Z",
+                        "name": f"x-{LABEL}",
+                        "size": None,
+                        "status": 405,
+                        "reason": "the file exists",
+                        "client": "192.0.2.7:5000",
+                        "request": "r2",
+                    }
+                ],
+            },
+            found,
+        )
+
+    def test_json_of_all_states(self) -> None:
+        """Is JSON, whatever there is."""
+        found = overview(LATE, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, MANY, GONE)
+        json.dumps(status_json(found), allow_nan=False)
+
+    def test_masked(self) -> None:
+        """A token in the name of another bucket's file, too."""
+        self.push("db", f"{TOKEN}.gz", 1, NOW)
+        self.assertIn(f"{LABEL}.gz", "".join(self.prints(0, "status", "db", "--json")))
+
+    def test_completion(self) -> None:
+        """Buckets are completed."""
+        complete = BashComplete(main.main, {}, "filebucket", "_X")
+        for command in ("status", "log"):
+            given = [command, "--config", str(self.file)]
+            found = [each.value for each in complete.get_completions(given, "w")]
+            self.assertEqual(["web01"], found)
+
+    def test_nothing_is_made(self) -> None:
+        """It only looks."""
+        self.catalogue.close()
+        for name in os.listdir(self.home / ".filebucket"):
+            (self.home / ".filebucket" / name).unlink()
+        for command in ("status", "log"):
+            self.assertNotEqual(0, self.invoke(command).exit_code)
+        self.assertEqual([], os.listdir(self.home / ".filebucket"))
+
+
+class LogTests(CommandCase):
+    """``filebucket log``."""
+
+    def test_table(self) -> None:
+        """The newest last, and what became of each."""
+        self.push("web01", "db-1.gz", 1000, NOW - 50 * HOUR, seconds=83.4)
+        self.push("web01", "db-1.gz", 1000, NOW - 40 * HOUR, overwrote=True)
+        for number in range(2, 5):
+            self.push("web01", f"db-{number}.gz", 1000, NOW - (10 - number) * HOUR)
+        self.push("web01", "db-5.gz", 10, NOW - HOUR, post_push=3)
+        self.push("db", "x", 5, NOW, seconds=None, client=None, request=None)
+        ids = {each.received.name: each.id for each in self.catalogue.latest(9)}
+        self.catalogue.verified([(ids["db-2.gz"], True, NOW)])
+        self.catalogue.ended(ids["db-3.gz"], "pruned", NOW)
+        self.catalogue.ended(ids["db-4.gz"], "missing", NOW)
+        expected = block(
+            """
+            TIME                 BUCKET  NAME        SIZE  SECONDS  CLIENT          NOTES
+            2026-11-22 07:00:00  web01   db-1.gz  1.0 KiB       83  192.0.2.7:5000  overwritten
+            2026-11-22 17:00:00  web01   db-1.gz  1.0 KiB     1.25  192.0.2.7:5000  overwrote
+            2026-11-24 01:00:00  web01   db-2.gz  1.0 KiB     1.25  192.0.2.7:5000  damaged
+            2026-11-24 02:00:00  web01   db-3.gz  1.0 KiB     1.25  192.0.2.7:5000  pruned
+            2026-11-24 03:00:00  web01   db-4.gz  1.0 KiB     1.25  192.0.2.7:5000  missing
+            2026-11-24 08:00:00  web01   db-5.gz     10 B     1.25  192.0.2.7:5000  shrunk, post-push 3
+            2026-11-24 09:00:00  db      x            5 B        -  -               found
+            """  # noqa: E501
+        )
+        self.assertEqual(expected, self.prints(0, "log"))
+        (_, line) = self.prints(0, "log", "--limit", "1")
+        self.assertEqual("x", line.split()[3])
+        self.assertEqual(3, len(self.prints(0, "log", "web01", "--limit", "2")))
+
+    def test_80_columns(self) -> None:
+        """Names get the room of what matters less."""
+        self.push("web01", "a-very-long-name-of-a-backup-2026-11-24.tar.zst", 9, NOW)
+        expected = """
+            TIME                 BUCKET  NAME                          SIZE  NOTES
+            2026-11-24 09:00:00  web01   a-very-long-na…11-24.tar.zst   9 B  -
+        """
+        self.assertEqual(block(expected), self.prints(0, "log", columns=70))
+
+    def test_json(self) -> None:
+        """An object a line."""
+        self.push("web01", f"db-{TOKEN}.gz", 1000, NOW - HOUR, pre_push=0)
+        self.push(LABEL, HOSTILE, 10, NOW)
+        first, second = map(json.loads, self.prints(0, "log", "--json"))
+        self.assertEqual(
+            {
+                "bucket": "web01",
+                "series": f"db-{re.sub('[0-9]+', '#', LABEL)}.gz",
+                "name": f"db-{LABEL}.gz",
+                "size": 1000,
+                "sha256": "ab" * 32,
+                "received_at": "2026-11-24T08:00:00.000Z",
+                "seconds": 1.25,
+                "client": "192.0.2.7:5000",
+                "overwrote": False,
+                "pre_push": 0,
+                "post_push": None,
+                "request": "r1",
+                "judgement": "fresh",
+                "fate": "kept",
+                "fate_at": None,
+                "verified_at": None,
+                "damaged": False,
+            },
+            first,
+        )
+        self.assertEqual((LABEL, HOSTILE), (second["bucket"], second["name"]))
+
+    def test_refused(self) -> None:
+        """With the reasons; of strangers, too."""
+        self.refuse(self.buckets["db"].key, "a.gz", 1000)
+        self.refuse("", None, -1, status=403, reason="no such token", client="[::1]:5")
+        self.refuse(self.buckets[LABEL].key, TOKEN, -1, status=409, reason="no")
+        expected = """
+            TIME                 BUCKET   NAME        SIZE  CLIENT          STATUS  REASON
+            2026-11-24 08:59:00  db       a.gz     1.0 KiB  192.0.2.7:5000     405  the file exists
+            2026-11-24 08:59:00  -        -              -  [::1]:5            403  no such token
+            2026-11-24 08:59:00  #f215fa  #f215fa        -  192.0.2.7:5000     409  no
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.prints(0, "log", "--refused"))
+        self.assertEqual(2, len(self.prints(0, "log", "--refused", "db")))
+        lines = self.prints(0, "log", "--refused", "--json", LABEL)
+        (found,) = map(json.loads, lines)
+        self.assertEqual(
+            (LABEL, LABEL, None, "2026-11-24T08:59:00.000Z"),
+            (found["bucket"], found["name"], found["size"], found["at"]),
+        )
+
+    def test_hostile_names(self) -> None:
+        """A terminal obeys nothing of it."""
+        self.push("web01", HOSTILE, 1, NOW, client=HOSTILE)
+        self.refuse(self.buckets["db"].key, HOSTILE, 1, reason=HOSTILE)
+        for option in ((), ("--refused",)):
+            lines = self.prints(0, "log", *option)
+            self.assertEqual(2, len(lines))
+            self.assertTrue(lines[1].isprintable(), lines[1])
+
+    def test_bucket_that_is_no_more(self) -> None:
+        """What it got stays to be seen, and no more of its token than in the log."""
+        self.push(LABEL, "x", 1, NOW)
+        self.write()
+        (_, line) = self.prints(0, "log")
+        self.assertEqual(LABEL, line.split()[2])
+
+    def test_nothing_yet(self) -> None:
+        """Only the head, and no object."""
+        self.assertEqual(1, len(self.prints(0, "log")))
+        self.assertEqual(1, len(self.prints(0, "log", "--refused")))
+        self.assertEqual([], self.prints(0, "log", "--json"))
+
+    def test_refuses(self) -> None:
+        """What it cannot do is told in a line, as of other commands."""
+        (line,) = self.prints(1, "log", "web1")
+        expected = "Error: there is no bucket 'web1', the nearest one is 'web01'"
+        self.assertEqual(expected, line)
+        for limit in ("0", "100001", "x"):
+            self.prints(2, "log", "--limit", limit)
+        self.catalogue.close()
+        (self.home / FILE).unlink()
+        (line,) = self.prints(1, "log")
+        self.assertTrue(line.startswith("Error: the catalogue: there is no"), line)

@@ -1,0 +1,86 @@
+"""Tables that fit."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis.strategies import integers, lists, text, tuples
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.text import columns_of, printable
+from filebucket.cli.table import Column, table
+
+COLUMNS = (
+    Column("NAME", name=True),
+    Column("SERIES", name=True),
+    Column("WHEN", optional=True),
+    Column("SIZE", right=True, optional=True),
+    Column("STATE"),
+)
+ROWS = (
+    ("web01", "db-#-#-#.sql.gz", "yesterday", "1.2 GiB", "fresh"),
+    ("a.machine.example.org", "\u65e5\u672c-#.tar.zst", "today", "400 B", "late"),
+)
+
+
+class TableTests(SynchronousTestCase):
+    """At all widths."""
+
+    def lines(self, width: int | None) -> list[str]:
+        """With a bar behind each that is not too wide."""
+        found = list(table(COLUMNS, ROWS, width))
+        if width is not None:
+            self.assertLessEqual(max(map(columns_of, found)), width)
+        return found
+
+    def test_unbounded(self) -> None:
+        """Whole, and aligned in a terminal's columns."""
+        expected = [
+            "NAME                   SERIES           WHEN          SIZE  STATE",
+            "web01                  db-#-#-#.sql.gz  yesterday  1.2 GiB  fresh",
+            "a.machine.example.org  \u65e5\u672c-#.tar.zst   today        400 B  late",
+        ]
+        self.assertEqual(expected, self.lines(None))
+        self.assertEqual(expected, self.lines(65))
+
+    def test_cut(self) -> None:
+        """The longest name first."""
+        self.assertEqual(
+            [
+                "NAME            SERIES          WHEN          SIZE  STATE",
+                "web01           db-#-#-\u2026sql.gz  yesterday  1.2 GiB  fresh",
+                "a.machi\u2026le.org  \u65e5\u672c-#.tar.zst  today        400 B  late",
+            ],
+            self.lines(57),
+        )
+
+    def test_left_out(self) -> None:
+        """What is optional, one after the other."""
+        self.assertEqual(
+            [
+                "NAME                SERIES              SIZE  STATE",
+                "web01               db-#-#-#.sql.gz  1.2 GiB  fresh",
+                "a.machine\u2026mple.org  \u65e5\u672c-#.tar.zst     400 B  late",
+            ],
+            self.lines(51),
+        )
+        self.assertEqual(
+            [
+                "NAME         SERIES      STATE",
+                "web01        db-#-\u2026l.gz  fresh",
+                "a.mac\u2026e.org  \u65e5\u672c-\u2026.zst  late",
+            ],
+            self.lines(30),
+        )
+
+    def test_no_rows(self) -> None:
+        """Only the head."""
+        expected = ["NAME  SERIES  WHEN  SIZE  STATE"]
+        self.assertEqual(expected, list(table(COLUMNS, [], 80)))
+
+    @given(lists(tuples(*[text(max_size=40).map(printable)] * 2)), integers(24, 200))
+    def test_fits(self, names: list[tuple[str, str]], width: int) -> None:
+        """Whatever the names."""
+        rows = [(*each, "yesterday", "1.2 GiB", "fresh") for each in names]
+        found = list(table(COLUMNS, rows, width))
+        self.assertEqual(len(rows) + 1, len(found))
+        self.assertLessEqual(max(map(columns_of, found)), width)

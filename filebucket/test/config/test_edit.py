@@ -1,0 +1,496 @@
+"""Changes to the configuration file: what becomes of its text, and of the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.base.errors import ConfigError
+from filebucket.config import edit as editing
+from filebucket.config import values
+from filebucket.config.config import load, token_digest
+from filebucket.config.edit import (
+    NotChangedError,
+    add_bucket,
+    moment_text,
+    remove_bucket,
+    rotate_token,
+)
+from filebucket.test.whole.test_properties import trying
+
+TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
+HASH = token_digest(TOKEN.encode()).hex()
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
+DAY = 24 * 3600
+
+FILE = """\
+{
+    "port":   1234,   "home": "/srv/b\\u00fcckets",
+    "buckets": [
+        {"name": "web01", "token_sha256": "%s"},
+        {
+            "name": "db",
+            "token": "%s",
+            "expires": "2026-12-31",
+            "allow_from": ["192.0.2.0/24", "::1"]
+        }
+    ],
+    "min_free_space": "10 %%"
+}
+""" % ("5b4f" * 16, TOKEN)  # noqa: UP031 - braces are JSON's here
+
+
+class EditingCase(SynchronousTestCase):
+    """Has a file."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        self.file = self.folder / "config.json"
+        self.path = str(self.file)
+        self.token = "t0ken" * 6 + "xy"
+        self.patch(editing, "new_token", lambda: self.token)
+
+    @property
+    def hash(self) -> str:
+        return token_digest(self.token.encode()).hex()
+
+    def write(self, text: str) -> None:
+        self.file.write_bytes(text.encode())
+
+    def text(self) -> str:
+        return self.file.read_bytes().decode()
+
+    def assert_refused(self, reason: str, edit: object, *arguments: object) -> None:
+        """The file stays as it was, and the reason is this."""
+        before = self.text()
+        assert callable(edit)
+        error = self.assertRaises(NotChangedError, edit, self.path, *arguments)
+        self.assertEqual(reason, str(error))
+        self.assertEqual(before, self.text())
+        self.assertEqual(["config.json"], os.listdir(self.folder))
+
+
+class AddTests(EditingCase):
+    """What becomes of the text when a bucket is added."""
+
+    def added(self, text: str, **settings: object) -> str:
+        """The new text, of a file that means what it should."""
+        self.write(text)
+        change = add_bucket(self.path, "new", settings)
+        self.assertEqual(self.token, change.token)
+        self.assertEqual(change.config, load(self.path))
+        self.assertEqual("new", change.config.buckets[-1].name)
+        self.assertNotIn(self.token, self.text())
+        return self.text()
+
+    def test_keeps_the_rest(self) -> None:
+        """Not a byte of the rest is touched."""
+        line = f'{{"name": "new", "token_sha256": "{self.hash}"}}'
+        place = '"::1"]\n        }'
+        expected = FILE.replace(place, f"{place},\n        {line}")
+        self.assertEqual(expected, self.added(FILE))
+
+    def test_settings(self) -> None:
+        """What is long has lines of its own."""
+        text = self.added(FILE, quota="500 GiB", allow_from=["192.0.2.0/24"])
+        expected = (
+            "        {\n"
+            '            "name": "new",\n'
+            f'            "token_sha256": "{self.hash}",\n'
+            '            "quota": "500 GiB",\n'
+            '            "allow_from": ["192.0.2.0/24"]\n'
+            "        }\n"
+            "    ],\n"
+        )
+        self.assertIn(expected, text)
+
+    def test_many_networks(self) -> None:
+        """So has a list."""
+        networks = [f"192.0.2.{number}/32" for number in range(20)]
+        text = self.added(FILE, allow_from=networks)
+        self.assertIn('\n                "192.0.2.7/32",\n', text)
+
+    def test_shapes(self) -> None:
+        """As the file is written, so is what is added."""
+        member = f'{{"name": "new", "token_sha256": "{self.hash}"}}'
+        for text, expected in (
+            (
+                '{\n  "home": "h",\n  "buckets": []\n}\n',
+                '{\n  "home": "h",\n  "buckets": [\n    %s\n  ]\n}\n',
+            ),
+            (
+                '{\n\t"home": "h",\n\t"buckets": [ ]}',
+                '{\n\t"home": "h",\n\t"buckets": [\n\t\t%s\n\t]}',
+            ),
+            ('{"home": "h", "buckets": []}', '{"home": "h", "buckets": [%s]}'),
+            (
+                f'{{"home": "h", "buckets": ["{TOKEN}"]}}',
+                f'{{"home": "h", "buckets": ["{TOKEN}", %s]}}',
+            ),
+            (
+                f'\n{{"buckets":\n[\n"{TOKEN}"\n]\n, "home": "h"}}',
+                f'\n{{"buckets":\n[\n"{TOKEN}",\n%s\n]\n, "home": "h"}}',
+            ),
+            (
+                f'{{"home": "h",\r\n"buckets": ["{TOKEN}"]\r\n}}\r\n',
+                f'{{"home": "h",\r\n"buckets": ["{TOKEN}", %s]\r\n}}\r\n',
+            ),
+        ):
+            self.assertEqual(expected % member, self.added(text), text)
+
+    def test_brackets_in_strings(self) -> None:
+        """Nor do strings that look like JSON mislead."""
+        text = '{"home": "\\"buckets\\": [", "hooks": "]}\\\\", "buckets": []}'
+        self.assertEqual('"buckets": [{"name', self.added(text)[44:62])
+
+    def test_refused(self) -> None:
+        """What would not load does not replace what does."""
+        self.write(FILE)
+        self.assert_refused("there is a bucket db already", add_bucket, "db", {})
+        reason = (
+            '$.buckets[2].quota: neither a number of bytes nor a size such as "20 GiB"'
+        )
+        self.assert_refused(reason, add_bucket, "new", {"quota": []})
+
+    def test_broken_before(self) -> None:
+        """A file that is broken already is not touched."""
+        self.write('{"home": "h"}')
+        error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
+        self.assertEqual(("$.buckets: missing",), error.mistakes)
+
+    def test_not_there(self) -> None:
+        """There must be a file."""
+        error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
+        self.assertIn("No such file", str(error))
+
+
+class TokenTests(SynchronousTestCase):
+    """The tokens that are made."""
+
+    def test_fit(self) -> None:
+        """They are tokens, and no two are the same."""
+        tokens = {editing.new_token() for _ in range(100)}
+        self.assertEqual(100, len(tokens))
+        self.assertEqual(tokens, {values.token(each) for each in tokens})
+
+
+class RotateTests(EditingCase):
+    """A new token."""
+
+    def rotated(self, text: str, keep: float = 0, name: str = "db") -> str:
+        self.write(text)
+        change = rotate_token(self.path, name, NOW + keep, NOW)
+        self.assertEqual(change.config, load(self.path))
+        self.assertEqual(self.token, change.token)
+        return self.text()
+
+    def bucket(self, **opens: object) -> str:
+        """A file with one bucket."""
+        return json.dumps({"home": "h", "buckets": [{"name": "db", **opens}]})
+
+    def tokens(self, text: str, keep: float = 0) -> object:
+        """What opens the bucket after a rotation."""
+        (bucket,) = json.loads(self.rotated(text, keep))["buckets"]
+        self.assertEqual("db", bucket.pop("name"))
+        return bucket
+
+    def test_at_once(self) -> None:
+        """The old token is gone, and nothing else; the new one is as good as long."""
+        new = f'"token_sha256": "{self.hash}",\n            "expires": "2026-12-31"'
+        expected = FILE.replace(
+            f'"token": "{TOKEN}",\n            "expires": "2026-12-31"', new
+        )
+        self.assertEqual(expected, self.rotated(FILE))
+
+    def test_keep_old(self) -> None:
+        """The old one stays for a while."""
+        text = self.rotated(FILE, 7 * DAY)
+        new = f'{{"token_sha256": "{self.hash}", "expires": "2026-12-31"}}'
+        old = f'{{"token_sha256": "{HASH}", "expires": "2026-12-01T12:00:00Z"}}'
+        indent = "\n" + " " * 12
+        expected = FILE.replace(
+            f'"token": "{TOKEN}",{indent}"expires": "2026-12-31"',
+            f'"tokens": [{indent}    {new},{indent}    {old}{indent}]',
+        )
+        self.assertEqual(expected, text)
+
+    def test_in_one_line(self) -> None:
+        """What becomes too long for its line gets several."""
+        text = self.rotated(FILE, DAY, "web01")
+        self.assertIn('        {\n            "name": "web01",\n', text)
+        self.assertLess(max(map(len, text.splitlines())), 140)
+
+    def test_never_longer_nor_shorter(self) -> None:
+        """The new token is good as long as the longest of those that still are."""
+        new, old = {"token_sha256": self.hash}, {"token_sha256": HASH}
+        other = {"token_sha256": "ab" * 32}
+        soon, late, past = "2026-11-25", "2027-01-01", "2026-11-01"
+        kept = {"expires": "2026-12-01T12:00:00Z"}
+        for keep, opens, expected in (
+            (0, {"token": TOKEN}, new),
+            (0, {**old, "expires": late}, {**new, "expires": late}),
+            (0, {**old, "expires": past}, new),
+            (0, {"tokens": [TOKEN, {**other, "expires": soon}]}, new),
+            (
+                0,
+                {"tokens": [{**old, "expires": soon}, {**other, "expires": past}]},
+                {**new, "expires": soon},
+            ),
+            (7 * DAY, old, {"tokens": [new, {**old, **kept}]}),
+            (
+                7 * DAY,
+                {"tokens": [TOKEN, {**other, "expires": soon}]},
+                {"tokens": [new, {**old, **kept}, {**other, "expires": soon}]},
+            ),
+            (7 * DAY, {**old, "expires": past}, new),
+        ):
+            text = self.bucket(**opens)
+            self.assertEqual(expected, self.tokens(text, keep), opens)
+
+    def test_keeps_the_order(self) -> None:
+        """Wherever the tokens stood."""
+        text = self.bucket(expires="2026-12-31", quota=5, token=TOKEN)
+        expected = ["name", "token_sha256", "expires", "quota"]
+        (bucket,) = json.loads(self.rotated(text))["buckets"]
+        self.assertEqual(expected, list(bucket))
+
+    def test_refused(self) -> None:
+        """Where there is no such bucket; where its folder would be another."""
+        self.write(json.dumps({"home": "h", "buckets": [TOKEN]}))
+        self.assert_refused("there is no bucket x", rotate_token, "x", NOW, NOW)
+        label = f"#{HASH[:6]}"
+        self.assert_refused(
+            f"bucket {label} has no name, and its folder is called by its token",
+            *(rotate_token, label, NOW, NOW),
+        )
+
+
+class RemoveTests(EditingCase):
+    """A bucket less."""
+
+    def test_removed(self) -> None:
+        """With its comma, and nothing else."""
+        self.write(FILE)
+        change = remove_bucket(self.path, "db")
+        self.assertEqual("db", change.bucket.name)
+        start = FILE.index(',\n        {\n            "name": "db"')
+        end = FILE.index("\n    ],")
+        self.assertEqual(FILE[:start] + FILE[end:], self.text())
+        remove_bucket(self.path, "web01")
+        self.assertIn('"buckets": [],', self.text())
+        self.assertEqual((), load(self.path).buckets)
+
+    def test_first(self) -> None:
+        """The second takes its place."""
+        self.write(FILE)
+        remove_bucket(self.path, "web01")
+        self.assertIn('"buckets": [\n        {\n            "name": "db"', self.text())
+
+    def test_without_a_name(self) -> None:
+        """It is called as in the log."""
+        self.write(json.dumps({"home": "h", "buckets": [TOKEN]}))
+        remove_bucket(self.path, f"#{HASH[:6]}")
+        self.assertEqual('{"home": "h", "buckets": []}', self.text())
+
+    def test_refused(self) -> None:
+        """There must be such a bucket, and only one."""
+        self.write(FILE)
+        self.assert_refused("there is no bucket web02", remove_bucket, "web02")
+
+
+class MomentTests(SynchronousTestCase):
+    """Times as the file has them."""
+
+    def test_round(self) -> None:
+        """What is written is what was read."""
+        for text in ("2026-12-31", "2028-02-29", "2026-12-31T18:00:00Z"):
+            self.assertEqual(text, moment_text(values.moment(text)))
+
+
+ADD = """
+import sys
+from filebucket.config.edit import add_bucket
+for number in range(20):
+    add_bucket(sys.argv[1], f"{sys.argv[2]}-{number}", {})
+"""
+
+
+SPACE = st.text(" \t\n\r", max_size=3)
+BUCKET = st.fixed_dictionaries(
+    {"token": st.text(max_size=9)},
+    optional={
+        "name": st.text(max_size=9),
+        "tokens": st.lists(st.text(max_size=3), max_size=2),
+        "expires": st.text(max_size=3),
+        "quota": st.integers(0, 2**60),
+        "}": st.none(),
+    },
+).flatmap(lambda bucket: st.permutations(list(bucket.items())).map(dict))
+BUCKETS = st.lists(BUCKET | st.text('[]{}:,"\\aé', max_size=9), max_size=3)
+
+
+def spaced(draw: st.DrawFn, value: object) -> str:
+    """JSON with space wherever there may be some."""
+    if isinstance(value, dict):
+        pairs = value.items()
+        inner = [f"{spaced(draw, k)}:{spaced(draw, each)}" for k, each in pairs]
+        text = f"{{{','.join(inner) or draw(SPACE)}}}"
+    elif isinstance(value, list):
+        inner = [spaced(draw, each) for each in value]
+        text = f"[{','.join(inner) or draw(SPACE)}]"
+    else:
+        text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+    return draw(SPACE) + text + draw(SPACE)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
+    """A file's text, what it says, and which of its buckets is an object."""
+    buckets = draw(BUCKETS)
+    index = draw(st.integers(0, len(buckets)))
+    buckets.insert(index, draw(BUCKET))
+    keys = {"home": "]{", "buckets": buckets, "hooks": {"buckets": [1]}}
+    keys = dict(draw(st.permutations(list(keys.items()))))
+    return spaced(draw, keys), keys, index
+
+
+class LayoutTests(SynchronousTestCase):
+    """However a file is laid out, it says afterwards what it should, in its order."""
+
+    @trying
+    @given(files())
+    def test_add(self, file: tuple[str, dict[str, Any], int]) -> None:
+        text, keys, _ = file
+        bucket = {"name": "new", "allow_from": ["é" * 60, "x" * 60]}
+        keys["buckets"].append(bucket)
+        self.assert_says(keys, editing._append(text, bucket))
+
+    @trying
+    @given(files())
+    def test_remove(self, file: tuple[str, dict[str, Any], int]) -> None:
+        text, keys, index = file
+        del keys["buckets"][index]
+        container = editing._buckets(text)
+        self.assert_says(keys, editing._without(text, container, index))
+
+    @trying
+    @given(files(), st.integers(1, 2))
+    def test_rotate(self, file: tuple[str, dict[str, Any], int], count: int) -> None:
+        text, keys, index = file
+        bucket = keys["buckets"][index]
+        opens = ("token", "tokens", "expires")
+        tokens = [{"token_sha256": n * 64, "expires": "x"} for n in "12"[:count]]
+        changed = json.loads(editing._with_tokens(text, index, tokens))
+        found = changed["buckets"][index]
+        self.assertEqual(
+            tokens[0] if count == 1 else {"tokens": tokens},
+            {key: found[key] for key in ("token_sha256", *opens) if key in found},
+        )
+        for each in (found, bucket):
+            for key in ("token_sha256", *opens):
+                each.pop(key, None)
+        self.assertEqual(list(bucket.items()), list(found.items()))
+        self.assertEqual(keys, changed)
+
+    def assert_says(self, keys: dict[str, Any], text: str) -> None:
+        self.assertEqual(list(keys.items()), list(json.loads(text).items()))
+
+
+class FileTests(EditingCase):
+    """What becomes of the file."""
+
+    def test_mode_and_owner(self) -> None:
+        """They stay, and so do attributes; the umask has no say."""
+        self.write(FILE)
+        self.file.chmod(0o604)
+        if os.geteuid() == 0:
+            os.chown(self.file, 12, 34)
+        try:
+            os.setxattr(self.file, "user.test", b"x")
+        except OSError:
+            raise SkipTest("no attributes here") from None
+        before = os.umask(0o077)
+        self.addCleanup(os.umask, before)
+        old = self.file.stat()
+        add_bucket(self.path, "new", {})
+        new = self.file.stat()
+        self.assertNotEqual(old.st_ino, new.st_ino)
+        self.assertEqual(
+            (old.st_uid, old.st_gid, 0o604),
+            (new.st_uid, new.st_gid, stat.S_IMODE(new.st_mode)),
+        )
+        self.assertGreater(new.st_mtime_ns, old.st_mtime_ns)
+        self.assertEqual(b"x", os.getxattr(self.file, "user.test"))
+        self.assertEqual(["config.json"], os.listdir(self.folder))
+
+    def test_link(self) -> None:
+        """What a link leads to is changed, and the link stays."""
+        self.write(FILE)
+        link = self.folder / "etc" / "link.json"
+        link.parent.mkdir()
+        link.symlink_to(self.file)
+        add_bucket(str(link), "new", {})
+        self.assertTrue(link.is_symlink())
+        self.assertIn('"new"', self.text())
+        self.assertEqual(["link.json"], os.listdir(link.parent))
+
+    def test_cannot_be_written(self) -> None:
+        """Nothing is left of an attempt that fails, at whatever step."""
+        self.write(FILE)
+        for call in ("fchown", "fsync", "rename"):
+
+            def fail(*arguments: object, **more: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            self.file.chmod(0o640)
+            patch = self.patch(os, call, fail)
+            if call == "fchown":
+                patch_ids = self.patch(os, "geteuid", lambda: -2)
+            self.assert_refused(
+                f"{self.path} cannot be replaced: No space left on device",
+                *(add_bucket, "new", {}),
+            )
+            patch.restore()
+            if call == "fchown":
+                patch_ids.restore()
+
+    def test_not_to_stay(self) -> None:
+        """Where the folder cannot be brought to the disk, that is said."""
+        self.write(FILE)
+
+        def sync(folder: str) -> None:
+            raise OSError(5, "Input/output error")
+
+        self.patch(editing, "_sync", sync)
+        error = self.assertRaises(NotChangedError, add_bucket, self.path, "new", {})
+        self.assertEqual(
+            f"{self.path} is changed, but may not stay so: Input/output error",
+            str(error),
+        )
+
+    def test_together(self) -> None:
+        """Four commands at once lose none of each other's buckets."""
+        self.write(FILE)
+        commands = [
+            subprocess.Popen(
+                [sys.executable, "-c", ADD, self.path, str(number)],
+                stderr=subprocess.PIPE,
+            )
+            for number in range(4)
+        ]
+        for command in commands:
+            _, errors = command.communicate()
+            self.assertEqual((0, b""), (command.returncode, errors))
+        self.assertEqual(2 + 4 * 20, len(load(self.path).buckets))
+        self.assertEqual(["config.json"], os.listdir(self.folder))

@@ -1,0 +1,90 @@
+"""What a value in the configuration may be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.config import values
+from filebucket.config.values import FreeSpace
+
+
+class SizeTests(SynchronousTestCase):
+    """Numbers of bytes, and shares."""
+
+    def test_sizes(self) -> None:
+        """The units are the ones of IEC and SI; a space may stand before them."""
+        for written, expected in (
+            (0, 0),
+            (2**63 - 1, 2**63 - 1),
+            ("0 B", 0),
+            ("7B", 7),
+            ("20 GiB", 20 * 1024**3),
+            ("20GiB", 20 * 1024**3),
+            ("1.5 KiB", 1536),
+            ("1 kB", 1000),
+            ("1 MB", 10**6),
+            ("1 TB", 10**12),
+            ("2 PiB", 2 * 1024**5),
+            ("0.1 kB", 100),
+        ):
+            self.assertEqual(expected, values.byte_count(written), written)
+
+    def test_no_sizes(self) -> None:
+        """Nothing that could be meant in two ways."""
+        written: Any
+        for written in (
+            *("", "5", "5 G", "5 KB", "5 gib", "5  GiB", " 5 B", "5 B ", "-5 B"),
+            *("1,5 GiB", "1e3 B", ".5 GiB", "5. GiB", "9999999999999 PiB", "\u0665 B"),
+            *(True, None, 1.0, [], -1, 2**63),
+        ):
+            with self.assertRaises(ValueError, msg=repr(written)):
+                values.byte_count(written)
+
+    def test_shares(self) -> None:
+        """Of a filesystem of 1,000 bytes."""
+        for written, expected in (
+            (7, 7),
+            ("1 kB", 1000),
+            ("0 %", 0),
+            ("5 %", 50),
+            ("2.5%", 25),
+            ("100 %", 1000),
+        ):
+            self.assertEqual(expected, values.free_space(written).of(1000), written)
+        self.assertEqual(30, FreeSpace(bytes=30, share=Fraction(2, 100)).of(1000))
+
+    def test_no_shares(self) -> None:
+        """More than all, or not a number."""
+        for written in ("101 %", "100.1 %", "-1 %", "%", "x %", "5  %", "1e1 %", True):
+            with self.assertRaises(ValueError, msg=repr(written)):
+                values.free_space(written)
+
+
+class MomentTests(SynchronousTestCase):
+    """Days and times."""
+
+    def test_moments(self) -> None:
+        """A day is until it is over, in UTC; a time needs its offset."""
+        for written, expected in (
+            ("1970-01-01", 86400.0),
+            ("1970-01-01T00:00:00Z", 0.0),
+            ("1970-01-01 00:00:00Z", 0.0),
+            ("1970-01-01T01:00:00+01:00", 0.0),
+            ("1970-01-01T00:00:00.500000Z", 0.5),
+            ("2024-02-29", 1709251200.0),
+        ):
+            self.assertEqual(expected, values.moment(written), written)
+
+    def test_no_moments(self) -> None:
+        """What is no day, or whose offset one would have to guess."""
+        for written in (
+            *("", "soon", "2026-13-01", "2026-02-29", "20261231", "2026-W01-1"),
+            *("2026-12-31T12:00:00", "2026-12-31T25:00:00Z", "2026-12-31T12Z"),
+            *("9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+10:00"),
+            *("9999-12-31", "31.12.2026", 1798761600, None),
+        ):
+            with self.assertRaises(ValueError, msg=repr(written)):
+                values.moment(written)

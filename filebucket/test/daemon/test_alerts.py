@@ -1,0 +1,597 @@
+"""Telling the operator what has changed: once, and whatever happens."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.recorder import GATHER, LOOK_EVERY, Recorder
+from filebucket.config.config import BucketConfig, TokenConfig, token_digest
+from filebucket.daemon.alerts import MOST_RETRY, RETRY, Alerts
+from filebucket.hooks.scripts import END_TIMEOUT, Exit
+from filebucket.model.mask import mask
+from filebucket.model.records import Series
+from filebucket.model.schedule import Cron, Interval, Schedule, Zone
+from filebucket.model.state import State
+from filebucket.test.catalogue.test_recorder import outcome
+from filebucket.test.kit.fakes import AtOnce, FakeHooks
+from filebucket.test.kit.server import TOKEN
+
+HOUR = 3600.0
+BUCKET = BucketConfig(
+    (TokenConfig(token_digest(TOKEN.encode())),),
+    "web01",
+    "web01",
+    expect=Interval(26 * HOUR, "26h"),
+)
+
+
+def series(id_: int = 1, **given: Any) -> Series:
+    """One that was fresh and is late."""
+    return Series(
+        **{
+            "id": id_,
+            "bucket": "web01",
+            "name": "db-#.gz",
+            "since": 0.0,
+            "files": 1,
+            "bytes": 7,
+            "pushes": 1,
+            "last_at": 1_794_900_000.0,
+            "last_size": 7,
+            "last_name": "db-1.gz",
+            "state": "late",
+            "state_at": 1_795_000_000.0,
+            "due": 1_795_000_000.0,
+            "usual": None,
+            "told": "fresh",
+            "damaged": 0,
+            "missing": 0,
+            **given,
+        }
+    )
+
+
+@define
+class FakeTold:
+    """What is to be told, in memory."""
+
+    series: dict[int, Series] = field(factory=dict)
+    failure: CatalogueError | None = None
+
+    async def untold(self, limit: int) -> list[Series]:
+        if self.failure is not None:
+            raise self.failure
+        return [each for each in self.series.values() if each.told != each.state]
+
+    async def tell(self, series: int, state: State) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.series[series] = evolve(self.series[series], told=state)
+
+    def put(self, *all_series: Series) -> None:
+        for each in all_series:
+            self.series[each.id] = each
+
+
+class AlertsCase(SynchronousTestCase):
+    """Has alerts over fakes."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.told = FakeTold()
+        self.hooks = FakeHooks()
+        self.alerts = Alerts(
+            self.clock, self.told, self.hooks, [BUCKET], mask([BUCKET])
+        )
+        self.alerts.startService()
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        """What was told: the series, and from what to what."""
+        return [(each.series, each.old, each.new) for each in self.hooks.alerts]
+
+
+class TellTests(AlertsCase):
+    """What is told, and when."""
+
+    def test_change(self) -> None:
+        """Everything that is known."""
+        self.told.put(series(usual=9))
+        self.alerts.look()
+        (alert,) = self.hooks.alerts
+        self.assertEqual(
+            ("web01", "db-#.gz", "fresh", "late"),
+            (alert.bucket, alert.series, alert.old, alert.new),
+        )
+        self.assertEqual(
+            {
+                "SINCE": "2026-11-18T11:06:40Z",
+                "DUE": "2026-11-18T11:06:40Z",
+                "EXPECT": "26h",
+                "LAST": "2026-11-17T07:20:00Z",
+                "LAST_NAME": "db-1.gz",
+                "LAST_SIZE": "7",
+                "USUAL_SIZE": "9",
+            },
+            alert.details,
+        )
+
+    def test_nothing_known(self) -> None:
+        """What there is not is empty."""
+        self.told.put(
+            series(name="", last_at=None, last_size=None, last_name=None, due=math.inf)
+        )
+        self.alerts.watch([evolve(BUCKET, expect=None)])
+        self.alerts.look()
+        (alert,) = self.hooks.alerts
+        self.assertEqual({"", "2026-11-18T11:06:40Z"}, set(alert.details.values()))
+
+    def test_end_of_time(self) -> None:
+        """A moment that no calendar has is none."""
+        self.told.put(series(due=1e14))
+        self.alerts.look()
+        self.assertEqual("", self.hooks.alerts[0].details["DUE"])
+
+    def test_no_token(self) -> None:
+        """Neither the bucket's nor one that a client used for a name."""
+        self.told.put(series(bucket=f"#{'ab' * 32}", last_name=f"{TOKEN}.gz"))
+        self.alerts.look()
+        (alert,) = self.hooks.alerts
+        self.assertEqual("#ababab", alert.bucket)
+        self.assertEqual("web01.gz", alert.details["LAST_NAME"])
+
+    def test_once(self) -> None:
+        """What was told is not told again."""
+        self.told.put(series(1), series(2, name="x"))
+        for _ in range(3):
+            self.alerts.look()
+        self.assertEqual(
+            [("db-#.gz", "fresh", "late"), ("x", "fresh", "late")], self.changes()
+        )
+
+    def test_no_hook(self) -> None:
+        """Then everything counts as told."""
+        self.hooks.exit = None
+        self.told.put(series())
+        self.alerts.look()
+        self.assertEqual(State.LATE, self.told.series[1].told)
+
+    def test_one_at_a_time(self) -> None:
+        """A storm of them takes one place in the hooks' line."""
+        self.hooks.gate = Deferred()
+        self.told.put(series(1), series(2))
+        self.alerts.look()
+        self.alerts.look()
+        self.assertEqual(1, len(self.hooks.alerts))
+        gate, self.hooks.gate = self.hooks.gate, None
+        gate.callback(None)
+        self.assertEqual(2, len(self.hooks.alerts))
+
+    def test_meanwhile(self) -> None:
+        """What changes while something is told is told then, too."""
+        self.hooks.gate = Deferred()
+        self.told.put(series(1))
+        self.alerts.look()
+        self.told.put(series(2, name="x"))
+        self.alerts.look()
+        gate, self.hooks.gate = self.hooks.gate, None
+        gate.callback(None)
+        self.assertEqual(["db-#.gz", "x"], [each[0] for each in self.changes()])
+
+    def test_changed_while_told(self) -> None:
+        """What it has become by then is told after that."""
+        self.hooks.gate = Deferred()
+        self.told.put(series())
+        self.alerts.look()
+        self.told.put(evolve(self.told.series[1], state=State.FRESH))
+        self.alerts.look()
+        gate, self.hooks.gate = self.hooks.gate, None
+        gate.callback(None)
+        self.assertEqual(
+            [("db-#.gz", "fresh", "late"), ("db-#.gz", "late", "fresh")],
+            self.changes(),
+        )
+
+
+class RetryTests(AlertsCase):
+    """A hook that failed."""
+
+    def test_later_and_later(self) -> None:
+        """Until it does not."""
+        self.hooks.exit = Exit(1)
+        self.told.put(series())
+        self.alerts.look()
+        waits = [RETRY * 2**count for count in range(6)] + [MOST_RETRY] * 3
+        for count, wait in enumerate(waits, 1):
+            self.assertEqual(count, len(self.hooks.alerts))
+            self.clock.advance(wait - 1)
+            self.alerts.look()
+            self.assertEqual(count, len(self.hooks.alerts))
+            self.clock.advance(1)
+        self.hooks.exit = Exit(0)
+        self.clock.advance(MOST_RETRY)
+        self.assertEqual(State.LATE, self.told.series[1].told)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_others_do_not_wait(self) -> None:
+        """One that fails is no reason to be silent about others."""
+        self.hooks.exit = Exit(1)
+        self.told.put(series(1))
+        self.alerts.look()
+        self.hooks.exit = Exit(0)
+        self.told.put(series(2, name="x"))
+        self.alerts.look()
+        self.assertEqual(State.LATE, self.told.series[2].told)
+        self.assertEqual(2, len(self.hooks.alerts))
+
+    def test_not_true_any_more(self) -> None:
+        """Of what came and went there is nothing to say."""
+        self.hooks.exit = Exit(1)
+        self.told.put(series())
+        self.alerts.look()
+        self.told.put(evolve(self.told.series[1], state=State.FRESH))
+        self.clock.advance(RETRY)
+        self.assertEqual(1, len(self.hooks.alerts))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_catalogue_fails(self) -> None:
+        """It is told when that can be used again."""
+        self.told.put(series())
+        self.told.failure = CatalogueError("it is away")
+        self.alerts.look()
+        self.assertEqual([], self.hooks.alerts)
+        self.told.failure = None
+        self.alerts.look()
+        self.assertEqual(1, len(self.hooks.alerts))
+
+
+class StopTests(AlertsCase):
+    """At the daemon's stop."""
+
+    def test_idle(self) -> None:
+        """It ends at once, and tells nothing more."""
+        self.hooks.exit = Exit(1)
+        self.told.put(series())
+        self.alerts.look()
+        self.assertIsNone(self.alerts.stopService())
+        self.alerts.look()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual(1, len(self.hooks.alerts))
+
+    def test_waits(self) -> None:
+        """For a hook that runs, and no other."""
+        gate = self.hooks.gate = Deferred()
+        self.told.put(series(1), series(2))
+        self.alerts.look()
+        stopped = self.alerts.stopService()
+        assert stopped is not None
+        self.assertNoResult(stopped)
+        gate.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(1, len(self.hooks.alerts))
+        self.assertEqual(State.LATE, self.told.series[1].told)
+
+    def test_within_bounds(self) -> None:
+        """Also where that does not end."""
+        self.hooks.gate = Deferred()
+        self.told.put(series())
+        self.alerts.look()
+        stopped = self.alerts.stopService()
+        assert stopped is not None
+        self.clock.advance(END_TIMEOUT)
+        self.successResultOf(stopped)
+
+    def test_ended_hook(self) -> None:
+        """One that was ended has told nobody."""
+        self.hooks.exit = Exit(143, stopped=True)
+        self.told.put(series())
+        self.alerts.look()
+        self.assertEqual(State.FRESH, self.told.series[1].told)
+
+
+class WeeksTests(SynchronousTestCase):
+    """The recorder and the alerts together, through time and restarts."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.clock = Clock()
+        self.hooks = FakeHooks()
+        self.recorder: Recorder | None = None
+
+    def start(self, bucket: BucketConfig) -> None:
+        """A daemon starts."""
+        recorder = Recorder(
+            self.clock,
+            lambda most: AtOnce(self.clock),
+            str(self.home),
+            [bucket],
+            lambda catalogue, buckets, stopped: "",
+            mask([bucket]),
+        )
+        self.recorder, self.bucket = recorder, bucket
+        self.alerts = Alerts(self.clock, recorder, self.hooks, [bucket], mask([bucket]))
+        recorder.changed = self.alerts.look
+        recorder.startService()
+        self.alerts.startService()
+
+    def stop(self) -> None:
+        """It stops."""
+        assert self.recorder is not None
+        self.alerts.stopService()
+        self.successResultOf(self.recorder.stopService())
+        self.recorder = None
+
+    def push(self, name: str, size: int = 1000) -> None:
+        assert self.recorder is not None
+        self.recorder.observe(outcome(name, size=size, config=self.bucket))
+        self.clock.advance(GATHER)
+
+    def wait_until(self, moment: str) -> None:
+        """Time passes, as a daemon sees it."""
+        end = at(moment)
+        while self.clock.seconds() < end:
+            step = min(LOOK_EVERY, end - self.clock.seconds())
+            self.clock.advance(step)
+
+    def said(self) -> list[str]:
+        """What was told since it was last asked."""
+        said = [
+            f"{moment(each.details['SINCE'])} {each.series or '(any)'}"
+            f" {each.old}-{each.new}"
+            for each in self.hooks.alerts
+        ]
+        self.hooks.alerts.clear()
+        return said
+
+    def nightly(self) -> BucketConfig:
+        """Half past two, as clocks in Berlin have it, and an hour of grace."""
+        schedule = Schedule(Cron("30 2 * * *"), 3600.0, Zone("Europe/Berlin"))
+        return evolve(BUCKET, expect=schedule)
+
+    def test_weeks_in_order(self) -> None:
+        """Of five weeks of nights, with the end of summer time in them, and a restart
+        every third day, nothing is to be said but that it has begun."""
+        self.clock.advance(at("2026-10-05T12:00+02:00"))
+        self.start(self.nightly())
+        day = datetime(2026, 10, 6, 2, 31, tzinfo=BERLIN)
+        for number in range(35):
+            self.wait_until(day.isoformat())
+            self.push(f"db-{day:%Y-%m-%d}.gz", 1000 + number)
+            if number % 3 == 0:
+                self.stop()
+                self.start(self.nightly())
+            day += timedelta(days=1)
+        self.assertEqual(["10-06 02:31 db-#-#-#.gz never-fresh"], self.said())
+        self.stop()
+
+    def test_spring(self) -> None:
+        """On the night on which half past two does not come, three o'clock does."""
+        self.clock.advance(at("2026-03-27T12:00+01:00"))
+        self.start(self.nightly())
+        self.wait_until("2026-03-28T02:31+01:00")
+        self.push("db-1.gz")
+        self.wait_until("2026-03-29T03:01+02:00")
+        self.push("db-2.gz")
+        self.wait_until("2026-03-30T02:31+02:00")
+        self.assertEqual(["03-28 02:31 db-#.gz never-fresh"], self.said())
+        self.wait_until("2026-03-30T03:31+02:00")
+        self.assertEqual(["03-30 03:30 db-#.gz fresh-late"], self.said())
+        self.stop()
+
+    def test_spring_without_a_push(self) -> None:
+        """And an hour after that it is late."""
+        self.clock.advance(at("2026-03-28T02:31+01:00"))
+        self.start(self.nightly())
+        self.push("db-1.gz")
+        self.said()
+        self.wait_until("2026-03-29T03:59+02:00")
+        self.assertEqual([], self.said())
+        self.wait_until("2026-03-29T04:01+02:00")
+        self.assertEqual(["03-29 04:00 db-#.gz fresh-late"], self.said())
+        self.stop()
+
+    def test_autumn_without_a_push(self) -> None:
+        """The hour that comes twice is due once: the first of both."""
+        self.clock.advance(at("2026-10-24T02:31+02:00"))
+        self.start(self.nightly())
+        self.push("db-1.gz")
+        self.said()
+        self.wait_until("2026-10-25T02:29+01:00")
+        self.assertEqual([], self.said())
+        self.wait_until("2026-10-25T02:31+01:00")
+        self.assertEqual(["10-25 02:30 db-#.gz fresh-late"], self.said())
+        self.stop()
+
+    def test_stopped_for_days(self) -> None:
+        """What became late while no daemon ran is told at its start, once."""
+        self.clock.advance(at("2026-11-02T02:31+01:00"))
+        self.start(self.nightly())
+        self.push("db-1.gz")
+        self.stop()
+        self.said()
+        self.clock.advance(5 * 24 * HOUR)
+        for _ in range(3):
+            self.start(self.nightly())
+            self.clock.advance(LOOK_EVERY)
+            self.stop()
+        self.assertEqual(["11-03 03:30 db-#.gz fresh-late"], self.said())
+        self.start(self.nightly())
+        self.push("db-2.gz")
+        self.assertEqual(["11-07 02:32 db-#.gz late-fresh"], self.rounded())
+        self.stop()
+
+    def rounded(self) -> list[str]:
+        """What was said, whatever the minute."""
+        return [re.sub(r"02:3\d", "02:32", each) for each in self.said()]
+
+    def test_hook_fails_over_a_restart(self) -> None:
+        """What was not told before the stop is told after it."""
+        self.clock.advance(at("2026-11-02T02:31+01:00"))
+        self.start(self.nightly())
+        self.push("db-1.gz")
+        self.said()
+        self.hooks.exit = Exit(1)
+        self.wait_until("2026-11-03T03:31+01:00")
+        self.assertEqual(["11-03 03:30 db-#.gz fresh-late"], self.said())
+        self.stop()
+        self.hooks.exit = Exit(0)
+        self.start(self.nightly())
+        self.assertEqual(["11-03 03:30 db-#.gz fresh-late"], self.said())
+        self.stop()
+        self.start(self.nightly())
+        self.clock.advance(HOUR)
+        self.assertEqual([], self.said())
+        self.stop()
+
+    def test_shrinks(self) -> None:
+        """A dump that is suddenly small is told of, and that it is well again."""
+        self.clock.advance(at("2026-11-02T02:31+01:00"))
+        self.start(self.nightly())
+        for number, size in enumerate((1000, 1010, 990, 1005, 400, 1000)):
+            self.push(f"db-{number}.gz", size)
+            self.clock.advance(HOUR)
+        self.assertEqual(
+            ["never-fresh", "fresh-shrunk", "shrunk-fresh"],
+            [each.rpartition(" ")[2] for each in self.said()],
+        )
+        self.stop()
+
+    def test_clock_of_the_future(self) -> None:
+        """A push that came while the clock was a year ahead keeps nothing from being
+        late, and small ones from being seen, once the clock is right."""
+        self.clock.advance(at("2026-11-02T02:31+01:00"))
+        self.start(self.nightly())
+        for number in range(4):
+            self.push(f"db-{number}.gz")
+            self.clock.advance(60.0)
+        self.said()
+        right = self.clock.seconds()
+        self.clock.rightNow = right + 366 * 24 * HOUR
+        self.push("db-5.gz")
+        self.stop()
+        self.clock.rightNow = right
+        self.start(self.nightly())
+        self.push("db-6.gz", 10)
+        self.assertEqual(
+            ["fresh-shrunk"], [each.rpartition(" ")[2] for each in self.said()]
+        )
+        self.push("db-7.gz")
+        self.wait_until("2026-11-03T03:31+01:00")
+        self.assertEqual(
+            ["shrunk-fresh", "fresh-late"],
+            [each.rpartition(" ")[2] for each in self.said()],
+        )
+        self.stop()
+
+    def test_clock_of_the_past(self) -> None:
+        """Where it is wrong when the machine starts, and is set then, nothing is said
+        that is not so."""
+        self.clock.advance(at("2026-11-02T02:31+01:00"))
+        self.start(self.nightly())
+        self.push("db-1.gz")
+        self.stop()
+        self.said()
+        right = self.clock.seconds()
+        self.clock.rightNow = 1_000_000.0
+        self.start(self.nightly())
+        self.clock.pump([LOOK_EVERY] * 30)
+        self.clock.rightNow = right + 30 * LOOK_EVERY
+        self.clock.pump([LOOK_EVERY] * 3)
+        self.assertEqual([], self.said())
+        self.wait_until("2026-11-03T03:31+01:00")
+        self.assertEqual(["11-03 03:30 db-#.gz fresh-late"], self.said())
+        self.stop()
+
+    def test_never_came(self) -> None:
+        """A bucket that nothing came to is late in time, and that is told once; with
+        patterns, each of them."""
+        self.clock.advance(at("2026-11-02T12:00+01:00"))
+        self.start(evolve(self.nightly(), series=("db-*", "files-*")))
+        self.wait_until("2026-11-05T12:00+01:00")
+        self.push("db-1.gz")
+        self.push("other.txt")
+        self.wait_until("2026-11-05T13:00+01:00")
+        self.assertEqual(
+            [
+                "11-03 03:30 db-* never-late",
+                "11-03 03:30 files-* never-late",
+                "11-05 12:00 db-* late-fresh",
+            ],
+            self.said(),
+        )
+        self.stop()
+
+    def test_made_up_series(self) -> None:
+        """A client that makes up series is told of a hundred times, and no more."""
+        self.clock.advance(at("2026-11-02T12:00+01:00"))
+        self.start(self.nightly())
+        names = [
+            f"{chr(97 + number % 26) * (number // 26 + 1)}" for number in range(130)
+        ]
+        for count in range(4):
+            for name in names:
+                self.recorder_of().observe(
+                    outcome(
+                        f"{name}-{count}",
+                        size=10 if count == 3 else 1000,
+                        config=self.bucket,
+                    )
+                )
+            self.clock.advance(GATHER)
+        said = [each.rpartition(" ")[2] for each in self.said()]
+        self.assertEqual(100, said.count("fresh-shrunk"))
+        self.assertLessEqual(len(said), 101)
+        self.stop()
+
+    def recorder_of(self) -> Recorder:
+        assert self.recorder is not None
+        return self.recorder
+
+    def test_what_nobody_expects(self) -> None:
+        """Without ``expect`` nothing is ever late."""
+        self.clock.advance(at("2026-11-02T12:00+01:00"))
+        self.start(evolve(BUCKET, expect=None))
+        self.push("db-1.gz")
+        self.clock.pump([24 * HOUR] * 60)
+        self.assertEqual([], self.said())
+        self.stop()
+
+    def test_bucket_is_taken_away(self) -> None:
+        """Nobody hears of it any more; and when it is back, it counts from its last
+        push."""
+        self.clock.advance(at("2026-11-02T12:00+01:00"))
+        self.start(self.nightly())
+        self.push("db-1.gz")
+        self.said()
+        assert self.recorder is not None
+        self.recorder.watch([])
+        self.clock.pump([24 * HOUR] * 3)
+        self.assertEqual([], self.said())
+        self.recorder.watch([self.nightly()])
+        self.clock.pump([0, 0])
+        self.assertEqual(["11-03 03:30 db-#.gz fresh-late"], self.said())
+        self.stop()
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def at(text: str) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def moment(text: str) -> str:
+    """The time of day in Berlin."""
+    return f"{datetime.fromisoformat(text).astimezone(BERLIN):%m-%d %H:%M}"

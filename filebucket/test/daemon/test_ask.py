@@ -1,0 +1,185 @@
+"""Asking for a reload, of a daemon that is stood in for: this process is signalled, and
+what a daemon would say is said while the command sleeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import ConfigError
+from filebucket.daemon import control
+from filebucket.daemon.ask import LOOK_EVERY, NotReloadedError, ask
+from filebucket.daemon.control import Answer, StatusFile, identity
+from filebucket.daemon.reload import SIGNAL
+
+
+class AskCase(SynchronousTestCase):
+    """Has a configuration, and this process as its daemon."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        (self.folder / "home" / ".filebucket").mkdir(parents=True)
+        self.home = str(self.folder / "home")
+        self.file = self.folder / "config.json"
+        self.write(0)
+        self.status = StatusFile(self.home, str(self.file))
+        self.status.startService()
+        self.addCleanup(self.status.stopService)
+        self.process: int | None = os.getpid()
+        self.patch(control, "daemon_of", lambda home: self.process)
+        self.signals = 0
+        self.addCleanup(signal.signal, SIGNAL, signal.signal(SIGNAL, self.receive))
+        self.now = 0.0
+        self.plan: list[Callable[[], object]] = []
+
+    def write(self, port: int) -> None:
+        """Another text for each port."""
+        self.file.write_text(json.dumps({"home": "home", "buckets": [], "port": port}))
+
+    def text(self) -> str:
+        return identity(self.file.read_text())
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        self.signals += 1
+
+    def sleep(self, seconds: float) -> None:
+        """What happens meanwhile, one thing at a time."""
+        self.assertEqual(1, self.signals)
+        self.now += seconds
+        if self.plan:
+            self.plan.pop(0)()
+
+    def ask(self, *plan: Callable[[], object]) -> Answer:
+        self.plan = list(plan)
+        return ask(str(self.file), 30, lambda: self.now, self.sleep)
+
+    def refused(self, *plan: Callable[[], object]) -> str:
+        return str(self.assertRaises(NotReloadedError, self.ask, *plan))
+
+    def tells(self, answer: Answer) -> Callable[[], object]:
+        return lambda: self.status.tell(answer)
+
+
+class AskTests(AskCase):
+    """What counts as an answer."""
+
+    def test_in_force(self) -> None:
+        """The daemon answers after a while."""
+        answer = Answer(self.text(), None, 3, 2, 1)
+        self.assertEqual(answer, self.ask(lambda: 0, lambda: 0, self.tells(answer)))
+        self.assertAlmostEqual(3 * LOOK_EVERY, self.now)
+
+    def test_not_an_older_answer(self) -> None:
+        """What the daemon said before it was asked is not an answer."""
+        self.status.tell(Answer(self.text(), "broken", 1))
+        answer = Answer(self.text(), None, 2)
+        self.assertEqual(answer, self.ask(lambda: 0, self.tells(answer)))
+
+    def test_not_of_an_older_text(self) -> None:
+        """Nor what somebody else asked for before the file was changed."""
+        older = Answer(self.text(), None, 1)
+        self.write(1)
+        answer = Answer(self.text(), None, 2)
+        self.assertEqual(answer, self.ask(self.tells(older), self.tells(answer)))
+
+    def test_of_a_newer_text(self) -> None:
+        """What took the place of the file meanwhile counts."""
+
+        def change() -> None:
+            self.write(1)
+            self.status.tell(Answer(self.text(), None, 2))
+
+        self.assertEqual(2, self.ask(change).buckets)
+
+    def test_refused(self) -> None:
+        """The reason is the daemon's."""
+        for text in (self.text(), None):
+            self.signals = 0
+            reason = self.refused(self.tells(Answer(text, "f: cannot be read")))
+            expected = "the daemon changed nothing: f: cannot be read"
+            self.assertEqual(expected, reason)
+
+    def test_what_a_terminal_would_obey(self) -> None:
+        """Whoever can write in the home does not write on root's terminal."""
+        reason = "c.json: 2 mistakes:\n  \x1b[2Jall is well\r\n  another"
+        line = self.refused(self.tells(Answer(self.text(), reason)))
+        self.assertTrue(line.replace("\n", "").isprintable(), line)
+        self.assertIn("\n  another", line)
+
+    def test_silence(self) -> None:
+        """There is an end to waiting."""
+        reason = self.refused()
+        self.assertIn("did not say within 30 seconds", reason)
+        self.assertAlmostEqual(30, self.now, delta=1)
+
+    def test_ends_meanwhile(self) -> None:
+        """A daemon that has gone will not answer."""
+
+        def end() -> None:
+            self.process = None
+
+        self.assertIn("has ended", self.refused(lambda: 0, end))
+        self.assertAlmostEqual(2 * LOOK_EVERY, self.now)
+
+    def test_another_file(self) -> None:
+        """A daemon with another file, which is named."""
+        self.status.stopService()
+        self.status = StatusFile(self.home, "/etc/other.json")
+        self.status.startService()
+        reason = self.refused(self.tells(Answer("ab" * 32)))
+        self.assertEqual("the daemon reads another file, /etc/other.json", reason)
+
+
+class NotAskedTests(AskCase):
+    """Who is not signalled."""
+
+    def tearDown(self) -> None:
+        super().tearDown()
+        self.assertEqual(0, self.signals)
+
+    def test_broken(self) -> None:
+        """A file with mistakes is not shown to the daemon."""
+        self.file.write_text("{}")
+        error = self.assertRaises(ConfigError, self.ask)
+        self.assertEqual(2, len(error.mistakes))
+
+    def test_nobody(self) -> None:
+        """Where there is no daemon."""
+        self.process = None
+        reason = self.refused()
+        self.assertIn(f"no daemon is ready that uses {self.home} ", reason)
+
+    def test_out_of_sight(self) -> None:
+        """Where it is in another world."""
+        self.process = 0
+        self.assertIn("cannot be seen from here", self.refused())
+
+    def test_gone(self) -> None:
+        """Where its number is nobody's any more, or becomes another's."""
+        self.process = 2**22 + 1
+        self.assertIn("has ended", self.refused())
+        processes = [os.getpid(), os.getppid()]
+        self.patch(control, "daemon_of", lambda home: processes.pop(0))
+        self.assertIn("has ended", self.refused())
+
+    def test_not_allowed(self) -> None:
+        """Where one may not look, or not signal."""
+
+        def refuse(*arguments: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        self.patch(signal, "pidfd_send_signal", refuse)
+        self.assertIn("you may not signal the daemon", self.refused())
+        self.patch(control, "daemon_of", refuse)
+        self.assertEqual(
+            f"cannot look into {self.home}: Permission denied; be root, or the"
+            " daemon's user",
+            self.refused(),
+        )

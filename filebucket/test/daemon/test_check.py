@@ -1,0 +1,410 @@
+"""What is said to be wrong, and what risky."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.base.errors import ConfigError
+from filebucket.config.config import EXAMPLE_TOKENS, token_digest
+from filebucket.daemon import check, control
+from filebucket.daemon.control import StatusFile
+from filebucket.store import disk
+from filebucket.test.kit.certificates import make_key, write_pair
+
+TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
+HASH = token_digest(TOKEN.encode()).hex()
+NOW = datetime.now(UTC)
+
+
+def day(days: float) -> str:
+    """So many days from now, as the configuration has it."""
+    return f"{NOW + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class CheckCase(SynchronousTestCase):
+    """Has a configuration about which nothing is wrong."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(mode=0o755)
+        self.home = self.folder / "home"
+        self.home.mkdir(mode=0o700)
+        self.file = self.folder / "config.json"
+        self.keys: dict[str, Any] = {
+            "home": "home",
+            "host": "127.0.0.1",
+            "min_free_space": 0,
+            "buckets": [{"name": "web01", "token_sha256": HASH}],
+        }
+
+    def look(self, **keys: Any) -> check.Report:
+        """With these keys instead."""
+        self.file.write_text(json.dumps({**self.keys, **keys}))
+        return check.check(str(self.file), MemoryReactorClock(), {}, NOW.timestamp())
+
+    def found(self, **keys: Any) -> list[tuple[str, str]]:
+        """What is found, without the folder's name."""
+        report = self.look(**keys)
+        for each in report.findings:
+            self.assertNotIn("\n", each.text)
+            self.assertNotIn(TOKEN, each.text + each.place)
+        return [
+            (each.level, self.without_folder(f"{each.place}: {each.text}"))
+            for each in report.findings
+        ]
+
+    def without_folder(self, text: str) -> str:
+        return text.replace(f"{self.folder}/", "")
+
+    def bucket(self, **settings: Any) -> list[tuple[str, str]]:
+        """What is found about a bucket."""
+        bucket = {"name": "web01", "token_sha256": HASH, **settings}
+        return self.found(buckets=[bucket])
+
+
+class OrderTests(CheckCase):
+    """What is in order."""
+
+    def test_order(self) -> None:
+        """Nothing is found; nothing is left behind."""
+        report = self.look()
+        self.assertEqual((), report.findings)
+        self.assertEqual((0, 0), (report.wrong, report.risky))
+        self.assertIn(report.tier, [each.tier for each in disk.TIERS])
+        self.assertEqual([], os.listdir(self.home))
+
+    def test_no_home_yet(self) -> None:
+        """It will be made."""
+        self.assertEqual([], self.found(home="home/to/be"))
+        self.assertEqual([], os.listdir(self.home))
+
+    def test_hooks(self) -> None:
+        """A hook that can be run."""
+        self.hook("#!/bin/sh\n")
+        self.assertEqual(("pre-push",), self.look().hooks)
+
+    def hook(self, content: str) -> None:
+        hook = self.folder / "pre-push.sh"
+        hook.write_text(content)
+        hook.chmod(0o755)
+
+
+class WrongTests(CheckCase):
+    """What keeps the daemon from starting."""
+
+    def test_mistakes(self) -> None:
+        """All of them."""
+        self.assertEqual(
+            [
+                ("wrong", "config.json: $.port: not a whole number"),
+                ("wrong", "config.json: $.buckets: not a list"),
+            ],
+            sorted(self.found(port="x", buckets=1), reverse=True),
+        )
+
+    def test_no_file(self) -> None:
+        """There must be one."""
+        report = check.check("/no", MemoryReactorClock(), {}, 0)
+        self.assertEqual(1, report.wrong)
+
+    def test_home_is_a_file(self) -> None:
+        """Nor can a folder be made in one."""
+        for home in ("config.json", "config.json/x"):
+            expected = [("wrong", "config.json: is not a folder")]
+            self.assertEqual(expected, self.found(home=home))
+
+    def test_home_not_writable(self) -> None:
+        """As root, for whoever has it."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.folder.parent.chmod(0o755)
+        self.need_ways_in()
+        os.chown(self.home, 54321, 54321)
+        for mode in (0o500, 0o300, 0o600):
+            self.home.chmod(mode)
+            expected = [("wrong", "home: cannot be written by user 54321")]
+            self.assertEqual(expected, self.found())
+            self.assertEqual((0, 0), (os.geteuid(), os.getegid()))
+
+    def need_ways_in(self) -> None:
+        """Skip where others cannot reach the folder."""
+        for each in self.folder.parents:
+            if not each.stat().st_mode & 0o001:
+                raise SkipTest(f"{each} is not for all")
+
+    def test_no_room(self) -> None:
+        """Less is free than must stay free."""
+        text = "home: has less than min_free_space: every push will get 507"
+        self.assertEqual([("wrong", text)], self.found(min_free_space="100 %"))
+
+    def test_no_tier(self) -> None:
+        """A filesystem that cannot publish."""
+
+        def find_tier(home: str, fd: int) -> None:
+            raise ConfigError(home, ["the filesystem cannot publish safely"])
+
+        self.patch(disk, "find_tier", find_tier)
+        expected = [("wrong", "home: the filesystem cannot publish safely")]
+        self.assertEqual(expected, self.found())
+        self.assertEqual([], os.listdir(self.home))
+
+    def test_another_daemon(self) -> None:
+        """One that reads another file. One that reads this one is welcome."""
+        (self.home / ".filebucket").mkdir()
+        self.patch(control, "daemon_of", lambda home: 123)
+        for config, expected in (
+            (str(self.file), []),
+            (
+                "/etc/other.json",
+                [
+                    (
+                        "wrong",
+                        "home: is used by another daemon, process 123 with"
+                        " /etc/other.json",
+                    )
+                ],
+            ),
+        ):
+            daemon = StatusFile(str(self.home), config)
+            daemon.startService()
+            self.addCleanup(daemon.stopService)
+            self.assertEqual(expected, self.found())
+            self.assertEqual(123, self.look().process)
+
+    def test_hooks(self) -> None:
+        """One that cannot be run."""
+        (self.folder / "pre-push.sh").write_text("#!/bin/sh\n")
+        text = "pre-push.sh: is there, but cannot be executed"
+        ((level, found),) = self.found()
+        self.assertEqual(("wrong", f"{self.folder}: {text}"), (level, found))
+
+    def test_certificates(self) -> None:
+        """A key that is not the certificate's, and one that is not there."""
+        write_pair(self.folder, make_key())
+        (self.folder / "cert.pem").chmod(0o600)
+        (self.folder / "key.pem").chmod(0o600)
+        other = self.folder / "other"
+        other.mkdir()
+        write_pair(other)
+        (other / "key.pem").chmod(0o600)
+        del self.keys["host"]
+        pairs = ("other/key.pem", "cert.pem"), ("no.pem", "cert.pem")
+        listen = [
+            f"ssl:{number}:privateKey={key}:certKey={cert}"
+            for number, (key, cert) in enumerate(pairs, 1000)
+        ]
+        admin = "ssl:2000:privateKey=no.pem:interface=127.0.0.1"
+        found = self.found(listen=listen, admin=admin)
+        wrong = [text for level, text in found if level == "wrong"]
+        self.assertEqual(
+            [
+                "config.json: $.listen[0]: privateKey: not the key of the certificate",
+                "config.json: $.listen[1]: privateKey: no.pem: No such file or"
+                " directory",
+                "config.json: $.admin: privateKey: no.pem: No such file or directory",
+            ],
+            wrong,
+        )
+
+
+class RiskyTests(CheckCase):
+    """What is allowed, and seldom meant."""
+
+    def test_no_buckets(self) -> None:
+        """Then nobody can push."""
+        text = "config.json: there are no buckets: every push will get 403"
+        self.assertEqual([("risky", text)], self.found(buckets=[]))
+
+    def test_clear_text(self) -> None:
+        """Tokens that all users of the machine can read."""
+        text = (
+            "config.json: holds tokens in clear text, and all users can read it:"
+            " chmod o-r"
+        )
+        for opens in (
+            TOKEN,
+            {"name": "x", "token": TOKEN},
+            {"name": "x", "tokens": [{"token_sha256": "ab" * 32}, TOKEN]},
+            {"name": "x", "tokens": [{"token": TOKEN}]},
+        ):
+            self.file.touch()
+            self.file.chmod(0o644)
+            self.assertEqual([("risky", text)], self.found(buckets=[opens]), opens)
+            self.file.chmod(0o640)
+            self.assertEqual([], self.found(buckets=[opens]))
+
+    def test_writable(self) -> None:
+        """What all users can change: the file, its folder, a hook."""
+        hook = self.folder / "post-push.sh"
+        hook.write_text("#!/bin/sh\n")
+        hook.chmod(0o757)
+        self.file.touch()
+        self.file.chmod(0o602)
+        self.folder.chmod(0o777)
+        places = [text for _, text in self.found()]
+        text = "all users can change it: chmod o-w"
+        expected = [f"{each}: {text}" for each in (self.folder, "post-push.sh")]
+        self.assertEqual([f"config.json: {text}", *expected], places)
+        self.folder.chmod(0o1777)
+        self.assertEqual(2, len(self.found()))
+
+    def test_open_home(self) -> None:
+        """A home whose buckets all users can list."""
+        self.home.chmod(0o755)
+        text = "home: all users can look into it: chmod o="
+        self.assertEqual([("risky", text)], self.found())
+
+    def test_examples(self) -> None:
+        """Tokens that all the world knows, where the world can connect."""
+        buckets = [{"name": "x", "token": EXAMPLE_TOKENS[0]}]
+        self.file.touch(0o600)
+        self.assertEqual([], self.found(buckets=buckets))
+        text = (
+            "bucket x: ANYBODY CAN PUSH: its token is an example from the documentation"
+        )
+        self.assertEqual([("risky", text)], self.found(buckets=buckets, host="0.0.0.0"))
+
+    def test_believes_anybody(self) -> None:
+        """A PROXY header, from whoever sends one."""
+        del self.keys["host"]
+        text = "haproxy:tcp:1: ANYBODY CAN SAY WHO THEY ARE: trusted_proxies is not set"
+        self.assertEqual([("risky", text)], self.found(listen=["haproxy:tcp:1"]))
+
+    def test_expired(self) -> None:
+        """The last token of a bucket counts."""
+        past, soon, late = day(-1), day(3), day(20)
+        expired = "bucket web01: nobody can push: its last token expired, "
+        expires = "bucket web01: its last token expires soon, "
+        for ends, expected in (
+            ((past,), [("risky", expired + past)]),
+            ((past, day(-9)), [("risky", expired + past)]),
+            ((past, soon), [("risky", expires + soon)]),
+            ((late, soon), []),
+            ((past, None), []),
+        ):
+            tokens: list[Any] = [
+                {"token_sha256": f"{number}{number}" * 32, "expires": end}
+                for number, end in enumerate(ends)
+                if end
+            ]
+            tokens += [TOKEN for end in ends if end is None]
+            self.file.touch(0o600)
+            self.file.chmod(0o600)
+            found = self.found(buckets=[{"name": "web01", "tokens": tokens}])
+            self.assertEqual(expected, found, ends)
+
+    def test_short_hold(self) -> None:
+        """Where anything is ever pruned, a day is the least."""
+        keep = {"last": 3}
+        self.assertEqual([], self.bucket(hold="0s"))
+        self.assertEqual([], self.bucket(keep=keep))
+        self.assertEqual([], self.bucket(keep=keep, hold="1d"))
+        text = "bucket web01: hold is under a day: who has its token can have all but"
+        text += " its latest files pruned before anybody sees it"
+        self.assertEqual([("risky", text)], self.bucket(keep=keep, hold="23h"))
+
+    def test_out_of_reach(self) -> None:
+        """Networks whose clients cannot connect."""
+        text = (
+            "bucket web01: nobody can push: nothing listens where allow_from could"
+            " connect"
+        )
+        alone = [("risky", text)]
+        self.assertEqual(alone, self.bucket(allow_from=["192.0.2.0/24"]))
+        self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24", "127.0.0.1"]))
+        self.keys["host"] = "0.0.0.0"
+        self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
+        del self.keys["host"]
+        self.keys["listen"] = ["unix:socket"]
+        self.assertEqual(alone, self.bucket(allow_from=["127.0.0.1"]))
+        self.assertEqual([], self.bucket(allow_from=["unix"]))
+        self.assertEqual([], self.bucket())
+        self.keys["listen"] = ["tcp:1:interface=127.0.0.1"]
+        self.assertEqual(alone, self.bucket(allow_from=["unix"]))
+        self.keys["trusted_proxies"] = ["127.0.0.1"]
+        self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
+        del self.keys["trusted_proxies"]
+        self.keys["listen"] = ["haproxy:tcp:1:interface=127.0.0.1"]
+        self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
+
+    def test_config_out_of_reach(self) -> None:
+        """The daemon's user must be able to read it for a reload."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        os.chown(self.home, 54321, 54321)
+        self.file.touch(0o600)
+        self.file.chmod(0o600)
+        text = (
+            "config.json: cannot be read by user 54321, whose home is home: no reload"
+        )
+        self.assertIn(("risky", text), self.found())
+
+    def test_hooks_folder(self) -> None:
+        """One that is not there."""
+        text = "no: is not a folder: there are no hooks"
+        self.assertEqual([("risky", text)], self.found(hooks="no"))
+
+    def test_certificates(self) -> None:
+        """One that expires soon, with a key that all can read; and one that has."""
+        write_pair(self.folder)
+        del self.keys["host"]
+        self.keys["listen"] = ["ssl:1:privateKey=key.pem:certKey=cert.pem"]
+        (self.folder / "key.pem").chmod(0o604)
+        expires = f"{NOW + timedelta(days=1):%Y-%m-%d}"
+        name = "$.listen[0]: the certificate of CN=server"
+        self.assertEqual(
+            [
+                (
+                    "risky",
+                    "key.pem: all users can read this private key: chmod o=",
+                ),
+                ("risky", f"{name} expires on {expires}"),
+            ],
+            self.found(),
+        )
+        (self.folder / "key.pem").chmod(0o600)
+        for days, text in (
+            (2, f"{name} expired on {expires}"),
+            (-2, f"{name} is not valid before {NOW - timedelta(days=1):%Y-%m-%d}"),
+        ):
+            now = (NOW + timedelta(days=days)).timestamp()
+            report = check.check(str(self.file), MemoryReactorClock(), {}, now)
+            found = [f"{each.place}: {each.text}" for each in report.findings]
+            self.assertIn(text, found)
+            self.assertEqual(1, report.wrong)
+
+    def test_admin(self) -> None:
+        """Who may look, where there is no password; its certificate, too."""
+        text = "everybody who can connect there may look: it asks for no password"
+        open_ = ("risky", f"$.admin: {text}")
+        for admin, expected in (
+            ("tcp:1235:interface=127.0.0.1", []),
+            ("unix:admin.socket", []),
+            ("systemd:domain=UNIX:name=admin", []),
+            ("tcp:1235", [open_]),
+            ("tcp6:1235:interface=\\:\\:", [open_]),
+            ("tcp:1235:interface=192.0.2.1", [open_]),
+        ):
+            self.assertEqual(expected, self.found(admin=admin), admin)
+        write_pair(self.folder)
+        (self.folder / "key.pem").chmod(0o600)
+        pair = "privateKey=key.pem:certKey=cert.pem"
+        expires = f"{NOW + timedelta(days=1):%Y-%m-%d}"
+        soon = f"$.admin: the certificate of CN=server expires on {expires}"
+        for admin, expected in (
+            (f"ssl:1235:{pair}", [("risky", soon), open_]),
+            (f"ssl:1235:{pair}:clientCA=cert.pem", [("risky", soon)]),
+        ):
+            self.assertEqual(expected, self.found(admin=admin), admin)
+
+    def test_systemd(self) -> None:
+        """What systemd will open is not looked at."""
+        del self.keys["host"]
+        self.assertEqual([], self.found(listen=["systemd:domain=INET:index=0"]))

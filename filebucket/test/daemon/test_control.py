@@ -1,0 +1,141 @@
+"""What the daemon says of itself, and who is asked for it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.daemon.control import (
+    Answer,
+    Status,
+    StatusFile,
+    daemon_of,
+    identity,
+    read,
+)
+
+ASK = (
+    "import sys; from filebucket.daemon import control;"
+    " print(control.daemon_of(sys.argv[1]))"
+)
+
+
+class StatusCase(SynchronousTestCase):
+    """Has a home."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        self.private = self.home / ".filebucket"
+        self.private.mkdir(parents=True)
+        self.file = StatusFile(str(self.home), "/etc/config.json")
+        self.addCleanup(self.file.stopService)
+
+    def seen(self) -> str:
+        """The daemon that another process sees."""
+        command = [sys.executable, "-c", ASK, str(self.home)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def mode(self, name: str) -> int:
+        return stat.S_IMODE((self.private / name).stat().st_mode)
+
+
+class StatusTests(StatusCase):
+    """What is said, and by whom."""
+
+    def test_nobody(self) -> None:
+        """Where there never was a daemon, and where there is no home."""
+        self.assertIsNone(daemon_of(str(self.home)))
+        self.assertIsNone(read(str(self.home)))
+        self.assertIsNone(daemon_of("/nowhere"))
+        self.assertIsNone(read("/nowhere"))
+
+    def test_seen_from_start_to_stop(self) -> None:
+        """By its number, which the kernel tells."""
+        self.file.startService()
+        self.assertEqual(str(os.getpid()), self.seen())
+        self.assertEqual(Status("/etc/config.json"), read(str(self.home)))
+        self.file.stopService()
+        self.assertEqual("None", self.seen())
+
+    def test_links_and_pipes(self) -> None:
+        """A home's owner leads nobody who asks, such as root, to another process."""
+        self.file.startService()
+        lock, other = self.private / "daemon", self.home / "other"
+        lock.rename(other)
+        lock.symlink_to(other)
+        self.assertRaises(OSError, daemon_of, str(self.home))
+        lock.unlink()
+        os.mkfifo(lock)
+        self.assertIsNone(daemon_of(str(self.home)))
+        (self.private / "status.json").unlink()
+        os.mkfifo(self.private / "status.json")
+        self.assertRaises(OSError, read, str(self.home))
+
+    def test_no_status(self) -> None:
+        """What a power cut, or somebody, left in the place of a status."""
+        for text in ("", "{}", "[]", "{", '{"answer": 1}', '{"answer": {"x": 1}}'):
+            (self.private / "status.json").write_text(text)
+            self.assertRaises(OSError, read, str(self.home))
+
+    def test_asking_takes_nothing(self) -> None:
+        """Whoever asks keeps no daemon from starting."""
+        self.file.startService()
+        self.file.stopService()
+        self.seen()
+        self.file.startService()
+        self.assertEqual(str(os.getpid()), self.seen())
+
+    def test_answers(self) -> None:
+        """Each is a number more; what it says comes back whole."""
+        self.file.startService()
+        for number, answer in enumerate(
+            (Answer("ab", None, 3, 2, 1, ("port", "host")), Answer(None, "no")), 1
+        ):
+            self.file.tell(answer)
+            expected = Status("/etc/config.json", number, answer)
+            self.assertEqual(expected, read(str(self.home)))
+
+    def test_of_the_last_life(self) -> None:
+        """What a daemon said that was killed is not what the next one says."""
+        self.file.startService()
+        self.file.tell(Answer("ab"))
+        os.close(self.file._lock_fd)
+        self.file._lock_fd = -1
+        next_file = StatusFile(str(self.home), "/etc/config.json")
+        self.addCleanup(next_file.stopService)
+        next_file.startService()
+        self.assertEqual(Status("/etc/config.json"), read(str(self.home)))
+
+    def test_modes(self) -> None:
+        """Nobody else reads them, whatever the umask."""
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        self.file.startService()
+        self.assertEqual([0o600] * 2, [self.mode("daemon"), self.mode("status.json")])
+        self.assertEqual({"daemon", "status.json"}, set(os.listdir(self.private)))
+
+    def test_cannot_be_said(self) -> None:
+        """The daemon runs all the same, and its log says it."""
+        self.private.rmdir()
+        with capturedLogs() as events:
+            self.file.startService()
+        (event,) = events
+        self.assertEqual(
+            "filebucket reload will not find this daemon: No such file or directory",
+            formatEvent(event),
+        )
+
+    def test_identity(self) -> None:
+        """As sha256sum has it."""
+        self.assertEqual(
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            identity(""),
+        )

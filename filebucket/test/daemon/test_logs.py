@@ -1,0 +1,403 @@
+"""The log's lines as JSON, and the request that they belong to."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Application, MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import filebucket
+from filebucket.base.errors import Refusal
+from filebucket.daemon.logs import (
+    Logs,
+    begin_request,
+    current_request,
+    is_elsewhere,
+    is_journal,
+    json_line,
+    text_line,
+    with_priority,
+)
+from filebucket.store.disk import Disk
+from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.server import OTHER, TOKEN, TWISTD, Server
+
+DOCUMENT = Path(filebucket.__file__).parents[1] / "docs" / "logging.rst"
+
+SERVE = (sys.executable, "-m", "filebucket", "serve")
+
+
+def event(namespace: str = "filebucket.x", **fields: Any) -> dict[str, Any]:
+    """An event as a logger makes it."""
+    return {
+        **fields,
+        "log_namespace": namespace,
+        "log_level": LogLevel.warn,
+        "log_time": 1_000_000_000.5,
+        "log_format": "{what} happened",
+    }
+
+
+class JsonTests(SynchronousTestCase):
+    """One event, one line, one object."""
+
+    def line(self, event: dict[str, Any]) -> dict[str, Any]:
+        text = json_line(event)
+        self.assertTrue(text.endswith("}\n"))
+        self.assertTrue(text[:-1].isascii() and text[:-1].isprintable(), text)
+        parsed = json.loads(text)
+        assert isinstance(parsed, dict)
+        return parsed
+
+    def test_ours(self) -> None:
+        """Name, message and fields, whatever is in them."""
+        what = "a\n\x1b[2J\u202e\u2028\udc80"
+        self.assertEqual(
+            {
+                "time": "2001-09-09T01:46:40.500Z",
+                "level": "warn",
+                "event": "disk",
+                "message": f"{what} happened",
+                "what": what,
+                "request": None,
+                "size": 7,
+            },
+            self.line(event(event="disk", what=what, request=None, size=7)),
+        )
+
+    def test_of_others(self) -> None:
+        """Of what is not ours only the message: fields may be anything."""
+        told = self.line(event("twisted.web", what="it", event="push", request=TOKEN))
+        self.assertEqual("other", told["event"])
+        self.assertEqual("it happened", told["message"])
+        self.assertEqual("twisted.web", told["source"])
+        self.assertNotIn("request", told)
+
+    def test_without_a_namespace(self) -> None:
+        """Nor does it take what it says for granted."""
+        bare = {"log_time": 0.0}
+        self.assertEqual(
+            {
+                "time": "1970-01-01T00:00:00.000Z",
+                "level": "info",
+                "event": "other",
+                "message": "",
+                "source": "-",
+            },
+            self.line(bare),
+        )
+
+    def test_for_older_observers(self) -> None:
+        """What Twisted adds to events on their way is left out."""
+        added = {"message": (), "time": 1.0, "system": "-", "isError": 0, "format": ""}
+        told = self.line({**event(event="x", what="it"), **added})
+        self.assertEqual({"time", "level", "event", "message", "what"}, set(told))
+        self.assertEqual("it happened", told["message"])
+
+    def test_traceback(self) -> None:
+        """A traceback is one field of one line."""
+        try:
+            raise RuntimeError("a bug")
+        except RuntimeError:
+            failure = Failure()
+        told = self.line({**event(event="bug", what="it"), "log_failure": failure})
+        self.assertIn("Traceback", told["traceback"])
+        self.assertIn("RuntimeError: a bug", told["traceback"])
+
+    def test_anything(self) -> None:
+        """What JSON does not have is written as a string."""
+        told = self.line(event(event="x", what=OSError("gone"), other=b"bytes"))
+        self.assertEqual(("gone", "b'bytes'"), (told["what"], told["other"]))
+
+
+class ApplicationTests(SynchronousTestCase):
+    """How twistd comes to log so."""
+
+    def test_observer(self) -> None:
+        """The application is told how to log when it gets the service."""
+        out = io.StringIO()
+        service = Logs(out, json_line)
+        application: Any = Application("x")
+        self.assertIsNone(application.getComponent(ILogObserver, None))
+        service.setServiceParent(application)
+        application.getComponent(ILogObserver)(event(event="x", what="it"))
+        self.assertEqual("it happened", json.loads(out.getvalue())["message"])
+
+    def test_beneath_another(self) -> None:
+        """A service that is not the application's changes no log."""
+        parent: Any = MultiService()
+        service = Logs(io.StringIO(), json_line)
+        service.setServiceParent(parent)
+        self.assertEqual([service], list(parent))
+
+    def test_elsewhere(self) -> None:
+        """twistd has options of its own, which JSON does not follow."""
+        for options, elsewhere in (
+            ({"nodaemon": True}, False),
+            ({"nodaemon": 1, "logfile": "-", "logger": None, "syslog": 0}, False),
+            ({}, False),
+            ({"nodaemon": 0}, True),
+            ({"nodaemon": 1, "logfile": "x.log"}, True),
+            ({"nodaemon": 1, "syslog": 1}, True),
+            ({"nodaemon": 1, "logger": print}, True),
+        ):
+            self.assertEqual(elsewhere, is_elsewhere(options), options)
+
+
+class JournalTests(SynchronousTestCase):
+    """Where the journal reads the lines."""
+
+    def test_priorities(self) -> None:
+        """Each line has one, also those of a traceback; the time is left out."""
+        line = with_priority(text_line)
+        told = event(what="it")
+        self.assertEqual("<4>[filebucket.x#warn] it happened\n", line(told))
+        told |= {"what": "a\nb", "log_level": LogLevel.critical}
+        self.assertEqual("<2>[filebucket.x#critical] a\n<2>b happened\n", line(told))
+        del told["log_level"]
+        self.assertEqual("<6>", line(told)[:3])
+        self.assertEqual("<6>{", with_priority(json_line)(told)[:4])
+
+    def test_all_levels(self) -> None:
+        """There is one for every level."""
+        line = with_priority(text_line)
+        marks = [
+            line(event(what="it") | {"log_level": level})[:3]
+            for level in LogLevel.iterconstants()
+        ]
+        self.assertEqual(["<7>", "<6>", "<4>", "<3>", "<2>"], marks)
+
+    def test_is_journal(self) -> None:
+        """By the device and the inode, as systemd has them."""
+        with open(self.mktemp(), "w") as file, open(self.mktemp(), "w") as other:
+            status = os.fstat(file.fileno())
+            environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+            self.assertTrue(is_journal(file, environ))
+            self.assertFalse(is_journal(other, environ))
+            self.assertFalse(is_journal(file, {}))
+        self.assertFalse(is_journal(io.StringIO(), environ))
+
+
+class RequestTests(SynchronousTestCase):
+    """To which request a line belongs."""
+
+    def test_one_by_one(self) -> None:
+        """Each coroutine has its own, also after others had their turn."""
+        waits: list[Deferred[None]] = [Deferred(), Deferred()]
+        seen: list[str] = []
+
+        async def push(number: int) -> None:
+            begin_request(f"r{number}")
+            await waits[number]
+            seen.append(current_request())
+
+        done = [Deferred.fromCoroutine(push(number)) for number in (0, 1)]
+        self.assertEqual("-", current_request())
+        waits[1].callback(None)
+        waits[0].callback(None)
+        for each in done:
+            self.successResultOf(each)
+        self.assertEqual(["r1", "r0"], seen)
+        self.assertEqual("-", current_request())
+
+    def test_disk(self) -> None:
+        """Who is not told of the push says to which one it belongs."""
+
+        def write() -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        async def push() -> None:
+            begin_request("0a1b")
+            await Disk(at_once).run(write)
+
+        with capturedLogs() as events:
+            self.failureResultOf(Deferred.fromCoroutine(push()), Refusal)
+        (line,) = map(formatEvent, events)
+        said = "request=0a1b: the disk said no to write: Input/output error"
+        self.assertEqual(said, line)
+
+
+class Call:
+    """A call of a logger, as it stands in the code."""
+
+    def __init__(self, call: ast.Call, level: str) -> None:
+        self.level = {"failure": "critical"}.get(level, level)
+        given = {each.arg: each.value for each in call.keywords if each.arg}
+        self.names = [
+            each.value
+            for each in ast.walk(given.pop("event", ast.Constant(0)))
+            if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        ]
+        self.fields = set(given) - {"log_text", "failure"}
+
+
+def calls() -> Iterator[Call]:
+    """All that is logged by the daemon."""
+    levels = {each.name for each in LogLevel.iterconstants()} | {"failure"}
+    for path in Path(filebucket.__file__).parent.rglob("*.py"):
+        if "test" in path.parts[-3:-1]:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            ):
+                continue
+            owner = ast.unparse(node.func.value)
+            if owner in {"log", "self._log"} and node.func.attr in levels:
+                yield Call(node, node.func.attr)
+
+
+class DocumentTests(SynchronousTestCase):
+    """docs/logging.rst says what there is."""
+
+    def setUp(self) -> None:
+        if not DOCUMENT.exists():
+            raise SkipTest("installed without its documents")
+
+    def documented(self) -> dict[str, tuple[str, set[str]]]:
+        """Level and fields of each event of the table."""
+        found: dict[str, tuple[str, set[str]]] = {}
+        last = ""
+        for line in DOCUMENT.read_text().split("\nEvents\n")[1].splitlines():
+            row = re.fullmatch(r"``([a-z-]+)`` +(\w+)( +.*)?", line)
+            more = re.fullmatch(r" {30,}(``.*)", line)
+            if row:
+                last = row[1]
+                fields = set(re.findall(r"``(\w+)``", row[3] or ""))
+                if row[3] and row[3].strip() == "the same":
+                    fields = found["push"][1]
+                found[last] = row[2], fields
+            elif more:
+                found[last][1].update(re.findall(r"``(\w+)``", more[1]))
+        return found
+
+    def test_events(self) -> None:
+        """Every event, its level and its fields; and none that there is not."""
+        documented = self.documented()
+        self.assertEqual(("any", {"source"}), documented.pop("other"))
+        found: dict[str, tuple[str, set[str]]] = {}
+        for call in calls():
+            self.assertTrue(call.names, f"an event without a name: {call.fields}")
+            for name in call.names:
+                level, fields = found.setdefault(name, (call.level, set()))
+                self.assertEqual(level, call.level, name)
+                fields |= call.fields
+        self.assertEqual(found, documented)
+
+    def test_explained(self) -> None:
+        """Each has a word said about it."""
+        explained = re.findall(
+            r"^((?:``[a-z-]+``(?:, )?)+)$", DOCUMENT.read_text(), re.M
+        )
+        names = {name for line in explained for name in re.findall(r"``(.+?)``", line)}
+        self.assertEqual(set(self.documented()), names & set(self.documented()))
+
+
+class RealTests(SynchronousTestCase):
+    """The real daemon's log."""
+
+    def serve(self, *command: str, **config: Any) -> Server:
+        server = Server(Path(self.mktemp()).absolute(), **config)
+        server.hook("pre-push", 'echo "asked $FILEBUCKET_REQUEST_ID" >&2')
+        server.hook("post-push", "exit 3")
+        server.start(*command)
+        self.addCleanup(server.stop)
+        return server
+
+    def lines(self, server: Server) -> list[dict[str, Any]]:
+        """All that it logged, once it has ended."""
+        server.stop()
+        lines = server.log.splitlines()
+        self.assertEqual("(end)", lines.pop())
+        return [json.loads(line) for line in lines]
+
+    def curl(self, url: str) -> dict[str, str]:
+        """Push to there; the headers of the answer, in lower case."""
+        answer = subprocess.run(
+            ["curl", "-sS", "-i", "-T", os.devnull, url],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        pairs = (line.partition(": ") for line in answer.splitlines())
+        return {name.lower(): value for name, _, value in pairs}
+
+    def test_one_push(self) -> None:
+        """All lines of a push have the id that its client was told."""
+        server = self.serve(log_format="json")
+        request = self.curl(f"{server.url}/{OTHER}/{TOKEN}")["x-request-id"]
+        self.assertRegex(request, "^[0-9a-f]{16}$")
+        again = self.curl(f"{server.url}/{OTHER}/{TOKEN}")["x-request-id"]
+        self.assertNotEqual(request, again)
+        self.assertNotIn("x-request-id", self.curl(f"{server.url}/nobody/x"))
+        lines = self.lines(server)
+        mine = [line for line in lines if line.get("request") == request]
+        self.assertEqual(
+            ["hook-says", "hook", "push"], [line["event"] for line in mine]
+        )
+        says, hook, push = mine
+        self.assertEqual(f"asked {request}", says["line"])
+        self.assertEqual(("post-push", 3), (hook["hook"], hook["status"]))
+        self.assertEqual(
+            ("web01", "#f215fa", 0, 200, None),
+            tuple(push[key] for key in ("bucket", "name", "size", "status", "reason")),
+        )
+        refused = [line for line in lines if line["event"] == "refused"]
+        self.assertEqual(
+            [(405, again), (403, refused[1]["request"])],
+            [(line["status"], line["request"]) for line in refused],
+        )
+
+    def test_options(self) -> None:
+        """Of the command and of the plugin; they go before the configuration."""
+        plugin = (*TWISTD, "-n", "--pidfile=", "filebucket")
+        for command in (SERVE, plugin):
+            server = self.serve(*command, "--log-format", "json")
+            events = [line["event"] for line in self.lines(server)]
+            self.assertIn("ready", events)
+            server = self.serve(*command, "--log-format", "text", log_format="json")
+            server.stop()
+            self.assertRegex(server.log, r"(?m)^\S+ \[filebucket.daemon.*#info\] ready")
+
+    def test_journal(self) -> None:
+        """In the journal lines have priorities, and no time of their own."""
+        stream = "JOURNAL_STREAM=$(stat -Lc %d:%i /proc/$$/fd/1)"
+        command = ("sh", "-c", f'export {stream}; exec "$@"', "sh", *SERVE)
+        for log_format, start in (
+            ("text", r"<6>\[filebucket\.daemon\.service\.Daemon#info\] ready on "),
+            ("json", r'<6>\{"time": "[^"]+", "level": "info", "event": "ready", '),
+        ):
+            server = self.serve(*command, "--log-format", log_format)
+            server.stop()
+            lines = server.log.splitlines()
+            self.assertEqual("(end)", lines.pop())
+            self.assertTrue(all(line.startswith("<") for line in lines), lines)
+            self.assertRegex(server.log, f"(?m)^{start}")
+
+    def test_refused(self) -> None:
+        """Where JSON cannot go it does not seem to."""
+        server = Server(Path(self.mktemp()).absolute(), log_format="json")
+        words = ("--pidfile=", "--logfile=x", "filebucket", "--config")
+        ended = subprocess.run(
+            [*TWISTD, "-n", *words, str(server.config_file)],
+            cwd=server.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(1, ended.returncode)
+        self.assertIn("a log in JSON goes to stdout", ended.stderr)

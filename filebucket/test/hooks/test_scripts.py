@@ -1,0 +1,1336 @@
+"""The operator's scripts, with a reactor that only pretends to run them.
+
+The scripts are real files, since whether they are there and can be run is asked
+of the disk. Their lives are told by the test: a :class:`Child` says what it was
+started with, and writes, exits and ends when it is told to. After every test no
+delayed call may be left, and no token in the log.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import IProcessProtocol
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from filebucket.base.errors import ConfigError, Refusal
+from filebucket.hooks import scripts
+from filebucket.hooks.scripts import (
+    ALERT,
+    EVENTS,
+    KILL_AFTER,
+    MOST_LINE,
+    MOST_LINES,
+    MOST_OUTPUT,
+    MOST_STDERR,
+    PIPES_AFTER,
+    POST_PUSH,
+    PRE_PUSH,
+    Alert,
+    Exit,
+    IHooks,
+    Reactor,
+    ScriptHooks,
+    Subject,
+    Verdict,
+)
+from filebucket.store.disk import Receipt
+
+TOKEN = "0123456789abcdef0123456789ABCDEF"
+TIMEOUT = 30.0
+
+SUBJECT = Subject(
+    bucket=TOKEN,
+    label="#c0ffee",
+    filename="größe.sql",
+    size=-1,
+    remote="192.0.2.1:9",
+    request_id="0a1b",
+)
+STORED = evolve(SUBJECT, size=7, path=f"/srv/{TOKEN}/größe.sql", sha256="ab" * 32)
+
+TERM = signal.SIGTERM
+KILL = signal.SIGKILL
+
+
+class Child:
+    """A process that a hook would be, and the transport of its protocol.
+
+    :ivar stdin: what its descriptor 0 leads to, and how that is open
+    :ivar lost: whether its pipes were closed from our side
+    """
+
+    def __init__(
+        self,
+        protocol: Any,
+        executable: bytes | str,
+        arguments: Sequence[bytes | str],
+        environment: Mapping[Any, Any],
+        descriptors: Mapping[int, int | str],
+        stdin: tuple[str, int],
+        pid: int,
+    ) -> None:
+        self.protocol = protocol
+        self.executable = executable
+        self.arguments = arguments
+        self.environment = environment
+        self.descriptors = descriptors
+        self.pid: int | None = pid
+        self.lost = False
+        self.stdin = stdin
+        self._reason = Failure(ProcessDone(0))
+        protocol.makeConnection(self)
+
+    def loseConnection(self) -> None:
+        self.lost = True
+
+    def writes(self, *output: bytes) -> None:
+        for data in output:
+            self.protocol.outReceived(data)
+
+    def complains(self, *errors: bytes) -> None:
+        for data in errors:
+            self.protocol.errReceived(data)
+
+    def exits(self, status: int | None = 0, by: int | None = None) -> None:
+        """The process exits, or is ended by a signal; its pipes may stay open."""
+        if status or by:
+            self._reason = Failure(ProcessTerminated(status, by))
+        self.pid = None
+        self.protocol.processExited(self._reason)
+
+    def ends(self, status: int | None = 0, by: int | None = None) -> None:
+        """It exits if it did not yet, and nobody has its pipes any more."""
+        if self.pid is not None:
+            self.exits(status, by)
+        self.protocol.processEnded(self._reason)
+
+
+@implementer(Reactor)
+class FakeReactor(Clock):
+    """Time by hand, and processes that are none.
+
+    :ivar children: what was started
+    :ivar fault: what happens instead
+    :ivar null: the descriptor that the last one would read from
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[Child] = []
+        self.fault: Exception | None = None
+        self.null = -1
+
+    def spawnProcess(
+        self,
+        processProtocol: IProcessProtocol,
+        executable: bytes | str,
+        args: Sequence[bytes | str],
+        env: Mapping[Any, Any] | None = None,
+        path: bytes | str | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        usePTY: bool = False,
+        childFDs: Mapping[int, int | str] | None = None,
+    ) -> Any:
+        assert env is not None
+        assert childFDs is not None
+        null = childFDs[0]
+        assert isinstance(null, int)
+        self.null = null
+        if self.fault is not None:
+            raise self.fault
+        pid = 1000 + len(self.children)
+        mode = fcntl.fcntl(null, fcntl.F_GETFL) & os.O_ACCMODE
+        stdin = (os.readlink(f"/proc/self/fd/{null}"), mode)
+        child = Child(processProtocol, executable, args, env, childFDs, stdin, pid)
+        self.children.append(child)
+        return child
+
+
+class HooksCase(SynchronousTestCase):
+    """Has :class:`ScriptHooks` on a folder of its own.
+
+    :ivar kills: what was sent to which process group
+    :ivar no_kill: what comes of that
+    :ivar strays: the marks of those that were killed wherever they are
+    :ivar observed: how they ended
+    """
+
+    def setUp(self) -> None:
+        self.directory = os.path.abspath(self.mktemp())
+        os.mkdir(self.directory)
+        self.reactor = FakeReactor()
+        self.events: Sequence[LogEvent] = self.enterContext(capturedLogs())
+        self.kills: list[tuple[int, int]] = []
+        self.no_kill: OSError | None = None
+        self.strays: list[Collection[bytes]] = []
+        self.observed: list[tuple[str, float, Exit | None]] = []
+        self.hooks = self.make()
+
+    def tearDown(self) -> None:
+        self.assertEqual([], self.reactor.getDelayedCalls())
+        for event in self.events:
+            self.assertNotIn(TOKEN, formatEvent(event))
+
+    def make(
+        self, environ: Mapping[str, str] | None = None, concurrency: int = 100
+    ) -> ScriptHooks:
+        return ScriptHooks(
+            self.reactor,
+            self.directory,
+            environ or {},
+            TIMEOUT,
+            concurrency,
+            self.kill_group,
+            self.strays.append,
+            lambda *ran: self.observed.append(ran),
+        )
+
+    def kill_group(self, group: int, number: int) -> None:
+        self.kills.append((group, number))
+        if self.no_kill is not None:
+            raise self.no_kill
+
+    def path(self, event: str) -> str:
+        return os.path.join(self.directory, f"{event}.sh")
+
+    def script(self, *events: str, mode: int = 0o755) -> None:
+        """Let there be these hooks."""
+        for event in events:
+            with open(self.path(event), "wb") as file:
+                file.write(b"#!/bin/sh\n")
+            os.chmod(self.path(event), mode)
+
+    def pre_push(
+        self, subject: Subject = SUBJECT, failure: Refusal | None = None
+    ) -> Deferred[Verdict | None]:
+        return Deferred.fromCoroutine(self.hooks.pre_push(subject, lambda: failure))
+
+    def post_push(self, subject: Subject = STORED) -> Deferred[Exit | None]:
+        return Deferred.fromCoroutine(self.hooks.post_push(subject))
+
+    def started(self) -> Child:
+        """The process that was started last."""
+        return self.reactor.children[-1]
+
+    def assert_refused(self, verdict: Deferred[Verdict | None], reason: str) -> None:
+        refusal = self.failureResultOf(verdict, Refusal).value
+        self.assertEqual((409, reason), (refusal.status, refusal.reason))
+        self.assertEqual({}, refusal.headers)
+
+    def assert_stopped(self, verdict: Deferred[Verdict | None]) -> None:
+        """It is not the push's fault, and the client is told when to try again."""
+        refusal = self.failureResultOf(verdict, Refusal).value
+        self.assertEqual(
+            (503, "the server is stopping"), (refusal.status, refusal.reason)
+        )
+        self.assertEqual({"Retry-After"}, set(refusal.headers))
+
+    def assert_exit(self, expected: Exit, ended: Deferred[Exit | None]) -> None:
+        self.assertEqual(expected, self.successResultOf(ended))
+
+    def logged(self, level: LogLevel | None = None) -> list[str]:
+        """What the log says, on that level or on all."""
+        return [
+            formatEvent(event)
+            for event in self.events
+            if level is None or event["log_level"] is level
+        ]
+
+
+class AlertTests(HooksCase):
+    """alert.sh."""
+
+    CHANGE = Alert(
+        bucket="web01",
+        series="db-#.gz",
+        old="fresh",
+        new="late",
+        request_id="0a1b",
+        details={"EXPECT": "26h"},
+    )
+
+    def alert(self) -> Deferred[Exit | None]:
+        return Deferred.fromCoroutine(self.hooks.alert(self.CHANGE))
+
+    def test_missing(self) -> None:
+        """Then nobody is told."""
+        self.assertIsNone(self.successResultOf(self.alert()))
+
+    def test_told(self) -> None:
+        """What changed: its words and its environment."""
+        self.script(ALERT)
+        self.assertEqual([ALERT], self.hooks.check())
+        ended = self.alert()
+        child = self.started()
+        self.assertEqual(
+            [self.path(ALERT), "web01", "db-#.gz", "fresh", "late"],
+            [os.fsdecode(word) for word in child.arguments[1:]],
+        )
+        told = {
+            os.fsdecode(key): os.fsdecode(value)
+            for key, value in child.environment.items()
+            if key.startswith(b"FILEBUCKET_")
+        }
+        self.assertEqual(
+            {
+                "FILEBUCKET_EVENT": "alert",
+                "FILEBUCKET_BUCKET": "web01",
+                "FILEBUCKET_SERIES": "db-#.gz",
+                "FILEBUCKET_OLD": "fresh",
+                "FILEBUCKET_NEW": "late",
+                "FILEBUCKET_EXPECT": "26h",
+                "FILEBUCKET_REQUEST_ID": "0a1b",
+            },
+            told,
+        )
+        child.ends()
+        self.assert_exit(Exit(0), ended)
+
+    def test_deadline(self) -> None:
+        """It has one, as the others do, and is killed wherever it went."""
+        self.script(ALERT)
+        ended = self.alert()
+        child = self.started()
+        group = child.pid
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual([(group, signal.SIGTERM)], self.kills)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual(
+            [[b"FILEBUCKET_EVENT=alert", b"FILEBUCKET_REQUEST_ID=0a1b"]], self.strays
+        )
+        child.ends(None, signal.SIGKILL)
+        found = self.successResultOf(ended)
+        assert found is not None
+        self.assertTrue(found.timed_out)
+
+    def test_cannot_be_run(self) -> None:
+        """That is logged."""
+        self.script(ALERT, mode=0o644)
+        self.assert_exit(Exit(126), self.alert())
+        self.assertEqual(
+            ["alert request=0a1b: is there, but cannot be executed"], self.logged()
+        )
+
+
+REFUSED = "the server's pre-push refused the file"
+LATE = "the server's pre-push ran out of time"
+CANNOT = "the server's pre-push cannot be run"
+
+
+class PresenceTests(HooksCase):
+    """Which hooks there are, and what if one cannot be run."""
+
+    def assert_unusable(
+        self, reason: str, broken: Sequence[str] = (PRE_PUSH, POST_PUSH)
+    ) -> None:
+        """The daemon does not start; if it runs, hooks fail closed."""
+        error = self.assertRaises(ConfigError, self.hooks.check)
+        self.assertEqual(self.directory, error.source)
+        self.assertEqual(
+            tuple(f"{event}.sh: {reason}" for event in broken), error.mistakes
+        )
+        self.assert_refused(self.pre_push(), CANNOT)
+        self.assert_exit(Exit(status=126), self.post_push())
+        self.assertEqual([], self.reactor.children)
+        self.assertEqual(
+            [
+                f"pre-push request=0a1b: {reason}",
+                f"post-push request=0a1b: {reason}",
+            ],
+            self.logged(LogLevel.error)[-2:],
+        )
+
+    def test_interface(self) -> None:
+        """They are hooks."""
+        verifyObject(IHooks, self.hooks)
+
+    def test_check(self) -> None:
+        """Those that are there are named."""
+        self.assertEqual([], self.hooks.check())
+        self.script(POST_PUSH)
+        self.assertEqual([POST_PUSH], self.hooks.check())
+        self.script(PRE_PUSH)
+        self.assertEqual([PRE_PUSH, POST_PUSH], self.hooks.check())
+
+    def test_missing(self) -> None:
+        """A hook that is not there is skipped."""
+        self.assertIsNone(self.successResultOf(self.pre_push()))
+        self.assertIsNone(self.successResultOf(self.post_push()))
+        self.assertEqual([], self.reactor.children)
+        self.assertEqual([], self.logged())
+
+    def test_directory_missing(self) -> None:
+        """So are both where there is no folder for them."""
+        os.rmdir(self.directory)
+        self.assertEqual([], self.hooks.check())
+        self.assertIsNone(self.successResultOf(self.pre_push()))
+        self.assertIsNone(self.successResultOf(self.post_push()))
+
+    def test_looked_for_at_every_push(self) -> None:
+        """A hook may come and go while the daemon runs."""
+        self.script(PRE_PUSH)
+        verdict = self.pre_push()
+        self.started().ends(1)
+        self.assert_refused(verdict, REFUSED)
+        os.unlink(self.path(PRE_PUSH))
+        self.assertIsNone(self.successResultOf(self.pre_push()))
+
+    def test_not_executable(self) -> None:
+        """A script without its x bit is one that somebody wanted."""
+        self.script(PRE_PUSH, POST_PUSH, mode=0o644)
+        self.assert_unusable("is there, but cannot be executed")
+
+    def test_dangling_link(self) -> None:
+        """So is a link that leads nowhere."""
+        for event in (PRE_PUSH, POST_PUSH):
+            os.symlink("nowhere", self.path(event))
+        self.assert_unusable("No such file or directory")
+
+    def test_link_in_a_circle(self) -> None:
+        """Or back to itself."""
+        for event in (PRE_PUSH, POST_PUSH):
+            os.symlink(f"{event}.sh", self.path(event))
+        self.assert_unusable("Too many levels of symbolic links")
+
+    def test_folder(self) -> None:
+        """A folder cannot be run, though it has x bits."""
+        for event in (PRE_PUSH, POST_PUSH):
+            os.mkdir(self.path(event))
+        self.assert_unusable("is there, but cannot be executed")
+
+    def test_no_program(self) -> None:
+        """What Linux cannot run is not given to a shell, whose 2 means overwrite."""
+        elf = bytearray(Path("/usr/bin/setsid").read_bytes())
+        elf[18:20] = b"\xff\x7f"
+        for content in (
+            b"",
+            b"exit 0\n",
+            b"#",
+            b"#!",
+            b"#! \t\n/bin/sh",
+            b"\0" * 300,
+            bytes(elf),
+            b"#!" + os.fsencode(self.path("loop")),
+        ):
+            for event in (PRE_PUSH, POST_PUSH, "loop"):
+                with open(self.path(event), "wb") as file:
+                    file.write(content)
+                os.chmod(self.path(event), 0o755)
+            self.assert_unusable("is there, but is no program, and has no #!")
+
+    def test_interpreters(self) -> None:
+        """Where Linux takes its name to end, so does the look at it."""
+        for content, runs in (
+            (b"#!/bin/sh", True),
+            (b"#! \t/bin/sh -e\n", True),
+            (b"#!/bin/sh\0junk\n", True),
+            (b"#!/bin/sh\r\nexit 0\r\n", False),
+        ):
+            with open(self.path(PRE_PUSH), "wb") as file:
+                file.write(content)
+            os.chmod(self.path(PRE_PUSH), 0o755)
+            if runs:
+                self.assertEqual([PRE_PUSH], self.hooks.check())
+            else:
+                self.assertRaises(ConfigError, self.hooks.check)
+
+    def test_no_interpreter(self) -> None:
+        """Nor is what has none that is there."""
+        for first in (b"#!/nonexistent", b"#! /nonexistent -e", b"#!/" + b"x" * 254):
+            for event in (PRE_PUSH, POST_PUSH):
+                with open(self.path(event), "wb") as file:
+                    file.write(first + b"\nexit 0\n")
+                os.chmod(self.path(event), 0o755)
+            self.assert_unusable("No such file or directory")
+
+    def test_program(self) -> None:
+        """A program need not be a script, nor a script name a program."""
+        os.symlink("/usr/bin/setsid", self.path(PRE_PUSH))
+        self.script("interpreter")
+        with open(self.path(POST_PUSH), "wb") as file:
+            file.write(b"#! %b -e\n" % os.fsencode(self.path("interpreter")))
+        os.chmod(self.path(POST_PUSH), 0o755)
+        self.assertEqual([PRE_PUSH, POST_PUSH], self.hooks.check())
+
+    def test_directory_is_a_file(self) -> None:
+        """Where one cannot look there may be a hook."""
+        os.rmdir(self.directory)
+        os.close(os.open(self.directory, os.O_CREAT))
+        self.assert_unusable("Not a directory", EVENTS)
+
+    def test_link(self) -> None:
+        """A link to a script is a script."""
+        self.script("elsewhere")
+        os.symlink("elsewhere.sh", self.path(PRE_PUSH))
+        self.assertEqual([PRE_PUSH], self.hooks.check())
+        verdict = self.pre_push()
+        self.started().ends()
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+
+    def test_no_setsid(self) -> None:
+        """Without setsid no hook can be run; without hooks none is needed."""
+        self.patch(scripts, "SETSID", b"/nonexistent/setsid")
+        self.assertEqual([], self.hooks.check())
+        self.script(POST_PUSH)
+        error = self.assertRaises(ConfigError, self.hooks.check)
+        self.assertEqual(
+            ("hooks need /nonexistent/setsid, of util-linux",), error.mistakes
+        )
+
+
+class StartTests(HooksCase):
+    """What a hook is started with."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH, POST_PUSH)
+
+    def test_pre_push(self) -> None:
+        """Bucket, filename, size and client, as arguments and by name."""
+        verdict = self.pre_push()
+        child = self.started()
+        self.assertEqual(b"/usr/bin/setsid", child.executable)
+        self.assertEqual(
+            [
+                b"setsid",
+                self.path(PRE_PUSH).encode(),
+                TOKEN.encode(),
+                "größe.sql".encode(),
+                b"-1",
+                b"192.0.2.1:9",
+            ],
+            child.arguments,
+        )
+        self.assertEqual(
+            {
+                b"PATH": os.defpath.encode(),
+                b"LANG": b"C.UTF-8",
+                b"HOME": b"/",
+                b"FILEBUCKET_EVENT": b"pre-push",
+                b"FILEBUCKET_BUCKET": TOKEN.encode(),
+                b"FILEBUCKET_FILENAME": "größe.sql".encode(),
+                b"FILEBUCKET_SIZE": b"-1",
+                b"FILEBUCKET_REMOTE": b"192.0.2.1:9",
+                b"FILEBUCKET_REQUEST_ID": b"0a1b",
+            },
+            child.environment,
+        )
+        child.ends()
+        self.successResultOf(verdict)
+
+    def test_post_push(self) -> None:
+        """Bucket, path and client; by name the digest too."""
+        ended = self.post_push()
+        child = self.started()
+        path = f"/srv/{TOKEN}/größe.sql".encode()
+        self.assertEqual(b"/usr/bin/setsid", child.executable)
+        self.assertEqual(
+            [
+                b"setsid",
+                self.path(POST_PUSH).encode(),
+                TOKEN.encode(),
+                path,
+                b"192.0.2.1:9",
+            ],
+            child.arguments,
+        )
+        self.assertEqual(
+            {
+                b"PATH": os.defpath.encode(),
+                b"LANG": b"C.UTF-8",
+                b"HOME": b"/",
+                b"FILEBUCKET_EVENT": b"post-push",
+                b"FILEBUCKET_BUCKET": TOKEN.encode(),
+                b"FILEBUCKET_FILENAME": "größe.sql".encode(),
+                b"FILEBUCKET_SIZE": b"7",
+                b"FILEBUCKET_REMOTE": b"192.0.2.1:9",
+                b"FILEBUCKET_REQUEST_ID": b"0a1b",
+                b"FILEBUCKET_PATH": path,
+                b"FILEBUCKET_SHA256": b"ab" * 32,
+            },
+            child.environment,
+        )
+        child.ends()
+        self.successResultOf(ended)
+
+    def environment(self, environ: Mapping[str, str]) -> dict[bytes, bytes]:
+        """What a hook gets of the daemon's environment."""
+        self.hooks = self.make(environ)
+        verdict = self.pre_push()
+        child = self.started()
+        child.ends()
+        self.successResultOf(verdict)
+        return {
+            name: value
+            for name, value in child.environment.items()
+            if not name.startswith(b"FILEBUCKET_")
+        }
+
+    def test_scrubbed(self) -> None:
+        """Of the daemon's environment three variables are left."""
+        environ = {
+            "PATH": "/opt/bin:/bin",
+            "LANG": "de_DE.UTF-8",
+            "HOME": "/var/lib/file-bucket",
+            "LD_PRELOAD": "/tmp/evil.so",
+            "FILEBUCKET_BUCKET": "another",
+            "FILEBUCKET_PATH": "/etc/passwd",
+            "NOTIFY_SOCKET": "/run/notify",
+        }
+        self.assertEqual(
+            {
+                b"PATH": b"/opt/bin:/bin",
+                b"LANG": b"de_DE.UTF-8",
+                b"HOME": b"/var/lib/file-bucket",
+            },
+            self.environment(environ),
+        )
+        self.assertEqual(
+            TOKEN.encode(), self.started().environment[b"FILEBUCKET_BUCKET"]
+        )
+        self.assertNotIn(b"FILEBUCKET_PATH", self.started().environment)
+
+    def test_empty_is_missing(self) -> None:
+        """A variable that is there, but empty, has its default."""
+        self.assertEqual(
+            {b"PATH": os.defpath.encode(), b"LANG": b"C.UTF-8", b"HOME": b"/"},
+            self.environment({"PATH": "", "LANG": "", "HOME": ""}),
+        )
+
+    def test_environment_is_no_text(self) -> None:
+        """What Python could not decode is passed on as it was."""
+        environ = {"HOME": os.fsdecode(b"/home/gr\xf6\xdfe")}
+        self.assertEqual(b"/home/gr\xf6\xdfe", self.environment(environ)[b"HOME"])
+
+    def test_paths_are_no_text(self) -> None:
+        """So are paths: of the hooks' folder, and of the file."""
+        raw = os.fsencode(self.directory) + b"\xff"
+        self.directory = os.fsdecode(raw)
+        os.mkdir(self.directory)
+        self.script(POST_PUSH)
+        self.hooks = self.make()
+        ended = self.post_push(evolve(STORED, path=os.fsdecode(b"/srv/\xff/name")))
+        child = self.started()
+        self.assertEqual(
+            [b"setsid", raw + b"/post-push.sh", TOKEN.encode(), b"/srv/\xff/name"],
+            child.arguments[:4],
+        )
+        self.assertEqual(b"/srv/\xff/name", child.environment[b"FILEBUCKET_PATH"])
+        child.ends()
+        self.successResultOf(ended)
+
+    def assert_null_closed(self) -> None:
+        """In the daemon it is closed, once the child has it or there is none."""
+        error = self.assertRaises(OSError, os.fstat, self.reactor.null)
+        self.assertEqual(errno.EBADF, error.errno)
+
+    def test_descriptors(self) -> None:
+        """Nothing to read, two pipes to write to, and no more."""
+        verdict = self.pre_push()
+        child = self.started()
+        self.assertEqual({0: self.reactor.null, 1: "r", 2: "r"}, child.descriptors)
+        self.assertEqual(("/dev/null", os.O_RDONLY), child.stdin)
+        self.assert_null_closed()
+        child.ends()
+        self.successResultOf(verdict)
+
+    def test_cannot_be_started(self) -> None:
+        """spawnProcess may say so itself; nothing is left open then either."""
+        for number in (errno.ENOENT, errno.EACCES, errno.EAGAIN, errno.ENOMEM):
+            path = self.path(PRE_PUSH)
+            self.reactor.fault = OSError(number, os.strerror(number), path)
+            self.assert_refused(self.pre_push(), REFUSED)
+            self.assert_exit(Exit(status=126), self.post_push())
+            word = os.strerror(number)
+            self.assertEqual(
+                [f"{event} request=0a1b: {word}" for event in (PRE_PUSH, POST_PUSH)],
+                self.logged(LogLevel.error)[-2:],
+            )
+            self.assert_null_closed()
+
+    def test_no_descriptors_left(self) -> None:
+        """What cannot be run for want of a descriptor refuses, too."""
+
+        def full(*args: object) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.devnull)
+
+        self.patch(os, "open", full)
+        self.assert_refused(self.pre_push(), REFUSED)
+        word = os.strerror(errno.EMFILE)
+        self.assertEqual(
+            [f"pre-push request=0a1b: {word}"], self.logged(LogLevel.error)
+        )
+
+    def test_repr_has_no_token(self) -> None:
+        """Not what is told to hooks, nor where the file is."""
+        receipt = Receipt(f"/srv/{TOKEN}/x", 7, "ab" * 32, 0)
+        self.assertNotIn(TOKEN, f"{SUBJECT!r} {STORED!r} {receipt!r}")
+
+
+class VerdictTests(HooksCase):
+    """What a hook's exit says."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH, POST_PUSH)
+
+    def test_verdicts(self) -> None:
+        """0 goes on, 2 overwrites; everything else is a no."""
+        said = {0: Verdict.GO_ON, 2: Verdict.OVERWRITE}
+        for status in range(256):
+            verdict = self.pre_push()
+            self.started().ends(status)
+            if status in said:
+                self.assertIs(said[status], self.successResultOf(verdict))
+            else:
+                self.assert_refused(verdict, REFUSED)
+
+    def test_signals(self) -> None:
+        """So is the end by a signal, whichever."""
+        for number in signal.valid_signals():
+            verdict = self.pre_push()
+            self.started().ends(None, by=number)
+            self.assert_refused(verdict, REFUSED)
+
+    def test_post_push_statuses(self) -> None:
+        """The status of post-push is passed on, and what it wrote."""
+        for status in range(256):
+            ended = self.post_push()
+            self.started().writes(b"thank you\n")
+            self.started().ends(status)
+            self.assert_exit(Exit(status, b"thank you\n"), ended)
+
+    def test_post_push_signals(self) -> None:
+        """A signal is told as a shell tells it."""
+        for number in signal.valid_signals():
+            ended = self.post_push()
+            self.started().ends(None, by=number)
+            self.assert_exit(Exit(128 + number), ended)
+
+    def test_unknown_end(self) -> None:
+        """A process that was lost sight of did not succeed."""
+        ended = self.post_push()
+        child = self.started()
+        child.protocol.processEnded(Failure(ProcessTerminated(None, None)))
+        self.assert_exit(Exit(1), ended)
+
+    def test_logged(self) -> None:
+        """Every end but a plain yes is in the log."""
+        for status in (0, 1, 2):
+            verdict = self.pre_push()
+            self.started().ends(status)
+            verdict.addErrback(lambda failure: failure.trap(Refusal))
+        ended = self.post_push()
+        self.started().ends(None, by=signal.SIGSEGV)
+        self.successResultOf(ended)
+        self.assertEqual(
+            [
+                "pre-push request=0a1b exit=1",
+                "pre-push request=0a1b exit=2",
+                "post-push request=0a1b exit=139",
+            ],
+            self.logged(),
+        )
+
+    def test_observed(self) -> None:
+        """Whoever wants to is told of every run, and of those that could not be."""
+        verdict = self.pre_push()
+        self.reactor.advance(3)
+        self.started().ends(1)
+        verdict.addErrback(lambda failure: failure.trap(Refusal))
+        late = self.post_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.successResultOf(late)
+        self.script(POST_PUSH, mode=0o644)
+        self.successResultOf(self.post_push())
+        os.unlink(self.path(POST_PUSH))
+        self.successResultOf(self.post_push())
+        self.assertEqual(
+            [
+                (PRE_PUSH, 3.0, Exit(1)),
+                (POST_PUSH, TIMEOUT, Exit(128 + TERM, timed_out=True)),
+                (POST_PUSH, 0.0, None),
+            ],
+            self.observed,
+        )
+
+    def test_ended_at_once(self) -> None:
+        """When the pipes close with the exit, nothing is waited for."""
+        verdict = self.pre_push()
+        self.started().ends()
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+        self.assertFalse(self.started().lost)
+
+    def test_pipes_stay_open(self) -> None:
+        """A child left in the background does not hold the verdict up."""
+        for status, said in ((0, Verdict.GO_ON), (2, Verdict.OVERWRITE)):
+            verdict = self.pre_push()
+            child = self.started()
+            child.exits(status)
+            self.assertNoResult(verdict)
+            self.reactor.advance(PIPES_AFTER / 2)
+            self.assertFalse(child.lost)
+            self.reactor.advance(PIPES_AFTER / 2)
+            self.assertTrue(child.lost)
+            child.ends()
+            self.assertIs(said, self.successResultOf(verdict))
+        # What runs on in the background is the operator's business.
+        self.assertEqual([], self.kills)
+
+    def test_deadline_during_grace(self) -> None:
+        """A hook that exited in time was in time."""
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT - PIPES_AFTER / 2)
+        self.started().exits()
+        self.reactor.advance(PIPES_AFTER)
+        self.started().ends()
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+        self.assertEqual([], self.kills)
+
+    def test_output_after_exit(self) -> None:
+        """What was in the pipes at the exit is still read."""
+        ended = self.post_push()
+        self.started().writes(b"one, ")
+        self.started().exits()
+        self.started().writes(b"two")
+        self.started().ends()
+        self.assert_exit(Exit(0, b"one, two"), ended)
+
+    def test_output_is_bytes(self) -> None:
+        """The output is passed on as it is."""
+        ended = self.post_push()
+        self.started().writes(bytes(range(256)))
+        self.started().ends()
+        self.assert_exit(Exit(0, bytes(range(256))), ended)
+
+    def test_output_is_capped(self) -> None:
+        """Of a flood the first MiB is kept."""
+        for piece in (1000, 65536, MOST_OUTPUT, MOST_OUTPUT + 1):
+            ended = self.post_push()
+            child = self.started()
+            child.writes(*[b"x" * piece] * (MOST_OUTPUT // piece + 2))
+            child.writes(b"y")
+            child.ends()
+            self.assert_exit(Exit(0, b"x" * MOST_OUTPUT), ended)
+        self.assertEqual(1024 * 1024, MOST_OUTPUT)
+
+
+class DeadlineTests(HooksCase):
+    """What becomes of a hook that takes too long."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH, POST_PUSH)
+
+    def test_killed(self) -> None:
+        """TERM to the group at the deadline, KILL a little later."""
+        verdict = self.pre_push()
+        child = self.started()
+        group = child.pid
+        self.reactor.advance(TIMEOUT - 1)
+        self.assertEqual([], self.kills)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM)], self.kills)
+        self.reactor.advance(KILL_AFTER - 1)
+        self.assertEqual([(group, TERM)], self.kills)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.assertNoResult(verdict)
+        child.ends(None, by=KILL)
+        self.assert_refused(verdict, LATE)
+        self.assertEqual(5.0, KILL_AFTER)
+        self.assertEqual(
+            ["pre-push request=0a1b exit=137 at its deadline"], self.logged()
+        )
+
+    def test_term_obeyed(self) -> None:
+        """Whatever it says then is too late; its children do not outlive it."""
+        for status in (0, 2, 1):
+            self.kills.clear()
+            verdict = self.pre_push()
+            child = self.started()
+            group = child.pid
+            self.reactor.advance(TIMEOUT)
+            child.ends(status)
+            self.assert_refused(verdict, LATE)
+            self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+
+    def test_term_obeyed_pipes_stay_open(self) -> None:
+        """Nor do they hold the push up."""
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().exits(None, by=TERM)
+        self.reactor.advance(PIPES_AFTER)
+        self.assertTrue(self.started().lost)
+        self.started().ends()
+        self.assert_refused(verdict, LATE)
+
+    def test_post_push(self) -> None:
+        """A post-push that was ended has an exit like any other."""
+        ended = self.post_push()
+        self.started().writes(b"half an ans")
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.assert_exit(Exit(143, b"half an ans", timed_out=True), ended)
+
+    def test_group_gone(self) -> None:
+        """It may have exited, with the news still on its way."""
+        self.no_kill = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.reactor.advance(KILL_AFTER)
+        self.started().ends()
+        self.assert_refused(verdict, LATE)
+        self.assertEqual([], self.logged(LogLevel.critical))
+
+    def test_strays(self) -> None:
+        """KILL reaches those that left the group, too, by what they were told."""
+        ended = self.post_push()
+        marks = [b"FILEBUCKET_EVENT=post-push", b"FILEBUCKET_REQUEST_ID=0a1b"]
+        child = self.started()
+        told = [b"=".join(each) for each in child.environment.items()]
+        self.assertEqual(marks, [mark for mark in marks if mark in told])
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual([], self.strays)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([marks], self.strays)
+        child.ends(None, by=KILL)
+        self.successResultOf(ended)
+
+    def test_strays_of_one_that_obeyed(self) -> None:
+        """Once it has ended, they are all that is left."""
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.assert_refused(verdict, LATE)
+        self.assertEqual(
+            [[b"FILEBUCKET_EVENT=pre-push", b"FILEBUCKET_REQUEST_ID=0a1b"]],
+            self.strays,
+        )
+
+    def test_strays_of_one_in_time(self) -> None:
+        """What outlives a hook that ended by itself was meant to."""
+        verdict = self.pre_push()
+        self.started().ends()
+        self.successResultOf(verdict)
+        self.assertEqual([], self.strays)
+        self.assertEqual([], self.kills)
+
+    def test_group_of_others(self) -> None:
+        """With sudo in a hook there are processes that we may not kill.
+
+        The push has its answer nevertheless, and everything goes its way.
+        """
+        verdict = self.pre_push()
+        child = self.started()
+        self.reactor.advance(TIMEOUT)
+        self.no_kill = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        child.exits(None, by=TERM)
+        self.reactor.advance(PIPES_AFTER)
+        self.assertTrue(child.lost)
+        child.ends()
+        self.assert_refused(verdict, LATE)
+
+    def test_hook_of_others(self) -> None:
+        """Even where the hook itself is one."""
+        self.no_kill = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        verdict = self.pre_push()
+        group = self.started().pid
+        self.reactor.advance(TIMEOUT)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.started().ends()
+        self.assert_refused(verdict, LATE)
+
+
+class StderrTests(HooksCase):
+    """What a hook writes to stderr."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH)
+
+    def lines(self, *pieces: bytes, subject: Subject = SUBJECT) -> list[str]:
+        """The lines that are logged of what comes in these pieces."""
+        before = len(self.events)
+        verdict = self.pre_push(subject)
+        self.started().complains(*pieces)
+        self.started().ends()
+        self.successResultOf(verdict)
+        start = "pre-push request=0a1b says: "
+        lines = [formatEvent(event) for event in self.events[before:]]
+        self.assertEqual([], [line for line in lines if not line.startswith(start)])
+        return [line.removeprefix(start) for line in lines]
+
+    def test_lines(self) -> None:
+        """Each line is logged as one, however it comes."""
+        for pieces, expected in (
+            ([], []),
+            ([b"one\n"], ["one"]),
+            ([b"one\ntwo\n"], ["one", "two"]),
+            ([b"on", b"e\ntw", b"o", b"\n"], ["one", "two"]),
+            ([b"one", b"\n", b"\n", b"two\n"], ["one", "", "two"]),
+            ([b"one\ntwo"], ["one", "two"]),
+            ([b"no end"], ["no end"]),
+            ([bytes([each]) for each in b"a\nb"], ["a", "b"]),
+            (["größe ".encode(), b"\xe6", b"\x97", b"\xa5\n"], ["größe 日"]),
+            ([b"{braces} %s {0}\n"], ["{braces} %s {0}"]),
+        ):
+            self.assertEqual(expected, self.lines(*pieces), pieces)
+
+    def test_logged_as_they_come(self) -> None:
+        """A line is logged when it ends, not when the hook does."""
+        verdict = self.pre_push()
+        self.started().complains(b"waiting for the moon\nand th")
+        self.assertEqual(
+            ["pre-push request=0a1b says: waiting for the moon"], self.logged()
+        )
+        self.started().complains(b"e sun\n")
+        self.assertEqual(2, len(self.logged()))
+        self.started().ends()
+        self.successResultOf(verdict)
+
+    def test_level(self) -> None:
+        """It is no error of the daemon's."""
+        self.lines(b"oh\n")
+        self.assertEqual(1, len(self.logged(LogLevel.info)))
+
+    def test_not_text(self) -> None:
+        """Whatever the bytes are, one line stays one line, and harmless."""
+        for line, expected in (
+            (b"\xff\xfeab", "\ufffd\ufffdab"),
+            (b"a\rb", "a\ufffdb"),
+            (b"\x1b[31mred", "\ufffd[31mred"),
+            (b"a\0b\x07", "a\ufffdb\ufffd"),
+            ("a\x85b\u2028c\u202ed".encode(), "a\ufffdb\ufffdc\ufffdd"),
+        ):
+            self.assertEqual([expected], self.lines(line + b"\n"))
+
+    def test_long_line(self) -> None:
+        """Of an over-long line the beginning is logged."""
+        long = b"x" * MOST_LINE
+        for pieces in (
+            [long + b"y\nnext\n"],
+            [long, b"y" * 10, b"\nnext\n"],
+            [long[:-1], b"xyyy\nnext\n"],
+            [long + b"y" * 5000, b"y" * 5000 + b"\nnext"],
+        ):
+            self.assertEqual(["x" * MOST_LINE, "next"], self.lines(*pieces))
+        self.assertEqual(["x" * MOST_LINE], self.lines(long + b"y"))
+
+    def test_too_much(self) -> None:
+        """After 64 KiB the log says that there was more."""
+        line = b"x" * 1023 + b"\n"
+        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        for pieces in (
+            [line] * 65,
+            [line * 65],
+            [line * 64, b"y"],
+            [line * 1000, line * 1000],
+        ):
+            self.assertEqual([*["x" * 1023] * 64, rest], self.lines(*pieces))
+
+    def test_too_many_lines(self) -> None:
+        """So does it after 1000 lines, however short."""
+        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        for pieces in (
+            [b"\n" * 1001],
+            [b"\n"] * 1001,
+            [b"\n" * 1000, b"y\nz"],
+            [b"\n" * 2000, b"\n" * 2000, b"y"],
+        ):
+            self.assertEqual([*[""] * MOST_LINES, rest], self.lines(*pieces))
+        self.assertEqual([""] * MOST_LINES, self.lines(b"\n" * MOST_LINES))
+
+    def test_too_much_in_a_line(self) -> None:
+        """The line that is cut there is logged as far as it goes."""
+        line = b"x" * 1023 + b"\n"
+        lines = self.lines(line * 63 + b"y" * 1000, b"y" * 1000 + b"\nz\n")
+        self.assertEqual("y" * MOST_LINE, lines[63])
+        self.assertEqual(65, len(lines))
+
+    def test_not_too_much(self) -> None:
+        """Exactly 64 KiB are not too much."""
+        line = b"x" * 1023 + b"\n"
+        self.assertEqual(["x" * 1023] * 64, self.lines(line * 64))
+
+    def test_token(self) -> None:
+        """A script that says its arguments does not give the token away."""
+        token = TOKEN.encode()
+        for pieces, expected in (
+            ([b"+ test -e " + token + b"\n"], "+ test -e #c0ffee"),
+            ([b"+ " + token[:7], token[7:] + b" " + token], "+ #c0ffee #c0ffee"),
+            ([b"/srv/" + token + b"/name\n"], "/srv/#c0ffee/name"),
+        ):
+            self.assertEqual([expected], self.lines(*pieces))
+
+    def assert_no_part(self, *pieces: bytes) -> None:
+        """No more of the token is logged than chance would."""
+        for line in self.lines(*pieces):
+            self.assertNotIn(TOKEN[:4], line)
+
+    def test_token_cut(self) -> None:
+        """Nor a part of it, where a line is cut in its midst."""
+        for kept in (4, 16, 31):
+            line = b"x" * (MOST_LINE - kept) + TOKEN.encode()
+            cut = [line[:MOST_LINE], line[MOST_LINE:]]
+            for pieces in ([line + b"\n"], [line], cut, [*cut, b"\n"]):
+                self.assert_no_part(*pieces)
+
+    def test_tokens_cut(self) -> None:
+        """Nor if there were many before, each longer than its label."""
+        for start in range(len(TOKEN) + 1):
+            line = b"x" * start + (TOKEN.encode() + b" ") * 100
+            self.assert_no_part(line + b"\n")
+            self.assert_no_part(line[:1100], line[1100:], b"\n")
+
+    def test_token_cut_at_the_end(self) -> None:
+        """Nor where all of it is."""
+        line = b"x" * 1023 + b"\n"
+        for kept in (4, 16, 31):
+            last = b"y" * (1024 - kept) + TOKEN.encode() + b"\n"
+            self.assert_no_part(line * 63 + last)
+
+    def test_part_of_token(self) -> None:
+        """A whole line is logged whole, whatever it ends with."""
+        self.assertEqual(["exit 0"], self.lines(b"exit 0\n"))
+
+    def test_name(self) -> None:
+        """A bucket's name is no secret."""
+        named = evolve(SUBJECT, bucket="web01", label="web01")
+        self.assertEqual(["for web01"], self.lines(b"for web01\n", subject=named))
+
+
+class LineTests(HooksCase):
+    """So many hooks run at once; the rest wait in line."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH, POST_PUSH)
+        self.hooks = self.make(concurrency=2)
+
+    def test_in_line(self) -> None:
+        """When one ends the next one starts."""
+        verdicts = [self.pre_push() for _ in range(4)]
+        children = self.reactor.children
+        self.assertEqual(2, len(children))
+        children[1].ends(2)
+        self.assertIs(Verdict.OVERWRITE, self.successResultOf(verdicts[1]))
+        self.assertEqual(3, len(children))
+        children[0].ends(0)
+        self.assertEqual(4, len(children))
+        children[3].ends(1)
+        children[2].ends(0)
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdicts[0]))
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdicts[2]))
+        self.assert_refused(verdicts[3], REFUSED)
+
+    def test_gone(self) -> None:
+        """Nobody is asked for a push that failed while it stood in line."""
+        verdicts = [self.pre_push(), self.pre_push()]
+        refusal = Refusal(503, "the server is stopping")
+        gone = [self.pre_push(failure=refusal) for _ in range(100)]
+        verdicts.append(self.pre_push())
+        children = self.reactor.children
+        children[0].ends(0)
+        for each in gone:
+            self.assertIs(refusal, self.failureResultOf(each, Refusal).value)
+        self.assertEqual(3, len(children))
+        children[1].ends(0)
+        children[2].ends(0)
+        for each in verdicts:
+            self.assertIs(Verdict.GO_ON, self.successResultOf(each))
+
+    def test_one_line_for_both(self) -> None:
+        """pre-push and post-push wait in one line, first come, first served."""
+        ended = [self.post_push(), self.post_push()]
+        verdict = self.pre_push()
+        ended.append(self.post_push())
+        children = self.reactor.children
+        children[0].ends()
+        children[1].ends()
+        self.assertEqual(
+            [b"post-push", b"post-push", b"pre-push", b"post-push"],
+            [child.environment[b"FILEBUCKET_EVENT"] for child in children],
+        )
+        children[2].ends()
+        children[3].ends()
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+        for each in ended:
+            self.assert_exit(Exit(0), each)
+
+    def test_deadline_begins_at_the_start(self) -> None:
+        """The time in line is not the hook's."""
+        verdicts = [self.pre_push() for _ in range(3)]
+        children = self.reactor.children
+        self.reactor.advance(TIMEOUT - 1)
+        children[0].ends()
+        self.reactor.advance(1)
+        self.assertEqual([(children[1].pid, TERM)], self.kills)
+        children[1].ends()
+        self.reactor.advance(TIMEOUT - 2)
+        children[2].ends()
+        self.successResultOf(verdicts[0])
+        self.assert_refused(verdicts[1], LATE)
+        self.assertIs(Verdict.GO_ON, self.successResultOf(verdicts[2]))
+
+    def test_exit_is_not_the_end(self) -> None:
+        """Nor does the next one start before the pipes are closed."""
+        verdicts = [self.pre_push() for _ in range(3)]
+        children = self.reactor.children
+        children[0].exits()
+        self.assertEqual(2, len(children))
+        self.reactor.advance(PIPES_AFTER)
+        children[0].ends()
+        for child in children[1:]:
+            child.ends()
+        for verdict in verdicts:
+            self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+
+    def test_failures_leave_the_line(self) -> None:
+        """Whatever becomes of a hook, the next one has its turn."""
+        self.reactor.fault = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        for _ in range(5):
+            self.assert_refused(self.pre_push(), REFUSED)
+        self.reactor.fault = RuntimeError("a bug")
+        for _ in range(5):
+            self.failureResultOf(self.pre_push(), RuntimeError)
+        self.reactor.fault = None
+        for _ in range(5):
+            verdict = self.pre_push()
+            self.reactor.advance(TIMEOUT)
+            self.started().ends()
+            self.assert_refused(verdict, LATE)
+
+
+class EndTests(HooksCase):
+    """The daemon stops."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH, POST_PUSH)
+        self.hooks = self.make(concurrency=2)
+
+    def test_nothing_runs(self) -> None:
+        """Then there is nothing to end; what comes later is turned away."""
+        self.hooks.end_all()
+        self.assert_stopped(self.pre_push())
+        self.assert_exit(Exit(143, stopped=True), self.post_push())
+        self.assertEqual([], self.reactor.children)
+
+    def test_end_all(self) -> None:
+        """What runs is ended; what waits in line is not started."""
+        verdicts, ended = [self.pre_push()], [self.post_push()]
+        verdicts.append(self.pre_push())
+        ended.append(self.post_push())
+        children = self.reactor.children
+        first, second = (child.pid for child in children)
+        self.hooks.end_all()
+        self.assertEqual({(first, TERM), (second, TERM)}, set(self.kills))
+        self.kills.clear()
+        children[0].ends(None, by=TERM)
+        self.assertEqual([(first, KILL)], self.kills)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([(first, KILL), (second, KILL)], self.kills)
+        children[1].ends(None, by=KILL)
+        for verdict in verdicts:
+            self.assert_stopped(verdict)
+        self.assert_exit(Exit(137, stopped=True), ended[0])
+        self.assert_exit(Exit(143, stopped=True), ended[1])
+        self.assertEqual(2, len(children))
+        self.assertIn(
+            "post-push request=0a1b exit=137 at the daemon's stop", self.logged()
+        )
+
+    def test_term_obeyed(self) -> None:
+        """Whatever it says then was not said of the push."""
+        for status in (0, 2, 1):
+            verdict = self.pre_push()
+            self.hooks.end_all()
+            self.started().ends(status)
+            self.assert_stopped(verdict)
+            self.hooks = self.make()
+
+    def test_output(self) -> None:
+        """A post-push keeps what it wrote before it was ended."""
+        ended = self.post_push()
+        self.started().writes(b"half an ans")
+        self.hooks.end_all()
+        self.started().ends(None, by=TERM)
+        self.assert_exit(Exit(143, b"half an ans", stopped=True), ended)
+
+    def test_ended_before(self) -> None:
+        """What is over is let alone: its number may be another's by now."""
+        verdict = self.pre_push()
+        self.started().ends()
+        self.successResultOf(verdict)
+        self.assertEqual(set(), self.hooks._running)
+        self.hooks.end_all()
+        self.assertEqual([], self.kills)
+
+    def test_during_the_last_seconds(self) -> None:
+        """A hook at its deadline ends as it would have, and no later."""
+        verdict = self.pre_push()
+        group = self.started().pid
+        self.reactor.advance(TIMEOUT)
+        self.reactor.advance(KILL_AFTER - 1)
+        self.hooks.end_all()
+        self.assertEqual([(group, TERM)], self.kills)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.started().ends(None, by=KILL)
+        self.assert_refused(verdict, LATE)
+
+    def test_twice(self) -> None:
+        """A second time changes nothing."""
+        verdict = self.pre_push()
+        group = self.started().pid
+        self.hooks.end_all()
+        self.hooks.end_all()
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.started().ends(None, by=KILL)
+        self.assert_stopped(verdict)
+
+    def test_after_the_exit(self) -> None:
+        """One that exited keeps its verdict, and the pipes are closed still.
+
+        A child in a session of its own holds them, and no signal reaches it.
+        """
+        verdict = self.pre_push()
+        child = self.started()
+        child.exits(2)
+        self.hooks.end_all()
+        self.reactor.advance(PIPES_AFTER)
+        self.reactor.advance(KILL_AFTER)
+        self.assertTrue(child.lost)
+        child.ends()
+        self.assertIs(Verdict.OVERWRITE, self.successResultOf(verdict))
+
+    def test_all_are_ended(self) -> None:
+        """One that may not be killed does not save the others."""
+        verdicts = [self.pre_push(), self.pre_push()]
+        self.no_kill = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        self.hooks.end_all()
+        self.assertEqual(2, len(self.kills))
+        for child in self.reactor.children:
+            child.ends(None, by=TERM)
+        for verdict in verdicts:
+            self.assert_stopped(verdict)

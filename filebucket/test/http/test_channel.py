@@ -1,0 +1,1122 @@
+"""The streaming layer over a transport in memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+from attrs import evolve
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from filebucket.base.errors import Refusal
+from filebucket.http.admission import GRACE
+from filebucket.http.channel import (
+    CHUNK_COST,
+    EARLY,
+    LEAST_READ,
+    LEAST_SHARE,
+    MOST_READ,
+    Limits,
+    StreamingChannel,
+    StreamingRequest,
+    client_of,
+)
+from filebucket.http.framing import Chunks
+from filebucket.model.client import NOBODY, Networks, network
+from filebucket.test.kit.wire import LIMITS, Connection, SecureWire, Wire
+
+PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
+CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def put(length: int, *headers: bytes) -> bytes:
+    """The head of a PUT with so many bytes to come."""
+    lines = [b"Content-Length: %d" % length, *headers]
+    return PUT + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class Recorder(Resource):
+    """Keeps what it is asked to render; ``script`` says what becomes of it."""
+
+    isLeaf = True
+
+    def __init__(self, script: Callable[[StreamingRequest], object]) -> None:
+        super().__init__()
+        self.script = script
+        self.requests: list[StreamingRequest] = []
+
+    def render(self, request: StreamingRequest) -> int:
+        self.requests.append(request)
+        self.script(request)
+        return NOT_DONE_YET
+
+
+def nothing(request: StreamingRequest) -> None:
+    """Let the test do it."""
+
+
+def refuse(request: StreamingRequest) -> None:
+    """Answer at once, whatever the body."""
+    request.answer(403, {}, b"no\n")
+
+
+def no(request: StreamingRequest) -> None:
+    """Do not even render it."""
+    raise Refusal(400, "no")
+
+
+def echo(request: StreamingRequest) -> None:
+    """Read the body and send it back; a refusal is answered."""
+
+    async def reading() -> None:
+        try:
+            content = b"".join([b"".join(batch) async for batch in request.body])
+        except Refusal as refusal:
+            request.answer(refusal.status, {}, refusal.reason.encode())
+        else:
+            request.answer(200, {}, content)
+
+    Deferred.fromCoroutine(reading())
+
+
+class StreamingCase(SynchronousTestCase):
+    """Has a connection to a :class:`Recorder`."""
+
+    def connect(
+        self,
+        script: Callable[[StreamingRequest], object] = nothing,
+        wire: Wire | None = None,
+        limits: Limits = LIMITS,
+        trusted: Networks = NOBODY,
+    ) -> Connection:
+        self.root = Recorder(script)
+        self.connection = Connection(self.root, limits, wire, trusted)
+        self.addCleanup(self.check_clock)
+        return self.connection
+
+    def check_clock(self) -> None:
+        """No connection may leave a timer behind, nor make Twisted wonder."""
+        self.connection.lose()
+        self.assertEqual([], self.connection.clock.getDelayedCalls())
+        self.assertEqual([], self.flushWarnings())
+
+    def batch(self, request: StreamingRequest) -> Deferred[list[bytes]]:
+        """The next chunks of the body."""
+        return Deferred.fromCoroutine(request.body.__anext__())
+
+
+class RoutingTests(StreamingCase):
+    """The resource is found when the headers are in."""
+
+    def test_before_the_body(self) -> None:
+        """The resource is rendered before a byte of the body came."""
+        connection = self.connect()
+        connection.send(put(10)[:-1])
+        self.assertEqual([], self.root.requests)
+        connection.send(b"\n")
+        (request,) = self.root.requests
+        self.assertEqual(b"PUT", request.method)
+        self.assertEqual([b"t", b"name"], request.postpath)
+        self.assertEqual(10, request.length)
+
+    def test_targets(self) -> None:
+        """Every form of a target becomes components, decoded once."""
+        for target, components in (
+            (b"/", [b""]),
+            (b"/a", [b"a"]),
+            (b"/a/", [b"a", b""]),
+            (b"/a/b%20c?x=y", [b"a", b"b c"]),
+            (b"/a/%2525", [b"a", b"%25"]),
+            (b"/a/%2F..%2f", [b"a", b"/../"]),
+            (b"//a", [b"", b"a"]),
+            (b"*", [b""]),
+            (b"http://host:1/a/b", [b"a", b"b"]),
+            (b"HTTPS://host/a", [b"a"]),
+            (b"http://host", [b""]),
+            (b"/http://host/a", [b"http:", b"", b"host", b"a"]),
+        ):
+            connection = self.connect()
+            connection.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+            (request,) = self.root.requests
+            self.assertEqual(components, request.postpath, target)
+            self.assertIsNone(request.target_fault)
+
+    def test_not_a_path(self) -> None:
+        """What is not a path is the resource's to refuse, and opens nothing."""
+        for target, components, fault in (
+            (b"a/b", [b""], "not a path"),
+            (b"token", [b""], "not a path"),
+            (b"host:80", [b""], "not a path"),
+            (b"ftp://h/a", [b""], "not a path"),
+            (b"/a%", [b"a%"], "not an escape"),
+            (b"/a/%2", [b"a", b"%2"], "not an escape"),
+            (b"/%zz/%20", [b"%zz", b" "], "not an escape"),
+        ):
+            connection = self.connect()
+            connection.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+            (request,) = self.root.requests
+            self.assertEqual(components, request.postpath)
+            self.assertIn(fault, request.target_fault or "")
+
+    def test_refusal(self) -> None:
+        """What a resource refuses to render is answered, and the end."""
+        connection = self.connect(no)
+        connection.send(put(3) + b"abc" + put(3))
+        self.assertEqual([400], connection.statuses())
+        self.assertEqual(1, len(connection.refused))
+        self.assertEqual(1, len(self.root.requests))
+
+    def test_head(self) -> None:
+        """The answer to HEAD has headers only."""
+        connection = self.connect(refuse)
+        connection.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+        answer = connection.received()
+        self.assertIn(b"Content-Length: 3\r\n", answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"), answer)
+
+    def test_bug(self) -> None:
+        """A bug is a traceback in the log and a 500 without details."""
+
+        def fail(request: StreamingRequest) -> None:
+            raise RuntimeError("a bug")
+
+        connection = self.connect(fail)
+        connection.send(put(3) + b"abc")
+        ((status, _, content),) = connection.answers()
+        self.assertEqual(500, status)
+        self.assertNotIn(b"a bug", content)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    def test_resource_that_does_not_answer_so(self) -> None:
+        """A resource that returns its answer is a bug."""
+
+        class Returns(Resource):
+            isLeaf = True
+
+            def render(self, request: object) -> bytes:
+                return b"content"
+
+        connection = Connection(Returns())
+        connection.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual([500], connection.statuses())
+        self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+
+    def test_repr(self) -> None:
+        """A request never shows its target."""
+        connection = self.connect()
+        connection.send(put(1))
+        self.assertNotIn("name", repr(self.root.requests[0]))
+
+
+class BodyTests(StreamingCase):
+    """The body comes as a stream."""
+
+    def test_every_split(self) -> None:
+        """However the bytes are cut, the body is the same."""
+        chunked = (
+            CHUNKED + b"5;x=y\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nT: x\r\n\r\n"
+        )
+        whole = put(11) + b"hello world"
+        for message in (chunked, whole):
+            for cut in range(1, len(message)):
+                connection = self.connect(echo)
+                connection.send(message[:cut], message[cut:])
+                ((status, _, content),) = connection.answers()
+                self.assertEqual((200, b"hello world"), (status, content), cut)
+            connection = self.connect(echo)
+            connection.send(*(message[i : i + 1] for i in range(len(message))))
+            ((status, _, content),) = connection.answers()
+            self.assertEqual((200, b"hello world"), (status, content))
+
+    def test_batches(self) -> None:
+        """All that waits is given at once; what comes later, later."""
+        connection = self.connect()
+        connection.send(put(9), b"abc", b"def")
+        (request,) = self.root.requests
+        self.assertEqual([b"abc", b"def"], self.successResultOf(self.batch(request)))
+        later = self.batch(request)
+        self.assertNoResult(later)
+        connection.send(b"ghi")
+        self.assertEqual([b"ghi"], self.successResultOf(later))
+        self.failureResultOf(self.batch(request), StopAsyncIteration)
+
+    def test_empty(self) -> None:
+        """A body of no bytes ends at once."""
+        for head in (put(0), CHUNKED + b"0\r\n\r\n", PUT + b"\r\n"):
+            connection = self.connect(echo)
+            connection.send(head)
+            self.assertEqual([200], connection.statuses())
+
+    def test_backpressure(self) -> None:
+        """The transport is paused while too much waits, and only then."""
+        connection = self.connect()
+        connection.send(put(1000), b"x" * (LIMITS.buffer - CHUNK_COST - 1))
+        (request,) = self.root.requests
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.paused)
+        self.successResultOf(self.batch(request))
+        self.assertFalse(connection.wire.paused)
+
+    def test_backpressure_before_it_is_wanted(self) -> None:
+        """Little of a body waits for a hook, say."""
+        connection = self.connect(limits=evolve(LIMITS, buffer=4 * EARLY))
+        connection.send(put(9 * EARLY), bytes(EARLY - CHUNK_COST - 1))
+        (request,) = self.root.requests
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.paused)
+        self.successResultOf(self.batch(request))
+        self.assertFalse(connection.wire.paused)
+        connection.send(bytes(3 * EARLY))
+        self.assertFalse(connection.wire.paused)
+
+    def test_backpressure_of_many_small_chunks(self) -> None:
+        """A chunk of one byte is not one byte of memory."""
+        connection = self.connect()
+        connection.send(CHUNKED)
+        few = LIMITS.buffer // (CHUNK_COST + 1)
+        connection.send(b"1\r\nx\r\n" * few)
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"1\r\nx\r\n")
+        self.assertTrue(connection.wire.paused)
+
+    def test_bytes_after_a_pause(self) -> None:
+        """What was read when the pause came still counts, and pauses again."""
+        connection = self.connect()
+        connection.send(put(1000), b"x" * LIMITS.buffer)
+        connection.wire.resumeProducing()
+        connection.send(b"y")
+        self.assertTrue(connection.wire.paused)
+        batch = self.successResultOf(self.batch(self.root.requests[0]))
+        self.assertEqual(b"x" * LIMITS.buffer + b"y", b"".join(batch))
+
+    def test_early_answer_resumes(self) -> None:
+        """What was paused is read on when nobody wants it any more."""
+        connection = self.connect()
+        connection.send(put(1000), b"x" * LIMITS.buffer)
+        self.root.requests[0].answer(409, {}, b"")
+        self.assertFalse(connection.wire.paused)
+
+    def test_malformed_chunk(self) -> None:
+        """A chunk that is none fails the body and closes the connection."""
+        for bad in (b"x\r\n", b"5\r\nhelloxx", b"0\r\nx\r\n"):
+            connection = self.connect(echo)
+            connection.send(CHUNKED, bad, b"more")
+            self.assertEqual([400], connection.statuses(), bad)
+            self.assertTrue(connection.wire.half_closed)
+
+    def test_trailers_are_not_kept(self) -> None:
+        """A line of three bytes takes twenty times as many: nobody wants it."""
+        chunks = Chunks(lambda data: None, lambda rest: None)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        chunks.dataReceived(b"0\r\n")
+        chunks.dataReceived(b"a:\r\n" * 16000)
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertLess(after - before, 64 * 1024)
+
+    def test_malformed_chunk_and_a_slow_answer(self) -> None:
+        """What follows a broken body is dropped until the answer is there."""
+        connection = self.connect()
+        connection.send(CHUNKED, b"x\r\n", b"1\r\nx\r\n0\r\n\r\n")
+        (request,) = self.root.requests
+        self.failureResultOf(self.batch(request), Refusal)
+        self.assertEqual(0, request.body.received)
+        request.answer(400, {}, b"")
+        self.assertEqual([400], connection.statuses())
+
+    def test_malformed_chunk_after_the_answer(self) -> None:
+        """Nothing is answered twice."""
+        connection = self.connect(refuse)
+        connection.send(CHUNKED, b"x\r\n", b"more")
+        self.assertEqual([403], connection.statuses())
+        self.assertTrue(connection.wire.half_closed)
+
+    def test_connection_lost(self) -> None:
+        """Whoever reads the body hears that it will not come whole."""
+        connection = self.connect()
+        connection.send(put(10), b"abc")
+        (request,) = self.root.requests
+        self.successResultOf(self.batch(request))
+        waiting = self.batch(request)
+        connection.lose()
+        refusal = self.failureResultOf(waiting, Refusal).value
+        self.assertEqual(400, refusal.status)
+        self.assertEqual("the body ended early, after 3 of 10 bytes", refusal.reason)
+        request.answer(400, {}, b"into the void")
+        self.assertEqual(b"", connection.received())
+
+    def test_connection_lost_after_the_body(self) -> None:
+        """A body that is whole stays so."""
+        connection = self.connect()
+        connection.send(put(3), b"abc")
+        connection.lose()
+        batch = self.batch(self.root.requests[0])
+        self.assertEqual([b"abc"], self.successResultOf(batch))
+
+
+class ReadTests(StreamingCase):
+    """How much is read at once."""
+
+    def test_grows(self) -> None:
+        """Twice as much, whenever there was more to read, up to a bound."""
+        connection = self.connect(limits=Limits())
+        connection.send(put(10**7))
+        expected = LEAST_READ
+        while expected < MOST_READ:
+            self.assertEqual(expected, connection.wire.bufferSize)
+            connection.send(bytes(expected - 1))
+            self.assertEqual(expected, connection.wire.bufferSize)
+            connection.send(bytes(expected))
+            expected *= 2
+        connection.send(bytes(expected))
+        self.assertEqual(MOST_READ, connection.wire.bufferSize)
+
+    def test_tls(self) -> None:
+        """Of TLS's records nothing can be learned: the most, of what is beneath."""
+        wire = SecureWire()
+        connection = self.connect(wire=wire)
+        self.assertEqual(MOST_READ, wire.transport.bufferSize)
+        connection.send(put(10**6), bytes(LEAST_READ))
+        self.assertEqual(MOST_READ, wire.transport.bufferSize)
+
+
+class ContinueTests(StreamingCase):
+    """100 Continue is sent when the body is asked for, and not before."""
+
+    EXPECTS = put(3, b"Expect: 100-Continue")
+
+    def test_held_back(self) -> None:
+        """Not when the headers are in, but when somebody wants the body."""
+        connection = self.connect()
+        connection.send(self.EXPECTS)
+        self.assertEqual(b"", connection.received())
+        waiting = self.batch(self.root.requests[0])
+        self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", connection.received())
+        connection.send(b"abc")
+        self.assertEqual([b"abc"], self.successResultOf(waiting))
+        self.failureResultOf(self.batch(self.root.requests[0]), StopAsyncIteration)
+        self.assertEqual(b"", connection.received())
+
+    def test_not_when_refused(self) -> None:
+        """A refusal takes its place, and ends the connection."""
+        connection = self.connect(refuse)
+        connection.send(self.EXPECTS)
+        ((status, headers, _),) = connection.answers()
+        self.assertEqual(403, status)
+        self.assertEqual("close", headers["connection"])
+        self.assertTrue(connection.wire.half_closed)
+
+    def test_not_when_the_body_came(self) -> None:
+        """A client that did not wait is not told to go on (RFC 9110, 10.1.1)."""
+        connection = self.connect()
+        connection.send(self.EXPECTS + b"a")
+        self.batch(self.root.requests[0])
+        self.assertEqual(b"", connection.received())
+
+    def test_not_for_an_empty_body(self) -> None:
+        """Where nothing is to come, nothing is asked for."""
+        connection = self.connect(echo)
+        connection.send(put(0, b"Expect: 100-continue"))
+        self.assertEqual([200], connection.statuses())
+
+    def test_not_in_1_0(self) -> None:
+        """HTTP/1.0 does not know it."""
+        connection = self.connect(echo)
+        connection.send(self.EXPECTS.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        self.assertEqual(b"", connection.received())
+
+    def test_the_header_stays(self) -> None:
+        """Whoever looks at the request sees what was expected."""
+        connection = self.connect()
+        connection.send(put(3, b"Expect: tea"))
+        (request,) = self.root.requests
+        self.assertEqual("tea", request.getHeader("expect"))
+        self.assertFalse(request.expects_continue)
+
+
+class AnswerTests(StreamingCase):
+    """Answers at any moment, and what comes after them."""
+
+    def test_keep_alive(self) -> None:
+        """One request after the other, pipelined or not."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + put(1) + b"b", put(1), b"c")
+        self.assertEqual(
+            [b"a", b"b", b"c"], [content for _, _, content in connection.answers()]
+        )
+        self.assertFalse(connection.closed)
+
+    def test_pipelined_waits(self) -> None:
+        """A request is not begun before the one before it was answered."""
+        connection = self.connect()
+        connection.send(put(1) + b"a" + put(1) + b"b")
+        self.assertEqual(1, len(self.root.requests))
+        self.root.requests[0].answer(200, {}, b"")
+        self.assertEqual(2, len(self.root.requests))
+
+    def test_drained(self) -> None:
+        """A refusal before a short body keeps the connection."""
+        for head, body in ((put(900), b"x" * 900), (CHUNKED, b"3\r\nabc\r\n0\r\n\r\n")):
+            connection = self.connect(refuse)
+            connection.send(head, body, head + body)
+            answers = connection.answers()
+            self.assertEqual([403, 403], [status for status, _, _ in answers])
+            self.assertNotIn("connection", answers[0][1])
+            self.assertFalse(connection.closed)
+
+    def test_drained_midway(self) -> None:
+        """So does one in the middle of it."""
+        connection = self.connect()
+        connection.send(put(1900), b"x" * 950)
+        self.root.requests[0].answer(413, {}, b"")
+        connection.send(b"x" * 950, put(0))
+        self.assertEqual([413], connection.statuses())
+        self.assertEqual(2, len(self.root.requests))
+
+    def test_too_long_to_drain(self) -> None:
+        """A refusal before a long body closes our side, and reads on."""
+        connection = self.connect(refuse)
+        connection.send(put(LIMITS.drain + 1))
+        ((status, headers, _),) = connection.answers()
+        self.assertEqual((403, "close"), (status, headers["connection"]))
+        self.assertTrue(connection.wire.half_closed)
+        self.assertFalse(connection.closed)
+        connection.send(b"x" * LIMITS.linger)
+        self.assertFalse(connection.closed)
+        connection.half_close()
+        self.assertTrue(connection.closed)
+        self.assertFalse(connection.wire.disconnected)
+
+    def test_chunked_too_long_to_drain(self) -> None:
+        """Where nobody said how long it is, it shows."""
+        connection = self.connect(refuse)
+        connection.send(CHUNKED, b"fff\r\n", b"x" * LIMITS.drain)
+        self.assertFalse(connection.wire.half_closed)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.half_closed)
+        self.assertEqual([403], connection.statuses())
+
+    def test_drain_takes_too_long(self) -> None:
+        """A client that does not send what it announced is not waited for."""
+        connection = self.connect(refuse)
+        connection.send(put(10))
+        connection.clock.advance(LIMITS.linger_time)
+        self.assertTrue(connection.wire.half_closed)
+        connection.clock.advance(LIMITS.linger_time)
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_linger_without_a_producer(self) -> None:
+        """TCP that resumes a producer forgets that it was to half-close."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6))
+        self.assertTrue(connection.wire.half_closed)
+        self.assertIsNone(connection.wire.producer)
+
+    def test_linger_bytes(self) -> None:
+        """Lingering has a bound of bytes."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6), b"x" * LIMITS.linger)
+        self.assertFalse(connection.wire.disconnected)
+        connection.send(b"x")
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_linger_time(self) -> None:
+        """And one of seconds."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6), b"x")
+        connection.clock.advance(LIMITS.linger_time - 1)
+        self.assertFalse(connection.wire.disconnected)
+        connection.send(b"x")
+        connection.clock.advance(1)
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_no_half_close_in_tls(self) -> None:
+        """TLS has no half-close: its TCP must not be closed under it."""
+        wire = SecureWire()
+        connection = self.connect(refuse, wire)
+        connection.send(put(10**6), b"x")
+        self.assertEqual([403], connection.statuses())
+        self.assertFalse(wire.half_closed)
+        self.assertFalse(connection.closed)
+
+    def test_closed_but_for_the_other_side(self) -> None:
+        """TLS brings on what is sent until the other side closes: it counts for
+        nothing, and that side has not for ever.
+        """
+
+        def answered(connection: Connection) -> None:
+            connection.send(put(0, b"Connection: close"))
+
+        def left_idle(connection: Connection) -> None:
+            connection.clock.advance(LIMITS.idle)
+
+        for close in (answered, left_idle):
+            connection = self.connect(refuse, SecureWire())
+            close(connection)
+            self.assertTrue(connection.wire.disconnecting)
+            before = len(self.root.requests), connection.received()
+            for data in (b"x", b"\r\n\r\n", put(1) + b"a"):
+                connection.send(data)
+            self.assertEqual(
+                (before[0], b""), (len(self.root.requests), connection.received())
+            )
+            self.assertEqual([], connection.refused)
+            self.assertFalse(connection.wire.disconnected)
+            connection.clock.advance(LIMITS.linger_time)
+            self.assertTrue(connection.wire.disconnected)
+
+    def test_close_wanted(self) -> None:
+        """A client that wants the connection closed gets it closed."""
+        connection = self.connect(echo)
+        connection.send(put(1, b"Connection: close") + b"a" + put(1) + b"b")
+        ((_, headers, content),) = connection.answers()
+        self.assertEqual(("close", b"a"), (headers["connection"], content))
+        self.assertTrue(connection.closed)
+
+    def test_close_wanted_before_the_body(self) -> None:
+        """It is closed at the end of a short body, so without a reset."""
+        connection = self.connect(refuse)
+        connection.send(put(3, b"Connection: close"))
+        self.assertFalse(connection.closed)
+        connection.send(b"abc")
+        self.assertTrue(connection.closed)
+
+    def test_close_that_hangs(self) -> None:
+        """A client that reads nothing does not keep its connection for ever."""
+        connection = self.connect(echo)
+        connection.send(put(0, b"Connection: close"))
+        self.assertFalse(connection.wire.disconnected)
+        connection.clock.advance(LIMITS.linger_time)
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_once(self) -> None:
+        """A second answer is not sent."""
+        connection = self.connect()
+        connection.send(put(0))
+        self.root.requests[0].answer(200, {}, b"one")
+        self.root.requests[0].answer(500, {}, b"two")
+        self.assertEqual([200], connection.statuses())
+
+
+class FramingTests(StreamingCase):
+    """What is not HTTP/1.1 is refused before anything is dispatched."""
+
+    def test_refused(self) -> None:
+        """Each gets its status, one line of text, and a closed connection. What is
+        refused is in ``test_bad_http``.
+        """
+        get = b"GET / HTTP/1.1\r\n"
+        for status, message in (
+            (400, b"nonsense\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\n"),
+            (400, get + b"\r\n"),
+            (400, get + b"Host: h\r\nno colon\r\n\r\n"),
+            (400, put(1).replace(b": 1", b": 1" + b"0" * 4300)),
+            (414, b"GET /" + b"x" * 20000),
+            (431, get + b"X: " + b"x" * 20000),
+            (431, get + b"X: y\r\n" * 600 + b"\r\n"),
+            (431, get + (b"X: " + b"y" * 1000 + b"\r\n") * 20 + b"\r\n"),
+        ):
+            connection = self.connect(echo)
+            connection.send(message + b"more", b"and more")
+            ((got, headers, content),) = connection.answers()
+            self.assertEqual(status, got, message[:80])
+            self.assertEqual("close", headers["connection"])
+            self.assertEqual("text/plain; charset=utf-8", headers["content-type"])
+            self.assertEqual(1, content.count(b"\n"))
+            self.assertEqual([status], [each.status for each in connection.refused])
+            self.assertEqual([], self.root.requests)
+            self.assertTrue(connection.wire.half_closed)
+
+    def test_only_once(self) -> None:
+        """Wherever Twisted finds a second fault, the first has been told."""
+        connection = self.connect()
+        connection.send(b"nonsense\r\n")
+        connection.channel.refuse(Refusal(400, "again"))
+        self.assertEqual([400], connection.statuses())
+
+    def test_after_a_good_one(self) -> None:
+        """A request that follows a good one is judged alike."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + b"nonsense\r\n\r\n" + put(1) + b"b")
+        self.assertEqual([200, 400], connection.statuses())
+
+
+class CapacityTests(StreamingCase):
+    """As many connections as there may be, and one more."""
+
+    def come(self) -> tuple[Wire, StreamingChannel]:
+        """One more."""
+        wire = Wire()
+        channel = self.connection.connect(wire)
+
+        def lose() -> None:
+            channel.connectionLost(Failure(ConnectionDone()))
+
+        # Before it is looked whether alarms are left.
+        self.addCleanup(lose)
+        return wire, channel
+
+    def test_makes_room(self) -> None:
+        """Who was refused and still sends makes room, and one with a push does not."""
+        connection = self.connect(limits=evolve(LIMITS, connections=2))
+        connection.send(put(99))
+        stranger, channel = self.come()
+        channel.dataReceived(put(99))
+        self.root.requests[1].answer(403, {}, b"", last=True)
+        connection.clock.advance(GRACE)
+        wire, channel = self.come()
+        self.assertEqual(
+            [False, True, False],
+            [each.disconnected for each in (connection.wire, stranger, wire)],
+        )
+        channel.dataReceived(put(9))
+        self.assertEqual(3, len(self.root.requests))
+
+    def test_waits(self) -> None:
+        """Where all push, one more is not read; it is when one of them ends."""
+        connection = self.connect(echo, limits=evolve(LIMITS, connections=1))
+        connection.send(put(9))
+        wire, channel = self.come()
+        self.assertTrue(wire.paused)
+        connection.clock.advance(GRACE)
+        self.assertFalse(connection.wire.disconnected)
+        connection.send(b"x" * 9)
+        ((_, headers, _),) = connection.answers()
+        # There is no room for one that waits for a next request.
+        self.assertEqual("close", headers["connection"])
+        connection.lose()
+        self.assertFalse(wire.paused)
+        channel.dataReceived(put(9))
+        self.assertEqual(2, len(self.root.requests))
+
+    def test_answered_last(self) -> None:
+        """Who was just answered can read that, and stays longer than who asked
+        nothing since before.
+        """
+        connection = self.connect(echo, limits=evolve(LIMITS, connections=3))
+        silent, _ = self.come()
+        self.come()
+        connection.send(put(0))
+        connection.clock.advance(GRACE)
+        self.come()
+        self.assertTrue(silent.disconnected)
+        self.assertFalse(connection.wire.disconnected)
+
+    def test_gone_from_the_line(self) -> None:
+        """Who leaves while it waits is not waited for."""
+        connection = self.connect(limits=evolve(LIMITS, connections=1))
+        connection.send(put(9))
+        _, channel = self.come()
+        channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual([connection.channel], connection.site.channels)
+
+    def test_share(self) -> None:
+        """All bodies together hold no more than they may."""
+        limits = evolve(LIMITS, buffer=8 * LEAST_SHARE, buffers=9 * LEAST_SHARE)
+        connection = self.connect(limits=limits)
+        self.assertEqual(8 * LEAST_SHARE, connection.site.share())
+        for number in range(2, 20):
+            self.come()
+            self.assertEqual(
+                max(9 * LEAST_SHARE // number, LEAST_SHARE), connection.site.share()
+            )
+
+
+class DeadlineTests(StreamingCase):
+    """Slow clients."""
+
+    def test_idle(self) -> None:
+        """A connection on which nothing is asked is closed, without a word."""
+        connection = self.connect(echo)
+        connection.clock.advance(LIMITS.idle)
+        self.assertTrue(connection.closed)
+        self.assertEqual(b"", connection.received())
+
+    def test_idle_after_a_request(self) -> None:
+        """So is one on which nothing more is asked."""
+        connection = self.connect(echo)
+        connection.clock.advance(LIMITS.idle - 1)
+        connection.send(put(0))
+        connection.clock.advance(LIMITS.idle - 1)
+        self.assertFalse(connection.closed)
+        connection.clock.advance(1)
+        self.assertTrue(connection.closed)
+
+    def test_headers(self) -> None:
+        """Headers that drip do not extend their deadline."""
+        connection = self.connect(echo)
+        for byte in range(int(LIMITS.headers)):
+            self.assertEqual(b"", connection.received())
+            connection.send(put(10)[byte : byte + 1])
+            connection.clock.advance(1)
+        self.assertEqual([408], connection.statuses())
+        self.assertTrue(connection.wire.half_closed)
+
+    def test_headers_of_a_pipelined_request(self) -> None:
+        """The deadline of its headers ends with its headers, and not later."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + put(2), b"b")
+        connection.clock.advance(LIMITS.headers + 1)
+        connection.send(b"c")
+        self.assertEqual([200, 200], connection.statuses())
+
+    def test_headers_of_a_pipelined_request_that_stop(self) -> None:
+        """It has one, though nothing came after the request before."""
+        connection = self.connect(echo)
+        connection.send(put(1) + b"a" + put(2)[:30])
+        connection.clock.advance(LIMITS.headers)
+        self.assertEqual([200, 408], connection.statuses())
+
+    def test_body_stops(self) -> None:
+        """A body that does not come fails with 408."""
+        connection = self.connect(echo)
+        connection.send(put(10))
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertEqual([408], connection.statuses())
+
+    def test_body_drips(self) -> None:
+        """So does one below the rate, window by window."""
+        connection = self.connect(echo)
+        connection.send(put(5000))
+        window = int(LIMITS.rate * LIMITS.rate_window)
+        connection.send(b"x" * window)
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertEqual(b"", connection.received())
+        connection.send(b"x" * (window - 1))
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertEqual([408], connection.statuses())
+
+    def test_not_while_it_is_our_turn(self) -> None:
+        """A client that we made wait is not slow."""
+        connection = self.connect()
+        connection.send(put(5000))
+        (request,) = self.root.requests
+        first = self.batch(request)
+        connection.send(b"x")
+        self.successResultOf(first)
+        connection.send(b"x" * LIMITS.buffer)
+        connection.clock.advance(LIMITS.rate_window)
+        self.successResultOf(self.batch(request))
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertFalse(request.body.failure)
+        connection.clock.advance(LIMITS.rate_window)
+        self.assertTrue(request.body.failure)
+
+    def test_not_before_the_body_is_wanted(self) -> None:
+        """Nor is one whose body nobody asked for yet."""
+        connection = self.connect()
+        connection.send(put(5000))
+        connection.clock.advance(LIMITS.rate_window * 3)
+        self.assertFalse(self.root.requests[0].body.failure)
+
+    def test_not_while_answering(self) -> None:
+        """No deadline of the connection's runs while we work on the answer."""
+        connection = self.connect()
+        connection.send(put(1) + b"x")
+        connection.clock.advance(3600)
+        self.root.requests[0].answer(200, {}, b"")
+        self.assertEqual([200], connection.statuses())
+
+
+class HalfCloseTests(StreamingCase):
+    """Clients that close their sending side."""
+
+    def test_idle(self) -> None:
+        """Between requests, that is the end."""
+        connection = self.connect(echo)
+        connection.send(put(0))
+        connection.half_close()
+        self.assertTrue(connection.closed)
+
+    def test_after_a_refusal(self) -> None:
+        """Whoever has read why is not waited for."""
+        for message in (put(9), b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
+            connection = self.connect(no)
+            connection.send(message)
+            self.assertEqual([400], connection.statuses())
+            connection.half_close()
+            self.assertTrue(connection.closed)
+
+    def test_in_the_headers(self) -> None:
+        """In the headers, too."""
+        connection = self.connect(echo)
+        connection.send(put(0)[:20])
+        connection.half_close()
+        self.assertTrue(connection.closed)
+        self.assertEqual(b"", connection.received())
+
+    def test_in_the_body(self) -> None:
+        """In the body, the client is told."""
+        for head in (put(10), CHUNKED + b"9\r\n"):
+            connection = self.connect(echo)
+            connection.send(head + b"abc")
+            connection.half_close()
+            ((status, _, content),) = connection.answers()
+            self.assertEqual(400, status)
+            self.assertIn(b"ended early, after 3", content)
+            self.assertTrue(connection.closed)
+
+    def test_after_the_body(self) -> None:
+        """After it, the answer is waited for."""
+        connection = self.connect()
+        connection.send(put(3) + b"abc")
+        connection.half_close()
+        self.assertFalse(connection.closed)
+        self.root.requests[0].answer(200, {}, b"")
+        connection.clock.advance(0)
+        self.assertEqual([200], connection.statuses())
+        self.assertTrue(connection.closed)
+
+    def test_after_several(self) -> None:
+        """All requests that came are answered."""
+        connection = self.connect()
+        connection.send(put(1) + b"a" + put(1) + b"b" + put(1) + b"c")
+        connection.half_close()
+        for number in range(3):
+            self.assertFalse(connection.closed)
+            self.root.requests[number].answer(200, {}, b"")
+            connection.clock.advance(0)
+        self.assertEqual([200, 200, 200], connection.statuses())
+        self.assertTrue(connection.closed)
+
+    def test_after_one_and_a_half(self) -> None:
+        """The one that did not come whole is told so."""
+        connection = self.connect()
+        connection.send(put(1) + b"a" + put(10) + b"b")
+        connection.half_close()
+        self.root.requests[0].answer(200, {}, b"")
+        connection.clock.advance(0)
+        self.assertTrue(self.root.requests[1].body.failure)
+
+    def test_our_own(self) -> None:
+        """That our own is done is no news."""
+        connection = self.connect(refuse)
+        connection.send(put(10**6))
+        connection.channel.writeConnectionLost()
+        self.assertFalse(connection.closed)
+
+
+class SenderTests(StreamingCase):
+    """Who pushes."""
+
+    def senders(self, trusted: str, *requests: bytes) -> list[str]:
+        """Who sends each of these to a site that trusts others, by one connection."""
+        found: list[str] = []
+
+        def answer(request: StreamingRequest) -> None:
+            found.append(request.sender().text)
+            request.answer(200, {}, b"")
+
+        self.connect(answer, trusted=Networks((network(trusted),)))
+        self.connection.send(*requests)
+        return found
+
+    def test_trusted(self) -> None:
+        """Each request of a trusted proxy's has its own sender."""
+        self.assertEqual(
+            ["203.0.113.1:0", "203.0.113.2:0", "203.0.113.4:0", "192.168.1.1:54321"],
+            self.senders(
+                "192.168.1.1",
+                put(0, b"X-Forwarded-For: 203.0.113.1"),
+                put(0, b"x-forwarded-for: 6.6.6.6, 203.0.113.2"),
+                put(0, b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-For: 203.0.113.4"),
+                put(0),
+            ),
+        )
+
+    def test_not_trusted(self) -> None:
+        """What anybody else writes is not looked at."""
+        self.assertEqual(
+            ["192.168.1.1:54321"],
+            self.senders("192.168.1.2", put(0, b"X-Forwarded-For: 203.0.113.1")),
+        )
+
+    def test_refused(self) -> None:
+        """What is refused is so with its sender, once that is known for sure."""
+        forwarded = PUT + b"X-Forwarded-For: 203.0.113.1\r\n"
+        for request, sender in (
+            (forwarded + b"Host: again\r\n\r\n", "203.0.113.1:0"),
+            (forwarded + b"Transfer-Encoding: x\r\n\r\n", "192.168.1.1:54321"),
+            (forwarded + b"X: \0\r\n", "192.168.1.1:54321"),
+        ):
+            self.senders("192.168.1.1", request)
+            self.assertEqual([sender], self.connection.refused_from, request)
+
+    def test_tls_failure(self) -> None:
+        """A client that TLS kept out has a line, with OpenSSL's reasons."""
+        for error, reason in (
+            (SSL.Error([("SSL routines", "", "no certificate")]), "no certificate"),
+            (SSL.Error(), "failed"),
+        ):
+            connection = self.connect(wire=SecureWire())
+            with capturedLogs() as events:
+                connection.channel.connectionLost(Failure(error))
+            self.assertEqual(
+                [f"dropped client=192.168.1.1:54321 reason='TLS: {reason}'"],
+                [formatEvent(event) for event in events],
+            )
+
+
+class SiteTests(StreamingCase):
+    """The end of all connections."""
+
+    def test_wind_down(self) -> None:
+        """The idle are closed; the busy after their answer, and told so."""
+        connection = self.connect()
+        idle = Wire()
+        channel = connection.connect(idle)
+        connection.send(put(1) + b"a")
+        connection.site.wind_down()
+        self.assertTrue(idle.disconnecting)
+        self.assertFalse(connection.closed)
+        self.root.requests[0].answer(200, {}, b"")
+        ((_, headers, _),) = connection.answers()
+        self.assertEqual("close", headers["connection"])
+        self.assertTrue(connection.closed)
+        emptied = connection.site.emptied()
+        channel.connectionLost()
+        self.assertNoResult(emptied)
+        connection.lose()
+        self.successResultOf(emptied)
+        self.successResultOf(connection.site.emptied())
+
+    def test_wind_down_while_draining(self) -> None:
+        """An answer that was not told to be the last is the last all the same."""
+        connection = self.connect(refuse)
+        connection.send(put(3) + b"ab")
+        ((_, headers, _),) = connection.answers()
+        self.assertNotIn("connection", headers)
+        connection.site.wind_down()
+        self.assertFalse(connection.closed)
+        connection.send(b"c" + put(0))
+        self.assertTrue(connection.closed)
+        self.assertEqual([], connection.statuses())
+        self.assertEqual(1, len(self.root.requests))
+
+    def turn_away(self, connection: Connection) -> None:
+        connection.site.turn_away(Refusal(503, "stopping"))
+
+    def test_turn_away_in_the_body(self) -> None:
+        """A body that has not come whole fails, and the client reads why."""
+        for message in (put(10) + b"abc", CHUNKED + b"9\r\nabc", put(10)):
+            connection = self.connect(echo)
+            connection.send(message)
+            self.turn_away(connection)
+            ((status, headers, content),) = connection.answers()
+            self.assertEqual((503, b"stopping"), (status, content))
+            self.assertEqual("close", headers["connection"])
+            self.assertTrue(connection.wire.half_closed)
+            self.assertFalse(connection.closed)
+            connection.send(b"more\r\n0\r\n\r\n" + put(0))
+            self.assertEqual([], connection.statuses())
+            self.assertEqual(1, len(self.root.requests))
+
+    def test_turn_away_before_the_body_is_wanted(self) -> None:
+        """It is not asked for any more; what comes of it is not kept."""
+        connection = self.connect()
+        connection.send(put(10**6, b"Expect: 100-continue"), b"x" * LIMITS.buffer)
+        self.assertTrue(connection.wire.paused)
+        self.turn_away(connection)
+        self.assertFalse(connection.wire.paused)
+        connection.send(b"x" * LIMITS.buffer)
+        self.assertFalse(connection.wire.paused)
+        (request,) = self.root.requests
+        refusal = self.failureResultOf(self.batch(request), Refusal).value
+        self.assertEqual(503, refusal.status)
+        self.assertEqual(b"", connection.received())
+
+    def test_turn_away_after_the_body(self) -> None:
+        """What has come whole is answered as it would have been."""
+        connection = self.connect()
+        connection.send(put(3) + b"abc")
+        self.turn_away(connection)
+        (request,) = self.root.requests
+        self.assertEqual([b"abc"], self.successResultOf(self.batch(request)))
+        request.answer(200, {}, b"")
+        self.assertEqual([200], connection.statuses())
+
+    def test_turn_away_after_the_answer(self) -> None:
+        """Whoever has an answer gets to read it."""
+        for message in (
+            put(3) + b"ab",
+            put(10**6),
+            b"nonsense\r\n",
+            b"GET /" + b"x" * 20000,
+        ):
+            connection = self.connect(refuse)
+            connection.send(message)
+            self.assertEqual(1, len(connection.statuses()))
+            connection.site.wind_down()
+            self.assertFalse(connection.closed)
+            self.turn_away(connection)
+            self.assertEqual([], connection.statuses())
+            self.assertFalse(connection.closed)
+
+    def test_turn_away_in_the_headers(self) -> None:
+        """No request begins any more; one that had is told why not."""
+        connection = self.connect(echo)
+        connection.send(put(0)[:-2])
+        self.turn_away(connection)
+        ((status, headers, content),) = connection.answers()
+        self.assertEqual((503, b"stopping\n"), (status, content))
+        self.assertEqual("60", headers["retry-after"])
+        self.assertEqual([503], [each.status for each in connection.refused])
+        connection.send(b"\r\n", put(0))
+        self.assertEqual([], self.root.requests)
+
+    def test_turn_away_idle(self) -> None:
+        """Where nothing was asked, nothing is answered."""
+        for message in (b"", b"PUT /t"):
+            connection = self.connect(echo)
+            if message:
+                connection.send(message)
+            self.turn_away(connection)
+            self.assertTrue(connection.closed)
+            self.assertEqual(b"", connection.received())
+
+    def test_abort(self) -> None:
+        """What is still open is dropped."""
+        connection = self.connect()
+        connection.send(put(10) + b"a")
+        connection.site.abort()
+        self.assertTrue(connection.wire.disconnected)
+
+    def test_no_access_log(self) -> None:
+        """Twisted's access log would have the token."""
+        lines: list[str] = []
+
+        class Log:
+            def write(self, data: str) -> None:
+                lines.append(data)
+
+            def close(self) -> None:
+                pass
+
+        connection = self.connect(echo)
+        connection.site.logFile = Log()
+        connection.send(put(0))
+        self.assertEqual([200], connection.statuses())
+        self.assertEqual([], lines)
+
+    def test_client_of(self) -> None:
+        """A client's address, for people; that of IPv4 on an IPv6 socket is its own."""
+        for address, text in (
+            (IPv4Address("TCP", "1.2.3.4", 5), "1.2.3.4:5"),
+            (IPv6Address("TCP", "::1", 5), "[::1]:5"),
+            (IPv6Address("TCP", "fe80::1%eth0", 5), "[fe80::1%eth0]:5"),
+            (IPv6Address("TCP", "::ffff:1.2.3.4", 5), "1.2.3.4:5"),
+            (UNIXAddress(None), "local"),
+        ):
+            self.assertEqual(text, client_of(address).text)

@@ -1,0 +1,194 @@
+"""Where connections are taken: what is made of what the configuration says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from OpenSSL import SSL
+from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.web import http
+from twisted.web.resource import Resource
+
+from filebucket.base.errors import ConfigError
+from filebucket.config import config
+from filebucket.http.channel import StreamingSite
+from filebucket.http.listen import BACKLOG, Listener, listeners
+from filebucket.test.kit.certificates import certify, key_pem, make_key, write_pair
+
+
+class ListeningCase(SynchronousTestCase):
+    """Has a folder with a key and a certificate."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        write_pair(self.folder)
+        self.reactor = MemoryReactorClock()
+
+    def listeners(self, **keys: object) -> list[Listener]:
+        path = str(self.folder / "config.json")
+        text = json.dumps({"home": "home", "buckets": [], **keys})
+        return listeners(self.reactor, config.parse(text, path), path)
+
+    def mistakes(self, *listen: str) -> tuple[str, ...]:
+        with self.assertRaises(ConfigError) as caught:
+            self.listeners(listen=listen)
+        error: ConfigError = caught.exception
+        self.assertEqual(str(self.folder / "config.json"), error.source)
+        return error.mistakes
+
+    def write(self, name: str, content: bytes) -> None:
+        (self.folder / name).write_bytes(content)
+
+
+class OpeningTests(ListeningCase):
+    """What is opened in the end."""
+
+    def test_host_and_port(self) -> None:
+        """Without a list: one, over IPv4 or IPv6."""
+        for host in ("127.0.0.1", "::1"):
+            (made,) = self.listeners(host=host, port=7)
+            made.endpoint.listen(Factory())
+            port, _, backlog, interface = self.reactor.tcpServers.pop()
+            self.assertEqual((7, BACKLOG, host), (port, backlog, interface))
+            self.assertEqual((f"{host}, port 7", None), (made.name, made.certificates))
+
+    def test_tcp(self) -> None:
+        """Both families, with what was said of them."""
+        first, second = self.listeners(
+            listen=["tcp:1:127.0.0.1:9", r"tcp6:2:interface=\:\:1"]
+        )
+        for each in (first, second):
+            each.endpoint.listen(Factory())
+        found = [(each[0], *each[2:]) for each in self.reactor.tcpServers]
+        self.assertEqual([(1, 9, "127.0.0.1"), (2, BACKLOG, "::1")], found)
+        self.assertEqual("tcp:1:127.0.0.1:9", first.name)
+
+    def test_unix(self) -> None:
+        """A name that Twisted's syntax has marks for comes through it."""
+        (made,) = self.listeners(listen=[r"unix:a\:b\=\\c:mode=600"])
+        self.assertIsNone(made.certificates)
+        made.endpoint.listen(Factory())
+        ((address, _, backlog, mode, locked),) = self.reactor.unixServers
+        self.assertEqual(str(self.folder / r"a:b=\c"), os.fsdecode(address))
+        self.assertEqual((BACKLOG, 0o600, True), (backlog, mode, locked))
+
+    def test_tls(self) -> None:
+        """One port with what was said of it, and a context for it."""
+        (made,) = self.listeners(
+            listen=["ssl:1:key.pem:cert.pem:interface=127.0.0.1:backlog=9"]
+        )
+        self.assertTrue(made.certificates)
+        made.endpoint.listen(Factory())
+        ((port, _, options, backlog, interface),) = self.reactor.sslServers
+        self.assertEqual((1, 9, "127.0.0.1"), (port, backlog, interface))
+        connection = SSL.Connection(options.getContext(), None)
+        for cipher in connection.get_cipher_list():
+            # All that TLS 1.3 has, and nothing without forward secrecy or AEAD.
+            self.assertRegex(cipher, "^TLS_|^ECDHE-.*(GCM|CHACHA20)")
+
+    def test_one_file(self) -> None:
+        """A file that holds both, as servers like it."""
+        both = (self.folder / "key.pem").read_bytes()
+        self.write("both.pem", both + (self.folder / "cert.pem").read_bytes())
+        (made,) = self.listeners(listen=["ssl:1:both.pem"])
+        self.assertIsInstance(made.endpoint, SSL4ServerEndpoint)
+
+    def test_line_ends(self) -> None:
+        """Those of another system do not matter."""
+        for name in ("key.pem", "cert.pem"):
+            content = (self.folder / name).read_bytes()
+            self.write(name, content.replace(b"\n", b"\r\n"))
+        self.listeners(listen=["ssl:1:key.pem:cert.pem"])
+
+
+class ProtocolTests(SynchronousTestCase):
+    """What is spoken within TLS."""
+
+    def test_http_1_1_only(self) -> None:
+        """No client is told that HTTP/2 is spoken, whatever else is installed.
+
+        Twisted offers it (RFC 7301) wherever the h2 package is there, and curl
+        takes the offer.
+        """
+        self.patch(http, "H2_ENABLED", True)
+        site = StreamingSite(Resource(), Clock(), lambda *_: None)
+        self.assertEqual([b"http/1.1"], site.acceptableProtocols())
+
+
+class MistakeTests(ListeningCase):
+    """What is wrong with the files."""
+
+    def test_all_at_once(self) -> None:
+        """Each has its place, and a path is said in full."""
+        self.assertEqual(
+            (
+                f"$.listen[1]: certKey: {self.folder}/no.pem:"
+                " No such file or directory",
+                f"$.listen[2]: privateKey: {self.folder}: Is a directory",
+                "$.listen[3]: systemd passed no such socket",
+                "$.listen[4]: systemd passed no such socket",
+            ),
+            self.mistakes(
+                "tcp:1",
+                "ssl:2:key.pem:no.pem",
+                "ssl:3:.:cert.pem",
+                "systemd:INET:0",
+                "systemd:INET:name=x",
+            ),
+        )
+
+    def test_forbidden(self) -> None:
+        """A key that is not ours to read."""
+        if os.geteuid() == 0:
+            raise SkipTest("root may read everything")
+        (self.folder / "key.pem").chmod(0)
+        (mistake,) = self.mistakes("ssl:1:key.pem:cert.pem")
+        self.assertTrue(mistake.endswith("/key.pem: Permission denied"), mistake)
+
+    def test_content(self) -> None:
+        """Files that hold something else."""
+        self.write("encrypted.pem", key_pem(make_key(), b"secret"))
+        self.write("other.pem", key_pem(make_key()))
+        self.write("text.pem", b"nothing")
+        self.write("binary.pem", bytes(range(256)))
+        self.write("broken.pem", (self.folder / "cert.pem").read_bytes()[:200])
+        self.write(
+            "odd.pem",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        )
+        for files, mistake in (
+            ("encrypted.pem:cert.pem", "privateKey: encrypted, and nobody to ask"),
+            ("other.pem:cert.pem", "privateKey: not the key of the certificate"),
+            ("text.pem:cert.pem", "privateKey: no private key in PEM"),
+            ("cert.pem:cert.pem", "privateKey: no private key in PEM"),
+            ("binary.pem:cert.pem", "privateKey: no private key in PEM"),
+            ("key.pem:text.pem", "certKey: no certificate in PEM"),
+            ("key.pem:broken.pem", "certKey: no certificate in PEM"),
+            ("key.pem:odd.pem", "certKey: no certificate in PEM"),
+            ("key.pem", "privateKey: no certificate in PEM"),
+            (
+                "key.pem:cert.pem:extraCertChain=text.pem",
+                "extraCertChain: no certificate in PEM",
+            ),
+        ):
+            self.assertEqual(
+                (f"$.listen[0]: {mistake}",), self.mistakes(f"ssl:1:{files}")
+            )
+
+    def test_weak_key(self) -> None:
+        """What OpenSSL would not take is said at the start, not to every client."""
+        key = generate_private_key(65537, 1024)
+        self.write("key.pem", key_pem(key))
+        self.write("cert.pem", certify("server", key))
+        (mistake,) = self.mistakes("ssl:1:key.pem:cert.pem")
+        self.assertEqual(
+            "$.listen[0]: TLS cannot use the certificate: ee key too small", mistake
+        )

@@ -1,0 +1,332 @@
+"""The PROXY header, and what becomes of connections that begin with one, or do not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IAddress
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import Refusal
+from filebucket.http.admission import GRACE
+from filebucket.http.channel import (
+    Limits,
+    StreamingChannel,
+    StreamingRequest,
+    StreamingSite,
+)
+from filebucket.http.proxy import (
+    HEADER_TIMEOUT,
+    HeaderFirst,
+    HeaderFirstEndpoint,
+    HeaderFirstFactory,
+    read,
+)
+from filebucket.model.client import NOBODY, Client, Networks, network
+from filebucket.test.http.test_channel import Recorder
+from filebucket.test.kit.wire import LIMITS, Wire
+
+LINE = b"PROXY TCP4 192.0.2.1 10.0.0.9 4711 443\r\n"
+BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
+PEER = IPv4Address("TCP", "10.0.0.1", 5)
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def binary(version: int, family: int, *content: bytes) -> bytes:
+    """A header of version 2."""
+    whole = b"".join(content)
+    return BEGIN + struct.pack("!BBH", version, family, len(whole)) + whole
+
+
+V4 = bytes([192, 0, 2, 1, 10, 0, 0, 9]) + struct.pack("!HH", 4711, 443)
+V6 = (
+    bytes.fromhex("20010db8000000000000000000000001" * 2)
+    + struct.pack("!HH", 4711, 443)
+)  # fmt: skip
+BINARY = binary(0x21, 0x11, V4)
+
+
+class ReadTests(SynchronousTestCase):
+    """Taking a header apart."""
+
+    def test_valid(self) -> None:
+        """Both versions, with all that may be in them."""
+        client4 = IPv4Address("TCP", "192.0.2.1", 4711)
+        client6 = IPv6Address("TCP", "2001:db8::1", 4711)
+        client: IAddress | None
+        for header, client in (
+            (LINE, client4),
+            (b"PROXY TCP6 2001:db8::1 ::1 4711 0\r\n", client6),
+            (b"PROXY UNKNOWN\r\n", None),
+            (b"PROXY UNKNOWN ffff:f...f 65535 65535\r\n", None),
+            (BINARY, client4),
+            (binary(0x21, 0x21, V6), client6),
+            (binary(0x21, 0x11, V4, b"\x04\x00\x03abc"), client4),
+            (binary(0x21, 0x31, bytes(216)), UNIXAddress(None)),
+            (binary(0x21, 0x00), None),
+            (binary(0x20, 0x00), None),
+            (binary(0x20, 0x11, V4), None),
+        ):
+            for rest in (b"", b"\r\n", GET, bytes(10_000)):
+                found = read(header + rest)
+                assert found is not None, header
+                self.assertEqual((client, len(header)), (found.client, found.size))
+            for size in range(len(header)):
+                self.assertIsNone(read(header[:size]), header[:size])
+
+    def test_malformed(self) -> None:
+        """Each is refused, as soon as it can be known, in the server's own words."""
+        for header in (
+            b"G",
+            GET,
+            b"proxy",
+            b"PROXYTCP4 ",
+            b"\x16\x03\x01",
+            b"\r\n\r\n\0\r\nQUIT\r",
+            b"PROXY " + b"x" * 101,
+            b"PROXY \r\n",
+            b"PROXY TCP4\r\n",
+            b"PROXY TCP5 192.0.2.1 10.0.0.9 4711 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 4711\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 4711 443 1\r\n",
+            b"PROXY TCP4  192.0.2.1 10.0.0.9 4711 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 4711 443 \r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 4711 443\n\r\n",
+            b"PROXY TCP4 ::1 ::1 4711 443\r\n",
+            b"PROXY TCP4 192.0.2.1 ::1 4711 443\r\n",
+            b"PROXY TCP6 192.0.2.1 ::1 4711 443\r\n",
+            b"PROXY TCP6 fe80::1%eth0 ::1 4711 443\r\n",
+            b"PROXY TCP4 \xff 10.0.0.9 4711 443\r\n",
+            b"PROXY TCP4 \x1b[1m 10.0.0.9 4711 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 65536 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 04711 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 +4711 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 \xb2 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9 4711 x\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.9  443\r\n",
+            binary(0x11, 0x11, V4),
+            binary(0x22, 0x11, V4),
+            binary(0x21, 0x11, V4[:-1]),
+            binary(0x21, 0x21, V4),
+            binary(0x21, 0x12, V4),
+            binary(0x21, 0x41, V4),
+            binary(0x21, 0x11, V4, bytes(4096)),
+            BEGIN + b"\x21\x11\xff\xff",
+        ):
+            error = self.assertRaises(ValueError, read, header)
+            self.assertRegex(str(error), "^(no|a|the) [A-Za-z0-9 ]+$", header)
+
+
+class HeaderFirstCase(SynchronousTestCase):
+    """Has a site behind a header."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.senders: list[str] = []
+        self.root = Recorder(self.answer)
+        self.refused: list[tuple[Client, Refusal]] = []
+        self.site = self.make_site(LIMITS)
+
+    def answer(self, request: StreamingRequest) -> None:
+        self.senders.append(request.sender().text)
+        request.answer(403, {}, b"no\n")
+
+    def make_site(self, limits: Limits) -> StreamingSite:
+        def refused(client: Client, refusal: Refusal) -> None:
+            self.refused.append((client, refusal))
+
+        return StreamingSite(self.root, self.clock, refused, limits)
+
+    def connect(
+        self, trusted: Networks = NOBODY, peer: IAddress = PEER
+    ) -> tuple[HeaderFirst, Wire]:
+        """Somebody connects."""
+        factory = HeaderFirstFactory(self.site, self.site, trusted)
+        first = factory.buildProtocol(peer)
+        assert first is not None
+        wire = Wire()
+        wire.peerAddr = peer
+        first.makeConnection(wire)
+        return first, wire
+
+    def channel(self, wire: Wire) -> StreamingChannel:
+        """What came to speak there."""
+        channel = vars(wire)["protocol"]
+        assert isinstance(channel, StreamingChannel)
+        return channel
+
+    def dropped(self, act: Callable[[], object]) -> list[str]:
+        """What is logged of a drop."""
+        with capturedLogs() as events:
+            act()
+        self.assertEqual([], self.flushLoggedErrors())
+        return [formatEvent(event) for event in events]
+
+
+class HeaderFirstTests(HeaderFirstCase):
+    """One connection."""
+
+    def test_hands_over(self) -> None:
+        """What follows has the client's address, the transport, and all its bytes."""
+        for header in (LINE, BINARY):
+            first, wire = self.connect()
+            first.dataReceived(header + GET)
+            channel = self.channel(wire)
+            self.assertIs(wire, channel.transport)
+            self.assertEqual("192.0.2.1:4711", channel.client.text)
+            self.assertIn(b" 403 ", wire.value())
+            self.assertEqual([channel], list(self.site.channels)[-1:])
+        self.assertEqual(2, len(self.site.channels))
+        self.assertEqual(["192.0.2.1:4711"] * 2, self.senders)
+
+    def test_in_pieces(self) -> None:
+        """Byte by byte it is the same."""
+        for header in (LINE, BINARY):
+            first, wire = self.connect()
+            for index in range(len(header)):
+                first.dataReceived(header[index : index + 1])
+            self.channel(wire).dataReceived(GET)
+            self.assertIn(b" 403 ", wire.value())
+
+    def test_proxy_itself(self) -> None:
+        """Where the header names nobody, it is who connected."""
+        for header in (b"PROXY UNKNOWN\r\n", binary(0x20, 0)):
+            first, wire = self.connect()
+            first.dataReceived(header)
+            self.assertEqual("10.0.0.1:5", self.channel(wire).client.text)
+
+    def test_unix(self) -> None:
+        """A client that reached the proxy by a UNIX socket has no address."""
+        first, wire = self.connect()
+        first.dataReceived(binary(0x21, 0x31, bytes(216)))
+        self.assertEqual("local", self.channel(wire).client.text)
+
+    def test_no_deadline_after_it(self) -> None:
+        """The header's own deadline ends with it; the channel has its own."""
+        first, wire = self.connect()
+        first.dataReceived(LINE)
+        self.clock.advance(HEADER_TIMEOUT)
+        self.assertFalse(wire.disconnecting)
+        self.clock.advance(LIMITS.idle)
+        self.assertTrue(wire.disconnecting)
+
+    def test_malformed(self) -> None:
+        """One line, and nothing that follows is looked at."""
+        first, wire = self.connect()
+        lines = self.dropped(lambda: first.dataReceived(GET))
+        line = "dropped client=10.0.0.1:5 reason='no PROXY header'"
+        self.assertEqual([line], lines)
+        self.assertTrue(wire.disconnected or wire.disconnecting)
+        self.assertEqual(b"", wire.value())
+        first.connectionLost()
+        self.assertEqual([], self.site.channels)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual([], self.refused)
+
+    def test_never(self) -> None:
+        """A header that does not come, or not to its end, has a deadline."""
+        for begin in (b"", LINE[:-1]):
+            first, wire = self.connect()
+            if begin:
+                first.dataReceived(begin)
+            self.clock.advance(HEADER_TIMEOUT - 1)
+            self.assertFalse(wire.disconnecting)
+            lines = self.dropped(lambda: self.clock.advance(1))
+            reason = "no PROXY header within 10 seconds"
+            self.assertEqual([f"dropped client=10.0.0.1:5 reason='{reason}'"], lines)
+            self.assertTrue(wire.disconnecting)
+            self.assertEqual([], self.dropped(first.connectionLost))
+
+    def test_gone(self) -> None:
+        """Who only looks whether we are there is not worth a line."""
+        first, _ = self.connect()
+        self.assertEqual([], self.dropped(first.connectionLost))
+        first, _ = self.connect()
+        first.dataReceived(LINE[:7])
+        lines = self.dropped(first.connectionLost)
+        reason = "the PROXY header ended early"
+        self.assertEqual([f"dropped client=10.0.0.1:5 reason='{reason}'"], lines)
+        self.assertEqual([], self.site.channels)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_trusted(self) -> None:
+        """Where proxies are listed, who is none of them is dropped at once."""
+        trusted = Networks((network("10.0.0.0/8"),))
+        first, wire = self.connect(trusted)
+        first.dataReceived(LINE)
+        self.assertEqual("192.0.2.1:4711", self.channel(wire).client.text)
+        factory = HeaderFirstFactory(self.site, self.site, trusted)
+        for peer, text in (
+            (IPv4Address("TCP", "11.0.0.1", 5), "11.0.0.1:5"),
+            (UNIXAddress(None), "local"),
+        ):
+            found: list[object] = []
+            lines = self.dropped(
+                lambda peer=peer, found=found: found.append(  # type: ignore[misc]
+                    factory.buildProtocol(peer)
+                )
+            )
+            self.assertEqual([None], found)
+            reason = "not one of trusted_proxies"
+            self.assertEqual([f"dropped client={text} reason='{reason}'"], lines)
+
+
+class SiteTests(HeaderFirstCase):
+    """What the site makes of connections that have no header yet."""
+
+    def test_counted(self) -> None:
+        """They are connections, and make room for others."""
+        self.site = self.make_site(Limits(connections=2))
+        (_, first), (second, wire) = self.connect(), self.connect()
+        self.clock.advance(GRACE)
+        self.connect()
+        self.assertTrue(first.disconnecting)
+        self.assertFalse(wire.disconnecting)
+        second.dataReceived(LINE)
+        self.assertEqual(2, len(self.site.channels))
+
+    def test_keeps_its_place(self) -> None:
+        """What follows the header is where that was, before all that wait in line."""
+        self.site = self.make_site(Limits(connections=1))
+        (first, wire), (second, waiting) = self.connect(), self.connect()
+        self.assertEqual("paused", waiting.producerState)
+        first.dataReceived(LINE)
+        self.assertEqual("producing", wire.producerState)
+        self.assertEqual("paused", waiting.producerState)
+        self.assertEqual([self.channel(wire), second], self.site.channels)
+
+    def test_stop(self) -> None:
+        """They are dropped."""
+        _, wire = self.connect()
+        self.site.wind_down()
+        self.assertTrue(wire.disconnecting)
+        _, wire = self.connect()
+        self.site.turn_away(Refusal(503, "the server is stopping"))
+        self.assertTrue(wire.disconnecting)
+        _, wire = self.connect()
+        self.site.abort()
+        self.assertTrue(wire.disconnecting)
+
+
+class EndpointTests(HeaderFirstCase):
+    """Listening."""
+
+    def test_listen(self) -> None:
+        """On the other endpoint, with the site behind the header."""
+        reactor = MemoryReactorClock()
+        endpoint = TCP4ServerEndpoint(reactor, 1234)
+        HeaderFirstEndpoint(endpoint, NOBODY).listen(self.site)
+        ((port, factory, *_),) = reactor.tcpServers
+        self.assertEqual(1234, port)
+        assert isinstance(factory, HeaderFirstFactory)
+        self.assertIs(self.site, factory.following)
+        factory.doStart()
+        self.assertEqual(1, self.site.numPorts)
+        factory.doStop()
+        self.assertEqual(0, self.site.numPorts)

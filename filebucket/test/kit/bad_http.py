@@ -1,0 +1,427 @@
+"""Requests that are not as they should be, and what must become of each.
+
+Data only: the tests send each row whole and byte by byte, and the fuzzer starts
+from them. There are three ways of being wrong, a table for each, and one of being
+odd and right. Every row is for a known token, so that nothing else is wrong with it.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from filebucket.test.kit.server import TOKEN
+
+BUCKET = TOKEN.encode("ascii")
+
+NEXT = b"PUT /%b/next HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" % BUCKET
+"""What is sent behind a row: answered where the connection lives on, and else not
+even seen.
+"""
+
+
+@frozen
+class Row:
+    """A request.
+
+    :param says: what is wrong with it, or odd
+    :param message: its bytes; where it has a file's name, that is ``row``
+    :param status: what must be answered
+    :param closes: whether the connection must end with the answer
+    """
+
+    says: str
+    message: bytes
+    status: int = 400
+    closes: bool = True
+
+
+LINE = b"PUT /%b/row HTTP/1.1" % BUCKET
+CHUNKED = b"Transfer-Encoding: chunked"
+FIVE = b"Content-Length: 5"
+EXPECTS = b"Expect: 100-continue"
+
+
+def put(*headers: bytes, body: bytes = b"hello", line: bytes = LINE) -> bytes:
+    """A PUT with a Host and these headers."""
+    return b"\r\n".join([line, b"Host: h", *headers, b"", body])
+
+
+def chunked(body: bytes) -> bytes:
+    """A PUT of a chunked body."""
+    return put(CHUNKED, body=body)
+
+
+def target(target: bytes, method: bytes = b"PUT") -> bytes:
+    """A PUT to that target."""
+    return put(FIVE, line=b"%b %b HTTP/1.1" % (method, target))
+
+
+def form(
+    *parts: bytes,
+    kind: bytes = b"multipart/form-data; boundary=b",
+    end: bytes = b"--b--\r\n",
+) -> bytes:
+    """A POST of these parts."""
+    body = b"".join(b"--b\r\n%b\r\n" % part for part in parts) + end
+    return put(
+        b"Content-Type: " + kind,
+        b"Content-Length: %d" % len(body),
+        body=body,
+        line=b"POST /%b HTTP/1.1" % BUCKET,
+    )
+
+
+def part(*headers: bytes, disposition: bytes = b'name="file"; filename="row"') -> bytes:
+    """A part that holds ``hello``."""
+    first = b"Content-Disposition: form-data; " + disposition
+    return b"\r\n".join([first, *headers, b"", b"hello"])
+
+
+FIELD = part(disposition=b'name="x"')
+FILE = part()
+
+FRAMING = (
+    # The request line: RFC 9112, 3.
+    Row("HTTP/0.9", put(FIVE, line=b"PUT /%b/row" % BUCKET)),
+    Row("HTTP/0.9, no headers", b"GET /%b\r\n" % BUCKET),
+    Row("HTTP/2's preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    Row("HTTP/1.2", put(FIVE, line=LINE[:-1] + b"2")),
+    Row("HTTP/2.0", put(FIVE, line=LINE[:-3] + b"2.0")),
+    Row("HTTP/3.0", put(FIVE, line=LINE[:-3] + b"3.0")),
+    Row("HTTP/1.1x", put(FIVE, line=LINE + b"x")),
+    Row("HTTP/1.10", put(FIVE, line=LINE + b"0")),
+    Row("HTTP/01.1", put(FIVE, line=LINE[:-3] + b"01.1")),
+    Row("http/1.1", put(FIVE, line=LINE.replace(b"HTTP", b"http"))),
+    Row("HTTPS/1.1", put(FIVE, line=LINE.replace(b"HTTP", b"HTTPS"))),
+    Row("no version", put(FIVE, line=LINE[:-8])),
+    Row("a space behind the version", put(FIVE, line=LINE + b" ")),
+    Row("a space before the method", put(FIVE, line=b" " + LINE)),
+    Row("two spaces", put(FIVE, line=LINE.replace(b" HTTP", b"  HTTP"))),
+    Row("tabs for spaces", put(FIVE, line=LINE.replace(b" ", b"\t"))),
+    Row("a tab for the second space", put(FIVE, line=LINE.replace(b" H", b"\tH"))),
+    Row("a vertical tab", put(FIVE, line=LINE.replace(b" H", b"\vH"))),
+    Row("a tab in the target", target(b"/%b/ro\tw" % BUCKET)),
+    Row("a space in the target", target(b"/%b/ro w" % BUCKET)),
+    Row("only spaces", b"   \r\nHost: h\r\n\r\n"),
+    Row("only the method", b"PUT\r\nHost: h\r\n\r\n"),
+    Row("two empty lines", b"\r\n\r\n" + put(FIVE)),
+    Row("a header first", b"Host: h\r\n" + put(FIVE)),
+    Row("no method", put(FIVE, line=LINE[3:])),
+    Row("a method that is no token", put(FIVE, line=b"PU(T" + LINE[3:])),
+    Row("a NUL in the method", put(FIVE, line=b"PU\0T" + LINE[3:])),
+    Row("a NUL in the target", target(b"/%b/ro\0w" % BUCKET)),
+    Row("a DEL in the target", target(b"/%b/ro\x7fw" % BUCKET)),
+    Row("0x80 in the target", target(b"/%b/ro\x80w" % BUCKET)),
+    Row("0xB0 in the target", target(b"/%b/ro\xb0w" % BUCKET)),
+    Row("UTF-8 in the target", target(f"/{TOKEN}/ü".encode())),
+    Row("a CR in the target", target(b"/%b/ro\rw" % BUCKET)),
+    Row("an LF in the target", target(b"/%b/ro\nw" % BUCKET)),
+    Row("a CR behind the version", put(FIVE, line=LINE + b"\r")),
+    Row("an LF behind the request line", LINE + b"\nHost: h\r\n" + FIVE + b"\r\n\r\n"),
+    Row("a CR behind the request line", LINE + b"\rHost: h\r\n" + FIVE + b"\r\n\r\n"),
+    Row("line ends of LF only", put(FIVE).replace(b"\r\n", b"\n")),
+    Row("line ends of LF CR", put(FIVE).replace(b"\r\n", b"\n\r")),
+    Row("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n"),
+    Row("a target of 20 KB", target(b"/" + b"x" * 20_000), 414),
+    Row("a method of 20 KB", b"x" * 20_000 + put(FIVE), 414),
+    # Host: RFC 9112, 3.2.
+    Row("no Host", LINE + b"\r\n" + FIVE + b"\r\n\r\nhello"),
+    Row("two Hosts", put(b"Host: g", FIVE)),
+    Row("two Hosts that are the same", put(b"Host: h", FIVE)),
+    Row("two Hosts in one", put(FIVE).replace(b": h", b": h, g")),
+    Row("a Host with a space", put(FIVE).replace(b": h", b": h g")),
+    Row("a Host with a path", put(FIVE).replace(b": h", b": h/g")),
+    Row("a Host with a user", put(FIVE).replace(b": h", b": g@h")),
+    Row("a Host that is not ASCII", put(FIVE).replace(b": h", b": \xc3\xbc")),
+    # Content-Length: RFC 9110, 8.6, and RFC 9112, 6.3.
+    Row("two lengths", put(FIVE, b"Content-Length: 6")),
+    Row("two lengths that are the same", put(FIVE, FIVE)),
+    Row("a list of lengths", put(b"Content-Length: 5, 5")),
+    Row("a length that is no number", put(b"Content-Length: x")),
+    Row("a length with a +", put(b"Content-Length: +5")),
+    Row("a length with a -", put(b"Content-Length: -1")),
+    Row("minus nothing", put(b"Content-Length: -0")),
+    Row("a length in hex", put(b"Content-Length: 0x5")),
+    Row("a length with a _", put(b"Content-Length: 5_0")),
+    Row("a length with a fraction", put(b"Content-Length: 5.0")),
+    Row("a length with an exponent", put(b"Content-Length: 5e0")),
+    Row("a length with a space in it", put(b"Content-Length: 5 0")),
+    Row("a length with a form feed", put(b"Content-Length: \f5")),
+    Row("a length with a vertical tab", put(b"Content-Length: 5\v")),
+    Row("a length in other digits", put("Content-Length: \u0665".encode())),
+    Row("a length in quotes", put(b'Content-Length: "5"')),
+    Row("no length at all", put(b"Content-Length:")),
+    Row("a length of blanks", put(b"Content-Length: \t ")),
+    Row("a length of 4,301 digits", put(b"Content-Length: 1" + b"0" * 4300)),
+    Row("a length of 4,301 noughts", put(b"Content-Length: " + b"0" * 4301)),
+    # Transfer-Encoding: RFC 9112, 6.1 and 6.3.
+    Row("a length and chunked", put(FIVE, CHUNKED, body=b"0\r\n\r\n")),
+    Row("chunked and a length", put(CHUNKED, FIVE, body=b"0\r\n\r\n")),
+    Row("chunked and a length of 0", put(CHUNKED, b"Content-Length: 0", body=b"")),
+    Row("chunked and no length", put(CHUNKED, b"Content-Length:", body=b"")),
+    Row("a length and identity", put(FIVE, b"Transfer-Encoding: identity")),
+    Row("chunked twice", put(CHUNKED, CHUNKED, body=b"0\r\n\r\n")),
+    Row("chunked in HTTP/1.0", put(CHUNKED, body=b"0\r\n\r\n", line=LINE[:-1] + b"0")),
+    *(
+        Row(
+            f"the coding {value!r}",
+            put(b"Transfer-Encoding:" + value, body=b"0\r\n\r\n"),
+        )
+        for value in (
+            b"",
+            b" gzip, chunked",
+            b" chunked, gzip",
+            b" chunked, chunked",
+            b" chunked,",
+            b" ,chunked",
+            b" xchunked",
+            b" chunkedx",
+            b" identity",
+            b" identity, chunked",
+            b" chunked;q=1",
+            b" chun ked",
+            b' "chunked"',
+            b" \vchunked",
+            b" chunked\f",
+            b" chunked\0",
+            b" \xc2\xa0chunked",
+            " \uff43hunked".encode(),
+            " chun\u212aed".encode(),  # in lower case an ASCII k
+        )
+    ),
+    Row("chunked, then identity", put(CHUNKED, b"Transfer-Encoding: identity")),
+    Row("identity, then chunked", put(b"Transfer-Encoding: identity", CHUNKED)),
+    Row("a space before TE's colon", put(b"Transfer-Encoding : chunked", FIVE)),
+    Row("a tab before TE's colon", put(b"Transfer-Encoding\t: chunked", FIVE)),
+    Row("a space before the length's colon", put(b"Content-Length : 5")),
+    # Header lines: RFC 9112, 2.2, 5.1 and 5.2; RFC 9110, 5.5.
+    Row("an LF in a value", put(b"X: a\nb", FIVE)),
+    Row("an LF for a line end", put(b"X: a\nTransfer-Encoding: chunked", FIVE)),
+    Row("an LF at the end of the headers", put(FIVE).replace(b"\r\n\r\n", b"\r\n\n")),
+    Row("a CR in a value", put(b"X: a\rb", FIVE)),
+    Row("a CR for a line end", put(b"X: a\rTransfer-Encoding: chunked", FIVE)),
+    Row("a CR too many", put(b"X: a\r", FIVE)),
+    Row("a CR too many behind the headers", put(FIVE, b"\r")),
+    Row("a NUL in a value", put(b"X: a\0b", FIVE)),
+    Row("a NUL behind a length", put(FIVE + b"\0")),
+    Row("another control in a value", put(b"X: a\x01b", FIVE)),
+    Row("an escape in a value", put(b"X: \x1b[2J", FIVE)),
+    Row("a DEL in a value", put(b"X: a\x7fb", FIVE)),
+    Row("a NUL in a name", put(b"X\0: a", FIVE)),
+    Row("a control in a name", put(b"X\x01: a", FIVE)),
+    Row("a space in a name", put(b"X Y: a", FIVE)),
+    Row("a name that is not ASCII", put("Ü: a".encode(), FIVE)),
+    Row("a name in parentheses", put(b"(X): a", FIVE)),
+    Row("an empty name", put(b": a", FIVE)),
+    Row("no colon", put(b"X a", FIVE)),
+    Row("no colon in the last", put(FIVE, b"X a")),
+    Row("a folded value", put(b"X: a", b" b", FIVE)),
+    Row("a value folded by a tab", put(b"X: a", b"\tb", FIVE)),
+    Row("a folded value at the end", put(FIVE, b"X: a", b" b")),
+    Row("a folded length", put(b"Content-Length:", b" 5")),
+    Row("a folded coding", put(b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n")),
+    Row("a length folded into another header", put(b"X: a", b" Content-Length: 9")),
+    Row("a coding folded into another", put(FIVE, b"X: a", b" " + CHUNKED)),
+    Row("a fold of blanks", put(FIVE, b" ")),
+    Row("a fold of blanks before the body", put(b"X: a", b" \t ", FIVE)),
+    Row("a space before the first header", LINE + b"\r\n Host: h\r\n" + FIVE + b"\r\n"),
+    Row("600 headers", put(*[b"X: y"] * 600, FIVE), 431),
+    Row("20 KB of headers", put(*[b"X: " + b"y" * 1000] * 20, FIVE), 431),
+    Row("a header of 20 KB", put(b"X: " + b"y" * 20_000, FIVE), 431),
+    Row("a header's name of 20 KB", put(b"x" * 20_000 + b": y", FIVE), 431),
+)
+"""Refused before there is a request, so before anybody asks whose it is."""
+
+CHUNKS = (
+    # RFC 9112, 7.1.
+    *(
+        Row(f"the chunk size {size!r}", chunked(size + b"\r\nhello\r\n0\r\n\r\n"))
+        for size in (
+            b"",
+            b"0x5",
+            b"+5",
+            b"-5",
+            b" 5",
+            b"5 ",
+            b"5\t",
+            b"5_",
+            b"5h",
+            b"5.0",
+            b"\v5",
+            b"5\0",
+            b"10000000000000005",
+            b"8000000000000005",
+            b"FFFFFFFFFFFFFFFF",
+            b"f" * 1000,
+            b"5" * 2000,
+            b"5;" + b"x" * 2048,
+            b"5;a\nb",
+            b"5;a\rb",
+            b"5;a\0b",
+            b"5\n",
+            b"5\r",
+            b"\n5",
+            "\u0665".encode(),
+        )
+    ),
+    Row("an LF for a size's line end", chunked(b"5\nhello\r\n0\r\n\r\n")),
+    Row("an LF behind a chunk", chunked(b"5\r\nhello\n0\r\n\r\n")),
+    Row("a CR behind a chunk", chunked(b"5\r\nhello\r0\r\n\r\n")),
+    Row("nothing behind a chunk", chunked(b"5\r\nhello0\r\n\r\n")),
+    Row("a chunk longer than its size", chunked(b"4\r\nhello\r\n0\r\n\r\n")),
+    Row("a chunk shorter than its size", chunked(b"6\r\nhello\r\n0\r\n\r\n")),
+    Row("two line ends behind a chunk", chunked(b"5\r\nhello\r\n\r\n0\r\n\r\n")),
+    # The trailers: RFC 9112, 7.1.2.
+    Row("70 KB of trailers", chunked(b"0\r\n" + b"X: yyyy\r\n" * 7800 + b"\r\n")),
+    Row("a trailer of 70 KB", chunked(b"0\r\nX: " + b"y" * 70_000 + b"\r\n\r\n")),
+    Row("a request for a trailer", chunked(b"5\r\nhello\r\n0\r\n" + NEXT)),
+    Row("a trailer without a colon", chunked(b"0\r\nX\r\n\r\n")),
+    Row("a trailer without a name", chunked(b"0\r\n: x\r\n\r\n")),
+    Row("a space before a trailer's colon", chunked(b"0\r\nX : y\r\n\r\n")),
+    Row("a folded trailer", chunked(b"0\r\nX: y\r\n z\r\n\r\n")),
+    Row("an LF in the trailers", chunked(b"0\r\nX: y\nZ: y\r\n\r\n")),
+    Row("an LF at the trailers' end", chunked(b"0\r\nX: y\n\n" + NEXT)),
+    Row("an LF for the trailers", chunked(b"5\r\nhello\r\n0\r\n\n" + NEXT)),
+    Row("a CR in the trailers", chunked(b"0\r\nX: y\rZ: y\r\n\r\n")),
+    Row("a CR for the trailers", chunked(b"0\r\n\r\r\n\r\n")),
+    Row("a NUL in the trailers", chunked(b"0\r\nX: \0\r\n\r\n")),
+)
+"""Bodies whose chunks are malformed: nobody knows where the next request begins."""
+
+PUSHES = (
+    # Their framing is right: the rest of a short body is dropped, and all may go on.
+    Row("a part of a file", put(FIVE, b"Content-Range: bytes 0-4/9"), closes=False),
+    Row("an escaped NUL", target(b"/%b/row%%00" % BUCKET), closes=False),
+    Row("an escaped line end", target(b"/%b/row%%0d%%0a" % BUCKET), closes=False),
+    Row("an escaped slash", target(b"/%b/..%%2frow" % BUCKET), closes=False),
+    Row("a folder", target(b"/%b/../row" % BUCKET), closes=False),
+    Row("dots", target(b"/%b/%%2e%%2e" % BUCKET), closes=False),
+    Row("overlong UTF-8", target(b"/%b/%%c0%%af" % BUCKET), closes=False),
+    Row("a query", target(b"/%b/row?x" % BUCKET), closes=False),
+    Row("GET", target(b"/%b/row" % BUCKET, b"GET"), 405, closes=False),
+    Row("CONNECT", target(b"/%b/row" % BUCKET, b"CONNECT"), 405, closes=False),
+    Row("TRACE", target(b"/%b/row" % BUCKET, b"TRACE"), 405, closes=False),
+    Row("put", target(b"/%b/row" % BUCKET, b"put"), 405, closes=False),
+    Row("a long method", target(b"/%b/row" % BUCKET, b"X" * 9000), 405, closes=False),
+    Row("a target that is a host", target(b"h:80", b"CONNECT"), 403, closes=False),
+    Row("a target that is a star", target(b"*", b"OPTIONS"), 403, closes=False),
+    Row("a target without a slash", target(b"%b/row" % BUCKET), 403, closes=False),
+    Row("another scheme", target(b"ftp://h/%b/row" % BUCKET), 403, closes=False),
+    Row("neither a length nor chunked", put(body=b""), 411, closes=False),
+    Row("another Expect", put(FIVE, b"Expect: tea"), 417, closes=False),
+    Row("two Expects", put(FIVE, EXPECTS, b"Expect: tea"), 417),
+    Row("a list of Expects", put(FIVE, EXPECTS + b", tea"), 417, closes=False),
+    Row("a length of 2^64", put(b"Content-Length: %d" % 2**64, EXPECTS, body=b""), 413),
+    Row(
+        "a length of 4,300 digits",
+        put(b"Content-Length: " + b"9" * 4300, EXPECTS, body=b""),
+        413,
+    ),
+    # Forms: RFC 7578, and RFC 2046, 5.1.1.
+    Row("no boundary", form(FILE, kind=b"multipart/form-data"), closes=False),
+    Row(
+        "a boundary of 71",
+        form(FILE, kind=b"multipart/form-data; boundary=" + b"b" * 71),
+        closes=False,
+    ),
+    Row(
+        "two boundaries",
+        form(FILE, kind=b"multipart/form-data; boundary=b; boundary=c"),
+        closes=False,
+    ),
+    Row("another boundary", form(FILE, end=b"--c--\r\n"), closes=False),
+    Row("no final boundary", form(FILE, end=b""), closes=False),
+    Row("half a final boundary", form(FILE, end=b"--b-"), closes=False),
+    Row("a boundary that is not final", form(FILE, end=b"--b\r\n"), closes=False),
+    Row("17 parts", form(*[FIELD] * 16, FILE), closes=False),
+    Row("9 KB of part headers", form(part(b"X: " + b"y" * 9000)), closes=False),
+    Row(
+        "9 KB in many part headers",
+        form(part(*[b"X: " + b"y" * 900] * 10)),
+        closes=False,
+    ),
+    Row(
+        "a part in base64",
+        form(part(b"Content-Transfer-Encoding: base64")),
+        closes=False,
+    ),
+    Row("a second file", form(FILE, FILE), closes=False),
+    Row(
+        "two names that differ",
+        form(part(disposition=b"name=file; filename=row; filename*=utf-8''roh")),
+        closes=False,
+    ),
+    Row(
+        "two names that are the same",
+        form(part(disposition=b"name=file; filename=row; filename=row")),
+        closes=False,
+    ),
+    Row("a part without headers", form(b"\r\nhello"), closes=False),
+    Row("a part without an empty line", form(b"hello"), closes=False),
+    Row("a part with LF line ends", form(FILE.replace(b"\r\n", b"\n")), closes=False),
+    Row(
+        "a folder in a form",
+        form(part(disposition=b'name=file; filename="../row"')),
+        closes=False,
+    ),
+    Row("no file", form(FIELD), 412, closes=False),
+)
+"""Refused by whoever takes the push."""
+
+HELLO = b"5\r\nhello\r\n0\r\n\r\n"
+
+ODD = (
+    Row("an empty line first", b"\r\n" + put(FIVE), 200, closes=False),
+    Row("nothing in Host", put(FIVE).replace(b": h", b":"), 200, closes=False),
+    Row("IPv6 in Host", put(FIVE).replace(b": h", b": [::1]:80"), 200, closes=False),
+    Row("no Host in HTTP/1.0", LINE[:-1] + b"0\r\n" + FIVE + b"\r\n\r\nhello", 200),
+    Row("a URL", target(b"http://h/%b/row" % BUCKET), 200, closes=False),
+    Row("a URL of another host", target(b"HTTPS://g/%b/row" % BUCKET), 200, False),
+    Row("names in lower case", put(FIVE.lower()), 200, closes=False),
+    Row("blanks around a length", put(b"Content-Length: \t5\t "), 200, closes=False),
+    Row("no blank before a length", put(b"Content-Length:5"), 200, closes=False),
+    Row("noughts before a length", put(b"Content-Length: 0005"), 200, closes=False),
+    Row(
+        "a header that only looks alike",
+        put(FIVE, b"Transfer_Encoding: chunked"),
+        200,
+        False,
+    ),
+    Row("UTF-8 in a value", put("X: ü".encode(), FIVE), 200, closes=False),
+    Row("a tab in a value", put(b"X: a\tb", FIVE), 200, closes=False),
+    Row("an empty value", put(b"X:", FIVE), 200, closes=False),
+    Row(
+        "an offer to upgrade",
+        put(FIVE, b"Connection: Upgrade", b"Upgrade: h2c"),
+        200,
+        False,
+    ),
+    Row(
+        "chunked in capitals",
+        put(b"Transfer-Encoding: CHUNKED", body=HELLO),
+        200,
+        False,
+    ),
+    Row(
+        "chunks of a byte",
+        chunked(b"".join(b"1\r\n%c\r\n" % c for c in b"hello") + b"0\r\n\r\n"),
+        200,
+        False,
+    ),
+    Row("noughts before a chunk size", chunked(b"000000" + HELLO), 200, closes=False),
+    Row("many noughts at the end", chunked(b"5\r\nhello\r\n00000\r\n\r\n"), 200, False),
+    Row(
+        "chunk extensions", chunked(b'5;a=b;c="d"\r\nhello\r\n0;e\r\n\r\n'), 200, False
+    ),
+    Row("trailers", chunked(HELLO[:-2] + b"X: y\r\nZ:\r\n\r\n"), 200, closes=False),
+    Row(
+        "trailers that would frame",
+        chunked(HELLO[:-2] + FIVE + b"\r\n" + CHUNKED + b"\r\n\r\n"),
+        200,
+        False,
+    ),
+    Row("a form", form(FIELD, FILE), 200, closes=False),
+    Row("a form with a field behind", form(FILE, FIELD), 200, closes=False),
+    Row("a form without a last line end", form(FILE, end=b"--b--"), 200, closes=False),
+)
+"""Odd, but right: stored as ``hello``."""

@@ -1,0 +1,198 @@
+"""A real browser: Chromium, driven by the WebDriver protocol.
+
+Each has a profile of its own, which is new and empty, and is asked for nothing but what
+a test asks it for. It has no sandbox, since tests may be run as root, so it is to see
+nothing but pages of our own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import requests
+from twisted.trial.unittest import SkipTest
+
+from filebucket.test.kit.server import PATIENCE
+
+_ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-proxy-server",
+)
+
+_STARTED = re.compile(rb"started successfully on port ([0-9]+)")
+
+
+class Browser:
+    """One window."""
+
+    def __init__(self) -> None:
+        for program in ("chromium", "chromedriver"):
+            if shutil.which(program) is None:
+                raise SkipTest(f"{program} is not installed")
+        self._profile = tempfile.mkdtemp(prefix="filebucket-chromium-")
+        self._driver = subprocess.Popen(
+            ["chromedriver", "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._session = ""
+        try:
+            self._url = f"http://127.0.0.1:{self._find_port()}"
+            self._http = requests.Session()
+            self._http.trust_env = False
+            self._session = self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_port(self) -> int:
+        assert self._driver.stdout is not None
+        for line in self._driver.stdout:
+            found = _STARTED.search(line)
+            if found:
+                # What it says later is nobody's business, but it must get rid of it.
+                threading.Thread(target=self._driver.stdout.read, daemon=True).start()
+                return int(found[1])
+        raise RuntimeError("chromedriver does not start")
+
+    def _start(self) -> str:
+        options = {
+            "binary": shutil.which("chromium"),
+            "args": [*_ARGUMENTS, f"--user-data-dir={self._profile}"],
+        }
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        capabilities = {"capabilities": {"alwaysMatch": wanted}}
+        session: str = self._ask("POST", "/session", capabilities)["sessionId"]
+        return f"/session/{session}"
+
+    def close(self) -> None:
+        """Be there no more."""
+        if self._session:
+            self._ask("DELETE", self._session)
+            self._session = ""
+        self._driver.terminate()
+        self._driver.wait(PATIENCE)
+        assert self._driver.stdout is not None
+        self._driver.stdout.close()
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def _ask(self, method: str, path: str, given: Any = None) -> Any:
+        answer = self._http.request(
+            method, f"{self._url}{path}", json=given, timeout=PATIENCE
+        )
+        value = answer.json()["value"]
+        if not answer.ok:
+            raise RuntimeError(f"{value['error']}: {value['message']}")
+        return value
+
+    def _do(self, command: str, **given: Any) -> Any:
+        return self._ask("POST", f"{self._session}/{command}", given)
+
+    def devtools(self, command: str, **given: Any) -> Any:
+        """What only Chromium has a word for."""
+        return self._do("goog/cdp/execute", cmd=command, params=given)
+
+    def show(self, width: int, dark: bool = False, scripts: bool = True) -> None:
+        """Be so wide, and so on, from the next page on."""
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.devtools("Emulation.setEmulatedMedia", features=[scheme])
+        self.devtools("Emulation.setScriptExecutionDisabled", value=not scripts)
+
+    def open(self, url: str) -> None:
+        """Go there, and wait until everything is loaded."""
+        self._do("url", url=url)
+
+    def run(self, script: str, *args: Any) -> Any:
+        """What a script returns: the body of a function."""
+        return self._do("execute/sync", script=script, args=list(args))
+
+    def wait(self, expression: str) -> Any:
+        """Wait until an expression is true of the page."""
+        ends = time.monotonic() + PATIENCE
+        while not (value := self.run(f"return ({expression})")):
+            if time.monotonic() > ends:
+                raise AssertionError(f"never true: {expression}")
+            time.sleep(0.02)
+        return value
+
+    def type(self, selector: str, text: str) -> None:
+        """Type into the element that is found so."""
+        found = self._do("element", using="css selector", value=selector)
+        (element,) = found.values()
+        self._do(f"element/{element}/value", text=text)
+
+    def press(self, key: str) -> None:
+        """Press a key, wherever the focus is."""
+        (element,) = self._ask("GET", f"{self._session}/element/active").values()
+        self._do(f"element/{element}/value", text=key)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the page's timers think that so much time passes, and wait for what they
+        ask for.
+        """
+        self.run(
+            "window.passed = false;"
+            "setTimeout(() => (window.passed = true), arguments[0])",
+            seconds * 1000,
+        )
+        self.devtools(
+            "Emulation.setVirtualTimePolicy",
+            policy="pauseIfNetworkFetchesPending",
+            budget=seconds * 1000 + 1,
+        )
+        self.wait("window.passed")
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = self._do("se/log", type=kind)
+        return entries
+
+    def complaints(self) -> list[str]:
+        """What its console said since the last time: errors, breaches of policy."""
+        return [entry["message"] for entry in self._log("browser")]
+
+    def fetched(self) -> list[str]:
+        """The URLs that it asked for since the last time."""
+        messages = (
+            json.loads(entry["message"])["message"]
+            for entry in self._log("performance")
+        )
+        return [
+            each["params"]["request"]["url"]
+            for each in messages
+            if each["method"] == "Network.requestWillBeSent"
+            # Its own first page has parts that it fetches from itself.
+            and not each["params"]["documentURL"].startswith("chrome:")
+        ]
+
+    def photograph(self, path: Path, whole: bool = True) -> None:
+        """Write the page as it is seen to a PNG."""
+        taken = self.devtools("Page.captureScreenshot", captureBeyondViewport=whole)
+        path.write_bytes(b64decode(taken["data"]))

@@ -1,0 +1,250 @@
+"""Stand-ins that share an interface with the real thing.
+
+:class:`MemoryStore` passes the same tests as the directory store
+(``test_store``). Nothing here waits: what happens in a thread elsewhere
+happens at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, execute
+from zope.interface import implementer
+
+from filebucket.base.errors import Refusal
+from filebucket.base.threads import Threads
+from filebucket.hooks.scripts import Alert, Exit, IHooks, Subject, Verdict
+from filebucket.store.disk import IStore, IWriter, NameTaken, Receipt
+
+T = TypeVar("T")
+
+
+def at_once(function: Callable[..., T], *args: Any) -> Deferred[T]:
+    """``deferToThread`` without the thread."""
+    return execute(function, *args)
+
+
+class AtOnce(Threads):
+    """Runs at once what it is given.
+
+    :ivar hangs: whether it does not get to it, as where a disk hangs
+    """
+
+    hangs = False
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor, 0)
+        self._left: list[Callable[[], None]] = []
+
+    def go_on(self) -> None:
+        """The disk is there again."""
+        self.hangs = False
+        while self._left:
+            self._left.pop(0)()
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+
+        def call() -> None:
+            at_once(function, *args).chainDeferred(done)
+
+        if self.hangs:
+            self._left.append(call)
+        else:
+            call()
+        return done
+
+
+@implementer(IStore)
+@define
+class MemoryStore:
+    """Files in a dict.
+
+    :ivar files: what was published, by directory and name
+    :ivar room: bytes that fit
+    :ivar writers: those that have begun and not ended
+    :ivar gate: while it is set, each write waits for it
+    :ivar confirmed: what was asked about
+    :ivar end_gate: while it is set, what was published waits for it to be said
+    """
+
+    files: dict[tuple[str, str], bytes] = field(factory=dict)
+    room: int = 2**63
+    writers: list[MemoryWriter] = field(factory=list)
+    gate: Deferred[None] | None = None
+    confirmed: list[tuple[str, str]] = field(factory=list)
+    end_gate: Deferred[None] | None = None
+    order: Iterator[int] = field(factory=itertools.count)
+
+    @property
+    def receiving(self) -> int:
+        """How many writers have begun and not ended."""
+        return len(self.writers)
+
+    async def check_room(self, size: int) -> None:
+        if size > self.room:
+            raise Refusal(507, "no room for that many bytes")
+
+    async def confirm(self, directory: str, name: str, size: int) -> bool:
+        self.confirmed.append((directory, name))
+        content = self.files.get((directory, name))
+        return content is not None and len(content) == size
+
+    def open(
+        self,
+        directory: str,
+        name: str,
+        algorithms: Collection[str],
+        quota: int | None,
+    ) -> IWriter:
+        return MemoryWriter(self, directory, name, quota)
+
+
+@implementer(IWriter)
+@define(eq=False)
+class MemoryWriter:
+    """A file on its way into a :class:`MemoryStore`."""
+
+    store: MemoryStore
+    directory: str
+    name: str
+    quota: int | None
+    content: bytes = b""
+    expected: int = 0
+    receiving: bool = False
+    begun: bool = False
+
+    async def begin(self, size: int, overwrite: bool) -> None:
+        self.begun = True
+        self._refuse_taken(overwrite)
+        await self.store.check_room(size)
+        self.expected = size
+        self._check_quota()
+        self._receive()
+
+    def _refuse_taken(self, overwrite: bool) -> None:
+        if (self.directory, self.name) in self.store.files and not overwrite:
+            raise NameTaken()
+
+    def _check_quota(self) -> None:
+        store = self.store
+        size = max(self.expected, len(self.content))
+        size += sum(
+            len(content)
+            for (directory, _), content in store.files.items()
+            if directory == self.directory
+        )
+        size += sum(
+            max(each.expected, len(each.content))
+            for each in store.writers
+            if each is not self and each.directory == self.directory
+        )
+        if self.quota is not None and size > self.quota:
+            raise Refusal(507, "the bucket's quota is used up")
+
+    def _receive(self) -> None:
+        if not self.receiving:
+            self.receiving = True
+            self.store.writers.append(self)
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        self._receive()
+        if self.store.gate is not None:
+            await self.store.gate
+        self.content += b"".join(chunks)
+        self._check_quota()
+        await self.store.check_room(len(self.content))
+
+    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        if not self.begun:
+            self._refuse_taken(overwrite)
+        for algorithm, digest in promised.items():
+            if hashlib.new(algorithm, self.content).digest() != digest:
+                raise Refusal(422, f"the {algorithm} received is not the one promised")
+        self._refuse_taken(overwrite)
+        self.store.files[self.directory, self.name] = self.content
+        order = next(self.store.order)
+        await self.abort()
+        if self.store.end_gate is not None:
+            await self.store.end_gate
+        return Receipt(
+            f"/home/{self.directory}/{self.name}",
+            len(self.content),
+            hashlib.sha256(self.content).hexdigest(),
+            order,
+        )
+
+    async def abort(self) -> None:
+        if self.receiving:
+            self.receiving = False
+            self.store.writers.remove(self)
+
+
+@implementer(IHooks)
+@define
+class FakeHooks:
+    """Hooks that say what they were told to say.
+
+    :ivar verdicts: what pre-push says, one after the other; the last for ever
+    :ivar exit: what post-push does
+    :ivar asked: what pre-push was asked
+    :ivar told: what post-push was told
+    :ivar alerts: what alert was told
+    :ivar gate: while it is set, pre-push and alert wait for it
+    :ivar post_gate: the same for post-push
+    """
+
+    verdicts: list[Verdict | Refusal] = field(factory=lambda: [Verdict.GO_ON])
+    exit: Exit | None = None
+    asked: list[Subject] = field(factory=list)
+    told: list[Subject] = field(factory=list)
+    alerts: list[Alert] = field(factory=list)
+    gate: Deferred[None] | None = None
+    post_gate: Deferred[None] | None = None
+
+    async def pre_push(
+        self, subject: Subject, failure: Callable[[], Refusal | None]
+    ) -> Verdict:
+        self.asked.append(subject)
+        if self.gate is not None:
+            await self.gate
+        verdict = self.verdicts.pop(0) if self.verdicts[1:] else self.verdicts[0]
+        if isinstance(verdict, Refusal):
+            raise verdict
+        return verdict
+
+    async def post_push(self, subject: Subject) -> Exit | None:
+        self.told.append(subject)
+        if self.post_gate is not None:
+            await self.post_gate
+        return self.exit
+
+    async def alert(self, alert: Alert) -> Exit | None:
+        self.alerts.append(alert)
+        if self.gate is not None:
+            await self.gate
+        return self.exit
+
+
+@define
+class FakeSupervisor:
+    """Keeps what it is told.
+
+    :ivar told: what, in its order
+    """
+
+    told: list[str] = field(factory=list)
+
+    def ready(self, status: str) -> None:
+        self.told.append(f"ready: {status}")
+
+    def reloading(self) -> None:
+        self.told.append("reloading")
+
+    def stopping(self, status: str, seconds: float) -> None:
+        self.told.append(f"stopping: {status}")

@@ -1,0 +1,162 @@
+"""When the next push is due."""
+
+from __future__ import annotations
+
+import math
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.model import schedule as expecting
+from filebucket.model.schedule import (
+    GRACE,
+    Cron,
+    Interval,
+    Schedule,
+    Zone,
+    cron,
+    local_zone,
+    parse,
+    zone,
+)
+
+BERLIN = Zone("Europe/Berlin")
+
+
+def at(text: str) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+class ParseTests(SynchronousTestCase):
+    """What an operator may write."""
+
+    def test_interval(self) -> None:
+        """So long after the last one."""
+        for text, seconds in (("90s", 90), ("26h", 26 * 3600), ("2 w", 14 * 86400)):
+            found = parse(text)
+            assert isinstance(found, Interval)
+            self.assertEqual((seconds, text), (found.seconds, found.text))
+
+    def test_cron(self) -> None:
+        """Five fields, with whatever between them."""
+        self.assertEqual(Schedule(Cron("30 2 * * MON-FRI")), parse("30  2 * * MON-FRI"))
+
+    def test_unfit(self) -> None:
+        """Each has its reason."""
+        for text, reason in (
+            ("", "nor five fields"),
+            ("26", "not a time span"),
+            ("0h", "no time at all"),
+            ("30 2 * *", "4 fields, where cron has 5"),
+            ("0 30 2 * * *", "6 fields, where cron has 5"),
+            ("61 2 * * *", "bad minute"),
+            ("0 0 31 2 *", "bad day-of-month"),
+            ("@daily", "not a time span"),
+        ):
+            with self.assertRaisesRegex(ValueError, reason):
+                parse(text)
+
+    def test_zones(self) -> None:
+        """Only what is one, and nothing that is a path."""
+        self.assertEqual(BERLIN, zone("Europe/Berlin"))
+        for name in (
+            "Europe/Nowhere",
+            "",
+            "/etc/localtime",
+            "../../etc/passwd",
+            "a\0b",
+        ):
+            with self.assertRaisesRegex(ValueError, "not a time zone"):
+                zone(name)
+
+
+class DueTests(SynchronousTestCase):
+    """When a push is late."""
+
+    def test_interval(self) -> None:
+        """So long after the last one."""
+        self.assertEqual(1000.0 + 3600, Interval(3600.0, "1h").due(1000.0))
+
+    def test_schedule(self) -> None:
+        """With grace, after the first time that follows the last push."""
+        nightly = Schedule(Cron("30 2 * * *"), GRACE, Zone("UTC"))
+        for last, due in (
+            ("2026-11-23T02:31Z", "2026-11-24T03:30Z"),
+            ("2026-11-23T23:59Z", "2026-11-24T03:30Z"),
+            # It is a minute early at most: the client's clock is ahead.
+            ("2026-11-24T02:29:30Z", "2026-11-25T03:30Z"),
+            ("2026-11-24T02:28:30Z", "2026-11-24T03:30Z"),
+        ):
+            self.assertEqual(at(due), nightly.due(at(last)), last)
+
+    def test_working_days(self) -> None:
+        """Nothing is due at the weekend."""
+        schedule = Schedule(cron("0 20 * * 1-5"), 7200.0, Zone("UTC"))
+        friday, monday = at("2026-11-20T20:05Z"), at("2026-11-23T22:00Z")
+        self.assertEqual(monday, schedule.due(friday))
+
+    def test_left_out(self) -> None:
+        """On the day in March half past two comes at three."""
+        schedule = Schedule(Cron("30 2 * * *"), 0.0, BERLIN)
+        due = schedule.due(at("2026-03-28T02:31+01:00"))
+        self.assertEqual(at("2026-03-29T03:00+02:00"), due)
+        self.assertEqual(
+            at("2026-03-30T02:30+02:00"), schedule.due(at("2026-03-29T03:01+02:00"))
+        )
+
+    def test_twice(self) -> None:
+        """On the day in October it comes twice, and counts once."""
+        schedule = Schedule(Cron("30 2 * * *"), 0.0, BERLIN)
+        due = schedule.due(at("2026-10-24T02:31+02:00"))
+        self.assertEqual(at("2026-10-25T02:30+02:00"), due)
+        self.assertEqual(
+            at("2026-10-26T02:30+01:00"), schedule.due(at("2026-10-25T02:31+02:00"))
+        )
+
+    def test_never(self) -> None:
+        """Nor does the end of the calendar break it."""
+        schedule = Schedule(Cron("0 0 29 2 *"), 0.0, Zone("UTC"))
+        self.assertEqual(math.inf, schedule.due(at("9999-12-30T00:00Z")))
+
+    def test_texts(self) -> None:
+        """As people are shown them."""
+        self.assertEqual("30 2 * * *", Schedule(Cron("30 2 * * *")).text)
+        self.assertEqual(
+            "30 2 * * * Europe/Berlin",
+            Schedule(Cron("30 2 * * *"), GRACE, BERLIN).text,
+        )
+
+
+class ZoneTests(SynchronousTestCase):
+    """The zone of this machine."""
+
+    def test_named(self) -> None:
+        """TZ names it, also with a colon."""
+        for name in ("Europe/Berlin", ":Europe/Berlin"):
+            self.patch(os, "environ", {"TZ": name})
+            self.assertEqual("Europe/Berlin", str(local_zone()))
+
+    def test_file(self) -> None:
+        """Else /etc/localtime has its rules, for other times of the year, too."""
+        self.patch(os, "environ", {})
+        self.patch(expecting, "LOCALTIME", "/usr/share/zoneinfo/Europe/Berlin")
+        if not Path(expecting.LOCALTIME).exists():
+            self.skipTest("there is no time zone database")
+        found = local_zone()
+        offsets = [
+            datetime(2026, month, 1, tzinfo=UTC).astimezone(found).utcoffset()
+            for month in (1, 7)
+        ]
+        self.assertEqual(
+            [3600, 7200], [each.total_seconds() for each in offsets if each]
+        )
+
+    def test_none(self) -> None:
+        """Where there is none it is UTC."""
+        self.patch(os, "environ", {"TZ": "nonsense"})
+        for path in ("/nonexistent", "/dev/null"):
+            self.patch(expecting, "LOCALTIME", path)
+            self.assertIs(UTC, local_zone())

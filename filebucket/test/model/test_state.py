@@ -1,0 +1,106 @@
+"""Whether what should have arrived has."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.schedule import Interval
+from filebucket.model.state import Facts, State, assess, judge, usual_size
+
+BUCKET = BucketConfig(
+    (TokenConfig(b"\xab" * 32),), "web01", "web01", expect=Interval(100.0, "100s")
+)
+
+
+class AssessTests(SynchronousTestCase):
+    """The state of a series."""
+
+    def state(
+        self, facts: Facts, now: float, watched: bool = True, **settings: Any
+    ) -> State:
+        bucket = evolve(BUCKET, **settings)
+        return assess(bucket, watched, facts, now).state
+
+    def test_never(self) -> None:
+        """Until something is overdue, from when it was first known of."""
+        facts = Facts(since=1000.0, last=None, sizes=())
+        self.assertEqual(State.NEVER, self.state(facts, 1099.9))
+        self.assertEqual(State.LATE, self.state(facts, 1100.0))
+        self.assertEqual(State.NEVER, self.state(facts, 9999.0, watched=False))
+        self.assertEqual(State.NEVER, self.state(facts, 9999.0, expect=None))
+
+    def test_late(self) -> None:
+        """From the moment on at which it is due."""
+        facts = Facts(since=0.0, last=1000.0, sizes=(5,))
+        self.assertEqual(State.FRESH, self.state(facts, 1099.9))
+        self.assertEqual(State.LATE, self.state(facts, 1100.0))
+        self.assertEqual(State.FRESH, self.state(facts, 9999.0, watched=False))
+
+    def test_late_before_shrunk(self) -> None:
+        """What is not there is worse than what is small."""
+        facts = Facts(since=0.0, last=1000.0, sizes=(1, 9, 9, 9))
+        self.assertEqual(State.SHRUNK, self.state(facts, 1050.0))
+        self.assertEqual(State.LATE, self.state(facts, 1100.0))
+
+    def test_due(self) -> None:
+        """When it is to be looked at again."""
+        facts = Facts(since=0.0, last=1000.0, sizes=(5,))
+        self.assertEqual(1100.0, assess(BUCKET, True, facts, 1000.0).due)
+        self.assertEqual(math.inf, assess(BUCKET, False, facts, 1000.0).due)
+
+    def test_sizes(self) -> None:
+        """A push is compared with the median of the five before it."""
+        for sizes, state in (
+            ((400,), State.FRESH),
+            ((400, 9000, 9000), State.FRESH),  # of two nobody knows what is usual
+            ((400, 9000, 9000, 9000), State.SHRUNK),
+            ((4500, 9000, 9000, 9000), State.FRESH),
+            ((4499, 9000, 9000, 9000), State.SHRUNK),
+            ((400, 9000, 1, 9000, 1, 9000), State.SHRUNK),
+            ((400, 9000, 1, 9000, 1, 1), State.GROWN),
+            # The sixth before it does not count.
+            ((400, 1, 1, 1, 9000, 9000, 9000, 9000), State.GROWN),
+            ((27000, 9000, 9000, 9000), State.FRESH),
+            ((27001, 9000, 9000, 9000), State.GROWN),
+            ((0, 0, 0, 0), State.FRESH),
+            ((1, 0, 0, 0), State.GROWN),
+        ):
+            facts = Facts(since=0.0, last=1000.0, sizes=sizes)
+            self.assertEqual(state, self.state(facts, 1000.0, grow_alert=3.0), sizes)
+
+    def test_what_was_suspicious_becomes_usual(self) -> None:
+        """A series that shrank for good is said to have shrunk three times."""
+        sizes = [9000] * 5
+        states = []
+        for _ in range(5):
+            sizes.insert(0, 400)
+            states.append(self.state(Facts(0.0, 1000.0, sizes), 1000.0))
+        self.assertEqual([State.SHRUNK] * 3 + [State.FRESH] * 2, states)
+
+    def test_off(self) -> None:
+        """Neither is asked for: nothing is suspicious."""
+        self.assertEqual(State.FRESH, judge(evolve(BUCKET, shrink_alert=0.0), 0, 2**62))
+        self.assertEqual(State.FRESH, judge(BUCKET, 2**62, 1))
+
+    def test_large_sizes(self) -> None:
+        """Not a byte of them is lost."""
+        self.assertEqual(2**54 - 1, usual_size([2**54 - 1] * 4))
+        self.assertEqual(7, usual_size([1, 6, 8, 9]))
+
+    @given(st.lists(st.integers(0, 2**63 - 1), max_size=9))
+    def test_usual_size(self, before: list[int]) -> None:
+        """It is between the smallest and the largest that it is taken from."""
+        usual = usual_size(before)
+        if len(before) < 3:
+            self.assertIsNone(usual)
+        else:
+            assert usual is not None
+            self.assertLessEqual(min(before[:5]), usual)
+            self.assertLessEqual(usual, max(before[:5]))

@@ -1,0 +1,1645 @@
+"""The stores: one contract for all of them, and what a disk may do to the real one.
+
+The directory store works on real folders, once for each tier. :class:`Kernel`
+stands between it and the ``os`` module: it writes down what it was asked, and
+fails where a test says so. After every test nothing may be left aside, no
+descriptor open, and no path in anything that was said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import resource
+import stat
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from unittest import SkipTest
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from filebucket.base.errors import ConfigError, Refusal
+from filebucket.config.values import FreeSpace
+from filebucket.store import disk
+from filebucket.store import room as room_module
+from filebucket.store.disk import (
+    DirectoryStore,
+    DirectoryWriter,
+    InThread,
+    IStore,
+    IWriter,
+    Receipt,
+    StagedFile,
+    UnnamedFile,
+)
+from filebucket.store.room import Room
+from filebucket.test.kit.fakes import MemoryStore, at_once
+
+T = TypeVar("T")
+
+TOKEN = "0123456789abcdef0123456789ABCDEF"
+"""A directory of that name is what a bucket without a name has."""
+NAME = "db.sql.gz"
+
+SHAPES: dict[str, list[list[Any]]] = {
+    "no write at all": [],
+    "an empty list": [[]],
+    "an empty chunk": [[b""]],
+    "one byte": [[b"x"]],
+    "empty chunks among others": [[b"", b"a", b"", b"", b"b", b""]],
+    "several writes": [[b"a", b"bc"], [], [b"d"], [b"efg" * 1000]],
+    "more chunks than IOV_MAX": [[b"%d," % n for n in range(5000)]],
+    "exactly IOV_MAX, twice": [[b"ab"] * 2048],
+    "bytearrays": [[bytearray(b"abc"), b"d", bytearray(), bytearray(b"e" * 999)]],
+    "a large chunk": [[bytes(range(256)) * 8192]],
+}
+"""Writes, each of them a list of chunks."""
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def open_descriptors() -> set[tuple[str, str]]:
+    """What this process has open: numbers, and what they lead to."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        # The one that lists them is closed again.
+        with contextlib.suppress(FileNotFoundError):
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return found
+
+
+class StoreCase(SynchronousTestCase):
+    """Has a store, and can look at it from behind."""
+
+    store: IStore
+
+    def setUp(self) -> None:
+        self.writers: list[IWriter] = []
+
+    def tearDown(self) -> None:
+        for writer in self.writers:
+            self.result(writer.abort())
+        self.assertEqual(0, self.left_aside())
+
+    def published(self) -> dict[str, bytes]:
+        """What is in the bucket, by name."""
+        raise NotImplementedError
+
+    def left_aside(self) -> int:
+        """How many files are neither published nor gone."""
+        raise NotImplementedError
+
+    def result(self, wait: Awaitable[T]) -> T:
+        """What ``wait`` gives, at once."""
+        return self.successResultOf(Deferred.fromCoroutine(_wait(wait)))
+
+    def assert_refused(self, status: int, wait: Awaitable[object]) -> Refusal:
+        """It is refused, and no word of it says where files are."""
+        failure = self.failureResultOf(Deferred.fromCoroutine(_wait(wait)), Refusal)
+        refusal: Refusal = failure.value
+        self.assertEqual(status, refusal.status, refusal.reason)
+        self.assertEqual(1, len(refusal.reason.splitlines()))
+        for text in (
+            refusal.reason,
+            str(refusal),
+            repr(refusal),
+            str(refusal.headers),
+            failure.getTraceback(),
+            "".join(traceback.format_exception(refusal)),
+        ):
+            self.assert_says_no_path(text)
+        return refusal
+
+    def assert_says_no_path(self, text: str) -> None:
+        self.assertNotIn(TOKEN, text)
+
+    def writer(self, *algorithms: str, name: str = NAME) -> IWriter:
+        """A writer that has begun; aborted at the latest when the test is over."""
+        writer = self.idle_writer(*algorithms, name=name)
+        self.result(writer.begin(0, overwrite=True))
+        return writer
+
+    def idle_writer(
+        self,
+        *algorithms: str,
+        name: str = NAME,
+        directory: str = TOKEN,
+        quota: int | None = None,
+    ) -> IWriter:
+        """A writer that has done nothing yet."""
+        writer = self.store.open(directory, name, algorithms, quota)
+        self.writers.append(writer)
+        return writer
+
+    def assert_taken(self, name: str = NAME, directory: str = TOKEN) -> None:
+        """Whoever would push a file of that name is told so at once."""
+        writer = self.idle_writer(name=name, directory=directory)
+        self.assert_refused(405, writer.begin(0, overwrite=False))
+        self.result(writer.abort())
+
+    def assert_free(self, name: str = NAME, directory: str = TOKEN) -> None:
+        """There is nothing of that name."""
+        writer = self.idle_writer(name=name, directory=directory)
+        self.result(writer.begin(0, overwrite=False))
+        self.result(writer.abort())
+
+    def written(self, *chunks: bytes, name: str = NAME) -> IWriter:
+        """A writer that has ``chunks``."""
+        writer = self.writer(name=name)
+        self.result(writer.write(chunks))
+        return writer
+
+    def push(
+        self, content: bytes, overwrite: bool = False, name: str = NAME
+    ) -> Receipt:
+        writer = self.written(content, name=name)
+        return self.result(writer.commit({}, overwrite))
+
+    def assert_push_refused(
+        self, status: int, content: bytes = b"new", overwrite: bool = False
+    ) -> Refusal:
+        """A push is refused when it commits; nothing changes, nothing is left."""
+        before = self.published()
+        writer = self.written(content)
+        refusal = self.assert_refused(status, writer.commit({}, overwrite))
+        self.result(writer.abort())
+        self.assertEqual(before, self.published())
+        self.assertEqual(0, self.left_aside())
+        return refusal
+
+
+async def _wait(wait: Awaitable[T]) -> T:
+    return await wait
+
+
+async def _push_whole(writer: IWriter, content: bytes) -> Receipt:
+    """Push without :meth:`IWriter.begin`."""
+    await writer.write([content])
+    return await writer.commit({}, overwrite=False)
+
+
+if TYPE_CHECKING:
+    AnyStore = StoreCase
+else:
+    AnyStore = object  # or the contract would be run by itself
+
+
+class StoreContract(AnyStore):
+    """What every store does."""
+
+    def test_interfaces(self) -> None:
+        """The store and its writers are what they say."""
+        verifyObject(IStore, self.store)
+        verifyObject(IWriter, self.writer())
+
+    def test_receipt(self) -> None:
+        """A receipt says where the file is, its size and its SHA-256."""
+        receipt = self.push(b"content")
+        self.assertTrue(os.path.isabs(receipt.path))
+        self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
+        self.assertEqual(7, receipt.size)
+        self.assertEqual(sha256(b"content"), receipt.sha256)
+        self.assertEqual({NAME: b"content"}, self.published())
+        self.assertEqual(0, self.left_aside())
+
+    def test_shapes(self) -> None:
+        """Whatever the chunks are like, their bytes are stored in order."""
+        for number, (shape, writes) in enumerate(SHAPES.items()):
+            content = b"".join(b"".join(chunks) for chunks in writes)
+            writer = self.writer(name=str(number))
+            for chunks in writes:
+                self.result(writer.write(chunks))
+            receipt = self.result(writer.commit({}, overwrite=False))
+            self.assertEqual(len(content), receipt.size, shape)
+            self.assertEqual(sha256(content), receipt.sha256, shape)
+            self.assertEqual(content, self.published()[str(number)], shape)
+
+    def test_without_begin(self) -> None:
+        """Nobody has to begin."""
+        for number, (shape, writes) in enumerate(SHAPES.items()):
+            content = b"".join(b"".join(chunks) for chunks in writes)
+            writer = self.idle_writer(name=str(number))
+            for chunks in writes:
+                self.result(writer.write(chunks))
+            receipt = self.result(writer.commit({}, overwrite=False))
+            self.assertEqual(sha256(content), receipt.sha256, shape)
+            self.assertEqual(content, self.published()[str(number)], shape)
+        for overwrite, status in ((False, 405), (True, None)):
+            writer = self.idle_writer(name="0")
+            self.result(writer.write([b"new"]))
+            if status:
+                self.assert_refused(status, writer.commit({}, overwrite))
+            else:
+                self.result(writer.commit({}, overwrite))
+            self.result(writer.abort())
+        self.assertEqual(b"new", self.published()["0"])
+
+    def test_abort_without_begin(self) -> None:
+        """What never began leaves nothing either."""
+        self.result(self.idle_writer().abort())
+        writer = self.idle_writer()
+        self.result(writer.write([b"x"]))
+        self.result(writer.abort())
+        self.assertEqual({}, self.published())
+
+    def test_nothing_before_commit(self) -> None:
+        """A file that is being received is not there."""
+        self.written(b"content")
+        self.assertEqual({}, self.published())
+        self.assert_free()
+
+    def test_name_taken(self) -> None:
+        """Without overwrite the name stays whose it is."""
+        self.push(b"old")
+        self.assert_push_refused(405)
+        self.assertEqual({NAME: b"old"}, self.published())
+
+    def test_confirm(self) -> None:
+        """What is there, of that size; and of nothing else is anything made."""
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0)))
+        self.push(b"content")
+        self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7)))
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 8)))
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_overwrite(self) -> None:
+        """With overwrite the new file takes the old one's place."""
+        self.push(b"a file that is longer than the new one")
+        receipt = self.push(b"new", overwrite=True)
+        self.assertEqual(sha256(b"new"), receipt.sha256)
+        self.assertEqual({NAME: b"new"}, self.published())
+        self.assertEqual(0, self.left_aside())
+
+    def test_which_is_later(self) -> None:
+        """Receipts of files that replaced each other say so."""
+        receipts = [self.push(b"x", overwrite=each) for each in (False, True, True)]
+        orders = [each.order for each in receipts]
+        self.assertEqual(sorted(set(orders)), orders)
+
+    def test_overwrite_nothing(self) -> None:
+        """Overwrite does not need an old file."""
+        self.push(b"new", overwrite=True)
+        self.assertEqual({NAME: b"new"}, self.published())
+        self.assertEqual(0, self.left_aside())
+
+    def test_digests_kept(self) -> None:
+        """A file that has the promised digests is published."""
+        for algorithm in ("sha256", "sha512"):
+            digest = hashlib.new(algorithm, b"content").digest()
+            writer = self.writer(algorithm, name=algorithm)
+            self.result(writer.write([b"con", b"tent"]))
+            receipt = self.result(writer.commit({algorithm: digest}, overwrite=False))
+            self.assertEqual(sha256(b"content"), receipt.sha256)
+        self.assertEqual({"sha256", "sha512"}, self.published().keys())
+
+    def test_digests_broken(self) -> None:
+        """One that has not is not, and replaces nothing."""
+        self.push(b"old")
+        right = {each: hashlib.new(each, b"new").digest() for each in ("sha256",)}
+        for promised in (
+            {"sha256": b"\0" * 32},
+            {"sha512": b"\0" * 64},
+            {"sha256": b""},
+            {**right, "sha512": hashlib.sha512(b"newer").digest()},
+        ):
+            for overwrite in (False, True):
+                writer = self.writer(*promised)
+                self.result(writer.write([b"new"]))
+                self.assert_refused(422, writer.commit(promised, overwrite))
+                self.result(writer.abort())
+                self.assertEqual({NAME: b"old"}, self.published())
+                self.assertEqual(0, self.left_aside())
+
+    def test_abort(self) -> None:
+        """After abort nothing is there, whenever it comes."""
+        for writes in ([], [[b"x"]], [[b"x"] * 5000, [b"y"]]):
+            writer = self.writer()
+            for chunks in writes:
+                self.result(writer.write(chunks))
+            self.assertEqual(1, self.left_aside())
+            self.result(writer.abort())
+            self.assertEqual({}, self.published())
+            self.assertEqual(0, self.left_aside())
+
+    def test_abort_twice(self) -> None:
+        """Abort again changes nothing."""
+        writer = self.written(b"x")
+        self.result(writer.abort())
+        self.result(writer.abort())
+        self.assertEqual(0, self.left_aside())
+
+    def test_abort_after_commit(self) -> None:
+        """Abort does not take back what was committed."""
+        writer = self.written(b"content")
+        self.result(writer.commit({}, overwrite=False))
+        self.result(writer.abort())
+        self.assertEqual({NAME: b"content"}, self.published())
+        self.assertEqual(0, self.left_aside())
+
+    def test_taken(self) -> None:
+        """A name is taken in the bucket that it was pushed to."""
+        self.assert_free()
+        self.push(b"content")
+        self.assert_taken()
+        self.assert_free(NAME.upper())
+        self.assert_free(directory=TOKEN[::-1])
+
+    def test_other_bucket(self) -> None:
+        """The same name in another bucket is another file."""
+        self.push(b"here")
+        writer = self.idle_writer(directory="web01")
+        self.result(writer.write([b"there"]))
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual({NAME: b"here"}, self.published())
+
+    def test_names(self) -> None:
+        """Names are kept as they are: UTF-8, spaces, dots and all."""
+        names = ["größe.sql", "日本.tar", "a b", "-rf", ".hidden", "n" * 255, "\xa0"]
+        for name in names:
+            self.push(name.encode(), name=name)
+            self.assert_taken(name)
+        self.assertEqual({name: name.encode() for name in names}, self.published())
+
+    def test_check_room(self) -> None:
+        """There is room for a byte, and none for more than any disk has."""
+        self.result(self.store.check_room(0))
+        self.result(self.store.check_room(1))
+        self.assert_refused(507, self.store.check_room(2**64))
+
+    def test_quota(self) -> None:
+        """A directory has no more than its quota, however pushes come."""
+        self.result(_push_whole(self.idle_writer(name="a", quota=10), b"12345678"))
+        for name, content, fits in (("b", b"123", False), ("b", b"12", True)):
+            writer = self.idle_writer(name=name, quota=10)
+            if fits:
+                self.result(_push_whole(writer, content))
+            else:
+                self.assert_refused(507, _push_whole(writer, content))
+                self.result(writer.abort())
+        writer = self.idle_writer(name="c", quota=10)
+        self.assert_refused(507, writer.begin(1, overwrite=False))
+        self.result(writer.abort())
+        self.result(_push_whole(self.idle_writer(name="c"), b"no quota"))
+        self.assertEqual({"a", "b", "c"}, set(self.published()))
+
+    def test_quota_together(self) -> None:
+        """Pushes that fit one by one but not together are refused in time; what is not
+        used is given back.
+        """
+        first = self.idle_writer(name="a", quota=10)
+        self.result(first.begin(6, overwrite=False))
+        second = self.idle_writer(name="b", quota=10)
+        self.assert_refused(507, second.begin(6, overwrite=False))
+        self.result(second.abort())
+        self.result(first.abort())
+        second = self.idle_writer(name="b", quota=10)
+        self.result(second.begin(6, overwrite=False))
+        self.result(second.write([b"123456"]))
+        self.result(second.commit({}, overwrite=False))
+        third = self.idle_writer(name="c", quota=10)
+        self.assert_refused(507, third.begin(5, overwrite=False))
+
+    def test_quota_of_unknown_length(self) -> None:
+        """What nobody knew is counted as it comes."""
+        writer = self.idle_writer(quota=100_000)
+        self.result(writer.begin(0, overwrite=False))
+
+        async def write() -> None:
+            for _ in range(3):
+                await writer.write([bytes(50_000)])
+            await writer.commit({}, overwrite=False)
+
+        self.assert_refused(507, write())
+        self.result(writer.abort())
+        self.assertEqual({}, self.published())
+
+    def test_one_wins(self) -> None:
+        """Of the pushes of one name, the first to commit wins."""
+        writers = [self.written(b"%d" % number) for number in range(3)]
+        self.assertEqual(3, self.left_aside())
+        receipt = self.result(writers[1].commit({}, overwrite=False))
+        self.assertEqual(sha256(b"1"), receipt.sha256)
+        for loser in (writers[0], writers[2]):
+            self.assert_refused(405, loser.commit({}, overwrite=False))
+            self.result(loser.abort())
+        self.assertEqual({NAME: b"1"}, self.published())
+        self.assertEqual(0, self.left_aside())
+
+
+class MemoryStoreTests(StoreContract, StoreCase):
+    """The fake is as good as the real one."""
+
+    store: MemoryStore
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = MemoryStore()
+
+    def published(self) -> dict[str, bytes]:
+        files = self.store.files.items()
+        return {name: data for (bucket, name), data in files if bucket == TOKEN}
+
+    def left_aside(self) -> int:
+        return self.store.receiving
+
+    def test_gate(self) -> None:
+        """A write waits while the gate is shut."""
+        self.store.gate = Deferred()
+        writer = self.writer()
+        write = Deferred.fromCoroutine(_wait(writer.write([b"x"])))
+        self.assertNoResult(write)
+        self.store.gate.callback(None)
+        self.successResultOf(write)
+
+    def test_full(self) -> None:
+        """What does not fit is refused while it is written."""
+        self.store.room = 3
+        writer = self.written(b"abc")
+        self.assert_refused(507, writer.write([b"d"]))
+
+
+Call = Callable[..., Any]
+
+
+def fails(number: int, after: Call | None = None) -> Call:
+    """A system call that fails as the kernel's do, with a path in the error.
+
+    :param after: what it does nevertheless
+    """
+
+    def call(*args: Any, **named: Any) -> None:
+        if after is not None:
+            after(*args, **named)
+        raise OSError(number, os.strerror(number), f"/home/{TOKEN}/{NAME}")
+
+    return call
+
+
+class Kernel:
+    """The ``os`` module, as the store sees it.
+
+    :ivar calls: the system calls that matter, each in a few words
+    :ivar faults: what is done instead, by the same words
+    """
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.calls: list[str] = []
+        self.faults: dict[str, Call] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        words = WORDS.get(name)
+        if words is None:
+            return real
+
+        def call(*args: Any, **named: Any) -> Any:
+            said = words(self, *args)
+            self.calls.append(said)
+            return self.faults.get(said, real)(*args, **named)
+
+        return call
+
+    def only(self, *names: str) -> list[str]:
+        """The calls of these names, in order."""
+        return [call for call in self.calls if call.split()[0] in names]
+
+    def what_is(self, fd: int) -> str:
+        place = os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), self.home)
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        return PLACES.get(place, place if is_directory else "file")
+
+
+PLACES = {
+    "..": "parent",
+    ".": "home",
+    TOKEN: "bucket",
+    ".filebucket/incoming": "incoming",
+    ".filebucket/lock": "lock",
+}
+
+
+def _open_words(_: Kernel, path: str, flags: int, *rest: object) -> str:
+    if flags & os.O_TMPFILE == os.O_TMPFILE:
+        return "open unnamed"
+    if flags & os.O_DIRECTORY:
+        return "open directory"
+    return "open lock" if path == "lock" else "open private"
+
+
+WORDS: dict[str, Callable[..., str]] = {
+    "close": lambda kernel, fd: f"close {kernel.what_is(fd)}",
+    "fstatvfs": lambda kernel, fd: f"fstatvfs {kernel.what_is(fd)}",
+    "fstat": lambda kernel, fd: f"fstat {kernel.what_is(fd)}",
+    "fsync": lambda kernel, fd: f"fsync {kernel.what_is(fd)}",
+    "link": lambda *_: "link",
+    "lstat": lambda *_: "lstat",
+    "makedirs": lambda *_: "makedirs",
+    "mkdir": lambda *_: "mkdir",
+    "open": _open_words,
+    "rename": lambda *_: "rename",
+    "unlink": lambda *_: "unlink",
+    "writev": lambda *_: "writev",
+}
+
+
+class DirectoryCase(StoreCase):
+    """Has a directory store in a folder of its own."""
+
+    store: DirectoryStore
+    tier: type[UnnamedFile | StagedFile] = StagedFile
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.home = os.path.abspath(self.mktemp())
+        self.bucket = os.path.join(self.home, TOKEN)
+        self.incoming = os.path.join(self.home, ".filebucket", "incoming")
+        self.events: Sequence[LogEvent] = self.enterContext(capturedLogs())
+        self.descriptors = open_descriptors()
+        self.stores: list[DirectoryStore] = []
+        self.kernel = Kernel(self.home)
+        self.patch(disk, "os", self.kernel)
+        self.patch(room_module, "os", self.kernel)
+        self.patch(disk, "TIERS", (self.tier,))
+        self.store = self.make()
+
+    def tearDown(self) -> None:
+        # By now the store sees the real kernel again.
+        super().tearDown()
+        for store in self.stores:
+            store.close()
+        self.assert_closed(self.descriptors)
+        for text in self.logged():
+            self.assert_says_no_path(text)
+
+    def assert_closed(self, before: set[tuple[str, str]]) -> None:
+        """Nothing is open that was not before."""
+        self.assertEqual(set(), open_descriptors() - before)
+
+    def make(
+        self, min_free_space: int = 0, in_thread: InThread = at_once
+    ) -> DirectoryStore:
+        room = Room(FreeSpace(bytes=min_free_space))
+        store = DirectoryStore(self.home, in_thread, room)
+        self.stores.append(store)
+        return store
+
+    def assert_says_no_path(self, text: str) -> None:
+        super().assert_says_no_path(text)
+        self.assertNotIn(self.home, text)
+        self.assertNotIn(NAME, text)
+
+    def logged(self) -> list[str]:
+        return [formatEvent(event) for event in self.events]
+
+    def published(self) -> dict[str, bytes]:
+        found = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.bucket) as entries:
+            for entry in entries:
+                with open(entry.path, "rb") as file:
+                    found[os.fsencode(entry.name).decode("utf-8")] = file.read()
+        return found
+
+    def left_aside(self) -> int:
+        files = [
+            place
+            for _, place in open_descriptors()
+            if place.startswith(f"{self.home}/") and place.endswith(" (deleted)")
+        ]
+        private = os.listdir(self.incoming) if os.path.isdir(self.incoming) else []
+        return len(files) + len(private)
+
+    def mode(self, *path: str) -> int:
+        return stat.S_IMODE(os.stat(os.path.join(self.home, *path)).st_mode)
+
+    def assert_begin_refused(self, status: int) -> None:
+        """A writer cannot begin, and nothing is left of the attempt; nor where it
+        has the whole file already.
+        """
+        before = open_descriptors()
+        writer = self.idle_writer()
+        self.assert_refused(status, writer.begin(0, overwrite=True))
+        self.result(writer.abort())
+        self.assert_closed(before)
+        writer = self.idle_writer()
+        self.assert_refused(status, _push_whole(writer, b"content"))
+        self.result(writer.abort())
+        self.assert_closed(before)
+        self.assertEqual(0, self.left_aside())
+
+
+OPEN_ERRORS: dict[str, tuple[tuple[int, int], ...]] = {
+    "mkdir": (
+        (errno.EACCES, 401),
+        (errno.EPERM, 401),
+        (errno.EROFS, 401),
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EMLINK, 503),
+        (errno.EIO, 503),
+    ),
+    "fsync home": ((errno.EIO, 503), (errno.ENOSPC, 507), (errno.EDQUOT, 507)),
+    "open directory": (
+        (errno.EACCES, 401),
+        (errno.ELOOP, 401),
+        (errno.EMFILE, 503),
+        (errno.ENFILE, 503),
+        (errno.ENOMEM, 503),
+        (errno.EIO, 503),
+    ),
+    "open aside": (
+        (errno.EACCES, 401),
+        (errno.EPERM, 401),
+        (errno.EROFS, 401),
+        (errno.EOPNOTSUPP, 401),
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EMFILE, 503),
+        (errno.EIO, 503),
+    ),
+}
+"""What a writer's opening may meet with: the call, the errors, the statuses."""
+
+WRITE_ERRORS = (
+    (errno.ENOSPC, 507),
+    (errno.EDQUOT, 507),
+    (errno.EFBIG, 413),
+    (errno.EIO, 503),
+    (errno.ESTALE, 503),
+)
+
+COMMIT_ERRORS: dict[str, tuple[tuple[int, int], ...]] = {
+    "fsync file": (
+        (errno.EIO, 503),
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EROFS, 401),
+    ),
+    "link": (
+        (errno.EACCES, 401),
+        (errno.ENOENT, 401),
+        (errno.EPERM, 401),
+        (errno.EROFS, 401),
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EIO, 503),
+        (errno.EMLINK, 503),
+        (errno.ENOMEM, 503),
+    ),
+    "fsync bucket": ((errno.EIO, 503), (errno.ENOSPC, 507)),
+}
+
+
+if TYPE_CHECKING:
+    AnyDirectoryStore = DirectoryCase
+else:
+    AnyDirectoryStore = object
+
+
+class DirectoryContract(StoreContract, AnyDirectoryStore):
+    """What the directory store does on either tier."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Every byte goes to the disk at once, but where a test says otherwise.
+        self.patch(disk, "BATCH", 1)
+        self.assertEqual(self.tier.tier, self.store.prepare())
+        self.kernel.calls.clear()
+
+    # What it does when all goes well
+
+    def test_path(self) -> None:
+        """A receipt's path is where the bytes are."""
+        receipt = self.push(b"content")
+        self.assertEqual(os.path.join(self.bucket, NAME), receipt.path)
+        with open(receipt.path, "rb") as file:
+            self.assertEqual(b"content", file.read())
+
+    def test_modes(self) -> None:
+        """Only the daemon can read, whatever the umask was."""
+        for umask in (0o000, 0o002, 0o022, 0o027, 0o077):
+            before = os.umask(umask)
+            self.addCleanup(os.umask, before)
+            bucket = f"{umask:o}"
+            for overwrite in (False, True):
+                writer = self.idle_writer(name=f"{overwrite}", directory=bucket)
+                self.result(writer.commit({}, overwrite))
+                self.assertEqual(0o600, self.mode(bucket, f"{overwrite}"))
+            self.assertEqual(0o700, self.mode(bucket))
+
+    def test_order(self) -> None:
+        """Write, fsync the file, link, fsync the directory: in this order."""
+        self.push(b"first")
+        self.kernel.calls.clear()
+        self.push(b"content", name="second")
+        self.assertEqual(
+            ["writev", "fsync file", "link", "fsync bucket"],
+            self.kernel.only("writev", "fsync", "link", "rename"),
+        )
+
+    def test_order_of_a_small_push(self) -> None:
+        """The same for one that comes whole, in one go."""
+        self.push(b"first")
+        self.patch(disk, "BATCH", 8)
+        self.kernel.calls.clear()
+        writer = self.idle_writer(name="second")
+        self.result(writer.write([b"conten"]))
+        self.result(writer.write([b"t"]))
+        self.assertEqual([], self.kernel.calls)
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(
+            [
+                "lstat",
+                "fstatvfs bucket",
+                "writev",
+                "fsync file",
+                "link",
+                "fsync bucket",
+            ],
+            self.kernel.only("lstat", "fstatvfs", "writev", "fsync", "link", "rename"),
+        )
+
+    def test_order_of_refusals(self) -> None:
+        """A name that is taken is told before all else, however the push comes."""
+        self.push(b"old")
+        self.patch(disk, "BATCH", 100)
+        self.kernel.faults["fstatvfs bucket"] = self.free(0)
+        self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1))
+        promised = {"sha256": b"\0" * 32}
+        writer = self.idle_writer()
+        self.result(writer.write([b"new"]))
+        self.assert_refused(405, writer.commit(promised, overwrite=False))
+        self.result(writer.abort())
+        writer = self.idle_writer()
+        self.result(writer.write([b"new"]))
+        self.assert_refused(507, writer.commit(promised, overwrite=True))
+
+    def test_batches(self) -> None:
+        """Bytes gather until there are enough of them, and then go together."""
+        self.patch(disk, "BATCH", 8)
+        writer = self.writer()
+        for chunk, writes in ((b"1234", 0), (b"567", 0), (b"8", 1), (b"9", 1)):
+            self.result(writer.write([chunk]))
+            self.assertEqual(writes, self.kernel.calls.count("writev"))
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(2, self.kernel.calls.count("writev"))
+        self.assertEqual({NAME: b"123456789"}, self.published())
+
+    def test_one_batch_ahead(self) -> None:
+        """While one batch is written the next one gathers, and no more than that."""
+        calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+        def later(function: Callable[..., T], *args: Any) -> Deferred[T]:
+            done: Deferred[T] = Deferred()
+            calls.append((done, partial(function, *args)))
+            return done
+
+        def go_on() -> None:
+            done, call = calls.pop(0)
+            at_once(call).chainDeferred(done)
+
+        self.store.close()
+        self.store = self.make(in_thread=later)
+        self.store.prepare()
+        writer = self.idle_writer()
+        self.result(writer.write([b"a"]))
+        second = Deferred.fromCoroutine(_wait(writer.write([b"b"])))
+        self.assertNoResult(second)
+        self.assertEqual(1, len(calls))
+        go_on()
+        self.successResultOf(second)
+        commit = Deferred.fromCoroutine(_wait(writer.commit({}, overwrite=False)))
+        self.assertEqual(1, len(calls))
+        go_on()
+        go_on()
+        self.assertEqual(2, self.successResultOf(commit).size)
+        self.assertEqual({NAME: b"ab"}, self.published())
+
+    def test_nothing_to_say(self) -> None:
+        """When all goes well, the log is quiet."""
+        self.push(b"old")
+        self.push(b"new", overwrite=True)
+        self.result(self.written(b"content").abort())
+        self.assertEqual([], self.logged())
+
+    def test_home_is_synced_once(self) -> None:
+        """A bucket's name is on disk before its first file; once is enough."""
+        self.push(b"a", name="a")
+        self.assertEqual(
+            ["mkdir", "fsync home", "fsync file", "link", "fsync bucket"],
+            self.kernel.only("mkdir", "fsync", "link"),
+        )
+        self.kernel.calls.clear()
+        self.push(b"b", name="b")
+        self.assertEqual(
+            ["fsync file", "link", "fsync bucket"],
+            self.kernel.only("mkdir", "fsync", "link"),
+        )
+
+    def test_home_is_synced_in_each_life(self) -> None:
+        """Nor is a bucket trusted that an earlier daemon made and died."""
+        self.push(b"a", name="a")
+        self.store.close()
+        self.store = self.make()
+        self.store.prepare()
+        self.kernel.calls.clear()
+        self.push(b"b", name="b")
+        self.assertIn("fsync home", self.kernel.calls)
+
+    def test_home_is_synced_for_each_bucket(self) -> None:
+        """Each bucket has a first file."""
+        for bucket in ("web01", "web02"):
+            self.kernel.calls.clear()
+            self.assert_free(directory=bucket)
+            self.assertEqual(["fsync home"], self.kernel.only("fsync"))
+
+    def test_home_sync_failed(self) -> None:
+        """A bucket counts as known only when the home was synced."""
+        self.kernel.faults["fsync home"] = fails(errno.EIO)
+        self.assert_begin_refused(503)
+        del self.kernel.faults["fsync home"]
+        self.kernel.calls.clear()
+        self.push(b"content")
+        self.assertIn("fsync home", self.kernel.calls)
+
+    def test_bucket_taken_away(self) -> None:
+        """A bucket's directory that was removed is made anew."""
+        receipt = self.push(b"old")
+        os.unlink(receipt.path)
+        os.rmdir(self.bucket)
+        self.kernel.calls.clear()
+        self.push(b"new")
+        self.assertEqual({NAME: b"new"}, self.published())
+        self.assertEqual(0o700, self.mode(TOKEN))
+        self.assertIn("fsync home", self.kernel.calls)
+
+    def test_bucket_taken_away_during_push(self) -> None:
+        """A file has nowhere to go when its bucket was removed meanwhile."""
+        for overwrite in (False, True):
+            writer = self.written(b"content")
+            os.rmdir(self.bucket)
+            self.assert_refused(401, writer.commit({}, overwrite))
+
+    def test_bucket_is_a_link(self) -> None:
+        """An operator may keep a bucket elsewhere on the filesystem."""
+        elsewhere = os.path.join(self.home, "elsewhere")
+        os.mkdir(elsewhere)
+        os.symlink(elsewhere, self.bucket)
+        self.push(b"content")
+        self.assertEqual([NAME], os.listdir(elsewhere))
+
+    def test_partial_writes(self) -> None:
+        """What the kernel did not take is offered again."""
+
+        def few(fd: int, chunks: Sequence[memoryview]) -> int:
+            return os.write(fd, b"".join(chunks)[:7])
+
+        self.kernel.faults["writev"] = few
+        chunks = [b"%d" % n for n in range(2000)] + [b"", b"long" * 100]
+        writer = self.written(*chunks)
+        receipt = self.result(writer.commit({}, overwrite=False))
+        content = b"".join(chunks)
+        self.assertEqual({NAME: content}, self.published())
+        self.assertEqual(len(content), receipt.size)
+        self.assertEqual(sha256(content), receipt.sha256)
+
+    # Names that are something else than a file
+
+    def test_name_is_a_directory(self) -> None:
+        """A directory is never replaced."""
+        os.makedirs(os.path.join(self.bucket, NAME, "below"))
+        self.assert_taken()
+        for overwrite in (False, True):
+            writer = self.written(b"new")
+            self.assert_refused(405, writer.commit({}, overwrite))
+            self.result(writer.abort())
+            self.assertEqual(0, self.left_aside())
+        self.assertEqual(["below"], os.listdir(os.path.join(self.bucket, NAME)))
+
+    def test_name_is_a_dangling_link(self) -> None:
+        """Nor is a link followed: it is there, and can be replaced itself."""
+        target = os.path.join(self.home, "target")
+        os.mkdir(self.bucket)
+        os.symlink(target, os.path.join(self.bucket, NAME))
+        self.assert_taken()
+        writer = self.written(b"new")
+        self.assert_refused(405, writer.commit({}, overwrite=False))
+        self.result(writer.abort())
+        self.assertTrue(os.path.islink(os.path.join(self.bucket, NAME)))
+        self.push(b"new", overwrite=True)
+        self.assertFalse(os.path.islink(os.path.join(self.bucket, NAME)))
+        self.assertEqual({NAME: b"new"}, self.published())
+        self.assertFalse(os.path.lexists(target))
+
+    def test_name_is_a_link(self) -> None:
+        """What a link leads to stays as it was."""
+        target = os.path.join(self.home, "target")
+        os.mkdir(self.bucket)
+        with open(target, "wb") as file:
+            file.write(b"precious")
+        os.symlink(target, os.path.join(self.bucket, NAME))
+        self.assert_push_refused(405)
+        self.push(b"new", overwrite=True)
+        with open(target, "rb") as file:
+            self.assertEqual(b"precious", file.read())
+
+    # What the disk may say
+
+    def test_open_errors(self) -> None:
+        """Whatever keeps a writer from opening has its status."""
+        aside = "open unnamed" if self.tier is UnnamedFile else "open private"
+        for call, errors in OPEN_ERRORS.items():
+            for number, status in errors:
+                said = aside if call == "open aside" else call
+                self.kernel.faults = {said: fails(number)}
+                self.assert_begin_refused(status)
+                self.assertEqual({}, self.published())
+        self.kernel.faults.clear()
+        self.push(b"content")
+
+    def test_known_bucket_open_errors(self) -> None:
+        """A bucket that was used before may be out of reach later."""
+        self.push(b"old")
+        for number, status in OPEN_ERRORS["open directory"]:
+            self.kernel.faults["open directory"] = fails(number)
+            self.assert_begin_refused(status)
+
+    def test_write_errors(self) -> None:
+        """Whatever keeps bytes from the disk has its status."""
+        for number, status in WRITE_ERRORS:
+            writer = self.written(b"begun")
+            self.kernel.faults["writev"] = fails(number)
+            self.result(writer.write([b"more"]))
+            self.assert_refused(status, writer.write([b"and more"]))
+            self.result(writer.abort())
+            self.kernel.faults.clear()
+            self.assertEqual({}, self.published())
+            self.assertEqual(0, self.left_aside())
+
+    def test_write_errors_and_abort(self) -> None:
+        """Who gives up after an error that nobody heard of leaves nothing."""
+        writer = self.written(b"begun")
+        self.kernel.faults["writev"] = fails(errno.EIO)
+        self.result(writer.write([b"more"]))
+        self.result(writer.abort())
+        self.assertEqual(0, self.left_aside())
+
+    def test_bug_and_abort(self) -> None:
+        """A bug on the way to the disk is told, and leaves nothing either."""
+
+        def divide(*args: object) -> None:
+            raise ZeroDivisionError
+
+        writer = self.written(b"begun")
+        self.kernel.faults["writev"] = divide
+        self.result(writer.write([b"more"]))
+        abort = Deferred.fromCoroutine(_wait(writer.abort()))
+        self.failureResultOf(abort, ZeroDivisionError)
+        self.assertEqual(0, self.left_aside())
+
+    def test_full_after_some_bytes(self) -> None:
+        """A disk may be full in the middle of a batch."""
+
+        def fill(fd: int, chunks: Sequence[memoryview]) -> int:
+            self.kernel.faults["writev"] = fails(errno.ENOSPC)
+            return os.write(fd, chunks[0][:1])
+
+        self.kernel.faults["writev"] = fill
+        writer = self.writer()
+        self.result(writer.write([b"abc", b"def"]))
+        self.assert_refused(507, writer.commit({}, overwrite=False))
+
+    def test_commit_errors(self) -> None:
+        """Whatever keeps a file from its name has its status; it has none then."""
+        self.push(b"another", name="another")
+        for call, errors in COMMIT_ERRORS.items():
+            for number, status in errors:
+                self.kernel.faults = {call: fails(number)}
+                self.assert_push_refused(status)
+        self.kernel.faults.clear()
+        self.assertEqual({"another": b"another"}, self.published())
+        self.push(b"content")
+
+    def test_overwrite_errors(self) -> None:
+        """Whatever keeps a file from the old one's name leaves the old one."""
+        self.push(b"old")
+        calls = {"fsync file": COMMIT_ERRORS["fsync file"]}
+        calls["rename"] = COMMIT_ERRORS["link"]
+        if self.tier is UnnamedFile:
+            calls["link"] = COMMIT_ERRORS["link"]
+        for call, errors in calls.items():
+            for number, status in errors:
+                self.kernel.faults = {call: fails(number)}
+                self.assert_push_refused(status, overwrite=True)
+        self.assertEqual({NAME: b"old"}, self.published())
+
+    def test_fsync_is_not_tried_again(self) -> None:
+        """The second fsync would lie: one that failed is the last."""
+        self.kernel.faults["fsync file"] = fails(errno.EIO)
+        for overwrite in (False, True):
+            self.kernel.calls.clear()
+            self.assert_push_refused(503, overwrite=overwrite)
+            self.assertEqual(1, self.kernel.calls.count("fsync file"))
+            self.assertEqual([], self.kernel.only("link", "rename"))
+
+    def test_directory_fsync_failed(self) -> None:
+        """A name that may not last is taken away again, with no second try."""
+        self.kernel.faults["fsync bucket"] = fails(errno.EIO)
+        self.assert_push_refused(503)
+        self.assertEqual(
+            ["fsync file", "link", "fsync bucket"],
+            self.kernel.only("fsync", "link")[1:],
+        )
+        self.assert_free()
+
+    def test_shut_down(self) -> None:
+        """An fsync that says yes though the disk is gone: XFS tells a stat."""
+
+        def shut_down(fd: int) -> None:
+            self.kernel.faults["fstat bucket"] = fails(errno.EIO)
+
+        for overwrite in (False, True):
+            self.kernel.faults.clear()
+            writer = self.written(b"content")
+            self.kernel.faults["fsync bucket"] = shut_down
+            self.assert_refused(503, writer.commit({}, overwrite=overwrite))
+            self.result(writer.abort())
+
+    def test_directory_fsync_failed_and_replaced(self) -> None:
+        """What has the name by then is another push's, and stays."""
+        first = self.written(b"first")
+
+        def replaced(fd: int) -> None:
+            self.kernel.faults.clear()
+            self.push(b"second", overwrite=True)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.kernel.faults["fsync bucket"] = replaced
+        self.assert_refused(503, first.commit({}, overwrite=False))
+        self.assertEqual({NAME: b"second"}, self.published())
+
+    def test_directory_went_read_only(self) -> None:
+        """Where not even that can be done, it is the fsync's failure that counts.
+
+        So it is on ext4 with errors=remount-ro.
+        """
+        writer = self.written(b"content")
+        self.kernel.faults["fsync bucket"] = fails(errno.EIO)
+        self.kernel.faults["unlink"] = fails(errno.EROFS)
+        self.assert_refused(503, writer.commit({}, overwrite=False))
+
+    def test_overwrite_directory_fsync_failed(self) -> None:
+        """After a rename there is no way back: refused, but the file is whole."""
+        self.push(b"old")
+        writer = self.written(b"new")
+        self.kernel.faults["fsync bucket"] = fails(errno.EIO)
+        self.assert_refused(503, writer.commit({}, overwrite=True))
+        self.assertEqual({NAME: b"new"}, self.published())
+
+    def test_abort_closes(self) -> None:
+        """After abort no descriptor is open that was not before; nor after commit."""
+        before = open_descriptors()
+        for writes in ([], [b"x"], [b"x"] * 5000):
+            self.result(self.written(*writes).abort())
+            self.assert_closed(before)
+        self.push(b"content")
+        self.assert_closed(before)
+
+    def test_clearing_away_failed(self) -> None:
+        """An error while clearing away is logged; the push has its verdict."""
+        writer = self.written(b"content")
+        self.kernel.faults["close file"] = fails(errno.EIO, after=os.close)
+        self.result(writer.abort())
+        self.assertEqual(
+            ["request=-: cannot clear away: Input/output error"], self.logged()
+        )
+        self.assertEqual(0, self.left_aside())
+
+    def test_bucket_close_failed(self) -> None:
+        """What is durable stays a success, whatever else cannot be closed."""
+        self.kernel.faults["close bucket"] = fails(errno.EIO, after=os.close)
+        self.assertEqual(sha256(b"content"), self.push(b"content").sha256)
+        self.assertEqual(
+            ["request=-: cannot clear away: Input/output error"], self.logged()
+        )
+
+    def test_errors_are_logged(self) -> None:
+        """The log says what failed and why."""
+        self.kernel.faults["mkdir"] = fails(errno.EROFS)
+        self.assert_begin_refused(401)
+        self.kernel.faults.clear()
+        self.kernel.faults["fsync file"] = fails(errno.EIO)
+        self.assert_push_refused(503)
+        self.assertEqual(
+            [
+                "request=-: the disk said no to begin: Read-only file system",
+                "request=-: the disk said no to write: Read-only file system",
+                "request=-: the disk said no to commit: Input/output error",
+            ],
+            self.logged(),
+        )
+
+    def test_refusals_are_not_logged(self) -> None:
+        """A verdict is no failure of the disk's."""
+        self.push(b"old")
+        self.assert_push_refused(405)
+        self.assert_refused(507, self.store.check_room(2**64))
+        self.assertEqual([], self.logged())
+
+    def test_out_of_descriptors(self) -> None:
+        """With all descriptors in use the server is over capacity, and recovers."""
+        self.push(b"old")
+        with no_more_descriptors():
+            beginning = Deferred.fromCoroutine(
+                _wait(self.idle_writer().begin(0, overwrite=False))
+            )
+        self.assert_refused(503, beginning)
+        self.push(b"new", overwrite=True)
+
+    def test_bucket_is_not_a_directory(self) -> None:
+        """Something else has the bucket's name."""
+
+        def link_to(target: str) -> Callable[[], None]:
+            return lambda: os.symlink(target, self.bucket)
+
+        for make in (
+            lambda: os.close(os.open(self.bucket, os.O_CREAT)),
+            link_to("nowhere"),
+            link_to(TOKEN),
+            link_to("/proc/self/stat"),
+        ):
+            make()
+            self.assert_begin_refused(401)
+            os.unlink(self.bucket)
+
+    def test_bucket_on_another_filesystem(self) -> None:
+        """A bucket that files cannot be moved to is refused before the body."""
+        os.symlink("/proc/self", self.bucket)
+        self.assert_begin_refused(401)
+
+    def test_begin_name_too_long(self) -> None:
+        """A name that the filesystem cannot have is unfit."""
+        os.mkdir(self.bucket)
+        long = self.idle_writer(name="n" * 256)
+        self.assert_refused(400, long.begin(0, overwrite=False))
+        for number in (errno.EILSEQ, errno.EINVAL):
+            self.kernel.faults["lstat"] = fails(number)
+            writer = self.idle_writer()
+            self.assert_refused(400, writer.begin(0, overwrite=False))
+
+    def test_commit_name_too_long(self) -> None:
+        """Also where nobody asked whether it exists."""
+        for number in (errno.EILSEQ, errno.EINVAL):
+            self.kernel.faults["link"] = fails(number)
+            self.assert_refused(400, _push_whole(self.idle_writer(), b"content"))
+        self.kernel.faults.clear()
+        for overwrite in (False, True):
+            writer = self.written(b"content", name="n" * 256)
+            self.assert_refused(400, writer.commit({}, overwrite))
+            self.assertEqual({}, self.published())
+
+    def test_begin_errors(self) -> None:
+        """One cannot say what one cannot see."""
+        for number, status in (
+            (errno.EACCES, 401),
+            (errno.ENOTDIR, 401),
+            (errno.EIO, 503),
+        ):
+            self.kernel.faults["lstat"] = fails(number)
+            writer = self.idle_writer()
+            self.assert_refused(status, writer.begin(0, overwrite=False))
+
+    # Room
+
+    def free(self, count: int) -> Call:
+        """A filesystem with ``count`` free bytes."""
+
+        def call(fd: int) -> os.statvfs_result:
+            # f_bfree counts what only root may use.
+            return os.statvfs_result((4096, 1, 10**9, 10**6, count, 0, 0, 0, 0, 255, 1))
+
+        return call
+
+    def test_min_free_space(self) -> None:
+        """Room is what is left when what must stay free is taken off."""
+        self.store.close()
+        self.store = self.make(min_free_space=1000)
+        self.store.prepare()
+        for free, size, fits in (
+            (1000, 0, True),
+            (999, 0, False),
+            (1500, 500, True),
+            (1500, 501, False),
+        ):
+            self.kernel.faults["fstatvfs home"] = self.free(free)
+            if fits:
+                self.result(self.store.check_room(size))
+            else:
+                self.assert_refused(507, self.store.check_room(size))
+
+    def test_share_of_the_filesystem(self) -> None:
+        """What must stay free may be a share of it."""
+        size = 10**9
+        self.patch(
+            self.store.room, "_min_free_space", FreeSpace(share=Fraction(2, 100))
+        )
+        self.kernel.faults["fstatvfs home"] = self.free(size // 50 + 5)
+        self.result(self.store.check_room(5))
+        self.assert_refused(507, self.store.check_room(6))
+
+    def test_room_is_set_aside(self) -> None:
+        """For a push that has begun, until it is written or over."""
+        self.kernel.faults["fstatvfs bucket"] = self.free(100)
+        self.kernel.faults["fstatvfs home"] = self.free(100)
+        first, second = (self.idle_writer(name=name) for name in "ab")
+        self.result(first.begin(60, overwrite=False))
+        self.result(self.store.check_room(40))
+        self.assert_refused(507, self.store.check_room(41))
+        self.assert_refused(507, second.begin(41, overwrite=False))
+        self.result(second.abort())
+        self.result(first.abort())
+        self.result(self.store.check_room(100))
+        third = self.idle_writer(name="c")
+        self.result(third.begin(60, overwrite=False))
+        self.result(third.write([bytes(60)]))
+        self.result(third.commit({}, overwrite=False))
+        # The filesystem, if it were one, would tell of them now.
+        self.result(self.store.check_room(100))
+
+    def test_quota_counts_what_is_there(self) -> None:
+        """Whoever put it there, and took it away again."""
+        self.push(b"content")
+        path = os.path.join(self.bucket, "other")
+        with open(path, "wb") as file:
+            file.write(bytes(90))
+        os.mkdir(os.path.join(self.bucket, "folder"))
+        os.symlink("/etc/passwd", os.path.join(self.bucket, "link"))
+        writer = self.idle_writer(name="a", quota=100)
+        self.assert_refused(507, writer.begin(4, overwrite=False))
+        self.result(writer.abort())
+        writer = self.idle_writer(name="a", quota=100)
+        self.result(writer.begin(3, overwrite=False))
+        self.result(writer.abort())
+        os.unlink(path)
+        writer = self.idle_writer(name="a", quota=100)
+        self.result(writer.begin(93, overwrite=False))
+        self.result(writer.abort())
+        for name in ("folder", "link"):
+            os.rename(os.path.join(self.bucket, name), os.path.join(self.home, name))
+
+    def test_room_is_checked_midway(self) -> None:
+        """A file whose size nobody knew is stopped before the disk is full."""
+        self.assertEqual(64 * 1024 * 1024, disk._ROOM_CHECK_EVERY)
+        self.patch(disk, "_ROOM_CHECK_EVERY", 10)
+        self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1000))
+        self.kernel.faults["fstatvfs file"] = self.free(1000)
+        writer = self.writer()
+        for chunk, checks in (
+            (b"123456789", 0),
+            (b"0", 1),
+            (b"123456789", 1),
+            (b"0123456789", 2),
+            (b"x", 2),
+        ):
+            self.result(writer.write([chunk]))
+            self.assertEqual(checks, self.kernel.calls.count("fstatvfs file"))
+        self.kernel.faults["fstatvfs file"] = self.free(999)
+        self.result(writer.write([b"0123456789"]))
+        self.assert_refused(507, writer.write([b"x"]))
+        self.assertEqual({}, self.published())
+
+    def test_room_cannot_be_checked(self) -> None:
+        """Nor can what the disk does not tell be taken for granted."""
+        self.kernel.faults["fstatvfs home"] = fails(errno.EIO)
+        self.assert_refused(503, self.store.check_room(1))
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Within, this process can open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class UnnamedFileStoreTests(DirectoryContract, DirectoryCase):
+    """The directory store where there is O_TMPFILE."""
+
+    tier = UnnamedFile
+
+    def setUp(self) -> None:
+        folder = self.mktemp()
+        os.mkdir(folder)
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY))
+        except OSError as error:
+            raise SkipTest("this filesystem has no O_TMPFILE") from error
+        super().setUp()
+
+    def test_nothing_has_a_name(self) -> None:
+        """What is being received is in no directory."""
+        self.written(b"content")
+        self.assertEqual([], os.listdir(self.incoming))
+        self.assertEqual([], os.listdir(self.bucket))
+
+    def test_overwrite_order(self) -> None:
+        """A private name, then a rename; then the directory is synced."""
+        self.push(b"old")
+        self.kernel.calls.clear()
+        self.push(b"new", overwrite=True)
+        self.assertEqual(
+            ["fsync file", "link", "rename", "fsync bucket"],
+            self.kernel.only("fsync", "link", "rename"),
+        )
+
+
+class StagedFileStoreTests(DirectoryContract, DirectoryCase):
+    """The directory store where there is not."""
+
+    tier = StagedFile
+
+    def test_waits_in_incoming(self) -> None:
+        """What is being received has a private name, and nothing in the bucket."""
+        self.written(b"content")
+        (private,) = os.listdir(self.incoming)
+        self.assertEqual(0o600, self.mode(self.incoming, private))
+        self.assertEqual([], os.listdir(self.bucket))
+
+    def test_private_name_ends_after_the_sync(self) -> None:
+        """The private name is given up when the other is durable."""
+        self.push(b"content")
+        self.assertEqual(
+            ["fsync file", "close file", "link", "fsync bucket", "unlink"],
+            [
+                call
+                for call in self.kernel.only("fsync", "close", "link", "unlink")
+                if call not in ("fsync home", "close bucket")
+            ],
+        )
+
+    def test_overwrite_order(self) -> None:
+        """It has a name already: one rename, then the directory is synced."""
+        self.push(b"old")
+        self.kernel.calls.clear()
+        self.push(b"new", overwrite=True)
+        self.assertEqual(
+            ["fsync file", "rename", "fsync bucket"],
+            self.kernel.only("fsync", "link", "rename"),
+        )
+
+    def test_close_tells_late(self) -> None:
+        """A network filesystem may keep its error until close."""
+        self.push(b"old", name="old")
+        for number, status in ((errno.EIO, 503), (errno.EDQUOT, 507)):
+            for overwrite in (False, True):
+                self.kernel.faults["close file"] = fails(number, after=os.close)
+                self.assert_push_refused(status, overwrite=overwrite)
+
+    def test_link_succeeded_unheard(self) -> None:
+        """NFS may lose the answer: EEXIST, though the name is ours."""
+        self.kernel.faults["link"] = fails(errno.EEXIST, after=os.link)
+        receipt = self.push(b"content")
+        self.assertEqual(sha256(b"content"), receipt.sha256)
+        self.assertEqual({NAME: b"content"}, self.published())
+        self.assertEqual(0, self.left_aside())
+
+    def test_private_name_stays(self) -> None:
+        """Where the private name cannot be given up, the file is durable still."""
+        writer = self.written(b"content")
+        self.kernel.faults["unlink"] = fails(errno.EIO)
+        receipt = self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(sha256(b"content"), receipt.sha256)
+        self.assertEqual(
+            ["request=-: cannot clear away: Input/output error"], self.logged()
+        )
+        (private,) = os.listdir(self.incoming)
+        os.unlink(os.path.join(self.incoming, private))
+
+
+class PrepareTests(DirectoryCase):
+    """What happens to a home before its first push."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(disk, "TIERS", (UnnamedFile, StagedFile))
+
+    def assert_unusable(self, *reasons: str) -> None:
+        """The home is refused, for one of these reasons.
+
+        What was opened until then is closed by close(), or the test fails.
+        """
+        error = self.assertRaises(ConfigError, self.store.prepare)
+        self.assertEqual(self.home, error.source)
+        (mistake,) = error.mistakes
+        self.assertIn(mistake, reasons)
+        self.store.close()
+
+    def test_makes_what_is_missing(self) -> None:
+        """Directories have mode 0700, files 0600, whatever the umask was."""
+        for umask in (0o000, 0o022, 0o077):
+            self.addCleanup(os.umask, os.umask(umask))
+            self.home = os.path.abspath(self.mktemp())
+            self.make().prepare()
+            for path, mode in (
+                ((), 0o700),
+                ((".filebucket",), 0o700),
+                ((".filebucket", "incoming"), 0o700),
+                ((".filebucket", "lock"), 0o600),
+            ):
+                self.assertEqual(mode, self.mode(*path), path)
+
+    def test_keeps_what_is_there(self) -> None:
+        """An operator's home keeps its mode and its files."""
+        os.makedirs(self.bucket)
+        os.chmod(self.home, 0o750)
+        os.close(os.open(os.path.join(self.bucket, NAME), os.O_CREAT))
+        self.store.prepare()
+        self.assertEqual(0o750, self.mode())
+        self.assertEqual({NAME: b""}, self.published())
+
+    def test_syncs_what_it_makes(self) -> None:
+        """Each directory that is made is on disk with its name."""
+        self.store.prepare()
+        made = [call for call in self.kernel.only("fsync") if call != "fsync incoming"]
+        self.assertEqual(
+            ["fsync parent", "fsync home", "fsync .filebucket", "fsync file"], made
+        )
+
+    def test_missing_parents(self) -> None:
+        """They are made too, and each is on disk with its name."""
+        top = self.home
+        self.kernel.home = self.home = os.path.join(top, "a", "b")
+        self.store = self.make()
+        self.store.prepare()
+        self.push(b"content")
+        synced = self.kernel.only("fsync")
+        for place in ("fsync parent", "fsync ../..", "fsync ../../.."):
+            self.assertIn(place, synced)
+
+    def test_sweeps(self) -> None:
+        """What a crash left aside is removed; nothing else is."""
+        os.makedirs(self.incoming)
+        os.makedirs(self.bucket)
+        for path in (
+            os.path.join(self.incoming, "0" * 32),
+            os.path.join(self.incoming, "probe"),
+            os.path.join(self.bucket, NAME),
+        ):
+            with open(path, "wb") as file:
+                file.write(b"left")
+        self.store.prepare()
+        self.assertEqual([], os.listdir(self.incoming))
+        self.assertEqual({NAME: b"left"}, self.published())
+
+    def test_in_use(self) -> None:
+        """One home, one daemon: the second one gets it when the first is gone."""
+        self.store.prepare()
+        private = os.path.join(self.incoming, "0" * 32)
+        os.close(os.open(private, os.O_CREAT))
+        second = self.make()
+        error = self.assertRaises(ConfigError, second.prepare)
+        self.assertEqual(
+            ("another file-bucket is using this home",),
+            error.mistakes,
+        )
+        self.assertTrue(os.path.exists(private))
+        second.close()
+        self.store.close()
+        second.prepare()
+        self.assertFalse(os.path.exists(private))
+        third = self.make()
+        self.assertRaises(ConfigError, third.prepare)
+
+    def test_close_twice(self) -> None:
+        """Closing again, or before anything was opened, does nothing."""
+        self.store.close()
+        self.store.prepare()
+        self.store.close()
+        self.store.close()
+
+    def test_prepare_again(self) -> None:
+        """A store that was closed can be made ready again."""
+        self.store.prepare()
+        self.push(b"content")
+        self.store.close()
+        self.store.prepare()
+        self.assert_push_refused(405)
+
+    def test_home_is_a_file(self) -> None:
+        """A file is no home."""
+        os.close(os.open(self.home, os.O_CREAT))
+        self.assert_unusable("cannot be used as home: File exists")
+
+    def test_home_is_below_a_file(self) -> None:
+        """Nor can one be below a file."""
+        os.close(os.open(self.home, os.O_CREAT))
+        self.home = os.path.join(self.home, "home")
+        self.store = self.make()
+        self.assert_unusable(
+            "cannot be used as home: Not a directory",
+            "cannot be used as home: File exists",
+        )
+
+    def test_private_directory_is_a_file(self) -> None:
+        """Something else has the names that the daemon needs."""
+        os.mkdir(self.home)
+        private = os.path.join(self.home, ".filebucket")
+        os.close(os.open(private, os.O_CREAT))
+        self.assert_unusable("cannot be used as home: Not a directory")
+
+    def test_incoming_is_a_file(self) -> None:
+        """Down to the last of them."""
+        os.makedirs(os.path.dirname(self.incoming))
+        os.close(os.open(self.incoming, os.O_CREAT))
+        self.assert_unusable("cannot be used as home: Not a directory")
+
+    def test_lock_is_a_directory(self) -> None:
+        """The lock too."""
+        os.makedirs(self.incoming)
+        os.mkdir(os.path.join(self.home, ".filebucket", "lock"))
+        self.assert_unusable("cannot be used as home: Is a directory")
+
+    def test_cannot_be_made(self) -> None:
+        """The disk's own word is the reason."""
+        for calls in (("makedirs", "mkdir"), ("mkdir",), ("open lock",)):
+            if len(calls) == 1:
+                os.makedirs(self.home, exist_ok=True)
+            self.kernel.faults = dict.fromkeys(calls, fails(errno.EACCES))
+            self.assert_unusable("cannot be used as home: Permission denied")
+
+    def test_best_tier(self) -> None:
+        """Where both would do, the file needs no name."""
+        probed: list[str] = []
+        for tier in (UnnamedFile, StagedFile):
+            self.patch(tier, "seal", lambda aside: probed.append(aside.tier))
+        self.assertEqual("O_TMPFILE and linkat", self.store.prepare())
+        self.assertEqual(["O_TMPFILE and linkat"], probed)
+        self.assertEqual([], os.listdir(self.incoming))
+
+    def once(self, fault: Call) -> Call:
+        """``fault``, but only the first time."""
+
+        def call(*args: Any, **named: Any) -> Any:
+            self.kernel.faults.clear()
+            return fault(*args, **named)
+
+        return call
+
+    def test_no_unnamed_files(self) -> None:
+        """Without O_TMPFILE, or a way to link it, private names will do."""
+        for call, number in (
+            ("open unnamed", errno.EOPNOTSUPP),
+            ("open unnamed", errno.EISDIR),
+            ("open unnamed", errno.EINVAL),
+            ("link", errno.EXDEV),
+            ("link", errno.ENOENT),
+        ):
+            self.kernel.faults[call] = self.once(fails(number))
+            self.store = self.make()
+            self.assertEqual("a private name, link and unlink", self.store.prepare())
+            self.assertEqual([], os.listdir(self.incoming))
+            self.push(b"content", overwrite=True)
+            self.store.close()
+
+    def test_no_tier(self) -> None:
+        """A filesystem that can do neither is refused, with both reasons."""
+        for number, word in (
+            (errno.EOPNOTSUPP, "Operation not supported"),
+            (errno.EPERM, "Operation not permitted"),
+        ):
+            self.kernel.faults["open unnamed"] = fails(errno.EISDIR)
+            self.kernel.faults["link"] = fails(number)
+            self.assert_unusable(
+                "the filesystem cannot publish safely (O_TMPFILE and linkat: Is a "
+                f"directory; a private name, link and unlink: {word})"
+            )
+            self.assertEqual([], os.listdir(self.incoming))
+
+    def test_no_fsync(self) -> None:
+        """So is one that cannot bring a directory to the disk."""
+        self.kernel.faults["fsync incoming"] = fails(errno.EINVAL)
+        self.assert_unusable(
+            "the filesystem cannot publish safely (O_TMPFILE and linkat: Invalid "
+            "argument; a private name, link and unlink: Invalid argument)"
+        )
+        self.assertEqual([], os.listdir(self.incoming))
+
+    def test_writer(self) -> None:
+        """The tier that was found is the one that is used."""
+        self.store.prepare()
+        writer = self.writer()
+        assert isinstance(writer, DirectoryWriter)
+        self.assertIsInstance(writer._aside, UnnamedFile)

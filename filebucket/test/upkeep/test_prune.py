@@ -1,0 +1,628 @@
+"""Pruning real folders, with a real catalogue."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig, Keep, TokenConfig, token_digest
+from filebucket.config.values import FreeSpace
+from filebucket.model.mask import mask
+from filebucket.model.records import Received
+from filebucket.model.series import series_of
+from filebucket.model.state import State
+from filebucket.store.disk import DirectoryStore
+from filebucket.store.room import Room
+from filebucket.test.kit.fakes import at_once
+from filebucket.test.store.test_disk import open_descriptors
+from filebucket.upkeep import prune as pruning
+from filebucket.upkeep.prune import Fate, Outcome, PruningError, alone, prune
+
+DAY = 24 * 3600.0
+NOW = 1_700_000_000.0
+"""Before anything that a test writes is written."""
+TOKEN = "0123456789abcdef0123456789ABCDEF"
+
+
+def bucket(name: str | None = "web01", **settings: Any) -> BucketConfig:
+    """One that keeps the last one, for a day."""
+    token = TokenConfig(token_digest(f"{name or TOKEN}".encode()))
+    given: dict[str, Any] = {"keep": Keep(last=1), "hold": DAY, **settings}
+    return BucketConfig((token,), name or TOKEN, name, **given)
+
+
+class PruningCase(SynchronousTestCase):
+    """Has a home."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.catalogue = Catalogue.open(str(self.home))
+        self.addCleanup(self.catalogue.close)
+        self.bucket = bucket()
+        before = open_descriptors()
+        self.addCleanup(lambda: self.assertEqual(before, open_descriptors()))
+
+    def push(
+        self,
+        *files: tuple[str, float],
+        of: BucketConfig | None = None,
+        content: bytes = b"content",
+        **fields: Any,
+    ) -> None:
+        """Files with rows: their names, and their ages in days."""
+        of = of or self.bucket
+        folder = self.home / of.directory
+        folder.mkdir(exist_ok=True)
+        rows = []
+        for name, age in files:
+            at = NOW - age * DAY
+            (folder / name).write_bytes(content)
+            os.utime(folder / name, (at, at))
+            series = series_of(mask([of])(name), of.series)
+            size = len(content)
+            rows.append(Received(of.key, series, name, size, "0" * 64, at, **fields))
+        self.catalogue.record(rows, (), lambda key: of)
+
+    def prune(self, *buckets: BucketConfig, **arguments: Any) -> list[Outcome]:
+        """What became of each file."""
+        buckets = buckets or (self.bucket,)
+        hide = mask(buckets)
+        found = list(
+            prune(self.catalogue, str(self.home), buckets, NOW, UTC, hide, **arguments)
+        )
+        for each in found:
+            self.assertNotIn(TOKEN, " ".join((each.bucket, each.series, *each.reasons)))
+            self.assertNotIn(str(self.home), " ".join(each.reasons))
+        return found
+
+    def fates(self, *buckets: BucketConfig, **arguments: Any) -> dict[str, str]:
+        """The same, in a word each."""
+        return {
+            each.file.received.name if each.file else each.bucket: each.fate.value
+            for each in self.prune(*buckets, **arguments)
+        }
+
+    def reasons(self, **arguments: Any) -> dict[str, str]:
+        """Why what was not removed was not."""
+        return {
+            each.file.received.name if each.file else each.bucket: ", ".join(
+                each.reasons
+            )
+            for each in self.prune(**arguments)
+            if each.fate in {Fate.LEFT, Fate.FAILED}
+        }
+
+    def there(self, of: BucketConfig | None = None) -> set[str]:
+        """What is in a bucket's folder."""
+        return set(os.listdir(self.home / (of or self.bucket).directory))
+
+    def rows(self) -> dict[str, str]:
+        """What the catalogue says became of each name, last."""
+        found = self.catalogue.latest(1000)
+        return {each.received.name: each.fate for each in reversed(found)}
+
+
+class PruningTests(PruningCase):
+    """What goes and what stays."""
+
+    def test_prunes(self) -> None:
+        """What no rule keeps goes, from the disk and from the catalogue's counts."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 2), ("db-4", 0.5))
+        found = self.prune()
+        self.assertEqual(
+            [
+                (
+                    "db-4",
+                    Fate.KEPT,
+                    ("last 1 of 1", "the last good one", "younger than hold"),
+                ),
+                ("db-3", Fate.PRUNED, ()),
+                ("db-2", Fate.PRUNED, ()),
+                ("db-1", Fate.PRUNED, ()),
+            ],
+            [
+                (each.file.received.name, each.fate, each.reasons)
+                for each in found
+                if each.file
+            ],
+        )
+        self.assertEqual(
+            {("web01", "db-#")}, {(each.bucket, each.series) for each in found}
+        )
+        self.assertEqual({"db-4"}, self.there())
+        self.assertEqual(
+            {"db-1": "pruned", "db-2": "pruned", "db-3": "pruned", "db-4": "kept"},
+            self.rows(),
+        )
+        (series,) = self.catalogue.series()
+        self.assertEqual((1, 7, 0), (series.files, series.bytes, series.missing))
+        self.assertEqual([], self.catalogue.being_pruned())
+
+    def test_again(self) -> None:
+        """There is nothing left to do."""
+        self.push(("db-1", 9), ("db-2", 8))
+        self.prune()
+        self.assertEqual({"db-2": "kept"}, self.fates())
+
+    def test_rehearsal(self) -> None:
+        """It says the same, and does nothing."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 2))
+        found = self.fates(rehearse=True)
+        self.assertEqual({"db-1", "db-2", "db-3"}, self.there())
+        self.assertEqual({"kept"}, set(self.rows().values()))
+        self.assertEqual([], self.catalogue.being_pruned())
+        self.assertEqual(found, self.fates())
+
+    def test_series(self) -> None:
+        """Each is for itself: the last one of each stays."""
+        self.push(
+            ("db-1", 9), ("db-2", 8), ("log-1", 30), ("log-2", 20), ("single", 99)
+        )
+        self.prune()
+        self.assertEqual({"db-2", "log-2", "single"}, self.there())
+
+    def test_buckets(self) -> None:
+        """Those without ``keep``, and those that were not asked for, are as before."""
+        others = [bucket("web02", keep=None), bucket("web03"), bucket(None)]
+        for each in (self.bucket, *others):
+            self.push(("db-1", 9), ("db-2", 8), of=each)
+        self.prune(self.bucket, others[0], others[2])
+        self.assertEqual({"db-2"}, self.there())
+        self.assertEqual({"db-1", "db-2"}, self.there(others[0]))
+        self.assertEqual({"db-1", "db-2"}, self.there(others[1]))
+        self.assertEqual({"db-2"}, self.there(others[2]))
+
+    def test_names(self) -> None:
+        """Whatever a push may call a file, and a series hostile names make."""
+        names = [
+            "db 1;rm -rf",
+            "-rf",
+            "täst-1",
+            "*",
+            "\u202egpj.1",
+            "a\u0301-1",
+            "$(x)",
+        ]
+        self.push(*((name, 9) for name in names))
+        self.push(*((f"{name}1", 8) for name in names))
+        bucket = attrs.evolve(self.bucket, series=("*",))
+        self.bucket = bucket
+        self.catalogue.watch([bucket], mask([bucket]), NOW)
+        found = self.fates()
+        self.assertEqual(13, list(found.values()).count("pruned"), found)
+        self.assertEqual(1, len(self.there()))
+
+    def test_strangers(self) -> None:
+        """What the catalogue does not know stays, and keeps nothing either."""
+        self.push(("db-1", 9), ("db-2", 8))
+        folder = os.fsencode(self.home / "web01")
+        for name in (b"db-9", b"db-\xff", b"db\n3", b"\xe4"):
+            with open(os.path.join(folder, name), "wb"):
+                pass
+        os.mkdir(os.path.join(folder, b"db-8"))
+        self.prune()
+        self.assertEqual(
+            {b"db-2", b"db-9", b"db-\xff", b"db\n3", b"\xe4", b"db-8"},
+            set(os.listdir(folder)),
+        )
+
+    def test_missing(self) -> None:
+        """A row whose file has gone takes no place: what is there stays. It is for
+        others to say that it is missing."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 7))
+        os.unlink(self.home / "web01" / "db-3")
+        self.assertEqual(
+            {"db-3": "left alone", "db-2": "kept", "db-1": "pruned"}, self.fates()
+        )
+        self.assertEqual(
+            {"db-3": "kept", "db-2": "kept", "db-1": "pruned"}, self.rows()
+        )
+
+    def test_others_in_their_place(self) -> None:
+        """What is not the file that was received is left alone, and keeps nothing."""
+        self.push(*((f"db-{n}", 20 - n) for n in range(10)))
+        folder = self.home / "web01"
+        (folder / "outside").write_bytes(b"content")
+        for n in (5, 6, 7, 8, 9):
+            (folder / f"db-{n}").unlink()
+        (folder / "db-9").symlink_to("outside")
+        (folder / "db-8").mkdir()
+        os.mkfifo(folder / "db-7")
+        (folder / "db-6").write_bytes(b"contents")
+        os.utime(folder / "db-6", (0, 0))
+        (folder / "db-5").write_bytes(b"another")
+        self.assertEqual(
+            {
+                "db-9": "it is no file",
+                "db-8": "it is no file",
+                "db-7": "it is no file",
+                "db-6": "it has 8 bytes, and 7 were received",
+                "db-5": "it was written to after it was received",
+            },
+            self.reasons(),
+        )
+        left = {"outside", "db-9", "db-8", "db-7", "db-6", "db-5", "db-4"}
+        self.assertEqual(left, self.there())
+        self.assertEqual(b"content", (folder / "outside").read_bytes())
+
+    def test_slack(self) -> None:
+        """A file may have been written a second after it was received."""
+        for age, ahead in (("9", 1.0), ("8", 1.01)):
+            self.push((f"db-{age}", float(age)))
+            at = NOW - float(age) * DAY + ahead
+            os.utime(self.home / "web01" / f"db-{age}", (at, at))
+        self.push(("db-1", 1))
+        self.assertEqual(
+            {"db-1": "kept", "db-8": "left alone", "db-9": "pruned"}, self.fates()
+        )
+
+    def test_damaged_and_shrunk(self) -> None:
+        """What is known of files counts: the last good one stays."""
+        self.push(*((f"db-{n}", 20 - n) for n in range(5)))
+        self.push(("db-5", 10), content=b"x")
+        found = self.catalogue.find("web01", "db-5")
+        assert found is not None
+        self.assertEqual(State.SHRUNK, found.judgement)
+        found = self.catalogue.find("web01", "db-4")
+        assert found is not None
+        self.catalogue.verified([(found.id, True, NOW)])
+        self.prune()
+        self.assertEqual({"db-5", "db-3"}, self.there())
+
+    def test_sorted_anew(self) -> None:
+        """Files that the configuration has in other series than the catalogue stay
+        until it has heard of that: what is the last one is not yet known."""
+        self.push(("web1", 9), ("web2", 8), ("other", 3))
+        self.bucket = attrs.evolve(self.bucket, series=("web1*", "web2*"))
+        reason = "it is of another series by now: filebucket reload"
+        self.assertEqual({"web1": reason, "web2": reason}, self.reasons())
+        self.catalogue.watch([self.bucket], mask([self.bucket]), NOW)
+        self.assertEqual({}, self.reasons())
+        self.assertEqual({"web1", "web2", "other"}, self.there())
+
+    def test_bucket_is_a_link(self) -> None:
+        """It is not followed; the others go on."""
+        other = bucket("web02")
+        for each in (self.bucket, other):
+            self.push(("db-1", 9), ("db-2", 8), of=each)
+        os.rename(self.home / "web01", self.home / "elsewhere")
+        (self.home / "web01").symlink_to("elsewhere")
+        (first, *_) = self.prune(self.bucket, other)
+        self.assertEqual(
+            Outcome(
+                "web01",
+                "",
+                None,
+                Fate.FAILED,
+                ("its folder cannot be opened: it is a link, or no folder at all",),
+            ),
+            first,
+        )
+        self.assertEqual({"db-1", "db-2"}, self.there())
+        self.assertEqual({"db-2"}, self.there(other))
+
+    def test_no_folder(self) -> None:
+        """Of a bucket to which nobody has pushed there is nothing to say; of another
+        there is."""
+        self.assertEqual({}, self.fates())
+        self.push(("db-1", 9))
+        (self.home / "web01" / "db-1").unlink()
+        (self.home / "web01").rmdir()
+        self.assertEqual(
+            {"web01": "its folder cannot be opened: it is not there"}, self.reasons()
+        )
+
+    def test_no_home(self) -> None:
+        arguments: tuple[Any, ...] = ([], NOW, UTC, str)
+        error = self.assertRaises(
+            PruningError, list, prune(self.catalogue, "/nowhere", *arguments)
+        )
+        self.assertEqual(
+            "the home cannot be opened: No such file or directory", str(error)
+        )
+
+    def test_name_with_a_slash(self) -> None:
+        """Whoever wrote it into the catalogue, it leads nowhere."""
+        (self.home / "outside").write_bytes(b"content")
+        self.push(("db-1", 9), ("db-2", 8))
+        self.catalogue._connection.execute(
+            "UPDATE push SET name = '../outside' WHERE name = 'db-1'"
+        )
+        self.assertEqual(
+            {"../outside": "it has no name that a file can have"}, self.reasons()
+        )
+        self.assertTrue((self.home / "outside").exists())
+
+    def test_many(self) -> None:
+        """More than are read, removed and entered at once."""
+        self.patch(pruning, "BATCH", 3)
+        self.push(*((f"db-{n:02}", 40 - n) for n in range(20)))
+        self.bucket = attrs.evolve(self.bucket, keep=Keep(last=4))
+        fates = [each.fate for each in self.prune()]
+        self.assertEqual([Fate.KEPT] * 4 + [Fate.PRUNED] * 16, fates)
+        self.assertEqual({f"db-{n}" for n in (16, 17, 18, 19)}, self.there())
+        self.assertEqual(4, list(self.rows().values()).count("kept"))
+
+    def test_many_series(self) -> None:
+        """The same, of series."""
+        real = self.catalogue.series_with_files
+        self.patch(
+            self.catalogue,
+            "series_with_files",
+            lambda key, after=0, limit=2: real(key, after, limit),
+        )
+        for letter in "abcdefg":
+            self.push((f"{letter}-1", 9), (f"{letter}-2", 8))
+        self.prune()
+        self.assertEqual({f"{letter}-2" for letter in "abcdefg"}, self.there())
+
+
+class DiskTests(PruningCase):
+    """What a disk, a kill and others may do meanwhile."""
+
+    def test_unlink_fails(self) -> None:
+        """It is said, and the rest goes on; the next time it is tried again."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 7), ("db-4", 1))
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            if name == b"db-2":
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM), b"db-2")
+            os.unlink(name, dir_fd=dir_fd)
+
+        self.assertEqual(
+            {"db-2": "it cannot be removed: Operation not permitted"},
+            self.reasons(unlink=unlink),
+        )
+        self.assertEqual({"db-2", "db-4"}, self.there())
+        self.assertEqual("kept", self.rows()["db-2"])
+        self.assertEqual([], self.catalogue.being_pruned())
+        self.assertEqual({"db-2": "pruned", "db-4": "kept"}, self.fates())
+
+    def test_order(self) -> None:
+        """The catalogue says that it is about to go, then it goes, then the folder is
+        brought to the disk, then the catalogue says that it has gone."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 1))
+        said: list[str] = []
+        real = os.fsync
+
+        def fsync(fd: int) -> None:
+            said.append("fsync")
+            self.assertEqual("kept", self.rows()["db-1"])
+            real(fd)
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            said.append(f"unlink {name.decode()}")
+            going = self.catalogue.being_pruned()
+            self.assertEqual({"db-1", "db-2"}, {each.received.name for each in going})
+            os.unlink(name, dir_fd=dir_fd)
+
+        self.patch(os, "fsync", fsync)
+        self.prune(unlink=unlink)
+        self.assertEqual(["unlink db-2", "unlink db-1", "fsync"], said)
+        self.assertEqual("pruned", self.rows()["db-1"])
+
+    def test_fsync_fails(self) -> None:
+        """It may come back: the catalogue says that it is about to go until the disk
+        has said yes."""
+        self.push(("db-1", 9), ("db-2", 8))
+
+        def fsync(fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        real = os.fsync
+        self.patch(os, "fsync", fsync)
+        self.assertEqual(
+            {"db-1": "the disk did not confirm it: Input/output error"}, self.reasons()
+        )
+        self.assertEqual("kept", self.rows()["db-1"])
+        self.assertEqual({"db-1": "left alone", "db-2": "kept"}, self.fates())
+        self.patch(os, "fsync", real)
+        self.assertEqual({"db-2": "kept"}, self.fates())
+        self.assertEqual("pruned", self.rows()["db-1"])
+
+    def test_killed(self) -> None:
+        """Wherever it ends, the next one ends it, and nobody is told of a loss."""
+        self.push(*((f"db-{n}", 20 - n) for n in range(6)))
+
+        class KilledError(BaseException):
+            pass
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            if name == b"db-2":
+                raise KilledError
+            os.unlink(name, dir_fd=dir_fd)
+
+        self.assertRaises(KilledError, self.prune, unlink=unlink)
+        self.assertEqual({"db-0", "db-1", "db-2", "db-5"}, self.there())
+        self.bucket = attrs.evolve(self.bucket, keep=Keep(last=3))
+        self.assertEqual(
+            {"db-5": "kept", "db-2": "kept", "db-1": "kept", "db-0": "pruned"},
+            self.fates(),
+        )
+        self.assertEqual(
+            {
+                n: "pruned" if n in {"db-0", "db-3", "db-4"} else "kept"
+                for n in self.rows()
+            },
+            self.rows(),
+        )
+        # Those that were spared are missing when they are.
+        self.assertEqual([], self.catalogue.being_pruned())
+        self.assertEqual({0}, {each.missing for each in self.catalogue.series()})
+
+    def test_killed_and_out_of_the_configuration(self) -> None:
+        """What nobody can look for waits."""
+        self.push(("db-1", 9), ("db-2", 8))
+        found = self.catalogue.find("web01", "db-1")
+        assert found is not None
+        self.catalogue.prune([found.id], NOW)
+        self.prune(bucket("web02"))
+        self.assertEqual(1, len(self.catalogue.being_pruned()))
+
+    def test_one_at_a_time(self) -> None:
+        """The second says so; when the first has ended it may."""
+        with alone(str(self.home)):
+            error = self.assertRaises(PruningError, self.enter)
+            self.assertEqual("another filebucket prune is at work", str(error))
+        self.enter()
+
+    def enter(self) -> None:
+        with alone(str(self.home)):
+            pass
+
+    def test_no_lock(self) -> None:
+        """Without the lock nothing is done; a link is none."""
+        (self.home / ".filebucket" / "prune").symlink_to("elsewhere")
+        error = self.assertRaises(PruningError, self.enter)
+        self.assertEqual(
+            "the home cannot be locked: Too many levels of symbolic links", str(error)
+        )
+
+
+class RaceTests(PruningCase):
+    """Pushes that overwrite what is about to go."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = DirectoryStore(
+            str(self.home), at_once, Room(FreeSpace(0, Fraction(0)))
+        )
+        self.store.prepare()
+        self.addCleanup(self.store.close)
+
+    def overwrite(self, name: str, content: bytes) -> None:
+        """A push that replaces a file."""
+
+        async def push() -> None:
+            writer = self.store.open("web01", name, (), None)
+            await writer.write([content])
+            await writer.commit({}, overwrite=True)
+
+        self.successResultOf(Deferred.fromCoroutine(push()))
+
+    @contextmanager
+    def folder(self) -> Iterator[int]:
+        fd = os.open(self.home / "web01", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def test_overwritten_before(self) -> None:
+        """What was put in its place is another file, and stays, though the catalogue
+        has not heard of it."""
+        self.push(("db-1", 9), ("db-2", 8))
+        self.overwrite("db-1", b"anothe2")
+        self.assertEqual(
+            {"db-1": "it was written to after it was received"}, self.reasons()
+        )
+        self.assertEqual(b"anothe2", (self.home / "web01" / "db-1").read_bytes())
+
+    def test_overwritten_when_it_was_chosen(self) -> None:
+        """The same, between the choice and the removal."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 7))
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            os.unlink(name, dir_fd=dir_fd)
+            # Without the lock: this thread has it.
+            new = self.home / "new"
+            new.write_bytes(b"anothe2")
+            os.rename(new, self.home / "web01" / "db-1")
+
+        self.assertEqual(
+            {"db-3": "kept", "db-2": "pruned", "db-1": "left alone"},
+            self.fates(unlink=unlink),
+        )
+        self.assertEqual(b"anothe2", (self.home / "web01" / "db-1").read_bytes())
+
+    def test_removal_keeps_pushes_away(self) -> None:
+        """From the last look to the removal no push can replace the file."""
+        self.push(("db-1", 9), ("db-2", 8))
+        tried = []
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            with self.folder() as fd:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    tried.append(name)
+            os.unlink(name, dir_fd=dir_fd)
+
+        self.prune(unlink=unlink)
+        self.assertEqual([b"db-1"], tried)
+        with self.folder() as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_push_keeps_removals_away(self) -> None:
+        """While a push replaces a file nothing is removed; but others may replace."""
+        self.push(("db-1", 9))
+        tried = []
+        real = os.rename
+
+        def rename(*arguments: Any, **rest: Any) -> None:
+            for how in (fcntl.LOCK_SH, fcntl.LOCK_EX):
+                with self.folder() as fd:
+                    try:
+                        fcntl.flock(fd, how | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        tried.append(how)
+            real(*arguments, **rest)
+
+        self.patch(os, "rename", rename)
+        self.overwrite("db-1", b"another")
+        self.assertEqual([fcntl.LOCK_EX], tried)
+        with self.folder() as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_filesystem_without_locks(self) -> None:
+        """Pushes go on, and nothing is pruned."""
+        self.push(("db-1", 9), ("db-2", 8))
+
+        def flock(fd: int, how: int) -> None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        self.patch(fcntl, "flock", flock)
+        self.assertEqual(
+            {"db-1": "it cannot be removed: Function not implemented"}, self.reasons()
+        )
+        self.overwrite("db-1", b"another")
+        self.assertEqual(b"another", (self.home / "web01" / "db-1").read_bytes())
+
+    def test_at_once(self) -> None:
+        """Two threads: of what was pushed since nothing is ever lost."""
+        names = [f"db-{n}" for n in range(40)]
+        self.push(*((name, 60 - n) for n, name in enumerate(names)))
+        started = threading.Barrier(2)
+        failures: list[BaseException] = []
+
+        def push() -> None:
+            try:
+                started.wait()
+                for name in names[:-1]:
+                    self.overwrite(name, b"another")
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=push)
+        thread.start()
+        started.wait()
+        self.fates()
+        thread.join()
+        self.assertEqual([], failures)
+        self.assertEqual(set(names), self.there())
+        for name in names[:-1]:
+            self.assertEqual(b"another", (self.home / "web01" / name).read_bytes())

@@ -1,0 +1,380 @@
+"""What was pushed, read and compared with what was received."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import evolve
+
+from filebucket.config.config import BucketConfig
+from filebucket.model.records import File
+from filebucket.store import archive
+from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
+from filebucket.upkeep import survey
+from filebucket.upkeep import verify as verifying
+from filebucket.upkeep.survey import Found
+from filebucket.upkeep.verify import due, sums, verify
+
+
+class VerifyCase(HomeCase):
+    """Verifies, on a clock that only waiting moves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.read: list[str] = []
+        self.waited: list[float] = []
+        self.late = survey.ROW_WITHIN
+        self.meanwhile: Callable[[], object] = lambda: None
+        read = archive.read
+
+        def remember(
+            folder: int, name: str, pace: Callable[[int], object]
+        ) -> archive.Content:
+            self.read.append(name)
+            return read(folder, name, pace)
+
+        self.patch(survey, "read", remember)
+
+    def verify(
+        self, older_than: float = 0, *buckets: BucketConfig, stop_after: int = -1
+    ) -> Found:
+        self.findings, self.read = [], []
+
+        def wait(seconds: float) -> None:
+            self.waited.append(seconds)
+            self.meanwhile()
+
+        def pace(size: int) -> None:
+            if len(self.read) == stop_after:
+                raise KeyboardInterrupt
+
+        chosen = buckets or self.buckets
+        return verify(
+            self.catalogue,
+            str(self.home),
+            chosen,
+            self.buckets,
+            due(self.catalogue, chosen, self.now - older_than),
+            lambda: self.now,
+            pace=pace,
+            late=self.late,
+            wait=wait,
+            report=self.findings.append,
+        )
+
+    def row(self, name: str) -> File:
+        """Its latest one."""
+        return next(each for each in self.files()[::-1] if each.received.name == name)
+
+    def flip(self, path: Path) -> None:
+        """One bit, as a disk does it: the times stay."""
+        at = path.stat()
+        with path.open("r+b") as file:
+            byte = file.read(1)
+            file.seek(0)
+            file.write(bytes([byte[0] ^ 1]))
+        os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+
+class ContentTests(VerifyCase):
+    """Files that are there."""
+
+    def test_in_order(self) -> None:
+        """All are read, those that wait longest first; when is remembered."""
+        self.push("young", at=NOW - DAY)
+        self.push("old", b"", at=NOW - 3 * DAY)
+        self.push("middle", at=NOW - 2 * DAY, bucket=self.nameless)
+        found = self.verify()
+        self.assertEqual(Found(files=3, read=3, bytes=14), found)
+        self.assertEqual(["old", "middle", "young"], self.read)
+        self.assertEqual([NOW] * 2, [each.verified_at for each in self.files()])
+        self.assertEqual([], self.findings)
+
+    def test_access_times(self) -> None:
+        """When it was read is not written to the disk."""
+        path = self.push("a", at=NOW - DAY)
+        self.assertEqual(1, self.verify().read)
+        self.assertEqual(NOW - DAY, path.stat().st_atime)
+
+    def test_file_of_another(self) -> None:
+        """It is read, too; when that was, only its owner may leave out."""
+        open_ = os.open
+
+        def refuse(path: bytes, flags: int, *mode: int, dir_fd: int) -> int:
+            if flags & os.O_NOATIME:
+                raise PermissionError
+            return open_(path, flags, *mode, dir_fd=dir_fd)
+
+        self.push("a")
+        folder = open_(self.home / "web01", os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        self.patch(os, "open", refuse)
+        content = archive.read(folder, "a", lambda size: None)
+        self.assertEqual(7, content.size)
+
+    def test_rot(self) -> None:
+        """A bit is another one: that is damage, until a good copy is there."""
+        self.push("a")
+        path = self.push("b")
+        self.flip(path)
+        found = self.verify()
+        self.assertEqual(Found(files=2, read=2, bytes=14, damaged=1), found)
+        (finding,) = self.findings
+        self.assertEqual(
+            ("damaged", "web01", "b", "it is not what was received"),
+            (finding.kind, finding.bucket, finding.name, finding.reason),
+        )
+        self.assertTrue(self.row("b").damaged)
+        series = self.catalogue.series("web01")
+        self.assertEqual([0, 1], [each.damaged for each in series])
+        self.flip(path)
+        self.assertEqual("", self.verify().text)
+        self.assertFalse(self.row("b").damaged)
+
+    def test_all_that_was_damaged(self) -> None:
+        """It is read, and told, every time."""
+        path = self.push("a")
+        self.push("b")
+        self.flip(path)
+        for _ in range(2):
+            self.now += 1
+            self.assertEqual(1, self.verify(0 if not self.read else 30 * DAY).damaged)
+        self.assertEqual(["a"], self.read)
+
+    def test_older_than(self) -> None:
+        """What was received or compared since then is not read."""
+        self.push("a", at=NOW - 40 * DAY)
+        self.push("b", at=NOW - 30 * DAY)
+        self.push("c", at=NOW - 20 * DAY)
+        self.verify(30 * DAY)
+        self.assertEqual(["a", "b"], self.read)
+        self.now += 29 * DAY
+        self.verify(30 * DAY)
+        self.assertEqual(["c"], self.read)
+
+    def test_another_size(self) -> None:
+        """That is seen without reading, whenever it was read last."""
+        self.push("a")
+        self.put("a", b"cont", NOW - DAY)
+        found = self.verify(30 * DAY)
+        self.assertEqual((1, 4), (found.damaged, found.bytes))
+        self.assertEqual("it has 4 bytes in place of 7", self.findings[0].reason)
+
+    def test_once(self) -> None:
+        """Nothing is read twice."""
+        self.push("a")
+        self.put("a", b"cont", NOW - DAY)
+        self.assertEqual((1, ["a"]), (self.verify().damaged, self.read))
+
+    def test_chosen(self) -> None:
+        """Other buckets are left alone."""
+        self.push("a").unlink()
+        self.push("b", bucket=self.nameless)
+        found = self.verify(0, self.nameless)
+        self.assertEqual(Found(files=1, read=1, bytes=7), found)
+        self.assertEqual("kept", self.row("a").fate)
+
+    def test_disk_fails(self) -> None:
+        """What cannot be read for good is damaged; else that is all there is to say."""
+        self.push("a")
+        self.push("b")
+
+        def fail(folder: int, name: str, pace: object) -> None:
+            number = errno.EIO if name == "a" else errno.EACCES
+            raise OSError(number, os.strerror(number), "/a/path")
+
+        self.patch(survey, "read", fail)
+        found = self.verify()
+        self.assertEqual((1, 1), (found.damaged, found.unreadable))
+        self.assertEqual(
+            ["Input/output error", "Permission denied"],
+            [each.reason for each in self.findings],
+        )
+        self.assertEqual([True, False], [each.damaged for each in self.files()])
+        self.assertIsNone(self.row("b").verified_at)
+
+    def test_stopped(self) -> None:
+        """What was compared before is known, and the next one goes on with the rest."""
+        for number in range(5):
+            self.push(f"{number}")
+        self.assertRaises(KeyboardInterrupt, self.verify, stop_after=4)
+        self.verify(1)
+        self.assertEqual(["3", "4"], self.read)
+
+    def test_bounded(self) -> None:
+        """Rows are entered while it goes on."""
+        self.patch(verifying, "ENTER_FILES", 2)
+        self.patch(verifying, "ROWS", 2)
+        entered: list[int] = []
+        verified = self.catalogue.verified
+
+        def remember(files: list[tuple[int, bool, float]]) -> None:
+            entered.append(len(files))
+            verified(files)
+
+        self.patch(self.catalogue, "verified", remember)
+        for number in range(5):
+            self.push(f"{number}")
+        self.verify()
+        self.assertEqual([2, 2, 1], entered)
+
+
+class MeanwhileTests(VerifyCase):
+    """A daemon takes pushes, and prune removes."""
+
+    def new(self) -> None:
+        """Files are as old as they are."""
+        self.now = time.time()
+
+    def test_replaced(self) -> None:
+        """A push has replaced it, and its row comes a moment later."""
+        self.push("a", at=time.time() - DAY)
+        self.put("a", b"other")
+        self.new()
+        self.meanwhile = lambda: self.record(self.received("a", b"other", self.now))
+        self.assertEqual(Found(files=1, read=1, bytes=5), self.verify())
+        self.assertEqual(1, len(self.waited))
+        self.assertTrue(0 < self.waited[0] <= survey.ROW_WITHIN)
+        self.assertEqual([], self.findings)
+        self.assertFalse(self.row("a").damaged)
+
+    def test_changed(self) -> None:
+        """It was no push: nothing comes."""
+        path = self.push("a", at=time.time() - DAY)
+        self.new()
+        self.flip(path)
+        self.assertEqual(1, self.verify().damaged)
+
+    def test_replaced_while_read(self) -> None:
+        """Its row is another by now."""
+        self.push("a")
+        read = archive.read
+
+        def replace(folder: int, name: str, pace: Callable[[int], object]) -> object:
+            self.put("a", b"other", NOW)
+            self.record(self.received("a", b"other", NOW))
+            return read(folder, name, pace)
+
+        self.patch(survey, "read", replace)
+        self.assertEqual("", self.verify().text)
+        self.assertFalse(self.row("a").damaged)
+
+    def test_hook_takes_long(self) -> None:
+        """Then the row may come much later: it is left to the next time."""
+        self.late = 300.0
+        self.push("a")
+        self.put("a", b"other")
+        self.put("b")
+        self.new()
+        self.assertEqual(2, self.verify().left)
+        self.assertFalse(self.row("a").damaged)
+        self.now += 300
+        found = self.verify()
+        self.assertEqual((1, 1), (found.damaged, found.stranger))
+
+    def test_pruned_while_read(self) -> None:
+        """Whoever prunes has said so, or will."""
+        path = self.push("a")
+        (row,) = self.files()
+
+        def prune(folder: int, name: str, pace: object) -> None:
+            self.catalogue.ended(row.id, "pruned", NOW)
+            path.unlink()
+            raise archive.NoFileError
+
+        self.patch(survey, "read", prune)
+        self.assertEqual("", self.verify().text)
+        self.assertEqual("pruned", self.row("a").fate)
+
+    def test_pruned_before(self) -> None:
+        """It was listed, and is not read."""
+        self.push("a", at=NOW - 3 * DAY)
+        self.push("b")
+        wanted = due(self.catalogue, self.buckets, NOW)
+        self.catalogue.ended(self.row("a").id, "pruned", NOW)
+        (self.home / "web01" / "a").unlink()
+        self.patch(verifying, "due", lambda *given: wanted)
+        self.assertEqual("", self.verify().text)
+        self.assertEqual(["b"], self.read)
+
+
+class LossTests(VerifyCase):
+    """Files that are not there, and what else is."""
+
+    def test_missing(self) -> None:
+        """It is told every time, whenever it was read last; until it is back."""
+        path = self.push("a")
+        path.rename(self.home / "aside")
+        for _ in range(2):
+            found = self.verify(30 * DAY)
+            self.assertEqual(1, found.missing)
+            self.assertEqual([("missing", "a")], self.kinds())
+            self.assertEqual("missing", self.row("a").fate)
+        (self.home / "aside").rename(path)
+        self.assertEqual(1, self.verify(30 * DAY).back)
+        self.assertEqual("kept", self.row("a").fate)
+
+    def test_strangers(self) -> None:
+        """What nobody pushed is told of, and not entered."""
+        folder = self.push("a").parent
+        self.put("b")
+        self.put(OTHER)
+        (folder / "link").symlink_to("a")
+        os.mkfifo(folder / "pipe")
+        found = self.verify()
+        self.assertEqual(Found(files=1, read=1, bytes=7, stranger=4), found)
+        self.assertEqual(
+            {"b": "no push of it is known", "link": "it is no file", "pipe": ""}.keys()
+            | {self.nameless.label},
+            {each.name for each in self.findings},
+        )
+        self.assertEqual(1, len(self.files()))
+        self.assertNotIn(OTHER, repr(self.findings))
+
+    def test_new(self) -> None:
+        """A push whose row comes a moment later is no stranger."""
+        self.put("a")
+        self.now = time.time()
+        self.meanwhile = lambda: self.record(self.received("a"))
+        self.assertEqual("", self.verify().text)
+        self.assertEqual(1, len(self.waited))
+
+    def test_unreadable_folder(self) -> None:
+        """The rest goes on."""
+        (self.home / "web01").symlink_to("web01")
+        self.push("b", bucket=self.nameless)
+        found = self.verify()
+        self.assertEqual((1, 1), (found.unreadable, found.read))
+
+
+class SumsTests(VerifyCase):
+    """For sha256sum."""
+
+    def test_lines(self) -> None:
+        """Of what is kept, as it was received."""
+        self.push("ä b", b"")
+        self.flip(self.push("c"))
+        self.push("gone").unlink()
+        self.verify()
+        self.push("d", bucket=self.nameless)
+        empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        content = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
+        self.assertEqual(
+            [
+                f"{content}  web01/c\n".encode(),
+                f"{empty}  web01/ä b\n".encode(),
+                f"{content}  {OTHER}/d\n".encode(),
+            ],
+            list(sums(self.catalogue, self.buckets)),
+        )
+
+    def test_renamed(self) -> None:
+        """Of a bucket that is configured no more nothing is known."""
+        self.push("a")
+        self.assertEqual(
+            [], list(sums(self.catalogue, [evolve(self.bucket, name="x")]))
+        )

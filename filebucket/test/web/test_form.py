@@ -1,0 +1,753 @@
+"""Forms, cut in every way that a network can cut them.
+
+The bodies come as a network brings them: batches of chunks, from an
+asynchronous generator that never has to wait, so no reactor is needed.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import Refusal
+from filebucket.web import form
+from filebucket.web.form import MOST_OVERHEAD, MOST_PARTS, MOST_SKIPPED, find_file
+
+BOUNDARY = "------------------------d74496d66958873e"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+FINAL = f"--{BOUNDARY}--".encode("ascii")
+
+# Full of what looks like a boundary, or like the end of headers, and is not.
+CONTENT = b"\r\n--\r\n\r\n-\r\n------------------------d74496d6\r\n--\0\xff\r\r\n\n\r\n"
+
+NO_END = "the form has no final boundary"
+NO_FILE = "no field 'file' in the form; use curl -F file=@NAME"
+NO_FORM = "no file in the request; use curl -F file=@NAME, or curl -T NAME"
+NO_NAME = "the field 'file' has no file name"
+NO_BOUNDARY = "the form has no fit boundary"
+SECOND = "a second field 'file' in the form"
+TOO_LONG = "fields other than 'file' are too long"
+BAD_DISPOSITION = "malformed Content-Disposition"
+BAD_TYPE = "malformed Content-Type"
+ENCODED = "malformed form: a part with a transfer encoding"
+LARGE_HEADERS = "malformed form: the headers of a part are too large"
+
+Batches = Iterable[Sequence[bytes]]
+
+
+def part(disposition: str | bytes, content: bytes = b"", *headers: str) -> bytes:
+    """A part; ``disposition`` is what follows ``form-data``."""
+    if isinstance(disposition, str):
+        disposition = disposition.encode("utf-8")
+    lines = [b"--" + BOUNDARY.encode("ascii")]
+    lines.append(b"Content-Disposition: form-data" + disposition)
+    lines += [header.encode("utf-8") for header in headers]
+    return b"\r\n".join([*lines, b"", content, b""])
+
+
+def field(content: bytes = b"x", *headers: str) -> bytes:
+    """A part that is not the file."""
+    return part('; name="comment"', content, *headers)
+
+
+def file(content: bytes = CONTENT, filename: str = "db.sql.gz") -> bytes:
+    """The part that is the file."""
+    kind = "Content-Type: application/octet-stream"
+    return part(f'; name="file"; filename="{filename}"', content, kind)
+
+
+def whole(*parts: bytes) -> bytes:
+    """A form of these parts."""
+    return b"".join(parts) + FINAL + b"\r\n"
+
+
+def in_pieces(data: bytes, size: int) -> Iterator[list[bytes]]:
+    """``data``, so many bytes at a time."""
+    for start in range(0, len(data), size):
+        yield [data[start : start + size]]
+
+
+def in_two(data: bytes) -> Iterator[list[list[bytes]]]:
+    """``data`` in one piece, and in two, cut at every offset."""
+    yield [[data]]
+    for offset in range(1, len(data)):
+        yield [[data[:offset]], [data[offset:]]]
+        yield [[data[:offset], data[offset:]]]
+
+
+async def body(batches: Batches, error: Exception | None = None) -> Body:
+    """A request's body, that may end with an error."""
+    for batch in batches:
+        yield batch
+    if error is not None:
+        raise error
+
+
+Body = AsyncIterator[Sequence[bytes]]
+
+
+@frozen
+class Found:
+    """What was found in a form."""
+
+    name: str
+    size: int
+    content: bytes
+
+
+async def read(stream: Body, content_type: str, length: int | None) -> Found:
+    """All of a form's file."""
+    found = await find_file(stream, content_type, length)
+    content = b"".join([b"".join(batch) async for batch in found])
+    return Found(found.name, found.size, content)
+
+
+class FormCase(SynchronousTestCase):
+    """A form is read at once, or refused."""
+
+    def found(
+        self,
+        batches: Batches | bytes,
+        content_type: str = CONTENT_TYPE,
+        length: int | None = None,
+    ) -> Found:
+        """The file that is in this form."""
+        if isinstance(batches, bytes):
+            batches = [[batches]]
+        reading = read(body(batches), content_type, length)
+        return self.successResultOf(Deferred.fromCoroutine(reading))
+
+    def refusal(
+        self,
+        batches: Batches | bytes,
+        content_type: str = CONTENT_TYPE,
+        error: Exception | None = None,
+    ) -> tuple[int, str]:
+        """Why this form is refused."""
+        if isinstance(batches, bytes):
+            batches = [[batches]]
+        reading = Deferred.fromCoroutine(
+            read(body(batches, error), content_type, length=None)
+        )
+        refusal = self.failureResultOf(reading, Refusal).value
+        return refusal.status, refusal.reason
+
+    def assert_malformed(
+        self, batches: Batches | bytes, reason: str = "malformed form: "
+    ) -> None:
+        """This form gets a 400 whose reason begins so, whoever finds the fault."""
+        status, found = self.refusal(batches)
+        self.assertEqual((400, reason), (status, found[: len(reason)]))
+
+
+class CutTests(FormCase):
+    """The same form gives the same file, however it is cut."""
+
+    def assert_same(self, data: bytes, expected: Found) -> None:
+        """``data`` gives ``expected`` in two pieces, and in small ones."""
+        length = len(data)
+        for batches in in_two(data):
+            self.assertEqual(expected, self.found(batches, length=length), batches)
+        for size in (1, 2, 3, 5, 64):
+            batches = list(in_pieces(data, size))
+            self.assertEqual(expected, self.found(batches, length=length), size)
+
+    def test_file(self) -> None:
+        """A file alone, as curl sends it."""
+        self.assert_same(whole(file()), Found("db.sql.gz", len(CONTENT), CONTENT))
+
+    def test_empty_file(self) -> None:
+        """A file of no bytes is a file."""
+        self.assert_same(whole(file(b"")), Found("db.sql.gz", 0, b""))
+
+    def test_fields_before(self) -> None:
+        """Fields before the file are passed over, and its size is known."""
+        data = whole(field(CONTENT), field(b""), file())
+        self.assert_same(data, Found("db.sql.gz", len(CONTENT), CONTENT))
+
+    def test_fields_after(self) -> None:
+        """With fields after it, the file's size is unknown where they have come
+        with it, and presumed too large where they have not.
+        """
+        after = field(CONTENT) + field(b"")
+        data = whole(file(), after)
+        presumed, length = len(CONTENT) + len(after), len(data)
+        self.assertEqual(
+            Found("db.sql.gz", -1, CONTENT), self.found(data, length=length)
+        )
+        for batches in in_two(data):
+            found = self.found(batches, length=length)
+            self.assertEqual(("db.sql.gz", CONTENT), (found.name, found.content))
+            self.assertIn(found.size, (-1, presumed))
+        singly = [[data[i : i + 1]] for i in range(len(data))]
+        self.assertEqual(
+            Found("db.sql.gz", presumed, CONTENT), self.found(singly, length=length)
+        )
+
+    def test_preamble(self) -> None:
+        """What comes before the first boundary is nobody's (RFC 2046, 5.1.1)."""
+        for preamble in (b"\r\n", b"\r\nTo whom it may concern\r\n\r\n"):
+            self.assert_same(
+                preamble + whole(file()), Found("db.sql.gz", len(CONTENT), CONTENT)
+            )
+
+    def test_epilogue(self) -> None:
+        """What comes after the final boundary is nobody's, either."""
+        for epilogue in (b"\r\n", b"bye\r\n", b"\r\n" + file() + b"\r\n"):
+            self.assert_same(
+                whole(file()) + epilogue,
+                Found("db.sql.gz", len(CONTENT) + len(epilogue), CONTENT),
+            )
+
+    def test_no_line_end_after_the_final_boundary(self) -> None:
+        """Some clients stop at the final boundary's last dash."""
+        data = whole(file())[:-2]
+        for batches in in_two(data):
+            self.assertEqual(CONTENT, self.found(batches).content)
+
+    def test_cut_short(self) -> None:
+        """A form that ends anywhere before its end is refused."""
+        data = whole(field(CONTENT), file(), field())
+        for end in range(len(data) - len(b"-\r\n")):
+            self.assertEqual((400, NO_END), self.refusal(data[:end]), data[:end])
+            pieces = in_pieces(data[:end], 7)
+            self.assertEqual((400, NO_END), self.refusal(pieces), data[:end])
+
+    def test_large(self) -> None:
+        """A file of many pieces is the sum of its pieces."""
+        content = b"\r\n".join(b"%d" % number for number in range(50_000))
+        data = whole(field(), file(content))
+        for size in (1000, 65536, len(data)):
+            found = self.found(in_pieces(data, size), length=len(data))
+            self.assertEqual(("db.sql.gz", len(content)), (found.name, found.size))
+            self.assertEqual(content, found.content)
+
+    def test_as_it_comes(self) -> None:
+        """The file's bytes are there before the form's end is."""
+
+        async def reading() -> list[int]:
+            stream = body([[data[:-5000]], [data[-5000:]]])
+            found = await find_file(stream, CONTENT_TYPE, None)
+            return [sum(map(len, batch)) async for batch in found]
+
+        data = whole(file(b"x" * 10_000))
+        sizes = self.successResultOf(Deferred.fromCoroutine(reading()))
+        self.assertEqual(2, len(sizes))
+        self.assertEqual(10_000, sum(sizes))
+
+
+class SizeTests(FormCase):
+    """What is said of the file's size before it is there."""
+
+    def test_unknown(self) -> None:
+        """Where the form's length is unknown, so is the file's."""
+        for data in (whole(file()), whole(field(), file(), field())):
+            self.assertEqual(-1, self.found(data).size)
+
+    def test_impossible(self) -> None:
+        """A form that is longer than was said has no file of less than nothing."""
+        for length in (0, 10, len(whole(file(b"")))):
+            self.assertEqual(0, self.found(whole(file()), length=length).size)
+
+    def test_boundary_of_any_length(self) -> None:
+        """The size is exact whatever the boundary's length."""
+        for boundary in ("b", "b" * 70):
+            data = whole(file()).replace(BOUNDARY.encode(), boundary.encode())
+            found = self.found(
+                data, f"multipart/form-data; boundary={boundary}", len(data)
+            )
+            self.assertEqual(found.size, len(found.content))
+
+
+class PartTests(FormCase):
+    """Which part is the file, and what the others may be."""
+
+    def test_no_file(self) -> None:
+        """A form without the field is refused with a word on how to push."""
+        for data in (
+            whole(),
+            whole(field()),
+            whole(part('; name="files"; filename="a"')),
+            whole(part('; name="File"; filename="a"')),
+            whole(part('; filename="file"')),
+            whole(part("")),
+        ):
+            self.assertEqual((412, NO_FILE), self.refusal(data), data)
+
+    def test_second_file(self) -> None:
+        """A second file is refused, before or behind other fields."""
+        for parts in (
+            (file(), file()),
+            (file(), file(b"", "other")),
+            (file(), field(), file()),
+            (field(), file(), field(), file(), field()),
+            (file(), part('; name="file"', b"text")),
+        ):
+            data = whole(*parts)
+            for batches in ([[data]], in_pieces(data, 1), in_pieces(data, 100)):
+                self.assertEqual((400, SECOND), self.refusal(batches), data)
+
+    def test_most_parts(self) -> None:
+        """16 parts are fine and 17 are not, wherever the file is."""
+        others = [field()] * (MOST_PARTS - 1)
+        for position in (0, 7, MOST_PARTS - 1):
+            parts = [*others[:position], file(), *others[position:]]
+            self.assertEqual(MOST_PARTS, len(parts))
+            self.assertEqual(CONTENT, self.found(whole(*parts)).content)
+            for more in ([*parts, field()], [field(), *parts]):
+                data = whole(*more)
+                self.assert_malformed(data)
+                self.assert_malformed(in_pieces(data, 100))
+
+    def test_most_skipped(self) -> None:
+        """Other fields may have 1 MiB together, and not a byte more."""
+        half = MOST_SKIPPED // 2
+        for before, after in ((MOST_SKIPPED, 0), (0, MOST_SKIPPED), (half, half)):
+            for more in (0, 1):
+                for size in (65536, 10**7):
+                    data = whole(
+                        field(b"x" * (before + more if before else 0)),
+                        file(),
+                        field(b"x" * (after if before else after + more)),
+                    )
+                    if more:
+                        found = self.refusal(in_pieces(data, size))
+                        self.assertEqual((400, TOO_LONG), found)
+                    else:
+                        content = self.found(in_pieces(data, size)).content
+                        self.assertEqual(CONTENT, content)
+
+    def test_most_skipped_without_file(self) -> None:
+        """Nor while there is no file."""
+        data = whole(field(b"\r\n" * 1000), field(b"x" * MOST_SKIPPED))
+        self.assertEqual((400, TOO_LONG), self.refusal(data))
+
+    def test_most_preamble(self) -> None:
+        """What comes before the first boundary has bounds as well."""
+        data = b"x" * MOST_OVERHEAD + b"xx\r\n" + whole(file())
+        self.assertEqual(400, self.refusal(in_pieces(data, 65536))[0])
+
+    def test_most_epilogue(self) -> None:
+        """What comes after the final boundary has bounds as well."""
+        data = whole(file()) + b"x" * MOST_OVERHEAD
+        self.assertEqual(400, self.refusal(in_pieces(data, 65536))[0])
+
+    def test_most_part_headers(self) -> None:
+        """A part may have 8 KiB of headers, and not a byte more."""
+        for disposition, rest in (
+            ('; name="comment"', [file()]),
+            ('; name="file"; filename="db.sql.gz"', []),
+        ):
+            used = len(
+                "Content-Disposition" + "form-data" + disposition + "X-A" + "X-B"
+            )
+            left = form.MOST_PART_HEADERS - used - 4000
+            for more in (0, 1):
+                headers = "X-A: " + "a" * 4000, "X-B: " + "b" * (left + more)
+                large = part(disposition, CONTENT, *headers)
+                if more:
+                    found = self.refusal(whole(large, *rest))
+                    self.assertEqual((400, LARGE_HEADERS), found)
+                    found = self.refusal(whole(file(), field(), large))
+                    self.assertEqual((400, LARGE_HEADERS), found)
+                else:
+                    content = self.found(whole(large, *rest)).content
+                    self.assertEqual(CONTENT, content)
+
+    def test_part_headers_are_counted_in_bytes(self) -> None:
+        """Not in characters, of which one may take four bytes."""
+        wide = ["X-A: " + "\u00e9" * 2500, "X-B: " + "\u00e9" * 2500]
+        self.assertEqual(
+            (400, LARGE_HEADERS), self.refusal(whole(field(b"", *wide), file()))
+        )
+
+    def test_long_header_lines(self) -> None:
+        """One line alone may not be larger either, ended or not."""
+        line = "X-A: " + "a" * 10_000
+        for data in (whole(field(b"", line), file()), field(b"", line)[:9000]):
+            self.assert_malformed(data)
+            self.assert_malformed(in_pieces(data, 1000))
+
+    def test_many_headers(self) -> None:
+        """A part may have eight headers; RFC 7578 needs three."""
+        for count, fits in ((7, True), (8, False)):
+            data = whole(field(b"", *["X-A: a"] * count), file())
+            if fits:
+                self.assertEqual(CONTENT, self.found(data).content)
+            else:
+                self.assert_malformed(data)
+
+    def test_transfer_encodings(self) -> None:
+        """An encoding that changes nothing is fine (RFC 7578, 4.7)."""
+        for fine in ("7bit", "8bit", "binary", "BINARY", "binary "):
+            header = f"Content-Transfer-Encoding: {fine}"
+            data = whole(
+                field(b"x", header),
+                part('; name="file"; filename="a"', CONTENT, header),
+            )
+            self.assertEqual(CONTENT, self.found(data).content, fine)
+
+    def test_other_transfer_encodings(self) -> None:
+        """A file that is not sent as it is cannot be kept as it is."""
+        for other in ("base64", "quoted-printable", "x-gzip", ""):
+            header = f"Content-Transfer-Encoding: {other}"
+            encoded = part('; name="file"; filename="a"', b"YQ==", header)
+            for parts in ([encoded], [field(b"x", header), file()]):
+                self.assertEqual((400, ENCODED), self.refusal(whole(*parts)))
+
+    def test_length_of_a_part(self) -> None:
+        """A part that says its length must have it."""
+
+        def sized(length: str) -> bytes:
+            header = f"Content-Length: {length}"
+            return whole(part('; name="file"; filename="a"', b"12345", header))
+
+        self.assertEqual(b"12345", self.found(sized("5")).content)
+        for wrong in ("4", "6", "0"):
+            self.assert_malformed(sized(wrong))
+
+    def test_absurd_length_of_a_part(self) -> None:
+        """One with more digits than Python reads is malformed, no bug."""
+        data = whole(field(b"x", "Content-Length: " + "9" * 5000), file())
+        self.assert_malformed(data)
+
+    def test_two_dispositions(self) -> None:
+        """A part with two names has none: whose file would it be?"""
+        for first, second in (
+            ('name="x"; filename="first"', 'name="file"; filename="second"'),
+            ('name="file"; filename="first"', 'name="file"; filename="second"'),
+        ):
+            header = f"Content-Disposition: form-data; {second}"
+            data = whole(part(f"; {first}", CONTENT, header))
+            self.assertEqual(400, self.refusal(data)[0], data)
+
+    def test_malformed(self) -> None:
+        """What is no form is refused."""
+        start = b"--" + BOUNDARY.encode("ascii")
+        for data in (
+            start + b"\r\n\r\nx\r\n" + FINAL,  # no headers
+            start + b"\r\nContent-Type: text/plain\r\n\r\nx\r\n" + FINAL,
+            start + b'\r\nContent-Disposition: attachment; name="file"\r\n\r\n' + FINAL,
+            start + b"\r\nContent-Disposition\r\n\r\n" + FINAL,
+            start + b"\r\n: form-data\r\n\r\n" + FINAL,
+            start + b"\r\nContent Disposition: form-data\r\n\r\n" + FINAL,
+            start + b"\n" + FINAL,
+            start + b'\r\nContent-Disposition: form-data; name="file"\n\nx' + FINAL,
+            start + b"x\r\n" + FINAL,
+            b"x" + whole(file()),
+        ):
+            self.assert_malformed(data)
+
+    def test_folded_header(self) -> None:
+        """A header may go on in the next line, as old mail has it."""
+        data = whole(part('; name="file";\r\n filename="a b"', CONTENT))
+        self.assertEqual(Found("a b", -1, CONTENT), self.found(data))
+
+    def test_padded_boundary(self) -> None:
+        """A boundary with more on its line makes the form malformed.
+
+        No line of content may begin with the boundary (RFC 2046, 5.1.1), so
+        who takes it for content keeps the rest of the form with the file.
+        """
+        marker = b"\r\n--" + BOUNDARY.encode("ascii")
+        for padding in (b" ", b"\t", b"x", b"-", b"\n"):
+            for after in (field(), field(b"x" * 1000)):
+                padded = whole(file(b"content"), after).replace(
+                    b"content" + marker, b"content" + marker + padding, 1
+                )
+                for batches in (
+                    [[padded]],
+                    in_pieces(padded, 200),
+                    in_pieces(padded, 1),
+                ):
+                    self.assertEqual(400, self.refusal(batches)[0], padding)
+
+    def test_boundary_behind_headers(self) -> None:
+        """So does one in the first line of content, where there is no content."""
+        for before in ([], [field()]):
+            data = whole(*before, file(b""), field())
+            data = data.replace(b"octet-stream\r\n\r\n\r\n", b"octet-stream\r\n\r\n")
+            for batches in ([[data]], in_pieces(data, 200), in_pieces(data, 1)):
+                self.assertEqual(400, self.refusal(batches)[0])
+
+    def test_refusal_on_the_way(self) -> None:
+        """A body that fails has the form fail so, wherever it is."""
+        data = whole(field(), file(), field())
+        for end in range(0, len(data), 10):
+            reason = self.refusal(data[:end], error=Refusal(408, "too slow"))
+            self.assertEqual((408, "too slow"), reason)
+
+    def test_bug_on_the_way(self) -> None:
+        """An exception that is no refusal stays what it is."""
+        for data in (b"", whole(file())):
+            stream = body([[data]], ZeroDivisionError())
+            reading = Deferred.fromCoroutine(read(stream, CONTENT_TYPE, None))
+            self.failureResultOf(reading, ZeroDivisionError)
+
+
+class ContentTypeTests(FormCase):
+    """The header that says that a body is a form, and what divides it."""
+
+    DATA = whole(file()).replace(BOUNDARY.encode("ascii"), b"B")
+
+    def test_not_a_form(self) -> None:
+        """What is no form has no file, and is told how to push one."""
+        for content_type in (
+            "",
+            "application/octet-stream",
+            "application/x-www-form-urlencoded",
+            "multipart/mixed; boundary=B",
+            "multipart/form-dataset; boundary=B",
+            "text/plain; a=multipart/form-data; boundary=B",
+            "boundary=B",
+        ):
+            self.assertEqual((412, NO_FORM), self.refusal(self.DATA, content_type))
+
+    def test_boundary(self) -> None:
+        """The boundary as it may be written."""
+        for content_type in (
+            "multipart/form-data; boundary=B",
+            "multipart/form-data;boundary=B",
+            'multipart/form-data; boundary="B"',
+            "Multipart/Form-Data; Boundary=B",
+            " multipart/form-data ; boundary = B ; ",
+            "multipart/form-data; charset=utf-8; boundary=B",
+            'multipart/form-data; boundary=B; charset="; boundary=x"',
+        ):
+            found = self.found(self.DATA, content_type)
+            self.assertEqual(Found("db.sql.gz", -1, CONTENT), found, content_type)
+
+    def test_boundary_characters(self) -> None:
+        """Boundaries as clients make them, and as RFC 2046 allows them."""
+        for boundary, written in (
+            ("----WebKitFormBoundary7MA4YWxkTrZu0gW", None),
+            ("---------------------------9051914041544843365972754266", None),
+            ("f9dd1c0a36b6452b95b1bb5c1e9c9a62", None),
+            ("a=_b/c:d?e", None),
+            ("a b'(c),d", '"a b\'(c),d"'),
+            ("x" * 70, None),
+            ("x" * 70, f'"{"x" * 70}"'),
+        ):
+            data = whole(file()).replace(BOUNDARY.encode(), boundary.encode())
+            content_type = f"multipart/form-data; boundary={written or boundary}"
+            self.assertEqual(CONTENT, self.found(data, content_type).content, boundary)
+
+    def test_no_boundary(self) -> None:
+        """A form without a fit boundary cannot be read."""
+        for parameters in (
+            "",
+            ";",
+            "; charset=utf-8",
+            '; boundary=""',
+            "; boundary=" + "x" * 71,
+            '; boundary="' + "x" * 71 + '"',
+            "; boundary=na\u00efve",
+        ):
+            content_type = f"multipart/form-data{parameters}"
+            found = self.refusal(self.DATA, content_type)
+            self.assertEqual((400, NO_BOUNDARY), found, parameters)
+
+    def test_malformed(self) -> None:
+        """Parameters are read whole or not at all."""
+        for parameters in (
+            "; boundary",
+            "; boundary=",
+            '; boundary="B',
+            '; boundary="B"B',
+            "; boundary=B B",
+            "; boundary=B, multipart/form-data; boundary=B",
+            "; boundary=B; boundary=B",
+            "; boundary=B; Boundary=C",
+            ";; boundary=B",
+            "; =B",
+        ):
+            content_type = f"multipart/form-data{parameters}"
+            found = self.refusal(self.DATA, content_type)
+            self.assertEqual((400, BAD_TYPE), found, parameters)
+
+    def test_other_boundary(self) -> None:
+        """With a boundary that is not the body's there is no form in it."""
+        content_type = "multipart/form-data; boundary=C"
+        self.assertEqual((400, NO_END), self.refusal(self.DATA, content_type))
+
+
+class FileNameTests(FormCase):
+    """The file's name, as those write it that are out there."""
+
+    def test_names(self) -> None:
+        """What is sent, and the name that is meant."""
+        for sender, written, expected in (
+            ("curl", 'filename="db.sql.gz"', "db.sql.gz"),
+            ("curl", 'filename="-"', "-"),
+            ("curl", 'filename="a b;c=d.txt"', "a b;c=d.txt"),
+            ("curl", 'filename="say %22hi%22.txt"', 'say "hi".txt'),
+            ("curl before 7.81", r'filename="say \"hi\".txt"', 'say "hi".txt'),
+            ("curl before 7.81", r'filename="\""', '"'),
+            ("curl before 7.81", r'filename="a;\"b\";c"', 'a;"b";c'),
+            ("a browser", 'filename="na\u00efve \U0001f4be.txt"', None),
+            ("a browser", 'filename="\u65e5\u672c\u8a9e.tar"', None),
+            ("a browser", "filename=\"100% 'quoted' & <so>.txt\"", None),
+            ("a browser", 'filename="two%0D%0Alines"', "two\r\nlines"),
+            ("a browser", 'filename="100%25 a%2Fb%00"', None),
+            # Names with backslashes are refused, so they must stay ones.
+            ("a browser", r'filename="a\b"', "a\\b"),
+            ("an old browser", r'filename="C:\temp\db.sql"', "C:\\temp\\db.sql"),
+            ("an old browser", r'filename="\\host\db.sql"', r"\\host\db.sql"),
+            ("requests", "filename*=utf-8''na%C3%AFve.txt", "na\u00efve.txt"),
+            ("requests", "filename*=utf-8''a%20b%22%5C%0D", 'a b"\\\r'),
+            ("RFC 8187", "filename*=UTF-8'en'%e2%82%ac%20rates", "\u20ac rates"),
+            ("RFC 8187", "filename*=utf-8''it's", "it's"),
+            ("both", "filename=a; filename*=utf-8''a", "a"),
+            (
+                "both",
+                "filename*=utf-8''na%C3%AFve; filename=\"na\u00efve\"",
+                "na\u00efve",
+            ),
+            ("both", "filename=\"a%22b\"; filename*=utf-8''a%22b", 'a"b'),
+            ("no quotes", "filename=db.sql.gz", "db.sql.gz"),
+            ("no quotes", "filename=say%22hi%22", 'say"hi"'),
+            ("blanks", 'filename = "a"', "a"),
+            ("upper case", 'FILENAME="a"', "a"),
+            ("more", 'filename="a"; x=y; size=3', "a"),
+            ("a semicolon at the end", 'filename="a"; ', "a"),
+            ("not our business", 'filename=".."', ".."),
+            ("not our business", 'filename="a/b"', "a/b"),
+            ("not our business", 'filename=" "', " "),
+            ("not our business", 'filename="a\0b"', "a\0b"),
+        ):
+            name = written.split('"')[1] if expected is None else expected
+            for disposition in (
+                f'; name="file"; {written}',
+                f"; name=file; {written}",
+                f'; {written.rstrip("; ")}; name="file"',
+            ):
+                data = whole(part(disposition, CONTENT))
+                found = self.found(data)
+                self.assertEqual(name, found.name, f"{sender}: {disposition}")
+
+    def test_no_name(self) -> None:
+        """A field without a file name is no file: curl -F file=text."""
+        for written in (
+            "",
+            '; filename=""',
+            "; filename*=utf-8''",
+            "; filename=\"\"; filename*=utf-8''",
+            "; filename*0=a",
+        ):
+            data = whole(part(f'; name="file"{written}', CONTENT))
+            self.assertEqual((412, NO_NAME), self.refusal(data), written)
+
+    def test_contradiction(self) -> None:
+        """Two names that differ are refused: which one was meant?"""
+        reason = "filename and filename* contradict each other"
+        for written in (
+            "filename=a; filename*=utf-8''b",
+            "filename*=utf-8''b; filename=a",
+            "filename=\"\"; filename*=utf-8''a",
+            "filename=a; filename*=utf-8''",
+            "filename=\"naive\"; filename*=utf-8''na%C3%AFve",
+            "filename=\"na%C3%AFve\"; filename*=utf-8''na%C3%AFve",
+        ):
+            data = whole(part(f'; name="file"; {written}', CONTENT))
+            self.assertEqual((400, reason), self.refusal(data), written)
+
+    def test_extended(self) -> None:
+        """Only UTF-8 is understood (RFC 8187 asks for no more)."""
+        reason = "a filename* that is not UTF-8''..."
+        for value in ("iso-8859-1''a", "''a", "utf-8'a", "utf-8", "a", "utf8''a"):
+            data = whole(part(f'; name="file"; filename*={value}', CONTENT))
+            self.assertEqual((400, reason), self.refusal(data), value)
+        for value in ("%ff", "a%C3", "%ed%a0%80"):
+            data = whole(part(f"; name=\"file\"; filename*=utf-8''{value}", CONTENT))
+            found = self.refusal(data)
+            self.assertEqual((400, "the name is not UTF-8"), found, value)
+
+    def test_not_utf_8(self) -> None:
+        """A header in another encoding is refused, not guessed at."""
+        for raw in (b"na\xefve", b"\xff", b"\xed\xa0\x80"):
+            data = whole(part(b'; name="file"; filename="' + raw + b'"', CONTENT))
+            self.assert_malformed(data)
+
+    def test_malformed(self) -> None:
+        """Parameters are read whole or not at all."""
+        for written in (
+            "filename",
+            "filename=",
+            "filename=a b",
+            'filename="a',
+            'filename="a"b',
+            'filename="a" b',
+            'filename="a"; filename="a"',
+            'filename="a"; FileName="b"',
+            "filename*=utf-8''a; filename*=utf-8''a",
+            'filename="a";; x=y',
+            'filename="a"; =y',
+            'filename="a"; x',
+            'filename="a"; name="file"',
+            r'filename="C:\"',
+            'filename=a"b"',
+        ):
+            data = whole(part(f'; name="file"; {written}', CONTENT))
+            self.assertEqual((400, BAD_DISPOSITION), self.refusal(data), written)
+
+    def test_fields_are_not_read_so_strictly(self) -> None:
+        """How the other fields are written is not our business."""
+        for written in ("; filename=a b", "; x", ';; name="x"', '; name="x"; name=y'):
+            data = whole(part(written), file())
+            self.assertEqual(CONTENT, self.found(data).content, written)
+
+
+class BackslashTests(FormCase):
+    """Header lines that an old parser would try 2^n ways to read."""
+
+    def test_many(self) -> None:
+        """Many backslashes are refused before anybody tries."""
+        for backslashes in ("\\" * 9, "\\a" * 40, "\\" * 4000):
+            for data in (
+                part(f'; name="file"; filename="{backslashes}'),
+                part(f'; name="x"; a="{backslashes}'),
+                field(b"", f'Content-Type: text/plain; a="{backslashes}'),
+                field(b"", f'X-A: a\r\n b; a="{backslashes}'),
+            ):
+                self.assert_malformed(whole(data, file()))
+                self.assert_malformed(whole(file(), data))
+
+    def test_in_folded_lines(self) -> None:
+        """They count together where a header goes on in the next line."""
+        folded = ['Content-Type: text/plain; a="\\a\\a\\a', *[" \\a\\a\\a"] * 6]
+        self.assert_malformed(whole(field(b"", "\r\n".join(folded)), file()))
+
+    def test_bare_line_end(self) -> None:
+        """However the form is cut, a line ends with both or not at all."""
+        for end in (b"\n", b"\r"):
+            data = whole(file()).replace(b"; filename", b"; filename" + end)
+            for batches in in_two(data):
+                self.assertEqual(400, self.refusal(batches)[0])
+
+    def test_few_but_long(self) -> None:
+        """Eight are too many where each way is long and no quote ends it.
+
+        256 ways of 8 KiB, for each part: a second for a form of 128 KiB.
+        """
+        line = '; name="x"; a="' + "\\a" * 8 + "a" * 8000
+        self.assertEqual(400, self.refusal(whole(part(line), file()))[0])
+
+    def test_few(self) -> None:
+        """A name that has some, all within quotes, is read."""
+        data = whole(part(r'; name="file"; filename="\"a\" \"b\" \"c\""', CONTENT))
+        self.assertEqual('"a" "b" "c"', self.found(data).name)
+
+    def test_in_content(self) -> None:
+        """In what is not a header there may be any number."""
+        content = b'a="' + b"\\" * 1000
+        data = whole(field(content), file(content))
+        self.assertEqual(content, self.found(data).content)
+
+    def test_codec_is_private(self) -> None:
+        """The check goes by a codec's name, and leaves other names alone."""
+        with self.assertRaises(LookupError):
+            codecs.lookup("x-filebucket-no-such")

@@ -1,0 +1,235 @@
+"""Bad HTTP, row by row: nothing of it is stored, and nothing behind it is seen.
+
+Over a wire in memory; and all of it against one real daemon.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from attrs import frozen
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.config.config import BucketConfig, TokenConfig, token_digest
+from filebucket.http.channel import Limits
+from filebucket.push.receive import Outcome, Uploads
+from filebucket.test.kit.bad_http import (
+    BUCKET,
+    CHUNKS,
+    FRAMING,
+    NEXT,
+    ODD,
+    PUSHES,
+    Row,
+)
+from filebucket.test.kit.fakes import FakeHooks, MemoryStore
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
+from filebucket.test.kit.wire import Connection
+from filebucket.web.tree import Root
+
+LARGEST = 10**9
+
+
+@frozen
+class Seen:
+    """What became of a row and of what was sent behind it.
+
+    :ivar answers: the statuses
+    :ivar refused: those of them that came before there was a request
+    :ivar pushes: those of pushes that had begun
+    :ivar stored: names and contents
+    :ivar closed: whether our sending side is closed, or the connection
+    :ivar left: what is left at the connection's end that nobody meant: errors and
+        warnings in the log, alarms, writers
+    """
+
+    answers: list[int]
+    refused: list[int]
+    pushes: list[int]
+    stored: dict[str, bytes]
+    closed: bool
+    left: list[object]
+
+
+class MemoryCase(SynchronousTestCase):
+    """Has buckets in memory."""
+
+    def see(self, *segments: bytes, half_close: bool = False) -> Seen:
+        """Send it to a bucket in memory."""
+        store = MemoryStore()
+        pushes: list[Outcome] = []
+        uploads = Uploads(store, FakeHooks(), Clock(), pushes.append, LARGEST)
+        bucket = BucketConfig(
+            (TokenConfig(token_digest(BUCKET)),), directory="bucket", name="bucket"
+        )
+        connection = Connection(Root(uploads, [bucket], Clock()), Limits())
+        connection.send(*segments)
+        if half_close:
+            connection.half_close()
+        closed = connection.wire.half_closed or connection.closed
+        answers = connection.statuses()
+        connection.lose()
+        return Seen(
+            answers,
+            [each.status for each in connection.refused],
+            [each.status for each in pushes],
+            {name: content for (_, name), content in store.files.items()},
+            closed,
+            [
+                *self.flushLoggedErrors(),
+                *self.flushWarnings(),
+                *connection.clock.getDelayedCalls(),
+                *["a writer"] * store.receiving,
+            ],
+        )
+
+
+class RowTests(MemoryCase):
+    """Each row, in one segment and a byte a segment, with another request behind."""
+
+    def check(self, rows: Iterable[Row], expected: Callable[[Row, bool], Seen]) -> None:
+        """Send all of them; every one that is not as expected is told.
+
+        :param expected: of a row, and of whether the connection is closed behind it
+        """
+        wrong = {}
+        for row in rows:
+            message = row.message + NEXT
+            for how, segments in (
+                ("whole", [message]),
+                ("byte by byte", [bytes([byte]) for byte in message]),
+            ):
+                seen = self.see(*segments)
+                if seen != expected(row, seen.closed):
+                    wrong[f"{row.says}, {how}"] = seen
+        self.assertEqual({}, wrong)
+
+    def test_framing(self) -> None:
+        """Answered once and closed; no push begins."""
+        self.check(
+            FRAMING,
+            lambda row, _: Seen([row.status], [row.status], [], {}, True, []),
+        )
+
+    def test_chunks(self) -> None:
+        """The push fails and the connection ends."""
+        self.check(
+            CHUNKS,
+            lambda row, _: Seen([row.status], [], [row.status], {}, True, []),
+        )
+
+    def test_pushes(self) -> None:
+        """The push fails. What is behind it is a request of its own, or not seen."""
+
+        def expected(row: Row, closed: bool) -> Seen:
+            if row.closes or closed:
+                return Seen([row.status], [], [row.status], {}, True, [])
+            both = [row.status, 200]
+            return Seen(both, [], both, {"next": b"abc"}, False, [])
+
+        self.check(PUSHES, expected)
+
+    def test_odd(self) -> None:
+        """What is right is stored, however odd."""
+
+        def expected(row: Row, closed: bool) -> Seen:
+            if row.closes:
+                return Seen([200], [], [200], {"row": b"hello"}, True, [])
+            stored = {"row": b"hello", "next": b"abc"}
+            return Seen([200, 200], [], [200, 200], stored, False, [])
+
+        self.check(ODD, expected)
+
+    def test_alone(self) -> None:
+        """No answer waits for what comes behind."""
+        wrong = {}
+        for row in (*FRAMING, *CHUNKS, *PUSHES, *ODD):
+            seen = self.see(row.message)
+            if (seen.answers, seen.left) != ([row.status], []):
+                wrong[row.says] = seen
+        self.assertEqual({}, wrong)
+
+    def test_strangers(self) -> None:
+        """What is not HTTP is told to everybody in the same way."""
+        for row in FRAMING:
+            message = row.message.replace(BUCKET, UNKNOWN.encode("ascii"))
+            expected = Seen([row.status], [row.status], [], {}, True, [])
+            self.assertEqual(expected, self.see(message), row.says)
+
+
+class CutShortTests(MemoryCase):
+    """Right requests of which not all comes."""
+
+    def test_half_closed(self) -> None:
+        """Wherever the client stops, nothing is stored."""
+        for row in ODD:
+            for cut in range(len(row.message)):
+                seen = self.see(row.message[:cut], half_close=True)
+                where = f"{row.says}, {cut} of {len(row.message)} bytes"
+                self.assertEqual(({}, True, []), (seen.stored, seen.closed, seen.left))
+                # None in the headers, and in the body that it ended early.
+                self.assertIn(seen.answers, ([], [400]), where)
+
+    def test_half_closed_at_the_end(self) -> None:
+        """Whoever has sent everything gets the answer."""
+        for row in ODD:
+            seen = self.see(row.message, half_close=True)
+            self.assertEqual(([200], []), (seen.answers, seen.left), row.says)
+            self.assertEqual({"row": b"hello"}, seen.stored)
+
+
+class DaemonTests(SynchronousTestCase):
+    """All of it, against a real daemon."""
+
+    def test_all(self) -> None:
+        """Each is answered as it should be, and nothing is left of any."""
+        server = Server(Path(self.mktemp()).absolute(), max_file_size=10**9).start()
+        self.addCleanup(server.stop)
+        # At its start it looks into all folders.
+        server.wait_for("catalogue: ")
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as it:
+            # Whatever is opened once is open when the first is answered.
+            it.sendall(NEXT.replace(BUCKET, OTHER.encode("ascii")))
+            self.assertIn(b" 200 ", it.recv(65536))
+            files = server.open_files() - 1
+        first = {"web01/next": b"abc"}
+        for row in (*FRAMING, *CHUNKS):
+            self.assertEqual([row.status], exchange(server, row.message), row.says)
+            both = exchange(server, row.message + NEXT)
+            self.assertEqual([row.status], both, row.says)
+        for row in PUSHES:
+            statuses = exchange(server, row.message, ends=True)
+            self.assertEqual([row.status], statuses, row.says)
+        for row in ODD:
+            self.assertIn(exchange(server, row.message[:-1], ends=True), ([], [400]))
+        self.assertEqual(first, server.stored())
+        for number, row in enumerate(ODD):
+            message = row.message.replace(b"row", b"r%02d" % number)
+            self.assertEqual([200], exchange(server, message, ends=True), row.says)
+        odd = {f"{TOKEN}/r{number:02}": b"hello" for number in range(len(ODD))}
+        self.assertEqual({**first, **odd}, server.stored())
+        self.assertTrue(server.wait_for_open_files(files), server.open_files())
+        self.assertEqual([], server.incoming())
+        self.assertNotIn("Traceback", server.log)
+
+
+def exchange(server: Server, message: bytes, ends: bool = False) -> list[int]:
+    """Send it on a connection of its own, and read until the other side ends.
+
+    :param ends: whether our side ends first
+    :returns: the statuses of the answers
+    """
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as it:
+        it.sendall(message)
+        if ends:
+            it.shutdown(socket.SHUT_WR)
+        while got := it.recv(65536):
+            answer += got
+    return [
+        int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d+) ", answer, re.M)
+    ]

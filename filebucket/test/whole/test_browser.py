@@ -1,0 +1,451 @@
+"""The page in a real browser: Chromium, where it and its driver are installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.trial.unittest import TestCase
+
+from filebucket.admin.page import Page, resources
+from filebucket.admin.site import AdminSite
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import parse
+from filebucket.model.mask import mask
+from filebucket.model.records import Received, Refused, Space
+from filebucket.model.series import series_of
+from filebucket.test.admin.test_html import DECEPTIVE, HOSTILE
+from filebucket.test.kit.browser import Browser
+
+reactor: Any = installed_reactor
+T = TypeVar("T")
+
+DAY = 86400.0
+GIB = 1 << 30
+
+SEEN = """
+    const seen = (selector) => [...document.querySelectorAll(selector)].filter(
+      (each) => each.checkVisibility() && !each.closest("thead, .unseen")
+    );
+    const told = (found) => found.map((each) => `${each.tagName} ${each.textContent}`);
+"""
+
+TOO_WIDE = f"""
+    {SEEN}
+    const room = document.documentElement.clientWidth;
+    const wide = seen("body *").filter(
+      (each) => each.getBoundingClientRect().right > room + 0.5
+    );
+    if (document.documentElement.scrollWidth > room) wide.push(document.body);
+    return told(wide);
+"""
+
+CUT_OFF = f"""
+    {SEEN}
+    return told(
+      seen("td, th, h1, dd").filter((each) => each.scrollWidth > each.clientWidth + 1)
+    );
+"""
+
+LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
+"""What a browser tells a page that is seen again."""
+
+
+def in_thread(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
+    """Runs a test in a thread, so that the site is served while it waits for it."""
+
+    @wraps(test)
+    def run(self: Any) -> Deferred[None]:
+        return deferToThread(test, self)
+
+    return run
+
+
+class ChromiumCase(TestCase):
+    """Has a site, what it shows, and a browser.
+
+    :ivar failure: what reading fails with, if it does
+    """
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.catalogue = Catalogue.open(str(self.home))
+        self.addCleanup(self.catalogue.close)
+        self.reader = Catalogue.open(str(self.home))
+        self.addCleanup(self.reader.close)
+        self.now = reactor.seconds()
+        self.configure()
+        self.failure: Exception | None = None
+        page = Page(reactor, self.read, lambda: self.buckets, UTC)
+        self.resources = resources(page)
+        self.site = AdminSite(reactor, self.resources)
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        self.number = self.port.getHost().port
+        self.url = f"http://127.0.0.1:{self.number}/"
+        self.addCleanup(self.stop_listening)
+        return deferToThread(self.start)
+
+    def start(self) -> None:
+        self.browser = Browser()
+        self.addCleanup(deferToThread, self.browser.close)
+
+    def stop_listening(self) -> Deferred[None]:
+        self.site.close()
+        return maybeDeferred(self.port.stopListening)
+
+    def in_reactor(self, function: Callable[[], Deferred[Any]]) -> None:
+        """Call that in the reactor's thread, and wait for what it returns."""
+        blockingCallFromThread(reactor, function)
+
+    def read(self, function: Callable[[Catalogue], T]) -> Deferred[T]:
+        def look() -> T:
+            if self.failure is not None:
+                raise self.failure
+            return function(self.reader)
+
+        return deferToThread(look)
+
+    def configure(self, *buckets: dict[str, Any]) -> None:
+        """Have these buckets from now on."""
+        text = json.dumps(
+            {
+                "home": str(self.home),
+                "buckets": [
+                    {"token": f"{index:032d}", **each}
+                    for index, each in enumerate(buckets)
+                ],
+            }
+        )
+        self.buckets = parse(text, "config.json").buckets
+        self.hide = mask(self.buckets)
+        self.catalogue.watch(self.buckets, self.hide, self.now)
+
+    def record(self, *pushes: tuple[str, str, float, int]) -> None:
+        """Receive files: a bucket's name, a file's, days ago, bytes."""
+        by_key = {each.key: each for each in self.buckets}
+        self.catalogue.record(
+            [
+                Received(
+                    bucket,
+                    series_of(self.hide(name), ()),
+                    name,
+                    size,
+                    "0" * 64,
+                    self.now - days * DAY,
+                )
+                for bucket, name, days, size in pushes
+            ],
+            [],
+            by_key.get,
+        )
+
+    def refuse(self, *names: str) -> None:
+        """Refuse files of these names."""
+        rows = [
+            Refused(
+                self.buckets[0].key, self.now, name, 1, 405, "it exists", "local", ""
+            )
+            for name in names
+        ]
+        self.catalogue.record([], rows, lambda key: None)
+
+    def three(self) -> None:
+        """Three buckets, of which one is late, one has shrunk and one is in order."""
+        self.configure(
+            {"name": "web01", "expect": "26h", "quota": 100 * GIB},
+            {"name": "mail", "expect": "0 2 * * *"},
+            {"name": "laptop", "expect": "7d"},
+        )
+        days = [(f"{day:02}", 12.0 - day) for day in range(12)]
+        self.record(
+            *(("web01", f"db-{day}.gz", ago + 2, GIB) for day, ago in days),
+            *(("mail", f"mail-{day}.tar", ago, GIB) for day, ago in days),
+            ("mail", "mail-12.tar", 0, 400),
+            *(
+                ("laptop", f"home-{day}.tar", ago, 5 * GIB + int(ago))
+                for day, ago in days
+            ),
+        )
+        self.catalogue.look_at_space(Space(self.now, 30 * GIB, 100 * GIB))
+        self.refuse("db-01.gz", "x" * 255)
+
+    def many(self) -> None:
+        """As many as a large site has."""
+        names = [f"host-{index:03}" for index in range(500)]
+        self.configure(*({"name": name, "expect": "26h"} for name in names))
+        self.record(
+            *(
+                (name, f"{kind}-{day}.gz", float(day) + 2 * (name == "host-250"), GIB)
+                for name in names
+                for kind in ("db", "etc", "www")
+                for day in range(4)
+            )
+        )
+
+    def open(self, width: int = 1440, dark: bool = False, scripts: bool = True) -> None:
+        """Look at the page."""
+        self.browser.show(width, dark, scripts)
+        self.browser.open(self.url)
+
+    def check_quiet(self) -> None:
+        """Its console is empty."""
+        self.assertEqual([], self.browser.complaints())
+
+    def texts(self, selector: str) -> Sequence[str]:
+        """What these elements say."""
+        found: list[str] = self.browser.run(
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".filter((each) => each.checkVisibility()).map((each) => each.textContent)",
+            selector,
+        )
+        return found
+
+
+class ShowingTests(ChromiumCase):
+    """What is seen."""
+
+    def check_widths(self, *more: int) -> None:
+        for width in (360, 768, 1440, *more):
+            self.open(width, dark=width == 360)
+            self.assertEqual([], self.browser.run(TOO_WIDE)[:3], width)
+            self.assertEqual([], self.browser.run(CUT_OFF)[:3], width)
+        self.check_quiet()
+
+    @in_thread
+    def test_no_buckets(self) -> None:
+        self.check_widths()
+        self.assertEqual(["There are no buckets yet"], self.texts("h1"))
+
+    @in_thread
+    def test_three_buckets(self) -> None:
+        self.three()
+        # Where cards become a table there is least room.
+        self.check_widths(320, 640, 1343, 1344)
+        self.assertEqual(["1 backup is late"], self.texts("h1"))
+        self.assertEqual(["web01", "mail", "laptop"], self.texts("th.bucket > bdi"))
+        self.assertEqual(["Late", "Shrunk", "In order"], self.texts("tbody .state"))
+
+    @in_thread
+    def test_many_buckets(self) -> None:
+        self.many()
+        self.check_widths()
+        self.assertEqual(["3 backups are late"], self.texts("h1"))
+        self.assertEqual(500, len(self.texts("th.bucket > bdi")))
+        # It is found among the others.
+        self.browser.type("#filter", "HOST-25 www")
+        self.assertEqual(["10 of 500 buckets"], self.texts("#found"))
+        self.assertEqual(
+            ["host-250", *(f"host-25{digit}" for digit in range(1, 10))],
+            self.texts("th.bucket > bdi"),
+        )
+        self.browser.type("#filter", "\ue009a\ue000\ue017late")
+        self.assertEqual(["host-250"], self.texts("th.bucket > bdi"))
+
+    @in_thread
+    def test_dark(self) -> None:
+        background = "return getComputedStyle(document.documentElement).backgroundColor"
+        self.open(dark=False)
+        light = self.browser.run(background)
+        self.open(dark=True)
+        self.assertNotEqual(light, self.browser.run(background))
+
+    @in_thread
+    def test_nothing_foreign(self) -> None:
+        self.three()
+        self.browser.fetched()  # it had a page of its own
+        self.open()
+        fetched = self.browser.fetched()
+        self.assertIn(self.url, fetched)
+        self.assertIn(f"{self.url}page.css", fetched)
+        self.assertIn(f"{self.url}page.js", fetched)
+        foreign = [each for each in fetched if not each.startswith(self.url)]
+        self.assertEqual([], foreign)
+
+    @in_thread
+    def test_hostile_names(self) -> None:
+        names = (*HOSTILE, *DECEPTIVE)
+        self.configure({"name": "web01"}, {"name": "mail"})
+        # A bucket shows 20 series.
+        self.record(*(("web01", name, 0.1, 1) for name in names))
+        self.refuse(*names)
+        self.check_widths()
+        self.assertTrue(self.browser.run("return window.canary === undefined"))
+        # Only what the page itself has.
+        self.assertEqual(
+            [1, 0, 0],
+            self.browser.run(
+                "return ['script', 'style', 'img']"
+                ".map((each) => document.querySelectorAll(each).length)"
+            ),
+        )
+        expected = {*HOSTILE, *DECEPTIVE.values()}
+        self.assertEqual(expected, set(self.texts("#refusals .series > bdi")))
+        series = {series_of(name, ()) for name in expected}
+        self.assertEqual(len(names), len(set(self.texts("#backups .series > bdi"))))
+        self.assertTrue(series & set(self.texts("#backups .series > bdi")))
+
+    @in_thread
+    def test_without_scripts(self) -> None:
+        self.three()
+        self.open(scripts=False)
+        self.assertEqual(["1 backup is late"], self.texts("h1"))
+        self.assertEqual(["web01", "mail", "laptop"], self.texts("th.bucket > bdi"))
+        self.assertEqual([], self.texts("#filter"))
+        self.assertIn("again every minute", "".join(self.texts("footer")))
+        refresh = "document.querySelector('noscript meta[http-equiv=refresh]')"
+        self.assertTrue(self.browser.run(f"return {refresh} !== null"))
+        self.check_quiet()
+
+    @in_thread
+    def test_keyboard(self) -> None:
+        self.three()
+        self.open()
+        stops = []
+        for _ in range(9):
+            self.browser.press("\ue004")
+            name, outline = self.browser.run(
+                "const here = document.activeElement;"
+                "const style = getComputedStyle(here);"
+                "return [here.id || here.textContent, style.outlineStyle]"
+            )
+            self.assertEqual("solid", outline, name)
+            stops.append(name)
+        self.assertEqual(
+            [
+                "Skip to the backups",
+                "filter",
+                "2 need attention",
+                "1 in order",
+                "2 refusals",
+                "Needs attention 2 buckets",
+                "In order 1 bucket",
+                "Last refusals",
+                "What the states mean",
+            ],
+            stops,
+        )
+
+
+class LiveTests(ChromiumCase):
+    """What changes while it is looked at."""
+
+    @in_thread
+    def test_new_push(self) -> None:
+        self.three()
+        self.refuse(*(f"x-{number}" for number in range(40)))
+        self.open(width=360)
+        self.browser.type("#filter", "ma")
+        self.browser.run("document.querySelector('#calm').open = false")
+        self.browser.run("document.querySelector('#meanings').open = true")
+        self.browser.run("document.querySelector('#refusals summary').focus()")
+        self.browser.run("window.scrollTo(0, 500)")
+        self.record(("web01", "db-99.gz", 0, GIB))
+        # What was made for another look is shown for a while.
+        self.browser.wait(
+            f"({LOOK}, document.querySelector('h1').textContent"
+            " === '1 backup has shrunk')"
+        )
+        self.assertEqual(
+            "1 backup has shrunk - file-bucket",
+            self.browser.run("return document.title"),
+        )
+        self.assertEqual(["1 backup has shrunk"], self.texts("#news"))
+        self.assertEqual(
+            "look.svg",
+            self.browser.run(
+                "return document.querySelector('link[rel=icon]').getAttribute('href')"
+            ),
+        )
+        self.assertEqual(
+            ["ma", False, True, "Last refusals", 500],
+            self.browser.run(
+                "return [document.querySelector('#filter').value,"
+                " document.querySelector('#calm').open,"
+                " document.querySelector('#meanings').open,"
+                " document.activeElement.textContent, window.scrollY]"
+            ),
+        )
+        self.assertEqual(["1 of 3 buckets"], self.texts("#found"))
+        self.check_quiet()
+
+    @in_thread
+    def test_first_bucket(self) -> None:
+        self.open()
+        self.three()
+        self.browser.wait(
+            f"({LOOK}, document.querySelector('h1').textContent === '1 backup is late')"
+        )
+        self.browser.type("#filter", "mail")
+        self.assertEqual(["mail"], self.texts("th.bucket > bdi"))
+
+    @in_thread
+    def test_connection_lost(self) -> None:
+        self.three()
+        self.open()
+        self.in_reactor(self.stop_listening)
+        self.browser.run(LOOK)
+        self.browser.wait("document.querySelector('#connection').textContent")
+        ((said,), title) = (
+            self.texts("#connection"),
+            self.browser.run("return document.title"),
+        )
+        self.assertRegex(said, r"^Connection lost. What is shown is as of [0-9:]{8}\.$")
+        self.assertEqual("Lost: 1 backup is late - file-bucket", title)
+        self.assertEqual(["web01", "mail", "laptop"], self.texts("th.bucket > bdi"))
+
+        def listen() -> Deferred[None]:
+            self.site = AdminSite(reactor, self.resources)
+            self.port = reactor.listenTCP(self.number, self.site, interface="127.0.0.1")
+            return succeed(None)
+
+        self.in_reactor(listen)
+        self.browser.run(LOOK)
+        self.browser.wait("!document.querySelector('#connection').textContent")
+        self.assertEqual(
+            "1 backup is late - file-bucket", self.browser.run("return document.title")
+        )
+
+    @in_thread
+    def test_nothing_is_known(self) -> None:
+        self.three()
+        self.open()
+        self.failure = CatalogueError("it is away")
+        self.browser.wait(
+            f"({LOOK}, document.querySelector('#connection').textContent)"
+        )
+        ((said,),) = (self.texts("#connection"),)
+        self.assertIn("How the backups are cannot be said now.", said)
+        self.open()
+        self.assertEqual(["How the backups are cannot be said now"], self.texts("h1"))
+        self.assertIn("it is away", "".join(self.texts("main")))
+        self.failure = None
+        self.browser.wait(
+            f"({LOOK}, document.querySelector('h1').textContent === '1 backup is late')"
+        )
+
+    @in_thread
+    def test_not_while_hidden(self) -> None:
+        """It is asked for every quarter of a minute, and not while nobody sees it."""
+        self.three()
+        self.open()
+        self.browser.fetched()
+        self.browser.pass_time(61)
+        self.assertEqual([self.url] * 4, self.browser.fetched())
+        self.browser.run("Object.defineProperty(document, 'hidden', {writable: true})")
+        self.browser.run("document.hidden = true")
+        self.browser.run(LOOK)
+        self.browser.pass_time(61)
+        self.assertEqual([], self.browser.fetched())
+        self.browser.run("document.hidden = false")
+        self.browser.run(LOOK)
+        self.browser.pass_time(1)
+        self.assertEqual([self.url], self.browser.fetched())

@@ -1,0 +1,236 @@
+"""The real daemon, while all kinds of things happen to its catalogue: pushes go on, and
+it says what is the matter."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.catalogue.database import FILE
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+
+FULL = 64 * 1024
+"""Bytes that are left free where the catalogue finds no room, but pushes do."""
+
+
+class RealCase(SynchronousTestCase):
+    """Has a real daemon."""
+
+    def make(self, **config: Any) -> Server:
+        server = Server(Path(self.mktemp()).absolute(), **config)
+        self.file = server.home / FILE
+        return server
+
+    def start(self, server: Server) -> None:
+        self.server = server.start()
+        self.addCleanup(server.stop)
+
+    def push(self, name: str, content: bytes = b"content", **headers: str) -> int:
+        """The status that a push gets."""
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", self.server.port, PATIENCE)
+        ) as connection:
+            connection.request("PUT", f"/{OTHER}/{name}", content, headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+    def retry(self, name: str, content: bytes = b"content") -> int:
+        """The same, of one that promises what it sends."""
+        digest = hashlib.sha256(content).hexdigest()
+        return self.push(name, content, **{"X-Checksum-Sha256": digest})
+
+    def assert_pushes(self, *names: str) -> None:
+        for name in names:
+            self.assertEqual(200, self.push(name), name)
+            self.assertEqual(405, self.push(name), name)
+
+    def ask(self, query: str) -> list[Any]:
+        with closing(sqlite3.connect(self.file, timeout=PATIENCE)) as connection:
+            return connection.execute(query).fetchall()
+
+    def kept(self) -> dict[str, str]:
+        """What is entered: names and digests."""
+        query = "SELECT name, sha256 FROM push WHERE fate = 'kept'"
+        try:
+            return dict(self.ask(query))
+        except sqlite3.Error:
+            return {}  # it is being made
+
+    def assert_entered(self) -> None:
+        """In the end what is on the disk is entered."""
+        stored = {
+            os.path.basename(path): hashlib.sha256(content).hexdigest()
+            for path, content in self.server.stored().items()
+        }
+        self.wait_for(lambda: self.kept() == stored)
+        self.assertEqual(stored, self.kept())
+
+    def wait_for(self, over: Callable[[], object]) -> None:
+        """Nothing tells when a row is written."""
+        comes(lambda: bool(over()))
+
+
+class CatalogueTests(RealCase):
+    """Whatever becomes of it."""
+
+    def test_deleted(self) -> None:
+        """While it runs: it is missed, and made anew of what is there."""
+        self.start(self.make())
+        self.assert_pushes("a", "b")
+        self.assert_entered()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.file}{suffix}").unlink()
+        self.assert_pushes("c")
+        self.server.wait_for("catalogue: somebody took it away; it is made anew")
+        self.server.wait_for("catalogue: 2 entered|catalogue: 3 entered")
+        self.assert_entered()
+        self.assertEqual(200, self.retry("a"))
+
+    def test_damaged_at_the_start(self) -> None:
+        """It is put aside, and made anew."""
+        server = self.make()
+        self.start(server)
+        self.assert_pushes("a")
+        self.assert_entered()
+        server.stop()
+        self.file.write_bytes(b"no catalogue" * 1000)
+        server.start()
+        self.assert_pushes("b")
+        server.wait_for(r"catalogue: it is damaged \(file is not a database\)")
+        self.assert_entered()
+        damaged = Path(f"{self.file}.damaged").read_bytes()
+        self.assertEqual(b"no catalogue" * 1000, damaged)
+
+    def test_damaged(self) -> None:
+        """While it runs, in the middle or cut to nothing: the same."""
+        for harm in (self.overwrite, self.truncate):
+            self.start(self.make())
+            self.assert_pushes("a")
+            self.assert_entered()
+            self.ask("PRAGMA wal_checkpoint(TRUNCATE)")
+            harm()
+            self.assert_pushes("b")
+            self.server.wait_for("catalogue: it is damaged")
+            self.assert_entered()
+            self.assert_pushes("c")
+            self.assert_entered()
+            self.assertTrue(Path(f"{self.file}.damaged").exists())
+            self.server.stop()
+
+    def overwrite(self) -> None:
+        with self.file.open("r+b") as file:
+            file.write(b"\xff" * (self.file.stat().st_size))
+
+    def truncate(self) -> None:
+        os.truncate(self.file, 4096)
+
+    def test_locked(self) -> None:
+        """Somebody else writes and does not end: nobody waits for that."""
+        self.start(self.make())
+        self.assert_pushes("a")
+        self.assert_entered()
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for number in range(20):
+                self.assert_pushes(f"f{number}")
+            # It waits to be entered, and is known.
+            self.assertEqual(["a"], list(self.kept()))
+            other.execute("ROLLBACK")
+        self.assert_entered()
+
+    def test_full(self) -> None:
+        """Where the disk is full it says so, pushes that fit go on, and what could not
+        be entered is when there is room again."""
+        if os.geteuid():
+            raise SkipTest("only root can mount")
+        server = self.make(min_free_space=0)
+        server.home.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(server.home)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            raise SkipTest("nothing can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(server.home)], check=True)
+        self.start(server)
+        self.assert_pushes("a")
+        self.assert_entered()
+        filler = server.home / ".filebucket" / "filler"
+        with filler.open("wb") as file:
+            found = os.statvfs(server.home)
+            file.write(b"\0" * (found.f_bavail * found.f_frsize - FULL))
+        self.assertIn(507, [self.push(f"f{number}") for number in range(100)])
+        # What is empty takes no room.
+        self.assert_empty("g0")
+        server.wait_for("catalogue: it cannot be written, pushes go on: .*full")
+        self.assert_empty("g1")
+        filler.unlink()
+        self.assert_pushes("last")
+        server.wait_for("catalogue: it can be written again")
+        self.assert_entered()
+
+    def assert_empty(self, name: str) -> None:
+        self.assertEqual(200, self.push(name, b""))
+        self.assertEqual(200, self.retry(name, b""))
+
+    def test_overwriting_each_other(self) -> None:
+        """What is entered in the end is what is there."""
+        buckets = [{"name": "web01", "token": OTHER, "overwrite": True}]
+        self.start(self.make(buckets=buckets))
+        statuses: list[int] = []
+
+        def push(own: int) -> None:
+            for number in range(20):
+                together.wait(PATIENCE)
+                statuses.append(self.push(f"f{number}", b"%d" % own))
+
+        together = threading.Barrier(4)
+        clients = [threading.Thread(target=push, args=(own,)) for own in range(4)]
+        for each in clients:
+            each.start()
+        for each in clients:
+            each.join()
+        self.assertEqual([200] * 80, statuses)
+        self.wait_for(lambda: self.ask("SELECT COUNT(*) FROM push") == [(80,)])
+        self.assert_entered()
+
+    def test_killed(self) -> None:
+        """Nothing that was answered is missing when it runs again."""
+        server = self.make()
+        self.start(server)
+        for number in range(30):
+            self.assertEqual(200, self.push(f"f{number}"))
+        server.signal(signal.SIGKILL)
+        server.stop()
+        server.start()
+        self.assert_pushes("more")
+        self.assert_entered()
+        self.assertEqual(200, self.retry("f29"))
+        self.assertEqual(405, self.retry("f29", b"CONTENT"))
+
+    def test_stopped_while_it_tells(self) -> None:
+        """A hook that comes to its end at a stop has told, and tells no more."""
+        server = self.make()
+        # It goes on for a moment, as a mailer that has begun would.
+        server.hook(
+            "alert", "trap 'sleep 1; exit 0' TERM; echo $@ >&2; sleep 60 & wait"
+        )
+        self.start(server)
+        for number in range(3):
+            self.assertEqual(200, self.push(f"db-{number}", b"x" * 1000))
+        self.assertEqual(200, self.push("db-4", b"x"))
+        server.wait_for("web01 db-# fresh shrunk")
+        server.signal(signal.SIGTERM)
+        server.wait()
+        self.assertEqual(
+            [("shrunk", "shrunk")], self.ask("SELECT state, told FROM series")
+        )

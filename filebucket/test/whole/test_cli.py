@@ -1,0 +1,254 @@
+"""The operator's command beside a real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+from twisted.trial.unittest import SkipTest
+
+from filebucket.cli import main
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
+from filebucket.test.whole.test_push import (
+    Client,
+    IntegrationCase,
+    need,
+    put_head,
+    shell,
+)
+
+NOBODY = 65534
+
+
+class CommandCase(IntegrationCase):
+    """Has a daemon, and calls the command as an operator would."""
+
+    def command(self, server: Server, *words: str) -> subprocess.Popen[str]:
+        """A command that runs."""
+        command = [sys.executable, "-m", "filebucket", *words]
+        return subprocess.Popen(
+            [*command, "--config", str(server.config_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    # The rest within this process, which takes a tenth of the time.
+
+    def prints(self, server: Server, *words: str) -> str:
+        """What it prints; it must succeed."""
+        status, output = self.ends(server, *words)
+        self.assertEqual(0, status, output)
+        return output
+
+    def fails(self, server: Server, *words: str) -> str:
+        """What it complains of; it must fail."""
+        status, output = self.ends(server, *words)
+        self.assertEqual(1, status, output)
+        return output
+
+    def ends(self, server: Server, *words: str) -> tuple[int, str]:
+        """Its status, and what it prints."""
+        arguments = [*words, "--config", str(server.config_file)]
+        result = CliRunner().invoke(main.main, arguments)
+        return result.exit_code, result.output
+
+
+class BucketTests(CommandCase):
+    """From a name to a file in its bucket."""
+
+    def test_printed_lines(self) -> None:
+        """What is printed can be done as it stands."""
+        need("curl")
+        server = self.server()
+        output = self.prints(server, "bucket", "add", "new", "--quota", "1MB")
+        (token,) = re.findall(r"(?m)^    ([\w-]{32})$", output)
+        lines = [line.strip() for line in output.splitlines() if line[:4] == "    "]
+        reload, push, *in_a_file = lines[1:]
+        self.assertTrue(reload.startswith("filebucket reload --config "), reload)
+        self.file("db.gz")
+        self.file("db2.gz")
+        # The daemon chose its port itself.
+        self.assertIn(":PORT/", push)
+        push = push.replace("PORT", str(server.port))
+        before = shell(push.replace("FILE", "db.gz"), self.folder)
+        self.assertEqual(b"no such token\n", before)
+        words = reload.removeprefix("filebucket")
+        shell(f"'{sys.executable}' -m filebucket {words}", self.folder)
+        shell(push.replace("FILE", "db.gz"), self.folder)
+        script = "\n".join([f"export HOME='{self.folder}'", *in_a_file])
+        script = script.replace("PORT", str(server.port)).replace("FILE", "db2.gz")
+        shell(script, self.folder)
+        self.assertEqual(0o600, (self.folder / ".file-bucket").stat().st_mode & 0o777)
+        self.assertEqual({"new/db.gz", "new/db2.gz"}, set(server.stored()))
+        self.assertNotIn(token, server.log)
+
+    def test_remove(self) -> None:
+        """A bucket less takes no pushes, and keeps its files."""
+        server = self.server()
+        client = self.client(server)
+        client.send(put_head("x", 1, OTHER), b"x")
+        self.assertEqual(200, client.answer()[0])
+        output = self.prints(server, "bucket", "remove", "web01")
+        self.assertIn(f"\n    {server.home / 'web01'}\n", output)
+        self.prints(server, "reload")
+        client.send(put_head("y", 1, OTHER), b"y")
+        self.assertEqual(403, client.answer()[0])
+        self.assertEqual({"web01/x": b"x"}, server.stored())
+
+    def test_rotate_under_load(self) -> None:
+        """Not one push fails while one token takes the place of another."""
+        server = self.server()
+        token = [OTHER]
+        stop = threading.Event()
+        statuses: list[int] = []
+        pushed = threading.Semaphore(0)
+
+        def load() -> None:
+            client = Client(server)
+            number = 0
+            while not stop.is_set():
+                number += 1
+                client.send(put_head(f"{number}", 1000, token[0]), b"x" * 1000)
+                statuses.append(client.answer()[0])
+                pushed.release()
+            client.close()
+
+        worker = threading.Thread(target=load)
+        worker.start()
+        try:
+            for _ in range(2):
+                words = ("bucket", "rotate", "web01", "--keep-old", "1h", "--json")
+                found = json.loads(self.prints(server, *words))
+                self.prints(server, "reload")
+                token[0] = found["token"]
+                # Two: the first may have begun before.
+                for _ in range(2):
+                    self.assertTrue(pushed.acquire(timeout=PATIENCE))
+                while pushed.acquire(blocking=False):
+                    pass
+            self.assertTrue(pushed.acquire(timeout=PATIENCE))
+            self.prints(server, "bucket", "rotate", "web01", "--keep-old", "1h")
+            self.prints(server, "reload")
+        finally:
+            stop.set()
+            worker.join(PATIENCE)
+        self.assertEqual({200}, set(statuses))
+        self.assertEqual(len(statuses), len(server.stored()))
+        client = self.client(server)
+        client.send(put_head("old", 1, OTHER), b"x")
+        self.assertEqual(200, client.answer()[0])
+        self.prints(server, "bucket", "rotate", "web01")
+        self.prints(server, "reload")
+        client.send(put_head("old2", 1, OTHER), b"x")
+        self.assertEqual(403, client.answer()[0])
+
+
+class ReloadTests(CommandCase):
+    """``filebucket reload``."""
+
+    def test_broken(self) -> None:
+        """The reason, and nothing that changed."""
+        server = self.server()
+        server.config["buckets"] = [TOKEN[1:]]
+        server.write_config()
+        errors = self.fails(server, "reload")
+        expected = f"Error: {server.config_file}: $.buckets[0]: 31 characters, not 32\n"
+        self.assertEqual(expected, errors)
+        self.assertNotIn("reload", server.log)
+        client = self.client(server)
+        client.send(put_head("x", 1), b"x")
+        self.assertEqual(200, client.answer()[0])
+
+    def test_at_once(self) -> None:
+        """Five at once, and after each the file as it stood is in force."""
+        server = self.server()
+        commands = []
+        for number in range(5):
+            server.config["buckets"] = [TOKEN, *(f"{i:032}" for i in range(number))]
+            server.write_config()
+            commands.append(self.command(server, "reload"))
+        for command in commands:
+            output, _ = command.communicate(timeout=PATIENCE)
+            self.assertEqual(0, command.returncode, output)
+        server.wait_for("reload: 5 buckets")
+
+    def test_no_daemon(self) -> None:
+        """Before it was started, and after it was killed."""
+        server = Server(self.folder / "server")
+        self.assertIn("no daemon is ready", self.fails(server, "reload"))
+        server.start()
+        self.addCleanup(server.stop)
+        self.prints(server, "reload")
+        server.signal(signal.SIGKILL)
+        server.wait()
+        self.assertIn("no daemon is ready", self.fails(server, "reload"))
+        server.start()
+        self.prints(server, "reload")
+
+    def test_waiting(self) -> None:
+        """What needs a restart is said."""
+        server = self.server()
+        server.config["max_connections"] = 7
+        server.write_config()
+        self.assertIn(
+            "Waiting for a restart: max_connections.", self.prints(server, "reload")
+        )
+
+    def test_as_root(self) -> None:
+        """Where the daemon is another user's: it works, and what that user cannot read
+        is told.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        # Where others can come: the folders of tests are for their user.
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        folder.chmod(0o755)
+        server = Server(folder / "server")
+        server.home.mkdir()
+        os.chown(server.home, NOBODY, NOBODY)
+        users = (f"--uid={NOBODY}", f"--gid={NOBODY}")
+        server.start(*TWISTD, "-n", "--pidfile=", *users, "filebucket")
+        self.addCleanup(server.stop)
+        self.assertIn("In force.", self.prints(server, "reload"))
+        server.config_file.chmod(0o600)
+        errors = self.fails(server, "reload")
+        self.assertEqual(
+            f"Error: the daemon changed nothing: {server.config_file}: cannot be read:"
+            " Permission denied\n",
+            errors,
+        )
+        self.assertIn("no reload", self.prints(server, "check"))
+
+
+class CheckTests(CommandCase):
+    """``filebucket check``, beside a daemon that works."""
+
+    def test_does_not_disturb(self) -> None:
+        """A push that is under way ends well, and what waits aside is not swept."""
+        server = self.server()
+        (server.home / ".filebucket" / "incoming" / "aside").touch()
+        client = self.client(server)
+        client.begin("x", 2)
+        client.send(b"x")
+        for _ in range(3):
+            found: Any = json.loads(self.prints(server, "check", "--json"))
+            self.assertEqual(server.process.pid, found["process"])
+            self.assertEqual(0, found["wrong"])
+        self.assertEqual(["aside"], server.incoming())
+        client.send(b"x")
+        self.assertEqual(200, client.answer()[0])
+        names = {each.name for each in server.home.iterdir()}
+        self.assertEqual({".filebucket", TOKEN}, names)

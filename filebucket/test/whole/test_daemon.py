@@ -1,0 +1,690 @@
+"""The daemon's life, put together by the composition root over a fake reactor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import evolve
+from click.testing import CliRunner
+from twisted.application import app
+from twisted.application.service import IService, IServiceMaker
+from twisted.internet.defer import fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.plugin import getPlugins
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket import __version__, tap
+from filebucket.admin.site import AdminSite
+from filebucket.base.errors import Refusal
+from filebucket.base.threads import Threads
+from filebucket.cli import main
+from filebucket.config import values
+from filebucket.config.config import EXAMPLE_TOKENS, Config, parse
+from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
+from filebucket.hooks.scripts import END_TIMEOUT
+from filebucket.http.channel import StreamingChannel, StreamingSite
+from filebucket.http.tls import LOOK_EVERY
+from filebucket.model.client import client
+from filebucket.push.receive import Outcome
+from filebucket.test.kit.certificates import write_pair
+from filebucket.test.kit.fakes import AtOnce
+from filebucket.test.kit.wire import Wire
+
+T = TypeVar("T")
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+class Reactor(MemoryReactorClock):
+    """Has one thread, which is this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.iterated = 0
+
+    def iterate(self, delay: float = 0) -> None:
+        self.iterated += 1
+
+    def callFromThread(self, function: Any, *args: Any, **kwargs: Any) -> None:
+        function(*args, **kwargs)
+
+
+def texts(events: Sequence[Any]) -> list[str]:
+    """What the log would show."""
+    return [formatEvent(event) for event in events]
+
+
+class DaemonCase(SynchronousTestCase):
+    """Has a daemon over a folder of its own."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        self.reactor = Reactor()
+        self.threads = AtOnce(self.reactor)
+        self.path = str(self.folder / "config.json")
+        Path(self.path).write_text(
+            f'{{"home": "home", "host": "127.0.0.1", "buckets": ["{TOKEN}"]}}'
+        )
+        self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+
+    def pool(self, most: int) -> Threads:
+        """The one that may hang, or one for the catalogue, which does not."""
+        return self.threads if most > 1 else AtOnce(self.reactor)
+
+    def listen(self, *endpoints: str) -> None:
+        """Listen on these instead."""
+        keys = {"home": "home", "listen": endpoints, "buckets": [TOKEN]}
+        Path(self.path).write_text(json.dumps(keys))
+
+    def config(self) -> Config:
+        return parse(Path(self.path).read_text(), self.path)
+
+    def make(self) -> Daemon:
+        return self.make_from(self.config())
+
+    def make_from(self, config: Config) -> Daemon:
+        return tap.make_daemon(
+            self.reactor, self.pool, config, self.path, os.environ, 100
+        )
+
+    def start(self) -> Daemon:
+        daemon = self.make()
+        daemon.privilegedStartService()
+        daemon.startService()
+        return daemon
+
+    def connect(self) -> tuple[StreamingChannel, Wire]:
+        """A connection to the daemon's port."""
+        site: Any = self.reactor.tcpServers[0][1]
+        wire = Wire()
+        channel = site.buildProtocol(wire.getPeer())
+        channel.makeConnection(wire)
+        return channel, wire
+
+    def begin(self, name: str) -> tuple[StreamingChannel, Wire]:
+        """A push of three bytes of which two have come."""
+        channel, wire = self.connect()
+        channel.dataReceived(
+            b"PUT /%b/%b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
+            % (TOKEN.encode(), name.encode())
+        )
+        return channel, wire
+
+    def assert_stopping(self, wire: Wire) -> None:
+        """The client was told, and gets to read it."""
+        head, _, content = wire.value().partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
+        self.assertIn(b"\r\nRetry-After: 60\r\n", head)
+        self.assertEqual(b"the server is stopping\n", content)
+        self.assertTrue(wire.half_closed)
+        self.assertFalse(wire.disconnected)
+
+    def stored(self) -> list[str]:
+        """The names in the bucket."""
+        folder = self.folder / "home" / TOKEN
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+class LifeTests(DaemonCase):
+    """Start and stop."""
+
+    def test_serves(self) -> None:
+        """A push to a daemon that was started is stored."""
+        with capturedLogs() as events:
+            daemon = self.start()
+        port, _, _, interface = self.reactor.tcpServers[0]
+        self.assertEqual((1234, "127.0.0.1"), (port, interface))
+        self.assertIn("publishes by", "\n".join(texts(events)))
+        channel, wire = self.connect()
+        with capturedLogs() as events:
+            channel.dataReceived(
+                b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+                % TOKEN.encode()
+            )
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"), wire.value())
+        self.assertEqual(b"abc", (self.folder / "home" / TOKEN / "x").read_bytes())
+        (line,) = texts(events)
+        self.assertTrue(line.startswith("push bucket=#"), line)
+        stopped = daemon.stopService()
+        self.assertTrue(wire.disconnecting)
+        self.assertNoResult(stopped)
+        channel.connectionLost()
+        self.successResultOf(stopped)
+
+    def admin(self) -> Config:
+        """The configuration with a listener for whoever watches."""
+        keys = {"home": "home", "port": 1, "buckets": [TOKEN]}
+        return parse(json.dumps({**keys, "admin": "tcp:2:127.0.0.1"}), self.path)
+
+    def test_admin(self) -> None:
+        """Whoever watches has a port of their own, up to the end."""
+        daemon = self.make_from(self.admin())
+        daemon.privilegedStartService()
+        self.assertEqual([1, 2], [each[0] for each in self.reactor.tcpServers])
+        pushes, watchers = (each[1] for each in self.reactor.tcpServers)
+        self.assertIsInstance(pushes, StreamingSite)
+        self.assertIsInstance(watchers, AdminSite)
+        with capturedLogs() as events:
+            daemon.startService()
+        self.assertIn("; hooks: none; admin: 0.0.0.0:2", "".join(texts(events)))
+        closed = [self.closed(daemon), self.closed(daemon, daemon._admin_ports)]
+        pusher, _ = self.begin("x")
+        wire = Wire()
+        watcher: Any = watchers.buildProtocol(wire.getPeer())
+        watcher.makeConnection(wire)
+        stopped = daemon.stopService()
+        self.assertEqual([[0], []], closed)
+        watcher.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"))
+        pusher.dataReceived(b"c")
+        pusher.connectionLost()
+        # Nobody who only watches keeps it from ending.
+        self.successResultOf(stopped)
+        self.assertEqual([[0], [0]], closed)
+        self.assertTrue(wire.disconnected)
+        watcher.connectionLost()
+
+    def test_metrics(self) -> None:
+        """What happens to pushes, hooks and the configuration is counted."""
+        daemon = self.make_from(self.admin())
+        daemon.privilegedStartService()
+        daemon.startService()
+        (self.folder / "post-push.sh").write_text("#!/bin/sh")
+        pusher, _ = self.begin("x")
+        pusher.dataReceived(b"c")
+        pusher.dataReceived(b"nonsense\r\n")
+        pusher.connectionLost()
+        Path(self.path).write_text("nonsense")
+        os.kill(os.getpid(), signal.SIGUSR2)
+        wire = Wire()
+        watcher: Any = self.reactor.tcpServers[1][1].buildProtocol(wire.getPeer())
+        watcher.makeConnection(wire)
+        watcher.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+        answer = wire.value()
+        self.assertNotIn(TOKEN.encode(), answer)
+        label = self.admin().buckets[0].label.encode()
+        for line in (
+            b'filebucket_received_bytes_total{bucket="%b"} 3.0',
+            b'filebucket_refusals_total{status="400"} 1.0',
+            b'filebucket_hook_runs_total{exit="broken",hook="post-push"} 1.0',
+            b"filebucket_config_last_reload_successful 0.0",
+            b"filebucket_pushes_in_flight 0.0",
+        ):
+            self.assertIn(b"\n%b\n" % line.replace(b"%b", label), answer)
+        wire.clear()
+        watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertNotIn(b"starting or stopping", wire.value())
+        pusher, _ = self.begin("y")
+        stopped = daemon.stopService()
+        wire.clear()
+        watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertIn(b"it is starting or stopping\n", wire.value())
+        pusher.dataReceived(b"c")
+        pusher.connectionLost()
+        self.successResultOf(stopped)
+        watcher.connectionLost()
+
+    def test_no_admin(self) -> None:
+        """Nobody gets one who did not ask for it."""
+        with capturedLogs() as events:
+            daemon = self.start()
+        self.assertEqual(1, len(self.reactor.tcpServers))
+        self.assertIn("; admin: none", "".join(texts(events)))
+        self.successResultOf(daemon.stopService())
+
+    def test_ipv6(self) -> None:
+        """An IPv6 address is listened on as one."""
+        config = evolve(self.config(), host=values.Host("::1"))
+        self.make_from(config).privilegedStartService()
+        self.assertEqual("::1", self.reactor.tcpServers[0][3])
+
+    def test_tls_and_proxies(self) -> None:
+        """What is spoken where is said, and whom anybody could pretend to be."""
+        write_pair(self.folder)
+        self.listen(
+            "ssl:1:key.pem:cert.pem",
+            "haproxy:tcp:2",
+            "haproxy:ssl:3:key.pem:cert.pem:interface=127.0.0.1",
+        )
+        with capturedLogs() as events:
+            daemon = self.start()
+        lines = "\n".join(texts(events))
+        self.assertIn(
+            "ready on 0.0.0.0:1 with TLS, 0.0.0.0:2 with PROXY header,"
+            " 0.0.0.0:3 with PROXY header and TLS: home",
+            lines,
+        )
+        warning = "whoever connects is believed to be whom its PROXY header names"
+        self.assertEqual(1, lines.count(warning))
+        self.assertIn(f"haproxy:tcp:2: {warning}", lines)
+        # The log's date, and the looks at the certificate.
+        write_pair(self.folder)
+        with capturedLogs() as events:
+            self.reactor.pump([LOOK_EVERY] * 2)
+        self.assertEqual(2, "".join(texts(events)).count("a new certificate"))
+        self.successResultOf(daemon.stopService())
+
+    def test_malformed_request_is_logged(self) -> None:
+        """What never became a request has its line too."""
+        daemon = self.start()
+        channel, _ = self.connect()
+        with capturedLogs() as events:
+            channel.dataReceived(b"nonsense\r\n")
+        (line,) = texts(events)
+        self.assertRegex(line, r"refused bucket=- name=- .* status=400 .*'malformed")
+        channel.connectionLost()
+        self.successResultOf(daemon.stopService())
+
+    def test_reload(self) -> None:
+        """SIGUSR2 puts the new list in force."""
+        daemon = self.start()
+        Path(self.path).write_text('{"home": "home", "buckets": []}')
+        with capturedLogs() as events:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertIn("there are no buckets", texts(events)[0])
+        self.assertIn("0 buckets, 0 added, 1 removed", texts(events)[1])
+        self.successResultOf(daemon.stopService())
+
+    def test_stop_waits(self) -> None:
+        """A push under way has its time, and no more; its client is told."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        stopped = daemon.stopService()
+        self.reactor.advance(29)
+        self.assertNoResult(stopped)
+        self.assertEqual(b"", wire.value())
+        self.reactor.advance(1)
+        self.assert_stopping(wire)
+        self.assertNoResult(stopped)
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual([], self.stored())
+
+    def test_stop_and_a_push_that_ends(self) -> None:
+        """Within its time it ends as ever."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        stopped = daemon.stopService()
+        self.reactor.advance(29)
+        channel.dataReceived(b"c")
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"), wire.value())
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual(["x"], self.stored())
+
+    def test_stop_in_the_headers(self) -> None:
+        """A push that has not begun when the others are over does not begin."""
+        daemon = self.start()
+        channel, wire = self.connect()
+        channel.dataReceived(b"PUT /%b/x HTTP/1.1\r\nHost: h\r\n" % TOKEN.encode())
+        stopped = daemon.stopService()
+        self.assert_stopping(wire)
+        channel.dataReceived(b"Content-Length: 0\r\n\r\n")
+        self.assertNoResult(stopped)
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual([], self.stored())
+
+    def test_stop_and_a_push_that_begins(self) -> None:
+        """One that begins while others go on has the same time as they."""
+        daemon = self.start()
+        first, _ = self.begin("x")
+        late = [self.connect() for _ in range(2)]
+        for channel, _ in late:
+            channel.dataReceived(b"PUT /%b/y HTTP/1.1\r\nHost: h\r\n" % TOKEN.encode())
+        stopped = daemon.stopService()
+        self.reactor.advance(29)
+        for channel, _ in late:
+            channel.dataReceived(b"Content-Length: 2\r\n\r\ny")
+        first.dataReceived(b"c")
+        first.connectionLost()
+        late[0][0].dataReceived(b"y")
+        self.assertIn(b" 200 OK\r\n", late[0][1].value())
+        self.reactor.advance(1)
+        self.assert_stopping(late[1][1])
+        for channel, _ in late:
+            channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual(["x", "y"], self.stored())
+
+    def test_stop_and_a_client_that_still_sends(self) -> None:
+        """It is told once, and then dropped."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        stopped = daemon.stopService()
+        self.reactor.advance(30)
+        for _ in range(int(FLUSH_TIMEOUT)):
+            channel.dataReceived(b"more")
+            self.assert_stopping(wire)
+            self.reactor.advance(1)
+        self.assertTrue(wire.disconnected)
+        self.successResultOf(stopped)
+        channel.connectionLost()
+
+    def test_stop_and_a_disk_that_hangs(self) -> None:
+        """What does not end is not waited for, and keeps the home locked."""
+        daemon = self.start()
+        channel, wire = self.begin("x")
+        self.threads.hangs = True
+        channel.dataReceived(b"c")
+        stopped = daemon.stopService()
+        with capturedLogs() as events:
+            self.reactor.advance(30)
+            self.reactor.advance(END_TIMEOUT)
+            self.assertFalse(wire.disconnected)
+            self.reactor.advance(FLUSH_TIMEOUT)
+            self.assertTrue(wire.disconnected)
+            channel.connectionLost()
+            self.assertNoResult(stopped)
+            self.reactor.advance(END_TIMEOUT)
+        self.successResultOf(stopped)
+        self.assertIn("leaving pushes behind", texts(events)[-1])
+        with capturedLogs() as events:
+            self.assertRaises(SystemExit, self.start)
+        self.assertIn("another file-bucket", texts(events)[-1])
+        self.threads.go_on()
+        self.assertEqual(["x"], self.stored())
+        daemon._store.close()
+
+    def test_stop_and_a_client_that_does_not_read(self) -> None:
+        """The last answers are waited for, and not for ever."""
+        daemon = self.start()
+        channel, wire = self.connect()
+        channel.dataReceived(b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        stopped = daemon.stopService()
+        self.reactor.advance(FLUSH_TIMEOUT)
+        self.assertTrue(wire.disconnected)
+        self.successResultOf(stopped)
+        channel.connectionLost()
+
+    def test_stop_before_start(self) -> None:
+        """A daemon that never opened its port stops all the same."""
+        daemon = self.make()
+        daemon.startService()
+        self.successResultOf(daemon.stopService())
+
+    def test_listens_on_all(self) -> None:
+        """All are opened, named when it is ready, and closed at the stop."""
+        write_pair(self.folder)
+        self.listen("tcp:1:127.0.0.1", "ssl:2:key.pem:cert.pem", "unix:x.sock")
+        with capturedLogs() as events:
+            daemon = self.start()
+        ready = texts(events)[-1]
+        where = rf"ready on .*:1, .*:2 with TLS, unix:{self.folder}/x.sock: home "
+        self.assertRegex(ready, where)
+        for site in (
+            self.reactor.tcpServers[0][1],
+            self.reactor.sslServers[0][1],
+            self.reactor.unixServers[0][1],
+        ):
+            self.assertIsInstance(site, StreamingSite)
+        closed = self.closed(daemon)
+        self.successResultOf(daemon.stopService())
+        self.assertEqual([0, 1, 2], closed)
+
+    def closed(self, daemon: Daemon, ports: Any = None) -> list[int]:
+        """Collects which of the daemon's ports were closed, or of these."""
+        closed: list[int] = []
+        for number, (_, port) in enumerate(daemon._ports if ports is None else ports):
+            self.patch(port, "stopListening", partial(closed.append, number))
+        return closed
+
+    def test_cannot_close(self) -> None:
+        """A port that cannot be closed, too, leaves the rest of a stop to happen."""
+        self.listen("unix:x.sock", "tcp:1")
+        daemon = self.start()
+        closed = self.closed(daemon)
+
+        def gone() -> None:
+            raise FileNotFoundError(2, "No such file", "x.sock")
+
+        self.patch(daemon._ports[0][1], "stopListening", gone)
+        with capturedLogs() as events:
+            self.successResultOf(daemon.stopService())
+        self.assertEqual([1], closed)
+        self.assertIn("x.sock", texts(events)[0])
+
+    def test_all_or_none(self) -> None:
+        """Where one cannot be opened, those before it are closed again."""
+        self.listen("tcp:1", "tcp:2:127.0.0.1", "tcp:3")
+        daemon = self.make()
+        listen = self.reactor.listenTCP
+        opened: list[int] = []
+        closed: list[list[int]] = []
+
+        def listen_tcp(port: int, *args: Any, **kwargs: Any) -> Any:
+            opened.append(port)
+            if port == 2:
+                closed.append(self.closed(daemon))
+                raise CannotListenError("127.0.0.1", 2, OSError(98, "In use"))
+            return listen(port, *args, **kwargs)
+
+        self.patch(self.reactor, "listenTCP", listen_tcp)
+        with capturedLogs() as events:
+            status = self.assertRaises(SystemExit, daemon.privilegedStartService)
+        self.assertEqual(1, status.code)
+        self.assertEqual(
+            ["file-bucket: cannot listen on tcp:2:127.0.0.1: In use"], texts(events)
+        )
+        self.assertEqual(([1, 2], [[0]]), (opened, closed))
+        self.assertEqual(1, self.reactor.iterated)
+
+    def test_closed_where_the_home_cannot_be_used(self) -> None:
+        """What startService finds closes the ports again as well."""
+        (self.folder / "home").write_text("a file")
+        daemon = self.make()
+        daemon.privilegedStartService()
+        closed = self.closed(daemon)
+        self.assertRaises(SystemExit, daemon.startService)
+        self.assertEqual([0], closed)
+
+    def test_neither_opened_nor_closed(self) -> None:
+        """A port that cannot be closed either is one more line, and no traceback."""
+        (self.folder / "home").write_text("a file")
+        daemon = self.make()
+        daemon.privilegedStartService()
+        error = PermissionError(13, "Permission denied", "x.sock")
+        self.patch(daemon._ports[0][1], "stopListening", lambda: fail(error))
+        with capturedLogs() as events:
+            self.assertRaises(SystemExit, daemon.startService)
+        closing, why = texts(events)
+        self.assertIn("closing a port: [Errno 13]", closing)
+        self.assertIn("cannot be used as home", why)
+
+    def test_cannot_listen_reasons(self) -> None:
+        """A UNIX socket has other ways to fail."""
+        self.listen("unix:x.sock")
+        for raised, reason in (
+            (CannotListenError(None, b"x", OSError(98, "In use")), "In use"),
+            (CannotListenError(None, b"x", "Cannot acquire lock"), "Cannot acquire"),
+            (CannotListenError(None, b"x", OSError("too long")), "too long"),
+            (PermissionError(13, "Permission denied", "x"), "Permission denied"),
+        ):
+
+            def listen(*args: Any, error: Exception = raised, **kwargs: Any) -> Any:
+                raise error
+
+            self.patch(self.reactor, "listenUNIX", listen)
+            with capturedLogs() as events:
+                self.assertRaises(SystemExit, self.make().privilegedStartService)
+            start = f"file-bucket: cannot listen on unix:x.sock: {reason}"
+            (line,) = texts(events)
+            self.assertEqual(start, line[: len(start)])
+
+    def test_cannot_listen(self) -> None:
+        """One line, and exit status 1; a bug remains a traceback."""
+        for raised, expected in (
+            (CannotListenError("1.2.3.4", 80, OSError(98, "In use")), SystemExit),
+            (CannotListenError("", 80, OSError(98, "In use")), SystemExit),
+            (RuntimeError("a bug"), RuntimeError),
+        ):
+
+            def listen(*args: Any, error: Exception = raised, **kwargs: Any) -> Any:
+                raise error
+
+            self.patch(self.reactor, "listenTCP", listen)
+            with capturedLogs() as events:
+                self.assertRaises(expected, self.make().privilegedStartService)
+            if expected is SystemExit:
+                self.assertIn("127.0.0.1, port 1234: In use", texts(events)[0])
+
+    def test_cannot_use_home(self) -> None:
+        """The same for what startService finds."""
+        (self.folder / "home").write_text("a file")
+        with capturedLogs() as events:
+            self.assertRaises(SystemExit, self.make().startService)
+        self.assertIn("cannot be used as home", texts(events)[0])
+
+
+class CompositionTests(DaemonCase):
+    """Options, warnings, log lines."""
+
+    def test_options(self) -> None:
+        """The configuration is where Debian would have it, or where one says."""
+        options = tap.Options()
+        options.parseOptions([])
+        self.assertEqual("/etc/file-bucket/config.json", options["config"])
+        options.parseOptions(["-c", "x"])
+        self.assertEqual("x", options["config"])
+
+    def test_make_service(self) -> None:
+        """twistd gets a service; mistakes are one exit, without a traceback."""
+        service = tap.makeService({"config": self.path})
+        self.assertTrue(IService.providedBy(service))
+        Path(self.path).write_text("[]")
+        error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
+        self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)
+        self.listen("tcp:1", "ssl:2:key.pem")
+        error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
+        self.assertEqual(
+            f"file-bucket: {self.path}: $.listen[1]: privateKey:"
+            f" {self.folder}/key.pem: No such file or directory",
+            error.code,
+        )
+
+    def test_plugin(self) -> None:
+        """twistd finds the plugin, and the plugin this."""
+        (maker,) = (
+            each for each in getPlugins(IServiceMaker) if each.tapname == "filebucket"
+        )
+        self.assertIs(tap.Options, maker.options)
+        self.assertIs(tap.makeService, maker.makeService)
+
+    def test_warned_at_the_start(self) -> None:
+        """Before anybody is told that it is ready."""
+        Path(self.path).write_text('{"home": "home", "buckets": []}')
+        with capturedLogs() as events:
+            daemon = self.start()
+        names = [each["event"] for each in events]
+        self.assertLess(names.index("no-buckets"), names.index("ready"))
+        self.successResultOf(daemon.stopService())
+
+    def test_warnings(self) -> None:
+        """Example tokens on an open port, and no buckets at all."""
+        for host, buckets, count, said in (
+            ("0.0.0.0", list(EXAMPLE_TOKENS), 2, "ANYBODY CAN PUSH to bucket #"),
+            ("127.0.0.1", list(EXAMPLE_TOKENS), 0, ""),
+            ("0.0.0.0", [TOKEN], 0, ""),
+            ("0.0.0.0", [], 1, "there are no buckets"),
+        ):
+            text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
+            config = parse(text.replace("'", '"'), self.path)
+            with capturedLogs() as events:
+                tap.warn(config)
+            self.assertEqual(count, len(events))
+            for line in texts(events):
+                self.assertIn(said, line)
+
+    def test_warning_names_where(self) -> None:
+        """What is open to others, and not the rest."""
+        listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
+        text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
+        with capturedLogs() as events:
+            tap.warn(parse(text, self.path))
+        self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
+
+    def test_reload_and_listen(self) -> None:
+        """It waits for a restart; certificates are not asked for before that."""
+        daemon = self.start()
+        self.listen("ssl:1:gone.pem")
+        with capturedLogs() as events:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertIn("waiting for a restart: host, listen", texts(events)[-1])
+        self.successResultOf(daemon.stopService())
+
+    def test_outcome_lines(self) -> None:
+        """One line with everything, whatever the name."""
+        outcome = Outcome(
+            request_id="r",
+            bucket="web01",
+            client="1.2.3.4:5",
+            name="a 'b'\u2028 {x}\u202e.gz",
+            size=7,
+            sha256="ab",
+            status=200,
+            seconds=1.23456,
+        )
+        with capturedLogs() as events:
+            tap.log_outcome(outcome)
+            early = tap.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
+            tap.log_outcome(early)
+        self.assertEqual(
+            [
+                r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""
+                " sha256=ab client=1.2.3.4:5 seconds=1.235 status=200 request=r",
+                "refused bucket=- name=- size=0 sha256=- client=1.2.3.4:5"
+                " seconds=0.000 status=400 request=- reason='why'",
+            ],
+            texts(events),
+        )
+
+
+class CommandTests(SynchronousTestCase):
+    """The command line."""
+
+    def test_version(self) -> None:
+        """It knows its version."""
+        result = CliRunner().invoke(main.main, ["--version"])
+        self.assertIn(__version__, result.output)
+
+    def test_serve(self) -> None:
+        """It hands the right words to twistd, and our plugin only."""
+        found: list[Any] = []
+
+        def app_run(run: object, options: Any) -> None:
+            parsed = options()
+            parsed.parseOptions()
+            found.append(parsed)
+
+        self.patch(app, "run", app_run)
+        self.patch(sys, "argv", ["filebucket", "serve", "--config", "x.json"])
+        CliRunner().invoke(main.main, ["serve", "--config", "x.json"])
+        (options,) = found
+        self.assertEqual("filebucket", options.subCommand)
+        self.assertEqual("x.json", options.subOptions["config"])
+        self.assertTrue(options["nodaemon"])
+        self.assertEqual("", options["pidfile"])
+        self.assertIsNone(options.subOptions["log-format"])
+
+    def test_log_format(self) -> None:
+        """It goes on to the daemon's options, which know two."""
+        found: list[Any] = []
+        self.patch(app, "run", lambda run, options: found.append(list(sys.argv)))
+        self.patch(sys, "argv", ["filebucket"])
+        CliRunner().invoke(main.main, ["serve", "--log-format", "json"])
+        self.assertEqual(["--log-format", "json"], found[0][-2:])
+        refused = CliRunner().invoke(main.main, ["serve", "--log-format", "xml"])
+        self.assertEqual(2, refused.exit_code)
+        with self.assertRaises(usage.UsageError):
+            tap.Options().parseOptions(["--log-format", "xml"])

@@ -1,0 +1,104 @@
+"""fail2ban's filter, by fail2ban itself, on the real daemon's lines."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
+
+FILTER = Path(__file__).parents[3] / "fail2ban" / "filter.conf"
+
+VICTIM = "203.0.113.66"
+"""Who is to be banned by what a client or a hook can bring into the log."""
+
+
+class FilterTests(SynchronousTestCase):
+    """Bans strangers, and nobody else."""
+
+    def setUp(self) -> None:
+        if not FILTER.exists():
+            raise SkipTest("installed without the filter")
+        if shutil.which("fail2ban-regex") is None:
+            raise SkipTest("there is no fail2ban")
+
+    def serve(self, log_format: str) -> Server:
+        server = Server(
+            Path(self.mktemp()).absolute(),
+            listen=["tcp:0:127.0.0.1", r"tcp6:0:interface=\:\:1"],
+        )
+        server.hook("pre-push", 'echo "$2" >&2; exit 1')
+        plugin = (*TWISTD, "-n", "--pidfile=", "filebucket")
+        server.start(*plugin, "--log-format", log_format)
+        self.addCleanup(server.stop)
+        return server
+
+    def banned(self, log: str, *options: str) -> list[str]:
+        """The addresses of the lines that the filter finds."""
+        file = Path(self.mktemp()).absolute()
+        file.write_text(log)
+        found = subprocess.run(
+            ["fail2ban-regex", *options, "--out=ip", str(file), str(FILTER)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return found.stdout.split()
+
+    def ask(self, address: tuple[Any, ...], token: str, name: str = "x") -> int:
+        """Push nothing; the status."""
+        with socket.create_connection(address[:2], PATIENCE) as client:
+            head = f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n"
+            client.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            with client.makefile("rb") as answer:
+                return int(answer.read().split()[1])
+
+    def lines(self, log_format: str) -> str:
+        """What the daemon logs of three strangers, a refused push and evil names."""
+        server = self.serve(log_format)
+        port6 = int(server.places[1].rpartition(":")[2])
+        for address in (("127.0.0.1", server.port), ("::1", port6)) * 2:
+            self.assertEqual(403, self.ask(address, "nobody"))
+        # Bodies of forms do not make a stranger another one.
+        home = ("127.0.0.1", server.port)
+        text = (
+            f"[filebucket.tap#info] refused bucket=- name=- size=0 sha256=-"
+            f" client={VICTIM}:5 seconds=0.000 status=403 request=0123456789abcdef"
+            f" reason='no such token'"
+        )
+        time = "2026-11-24T23:24:18+0000"
+        one = (
+            '{"time": "2026-11-24T23:24:18.048Z", "level": "info", "event": "refused",'
+            f' "message": "x", "client": "{VICTIM}:5", "seconds": 0.0, "status": 403, '
+        )
+        quoted = f'x", "client": "{VICTIM}:5", "seconds": 0.0, "status": 403, '
+        for name in (text, f"{time} {text}", f"h p[1]: {text}", one, quoted):
+            self.assertLess(len(name), 256)
+            escaped = "".join(f"%{byte:02x}" for byte in name.encode())
+            self.assertEqual(409, self.ask(home, OTHER, escaped))
+        server.stop()
+        return server.log
+
+    def test_filter(self) -> None:
+        """Once for each 403, by its address, in either format."""
+        for log_format in ("text", "json"):
+            log = self.lines(log_format)
+            self.assertIn(VICTIM, log)
+            expected = ["127.0.0.1", "::1"] * 2
+            self.assertEqual(expected, self.banned(log), log)
+
+    def test_journal(self) -> None:
+        """As fail2ban makes lines of the journal's."""
+        log = self.lines("text")
+        before = "2026-11-24T23:24:19+00:00 backup filebucket[4711]: "
+        lines = log.splitlines(keepends=True)
+        # There the daemon's lines have no time of their own.
+        journal = "".join(before + re.sub(r"^\S+ (?=\[)", "", each) for each in lines)
+        expected = ["127.0.0.1", "::1"] * 2
+        self.assertEqual(expected, self.banned(journal), journal)

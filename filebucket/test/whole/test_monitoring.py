@@ -1,0 +1,238 @@
+"""What Prometheus and Grafana are given: it is valid, and of what the daemon says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config import config
+from filebucket.model.records import Received
+from filebucket.test.kit.server import OTHER, PATIENCE, Server
+
+TOP = Path(__file__).parents[3]
+MONITORING = TOP / "monitoring"
+RULES = MONITORING / "prometheus-rules.yml"
+DASHBOARD = MONITORING / "grafana-dashboard.json"
+DOCUMENT = TOP / "docs" / "monitoring.rst"
+
+LABELS_OF_ALL = {"le"}
+"""Those that a histogram has of itself."""
+
+
+def promtool(*arguments: str, given: bytes = b"") -> None:
+    """Run it; what it does not like is a failure."""
+    if shutil.which("promtool") is None:
+        raise SkipTest("there is no promtool")
+    done = subprocess.run(
+        ["promtool", *arguments],
+        input=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(done.stdout.decode())
+
+
+def named(text: str) -> set[str]:
+    """The numbers of the daemon that are named in ``text``."""
+    return set(re.findall(r"\b(?:filebucket|process)_\w+", text))
+
+
+class MonitoringCase(SynchronousTestCase):
+    """Has the source."""
+
+    def setUp(self) -> None:
+        if not MONITORING.exists():
+            raise SkipTest("installed without its source")
+
+
+class RulesTests(MonitoringCase):
+    """What Prometheus is given."""
+
+    def test_valid(self) -> None:
+        """Prometheus takes it, and the example that says where it is."""
+        promtool("check", "rules", str(RULES))
+        promtool("check", "config", str(MONITORING / "prometheus.yml"))
+
+    def test_alerts(self) -> None:
+        """Each alert comes when it should, and not when it should not."""
+        promtool("test", "rules", str(MONITORING / "prometheus-rules-test.yml"))
+
+    def test_each_is_tested(self) -> None:
+        """With a case in which it comes, and one in which it does not."""
+        alerts = re.findall(r"alert: (\w+)", RULES.read_text())
+        self.assertEqual(len(alerts), len(set(alerts)))
+        tests = (MONITORING / "prometheus-rules-test.yml").read_text()
+        for alert in alerts:
+            self.assertRegex(tests, rf"alertname: {alert}\n +exp_alerts:")
+            self.assertRegex(tests, rf"alertname: {alert}}}")
+
+
+class DashboardTests(MonitoringCase):
+    """What Grafana is given."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.dashboard: dict[str, Any] = json.loads(DASHBOARD.read_text())
+
+    def expressions(self) -> Iterator[str]:
+        for panel in self.dashboard["panels"]:
+            for target in panel["targets"]:
+                yield target["expr"]
+
+    def test_panels(self) -> None:
+        """Each is there once, and none on another."""
+        panels = self.dashboard["panels"]
+        self.assertEqual(len(panels), len({each["id"] for each in panels}))
+        self.assertEqual(len(panels), len({each["title"] for each in panels}))
+        places = [each["gridPos"] for each in panels]
+        for place in places:
+            self.assertTrue(place["x"] + place["w"] <= 24, place)
+        for one, other in combinations(places, 2):
+            beside = any(
+                first[at] + first[size] <= second[at]
+                for at, size in (("x", "w"), ("y", "h"))
+                for first, second in ((one, other), (other, one))
+            )
+            self.assertTrue(beside, (one, other))
+
+    def test_data_source(self) -> None:
+        """All is of the one that is chosen, and nothing of whoever made it."""
+        variables = {each["name"] for each in self.dashboard["templating"]["list"]}
+        self.assertEqual({"datasource", "job", "instance"}, variables)
+        found = re.findall(r'"uid": "([^"]*)"', DASHBOARD.read_text())
+        self.assertEqual({"${datasource}", "file-bucket"}, set(found))
+        for expression in self.expressions():
+            self.assertIn('job=~"$job",instance=~"$instance"', expression)
+
+    def test_expressions(self) -> None:
+        """Prometheus understands them."""
+        rules = [
+            {"record": f"panel:{number}", "expr": _filled(expression)}
+            for number, expression in enumerate(self.expressions())
+        ]
+        path = Path(self.mktemp())
+        # Of YAML, JSON is a part.
+        path.write_text(json.dumps({"groups": [{"name": "x", "rules": rules}]}))
+        promtool("check", "rules", str(path))
+
+
+def _filled(expression: str) -> str:
+    """As Grafana does it."""
+    for variable, value in (
+        ("$job", ".*"),
+        ("$instance", ".*"),
+        ("$__rate_interval", "5m"),
+    ):
+        expression = expression.replace(variable, value)
+    return expression
+
+
+class ExpositionTests(MonitoringCase):
+    """What a daemon says."""
+
+    text: ClassVar[str] = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not ExpositionTests.text:
+            ExpositionTests.text = self.scrape()
+
+    def scrape(self) -> str:
+        """What one says that has received something."""
+        bucket = {"name": "web01", "token": OTHER, "quota": "1 GiB", "expect": "26h"}
+        server = Server(
+            Path(self.mktemp()).absolute(),
+            buckets=[bucket],
+            admin="tcp:0:interface=127.0.0.1",
+        )
+        server.hook("pre-push", "exit 0")
+        server.start()
+        self.addCleanup(server.stop)
+        self.enter(server)
+        push = urllib.request.Request(f"{server.url}/{OTHER}/x", b"abc", method="PUT")
+        with urllib.request.urlopen(push, timeout=PATIENCE) as answer:
+            self.assertEqual(200, answer.status)
+        port = server.wait_for(r"; admin: 127\.0\.0\.1:(\d+)")[1]
+        for page in ("healthz", "metrics"):
+            url = f"http://127.0.0.1:{port}/{page}"
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                text: str = answer.read().decode()
+        self.assertNotIn(OTHER, text)
+        return text
+
+    def enter(self, server: Server) -> None:
+        """What the daemon would enter in its own time: one file of the bucket."""
+        buckets = config.load(str(server.config_file)).buckets
+        catalogue = Catalogue.open(str(server.home))
+        self.addCleanup(catalogue.close)
+        catalogue.watch(buckets, str, 0)
+        pushed = Received("web01", "y", "y", 3, "ab", 0.0)
+        catalogue.record([pushed], [], {each.key: each for each in buckets}.get)
+
+    def exposed(self) -> set[str]:
+        """All that may stand in an expression."""
+        names: set[str] = set()
+        for name, kind in re.findall(r"(?m)^# TYPE (\w+) (\w+)$", self.text):
+            names.add(name)
+            if kind == "histogram":
+                names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")}
+        return names
+
+    def test_valid(self) -> None:
+        """Prometheus reads it, and finds nothing unusual."""
+        promtool("check", "metrics", given=self.text.encode())
+
+    def test_pushed(self) -> None:
+        """It is about what happened."""
+        for line in (
+            'filebucket_pushes_total{bucket="web01"} 1.0',
+            'filebucket_received_bytes_total{bucket="web01"} 3.0',
+            'filebucket_hook_runs_total{exit="0",hook="pre-push"} 1.0',
+            'filebucket_bucket_quota_bytes{bucket="web01"} 1.073741824e+09',
+            "filebucket_catalogue_up 1.0",
+        ):
+            self.assertIn(f"\n{line}\n", self.text)
+
+    def test_rules(self) -> None:
+        """No alert waits for a number that there is not."""
+        expressions = re.sub(r"(?m)^ *#.*$|summary:.*$", "", RULES.read_text())
+        self.assertEqual(set(), named(expressions) - self.exposed())
+
+    def test_dashboard(self) -> None:
+        """No panel does."""
+        self.assertEqual(set(), named(DASHBOARD.read_text()) - self.exposed())
+
+    def test_documented(self) -> None:
+        """Every number is in the manual, with its type and labels; no other is."""
+        labels: dict[str, set[str]] = {}
+        for family in text_string_to_metric_families(self.text):
+            for sample in family.samples:
+                found = labels.setdefault(family.name, set())
+                found.update(set(sample.labels) - LABELS_OF_ALL)
+        exposed = {
+            (name, kind, ", ".join(sorted(labels.get(name.removesuffix("_total"), ()))))
+            for name, kind in re.findall(
+                r"(?m)^# TYPE (filebucket_\w+) (\w+)$", self.text
+            )
+        }
+        documented = {
+            (f"filebucket_{name}", kind, labels)
+            for name, kind, labels in re.findall(
+                r"(?m)^``(\w+)`` +(counter|gauge|histogram) +((?:\w+, )*\w+)?  ",
+                DOCUMENT.read_text(),
+            )
+        }
+        self.assertEqual(exposed, documented)

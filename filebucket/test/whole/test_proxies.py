@@ -1,0 +1,272 @@
+"""The real daemon behind real proxies, with the configurations of the documentation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
+
+from filebucket.test.kit.certificates import write_pair
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
+from filebucket.test.whole.test_listening import TlsCase
+from filebucket.test.whole.test_push import MIB, need
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+CLIENT = "127.0.0.2"
+"""Where the client comes from, which is not where the proxy does."""
+
+
+class ProxyCase(TlsCase):
+    """Has a folder, a certificate, a listening socket, and what is put before it."""
+
+    program = ""
+
+    def setUp(self) -> None:
+        need(self.program)
+        need("curl")
+        super().setUp()
+        self.open()
+
+    def open(self) -> None:
+        """A port for the proxy."""
+        # Opened here, so that nobody else has it and nothing must be waited for.
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.addCleanup(self.socket.close)
+        self.port = self.socket.getsockname()[1]
+
+    def page(self, name: str, changes: Mapping[str, str]) -> str:
+        """A configuration of the documentation's, with each of these in it changed."""
+        path = DOCS / name
+        if not path.exists():
+            raise SkipTest("the documentation is not there")
+        text = path.read_text()
+        for old, new in changes.items():
+            self.assertIn(old, text)
+            text = text.replace(old, new)
+        return text
+
+    def begin(self, *command: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start the proxy, and end it with the test."""
+        with (self.folder / "proxy.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self.socket.fileno()],
+                env={**os.environ, **(environ or {})},
+            )
+        self.addCleanup(process.wait, PATIENCE)
+        self.addCleanup(process.terminate)
+
+    def push(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, bytes]:
+        """What curl gets through the proxy, with the path as the last argument."""
+        *others, path = arguments
+        url = f"https://127.0.0.1:{self.port}/{path}"
+        return self.tls("--interface", CLIENT, *others, url, stdin=stdin)
+
+    def assert_ways(self, server: Server) -> None:
+        """Every way to push works."""
+        content = os.urandom(8 * MIB)
+        path = str(self.file(content=content))
+        for way, *arguments in (
+            ("put", "-T", path, f"{TOKEN}/put"),
+            ("a b%", "-T", path, f"{TOKEN}/a%20b%25"),
+            ("chunked", "-T", "-", f"{TOKEN}/chunked"),
+            ("form", "-F", f"file=@{path};filename=form", TOKEN),
+            ("bearer", "-H", f"Authorization: Bearer {TOKEN}", "-T", path, "bearer"),
+        ):
+            status, answer = self.push(*arguments, stdin=content)
+            receipt = f"{hashlib.sha256(content).hexdigest()}  {way}\n"
+            self.assertEqual((200, receipt.encode()), (status, answer))
+            self.assertEqual(content, server.stored()[f"{TOKEN}/{way}"])
+
+    def assert_early_answers(self) -> None:
+        """A verdict reaches a client that sends something large."""
+        large = self.folder / "large"
+        with large.open("wb") as file:
+            # More than is drained to keep a connection, and less than the daemon goes
+            # on reading: past that it resets, which a proxy may hear of first.
+            file.truncate(50 * MIB)
+        self.assertEqual(200, self.push("-T", str(self.file()), f"{OTHER}/x")[0])
+        for status, path in ((403, f"{UNKNOWN}/x"), (405, f"{OTHER}/x")):
+            for expect in ("Expect:", "Expect: 100-continue"):
+                for _ in range(3):
+                    got, answer = self.push("-H", expect, "-T", str(large), path)
+                    self.assertEqual(status, got, answer)
+                    self.assertEqual(1, answer.count(b"\n"), answer)
+
+
+class NginxTests(ProxyCase):
+    """nginx, which says X-Forwarded-For."""
+
+    program = "nginx"
+
+    def start(self, backend: str) -> None:
+        site = self.page(
+            "nginx.conf",
+            {
+                "listen 443": f"listen 127.0.0.1:{self.port}",
+                "backup.example.org": "127.0.0.1",
+                "/etc/ssl/backup/fullchain.pem": f"{self.certificates}/cert.pem",
+                "/etc/ssl/backup/key.pem": f"{self.certificates}/key.pem",
+                "/var/log/nginx/error.log": f"{self.folder}/error.log",
+                "http://127.0.0.1:1234": backend,
+            },
+        )
+        paths = "".join(
+            f"{each}_temp_path {self.folder}/{each};"
+            for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        main = self.folder / "nginx.conf"
+        main.write_text(
+            f"daemon off; pid {self.folder}/nginx.pid; worker_processes 1;"
+            f" error_log {self.folder}/error.log crit;"
+            f" events {{}} http {{ access_log off; {paths} {site} }}"
+        )
+        self.begin(
+            *("nginx", "-p", str(self.folder), "-c", str(main)),
+            environ={"NGINX": f"{self.socket.fileno()};"},
+        )
+
+    def test_push(self) -> None:
+        """Every way to push works, and what is refused is so in time."""
+        server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
+        self.start(server.url)
+        self.assert_ways(server)
+        self.assert_early_answers()
+        self.assertEqual("", (self.folder / "error.log").read_text())
+
+    def test_client(self) -> None:
+        """The client is who connected to nginx, whatever it says itself."""
+        server = self.server(
+            listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1", "::1"]
+        )
+        server.hook("post-push", 'echo "$3 $FILEBUCKET_REMOTE"')
+        self.start(server.url)
+        path = str(self.file())
+        forged = ("-H", "X-Forwarded-For: 203.0.113.6")
+        for name, *more in (("plain",), ("forged", *forged)):
+            status, answer = self.push(*more, "-T", path, f"{TOKEN}/{name}")
+            self.assertEqual((200, b"127.0.0.2:0 127.0.0.2:0\n"), (status, answer))
+            server.wait_for(f"push .*name='{name}' .* client=127.0.0.2:0 ")
+        direct = ("--interface", CLIENT, *forged, "-T", path)
+        status, answer = self.curl(*direct, f"{server.url}/{TOKEN}/direct")
+        self.assertEqual(200, status)
+        self.assertRegex(answer.decode(), r"^127\.0\.0\.2:[1-9]\d* ")
+
+    def test_unix(self) -> None:
+        """The same over a UNIX socket."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        # nginx's workers are somebody else, where root starts it.
+        Path(folder.name).chmod(0o755)
+        path = f"{folder.name}/s"
+        server = self.server(listen=[f"unix:{path}"], trusted_proxies=["unix"])
+        self.start(f"http://unix:{path}:")
+        self.assert_ways(server)
+        server.wait_for("push .*name='put' .* client=127.0.0.2:0 ")
+
+
+class HaproxyTests(ProxyCase):
+    """HAProxy, which begins with a PROXY header."""
+
+    program = "haproxy"
+
+    def start(self, server: Server, *changes: tuple[str, str]) -> None:
+        text = self.page(
+            "haproxy.cfg",
+            {
+                "bind :443": f"bind fd@{self.socket.fileno()}",
+                "127.0.0.1:1443": f"127.0.0.1:{server.port}",
+                **dict(changes),
+            },
+        )
+        main = self.folder / "haproxy.cfg"
+        main.write_text(text)
+        self.begin("haproxy", "-db", "-f", str(main))
+
+    def daemon(self, endpoint: str) -> Server:
+        return self.server(listen=[endpoint], trusted_proxies=["127.0.0.1"])
+
+    def secure(self) -> Server:
+        return self.daemon("haproxy:ssl:0:key.pem:cert.pem:interface=127.0.0.1")
+
+    def push_from(self, *arguments: str) -> tuple[int, str]:
+        """The status, and the port from which curl came."""
+        status, answer = self.push("-w", "port=%{local_port} %{http_code}", *arguments)
+        match = re.search(rb"port=(\d+) $", answer)
+        assert match is not None
+        return status, match[1].decode()
+
+    def test_tls(self) -> None:
+        """TLS goes through it, as documented."""
+        server = self.secure()
+        self.start(server)
+        self.assert_ways(server)
+        self.assert_early_answers()
+        self.assertNotIn("dropped", server.log)
+
+    def test_client(self) -> None:
+        """Both versions of the header name the client with its port."""
+        server = self.secure()
+        server.hook("post-push", 'echo "$3 $FILEBUCKET_REMOTE"')
+        self.start(server)
+        path = str(self.file())
+        status, port = self.push_from("-T", path, f"{TOKEN}/v2")
+        self.assertEqual(200, status)
+        server.wait_for(f"push .*name='v2' .* client=127.0.0.2:{port} ")
+        self.open()
+        self.start(server, ("send-proxy-v2", "send-proxy"))
+        status, port = self.push_from("-T", path, f"{TOKEN}/v1")
+        self.assertEqual(200, status)
+        server.wait_for(f"push .*name='v1' .* client=127.0.0.2:{port} ")
+
+    def test_checks(self) -> None:
+        """Its looks whether we are there leave no line, with a header or without."""
+        server = self.secure()
+        # It looks at this as often as at the daemon.
+        other = socket.create_server(("127.0.0.1", 0))
+        other.settimeout(PATIENCE)
+        self.addCleanup(other.close)
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        often = "send-proxy-v2 check inter 100ms"
+        servers = f"{often}\n    server other {place} backup {often}"
+        self.start(server, ("send-proxy-v2 check", servers))
+        for _ in range(5):
+            other.accept()[0].close()
+            socket.create_connection(("127.0.0.1", server.port), PATIENCE).close()
+        path = str(self.file())
+        self.assertEqual(200, self.push("-T", path, f"{TOKEN}/x")[0])
+        server.wait_for("push .*name='x'")
+        said = server.log.partition("ready on")[2].splitlines()[1:]
+        self.assertEqual(1, len([line for line in said if "catalogue: " not in line]))
+
+    def test_http(self) -> None:
+        """As a proxy for HTTP it adds X-Forwarded-For behind what the client says."""
+        server = self.daemon("tcp:0:127.0.0.1")
+        write_pair(self.certificates)
+        both = b"".join(
+            (self.certificates / each).read_bytes() for each in ("key.pem", "cert.pem")
+        )
+        (self.certificates / "both.pem").write_bytes(both)
+        tls = f"ssl crt {self.certificates}/both.pem"
+        self.start(
+            server,
+            (f"fd@{self.socket.fileno()}", f"fd@{self.socket.fileno()} {tls}"),
+            ("mode tcp", "mode http\n    option forwardfor"),
+            (" send-proxy-v2 check", ""),
+        )
+        self.assert_ways(server)
+        forged = ("-H", "X-Forwarded-For: 203.0.113.6, 127.0.0.1")
+        path = str(self.file())
+        self.assertEqual(200, self.push(*forged, "-T", path, f"{TOKEN}/forged")[0])
+        server.wait_for("push .*name='forged' .* client=127.0.0.2:0 ")

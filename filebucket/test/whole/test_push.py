@@ -1,0 +1,885 @@
+"""The real daemon with real clients: curl, wget, Python requests, sockets.
+
+Slow as tests go, and the only ones here that use the network, processes and
+the wall clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.config.config import EXAMPLE_TOKENS
+from filebucket.test.kit.server import (
+    OTHER,
+    PATIENCE,
+    TOKEN,
+    TOKENS,
+    TWISTD,
+    UNKNOWN,
+    Server,
+)
+
+MIB = 1024 * 1024
+
+
+def need(program: str) -> None:
+    """Skip where a program is not there."""
+    if shutil.which(program) is None:
+        raise SkipTest(f"{program} is not installed")
+
+
+def run(
+    *command: str, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command, input=stdin, capture_output=True, timeout=PATIENCE, check=False
+    )
+
+
+def shell(script: str, folder: Path) -> bytes:
+    """What a pipeline prints; it must succeed."""
+    done = subprocess.run(
+        ["/bin/sh", "-ec", script],
+        cwd=folder,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"{script}\n{done.returncode}\n{done.stderr!r}")
+    return done.stdout
+
+
+def ended(pid: int) -> bool:
+    """Wait for the end of a process that is not ours to wait for."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    events = poll.poll(PATIENCE * 1000)
+    os.close(fd)
+    return bool(events)
+
+
+class Client:
+    """A raw connection that says exactly what it is told to say."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+
+    def send(self, *data: bytes) -> None:
+        for each in data:
+            self.socket.sendall(each)
+
+    def whole_answer(self) -> tuple[int, dict[bytes, bytes], bytes]:
+        """The next answer: status, headers in lower case, content."""
+        data = b""
+
+        def more() -> bytes:
+            got = self.socket.recv(65536)
+            if not got:
+                raise AssertionError(f"closed after {data!r}")
+            return got
+
+        while b"\r\n\r\n" not in data:
+            data += more()
+        head, _, content = data.partition(b"\r\n\r\n")
+        line, *lines = head.split(b"\r\n")
+        headers = {}
+        for each in lines:
+            name, _, value = each.partition(b": ")
+            headers[name.lower()] = value
+        length = int(headers.get(b"content-length", 0))
+        while len(content) < length:
+            content += more()
+        return int(line.split()[1]), headers, content
+
+    def answer(self) -> tuple[int, bytes]:
+        """The next answer: status and content."""
+        status, _, content = self.whole_answer()
+        return status, content
+
+    def begin(self, name: str, length: int) -> None:
+        """Send a push's head, and wait until its body is asked for."""
+        self.send(put_head(name, length, extra="Expect: 100-continue\r\n"))
+        status, _ = self.answer()
+        if status != 100:
+            raise AssertionError(f"{status} instead of 100 Continue")
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close with a reset."""
+        linger = b"\1\0\0\0\0\0\0\0"
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.socket.close()
+
+
+def put_head(
+    name: str, length: int | None, token: str = TOKEN, extra: str = ""
+) -> bytes:
+    framing = (
+        "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    )
+    return (
+        f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\n{framing}\r\n{extra}\r\n".encode()
+    )
+
+
+class IntegrationCase(SynchronousTestCase):
+    """Has a folder, and daemons that are ended with the test."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+
+    def server(self, **config: object) -> Server:
+        """A daemon that runs."""
+        server = Server(self.folder / "server", **config).start()
+        self.addCleanup(server.stop)
+        return server
+
+    def client(self, server: Server) -> Client:
+        client = Client(server)
+        self.addCleanup(client.close)
+        return client
+
+    def file(self, name: str = "db.gz", content: bytes = b"content") -> Path:
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+    def curl(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, bytes]:
+        """Status and content of what curl gets."""
+        need("curl")
+        done = run("curl", "-sS", "-w", "%{http_code}", *arguments, stdin=stdin)
+        self.assertEqual(0, done.returncode, done.stderr)
+        return int(done.stdout[-3:]), done.stdout[:-3]
+
+    def assert_nothing_left(
+        self,
+        server: Server,
+        connect: Callable[[Server], Client],
+        push: Callable[[Client], None],
+    ) -> None:
+        """Who leaves in the midst of ``push``, by close or by reset, leaves nothing."""
+        client = connect(server)
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(403, client.answer()[0])
+        before = server.unconnected_files()
+        client.close()
+        for number, leave in enumerate((Client.close, Client.reset)):
+            client = connect(server)
+            push(client)
+            leave(client)
+            server.wait_for(r"refused .* status=400 .*ended early", number + 1)
+        self.assertEqual({}, server.stored())
+        self.assertTrue(server.wait_for_open_files(before), server.open_files())
+
+
+class CurlTests(IntegrationCase):
+    """curl, in every way of the README."""
+
+    def test_ways(self) -> None:
+        """A form, a file, a name, a pipe, a header: each stores the bytes."""
+        server = self.server()
+        content = os.urandom(3 * MIB)
+        path = str(self.file(content=content))
+        header = self.file("header", f"Authorization: Bearer {TOKEN}".encode())
+        url = f"{server.url}/{TOKEN}"
+        for name, arguments, stdin in (
+            ("db.gz", ("-X", "POST", url, "-F", f"file=@{path}"), None),
+            (
+                "form",
+                (f"{url}/", "-F", "a=b", "-F", f"file=@{path};filename=form"),
+                None,
+            ),
+            ("put", ("-T", path, f"{url}/put"), None),
+            ("pipe", ("-T", "-", f"{url}/pipe"), content),
+            ("bearer", ("-T", path, "-H", f"@{header}", f"{server.url}/bearer"), None),
+            ("ü %", ("-T", path, f"{url}/%C3%BC%20%25"), None),
+        ):
+            status, answer = self.curl(*arguments, stdin=stdin)
+            receipt = f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+            self.assertEqual((200, receipt.encode()), (status, answer))
+            self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
+        status, answer = self.curl("-T", path, f"{url}/")
+        self.assertEqual((405, b"a file of that name exists\n"), (status, answer))
+
+    def test_one_connection(self) -> None:
+        """Pushes on a connection that is kept.
+
+        Refusals are not among them: curl itself closes the connection when an
+        answer comes before it has sent everything.
+        """
+        need("curl")
+        server = self.server()
+        url = f"{server.url}/{TOKEN}"
+        pushes = []
+        for name, push in (
+            ("a", ("-T", str(self.file("a")), f"{url}/a")),
+            ("form", ("-F", f"file=@{self.file('form')}", url)),
+            ("b", ("-T", str(self.file("b")), f"{url}/b")),
+        ):
+            said = f"{name} %{{http_code}} %{{num_connects}}\\n"
+            pushes += ["--next", "-sS", "-o", "/dev/null", "-w", said, *push]
+        done = run("curl", *pushes[1:])
+        expected = b"a 200 1\nform 200 0\nb 200 0\n"
+        self.assertEqual(expected, done.stdout, done.stderr)
+
+    def test_receipt(self) -> None:
+        """sha256sum -c takes the answer as it stands."""
+        need("curl")
+        server = self.server()
+        self.file("a b.gz", os.urandom(1000))
+        script = f"curl -sT 'a b.gz' {server.url}/{TOKEN}/ | sha256sum -c"
+        self.assertEqual(b"a b.gz: OK\n", shell(script, self.folder))
+
+    def test_token_as_a_name(self) -> None:
+        """A token that is used for a name is stored, and not printed."""
+        server = self.server()
+        path = str(self.file())
+        for token in (TOKEN, OTHER):
+            self.assertEqual(
+                200, self.curl("-T", path, f"{server.url}/{OTHER}/{token}")[0]
+            )
+        form = f"file=@{path};filename=x{TOKEN}.gz"
+        self.assertEqual(200, self.curl("-F", form, f"{server.url}/{OTHER}")[0])
+        server.wait_for("name='x#[0-9a-f]{6}.gz'")
+
+    def test_promise(self) -> None:
+        """A digest that is right, and one that is not."""
+        server = self.server()
+        url = f"{server.url}/{OTHER}/db.gz"
+        for status, content in ((422, b"other"), (200, b"content")):
+            digest = hashlib.sha256(content).hexdigest()
+            arguments = ("-T", str(self.file()), "-H", f"X-Checksum-Sha256: {digest}")
+            self.assertEqual(status, self.curl(*arguments, url)[0])
+        self.assertEqual({"web01/db.gz": b"content"}, server.stored())
+
+    def test_form_names(self) -> None:
+        """Names as curl writes them into a form."""
+        server = self.server()
+        for name in ("ünï cödé.gz", "100%.gz", "'quotes'", "-rf", "a;b"):
+            path = self.file(name)
+            status, answer = self.curl("-F", f'file=@"{path}"', f"{server.url}/{OTHER}")
+            self.assertEqual(200, status, answer)
+            self.assertIn(f"web01/{name}", server.stored())
+
+    def test_statuses(self) -> None:
+        """What a person sees of each mistake."""
+        server = self.server(max_file_size=4 * MIB)
+        url = f"{server.url}/{TOKEN}"
+        path = str(self.file())
+        large = str(self.file("large", b"x" * (5 * MIB)))
+        for status, *arguments in (
+            (403, "-T", path, f"{server.url}/{UNKNOWN}/x"),
+            (403, f"{server.url}/"),
+            (405, url),
+            (405, "-X", "DELETE", f"{url}/x"),
+            (400, "-F", f"file=@{path}", f"{url}/x"),
+            (400, "-T", path, f"{url}/a/b"),
+            (400, "-T", path, f"{url}/a?b"),
+            (412, "-d", "x=y", url),
+            (412, "-F", "x=y", url),
+            (413, "-T", large, f"{url}/large"),
+            (413, "-F", f"file=@{large}", url),
+            (413, "-H", "Transfer-Encoding: chunked", "-T", large, f"{url}/large"),
+            (415, "-H", "Content-Encoding: gzip", "-T", path, f"{url}/x"),
+            (417, "-H", "Expect: tea", "-T", path, f"{url}/x"),
+        ):
+            got, answer = self.curl(*arguments)
+            self.assertEqual(status, got, (arguments, answer))
+            self.assertEqual(1, answer.count(b"\n"), answer)
+        self.assertEqual({}, server.stored())
+
+
+class OtherClientsTests(IntegrationCase):
+    """Clients that are not curl."""
+
+    def test_wget(self) -> None:
+        """wget puts a file."""
+        need("wget")
+        server = self.server()
+        done = run(
+            "wget",
+            "-qO-",
+            "--method=PUT",
+            f"--body-file={self.file(content=b'x' * MIB)}",
+            f"{server.url}/{TOKEN}/db.gz",
+        )
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertTrue(done.stdout.endswith(b"  db.gz\n"))
+        self.assertEqual({f"{TOKEN}/db.gz": b"x" * MIB}, server.stored())
+
+    def test_requests(self) -> None:
+        """Python requests: a form, a file, a generator; on one connection."""
+        try:
+            import requests  # noqa: PLC0415
+        except ImportError:
+            raise SkipTest("requests is not installed") from None
+        server = self.server()
+        url = f"{server.url}/{TOKEN}"
+        content = os.urandom(MIB)
+        path = self.file("ünï.gz", content)
+
+        def pieces() -> Iterator[bytes]:
+            for start in range(0, MIB, 1000):
+                yield content[start : start + 1000]
+
+        with requests.Session() as session:
+            for name, push in (
+                ("ünï.gz", lambda: session.post(url, files={"file": path.open("rb")})),
+                ("put", lambda: session.put(f"{url}/put", data=path.open("rb"))),
+                ("pieces", lambda: session.put(f"{url}/pieces", data=pieces())),
+            ):
+                answer = push()
+                self.assertEqual(200, answer.status_code, answer.text)
+                self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
+            answer = session.get(url)
+            self.assertEqual("POST, PUT", answer.headers["Allow"])
+
+
+class LargeTests(IntegrationCase):
+    """A file larger than the memory that the daemon may have."""
+
+    def test_gibibyte(self) -> None:
+        """1 GiB by each way, whole, in less than 80 MiB of memory."""
+        need("curl")
+        server = self.server()
+        large = self.folder / "large"
+        block = os.urandom(16 * MIB)
+        digest = hashlib.sha256()
+        with large.open("wb") as file:
+            for number in range(64):
+                piece = number.to_bytes(8, "big") + block[8:]
+                digest.update(piece)
+                file.write(piece)
+        url = f"{server.url}/{TOKEN}"
+        for way, command in (
+            ("put", f"curl -sST {large} {url}/put"),
+            ("post", f"curl -sSF 'file=@{large};filename=post' {url}"),
+            ("chunked", f"cat {large} | curl -sST - {url}/chunked"),
+        ):
+            answer = shell(command, self.folder)
+            self.assertEqual(f"{digest.hexdigest()}  {way}\n".encode(), answer)
+            stored = server.home / TOKEN / way
+            self.assertEqual(0, run("cmp", str(large), str(stored)).returncode)
+            stored.unlink()
+            self.assertLess(server.peak_memory(), 80 * MIB, way)
+
+
+class ManyTests(IntegrationCase):
+    """Many clients at once."""
+
+    def test_two_hundred(self) -> None:
+        """200 pushes that are all under way at the same time."""
+        server = self.server()
+        clients = [self.client(server) for _ in range(200)]
+        contents = [os.urandom(100_000) for _ in clients]
+        for number, client in enumerate(clients):
+            client.send(put_head(str(number), 100_000), contents[number][:50_000])
+        for number, client in enumerate(clients):
+            client.send(contents[number][50_000:])
+        for client in clients:
+            self.assertEqual(200, client.answer()[0])
+        stored = {f"{TOKEN}/{n}": content for n, content in enumerate(contents)}
+        self.assertEqual(stored, server.stored())
+
+    def test_one_name(self) -> None:
+        """32 pushes of one name: one 200, and 31 times 405."""
+        server = self.server()
+        clients = [self.client(server) for _ in range(32)]
+        for number, client in enumerate(clients):
+            client.send(put_head("same", 1000), b"%c" % (65 + number) * 999)
+        for number, client in enumerate(clients):
+            client.send(b"%c" % (65 + number))
+        statuses = [client.answer()[0] for client in clients]
+        self.assertEqual([200] + 31 * [405], sorted(statuses))
+        winner = b"%c" % (65 + statuses.index(200))
+        self.assertEqual({f"{TOKEN}/same": winner * 1000}, server.stored())
+
+
+class RefusalTests(IntegrationCase):
+    """Refusals reach clients that do not listen before they are done."""
+
+    def check(self, server: Server, status: int, head: bytes, *body: bytes) -> None:
+        for _ in range(50):
+            client = Client(server)
+            client.send(head, *body)
+            self.assertEqual(status, client.answer()[0])
+            client.close()
+
+    def test_before_the_body(self) -> None:
+        """A client that sends 20 MB and only then reads: 50 of 50."""
+        server = self.server()
+        head = put_head("x", 20_000_000, token=UNKNOWN)
+        self.check(server, 403, head, b"x" * 20_000_000)
+
+    def test_in_the_body(self) -> None:
+        """The same where the verdict falls in the middle."""
+        server = self.server(max_file_size=5_000_000)
+        chunk = b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n"
+        self.check(server, 413, put_head("x", None), *[chunk] * 20, b"0\r\n\r\n")
+        self.assertEqual({}, server.stored())
+
+    def test_continue(self) -> None:
+        """A client that waits for 100 Continue sends nothing in vain."""
+        server = self.server()
+        expect = "Expect: 100-continue\r\n"
+        client = self.client(server)
+        client.send(put_head("x", 3, extra=expect))
+        self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", client.socket.recv(1000))
+        client.send(b"abc")
+        self.assertEqual(200, client.answer()[0])
+        client.send(put_head("x", 3, extra=expect))
+        self.assertEqual(405, client.answer()[0])
+        self.assertEqual(b"", client.socket.recv(1000))
+
+
+class GoneTests(IntegrationCase):
+    """Clients that go away."""
+
+    def test_gone(self) -> None:
+        """By close or by reset, in the body: nothing visible, nothing left."""
+        server = self.server()
+        server.hook("post-push", f"touch {server.folder}/ran")
+
+        def push(client: Client) -> None:
+            client.send(put_head("x", 1000), b"x" * 500)
+
+        self.assert_nothing_left(server, Client, push)
+        self.assertFalse((server.folder / "ran").exists())
+
+    def test_killed(self) -> None:
+        """Killed in a push, the daemon leaves nothing that shows."""
+        server = Server(self.folder / "server").start()
+        client = self.client(server)
+        client.send(put_head("x", 1000), b"x" * 500)
+        other = self.client(server)
+        other.send(put_head("y", 3), b"abc")
+        self.assertEqual(200, other.answer()[0])
+        server.signal(signal.SIGKILL)
+        server.wait()
+        server.stop()
+        self.assertEqual({f"{TOKEN}/y": b"abc"}, server.stored())
+        again = self.server()
+        self.assertEqual([], again.incoming())
+
+
+class HookTests(IntegrationCase):
+    """Real scripts."""
+
+    def push(self, server: Server, name: str = "x", content: bytes = b"content") -> int:
+        client = self.client(server)
+        client.send(put_head(name, len(content), OTHER), content)
+        status, self.content = client.answer()
+        return status
+
+    def test_arguments(self) -> None:
+        """What each is told, and where the answer comes from."""
+        server = self.server()
+        tell = 'printf "%s\\n" "$@"; env | grep ^FILEBUCKET | sort'
+        server.hook("pre-push", f"({tell}) > asked")
+        server.hook("post-push", f"({tell}) | tee told; readlink /proc/self/fd/0")
+        for script in ("pre-push.sh", "post-push.sh"):
+            path = server.folder / script
+            path.write_text(f"#!/bin/sh\ncd {server.folder}\n" + path.read_text())
+        name = "a $(id) 'b' ü"
+        quoted = "a%20$(id)%20'b'%20%C3%BC"
+        self.assertEqual(200, self.push(server, quoted))
+        asked = (server.folder / "asked").read_text().splitlines()
+        self.assertEqual(["web01", name, "7"], asked[:3])
+        self.assertRegex(asked[3], r"^127\.0\.0\.1:\d+$")
+        told = (server.folder / "told").read_text().splitlines()
+        path_stored = str(server.home / "web01" / name)
+        self.assertEqual(["web01", path_stored], told[:2])
+        environment = dict(line.split("=", 1) for line in told[3:])
+        self.assertEqual("post-push", environment["FILEBUCKET_EVENT"])
+        self.assertEqual(name, environment["FILEBUCKET_FILENAME"])
+        self.assertEqual(path_stored, environment["FILEBUCKET_PATH"])
+        self.assertEqual(
+            hashlib.sha256(b"content").hexdigest(), environment["FILEBUCKET_SHA256"]
+        )
+        self.assertTrue(self.content.endswith(b"\n/dev/null\n"), self.content)
+
+    def test_verdicts(self) -> None:
+        """Every way in which pre-push can end."""
+        server = self.server(hook_timeout=0.5)
+        self.assertEqual(200, self.push(server))
+        for status, script in (
+            (405, "exit 0"),
+            (409, "exit 1"),
+            (200, "exit 2"),
+            (409, "exit 3"),
+            (409, "exit 255"),
+            (409, "kill -9 $$"),
+            (409, "exec sleep 60"),
+            (409, "trap '' TERM; while :; do sleep 0.1; done"),
+        ):
+            server.hook("pre-push", script)
+            self.assertEqual(status, self.push(server, content=script.encode()), script)
+        self.assertEqual({"web01/x": b"exit 2"}, server.stored())
+
+    def test_not_runnable(self) -> None:
+        """A hook that cannot be run refuses; one that is gone does not."""
+        server = self.server()
+        server.hook("pre-push", "exit 0")
+        script = server.folder / "pre-push.sh"
+        script.chmod(0o644)
+        self.assertEqual(409, self.push(server))
+        script.write_text("#!/nonexistent/interpreter\n")
+        script.chmod(0o755)
+        self.assertEqual(409, self.push(server))
+        script.unlink()
+        self.assertEqual(200, self.push(server))
+
+    def test_background(self) -> None:
+        """What a hook leaves behind does not hold the answer back."""
+        server = self.server()
+        server.hook("post-push", "echo mine; sleep 600 & echo $!")
+        self.assertEqual(200, self.push(server))
+        self.assertTrue(self.content.startswith(b"mine\n"), self.content)
+        os.kill(int(self.content.split()[1]), signal.SIGKILL)
+
+    def test_group_is_killed(self) -> None:
+        """At the deadline all that the hook started is ended with it."""
+        server = self.server(hook_timeout=1)
+        server.hook("post-push", "sleep 600 & echo $! ; wait")
+        self.assertEqual(200, self.push(server))
+        self.assertTrue(ended(int(self.content)))
+
+    def test_fails(self) -> None:
+        """post-push cannot undo; what it says on stderr is in the log."""
+        server = self.server()
+        server.hook("post-push", f"echo out; echo err {OTHER[:4]} >&2; exit 7")
+        self.assertEqual(200, self.push(server))
+        self.assertEqual(b"out\n", self.content)
+        server.wait_for("post-push .*says: err cafe")
+        server.wait_for("post-push .*exit=7")
+
+    def test_tokens_in_a_trace(self) -> None:
+        """A script that says all its arguments does not say the token."""
+        server = self.server()
+        server.hook("pre-push", 'set -x; test "$1" != x')
+        client = self.client(server)
+        client.send(put_head("x", 1), b"x")
+        self.assertEqual(200, client.answer()[0])
+        server.wait_for("pre-push .*says: .*test #[0-9a-f]{6} != x")
+
+
+class ReloadTests(IntegrationCase):
+    """SIGUSR2."""
+
+    def reload(self, server: Server, count: int) -> None:
+        server.write_config()
+        server.signal(signal.SIGUSR2)
+        server.wait_for("reload: ", count)
+
+    def test_buckets(self) -> None:
+        """What is taken away gets 403; what is under way ends well."""
+        server = self.server()
+        under_way = self.client(server)
+        under_way.begin("x", 2)
+        under_way.send(b"x")
+        server.config["buckets"] = [OTHER]
+        server.config["port"] = 1
+        self.reload(server, 1)
+        server.wait_for("reload: waiting for a restart: port")
+        under_way.send(b"x")
+        self.assertEqual(200, under_way.answer()[0])
+        under_way.send(put_head("y", 0))
+        self.assertEqual(403, under_way.answer()[0])
+        other = self.client(server)
+        server.config_file.write_text("{}")
+        server.signal(signal.SIGUSR2)
+        server.wait_for("reload: nothing changed: .*")
+        other.send(put_head("y", 0, OTHER))
+        self.assertEqual(200, other.answer()[0])
+
+    def test_under_load(self) -> None:
+        """20 reloads, and no push that fails."""
+        server = self.server()
+        stop = threading.Event()
+        statuses: list[int] = []
+        workers = [
+            threading.Thread(target=self.load, args=(server, stop, statuses, number))
+            for number in range(4)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for count in range(20):
+                self.reload(server, count + 1)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join(PATIENCE)
+        self.assertEqual({200}, set(statuses))
+        self.assertEqual(len(statuses), len(server.stored()))
+
+    def load(
+        self, server: Server, stop: threading.Event, statuses: list[int], worker: int
+    ) -> None:
+        client = Client(server)
+        number = 0
+        while number < 10 or not stop.is_set():
+            number += 1
+            client.send(put_head(f"{worker}-{number}", 1000), b"x" * 1000)
+            statuses.append(client.answer()[0])
+        client.close()
+
+
+class SettingsTests(IntegrationCase):
+    """What stands beside a bucket's name."""
+
+    def test_together(self) -> None:
+        """Ten pushes that fit one by one but not together: three may begin; and when
+        one of them leaves, another.
+        """
+        bucket = {"name": "web01", "token": OTHER, "quota": "1 MB"}
+        server = self.server(buckets=[bucket])
+        clients, statuses = [], []
+        for number in range(10):
+            clients.append(self.client(server))
+            head = put_head(f"{number}", 300_000, OTHER, "Expect: 100-continue\r\n")
+            clients[-1].send(head)
+            statuses.append(clients[-1].answer()[0])
+        self.assertEqual([100] * 3 + [507] * 7, statuses)
+        clients[0].close()
+        server.wait_for("refused .* status=400 .*ended early")
+        late = self.client(server)
+        late.send(put_head("late", 300_000, OTHER), b"x" * 300_000)
+        self.assertEqual(200, late.answer()[0])
+        for client in clients[1:3]:
+            client.send(b"x" * 300_000)
+            self.assertEqual(200, client.answer()[0])
+        self.assertEqual(3, len(server.stored()))
+
+    def test_rotation(self) -> None:
+        """A new token beside the old one, which then expires; all by reloads."""
+        old = {"token": OTHER}
+        server = self.server(buckets=[{"name": "web01", "tokens": [old]}])
+        for count, tokens, statuses in (
+            (1, [old, TOKEN], (200, 200)),
+            (2, [{**old, "expires": "2020-01-01"}, TOKEN], (403, 200)),
+        ):
+            server.config["buckets"] = [{"name": "web01", "tokens": tokens}]
+            server.write_config()
+            server.signal(signal.SIGUSR2)
+            server.wait_for("reload: 1 buckets", count)
+            for token, status in zip((OTHER, TOKEN), statuses, strict=True):
+                path = f"{server.url}/{token}/{count}-{TOKENS.index(token)}"
+                self.assertEqual(status, self.curl("-T", "-", path, stdin=b"x")[0])
+
+    def test_from_elsewhere(self) -> None:
+        """A token is no token for clients of other networks."""
+        bucket = {"name": "web01", "token": OTHER, "allow_from": ["192.0.2.0/24"]}
+        server = self.server(buckets=[bucket])
+        path = f"{server.url}/{OTHER}/x"
+        elsewhere = self.curl("-T", "-", path, stdin=b"x")
+        self.assertEqual((403, b"no such token\n"), elsewhere)
+        server.config["buckets"] = [{**bucket, "allow_from": ["127.0.0.0/8"]}]
+        server.write_config()
+        server.signal(signal.SIGUSR2)
+        server.wait_for("reload: 1 buckets")
+        self.assertEqual(200, self.curl("-T", "-", path, stdin=b"x")[0])
+
+    def test_overwrite(self) -> None:
+        """Where the bucket allows it, what is sent last stays."""
+        bucket = {"name": "web01", "token": OTHER, "overwrite": True}
+        server = self.server(buckets=[bucket])
+        for content in (b"first", b"second"):
+            path = f"{server.url}/{OTHER}/x"
+            self.assertEqual(200, self.curl("-T", "-", path, stdin=content)[0])
+        self.assertEqual({"web01/x": b"second"}, server.stored())
+
+    def test_few_descriptors(self) -> None:
+        """Who asks for more connections than the system allows is told."""
+        need("prlimit")
+        server = Server(self.folder / "server", max_connections=1000)
+        command = ("prlimit", "--nofile=432:432", *TWISTD, "-n", "--pidfile=")
+        server.start(*command, "filebucket")
+        self.addCleanup(server.stop)
+        server.wait_for("there can be 100 connections only")
+
+
+class StopTests(IntegrationCase):
+    """SIGTERM."""
+
+    def test_lets_pushes_finish(self) -> None:
+        """Those under way get their 200; nobody else gets in."""
+        server = self.server()
+        clients = [self.client(server) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.begin(str(number), 2)
+            client.send(b"x")
+        idle = self.client(server)
+        idle.send(put_head("idle", 0))
+        self.assertEqual(200, idle.answer()[0])
+        server.signal(signal.SIGTERM)
+        self.assertEqual(b"", idle.socket.recv(1))
+        with self.assertRaises(ConnectionRefusedError):
+            Client(server)
+        for client in clients:
+            client.send(b"x")
+            self.assertEqual(200, client.answer()[0])
+            self.assertEqual(b"", client.socket.recv(1))
+        self.assertEqual(-signal.SIGTERM, server.wait())
+        self.assertEqual(21, len(server.stored()))
+
+    def test_ends_what_takes_too_long(self) -> None:
+        """Each client is told how its push ended; nothing else is left of it."""
+        server = self.server(shutdown_timeout=0.5)
+        server.hook("pre-push", 'test "$2" != asked || { echo asks >&2; sleep 600; }')
+        server.hook("post-push", "echo started >&2; echo so far; exec sleep 600")
+        stuck = self.client(server)
+        stuck.send(put_head("stuck", 1), b"x")
+        server.wait_for("post-push .*says: started")
+        asked = self.client(server)
+        asked.send(put_head("asked", 1), b"x")
+        server.wait_for("pre-push .*says: asks")
+        slow = self.client(server)
+        slow.begin("slow", 2)
+        slow.send(b"x")
+        early = self.client(server)
+        early.send(put_head("early", 2)[:-2])
+        served = self.client(server)
+        served.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(403, served.answer()[0])
+        server.signal(signal.SIGTERM)
+        status, headers, content = stuck.whole_answer()
+        self.assertEqual((200, b"so far\n"), (status, content))
+        self.assertEqual(b"143", headers[b"x-post-push-exit"])
+        for client in (asked, slow, early):
+            status, headers, content = client.whole_answer()
+            self.assertEqual((503, b"the server is stopping\n"), (status, content))
+            self.assertEqual(b"60", headers[b"retry-after"])
+            self.assertEqual(b"", client.socket.recv(1))
+            client.close()
+        self.assertEqual(-signal.SIGTERM, server.wait())
+        self.assertEqual({f"{TOKEN}/stuck": b"x"}, server.stored())
+        self.assertEqual([], server.incoming())
+
+    def test_in_the_hooks_line(self) -> None:
+        """Who waits for a pre-push that waits for others is told of the stop."""
+        server = self.server(shutdown_timeout=0.5, hook_concurrency=1)
+        server.hook("pre-push", "echo began >&2; exec sleep 600")
+        clients = [self.client(server) for _ in range(2)]
+        for number, client in enumerate(clients):
+            client.send(put_head(f"{number}", 100_000), b"x" * 1000)
+        server.wait_for("pre-push .*says: began")
+        # Who comes after them is answered: so both were read.
+        stranger = self.client(server)
+        stranger.send(put_head("x", 0, UNKNOWN))
+        self.assertEqual(403, stranger.answer()[0])
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            self.assertEqual((503, b"the server is stopping\n"), client.answer())
+        self.assertEqual(-signal.SIGTERM, server.wait())
+
+    def test_hook_that_does_not_end(self) -> None:
+        """It is killed, and the push has its answer still."""
+        server = self.server(shutdown_timeout=0.5)
+        server.hook("post-push", "trap '' TERM; echo started >&2; exec sleep 600")
+        stuck = self.client(server)
+        stuck.send(put_head("stuck", 1), b"x")
+        server.wait_for("post-push .*says: started")
+        server.signal(signal.SIGTERM)
+        status, headers, _ = stuck.whole_answer()
+        self.assertEqual((200, b"137"), (status, headers[b"x-post-push-exit"]))
+        self.assertEqual(-signal.SIGTERM, server.wait())
+
+
+class StartTests(IntegrationCase):
+    """Starting, and not starting."""
+
+    def refused(self, server: Server, *command: str) -> str:
+        """What it prints when it does not start."""
+        command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
+        done = run(*command, "--config", str(server.config_file))
+        output = (done.stdout + done.stderr).decode()
+        self.assertEqual(1, done.returncode, output)
+        self.assertNotIn("Traceback", output)
+        for token in TOKENS:
+            self.assertNotIn(token, output)
+        return output
+
+    def test_bad_config(self) -> None:
+        """Every mistake at once, on stderr."""
+        server = Server(self.folder, port="x", hots="y", buckets=[TOKEN[1:]])
+        for command in ((), (sys.executable, "-m", "filebucket", "serve")):
+            output = self.refused(server, *command)
+            self.assertIn("3 mistakes", output)
+            self.assertIn("$.buckets[0]: 31 characters, not 32", output)
+
+    def test_no_config(self) -> None:
+        """A file that is not there."""
+        server = Server(self.folder)
+        server.config_file.unlink()
+        self.assertIn("No such file", self.refused(server))
+
+    def test_port_in_use(self) -> None:
+        """One line says which."""
+        port = self.server().port
+        server = Server(self.folder / "second", port=port)
+        line = f"cannot listen on 127.0.0.1, port {port}: Address already in use"
+        self.assertIn(line, self.refused(server))
+
+    def test_home_in_use(self) -> None:
+        """Two daemons would sweep each other's files away."""
+        first = self.server()
+        server = Server(self.folder / "second", home=str(first.home))
+        self.assertIn("another file-bucket", self.refused(server))
+
+    def test_home_is_a_file(self) -> None:
+        """A home that cannot be one."""
+        server = Server(self.folder, home="config.json")
+        self.assertIn("cannot be used as home", self.refused(server))
+
+    def test_hook_not_executable(self) -> None:
+        """A hook that somebody forgot to make so."""
+        server = Server(self.folder)
+        server.hook("pre-push", "exit 0")
+        (self.folder / "pre-push.sh").chmod(0o644)
+        self.assertIn("pre-push.sh: is there, but", self.refused(server))
+
+    def test_serve(self) -> None:
+        """``filebucket serve`` is the same thing."""
+        server = Server(self.folder / "server")
+        server.start(sys.executable, "-m", "filebucket", "serve")
+        self.addCleanup(server.stop)
+        client = self.client(server)
+        client.send(put_head("x", 1), b"x")
+        self.assertEqual(200, client.answer()[0])
+
+    def test_warning(self) -> None:
+        """Example tokens, open to the world, are shouted about."""
+        shouted = r"ANYBODY CAN PUSH to bucket #[0-9a-f]{6}"
+        buckets = list(EXAMPLE_TOKENS)
+        server = self.server(buckets=buckets, host="0.0.0.0")
+        self.assertEqual(2, len(re.findall(shouted, server.log)))
+        quiet = Server(self.folder / "quiet", buckets=buckets).start()
+        self.addCleanup(quiet.stop)
+        self.assertNotRegex(quiet.log, shouted)
+
+    def test_plugin(self) -> None:
+        """twistd knows it."""
+        self.assertIn(b"\n    filebucket ", run(*TWISTD, "--help").stdout)

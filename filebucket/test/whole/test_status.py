@@ -1,0 +1,155 @@
+"""``filebucket status`` and ``log`` as processes, with and without a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.catalogue.database import FILE
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import parse
+from filebucket.model.records import Received
+from filebucket.test.kit.server import PATIENCE
+
+NOBODY = 65534
+NAME = f"日本-\x1b[31m-\u202e-{'x' * 100}.gz"
+
+
+class ProcessTests(SynchronousTestCase):
+    """What an operator and a monitoring system call."""
+
+    def setUp(self) -> None:
+        # Not where only root gets to.
+        self.folder = Path(tempfile.mkdtemp(prefix="filebucket-"))
+        self.folder.chmod(0o755)
+        self.addCleanup(subprocess.run, ["rm", "-rf", str(self.folder)], check=True)
+        self.home = self.folder / "home"
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.file = self.folder / "config.json"
+        buckets = [{"name": "web01", "token_sha256": "01" * 32, "expect": "26h"}]
+        content = {"home": "home", "min_free_space": 0, "buckets": buckets}
+        self.file.write_text(json.dumps(content))
+        (bucket,) = parse(self.file.read_text(), str(self.file)).buckets
+        catalogue = Catalogue.open(str(self.home))
+        for days in (3, 2):
+            push = Received(
+                *("web01", NAME, NAME, 1000, "ab" * 32),
+                time.time() - days * 86400,
+                *(0.5, "192.0.2.7:5000"),
+                request="r",
+            )
+            catalogue.record([push], [], lambda key: bucket)
+        catalogue.watch([bucket], lambda name: name, time.time())
+        catalogue.close()
+
+    def run_(self, *words: str, **environment: str) -> tuple[int, str]:
+        """Its exit status, and what it prints into a pipe."""
+        found = subprocess.run(
+            [sys.executable, "-m", "filebucket", *words, "--config", str(self.file)],
+            env={**os.environ, "COLUMNS": "", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return found.returncode, found.stdout.decode()
+
+    def run_in_terminal(self, columns: int, *words: str) -> tuple[int, str]:
+        """Its exit status, and what the terminal gets to see."""
+        ours, theirs = pty.openpty()
+        size = struct.pack("HHHH", 24, columns, 0, 0)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "filebucket", *words, "--config", str(self.file)],
+            env={**os.environ, "COLUMNS": "", "LC_ALL": "C.UTF-8"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 65536):
+                shown += data
+        except OSError:  # that is how a terminal ends
+            pass
+        os.close(ours)
+        return process.wait(PATIENCE), shown.decode().replace("\r\n", "\n")
+
+    def test_pipe(self) -> None:
+        """No colours, and nothing is cut."""
+        status, output = self.run_("status")
+        self.assertEqual(2, status, output)
+        head, line, *_ = output.splitlines()
+        self.assertTrue(head.startswith("BUCKET  SERIES "), head)
+        self.assertIn("x" * 100 + ".gz  late ", line)
+        self.assertTrue(line.isprintable(), line)
+        status, output = self.run_("log")
+        self.assertEqual((0, 3), (status, len(output.splitlines())))
+
+    def test_terminal(self) -> None:
+        """Colours, and lines that fit."""
+        status, output = self.run_in_terminal(80, "status")
+        self.assertEqual(2, status, output)
+        line = output.splitlines()[1]
+        self.assertTrue(line.startswith("\x1b[31mweb01   \u65e5\u672c-\\x1b"), line)
+        self.assertTrue(line.endswith("\x1b[0m"), line)
+        plain = line.removeprefix("\x1b[31m").removesuffix("\x1b[0m")
+        self.assertTrue(plain.isprintable(), plain)
+        self.assertIn("\u2026", plain)
+        # Two of its characters take two columns each.
+        self.assertLessEqual(len(plain) + 2, 80)
+
+    def test_other_alphabet(self) -> None:
+        """What a terminal has no letters for is no reason to fail."""
+        status, output = self.run_("status", "--line", PYTHONIOENCODING="latin-1")
+        self.assertEqual(2, status, output)
+        self.assertIn("web01: \\u65e5\\u672c-", output)
+
+    def test_reader_goes_away(self) -> None:
+        """As ``| head -1`` does: no traceback."""
+        words = f"{sys.executable} -m filebucket log --json --config {self.file}"
+        found = subprocess.run(
+            f"({words}; echo >&2 $?) | true",
+            shell=True,
+            capture_output=True,
+            check=True,
+        )
+        self.assertNotIn(b"Traceback", found.stderr)
+
+    def test_only_what_it_needs(self) -> None:
+        """It is to be quick, so that it can be called every minute."""
+        program = (
+            "import sys, filebucket.cli.main\n"
+            "print(*{'twisted.internet.reactor', 'OpenSSL', 'filebucket.tap'}"
+            " & set(sys.modules))"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        self.assertEqual("\n", found.stdout)
+
+    def test_root(self) -> None:
+        """It gives its rights up for those of the home's owner."""
+        if os.geteuid():
+            raise SkipTest("only root can give rights up")
+        os.chown(self.home, NOBODY, NOBODY)
+        self.assertEqual(3, self.run_("status")[0], "what root made is not nobody's")
+        for path in (self.home / ".filebucket", self.home / FILE):
+            os.chown(path, NOBODY, NOBODY)
+        self.assertEqual(2, self.run_("status")[0])
+        self.assertEqual(0, self.run_("log")[0])
+        left = {path.stat().st_uid for path in (self.home / ".filebucket").iterdir()}
+        self.assertEqual({NOBODY}, left)

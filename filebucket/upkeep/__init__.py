@@ -1,0 +1,1 @@
+"""What happens to files after they were pushed: verified, reindexed, pruned."""

@@ -1,0 +1,361 @@
+"""Goes through a bucket, by its rows and by its files, and finds where they differ.
+
+What is done about that is for whoever goes: :mod:`~filebucket.upkeep.reindex` brings
+both together, :mod:`~filebucket.upkeep.verify` reads and tells.
+
+It goes on beside a daemon that takes pushes, so everything may have changed since it
+was looked at. A file is published before its row is written: a row that was there
+before its file was looked for tells the truth about it, and a file without a row may be
+a push that is a moment old.
+
+All of it is done in pieces, so that memory does not grow with the number of files, and
+each change is a short transaction. Nothing on the disk is changed. No path is ever
+shown: a folder may be called by a token.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Literal
+
+from attrs import define, frozen
+
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig
+from filebucket.model import names
+from filebucket.model.records import Row
+from filebucket.store.archive import Content, NoFileError, UnsteadyError, look, read
+
+PIECE = 1000
+"""Names, or rows, that are looked at together."""
+
+SLACK = 60.0
+"""Seconds that a file may have been written after its push was received, by the clock
+of a filesystem that is another machine's."""
+
+ROW_WITHIN = 2.0
+"""Seconds in which the row of a push comes that has come to its end."""
+
+Kind = Literal[
+    "entered",
+    "replaced",
+    "missing",
+    "accepted",
+    "back",
+    "damaged",
+    "stranger",
+    "unreadable",
+    "left",
+]
+
+
+@frozen
+class Finding:
+    """Something that is not as the catalogue has it.
+
+    :param bucket: its label
+    :param name: with no token in it; None where it is the bucket's folder
+    :param reason: in a few words, where the kind does not say it
+    """
+
+    kind: Kind
+    bucket: str
+    name: str | None
+    reason: str = ""
+
+
+@define
+class Found:
+    """What was found.
+
+    :ivar files: that were looked at
+    :ivar read: of these, those that were read to their end
+    :ivar bytes: that were read
+    :ivar entered: files that had no row
+    :ivar replaced: files that took the place of others, of which nobody had told
+    :ivar missing: files that are gone
+    :ivar accepted: files that were gone, which is how it shall be
+    :ivar back: files that had gone, and are there again
+    :ivar damaged: files that are not what was received
+    :ivar stranger: what is in a bucket and was not pushed
+    :ivar unreadable: files and folders that could not be read
+    :ivar left: files that changed while they were looked at
+    :ivar stopped: whether it ended before its end
+    """
+
+    files: int = 0
+    read: int = 0
+    bytes: int = 0
+    entered: int = 0
+    replaced: int = 0
+    missing: int = 0
+    accepted: int = 0
+    back: int = 0
+    damaged: int = 0
+    stranger: int = 0
+    unreadable: int = 0
+    left: int = 0
+    stopped: bool = False
+
+    @property
+    def text(self) -> str:
+        """In a line; empty where everything was in order."""
+        counts = (
+            (self.damaged, "damaged"),
+            (self.missing, "missing"),
+            (self.unreadable, "unreadable"),
+            (self.stranger, "stranger" if self.stranger == 1 else "strangers"),
+            (self.entered, "entered"),
+            (self.replaced, "replaced"),
+            (self.back, "back"),
+            (self.accepted, "accepted"),
+            (self.left, "left to the next time"),
+        )
+        said = [f"{count} {word}" for count, word in counts if count]
+        return ", ".join([*said, *(["stopped before the end"] if self.stopped else [])])
+
+
+class StoppedError(Exception):
+    """It is to end before its end."""
+
+
+@define
+class Survey(ABC):
+    """What it is done with.
+
+    :ivar now: tells the time since the epoch
+    :ivar hide: the mask of names
+    :ivar stopped: asked now and then whether it is to end; what is done is kept
+    :ivar report: told of all that is not as it was
+    :ivar progress: told now and then that :attr:`found` is further
+    :ivar pace: told of the bytes of each piece that was read; may sleep
+    :ivar late: seconds after its file's publication in which the row of a push comes
+    :ivar wait: waits for so many seconds
+    """
+
+    catalogue: Catalogue
+    home: str
+    hide: Callable[[str], str]
+    now: Callable[[], float]
+    stopped: Callable[[], bool]
+    report: Callable[[Finding], object]
+    progress: Callable[[Found], object]
+    pace: Callable[[int], object]
+    late: float
+    wait: Callable[[float], object]
+    found: Found
+
+    @abstractmethod
+    def look_at(self, bucket: BucketConfig, folder: int, row: Row) -> None:
+        """Look at the file of a row.
+
+        :raises NoFileError: it is not there
+        :raises OSError: it cannot be looked at
+        """
+
+    @abstractmethod
+    def are_gone(self, bucket: BucketConfig, rows: Sequence[Row]) -> None:
+        """These rows are marked as missing, and their files are not there."""
+
+    @abstractmethod
+    def is_unknown(self, bucket: BucketConfig, folder: int, name: str) -> None:
+        """Something has no row, and a name that a push may have."""
+
+    def look_for_kept(self, bucket: BucketConfig) -> None:
+        """Look whether the files that should be there are, and mark those that are
+        not."""
+        after = ""
+        while rows := self.catalogue.rows(bucket.key, "kept", after, PIECE):
+            self.go_on()
+            after = rows[-1].name
+            gone = []
+            with self.open(bucket) as folder:
+                for row in rows:
+                    try:
+                        if folder is None:
+                            raise NoFileError
+                        self.look_at(bucket, folder, row)
+                    except NoFileError:
+                        gone.append(row)
+                    except OSError as error:
+                        self.tell(bucket, "unreadable", row.name, error.strerror)
+            if gone:
+                ids = {row.id: row for row in gone}
+                # Not those that were pruned or overwritten meanwhile.
+                for id_ in self.catalogue.missed(list(ids), self.now()):
+                    self.tell(bucket, "missing", ids[id_].name)
+            self.found.files += len(rows)
+            self.progress(self.found)
+
+    def look_for_missing(self, bucket: BucketConfig) -> None:
+        """Look whether the files that were missing still are."""
+        after = ""
+        while rows := self.catalogue.rows(bucket.key, "missing", after, PIECE):
+            self.go_on()
+            after = rows[-1].name
+            with self.open(bucket) as folder:
+                back = [row for row in rows if _is_back(folder, row)]
+            came = set(self.catalogue.came_back([row.id for row in back]))
+            self.found.files += len(came)
+            for row in rows:
+                if row.id in came:
+                    self.tell(bucket, "back", row.name)
+            self.are_gone(bucket, [row for row in rows if row.id not in came])
+
+    def look_at_files(self, bucket: BucketConfig) -> None:
+        """Look whether all files have rows."""
+        with self.open(bucket) as folder:
+            if folder is None:
+                return
+            for listed in _pieces(folder):
+                self.go_on()
+                fit = []
+                for raw in listed:
+                    name, reason = _fit(raw)
+                    if reason:
+                        self.tell(bucket, "stranger", name, reason)
+                    else:
+                        fit.append(name)
+                for name in self.catalogue.unknown(bucket.key, fit):
+                    # It may have been entered since it was listed.
+                    if self.catalogue.unknown(bucket.key, [name]):
+                        self.is_unknown(bucket, folder, name)
+                self.progress(self.found)
+
+    @contextmanager
+    def open(self, bucket: BucketConfig) -> Iterator[int | None]:
+        """The bucket's folder; None where there is none. It is to be opened anew for
+        each piece: it may be another by now.
+        """
+        # Without the disk of the home nothing is missing but that disk.
+        if not self.catalogue.is_there():
+            raise CatalogueError("somebody took it away")
+        folder = None
+        with suppress(FileNotFoundError):
+            path = os.path.join(self.home, bucket.directory)
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield folder
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def read(self, bucket: BucketConfig, folder: int, name: str) -> Content | None:
+        """Read a file; None where that cannot be done, which is told.
+
+        :raises NoFileError: there is none
+        :raises OSError: the disk has lost it
+        """
+        try:
+            content = read(folder, name, self._pace)
+        except UnsteadyError:
+            self.tell(bucket, "left", name, "it changed while it was read")
+            return None
+        self.found.read += 1
+        return content
+
+    def _pace(self, size: int) -> None:
+        self.found.bytes += size
+        self.progress(self.found)
+        self.pace(size)
+        self.go_on()
+
+    def tell_difference(self, bucket: BucketConfig, row: Row, content: Content) -> None:
+        """A file is not what its row says."""
+        if self.may_be_push(content.stat):
+            self.tell_left(bucket, row.name)
+            return
+        if not self.catalogue.kept_rows([row.id]):
+            return
+        self.catalogue.verified([(row.id, True, self.now())])
+        reason = "it is not what was received"
+        if content.size != row.size:
+            reason = f"it has {content.size} bytes in place of {row.size}"
+        if content.stat.st_mtime > row.received_at + SLACK:
+            reason += ", and was written to after that"
+        self.tell(bucket, "damaged", row.name, reason)
+
+    def may_be_push(self, at: os.stat_result) -> bool:
+        """Whether a file may be of a push whose row is to come. It waits for a moment
+        where that is enough to know.
+        """
+        age = max(self.now() - at.st_ctime, 0)
+        if age < ROW_WITHIN:
+            self.wait(ROW_WITHIN - age)
+            age = ROW_WITHIN
+        return age < self.late
+
+    def tell_left(self, bucket: BucketConfig, name: str) -> None:
+        """It is too new to be judged."""
+        self.tell(bucket, "left", name, "it is new, and its push may not have ended")
+
+    def tell_no_file(self, bucket: BucketConfig, folder: int, name: str) -> None:
+        """What has that name is no file; or it is gone, which nobody needs to know."""
+        with suppress(FileNotFoundError):
+            os.lstat(name.encode("utf-8"), dir_fd=folder)
+            self.tell(bucket, "stranger", name, "it is no file")
+
+    def go_on(self) -> None:
+        """:raises StoppedError: it is to end"""
+        if self.stopped():
+            raise StoppedError
+
+    def tell(
+        self,
+        bucket: BucketConfig,
+        kind: Kind,
+        name: str | None,
+        reason: str | None = "",
+    ) -> None:
+        """Count and report a finding."""
+        setattr(self.found, kind, getattr(self.found, kind) + 1)
+        shown = None if name is None else self.hide(name)
+        self.report(Finding(kind, bucket.label, shown, reason or ""))
+
+
+def _is_back(folder: int | None, row: Row) -> bool:
+    """Whether a file that was missing is there as it was. For those that never went
+    this is enough, too; else it is read.
+    """
+    try:
+        if folder is None:
+            return False
+        at = look(folder, row.name)
+    except (NoFileError, OSError):
+        return False
+    return at.st_size == row.size and at.st_mtime <= row.known_at + SLACK
+
+
+def _pieces(folder: int) -> Iterator[list[bytes]]:
+    """The names in a folder, some at a time."""
+    with os.scandir(folder) as entries:
+        while piece := [os.fsencode(each.name) for each in islice(entries, PIECE)]:
+            yield piece
+
+
+def _fit(raw: bytes) -> tuple[str, str]:
+    """A name, and why it is none that a push can have, if it is none."""
+    try:
+        name = names.decode(raw)
+        names.check(name)
+    except ValueError as error:
+        return raw.decode("utf-8", "backslashreplace"), str(error)
+    return name, ""
+
+
+def count_names(home: str, buckets: Sequence[BucketConfig]) -> int:
+    """How many names there are in these buckets: how much there is to look at."""
+    count = 0
+    for bucket in buckets:
+        # What cannot be read is told when it is looked at.
+        with (
+            suppress(OSError),
+            os.scandir(os.path.join(home, bucket.directory)) as all_,
+        ):
+            count += sum(1 for _ in all_)
+    return count

@@ -1,0 +1,194 @@
+"""Reads what was pushed, and compares it with what was received.
+
+What waits longest comes first. The disk is read and not the cache; what differs is
+damaged, what is not there is missing, and what nobody pushed is a stranger. When a file
+was compared is entered soon after, so that whoever is stopped goes on where he was.
+Nothing on the disk is changed, and files that come, go or are replaced meanwhile are no
+findings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Iterator, Sequence
+
+from attrs import define, field, frozen
+
+from filebucket.catalogue.journal import Catalogue
+from filebucket.config.config import BucketConfig
+from filebucket.model.mask import mask
+from filebucket.model.records import Row
+from filebucket.store.archive import DAMAGE, NoFileError, look
+from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey
+
+ROWS = 100
+"""Files whose rows are read at once: they may be old when their turn comes."""
+
+ENTER_FILES = 200
+ENTER_BYTES = 256 * 1024**2
+"""Files, and bytes of them, that are compared before that is entered."""
+
+
+@frozen
+class Due:
+    """What is to be read.
+
+    :param ids: of the files, those that wait longest first
+    :param bytes: that they have in all
+    """
+
+    ids: Sequence[int]
+    bytes: int
+
+
+def due(catalogue: Catalogue, buckets: Sequence[BucketConfig], before: float) -> Due:
+    """What nobody has compared since ``before``, and what was damaged then.
+
+    :raises CatalogueError: it cannot be read
+    """
+    return Due(*catalogue.to_verify([bucket.key for bucket in buckets], before))
+
+
+def verify(
+    catalogue: Catalogue,
+    home: str,
+    buckets: Sequence[BucketConfig],
+    all_buckets: Sequence[BucketConfig],
+    wanted: Due,
+    now: Callable[[], float],
+    pace: Callable[[int], object] = lambda size: None,
+    late: float = ROW_WITHIN,
+    wait: Callable[[float], object] = lambda seconds: None,
+    report: Callable[[Finding], object] = lambda finding: None,
+    progress: Callable[[Found], object] = lambda found: None,
+) -> Found:
+    """Compare ``wanted`` with what was received, and see what is missing or strange in
+    all of these buckets. It may take days.
+
+    :param all_buckets: those of the configuration, for their tokens
+    :param now: tells the time since the epoch
+    :param pace: told of the bytes of each piece that was read; may sleep
+    :param late: seconds after its file's publication in which the row of a push comes,
+        of which the post-push hook may take most
+    :param wait: waits for so many seconds
+    :param report: told of all that is not as it was
+    :param progress: told now and then how far it is
+    :raises CatalogueError: it cannot be read or written, or is not the home's
+    :raises KeyboardInterrupt: as ever; what was compared is entered
+    """
+    survey = _Verification(
+        catalogue,
+        home,
+        mask(all_buckets),
+        now,
+        lambda: False,
+        report,
+        progress,
+        pace,
+        late,
+        wait,
+        Found(),
+        {bucket.key: bucket for bucket in buckets},
+    )
+    survey.verify(wanted)
+    return survey.found
+
+
+@define
+class _Verification(Survey):
+    buckets: dict[str, BucketConfig]
+    # Files that have another size, whenever they were compared.
+    doubtful: set[int] = field(factory=set)
+    # What was compared and is not entered yet.
+    compared: list[tuple[int, bool, float]] = field(factory=list)
+    compared_bytes: int = 0
+
+    def verify(self, wanted: Due) -> None:
+        """Do it."""
+        for bucket in self.buckets.values():
+            try:
+                self.look_for_missing(bucket)
+                self.look_for_kept(bucket)
+                self.look_at_files(bucket)
+            except OSError as error:
+                self.tell(bucket, "unreadable", None, error.strerror)
+        try:
+            self._verify_all(list(self.doubtful), ())
+            self._verify_all(wanted.ids, self.doubtful)
+        finally:
+            self._enter()
+
+    def look_at(self, bucket: BucketConfig, folder: int, row: Row) -> None:
+        if look(folder, row.name).st_size != row.size:
+            self.doubtful.add(row.id)
+
+    def are_gone(self, bucket: BucketConfig, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.tell(bucket, "missing", row.name)
+
+    def is_unknown(self, bucket: BucketConfig, folder: int, name: str) -> None:
+        try:
+            found = look(folder, name)
+        except NoFileError:
+            self.tell_no_file(bucket, folder, name)
+        else:
+            if self.may_be_push(found):
+                self.tell_left(bucket, name)
+            elif self.catalogue.unknown(bucket.key, [name]):
+                self.tell(bucket, "stranger", name, "no push of it is known")
+
+    def _verify_all(self, ids: Sequence[int], but: Container[int]) -> None:
+        for start in range(0, len(ids), ROWS):
+            for key, row in self.catalogue.kept_rows(ids[start : start + ROWS]):
+                if row.id not in but:
+                    self._verify(self.buckets[key], row)
+
+    def _verify(self, bucket: BucketConfig, row: Row) -> None:
+        try:
+            with self.open(bucket) as folder:
+                if folder is None:
+                    raise NoFileError
+                content = self.read(bucket, folder, row.name)
+        except NoFileError:
+            if self.catalogue.missed([row.id], self.now()):
+                self.tell(bucket, "missing", row.name)
+        except OSError as error:
+            if error.errno in DAMAGE:
+                self._compared(row, damaged=True)
+                self.tell(bucket, "damaged", row.name, error.strerror)
+            else:
+                self.tell(bucket, "unreadable", row.name, error.strerror)
+        else:
+            if content is None:
+                return
+            if content.sha256 == row.sha256:
+                self._compared(row, damaged=False)
+            else:
+                self.tell_difference(bucket, row, content)
+
+    def _compared(self, row: Row, damaged: bool) -> None:
+        self.compared.append((row.id, damaged, self.now()))
+        self.compared_bytes += row.size
+        if len(self.compared) >= ENTER_FILES or self.compared_bytes >= ENTER_BYTES:
+            self._enter()
+
+    def _enter(self) -> None:
+        if self.compared:
+            self.catalogue.verified(self.compared)
+        self.compared, self.compared_bytes = [], 0
+
+
+def sums(catalogue: Catalogue, buckets: Sequence[BucketConfig]) -> Iterator[bytes]:
+    """Lines for ``sha256sum -c``, to be run in the home. Where a bucket has no name its
+    token is in them.
+
+    :raises CatalogueError: it cannot be read
+    """
+    for bucket in buckets:
+        after = ""
+        while rows := catalogue.rows(bucket.key, "kept", after):
+            after = rows[-1].name
+            for row in rows:
+                # No name has what sha256sum would want escaped: names.check.
+                path = os.path.join(bucket.directory, row.name)
+                yield f"{row.sha256}  {path}\n".encode()

@@ -1,0 +1,328 @@
+"""The ``file`` part of a multipart/form-data body, as a stream.
+
+The boundaries are found by ``multipart``'s push parser; this module feeds it
+the body as it comes, passes over every part that is not ``file`` within
+bounds, and gives the one that is as a name and a stream of chunks. The form
+is read to its very end before the stream of the file ends: a second ``file``,
+or a final boundary that never comes, is known before anything is published.
+
+Only RFC 7578's forms are understood: no nesting, no transfer encodings.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+
+from filebucket.base.errors import Refusal
+from filebucket.model import names
+
+FIELD = "file"
+"""The name of the field that holds the file."""
+
+MOST_PARTS = 16
+MOST_PART_HEADERS = 8 * 1024
+"""Bytes of headers that one part may have."""
+MOST_SKIPPED = 1024 * 1024
+"""Bytes that all other fields together may have."""
+MOST_OVERHEAD = MOST_SKIPPED + MOST_PARTS * (MOST_PART_HEADERS + 100)
+"""How many bytes longer than its file a form can be at most."""
+
+_MOST_BOUNDARY = 70  # RFC 2046, 5.1.1
+
+Body: TypeAlias = AsyncIterator[Sequence[bytes]]
+# A MultipartSegment, bytes of its content, or None at its end.
+_Event: TypeAlias = Any
+
+
+class FormFile:
+    """The file of a form. Made by :func:`find_file`.
+
+    Iterate it once, to the end, for its chunks.
+
+    :ivar name: its file name, unchecked
+    :ivar size: its size in bytes if no other part follows it, which nobody can
+        know before the form's end; -1 where one is seen to follow, and where
+        the form's own length is unknown
+    """
+
+    def __init__(self, name: str, size: int, events: list[_Event], form: _Form) -> None:
+        self.name = name
+        self.size = size
+        self._events = events
+        self._form = form
+
+    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
+        """Batches of the file's bytes.
+
+        :raises Refusal: the form is malformed, or ends early
+        """
+        in_file = True
+        size = 0
+        events = self._events
+        while True:
+            batch: list[bytes] = []
+            for event in events:
+                if event is None:
+                    in_file = False
+                elif isinstance(event, MultipartSegment):
+                    if event.name == FIELD:
+                        raise Refusal(400, f"a second field {FIELD!r} in the form")
+                elif in_file:
+                    batch.append(event)
+                else:
+                    self._form.skip(len(event))
+            size += sum(map(len, batch))
+            self._form.check_overhead(size)
+            if batch:
+                yield batch
+            more = await self._form.next_events()
+            if more is None:
+                return
+            events = more
+
+
+async def find_file(body: Body, content_type: str, length: int | None) -> FormFile:
+    """Read a form up to its file.
+
+    :param body: the request's body
+    :param content_type: the value of the header
+    :param length: the body's length in bytes, or None where it is unknown
+    :raises Refusal: 412 where there is no file, 400 where the form is malformed
+    """
+    return await _Form(body, _boundary(content_type), length).find_file()
+
+
+class _Form:
+    """A form that is being read."""
+
+    def __init__(self, body: Body, boundary: str, length: int | None) -> None:
+        self._body = body
+        self._length = length
+        # What comes after the last part: CRLF, the final boundary, CRLF.
+        self._closing = len(boundary) + 8
+        self._delimiter = f"\r\n--{boundary}".encode("ascii")
+        self._edge = b""
+        self._fed = 0
+        self._skipped = 0
+        # Not strict: a strict parser takes the CRLF after the final boundary
+        # for an error, but only where it comes in a chunk of its own.
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=MOST_PART_HEADERS,
+            max_segment_count=MOST_PARTS,
+            header_charset=_CHARSET,
+        )
+
+    async def find_file(self) -> FormFile:
+        # Up to the file's headers the parser is fed in pieces that end where
+        # headers end, so that what was fed is where the file's bytes begin.
+        seen = b""
+        async for chunks in self._body:
+            data = b"".join(chunks)
+            pieces = _cut(seen, data)
+            seen = (seen + data)[-3:]
+            for piece in pieces:
+                events = self._feed([piece])
+                for position, event in enumerate(events):
+                    if isinstance(event, MultipartSegment) and event.name == FIELD:
+                        name, size = _file_name(event), self._size_left()
+                        rest = events[position + 1 :]
+                        rest += self._feed(list(pieces))
+                        if any(isinstance(each, MultipartSegment) for each in rest):
+                            size = -1
+                        return FormFile(name, size, rest, self)
+                    if isinstance(event, bytes | bytearray):
+                        self.skip(len(event))
+                self.check_overhead(0)
+        self._close()
+        raise Refusal(412, f"no field {FIELD!r} in the form; use curl -F {FIELD}=@NAME")
+
+    def _size_left(self) -> int:
+        if self._length is None:
+            return -1
+        return max(self._length - self._fed - self._closing, 0)
+
+    async def next_events(self) -> list[_Event] | None:
+        """What the next chunks bring; None after the form's end."""
+        async for chunks in self._body:
+            return self._feed(chunks)
+        self._close()
+        return None
+
+    def skip(self, size: int) -> None:
+        """``size`` bytes came that are not the file's."""
+        self._skipped += size
+        if self._skipped > MOST_SKIPPED:
+            raise Refusal(400, f"fields other than {FIELD!r} are too long")
+
+    def _feed(self, chunks: Sequence[bytes]) -> list[_Event]:
+        events: list[_Event] = []
+        try:
+            for chunk in chunks:
+                self._fed += len(chunk)
+                for event in self._parser.parse(chunk):
+                    if isinstance(event, MultipartSegment):
+                        _check_headers(event)
+                        self._edge = b"\r\n"
+                    elif event is not None:
+                        self._check_content(event)
+                    events.append(event)
+        except MultipartError as error:
+            raise Refusal(400, f"malformed form: {error.args[0]}") from None
+        except ValueError:
+            # multipart 1.2.1 reads a number of any length; Python does not.
+            raise Refusal(400, "malformed form: the length of a part") from None
+        return events
+
+    def _check_content(self, data: bytes) -> None:
+        """Refuse content in which a line begins with the boundary (RFC 2046,
+        5.1.1): multipart 1.2.1 takes a boundary line that has more on it for
+        content, and may miss the true one behind it.
+        """
+        reach = len(self._delimiter) - 1
+        edge = self._edge + data[:reach]
+        if self._delimiter in edge or self._delimiter in data:
+            raise Refusal(400, "malformed form: more than a boundary on its line")
+        self._edge = bytes(edge[-reach:] if len(data) < reach else data[-reach:])
+
+    def check_overhead(self, size: int) -> None:
+        """``size`` bytes so far are the file's; are all others within bounds?"""
+        if self._fed - size > MOST_OVERHEAD:
+            raise Refusal(400, f"the form is too long for its {FIELD!r}")
+
+    def _close(self) -> None:
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise Refusal(400, "the form has no final boundary") from None
+
+
+def _cut(before: bytes, data: bytes) -> Iterator[bytes]:
+    """``data`` in pieces, cut behind each empty line, of which a part may
+    have come ``before``.
+    """
+    start = 0
+    for match in re.finditer(rb"(?<=\r\n\r\n)", before + data):
+        end = match.end() - len(before)
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:]
+
+
+def _boundary(content_type: str) -> str:
+    kind, _, _ = content_type.partition(";")
+    if kind.strip().lower() != "multipart/form-data":
+        raise Refusal(
+            412, f"no file in the request; use curl -F {FIELD}=@NAME, or curl -T NAME"
+        )
+    boundary = _parameters(content_type, "Content-Type").get("boundary", "")
+    if not 0 < len(boundary) <= _MOST_BOUNDARY or not boundary.isascii():
+        raise Refusal(400, "the form has no fit boundary")
+    return boundary
+
+
+def _check_headers(part: MultipartSegment) -> None:
+    if sum(name == "Content-Disposition" for name, _ in part.headerlist) != 1:
+        raise Refusal(400, "malformed form: a part with two Content-Dispositions")
+    size = sum(len(f"{name}{value}".encode()) for name, value in part.headerlist)
+    if size > MOST_PART_HEADERS:
+        raise Refusal(400, "malformed form: the headers of a part are too large")
+    encoding = part.header("Content-Transfer-Encoding", "binary").strip().lower()
+    if encoding not in ("7bit", "8bit", "binary"):
+        raise Refusal(400, "malformed form: a part with a transfer encoding")
+
+
+def _file_name(part: MultipartSegment) -> str:
+    """The file name as curl, browsers and the Python libraries write it."""
+    disposition = part.header("Content-Disposition", "")
+    parameters = _parameters(disposition, "Content-Disposition")
+    plain, extended = parameters.get("filename"), parameters.get("filename*")
+    if plain is not None:
+        # WHATWG, multipart/form-data encoding: these three, and no others.
+        for escape, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+            plain = plain.replace(escape, character)
+    name = plain
+    if extended is not None:
+        name = _extended(extended)
+        if plain is not None and plain != name:
+            raise Refusal(400, "filename and filename* contradict each other")
+    if not name:
+        raise Refusal(412, f"the field {FIELD!r} has no file name")
+    return name
+
+
+def _extended(value: str) -> str:
+    """The value of a ``filename*`` (RFC 8187, 3.2)."""
+    charset, _, rest = value.partition("'")
+    _, quote, encoded = rest.partition("'")
+    if charset.lower() != "utf-8" or not quote:
+        raise Refusal(400, "a filename* that is not UTF-8''...")
+    try:
+        return names.decode(unquote_to_bytes(encoded))
+    except ValueError as error:
+        raise Refusal(400, str(error)) from None
+
+
+_PARAMETER = re.compile(
+    r"""\s*;\s*
+    (?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)
+    \s*=\s*
+    (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | (?P<token>[^\s;"]+) )
+    """,
+    re.VERBOSE,
+)
+
+
+def _parameters(value: str, header: str) -> dict[str, str]:
+    """The parameters of a header value (RFC 9110, 5.6.6), all or 400."""
+    found: dict[str, str] = {}
+    position = len(value.partition(";")[0])
+    while position < len(value.rstrip("; \t")):
+        match = _PARAMETER.match(value, position)
+        if match is None or match["name"].lower() in found:
+            raise Refusal(400, f"malformed {header}")
+        text = match["token"]
+        if text is None:
+            # Only quotes are ever escaped here: a browser sends a backslash
+            # as itself, and a name that has one is refused anyway.
+            text = match["quoted"].replace('\\"', '"')
+        found[match["name"].lower()] = text
+        position = match.end()
+    return found
+
+
+# multipart 1.2.1, Debian 13's, tries 2^n ways to read a header value in which n
+# backslashes follow a quote that nothing closes: 24 of them stop the reactor
+# for a second, 40 for a day; 8 in a line of 8 KiB do for 80 ms. Where a quote
+# follows the backslashes there is one way. Each line of a part's headers passes
+# the charset that the parser was given, so that is where a line is stopped.
+_CHARSET = "x-filebucket-part-header"
+
+
+def _decode_header(line: Any, errors: str = "strict") -> tuple[str, int]:
+    data = bytes(line)
+    if b'"' in data and b"\\" in data[data.rfind(b'"') :]:
+        raise UnicodeDecodeError(
+            _CHARSET, data, 0, len(data), "backslashes in open quotes"
+        )
+    if b"\n" in data or b"\r" in data:
+        # Both versions see it only where a chunk ends behind it.
+        raise UnicodeDecodeError(_CHARSET, data, 0, len(data), "a bare CR or LF")
+    return data.decode("utf-8", errors), len(data)
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    # Python looks for normalised names, in which '-' is '_'.
+    if name.replace("_", "-") != _CHARSET:
+        return None
+    return codecs.CodecInfo(codecs.utf_8_encode, _decode_header, name=_CHARSET)
+
+
+codecs.register(_find_codec)
