@@ -30,7 +30,7 @@ from filebucket.base.threads import Threads
 from filebucket.catalogue.journal import Catalogue
 from filebucket.catalogue.recorder import Recorder
 from filebucket.config import config as configuration
-from filebucket.config.config import BucketConfig, Buckets, Config
+from filebucket.config.config import Buckets, Config
 from filebucket.config.values import LOG_FORMATS
 from filebucket.daemon import logs
 from filebucket.daemon.alerts import Alerts
@@ -43,6 +43,7 @@ from filebucket.hooks.scripts import ScriptHooks, unobserved
 from filebucket.http.channel import Limits, StreamingSite
 from filebucket.http.listen import admin_listener, listeners
 from filebucket.http.tls import Renewal
+from filebucket.model.bucket import Bucket
 from filebucket.model.client import Client
 from filebucket.model.schedule import local_zone
 from filebucket.push.receive import Outcome, Uploads
@@ -274,7 +275,7 @@ def compare(
     home: str,
     seconds: Callable[[], float],
     catalogue: Catalogue,
-    buckets: Sequence[BucketConfig],
+    buckets: Sequence[Bucket],
     stopped: Callable[[], bool],
 ) -> str:
     """Bring the catalogue and the disk together, in a thread, without haste.

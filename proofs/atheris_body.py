@@ -22,8 +22,9 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from zope.interface import provider
 
     from filebucket.base.errors import STATUSES
-    from filebucket.config.config import BucketConfig, TokenConfig, token_digest
     from filebucket.http.channel import Limits
+    from filebucket.model.bucket import Bucket
+    from filebucket.model.token import Token, token_digest
     from filebucket.push.receive import Uploads
     from filebucket.test.kit.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
     from filebucket.test.kit.fakes import FakeHooks, MemoryStore
@@ -93,9 +94,7 @@ def one_input(data: bytes) -> None:
     size = data[1] or len(message) or 1
     store = MemoryStore()
     uploads = Uploads(store, FakeHooks(), Clock(), lambda outcome: None, 10**9)
-    bucket = BucketConfig(
-        (TokenConfig(token_digest(BUCKET)),), directory="bucket", name="bucket"
-    )
+    bucket = Bucket((Token(token_digest(BUCKET)),), directory="bucket", name="bucket")
     connection = Connection(Root(uploads, [bucket], Clock()), Limits())
     connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
     connection.half_close()

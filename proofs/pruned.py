@@ -19,7 +19,8 @@ from pathlib import Path
 from subprocess import Popen
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, load
+from filebucket.config.config import load
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
 from filebucket.test.kit.server import Server
@@ -83,7 +84,7 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
     )
 
 
-def _fill(home: Path, bucket: BucketConfig) -> set[str]:
+def _fill(home: Path, bucket: Bucket) -> set[str]:
     """Files that were pushed some time ago, and are on the disk.
 
     :returns: which of them are not to be kept

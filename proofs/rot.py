@@ -15,7 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import Token
 from filebucket.upkeep.reindex import reindex
 from filebucket.upkeep.survey import Found
 from filebucket.upkeep.verify import due, verify
@@ -29,7 +30,7 @@ SIZES = (1, 4096, 100_000, 3_000_000)
 def seen(folder: Path, trials: int) -> Outcome:
     """Change a bit of one of the files, verify, change it back, and verify."""
     chance = random.Random(1)
-    bucket = BucketConfig((TokenConfig(bytes(32)),), "bucket", name="bucket")
+    bucket = Bucket((Token(bytes(32)),), "bucket", name="bucket")
     faults: list[str] = []
     cached = 0
     with Ext4(folder / "place") as disk:

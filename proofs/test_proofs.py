@@ -10,8 +10,9 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
+from filebucket.model.token import Token
 from proofs import entries, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
@@ -157,7 +158,7 @@ class EntriesTests(SynchronousTestCase):
         self.home = Path(self.mktemp()).absolute()
         (self.home / ".filebucket").mkdir(parents=True)
         (self.home / "web01").mkdir()
-        self.bucket = BucketConfig((TokenConfig(bytes(32)),), "web01", name="web01")
+        self.bucket = Bucket((Token(bytes(32)),), "web01", name="web01")
         self.file = self.home / "web01" / "a.txt"
         self.file.write_bytes(b"content")
         size, sha256 = entries.said(self.file)

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from filebucket.admin.site import Answer
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import FreeSpace
 
 
 @frozen

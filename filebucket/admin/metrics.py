@@ -44,8 +44,8 @@ from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.catalogue.overview import BucketOverview, Overview, look
-from filebucket.config.config import BucketConfig
 from filebucket.hooks.scripts import EVENTS, Exit
+from filebucket.model.bucket import Bucket
 from filebucket.model.state import State
 from filebucket.push.receive import Outcome
 
@@ -359,7 +359,7 @@ class Scrape:
         run: Callable[..., Deferred[Any]],
         read: Callable[[Callable[[Catalogue], Overview]], Deferred[Overview]],
         disk: Callable[[], Disk],
-        buckets: Callable[[], Sequence[BucketConfig]],
+        buckets: Callable[[], Sequence[Bucket]],
         now: Callable[[], Now],
         seconds: Callable[[], float],
     ) -> None:

@@ -29,7 +29,7 @@ from filebucket.admin.site import PAGE_POLICY, AdminRequest
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.catalogue.overview import look
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Page(Resource):
         self,
         clock: IReactorTime,
         read: Read,
-        buckets: Callable[[], Sequence[BucketConfig]],
+        buckets: Callable[[], Sequence[Bucket]],
         zone: tzinfo,
     ) -> None:
         """

@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import attrs
 
 from filebucket.catalogue.database import Database, told
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
     Entered,
     File,
@@ -113,7 +113,7 @@ class Catalogue(Database):
         self,
         received: Sequence[Received],
         refused: Sequence[Refused],
-        buckets: Callable[[str], BucketConfig | None],
+        buckets: Callable[[str], Bucket | None],
     ) -> None:
         """Enter pushes and refusals, in their order.
 
@@ -131,7 +131,7 @@ class Catalogue(Database):
         self,
         do: Callable[..., sqlite3.Cursor],
         received: Sequence[Received],
-        buckets: Callable[[str], BucketConfig | None],
+        buckets: Callable[[str], Bucket | None],
     ) -> None:
         batch = _batch(received)
         for statement in _RECORD:
@@ -141,7 +141,7 @@ class Catalogue(Database):
     def _assess_batch(
         self,
         do: Callable[..., sqlite3.Cursor],
-        buckets: Callable[[str], BucketConfig | None],
+        buckets: Callable[[str], Bucket | None],
     ) -> None:
         """Judge what came, and say how its series are now."""
         for series, key, count, newest in do(_TOUCHED).fetchall():
@@ -165,7 +165,7 @@ class Catalogue(Database):
     def _assess(
         self,
         do: Callable[..., sqlite3.Cursor],
-        bucket: BucketConfig,
+        bucket: Bucket,
         series: int,
         now: float,
         is_right: bool = True,
@@ -197,7 +197,7 @@ class Catalogue(Database):
     # What is watched.
 
     def watch(
-        self, buckets: Iterable[BucketConfig], hide: Callable[[str], str], now: float
+        self, buckets: Iterable[Bucket], hide: Callable[[str], str], now: float
     ) -> None:
         """Expect what these buckets expect from now on, and nothing else.
 
@@ -243,7 +243,7 @@ class Catalogue(Database):
         self,
         do: Callable[..., sqlite3.Cursor],
         id_: int,
-        bucket: BucketConfig,
+        bucket: Bucket,
         now: float,
     ) -> None:
         expected = bucket.series
@@ -272,7 +272,7 @@ class Catalogue(Database):
         self,
         do: Callable[..., sqlite3.Cursor],
         id_: int,
-        bucket: BucketConfig,
+        bucket: Bucket,
         hide: Callable[[str], str],
     ) -> None:
         """The bucket's patterns are others: its pushes are of other series."""
@@ -309,9 +309,7 @@ class Catalogue(Database):
                     (now,),
                 )
 
-    def mistrust(
-        self, now: float, buckets: Callable[[str], BucketConfig | None]
-    ) -> int:
+    def mistrust(self, now: float, buckets: Callable[[str], Bucket | None]) -> int:
         """The clock is right: of what was received in its future is not known when it
         was, and so it counts as received now. Rows stay as they are.
 
@@ -525,7 +523,7 @@ class Catalogue(Database):
         self,
         found: Sequence[FoundFile],
         now: float,
-        buckets: Mapping[str, BucketConfig],
+        buckets: Mapping[str, Bucket],
     ) -> list[Entered]:
         """Enter files that were found, but for those of which a push that was entered
         meanwhile says what they are.
@@ -575,7 +573,7 @@ class Catalogue(Database):
                 self._record(do, new, buckets.get)
         return kinds
 
-    def judge_anew(self, bucket: BucketConfig) -> None:
+    def judge_anew(self, bucket: Bucket) -> None:
         """Judge all pushes of a bucket by their sizes: files were entered between
         those that were judged."""
         for (series,) in self._ask(

@@ -14,7 +14,7 @@ from statistics import linear_regression
 from attrs import evolve, field, frozen
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
@@ -130,7 +130,7 @@ class Overview:
 
 def look(
     catalogue: Catalogue,
-    buckets: Sequence[BucketConfig],
+    buckets: Sequence[Bucket],
     now: float,
     sizes: int = SIZES,
     refusals: int = REFUSALS,
@@ -177,7 +177,7 @@ def look(
 
 def _bucket(
     catalogue: Catalogue,
-    bucket: BucketConfig,
+    bucket: Bucket,
     tally: Tally,
     worst: Sequence[Series],
     hide: Callable[[str], str],

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from filebucket.base.threads import Threads
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import KEPT_REFUSALS, Catalogue
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received, Refused, Series, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
@@ -72,7 +72,7 @@ class Reindex(Protocol):
     def __call__(
         self,
         catalogue: Catalogue,
-        buckets: Sequence[BucketConfig],
+        buckets: Sequence[Bucket],
         stopped: Callable[[], bool],
     ) -> str: ...
 
@@ -93,13 +93,13 @@ class Ledger:
         self._hide = hide
         self._catalogue: Catalogue | None = None
         self._inode: int | None = None  # of what was opened last
-        self._buckets: Sequence[BucketConfig] = ()
-        self._by_key: dict[str, BucketConfig] = {}
+        self._buckets: Sequence[Bucket] = ()
+        self._by_key: dict[str, Bucket] = {}
         self._watches = False
         self._looked_at_space = float("-inf")
         self._now = self._steady_since = float("-inf")
 
-    def watch(self, buckets: Sequence[BucketConfig]) -> None:
+    def watch(self, buckets: Sequence[Bucket]) -> None:
         """Watch these from the next time on that anything is written."""
         self._buckets = buckets
         self._by_key = {bucket.key: bucket for bucket in buckets}
@@ -250,7 +250,7 @@ class Recorder(Service):
         clock: IReactorTime,
         pool: Callable[[int], Threads],
         home: str,
-        buckets: Sequence[BucketConfig],
+        buckets: Sequence[Bucket],
         reindex: Reindex,
         hide: Callable[[str], str],
         changed: Callable[[], object] = lambda: None,
@@ -317,7 +317,7 @@ class Recorder(Service):
         while (self._received or self._refused) and self._error is None:
             await self._one_at_a_time.run(self._write_some)
 
-    def watch(self, buckets: Sequence[BucketConfig]) -> None:
+    def watch(self, buckets: Sequence[Bucket]) -> None:
         """These are the buckets from now on."""
         self._buckets = buckets
         self._to_write.run(self._ledger.watch, buckets)
@@ -468,7 +468,7 @@ class Recorder(Service):
         if isinstance(error, CatalogueError) and error.damaged:
             self._doubtful = True
 
-    async def find(self, bucket: BucketConfig, name: str) -> Kept | None:
+    async def find(self, bucket: Bucket, name: str) -> Kept | None:
         """What is known of the file of that name; None also where that cannot be
         known now, or takes too long.
         """
@@ -541,7 +541,7 @@ class Recorder(Service):
             self._reading = Catalogue.open(self._home, create=False)
         return function(self._reading)
 
-    def _search(self, buckets: Sequence[BucketConfig]) -> str:
+    def _search(self, buckets: Sequence[Bucket]) -> str:
         catalogue = Catalogue.open(self._home)
         try:
             return self._reindex(catalogue, buckets, lambda: self._stopped)

@@ -13,17 +13,18 @@ from typing import Any
 
 from attrs import asdict
 
-from filebucket.config.config import BucketConfig, Keep, TokenConfig
 from filebucket.config.edit import moment_text
 from filebucket.config.values import UNITS
+from filebucket.model.bucket import Bucket, Keep
 from filebucket.model.client import NOBODY
+from filebucket.model.token import Token
 
 COLUMNS = 80
 _LEAST = 20
 """Columns that settings get, however long the names are."""
 
 
-def as_json(bucket: BucketConfig) -> dict[str, Any]:
+def as_json(bucket: Bucket) -> dict[str, Any]:
     """What a program is told of a bucket."""
     return {
         "name": bucket.name,
@@ -48,7 +49,7 @@ def as_json(bucket: BucketConfig) -> dict[str, Any]:
     }
 
 
-def table(buckets: Sequence[BucketConfig], now: float) -> Iterator[str]:
+def table(buckets: Sequence[Bucket], now: float) -> Iterator[str]:
     """The lines of a table: each token of a bucket has one of its own.
 
     :param now: seconds since the epoch
@@ -73,7 +74,7 @@ def table(buckets: Sequence[BucketConfig], now: float) -> Iterator[str]:
 _Row = tuple[list[str], list[str], list[str], list[str], list[str]]
 
 
-def _row(bucket: BucketConfig, now: float) -> _Row:
+def _row(bucket: Bucket, now: float) -> _Row:
     size = bucket.max_file_size
     settings = [
         *([] if size is None else [f"a file {size_text(size)}"]),
@@ -100,7 +101,7 @@ def _keep_text(keep: Keep) -> str:
     return " and ".join(f"{count} {rule}" for rule, count in _kept(keep).items())
 
 
-def _expiry(token: TokenConfig, now: float) -> str:
+def _expiry(token: Token, now: float) -> str:
     if token.expires is None:
         return "never"
     return f"{'EXPIRED ' if token.expires <= now else ''}{moment_text(token.expires)}"

@@ -39,7 +39,6 @@ from filebucket.cli.options import (
 from filebucket.cli.prune import prune
 from filebucket.cli.verify import reindex, verify
 from filebucket.config import config, values
-from filebucket.config.config import token_digest
 from filebucket.config.edit import (
     Change,
     NotChangedError,
@@ -49,6 +48,7 @@ from filebucket.config.edit import (
     rotate_token,
 )
 from filebucket.daemon.ask import NotReloadedError, ask
+from filebucket.model.token import token_digest
 from filebucket.upkeep.prune import PruningError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.config import config as configuration
 from filebucket.config import values
-from filebucket.config.config import BucketConfig, Config
-from filebucket.model import schedule
+from filebucket.config.config import Config
+from filebucket.model.bucket import Bucket
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
@@ -81,7 +81,7 @@ RATE = _Rate("rate", values.byte_count)
 DATE = _Value("date", values.moment)
 NETWORK = _Value("network", configuration.network_or_unix)
 DURATION = _Duration("duration", values.duration)
-EXPECT = _Value("when", schedule.parse)
+EXPECT = _Value("when", values.expectation)
 
 
 def bucket_labels(
@@ -120,7 +120,7 @@ class UnknownBucketError(click.UsageError):
     """There is no bucket that people call so."""
 
 
-def chosen_buckets(config: Config, labels: Sequence[str]) -> list[BucketConfig]:
+def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
     """The buckets that are called so; all, where none is named.
 
     :raises UnknownBucketError: one of them there is not

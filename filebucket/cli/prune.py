@@ -24,8 +24,9 @@ from filebucket.cli.options import (
     with_json,
 )
 from filebucket.config import config as configuration
-from filebucket.config.config import BucketConfig, Config
+from filebucket.config.config import Config
 from filebucket.model import schedule
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, Outcome
@@ -69,7 +70,7 @@ def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> Non
 
 def _prune(
     config: Config,
-    chosen: Sequence[BucketConfig],
+    chosen: Sequence[Bucket],
     hide: Callable[[str], str],
     zone: tzinfo,
     dry_run: bool,

@@ -51,7 +51,7 @@ from filebucket.cli.options import (
 )
 from filebucket.cli.table import Column, table
 from filebucket.config import config as configuration
-from filebucket.config.config import label_of
+from filebucket.model.bucket import label_of
 from filebucket.model.mask import mask
 from filebucket.model.records import File, Refused
 from filebucket.model.schedule import local_zone

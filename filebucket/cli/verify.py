@@ -32,7 +32,8 @@ from filebucket.cli.options import (
     with_json,
 )
 from filebucket.config import config as configuration
-from filebucket.config.config import BucketConfig, Config
+from filebucket.config.config import Config
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.upkeep import pace as pacing
 from filebucket.upkeep import reindex as reindexing
@@ -238,7 +239,7 @@ class _Printed:
 
 def _write_sums(
     catalogue: Catalogue,
-    buckets: Sequence[BucketConfig],
+    buckets: Sequence[Bucket],
     file: str,
     hide: Callable[[str], str],
 ) -> None:

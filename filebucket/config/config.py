@@ -11,10 +11,8 @@ directory's name where the file gives nothing else.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -37,7 +35,6 @@ from filebucket.config.values import (
     Duration,
     Factor,
     Flag,
-    FreeSpace,
     Host,
     LogFormat,
     Moment,
@@ -47,11 +44,13 @@ from filebucket.config.values import (
     Seconds,
     Sha256Hex,
     Share,
-    Token,
+    TokenText,
 )
 from filebucket.model import client, schedule
+from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, FreeSpace, Keep
 from filebucket.model.client import NOBODY, IPNetwork, Networks
 from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
+from filebucket.model.token import Token, token_digest, token_like
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
 
@@ -62,100 +61,8 @@ EXAMPLE_TOKENS = (
 """The tokens of the config.json that everybody has: known, so worthless."""
 
 
-def token_digest(token: bytes) -> bytes:
-    """The SHA-256 of ``token``: all that is kept of it, and what is looked up."""
-    return hashlib.sha256(token).digest()
-
-
-@frozen
-class TokenConfig:
-    """What opens a bucket.
-
-    :param sha256: the SHA-256 of the token
-    :param expires: seconds since the epoch at which it opens nothing any more
-    """
-
-    sha256: bytes
-    expires: float | None = None
-
-
-@frozen
-class Keep:
-    """How many files of a series are kept, as restic's forget counts them.
-
-    :param last: the newest ones
-    :param daily: the newest one of a day, for so many days that have any; and so on
-    """
-
-    last: int | None = None
-    daily: int | None = None
-    weekly: int | None = None
-    monthly: int | None = None
-    yearly: int | None = None
-
-
-SHRINK_ALERT = Share(0.5)
-HOLD = Duration(7 * 24 * 3600.0)
-
-
-@frozen
-class BucketConfig:
-    """One bucket.
-
-    :param tokens: what opens it; one at least
-    :param directory: its folder under the home; its token where it has no
-        name, so this must never be logged (:attr:`label` may)
-    :param name: what the operator calls it, if anything
-    :param max_file_size: bytes that a file may have; None: as all buckets have it
-    :param quota: bytes that all its files together may have; None is no limit
-    :param allow_from: networks that its clients may be in; None is anywhere
-    :param overwrite: whether a push may replace a file
-    :param series: patterns, as shells have them, of the names that recur in it; empty
-        where names tell by themselves
-    :param expect: when a push of each series is due; None is never
-    :param shrink_alert: what is smaller than this share of what came before is
-        suspicious
-    :param grow_alert: and so is what is larger than so many times that; None is never
-    :param keep: what is not to be pruned; None is everything
-    :param hold: seconds that everything is kept
-    """
-
-    tokens: tuple[TokenConfig, ...]
-    directory: str = field(repr=False)
-    name: str | None = None
-    max_file_size: int | None = None
-    quota: int | None = None
-    allow_from: Networks | None = None
-    overwrite: bool = False
-    series: tuple[str, ...] = field(default=(), repr=False)
-    expect: Expectation | None = None
-    shrink_alert: float = SHRINK_ALERT
-    grow_alert: float | None = None
-    keep: Keep | None = None
-    hold: float = HOLD
-
-    @property
-    def label(self) -> str:
-        """What logs call this bucket."""
-        return label_of(self.key)
-
-    @property
-    def key(self) -> str:
-        """What tells this bucket from all others, and holds no token."""
-        return self.name or f"#{self.tokens[0].sha256.hex()}"
-
-
-def label_of(key: str) -> str:
-    """The label of the bucket that has that :attr:`~BucketConfig.key`."""
-    return key[:_LABEL_LENGTH] if _NAMELESS.fullmatch(key) else key
-
-
-_NAMELESS = re.compile("#[0-9a-f]{64}")
-_LABEL_LENGTH = 7
-
-
-Buckets = NewType("Buckets", tuple[BucketConfig, ...])
-Tokens = NewType("Tokens", tuple[TokenConfig, ...])
+Buckets = NewType("Buckets", tuple[Bucket, ...])
+Tokens = NewType("Tokens", tuple[Token, ...])
 Patterns = NewType("Patterns", tuple[Pattern, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
 
@@ -245,7 +152,7 @@ class Config:
 class _TokenObject:
     """A token as the file writes it when it is an object."""
 
-    token: Token | None = field(default=None, repr=False)
+    token: TokenText | None = field(default=None, repr=False)
     token_sha256: Sha256Hex | None = None
     expires: Moment | None = None
 
@@ -273,10 +180,10 @@ class _BucketObject(_TokenObject):
     overwrite: Flag = Flag(False)
     series: Patterns = Patterns(())
     expect: Expectation | None = None
-    shrink_alert: Share = SHRINK_ALERT
+    shrink_alert: Share = Share(SHRINK_ALERT)
     grow_alert: Factor | None = None
     keep: Keep | None = None
-    hold: Duration = HOLD
+    hold: Duration = Duration(HOLD)
 
 
 def load(path: str) -> Config:
@@ -401,7 +308,7 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-def _fit_buckets(value: Any) -> list[tuple[int, BucketConfig]]:
+def _fit_buckets(value: Any) -> list[tuple[int, Bucket]]:
     """Those of the buckets that are right by themselves, with their indices."""
     fit = []
     for index, each in enumerate(value if isinstance(value, list) else []):
@@ -410,7 +317,7 @@ def _fit_buckets(value: Any) -> list[tuple[int, BucketConfig]]:
     return fit
 
 
-def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
+def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
     """What is wrong between buckets that are each right by themselves."""
     opens = {token.sha256 for _, bucket in buckets for token in bucket.tokens}
     tokens: dict[bytes, int] = {}
@@ -437,13 +344,13 @@ def _contradictions(buckets: list[tuple[int, BucketConfig]]) -> Iterator[str]:
 
 def _holds_any(tokens: set[bytes], text: str) -> bool:
     """Whether one of these, by its SHA-256, is a part of ``text``."""
-    return any(_digest(word) in tokens for word in values.token_like(text))
+    return any(_digest(word) in tokens for word in token_like(text))
 
 
-def _bucket(value: Any, _: Any = None) -> BucketConfig:
+def _bucket(value: Any, _: Any = None) -> Bucket:
     if isinstance(value, str):
         token = values.token(value)
-        return BucketConfig((TokenConfig(_digest(token)),), directory=token)
+        return Bucket((Token(_digest(token)),), directory=token)
     if not isinstance(value, dict):
         raise ValueError("neither a token nor an object")
     given = _CONVERTER.structure(value, _BucketObject)
@@ -457,7 +364,7 @@ def _bucket(value: Any, _: Any = None) -> BucketConfig:
         raise ValueError(
             "expires cannot stand beside tokens, which each have their own"
         )
-    return BucketConfig(
+    return Bucket(
         tokens,
         directory=directory,
         name=given.name,
@@ -501,22 +408,22 @@ class _ScheduleObject:
 
 def _expectation(value: Any, _: Any = None) -> Expectation:
     if isinstance(value, str):
-        return schedule.parse(value)
+        return values.expectation(value)
     if not isinstance(value, dict):
         raise ValueError("neither a string nor an object")
     given = _CONVERTER.structure(value, _ScheduleObject)
     return Schedule(given.cron, given.grace, given.timezone)
 
 
-def _token_config(given: _TokenObject) -> TokenConfig:
+def _token_config(given: _TokenObject) -> Token:
     if given.token is not None:
-        return TokenConfig(_digest(given.token), given.expires)
-    return TokenConfig(bytes.fromhex(given.token_sha256 or ""), given.expires)
+        return Token(_digest(given.token), given.expires)
+    return Token(bytes.fromhex(given.token_sha256 or ""), given.expires)
 
 
-def _token(value: Any, _: Any = None) -> TokenConfig:
+def _token(value: Any, _: Any = None) -> Token:
     if isinstance(value, str):
-        return TokenConfig(_digest(values.token(value)))
+        return Token(_digest(values.token(value)))
     if not isinstance(value, dict):
         raise ValueError("neither a token nor an object")
     given = _CONVERTER.structure(value, _TokenObject)
@@ -564,19 +471,19 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     checks: dict[Any, Callable[[Any, Any], Any]] = {
         **values.CHECKS,
-        TokenConfig: _token,
-        Tokens: lambda value, _: _list(value, TokenConfig),
-        BucketConfig: _bucket,
-        Buckets: lambda value, _: _list(value, BucketConfig, may_be_empty=True),
+        Token: _token,
+        Tokens: lambda value, _: _list(value, Token),
+        Bucket: _bucket,
+        Buckets: lambda value, _: _list(value, Bucket, may_be_empty=True),
         Endpoint: _endpoint,
         Listen: lambda value, _: _list(value, Endpoint),
         _Network: network_or_unix,
         Networks: _networks,
         Patterns: _patterns,
         Expectation: _expectation,
-        Cron: lambda value, _: schedule.cron(values.text(value)),
+        Cron: lambda value, _: values.cron(values.text(value)),
         Keep: _keep,
-        Zone: lambda value, _: schedule.zone(values.text(value)),
+        Zone: lambda value, _: values.zone(values.text(value)),
     }
     for kind, check in checks.items():
         converter.register_structure_hook(kind, check)

@@ -29,7 +29,9 @@ from attrs import frozen
 
 from filebucket.base.errors import ConfigError
 from filebucket.config import config as configuration
-from filebucket.config.config import BucketConfig, Config, TokenConfig, token_digest
+from filebucket.config.config import Config
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import Token, token_digest
 
 WIDTH = 120
 """Columns within which a bucket is written in one line: a name and a SHA-256 are."""
@@ -49,7 +51,7 @@ class Change:
     """
 
     config: Config
-    bucket: BucketConfig
+    bucket: Bucket
     token: str = ""
 
 
@@ -116,7 +118,7 @@ def remove_bucket(path: str, name: str) -> Change:
     :raises ConfigError: the file cannot be used as it is
     :raises NotChangedError: the reason
     """
-    removed: list[BucketConfig] = []
+    removed: list[Bucket] = []
 
     def remove(text: str, config: Config) -> str:
         index = _find(config, name)
@@ -130,7 +132,7 @@ def _sha256(token: str) -> str:
     return token_digest(token.encode("ascii")).hex()
 
 
-def _end(token: TokenConfig) -> float:
+def _end(token: Token) -> float:
     return math.inf if token.expires is None else token.expires
 
 
@@ -147,7 +149,7 @@ def moment_text(moment: float) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _named(config: Config, name: str) -> BucketConfig:
+def _named(config: Config, name: str) -> Bucket:
     return config.buckets[_find(config, name)]
 
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-import string
-from collections.abc import Callable, Iterator, Mapping
+import zoneinfo
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, NewType
 
-from attrs import frozen
+from cronsim import CronSim, CronSimError
 
 from filebucket.model import names
+from filebucket.model.bucket import FreeSpace
+from filebucket.model.schedule import Cron, Expectation, Interval, Schedule, Zone
+from filebucket.model.token import TOKEN_CHARACTERS, TOKEN_LENGTH
 
-TOKEN_LENGTH = 32
-_TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
-
-Token = NewType("Token", str)
+TokenText = NewType("TokenText", str)
 Sha256Hex = NewType("Sha256Hex", str)
 BucketName = NewType("BucketName", str)
 Host = NewType("Host", str)
@@ -41,22 +41,6 @@ Duration = NewType("Duration", float)
 Share = NewType("Share", float)
 Factor = NewType("Factor", float)
 Pattern = NewType("Pattern", str)
-
-
-@frozen
-class FreeSpace:
-    """How much of a filesystem must stay free.
-
-    :param bytes: so many bytes at least
-    :param share: and so much of its size
-    """
-
-    bytes: int = 0
-    share: Fraction = Fraction(0)
-
-    def of(self, size: int) -> int:
-        """Bytes, of a filesystem of ``size`` bytes."""
-        return max(self.bytes, int(self.share * size))
 
 
 def text(value: Any, _: Any = None) -> str:
@@ -78,19 +62,9 @@ def token(value: Any, _: Any = None) -> str:
         raise ValueError("not a string")
     if len(value) != TOKEN_LENGTH:
         raise ValueError(f"{len(value)} characters, not {TOKEN_LENGTH}")
-    if not _TOKEN_CHARACTERS.issuperset(value):
+    if not TOKEN_CHARACTERS.issuperset(value):
         raise ValueError("a token is made of letters, digits, '-' and '_'")
     return value
-
-
-# At every position, so that none hides in a longer word.
-_TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
-
-
-def token_like(text: str) -> Iterator[str]:
-    """All parts of ``text`` that could be tokens."""
-    for match in _TOKEN_LIKE.finditer(text):
-        yield match[1]
 
 
 def sha256_hex(value: Any, _: Any = None) -> str:
@@ -244,6 +218,56 @@ def moment(value: Any, _: Any = None) -> float:
     )
 
 
+def expectation(text: str) -> Expectation:
+    """Read ``26h``, or the five fields of cron.
+
+    :raises ValueError: it is neither
+    """
+    if len(text.split()) > 2:
+        return Schedule(cron(text))
+    try:
+        seconds = duration(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor five fields as cron has them") from None
+    if not seconds:
+        raise ValueError("no time at all")
+    return Interval(seconds, text)
+
+
+def cron(text: str) -> Cron:
+    """The five fields of cron.
+
+    :raises ValueError: they are not, or never come true
+    """
+    fields = text.split()
+    if len(fields) != 5:
+        raise ValueError(f"{len(fields)} fields, where cron has 5")
+    try:
+        # Any moment will do: what comes true once in 50 years is found.
+        next(
+            CronSim(
+                " ".join(fields), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+            )
+        )
+    except CronSimError as error:
+        raise ValueError(f"not as cron has it: {str(error).lower()}") from None
+    except StopIteration:
+        raise ValueError("never comes true") from None
+    return Cron(" ".join(fields))
+
+
+def zone(name: str) -> Zone:
+    """The name of a time zone.
+
+    :raises ValueError: there is none of that name
+    """
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError('not a time zone such as "Europe/Berlin"') from None
+    return Zone(name)
+
+
 LOG_FORMATS = ("text", "json")
 
 
@@ -267,7 +291,7 @@ def host(value: Any, _: Any = None) -> str:
 
 CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
     {
-        Token: token,
+        TokenText: token,
         Sha256Hex: sha256_hex,
         BucketName: bucket_name,
         Host: host,

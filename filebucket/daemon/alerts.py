@@ -23,8 +23,8 @@ from twisted.logger import Logger
 
 from filebucket.base.text import rfc3339
 from filebucket.catalogue.database import CatalogueError
-from filebucket.config.config import BucketConfig, label_of
 from filebucket.hooks.scripts import END_TIMEOUT, Alert, IHooks
+from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.records import Series
 from filebucket.model.state import State
 
@@ -58,7 +58,7 @@ class Alerts(Service):
         clock: IReactorTime,
         told: Told,
         hooks: IHooks,
-        buckets: Iterable[BucketConfig],
+        buckets: Iterable[Bucket],
         hide: Callable[[str], str],
     ) -> None:
         """
@@ -68,7 +68,7 @@ class Alerts(Service):
         self._told = told
         self._hooks = hooks
         self._buckets = buckets
-        self._by_key: dict[str, BucketConfig] = {}
+        self._by_key: dict[str, Bucket] = {}
         self._hide = hide
         self._telling: Deferred[None] | None = None
         self._again = False
@@ -76,7 +76,7 @@ class Alerts(Service):
         self._failed: dict[int, tuple[int, float]] = {}
         self._timer: IDelayedCall | None = None
 
-    def watch(self, buckets: Iterable[BucketConfig]) -> None:
+    def watch(self, buckets: Iterable[Bucket]) -> None:
         """These are the buckets from now on."""
         self._buckets, self._by_key = buckets, {}
 

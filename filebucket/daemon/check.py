@@ -28,12 +28,13 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 from filebucket.base.errors import ConfigError
 from filebucket.base.owner import as_owner_of
 from filebucket.config import config as configuration
-from filebucket.config.config import BucketConfig, Config, Listen
+from filebucket.config.config import Config, Listen
 from filebucket.config.edit import moment_text
 from filebucket.config.endpoint import Endpoint
 from filebucket.daemon import control
 from filebucket.hooks.scripts import EVENTS, ScriptHooks
 from filebucket.http.listen import admin_listener, listeners
+from filebucket.model.bucket import Bucket
 from filebucket.store import disk
 
 CERTIFICATE_ENDS_SOON = timedelta(days=30)
@@ -170,7 +171,7 @@ class _Look:
                 text += " latest files pruned before anybody sees it"
                 yield _risky(_place(bucket.label), text)
 
-    def _expiry(self, bucket: BucketConfig) -> Iterator[Finding]:
+    def _expiry(self, bucket: Bucket) -> Iterator[Finding]:
         ends = [each.expires for each in bucket.tokens]
         last = max((each for each in ends if each is not None), default=0.0)
         if None in ends:
@@ -182,7 +183,7 @@ class _Look:
             text = f"its last token expires soon, {moment_text(last)}"
             yield _risky(_place(bucket.label), text)
 
-    def _reach(self, bucket: BucketConfig) -> Iterator[Finding]:
+    def _reach(self, bucket: Bucket) -> Iterator[Finding]:
         allowed = bucket.allow_from
         # A proxy is here, and who comes through it is not.
         if (

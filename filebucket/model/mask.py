@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from filebucket.config.config import BucketConfig, token_digest
-from filebucket.config.values import token_like
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import token_digest, token_like
 
 
-def hide_tokens(text: str, opened: Callable[[bytes], BucketConfig | None]) -> str:
+def hide_tokens(text: str, opened: Callable[[bytes], Bucket | None]) -> str:
     """``text`` with a bucket's label in the place of every token in it.
 
     :param opened: the bucket that a token of this SHA-256 opens, if any
@@ -24,7 +24,7 @@ def hide_tokens(text: str, opened: Callable[[bytes], BucketConfig | None]) -> st
     return text
 
 
-def mask(buckets: Iterable[BucketConfig]) -> Callable[[str], str]:
+def mask(buckets: Iterable[Bucket]) -> Callable[[str], str]:
     """:func:`hide_tokens` for the tokens of these buckets."""
     known = {token.sha256: bucket for bucket in buckets for token in bucket.tokens}
     return lambda text: hide_tokens(text, known.get)

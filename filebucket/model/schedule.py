@@ -18,9 +18,7 @@ from functools import lru_cache
 from typing import NewType
 
 from attrs import field, frozen
-from cronsim import CronSim, CronSimError
-
-from filebucket.config import values
+from cronsim import CronSim
 
 Cron = NewType("Cron", str)
 Zone = NewType("Zone", str)
@@ -91,52 +89,6 @@ class Schedule(Expectation):
         with suppress(StopIteration, OverflowError):
             return next(CronSim(self.cron, start)).timestamp() + self.grace
         return float("inf")
-
-
-def parse(text: str) -> Expectation:
-    """Read ``26h``, or the five fields of cron.
-
-    :raises ValueError: it is neither
-    """
-    if len(text.split()) > 2:
-        return Schedule(cron(text))
-    try:
-        seconds = values.duration(text)
-    except ValueError as error:
-        raise ValueError(f"{error}, nor five fields as cron has them") from None
-    if not seconds:
-        raise ValueError("no time at all")
-    return Interval(seconds, text)
-
-
-def cron(text: str) -> Cron:
-    """The five fields of cron.
-
-    :raises ValueError: they are not, or never come true
-    """
-    fields = text.split()
-    if len(fields) != 5:
-        raise ValueError(f"{len(fields)} fields, where cron has 5")
-    try:
-        # Any moment will do: what comes true once in 50 years is found.
-        next(CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC)))
-    except CronSimError as error:
-        raise ValueError(f"not as cron has it: {str(error).lower()}") from None
-    except StopIteration:
-        raise ValueError("never comes true") from None
-    return Cron(" ".join(fields))
-
-
-def zone(name: str) -> Zone:
-    """The name of a time zone.
-
-    :raises ValueError: there is none of that name
-    """
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError('not a time zone such as "Europe/Berlin"') from None
-    return Zone(name)
 
 
 def local_zone() -> tzinfo:

@@ -12,7 +12,7 @@ from enum import Enum
 
 from attrs import frozen
 
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 
 COMPARED = 5
 """Pushes before the last one that its size is compared with."""
@@ -66,7 +66,7 @@ class Assessment:
     usual: int | None
 
 
-def assess(bucket: BucketConfig, watched: bool, facts: Facts, now: float) -> Assessment:
+def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessment:
     """What is to be thought of a series of ``bucket`` at ``now``.
 
     :param watched: whether pushes of it are expected when the bucket's are
@@ -96,7 +96,7 @@ def usual_size(before: Sequence[int]) -> int | None:
     return (compared[middle] + compared[~middle]) // 2
 
 
-def judge(bucket: BucketConfig, size: int, usual: int | None) -> State:
+def judge(bucket: Bucket, size: int, usual: int | None) -> State:
     """What is to be thought of a push of ``size`` bytes."""
     if usual is None:
         return State.FRESH

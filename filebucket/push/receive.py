@@ -26,10 +26,10 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from filebucket.base.errors import Refusal
-from filebucket.config.config import BucketConfig
 from filebucket.daemon.logs import begin_request
 from filebucket.hooks.scripts import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
+from filebucket.model.bucket import Bucket
 from filebucket.store.disk import BATCH, IStore, IWriter, NameTaken
 from filebucket.web import digests, form
 
@@ -73,7 +73,7 @@ class Kept:
     sha256: str
 
 
-async def nothing_known(bucket: BucketConfig, name: str) -> Kept | None:
+async def nothing_known(bucket: Bucket, name: str) -> Kept | None:
     """What is known of files where nobody keeps a catalogue."""
     return None
 
@@ -109,7 +109,7 @@ class Outcome:
     status: int = 500
     reason: str | None = None
     seconds: float = 0.0
-    config: BucketConfig | None = field(default=None, repr=False)
+    config: Bucket | None = field(default=None, repr=False)
     repeated: bool = False
     pre_push: int | None = None
     post_push: int | None = None
@@ -158,7 +158,7 @@ class Uploads:
         observe: Callable[[Outcome], object],
         max_file_size: int | None = None,
         most: int = sys.maxsize,
-        find: Callable[[BucketConfig, str], Awaitable[Kept | None]] = nothing_known,
+        find: Callable[[Bucket, str], Awaitable[Kept | None]] = nothing_known,
     ) -> None:
         """
         :param observe: told of each outcome, once
@@ -177,7 +177,7 @@ class Uploads:
         self._under_way: set[Deferred[Outcome]] = set()
         self._names: dict[tuple[str, str], _Name] = {}
 
-    def receive(self, bucket: BucketConfig | None, push: Push) -> Deferred[Outcome]:
+    def receive(self, bucket: Bucket | None, push: Push) -> Deferred[Outcome]:
         """Take a push to its outcome.
 
         :param bucket: the bucket that its token opens, if any
@@ -209,7 +209,7 @@ class Uploads:
             for wait in waits:
                 await wait
 
-    async def _outcome(self, bucket: BucketConfig | None, push: Push) -> Outcome:
+    async def _outcome(self, bucket: Bucket | None, push: Push) -> Outcome:
         started = self._clock.seconds()
         outcome = Outcome(
             request_id=secrets.token_hex(8),
@@ -243,9 +243,7 @@ class Uploads:
             )
         return outcome
 
-    async def _push(
-        self, bucket: BucketConfig | None, push: Push, outcome: Outcome
-    ) -> None:
+    async def _push(self, bucket: Bucket | None, push: Push, outcome: Outcome) -> None:
         if bucket is None:
             raise Refusal(403, "no such token")
         if push.method not in METHODS:
@@ -309,7 +307,7 @@ class Uploads:
 
     async def _publish(
         self,
-        bucket: BucketConfig,
+        bucket: Bucket,
         subject: Subject,
         writer: IWriter,
         promised: Mapping[str, bytes],
@@ -341,7 +339,7 @@ class Uploads:
                 del self._names[key]
 
     async def _kept(
-        self, bucket: BucketConfig, name: str, promised: Mapping[str, bytes]
+        self, bucket: Bucket, name: str, promised: Mapping[str, bytes]
     ) -> Kept | None:
         """The file of that name, if it is the very one that the client promised: so
         nobody learns from this what they did not know.

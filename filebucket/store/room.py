@@ -18,7 +18,7 @@ from contextlib import suppress
 from attrs import define
 
 from filebucket.base.errors import Refusal
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import FreeSpace
 
 
 @define

@@ -35,7 +35,7 @@ from enum import Enum
 from attrs import define, field, frozen
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.model.series import series_of
 from filebucket.upkeep.retention import choose
@@ -110,7 +110,7 @@ def alone(home: str) -> Iterator[None]:
 def prune(
     catalogue: Catalogue,
     home: str,
-    buckets: Sequence[BucketConfig],
+    buckets: Sequence[Bucket],
     now: float,
     zone: tzinfo,
     hide: Callable[[str], str],
@@ -146,9 +146,7 @@ def prune(
         os.close(home_fd)
 
 
-def _settle(
-    catalogue: Catalogue, home_fd: int, buckets: Sequence[BucketConfig]
-) -> None:
+def _settle(catalogue: Catalogue, home_fd: int, buckets: Sequence[Bucket]) -> None:
     """Say what became of files that were about to go when somebody was stopped."""
     configured = {bucket.key: bucket for bucket in buckets}
     gone: list[int] = []
@@ -176,7 +174,7 @@ def _sync(fd: int) -> None:
     os.fstat(fd)
 
 
-def _open_bucket(home_fd: int, bucket: BucketConfig) -> int:
+def _open_bucket(home_fd: int, bucket: Bucket) -> int:
     return os.open(bucket.directory, _DIRECTORY | os.O_NOFOLLOW, dir_fd=home_fd)
 
 
@@ -215,7 +213,7 @@ class _Bucket:
 
     catalogue: Catalogue
     home_fd: int
-    bucket: BucketConfig
+    bucket: Bucket
     now: float
     zone: tzinfo
     rehearse: bool

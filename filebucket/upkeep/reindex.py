@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from attrs import define, field
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import FoundFile, Received, Row
 from filebucket.model.series import series_of
@@ -38,7 +38,7 @@ ENTER_BYTES = 1024**3
 def reindex(
     catalogue: Catalogue,
     home: str,
-    buckets: Sequence[BucketConfig],
+    buckets: Sequence[Bucket],
     now: Callable[[], float],
     stopped: Callable[[], bool] = lambda: False,
     report: Callable[[Finding], object] = lambda finding: None,
@@ -88,7 +88,7 @@ class _Reindexing(Survey):
     waiting_bytes: int = 0
     entered: bool = False
 
-    def reindex(self, bucket: BucketConfig) -> None:
+    def reindex(self, bucket: Bucket) -> None:
         """Do it with one bucket."""
         try:
             try:
@@ -104,7 +104,7 @@ class _Reindexing(Survey):
             if entered:
                 self.catalogue.judge_anew(bucket)
 
-    def look_at(self, bucket: BucketConfig, folder: int, row: Row) -> None:
+    def look_at(self, bucket: Bucket, folder: int, row: Row) -> None:
         at = look(folder, row.name)
         if row.damaged:
             doubtful = self.accept or at.st_mtime > row.known_at
@@ -123,13 +123,13 @@ class _Reindexing(Survey):
         else:
             self.tell_difference(bucket, row, content)
 
-    def are_gone(self, bucket: BucketConfig, rows: Sequence[Row]) -> None:
+    def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
         if self.accept:
             for row in rows:
                 self.catalogue.ended(row.id, "pruned", self.now())
                 self.tell(bucket, "accepted", row.name)
 
-    def is_unknown(self, bucket: BucketConfig, folder: int, name: str) -> None:
+    def is_unknown(self, bucket: Bucket, folder: int, name: str) -> None:
         try:
             content = self.read(bucket, folder, name)
         except NoFileError:
@@ -142,7 +142,7 @@ class _Reindexing(Survey):
                 self._wait(bucket, name, content, None)
 
     def _wait(
-        self, bucket: BucketConfig, name: str, content: Content, replaces: int | None
+        self, bucket: Bucket, name: str, content: Content, replaces: int | None
     ) -> None:
         received = Received(
             bucket=bucket.key,
@@ -157,7 +157,7 @@ class _Reindexing(Survey):
         if len(self.waiting) >= ENTER_FILES or self.waiting_bytes >= ENTER_BYTES:
             self._enter(bucket)
 
-    def _enter(self, bucket: BucketConfig) -> None:
+    def _enter(self, bucket: Bucket) -> None:
         waiting, self.waiting, self.waiting_bytes = self.waiting, [], 0
         if not waiting:
             return

@@ -30,7 +30,7 @@ from datetime import datetime, tzinfo
 import attrs
 from attrs import define, field, frozen
 
-from filebucket.config.config import Keep
+from filebucket.model.bucket import Keep
 from filebucket.model.records import File
 from filebucket.model.state import State
 

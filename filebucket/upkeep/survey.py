@@ -26,8 +26,8 @@ from attrs import define, frozen
 
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig
 from filebucket.model import names
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import Row
 from filebucket.store.archive import Content, NoFileError, UnsteadyError, look, read
 
@@ -151,7 +151,7 @@ class Survey(ABC):
     found: Found
 
     @abstractmethod
-    def look_at(self, bucket: BucketConfig, folder: int, row: Row) -> None:
+    def look_at(self, bucket: Bucket, folder: int, row: Row) -> None:
         """Look at the file of a row.
 
         :raises NoFileError: it is not there
@@ -159,14 +159,14 @@ class Survey(ABC):
         """
 
     @abstractmethod
-    def are_gone(self, bucket: BucketConfig, rows: Sequence[Row]) -> None:
+    def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
         """These rows are marked as missing, and their files are not there."""
 
     @abstractmethod
-    def is_unknown(self, bucket: BucketConfig, folder: int, name: str) -> None:
+    def is_unknown(self, bucket: Bucket, folder: int, name: str) -> None:
         """Something has no row, and a name that a push may have."""
 
-    def look_for_kept(self, bucket: BucketConfig) -> None:
+    def look_for_kept(self, bucket: Bucket) -> None:
         """Look whether the files that should be there are, and mark those that are
         not."""
         after = ""
@@ -192,7 +192,7 @@ class Survey(ABC):
             self.found.files += len(rows)
             self.progress(self.found)
 
-    def look_for_missing(self, bucket: BucketConfig) -> None:
+    def look_for_missing(self, bucket: Bucket) -> None:
         """Look whether the files that were missing still are."""
         after = ""
         while rows := self.catalogue.rows(bucket.key, "missing", after, PIECE):
@@ -207,7 +207,7 @@ class Survey(ABC):
                     self.tell(bucket, "back", row.name)
             self.are_gone(bucket, [row for row in rows if row.id not in came])
 
-    def look_at_files(self, bucket: BucketConfig) -> None:
+    def look_at_files(self, bucket: Bucket) -> None:
         """Look whether all files have rows."""
         with self.open(bucket) as folder:
             if folder is None:
@@ -228,7 +228,7 @@ class Survey(ABC):
                 self.progress(self.found)
 
     @contextmanager
-    def open(self, bucket: BucketConfig) -> Iterator[int | None]:
+    def open(self, bucket: Bucket) -> Iterator[int | None]:
         """The bucket's folder; None where there is none. It is to be opened anew for
         each piece: it may be another by now.
         """
@@ -245,7 +245,7 @@ class Survey(ABC):
             if folder is not None:
                 os.close(folder)
 
-    def read(self, bucket: BucketConfig, folder: int, name: str) -> Content | None:
+    def read(self, bucket: Bucket, folder: int, name: str) -> Content | None:
         """Read a file; None where that cannot be done, which is told.
 
         :raises NoFileError: there is none
@@ -265,7 +265,7 @@ class Survey(ABC):
         self.pace(size)
         self.go_on()
 
-    def tell_difference(self, bucket: BucketConfig, row: Row, content: Content) -> None:
+    def tell_difference(self, bucket: Bucket, row: Row, content: Content) -> None:
         """A file is not what its row says."""
         if self.may_be_push(content.stat):
             self.tell_left(bucket, row.name)
@@ -290,11 +290,11 @@ class Survey(ABC):
             age = ROW_WITHIN
         return age < self.late
 
-    def tell_left(self, bucket: BucketConfig, name: str) -> None:
+    def tell_left(self, bucket: Bucket, name: str) -> None:
         """It is too new to be judged."""
         self.tell(bucket, "left", name, "it is new, and its push may not have ended")
 
-    def tell_no_file(self, bucket: BucketConfig, folder: int, name: str) -> None:
+    def tell_no_file(self, bucket: Bucket, folder: int, name: str) -> None:
         """What has that name is no file; or it is gone, which nobody needs to know."""
         with suppress(FileNotFoundError):
             os.lstat(name.encode("utf-8"), dir_fd=folder)
@@ -307,7 +307,7 @@ class Survey(ABC):
 
     def tell(
         self,
-        bucket: BucketConfig,
+        bucket: Bucket,
         kind: Kind,
         name: str | None,
         reason: str | None = "",
@@ -348,7 +348,7 @@ def _fit(raw: bytes) -> tuple[str, str]:
     return name, ""
 
 
-def count_names(home: str, buckets: Sequence[BucketConfig]) -> int:
+def count_names(home: str, buckets: Sequence[Bucket]) -> int:
     """How many names there are in these buckets: how much there is to look at."""
     count = 0
     for bucket in buckets:

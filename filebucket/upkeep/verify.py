@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from attrs import define, field, frozen
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Row
 from filebucket.store.archive import DAMAGE, NoFileError, look
@@ -41,7 +41,7 @@ class Due:
     bytes: int
 
 
-def due(catalogue: Catalogue, buckets: Sequence[BucketConfig], before: float) -> Due:
+def due(catalogue: Catalogue, buckets: Sequence[Bucket], before: float) -> Due:
     """What nobody has compared since ``before``, and what was damaged then.
 
     :raises CatalogueError: it cannot be read
@@ -52,8 +52,8 @@ def due(catalogue: Catalogue, buckets: Sequence[BucketConfig], before: float) ->
 def verify(
     catalogue: Catalogue,
     home: str,
-    buckets: Sequence[BucketConfig],
-    all_buckets: Sequence[BucketConfig],
+    buckets: Sequence[Bucket],
+    all_buckets: Sequence[Bucket],
     wanted: Due,
     now: Callable[[], float],
     pace: Callable[[int], object] = lambda size: None,
@@ -96,7 +96,7 @@ def verify(
 
 @define
 class _Verification(Survey):
-    buckets: dict[str, BucketConfig]
+    buckets: dict[str, Bucket]
     # Files that have another size, whenever they were compared.
     doubtful: set[int] = field(factory=set)
     # What was compared and is not entered yet.
@@ -118,15 +118,15 @@ class _Verification(Survey):
         finally:
             self._enter()
 
-    def look_at(self, bucket: BucketConfig, folder: int, row: Row) -> None:
+    def look_at(self, bucket: Bucket, folder: int, row: Row) -> None:
         if look(folder, row.name).st_size != row.size:
             self.doubtful.add(row.id)
 
-    def are_gone(self, bucket: BucketConfig, rows: Sequence[Row]) -> None:
+    def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
         for row in rows:
             self.tell(bucket, "missing", row.name)
 
-    def is_unknown(self, bucket: BucketConfig, folder: int, name: str) -> None:
+    def is_unknown(self, bucket: Bucket, folder: int, name: str) -> None:
         try:
             found = look(folder, name)
         except NoFileError:
@@ -143,7 +143,7 @@ class _Verification(Survey):
                 if row.id not in but:
                     self._verify(self.buckets[key], row)
 
-    def _verify(self, bucket: BucketConfig, row: Row) -> None:
+    def _verify(self, bucket: Bucket, row: Row) -> None:
         try:
             with self.open(bucket) as folder:
                 if folder is None:
@@ -178,7 +178,7 @@ class _Verification(Survey):
         self.compared, self.compared_bytes = [], 0
 
 
-def sums(catalogue: Catalogue, buckets: Sequence[BucketConfig]) -> Iterator[bytes]:
+def sums(catalogue: Catalogue, buckets: Sequence[Bucket]) -> Iterator[bytes]:
     """Lines for ``sha256sum -c``, to be run in the home. Where a bucket has no name its
     token is in them.
 

@@ -16,9 +16,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from filebucket.base.errors import Refusal
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
 from filebucket.http.channel import StreamingRequest
 from filebucket.model import mask
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Outcome, Push, Uploads
 
 
@@ -26,7 +27,7 @@ class Root(Resource):
     """Knows the buckets by the SHA-256 of their tokens."""
 
     def __init__(
-        self, uploads: Uploads, buckets: Iterable[BucketConfig], clock: IReactorTime
+        self, uploads: Uploads, buckets: Iterable[Bucket], clock: IReactorTime
     ) -> None:
         """
         :param clock: tells the time since the epoch, by which tokens expire
@@ -34,10 +35,10 @@ class Root(Resource):
         super().__init__()
         self._uploads = uploads
         self._clock = clock
-        self._buckets: dict[bytes, tuple[BucketConfig, TokenConfig]] = {}
+        self._buckets: dict[bytes, tuple[Bucket, Token]] = {}
         self.swap(buckets)
 
-    def swap(self, buckets: Iterable[BucketConfig]) -> None:
+    def swap(self, buckets: Iterable[Bucket]) -> None:
         """Serve these buckets from now on; pushes under way go on."""
         self._buckets = {
             token.sha256: (bucket, token)
@@ -49,11 +50,11 @@ class Root(Resource):
         """``text`` with a bucket's label in the place of every token in it."""
         return mask.hide_tokens(text, self._bucket_of)
 
-    def _bucket_of(self, digest: bytes) -> BucketConfig | None:
+    def _bucket_of(self, digest: bytes) -> Bucket | None:
         found = self._buckets.get(digest)
         return found[0] if found else None
 
-    def _opened(self, token: bytes, request: StreamingRequest) -> BucketConfig | None:
+    def _opened(self, token: bytes, request: StreamingRequest) -> Bucket | None:
         """The bucket that the token opens: now, and for that client."""
         found = self._buckets.get(token_digest(token))
         if found is None:
@@ -86,7 +87,7 @@ class BucketResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, uploads: Uploads, bucket: BucketConfig | None) -> None:
+    def __init__(self, uploads: Uploads, bucket: Bucket | None) -> None:
         super().__init__()
         self._uploads = uploads
         self._bucket = bucket

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.admin.health import Disk, Health, look_at_disk
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import FreeSpace
 from filebucket.test.kit.fakes import at_once
 
 DISK = Disk(total=1000, free=100, reserved=20, read_only=False)

@@ -20,23 +20,24 @@ from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.catalogue.overview import Overview
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
 from filebucket.hooks.scripts import POST_PUSH, PRE_PUSH, Exit
-from filebucket.model import schedule
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
+from filebucket.model.schedule import Interval
+from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Outcome
 from filebucket.test.kit.fakes import at_once
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-NAMELESS = BucketConfig((TokenConfig(token_digest(TOKEN.encode())),), TOKEN)
-HOUR = schedule.parse("1h")
+NAMELESS = Bucket((Token(token_digest(TOKEN.encode())),), TOKEN)
+HOUR = Interval(3600.0, "1h")
 DISK = Disk(total=1000, free=100, reserved=20, read_only=False)
 
 
-def bucket(name: str, **settings: Any) -> BucketConfig:
-    token = TokenConfig(token_digest(name.encode()))
-    return BucketConfig((token,), name, name, **settings)
+def bucket(name: str, **settings: Any) -> Bucket:
+    token = Token(token_digest(name.encode()))
+    return Bucket((token,), name, name, **settings)
 
 
 def read(text: bytes) -> dict[str, float]:
@@ -221,7 +222,7 @@ class ScrapeTests(SynchronousTestCase):
         os.makedirs(os.path.join(home, ".filebucket"))
         self.catalogue = Catalogue.open(home)
         self.addCleanup(self.catalogue.close)
-        self.buckets: Sequence[BucketConfig] = ()
+        self.buckets: Sequence[Bucket] = ()
         self.disk: Disk | OSError = DISK
         self.error: str | None = None
         self.writing = Writing()

@@ -20,10 +20,12 @@ from filebucket.admin.page import DEADLINE, KEPT, Page, resources
 from filebucket.admin.site import PAGE_POLICY, AdminSite
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, parse, token_digest
+from filebucket.config.config import parse
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused
 from filebucket.model.series import series_of
+from filebucket.model.token import token_digest
 from filebucket.test.admin.test_html import NOW, read
 from filebucket.test.admin.test_site import Client
 from filebucket.test.kit.server import OTHER, TOKEN
@@ -75,7 +77,7 @@ class PageCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(NOW)
         self.read = Reader(self.catalogue)
-        self.buckets: Sequence[BucketConfig] = parse(
+        self.buckets: Sequence[Bucket] = parse(
             json.dumps(
                 {
                     "home": str(home),

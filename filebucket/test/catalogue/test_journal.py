@@ -19,10 +19,11 @@ from filebucket.catalogue import database
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.catalogue.overview import look
-from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received, Series, Space
 from filebucket.model.schedule import Interval
 from filebucket.model.state import WORST_FIRST, State
+from filebucket.model.token import Token
 
 LOOK = """
 import sys
@@ -185,8 +186,8 @@ class ManySeriesTests(SynchronousTestCase):
         self.catalogue = Catalogue.open(str(home))
         self.addCleanup(self.catalogue.close)
         self.buckets = [
-            BucketConfig(
-                (TokenConfig(bytes([index]) * 32),),
+            Bucket(
+                (Token(bytes([index]) * 32),),
                 name,
                 name,
                 expect=Interval(26 * HOUR, "26h"),
@@ -272,7 +273,7 @@ class ManySeriesTests(SynchronousTestCase):
         self.assertEqual("", none.series[0].name)
 
 
-BUCKET = BucketConfig((TokenConfig(b"x" * 32),), "web01", "web01")
+BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 
 
 def received(name: str, at: float, series: str = "db-#", size: int = 100) -> Received:

@@ -28,18 +28,19 @@ from filebucket.catalogue.recorder import (
     SPACE_EVERY,
     Recorder,
 )
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import File
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
+from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Kept, Outcome
 from filebucket.test.kit.fakes import AtOnce
 from filebucket.test.kit.server import TOKEN
 
 SHA256 = "ab" * 32
-BUCKET = BucketConfig(
-    (TokenConfig(token_digest(TOKEN.encode())),),
+BUCKET = Bucket(
+    (Token(token_digest(TOKEN.encode())),),
     "web01",
     "web01",
     expect=Interval(3600.0, "1h"),
@@ -79,7 +80,7 @@ class RecorderCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1_795_000_000)
         self.pools: list[AtOnce] = []
-        self.searches: list[Sequence[BucketConfig]] = []
+        self.searches: list[Sequence[Bucket]] = []
         self.search: Callable[[Catalogue], str] = lambda catalogue: ""
         self.changes = 0
         self.recorder = self.make()
@@ -104,7 +105,7 @@ class RecorderCase(SynchronousTestCase):
     def reindex(
         self,
         catalogue: Catalogue,
-        buckets: Sequence[BucketConfig],
+        buckets: Sequence[Bucket],
         stopped: Callable[[], bool],
     ) -> str:
         self.searches.append(buckets)

@@ -17,9 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue import schema
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.state import State
+from filebucket.model.token import Token
 
 RELEASED = ("8bb6c2db",)
 """The beginnings of the SHA-256 of each upgrade. Where one differs, and a catalogue was
@@ -174,7 +175,7 @@ class UpgradeTests(SynchronousTestCase):
         )
         self.assertEqual([refused], catalogue.refusals(9))
         self.assertEqual([Space(2600.0, 10, 20)], catalogue.space(0))
-        bucket = BucketConfig((TokenConfig(b"\xab" * 32),), "web01", "web01")
+        bucket = Bucket((Token(b"\xab" * 32),), "web01", "web01")
         more = Received("web01", "db-#.gz", "db-2.gz", 5, "cd", 4000.0)
         catalogue.record([more], [refused], lambda key: bucket)
         (series,) = catalogue.series("web01")

@@ -17,10 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.cli import curl, listing, main
 from filebucket.config import config
-from filebucket.config.config import load, parse, token_digest
+from filebucket.config.config import load, parse
 from filebucket.config.values import UNITS, byte_count
 from filebucket.daemon.ask import NotReloadedError
 from filebucket.daemon.control import Answer
+from filebucket.model.token import token_digest
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 HASH = token_digest(TOKEN.encode()).hex()

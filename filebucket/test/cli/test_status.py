@@ -25,11 +25,13 @@ from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOvervi
 from filebucket.cli import main
 from filebucket.cli import status as reports
 from filebucket.cli.status import status_json, status_line, status_table
-from filebucket.config.config import BucketConfig, parse, token_digest
+from filebucket.config.config import parse
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
+from filebucket.model.token import token_digest
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -350,7 +352,7 @@ class CommandCase(SynchronousTestCase):
         self.config = parse(self.file.read_text(), str(self.file))
         self.buckets = {each.label: each for each in self.config.buckets}
 
-    def of_key(self, key: str) -> BucketConfig | None:
+    def of_key(self, key: str) -> Bucket | None:
         """The bucket that is configured."""
         return next((each for each in self.config.buckets if each.key == key), None)
 

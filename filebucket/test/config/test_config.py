@@ -20,16 +20,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
 from filebucket.config import config, values
-from filebucket.config.config import (
-    EXAMPLE_TOKENS,
-    BucketConfig,
-    Config,
-    Keep,
-    TokenConfig,
-)
+from filebucket.config.config import EXAMPLE_TOKENS, Config
 from filebucket.config.endpoint import Endpoint
+from filebucket.model.bucket import Bucket, FreeSpace, Keep, label_of
 from filebucket.model.client import Networks, network
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
+from filebucket.model.token import Token
 
 TOKEN = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
 SECOND = "Xo3_hTq6-MzE1yKf8rVwBi5CnPlA7jDs"
@@ -92,7 +88,7 @@ class KeyTests(ConfigCase):
                 trusted_proxies=Networks(),
                 hooks=values.Path("/srv/drop"),
                 max_file_size=None,
-                min_free_space=values.FreeSpace(share=Fraction(2, 100)),
+                min_free_space=FreeSpace(share=Fraction(2, 100)),
                 hook_timeout=values.Seconds(300.0),
                 hook_concurrency=values.Count(4),
                 shutdown_timeout=values.Seconds(30.0),
@@ -121,9 +117,9 @@ class KeyTests(ConfigCase):
             ("max_file_size", 0, 0),
             ("max_file_size", 2**63 - 1, 2**63 - 1),
             ("max_file_size", "20 GiB", 20 * 2**30),
-            ("min_free_space", 0, values.FreeSpace()),
-            ("min_free_space", "1 GB", values.FreeSpace(bytes=10**9)),
-            ("min_free_space", "5 %", values.FreeSpace(share=Fraction(1, 20))),
+            ("min_free_space", 0, FreeSpace()),
+            ("min_free_space", "1 GB", FreeSpace(bytes=10**9)),
+            ("min_free_space", "5 %", FreeSpace(share=Fraction(1, 20))),
             ("max_connections", 5000, 5000),
             ("idle_timeout", 5, 5.0),
             ("header_timeout", 5, 5.0),
@@ -160,8 +156,8 @@ class KeyTests(ConfigCase):
         }
         (bucket,) = parse(buckets=[given]).buckets
         self.assertEqual(
-            BucketConfig(
-                (TokenConfig(digest(TOKEN)),),
+            Bucket(
+                (Token(digest(TOKEN)),),
                 directory="web01",
                 name="web01",
                 series=("db-*.dump", "*.tar"),
@@ -222,7 +218,7 @@ class KeyTests(ConfigCase):
         self.assertEqual("web01", named.key)
         self.assertEqual(f"#{in_hex(SECOND)}", other.key)
         for bucket in (named, other):
-            self.assertEqual(bucket.label, config.label_of(bucket.key))
+            self.assertEqual(bucket.label, label_of(bucket.key))
 
     def test_invalid(self) -> None:
         """What it may not be is said with the key's place."""
@@ -487,18 +483,14 @@ class BucketTests(ConfigCase):
     def test_token(self) -> None:
         """A bucket may be its token: that is then its directory, too."""
         (bucket,) = parse(buckets=[TOKEN]).buckets
-        self.assertEqual(
-            BucketConfig((TokenConfig(digest(TOKEN)),), directory=TOKEN), bucket
-        )
+        self.assertEqual(Bucket((Token(digest(TOKEN)),), directory=TOKEN), bucket)
         self.assertEqual(f"#{in_hex(TOKEN)[:6]}", bucket.label)
 
     def test_object_with_token(self) -> None:
         """An object may name it; the name is the directory, and in logs."""
         (bucket,) = parse(buckets=[{"name": "web01", "token": TOKEN}]).buckets
         self.assertEqual(
-            BucketConfig(
-                (TokenConfig(digest(TOKEN)),), directory="web01", name="web01"
-            ),
+            Bucket((Token(digest(TOKEN)),), directory="web01", name="web01"),
             bucket,
         )
         self.assertEqual("web01", bucket.label)
@@ -552,9 +544,9 @@ class BucketTests(ConfigCase):
         (bucket,) = parse(buckets=[given]).buckets
         self.assertEqual(
             (
-                TokenConfig(digest(TOKEN)),
-                TokenConfig(digest(SECOND), 1798761600.0),
-                TokenConfig(digest(THIRD), 1798714800.0),
+                Token(digest(TOKEN)),
+                Token(digest(SECOND), 1798761600.0),
+                Token(digest(THIRD), 1798714800.0),
             ),
             bucket.tokens,
         )
@@ -572,8 +564,8 @@ class BucketTests(ConfigCase):
         }
         (bucket,) = parse(buckets=[given]).buckets
         self.assertEqual(
-            BucketConfig(
-                (TokenConfig(digest(TOKEN), 1798761600.0),),
+            Bucket(
+                (Token(digest(TOKEN), 1798761600.0),),
                 directory="web01",
                 name="web01",
                 max_file_size=20 * 2**30,

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.config import edit as editing
 from filebucket.config import values
-from filebucket.config.config import load, token_digest
+from filebucket.config.config import load
 from filebucket.config.edit import (
     NotChangedError,
     add_bucket,
@@ -26,6 +26,7 @@ from filebucket.config.edit import (
     remove_bucket,
     rotate_token,
 )
+from filebucket.model.token import token_digest
 from filebucket.test.whole.test_properties import trying
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.config import values
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import FreeSpace
+from filebucket.model.schedule import Cron, Interval, Schedule
 
 
 class SizeTests(SynchronousTestCase):
@@ -88,3 +89,48 @@ class MomentTests(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError, msg=repr(written)):
                 values.moment(written)
+
+
+class ExpectationTests(SynchronousTestCase):
+    """What an operator may write."""
+
+    def test_interval(self) -> None:
+        """So long after the last one."""
+        for text, seconds in (("90s", 90), ("26h", 26 * 3600), ("2 w", 14 * 86400)):
+            found = values.expectation(text)
+            assert isinstance(found, Interval)
+            self.assertEqual((seconds, text), (found.seconds, found.text))
+
+    def test_cron(self) -> None:
+        """Five fields, with whatever between them."""
+        self.assertEqual(
+            Schedule(Cron("30 2 * * MON-FRI")), values.expectation("30  2 * * MON-FRI")
+        )
+
+    def test_unfit(self) -> None:
+        """Each has its reason."""
+        for text, reason in (
+            ("", "nor five fields"),
+            ("26", "not a time span"),
+            ("0h", "no time at all"),
+            ("30 2 * *", "4 fields, where cron has 5"),
+            ("0 30 2 * * *", "6 fields, where cron has 5"),
+            ("61 2 * * *", "bad minute"),
+            ("0 0 31 2 *", "bad day-of-month"),
+            ("@daily", "not a time span"),
+        ):
+            with self.assertRaisesRegex(ValueError, reason):
+                values.expectation(text)
+
+    def test_zones(self) -> None:
+        """Only what is one, and nothing that is a path."""
+        self.assertEqual("Europe/Berlin", values.zone("Europe/Berlin"))
+        for name in (
+            "Europe/Nowhere",
+            "",
+            "/etc/localtime",
+            "../../etc/passwd",
+            "a\0b",
+        ):
+            with self.assertRaisesRegex(ValueError, "not a time zone"):
+                values.zone(name)

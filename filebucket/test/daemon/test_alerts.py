@@ -16,20 +16,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.recorder import GATHER, LOOK_EVERY, Recorder
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
 from filebucket.daemon.alerts import MOST_RETRY, RETRY, Alerts
 from filebucket.hooks.scripts import END_TIMEOUT, Exit
+from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Series
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
 from filebucket.model.state import State
+from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_recorder import outcome
 from filebucket.test.kit.fakes import AtOnce, FakeHooks
 from filebucket.test.kit.server import TOKEN
 
 HOUR = 3600.0
-BUCKET = BucketConfig(
-    (TokenConfig(token_digest(TOKEN.encode())),),
+BUCKET = Bucket(
+    (Token(token_digest(TOKEN.encode())),),
     "web01",
     "web01",
     expect=Interval(26 * HOUR, "26h"),
@@ -309,7 +310,7 @@ class WeeksTests(SynchronousTestCase):
         self.hooks = FakeHooks()
         self.recorder: Recorder | None = None
 
-    def start(self, bucket: BucketConfig) -> None:
+    def start(self, bucket: Bucket) -> None:
         """A daemon starts."""
         recorder = Recorder(
             self.clock,
@@ -354,7 +355,7 @@ class WeeksTests(SynchronousTestCase):
         self.hooks.alerts.clear()
         return said
 
-    def nightly(self) -> BucketConfig:
+    def nightly(self) -> Bucket:
         """Half past two, as clocks in Berlin have it, and an hour of grace."""
         schedule = Schedule(Cron("30 2 * * *"), 3600.0, Zone("Europe/Berlin"))
         return evolve(BUCKET, expect=schedule)

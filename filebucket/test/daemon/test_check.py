@@ -12,9 +12,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
-from filebucket.config.config import EXAMPLE_TOKENS, token_digest
+from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.daemon import check, control
 from filebucket.daemon.control import StatusFile
+from filebucket.model.token import token_digest
 from filebucket.store import disk
 from filebucket.test.kit.certificates import make_key, write_pair
 

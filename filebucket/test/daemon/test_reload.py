@@ -27,18 +27,18 @@ from zope.interface.verify import verifyObject
 from filebucket.base.errors import ConfigError
 from filebucket.config import config as configuration
 from filebucket.config import values
-from filebucket.config.config import BucketConfig, Buckets, Config, TokenConfig
+from filebucket.config.config import Buckets, Config
 from filebucket.daemon.control import Answer, identity
 from filebucket.daemon.notify import Nobody
 from filebucket.daemon.reload import SIGNAL, Loaded, Reload, compare, read
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import Token
 from filebucket.test.kit.fakes import FakeSupervisor
 
 
-def bucket(name: str) -> BucketConfig:
+def bucket(name: str) -> Bucket:
     """A bucket of that name, whose token nobody knows."""
-    return BucketConfig(
-        (TokenConfig(name.encode("ascii") * 32),), directory=name, name=name
-    )
+    return Bucket((Token(name.encode("ascii") * 32),), directory=name, name=name)
 
 
 A, B, C, D = map(bucket, "abcd")
@@ -48,7 +48,7 @@ BEFORE = Config(home=values.Path("/srv/drop"), buckets=Buckets((A, B)))
 BROKEN = ConfigError("config.json", ["$.port: not a whole number"])
 
 
-def with_buckets(*buckets: BucketConfig) -> Config:
+def with_buckets(*buckets: Bucket) -> Config:
     """:data:`BEFORE` but for its buckets."""
     return evolve(BEFORE, buckets=Buckets(buckets))
 
@@ -111,7 +111,7 @@ class ReloadCase(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.loader = FakeLoader()
         self.supervisor = FakeSupervisor()
-        self.swapped: list[tuple[BucketConfig, ...]] = []
+        self.swapped: list[tuple[Bucket, ...]] = []
         self.told: list[Answer] = []
         self.service = self.make(self.loader.load)
         self.events = self.enterContext(capturedLogs())
@@ -121,7 +121,7 @@ class ReloadCase(SynchronousTestCase):
         """A service that loads by ``load``."""
         return Reload(self.reactor, BEFORE, load, self.swap, self.tell, self.supervisor)
 
-    def swap(self, buckets: Iterable[BucketConfig]) -> None:
+    def swap(self, buckets: Iterable[Bucket]) -> None:
         """Keep what is put in force."""
         self.swapped.append(tuple(buckets))
 
@@ -480,7 +480,7 @@ class BugTests(ReloadCase):
         """What could not be put in force does not count as being so."""
         failing = [True, False]
 
-        def swap(buckets: Iterable[BucketConfig]) -> None:
+        def swap(buckets: Iterable[Bucket]) -> None:
             if failing.pop(0):
                 raise ZeroDivisionError
             self.swap(buckets)

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config.config import BucketConfig, TokenConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.schedule import Interval
 from filebucket.model.state import Facts, State, assess, judge, usual_size
+from filebucket.model.token import Token
 
-BUCKET = BucketConfig(
-    (TokenConfig(b"\xab" * 32),), "web01", "web01", expect=Interval(100.0, "100s")
+BUCKET = Bucket(
+    (Token(b"\xab" * 32),), "web01", "web01", expect=Interval(100.0, "100s")
 )
 
 

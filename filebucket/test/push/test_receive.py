@@ -14,14 +14,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from filebucket.base.errors import Refusal
-from filebucket.config.config import BucketConfig, TokenConfig
 from filebucket.hooks.scripts import Exit, Subject, Verdict
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import Token
 from filebucket.push.receive import Kept, Outcome, Push, Uploads
 from filebucket.store.disk import BATCH
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.web import form
 
-BUCKET = BucketConfig((TokenConfig(b"\xab" * 32),), directory="web01", name="web01")
+BUCKET = Bucket((Token(b"\xab" * 32),), directory="web01", name="web01")
 SHA256 = hashlib.sha256(b"content").hexdigest()
 FORM = (
     b'--B\r\nContent-Disposition: form-data; name="file"; filename="db.gz"\r\n\r\n'
@@ -95,12 +96,12 @@ class UploadCase(SynchronousTestCase):
             self.find,
         )
 
-    async def find(self, bucket: BucketConfig, name: str) -> Kept | None:
+    async def find(self, bucket: Bucket, name: str) -> Kept | None:
         """What is known of a file."""
         self.assertIs(BUCKET, bucket)
         return self.known.get(name)
 
-    def receive(self, push: Push, bucket: BucketConfig | None = BUCKET) -> Outcome:
+    def receive(self, push: Push, bucket: Bucket | None = BUCKET) -> Outcome:
         """The outcome of a push, which is what the observer was told."""
         outcome = self.successResultOf(self.uploads.receive(bucket, push))
         self.assertIs(outcome, self.observed[-1])
@@ -108,7 +109,7 @@ class UploadCase(SynchronousTestCase):
         return outcome
 
     def assert_refused(
-        self, status: int, push: Push, bucket: BucketConfig | None = BUCKET
+        self, status: int, push: Push, bucket: Bucket | None = BUCKET
     ) -> Outcome:
         """Nothing is stored, post-push is not run, one line says why."""
         before = dict(self.store.files)
@@ -548,7 +549,7 @@ class HookTests(UploadCase):
 
     def test_unnamed_bucket(self) -> None:
         """A bucket without a name is its token to hooks, and not to logs."""
-        bucket = BucketConfig((TokenConfig(b"\xab" * 32),), directory="t" * 32)
+        bucket = Bucket((Token(b"\xab" * 32),), directory="t" * 32)
         outcome = self.receive(put(), bucket)
         self.assertEqual("t" * 32, self.hooks.asked[0].bucket)
         self.assertEqual("#ababab", outcome.bucket)

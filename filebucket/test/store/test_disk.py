@@ -27,7 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.base.errors import ConfigError, Refusal
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import FreeSpace
 from filebucket.store import disk
 from filebucket.store import room as room_module
 from filebucket.store.disk import (

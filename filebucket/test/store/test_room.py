@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import FreeSpace
 from filebucket.store.room import Room, Share
 
 QUOTA = 1000

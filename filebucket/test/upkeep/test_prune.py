@@ -18,12 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, Keep, TokenConfig, token_digest
-from filebucket.config.values import FreeSpace
+from filebucket.model.bucket import Bucket, FreeSpace, Keep
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
 from filebucket.model.state import State
+from filebucket.model.token import Token, token_digest
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
 from filebucket.test.kit.fakes import at_once
@@ -37,11 +37,11 @@ NOW = 1_700_000_000.0
 TOKEN = "0123456789abcdef0123456789ABCDEF"
 
 
-def bucket(name: str | None = "web01", **settings: Any) -> BucketConfig:
+def bucket(name: str | None = "web01", **settings: Any) -> Bucket:
     """One that keeps the last one, for a day."""
-    token = TokenConfig(token_digest(f"{name or TOKEN}".encode()))
+    token = Token(token_digest(f"{name or TOKEN}".encode()))
     given: dict[str, Any] = {"keep": Keep(last=1), "hold": DAY, **settings}
-    return BucketConfig((token,), name or TOKEN, name, **given)
+    return Bucket((token,), name or TOKEN, name, **given)
 
 
 class PruningCase(SynchronousTestCase):
@@ -59,7 +59,7 @@ class PruningCase(SynchronousTestCase):
     def push(
         self,
         *files: tuple[str, float],
-        of: BucketConfig | None = None,
+        of: Bucket | None = None,
         content: bytes = b"content",
         **fields: Any,
     ) -> None:
@@ -77,7 +77,7 @@ class PruningCase(SynchronousTestCase):
             rows.append(Received(of.key, series, name, size, "0" * 64, at, **fields))
         self.catalogue.record(rows, (), lambda key: of)
 
-    def prune(self, *buckets: BucketConfig, **arguments: Any) -> list[Outcome]:
+    def prune(self, *buckets: Bucket, **arguments: Any) -> list[Outcome]:
         """What became of each file."""
         buckets = buckets or (self.bucket,)
         hide = mask(buckets)
@@ -89,7 +89,7 @@ class PruningCase(SynchronousTestCase):
             self.assertNotIn(str(self.home), " ".join(each.reasons))
         return found
 
-    def fates(self, *buckets: BucketConfig, **arguments: Any) -> dict[str, str]:
+    def fates(self, *buckets: Bucket, **arguments: Any) -> dict[str, str]:
         """The same, in a word each."""
         return {
             each.file.received.name if each.file else each.bucket: each.fate.value
@@ -106,7 +106,7 @@ class PruningCase(SynchronousTestCase):
             if each.fate in {Fate.LEFT, Fate.FAILED}
         }
 
-    def there(self, of: BucketConfig | None = None) -> set[str]:
+    def there(self, of: Bucket | None = None) -> set[str]:
         """What is in a bucket's folder."""
         return set(os.listdir(self.home / (of or self.bucket).directory))
 

@@ -17,10 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Catalogue
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import File, Received
 from filebucket.model.series import series_of
 from filebucket.model.state import State
+from filebucket.model.token import Token, token_digest
 from filebucket.store import archive
 from filebucket.upkeep import reindex as reindexing
 from filebucket.upkeep import survey
@@ -33,10 +34,10 @@ NOW = 1_800_000_000.0
 DAY = 24 * 3600.0
 
 
-def bucket_of(token: str = TOKEN, name: str | None = "web01") -> BucketConfig:
+def bucket_of(token: str = TOKEN, name: str | None = "web01") -> Bucket:
     """A bucket as the configuration has it."""
-    digest = TokenConfig(token_digest(token.encode()))
-    return BucketConfig((digest,), directory=name or token, name=name)
+    digest = Token(token_digest(token.encode()))
+    return Bucket((digest,), directory=name or token, name=name)
 
 
 class HomeCase(SynchronousTestCase):
@@ -63,7 +64,7 @@ class HomeCase(SynchronousTestCase):
         name: str,
         content: bytes = b"content",
         at: float = NOW - DAY,
-        bucket: BucketConfig | None = None,
+        bucket: Bucket | None = None,
     ) -> Path:
         """A file that was last written then."""
         folder = self.home / (bucket or self.bucket).directory
@@ -81,7 +82,7 @@ class HomeCase(SynchronousTestCase):
         name: str,
         content: bytes = b"content",
         at: float = NOW - DAY,
-        bucket: BucketConfig | None = None,
+        bucket: Bucket | None = None,
     ) -> Received:
         """What the daemon says of a push of that."""
         return Received(
@@ -108,7 +109,7 @@ class HomeCase(SynchronousTestCase):
         name: str,
         content: bytes = b"content",
         at: float = NOW - DAY,
-        bucket: BucketConfig | None = None,
+        bucket: Bucket | None = None,
     ) -> Path:
         """A push from its beginning to its end."""
         path = self.put(name, content, at, bucket)
@@ -134,7 +135,7 @@ class HomeCase(SynchronousTestCase):
             accept=accept,
         )
 
-    def files(self, bucket: BucketConfig | None = None) -> list[File]:
+    def files(self, bucket: Bucket | None = None) -> list[File]:
         """All rows, the oldest first."""
         return self.catalogue.latest(10_000, (bucket or self.bucket).key)[::-1]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config.config import Keep
+from filebucket.model.bucket import Keep
 from filebucket.model.records import File, Received
 from filebucket.model.state import State
 from filebucket.test.whole.test_properties import trying

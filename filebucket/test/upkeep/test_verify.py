@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from filebucket.config.config import BucketConfig
+from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.store import archive
 from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
@@ -40,7 +40,7 @@ class VerifyCase(HomeCase):
         self.patch(survey, "read", remember)
 
     def verify(
-        self, older_than: float = 0, *buckets: BucketConfig, stop_after: int = -1
+        self, older_than: float = 0, *buckets: Bucket, stop_after: int = -1
     ) -> Found:
         self.findings, self.read = [], []
 

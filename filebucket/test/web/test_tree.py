@@ -13,9 +13,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
 from filebucket.http.channel import StreamingRequest
+from filebucket.model.bucket import Bucket
 from filebucket.model.client import Networks, network
+from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Outcome, Uploads
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.test.kit.wire import LIMITS, Connection, Wire
@@ -25,8 +26,8 @@ TOKEN = b"0123456789abcdef0123456789abcdef"
 OTHER = b"fedcba9876543210fedcba9876543210"
 
 
-def bucket(token: bytes, name: str) -> BucketConfig:
-    return BucketConfig((TokenConfig(token_digest(token)),), directory=name, name=name)
+def bucket(token: bytes, name: str) -> Bucket:
+    return Bucket((Token(token_digest(token)),), directory=name, name=name)
 
 
 def head(method: bytes, target: bytes, *headers: bytes) -> bytes:
@@ -203,10 +204,10 @@ class TokenTests(ResourceCase):
     def test_expired(self) -> None:
         """A token that has expired opens nothing; the bucket's others do."""
         tokens = (
-            TokenConfig(token_digest(TOKEN), 100.0),
-            TokenConfig(token_digest(OTHER)),
+            Token(token_digest(TOKEN), 100.0),
+            Token(token_digest(OTHER)),
         )
-        self.root.swap([BucketConfig(tokens, directory="one", name="one")])
+        self.root.swap([Bucket(tokens, directory="one", name="one")])
         for seconds, statuses in ((99.0, [200, 200]), (1.0, [403, 200])):
             self.clock.advance(seconds)
             found: list[int] = []

@@ -14,8 +14,9 @@ from attrs import frozen
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config.config import BucketConfig, TokenConfig, token_digest
 from filebucket.http.channel import Limits
+from filebucket.model.bucket import Bucket
+from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Outcome, Uploads
 from filebucket.test.kit.bad_http import (
     BUCKET,
@@ -63,8 +64,8 @@ class MemoryCase(SynchronousTestCase):
         store = MemoryStore()
         pushes: list[Outcome] = []
         uploads = Uploads(store, FakeHooks(), Clock(), pushes.append, LARGEST)
-        bucket = BucketConfig(
-            (TokenConfig(token_digest(BUCKET)),), directory="bucket", name="bucket"
+        bucket = Bucket(
+            (Token(token_digest(BUCKET)),), directory="bucket", name="bucket"
         )
         connection = Connection(Root(uploads, [bucket], Clock()), Limits())
         connection.send(*segments)

@@ -25,9 +25,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError, Refusal
-from filebucket.config import config, values
+from filebucket.config import config
 from filebucket.http import proxy
 from filebucket.model import client, names
+from filebucket.model.token import TOKEN_LENGTH
 from filebucket.test.http.test_channel import Recorder, echo, nothing
 from filebucket.test.kit.wire import Connection
 from filebucket.test.web.test_form import body, read
@@ -193,7 +194,7 @@ CONFIGS = st.builds(
 def token_like(value: object) -> set[str]:
     """All strings in it that may be tokens."""
     if isinstance(value, str):
-        return {value} if len(value) == values.TOKEN_LENGTH else set()
+        return {value} if len(value) == TOKEN_LENGTH else set()
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):

@@ -1,0 +1,44 @@
+"""What a token is: all that opens a bucket.
+
+A token is a secret. Nothing here keeps one: a :class:`Token` holds its SHA-256, by
+which it is looked up, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from collections.abc import Iterator
+
+from attrs import frozen
+
+TOKEN_LENGTH = 32
+TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_")
+
+
+@frozen
+class Token:
+    """A token that opens a bucket.
+
+    :param sha256: the SHA-256 of the token
+    :param expires: seconds since the epoch at which it opens nothing any more
+    """
+
+    sha256: bytes
+    expires: float | None = None
+
+
+def token_digest(token: bytes) -> bytes:
+    """The SHA-256 of ``token``: all that is kept of it, and what is looked up."""
+    return hashlib.sha256(token).digest()
+
+
+# At every position, so that none hides in a longer word.
+_TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
+
+
+def token_like(text: str) -> Iterator[str]:
+    """All parts of ``text`` that could be tokens."""
+    for match in _TOKEN_LIKE.finditer(text):
+        yield match[1]
