@@ -45,8 +45,9 @@ from filebucket.http.listen import admin_listener, listeners
 from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import Client
+from filebucket.model.push import Outcome
 from filebucket.model.schedule import local_zone
-from filebucket.push.receive import Outcome, Uploads
+from filebucket.push.receive import Uploads
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
 from filebucket.upkeep.pace import Rest

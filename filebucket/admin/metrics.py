@@ -46,8 +46,8 @@ from filebucket.catalogue.journal import Catalogue
 from filebucket.catalogue.overview import BucketOverview, Overview, look
 from filebucket.hooks.scripts import EVENTS, Exit
 from filebucket.model.bucket import Bucket
+from filebucket.model.push import Outcome
 from filebucket.model.state import State
-from filebucket.push.receive import Outcome
 
 T = TypeVar("T")
 

@@ -28,10 +28,10 @@ from filebucket.base.threads import Threads
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import KEPT_REFUSALS, Catalogue
 from filebucket.model.bucket import Bucket
+from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import Received, Refused, Series, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
-from filebucket.push.receive import Kept, Outcome
 
 T = TypeVar("T")
 

@@ -4,9 +4,6 @@ with their priorities, where the journal reads them.
 Each event of the daemon's has a name that stays, in ``event``, and fields; all are in
 ``docs/logging.rst``. What Twisted or anybody else logs is ``other``, and of that only
 the message is written: its fields may be anything, a request included, hence a token.
-
-All that is logged of one push has the push's id. Who is not told it, such as the
-store, finds it here.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import IO, Any
 
 from twisted.application.service import MultiService
@@ -38,18 +34,6 @@ _STDOUT = (None, "", "-")
 
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
 """syslog's, of Twisted's levels."""
-
-_request: ContextVar[str] = ContextVar("request", default="-")
-
-
-def begin_request(request_id: str) -> None:
-    """What is done from here on, in this coroutine, is done for that request."""
-    _request.set(request_id)
-
-
-def current_request() -> str:
-    """The id of the request for which this is done; ``-`` where there is none."""
-    return _request.get()
 
 
 def json_line(event: LogEvent) -> str:

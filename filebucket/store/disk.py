@@ -42,8 +42,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
+from filebucket.base.context import current_request
 from filebucket.base.errors import ConfigError, Refusal
-from filebucket.daemon.logs import current_request
 from filebucket.store.room import Room, Share
 
 T = TypeVar("T")

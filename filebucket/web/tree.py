@@ -19,8 +19,9 @@ from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
 from filebucket.model import mask
 from filebucket.model.bucket import Bucket
+from filebucket.model.push import Outcome
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Outcome, Push, Uploads
+from filebucket.push.receive import Push, Uploads
 
 
 class Root(Resource):

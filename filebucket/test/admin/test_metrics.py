@@ -23,10 +23,10 @@ from filebucket.catalogue.overview import Overview
 from filebucket.hooks.scripts import POST_PUSH, PRE_PUSH, Exit
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.model.push import Outcome
 from filebucket.model.records import Received
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Outcome
 from filebucket.test.kit.fakes import at_once
 
 TOKEN = "0123456789abcdef0123456789abcdef"

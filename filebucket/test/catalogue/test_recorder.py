@@ -30,11 +30,11 @@ from filebucket.catalogue.recorder import (
 )
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import File
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Kept, Outcome
 from filebucket.test.kit.fakes import AtOnce
 from filebucket.test.kit.server import TOKEN
 

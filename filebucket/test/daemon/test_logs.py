@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import errno
 import io
 import json
 import os
@@ -15,25 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application, MultiService
-from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, LogLevel, capturedLogs, formatEvent
+from twisted.logger import ILogObserver, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import filebucket
-from filebucket.base.errors import Refusal
 from filebucket.daemon.logs import (
     Logs,
-    begin_request,
-    current_request,
     is_elsewhere,
     is_journal,
     json_line,
     text_line,
     with_priority,
 )
-from filebucket.store.disk import Disk
-from filebucket.test.kit.fakes import at_once
 from filebucket.test.kit.server import OTHER, TOKEN, TWISTD, Server
 
 DOCUMENT = Path(filebucket.__file__).parents[1] / "docs" / "logging.rst"
@@ -190,45 +183,6 @@ class JournalTests(SynchronousTestCase):
             self.assertFalse(is_journal(other, environ))
             self.assertFalse(is_journal(file, {}))
         self.assertFalse(is_journal(io.StringIO(), environ))
-
-
-class RequestTests(SynchronousTestCase):
-    """To which request a line belongs."""
-
-    def test_one_by_one(self) -> None:
-        """Each coroutine has its own, also after others had their turn."""
-        waits: list[Deferred[None]] = [Deferred(), Deferred()]
-        seen: list[str] = []
-
-        async def push(number: int) -> None:
-            begin_request(f"r{number}")
-            await waits[number]
-            seen.append(current_request())
-
-        done = [Deferred.fromCoroutine(push(number)) for number in (0, 1)]
-        self.assertEqual("-", current_request())
-        waits[1].callback(None)
-        waits[0].callback(None)
-        for each in done:
-            self.successResultOf(each)
-        self.assertEqual(["r1", "r0"], seen)
-        self.assertEqual("-", current_request())
-
-    def test_disk(self) -> None:
-        """Who is not told of the push says to which one it belongs."""
-
-        def write() -> None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        async def push() -> None:
-            begin_request("0a1b")
-            await Disk(at_once).run(write)
-
-        with capturedLogs() as events:
-            self.failureResultOf(Deferred.fromCoroutine(push()), Refusal)
-        (line,) = map(formatEvent, events)
-        said = "request=0a1b: the disk said no to write: Input/output error"
-        self.assertEqual(said, line)
 
 
 class Call:

@@ -16,8 +16,9 @@ from twisted.web.http_headers import Headers
 from filebucket.base.errors import Refusal
 from filebucket.hooks.scripts import Exit, Subject, Verdict
 from filebucket.model.bucket import Bucket
+from filebucket.model.push import Kept, Outcome
 from filebucket.model.token import Token
-from filebucket.push.receive import Kept, Outcome, Push, Uploads
+from filebucket.push.receive import Push, Uploads
 from filebucket.store.disk import BATCH
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.web import form

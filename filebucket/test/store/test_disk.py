@@ -26,6 +26,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.model.bucket import FreeSpace
 from filebucket.store import disk
@@ -33,6 +34,7 @@ from filebucket.store import room as room_module
 from filebucket.store.disk import (
     DirectoryStore,
     DirectoryWriter,
+    Disk,
     InThread,
     IStore,
     IWriter,
@@ -1643,3 +1645,23 @@ class PrepareTests(DirectoryCase):
         writer = self.writer()
         assert isinstance(writer, DirectoryWriter)
         self.assertIsInstance(writer._aside, UnnamedFile)
+
+
+class LogTests(SynchronousTestCase):
+    """What the log says of a disk."""
+
+    def test_disk(self) -> None:
+        """Who is not told of the push says to which one it belongs."""
+
+        def write() -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        async def push() -> None:
+            begin_request("0a1b")
+            await Disk(at_once).run(write)
+
+        with capturedLogs() as events:
+            self.failureResultOf(Deferred.fromCoroutine(push()), Refusal)
+        (line,) = map(formatEvent, events)
+        said = "request=0a1b: the disk said no to write: Input/output error"
+        self.assertEqual(said, line)

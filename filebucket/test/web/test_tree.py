@@ -16,8 +16,9 @@ from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import Networks, network
+from filebucket.model.push import Outcome
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Outcome, Uploads
+from filebucket.push.receive import Uploads
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.test.kit.wire import LIMITS, Connection, Wire
 from filebucket.web.tree import Root

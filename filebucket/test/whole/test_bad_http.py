@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.http.channel import Limits
 from filebucket.model.bucket import Bucket
+from filebucket.model.push import Outcome
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Outcome, Uploads
+from filebucket.push.receive import Uploads
 from filebucket.test.kit.bad_http import (
     BUCKET,
     CHUNKS,

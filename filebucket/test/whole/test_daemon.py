@@ -35,7 +35,7 @@ from filebucket.hooks.scripts import END_TIMEOUT
 from filebucket.http.channel import StreamingChannel, StreamingSite
 from filebucket.http.tls import LOOK_EVERY
 from filebucket.model.client import client
-from filebucket.push.receive import Outcome
+from filebucket.model.push import Outcome
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.fakes import AtOnce
 from filebucket.test.kit.wire import Wire
