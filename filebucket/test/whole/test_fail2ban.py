@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
 
-FILTER = Path(__file__).parents[3] / "fail2ban" / "filter.conf"
+FILTER = Path(__file__).parents[3] / "contrib" / "fail2ban" / "filter.conf"
 
 VICTIM = "203.0.113.66"
 """Who is to be banned by what a client or a hook can bring into the log."""

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.cli import main
 from filebucket.config import config
 
-MANUAL = Path(__file__).parents[3] / "man"
+MANUAL = Path(__file__).parents[3] / "docs" / "man"
 
 PAGES = ("filebucket.8", "file-bucket.json.5")
 

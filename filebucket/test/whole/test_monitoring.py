@@ -21,7 +21,7 @@ from filebucket.model.records import Received
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 
 TOP = Path(__file__).parents[3]
-MONITORING = TOP / "monitoring"
+MONITORING = TOP / "contrib" / "monitoring"
 RULES = MONITORING / "prometheus-rules.yml"
 DASHBOARD = MONITORING / "grafana-dashboard.json"
 DOCUMENT = TOP / "docs" / "monitoring.rst"

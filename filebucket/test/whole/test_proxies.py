@@ -18,7 +18,7 @@ from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
 from filebucket.test.whole.test_listening import TlsCase
 from filebucket.test.whole.test_push import MIB, need
 
-DOCS = Path(__file__).parents[3] / "docs"
+CONTRIB = Path(__file__).parents[3] / "contrib"
 
 CLIENT = "127.0.0.2"
 """Where the client comes from, which is not where the proxy does."""
@@ -44,7 +44,7 @@ class ProxyCase(TlsCase):
 
     def page(self, name: str, changes: Mapping[str, str]) -> str:
         """A configuration of the documentation's, with each of these in it changed."""
-        path = DOCS / name
+        path = CONTRIB / name
         if not path.exists():
             raise SkipTest("the documentation is not there")
         text = path.read_text()
