@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket import __version__
+from filebucket.test.kit.links import broken, documents
 
 TOP = Path(__file__).parents[2]
 
@@ -60,3 +64,100 @@ class ReleaseTests(DocumentsCase):
         )
         assert maintainer is not None
         self.assertIn(maintainer[1], self.read("SECURITY.rst"))
+
+
+class LinkTests(DocumentsCase):
+    """Every link in the documents leads somewhere."""
+
+    def test_broken(self) -> None:
+        """A link to no file or no heading is found; other sites are not asked."""
+        top = Path(self.mktemp())
+        (top / "docs").mkdir(parents=True)
+        (top / "README.rst").write_text(
+            "One\n===\n\n`a <docs/a.rst>`_ `b <docs/b.rst>`_ `c\n<docs/a.rst#of-a>`__\n"
+            "`d <docs/a.rst#one>`_ `e <#one>`_ `f <https://a.example/>`_ `g <x_>`_\n\n"
+            ".. _x: gone.rst\n"
+        )
+        (top / "docs" / "a.rst").write_text("Of a\n----\n\n`up <../README.rst>`_\n")
+        self.assertEqual(
+            [
+                "README.rst: docs/b.rst",
+                "README.rst: docs/a.rst#one",
+                "README.rst: gone.rst",
+            ],
+            broken(top),
+        )
+
+    def test_source(self) -> None:
+        """In a checkout."""
+        names = {str(each.relative_to(TOP)) for each in documents(TOP)}
+        expected = {"README.rst", "docs/security.rst", "hooks/README.rst"}
+        self.assertEqual(set(), expected - names)
+        self.assertEqual([], broken(TOP))
+
+    def test_package(self) -> None:
+        """In what Debian's package installs, by each of its paths to them."""
+        top = self.install() / "usr/share/doc/file-bucket"
+        for source in documents(TOP):
+            if source.suffix == ".rst":
+                self.assertTrue((top / source.relative_to(TOP)).exists(), source)
+        self.assertEqual([], broken(top))
+        for alias in (each for each in top.iterdir() if each.is_symlink()):
+            self.assertEqual([], broken(alias))
+
+    def test_paths(self) -> None:
+        """A path of the package that some text has is one that it installs."""
+        top = self.install()
+        found = self.mentions(r"/usr/share/(?:doc|man)/file-bucket(?:/[\w.-]*\w)*")
+        self.assertIn("/usr/share/doc/file-bucket/examples/hooks", found)
+        self.assertEqual(
+            [], [each for each in found if not (top / each.lstrip("/")).exists()]
+        )
+
+    def test_manual(self) -> None:
+        """A manual page of ours that some text has is one that the package installs."""
+        there = {each.name for each in self.install().glob("usr/share/man/man*/*")}
+        found = self.mentions(r"\b(file-?bucket[\w.-]*) ?\(([1-9])\)")
+        self.assertEqual(there, {f"{name}.{section}" for name, section in found})
+
+    def mentions(self, pattern: str) -> set[Any]:
+        """What matches in all that somebody reads, roff's backslashes left out."""
+        others = (TOP / each for each in ("contrib", "debian", "hooks"))
+        texts = [
+            path.read_text(encoding="utf-8").replace("\\", "")
+            for path in (*documents(TOP), *(f for o in others for f in o.rglob("*")))
+            if path.is_file()
+        ]
+        return {found for text in texts for found in re.findall(pattern, text)}
+
+    def install(self) -> Path:
+        """Do what debhelper does with the lists in ``debian/``; return the root."""
+        root = Path(self.mktemp())
+        doc = root / "usr/share/doc/file-bucket"
+        for name in self.listed("docs"):
+            place(TOP / name, doc)
+        for name in self.listed("examples"):
+            place(TOP / name, doc / "examples")
+        for name in self.listed("manpages"):
+            place(TOP / name, root / "usr/share/man" / f"man{name[-1]}")
+        for line in self.listed("install"):
+            *patterns, to = line.split()
+            for each in (found for pattern in patterns for found in TOP.glob(pattern)):
+                place(each, root / to)
+        for line in self.listed("links"):
+            source, link = line.split()
+            target = os.path.relpath(source, Path(link).parent)
+            (root / link).symlink_to(target)
+        return root
+
+    def listed(self, kind: str) -> list[str]:
+        return self.read(f"debian/file-bucket.{kind}").splitlines()
+
+
+def place(source: Path, folder: Path) -> None:
+    """Copy a file, or a folder with all that is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, folder / source.name)
+    else:
+        shutil.copy(source, folder)

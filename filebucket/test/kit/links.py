@@ -1,0 +1,54 @@
+"""Links in documents that lead nowhere. Uses the standard library only: it also looks
+at the installed Debian package, as ``python3 -m filebucket.test.kit.links FOLDER``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+TARGET = re.compile(r"<([^<>`]*[^<>`_])>`_|^\.\. _[^:]+: (\S+)$", re.MULTILINE)
+"""Of a link in RST, embedded or apart; one that ends with ``_`` names another."""
+
+HEADING = re.compile(r"^(\S.*)\n([=~^\"'-])\2{2,}$", re.MULTILINE)
+
+
+def documents(top: Path) -> Iterator[Path]:
+    """All RST and roff beneath ``top``, but not what tools or builds left there."""
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(
+            each for each in folders if not re.match(r"[._]|debian$", each)
+        )
+        for name in sorted(files):
+            if re.search(r"\.(rst|[1-9])$", name):
+                yield Path(folder, name)
+
+
+def broken(top: Path) -> list[str]:
+    """The links beneath ``top`` that lead to no file, or to no heading in it."""
+    found = []
+    for page in documents(top):
+        for target in targets(page.read_text(encoding="utf-8")):
+            name, _, heading = target.partition("#")
+            there = page.parent / name if name else page
+            if not there.exists() or (heading and heading not in headings(there)):
+                found.append(f"{page.relative_to(top)}: {target}")
+    return found
+
+
+def targets(text: str) -> list[str]:
+    """The links in it to other files, not those to other sites."""
+    joined = (re.sub(r"\s+", " ", one or other) for one, other in TARGET.findall(text))
+    return [each for each in joined if not re.match(r"[a-z]+:", each)]
+
+
+def headings(page: Path) -> set[str]:
+    """By what a link calls them, as docutils makes it."""
+    found = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text, _ in found}
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(broken(Path(sys.argv[1]))) or None)
