@@ -1,0 +1,112 @@
+"""The log of the real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.test.kit.server import OTHER, TOKEN, TWISTD, Server
+
+SERVE = (sys.executable, "-m", "filebucket", "serve")
+
+
+class RealTests(SynchronousTestCase):
+    """The real daemon's log."""
+
+    def serve(self, *command: str, **config: Any) -> Server:
+        server = Server(Path(self.mktemp()).absolute(), **config)
+        server.hook("pre-push", 'echo "asked $FILEBUCKET_REQUEST_ID" >&2')
+        server.hook("post-push", "exit 3")
+        server.start(*command)
+        self.addCleanup(server.stop)
+        return server
+
+    def lines(self, server: Server) -> list[dict[str, Any]]:
+        """All that it logged, once it has ended."""
+        server.stop()
+        lines = server.log.splitlines()
+        self.assertEqual("(end)", lines.pop())
+        return [json.loads(line) for line in lines]
+
+    def curl(self, url: str) -> dict[str, str]:
+        """Push to there; the headers of the answer, in lower case."""
+        answer = subprocess.run(
+            ["curl", "-sS", "-i", "-T", os.devnull, url],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        pairs = (line.partition(": ") for line in answer.splitlines())
+        return {name.lower(): value for name, _, value in pairs}
+
+    def test_one_push(self) -> None:
+        """All lines of a push have the id that its client was told."""
+        server = self.serve(log_format="json")
+        request = self.curl(f"{server.url}/{OTHER}/{TOKEN}")["x-request-id"]
+        self.assertRegex(request, "^[0-9a-f]{16}$")
+        again = self.curl(f"{server.url}/{OTHER}/{TOKEN}")["x-request-id"]
+        self.assertNotEqual(request, again)
+        self.assertNotIn("x-request-id", self.curl(f"{server.url}/nobody/x"))
+        lines = self.lines(server)
+        mine = [line for line in lines if line.get("request") == request]
+        self.assertEqual(
+            ["hook-says", "hook", "push"], [line["event"] for line in mine]
+        )
+        says, hook, push = mine
+        self.assertEqual(f"asked {request}", says["line"])
+        self.assertEqual(("post-push", 3), (hook["hook"], hook["status"]))
+        self.assertEqual(
+            ("web01", "#f215fa", 0, 200, None),
+            tuple(push[key] for key in ("bucket", "name", "size", "status", "reason")),
+        )
+        refused = [line for line in lines if line["event"] == "refused"]
+        self.assertEqual(
+            [(405, again), (403, refused[1]["request"])],
+            [(line["status"], line["request"]) for line in refused],
+        )
+
+    def test_options(self) -> None:
+        """Of the command and of the plugin; they go before the configuration."""
+        plugin = (*TWISTD, "-n", "--pidfile=", "filebucket")
+        for command in (SERVE, plugin):
+            server = self.serve(*command, "--log-format", "json")
+            events = [line["event"] for line in self.lines(server)]
+            self.assertIn("ready", events)
+            server = self.serve(*command, "--log-format", "text", log_format="json")
+            server.stop()
+            self.assertRegex(server.log, r"(?m)^\S+ \[filebucket.daemon.*#info\] ready")
+
+    def test_journal(self) -> None:
+        """In the journal lines have priorities, and no time of their own."""
+        stream = "JOURNAL_STREAM=$(stat -Lc %d:%i /proc/$$/fd/1)"
+        command = ("sh", "-c", f'export {stream}; exec "$@"', "sh", *SERVE)
+        for log_format, start in (
+            ("text", r"<6>\[filebucket\.daemon\.service\.Daemon#info\] ready on "),
+            ("json", r'<6>\{"time": "[^"]+", "level": "info", "event": "ready", '),
+        ):
+            server = self.serve(*command, "--log-format", log_format)
+            server.stop()
+            lines = server.log.splitlines()
+            self.assertEqual("(end)", lines.pop())
+            self.assertTrue(all(line.startswith("<") for line in lines), lines)
+            self.assertRegex(server.log, f"(?m)^{start}")
+
+    def test_refused(self) -> None:
+        """Where JSON cannot go it does not seem to."""
+        server = Server(Path(self.mktemp()).absolute(), log_format="json")
+        words = ("--pidfile=", "--logfile=x", "filebucket", "--config")
+        ended = subprocess.run(
+            [*TWISTD, "-n", *words, str(server.config_file)],
+            cwd=server.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(1, ended.returncode)
+        self.assertIn("a log in JSON goes to stdout", ended.stderr)

@@ -1,0 +1,112 @@
+"""``filebucket verify`` and ``reindex`` as processes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
+
+from filebucket.test.cli.test_verify import DAY, NOBODY, UpkeepCase
+from filebucket.test.kit.server import PATIENCE
+
+
+class RealTests(UpkeepCase):
+    """As processes of their own."""
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "filebucket", *words, "--config", str(self.file)]
+
+    def test_stopped(self) -> None:
+        """It is idle, is stopped by Ctrl-C, and goes on where it was."""
+        self.push("good", age=4 * DAY)
+        self.damage(self.push("damaged", b"two", age=3 * DAY))
+        self.push("large", b"x" * 2**20, age=2 * DAY)
+        with subprocess.Popen(
+            self.command("verify", "--rate", "1kB"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            # Then it reads the large one, and waits.
+            self.assertIn("damaged", process.stdout.readline())
+            self.assertEqual(19, os.getpriority(os.PRIO_PROCESS, process.pid))
+            if shutil.which("ionice"):
+                asked = ["ionice", "--pid", str(process.pid)]
+                said = subprocess.run(asked, check=True, capture_output=True, text=True)
+                self.assertEqual("idle\n", said.stdout)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual("", process.stdout.read())
+            self.assertEqual(1, process.wait(PATIENCE))
+        files = self.files()
+        self.assertIsNotNone(files["good"].verified_at)
+        self.assertTrue(files["damaged"].damaged)
+        self.assertIsNone(files["large"].verified_at)
+
+    def test_terminal(self) -> None:
+        """There is a bar there, and lines are whole."""
+        self.push("a" * 20, b"x" * 2**20)
+        self.damage(self.push("b"))
+        self.put("c")
+        for word in ("verify", "reindex"):
+            output = b"".join(self.in_terminal(word)).decode()
+            self.assertRegex(output, r"\[#+\] +100%")
+            if word == "verify":
+                lines = output.replace("\x1b[?25h", "").split("\r\n")
+                self.assertTrue(
+                    any(
+                        line.rpartition("\x1b[K")[2].endswith(
+                            "  web01  b: it is not what was received"
+                        )
+                        for line in lines
+                    ),
+                    lines,
+                )
+
+    def in_terminal(self, word: str) -> Iterator[bytes]:
+        ours, theirs = pty.openpty()
+        environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+        with subprocess.Popen(
+            self.command(word), stdout=theirs, stderr=theirs, env=environ
+        ):
+            os.close(theirs)
+            try:
+                while piece := os.read(ours, 65536):
+                    yield piece
+            except OSError:
+                pass  # of a terminal this is the end
+            finally:
+                os.close(ours)
+
+    def test_as_root(self) -> None:
+        """Root becomes whoever has the home."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        # Whoever that is must get there.
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder.chmod(0o755)
+        self.file = self.folder / "config.json"
+        self.write({"name": "web01", "token": "f" * 32})
+        self.home = self.folder / "home"
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.push("a")
+        for path in (self.home, *self.home.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        sums = self.home / "SHA256SUMS"
+        for words in (["reindex"], ["verify"], ["verify", "--sha256sums", str(sums)]):
+            ended = subprocess.run(
+                self.command(*words), capture_output=True, check=False
+            )
+            self.assertEqual((0, b""), (ended.returncode, ended.stderr))
+        self.assertEqual(NOBODY, sums.stat().st_uid)
+        owners = {each.stat().st_uid for each in (self.home / ".filebucket").iterdir()}
+        self.assertEqual({NOBODY}, owners)
