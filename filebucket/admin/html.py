@@ -15,10 +15,9 @@ thread.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -35,7 +34,16 @@ from twisted.web.template import (
     tags,
 )
 
-from filebucket.base.text import about_text, printable, size_text
+from filebucket.base.text import (
+    about_text,
+    ago,
+    change_in_words,
+    counted,
+    local,
+    printable,
+    size_text,
+    span,
+)
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.model.records import Refused
 from filebucket.model.state import State
@@ -127,57 +135,6 @@ def _flatten(root: Flattenable) -> str:
 
 
 # Words.
-
-_UNITS = (
-    ("min", 60.0, 60),
-    ("h", 3600.0, 36),
-    ("day", 86400.0, 14),
-    ("week", 7 * 86400.0, 9),
-    ("month", 30.4375 * 86400, 24),
-    ("year", 365.25 * 86400, math.inf),
-)
-_ABBREVIATED = frozenset({"min", "h"})
-
-
-def span(seconds: float) -> str:
-    """A time in one unit, as people say it: ``3 h``, ``2 days``."""
-    unit, length = next(
-        (unit, length) for unit, length, until in _UNITS if seconds < until * length
-    )
-    count = int(seconds // length)
-    return f"{count} {unit}" if unit in _ABBREVIATED else counted(count, unit)
-
-
-def ago(seconds: float) -> str:
-    """How long ago something was."""
-    return "just now" if seconds < 60 else f"{span(seconds)} ago"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """So and so many of something."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
-
-
-def change(size: int | None, usual: int | None) -> str:
-    """A size beside the usual one, in words."""
-    if size is None:
-        return ""
-    if not size:
-        return "empty"
-    if not usual:
-        return "too few to say"
-    share = size / usual
-    if 0.9 <= share <= 1.1:
-        return "as usual"
-    if share < 1:
-        # Never all of it: it is not empty.
-        return f"{int(100 - 100 * share)} % smaller"
-    return (
-        f"{100 * share - 100:.0f} % larger"
-        if share < 2
-        else f"{share:,.1f} times usual"
-    )
-
 
 _FIRST = tags.transparent(tags.code("filebucket bucket add NAME"), " makes the first.")
 
@@ -360,17 +317,11 @@ class _Times:
 
     def __init__(self, now: float, zone: tzinfo) -> None:
         self.now = now
-        self._zone = zone
-
-    def local(self, at: float) -> datetime | None:
-        try:
-            return datetime.fromtimestamp(at, self._zone)
-        except (ValueError, OverflowError, OSError):
-            return None  # beyond all calendars
+        self.zone = zone
 
     def moment(self, at: float, words: str, lead: str = "") -> _Html:
         """These words, with the exact time behind them."""
-        then = self.local(at)
+        then = local(at, self.zone)
         if then is None:
             return _Html(escape(words))
         exact = f"{lead}{then:%a %Y-%m-%d %H:%M:%S %Z}"
@@ -379,7 +330,7 @@ class _Times:
 
     def clock(self, at: float) -> Flattenable:
         """The date and time of day."""
-        then = self.local(at)
+        then = local(at, self.zone)
         if then is None:
             return "-"
         iso = then.isoformat("T", "seconds")
@@ -473,7 +424,7 @@ class _Rows:
             when=last,
             due=due,
             size="" if series.last_size is None else size_text(series.last_size),
-            change=change(series.last_size, series.usual),
+            change=change_in_words(series.last_size, series.usual),
             trend=bars(series.sizes, series.usual),
             files=f"{series.files:,}",
             total=size_text(series.bytes),
@@ -574,7 +525,7 @@ class _Page(_Frame):
 
     @renderer
     def looked(self, request: object, tag: Tag) -> Flattenable:
-        now = self._times.local(self._overview.at)
+        now = local(self._overview.at, self._times.zone)
         if now is None:
             return ""
         exact = now.isoformat("T", "seconds")
@@ -582,7 +533,7 @@ class _Page(_Frame):
 
     @renderer
     def zone(self, request: object, tag: Tag) -> str:
-        now = self._times.local(self._overview.at)
+        now = local(self._overview.at, self._times.zone)
         if now is None:
             return ""
         name = now.tzname()

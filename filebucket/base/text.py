@@ -54,6 +54,35 @@ def change_text(size: int, usual: int) -> str:
     return f"{sign}{percent} %"
 
 
+def change_in_words(size: int | None, usual: int | None) -> str:
+    """A size beside the usual one: ``as usual``, ``12 % smaller``, ``3.0 times usual``.
+
+    :param size: bytes; None where nothing came yet, of which nothing is said
+    """
+    if size is None:
+        return ""
+    if not size:
+        return "empty"
+    if not usual:
+        return "too few to say"
+    share = size / usual
+    if 0.9 <= share <= 1.1:
+        return "as usual"
+    if share < 1:
+        # Never all of it: it is not empty.
+        return f"{int(100 - 100 * share)} % smaller"
+    times = f"{share:,.1f} times usual"
+    return times if share >= 2 else f"{100 * share - 100:.0f} % larger"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number and its noun: ``1 file``, ``1,234 files``.
+
+    :param many: the plural, if it is not ``one`` with an s
+    """
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def age_text(seconds: float) -> str:
     """How long ago, in one unit, as the configuration has it: ``45m``, ``26h``."""
     for unit, length, until in (("s", 1.0, 90), ("m", _MINUTE, 90), ("h", _HOUR, 48)):
@@ -79,11 +108,36 @@ def about_text(seconds: float) -> str | None:
     return "an hour" if hours == 1 else f"{hours} hours"
 
 
+_SPANS = (
+    ("min", _MINUTE, 60),
+    ("h", _HOUR, 36),
+    ("day", _DAY, 14),
+    ("week", 7 * _DAY, 9),
+    ("month", _MONTH, 24),
+    ("year", _YEAR, math.inf),
+)
+_ABBREVIATED = frozenset({"min", "h"})
+
+
+def span(seconds: float) -> str:
+    """A length of time in one unit: ``3 h``, ``2 days``."""
+    unit, length = next(
+        (unit, length) for unit, length, until in _SPANS if seconds < until * length
+    )
+    count = int(seconds // length)
+    return f"{count} {unit}" if unit in _ABBREVIATED else counted(count, unit)
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was: ``just now``, ``3 h ago``."""
+    return "just now" if seconds < _MINUTE else f"{span(seconds)} ago"
+
+
 def recent_text(at: float, now: float, zone: tzinfo) -> str:
     """When something was, in ten characters at most: the time today, the day of the
     week this week, the date before.
     """
-    then, today = _local(at, zone), _local(now, zone)
+    then, today = local(at, zone), local(now, zone)
     if then is None or today is None:
         return "-"
     days = (today.date() - then.date()).days
@@ -94,11 +148,15 @@ def recent_text(at: float, now: float, zone: tzinfo) -> str:
 
 def time_text(at: float, zone: tzinfo) -> str:
     """When something was, to the second."""
-    then = _local(at, zone)
+    then = local(at, zone)
     return "-" if then is None else f"{then:%Y-%m-%d %H:%M:%S}"
 
 
-def _local(at: float, zone: tzinfo) -> datetime | None:
+def local(at: float, zone: tzinfo) -> datetime | None:
+    """A moment in a zone; None where it is beyond all calendars.
+
+    :param at: seconds since the epoch
+    """
     try:
         return datetime.fromtimestamp(at, zone)
     except (ValueError, OverflowError, OSError):
@@ -113,7 +171,7 @@ def rfc3339(at: float | None, precision: str = "milliseconds") -> str | None:
     """
     if at is None or math.isinf(at):
         return None
-    then = _local(at, UTC)
+    then = local(at, UTC)
     if then is None:
         return None
     return f"{then.replace(tzinfo=None).isoformat(timespec=precision)}Z"

@@ -15,15 +15,7 @@ from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin import html as rendering
-from filebucket.admin.html import (
-    MOST_ROWS,
-    ago,
-    bars,
-    change,
-    most_series,
-    span,
-    verdict,
-)
+from filebucket.admin.html import MOST_ROWS, bars, most_series, verdict
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.model.records import Refused, Space
 from filebucket.model.state import WORST_FIRST, State
@@ -199,47 +191,6 @@ def show(*buckets: BucketOverview, **given: Any) -> Node:
 
 
 LATE: Any = {"state": State.LATE, "due": NOW - 50 * HOUR, "last_at": NOW - 76 * HOUR}
-
-
-class WordsTests(SynchronousTestCase):
-    """Times and sizes as people say them."""
-
-    def test_spans(self) -> None:
-        for expected, seconds in (
-            ("0 min", 0),
-            ("59 min", 3599),
-            ("1 h", HOUR),
-            ("35 h", 36 * HOUR - 1),
-            ("1 day", 36 * HOUR),
-            ("13 days", 14 * DAY - 1),
-            ("2 weeks", 14 * DAY),
-            ("2 months", 63 * DAY),
-            ("2 years", 2 * 365.25 * DAY),
-            ("400 years", 400 * 365.25 * DAY),
-        ):
-            self.assertEqual(expected, span(seconds))
-
-    def test_ages(self) -> None:
-        self.assertEqual("just now", ago(59))
-        self.assertEqual("1 min ago", ago(60))
-        # Clocks are set.
-        self.assertEqual("just now", ago(-5))
-
-    def test_changes(self) -> None:
-        for expected, size, usual in (
-            ("", None, 100),
-            ("empty", 0, 100),
-            ("too few to say", 100, None),
-            ("too few to say", 100, 0),
-            ("as usual", 90, 100),
-            ("as usual", 110, 100),
-            ("12 % smaller", 88, 100),
-            ("99 % smaller", 1, 10**9),
-            ("50 % larger", 150, 100),
-            ("2.0 times usual", 200, 100),
-            ("1,500.0 times usual", 150_000, 100),
-        ):
-            self.assertEqual(expected, change(size, usual))
 
 
 class VerdictTests(SynchronousTestCase):

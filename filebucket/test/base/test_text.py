@@ -13,13 +13,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.text import (
     about_text,
     age_text,
+    ago,
+    change_in_words,
     change_text,
     columns_of,
+    counted,
     cut,
     printable,
     recent_text,
     rfc3339,
     size_text,
+    span,
     time_text,
 )
 
@@ -130,6 +134,53 @@ class QuantityTests(SynchronousTestCase):
         self.assertEqual("1970-01-01T00:00:00.000Z", rfc3339(0.0))
         for at in (None, math.inf, 1e15):
             self.assertIsNone(rfc3339(at))
+
+
+class WordsTests(SynchronousTestCase):
+    """Times and sizes as people say them."""
+
+    def test_spans(self) -> None:
+        for expected, seconds in (
+            ("0 min", 0),
+            ("59 min", 3599),
+            ("1 h", HOUR),
+            ("35 h", 36 * HOUR - 1),
+            ("1 day", 36 * HOUR),
+            ("13 days", 14 * DAY - 1),
+            ("2 weeks", 14 * DAY),
+            ("2 months", 63 * DAY),
+            ("2 years", 2 * 365.25 * DAY),
+            ("400 years", 400 * 365.25 * DAY),
+        ):
+            self.assertEqual(expected, span(seconds))
+
+    def test_ago(self) -> None:
+        self.assertEqual("just now", ago(59))
+        self.assertEqual("1 min ago", ago(60))
+        # Clocks are set.
+        self.assertEqual("just now", ago(-5))
+
+    def test_changes_in_words(self) -> None:
+        for expected, size, usual in (
+            ("", None, 100),
+            ("empty", 0, 100),
+            ("too few to say", 100, None),
+            ("too few to say", 100, 0),
+            ("as usual", 90, 100),
+            ("as usual", 110, 100),
+            ("12 % smaller", 88, 100),
+            ("99 % smaller", 1, 10**9),
+            ("50 % larger", 150, 100),
+            ("2.0 times usual", 200, 100),
+            ("1,500.0 times usual", 150_000, 100),
+        ):
+            self.assertEqual(expected, change_in_words(size, usual))
+
+    def test_counts(self) -> None:
+        self.assertEqual("1 file", counted(1, "file"))
+        self.assertEqual("0 files", counted(0, "file"))
+        self.assertEqual("1,234 files", counted(1234, "file"))
+        self.assertEqual("2 series", counted(2, "series", "series"))
 
 
 class NameTests(SynchronousTestCase):
