@@ -40,8 +40,9 @@ from filebucket.daemon.process import keep_freed_memory
 from filebucket.daemon.reload import Reload, read
 from filebucket.daemon.service import Daemon, InTurn
 from filebucket.hooks.scripts import ScriptHooks, unobserved
-from filebucket.http.channel import Limits, StreamingSite
+from filebucket.http.channel import Limits
 from filebucket.http.listen import admin_listener, listeners
+from filebucket.http.site import StreamingSite
 from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import Client

@@ -28,8 +28,9 @@ from filebucket.base.errors import ConfigError, Refusal
 from filebucket.catalogue.recorder import FLUSH_TIMEOUT as LAST_BATCH_TIMEOUT
 from filebucket.daemon.notify import Supervisor
 from filebucket.hooks.scripts import END_TIMEOUT, ScriptHooks
-from filebucket.http.channel import StreamingSite, client_of
 from filebucket.http.listen import Listener
+from filebucket.http.peer import client_of
+from filebucket.http.site import StreamingSite
 from filebucket.push.receive import Uploads
 from filebucket.store.disk import DirectoryStore
 

@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+
+from filebucket.base.alarm import Alarm
 
 GRACE = 1.0
 """Seconds in which nobody is dropped who came, or was answered."""
@@ -52,7 +54,7 @@ class Admission:
         self._line: deque[Any] = deque()
         self._ports: Sequence[Any] = ()
         self._stopped = False
-        self._again: IDelayedCall | None = None
+        self._again = Alarm(clock)
         self._successor_of: Any = None
 
     def listens(self, ports: Sequence[Any]) -> None:
@@ -118,14 +120,12 @@ class Admission:
     def stop(self) -> None:
         """Admit nobody any more, and leave the ports alone."""
         self._stopped = True
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        self._again.stop()
 
     def _admit(self) -> None:
         if self._stopped:
             return
-        waited = self._again is not None
+        waited = self._again.is_set
         while self._line and (not self.full or self._make_room()):
             connection = self._line.popleft()
             self._admitted[connection] = self._clock.seconds()
@@ -133,17 +133,15 @@ class Admission:
         if self._line and not waited:
             for port in self._ports:
                 port.stopReading()
-            self._again = self._clock.callLater(GRACE, self._once_more)
+            self._again.set(GRACE, self._once_more)
         elif waited and not self._line:
             for port in self._ports:
                 port.startReading()
-            assert self._again is not None
-            self._again.cancel()
-            self._again = None
+            self._again.stop()
 
     def _once_more(self) -> None:
         # Nobody left, but some have had their moment.
-        self._again = self._clock.callLater(GRACE, self._once_more)
+        self._again.set(GRACE, self._once_more)
         self._admit()
 
     def _make_room(self) -> bool:

@@ -43,49 +43,33 @@ from typing import Any, Protocol
 
 from attrs import frozen
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
-    IPushProducer,
     IReactorTime,
 )
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from filebucket.base.alarm import Alarm
 from filebucket.base.errors import Refusal, phrase
-from filebucket.http import admission, framing
+from filebucket.http import framing
 from filebucket.http.admission import Admission
+from filebucket.http.body import Body
 from filebucket.http.framing import HEADER_LINE, REQUEST_LINE, Chunks
-from filebucket.model.client import LOCAL, NOBODY, Client, Networks, client, forwarded
+from filebucket.http.peer import log_dropped
+from filebucket.model.client import LOCAL, Client, Networks, forwarded
 
 SERVER = b"file-bucket"
-
-log = Logger()
 
 LEAST_READ = 16 * 1024
 MOST_READ = 256 * 1024
 """Bytes that are read at once: twice as many whenever there were more. Against
 Twisted's 64 KiB the most takes 30 % off a large push's processor time, and the
 least 15 MB off the memory of a thousand slow ones."""
-
-CHUNK_COST = 64
-"""Bytes that a chunk is counted for beside its own: a client that sends one
-byte a chunk would else fill 40 times the memory that it may."""
-
-EARLY = 64 * 1024
-"""Bytes of a body that may wait before anybody asks for it: for its pre-push, say,
-which may take minutes."""
-
-LEAST_SHARE = 32 * 1024
-"""Bytes of a body that may wait however many connections there are."""
 
 
 @frozen
@@ -116,116 +100,30 @@ class Limits:
     linger_time: float = 30.0
 
 
-class Body:
-    """A request's body: batches of chunks, in order, as they arrive.
+class Site(Protocol):
+    """What a channel needs of its site; the rest is Twisted's.
 
-    Iterate it once. Each step gives all chunks that wait, at least one; the
-    transport is paused while as many bytes wait as may.
-
-    :ivar received: bytes that arrived so far, dropped ones included
-    :ivar ended: whether the last byte arrived
-    :ivar paused: whether it is our turn, not the client's
-    :ivar pauses: how often it became our turn
+    :ivar trusted: whose ``X-Forwarded-For`` is believed
+    :ivar stopping: whether every answer is its connection's last
+    :ivar admission: which connections there may be
+    :ivar refused: told of what was refused before it was a request
     """
 
-    def __init__(
-        self,
-        flow: IPushProducer,
-        high_water: Callable[[], int],
-        wanted: Callable[[], None],
-    ) -> None:
-        """
-        :param flow: what brings the chunks: the transport
-        :param high_water: bytes that may wait, :data:`EARLY` at most until somebody
-            asks for the body
-        :param wanted: called once, when somebody first asks for the body
-        """
-        self._flow = flow
-        self._high_water = high_water
-        self._wanted: Callable[[], None] | None = wanted
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._failure: Refusal | None = None
-        self._waiting: Deferred[None] | None = None
-        self._dropped = False
-        self.received = 0
-        self.ended = False
-        self.paused = False
-        self.pauses = 0
+    reactor: IReactorTime
+    limits: Limits
+    trusted: Networks
+    stopping: bool
+    admission: Admission
+    refused: Callable[[Client, Refusal], object]
 
-    @property
-    def failure(self) -> Refusal | None:
-        """Why the body will not come whole, if it will not."""
-        return self._failure
+    def getResourceFor(self, request: http.Request) -> IResource:
+        """Twisted's: the resource of the request's path."""
 
-    def __aiter__(self) -> Body:
-        return self
+    def share(self) -> int:
+        """How many bytes of its body a connection may hold."""
 
-    async def __anext__(self) -> list[bytes]:
-        """The chunks that wait, or the next ones.
-
-        :raises Refusal: the body will not come whole
-        """
-        wanted, self._wanted = self._wanted, None
-        if wanted is not None and self._failure is None:
-            wanted()
-        if not self._chunks and not self.ended and self._failure is None:
-            self._waiting = Deferred()
-            await self._waiting
-        if self._failure is not None:
-            raise self._failure
-        if not self._chunks:
-            raise StopAsyncIteration
-        batch, self._chunks, self._size = self._chunks, [], 0
-        self._resume()
-        return batch
-
-    def deliver(self, chunk: bytes) -> None:
-        """The connection brought ``chunk``."""
-        self.received += len(chunk)
-        if self._dropped or not chunk:
-            return
-        self._chunks.append(chunk)
-        self._size += len(chunk) + CHUNK_COST
-        self._wake()
-        # Again and again, not once: bytes of a read that was under way still
-        # come after a pause, and Twisted resumes when its write buffer drains.
-        most = self._high_water()
-        if self._wanted is not None:
-            most = min(most, EARLY)
-        if self._size >= most:
-            self.paused = True
-            self.pauses += 1
-            self._flow.pauseProducing()
-
-    def end(self) -> None:
-        """The connection brought the last byte."""
-        self.ended = True
-        self._wake()
-
-    def fail(self, refusal: Refusal) -> None:
-        """The body will not come whole; whoever reads it gets ``refusal``."""
-        if not self.ended and self._failure is None:
-            self._failure = refusal
-            self.drop()
-            self._wake()
-
-    def drop(self) -> None:
-        """Nobody wants what is left: let it come, and forget it."""
-        self._dropped = True
-        self._chunks.clear()
-        self._size = 0
-        self._resume()
-
-    def _resume(self) -> None:
-        if self.paused:
-            self.paused = False
-            self._flow.resumeProducing()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)
+    def closed(self, channel: StreamingChannel) -> None:
+        """A connection is gone."""
 
 
 class StreamingRequest(server.Request):
@@ -375,7 +273,7 @@ class StreamingChannel(http.HTTPChannel):
     # Not CR LF: so that a line shows whether it has the CR (RFC 9112, 2.2).
     delimiter = b"\n"
 
-    site: StreamingSite
+    site: Site
     requests: list[StreamingRequest]
     # TCP, TLS or UNIX: more than ITransport says, and no interface says it all.
     transport: Any
@@ -384,7 +282,7 @@ class StreamingChannel(http.HTTPChannel):
 
     client = LOCAL
 
-    _alarm: IDelayedCall | None = None
+    _alarm: Alarm
     _idle = True
     _deaf = False
     _input_ended = False
@@ -398,6 +296,7 @@ class StreamingChannel(http.HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._alarm = Alarm(self.site.reactor)
         # TLS brings a record at a time, whatever is read at once beneath it.
         self._reads = self.transport.transport if self.isSecure() else self.transport
         self._reads.bufferSize = MOST_READ if self.isSecure() else LEAST_READ
@@ -410,7 +309,7 @@ class StreamingChannel(http.HTTPChannel):
 
     def admit(self) -> None:
         """Read: there is room."""
-        self._alarm_in(self.site.limits.idle, self.loseConnection)
+        self._alarm.set(self.site.limits.idle, self.loseConnection)
         if self._held:
             self.transport.resumeProducing()
 
@@ -442,7 +341,7 @@ class StreamingChannel(http.HTTPChannel):
     def _request_begins(self) -> None:
         if self._idle and not self._deaf:
             self._idle = False
-            self._alarm_in(self.site.limits.headers, self._headers_late)
+            self._alarm.set(self.site.limits.headers, self._headers_late)
 
     def rawDataReceived(self, data: bytes) -> None:
         if not self._deaf:
@@ -466,7 +365,7 @@ class StreamingChannel(http.HTTPChannel):
             reasons = [each[-1] for each in next(iter(reason.value.args), ())]
             log_dropped(self.client, f"TLS: {', '.join(reasons) or 'failed'}")
         self._closing = True
-        self._alarm_off()
+        self._alarm.stop()
         self.site.closed(self)
         super().connectionLost(reason)
 
@@ -474,7 +373,7 @@ class StreamingChannel(http.HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
-        self._alarm_off()
+        self._alarm.stop()
         # Twisted would send 100 Continue now: it must not see the Expect.
         headers = request.requestHeaders
         expect = headers.getRawHeaders(b"Expect", [])
@@ -569,7 +468,7 @@ class StreamingChannel(http.HTTPChannel):
     def _watch_rate(self) -> None:
         body = self.requests[-1].body
         self._rate_mark = (body.received, None if body.paused else body.pauses)
-        self._alarm_in(self.site.limits.rate_window, self._check_rate)
+        self._alarm.set(self.site.limits.rate_window, self._check_rate)
 
     def _check_rate(self) -> None:
         limits = self.site.limits
@@ -593,7 +492,7 @@ class StreamingChannel(http.HTTPChannel):
 
     def allContentReceived(self) -> None:
         if not self._deaf:
-            self._alarm_off()
+            self._alarm.stop()
         super().allContentReceived()
 
     # The answer, and what comes after it.
@@ -616,7 +515,7 @@ class StreamingChannel(http.HTTPChannel):
     def drain(self) -> None:
         """Read on to the body's end, within bounds, to keep the connection."""
         self._drain_left = self.site.limits.drain
-        self._alarm_in(self.site.limits.linger_time, self.linger)
+        self._alarm.set(self.site.limits.linger_time, self.linger)
 
     def drained(self, size: int) -> None:
         """``size`` bytes of a body came after its answer."""
@@ -638,7 +537,7 @@ class StreamingChannel(http.HTTPChannel):
             self.loseConnection()
             return
         self._linger_left = self.site.limits.linger
-        self._alarm_in(self.site.limits.linger_time, self.transport.abortConnection)
+        self._alarm.set(self.site.limits.linger_time, self.transport.abortConnection)
         self.setRawMode()
         self.transport.resumeProducing()
         # TLS shows its TCP transport's interfaces, but has no half-close.
@@ -653,7 +552,7 @@ class StreamingChannel(http.HTTPChannel):
         # What was answered before the stop began was not told that it is the last.
         self.keeps()
         self._idle = True
-        self._alarm_in(self.site.limits.idle, self.loseConnection)
+        self._alarm.set(self.site.limits.idle, self.loseConnection)
         super().requestDone(request)
         if self._input_ended:
             # Not at once: a request that came along with this one may be next.
@@ -671,7 +570,9 @@ class StreamingChannel(http.HTTPChannel):
     def loseConnection(self) -> None:
         if not self._closing:
             self._closing = True
-            self._alarm_in(self.site.limits.linger_time, self.transport.abortConnection)
+            self._alarm.set(
+                self.site.limits.linger_time, self.transport.abortConnection
+            )
             super().loseConnection()
 
     @property
@@ -700,140 +601,3 @@ class StreamingChannel(http.HTTPChannel):
         elif not request.answered and not request.body.ended:
             self._deaf = True
             request.body.fail(refusal)
-
-    # The one alarm.
-
-    def _alarm_in(self, seconds: float, ring: Callable[[], object]) -> None:
-        self._alarm_off()
-
-        def rings() -> None:
-            self._alarm = None
-            ring()
-
-        self._alarm = self.callLater(seconds, rings)
-
-    def _alarm_off(self) -> None:
-        alarm, self._alarm = self._alarm, None
-        if alarm is not None:
-            alarm.cancel()
-
-
-class Connection(admission.Connection, Protocol):
-    """What a site must know of a connection: a channel, or what becomes one."""
-
-    def close_if_idle(self) -> None:
-        """Close where nothing was asked that still wants an answer."""
-
-    def turn_away(self, refusal: Refusal) -> None:
-        """Take no more: what has not come whole is answered with ``refusal``."""
-
-
-class StreamingSite(server.Site):
-    """The factory of the channels.
-
-    :ivar trusted: whose ``X-Forwarded-For`` is believed
-    :ivar stopping: whether every answer is its connection's last
-    :ivar admission: which connections there may be
-    """
-
-    # Without the proxy that Twisted puts before a channel to speak HTTP/2.
-    protocol = StreamingChannel  # type: ignore[assignment]
-    requestFactory = StreamingRequest
-    noisy = False
-
-    def __init__(
-        self,
-        resource: IResource,
-        reactor: IReactorTime,
-        refused: Callable[[Client, Refusal], object],
-        limits: Limits = Limits(),
-        trusted: Networks = NOBODY,
-    ) -> None:
-        """
-        :param resource: the root of the tree
-        :param refused: told of what was refused before it was a request
-        """
-        # Without Twisted's timeout: see the module's text.
-        super().__init__(resource, reactor=reactor, timeout=None)
-        self.refused = refused
-        self.limits = limits
-        self.trusted = trusted
-        self.stopping = False
-        self.admission = Admission(reactor, limits.connections)
-        self._emptied: list[Deferred[None]] = []
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        channel: Any = super().buildProtocol(addr)
-        channel.client = client_of(addr)
-        return channel
-
-    @property
-    def channels(self) -> list[Connection]:
-        """The connections that are open."""
-        return self.admission.all
-
-    def share(self) -> int:
-        """How many bytes of its body a connection may hold."""
-        share = self.limits.buffers // max(len(self.admission), 1)
-        return min(max(share, LEAST_SHARE), self.limits.buffer)
-
-    def closed(self, channel: Connection) -> None:
-        """A connection is gone."""
-        self.admission.left(channel)
-        if not self.admission.anybody:
-            emptied, self._emptied = self._emptied, []
-            for waiting in emptied:
-                waiting.callback(None)
-
-    def emptied(self) -> Deferred[None]:
-        """Fires when no connection is left."""
-        waiting: Deferred[None] = Deferred()
-        if self.admission.anybody:
-            self._emptied.append(waiting)
-        else:
-            waiting.callback(None)
-        return waiting
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """What TLS offers: Twisted's own has HTTP/2 where h2 is installed."""
-        return [b"http/1.1"]
-
-    def log(self, request: http.Request) -> None:
-        """Nothing: Twisted's access log has the target, so the token."""
-
-    def wind_down(self) -> None:
-        """Close what is idle, and what is busy after its next answer."""
-        self.stopping = True
-        for channel in self.channels:
-            channel.close_if_idle()
-
-    def turn_away(self, refusal: Refusal) -> None:
-        """Take no more bytes: whoever still sends is answered with ``refusal``.
-
-        No request begins after this. Those that came whole are answered as they
-        would have been.
-        """
-        for channel in self.channels:
-            channel.turn_away(refusal)
-
-    def abort(self) -> None:
-        """Drop every connection that is still open."""
-        for channel in self.channels:
-            channel.drop()
-
-
-def log_dropped(client: Client, reason: str) -> None:
-    """The one line about a connection that ended before there was a request."""
-    log.warn(
-        "dropped client={client} reason={reason!r}",
-        event="dropped",
-        client=client.text,
-        reason=reason,
-    )
-
-
-def client_of(address: object) -> Client:
-    """Who has an address of Twisted's."""
-    if isinstance(address, IPv4Address | IPv6Address):
-        return client(address.host, address.port)
-    return LOCAL

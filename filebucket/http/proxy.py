@@ -28,7 +28,6 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
@@ -38,8 +37,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from filebucket.base.alarm import Alarm
 from filebucket.base.errors import Refusal
-from filebucket.http.channel import StreamingSite, client_of, log_dropped
+from filebucket.http.peer import client_of, log_dropped
+from filebucket.http.site import StreamingSite
 from filebucket.model.client import Networks
 
 HEADER_TIMEOUT = 10.0
@@ -153,7 +154,6 @@ class HeaderFirst(Protocol):
     """
 
     transport: Any
-    _deadline: IDelayedCall | None = None
     _held = False
 
     def __init__(
@@ -167,6 +167,7 @@ class HeaderFirst(Protocol):
         :param peer: who connected
         """
         self._site = site
+        self._deadline = Alarm(site.reactor)
         self._make = make
         self._peer = peer
         self._data = b""
@@ -186,7 +187,7 @@ class HeaderFirst(Protocol):
 
     def _hand_over(self, header: Header) -> None:
         rest = self._data[header.size :]
-        self._alarm_off()
+        self._deadline.stop()
         following = self._make(header.client or self._peer)
         assert following is not None
         # As Twisted itself does for STARTTLS.
@@ -200,7 +201,6 @@ class HeaderFirst(Protocol):
             following.dataReceived(rest)
 
     def _late(self) -> None:
-        self._deadline = None
         self._drop(f"no PROXY header within {HEADER_TIMEOUT:g} seconds")
 
     def _drop(self, reason: str) -> None:
@@ -216,13 +216,8 @@ class HeaderFirst(Protocol):
         self._gone()
 
     def _gone(self) -> None:
-        self._alarm_off()
+        self._deadline.stop()
         self._site.closed(self)
-
-    def _alarm_off(self) -> None:
-        deadline, self._deadline = self._deadline, None
-        if deadline is not None:
-            deadline.cancel()
 
     # What the site asks of a connection.
 
@@ -233,8 +228,7 @@ class HeaderFirst(Protocol):
         self.transport.pauseProducing()
 
     def admit(self) -> None:
-        reactor = self._site.reactor
-        self._deadline = reactor.callLater(HEADER_TIMEOUT, self._late)
+        self._deadline.set(HEADER_TIMEOUT, self._late)
         if self._held:
             self.transport.resumeProducing()
 

@@ -18,18 +18,17 @@ from twisted.web.server import NOT_DONE_YET
 
 from filebucket.base.errors import Refusal
 from filebucket.http.admission import GRACE
+from filebucket.http.body import CHUNK_COST, EARLY
 from filebucket.http.channel import (
-    CHUNK_COST,
-    EARLY,
     LEAST_READ,
-    LEAST_SHARE,
     MOST_READ,
     Limits,
     StreamingChannel,
     StreamingRequest,
-    client_of,
 )
 from filebucket.http.framing import Chunks
+from filebucket.http.peer import client_of
+from filebucket.http.site import LEAST_SHARE
 from filebucket.model.client import NOBODY, Networks, network
 from filebucket.test.kit.wire import LIMITS, Connection, SecureWire, Wire
 

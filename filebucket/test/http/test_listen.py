@@ -18,8 +18,8 @@ from twisted.web.resource import Resource
 
 from filebucket.base.errors import ConfigError
 from filebucket.config import config
-from filebucket.http.channel import StreamingSite
 from filebucket.http.listen import BACKLOG, Listener, listeners
+from filebucket.http.site import StreamingSite
 from filebucket.test.kit.certificates import certify, key_pem, make_key, write_pair
 
 

@@ -15,12 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.http.admission import GRACE
-from filebucket.http.channel import (
-    Limits,
-    StreamingChannel,
-    StreamingRequest,
-    StreamingSite,
-)
+from filebucket.http.channel import Limits, StreamingChannel, StreamingRequest
 from filebucket.http.proxy import (
     HEADER_TIMEOUT,
     HeaderFirst,
@@ -28,6 +23,7 @@ from filebucket.http.proxy import (
     HeaderFirstFactory,
     read,
 )
+from filebucket.http.site import StreamingSite
 from filebucket.model.client import NOBODY, Client, Networks, network
 from filebucket.test.http.test_channel import Recorder
 from filebucket.test.kit.wire import LIMITS, Wire

@@ -20,7 +20,8 @@ from twisted.web.resource import Resource
 from zope.interface import directlyProvides, implementer, providedBy
 
 from filebucket.base.errors import Refusal
-from filebucket.http.channel import Limits, StreamingChannel, StreamingSite
+from filebucket.http.channel import Limits, StreamingChannel
+from filebucket.http.site import StreamingSite
 from filebucket.model.client import NOBODY, Client, Networks
 
 LIMITS = Limits(

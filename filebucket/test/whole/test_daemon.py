@@ -32,7 +32,8 @@ from filebucket.config import values
 from filebucket.config.config import EXAMPLE_TOKENS, Config, parse
 from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
 from filebucket.hooks.scripts import END_TIMEOUT
-from filebucket.http.channel import StreamingChannel, StreamingSite
+from filebucket.http.channel import StreamingChannel
+from filebucket.http.site import StreamingSite
 from filebucket.http.tls import LOOK_EVERY
 from filebucket.model.client import client
 from filebucket.model.push import Outcome

@@ -1,0 +1,93 @@
+"""Waiting, but not for ever."""
+
+from __future__ import annotations
+
+import math
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.alarm import Alarm, within
+
+
+class AlarmTests(SynchronousTestCase):
+    """An alarm that is set, and set again."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.alarm = Alarm(self.clock)
+        self.rung: list[str] = []
+
+    def set(self, seconds: float, name: str) -> None:
+        self.alarm.set(seconds, lambda: self.rung.append(name))
+
+    def test_rings_once(self) -> None:
+        """At its time, not before and not again."""
+        self.set(3, "a")
+        self.clock.advance(2.9)
+        self.assertEqual(([], True), (self.rung, self.alarm.is_set))
+        self.clock.advance(0.2)
+        self.clock.advance(10)
+        self.assertEqual((["a"], False), (self.rung, self.alarm.is_set))
+
+    def test_set_again(self) -> None:
+        """What it was set for before is forgotten."""
+        self.set(3, "a")
+        self.set(5, "b")
+        self.clock.advance(4)
+        self.assertEqual([], self.rung)
+        self.clock.advance(1)
+        self.assertEqual(["b"], self.rung)
+
+    def test_set_while_it_rings(self) -> None:
+        """What it calls may set it."""
+        self.alarm.set(1, lambda: self.set(1, "again"))
+        self.clock.pump([1, 1])
+        self.assertEqual(["again"], self.rung)
+
+    def test_stop(self) -> None:
+        """Stopped it does not ring; to stop it twice, or rung, is fine."""
+        self.set(1, "a")
+        self.alarm.stop()
+        self.alarm.stop()
+        self.clock.advance(2)
+        self.assertEqual([], self.rung)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_left(self) -> None:
+        """How long it still takes."""
+        self.assertEqual(math.inf, self.alarm.left)
+        self.set(3, "a")
+        self.clock.advance(1)
+        self.assertEqual(2, self.alarm.left)
+
+
+class WithinTests(SynchronousTestCase):
+    """A wait with an end."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.cancelled: list[Deferred[int]] = []
+        self.wait: Deferred[int] = Deferred(self.cancelled.append)
+        self.found = Deferred.fromCoroutine(within(self.clock, 5, self.wait))
+
+    def test_in_time(self) -> None:
+        """What fires in time."""
+        self.clock.advance(4)
+        self.wait.callback(1)
+        self.assertTrue(self.successResultOf(self.found))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_late(self) -> None:
+        """What does not is cancelled."""
+        self.clock.advance(4.9)
+        self.assertNoResult(self.found)
+        self.clock.advance(0.2)
+        self.assertFalse(self.successResultOf(self.found))
+        self.assertEqual([self.wait], self.cancelled)
+
+    def test_fails(self) -> None:
+        """A failure is neither."""
+        self.wait.errback(OSError("it"))
+        self.failureResultOf(self.found, OSError)
