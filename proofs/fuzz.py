@@ -264,18 +264,18 @@ run()
 
 FLAWS = {
     "lengths": """
-streaming.StreamingChannel.headerReceived = http.HTTPChannel.headerReceived
+channel.StreamingChannel.headerReceived = http.HTTPChannel.headerReceived
 """,
     "contents": """
-commit = store.DirectoryWriter.commit
+commit = disk.DirectoryWriter.commit
 async def commit_and_cut(self, promised, overwrite):
     receipt = await commit(self, promised, overwrite)
     open(receipt.path, "wb").close()
     return receipt
-store.DirectoryWriter.commit = commit_and_cut
+disk.DirectoryWriter.commit = commit_and_cut
 """,
     "early ends": """
-streaming.StreamingChannel.readConnectionLost = lambda self: (
+channel.StreamingChannel.readConnectionLost = lambda self: (
     self.requests[-1].body.end() if self.requests else None,
     self.loseConnection(),
 )

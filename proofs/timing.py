@@ -42,14 +42,14 @@ SIZE = 300
 _LEAKS = """
 import sys, time
 from filebucket.web import tree
-real = resources.token_digest
+real = tree.token_digest
 def token_digest(token):
     if token[:16] == {prefix!r}:
         end = time.perf_counter_ns() + 10_000
         while time.perf_counter_ns() < end:
             pass
     return real(token)
-resources.token_digest = token_digest
+tree.token_digest = token_digest
 from twisted.scripts.twistd import run
 run()
 """

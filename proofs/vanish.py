@@ -53,7 +53,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 # What takes a body that ended early for one that ended.
 _COMMITS_ANYWAY = """
-from filebucket.http.channel import Body
+from filebucket.http.body import Body
 Body.fail = lambda self, refusal: self.end()
 from twisted.scripts.twistd import run
 run()
