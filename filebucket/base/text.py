@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from types import MappingProxyType
 
 CUT = "…"
 
@@ -21,6 +22,15 @@ _UNSEEN = re.compile(
 )
 """What is a letter or a mark to Python, and to the eye is nothing (Unicode's
 Default_Ignorable_Code_Point, and Braille's blank): names that differ look the same."""
+
+UNITS: Mapping[str, int] = MappingProxyType(
+    {
+        "B": 1,
+        **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", 1)},
+        **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", 1)},
+    }
+)
+"""Bytes of each unit that the configuration knows."""
 
 _MINUTE = 60.0
 _HOUR = 60 * _MINUTE
@@ -39,6 +49,13 @@ def size_text(size: int) -> str:
         if value < 999.5:
             break
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def exact_size_text(size: int) -> str:
+    """Bytes, in the largest unit of which they are a whole number: ``20 GiB``."""
+    fits = {value: unit for unit, value in UNITS.items() if size and not size % value}
+    value = max(fits, default=1)
+    return f"{size // value} {fits.get(value, 'B')}"
 
 
 def change_text(size: int, usual: int) -> str:
@@ -80,7 +97,20 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
     :param many: the plural, if it is not ``one`` with an s
     """
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+    return f"{count:,} {plural(count, one, many)}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Only the noun of :func:`counted`."""
+    return one if count == 1 else many or f"{one}s"
+
+
+def joined(words: Sequence[str], last: str = "and") -> str:
+    """Two words or more as a list: ``a, b and c``.
+
+    :param last: the word before the last one
+    """
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def age_text(seconds: float) -> str:
@@ -175,6 +205,16 @@ def rfc3339(at: float | None, precision: str = "milliseconds") -> str | None:
     if then is None:
         return None
     return f"{then.replace(tzinfo=None).isoformat(timespec=precision)}Z"
+
+
+def moment_text(moment: float) -> str:
+    """A moment as the configuration has it, in UTC: the day that ends then, or the
+    second.
+    """
+    at = datetime.fromtimestamp(moment, UTC)
+    if at == at.replace(hour=0, minute=0, second=0, microsecond=0):
+        return datetime.fromtimestamp(moment - 1, UTC).date().isoformat()
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def printable(text: str, besides: str = "") -> str:

@@ -13,8 +13,7 @@ from typing import Any
 
 from attrs import asdict
 
-from filebucket.config.edit import moment_text
-from filebucket.config.values import UNITS
+from filebucket.base.text import exact_size_text, moment_text
 from filebucket.model.bucket import Bucket, Keep
 from filebucket.model.client import NOBODY
 from filebucket.model.token import Token
@@ -77,7 +76,7 @@ _Row = tuple[list[str], list[str], list[str], list[str], list[str]]
 def _row(bucket: Bucket, now: float) -> _Row:
     size = bucket.max_file_size
     settings = [
-        *([] if size is None else [f"a file {size_text(size)}"]),
+        *([] if size is None else [f"a file {exact_size_text(size)}"]),
         *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
         *(["overwrites"] if bucket.overwrite else []),
         *([] if bucket.expect is None else [f"expects {bucket.expect.text}"]),
@@ -87,7 +86,7 @@ def _row(bucket: Bucket, now: float) -> _Row:
         [bucket.label],
         [each.sha256.hex()[:6] for each in bucket.tokens],
         [_expiry(each, now) for each in bucket.tokens],
-        ["-" if bucket.quota is None else size_text(bucket.quota)],
+        ["-" if bucket.quota is None else exact_size_text(bucket.quota)],
         settings,
     )
 
@@ -105,10 +104,3 @@ def _expiry(token: Token, now: float) -> str:
     if token.expires is None:
         return "never"
     return f"{'EXPIRED ' if token.expires <= now else ''}{moment_text(token.expires)}"
-
-
-def size_text(size: int) -> str:
-    """A size in the largest unit of which it is a whole number."""
-    fits = {value: unit for unit, value in UNITS.items() if size and not size % value}
-    value = max(fits, default=1)
-    return f"{size // value} {fits.get(value, 'B')}"

@@ -22,6 +22,7 @@ import click
 
 from filebucket import __version__
 from filebucket.base.errors import ConfigError
+from filebucket.base.text import moment_text
 from filebucket.catalogue.database import CatalogueError
 from filebucket.cli import curl, listing, status
 from filebucket.cli.options import (
@@ -43,7 +44,6 @@ from filebucket.config.edit import (
     Change,
     NotChangedError,
     add_bucket,
-    moment_text,
     remove_bucket,
     rotate_token,
 )

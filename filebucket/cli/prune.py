@@ -15,7 +15,7 @@ from typing import Any
 import click
 from attrs import define
 
-from filebucket.base.text import printable, rfc3339, size_text, time_text
+from filebucket.base.text import plural, printable, rfc3339, size_text, time_text
 from filebucket.cli.options import (
     bucket_labels,
     chosen_buckets,
@@ -116,10 +116,9 @@ class _Tally:
     @property
     def text(self) -> str:
         """In a line."""
-        files = "1 file" if self.pruned == 1 else f"{self.pruned} files"
         verb = "would be pruned" if self.dry_run else "pruned"
         said = [
-            f"{files} {verb}",
+            f"{self.pruned} {plural(self.pruned, 'file')} {verb}",
             f"{size_text(self.freed)} freed",
             f"{self.kept} kept",
         ]

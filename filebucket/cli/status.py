@@ -32,6 +32,7 @@ from filebucket.base.text import (
     age_text,
     change_text,
     cut,
+    plural,
     printable,
     recent_text,
     rfc3339,
@@ -277,7 +278,7 @@ def _change(series: SeriesOverview) -> str | None:
 
 def _summary(found: Overview) -> str:
     count = len(found.buckets)
-    buckets = f"{count or 'no'} bucket{'' if count == 1 else 's'}"
+    buckets = f"{count or 'no'} {plural(count, 'bucket')}"
     troubles = [
         f"{len(labels)} {word} ({_listed(labels)})"
         for word, labels in _troubles(found)
@@ -330,7 +331,7 @@ def status_line(found: Overview) -> str:
         text = f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}"
     else:
         fresh = sum(each.state is State.FRESH for each in found.buckets)
-        text = f"{fresh} bucket{'' if fresh == 1 else 's'} fresh"
+        text = f"{fresh} {plural(fresh, 'bucket')} fresh"
         # What nobody expects is no trouble.
         text += f", {count - fresh} without a push" if fresh < count else ""
     data = " ".join(_performance(found))

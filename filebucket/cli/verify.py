@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import click
 
-from filebucket.base.text import printable, size_text
+from filebucket.base.text import plural, printable, size_text
 from filebucket.catalogue.journal import Catalogue
 from filebucket.cli.options import (
     DURATION,
@@ -232,7 +232,7 @@ class _Printed:
             rest = json.dumps(attrs.asdict(found), indent=2)
             click.echo(f"{start}],\n{rest[2:]}")
             return
-        files = f"{found.files} file{'' if found.files == 1 else 's'}"
+        files = f"{found.files} {plural(found.files, 'file')}"
         read = f"{found.read} read ({size_text(found.bytes)})"
         click.echo(f"{files}, {read}: {found.text or 'in order'}")
 
@@ -256,7 +256,7 @@ def _write_sums(
                 left_out += 1
         if left_out:
             click.echo(
-                f"{left_out} file{'' if left_out == 1 else 's'} left out: a token is"
+                f"{left_out} {plural(left_out, 'file')} left out: a token is"
                 " in the name; name a FILE",
                 err=True,
             )

@@ -22,12 +22,12 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from attrs import frozen
 
 from filebucket.base.errors import ConfigError
+from filebucket.base.text import moment_text
 from filebucket.config import config as configuration
 from filebucket.config.config import Config
 from filebucket.model.bucket import Bucket
@@ -139,14 +139,6 @@ def _end(token: Token) -> float:
 def _token_object(sha256: bytes, end: float) -> dict[str, str]:
     written = {"token_sha256": sha256.hex()}
     return written if end == math.inf else {**written, "expires": moment_text(end)}
-
-
-def moment_text(moment: float) -> str:
-    """As the file has it: the day whose end it is, or the second."""
-    at = datetime.fromtimestamp(moment, UTC)
-    if at == at.replace(hour=0, minute=0, second=0, microsecond=0):
-        return datetime.fromtimestamp(moment - 1, UTC).date().isoformat()
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _named(config: Config, name: str) -> Bucket:

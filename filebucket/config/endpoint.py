@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from attrs import evolve, field, frozen
 
 from filebucket.base.errors import shown
+from filebucket.base.text import joined
 
 _TOKENS = re.compile(r"(\\.?)|([:=])|([^\\:=]+)", re.DOTALL)
 
@@ -131,10 +132,7 @@ def parse(text: str) -> Endpoint:
     if by_key or kind not in _ARGUMENTS:
         known = [*_ARGUMENTS, *([] if proxied else [_PROXIED])]
         given = shown("=".join((kind, *by_key)))
-        raise ValueError(
-            f"unknown type {given}, the known ones are"
-            f" {', '.join(known[:-1])} and {known[-1]}"
-        )
+        raise ValueError(f"unknown type {given}, the known ones are {joined(known)}")
     arguments, mistakes = _named(kind, pieces)
     for key, value in arguments.items():
         try:
@@ -188,8 +186,7 @@ def _named(kind: str, pieces: list[list[str]]) -> tuple[dict[str, str], list[str
             mistakes.append(f"{name} {_REFUSED[name]}")
         elif name not in names:
             mistakes.append(
-                f"unknown argument {shown(name)}, the known ones are"
-                f" {', '.join(known[:-1])} and {known[-1]}"
+                f"unknown argument {shown(name)}, the known ones are {joined(known)}"
             )
         elif name in arguments:
             mistakes.append(f"{name} stands twice")
@@ -214,7 +211,7 @@ def _number(least: int, most: int) -> Callable[[str], None]:
 def _one_of(*words: str) -> Callable[[str], None]:
     def check(value: str) -> None:
         if value not in words:
-            raise ValueError(f"not {', '.join(words[:-1])} or {words[-1]}")
+            raise ValueError(f"not {joined(words, 'or')}")
 
     return check
 

@@ -18,6 +18,7 @@ from typing import Any, NewType
 
 from cronsim import CronSim, CronSimError
 
+from filebucket.base.text import UNITS
 from filebucket.model import names
 from filebucket.model.bucket import FreeSpace
 from filebucket.model.schedule import Cron, Expectation, Interval, Schedule, Zone
@@ -97,15 +98,6 @@ def port(value: Any, _: Any = None) -> int:
 
 
 _MOST_BYTES = 2**63 - 1
-UNITS: Mapping[str, int] = MappingProxyType(
-    {
-        "B": 1,
-        **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", 1)},
-        **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", 1)},
-    }
-)
-"""Bytes of each unit."""
-
 _SIZE = re.compile(r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?P<unit>[kKMGTP]?i?B)")
 
 

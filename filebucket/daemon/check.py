@@ -27,9 +27,9 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.owner import as_owner_of
+from filebucket.base.text import moment_text
 from filebucket.config import config as configuration
 from filebucket.config.config import Config, Listen
-from filebucket.config.edit import moment_text
 from filebucket.config.endpoint import Endpoint
 from filebucket.daemon import control
 from filebucket.hooks.scripts import EVENTS, ScriptHooks

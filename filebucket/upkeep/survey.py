@@ -24,6 +24,7 @@ from typing import Literal
 
 from attrs import define, frozen
 
+from filebucket.base.text import plural
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.model import names
@@ -109,7 +110,7 @@ class Found:
             (self.damaged, "damaged"),
             (self.missing, "missing"),
             (self.unreadable, "unreadable"),
-            (self.stranger, "stranger" if self.stranger == 1 else "strangers"),
+            (self.stranger, plural(self.stranger, "stranger")),
             (self.entered, "entered"),
             (self.replaced, "replaced"),
             (self.back, "back"),

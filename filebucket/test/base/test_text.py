@@ -19,6 +19,11 @@ from filebucket.base.text import (
     columns_of,
     counted,
     cut,
+    exact_size_text,
+    joined,
+    local,
+    moment_text,
+    plural,
     printable,
     recent_text,
     rfc3339,
@@ -61,6 +66,20 @@ class QuantityTests(SynchronousTestCase):
         factor = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
         self.assertLessEqual(abs(float(number) * factor - size), size * 0.0501)
         self.assertLessEqual(len(size_text(size)), 7)
+
+    def test_exact_sizes(self) -> None:
+        """As somebody wrote them, in the largest unit that fits."""
+        for size, expected in (
+            (0, "0 B"),
+            (1, "1 B"),
+            (1000, "1 kB"),
+            (1024, "1 KiB"),
+            (1500, "1500 B"),
+            (20 << 30, "20 GiB"),
+            (10**12, "1 TB"),
+            (2**63 - 1, f"{2**63 - 1} B"),
+        ):
+            self.assertEqual(expected, exact_size_text(size))
 
     def test_changes(self) -> None:
         """-100 % is of nothing only, and 0 % has no sign."""
@@ -134,6 +153,14 @@ class QuantityTests(SynchronousTestCase):
         self.assertEqual("1970-01-01T00:00:00.000Z", rfc3339(0.0))
         for at in (None, math.inf, 1e15):
             self.assertIsNone(rfc3339(at))
+        self.assertEqual(9, getattr(local(NOW, BERLIN), "hour", None))
+        self.assertIsNone(local(math.inf, BERLIN))
+
+    def test_moments(self) -> None:
+        """As the configuration has them: a day is written for its end."""
+        midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
+        self.assertEqual("2026-11-24", moment_text(midnight))
+        self.assertEqual("2026-11-24T23:59:59Z", moment_text(midnight - 1))
 
 
 class WordsTests(SynchronousTestCase):
@@ -181,6 +208,12 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual("0 files", counted(0, "file"))
         self.assertEqual("1,234 files", counted(1234, "file"))
         self.assertEqual("2 series", counted(2, "series", "series"))
+        self.assertEqual("pushes", plural(0, "push", "pushes"))
+
+    def test_lists(self) -> None:
+        """The last one has a word before it."""
+        self.assertEqual("a and b", joined(["a", "b"]))
+        self.assertEqual("a, b or c", joined(["a", "b", "c"], "or"))
 
 
 class NameTests(SynchronousTestCase):

@@ -15,10 +15,9 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
-from filebucket.cli import curl, listing, main
+from filebucket.cli import curl, main
 from filebucket.config import config
 from filebucket.config.config import load, parse
-from filebucket.config.values import UNITS, byte_count
 from filebucket.daemon.ask import NotReloadedError
 from filebucket.daemon.control import Answer
 from filebucket.model.token import token_digest
@@ -291,12 +290,6 @@ class ListTests(CliCase):
             "expects 26h, keeps 3 last and 12 monthly",
             " ".join(self.run_("bucket", "list").split()),
         )
-
-    def test_sizes(self) -> None:
-        """Each is the size that it was."""
-        self.assertEqual("0 B", listing.size_text(0))
-        for size in (1, 999, 1000, 1024, 1536 * 1024, 3 * 10**15, *UNITS.values()):
-            self.assertEqual(size, byte_count(listing.size_text(size)))
 
 
 class CheckTests(CliCase):

@@ -22,7 +22,6 @@ from filebucket.config.config import load
 from filebucket.config.edit import (
     NotChangedError,
     add_bucket,
-    moment_text,
     remove_bucket,
     rotate_token,
 )
@@ -308,15 +307,6 @@ class RemoveTests(EditingCase):
         """There must be such a bucket, and only one."""
         self.write(FILE)
         self.assert_refused("there is no bucket web02", remove_bucket, "web02")
-
-
-class MomentTests(SynchronousTestCase):
-    """Times as the file has them."""
-
-    def test_round(self) -> None:
-        """What is written is what was read."""
-        for text in ("2026-12-31", "2028-02-29", "2026-12-31T18:00:00Z"):
-            self.assertEqual(text, moment_text(values.moment(text)))
 
 
 ADD = """

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.base.text import UNITS, exact_size_text, moment_text
 from filebucket.config import values
 from filebucket.model.bucket import FreeSpace
 from filebucket.model.schedule import Cron, Interval, Schedule
@@ -134,3 +135,17 @@ class ExpectationTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(ValueError, "not a time zone"):
                 values.zone(name)
+
+
+class WrittenTests(SynchronousTestCase):
+    """What is shown can be written back."""
+
+    def test_sizes(self) -> None:
+        """Each is the size that it was."""
+        for size in (0, 1, 999, 1000, 1024, 1536 * 1024, 3 * 10**15, *UNITS.values()):
+            self.assertEqual(size, values.byte_count(exact_size_text(size)))
+
+    def test_moments(self) -> None:
+        """What is written is what was read."""
+        for text in ("2026-12-31", "2028-02-29", "2026-12-31T18:00:00Z"):
+            self.assertEqual(text, moment_text(values.moment(text)))
