@@ -15,6 +15,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from filebucket.admin.site import Answer
+from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
 from filebucket.model.bucket import FreeSpace
@@ -44,10 +45,10 @@ def look_at_disk(home: str, min_free_space: FreeSpace) -> Disk:
     :raises OSError: it cannot be looked at
     """
     found = os.statvfs(home)
-    total = found.f_blocks * found.f_frsize
+    total = total_bytes(found)
     return Disk(
         total,
-        found.f_bavail * found.f_frsize,
+        free_bytes(found),
         min_free_space.of(total),
         bool(found.f_flag & os.ST_RDONLY),
         # Some, such as Btrfs, count none.

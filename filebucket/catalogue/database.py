@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
+from filebucket.base.fs import directory
 from filebucket.base.text import printable
 from filebucket.catalogue.schema import NewerError, upgrade, version_of
 
@@ -177,13 +178,10 @@ def _alone(folder: str) -> Iterator[None]:
     """While nobody else makes one: who found it made already would write to a log that
     is about to be removed.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with directory(folder) as fd:
         with suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.base.threads import Threads
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import KEPT_REFUSALS, Catalogue
@@ -220,9 +221,8 @@ class Ledger:
         # Whether the home can be had, those who push are told.
         with suppress(OSError):
             found = os.statvfs(self._home)
-            total = found.f_blocks * found.f_frsize
-            free = found.f_bavail * found.f_frsize
-            catalogue.look_at_space(Space(now, free, total))
+            space = Space(now, free_bytes(found), total_bytes(found))
+            catalogue.look_at_space(space)
             self._looked_at_space = now
 
 

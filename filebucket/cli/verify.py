@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 import click
 
+from filebucket.base.fs import replacing
 from filebucket.base.text import plural, printable, size_text
 from filebucket.catalogue.journal import Catalogue
 from filebucket.cli.options import (
@@ -268,15 +269,8 @@ def _write_sums(
                     err=True,
                 )
         return
-    new = f"{file}.new"
-    # Never one that is there already: it may be another name of anything.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        with open(os.open(new, flags, 0o600), "wb") as stream:
-            os.fchmod(stream.fileno(), 0o600)
+        with replacing(file, f"{file}.new") as stream:
             stream.writelines(verifying.sums(catalogue, buckets))
-        os.replace(new, file)
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None

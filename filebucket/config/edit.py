@@ -27,6 +27,7 @@ from typing import Any
 from attrs import frozen
 
 from filebucket.base.errors import ConfigError
+from filebucket.base.fs import replacing, sync_path
 from filebucket.base.text import moment_text
 from filebucket.config import config as configuration
 from filebucket.config.config import Config
@@ -350,7 +351,7 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
                 f"{path} cannot be replaced: {error.strerror}"
             ) from None
         try:
-            _sync(os.path.dirname(target))
+            sync_path(os.path.dirname(target))
         except OSError as error:
             raise NotChangedError(
                 f"{path} is changed, but may not stay so: {error.strerror}"
@@ -386,26 +387,11 @@ def _replace(path: str, content: bytes) -> None:
     old = os.stat(path)
     folder = os.path.dirname(path)
     new = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(8)}")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    fd = os.open(new, flags, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, old.st_uid, old.st_gid)
-            shutil.copystat(path, new)
-            os.utime(fd)
-            os.fsync(fd)
-        os.rename(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    with replacing(path, new, durable=True) as file:
+        file.write(content)
+        file.flush()
+        fd = file.fileno()
+        if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(fd, old.st_uid, old.st_gid)
+        shutil.copystat(path, new)
+        os.utime(fd)

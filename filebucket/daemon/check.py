@@ -26,6 +26,7 @@ from attrs import define, evolve, frozen
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from filebucket.base.errors import ConfigError
+from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
 from filebucket.base.text import moment_text
 from filebucket.config import config as configuration
@@ -216,8 +217,8 @@ class _Look:
             findings = list(self._rights(there))
         yield from findings
         found = os.statvfs(there)
-        least = self.config.min_free_space.of(found.f_blocks * found.f_frsize)
-        if found.f_bavail * found.f_frsize < least:
+        least = self.config.min_free_space.of(total_bytes(found))
+        if free_bytes(found) < least:
             text = "has less than min_free_space: every push will get 507"
             yield _wrong(there, text)
 
@@ -247,12 +248,11 @@ class _Look:
             other = f"process {self.process} with {said.config}"
             yield _wrong(home, f"is used by another daemon, {other}")
         try:
-            with tempfile.TemporaryDirectory(dir=home, prefix=".filebucket-") as folder:
-                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    self.tier = disk.find_tier(home, fd).tier
-                finally:
-                    os.close(fd)
+            with (
+                tempfile.TemporaryDirectory(dir=home, prefix=".filebucket-") as folder,
+                directory(folder) as fd,
+            ):
+                self.tier = disk.find_tier(home, fd).tier
         except ConfigError as error:
             yield _wrong(home, error.mistakes[0])
         except OSError as error:

@@ -25,6 +25,8 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from filebucket.base.fs import replacing
+
 # struct flock: type, whence, start, length, process.
 _FLOCK = struct.Struct("hhqqi")
 
@@ -115,20 +117,14 @@ class StatusFile(Service):
 
     def _write(self) -> None:
         path = _status_path(self._home)
-        new = f"{path}.new"
-        with open(new, "w", encoding="utf-8", opener=_opener) as file:
-            json.dump(attrs.asdict(self._status), file)
-        os.rename(new, path)
+        with replacing(path, f"{path}.new") as file:
+            file.write(json.dumps(attrs.asdict(self._status)).encode("utf-8"))
 
 
 def _reader(path: str, flags: int) -> int:
     # The home is the daemon's user's, and who asks may be root: a link would lead to
     # another's lock, whose holder would be signalled, and a pipe would never answer.
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def daemon_of(home: str) -> int | None:

@@ -44,6 +44,12 @@ from zope.interface import Interface, implementer
 
 from filebucket.base.context import current_request
 from filebucket.base.errors import ConfigError, Refusal
+from filebucket.base.fs import (
+    make_directory,
+    open_directory,
+    sync_directory,
+    sync_path,
+)
 from filebucket.store.room import Room, Share
 
 T = TypeVar("T")
@@ -303,7 +309,7 @@ def find_tier(home: str, directory_fd: int) -> type[UnnamedFile | StagedFile]:
                 os.unlink(b"probe", dir_fd=directory_fd)
             finally:
                 aside.discard()
-            _sync_directory(directory_fd)
+            sync_directory(directory_fd)
         except OSError as error:
             reasons.append(f"{tier.tier}: {error.strerror}")
         else:
@@ -363,11 +369,11 @@ class DirectoryStore:
             if parents:
                 os.makedirs(self.home, 0o700)
             for parent in parents:
-                _sync(parent)
-            self._home_fd = _open_directory(self.home)
-            private_fd = _make_directory(_PRIVATE_DIRECTORY, self._home_fd)
+                sync_path(parent)
+            self._home_fd = open_directory(self.home)
+            private_fd = make_directory(_PRIVATE_DIRECTORY, self._home_fd)
             try:
-                self._incoming_fd = _make_directory("incoming", private_fd)
+                self._incoming_fd = make_directory("incoming", private_fd)
                 flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
                 self._lock_fd = os.open("lock", flags, 0o600, dir_fd=private_fd)
             finally:
@@ -415,7 +421,7 @@ class DirectoryStore:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            _sync_directory(bucket_fd)
+            sync_directory(bucket_fd)
             return True
         finally:
             os.close(bucket_fd)
@@ -436,12 +442,12 @@ class DirectoryStore:
         if directory in self._known:
             # Somebody may have taken it away: then it is made anew.
             with suppress(FileNotFoundError):
-                return _open_directory(directory, self._home_fd)
+                return open_directory(directory, self._home_fd)
         # The home must be on disk with the bucket's name in it before any push
         # to the bucket is answered, whichever push or life of the daemon made
         # it: hence the lock, and the fsync at the first use since the start.
         with self._making:
-            fd = _make_directory(directory, self._home_fd)
+            fd = make_directory(directory, self._home_fd)
             self._known.add(directory)
             return fd
 
@@ -561,7 +567,7 @@ class DirectoryWriter:
             with _not_pruned(self._bucket_fd), self._store.replacing:
                 self._publish(self._aside.replace)
                 order = next(self._store.order)
-            _sync_directory(self._bucket_fd)
+            sync_directory(self._bucket_fd)
         else:
             # Whatever replaces it does so afterwards.
             order = next(self._store.order)
@@ -583,7 +589,7 @@ class DirectoryWriter:
     def _sync_or_unlink(self) -> None:
         assert self._aside is not None
         try:
-            _sync_directory(self._bucket_fd)
+            sync_directory(self._bucket_fd)
         except OSError:
             # No 200 will be sent, so there shall be no file; unless it is another
             # push's by now, which was allowed to replace this one.
@@ -636,37 +642,6 @@ def _not_pruned(bucket_fd: int) -> Iterator[None]:
     finally:
         with suppress(OSError):
             fcntl.flock(bucket_fd, fcntl.LOCK_UN)
-
-
-def _open_directory(path: str, directory_fd: int | None = None) -> int:
-    return os.open(
-        path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory_fd
-    )
-
-
-def _make_directory(name: str, directory_fd: int) -> int:
-    """Open ``name``, made if need be, and durable in either case."""
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=directory_fd)
-    _sync_directory(directory_fd)
-    return _open_directory(name, directory_fd)
-
-
-def _sync_directory(fd: int) -> None:
-    """Bring what a directory holds to the disk."""
-    os.fsync(fd)
-    # XFS that has shut itself down, its disk being gone, has dropped what was on its
-    # way and lets the fsync of a directory pass. A stat it does not (Linux,
-    # xfs_dir_fsync and xfs_vn_getattr).
-    os.fstat(fd)
-
-
-def _sync(path: str) -> None:
-    fd = _open_directory(path)
-    try:
-        _sync_directory(fd)
-    finally:
-        os.close(fd)
 
 
 _STATUSES = {

@@ -18,6 +18,7 @@ from contextlib import suppress
 from attrs import define
 
 from filebucket.base.errors import Refusal
+from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.model.bucket import FreeSpace
 
 
@@ -56,8 +57,8 @@ class Room:
             self._check(found, size)
 
     def _check(self, found: os.statvfs_result, size: int) -> None:
-        free = found.f_bavail * found.f_frsize - self._set_aside[found.f_fsid]
-        if free < size + self._min_free_space.of(found.f_blocks * found.f_frsize):
+        free = free_bytes(found) - self._set_aside[found.f_fsid]
+        if free < size + self._min_free_space.of(total_bytes(found)):
             raise Refusal(507, "no room for that many bytes")
 
     def set_aside(

@@ -34,6 +34,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
+from filebucket.base.fs import directory, open_directory, sync_directory
 from filebucket.catalogue.journal import Catalogue
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
@@ -49,8 +50,6 @@ SLACK = 1.0
 
 LOCK = os.path.join(".filebucket", "prune")
 """Who holds it prunes, under the home."""
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Fate(Enum):
@@ -131,7 +130,7 @@ def prune(
     :raises CatalogueError: the catalogue cannot be read or written
     """
     try:
-        home_fd = os.open(home, _DIRECTORY)
+        home_fd = open_directory(home)
     except OSError as error:
         raise PruningError(f"the home cannot be opened: {error.strerror}") from None
     try:
@@ -157,25 +156,12 @@ def _settle(catalogue: Catalogue, home_fd: int, buckets: Sequence[Bucket]) -> No
             continue
         # Where the disk does not say, it is asked again the next time.
         with suppress(OSError):
-            bucket_fd = _open_bucket(home_fd, bucket)
-            try:
+            with directory(bucket.directory, home_fd, follow=False) as bucket_fd:
                 is_gone = _amiss(bucket_fd, file) == GONE
-                _sync(bucket_fd)
-            finally:
-                os.close(bucket_fd)
+                sync_directory(bucket_fd)
             (gone if is_gone else there).append(file.id)
     catalogue.pruned(gone)
     catalogue.spared(there)
-
-
-def _sync(fd: int) -> None:
-    os.fsync(fd)
-    # XFS without its disk says yes to the former (see the store).
-    os.fstat(fd)
-
-
-def _open_bucket(home_fd: int, bucket: Bucket) -> int:
-    return os.open(bucket.directory, _DIRECTORY | os.O_NOFOLLOW, dir_fd=home_fd)
 
 
 _NO_FOLDER = {
@@ -225,7 +211,9 @@ class _Bucket:
 
     def prune(self) -> Iterator[Outcome]:
         try:
-            self.bucket_fd = _open_bucket(self.home_fd, self.bucket)
+            self.bucket_fd = open_directory(
+                self.bucket.directory, self.home_fd, follow=False
+            )
         except OSError as error:
             # Where nobody has pushed yet there is none.
             if self.catalogue.series_with_files(self.bucket.key, limit=1):
@@ -310,7 +298,7 @@ class _Bucket:
         self.catalogue.spared([each.file.id for each in spared if each.file])
         yield from spared
         try:
-            _sync(self.bucket_fd)
+            sync_directory(self.bucket_fd)
         except OSError as error:
             # They may come back: the catalogue goes on saying that they are to go.
             reason = f"the disk did not confirm it: {error.strerror}"

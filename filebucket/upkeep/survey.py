@@ -24,6 +24,7 @@ from typing import Literal
 
 from attrs import define, frozen
 
+from filebucket.base.fs import open_directory
 from filebucket.base.text import plural
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.journal import Catalogue
@@ -239,7 +240,7 @@ class Survey(ABC):
         folder = None
         with suppress(FileNotFoundError):
             path = os.path.join(self.home, bucket.directory)
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = open_directory(path)
         try:
             yield folder
         finally:

@@ -463,7 +463,7 @@ class FileTests(EditingCase):
         def sync(folder: str) -> None:
             raise OSError(5, "Input/output error")
 
-        self.patch(editing, "_sync", sync)
+        self.patch(editing, "sync_path", sync)
         error = self.assertRaises(NotChangedError, add_bucket, self.path, "new", {})
         self.assertEqual(
             f"{self.path} is changed, but may not stay so: Input/output error",

@@ -26,6 +26,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from filebucket.base import fs
 from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.model.bucket import FreeSpace
@@ -570,8 +571,8 @@ class DirectoryCase(StoreCase):
         self.descriptors = open_descriptors()
         self.stores: list[DirectoryStore] = []
         self.kernel = Kernel(self.home)
-        self.patch(disk, "os", self.kernel)
-        self.patch(room_module, "os", self.kernel)
+        for module in (disk, fs, room_module):
+            self.patch(module, "os", self.kernel)
         self.patch(disk, "TIERS", (self.tier,))
         self.store = self.make()
 
