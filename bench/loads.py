@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from bench.process import run
+from bench.process import LONGEST, PATIENCE, run
 from bench.servers import Server
 
 Load: TypeAlias = Callable[[Server], Mapping[str, float]]
@@ -41,7 +41,7 @@ def curl(kind: str, file: Path, at_once: int, server: Server) -> dict[str, float
     sending = [
         _start_curl(kind, file, f"{number}.bin", server) for number in range(at_once)
     ]
-    answers = [process.communicate() for process in sending]
+    answers = [process.communicate(timeout=LONGEST) for process in sending]
     wall = time.monotonic() - begin
     for process, (_, errors) in zip(sending, answers, strict=True):
         if process.returncode:
@@ -120,7 +120,7 @@ def keep_idle(clients: int, server: Server) -> dict[str, float]:
 
 
 def _push_and_keep(server: Server, number: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
     head = (
         f"PUT {server.path}idle{number} HTTP/1.1\r\nHost: h\r\nContent-Length: {SMALL}"
     )

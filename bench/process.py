@@ -14,6 +14,9 @@ from pathlib import Path
 PATIENCE = 120.0
 """Seconds after which something that should happen counts as not happening."""
 
+LONGEST = 1800.0
+"""Seconds that a load takes at most."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -76,7 +79,7 @@ class Process:
             self._popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._popen.kill()
-            self._popen.wait()
+            self._popen.wait(PATIENCE)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -137,7 +140,9 @@ def run(command: Sequence[str]) -> str:
 
     :raises RuntimeError: it did not, with what it said
     """
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    ended = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=LONGEST
+    )
     if ended.returncode:
         raise RuntimeError(f"{command[0]}: {ended.stderr.strip()}")
     return ended.stdout

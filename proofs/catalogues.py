@@ -25,6 +25,7 @@ from filebucket.catalogue.overview import look
 from filebucket.config import config
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
+from filebucket.test.kit.server import PATIENCE
 from proofs.outcome import Outcome
 
 BUCKETS = 500
@@ -161,6 +162,7 @@ def _call(file: Path, *words: str) -> _Call:
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE,
     )
     seconds = time.monotonic() - began
     (peak,) = re.findall(r"(?m)^VmHWM:\s+(\d+) kB$", ended.stderr)

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from filebucket.test.kit.server import PATIENCE
+
 # Linux, fs/ext4/ioctl.c and fs/xfs/xfs_ioctl.c; since 6.18 FS_IOC_SHUTDOWN for all.
 _SHUTDOWN = 0x8004587D
 _WITHOUT_LOG_FLUSH = 2
@@ -28,7 +30,11 @@ def run(*command: str | Path) -> str:
     :raises RuntimeError: it failed, with what it said
     """
     done = subprocess.run(
-        [str(each) for each in command], capture_output=True, text=True, check=False
+        [str(each) for each in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     if done.returncode:
         raise RuntimeError(f"{command[0]}: {done.stderr.strip()}")

@@ -13,8 +13,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from subprocess import Popen
 
@@ -23,6 +24,7 @@ from filebucket.config.config import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
+from filebucket.test.kit.children import bounded
 from filebucket.test.kit.server import Server
 from proofs import entries
 from proofs.daemons import PRUNE, prune_without_sync
@@ -57,14 +59,14 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
             server.config["buckets"][1]["keep"] = {"last": 2}
             server.write_config()
             going = _fill(home, load(str(server.config_file)).buckets[1])
-            with _prune(server, command) as pruning:
+            with bounded(_prune(server, command)) as pruning:
                 # So many lines, each flushed: it is cut in the midst of something.
                 wanted = chance.randrange(SERIES * FILES)
-                removed = _removed(pruning, wanted)
+                removed = _removed(pruning.stdout, wanted)
                 time.sleep(chance.uniform(0, MOST_SECONDS))
                 disk.cut()
                 pruning.send_signal(signal.SIGKILL)
-                removed |= _removed(pruning)
+                removed |= _removed(pruning.stdout)
             disk.restore()
             found = [*entries.left(home), *_faults(home, going, removed)]
             there = _there(home)
@@ -124,12 +126,11 @@ def _prune(server: Server, command: Sequence[str]) -> Popen[str]:
     )
 
 
-def _removed(pruning: Popen[str], lines: int = -1) -> set[str]:
+def _removed(output: Iterable[str] | None, lines: int | None = None) -> set[str]:
     """What it says to be removed, in so many lines or in all of them."""
-    assert pruning.stdout is not None
+    assert output is not None
     found = set()
-    while lines and (line := pruning.stdout.readline()):
-        lines -= 1
+    for line in islice(output, lines):
         if match := re.match(r"  pruned .* (\S+)$", line):
             found.add(match[1])
     return found
@@ -171,8 +172,8 @@ def _afterwards(server: Server, going: set[str]) -> Iterator[str]:
     finally:
         server.stop()
     yield from _missing(server.home)
-    with _prune(server, PRUNE) as pruning:
-        _removed(pruning)
+    with bounded(_prune(server, PRUNE)) as pruning:
+        _removed(pruning.stdout)
     if pruning.returncode:
         yield f"pruned once more, it ended with {pruning.returncode}"
     if (left := _there(server.home) & going) or len(_there(server.home)) != SERIES * 2:

@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from filebucket.test.kit.children import deadline
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 from proofs import entries
 from proofs.pushes import Ledger
@@ -85,7 +86,8 @@ class Trace:
             text=True,
         )
         assert self._process.stderr is not None
-        line = self._process.stderr.readline()
+        with deadline(self._process):
+            line = self._process.stderr.readline()
         if "attached" not in line:
             raise RuntimeError(line)
         return self

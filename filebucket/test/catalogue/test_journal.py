@@ -24,6 +24,7 @@ from filebucket.model.records import Received, Series, Space
 from filebucket.model.schedule import Interval
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.token import Token
+from filebucket.test.kit.server import PATIENCE
 
 LOOK = """
 import sys
@@ -52,7 +53,9 @@ class OpeningTests(SynchronousTestCase):
     def seen_by_another(self) -> int:
         """Looks at the free space that another process finds."""
         command = [sys.executable, "-c", LOOK, str(self.home)]
-        found = subprocess.run(command, capture_output=True, check=True)
+        found = subprocess.run(
+            command, capture_output=True, check=True, timeout=PATIENCE
+        )
         return int(found.stdout)
 
     def test_second_connection(self) -> None:

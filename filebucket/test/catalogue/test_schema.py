@@ -21,6 +21,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.state import State
 from filebucket.model.token import Token
+from filebucket.test.kit.server import PATIENCE
 
 RELEASED = ("8bb6c2db",)
 """The beginnings of the SHA-256 of each upgrade. Where one differs, and a catalogue was
@@ -205,7 +206,7 @@ class UpgradeTests(SynchronousTestCase):
             self.make(version)
             before = self.shape(), self.content()
             command = [sys.executable, "-c", DIES, str(self.home), NEXT]
-            died = subprocess.run(command, check=False)
+            died = subprocess.run(command, check=False, timeout=PATIENCE)
             self.assertEqual(-signal.SIGKILL, died.returncode)
             self.assertEqual(before, (self.shape(), self.content()))
             self.open()

@@ -19,6 +19,7 @@ from filebucket.cli import verify
 from filebucket.config.config import load
 from filebucket.model.records import File, Received
 from filebucket.test.cli.test_main import CliCase
+from filebucket.test.kit.server import PATIENCE
 
 TOKEN = "e" * 32
 DAY = 24 * 3600.0
@@ -227,6 +228,7 @@ class SumsTests(UpkeepCase):
             check=True,
             capture_output=True,
             text=True,
+            timeout=PATIENCE,
         ).stdout
 
     def test_file(self) -> None:

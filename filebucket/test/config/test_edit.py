@@ -26,6 +26,7 @@ from filebucket.config.edit import (
     rotate_token,
 )
 from filebucket.model.token import token_digest
+from filebucket.test.kit.server import PATIENCE
 from filebucket.test.whole.test_properties import trying
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
@@ -481,7 +482,7 @@ class FileTests(EditingCase):
             for number in range(4)
         ]
         for command in commands:
-            _, errors = command.communicate()
+            _, errors = command.communicate(timeout=PATIENCE)
             self.assertEqual((0, b""), (command.returncode, errors))
         self.assertEqual(2 + 4 * 20, len(load(self.path).buckets))
         self.assertEqual(["config.json"], os.listdir(self.folder))

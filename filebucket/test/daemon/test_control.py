@@ -19,6 +19,7 @@ from filebucket.daemon.control import (
     identity,
     read,
 )
+from filebucket.test.kit.server import PATIENCE
 
 ASK = (
     "import sys; from filebucket.daemon import control;"
@@ -40,7 +41,7 @@ class StatusCase(SynchronousTestCase):
         """The daemon that another process sees."""
         command = [sys.executable, "-c", ASK, str(self.home)]
         return subprocess.run(
-            command, capture_output=True, text=True, check=True
+            command, capture_output=True, text=True, check=True, timeout=PATIENCE
         ).stdout.strip()
 
     def mode(self, name: str) -> int:

@@ -11,6 +11,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.daemon import process
+from filebucket.test.kit.server import PATIENCE
 
 COUNT_FAULTS = """
 import resource
@@ -38,6 +39,7 @@ class AllocatorTests(SynchronousTestCase):
             [sys.executable, "-c", COUNT_FAULTS.format(call=call)],
             check=True,
             capture_output=True,
+            timeout=PATIENCE,
         )
         return int(ended.stdout)
 

@@ -21,6 +21,7 @@ from typing import Any
 import requests
 from twisted.trial.unittest import SkipTest
 
+from filebucket.test.kit.children import deadline
 from filebucket.test.kit.server import PATIENCE
 
 _ARGUMENTS = (
@@ -64,12 +65,14 @@ class Browser:
 
     def _find_port(self) -> int:
         assert self._driver.stdout is not None
-        for line in self._driver.stdout:
-            found = _STARTED.search(line)
-            if found:
-                # What it says later is nobody's business, but it must get rid of it.
-                threading.Thread(target=self._driver.stdout.read, daemon=True).start()
-                return int(found[1])
+        with deadline(self._driver):
+            for line in self._driver.stdout:
+                found = _STARTED.search(line)
+                if found:
+                    # What it says later is nobody's business, but it must be read.
+                    rest = self._driver.stdout.read
+                    threading.Thread(target=rest, daemon=True).start()
+                    return int(found[1])
         raise RuntimeError("chromedriver does not start")
 
     def _start(self) -> str:

@@ -27,6 +27,7 @@ from filebucket.model.token import Token, token_digest
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
 from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.server import PATIENCE
 from filebucket.test.store.test_disk import open_descriptors
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, Outcome, PruningError, alone, prune
@@ -611,7 +612,7 @@ class RaceTests(PruningCase):
 
         def push() -> None:
             try:
-                started.wait()
+                started.wait(PATIENCE)
                 for name in names[:-1]:
                     self.overwrite(name, b"another")
             except BaseException as error:
@@ -619,9 +620,9 @@ class RaceTests(PruningCase):
 
         thread = threading.Thread(target=push)
         thread.start()
-        started.wait()
+        started.wait(PATIENCE)
         self.fates()
-        thread.join()
+        thread.join(PATIENCE)
         self.assertEqual([], failures)
         self.assertEqual(set(names), self.there())
         for name in names[:-1]:

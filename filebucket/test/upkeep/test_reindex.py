@@ -23,6 +23,7 @@ from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store import archive
+from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import reindex as reindexing
 from filebucket.upkeep import survey
 from filebucket.upkeep.reindex import reindex
@@ -451,7 +452,7 @@ class PushTests(HomeCase):
                 self.now = time.time()
                 self.reindex()
         finally:
-            pushing.join()
+            pushing.join(PATIENCE)
         self.reindex()
         kept = [each.received for each in self.files() if each.fate == "kept"]
         self.assertEqual(

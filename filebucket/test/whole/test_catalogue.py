@@ -158,9 +158,16 @@ class CatalogueTests(RealCase):
         server = self.make(min_free_space=0)
         server.home.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(server.home)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
+        if subprocess.run(
+            mount, capture_output=True, check=False, timeout=PATIENCE
+        ).returncode:
             raise SkipTest("nothing can be mounted here")
-        self.addCleanup(subprocess.run, ["umount", "-l", str(server.home)], check=True)
+        self.addCleanup(
+            subprocess.run,
+            ["umount", "-l", str(server.home)],
+            check=True,
+            timeout=PATIENCE,
+        )
         self.start(server)
         self.assert_pushes("a")
         self.assert_entered()
@@ -198,7 +205,7 @@ class CatalogueTests(RealCase):
         for each in clients:
             each.start()
         for each in clients:
-            each.join()
+            each.join(PATIENCE)
         self.assertEqual([200] * 80, statuses)
         self.wait_for(lambda: self.ask("SELECT COUNT(*) FROM push") == [(80,)])
         self.assert_entered()

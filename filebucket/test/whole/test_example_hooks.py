@@ -162,7 +162,9 @@ def missing_tools(*names: str) -> str | None:
         if shutil.which(name) is None:
             return f"{name} is not installed"
     if "tar" in names:
-        version = subprocess.run(["tar", "--version"], capture_output=True, check=False)
+        version = subprocess.run(
+            ["tar", "--version"], capture_output=True, check=False, timeout=DEADLINE
+        )
         if b"GNU tar" not in version.stdout:
             return "tar is not GNU tar"
     return None
@@ -222,7 +224,7 @@ class ExampleHookTestCase(unittest.TestCase):
         """Leave nothing running behind a test that failed halfway."""
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.communicate(timeout=DEADLINE)
 
     def finish(self, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
         """Wait for its end: status, stdout, stderr. A script that hangs is killed."""

@@ -48,6 +48,7 @@ class FilterTests(SynchronousTestCase):
             check=True,
             capture_output=True,
             text=True,
+            timeout=PATIENCE,
         )
         return found.stdout.split()
 

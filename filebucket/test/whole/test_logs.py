@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.test.kit.server import OTHER, TOKEN, TWISTD, Server
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
 
 SERVE = (sys.executable, "-m", "filebucket", "serve")
 
@@ -41,6 +41,7 @@ class RealTests(SynchronousTestCase):
             check=True,
             capture_output=True,
             text=True,
+            timeout=PATIENCE,
         ).stdout
         pairs = (line.partition(": ") for line in answer.splitlines())
         return {name.lower(): value for name, _, value in pairs}
@@ -107,6 +108,7 @@ class RealTests(SynchronousTestCase):
             capture_output=True,
             text=True,
             check=False,
+            timeout=PATIENCE,
         )
         self.assertEqual(1, ended.returncode)
         self.assertIn("a log in JSON goes to stdout", ended.stderr)

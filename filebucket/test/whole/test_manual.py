@@ -16,6 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.cli import main
 from filebucket.config import config
+from filebucket.test.kit.server import PATIENCE
 
 MANUAL = Path(__file__).parents[3] / "docs" / "man"
 
@@ -50,6 +51,7 @@ class ManualTests(SynchronousTestCase):
             check=True,
             capture_output=True,
             text=True,
+            timeout=PATIENCE,
         )
         self.assertEqual("", shown.stderr)
         return re.sub(r".\x08|\x1b\[[0-9;]*m", "", shown.stdout)

@@ -40,6 +40,7 @@ def promtool(*arguments: str, given: bytes = b"") -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
+        timeout=PATIENCE,
     )
     if done.returncode:
         raise AssertionError(done.stdout.decode())

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from filebucket.cli import main
 from filebucket.test.cli.test_prune import NOBODY, PruneCase
-from filebucket.test.kit.server import OTHER, Server
+from filebucket.test.kit.server import OTHER, PATIENCE, Server
 from filebucket.test.whole.test_push import IntegrationCase
 
 
@@ -63,6 +63,7 @@ class ProcessTests(PruneCase):
             capture_output=True,
             text=True,
             check=False,
+            timeout=PATIENCE,
         )
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from filebucket.catalogue.database import FILE
 from filebucket.catalogue.journal import Catalogue
 from filebucket.config.config import parse
 from filebucket.model.records import Received
+from filebucket.test.kit.children import bounded
 from filebucket.test.kit.server import PATIENCE
 
 NOBODY = 65534
@@ -33,7 +35,7 @@ class ProcessTests(SynchronousTestCase):
         # Not where only root gets to.
         self.folder = Path(tempfile.mkdtemp(prefix="filebucket-"))
         self.folder.chmod(0o755)
-        self.addCleanup(subprocess.run, ["rm", "-rf", str(self.folder)], check=True)
+        self.addCleanup(shutil.rmtree, self.folder)
         self.home = self.folder / "home"
         (self.home / ".filebucket").mkdir(parents=True)
         self.file = self.folder / "config.json"
@@ -80,13 +82,14 @@ class ProcessTests(SynchronousTestCase):
         )
         os.close(theirs)
         shown = b""
-        try:
-            while data := os.read(ours, 65536):
-                shown += data
-        except OSError:  # that is how a terminal ends
-            pass
+        with bounded(process):
+            try:
+                while data := os.read(ours, 65536):
+                    shown += data
+            except OSError:  # that is how a terminal ends
+                pass
         os.close(ours)
-        return process.wait(PATIENCE), shown.decode().replace("\r\n", "\n")
+        return process.returncode, shown.decode().replace("\r\n", "\n")
 
     def test_pipe(self) -> None:
         """No colours, and nothing is cut."""
@@ -126,6 +129,7 @@ class ProcessTests(SynchronousTestCase):
             shell=True,
             capture_output=True,
             check=True,
+            timeout=PATIENCE,
         )
         self.assertNotIn(b"Traceback", found.stderr)
 
@@ -137,7 +141,11 @@ class ProcessTests(SynchronousTestCase):
             " & set(sys.modules))"
         )
         found = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
         )
         self.assertEqual("\n", found.stdout)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from filebucket.test.cli.test_verify import DAY, NOBODY, UpkeepCase
+from filebucket.test.kit.children import bounded
 from filebucket.test.kit.server import PATIENCE
 
 
@@ -29,19 +30,22 @@ class RealTests(UpkeepCase):
         self.push("good", age=4 * DAY)
         self.damage(self.push("damaged", b"two", age=3 * DAY))
         self.push("large", b"x" * 2**20, age=2 * DAY)
-        with subprocess.Popen(
+        verifying = subprocess.Popen(
             self.command("verify", "--rate", "1kB"),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-        ) as process:
+        )
+        with bounded(verifying) as process:
             assert process.stdout is not None
             # Then it reads the large one, and waits.
             self.assertIn("damaged", process.stdout.readline())
             self.assertEqual(19, os.getpriority(os.PRIO_PROCESS, process.pid))
             if shutil.which("ionice"):
                 asked = ["ionice", "--pid", str(process.pid)]
-                said = subprocess.run(asked, check=True, capture_output=True, text=True)
+                said = subprocess.run(
+                    asked, check=True, capture_output=True, text=True, timeout=PATIENCE
+                )
                 self.assertEqual("idle\n", said.stdout)
             process.send_signal(signal.SIGINT)
             self.assertEqual("", process.stdout.read())
@@ -74,8 +78,10 @@ class RealTests(UpkeepCase):
     def in_terminal(self, word: str) -> Iterator[bytes]:
         ours, theirs = pty.openpty()
         environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-        with subprocess.Popen(
-            self.command(word), stdout=theirs, stderr=theirs, env=environ
+        with bounded(
+            subprocess.Popen(
+                self.command(word), stdout=theirs, stderr=theirs, env=environ
+            )
         ):
             os.close(theirs)
             try:
@@ -104,7 +110,7 @@ class RealTests(UpkeepCase):
         sums = self.home / "SHA256SUMS"
         for words in (["reindex"], ["verify"], ["verify", "--sha256sums", str(sums)]):
             ended = subprocess.run(
-                self.command(*words), capture_output=True, check=False
+                self.command(*words), capture_output=True, check=False, timeout=PATIENCE
             )
             self.assertEqual((0, b""), (ended.returncode, ended.stderr))
         self.assertEqual(NOBODY, sums.stat().st_uid)

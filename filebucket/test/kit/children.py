@@ -1,0 +1,34 @@
+"""Programs that a test starts and reads from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import Popen
+from typing import Any, AnyStr
+
+from filebucket.test.kit.server import PATIENCE
+
+
+@contextmanager
+def deadline(process: Popen[Any], patience: float = PATIENCE) -> Iterator[None]:
+    """Kill it if the block takes longer, so that what is read from it ends.
+
+    :param patience: seconds
+    """
+    alarm = threading.Timer(patience, process.kill)
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+
+
+@contextmanager
+def bounded(
+    process: Popen[AnyStr], patience: float = PATIENCE
+) -> Iterator[Popen[AnyStr]]:
+    """The same; then close its pipes, and wait for its end."""
+    with deadline(process, patience), process:
+        yield process

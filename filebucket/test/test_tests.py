@@ -1,0 +1,144 @@
+"""What must hold of the tests themselves."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent
+TOP = PACKAGE.parent
+
+ABOUT_ALL = {"test_documents.py", "test_tests.py"}
+"""Of no module in particular."""
+
+WITHOUT_MIRROR = {
+    "base/owner.py",
+    "catalogue/database.py",
+    "catalogue/overview.py",
+    "cli/curl.py",
+    "cli/listing.py",
+    "cli/options.py",
+    "cli/serve.py",
+    "daemon/service.py",
+    "http/body.py",
+    "http/framing.py",
+    "http/peer.py",
+    "http/site.py",
+    "model/bucket.py",
+    "model/mask.py",
+    "model/push.py",
+    "model/records.py",
+    "model/token.py",
+    "store/archive.py",
+    "tap.py",
+    "upkeep/survey.py",
+}
+"""Modules that have none yet."""
+
+
+def modules() -> set[str]:
+    """Of the package, but its doors, as paths in it."""
+    found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
+    return {
+        each
+        for each in found
+        if not each.startswith("test/") and not each.endswith("__.py")
+    }
+
+
+def mirror(module: str) -> str:
+    """Where the tests of a module are, as a path in the folder of tests."""
+    path = Path(module)
+    return str(path.with_name(f"test_{path.name}"))
+
+
+class MirrorTests(SynchronousTestCase):
+    """Who looks for a module's tests finds them."""
+
+    def setUp(self) -> None:
+        here = {str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")}
+        self.mirrors = {each for each in here if not each.startswith("whole/")}
+        self.wanted = {mirror(each): each for each in modules()}
+
+    def test_every_module_has_one(self) -> None:
+        """But those that are listed."""
+        without = {
+            module for name, module in self.wanted.items() if name not in self.mirrors
+        }
+        self.assertEqual(WITHOUT_MIRROR, without)
+
+    def test_nothing_else(self) -> None:
+        """A test of a module that is gone is in the wrong place."""
+        self.assertEqual(ABOUT_ALL, self.mirrors - set(self.wanted))
+
+    def test_has_tests(self) -> None:
+        """An empty one would be none."""
+        for name in self.mirrors:
+            text = (TESTS / name).read_text(encoding="utf-8")
+            self.assertRegex(text, r"\n    (async )?def test_", name)
+
+
+RUN = {"call", "check_call", "check_output", "run"}
+READ = {"read", "readline", "readlines"}
+
+
+def unbounded(tree: ast.Module) -> Iterator[int]:
+    """The lines that may wait for another program for ever."""
+    within: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and any(
+            isinstance(item.context_expr, ast.Call)
+            and ast.unparse(item.context_expr.func) in {"bounded", "deadline"}
+            for item in node.items
+        ):
+            within.update(ast.walk(node))
+        elif isinstance(node, ast.With):
+            for item in node.items:
+                if ast.unparse(item.context_expr).startswith(("Popen(", "subprocess.")):
+                    yield node.lineno
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        of, name = ast.unparse(node.func.value), node.func.attr
+        bounds = {each.arg for each in node.keywords} & {"timeout", "patience"}
+        if (
+            (of == "subprocess" and name in RUN and not bounds)
+            or (name == "communicate" and not bounds)
+            or (name == "wait" and of.endswith(("process", "popen")) and not node.args)
+            or (name in READ and of.endswith((".stdout", ".stderr")))
+        ) and node not in within:
+            yield node.lineno
+
+
+class WaitingTests(SynchronousTestCase):
+    """Nothing may hang: not what a program says, and not its end."""
+
+    def test_bounded(self) -> None:
+        """In tests, in what they share, in proofs and in the benchmark."""
+        if not (TOP / "proofs").exists():
+            raise SkipTest("installed without its source")
+        for folder in (TESTS, TOP / "bench", TOP / "proofs"):
+            for path in sorted(folder.rglob("*.py")):
+                tree = ast.parse(path.read_text(encoding="utf-8"))
+                lines = sorted(unbounded(tree))
+                self.assertEqual([], lines, f"{path.relative_to(TOP)}: {lines}")
+
+    def test_finds(self) -> None:
+        """Whatever waits in one of these ways, and not what does not."""
+        for text, found in (
+            ("subprocess.run([])", 1),
+            ("subprocess.run([], timeout=5)", 0),
+            ("command.communicate()", 1),
+            ("command.communicate(timeout=5)", 0),
+            ("self.process.wait()", 1),
+            ("self.process.wait(5)", 0),
+            ("process.stdout.readline()", 1),
+            ("with bounded(x) as process: process.stdout.readline()", 0),
+            ("with subprocess.Popen([]) as process: pass", 1),
+            ("with bounded(subprocess.Popen([])) as process: pass", 0),
+        ):
+            self.assertEqual(found, len(list(unbounded(ast.parse(text)))), text)

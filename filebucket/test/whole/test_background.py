@@ -1,0 +1,58 @@
+"""Tests that a script runs in the background, where SIGINT is ignored."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.test.kit.children import bounded
+from filebucket.test.kit.server import PATIENCE
+
+IGNORING = ("sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh")
+"""As a shell without job control starts what ends with ``&``."""
+
+STARTS = """
+import subprocess, sys
+from filebucket.test.kit.server import Server
+command = ["grep", "SigIgn", "/proc/self/status"]
+sys.stdout.write(subprocess.run(command, capture_output=True, text=True).stdout)
+"""
+
+INTERRUPTED = """
+import subprocess, sys
+from filebucket.test.kit.server import Server
+command = ["sh", "-c", "kill -INT $$; echo goes on"]
+sys.exit(-subprocess.run(command).returncode)
+"""
+
+
+class BackgroundTests(SynchronousTestCase):
+    """What is ignored there, and what hangs."""
+
+    def run_(self, program: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*IGNORING, sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def test_ignored_signals(self) -> None:
+        """The children of a test ignore nothing: one that is interrupted ends."""
+        self.assertEqual("SigIgn:\t0000000000000000\n", self.run_(STARTS).stdout)
+        interrupted = self.run_(INTERRUPTED)
+        self.assertEqual((2, ""), (interrupted.returncode, interrupted.stdout))
+
+    def test_hangs(self) -> None:
+        """A child that says nothing and does not end is killed."""
+        began = time.monotonic()
+        silent = subprocess.Popen(["sleep", str(PATIENCE)], stdout=subprocess.PIPE)
+        with bounded(silent, patience=0.1):
+            assert silent.stdout is not None
+            self.assertEqual(b"", silent.stdout.read())
+        self.assertEqual(-9, silent.returncode)
+        self.assertLess(time.monotonic() - began, PATIENCE)
