@@ -15,14 +15,12 @@ thread.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from attrs import frozen
 from twisted.python.failure import Failure
 from twisted.web.template import (
     Element,
@@ -44,7 +42,12 @@ from filebucket.base.text import (
     size_text,
     span,
 )
-from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.catalogue.overview import (
+    BucketOverview,
+    Overview,
+    SeriesOverview,
+    verdict,
+)
 from filebucket.model.records import Refused
 from filebucket.model.state import State
 
@@ -137,74 +140,6 @@ def _flatten(root: Flattenable) -> str:
 # Words.
 
 _FIRST = tags.transparent(tags.code("filebucket bucket add NAME"), " makes the first.")
-
-
-@frozen
-class Verdict:
-    """All of it in a sentence or two.
-
-    :param severity: 0: in order; 1: worth a look; 2: a backup is missing
-    :param headline: one sentence, without its full stop
-    :param more: what else there is to say
-    """
-
-    severity: int
-    headline: str
-    more: Flattenable = ""
-
-
-def verdict(overview: Overview) -> Verdict:
-    """What is to be thought of everything."""
-    buckets = overview.buckets
-    if not buckets:
-        return Verdict(0, "There are no buckets yet", _FIRST.clone())
-    states: Counter[State] = sum((each.states for each in buckets), Counter())
-    waiting = sum(
-        each.states[State.NEVER] or not each.series for each in buckets if each.expect
-    )
-    bad = [
-        _if(states[State.LATE], "backup is late", "backups are late"),
-        _if(
-            sum(each.damaged for each in buckets),
-            "file is damaged",
-            "files are damaged",
-        ),
-        _if(
-            sum(each.missing for each in buckets),
-            "file is missing",
-            "files are missing",
-        ),
-    ]
-    look = [
-        _if(states[State.SHRUNK], "backup has shrunk", "backups have shrunk"),
-        _if(states[State.GROWN], "backup has grown", "backups have grown"),
-        _if(waiting, "first push is waited for", "first pushes are waited for"),
-    ]
-    for severity, parts, others in ((2, bad, look), (1, look, [])):
-        headline = _joined(parts)
-        if headline:
-            more = _joined(others)
-            return Verdict(severity, headline, f"{more}." if more else "")
-    expecting = sum(each.expect is not None for each in buckets)
-    if not expecting:
-        return Verdict(
-            0,
-            "Nothing is wrong",
-            "No bucket says when a backup is expected, so that none can be late.",
-        )
-    if expecting == len(buckets):
-        return Verdict(0, "Every backup arrived")
-    rest = counted(len(buckets) - expecting, "bucket expects", "buckets expect")
-    return Verdict(0, "Every expected backup arrived", f"{rest} nothing.")
-
-
-def _if(count: int, one: str, many: str) -> str:
-    return counted(count, one, many) if count else ""
-
-
-def _joined(parts: Sequence[str]) -> str:
-    *most, last = [each for each in parts if each] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 # Rows.
@@ -395,14 +330,10 @@ class _Rows:
 
     def _series(self, series: SeriesOverview) -> Tag:
         now = self._times.now
-        states = []
-        # What is lost is not in order.
-        if series.state is not State.FRESH or not (series.damaged or series.missing):
-            states.append((series.state.value, _WORDS[series.state]))
-        if series.damaged:
-            states.append(("damaged", f"{series.damaged:,} damaged"))
-        if series.missing:
-            states.append(("missing", f"{series.missing:,} missing"))
+        states = [
+            (kind, f"{count:,} {kind}" if count else _WORDS[State(kind)])
+            for kind, count in series.conditions
+        ]
         last: str = "never"
         if series.last_at is not None:
             lead = f"{printable(series.last_name or '')}, "
@@ -544,10 +475,11 @@ class _Page(_Frame):
 
     @renderer
     def main(self, request: object, tag: Tag) -> Tag:
+        more = self._verdict.more if self._overview.buckets else _FIRST.clone()
         return tag(
             tags.div(
                 tags.h1(self._verdict.headline),
-                tags.p(self._verdict.more) if self._verdict.more else "",
+                tags.p(more) if more else "",
                 class_=f"verdict {self._kind}",
                 id="overall",
             ),

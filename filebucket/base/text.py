@@ -106,11 +106,12 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def joined(words: Sequence[str], last: str = "and") -> str:
-    """Two words or more as a list: ``a, b and c``.
+    """Words as a list: ``a, b and c``.
 
     :param last: the word before the last one
     """
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+    *most, end = words or [""]
+    return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def age_text(seconds: float) -> str:

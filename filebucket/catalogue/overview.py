@@ -13,6 +13,7 @@ from statistics import linear_regression
 
 from attrs import evolve, field, frozen
 
+from filebucket.base.text import counted, joined
 from filebucket.catalogue.journal import Catalogue
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
@@ -66,6 +67,18 @@ class SeriesOverview:
         if not self.usual or self.last_size is None:
             return None
         return self.last_size / self.usual
+
+    @property
+    def conditions(self) -> Sequence[tuple[str, int]]:
+        """All that is to be said of its state: a state, or ``damaged`` or ``missing``,
+        each with the number of files that are, or 0 for a state.
+        """
+        counts = (("damaged", self.damaged), ("missing", self.missing))
+        lost = [(word, count) for word, count in counts if count]
+        # What is lost is not in order.
+        if self.state is State.FRESH and lost:
+            return lost
+        return [(self.state.value, 0), *lost]
 
 
 @frozen
@@ -248,3 +261,79 @@ def forecast(space: Sequence[Space]) -> float | None:
     if line.slope >= 0:
         return None
     return last.at + last.free / -line.slope
+
+
+@frozen
+class Verdict:
+    """Everything in a sentence or two.
+
+    :param severity: 0: in order; 1: worth a look; 2: a backup is missing
+    :param headline: one sentence, without its full stop
+    :param more: what else there is to say; may be empty
+    """
+
+    severity: int
+    headline: str
+    more: str = ""
+
+
+def verdict(overview: Overview) -> Verdict:
+    """What is to be thought of everything."""
+    buckets = overview.buckets
+    if not buckets:
+        return Verdict(0, "There are no buckets yet")
+    states: Counter[State] = sum((each.states for each in buckets), Counter())
+    damaged = sum(each.damaged for each in buckets)
+    missing = sum(each.missing for each in buckets)
+    waiting = sum(
+        each.states[State.NEVER] or not each.series for each in buckets if each.expect
+    )
+    bad = _listed(
+        (states[State.LATE], "backup is late", "backups are late"),
+        (damaged, "file is damaged", "files are damaged"),
+        (missing, "file is missing", "files are missing"),
+    )
+    look = _listed(
+        (states[State.SHRUNK], "backup has shrunk", "backups have shrunk"),
+        (states[State.GROWN], "backup has grown", "backups have grown"),
+        (waiting, "first push is waited for", "first pushes are waited for"),
+    )
+    if bad:
+        return Verdict(2, bad, f"{look}." if look else "")
+    if look:
+        return Verdict(1, look)
+    expecting = sum(each.expect is not None for each in buckets)
+    if not expecting:
+        return Verdict(
+            0,
+            "Nothing is wrong",
+            "No bucket says when a backup is expected, so that none can be late.",
+        )
+    if expecting == len(buckets):
+        return Verdict(0, "Every backup arrived")
+    rest = counted(len(buckets) - expecting, "bucket expects", "buckets expect")
+    return Verdict(0, "Every expected backup arrived", f"{rest} nothing.")
+
+
+def _listed(*counts: tuple[int, str, str]) -> str:
+    """Those of which there are any."""
+    return joined([counted(*each) for each in counts if each[0]])
+
+
+def troubles(overview: Overview) -> Sequence[tuple[str, Sequence[str]]]:
+    """The labels of the buckets that have each trouble, by its name, the worst first.
+
+    A bucket has one of its states, that of its worst series.
+    """
+    tests: tuple[tuple[str, Callable[[BucketOverview], object]], ...] = (
+        ("late", lambda each: each.state is State.LATE),
+        ("damaged", lambda each: each.damaged),
+        ("missing", lambda each: each.missing),
+        ("shrunk", lambda each: each.state is State.SHRUNK),
+        ("grown", lambda each: each.state is State.GROWN),
+        ("never", lambda each: each.state is State.NEVER and each.expect),
+    )
+    return [
+        (word, [each.label for each in overview.buckets if test(each)])
+        for word, test in tests
+    ]

@@ -40,7 +40,13 @@ from filebucket.base.text import (
     time_text,
 )
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview, look
+from filebucket.catalogue.overview import (
+    BucketOverview,
+    Overview,
+    SeriesOverview,
+    look,
+    troubles,
+)
 from filebucket.cli.options import (
     UnknownBucketError,
     bucket_labels,
@@ -243,7 +249,7 @@ def _series_row(
     return [
         printable(bucket.label),
         printable(series.name) or "-",
-        ", ".join(_conditions(series)),
+        _conditions(series),
         "-" if last is None else recent_text(last, now, zone),
         "-" if last is None else age_text(now - last),
         "-" if size is None else size_text(size),
@@ -261,13 +267,11 @@ def _rest_row(bucket: BucketOverview) -> list[str]:
     return [printable(bucket.label), more, *[""] * 5, str(files), total]
 
 
-def _conditions(series: SeriesOverview) -> list[str]:
+def _conditions(series: SeriesOverview) -> str:
     """All that is to be said of its state."""
-    counts = (("damaged", series.damaged), ("missing", series.missing))
-    found = [f"{count} {word}" for word, count in counts if count]
-    if series.state is State.FRESH and found:
-        return found
-    return [series.state.value, *found]
+    return ", ".join(
+        f"{count} {word}" if count else word for word, count in series.conditions
+    )
 
 
 def _change(series: SeriesOverview) -> str | None:
@@ -279,34 +283,18 @@ def _change(series: SeriesOverview) -> str | None:
 def _summary(found: Overview) -> str:
     count = len(found.buckets)
     buckets = f"{count or 'no'} {plural(count, 'bucket')}"
-    troubles = [
+    wrong = [
         f"{len(labels)} {word} ({_listed(labels)})"
-        for word, labels in _troubles(found)
+        for word, labels in troubles(found)
         if labels
     ]
-    parts = [f"{buckets}: {', '.join(troubles)}" if troubles else buckets]
-    if not troubles and count:
+    parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
+    if not wrong and count:
         parts = [f"{buckets}, all in order"]
     parts.append(size_text(sum(each.bytes for each in found.buckets)))
     if found.space is not None:
         parts.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
     return "; ".join(parts)
-
-
-def _troubles(found: Overview) -> list[tuple[str, list[str]]]:
-    """What is the matter, and in which buckets."""
-    tests: tuple[tuple[str, Callable[[BucketOverview], object]], ...] = (
-        ("late", lambda each: each.state is State.LATE),
-        ("damaged", lambda each: each.damaged),
-        ("missing", lambda each: each.missing),
-        ("shrunk", lambda each: each.state is State.SHRUNK),
-        ("grown", lambda each: each.state is State.GROWN),
-        ("never", lambda each: each.state is State.NEVER and each.expect),
-    )
-    return [
-        (word, [each.label for each in found.buckets if test(each)])
-        for word, test in tests
-    ]
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -365,7 +353,7 @@ def _problem(bucket: BucketOverview, now: float) -> str:
 
 def _condition(series: SeriesOverview, now: float) -> str:
     """What is the matter with it, and how much."""
-    text = ", ".join(_conditions(series))
+    text = _conditions(series)
     change = _change(series)
     if series.last_at is None:
         return f"{text}, nothing came yet"
@@ -384,7 +372,7 @@ def _short(name: str) -> str:
 def _performance(found: Overview) -> Iterator[str]:
     """``label=value;warn;crit;min;max``; a value beyond a threshold is a trouble."""
     yield f"buckets={len(found.buckets)};;;0"
-    for word, labels in _troubles(found):
+    for word, labels in troubles(found):
         critical = word in {"late", "damaged", "missing"}
         yield f"{word}={len(labels)};{';0' if critical else '0;'};0"
     yield f"files={sum(each.files for each in found.buckets)};;;0"

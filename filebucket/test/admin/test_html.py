@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import Any
@@ -15,15 +14,22 @@ from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin import html as rendering
-from filebucket.admin.html import MOST_ROWS, bars, most_series, verdict
-from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.admin.html import MOST_ROWS, bars, most_series
+from filebucket.catalogue.overview import BucketOverview
 from filebucket.model.records import Refused, Space
-from filebucket.model.state import WORST_FIRST, State
+from filebucket.model.state import State
+from filebucket.test.kit.overviews import (
+    DAY,
+    GIB,
+    HOUR,
+    LATE,
+    NOW,
+    bucket,
+    never,
+    overview,
+    series,
+)
 
-HOUR = 3600.0
-DAY = 24 * HOUR
-GIB = 1 << 30
-NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC).timestamp()
 BERLIN = ZoneInfo("Europe/Berlin")
 
 HOSTILE = (
@@ -123,133 +129,9 @@ def read(html: bytes) -> Node:
     return root
 
 
-def series(
-    name: str = "db-#.gz", state: State = State.FRESH, **given: Any
-) -> SeriesOverview:
-    """One that came three hours ago, as it does every day."""
-    values: dict[str, Any] = {
-        "state_at": NOW - DAY,
-        "expected": True,
-        "due": NOW + 23 * HOUR + 1,
-        "files": 14,
-        "bytes": 14 * GIB,
-        "pushes": 14,
-        "last_at": NOW - 3 * HOUR,
-        "last_size": GIB,
-        "last_name": "db-24.gz",
-        "usual": GIB,
-        "damaged": 0,
-        "missing": 0,
-        "sizes": [(NOW - 27 * HOUR, GIB), (NOW - 3 * HOUR, GIB)],
-    }
-    return SeriesOverview(name, state, **{**values, **given})
-
-
-def never(**given: Any) -> SeriesOverview:
-    """A first push that is waited for."""
-    values: dict[str, Any] = {
-        **dict.fromkeys(("last_at", "last_size", "last_name", "usual")),
-        **dict.fromkeys(("files", "bytes", "pushes"), 0),
-        "sizes": (),
-    }
-    return series("", State.NEVER, **{**values, **given})
-
-
-def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
-    """What ``look`` makes of these series."""
-    values: dict[str, Any] = {
-        "state": min(
-            (each.state for each in found), key=WORST_FIRST.index, default=State.NEVER
-        ),
-        "expect": "26h",
-        "quota": None,
-        "series": found,
-        "more": 0,
-        "files": sum(each.files for each in found),
-        "bytes": sum(each.bytes for each in found),
-        "last_at": max((each.last_at for each in found if each.last_at), default=None),
-        "damaged": sum(each.damaged for each in found),
-        "missing": sum(each.missing for each in found),
-        "states": Counter(each.state for each in found),
-    }
-    return BucketOverview(label, **{**values, **given})
-
-
-def overview(*buckets: BucketOverview, **given: Any) -> Overview:
-    """All that there is to be seen."""
-    values: dict[str, Any] = {
-        "space": Space(NOW - HOUR, 30 * GIB, 100 * GIB),
-        "full_at": NOW + 120 * DAY,
-        "refusals": (),
-    }
-    return Overview(at=NOW, buckets=buckets, **{**values, **given})
-
-
 def show(*buckets: BucketOverview, **given: Any) -> Node:
     """The page of these."""
     return read(rendering.page(overview(*buckets, **given), BERLIN))
-
-
-LATE: Any = {"state": State.LATE, "due": NOW - 50 * HOUR, "last_at": NOW - 76 * HOUR}
-
-
-class VerdictTests(SynchronousTestCase):
-    """All of it in a sentence."""
-
-    def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
-        found = verdict(overview(*buckets))
-        self.assertEqual((severity, headline), (found.severity, found.headline))
-        # Else the page and the command would say two things.
-        self.assertEqual(severity, overview(*buckets).severity)
-
-    def test_none(self) -> None:
-        self.check(0, "There are no buckets yet")
-
-    def test_in_order(self) -> None:
-        self.check(0, "Every backup arrived", bucket("a", series()))
-
-    def test_nothing_is_expected(self) -> None:
-        silent = bucket("a", series(expected=False), expect=None)
-        self.check(0, "Nothing is wrong", silent, bucket("b", expect=None))
-
-    def test_something_is_expected(self) -> None:
-        silent = bucket("a", series(expected=False), expect=None)
-        found = verdict(overview(silent, bucket("b", series())))
-        self.assertEqual("Every expected backup arrived", found.headline)
-        self.assertEqual("1 bucket expects nothing.", found.more)
-
-    def test_late(self) -> None:
-        self.check(2, "1 backup is late", bucket("a", series(**LATE), series("b")))
-
-    def test_many(self) -> None:
-        late = bucket("a", series(**LATE), series("b", **LATE))
-        lost = bucket("b", series(damaged=1, missing=2))
-        odd = bucket("c", series(state=State.SHRUNK), series("d", State.GROWN))
-        self.check(
-            2,
-            "2 backups are late, 1 file is damaged and 2 files are missing",
-            odd,
-            late,
-            lost,
-            bucket("d", never()),
-        )
-        found = verdict(overview(odd, late, lost, bucket("d", never())))
-        self.assertEqual(
-            "1 backup has shrunk, 1 backup has grown and 1 first push is waited for.",
-            found.more,
-        )
-
-    def test_odd(self) -> None:
-        self.check(1, "1 backup has grown", bucket("a", series(state=State.GROWN)))
-
-    def test_waiting(self) -> None:
-        self.check(1, "1 first push is waited for", bucket("a", never()))
-        self.check(1, "1 first push is waited for", bucket("a"))
-
-    def test_those_not_shown(self) -> None:
-        states = Counter({State.LATE: 40})
-        crowded = bucket("a", series(**LATE), more=39, states=states)
-        self.check(2, "40 backups are late", crowded)
 
 
 class PageTests(SynchronousTestCase):

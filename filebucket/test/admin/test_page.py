@@ -26,8 +26,9 @@ from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused
 from filebucket.model.series import series_of
 from filebucket.model.token import token_digest
-from filebucket.test.admin.test_html import NOW, read
+from filebucket.test.admin.test_html import read
 from filebucket.test.admin.test_site import Client
+from filebucket.test.kit.overviews import NOW
 from filebucket.test.kit.server import OTHER, TOKEN
 
 T = TypeVar("T")

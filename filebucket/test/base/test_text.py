@@ -211,7 +211,9 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual("pushes", plural(0, "push", "pushes"))
 
     def test_lists(self) -> None:
-        """The last one has a word before it."""
+        """The last one has a word before it, unless it is alone."""
+        self.assertEqual("", joined([]))
+        self.assertEqual("a", joined(["a"]))
         self.assertEqual("a and b", joined(["a", "b"]))
         self.assertEqual("a, b or c", joined(["a", "b", "c"], "or"))
 

@@ -1,0 +1,81 @@
+"""Overviews to show, at one moment and with no catalogue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.model.records import Space
+from filebucket.model.state import WORST_FIRST, State
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+GIB = 1 << 30
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC).timestamp()
+
+LATE: Any = {"state": State.LATE, "due": NOW - 50 * HOUR, "last_at": NOW - 76 * HOUR}
+"""What of a series that is late."""
+
+
+def series(
+    name: str = "db-#.gz", state: State = State.FRESH, **given: Any
+) -> SeriesOverview:
+    """One that came three hours ago, as it does every day."""
+    values: dict[str, Any] = {
+        "state_at": NOW - DAY,
+        "expected": True,
+        "due": NOW + 23 * HOUR + 1,
+        "files": 14,
+        "bytes": 14 * GIB,
+        "pushes": 14,
+        "last_at": NOW - 3 * HOUR,
+        "last_size": GIB,
+        "last_name": "db-24.gz",
+        "usual": GIB,
+        "damaged": 0,
+        "missing": 0,
+        "sizes": [(NOW - 27 * HOUR, GIB), (NOW - 3 * HOUR, GIB)],
+    }
+    return SeriesOverview(name, state, **{**values, **given})
+
+
+def never(**given: Any) -> SeriesOverview:
+    """A first push that is waited for."""
+    values: dict[str, Any] = {
+        **dict.fromkeys(("last_at", "last_size", "last_name", "usual")),
+        **dict.fromkeys(("files", "bytes", "pushes"), 0),
+        "sizes": (),
+    }
+    return series("", State.NEVER, **{**values, **given})
+
+
+def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
+    """What ``look`` makes of these series."""
+    values: dict[str, Any] = {
+        "state": min(
+            (each.state for each in found), key=WORST_FIRST.index, default=State.NEVER
+        ),
+        "expect": "26h",
+        "quota": None,
+        "series": found,
+        "more": 0,
+        "files": sum(each.files for each in found),
+        "bytes": sum(each.bytes for each in found),
+        "last_at": max((each.last_at for each in found if each.last_at), default=None),
+        "damaged": sum(each.damaged for each in found),
+        "missing": sum(each.missing for each in found),
+        "states": Counter(each.state for each in found),
+    }
+    return BucketOverview(label, **{**values, **given})
+
+
+def overview(*buckets: BucketOverview, **given: Any) -> Overview:
+    """All that there is to be seen."""
+    values: dict[str, Any] = {
+        "space": Space(NOW - HOUR, 30 * GIB, 100 * GIB),
+        "full_at": NOW + 120 * DAY,
+        "refusals": (),
+    }
+    return Overview(at=NOW, buckets=buckets, **{**values, **given})
