@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tomllib
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -64,6 +65,42 @@ class ReleaseTests(DocumentsCase):
         )
         assert maintainer is not None
         self.assertIn(maintainer[1], self.read("SECURITY.rst"))
+
+
+class DependencyTests(DocumentsCase):
+    """What the package stands on is the same wherever it is listed."""
+
+    DEBIAN: ClassVar = {"attrs": "attr", "cattrs": "cattr", "pyopenssl": "openssl"}
+    """The packages that Debian calls otherwise, after ``python3-``."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        listed = tomllib.loads(self.read("pyproject.toml"))["project"]["dependencies"]
+        self.lowest = {
+            re.sub(r"\[.*\]", "", name): version
+            for name, version in (each.split(">=") for each in listed)
+        }
+        self.assertIn("twisted", self.lowest)
+
+    def test_debian(self) -> None:
+        """Debian's package needs the same, to be built and to run."""
+        packages = re.findall(
+            r"(?m)^ python3-([a-z.-]+) \(>= (.+?)\)", self.read("debian/control")
+        )
+        needed = {self.DEBIAN.get(name, name): v for name, v in self.lowest.items()}
+        self.assertEqual(sorted(2 * list(needed.items())), sorted(packages))
+
+    def test_oldest(self) -> None:
+        """The tests run on the lowest versions, too."""
+        pins = dict(re.findall(r"(?m)^(.+)==(.+)$", self.read(".ci/debian-13.txt")))
+        for name, version in self.lowest.items():
+            self.assertEqual(version, pins[name][: len(version)], name)
+
+    def test_readme(self) -> None:
+        """README says what each is for."""
+        table = self.read("README.rst").partition("What it stands on\n")[2].lower()
+        for name in self.lowest:
+            self.assertIn(name.replace("-", "_"), table)
 
 
 class LinkTests(DocumentsCase):
