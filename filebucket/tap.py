@@ -41,11 +41,11 @@ from filebucket.daemon.reload import Reload, read
 from filebucket.daemon.service import Daemon, InTurn
 from filebucket.hooks.scripts import ScriptHooks, unobserved
 from filebucket.http.channel import Limits
-from filebucket.http.listen import admin_listener, listeners
+from filebucket.http.listen import listeners
 from filebucket.http.site import StreamingSite
 from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
-from filebucket.model.client import Client
+from filebucket.model.client import NOBODY, Client
 from filebucket.model.push import Outcome
 from filebucket.model.schedule import local_zone
 from filebucket.push.receive import Uploads
@@ -155,11 +155,12 @@ def make_daemon(
     :param capacity: how many connections there may be, and how many pushes
     :raises ConfigError: what it names to listen on is not there or unusable
     """
-    listening = listeners(reactor, config, path)
+    listening = listeners(reactor, config.places, config.trusted_proxies, path)
     threads = pool(THREADS)
     # A disk that hangs under those who look takes no thread from those who push.
     looking = pool(1)
-    watching = admin_listener(reactor, config, path)
+    watched = {"$.admin": config.admin} if config.admin else {}
+    watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
     metrics = Metrics() if watching else None
     buckets = config.buckets
     store = DirectoryStore(config.home, threads.run, Room(config.min_free_space))

@@ -43,8 +43,6 @@ def address(config: Config, hostname: str) -> Address:
 
     :param hostname: this machine's, where it listens on all its addresses
     """
-    if not config.listen:
-        return Address(f"http://{_place(config.host, str(config.port), hostname)}")
     best = min(config.listen, key=_worse)
     if best.kind == "unix":
         path = shlex.quote(best.arguments["address"])

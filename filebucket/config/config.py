@@ -74,8 +74,8 @@ class Config:
     :param home: the folder that holds the buckets
     :param host: the address to listen on
     :param port: the port to listen on; 0 is any free one, which the log tells
-    :param listen: where to listen in place of ``host`` and ``port``; empty where
-        those say it
+    :param listen: where to listen; what is said here takes the place of ``host`` and
+        ``port``, of which it is made otherwise
     :param trusted_proxies: who is believed about who the client is
     :param admin: where to listen for whoever watches; None is nowhere
     :param hooks: the folder that holds ``pre-push.sh``, ``post-push.sh`` and
@@ -97,7 +97,7 @@ class Config:
     buckets: Buckets
     host: Host = Host("0.0.0.0")  # noqa: S104 - clients are other machines
     port: Port = Port(1234)
-    listen: Listen = Listen(())
+    listen: Listen = field()
     trusted_proxies: Networks = NOBODY
     admin: Endpoint | None = None
     hooks: Path = Path(".")
@@ -113,20 +113,35 @@ class Config:
     shutdown_timeout: Seconds = Seconds(30.0)
     log_format: LogFormat = LogFormat("text")
 
+    @listen.default
+    def _host_and_port(self) -> Listen:
+        return Listen((endpoints.tcp(self.host, self.port),))
+
+    @property
+    def places(self) -> dict[str, Endpoint]:
+        """Where to listen, by the place where the file says so."""
+        return {f"$.listen[{index}]": each for index, each in enumerate(self.listen)}
+
     def changed(self, other: Config) -> list[str]:
         """The keys, but for ``buckets``, whose value differs in ``other``."""
+        made = self._listen_is_made() and other._listen_is_made()
+        passed_over = {"buckets", *(["listen"] if made else [])}
         return [
             each.name
             for each in attrs.fields(Config)
-            if each.name != "buckets"
+            if each.name not in passed_over
             and getattr(self, each.name) != getattr(other, each.name)
         ]
 
+    def _listen_is_made(self) -> bool:
+        """Whether ``listen`` is made of ``host`` and ``port``."""
+        # No file can have such a text.
+        return [each.text for each in self.listen] == [self._host_and_port()[0].text]
+
     def open_to_others(self) -> list[str]:
         """Where other machines may be able to connect."""
-        if self.listen:
-            return [each.text for each in self.listen if each.reachable]
-        return [] if endpoints.is_loopback(self.host) else [self.host]
+        found = [each.text for each in self.listen if each.reachable]
+        return [self.host] if found and self._listen_is_made() else found
 
     def believes_anybody(self) -> list[str]:
         """Where others can connect and say, unchecked, that they are whoever."""

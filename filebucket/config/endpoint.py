@@ -114,6 +114,14 @@ class Endpoint:
         return not is_loopback(self.arguments.get("interface", ""))
 
 
+def tcp(host: str, port: int) -> Endpoint:
+    """A port of an address, as ``host`` and ``port`` of the configuration say it."""
+    kind = "tcp6" if ":" in host else "tcp"
+    return Endpoint(
+        kind, {"port": str(port), "interface": host}, f"{host}, port {port}"
+    )
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can connect to ``host``; empty is all."""
     return host == "localhost" or (

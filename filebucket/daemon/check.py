@@ -16,13 +16,13 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from filebucket.base.errors import ConfigError
@@ -30,12 +30,13 @@ from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
 from filebucket.base.text import moment_text
 from filebucket.config import config as configuration
-from filebucket.config.config import Config, Listen
+from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
 from filebucket.daemon import control
 from filebucket.hooks.scripts import EVENTS, ScriptHooks
-from filebucket.http.listen import admin_listener, listeners
+from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
+from filebucket.model.client import NOBODY, Networks
 from filebucket.store import disk
 
 CERTIFICATE_ENDS_SOON = timedelta(days=30)
@@ -195,7 +196,7 @@ class _Look:
         ):
             return
         unix = [each.kind == "unix" for each in self.config.listen]
-        by_ip = not (unix and all(unix)) and any(
+        by_ip = not all(unix) and any(
             each.version == it.version and each.overlaps(it)
             for each in allowed.networks
             for it in _LOOPBACK
@@ -281,35 +282,28 @@ class _Look:
 
     def endpoints(self) -> Iterator[Finding]:
         """Certificates and keys. What systemd opens is not there to be looked at."""
-        listen = self.config.listen
-        ours = Listen(tuple(each for each in listen if each.kind != "systemd"))
-        if ours:
-            given = evolve(self.config, listen=ours)
-            yield from self._opened(lambda: listeners(self.reactor, given, self.path))
-        for index, each in enumerate(listen):
-            if each.kind == "ssl":
-                yield from self._certificates(f"$.listen[{index}]", each)
+        yield from self._listen(self.config.places, self.config.trusted_proxies)
         admin = self.config.admin
         if admin is None:
             return
-        if admin.kind != "systemd":
-            given = self.config
-            yield from self._opened(
-                lambda: admin_listener(self.reactor, given, self.path)
-            )
-        if admin.kind == "ssl":
-            yield from self._certificates("$.admin", admin)
+        yield from self._listen({"$.admin": admin}, NOBODY)
         if admin.reachable and "clientCA" not in admin.arguments:
             text = "everybody who can connect there may look: it asks for no password"
             yield _risky("$.admin", text)
 
-    def _opened(self, make: Callable[[], object]) -> Iterator[Finding]:
+    def _listen(
+        self, places: Mapping[str, Endpoint], trusted: Networks
+    ) -> Iterator[Finding]:
         """What is wrong with what the daemon would open; nothing is opened."""
+        ours = {at: each for at, each in places.items() if each.kind != "systemd"}
         try:
-            make()
+            listeners(self.reactor, ours, trusted, self.path)
         except ConfigError as error:
             for mistake in error.mistakes:
                 yield _wrong(self.path, mistake)
+        for place, each in ours.items():
+            if each.kind == "ssl":
+                yield from self._certificates(place, each)
 
     def _certificates(self, place: str, endpoint: Endpoint) -> Iterator[Finding]:
         key = endpoint.arguments["privateKey"]

@@ -2,7 +2,7 @@
 
 :mod:`filebucket.config.endpoint` says what was written; here it becomes Twisted's
 endpoints, which the daemon opens. Certificates and keys are read now (:mod:`tls
-<filebucket.tls>`); what is wrong with them is a mistake in the configuration, and
+<filebucket.http.tls>`); what is wrong with them is a mistake in the configuration, and
 never a traceback.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,18 +18,16 @@ from attrs import frozen
 from twisted.internet.endpoints import (
     SSL4ServerEndpoint,
     TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
     quoteStringArgument,
     serverFromString,
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from filebucket.base.errors import ConfigError
-from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
 from filebucket.http.proxy import HeaderFirstEndpoint
 from filebucket.http.tls import Certificates
-from filebucket.model.client import NOBODY, Networks
+from filebucket.model.client import Networks
 
 BACKLOG = 1024
 """Connections that may wait to be taken. Twisted's own 50 are fewer than a
@@ -52,38 +51,28 @@ class Listener:
     proxied: bool = False
 
 
-def listeners(reactor: Any, config: Config, path: str) -> list[Listener]:
-    """Where to listen. Nothing is opened yet.
+def listeners(
+    reactor: Any, given: Mapping[str, Endpoint], trusted: Networks, path: str
+) -> list[Listener]:
+    """What to listen with. Nothing is opened yet.
 
     :param reactor: provides TCP, TLS, UNIX sockets and inherited ones
-    :param path: where ``config`` came from
+    :param given: where to listen, by the place where the configuration says so
+    :param trusted: whose PROXY headers are believed
+    :param path: where the configuration came from
     :raises ConfigError: certificates, keys and inherited sockets that are not
         there or cannot be used; every mistake at once
     """
-    if not config.listen:
-        tcp = TCP6ServerEndpoint if ":" in config.host else TCP4ServerEndpoint
-        endpoint = tcp(reactor, config.port, BACKLOG, config.host)
-        return [Listener(f"{config.host}, port {config.port}", endpoint)]
     found: list[Listener] = []
     mistakes: list[str] = []
-    for index, each in enumerate(config.listen):
+    for place, each in given.items():
         try:
-            found.append(_listener(reactor, each, config.trusted_proxies))
+            found.append(_listener(reactor, each, trusted))
         except ValueError as error:
-            mistakes.append(f"$.listen[{index}]: {error}")
+            mistakes.append(f"{place}: {error}")
     if mistakes:
         raise ConfigError(path, mistakes)
     return found
-
-
-def admin_listener(reactor: Any, config: Config, path: str) -> Listener | None:
-    """Where to listen for whoever watches, as :func:`listeners`; None is nowhere."""
-    if config.admin is None:
-        return None
-    try:
-        return _listener(reactor, config.admin, NOBODY)
-    except ValueError as error:
-        raise ConfigError(path, [f"$.admin: {error}"]) from None
 
 
 def _listener(reactor: Any, given: Endpoint, trusted: Networks) -> Listener:

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.config import config, values
 from filebucket.config.config import EXAMPLE_TOKENS, Config
-from filebucket.config.endpoint import Endpoint
+from filebucket.config.endpoint import Endpoint, tcp
 from filebucket.model.bucket import Bucket, FreeSpace, Keep, label_of
 from filebucket.model.client import Networks, network
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
@@ -84,7 +84,7 @@ class KeyTests(ConfigCase):
                 buckets=config.Buckets(()),
                 host=values.Host("0.0.0.0"),
                 port=values.Port(1234),
-                listen=config.Listen(()),
+                listen=config.Listen((tcp("0.0.0.0", 1234),)),
                 trusted_proxies=Networks(),
                 hooks=values.Path("/srv/drop"),
                 max_file_size=None,
@@ -355,6 +355,11 @@ class KeyTests(ConfigCase):
             ),
             made.listen,
         )
+
+    def test_host_and_port(self) -> None:
+        """They are an endpoint, too, where there is no list."""
+        (made,) = parse(host="::1", port=7).places.items()
+        self.assertEqual(("$.listen[0]", tcp("::1", 7)), made)
 
     def test_listen_mistakes(self) -> None:
         """Each has its place, and all are said at once."""
@@ -1169,6 +1174,12 @@ class ConfigTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, before.changed(parse(listen=listen)), listen)
         self.assertEqual(["listen"], parse().changed(before))
+
+    def test_listen_instead(self) -> None:
+        """A list that takes the place of host and port, and the other way round."""
+        before, after = parse(port=7), parse(listen=["tcp:7"])
+        for one, other in ((before, after), (after, before)):
+            self.assertEqual(["port", "listen"], one.changed(other))
 
     def test_not_changed(self) -> None:
         """The same is no change; nor are other buckets, or the same written out."""

@@ -6,7 +6,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config.endpoint import Endpoint, parse
+from filebucket.config.endpoint import Endpoint, parse, tcp
 
 
 class ParseTests(SynchronousTestCase):
@@ -162,6 +162,15 @@ class EndpointTests(SynchronousTestCase):
             ("haproxy:unix:x", False),
         ):
             self.assertIs(expected, parse(text).reachable, text)
+
+    def test_host_and_port(self) -> None:
+        """Of either family; its text is no endpoint string."""
+        for host, kind in (("0.0.0.0", "tcp"), ("localhost", "tcp"), ("::1", "tcp6")):
+            made = tcp(host, 7)
+            self.assertEqual(Endpoint(kind, {"port": "7", "interface": host}, ""), made)
+            self.assertEqual(f"{host}, port 7", made.text)
+            with self.assertRaises(ValueError):
+                parse(made.text)
 
     def test_equal(self) -> None:
         """By what is meant."""

@@ -408,4 +408,9 @@ class RiskyTests(CheckCase):
     def test_systemd(self) -> None:
         """What systemd will open is not looked at."""
         del self.keys["host"]
-        self.assertEqual([], self.found(listen=["systemd:domain=INET:index=0"]))
+        inherited = "systemd:domain=INET:index=0"
+        self.assertEqual([], self.found(listen=[inherited]))
+        found = self.found(listen=[inherited, "ssl:1:no.pem"])
+        self.assertIn(
+            "$.listen[1]: privateKey: no.pem", "".join(each for _, each in found)
+        )

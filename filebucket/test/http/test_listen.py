@@ -35,7 +35,8 @@ class ListeningCase(SynchronousTestCase):
     def listeners(self, **keys: object) -> list[Listener]:
         path = str(self.folder / "config.json")
         text = json.dumps({"home": "home", "buckets": [], **keys})
-        return listeners(self.reactor, config.parse(text, path), path)
+        given = config.parse(text, path)
+        return listeners(self.reactor, given.places, given.trusted_proxies, path)
 
     def mistakes(self, *listen: str) -> tuple[str, ...]:
         with self.assertRaises(ConfigError) as caught:

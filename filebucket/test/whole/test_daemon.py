@@ -28,8 +28,8 @@ from filebucket.admin.site import AdminSite
 from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
 from filebucket.cli import main
-from filebucket.config import values
-from filebucket.config.config import EXAMPLE_TOKENS, Config, parse
+from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen, parse
+from filebucket.config.endpoint import tcp
 from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
 from filebucket.hooks.scripts import END_TIMEOUT
 from filebucket.http.channel import StreamingChannel
@@ -246,7 +246,7 @@ class LifeTests(DaemonCase):
 
     def test_ipv6(self) -> None:
         """An IPv6 address is listened on as one."""
-        config = evolve(self.config(), host=values.Host("::1"))
+        config = evolve(self.config(), listen=Listen((tcp("::1", 1234),)))
         self.make_from(config).privilegedStartService()
         self.assertEqual("::1", self.reactor.tcpServers[0][3])
 
