@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import string
 from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
 from ipaddress import ip_network
 from typing import Any
 
+import attrs
+import hypothesis
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
@@ -25,7 +29,8 @@ from filebucket.config.endpoint import Endpoint, tcp
 from filebucket.model.bucket import Bucket, FreeSpace, Keep, label_of
 from filebucket.model.client import Networks, network
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
-from filebucket.model.token import Token
+from filebucket.model.token import TOKEN_LENGTH, Token
+from filebucket.test.kit.properties import PLACES, cut, trying
 
 TOKEN = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
 SECOND = "Xo3_hTq6-MzE1yKf8rVwBi5CnPlA7jDs"
@@ -1188,3 +1193,99 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual([], before.changed(parse(buckets=[TOKEN])))
         self.assertEqual([], before.changed(parse(home="./buckets", hook_timeout=300)))
         self.assertEqual([], before.changed(evolve(before)))
+
+
+TOKENS = st.text(string.ascii_letters + string.digits + "-_", min_size=32, max_size=32)
+
+
+KEYS = st.sampled_from(
+    [
+        *(each.name for each in attrs.fields(config.Config)),
+        *("name", "token", "token_sha256"),
+    ]
+)
+
+
+STRINGS = st.one_of(st.text(max_size=12), TOKENS, st.sampled_from(["tcp:80", "::1"]))
+
+
+NUMBERS = st.one_of(
+    *(st.integers(), st.floats()),
+    st.sampled_from([float("nan"), float("inf"), 1e308, 2**64, 10**4000]),
+)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, STRINGS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(KEYS, STRINGS), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+BUCKETS = st.one_of(
+    TOKENS,
+    st.fixed_dictionaries({"name": STRINGS}, optional={"token": TOKENS}),
+    st.fixed_dictionaries(
+        {}, optional={"name": JSON, "token": JSON, "token_sha256": JSON}
+    ),
+    JSON,
+)
+
+
+CONFIGS = st.builds(
+    lambda known, other: {**other, **known},
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "home": st.one_of(st.just("h"), JSON),
+            "buckets": st.one_of(st.lists(BUCKETS, max_size=4), JSON),
+        },
+    ),
+    st.dictionaries(st.one_of(KEYS, STRINGS), JSON, max_size=2),
+)
+
+
+def like_tokens(value: object) -> set[str]:
+    """All strings in it that may be tokens."""
+    if isinstance(value, str):
+        return {value} if len(value) == TOKEN_LENGTH else set()
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return set().union(*map(like_tokens, value))
+    return set()
+
+
+class AnyConfigTests(SynchronousTestCase):
+    """:func:`filebucket.config.config.parse`."""
+
+    def check(self, text: str, tokens: set[str]) -> None:
+        try:
+            found: object = config.parse(text, "c.json")
+        except ConfigError as error:
+            self.assertTrue(error.mistakes)
+            found = error
+        for token in tokens:
+            self.assertNotIn(token, str(found))
+
+    @trying
+    @hypothesis.given(st.one_of(CONFIGS, JSON))
+    def test_json(self, data: object) -> None:
+        """Any JSON is a configuration, or mistakes; neither shows a token."""
+        self.check(json.dumps(data), like_tokens(data))
+
+    @trying
+    @hypothesis.given(st.text())
+    def test_text(self, text: str) -> None:
+        """So is any text."""
+        self.check(text, set())
+
+    @trying
+    @hypothesis.given(CONFIGS, PLACES)
+    def test_torn_json(self, data: object, places: list[int]) -> None:
+        """So is what is left of a file that was cut."""
+        for piece in cut(json.dumps(data).encode(), places):
+            self.check(piece.decode(), like_tokens(data))

@@ -26,8 +26,8 @@ from filebucket.config.edit import (
     rotate_token,
 )
 from filebucket.model.token import token_digest
+from filebucket.test.kit.properties import trying
 from filebucket.test.kit.server import PATIENCE
-from filebucket.test.whole.test_properties import trying
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 HASH = token_digest(TOKEN.encode()).hex()

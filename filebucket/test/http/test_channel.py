@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Callable
-
 from attrs import evolve
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
-from filebucket.base.errors import Refusal
 from filebucket.http.admission import GRACE
-from filebucket.http.body import CHUNK_COST, EARLY
 from filebucket.http.channel import (
     LEAST_READ,
     MOST_READ,
@@ -26,90 +17,21 @@ from filebucket.http.channel import (
     StreamingChannel,
     StreamingRequest,
 )
-from filebucket.http.framing import Chunks
-from filebucket.http.peer import client_of
 from filebucket.http.site import LEAST_SHARE
-from filebucket.model.client import NOBODY, Networks, network
-from filebucket.test.kit.wire import LIMITS, Connection, SecureWire, Wire
-
-PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
-CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-def put(length: int, *headers: bytes) -> bytes:
-    """The head of a PUT with so many bytes to come."""
-    lines = [b"Content-Length: %d" % length, *headers]
-    return PUT + b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-class Recorder(Resource):
-    """Keeps what it is asked to render; ``script`` says what becomes of it."""
-
-    isLeaf = True
-
-    def __init__(self, script: Callable[[StreamingRequest], object]) -> None:
-        super().__init__()
-        self.script = script
-        self.requests: list[StreamingRequest] = []
-
-    def render(self, request: StreamingRequest) -> int:
-        self.requests.append(request)
-        self.script(request)
-        return NOT_DONE_YET
-
-
-def nothing(request: StreamingRequest) -> None:
-    """Let the test do it."""
-
-
-def refuse(request: StreamingRequest) -> None:
-    """Answer at once, whatever the body."""
-    request.answer(403, {}, b"no\n")
-
-
-def no(request: StreamingRequest) -> None:
-    """Do not even render it."""
-    raise Refusal(400, "no")
-
-
-def echo(request: StreamingRequest) -> None:
-    """Read the body and send it back; a refusal is answered."""
-
-    async def reading() -> None:
-        try:
-            content = b"".join([b"".join(batch) async for batch in request.body])
-        except Refusal as refusal:
-            request.answer(refusal.status, {}, refusal.reason.encode())
-        else:
-            request.answer(200, {}, content)
-
-    Deferred.fromCoroutine(reading())
-
-
-class StreamingCase(SynchronousTestCase):
-    """Has a connection to a :class:`Recorder`."""
-
-    def connect(
-        self,
-        script: Callable[[StreamingRequest], object] = nothing,
-        wire: Wire | None = None,
-        limits: Limits = LIMITS,
-        trusted: Networks = NOBODY,
-    ) -> Connection:
-        self.root = Recorder(script)
-        self.connection = Connection(self.root, limits, wire, trusted)
-        self.addCleanup(self.check_clock)
-        return self.connection
-
-    def check_clock(self) -> None:
-        """No connection may leave a timer behind, nor make Twisted wonder."""
-        self.connection.lose()
-        self.assertEqual([], self.connection.clock.getDelayedCalls())
-        self.assertEqual([], self.flushWarnings())
-
-    def batch(self, request: StreamingRequest) -> Deferred[list[bytes]]:
-        """The next chunks of the body."""
-        return Deferred.fromCoroutine(request.body.__anext__())
+from filebucket.model.client import Networks, network
+from filebucket.test.kit.wire import (
+    CHUNKED,
+    LIMITS,
+    PUT,
+    Connection,
+    SecureWire,
+    StreamingCase,
+    Wire,
+    echo,
+    no,
+    put,
+    refuse,
+)
 
 
 class RoutingTests(StreamingCase):
@@ -213,155 +135,6 @@ class RoutingTests(StreamingCase):
         connection = self.connect()
         connection.send(put(1))
         self.assertNotIn("name", repr(self.root.requests[0]))
-
-
-class BodyTests(StreamingCase):
-    """The body comes as a stream."""
-
-    def test_every_split(self) -> None:
-        """However the bytes are cut, the body is the same."""
-        chunked = (
-            CHUNKED + b"5;x=y\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nT: x\r\n\r\n"
-        )
-        whole = put(11) + b"hello world"
-        for message in (chunked, whole):
-            for cut in range(1, len(message)):
-                connection = self.connect(echo)
-                connection.send(message[:cut], message[cut:])
-                ((status, _, content),) = connection.answers()
-                self.assertEqual((200, b"hello world"), (status, content), cut)
-            connection = self.connect(echo)
-            connection.send(*(message[i : i + 1] for i in range(len(message))))
-            ((status, _, content),) = connection.answers()
-            self.assertEqual((200, b"hello world"), (status, content))
-
-    def test_batches(self) -> None:
-        """All that waits is given at once; what comes later, later."""
-        connection = self.connect()
-        connection.send(put(9), b"abc", b"def")
-        (request,) = self.root.requests
-        self.assertEqual([b"abc", b"def"], self.successResultOf(self.batch(request)))
-        later = self.batch(request)
-        self.assertNoResult(later)
-        connection.send(b"ghi")
-        self.assertEqual([b"ghi"], self.successResultOf(later))
-        self.failureResultOf(self.batch(request), StopAsyncIteration)
-
-    def test_empty(self) -> None:
-        """A body of no bytes ends at once."""
-        for head in (put(0), CHUNKED + b"0\r\n\r\n", PUT + b"\r\n"):
-            connection = self.connect(echo)
-            connection.send(head)
-            self.assertEqual([200], connection.statuses())
-
-    def test_backpressure(self) -> None:
-        """The transport is paused while too much waits, and only then."""
-        connection = self.connect()
-        connection.send(put(1000), b"x" * (LIMITS.buffer - CHUNK_COST - 1))
-        (request,) = self.root.requests
-        self.assertFalse(connection.wire.paused)
-        connection.send(b"x")
-        self.assertTrue(connection.wire.paused)
-        self.successResultOf(self.batch(request))
-        self.assertFalse(connection.wire.paused)
-
-    def test_backpressure_before_it_is_wanted(self) -> None:
-        """Little of a body waits for a hook, say."""
-        connection = self.connect(limits=evolve(LIMITS, buffer=4 * EARLY))
-        connection.send(put(9 * EARLY), bytes(EARLY - CHUNK_COST - 1))
-        (request,) = self.root.requests
-        self.assertFalse(connection.wire.paused)
-        connection.send(b"x")
-        self.assertTrue(connection.wire.paused)
-        self.successResultOf(self.batch(request))
-        self.assertFalse(connection.wire.paused)
-        connection.send(bytes(3 * EARLY))
-        self.assertFalse(connection.wire.paused)
-
-    def test_backpressure_of_many_small_chunks(self) -> None:
-        """A chunk of one byte is not one byte of memory."""
-        connection = self.connect()
-        connection.send(CHUNKED)
-        few = LIMITS.buffer // (CHUNK_COST + 1)
-        connection.send(b"1\r\nx\r\n" * few)
-        self.assertFalse(connection.wire.paused)
-        connection.send(b"1\r\nx\r\n")
-        self.assertTrue(connection.wire.paused)
-
-    def test_bytes_after_a_pause(self) -> None:
-        """What was read when the pause came still counts, and pauses again."""
-        connection = self.connect()
-        connection.send(put(1000), b"x" * LIMITS.buffer)
-        connection.wire.resumeProducing()
-        connection.send(b"y")
-        self.assertTrue(connection.wire.paused)
-        batch = self.successResultOf(self.batch(self.root.requests[0]))
-        self.assertEqual(b"x" * LIMITS.buffer + b"y", b"".join(batch))
-
-    def test_early_answer_resumes(self) -> None:
-        """What was paused is read on when nobody wants it any more."""
-        connection = self.connect()
-        connection.send(put(1000), b"x" * LIMITS.buffer)
-        self.root.requests[0].answer(409, {}, b"")
-        self.assertFalse(connection.wire.paused)
-
-    def test_malformed_chunk(self) -> None:
-        """A chunk that is none fails the body and closes the connection."""
-        for bad in (b"x\r\n", b"5\r\nhelloxx", b"0\r\nx\r\n"):
-            connection = self.connect(echo)
-            connection.send(CHUNKED, bad, b"more")
-            self.assertEqual([400], connection.statuses(), bad)
-            self.assertTrue(connection.wire.half_closed)
-
-    def test_trailers_are_not_kept(self) -> None:
-        """A line of three bytes takes twenty times as many: nobody wants it."""
-        chunks = Chunks(lambda data: None, lambda rest: None)
-        tracemalloc.start()
-        self.addCleanup(tracemalloc.stop)
-        before, _ = tracemalloc.get_traced_memory()
-        chunks.dataReceived(b"0\r\n")
-        chunks.dataReceived(b"a:\r\n" * 16000)
-        after, _ = tracemalloc.get_traced_memory()
-        self.assertLess(after - before, 64 * 1024)
-
-    def test_malformed_chunk_and_a_slow_answer(self) -> None:
-        """What follows a broken body is dropped until the answer is there."""
-        connection = self.connect()
-        connection.send(CHUNKED, b"x\r\n", b"1\r\nx\r\n0\r\n\r\n")
-        (request,) = self.root.requests
-        self.failureResultOf(self.batch(request), Refusal)
-        self.assertEqual(0, request.body.received)
-        request.answer(400, {}, b"")
-        self.assertEqual([400], connection.statuses())
-
-    def test_malformed_chunk_after_the_answer(self) -> None:
-        """Nothing is answered twice."""
-        connection = self.connect(refuse)
-        connection.send(CHUNKED, b"x\r\n", b"more")
-        self.assertEqual([403], connection.statuses())
-        self.assertTrue(connection.wire.half_closed)
-
-    def test_connection_lost(self) -> None:
-        """Whoever reads the body hears that it will not come whole."""
-        connection = self.connect()
-        connection.send(put(10), b"abc")
-        (request,) = self.root.requests
-        self.successResultOf(self.batch(request))
-        waiting = self.batch(request)
-        connection.lose()
-        refusal = self.failureResultOf(waiting, Refusal).value
-        self.assertEqual(400, refusal.status)
-        self.assertEqual("the body ended early, after 3 of 10 bytes", refusal.reason)
-        request.answer(400, {}, b"into the void")
-        self.assertEqual(b"", connection.received())
-
-    def test_connection_lost_after_the_body(self) -> None:
-        """A body that is whole stays so."""
-        connection = self.connect()
-        connection.send(put(3), b"abc")
-        connection.lose()
-        batch = self.batch(self.root.requests[0])
-        self.assertEqual([b"abc"], self.successResultOf(batch))
 
 
 class ReadTests(StreamingCase):
@@ -606,50 +379,6 @@ class AnswerTests(StreamingCase):
         self.root.requests[0].answer(200, {}, b"one")
         self.root.requests[0].answer(500, {}, b"two")
         self.assertEqual([200], connection.statuses())
-
-
-class FramingTests(StreamingCase):
-    """What is not HTTP/1.1 is refused before anything is dispatched."""
-
-    def test_refused(self) -> None:
-        """Each gets its status, one line of text, and a closed connection. What is
-        refused is in ``test_bad_http``.
-        """
-        get = b"GET / HTTP/1.1\r\n"
-        for status, message in (
-            (400, b"nonsense\r\n\r\n"),
-            (400, b"GET / HTTP/1.1\n"),
-            (400, get + b"\r\n"),
-            (400, get + b"Host: h\r\nno colon\r\n\r\n"),
-            (400, put(1).replace(b": 1", b": 1" + b"0" * 4300)),
-            (414, b"GET /" + b"x" * 20000),
-            (431, get + b"X: " + b"x" * 20000),
-            (431, get + b"X: y\r\n" * 600 + b"\r\n"),
-            (431, get + (b"X: " + b"y" * 1000 + b"\r\n") * 20 + b"\r\n"),
-        ):
-            connection = self.connect(echo)
-            connection.send(message + b"more", b"and more")
-            ((got, headers, content),) = connection.answers()
-            self.assertEqual(status, got, message[:80])
-            self.assertEqual("close", headers["connection"])
-            self.assertEqual("text/plain; charset=utf-8", headers["content-type"])
-            self.assertEqual(1, content.count(b"\n"))
-            self.assertEqual([status], [each.status for each in connection.refused])
-            self.assertEqual([], self.root.requests)
-            self.assertTrue(connection.wire.half_closed)
-
-    def test_only_once(self) -> None:
-        """Wherever Twisted finds a second fault, the first has been told."""
-        connection = self.connect()
-        connection.send(b"nonsense\r\n")
-        connection.channel.refuse(Refusal(400, "again"))
-        self.assertEqual([400], connection.statuses())
-
-    def test_after_a_good_one(self) -> None:
-        """A request that follows a good one is judged alike."""
-        connection = self.connect(echo)
-        connection.send(put(1) + b"a" + b"nonsense\r\n\r\n" + put(1) + b"b")
-        self.assertEqual([200, 400], connection.statuses())
 
 
 class CapacityTests(StreamingCase):
@@ -966,156 +695,3 @@ class SenderTests(StreamingCase):
                 [f"dropped client=192.168.1.1:54321 reason='TLS: {reason}'"],
                 [formatEvent(event) for event in events],
             )
-
-
-class SiteTests(StreamingCase):
-    """The end of all connections."""
-
-    def test_wind_down(self) -> None:
-        """The idle are closed; the busy after their answer, and told so."""
-        connection = self.connect()
-        idle = Wire()
-        channel = connection.connect(idle)
-        connection.send(put(1) + b"a")
-        connection.site.wind_down()
-        self.assertTrue(idle.disconnecting)
-        self.assertFalse(connection.closed)
-        self.root.requests[0].answer(200, {}, b"")
-        ((_, headers, _),) = connection.answers()
-        self.assertEqual("close", headers["connection"])
-        self.assertTrue(connection.closed)
-        emptied = connection.site.emptied()
-        channel.connectionLost()
-        self.assertNoResult(emptied)
-        connection.lose()
-        self.successResultOf(emptied)
-        self.successResultOf(connection.site.emptied())
-
-    def test_wind_down_while_draining(self) -> None:
-        """An answer that was not told to be the last is the last all the same."""
-        connection = self.connect(refuse)
-        connection.send(put(3) + b"ab")
-        ((_, headers, _),) = connection.answers()
-        self.assertNotIn("connection", headers)
-        connection.site.wind_down()
-        self.assertFalse(connection.closed)
-        connection.send(b"c" + put(0))
-        self.assertTrue(connection.closed)
-        self.assertEqual([], connection.statuses())
-        self.assertEqual(1, len(self.root.requests))
-
-    def turn_away(self, connection: Connection) -> None:
-        connection.site.turn_away(Refusal(503, "stopping"))
-
-    def test_turn_away_in_the_body(self) -> None:
-        """A body that has not come whole fails, and the client reads why."""
-        for message in (put(10) + b"abc", CHUNKED + b"9\r\nabc", put(10)):
-            connection = self.connect(echo)
-            connection.send(message)
-            self.turn_away(connection)
-            ((status, headers, content),) = connection.answers()
-            self.assertEqual((503, b"stopping"), (status, content))
-            self.assertEqual("close", headers["connection"])
-            self.assertTrue(connection.wire.half_closed)
-            self.assertFalse(connection.closed)
-            connection.send(b"more\r\n0\r\n\r\n" + put(0))
-            self.assertEqual([], connection.statuses())
-            self.assertEqual(1, len(self.root.requests))
-
-    def test_turn_away_before_the_body_is_wanted(self) -> None:
-        """It is not asked for any more; what comes of it is not kept."""
-        connection = self.connect()
-        connection.send(put(10**6, b"Expect: 100-continue"), b"x" * LIMITS.buffer)
-        self.assertTrue(connection.wire.paused)
-        self.turn_away(connection)
-        self.assertFalse(connection.wire.paused)
-        connection.send(b"x" * LIMITS.buffer)
-        self.assertFalse(connection.wire.paused)
-        (request,) = self.root.requests
-        refusal = self.failureResultOf(self.batch(request), Refusal).value
-        self.assertEqual(503, refusal.status)
-        self.assertEqual(b"", connection.received())
-
-    def test_turn_away_after_the_body(self) -> None:
-        """What has come whole is answered as it would have been."""
-        connection = self.connect()
-        connection.send(put(3) + b"abc")
-        self.turn_away(connection)
-        (request,) = self.root.requests
-        self.assertEqual([b"abc"], self.successResultOf(self.batch(request)))
-        request.answer(200, {}, b"")
-        self.assertEqual([200], connection.statuses())
-
-    def test_turn_away_after_the_answer(self) -> None:
-        """Whoever has an answer gets to read it."""
-        for message in (
-            put(3) + b"ab",
-            put(10**6),
-            b"nonsense\r\n",
-            b"GET /" + b"x" * 20000,
-        ):
-            connection = self.connect(refuse)
-            connection.send(message)
-            self.assertEqual(1, len(connection.statuses()))
-            connection.site.wind_down()
-            self.assertFalse(connection.closed)
-            self.turn_away(connection)
-            self.assertEqual([], connection.statuses())
-            self.assertFalse(connection.closed)
-
-    def test_turn_away_in_the_headers(self) -> None:
-        """No request begins any more; one that had is told why not."""
-        connection = self.connect(echo)
-        connection.send(put(0)[:-2])
-        self.turn_away(connection)
-        ((status, headers, content),) = connection.answers()
-        self.assertEqual((503, b"stopping\n"), (status, content))
-        self.assertEqual("60", headers["retry-after"])
-        self.assertEqual([503], [each.status for each in connection.refused])
-        connection.send(b"\r\n", put(0))
-        self.assertEqual([], self.root.requests)
-
-    def test_turn_away_idle(self) -> None:
-        """Where nothing was asked, nothing is answered."""
-        for message in (b"", b"PUT /t"):
-            connection = self.connect(echo)
-            if message:
-                connection.send(message)
-            self.turn_away(connection)
-            self.assertTrue(connection.closed)
-            self.assertEqual(b"", connection.received())
-
-    def test_abort(self) -> None:
-        """What is still open is dropped."""
-        connection = self.connect()
-        connection.send(put(10) + b"a")
-        connection.site.abort()
-        self.assertTrue(connection.wire.disconnected)
-
-    def test_no_access_log(self) -> None:
-        """Twisted's access log would have the token."""
-        lines: list[str] = []
-
-        class Log:
-            def write(self, data: str) -> None:
-                lines.append(data)
-
-            def close(self) -> None:
-                pass
-
-        connection = self.connect(echo)
-        connection.site.logFile = Log()
-        connection.send(put(0))
-        self.assertEqual([200], connection.statuses())
-        self.assertEqual([], lines)
-
-    def test_client_of(self) -> None:
-        """A client's address, for people; that of IPv4 on an IPv6 socket is its own."""
-        for address, text in (
-            (IPv4Address("TCP", "1.2.3.4", 5), "1.2.3.4:5"),
-            (IPv6Address("TCP", "::1", 5), "[::1]:5"),
-            (IPv6Address("TCP", "fe80::1%eth0", 5), "[fe80::1%eth0]:5"),
-            (IPv6Address("TCP", "::ffff:1.2.3.4", 5), "1.2.3.4:5"),
-            (UNIXAddress(None), "local"),
-        ):
-            self.assertEqual(text, client_of(address).text)

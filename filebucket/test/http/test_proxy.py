@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IAddress
@@ -18,6 +20,7 @@ from filebucket.http.admission import GRACE
 from filebucket.http.channel import Limits, StreamingChannel, StreamingRequest
 from filebucket.http.proxy import (
     HEADER_TIMEOUT,
+    Header,
     HeaderFirst,
     HeaderFirstEndpoint,
     HeaderFirstFactory,
@@ -25,8 +28,8 @@ from filebucket.http.proxy import (
 )
 from filebucket.http.site import StreamingSite
 from filebucket.model.client import NOBODY, Client, Networks, network
-from filebucket.test.http.test_channel import Recorder
-from filebucket.test.kit.wire import LIMITS, Wire
+from filebucket.test.kit.properties import PLACES, trying
+from filebucket.test.kit.wire import LIMITS, Recorder, Wire
 
 LINE = b"PROXY TCP4 192.0.2.1 10.0.0.9 4711 443\r\n"
 BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
@@ -326,3 +329,40 @@ class EndpointTests(HeaderFirstCase):
         self.assertEqual(1, self.site.numPorts)
         factory.doStop()
         self.assertEqual(0, self.site.numPorts)
+
+
+HEADER_PIECES = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.sampled_from(
+            [
+                *(b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"1.2.3.4 ", b"::1 "),
+                *(b"0 ", b"65535", b"\r\n", b"\r\n\r\n\0\r\nQUIT\n", b"\x21\x11\0\x0c"),
+                *(b"\x20\0\0\0", b"\x21\x21\0\x24", b"\1" * 12),
+            ]
+        ),
+    ),
+    max_size=9,
+).map(b"".join)
+
+
+class AnyHeaderTests(SynchronousTestCase):
+    """:mod:`filebucket.http.proxy` and :mod:`filebucket.model.client`."""
+
+    @trying
+    @given(HEADER_PIECES, PLACES)
+    def test_header(self, data: bytes, places: Sequence[int]) -> None:
+        """Of any bytes it is said what they are, the same in whatever pieces."""
+
+        def verdict(data: bytes) -> object:
+            try:
+                return read(data)
+            except ValueError:
+                return ValueError
+
+        whole = verdict(data)
+        for size in sorted(min(place, len(data)) for place in places):
+            begin = verdict(data[:size])
+            self.assertIn(begin, (None, whole))
+            if begin is None and isinstance(whole, Header):
+                self.assertLess(size, whole.size)

@@ -6,8 +6,9 @@ are stood in for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
@@ -16,11 +17,17 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from zope.interface import directlyProvides, implementer, providedBy
 
 from filebucket.base.errors import Refusal
-from filebucket.http.channel import Limits, StreamingChannel
+from filebucket.http.channel import (
+    Limits,
+    StreamingChannel,
+    StreamingRequest,
+)
 from filebucket.http.site import StreamingSite
 from filebucket.model.client import NOBODY, Client, Networks
 
@@ -166,3 +173,85 @@ class Connection:
     def closed(self) -> bool:
         """Whether the server closed it, or dropped it."""
         return bool(self.wire.disconnecting)
+
+
+class Recorder(Resource):
+    """Keeps what it is asked to render; ``script`` says what becomes of it."""
+
+    isLeaf = True
+
+    def __init__(self, script: Callable[[StreamingRequest], object]) -> None:
+        super().__init__()
+        self.script = script
+        self.requests: list[StreamingRequest] = []
+
+    def render(self, request: StreamingRequest) -> int:
+        self.requests.append(request)
+        self.script(request)
+        return NOT_DONE_YET
+
+
+def nothing(request: StreamingRequest) -> None:
+    """Let the test do it."""
+
+
+def refuse(request: StreamingRequest) -> None:
+    """Answer at once, whatever the body."""
+    request.answer(403, {}, b"no\n")
+
+
+def no(request: StreamingRequest) -> None:
+    """Do not even render it."""
+    raise Refusal(400, "no")
+
+
+def echo(request: StreamingRequest) -> None:
+    """Read the body and send it back; a refusal is answered."""
+
+    async def reading() -> None:
+        try:
+            content = b"".join([b"".join(batch) async for batch in request.body])
+        except Refusal as refusal:
+            request.answer(refusal.status, {}, refusal.reason.encode())
+        else:
+            request.answer(200, {}, content)
+
+    Deferred.fromCoroutine(reading())
+
+
+class StreamingCase(SynchronousTestCase):
+    """Has a connection to a :class:`Recorder`."""
+
+    def connect(
+        self,
+        script: Callable[[StreamingRequest], object] = nothing,
+        wire: Wire | None = None,
+        limits: Limits = LIMITS,
+        trusted: Networks = NOBODY,
+    ) -> Connection:
+        self.root = Recorder(script)
+        self.connection = Connection(self.root, limits, wire, trusted)
+        self.addCleanup(self.check_clock)
+        return self.connection
+
+    def check_clock(self) -> None:
+        """No connection may leave a timer behind, nor make Twisted wonder."""
+        self.connection.lose()
+        self.assertEqual([], self.connection.clock.getDelayedCalls())
+        self.assertEqual([], self.flushWarnings())
+
+    def batch(self, request: StreamingRequest) -> Deferred[list[bytes]]:
+        """The next chunks of the body."""
+        return Deferred.fromCoroutine(request.body.__anext__())
+
+
+PUT = b"PUT /t/name HTTP/1.1\r\nHost: h\r\n"
+
+
+CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def put(length: int, *headers: bytes) -> bytes:
+    """The head of a PUT with so many bytes to come."""
+    lines = [b"Content-Length: %d" % length, *headers]
+    return PUT + b"\r\n".join(lines) + b"\r\n\r\n"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.client import LOCAL, Client, Networks, client, forwarded, network
+from filebucket.test.kit.properties import trying
 
 TRUSTED = Networks((network("10.0.0.0/8"), network("2001:db8::/32")))
 PROXY = client("10.0.0.1", 5)
@@ -142,3 +145,23 @@ class ForwardedTests(SynchronousTestCase):
             self.assert_sender("10.0.0.1:5", value)
             self.assert_sender("10.0.0.1:5", f"192.0.2.1, {value}")
             self.assert_sender("10.3.3.3:0", f"192.0.2.1, {value}, 10.3.3.3")
+
+
+class AnyClientTests(SynchronousTestCase):
+    """The same of whatever comes."""
+
+    @trying
+    @given(st.ip_addresses(), st.integers(0, 65535))
+    def test_client(self, ip: IPv4Address | IPv6Address, port: int) -> None:
+        """A client's text is understood when a proxy writes it."""
+        found = client(str(ip), port)
+        trusted = Networks(local=True)
+        self.assertEqual(found, forwarded(LOCAL, [found.text], trusted))
+
+    @trying
+    @given(st.lists(st.text(alphabet="0123456789abcf.:[], x%", max_size=40)))
+    def test_forwarded(self, values: list[str]) -> None:
+        """Of any values a client comes out."""
+        everybody = Networks((network("0.0.0.0/0"), network("::/0")), local=True)
+        found = forwarded(LOCAL, values, everybody)
+        self.assertTrue(found.text.isprintable())

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.names import MOST_BYTES, check, decode
+from filebucket.test.kit.properties import trying
 
 SEPARATOR = "a name may not contain '/' or '\\'"
 CONTROL = "a name may not contain control characters"
@@ -120,3 +127,46 @@ class DecodeTests(SynchronousTestCase):
             with self.assertRaises(ValueError, msg=repr(raw)) as caught:
                 decode(raw)
             self.assertEqual("the name is not UTF-8", str(caught.exception))
+
+
+# Rich in what means something: random bytes alone come nowhere.
+NAME_BYTES = st.one_of(
+    st.binary(max_size=300),
+    st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.lists(
+        st.sampled_from(
+            [b".", b"..", b"/", b"\\", b"\0", b"\n", b"a", b".filebucket", b"\xc3\xbc"]
+        ),
+        max_size=4,
+    ).map(b"".join),
+    st.integers(250, 260).map(lambda size: b"x" * size),
+    st.integers(124, 130).map(lambda size: "ü".encode() * size),
+)
+
+
+class AnyNameTests(SynchronousTestCase):
+    """:mod:`filebucket.model.names`."""
+
+    @trying
+    @given(NAME_BYTES)
+    def test_component(self, raw: bytes) -> None:
+        """What is a name is what was sent, and is one component of a path."""
+        try:
+            name = decode(raw)
+            check(name)
+        except ValueError:
+            return
+        self.assertEqual(raw, os.fsencode(name))
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, name).write_bytes(b"")
+            self.assertEqual([raw], os.listdir(os.fsencode(folder)))
+
+    @trying
+    @given(st.text(max_size=300))
+    def test_text(self, text: str) -> None:
+        """Of any text at all it is said whether it is a name."""
+        try:
+            check(text)
+        except ValueError:
+            return
+        self.assertEqual(text, os.fsencode(text).decode("utf-8"))

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.model.bucket import Keep
 from filebucket.model.records import File, Received
 from filebucket.model.state import State
-from filebucket.test.whole.test_properties import trying
+from filebucket.test.kit.properties import trying
 from filebucket.upkeep.retention import choose, is_good
 
 HOUR = 3600.0

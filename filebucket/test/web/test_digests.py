@@ -6,9 +6,13 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
+from filebucket.test.kit.properties import trying
+from filebucket.web import digests
 from filebucket.web.digests import promised
 
 CONTENT = b"what is pushed"
@@ -204,3 +208,63 @@ class PromisedTests(SynchronousTestCase):
             self.assert_refused(reason, [SHA256.hex()], [], [value])
         reason = f"{MALFORMED}: not a sha512 digest"
         self.assert_refused(reason, [], [member("sha-512", SHA256)])
+
+
+DIGESTS = st.dictionaries(
+    st.sampled_from(sorted(digests.LENGTHS)), st.binary(max_size=50)
+).map(
+    lambda contents: {
+        algorithm: hashlib.new(algorithm, content).digest()
+        for algorithm, content in contents.items()
+    }
+)
+
+
+WORDS = st.sampled_from(
+    ["sha-256=:", "sha-512=:", "md5=:", ":", ",", ";", "=", '"', " ", "*", "A" * 43]
+)
+
+
+NEARLY = st.from_regex(r"sha-(256|512)=:[A-Za-z0-9+/]{0,90}={0,3}:", fullmatch=True)
+
+
+VALUES = st.lists(
+    st.one_of(st.text(), st.lists(WORDS, max_size=8).map("".join), NEARLY), max_size=3
+)
+
+
+class AnyDigestTests(SynchronousTestCase):
+    """:mod:`filebucket.web.digests`."""
+
+    @trying
+    @given(VALUES, VALUES, VALUES)
+    def test_anything(
+        self, hexes: list[str], content: list[str], repr_: list[str]
+    ) -> None:
+        """Any headers are a promise that can be kept, or refused."""
+        try:
+            found = promised(hexes, content, repr_)
+        except Refusal as refusal:
+            self.assertEqual(400, refusal.status)
+            return
+        for algorithm, digest in found.items():
+            self.assertEqual(digests.LENGTHS[algorithm], len(digest))
+
+    @trying
+    @given(DIGESTS, st.booleans(), st.booleans())
+    def test_said_rightly(
+        self, said: dict[str, bytes], by_hex: bool, as_a_list: bool
+    ) -> None:
+        """What was promised is what is read, whatever else is promised there."""
+        hexes = [
+            digest.hex()
+            for algorithm, digest in said.items()
+            if algorithm == "sha256" and by_hex
+        ]
+        members = ["md5=:AA==:"] + [
+            f"sha-{algorithm[3:]}=:{base64.b64encode(digest).decode()}:"
+            for algorithm, digest in said.items()
+        ]
+        values = [", ".join(members)] if as_a_list else members
+        self.assertEqual(said, promised(hexes, values, []))
+        self.assertEqual(said, promised(hexes, [], values))

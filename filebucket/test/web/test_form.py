@@ -7,13 +7,18 @@ asynchronous generator that never has to wait, so no reactor is needed.
 from __future__ import annotations
 
 import codecs
+import string
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from urllib.parse import quote_from_bytes
 
 from attrs import frozen
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
+from filebucket.test.kit.properties import PLACES, cut, trying
 from filebucket.web import form
 from filebucket.web.form import MOST_OVERHEAD, MOST_PARTS, MOST_SKIPPED, find_file
 
@@ -751,3 +756,98 @@ class BackslashTests(FormCase):
         """The check goes by a codec's name, and leaves other names alone."""
         with self.assertRaises(LookupError):
             codecs.lookup("x-filebucket-no-such")
+
+
+BOUNDARIES = st.text(
+    string.ascii_letters + string.digits + "'()+_,-./:=?", min_size=1, max_size=70
+)
+
+
+FIELDS = st.lists(st.binary(max_size=30), max_size=3)
+
+
+FILE_NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\n\0\\"), min_size=1, max_size=40
+).filter(lambda name: not any(code in name for code in ("%22", "%0D", "%0A")))
+
+
+def any_field(boundary: str, content: bytes, disposition: str = 'name="x"') -> bytes:
+    """A part of a form."""
+    head = f"--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
+    return head.encode() + content + b"\r\n"
+
+
+class AnyFormTests(SynchronousTestCase):
+    """:mod:`filebucket.web.form`."""
+
+    @trying
+    @given(BOUNDARIES, FILE_NAMES, st.binary(), FIELDS, FIELDS, PLACES, st.booleans())
+    def test_comes_out_as_it_went_in(
+        self,
+        boundary: str,
+        name: str,
+        content: bytes,
+        before: list[bytes],
+        after: list[bytes],
+        places: list[int],
+        extended: bool,
+    ) -> None:
+        """Whatever is in the file and around it, and wherever it is cut."""
+        assume(
+            not any(boundary.encode() in each for each in (content, *before, *after))
+        )
+        plain = name.replace('"', "%22")
+        said = (
+            f"filename*=utf-8''{quote_from_bytes(name.encode())}"
+            if extended
+            else f'filename="{plain}"'
+        )
+        data = b"".join(
+            [
+                *(any_field(boundary, each) for each in before),
+                any_field(boundary, content, f'name="file"; {said}'),
+                *(any_field(boundary, each) for each in after),
+                f"--{boundary}--\r\n".encode(),
+            ]
+        )
+        batches = [[piece] for piece in cut(data, places) if piece]
+        kind = f'multipart/form-data; boundary="{boundary}"'
+        found = self.successResultOf(
+            Deferred.fromCoroutine(read(body(batches), kind, len(data)))
+        )
+        self.assertEqual((name, content), (found.name, found.content))
+        # What follows the file makes the size a bound, or unknown: never too small.
+        self.assertTrue(found.size == -1 or found.size >= len(content))
+        if not after:
+            self.assertEqual(len(content), found.size)
+
+    @trying
+    @given(
+        st.one_of(
+            st.binary(),
+            st.lists(
+                st.sampled_from(
+                    [
+                        *(b"--b", b"--b--", b"\r\n", b"\n", b"\r\n\r\n", b'"', b"\\"),
+                        *(b"\0", b"\xff", b"x", b";", b"=", b"Content-Length: 5\r\n"),
+                        b"Content-Disposition: form-data; name=file; filename=a\r\n",
+                    ]
+                ),
+                max_size=20,
+            ).map(b"".join),
+        ),
+        st.one_of(st.just("boundary=b"), st.text()),
+        PLACES,
+    )
+    def test_anything(self, data: bytes, parameters: str, places: list[int]) -> None:
+        """Any bytes are a form with a file, or refused."""
+        batches = [[piece] for piece in cut(data, places) if piece]
+        kind = f"multipart/form-data; {parameters}"
+        reading = Deferred.fromCoroutine(read(body(batches), kind, len(data)))
+        outcome: list[object] = []
+        reading.addBoth(outcome.append)
+        (seen,) = outcome
+        failure = getattr(seen, "value", None)
+        if failure is not None:
+            self.assertIsInstance(failure, Refusal, seen)
+            self.assertIn(failure.status, (400, 412))
