@@ -37,7 +37,7 @@ from filebucket.hooks.scripts import EVENTS, ScriptHooks
 from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Networks
-from filebucket.store import disk
+from filebucket.store import aside
 
 CERTIFICATE_ENDS_SOON = timedelta(days=30)
 TOKEN_ENDS_SOON = timedelta(days=7)
@@ -253,7 +253,7 @@ class _Look:
                 tempfile.TemporaryDirectory(dir=home, prefix=".filebucket-") as folder,
                 directory(folder) as fd,
             ):
-                self.tier = disk.find_tier(home, fd).tier
+                self.tier = aside.find_tier(home, fd).tier
         except ConfigError as error:
             yield _wrong(home, error.mistakes[0])
         except OSError as error:

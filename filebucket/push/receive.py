@@ -31,7 +31,7 @@ from filebucket.hooks.scripts import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
-from filebucket.store.disk import BATCH, IStore, IWriter, NameTaken
+from filebucket.store.interfaces import BATCH, IStore, IWriter, NameTaken
 from filebucket.web import digests, form
 
 METHODS = ("POST", "PUT")

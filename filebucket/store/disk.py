@@ -1,15 +1,11 @@
-"""Where files are kept, and how they become durable.
+"""Files in directories, and how they become durable.
 
-A push gets a writer; the writer takes chunks, and at the end commits: the file
-is there for good, whole and under its name, or it never was there at all.
-
-In :class:`DirectoryStore` what is being received has no name (O_TMPFILE), so
-that nothing is left of it when anything dies. Publishing is write, fsync the
-file, link (which fails where the name exists), fsync the directory: each of
-the four is needed, and in this order. Where the filesystem has no O_TMPFILE
-the file waits under ``<home>/.filebucket/incoming/`` instead, which is swept
-at start. Overwriting is a rename over the old file, under a lock that keeps the
-operator's prune away.
+What is being received has no name (O_TMPFILE), so that nothing is left of it when
+anything dies. Publishing is write, fsync the file, link (which fails where the name
+exists), fsync the directory: each of the four is needed, and in this order
+(:meth:`DirectoryWriter._commit`). Where the filesystem has no O_TMPFILE the file waits
+under ``<home>/.filebucket/incoming/`` instead, which is swept at start. Overwriting is
+a rename over the old file, under a lock that keeps the operator's prune away.
 
 Everything that may wait for a disk runs in a thread. An fsync that failed is
 never tried again: the kernel has dropped the pages and the second call lies.
@@ -23,24 +19,15 @@ import fcntl
 import hashlib
 import itertools
 import os
-import secrets
 import stat
 import threading
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Collection,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
 from filebucket.base.context import current_request
 from filebucket.base.errors import ConfigError, Refusal
@@ -50,292 +37,29 @@ from filebucket.base.fs import (
     sync_directory,
     sync_path,
 )
-from filebucket.store.room import Room, Share
+from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
+from filebucket.store.interfaces import (
+    BATCH,
+    InThread,
+    IStore,
+    IWriter,
+    NameTaken,
+    Receipt,
+)
+from filebucket.store.room import Reservation, Room
 
 T = TypeVar("T")
-
-
-class InThread(Protocol):
-    """``deferToThread``, or what stands in for it."""
-
-    def __call__(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
-
-
-class Disk:
-    """Runs what may wait for a disk in a thread."""
-
-    _log = Logger()
-
-    def __init__(self, in_thread: InThread) -> None:
-        self._in_thread = in_thread
-
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function``; what the disk says to it is made a refusal."""
-        try:
-            return await self._in_thread(function, *args)
-        except OSError as error:
-            self._log.error(
-                "request={request}: the disk said no to {what}: {error}",
-                event="disk",
-                request=current_request(),
-                what=function.__name__.strip("_"),
-                error=error.strerror,
-            )
-            raise _refusal(error) from None
-
-
-class NameTaken(Refusal):
-    """The refusal of a name that is taken."""
-
-    def __init__(self) -> None:
-        super().__init__(405, "a file of that name exists")
-
-
-@frozen
-class Receipt:
-    """A file that is durable.
-
-    :param path: where it is, absolute
-    :param size: its size in bytes
-    :param sha256: its SHA-256 in hex
-    :param order: of two that took a name from each other the later one has the larger
-    """
-
-    path: str = field(repr=False)
-    size: int
-    sha256: str
-    order: int
-
-
-class IWriter(Interface):
-    """One file that is being received. One call at a time; each is awaited."""
-
-    def begin(size: int, overwrite: bool) -> Awaitable[None]:
-        """See what can be known before the first byte.
-
-        It may be left out: whoever has a small file in hand already saves the
-        time, and hears the same from :meth:`commit`.
-
-        :param size: bytes that are to come, as far as that is known
-        :param overwrite: whether a file of that name may be replaced
-        :raises Refusal: 405 where the name exists, 400 where the store cannot
-            have such a name, 507 where there is no room, 401 where the
-            directory cannot be made or written
-        """
-
-    def write(chunks: Sequence[bytes]) -> Awaitable[None]:
-        """Append ``chunks``, which are the writer's from now on.
-
-        Returns when the writer can take more, which may be sooner than the disk
-        has them.
-
-        :raises Refusal: 507 without room, 503 where the disk fails, then or at
-            an earlier write
-        """
-
-    def commit(promised: Mapping[str, bytes], overwrite: bool) -> Awaitable[Receipt]:
-        """Make the file durable and publish it under its name.
-
-        :param promised: digests that it must have, by algorithm
-        :param overwrite: whether a file of that name may be replaced
-        :raises Refusal: 422 where a digest differs, and whatever :meth:`begin`
-            and :meth:`write` may say; nothing was published then, but that a
-            file that was replaced when the directory's fsync failed stays so
-        """
-
-    def abort() -> Awaitable[None]:
-        """Leave nothing behind. After :meth:`commit`, does nothing."""
-
-
-class IStore(Interface):
-    """Keeps files in directories: write-only, as far as clients go."""
-
-    def check_room(size: int) -> Awaitable[None]:
-        """See whether ``size`` more bytes would fit.
-
-        :raises Refusal: 507 where they would not
-        """
-
-    def confirm(directory: str, name: str, size: int) -> Awaitable[bool]:
-        """Bring a file that was published to the disk once more: it may have been
-        published by a daemon that ended before it could.
-
-        :param size: bytes that it should have
-        :returns: whether it is there, with that size; for good, then
-        :raises Refusal: the disk failed
-        """
-
-    def open(
-        directory: str, name: str, algorithms: Collection[str], quota: int | None
-    ) -> IWriter:
-        """A writer for a file. Nothing is done yet.
-
-        :param algorithms: digests to compute beside SHA-256
-        :param quota: bytes that the directory's files may have in all, this one
-            among them; None is no limit
-        """
-
-
-class UnnamedFile:
-    """A file without a name, until it is linked."""
-
-    tier = "O_TMPFILE and linkat"
-
-    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
-        self._bucket_fd = bucket_fd
-        self._incoming_fd = incoming_fd
-        self.fd = os.open(
-            ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=bucket_fd
-        )
-
-    def seal(self) -> None:
-        """Bring the content to the disk."""
-        os.fsync(self.fd)
-
-    def link(self, name: bytes) -> None:
-        """Give it its name.
-
-        :raises FileExistsError: something has that name
-        """
-        self._link(name, self._bucket_fd)
-
-    def replace(self, name: bytes) -> None:
-        """Give it its name, though something may have it."""
-        # linkat never replaces: a name of its own first, then a rename.
-        private = secrets.token_hex(16).encode("ascii")
-        self._link(private, self._incoming_fd)
-        try:
-            _rename(private, self._incoming_fd, name, self._bucket_fd)
-        except OSError:
-            os.unlink(private, dir_fd=self._incoming_fd)
-            raise
-
-    def has(self, name: bytes) -> bool:
-        """Whether that name is still its own."""
-        found = os.lstat(name, dir_fd=self._bucket_fd)
-        return os.path.samestat(os.fstat(self.fd), found)
-
-    def discard(self) -> None:
-        """Close it; without a name, that is its end."""
-        os.close(self.fd)
-
-    def _link(self, name: bytes, directory_fd: int) -> None:
-        # With a directory's descriptor CPython calls linkat, which can follow
-        # the link in /proc; without one it calls link, which gives EXDEV.
-        os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory_fd)
-
-
-class StagedFile:
-    """A file under a private name in the incoming directory."""
-
-    tier = "a private name, link and unlink"
-
-    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
-        if os.fstat(bucket_fd).st_dev != os.fstat(incoming_fd).st_dev:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        self._bucket_fd = bucket_fd
-        self._incoming_fd = incoming_fd
-        self._private: bytes | None = secrets.token_hex(16).encode("ascii")
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        self.fd = os.open(self._private, flags, 0o600, dir_fd=incoming_fd)
-
-    def seal(self) -> None:
-        """Bring the content to the disk."""
-        os.fsync(self.fd)
-        # A network filesystem may keep an error for close to tell.
-        fd, self.fd = self.fd, -1
-        os.close(fd)
-
-    def link(self, name: bytes) -> None:
-        """Give it its name.
-
-        :raises FileExistsError: something has that name
-        """
-        assert self._private is not None
-        try:
-            os.link(
-                self._private,
-                name,
-                src_dir_fd=self._incoming_fd,
-                dst_dir_fd=self._bucket_fd,
-                follow_symlinks=False,
-            )
-        except FileExistsError:
-            # NFS may have lost the answer to a link that succeeded.
-            if not self.has(name):
-                raise
-
-    def replace(self, name: bytes) -> None:
-        """Give it its name, though something may have it."""
-        assert self._private is not None
-        _rename(self._private, self._incoming_fd, name, self._bucket_fd)
-        self._private = None
-
-    def has(self, name: bytes) -> bool:
-        """Whether that name is its own, too."""
-        assert self._private is not None
-        ours = os.lstat(self._private, dir_fd=self._incoming_fd)
-        return os.path.samestat(ours, os.lstat(name, dir_fd=self._bucket_fd))
-
-    def discard(self) -> None:
-        """Close it and take its private name away."""
-        try:
-            if self.fd >= 0:
-                os.close(self.fd)
-        finally:
-            if self._private is not None:
-                os.unlink(self._private, dir_fd=self._incoming_fd)
-
-
-TIERS: tuple[type[UnnamedFile | StagedFile], ...] = (UnnamedFile, StagedFile)
-"""How a file can wait aside, the best first."""
-
-
-def find_tier(home: str, directory_fd: int) -> type[UnnamedFile | StagedFile]:
-    """How a file can wait aside on this filesystem, the best first: tried with one
-    that is called ``probe`` for a moment.
-
-    :param home: what the error names
-    :param directory_fd: a folder of the home that nobody else writes into
-    :raises ConfigError: it cannot
-    """
-    reasons = []
-    for tier in TIERS:
-        try:
-            aside = tier(directory_fd, directory_fd)
-            try:
-                aside.seal()
-                aside.link(b"probe")
-                os.unlink(b"probe", dir_fd=directory_fd)
-            finally:
-                aside.discard()
-            sync_directory(directory_fd)
-        except OSError as error:
-            reasons.append(f"{tier.tier}: {error.strerror}")
-        else:
-            return tier
-    raise ConfigError(
-        home, [f"the filesystem cannot publish safely ({'; '.join(reasons)})"]
-    )
-
-
-def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:
-    os.rename(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd)
-
 
 _PRIVATE_DIRECTORY = ".filebucket"
 _MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
 _ROOM_CHECK_EVERY = 64 * 1024 * 1024
 
-BATCH = 24 * 1024
-"""Bytes that a writer gathers before it goes to the disk, which takes a thread and
-some 0.1 ms: what is less is opened, written and published in one go. A thousand
-slow clients hold two of these each, and with 64 KiB 30 MB more."""
-
 
 @implementer(IStore)
 class DirectoryStore:
     """Files in directories under one home."""
+
+    _log = Logger()
 
     def __init__(self, home: str, in_thread: InThread, room: Room) -> None:
         """
@@ -344,10 +68,10 @@ class DirectoryStore:
         :param room: how much more may be kept
         """
         self.home = home
-        self._disk = Disk(in_thread)
+        self._in_thread = in_thread
         self.room = room
         self._home_fd = self._incoming_fd = self._lock_fd = -1
-        self._aside: type[UnnamedFile | StagedFile] = UnnamedFile
+        self._tier: type[AsideFile] = UnnamedFile
         self._known: set[str] = set()
         self._making = threading.Lock()
         self.replacing = threading.Lock()
@@ -389,8 +113,8 @@ class DirectoryStore:
             raise ConfigError(
                 self.home, [f"cannot be used as home: {error.strerror}"]
             ) from None
-        self._aside = find_tier(self.home, self._incoming_fd)
-        return self._aside.tier
+        self._tier = find_tier(self.home, self._incoming_fd)
+        return self._tier.tier
 
     def close(self) -> None:
         """Let another daemon have the home."""
@@ -400,10 +124,10 @@ class DirectoryStore:
         self._home_fd = self._incoming_fd = self._lock_fd = -1
 
     async def check_room(self, size: int) -> None:
-        await self._disk.run(self.room.check, self._home_fd, size)
+        await self.run(self.room.check, self._home_fd, size)
 
     async def confirm(self, directory: str, name: str, size: int) -> bool:
-        return await self._disk.run(self._confirm, directory, name, size)
+        return await self.run(self._confirm, directory, name, size)
 
     def _confirm(self, directory: str, name: str, size: int) -> bool:
         bucket_fd = self.open_bucket(directory)
@@ -433,7 +157,21 @@ class DirectoryStore:
         algorithms: Collection[str],
         quota: int | None,
     ) -> DirectoryWriter:
-        return DirectoryWriter(self, self._disk, directory, name, algorithms, quota)
+        return DirectoryWriter(self, directory, name, algorithms, quota)
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function`` in a thread; what the disk says to it is made a refusal."""
+        try:
+            return await self._in_thread(function, *args)
+        except OSError as error:
+            self._log.error(
+                "request={request}: the disk said no to {what}: {error}",
+                event="disk",
+                request=current_request(),
+                what=function.__name__.strip("_"),
+                error=error.strerror,
+            )
+            raise _refusal(error) from None
 
     # What a writer calls, in a thread: it may wait for the disk.
 
@@ -451,9 +189,9 @@ class DirectoryStore:
             self._known.add(directory)
             return fd
 
-    def open_aside(self, bucket_fd: int) -> UnnamedFile | StagedFile:
+    def open_aside(self, bucket_fd: int) -> AsideFile:
         """A file that waits for its name in that bucket."""
-        return self._aside(bucket_fd, self._incoming_fd)
+        return self._tier(bucket_fd, self._incoming_fd)
 
 
 @implementer(IWriter)
@@ -465,14 +203,12 @@ class DirectoryWriter:
     def __init__(
         self,
         store: DirectoryStore,
-        disk: Disk,
         directory: str,
         name: str,
         algorithms: Collection[str],
         quota: int | None,
     ) -> None:
         self._store = store
-        self._disk = disk
         self._request = current_request()  # a thread could not know it
         self._directory = directory
         # Names are UTF-8, whatever the locale says.
@@ -481,8 +217,8 @@ class DirectoryWriter:
         self._hashes = {each: hashlib.new(each) for each in {"sha256", *algorithms}}
         self._quota = quota
         self._bucket_fd = -1
-        self._aside: UnnamedFile | StagedFile | None = None
-        self._share: Share | None = None
+        self._aside: AsideFile | None = None
+        self._reserved: Reservation | None = None
         self._published = False
         self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
@@ -491,14 +227,14 @@ class DirectoryWriter:
         self._room_checked = 0
 
     async def begin(self, size: int, overwrite: bool) -> None:
-        await self._disk.run(self._begin, size, overwrite)
+        await self._store.run(self._begin, size, overwrite)
 
     def _begin(self, size: int, overwrite: bool) -> None:
         self._bucket_fd = self._store.open_bucket(self._directory)
         if not overwrite and self._exists():
             raise NameTaken()
         self._aside = self._store.open_aside(self._bucket_fd)
-        self._share = self._store.room.set_aside(
+        self._reserved = self._store.room.set_aside(
             self._bucket_fd, self._directory, size, self._quota
         )
 
@@ -519,7 +255,7 @@ class DirectoryWriter:
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
             # Whether the name is taken, the link will say.
-            writing = self._disk.run(self._write, batch, True)
+            writing = self._store.run(self._write, batch, True)
             self._writing = Deferred.fromCoroutine(writing)
 
     async def _settle(self) -> None:
@@ -532,8 +268,8 @@ class DirectoryWriter:
         if self._aside is None:
             self._begin(sum(map(len, chunks)), overwrite)
         assert self._aside is not None
-        assert self._share is not None
-        self._store.room.take(self._share, sum(map(len, chunks)))
+        assert self._reserved is not None
+        self._store.room.take(self._reserved, sum(map(len, chunks)))
         for chunk in chunks:
             for each in self._hashes.values():
                 each.update(chunk)
@@ -552,7 +288,7 @@ class DirectoryWriter:
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         await self._settle()
-        return await self._disk.run(self._commit, promised, overwrite)
+        return await self._store.run(self._commit, promised, overwrite)
 
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         self._write(self._waiting, overwrite)
@@ -604,13 +340,13 @@ class DirectoryWriter:
                 await self._settle()
         finally:
             if self._bucket_fd >= 0:
-                await self._disk.run(self._clear)
+                await self._store.run(self._clear)
 
     def _clear(self) -> None:
         bucket_fd, self._bucket_fd = self._bucket_fd, -1
         aside, self._aside = self._aside, None
-        if self._share is not None:
-            self._store.room.give_back(self._share, self._published)
+        if self._reserved is not None:
+            self._store.room.give_back(self._reserved, self._published)
         try:
             try:
                 if aside is not None:

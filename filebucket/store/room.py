@@ -63,61 +63,61 @@ class Room:
 
     def set_aside(
         self, bucket_fd: int, directory: str, size: int, quota: int | None
-    ) -> Share:
-        """Keep room for a push, until its share is given back.
+    ) -> Reservation:
+        """Keep room for a push, until it is given back.
 
         :param directory: what the bucket that ``bucket_fd`` is of is called
         :param size: bytes, as far as they are known
         :param quota: bytes that the bucket may have; None is no limit
         :raises Refusal: 507: there is none
         """
-        share = Share(expected=size)
+        reserved = Reservation(expected=size)
         if quota is not None:
             with self._lock:
-                share.bucket = self._buckets[directory]
+                reserved.bucket = self._buckets[directory]
                 # Before what is kept is counted: better twice than not at all.
-                share.published_before = share.bucket.published
-            share.left_by_quota = quota - _kept(bucket_fd)
+                reserved.published_before = reserved.bucket.published
+            reserved.left_by_quota = quota - _kept(bucket_fd)
         # Not while others wait for the lock. What is written in between makes it no
         # more wrong than a filesystem that others write to always is.
         found = os.fstatvfs(bucket_fd)
         with self._lock:
             self._check(found, size)
-            if share.bucket is not None:
-                share.check_quota(size)
-                share.bucket.under_way += size
-            share.filesystem = found.f_fsid
-            self._set_aside[share.filesystem] += size
-        return share
+            if reserved.bucket is not None:
+                reserved.check_quota(size)
+                reserved.bucket.under_way += size
+            reserved.filesystem = found.f_fsid
+            self._set_aside[reserved.filesystem] += size
+        return reserved
 
-    def take(self, share: Share, size: int) -> None:
+    def take(self, reserved: Reservation, size: int) -> None:
         """``size`` bytes of the push were written.
 
         :raises Refusal: 507: more than the bucket's quota leaves
         """
         with self._lock:
-            expected = min(size, share.expected)
-            if share.bucket is not None and size > expected:
+            expected = min(size, reserved.expected)
+            if reserved.bucket is not None and size > expected:
                 # First, so that what is refused is not given back later.
-                share.check_quota(size - expected)
-                share.bucket.under_way += size - expected
-            share.expected -= expected
-            share.taken += size
-            self._set_aside[share.filesystem] -= expected
+                reserved.check_quota(size - expected)
+                reserved.bucket.under_way += size - expected
+            reserved.expected -= expected
+            reserved.taken += size
+            self._set_aside[reserved.filesystem] -= expected
 
-    def give_back(self, share: Share, published: bool) -> None:
+    def give_back(self, reserved: Reservation, published: bool) -> None:
         """The push has ended. May be called again."""
         with self._lock:
-            self._set_aside[share.filesystem] -= share.expected
-            if share.bucket is not None:
-                share.bucket.under_way -= share.taken + share.expected
+            self._set_aside[reserved.filesystem] -= reserved.expected
+            if reserved.bucket is not None:
+                reserved.bucket.under_way -= reserved.taken + reserved.expected
                 if published:
-                    share.bucket.published += share.taken
-            share.bucket, share.expected = None, 0
+                    reserved.bucket.published += reserved.taken
+            reserved.bucket, reserved.expected = None, 0
 
 
 @define(eq=False)
-class Share:
+class Reservation:
     """The room of one push. Only :class:`Room` changes it.
 
     :ivar filesystem: where it is

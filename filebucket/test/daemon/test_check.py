@@ -16,7 +16,7 @@ from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.daemon import check, control
 from filebucket.daemon.control import StatusFile
 from filebucket.model.token import token_digest
-from filebucket.store import disk
+from filebucket.store import aside
 from filebucket.test.kit.certificates import make_key, write_pair
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
@@ -78,7 +78,7 @@ class OrderTests(CheckCase):
         report = self.look()
         self.assertEqual((), report.findings)
         self.assertEqual((0, 0), (report.wrong, report.risky))
-        self.assertIn(report.tier, [each.tier for each in disk.TIERS])
+        self.assertIn(report.tier, [each.tier for each in aside.TIERS])
         self.assertEqual([], os.listdir(self.home))
 
     def test_no_home_yet(self) -> None:
@@ -151,7 +151,7 @@ class WrongTests(CheckCase):
         def find_tier(home: str, fd: int) -> None:
             raise ConfigError(home, ["the filesystem cannot publish safely"])
 
-        self.patch(disk, "find_tier", find_tier)
+        self.patch(aside, "find_tier", find_tier)
         expected = [("wrong", "home: the filesystem cannot publish safely")]
         self.assertEqual(expected, self.found())
         self.assertEqual([], os.listdir(self.home))

@@ -1,1 +1,1 @@
-"""Tests of :mod:`filebucket.hooks.scripts`."""
+"""Tests of :mod:`filebucket.hooks`."""

@@ -48,7 +48,7 @@ from filebucket.hooks.scripts import (
     Subject,
     Verdict,
 )
-from filebucket.store.disk import Receipt
+from filebucket.store.interfaces import Receipt
 
 TOKEN = "0123456789abcdef0123456789ABCDEF"
 TIMEOUT = 30.0

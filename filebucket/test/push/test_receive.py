@@ -19,7 +19,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.token import Token
 from filebucket.push.receive import Push, Uploads
-from filebucket.store.disk import BATCH
+from filebucket.store.interfaces import BATCH
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.web import form
 

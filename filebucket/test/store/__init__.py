@@ -1,1 +1,1 @@
-"""Tests of :mod:`filebucket.store.disk`."""
+"""Tests of :mod:`filebucket.store`."""

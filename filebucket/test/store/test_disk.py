@@ -1,6 +1,6 @@
-"""The stores: one contract for all of them, and what a disk may do to the real one.
+"""The directory store does what every store does, whatever a disk does to it.
 
-The directory store works on real folders, once for each tier. :class:`Kernel`
+It works on real folders, once for each tier. :class:`Kernel`
 stands between it and the ``os`` module: it writes down what it was asked, and
 fails where a test says so. After every test nothing may be left aside, no
 descriptor open, and no path in anything that was said.
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import resource
 import stat
-import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,453 +22,30 @@ from unittest import SkipTest
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from filebucket.base import fs
 from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.model.bucket import FreeSpace
-from filebucket.store import disk
+from filebucket.store import aside, disk
 from filebucket.store import room as room_module
-from filebucket.store.disk import (
-    DirectoryStore,
-    DirectoryWriter,
-    Disk,
-    InThread,
-    IStore,
-    IWriter,
-    Receipt,
-    StagedFile,
-    UnnamedFile,
-)
+from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile
+from filebucket.store.disk import DirectoryStore, DirectoryWriter
+from filebucket.store.interfaces import InThread
 from filebucket.store.room import Room
-from filebucket.test.kit.fakes import MemoryStore, at_once
+from filebucket.test.kit.descriptors import open_descriptors
+from filebucket.test.kit.fakes import at_once
+from filebucket.test.store.contract import (
+    NAME,
+    TOKEN,
+    StoreCase,
+    StoreContract,
+    push_whole,
+    sha256,
+    wait_for,
+)
 
 T = TypeVar("T")
-
-TOKEN = "0123456789abcdef0123456789ABCDEF"
-"""A directory of that name is what a bucket without a name has."""
-NAME = "db.sql.gz"
-
-SHAPES: dict[str, list[list[Any]]] = {
-    "no write at all": [],
-    "an empty list": [[]],
-    "an empty chunk": [[b""]],
-    "one byte": [[b"x"]],
-    "empty chunks among others": [[b"", b"a", b"", b"", b"b", b""]],
-    "several writes": [[b"a", b"bc"], [], [b"d"], [b"efg" * 1000]],
-    "more chunks than IOV_MAX": [[b"%d," % n for n in range(5000)]],
-    "exactly IOV_MAX, twice": [[b"ab"] * 2048],
-    "bytearrays": [[bytearray(b"abc"), b"d", bytearray(), bytearray(b"e" * 999)]],
-    "a large chunk": [[bytes(range(256)) * 8192]],
-}
-"""Writes, each of them a list of chunks."""
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def open_descriptors() -> set[tuple[str, str]]:
-    """What this process has open: numbers, and what they lead to."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        # The one that lists them is closed again.
-        with contextlib.suppress(FileNotFoundError):
-            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
-    return found
-
-
-class StoreCase(SynchronousTestCase):
-    """Has a store, and can look at it from behind."""
-
-    store: IStore
-
-    def setUp(self) -> None:
-        self.writers: list[IWriter] = []
-
-    def tearDown(self) -> None:
-        for writer in self.writers:
-            self.result(writer.abort())
-        self.assertEqual(0, self.left_aside())
-
-    def published(self) -> dict[str, bytes]:
-        """What is in the bucket, by name."""
-        raise NotImplementedError
-
-    def left_aside(self) -> int:
-        """How many files are neither published nor gone."""
-        raise NotImplementedError
-
-    def result(self, wait: Awaitable[T]) -> T:
-        """What ``wait`` gives, at once."""
-        return self.successResultOf(Deferred.fromCoroutine(_wait(wait)))
-
-    def assert_refused(self, status: int, wait: Awaitable[object]) -> Refusal:
-        """It is refused, and no word of it says where files are."""
-        failure = self.failureResultOf(Deferred.fromCoroutine(_wait(wait)), Refusal)
-        refusal: Refusal = failure.value
-        self.assertEqual(status, refusal.status, refusal.reason)
-        self.assertEqual(1, len(refusal.reason.splitlines()))
-        for text in (
-            refusal.reason,
-            str(refusal),
-            repr(refusal),
-            str(refusal.headers),
-            failure.getTraceback(),
-            "".join(traceback.format_exception(refusal)),
-        ):
-            self.assert_says_no_path(text)
-        return refusal
-
-    def assert_says_no_path(self, text: str) -> None:
-        self.assertNotIn(TOKEN, text)
-
-    def writer(self, *algorithms: str, name: str = NAME) -> IWriter:
-        """A writer that has begun; aborted at the latest when the test is over."""
-        writer = self.idle_writer(*algorithms, name=name)
-        self.result(writer.begin(0, overwrite=True))
-        return writer
-
-    def idle_writer(
-        self,
-        *algorithms: str,
-        name: str = NAME,
-        directory: str = TOKEN,
-        quota: int | None = None,
-    ) -> IWriter:
-        """A writer that has done nothing yet."""
-        writer = self.store.open(directory, name, algorithms, quota)
-        self.writers.append(writer)
-        return writer
-
-    def assert_taken(self, name: str = NAME, directory: str = TOKEN) -> None:
-        """Whoever would push a file of that name is told so at once."""
-        writer = self.idle_writer(name=name, directory=directory)
-        self.assert_refused(405, writer.begin(0, overwrite=False))
-        self.result(writer.abort())
-
-    def assert_free(self, name: str = NAME, directory: str = TOKEN) -> None:
-        """There is nothing of that name."""
-        writer = self.idle_writer(name=name, directory=directory)
-        self.result(writer.begin(0, overwrite=False))
-        self.result(writer.abort())
-
-    def written(self, *chunks: bytes, name: str = NAME) -> IWriter:
-        """A writer that has ``chunks``."""
-        writer = self.writer(name=name)
-        self.result(writer.write(chunks))
-        return writer
-
-    def push(
-        self, content: bytes, overwrite: bool = False, name: str = NAME
-    ) -> Receipt:
-        writer = self.written(content, name=name)
-        return self.result(writer.commit({}, overwrite))
-
-    def assert_push_refused(
-        self, status: int, content: bytes = b"new", overwrite: bool = False
-    ) -> Refusal:
-        """A push is refused when it commits; nothing changes, nothing is left."""
-        before = self.published()
-        writer = self.written(content)
-        refusal = self.assert_refused(status, writer.commit({}, overwrite))
-        self.result(writer.abort())
-        self.assertEqual(before, self.published())
-        self.assertEqual(0, self.left_aside())
-        return refusal
-
-
-async def _wait(wait: Awaitable[T]) -> T:
-    return await wait
-
-
-async def _push_whole(writer: IWriter, content: bytes) -> Receipt:
-    """Push without :meth:`IWriter.begin`."""
-    await writer.write([content])
-    return await writer.commit({}, overwrite=False)
-
-
-if TYPE_CHECKING:
-    AnyStore = StoreCase
-else:
-    AnyStore = object  # or the contract would be run by itself
-
-
-class StoreContract(AnyStore):
-    """What every store does."""
-
-    def test_interfaces(self) -> None:
-        """The store and its writers are what they say."""
-        verifyObject(IStore, self.store)
-        verifyObject(IWriter, self.writer())
-
-    def test_receipt(self) -> None:
-        """A receipt says where the file is, its size and its SHA-256."""
-        receipt = self.push(b"content")
-        self.assertTrue(os.path.isabs(receipt.path))
-        self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
-        self.assertEqual(7, receipt.size)
-        self.assertEqual(sha256(b"content"), receipt.sha256)
-        self.assertEqual({NAME: b"content"}, self.published())
-        self.assertEqual(0, self.left_aside())
-
-    def test_shapes(self) -> None:
-        """Whatever the chunks are like, their bytes are stored in order."""
-        for number, (shape, writes) in enumerate(SHAPES.items()):
-            content = b"".join(b"".join(chunks) for chunks in writes)
-            writer = self.writer(name=str(number))
-            for chunks in writes:
-                self.result(writer.write(chunks))
-            receipt = self.result(writer.commit({}, overwrite=False))
-            self.assertEqual(len(content), receipt.size, shape)
-            self.assertEqual(sha256(content), receipt.sha256, shape)
-            self.assertEqual(content, self.published()[str(number)], shape)
-
-    def test_without_begin(self) -> None:
-        """Nobody has to begin."""
-        for number, (shape, writes) in enumerate(SHAPES.items()):
-            content = b"".join(b"".join(chunks) for chunks in writes)
-            writer = self.idle_writer(name=str(number))
-            for chunks in writes:
-                self.result(writer.write(chunks))
-            receipt = self.result(writer.commit({}, overwrite=False))
-            self.assertEqual(sha256(content), receipt.sha256, shape)
-            self.assertEqual(content, self.published()[str(number)], shape)
-        for overwrite, status in ((False, 405), (True, None)):
-            writer = self.idle_writer(name="0")
-            self.result(writer.write([b"new"]))
-            if status:
-                self.assert_refused(status, writer.commit({}, overwrite))
-            else:
-                self.result(writer.commit({}, overwrite))
-            self.result(writer.abort())
-        self.assertEqual(b"new", self.published()["0"])
-
-    def test_abort_without_begin(self) -> None:
-        """What never began leaves nothing either."""
-        self.result(self.idle_writer().abort())
-        writer = self.idle_writer()
-        self.result(writer.write([b"x"]))
-        self.result(writer.abort())
-        self.assertEqual({}, self.published())
-
-    def test_nothing_before_commit(self) -> None:
-        """A file that is being received is not there."""
-        self.written(b"content")
-        self.assertEqual({}, self.published())
-        self.assert_free()
-
-    def test_name_taken(self) -> None:
-        """Without overwrite the name stays whose it is."""
-        self.push(b"old")
-        self.assert_push_refused(405)
-        self.assertEqual({NAME: b"old"}, self.published())
-
-    def test_confirm(self) -> None:
-        """What is there, of that size; and of nothing else is anything made."""
-        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0)))
-        self.push(b"content")
-        self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7)))
-        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 8)))
-        self.assertEqual({NAME: b"content"}, self.published())
-
-    def test_overwrite(self) -> None:
-        """With overwrite the new file takes the old one's place."""
-        self.push(b"a file that is longer than the new one")
-        receipt = self.push(b"new", overwrite=True)
-        self.assertEqual(sha256(b"new"), receipt.sha256)
-        self.assertEqual({NAME: b"new"}, self.published())
-        self.assertEqual(0, self.left_aside())
-
-    def test_which_is_later(self) -> None:
-        """Receipts of files that replaced each other say so."""
-        receipts = [self.push(b"x", overwrite=each) for each in (False, True, True)]
-        orders = [each.order for each in receipts]
-        self.assertEqual(sorted(set(orders)), orders)
-
-    def test_overwrite_nothing(self) -> None:
-        """Overwrite does not need an old file."""
-        self.push(b"new", overwrite=True)
-        self.assertEqual({NAME: b"new"}, self.published())
-        self.assertEqual(0, self.left_aside())
-
-    def test_digests_kept(self) -> None:
-        """A file that has the promised digests is published."""
-        for algorithm in ("sha256", "sha512"):
-            digest = hashlib.new(algorithm, b"content").digest()
-            writer = self.writer(algorithm, name=algorithm)
-            self.result(writer.write([b"con", b"tent"]))
-            receipt = self.result(writer.commit({algorithm: digest}, overwrite=False))
-            self.assertEqual(sha256(b"content"), receipt.sha256)
-        self.assertEqual({"sha256", "sha512"}, self.published().keys())
-
-    def test_digests_broken(self) -> None:
-        """One that has not is not, and replaces nothing."""
-        self.push(b"old")
-        right = {each: hashlib.new(each, b"new").digest() for each in ("sha256",)}
-        for promised in (
-            {"sha256": b"\0" * 32},
-            {"sha512": b"\0" * 64},
-            {"sha256": b""},
-            {**right, "sha512": hashlib.sha512(b"newer").digest()},
-        ):
-            for overwrite in (False, True):
-                writer = self.writer(*promised)
-                self.result(writer.write([b"new"]))
-                self.assert_refused(422, writer.commit(promised, overwrite))
-                self.result(writer.abort())
-                self.assertEqual({NAME: b"old"}, self.published())
-                self.assertEqual(0, self.left_aside())
-
-    def test_abort(self) -> None:
-        """After abort nothing is there, whenever it comes."""
-        for writes in ([], [[b"x"]], [[b"x"] * 5000, [b"y"]]):
-            writer = self.writer()
-            for chunks in writes:
-                self.result(writer.write(chunks))
-            self.assertEqual(1, self.left_aside())
-            self.result(writer.abort())
-            self.assertEqual({}, self.published())
-            self.assertEqual(0, self.left_aside())
-
-    def test_abort_twice(self) -> None:
-        """Abort again changes nothing."""
-        writer = self.written(b"x")
-        self.result(writer.abort())
-        self.result(writer.abort())
-        self.assertEqual(0, self.left_aside())
-
-    def test_abort_after_commit(self) -> None:
-        """Abort does not take back what was committed."""
-        writer = self.written(b"content")
-        self.result(writer.commit({}, overwrite=False))
-        self.result(writer.abort())
-        self.assertEqual({NAME: b"content"}, self.published())
-        self.assertEqual(0, self.left_aside())
-
-    def test_taken(self) -> None:
-        """A name is taken in the bucket that it was pushed to."""
-        self.assert_free()
-        self.push(b"content")
-        self.assert_taken()
-        self.assert_free(NAME.upper())
-        self.assert_free(directory=TOKEN[::-1])
-
-    def test_other_bucket(self) -> None:
-        """The same name in another bucket is another file."""
-        self.push(b"here")
-        writer = self.idle_writer(directory="web01")
-        self.result(writer.write([b"there"]))
-        self.result(writer.commit({}, overwrite=False))
-        self.assertEqual({NAME: b"here"}, self.published())
-
-    def test_names(self) -> None:
-        """Names are kept as they are: UTF-8, spaces, dots and all."""
-        names = ["größe.sql", "日本.tar", "a b", "-rf", ".hidden", "n" * 255, "\xa0"]
-        for name in names:
-            self.push(name.encode(), name=name)
-            self.assert_taken(name)
-        self.assertEqual({name: name.encode() for name in names}, self.published())
-
-    def test_check_room(self) -> None:
-        """There is room for a byte, and none for more than any disk has."""
-        self.result(self.store.check_room(0))
-        self.result(self.store.check_room(1))
-        self.assert_refused(507, self.store.check_room(2**64))
-
-    def test_quota(self) -> None:
-        """A directory has no more than its quota, however pushes come."""
-        self.result(_push_whole(self.idle_writer(name="a", quota=10), b"12345678"))
-        for name, content, fits in (("b", b"123", False), ("b", b"12", True)):
-            writer = self.idle_writer(name=name, quota=10)
-            if fits:
-                self.result(_push_whole(writer, content))
-            else:
-                self.assert_refused(507, _push_whole(writer, content))
-                self.result(writer.abort())
-        writer = self.idle_writer(name="c", quota=10)
-        self.assert_refused(507, writer.begin(1, overwrite=False))
-        self.result(writer.abort())
-        self.result(_push_whole(self.idle_writer(name="c"), b"no quota"))
-        self.assertEqual({"a", "b", "c"}, set(self.published()))
-
-    def test_quota_together(self) -> None:
-        """Pushes that fit one by one but not together are refused in time; what is not
-        used is given back.
-        """
-        first = self.idle_writer(name="a", quota=10)
-        self.result(first.begin(6, overwrite=False))
-        second = self.idle_writer(name="b", quota=10)
-        self.assert_refused(507, second.begin(6, overwrite=False))
-        self.result(second.abort())
-        self.result(first.abort())
-        second = self.idle_writer(name="b", quota=10)
-        self.result(second.begin(6, overwrite=False))
-        self.result(second.write([b"123456"]))
-        self.result(second.commit({}, overwrite=False))
-        third = self.idle_writer(name="c", quota=10)
-        self.assert_refused(507, third.begin(5, overwrite=False))
-
-    def test_quota_of_unknown_length(self) -> None:
-        """What nobody knew is counted as it comes."""
-        writer = self.idle_writer(quota=100_000)
-        self.result(writer.begin(0, overwrite=False))
-
-        async def write() -> None:
-            for _ in range(3):
-                await writer.write([bytes(50_000)])
-            await writer.commit({}, overwrite=False)
-
-        self.assert_refused(507, write())
-        self.result(writer.abort())
-        self.assertEqual({}, self.published())
-
-    def test_one_wins(self) -> None:
-        """Of the pushes of one name, the first to commit wins."""
-        writers = [self.written(b"%d" % number) for number in range(3)]
-        self.assertEqual(3, self.left_aside())
-        receipt = self.result(writers[1].commit({}, overwrite=False))
-        self.assertEqual(sha256(b"1"), receipt.sha256)
-        for loser in (writers[0], writers[2]):
-            self.assert_refused(405, loser.commit({}, overwrite=False))
-            self.result(loser.abort())
-        self.assertEqual({NAME: b"1"}, self.published())
-        self.assertEqual(0, self.left_aside())
-
-
-class MemoryStoreTests(StoreContract, StoreCase):
-    """The fake is as good as the real one."""
-
-    store: MemoryStore
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.store = MemoryStore()
-
-    def published(self) -> dict[str, bytes]:
-        files = self.store.files.items()
-        return {name: data for (bucket, name), data in files if bucket == TOKEN}
-
-    def left_aside(self) -> int:
-        return self.store.receiving
-
-    def test_gate(self) -> None:
-        """A write waits while the gate is shut."""
-        self.store.gate = Deferred()
-        writer = self.writer()
-        write = Deferred.fromCoroutine(_wait(writer.write([b"x"])))
-        self.assertNoResult(write)
-        self.store.gate.callback(None)
-        self.successResultOf(write)
-
-    def test_full(self) -> None:
-        """What does not fit is refused while it is written."""
-        self.store.room = 3
-        writer = self.written(b"abc")
-        self.assert_refused(507, writer.write([b"d"]))
-
-
 Call = Callable[..., Any]
 
 
@@ -560,7 +135,7 @@ class DirectoryCase(StoreCase):
     """Has a directory store in a folder of its own."""
 
     store: DirectoryStore
-    tier: type[UnnamedFile | StagedFile] = StagedFile
+    tier: type[AsideFile] = StagedFile
 
     def setUp(self) -> None:
         super().setUp()
@@ -571,9 +146,9 @@ class DirectoryCase(StoreCase):
         self.descriptors = open_descriptors()
         self.stores: list[DirectoryStore] = []
         self.kernel = Kernel(self.home)
-        for module in (disk, fs, room_module):
+        for module in (aside, disk, fs, room_module):
             self.patch(module, "os", self.kernel)
-        self.patch(disk, "TIERS", (self.tier,))
+        self.patch(aside, "TIERS", (self.tier,))
         self.store = self.make()
 
     def tearDown(self) -> None:
@@ -635,7 +210,7 @@ class DirectoryCase(StoreCase):
         self.result(writer.abort())
         self.assert_closed(before)
         writer = self.idle_writer()
-        self.assert_refused(status, _push_whole(writer, b"content"))
+        self.assert_refused(status, push_whole(writer, b"content"))
         self.result(writer.abort())
         self.assert_closed(before)
         self.assertEqual(0, self.left_aside())
@@ -816,12 +391,12 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.store.prepare()
         writer = self.idle_writer()
         self.result(writer.write([b"a"]))
-        second = Deferred.fromCoroutine(_wait(writer.write([b"b"])))
+        second = Deferred.fromCoroutine(wait_for(writer.write([b"b"])))
         self.assertNoResult(second)
         self.assertEqual(1, len(calls))
         go_on()
         self.successResultOf(second)
-        commit = Deferred.fromCoroutine(_wait(writer.commit({}, overwrite=False)))
+        commit = Deferred.fromCoroutine(wait_for(writer.commit({}, overwrite=False)))
         self.assertEqual(1, len(calls))
         go_on()
         go_on()
@@ -1006,7 +581,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         writer = self.written(b"begun")
         self.kernel.faults["writev"] = divide
         self.result(writer.write([b"more"]))
-        abort = Deferred.fromCoroutine(_wait(writer.abort()))
+        abort = Deferred.fromCoroutine(wait_for(writer.abort()))
         self.failureResultOf(abort, ZeroDivisionError)
         self.assertEqual(0, self.left_aside())
 
@@ -1164,7 +739,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.push(b"old")
         with no_more_descriptors():
             beginning = Deferred.fromCoroutine(
-                _wait(self.idle_writer().begin(0, overwrite=False))
+                wait_for(self.idle_writer().begin(0, overwrite=False))
             )
         self.assert_refused(503, beginning)
         self.push(b"new", overwrite=True)
@@ -1204,7 +779,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """Also where nobody asked whether it exists."""
         for number in (errno.EILSEQ, errno.EINVAL):
             self.kernel.faults["link"] = fails(number)
-            self.assert_refused(400, _push_whole(self.idle_writer(), b"content"))
+            self.assert_refused(400, push_whole(self.idle_writer(), b"content"))
         self.kernel.faults.clear()
         for overwrite in (False, True):
             writer = self.written(b"content", name="n" * 256)
@@ -1437,7 +1012,7 @@ class PrepareTests(DirectoryCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(disk, "TIERS", (UnnamedFile, StagedFile))
+        self.patch(aside, "TIERS", (UnnamedFile, StagedFile))
 
     def assert_unusable(self, *reasons: str) -> None:
         """The home is refused, for one of these reasons.
@@ -1659,7 +1234,7 @@ class LogTests(SynchronousTestCase):
 
         async def push() -> None:
             begin_request("0a1b")
-            await Disk(at_once).run(write)
+            await DirectoryStore("/", at_once, Room(FreeSpace())).run(write)
 
         with capturedLogs() as events:
             self.failureResultOf(Deferred.fromCoroutine(push()), Refusal)

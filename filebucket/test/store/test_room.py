@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.model.bucket import FreeSpace
-from filebucket.store.room import Room, Share
+from filebucket.store.room import Reservation, Room
 
 QUOTA = 1000
 
@@ -25,7 +25,7 @@ class RoomTests(SynchronousTestCase):
         self.addCleanup(os.close, self.fd)
         self.room = Room(FreeSpace())
 
-    def set_aside(self, size: int) -> Share:
+    def set_aside(self, size: int) -> Reservation:
         return self.room.set_aside(self.fd, "bucket", size, QUOTA)
 
     def test_refused_is_not_given_back(self) -> None:

@@ -1,1 +1,1 @@
-"""Tests of :mod:`filebucket.cli.verify`."""
+"""Tests of :mod:`filebucket.upkeep`."""

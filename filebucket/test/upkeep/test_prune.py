@@ -26,9 +26,9 @@ from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
+from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import at_once
 from filebucket.test.kit.server import PATIENCE
-from filebucket.test.store.test_disk import open_descriptors
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, Outcome, PruningError, alone, prune
 
