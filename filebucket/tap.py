@@ -27,7 +27,7 @@ from filebucket.admin.page import Page, resources
 from filebucket.admin.site import CONNECTIONS, AdminSite, Look
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.threads import Threads
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.recorder import Recorder
 from filebucket.config import config as configuration
 from filebucket.config.config import Buckets, Config
@@ -277,7 +277,7 @@ def limits_of(config: Config, capacity: int) -> Limits:
 def compare(
     home: str,
     seconds: Callable[[], float],
-    catalogue: Catalogue,
+    catalogue: IInventory,
     buckets: Sequence[Bucket],
     stopped: Callable[[], bool],
 ) -> str:

@@ -20,8 +20,9 @@ from pathlib import Path
 from attrs import frozen
 
 from filebucket.catalogue.database import FILE
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import look
+from filebucket.catalogue.view import View
 from filebucket.config import config
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
@@ -135,12 +136,12 @@ def _record(
                 request=f"{number:016x}",
             )
 
-    catalogue = Catalogue.open(str(folder))
+    journal = Journal.open(str(folder))
     rest = received()
     while batch := list(islice(rest, BATCH)):
-        catalogue.record(batch, [], known.get)
-    catalogue.watch(buckets, str, now)
-    catalogue.close()
+        journal.record(batch, [], known.get)
+    journal.watch(buckets, str, now)
+    journal.close()
 
 
 def _fastest(file: Path, *words: str) -> _Call:
@@ -172,9 +173,9 @@ def _call(file: Path, *words: str) -> _Call:
 def _overview(folder: Path, file: Path, now: float) -> float:
     """Seconds that the overview alone takes."""
     buckets = config.load(str(file)).buckets
-    catalogue = Catalogue.open(str(folder), create=False)
+    view = View.open(str(folder), create=False)
     began = time.monotonic()
-    look(catalogue, buckets, now, sizes=0)
+    look(view, buckets, now, sizes=0)
     seconds = time.monotonic() - began
-    catalogue.close()
+    view.close()
     return seconds

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from subprocess import Popen
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 from filebucket.config.config import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
@@ -111,8 +111,8 @@ def _fill(home: Path, bucket: Bucket) -> set[str]:
             )
             if age > 2:
                 going.add(name)
-    with closing(Catalogue.open(str(home))) as catalogue:
-        catalogue.record(rows, (), lambda key: bucket)
+    with closing(Journal.open(str(home))) as journal:
+        journal.record(rows, (), lambda key: bucket)
     os.sync()
     return going
 

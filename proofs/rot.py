@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.inventory import Inventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.token import Token
 from filebucket.upkeep.reindex import reindex
@@ -36,14 +36,14 @@ def seen(folder: Path, trials: int) -> Outcome:
     with Ext4(folder / "place") as disk:
         files = _make_files(disk.root / "bucket", chance)
         (disk.root / ".filebucket").mkdir()
-        with closing(Catalogue.open(str(disk.root))) as catalogue:
+        with closing(Inventory.open(str(disk.root))) as inventory:
             # A moment later nothing is too new to be judged.
-            reindex(catalogue, str(disk.root), [bucket], lambda: time.time() + 1)
+            reindex(inventory, str(disk.root), [bucket], lambda: time.time() + 1)
 
             def look() -> Found:
-                wanted = due(catalogue, [bucket], time.time() + 1)
+                wanted = due(inventory, [bucket], time.time() + 1)
                 home = str(disk.root)
-                return verify(catalogue, home, [bucket], [bucket], wanted, time.time)
+                return verify(inventory, home, [bucket], [bucket], wanted, time.time)
 
             for number in range(trials):
                 file = chance.choice(files)

@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
@@ -165,8 +165,8 @@ class EntriesTests(SynchronousTestCase):
         self.row = Received("web01", "a.txt", "a.txt", size, sha256, 1.0)
 
     def record(self, *rows: Received) -> None:
-        with closing(Catalogue.open(str(self.home))) as catalogue:
-            catalogue.record(rows, (), lambda key: self.bucket)
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.record(rows, (), lambda key: self.bucket)
 
     def found(self) -> list[str]:
         return entries.differences(self.home, "web01", "web01")

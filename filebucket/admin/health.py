@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from filebucket.admin.site import Answer
 from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import FreeSpace
 
 
@@ -64,7 +64,7 @@ class Health:
         ready: Callable[[], bool],
         run: Callable[..., Deferred[Any]],
         disk: Callable[[], Disk],
-        read: Callable[[Callable[[Catalogue], object]], Deferred[Any]],
+        read: Callable[[Callable[[IView], object]], Deferred[Any]],
         writing: Callable[[], str | None],
     ) -> None:
         """

@@ -42,7 +42,7 @@ from filebucket.admin.health import Disk
 from filebucket.admin.site import Answer
 from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import BucketOverview, Overview, look
 from filebucket.hooks.scripts import EVENTS, Exit
 from filebucket.model.bucket import Bucket
@@ -357,7 +357,7 @@ class Scrape:
         self,
         metrics: Metrics,
         run: Callable[..., Deferred[Any]],
-        read: Callable[[Callable[[Catalogue], Overview]], Deferred[Overview]],
+        read: Callable[[Callable[[IView], Overview]], Deferred[Overview]],
         disk: Callable[[], Disk],
         buckets: Callable[[], Sequence[Bucket]],
         now: Callable[[], Now],

@@ -27,7 +27,7 @@ from twisted.web.server import NOT_DONE_YET
 from filebucket.admin import html as rendering
 from filebucket.admin.site import PAGE_POLICY, AdminRequest
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import look
 from filebucket.model.bucket import Bucket
 
@@ -52,7 +52,7 @@ class Read(Protocol):
     What it returns fails with :class:`CatalogueError` where that cannot be read.
     """
 
-    def __call__(self, function: Callable[[Catalogue], T]) -> Deferred[T]: ...
+    def __call__(self, function: Callable[[IView], T]) -> Deferred[T]: ...
 
 
 @frozen
@@ -118,7 +118,7 @@ class Page(Resource):
         buckets, zone = self._buckets(), self._zone
         most_series = rendering.most_series(len(buckets))
 
-        def make(catalogue: Catalogue) -> tuple[bytes, bytes]:
+        def make(catalogue: IView) -> tuple[bytes, bytes]:
             overview = look(catalogue, buckets, now, most_series=most_series)
             html = rendering.page(overview, zone)
             return html, gzip.compress(html, compresslevel=1)

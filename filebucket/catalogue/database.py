@@ -59,7 +59,7 @@ class Database:
         :raises CatalogueError: it cannot be used
         """
         path = os.path.join(home, FILE)
-        with told():
+        with translated_errors():
             if create:
                 _make(path)
             try:
@@ -103,7 +103,7 @@ class Database:
 
         :raises CatalogueError: it does not
         """
-        with told():
+        with translated_errors():
             ((found,), *_) = self._connection.execute("PRAGMA quick_check(1)")
         if found != "ok":
             raise CatalogueError("SQLite finds it damaged", damaged=True)
@@ -119,7 +119,7 @@ class Database:
     @contextmanager
     def _change(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         """One transaction, all or nothing."""
-        with told():
+        with translated_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection.execute
@@ -131,7 +131,7 @@ class Database:
             self._connection.execute("COMMIT")
 
     def _ask(self, query: str, *values: Any) -> list[Any]:
-        with told():
+        with translated_errors():
             return self._connection.execute(query, values).fetchall()
 
 
@@ -161,7 +161,7 @@ def _make(path: str) -> None:
     that they write to.
     """
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-    with _alone(os.path.dirname(path)):
+    with _creation_lock(os.path.dirname(path)):
         try:
             fd = os.open(path, flags, 0o600)
         except FileExistsError:
@@ -174,7 +174,7 @@ def _make(path: str) -> None:
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
+def _creation_lock(folder: str) -> Iterator[None]:
     """While nobody else makes one: who found it made already would write to a log that
     is about to be removed.
     """
@@ -185,7 +185,7 @@ def _alone(folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """SQLite's errors in our words, without what a terminal would obey: they may have
     what is in the file.
     """

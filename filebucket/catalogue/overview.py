@@ -14,7 +14,7 @@ from statistics import linear_regression
 from attrs import evolve, field, frozen
 
 from filebucket.base.text import counted, joined
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Refused, Series, Space, Tally
@@ -142,7 +142,7 @@ class Overview:
 
 
 def look(
-    catalogue: Catalogue,
+    catalogue: IView,
     buckets: Sequence[Bucket],
     now: float,
     sizes: int = SIZES,
@@ -189,7 +189,7 @@ def look(
 
 
 def _bucket(
-    catalogue: Catalogue,
+    catalogue: IView,
     bucket: Bucket,
     tally: Tally,
     worst: Sequence[Series],

@@ -27,7 +27,10 @@ from twisted.python.failure import Failure
 from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.base.threads import Threads
 from filebucket.catalogue.database import FILE, CatalogueError
-from filebucket.catalogue.journal import KEPT_REFUSALS, Catalogue
+from filebucket.catalogue.interfaces import IInventory, IJournal, IView
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
+from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import Received, Refused, Series, Space
@@ -72,7 +75,7 @@ class Reindex(Protocol):
 
     def __call__(
         self,
-        catalogue: Catalogue,
+        catalogue: IInventory,
         buckets: Sequence[Bucket],
         stopped: Callable[[], bool],
     ) -> str: ...
@@ -92,7 +95,7 @@ class Ledger:
         """
         self._home = home
         self._hide = hide
-        self._catalogue: Catalogue | None = None
+        self._catalogue: Journal | None = None
         self._inode: int | None = None  # of what was opened last
         self._buckets: Sequence[Bucket] = ()
         self._by_key: dict[str, Bucket] = {}
@@ -146,7 +149,7 @@ class Ledger:
             self._look_at_space(catalogue, now)
         return is_new
 
-    def _mistrust(self, catalogue: Catalogue, now: float) -> None:
+    def _mistrust(self, catalogue: IJournal, now: float) -> None:
         """Where the clock has gone on for long as clocks do, what came in its future
         came when it was wrong: nothing would be late until that time."""
         if not 0 <= now - self._now <= 5 * LOOK_EVERY:
@@ -162,7 +165,7 @@ class Ledger:
                     count=count,
                 )
 
-    def use(self, function: Callable[[Catalogue], T]) -> T:
+    def use(self, function: Callable[[IJournal], T]) -> T:
         """Call ``function`` with the catalogue.
 
         :raises CatalogueError: there is none
@@ -183,7 +186,7 @@ class Ledger:
             with suppress(CatalogueError):
                 catalogue.close()
 
-    def _open(self) -> tuple[Catalogue, bool]:
+    def _open(self) -> tuple[Journal, bool]:
         if self._catalogue is not None:
             if self._catalogue.is_there():
                 return self._catalogue, False
@@ -195,7 +198,7 @@ class Ledger:
             # The next one's number may be the same.
             self._inode = None
         self._watches = False
-        self._catalogue = Catalogue.open(self._home)
+        self._catalogue = Journal.open(self._home)
         is_new = self._catalogue.inode != self._inode
         if is_new:
             self._catalogue.check()
@@ -217,12 +220,12 @@ class Ledger:
         except OSError as failed:
             raise CatalogueError(failed.strerror or "the disk failed") from None
 
-    def _look_at_space(self, catalogue: Catalogue, now: float) -> None:
+    def _look_at_space(self, catalogue: IJournal, now: float) -> None:
         # Whether the home can be had, those who push are told.
         with suppress(OSError):
             found = os.statvfs(self._home)
             space = Space(now, free_bytes(found), total_bytes(found))
-            catalogue.look_at_space(space)
+            catalogue.note_space(space)
             self._looked_at_space = now
 
 
@@ -270,7 +273,7 @@ class Recorder(Service):
         self._buckets = buckets
         self._hide = hide
         self._to_write, self._to_read, self._to_find = pool(1), pool(1), pool(1)
-        self._reading: Catalogue | None = None  # that thread's
+        self._reading: View | None = None  # that thread's
         self._received: deque[Received] = deque()
         self._refused: dict[str, deque[Refused]] = {}
         self._one_at_a_time = DeferredLock()
@@ -450,7 +453,7 @@ class Recorder(Service):
         """How it is."""
         return Health(len(self._received), self._dropped, self._error)
 
-    def read(self, function: Callable[[Catalogue], T]) -> Deferred[T]:
+    def read(self, function: Callable[[IView], T]) -> Deferred[T]:
         """Call ``function`` with the catalogue, to read it, in a thread.
 
         :returns: fails with :class:`CatalogueError` where it cannot be read
@@ -473,7 +476,7 @@ class Recorder(Service):
         known now, or takes too long.
         """
 
-        def look(catalogue: Catalogue) -> Kept | None:
+        def look(catalogue: IJournal) -> Kept | None:
             found = catalogue.find(bucket.key, name)
             return Kept(found.received.size, found.received.sha256) if found else None
 
@@ -502,7 +505,7 @@ class Recorder(Service):
         :raises CatalogueError: it cannot be written
         """
         await self._to_write.run(
-            self._ledger.use, lambda catalogue: catalogue.tell(series, state)
+            self._ledger.use, lambda catalogue: catalogue.mark_told(series, state)
         )
 
     def _find(self) -> None:
@@ -533,16 +536,16 @@ class Recorder(Service):
 
     # In threads of their own.
 
-    def _read(self, function: Callable[[Catalogue], T]) -> T:
+    def _read(self, function: Callable[[IView], T]) -> T:
         if self._reading is not None and not self._reading.is_there():
             self._reading.close()
             self._reading = None
         if self._reading is None:
-            self._reading = Catalogue.open(self._home, create=False)
+            self._reading = View.open(self._home, create=False)
         return function(self._reading)
 
     def _search(self, buckets: Sequence[Bucket]) -> str:
-        catalogue = Catalogue.open(self._home)
+        catalogue = Inventory.open(self._home)
         try:
             return self._reindex(catalogue, buckets, lambda: self._stopped)
         finally:

@@ -10,19 +10,20 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from filebucket.base.errors import ConfigError, shown
 from filebucket.base.owner import become_owner_of
-from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.database import CatalogueError, Database
 from filebucket.config import config as configuration
 from filebucket.config import values
 from filebucket.config.config import Config
 from filebucket.model.bucket import Bucket
+
+D = TypeVar("D", bound=Database)
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
@@ -135,9 +136,10 @@ def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
 
 
 @contextmanager
-def open_catalogue(config: Config, create: bool = False) -> Iterator[Catalogue]:
+def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Iterator[D]:
     """The catalogue of the home, with the rights of the home's owner from here on.
 
+    :param kind: what is needed of it
     :param create: whether one is made where there is none
     :raises CatalogueError: it cannot be used
     """
@@ -145,7 +147,7 @@ def open_catalogue(config: Config, create: bool = False) -> Iterator[Catalogue]:
     try:
         if create:
             _check_home(config.home)
-        with closing(Catalogue.open(config.home, create)) as catalogue:
+        with closing(kind.open(config.home, create)) as catalogue:
             yield catalogue
     except CatalogueError as error:
         raise CatalogueError(f"the catalogue: {error}", error.damaged) from None

@@ -16,6 +16,7 @@ import click
 from attrs import define
 
 from filebucket.base.text import plural, printable, rfc3339, size_text, time_text
+from filebucket.catalogue.inventory import Inventory
 from filebucket.cli.options import (
     bucket_labels,
     chosen_buckets,
@@ -78,7 +79,7 @@ def _prune(
     if not chosen:
         return
     with (
-        open_catalogue(config) as catalogue,
+        open_catalogue(config, Inventory) as catalogue,
         nullcontext() if dry_run else pruning.alone(config.home),
     ):
         yield from pruning.prune(

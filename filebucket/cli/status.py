@@ -47,6 +47,7 @@ from filebucket.catalogue.overview import (
     look,
     troubles,
 )
+from filebucket.catalogue.view import View
 from filebucket.cli.options import (
     UnknownBucketError,
     bucket_labels,
@@ -160,7 +161,7 @@ def _look(path: str, labels: Sequence[str], now: float) -> Overview:
     """Everything, or these buckets of it."""
     config = configuration.load(path)
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
-    with open_catalogue(config) as catalogue:
+    with open_catalogue(config, View) as catalogue:
         # All of them, so that no name holds a token of another bucket.
         found = look(catalogue, config.buckets, now, sizes=0)
     if not keys:
@@ -501,7 +502,7 @@ def log(
             (chosen,) = chosen_buckets(config, [bucket])
             key = chosen.key
         hide = mask(config.buckets)
-        with open_catalogue(config) as catalogue:
+        with open_catalogue(config, View) as catalogue:
             if refused:
                 refusals = [
                     _masked(each, hide) for each in catalogue.refusals(limit, key)[::-1]

@@ -22,7 +22,8 @@ import click
 
 from filebucket.base.fs import replacing
 from filebucket.base.text import plural, printable, size_text
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IInventory
+from filebucket.catalogue.inventory import Inventory
 from filebucket.cli.options import (
     DURATION,
     RATE,
@@ -67,7 +68,7 @@ def reindex(path: str, as_json: bool, accept: bool) -> None:
     """
     config = configuration.load(path)
     with (
-        open_catalogue(config, create=True) as catalogue,
+        open_catalogue(config, Inventory, create=True) as catalogue,
         _bar(count_names(config.home, config.buckets)) as bar,
     ):
         printed = _Printed(as_json, bar)
@@ -124,12 +125,12 @@ def verify(
     if sums is not None:
         if as_json or rate or older_than is not None:
             raise click.UsageError("--sha256sums goes with --config and buckets only")
-        with open_catalogue(config) as catalogue:
+        with open_catalogue(config, Inventory) as catalogue:
             _write_sums(catalogue, chosen, sums, mask(config.buckets))
         return
     be_idle()
     pace = pacing.Pace(rate, time.monotonic, time.sleep) if rate else None
-    with open_catalogue(config) as catalogue:
+    with open_catalogue(config, Inventory) as catalogue:
         before = time.time() - (older_than or 0)
         due = verifying.due(catalogue, chosen, before)
         with _bar(due.bytes) as bar:
@@ -239,7 +240,7 @@ class _Printed:
 
 
 def _write_sums(
-    catalogue: Catalogue,
+    catalogue: IInventory,
     buckets: Sequence[Bucket],
     file: str,
     hide: Callable[[str], str],

@@ -139,7 +139,7 @@ class Tally:
     files: int = 0
     bytes: int = 0
     last_at: float | None = None
-    due: float = math.inf
+    due: float = field(default=math.inf, converter=or_infinity)
     damaged: int = 0
     missing: int = 0
     states: Counter[State] = field(factory=Counter)

@@ -35,7 +35,7 @@ from enum import Enum
 from attrs import define, field, frozen
 
 from filebucket.base.fs import directory, open_directory, sync_directory
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.model.series import series_of
@@ -107,7 +107,7 @@ def alone(home: str) -> Iterator[None]:
 
 
 def prune(
-    catalogue: Catalogue,
+    catalogue: IInventory,
     home: str,
     buckets: Sequence[Bucket],
     now: float,
@@ -145,7 +145,7 @@ def prune(
         os.close(home_fd)
 
 
-def _settle(catalogue: Catalogue, home_fd: int, buckets: Sequence[Bucket]) -> None:
+def _settle(catalogue: IInventory, home_fd: int, buckets: Sequence[Bucket]) -> None:
     """Say what became of files that were about to go when somebody was stopped."""
     configured = {bucket.key: bucket for bucket in buckets}
     gone: list[int] = []
@@ -197,7 +197,7 @@ def _amiss(bucket_fd: int, file: File) -> str | None:
 class _Bucket:
     """One bucket, while it is pruned."""
 
-    catalogue: Catalogue
+    catalogue: IInventory
     home_fd: int
     bucket: Bucket
     now: float

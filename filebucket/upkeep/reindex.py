@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import FoundFile, Received, Row
@@ -36,7 +36,7 @@ ENTER_BYTES = 1024**3
 
 
 def reindex(
-    catalogue: Catalogue,
+    catalogue: IInventory,
     home: str,
     buckets: Sequence[Bucket],
     now: Callable[[], float],

@@ -27,7 +27,7 @@ from attrs import define, frozen
 from filebucket.base.fs import open_directory
 from filebucket.base.text import plural
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IInventory
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Row
@@ -140,7 +140,7 @@ class Survey(ABC):
     :ivar wait: waits for so many seconds
     """
 
-    catalogue: Catalogue
+    catalogue: IInventory
     home: str
     hide: Callable[[str], str]
     now: Callable[[], float]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 
 from attrs import define, field, frozen
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Row
@@ -41,7 +41,7 @@ class Due:
     bytes: int
 
 
-def due(catalogue: Catalogue, buckets: Sequence[Bucket], before: float) -> Due:
+def due(catalogue: IInventory, buckets: Sequence[Bucket], before: float) -> Due:
     """What nobody has compared since ``before``, and what was damaged then.
 
     :raises CatalogueError: it cannot be read
@@ -50,7 +50,7 @@ def due(catalogue: Catalogue, buckets: Sequence[Bucket], before: float) -> Due:
 
 
 def verify(
-    catalogue: Catalogue,
+    catalogue: IInventory,
     home: str,
     buckets: Sequence[Bucket],
     all_buckets: Sequence[Bucket],
@@ -178,7 +178,7 @@ class _Verification(Survey):
         self.compared, self.compared_bytes = [], 0
 
 
-def sums(catalogue: Catalogue, buckets: Sequence[Bucket]) -> Iterator[bytes]:
+def sums(catalogue: IInventory, buckets: Sequence[Bucket]) -> Iterator[bytes]:
     """Lines for ``sha256sum -c``, to be run in the home. Where a bucket has no name its
     token is in them.
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.health import Disk, Health, look_at_disk
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import FreeSpace
 from filebucket.test.kit.fakes import at_once
 
@@ -33,7 +33,7 @@ class HealthTests(SynchronousTestCase):
             raise self.disk
         return self.disk
 
-    def read(self, function: Callable[[Catalogue], object]) -> Deferred[object]:
+    def read(self, function: Callable[[IView], object]) -> Deferred[object]:
         if self.unreadable is None:
             return succeed(None)
         return fail(CatalogueError(self.unreadable))

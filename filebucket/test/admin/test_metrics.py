@@ -18,8 +18,11 @@ from filebucket.admin.health import Disk
 from filebucket.admin.metrics import EXITS, MOST_BUCKETS, Metrics, Now, Process, Scrape
 from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import Overview
+from filebucket.catalogue.view import View
 from filebucket.hooks.scripts import POST_PUSH, PRE_PUSH, Exit
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
@@ -27,6 +30,7 @@ from filebucket.model.push import Outcome
 from filebucket.model.records import Received
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token, token_digest
+from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.fakes import at_once
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -220,8 +224,9 @@ class ScrapeTests(SynchronousTestCase):
         self.metrics = Metrics()
         home = self.mktemp()
         os.makedirs(os.path.join(home, ".filebucket"))
-        self.catalogue = Catalogue.open(home)
-        self.addCleanup(self.catalogue.close)
+        self.inventory = opened(self, Inventory, home)
+        self.journal = opened(self, Journal, home)
+        self.view = opened(self, View, home)
         self.buckets: Sequence[Bucket] = ()
         self.disk: Disk | OSError = DISK
         self.error: str | None = None
@@ -233,10 +238,10 @@ class ScrapeTests(SynchronousTestCase):
             raise self.disk
         return self.disk
 
-    def read(self, function: Callable[[Catalogue], Overview]) -> Deferred[Overview]:
+    def read(self, function: Callable[[IView], Overview]) -> Deferred[Overview]:
         if self.error is not None:
             return fail(CatalogueError(self.error))
-        return execute(function, self.catalogue)
+        return execute(function, self.view)
 
     def scrape(self) -> dict[str, float]:
         scrape = Scrape(
@@ -256,9 +261,9 @@ class ScrapeTests(SynchronousTestCase):
         return read(answer.content)
 
     def enter(self, *pushes: Received) -> None:
-        self.catalogue.watch(self.buckets, mask(self.buckets), 0)
+        self.journal.watch(self.buckets, mask(self.buckets), 0)
         known = {each.key: each for each in self.buckets}
-        self.catalogue.record(pushes, [], known.get)
+        self.journal.record(pushes, [], known.get)
 
     def test_nothing(self) -> None:
         """Without buckets there are still the daemon and its disk."""
@@ -324,9 +329,9 @@ class ScrapeTests(SynchronousTestCase):
         """What is late, damaged and missing is seen."""
         self.buckets = [bucket("web01", expect=HOUR)]
         self.enter(*(Received("web01", "a", f"{i}", 7, "ab", 50.0) for i in range(3)))
-        _, second, first = self.catalogue.latest(3, "web01")
-        self.catalogue.verified([(first.id, True, 60.0)])
-        self.catalogue.ended(second.id, "missing", 60.0)
+        _, second, first = self.view.latest(3, "web01")
+        self.inventory.verified([(first.id, True, 60.0)])
+        self.inventory.ended(second.id, "missing", 60.0)
         self.now = 3650.0
         found = _of(self.scrape(), "web01")
         self.assertEqual(1, found["state{bucket=web01,state=late}"])
@@ -365,8 +370,8 @@ class ScrapeTests(SynchronousTestCase):
         label = NAMELESS.label
         self.buckets = [bucket(label), NAMELESS]
         self.enter(Received(NAMELESS.key, "a", "x", 7, "ab", 50.0))
-        (file,) = self.catalogue.latest(1, NAMELESS.key)
-        self.catalogue.ended(file.id, "missing", 60.0)
+        (file,) = self.view.latest(1, NAMELESS.key)
+        self.inventory.ended(file.id, "missing", 60.0)
         found = self.scrape()
         name = f"filebucket_bucket_missing_files{{bucket={label}}}"
         self.assertEqual(1, found[name])

@@ -19,7 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.admin.page import DEADLINE, KEPT, Page, resources
 from filebucket.admin.site import PAGE_POLICY, AdminSite
 from filebucket.catalogue.database import FILE, CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.config.config import parse
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
@@ -28,6 +30,7 @@ from filebucket.model.series import series_of
 from filebucket.model.token import token_digest
 from filebucket.test.admin.test_html import read
 from filebucket.test.admin.test_site import Client
+from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.overviews import NOW
 from filebucket.test.kit.server import OTHER, TOKEN
 
@@ -41,20 +44,20 @@ class Reader:
     :ivar times: how often anything was asked for
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, view: IView) -> None:
+        self._view = view
         self.waiting: list[Callable[[], object]] = []
         self.times = 0
         self.failure: Exception | None = None
 
-    def __call__(self, function: Callable[[Catalogue], T]) -> Deferred[T]:
+    def __call__(self, function: Callable[[IView], T]) -> Deferred[T]:
         self.times += 1
         if self.failure is not None:
             return fail(self.failure)
         done: Deferred[T] = Deferred()
 
         def answer() -> None:
-            execute(function, self._catalogue).chainDeferred(done)
+            execute(function, self._view).chainDeferred(done)
 
         self.waiting.append(answer)
         return done
@@ -73,11 +76,10 @@ class PageCase(SynchronousTestCase):
         home = Path(self.mktemp()).absolute()
         (home / ".filebucket").mkdir(parents=True)
         self.file = home / FILE
-        self.catalogue = Catalogue.open(str(home))
-        self.addCleanup(self.catalogue.close)
+        self.journal = opened(self, Journal, home)
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.read = Reader(self.catalogue)
+        self.read = Reader(opened(self, View, home))
         self.buckets: Sequence[Bucket] = parse(
             json.dumps(
                 {
@@ -90,7 +92,7 @@ class PageCase(SynchronousTestCase):
             ),
             "config.json",
         ).buckets
-        self.catalogue.watch(self.buckets, mask(self.buckets), NOW)
+        self.journal.watch(self.buckets, mask(self.buckets), NOW)
         self.page = Page(self.clock, self.read, lambda: self.buckets, UTC)
         self.site = AdminSite(self.clock, resources(self.page))
 
@@ -116,7 +118,7 @@ class PageCase(SynchronousTestCase):
         series = series_of(mask(self.buckets)(name), ())
         received = Received(key, series, name, 7, "0" * 64, at)
         by_key = {each.key: each for each in self.buckets}
-        self.catalogue.record([received], [], by_key.get)
+        self.journal.record([received], [], by_key.get)
 
 
 class AnsweringTests(PageCase):
@@ -141,7 +143,7 @@ class AnsweringTests(PageCase):
         self.record(name)
         self.record(name, bucket=0)
         refused = Refused("", NOW, f"x{OTHER}", 1, 405, "why", "local", "id")
-        self.catalogue.record([], [refused], lambda key: None)
+        self.journal.record([], [refused], lambda key: None)
         client = self.ask()
         self.read.answer()
         _, _, content = self.answer_to(client)

@@ -6,8 +6,10 @@ from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.catalogue.overview import BucketOverview, troubles, verdict
+from filebucket.catalogue.overview import BucketOverview, look, troubles, verdict
 from filebucket.model.state import State
+from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
+from filebucket.test.catalogue.test_view import NOW as THEN
 from filebucket.test.kit.overviews import LATE, bucket, never, overview, series
 
 
@@ -105,3 +107,23 @@ class TroublesTests(SynchronousTestCase):
             ],
             found,
         )
+
+
+class OverviewTests(ManySeriesCase):
+    """What the catalogue knows, by bucket."""
+
+    def test_overview(self) -> None:
+        """Some are shown, and all are counted."""
+        many, few, none = look(self.view, self.buckets, THEN).buckets
+        self.assertEqual((20, 43), (len(many.series), many.more))
+        self.assertEqual((State.LATE, 2, 249), (many.state, many.severity, many.files))
+        self.assertEqual("lost", many.series[0].name)
+        self.assertEqual(
+            {State.LATE: 30, State.FRESH: 31, State.SHRUNK: 1, State.GROWN: 1},
+            dict(many.states),
+        )
+        self.assertEqual(4, len(many.series[1].sizes))
+        self.assertEqual((State.FRESH, 0, 1), (few.state, few.more, few.files))
+        self.assertEqual(THEN - HOUR, few.last_at)
+        self.assertEqual((State.NEVER, None), (none.state, none.last_at))
+        self.assertEqual("", none.series[0].name)

@@ -17,7 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue import database, recorder
 from filebucket.catalogue.database import FILE, CatalogueError
-from filebucket.catalogue.journal import KEPT_REFUSALS, Catalogue
+from filebucket.catalogue.interfaces import IInventory, IView
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
 from filebucket.catalogue.recorder import (
     BATCH,
     FIND_TIMEOUT,
@@ -28,6 +30,7 @@ from filebucket.catalogue.recorder import (
     SPACE_EVERY,
     Recorder,
 )
+from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.push import Kept, Outcome
@@ -35,6 +38,7 @@ from filebucket.model.records import File
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
+from filebucket.test.kit.catalogue import all_series, opened
 from filebucket.test.kit.fakes import AtOnce
 from filebucket.test.kit.server import TOKEN
 
@@ -81,7 +85,7 @@ class RecorderCase(SynchronousTestCase):
         self.clock.advance(1_795_000_000)
         self.pools: list[AtOnce] = []
         self.searches: list[Sequence[Bucket]] = []
-        self.search: Callable[[Catalogue], str] = lambda catalogue: ""
+        self.search: Callable[[IInventory], str] = lambda catalogue: ""
         self.changes = 0
         self.recorder = self.make()
 
@@ -104,7 +108,7 @@ class RecorderCase(SynchronousTestCase):
 
     def reindex(
         self,
-        catalogue: Catalogue,
+        catalogue: IInventory,
         buckets: Sequence[Bucket],
         stopped: Callable[[], bool],
     ) -> str:
@@ -122,11 +126,11 @@ class RecorderCase(SynchronousTestCase):
         if self.recorder.running:
             self.successResultOf(self.recorder.stopService())
 
-    def read(self) -> Catalogue:
+    def read(self) -> View:
         """The catalogue as others see it."""
-        catalogue = Catalogue.open(str(self.home), create=False)
-        self.addCleanup(catalogue.close)
-        return catalogue
+        view = View.open(str(self.home), create=False)
+        self.addCleanup(view.close)
+        return view
 
     def names(self) -> list[str]:
         """The files that are entered."""
@@ -193,7 +197,7 @@ class EnterTests(RecorderCase):
             self.clock.advance(GATHER)
         kept = {each.received.name: each.received.sha256 for each in self.kept()}
         self.assertEqual({"a": "22" * 32, "b": "22" * 32}, kept)
-        files = [each.files for each in self.read().series("web01")]
+        files = [each.files for each in all_series(self.read(), "web01")]
         self.assertEqual([1, 1], files)
 
     def test_nothing_waits(self) -> None:
@@ -213,7 +217,7 @@ class EnterTests(RecorderCase):
         for number in range(2 * BATCH + 1):
             self.recorder.observe(outcome(f"f{number}"))
         self.clock.pump([GATHER, 0, GATHER])
-        (series,) = self.read().series()
+        (series,) = all_series(self.read())
         self.assertEqual(2 * BATCH + 1, series.files)
 
     def test_before_the_start(self) -> None:
@@ -254,7 +258,7 @@ class EnterTests(RecorderCase):
         self.start()
         self.recorder.observe(outcome(f"{TOKEN}.gz"))
         self.clock.advance(GATHER)
-        (series,) = self.read().series()
+        (series,) = all_series(self.read())
         self.assertEqual("web#.gz", series.name)
 
     def test_stop(self) -> None:
@@ -263,7 +267,7 @@ class EnterTests(RecorderCase):
         for number in range(BATCH + 5):
             self.recorder.observe(outcome(f"f{number}"))
         self.stop()
-        self.assertEqual(BATCH + 5, self.read().series()[0].files)
+        self.assertEqual(BATCH + 5, all_series(self.read())[0].files)
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_changed(self) -> None:
@@ -279,7 +283,7 @@ class WatchTests(RecorderCase):
     """What is watched."""
 
     def state(self) -> State:
-        (series,) = self.read().series("web01")
+        (series,) = all_series(self.read(), "web01")
         return series.state
 
     def test_time_passes(self) -> None:
@@ -370,7 +374,7 @@ class FailureTests(RecorderCase):
         def fail(*args: Any) -> None:
             raise CatalogueError("database or disk is full")
 
-        patch = self.patch(Catalogue, "pass_time", fail)
+        patch = self.patch(Journal, "pass_time", fail)
         self.recorder.observe(outcome())
         self.recorder.observe(refused())
         self.clock.advance(GATHER)
@@ -541,7 +545,7 @@ class FailureTests(RecorderCase):
     def test_search_fails(self) -> None:
         """It is said, and tried again when anything is written."""
 
-        def fail(catalogue: Catalogue) -> str:
+        def fail(catalogue: IInventory) -> str:
             raise CatalogueError("it is away")
 
         self.search = fail
@@ -576,10 +580,10 @@ class FailureTests(RecorderCase):
             self.recorder = self.make()
 
     def find_by_search(self) -> None:
-        def fail(catalogue: Catalogue) -> str:
+        def fail(catalogue: IInventory) -> str:
             raise CatalogueError("malformed", damaged=True)
 
-        def fail_at_first(catalogue: Catalogue) -> str:
+        def fail_at_first(catalogue: IInventory) -> str:
             self.search = fail
             raise CatalogueError("it is away")
 
@@ -588,7 +592,7 @@ class FailureTests(RecorderCase):
         self.fill()
 
     def find_by_reading(self) -> None:
-        def fail(catalogue: Catalogue) -> None:
+        def fail(view: IView) -> None:
             raise CatalogueError("malformed", damaged=True)
 
         self.start()
@@ -600,7 +604,7 @@ class FailureTests(RecorderCase):
         time while that fails.
         """
 
-        def fail(catalogue: Catalogue) -> str:
+        def fail(catalogue: IInventory) -> str:
             raise CatalogueError("malformed", damaged=True)
 
         self.search = fail
@@ -686,7 +690,8 @@ class FindTests(RecorderCase):
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
         (file,) = self.read().latest(1)
-        self.read().ended(file.id, "pruned", 0.0)
+        inventory = opened(self, Inventory, self.home)
+        inventory.ended(file.id, "pruned", 0.0)
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
 
     def test_cannot_be_known(self) -> None:
@@ -708,14 +713,14 @@ class ReadTests(RecorderCase):
         """Beside whoever writes, and after the catalogue was made anew."""
         self.start()
         self.pools[0].hangs = True
-        self.assertEqual(1, len(self.successResultOf(self.read_series())))
+        self.assertEqual(1, len(self.successResultOf(self.read_tallies())))
         self.pools[0].go_on()
         for path in (self.home / ".filebucket").glob("catalogue*"):
             path.unlink()
-        self.failureResultOf(self.read_series(), CatalogueError)
+        self.failureResultOf(self.read_tallies(), CatalogueError)
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
-        self.assertEqual(1, len(self.successResultOf(self.read_series())))
+        self.assertEqual(1, len(self.successResultOf(self.read_tallies())))
 
-    def read_series(self) -> Deferred[Any]:
-        return self.recorder.read(lambda catalogue: catalogue.series())
+    def read_tallies(self) -> Deferred[Any]:
+        return self.recorder.read(lambda view: view.tallies(0))

@@ -16,11 +16,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue import schema
 from filebucket.catalogue.database import FILE, CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.state import State
 from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, opened
 from filebucket.test.kit.server import PATIENCE
 
 RELEASED = ("8bb6c2db",)
@@ -47,7 +49,7 @@ the same of all of them but 0, which is empty."""
 DIES = """
 import os, signal, sys
 from filebucket.catalogue import schema
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 
 def die(script):
     yield from list(real(script))[:2]
@@ -57,7 +59,7 @@ real = schema._statements
 schema._statements = die
 schema.UPGRADES = (*schema.UPGRADES, sys.argv[2])
 schema.VERSION = len(schema.UPGRADES)
-Catalogue.open(sys.argv[1])
+Journal.open(sys.argv[1])
 """
 """A daemon that dies in the middle of an upgrade."""
 
@@ -90,10 +92,8 @@ class UpgradeTests(SynchronousTestCase):
             connection.executescript(SAMPLES[version])
             connection.execute(f"PRAGMA user_version = {version}")
 
-    def open(self) -> Catalogue:
-        catalogue = Catalogue.open(str(self.home))
-        self.addCleanup(catalogue.close)
-        return catalogue
+    def open(self) -> Journal:
+        return opened(self, Journal, self.home)
 
     def shape(self) -> dict[str, Any]:
         """What there is, whatever the words are that made it."""
@@ -131,13 +131,14 @@ class UpgradeTests(SynchronousTestCase):
         self.assertEqual((schema.VERSION,), new["version"])
         for version in range(1, schema.VERSION + 1):
             self.make(version)
-            catalogue = self.open()
+            journal = self.open()
             self.assertEqual(new, self.shape(), version)
-            self.assert_there(catalogue)
+            self.assert_there(journal)
 
-    def assert_there(self, catalogue: Catalogue) -> None:
+    def assert_there(self, journal: Journal) -> None:
         """All of the sample; and it goes on from there."""
-        (file,) = catalogue.latest(9)
+        view = opened(self, View, self.home)
+        (file,) = view.latest(9)
         self.assertEqual(9, file.id)
         self.assertEqual(
             Received(
@@ -156,7 +157,7 @@ class UpgradeTests(SynchronousTestCase):
             ),
             file.received,
         )
-        (series,) = catalogue.untold(9)
+        (series,) = journal.untold(9)
         self.assertEqual(
             (7, State.LATE, State.FRESH, 1, 1, 70, 2000.0, 70, "db-1.gz"),
             (
@@ -174,12 +175,12 @@ class UpgradeTests(SynchronousTestCase):
         refused = Refused(
             "web01", 2500.0, "db-1.gz", 7, 405, "exists", "192.0.2.1:9", "q"
         )
-        self.assertEqual([refused], catalogue.refusals(9))
-        self.assertEqual([Space(2600.0, 10, 20)], catalogue.space(0))
+        self.assertEqual([refused], view.refusals(9))
+        self.assertEqual([Space(2600.0, 10, 20)], view.space(0))
         bucket = Bucket((Token(b"\xab" * 32),), "web01", "web01")
         more = Received("web01", "db-#.gz", "db-2.gz", 5, "cd", 4000.0)
-        catalogue.record([more], [refused], lambda key: bucket)
-        (series,) = catalogue.series("web01")
+        journal.record([more], [refused], lambda key: bucket)
+        (series,) = all_series(view, "web01")
         self.assertEqual((2, 75, 5), (series.files, series.bytes, series.last_size))
 
     def test_fails_half_way(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from typing import Any
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 from filebucket.config.config import load
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
@@ -47,9 +48,8 @@ class PruneCase(CliCase):
                 bucket.key, series, file.name, size, "0" * 64, at, request="r"
             )
             rows.append(received)
-        catalogue = Catalogue.open(str(self.home))
-        catalogue.record(rows, (), lambda key: bucket)
-        catalogue.close()
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.record(rows, (), lambda key: bucket)
 
     def there(self) -> set[str]:
         return set(os.listdir(self.home / "web01"))

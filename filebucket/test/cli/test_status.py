@@ -20,8 +20,10 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.catalogue.view import View
 from filebucket.cli import main
 from filebucket.cli import status as reports
 from filebucket.cli.status import status_json, status_line, status_table
@@ -32,6 +34,7 @@ from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import token_digest
+from filebucket.test.kit.catalogue import opened
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -342,8 +345,14 @@ class CommandCase(SynchronousTestCase):
         self.now = NOW
         self.patch(time, "time", lambda: self.now)
         self.patch(reports, "local_zone", lambda: UTC)
-        self.catalogue = Catalogue.open(str(self.home))
-        self.addCleanup(self.catalogue.close)
+        self.inventory = opened(self, Inventory, self.home)
+        self.journal = opened(self, Journal, self.home)
+        self.view = opened(self, View, self.home)
+
+    def close(self) -> None:
+        """Have no connection any more."""
+        for each in (self.inventory, self.journal, self.view):
+            each.close()
 
     def write(self, *buckets: object) -> None:
         """A configuration with these buckets."""
@@ -375,7 +384,7 @@ class CommandCase(SynchronousTestCase):
             at,
             **values,
         )
-        self.catalogue.record([received], [], self.of_key)
+        self.journal.record([received], [], self.of_key)
 
     def refuse(self, key: str, name: str | None, size: int, **given: Any) -> None:
         """The same."""
@@ -387,11 +396,11 @@ class CommandCase(SynchronousTestCase):
             **given,
         }
         refused = Refused(key, NOW - 60, name, size, **values)
-        self.catalogue.record([], [refused], self.of_key)
+        self.journal.record([], [refused], self.of_key)
 
     def watch(self) -> None:
         """As the daemon does."""
-        self.catalogue.watch(self.config.buckets, mask(self.config.buckets), NOW)
+        self.journal.watch(self.config.buckets, mask(self.config.buckets), NOW)
 
     def invoke(self, *arguments: str, columns: int | None = None) -> Result:
         """The command, with the file."""
@@ -446,11 +455,11 @@ class StatusTests(CommandCase):
         self.prints(0, "status", "db")
         self.now = NOW
         self.prints(0, "status")
-        (file,) = self.catalogue.latest(1)
-        self.catalogue.verified([(file.id, True, NOW)])
+        (file,) = self.view.latest(1)
+        self.inventory.verified([(file.id, True, NOW)])
         self.assertIn("1 damaged", self.prints(2, "status")[1])
-        self.catalogue.verified([(file.id, False, NOW)])
-        self.catalogue.ended(file.id, "missing", NOW)
+        self.inventory.verified([(file.id, False, NOW)])
+        self.inventory.ended(file.id, "missing", NOW)
         self.assertIn("1 missing", self.prints(2, "status")[1])
 
     def test_cannot_be_said(self) -> None:
@@ -466,7 +475,7 @@ class StatusTests(CommandCase):
             ("{}", f"{place}: 2 mistakes: $.home: missing $.buckets: missing"),
             (None, f"{place}: cannot be read: No such file or directory"),
         ):
-            self.catalogue.close()
+            self.close()
             (self.home / FILE).unlink(missing_ok=True)
             if text is None:
                 self.file.unlink()
@@ -479,7 +488,7 @@ class StatusTests(CommandCase):
 
     def test_damaged_catalogue(self) -> None:
         """The same."""
-        self.catalogue.close()
+        self.close()
         path = self.home / FILE
         for name in self.home.glob(f"{FILE}-*"):
             name.unlink()
@@ -549,7 +558,7 @@ class StatusTests(CommandCase):
         """Everything: RFC 3339, bytes, seconds."""
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
-        self.catalogue.look_at_space(Space(NOW, 10, 20))
+        self.journal.note_space(Space(NOW, 10, 20))
         self.refuse(self.buckets["db"].key, f"x-{TOKEN}", -1)
         self.refuse("", None, -1, status=403)
         found = json.loads("".join(self.prints(0, "status", "web01", "db", "--json")))
@@ -634,7 +643,7 @@ class StatusTests(CommandCase):
 
     def test_nothing_is_made(self) -> None:
         """It only looks."""
-        self.catalogue.close()
+        self.close()
         for name in os.listdir(self.home / ".filebucket"):
             (self.home / ".filebucket" / name).unlink()
         for command in ("status", "log"):
@@ -653,10 +662,10 @@ class LogTests(CommandCase):
             self.push("web01", f"db-{number}.gz", 1000, NOW - (10 - number) * HOUR)
         self.push("web01", "db-5.gz", 10, NOW - HOUR, post_push=3)
         self.push("db", "x", 5, NOW, seconds=None, client=None, request=None)
-        ids = {each.received.name: each.id for each in self.catalogue.latest(9)}
-        self.catalogue.verified([(ids["db-2.gz"], True, NOW)])
-        self.catalogue.ended(ids["db-3.gz"], "pruned", NOW)
-        self.catalogue.ended(ids["db-4.gz"], "missing", NOW)
+        ids = {each.received.name: each.id for each in self.view.latest(9)}
+        self.inventory.verified([(ids["db-2.gz"], True, NOW)])
+        self.inventory.ended(ids["db-3.gz"], "pruned", NOW)
+        self.inventory.ended(ids["db-4.gz"], "missing", NOW)
         expected = block(
             """
             TIME                 BUCKET  NAME        SIZE  SECONDS  CLIENT          NOTES
@@ -761,7 +770,7 @@ class LogTests(CommandCase):
         self.assertEqual(expected, line)
         for limit in ("0", "100001", "x"):
             self.prints(2, "log", "--limit", limit)
-        self.catalogue.close()
+        self.close()
         (self.home / FILE).unlink()
         (line,) = self.prints(1, "log")
         self.assertTrue(line.startswith("Error: the catalogue: there is no"), line)

@@ -14,7 +14,8 @@ from pathlib import Path
 from click.testing import Result
 from twisted.trial.unittest import SkipTest
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.cli import verify
 from filebucket.config.config import load
 from filebucket.model.records import File, Received
@@ -57,8 +58,8 @@ class UpkeepCase(CliCase):
         sha256 = hashlib.sha256(content).hexdigest()
         at = time.time() - age
         row = Received("web01", name, name, len(content), sha256, at, request="x")
-        with closing(Catalogue.open(str(self.home))) as catalogue:
-            catalogue.record([row], [], {"web01": self.named}.get)
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.record([row], [], {"web01": self.named}.get)
         return self.put(name, content)
 
     def damage(self, path: Path) -> None:
@@ -66,8 +67,8 @@ class UpkeepCase(CliCase):
         self.put(path.name, path.read_bytes()[::-1])
 
     def files(self) -> dict[str, File]:
-        with closing(Catalogue.open(str(self.home))) as catalogue:
-            return {each.received.name: each for each in catalogue.latest(100)}
+        with closing(View.open(str(self.home))) as view:
+            return {each.received.name: each for each in view.latest(100)}
 
     def found(self, *arguments: str) -> list[str]:
         """What it prints that has found something."""
@@ -204,7 +205,7 @@ class VerifyTests(UpkeepCase):
         """The row of a push comes after its hook: so long nobody is accused."""
         (self.folder / "post-push.sh").touch()
         self.put("a")
-        with closing(Catalogue.open(str(self.home))):
+        with closing(Journal.open(str(self.home))):
             output = self.run_("verify")
         self.assertIn("left        web01  a: it is new", output)
 

@@ -17,7 +17,9 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket, FreeSpace, Keep
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
@@ -26,6 +28,7 @@ from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
+from filebucket.test.kit.catalogue import all_series, opened
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import at_once
 from filebucket.test.kit.server import PATIENCE
@@ -51,8 +54,9 @@ class PruningCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.home = Path(self.mktemp()).absolute()
         (self.home / ".filebucket").mkdir(parents=True)
-        self.catalogue = Catalogue.open(str(self.home))
-        self.addCleanup(self.catalogue.close)
+        self.inventory = opened(self, Inventory, self.home)
+        self.journal = opened(self, Journal, self.home)
+        self.view = opened(self, View, self.home)
         self.bucket = bucket()
         before = open_descriptors()
         self.addCleanup(lambda: self.assertEqual(before, open_descriptors()))
@@ -76,14 +80,14 @@ class PruningCase(SynchronousTestCase):
             series = series_of(mask([of])(name), of.series)
             size = len(content)
             rows.append(Received(of.key, series, name, size, "0" * 64, at, **fields))
-        self.catalogue.record(rows, (), lambda key: of)
+        self.journal.record(rows, (), lambda key: of)
 
     def prune(self, *buckets: Bucket, **arguments: Any) -> list[Outcome]:
         """What became of each file."""
         buckets = buckets or (self.bucket,)
         hide = mask(buckets)
         found = list(
-            prune(self.catalogue, str(self.home), buckets, NOW, UTC, hide, **arguments)
+            prune(self.inventory, str(self.home), buckets, NOW, UTC, hide, **arguments)
         )
         for each in found:
             self.assertNotIn(TOKEN, " ".join((each.bucket, each.series, *each.reasons)))
@@ -113,7 +117,7 @@ class PruningCase(SynchronousTestCase):
 
     def rows(self) -> dict[str, str]:
         """What the catalogue says became of each name, last."""
-        found = self.catalogue.latest(1000)
+        found = self.view.latest(1000)
         return {each.received.name: each.fate for each in reversed(found)}
 
 
@@ -149,9 +153,9 @@ class PruningTests(PruningCase):
             {"db-1": "pruned", "db-2": "pruned", "db-3": "pruned", "db-4": "kept"},
             self.rows(),
         )
-        (series,) = self.catalogue.series()
+        (series,) = all_series(self.view)
         self.assertEqual((1, 7, 0), (series.files, series.bytes, series.missing))
-        self.assertEqual([], self.catalogue.being_pruned())
+        self.assertEqual([], self.inventory.being_pruned())
 
     def test_again(self) -> None:
         """There is nothing left to do."""
@@ -165,7 +169,7 @@ class PruningTests(PruningCase):
         found = self.fates(rehearse=True)
         self.assertEqual({"db-1", "db-2", "db-3"}, self.there())
         self.assertEqual({"kept"}, set(self.rows().values()))
-        self.assertEqual([], self.catalogue.being_pruned())
+        self.assertEqual([], self.inventory.being_pruned())
         self.assertEqual(found, self.fates())
 
     def test_series(self) -> None:
@@ -202,7 +206,7 @@ class PruningTests(PruningCase):
         self.push(*((f"{name}1", 8) for name in names))
         bucket = attrs.evolve(self.bucket, series=("*",))
         self.bucket = bucket
-        self.catalogue.watch([bucket], mask([bucket]), NOW)
+        self.journal.watch([bucket], mask([bucket]), NOW)
         found = self.fates()
         self.assertEqual(13, list(found.values()).count("pruned"), found)
         self.assertEqual(1, len(self.there()))
@@ -275,12 +279,12 @@ class PruningTests(PruningCase):
         """What is known of files counts: the last good one stays."""
         self.push(*((f"db-{n}", 20 - n) for n in range(5)))
         self.push(("db-5", 10), content=b"x")
-        found = self.catalogue.find("web01", "db-5")
+        found = self.journal.find("web01", "db-5")
         assert found is not None
         self.assertEqual(State.SHRUNK, found.judgement)
-        found = self.catalogue.find("web01", "db-4")
+        found = self.journal.find("web01", "db-4")
         assert found is not None
-        self.catalogue.verified([(found.id, True, NOW)])
+        self.inventory.verified([(found.id, True, NOW)])
         self.prune()
         self.assertEqual({"db-5", "db-3"}, self.there())
 
@@ -291,7 +295,7 @@ class PruningTests(PruningCase):
         self.bucket = attrs.evolve(self.bucket, series=("web1*", "web2*"))
         reason = "it is of another series by now: filebucket reload"
         self.assertEqual({"web1": reason, "web2": reason}, self.reasons())
-        self.catalogue.watch([self.bucket], mask([self.bucket]), NOW)
+        self.journal.watch([self.bucket], mask([self.bucket]), NOW)
         self.assertEqual({}, self.reasons())
         self.assertEqual({"web1", "web2", "other"}, self.there())
 
@@ -330,7 +334,7 @@ class PruningTests(PruningCase):
     def test_no_home(self) -> None:
         arguments: tuple[Any, ...] = ([], NOW, UTC, str)
         error = self.assertRaises(
-            PruningError, list, prune(self.catalogue, "/nowhere", *arguments)
+            PruningError, list, prune(self.inventory, "/nowhere", *arguments)
         )
         self.assertEqual(
             "the home cannot be opened: No such file or directory", str(error)
@@ -340,7 +344,7 @@ class PruningTests(PruningCase):
         """Whoever wrote it into the catalogue, it leads nowhere."""
         (self.home / "outside").write_bytes(b"content")
         self.push(("db-1", 9), ("db-2", 8))
-        self.catalogue._connection.execute(
+        self.inventory._connection.execute(
             "UPDATE push SET name = '../outside' WHERE name = 'db-1'"
         )
         self.assertEqual(
@@ -360,9 +364,9 @@ class PruningTests(PruningCase):
 
     def test_many_series(self) -> None:
         """The same, of series."""
-        real = self.catalogue.series_with_files
+        real = self.inventory.series_with_files
         self.patch(
-            self.catalogue,
+            self.inventory,
             "series_with_files",
             lambda key, after=0, limit=2: real(key, after, limit),
         )
@@ -390,7 +394,7 @@ class DiskTests(PruningCase):
         )
         self.assertEqual({"db-2", "db-4"}, self.there())
         self.assertEqual("kept", self.rows()["db-2"])
-        self.assertEqual([], self.catalogue.being_pruned())
+        self.assertEqual([], self.inventory.being_pruned())
         self.assertEqual({"db-2": "pruned", "db-4": "kept"}, self.fates())
 
     def test_order(self) -> None:
@@ -407,7 +411,7 @@ class DiskTests(PruningCase):
 
         def unlink(name: bytes, dir_fd: int) -> None:
             said.append(f"unlink {name.decode()}")
-            going = self.catalogue.being_pruned()
+            going = self.inventory.being_pruned()
             self.assertEqual({"db-1", "db-2"}, {each.received.name for each in going})
             os.unlink(name, dir_fd=dir_fd)
 
@@ -462,17 +466,17 @@ class DiskTests(PruningCase):
             self.rows(),
         )
         # Those that were spared are missing when they are.
-        self.assertEqual([], self.catalogue.being_pruned())
-        self.assertEqual({0}, {each.missing for each in self.catalogue.series()})
+        self.assertEqual([], self.inventory.being_pruned())
+        self.assertEqual({0}, {each.missing for each in all_series(self.view)})
 
     def test_killed_and_out_of_the_configuration(self) -> None:
         """What nobody can look for waits."""
         self.push(("db-1", 9), ("db-2", 8))
-        found = self.catalogue.find("web01", "db-1")
+        found = self.journal.find("web01", "db-1")
         assert found is not None
-        self.catalogue.prune([found.id], NOW)
+        self.inventory.prune([found.id], NOW)
         self.prune(bucket("web02"))
-        self.assertEqual(1, len(self.catalogue.being_pruned()))
+        self.assertEqual(1, len(self.inventory.being_pruned()))
 
     def test_one_at_a_time(self) -> None:
         """The second says so; when the first has ended it may."""

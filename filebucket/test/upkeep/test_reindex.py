@@ -10,19 +10,23 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import FILE, CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File, Received
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store import archive
+from filebucket.test.kit.catalogue import all_series, opened
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import reindex as reindexing
 from filebucket.upkeep import survey
@@ -50,15 +54,14 @@ class HomeCase(SynchronousTestCase):
         self.bucket = bucket_of()
         self.nameless = bucket_of(OTHER, None)
         self.buckets = [self.bucket, self.nameless]
-        self.catalogue = self.open()
+        self.inventory = self.open()
+        self.view = opened(self, View, self.home)
         self.now = NOW
         self.findings: list[Finding] = []
 
-    def open(self) -> Catalogue:
+    def open(self) -> Inventory:
         """A connection of its own."""
-        catalogue = Catalogue.open(str(self.home))
-        self.addCleanup(catalogue.close)
-        return catalogue
+        return opened(self, Inventory, self.home)
 
     def put(
         self,
@@ -101,9 +104,8 @@ class HomeCase(SynchronousTestCase):
     def record(self, *received: Received) -> None:
         """As the daemon does it, by a connection of its own."""
         by_key = {each.key: each for each in self.buckets}
-        catalogue = Catalogue.open(str(self.home))
-        catalogue.record(received, [], by_key.get)
-        catalogue.close()
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.record(received, [], by_key.get)
 
     def push(
         self,
@@ -127,7 +129,7 @@ class HomeCase(SynchronousTestCase):
     ) -> Found:
         self.findings = []
         return reindex(
-            self.catalogue,
+            self.inventory,
             str(self.home),
             self.buckets,
             lambda: self.now,
@@ -138,7 +140,7 @@ class HomeCase(SynchronousTestCase):
 
     def files(self, bucket: Bucket | None = None) -> list[File]:
         """All rows, the oldest first."""
-        return self.catalogue.latest(10_000, (bucket or self.bucket).key)[::-1]
+        return self.view.latest(10_000, (bucket or self.bucket).key)[::-1]
 
     def fates(self) -> list[tuple[str, str]]:
         return [(each.received.name, each.fate) for each in self.files()]
@@ -181,12 +183,12 @@ class EnterTests(HomeCase):
             one.received,
         )
         self.assertEqual(NOW - DAY, two.received.received_at)
-        (series,) = self.catalogue.series("web01")
+        (series,) = all_series(self.view, "web01")
         self.assertEqual(
             (2, 8, "db-2.gz", State.FRESH),
             (series.files, series.bytes, series.last_name, series.state),
         )
-        (series,) = self.catalogue.series(self.nameless.key)
+        (series,) = all_series(self.view, self.nameless.key)
         self.assertEqual(series_of(f"of-{self.nameless.label}", ()), series.name)
         self.assertNotIn(OTHER, repr((series, self.findings)))
         self.assertEqual(Found(files=3), self.reindex())
@@ -293,7 +295,7 @@ class PushTests(HomeCase):
         self.record(self.received("a"))
         (row,) = self.files()
         self.assertEqual(self.received("a"), row.received)
-        (series,) = self.catalogue.series("web01")
+        (series,) = all_series(self.view, "web01")
         self.assertEqual((1, 1), (series.files, series.pushes))
 
     def test_entered_while_read(self) -> None:
@@ -366,7 +368,7 @@ class PushTests(HomeCase):
     def test_published_after_the_listing(self) -> None:
         """Its row was written after its file: it is never missing."""
         self.push("a")
-        rows = self.catalogue.rows
+        rows = self.inventory.rows
 
         def late(*given: object) -> object:
             found = rows(*given)  # type: ignore[arg-type]
@@ -374,7 +376,7 @@ class PushTests(HomeCase):
                 self.push("b")
             return found
 
-        self.patch(self.catalogue, "rows", late)
+        self.patch(self.inventory, "rows", late)
         self.assertEqual(0, self.reindex().missing)
         self.assertEqual([("a", "kept"), ("b", "kept")], self.fates())
 
@@ -419,7 +421,7 @@ class PushTests(HomeCase):
         self.put("a", b"other", NOW)
         self.record(self.received("a"), self.received("a", b"other", NOW))
         self.assertEqual([("a", "overwritten"), ("a", "kept")], self.fates())
-        self.assertEqual(2, self.catalogue.series("web01")[0].pushes)
+        self.assertEqual(2, all_series(self.view, "web01")[0].pushes)
 
     def test_all_at_once(self) -> None:
         """Pushes overwrite each other while files are looked for again and again:
@@ -432,7 +434,7 @@ class PushTests(HomeCase):
         ended = threading.Event()
 
         def push() -> None:
-            catalogue = Catalogue.open(str(self.home))
+            journal = Journal.open(str(self.home))
             waiting = []
             for number in range(400):
                 name, content = f"file-{number % 50}", b"%d" % number
@@ -440,9 +442,9 @@ class PushTests(HomeCase):
                 waiting.append(self.received(name, content, time.time()))
                 # The rows of some come together, and later.
                 if number % 20 == 19:
-                    catalogue.record(waiting, [], {"web01": self.bucket}.get)
+                    journal.record(waiting, [], {"web01": self.bucket}.get)
                     waiting = []
-            catalogue.close()
+            journal.close()
             ended.set()
 
         pushing = threading.Thread(target=push)
@@ -467,7 +469,7 @@ class PushTests(HomeCase):
             content = (self.home / "web01" / each.name).read_bytes()
             self.assertEqual(hashlib.sha256(content).hexdigest(), each.sha256)
         self.assertEqual({"kept", "overwritten"}, {fate for _, fate in self.fates()})
-        (series,) = self.catalogue.series("web01")
+        (series,) = all_series(self.view, "web01")
         self.assertEqual((50, 0, 0), (series.files, series.missing, series.damaged))
 
 
@@ -483,7 +485,7 @@ class MissingTests(HomeCase):
         self.assertEqual([("missing", "b")], self.kinds())
         self.assertEqual([("a", "kept"), ("b", "missing")], self.fates())
         self.assertEqual(NOW, self.files()[1].fate_at)
-        self.assertEqual(1, sum(s.missing for s in self.catalogue.series("web01")))
+        self.assertEqual(1, sum(s.missing for s in all_series(self.view, "web01")))
         self.assertEqual(Found(files=1), self.reindex())
 
     def test_no_file_any_more(self) -> None:
@@ -503,7 +505,7 @@ class MissingTests(HomeCase):
         found = self.reindex()
         self.assertEqual(Found(files=1, back=1), found)
         self.assertEqual([("a", "kept")], self.fates())
-        self.assertEqual(0, self.catalogue.series("web01")[0].missing)
+        self.assertEqual(0, all_series(self.view, "web01")[0].missing)
 
     def test_restored(self) -> None:
         """It was written anew, so it is read; its content is what it was."""
@@ -529,7 +531,7 @@ class MissingTests(HomeCase):
                 self.put("a", b"other", NOW)
                 self.assertEqual(1, self.reindex().entered)
             self.assertEqual({"overwritten", "kept"}, {f for _, f in self.fates()})
-            self.assertEqual(0, self.catalogue.series("web01")[0].missing)
+            self.assertEqual(0, all_series(self.view, "web01")[0].missing)
 
     def test_pruned_meanwhile(self) -> None:
         """Whoever took it away knows better, before and after."""
@@ -537,8 +539,8 @@ class MissingTests(HomeCase):
             self.push("a")
             (row,) = [each for each in self.files() if each.fate == "kept"]
             for fate in fates:
-                self.catalogue.ended(row.id, fate, NOW)
-            self.assertEqual("pruned", self.catalogue.latest(1)[0].fate)
+                self.inventory.ended(row.id, fate, NOW)
+            self.assertEqual("pruned", self.view.latest(1)[0].fate)
 
     def test_no_folder(self) -> None:
         """All that was in it is missing, and nothing else."""
@@ -618,10 +620,10 @@ class WrittenTests(HomeCase):
             (row,) = self.files()
             self.assertTrue(row.damaged)
             self.assertEqual(self.received("a"), row.received)
-            self.assertEqual(1, self.catalogue.series("web01")[0].damaged)
+            self.assertEqual(1, all_series(self.view, "web01")[0].damaged)
             # It is known now, and needs not be read again and again.
             self.assertEqual(Found(files=1), self.reindex())
-            self.catalogue.verified([(row.id, False, row.received.received_at)])
+            self.inventory.verified([(row.id, False, row.received.received_at)])
 
     def test_not_written_to(self) -> None:
         """Even there: what nobody wrote to was no push."""
@@ -648,7 +650,7 @@ class WrittenTests(HomeCase):
         self.reindex()
         self.push("a", b"new", NOW)
         self.assertEqual([("a", "overwritten"), ("a", "kept")], self.fates())
-        self.assertEqual(0, self.catalogue.series("web01")[0].damaged)
+        self.assertEqual(0, all_series(self.view, "web01")[0].damaged)
 
 
 class AcceptTests(HomeCase):
@@ -677,7 +679,7 @@ class AcceptTests(HomeCase):
         self.reindex()
         self.put("b", b"CONTENT", NOW - DAY)
         rows = {each.received.name: each.id for each in self.files()}
-        self.catalogue.verified([(rows["b"], True, NOW)])
+        self.inventory.verified([(rows["b"], True, NOW)])
         self.assertEqual(2, self.reindex(accept=True).replaced)
         kept = {each.received.name: each for each in self.files() if not each.fate_at}
         self.assertEqual((4, False), (kept["a"].received.size, kept["a"].damaged))

@@ -13,6 +13,7 @@ from attrs import evolve
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.store import archive
+from filebucket.test.kit.catalogue import all_series
 from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
 from filebucket.upkeep import survey
 from filebucket.upkeep import verify as verifying
@@ -54,11 +55,11 @@ class VerifyCase(HomeCase):
 
         chosen = buckets or self.buckets
         return verify(
-            self.catalogue,
+            self.inventory,
             str(self.home),
             chosen,
             self.buckets,
-            due(self.catalogue, chosen, self.now - older_than),
+            due(self.inventory, chosen, self.now - older_than),
             lambda: self.now,
             pace=pace,
             late=self.late,
@@ -129,7 +130,7 @@ class ContentTests(VerifyCase):
             (finding.kind, finding.bucket, finding.name, finding.reason),
         )
         self.assertTrue(self.row("b").damaged)
-        series = self.catalogue.series("web01")
+        series = all_series(self.inventory, "web01")
         self.assertEqual([0, 1], [each.damaged for each in series])
         self.flip(path)
         self.assertEqual("", self.verify().text)
@@ -210,13 +211,13 @@ class ContentTests(VerifyCase):
         self.patch(verifying, "ENTER_FILES", 2)
         self.patch(verifying, "ROWS", 2)
         entered: list[int] = []
-        verified = self.catalogue.verified
+        verified = self.inventory.verified
 
         def remember(files: list[tuple[int, bool, float]]) -> None:
             entered.append(len(files))
             verified(files)
 
-        self.patch(self.catalogue, "verified", remember)
+        self.patch(self.inventory, "verified", remember)
         for number in range(5):
             self.push(f"{number}")
         self.verify()
@@ -282,7 +283,7 @@ class MeanwhileTests(VerifyCase):
         (row,) = self.files()
 
         def prune(folder: int, name: str, pace: object) -> None:
-            self.catalogue.ended(row.id, "pruned", NOW)
+            self.inventory.ended(row.id, "pruned", NOW)
             path.unlink()
             raise archive.NoFileError
 
@@ -294,8 +295,8 @@ class MeanwhileTests(VerifyCase):
         """It was listed, and is not read."""
         self.push("a", at=NOW - 3 * DAY)
         self.push("b")
-        wanted = due(self.catalogue, self.buckets, NOW)
-        self.catalogue.ended(self.row("a").id, "pruned", NOW)
+        wanted = due(self.inventory, self.buckets, NOW)
+        self.inventory.ended(self.row("a").id, "pruned", NOW)
         (self.home / "web01" / "a").unlink()
         self.patch(verifying, "due", lambda *given: wanted)
         self.assertEqual("", self.verify().text)
@@ -369,12 +370,12 @@ class SumsTests(VerifyCase):
                 f"{empty}  web01/ä b\n".encode(),
                 f"{content}  {OTHER}/d\n".encode(),
             ],
-            list(sums(self.catalogue, self.buckets)),
+            list(sums(self.inventory, self.buckets)),
         )
 
     def test_renamed(self) -> None:
         """Of a bucket that is configured no more nothing is known."""
         self.push("a")
         self.assertEqual(
-            [], list(sums(self.catalogue, [evolve(self.bucket, name="x")]))
+            [], list(sums(self.inventory, [evolve(self.bucket, name="x")]))
         )

@@ -17,13 +17,16 @@ from twisted.trial.unittest import TestCase
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.interfaces import IView
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.config.config import parse
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.test.admin.test_html import DECEPTIVE, HOSTILE
 from filebucket.test.kit.browser import Browser
+from filebucket.test.kit.catalogue import opened
 
 reactor: Any = installed_reactor
 T = TypeVar("T")
@@ -78,10 +81,8 @@ class ChromiumCase(TestCase):
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         self.home = Path(self.mktemp()).absolute()
         (self.home / ".filebucket").mkdir(parents=True)
-        self.catalogue = Catalogue.open(str(self.home))
-        self.addCleanup(self.catalogue.close)
-        self.reader = Catalogue.open(str(self.home))
-        self.addCleanup(self.reader.close)
+        self.journal = opened(self, Journal, self.home)
+        self.view = opened(self, View, self.home)
         self.now = reactor.seconds()
         self.configure()
         self.failure: Exception | None = None
@@ -106,11 +107,11 @@ class ChromiumCase(TestCase):
         """Call that in the reactor's thread, and wait for what it returns."""
         blockingCallFromThread(reactor, function)
 
-    def read(self, function: Callable[[Catalogue], T]) -> Deferred[T]:
+    def read(self, function: Callable[[IView], T]) -> Deferred[T]:
         def look() -> T:
             if self.failure is not None:
                 raise self.failure
-            return function(self.reader)
+            return function(self.view)
 
         return deferToThread(look)
 
@@ -127,12 +128,12 @@ class ChromiumCase(TestCase):
         )
         self.buckets = parse(text, "config.json").buckets
         self.hide = mask(self.buckets)
-        self.catalogue.watch(self.buckets, self.hide, self.now)
+        self.journal.watch(self.buckets, self.hide, self.now)
 
     def record(self, *pushes: tuple[str, str, float, int]) -> None:
         """Receive files: a bucket's name, a file's, days ago, bytes."""
         by_key = {each.key: each for each in self.buckets}
-        self.catalogue.record(
+        self.journal.record(
             [
                 Received(
                     bucket,
@@ -156,7 +157,7 @@ class ChromiumCase(TestCase):
             )
             for name in names
         ]
-        self.catalogue.record([], rows, lambda key: None)
+        self.journal.record([], rows, lambda key: None)
 
     def three(self) -> None:
         """Three buckets, of which one is late, one has shrunk and one is in order."""
@@ -175,7 +176,7 @@ class ChromiumCase(TestCase):
                 for day, ago in days
             ),
         )
-        self.catalogue.look_at_space(Space(self.now, 30 * GIB, 100 * GIB))
+        self.journal.note_space(Space(self.now, 30 * GIB, 100 * GIB))
         self.refuse("db-01.gz", "x" * 255)
 
     def many(self) -> None:

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 from filebucket.config import config
 from filebucket.model.records import Received
+from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 
 TOP = Path(__file__).parents[3]
@@ -177,11 +178,10 @@ class ExpositionTests(MonitoringCase):
     def enter(self, server: Server) -> None:
         """What the daemon would enter in its own time: one file of the bucket."""
         buckets = config.load(str(server.config_file)).buckets
-        catalogue = Catalogue.open(str(server.home))
-        self.addCleanup(catalogue.close)
-        catalogue.watch(buckets, str, 0)
+        journal = opened(self, Journal, server.home)
+        journal.watch(buckets, str, 0)
         pushed = Received("web01", "y", "y", 3, "ab", 0.0)
-        catalogue.record([pushed], [], {each.key: each for each in buckets}.get)
+        journal.record([pushed], [], {each.key: each for each in buckets}.get)
 
     def exposed(self) -> set[str]:
         """All that may stand in an expression."""

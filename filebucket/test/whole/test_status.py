@@ -18,7 +18,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
-from filebucket.catalogue.journal import Catalogue
+from filebucket.catalogue.journal import Journal
 from filebucket.config.config import parse
 from filebucket.model.records import Received
 from filebucket.test.kit.children import bounded
@@ -43,7 +43,7 @@ class ProcessTests(SynchronousTestCase):
         content = {"home": "home", "min_free_space": 0, "buckets": buckets}
         self.file.write_text(json.dumps(content))
         (bucket,) = parse(self.file.read_text(), str(self.file)).buckets
-        catalogue = Catalogue.open(str(self.home))
+        journal = Journal.open(str(self.home))
         for days in (3, 2):
             push = Received(
                 *("web01", NAME, NAME, 1000, "ab" * 32),
@@ -51,9 +51,9 @@ class ProcessTests(SynchronousTestCase):
                 *(0.5, "192.0.2.7:5000"),
                 request="r",
             )
-            catalogue.record([push], [], lambda key: bucket)
-        catalogue.watch([bucket], lambda name: name, time.time())
-        catalogue.close()
+            journal.record([push], [], lambda key: bucket)
+        journal.watch([bucket], lambda name: name, time.time())
+        journal.close()
 
     def run_(self, *words: str, **environment: str) -> tuple[int, str]:
         """Its exit status, and what it prints into a pipe."""

@@ -1,0 +1,173 @@
+"""Enters pushes, many at once, and judges what came.
+
+A batch goes in as one text of JSON, by a handful of statements whatever its size: so
+SQLite works it off without Python's lock, and pushes go on beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from filebucket.catalogue.rows import RECEIVED, extracted, received_values
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import Received
+from filebucket.model.state import COMPARED, Facts, State, assess, judge, usual_size
+
+CLOCK_ERROR = 24 * 3600.0
+"""Seconds that a push may have been received in the future: what is more is not to be
+believed."""
+
+MOST_WATCHED = 100
+"""Series of a bucket that are expected to go on, the oldest first: a client can make up
+as many as it likes."""
+
+Do = Callable[..., sqlite3.Cursor]
+"""Executes a statement of a transaction."""
+
+
+def enter_batch(
+    do: Do, received: Sequence[Received], buckets: Callable[[str], Bucket | None]
+) -> None:
+    """Enter pushes, in their order, and say how their series are now.
+
+    :param do: of a connection that has :data:`MAKE_BATCH` behind it
+    :param buckets: the bucket of a key, where it is configured
+    """
+    batch = _batch(received)
+    for statement in _RECORD:
+        do(statement, {"batch": batch} if ":batch" in statement else {})
+    for series, key, count, newest in do(_TOUCHED).fetchall():
+        bucket = buckets(key)
+        if bucket is not None:
+            _judge_latest(do, bucket, series, count, newest)
+            assess_series(do, bucket, series, newest)
+
+
+def _judge_latest(
+    do: Do, bucket: Bucket, series: int, count: int, newest: float
+) -> None:
+    """Judge the latest pushes of a series by their sizes."""
+    until = newest + CLOCK_ERROR
+    latest = do(_LATEST, (series, until, count + COMPARED)).fetchall()
+    sizes = [size for _, size in latest]
+    for index in range(min(count, len(latest))):
+        found = judge(
+            bucket,
+            sizes[index],
+            usual_size(sizes[index + 1 : index + 1 + COMPARED]),
+        )
+        if found is not State.FRESH:
+            judged = (found.value, latest[index][0])
+            do("UPDATE push SET judgement = ? WHERE id = ?", judged)
+
+
+def assess_series(
+    do: Do, bucket: Bucket, series: int, now: float, is_right: bool = True
+) -> None:
+    """Say how a series is.
+
+    :param is_right: whether ``now`` is to be believed rather than what is known
+    """
+    ((since, last, watched),) = do(
+        "SELECT since, last_at, watched FROM series WHERE id = ?", (series,)
+    )
+    until = (now if is_right else max(now, last or now)) + CLOCK_ERROR
+    sizes = [size for _, size in do(_LATEST, (series, until, COMPARED + 1))]
+    found = assess(bucket, bool(watched), Facts(since, last, sizes), now)
+    do(
+        "UPDATE series SET due = ?, usual = ?,"
+        " state_at = CASE state WHEN ? THEN state_at ELSE ? END, state = ?"
+        " WHERE id = ?",
+        (
+            None if math.isinf(found.due) else found.due,
+            found.usual,
+            found.state.value,
+            found.due if found.state is State.LATE else now,
+            found.state.value,
+            series,
+        ),
+    )
+
+
+def _batch(received: Sequence[Received]) -> str:
+    """Pushes as JSON; one whose name a later one took is not kept."""
+    last = {
+        (each.bucket, each.name): index
+        for index, each in enumerate(received)
+        if not each.superseded
+    }
+    return json.dumps(
+        [
+            (
+                *received_values(each),
+                "kept"
+                if last.get((each.bucket, each.name)) == index
+                else "overwritten",
+            )
+            for index, each in enumerate(received)
+        ]
+    )
+
+
+_BATCH = ("bucket_key", "series_name", *RECEIVED[2:], "fate")
+"""What stands in each row of a batch, in its order."""
+
+_PUSH = ", ".join(RECEIVED)
+
+MAKE_BATCH = (
+    "CREATE TEMP TABLE batch (place INTEGER PRIMARY KEY,"
+    f" {', '.join(_BATCH)}, bucket INTEGER, series INTEGER)"
+)
+
+_RECORD = (
+    "DELETE FROM batch",
+    f"INSERT INTO batch (place, {', '.join(_BATCH)}) SELECT key,"
+    f" {extracted(_BATCH)}"
+    " FROM json_each(:batch)",
+    "INSERT INTO bucket (key, since) SELECT bucket_key, MIN(received_at) FROM batch"
+    " WHERE true GROUP BY bucket_key ON CONFLICT DO NOTHING",
+    "UPDATE batch SET bucket = (SELECT id FROM bucket WHERE key = bucket_key)",
+    # What was waited for, whatever its name, has come.
+    "UPDATE OR IGNORE series SET name = (SELECT series_name FROM batch"
+    " WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1)"
+    " WHERE name = '' AND bucket IN (SELECT bucket FROM batch)",
+    "INSERT INTO series (bucket, name, since, watched, state, state_at, told)"
+    " SELECT bucket, series_name, MIN(received_at),"
+    " (SELECT patterns = '[]' FROM bucket WHERE bucket.id = batch.bucket)"
+    " AND (SELECT COUNT(*) FROM series WHERE series.bucket = batch.bucket AND watched)"
+    " + ROW_NUMBER() OVER (PARTITION BY bucket ORDER BY MIN(place))"
+    f" <= {MOST_WATCHED}, 'fresh', MIN(received_at), 'fresh' FROM batch"
+    " WHERE NOT EXISTS (SELECT 1 FROM series"
+    " WHERE series.bucket = batch.bucket AND series.name = series_name)"
+    " GROUP BY bucket, series_name",
+    "UPDATE batch SET series = (SELECT id FROM series"
+    " WHERE series.bucket = batch.bucket AND series.name = series_name)",
+    # What was found before its push was entered is the same file.
+    "DELETE FROM push WHERE id IN (SELECT push.id FROM batch JOIN push"
+    " ON push.bucket = batch.bucket AND push.name = batch.name"
+    " AND push.sha256 = batch.sha256"
+    " WHERE push.fate = 'kept' AND push.request IS NULL)",
+    "UPDATE push SET fate = 'overwritten', fate_at = batch.received_at FROM batch"
+    " WHERE push.bucket = batch.bucket AND push.name = batch.name"
+    " AND push.fate = 'kept' AND batch.fate = 'kept'",
+    # What was missing is there again, in whatever form. (The planner takes the index
+    # of what is gone only where it sees that it fits.)
+    "UPDATE push SET fate = 'overwritten', fate_at = batch.received_at FROM batch"
+    " WHERE push.bucket = batch.bucket AND push.name = batch.name"
+    " AND push.fate <> 'kept' AND push.fate = 'missing'",
+    f"INSERT INTO push ({_PUSH}, fate, fate_at) SELECT {_PUSH}, fate,"
+    " CASE fate WHEN 'kept' THEN NULL ELSE received_at END"
+    " FROM batch ORDER BY place",
+)
+
+_LATEST = (
+    "SELECT id, size FROM push WHERE series = ? AND received_at <= ?"
+    " ORDER BY received_at DESC, id DESC LIMIT ?"
+)
+
+_TOUCHED = (
+    "SELECT series, bucket_key, COUNT(*), MAX(received_at) FROM batch GROUP BY series"
+)

@@ -1,0 +1,260 @@
+"""The inventory: what compares the catalogue with the disk, mends it, and prunes."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from array import array
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from zope.interface import implementer
+
+from filebucket.catalogue.batch import MAKE_BATCH, enter_batch
+from filebucket.catalogue.database import Database, translated_errors
+from filebucket.catalogue.interfaces import IInventory
+from filebucket.catalogue.rows import read_files
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import Entered, File, FoundFile, Row
+from filebucket.model.state import COMPARED, judge, usual_size
+
+_ROW = (
+    "push.id, push.name, push.size, push.sha256, push.received_at,"
+    " MAX(push.received_at, IFNULL(push.verified_at, push.received_at)), push.damaged"
+)
+
+
+@implementer(IInventory)
+class Inventory(Database):
+    """A connection of whoever compares the catalogue with the disk, or prunes."""
+
+    @classmethod
+    def _prepare(cls, connection: sqlite3.Connection) -> None:
+        connection.execute(MAKE_BATCH)
+
+    def rows(
+        self, bucket: str, fate: str, after: str = "", limit: int = 1000
+    ) -> list[Row]:
+        # The planner must see which index fits.
+        gone = "" if fate == "kept" else "fate <> 'kept' AND"
+        return [
+            Row(*row)
+            for row in self._ask(
+                f"SELECT {_ROW} FROM push WHERE {gone} fate = '{fate}'"
+                " AND bucket = (SELECT id FROM bucket WHERE key = ?)"
+                " AND name > ? ORDER BY name LIMIT ?",
+                bucket,
+                after,
+                limit,
+            )
+        ]
+
+    def unknown(self, bucket: str, names: Sequence[str]) -> list[str]:
+        query = (
+            "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM push"
+            " WHERE bucket = (SELECT id FROM bucket WHERE key = ?)"
+            " AND name = value AND fate = 'kept') ORDER BY key"
+        )
+        return [name for (name,) in self._ask(query, json.dumps(names), bucket)]
+
+    def enter(
+        self,
+        found: Sequence[FoundFile],
+        now: float,
+        buckets: Mapping[str, Bucket],
+    ) -> list[Entered]:
+        of_name = (
+            "FROM push WHERE bucket = (SELECT id FROM bucket WHERE key = ?)"
+            " AND name = ?"
+        )
+        kinds: list[Entered] = []
+        new = []
+        with self._change() as do:
+            for each in found:
+                received = each.received
+                name = received.bucket, received.name
+                kept = do(f"SELECT id {of_name} AND fate = 'kept'", name).fetchone()
+                back = do(
+                    f"SELECT id {of_name} AND fate <> 'kept' AND fate = 'missing'"
+                    " AND sha256 = ? AND size = ?",
+                    (*name, received.sha256, received.size),
+                ).fetchone()
+                if (kept[0] if kept else None) != each.replaces:
+                    kinds.append("known")
+                elif back and not kept:
+                    do(
+                        "UPDATE push SET fate = 'kept', fate_at = NULL,"
+                        " verified_at = ?, damaged = 0 WHERE id = ?",
+                        (now, *back),
+                    )
+                    kinds.append("back")
+                else:
+                    if kept:
+                        # Whatever the times say: it is not what is there.
+                        do(
+                            "UPDATE push SET fate = 'overwritten', fate_at = ?"
+                            " WHERE id = ?",
+                            (received.received_at, *kept),
+                        )
+                    new.append(received)
+                    kinds.append("replaced" if kept else "entered")
+            if new:
+                enter_batch(do, new, buckets.get)
+        return kinds
+
+    def judge_anew(self, bucket: Bucket) -> None:
+        for (series,) in self._ask(
+            "SELECT series.id FROM series JOIN bucket ON bucket.id = series.bucket"
+            " WHERE key = ?",
+            bucket.key,
+        ):
+            changed = []
+            with translated_errors():
+                # One by one: there may be a million.
+                rows = self._connection.execute(
+                    "SELECT id, size, judgement FROM push WHERE series = ?"
+                    " ORDER BY received_at, id",
+                    (series,),
+                )
+                before: deque[int] = deque(maxlen=COMPARED)
+                for id_, size, judgement in rows:
+                    found = judge(bucket, size, usual_size(list(before))).value
+                    if found != judgement:
+                        changed.append((found, id_))
+                    before.appendleft(size)
+            for start in range(0, len(changed), 1000):
+                with self._change() as do:
+                    for each in changed[start : start + 1000]:
+                        do("UPDATE push SET judgement = ? WHERE id = ?", each)
+
+    def ended(self, file: int, fate: str, at: float) -> None:
+        with self._change() as do:
+            do(
+                # Somebody may miss it before it is said to be pruned.
+                "UPDATE push SET fate = ?1, fate_at = ?2 WHERE id = ?3 AND"
+                " (fate = 'kept' OR fate = 'missing' AND ?1 = 'pruned')",
+                (fate, at, file),
+            )
+
+    def prune(self, files: Sequence[int], at: float) -> None:
+        with translated_errors():
+            self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            with self._change() as do:
+                do(
+                    "UPDATE push SET fate_at = ? WHERE fate = 'kept'"
+                    " AND id IN (SELECT value FROM json_each(?))",
+                    (at, json.dumps(files)),
+                )
+        finally:
+            with translated_errors():
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def pruned(self, files: Sequence[int]) -> None:
+        with self._change() as do:
+            do(
+                "UPDATE push SET fate = 'pruned' WHERE fate = 'kept'"
+                " AND id IN (SELECT value FROM json_each(?))",
+                (json.dumps(files),),
+            )
+
+    def spared(self, files: Sequence[int]) -> None:
+        with self._change() as do:
+            do(
+                "UPDATE push SET fate_at = NULL WHERE fate = 'kept'"
+                " AND id IN (SELECT value FROM json_each(?))",
+                (json.dumps(files),),
+            )
+
+    def being_pruned(self) -> list[File]:
+        return read_files(self._ask, "WHERE fate = 'kept' AND fate_at IS NOT NULL")
+
+    def missed(self, files: Sequence[int], at: float) -> list[int]:
+        ids = json.dumps(files)
+        with self._change() as do:
+            do(
+                "UPDATE push SET fate = 'missing', fate_at = ? WHERE fate = 'kept'"
+                " AND id IN (SELECT value FROM json_each(?))",
+                (at, ids),
+            )
+            missing = do(
+                "SELECT id FROM push WHERE fate = 'missing'"
+                " AND id IN (SELECT value FROM json_each(?))",
+                (ids,),
+            ).fetchall()
+        return [id_ for (id_,) in missing]
+
+    def came_back(self, files: Sequence[int]) -> list[int]:
+        with self._change() as do:
+            changed = do(
+                "UPDATE OR IGNORE push SET fate = 'kept', fate_at = NULL,"
+                " verified_at = NULL, damaged = 0 WHERE fate = 'missing'"
+                " AND id IN (SELECT value FROM json_each(?)) RETURNING id",
+                (json.dumps(files),),
+            ).fetchall()
+        return [id_ for (id_,) in changed]
+
+    def verified(self, files: Sequence[tuple[int, bool, float]]) -> None:
+        with self._change() as do:
+            for file, damaged, at in files:
+                do(
+                    "UPDATE push SET verified_at = ?, damaged = ? WHERE id = ?",
+                    (at, damaged, file),
+                )
+
+    def to_verify(
+        self, buckets: Sequence[str], before: float
+    ) -> tuple[array[int], int]:
+        ids, size = array("q"), 0
+        with translated_errors():
+            # One by one: there may be a million.
+            for id_, bytes_ in self._connection.execute(
+                "SELECT id, size FROM push WHERE fate = 'kept' AND bucket IN"
+                " (SELECT id FROM bucket WHERE key IN (SELECT value FROM json_each(?)))"
+                " AND (damaged OR IFNULL(verified_at, received_at) <= ?)"
+                " ORDER BY IFNULL(verified_at, received_at), id",
+                (json.dumps(buckets), before),
+            ):
+                ids.append(id_)
+                size += bytes_
+        return ids, size
+
+    def kept_rows(self, ids: Sequence[int]) -> list[tuple[str, Row]]:
+        return [
+            (key, Row(*row))
+            for key, *row in self._ask(
+                f"SELECT bucket.key, {_ROW} FROM json_each(?) AS wanted"
+                " JOIN push ON push.id = wanted.value"
+                " JOIN bucket ON bucket.id = push.bucket"
+                " WHERE fate = 'kept' ORDER BY wanted.key",
+                json.dumps(list(ids)),
+            )
+        ]
+
+    def series_with_files(
+        self, bucket: str, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str]]:
+        return self._ask(
+            "SELECT series.id, name FROM series JOIN bucket ON bucket.id = bucket"
+            " WHERE key = ? AND files AND series.id > ? ORDER BY series.id LIMIT ?",
+            bucket,
+            after,
+            limit,
+        )
+
+    def kept_in_series(
+        self,
+        series: int,
+        before: tuple[float, int] = (math.inf, 0),
+        limit: int = 1000,
+    ) -> list[File]:
+        return read_files(
+            self._ask,
+            "WHERE push.series = ? AND fate = 'kept'"
+            " AND (received_at, push.id) < (?, ?)"
+            " ORDER BY received_at DESC, push.id DESC LIMIT ?",
+            series,
+            *before,
+            limit,
+        )

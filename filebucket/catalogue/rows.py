@@ -1,0 +1,65 @@
+"""The rows of pushes and of series, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import attrs
+
+from filebucket.model.records import File, Received, Refused, Series
+
+_SERIES = tuple(each.name for each in attrs.fields(Series))
+RECEIVED = tuple(
+    each.name for each in attrs.fields(Received) if each.name != "superseded"
+)
+REFUSED = tuple(each.name for each in attrs.fields(Refused))
+received_values = attrgetter(*RECEIVED)
+refused_values = attrgetter(*REFUSED)
+_FILE = tuple(each.name for each in attrs.fields(File) if each.name != "received")
+_PLACES = {"bucket": "bucket.key", "series": "series.name", "since": "series.since"}
+"""Where a field comes from, where it is not the column of its name."""
+
+Ask = Callable[..., list[Any]]
+"""Answers a query with these values by rows."""
+
+
+def extracted(names: Sequence[str]) -> str:
+    """What :class:`Received` or another, as a list in JSON, has of these."""
+    return ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(names)))
+
+
+def read_series(ask: Ask, rest: str, *values: Any) -> list[Series]:
+    """Series and their buckets.
+
+    :param rest: the query from ``WHERE`` on
+    """
+    columns = ", ".join(_PLACES.get(each, f"series.{each}") for each in _SERIES)
+    query = (
+        f"SELECT {columns} FROM series JOIN bucket ON bucket.id = series.bucket {rest}"
+    )
+    return [
+        Series(**dict(zip(_SERIES, row, strict=True))) for row in ask(query, *values)
+    ]
+
+
+def read_files(ask: Ask, rest: str, *values: Any) -> list[File]:
+    """Pushes, with their series and buckets.
+
+    :param rest: the query from ``WHERE`` on
+    """
+    columns = (_PLACES.get(each, f"push.{each}") for each in RECEIVED + _FILE)
+    query = (
+        f"SELECT {', '.join(columns)} FROM push"
+        " JOIN bucket ON bucket.id = push.bucket"
+        f" JOIN series ON series.id = push.series {rest}"
+    )
+    count = len(RECEIVED)
+    return [
+        File(
+            received=Received(**dict(zip(RECEIVED, row[:count], strict=True))),
+            **dict(zip(_FILE, row[count:], strict=True)),
+        )
+        for row in ask(query, *values)
+    ]

@@ -1,0 +1,242 @@
+"""What reindexing, verifying and pruning read and write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import Received
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, opened
+
+BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
+
+
+def received(name: str, at: float, series: str = "db-#", size: int = 100) -> Received:
+    """A push of that bucket."""
+    return Received("web01", series, name, size, "0" * 64, at, request="r")
+
+
+class PruningQueryTests(SynchronousTestCase):
+    """What pruning asks of it, and tells it."""
+
+    def setUp(self) -> None:
+        home = Path(self.mktemp())
+        (home / ".filebucket").mkdir(parents=True)
+        self.inventory = opened(self, Inventory, home)
+        self.journal = opened(self, Journal, home)
+        self.view = opened(self, View, home)
+
+    def enter(self, *files: Received) -> None:
+        self.journal.record(files, (), lambda key: BUCKET)
+
+    def fates(self) -> dict[str, tuple[str, float | None]]:
+        rows = self.view.latest(100)
+        return {each.received.name: (each.fate, each.fate_at) for each in rows}
+
+    def ids(self, *names: str) -> list[int]:
+        found = (self.journal.find("web01", name) for name in names)
+        return [each.id for each in found if each is not None]
+
+    def test_pages(self) -> None:
+        """The latest first, of the same moment the one entered last; none twice."""
+        self.enter(*(received(f"db-{n}", float(n // 3)) for n in range(10)))
+        self.enter(received("other", 99.0, "other"))
+        ((series, name), _) = self.inventory.series_with_files("web01")
+        self.assertEqual("db-#", name)
+        for limit in range(1, 12):
+            names: list[str] = []
+            page = self.inventory.kept_in_series(series, limit=limit)
+            while page:
+                self.assertLessEqual(len(page), limit)
+                names += [each.received.name for each in page]
+                before = (page[-1].received.received_at, page[-1].id)
+                page = self.inventory.kept_in_series(series, before, limit)
+            self.assertEqual([f"db-{n}" for n in range(9, -1, -1)], names)
+
+    def test_pages_are_looked_up(self) -> None:
+        """Nothing is sorted, however many files there are."""
+        said: list[str] = []
+        self.inventory._connection.set_trace_callback(said.append)
+        self.inventory.kept_in_series(1, (9.0, 9))
+        self.inventory._connection.set_trace_callback(None)
+        plan = [
+            text for *_, text in self.inventory._ask(f"EXPLAIN QUERY PLAN {said[0]}")
+        ]
+        self.assertIn(
+            "SEARCH push USING INDEX push_series (series=? AND received_at<?)", plan
+        )
+        self.assertEqual([], [each for each in plan if "TEMP" in each])
+
+    def test_series(self) -> None:
+        """Those that have files, some at a time."""
+        self.enter(*(received(f"{n}", 1.0, f"s{n}") for n in "abcd"))
+        self.inventory.ended(self.ids("b")[0], "missing", 2.0)
+        found: list[str] = []
+        after = 0
+        while page := self.inventory.series_with_files("web01", after, limit=2):
+            self.assertLessEqual(len(page), 2)
+            found += [name for _, name in page]
+            after = page[-1][0]
+        self.assertEqual(["sa", "sc", "sd"], found)
+        self.assertEqual([], self.inventory.series_with_files("other"))
+
+    def test_pruned(self) -> None:
+        """Files and bytes of a series go with the file, and not before."""
+        self.enter(received("db-1", 1.0), received("db-2", 2.0))
+        ids = self.ids("db-1")
+        self.inventory.prune(ids, 9.0)
+        self.assertEqual([2], self.series("files"))
+        (going,) = self.inventory.being_pruned()
+        self.assertEqual("db-1", going.received.name)
+        self.inventory.pruned(ids)
+        self.assertEqual(
+            {"db-1": ("pruned", 9.0), "db-2": ("kept", None)}, self.fates()
+        )
+        self.assertEqual([1], self.series("files"))
+        self.assertEqual([100], self.series("bytes"))
+        self.assertEqual([], self.inventory.being_pruned())
+
+    def series(self, what: str) -> list[int]:
+        return [getattr(each, what) for each in all_series(self.view)]
+
+    def test_spared(self) -> None:
+        """As if nothing had been."""
+        self.enter(received("db-1", 1.0))
+        self.inventory.prune(self.ids("db-1"), 9.0)
+        self.inventory.spared(self.ids("db-1"))
+        self.assertEqual({"db-1": ("kept", None)}, self.fates())
+        self.assertEqual([], self.inventory.being_pruned())
+
+    def test_missing_while_it_is_pruned(self) -> None:
+        """Whoever finds it missing finds it pruned: nobody is to be alarmed."""
+        self.enter(received("db-1", 1.0), received("db-2", 2.0))
+        self.inventory.prune(self.ids("db-1"), 9.0)
+        first, second = self.ids("db-1", "db-2")
+        self.assertEqual([second], self.inventory.missed([first, second], 10.0))
+        self.assertEqual(
+            {"db-1": ("pruned", 9.0), "db-2": ("missing", 10.0)}, self.fates()
+        )
+        self.assertEqual([1], self.series("missing"))
+        self.assertEqual([0], self.series("files"))
+        self.assertEqual([0], self.series("bytes"))
+
+    def test_replaced_while_it_is_pruned(self) -> None:
+        """A push that takes the name is another file, and stays."""
+        self.enter(received("db-1", 1.0))
+        ids = self.ids("db-1")
+        self.inventory.prune(ids, 9.0)
+        self.enter(received("db-1", 5.0))
+        self.inventory.pruned(ids)
+        self.inventory.spared(ids)
+        rows = self.view.latest(9)
+        self.assertEqual(["kept", "overwritten"], [each.fate for each in rows])
+
+    def test_is_on_the_disk(self) -> None:
+        """What is about to go is written down for good first; nothing else waits for
+        the disk."""
+        said: list[str] = []
+        self.inventory._connection.set_trace_callback(said.append)
+        self.enter(received("db-1", 1.0))
+        del said[:]
+        self.inventory.prune(self.ids("db-1"), 9.0)
+        order = [each.split()[0] for each in said if "SELECT" not in each.split()[0]]
+        self.assertEqual(["PRAGMA", "BEGIN", "UPDATE", "COMMIT", "PRAGMA"], order)
+        pragmas = [each for each in said if each.startswith("PRAGMA")]
+        self.assertEqual(
+            ["PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"], pragmas
+        )
+
+
+class OnDiskTests(SynchronousTestCase):
+    """What compares it with the disk, a million files or not."""
+
+    def setUp(self) -> None:
+        home = Path(self.mktemp()).absolute()
+        (home / ".filebucket").mkdir(parents=True)
+        self.inventory = opened(self, Inventory, home)
+        self.journal = opened(self, Journal, home)
+        self.view = opened(self, View, home)
+        names = [f"{number:02}" for number in range(10)]
+        self.journal.record(
+            [Received("web01", "s", name, 1, "", 1.0, request=name) for name in names],
+            [],
+            lambda key: None,
+        )
+        self.ids = {
+            each.received.name: each.id for each in self.view.latest(len(names))
+        }
+
+    def test_pieces(self) -> None:
+        """By their names, of one bucket and of one fate."""
+        self.inventory.missed([self.ids["03"], self.ids["07"]], 2.0)
+        found, after = [], ""
+        while rows := self.inventory.rows("web01", "kept", after, 3):
+            self.assertLessEqual(len(rows), 3)
+            found += [each.name for each in rows]
+            after = rows[-1].name
+        self.assertEqual(["00", "01", "02", "04", "05", "06", "08", "09"], found)
+        missing = self.inventory.rows("web01", "missing", "03")
+        self.assertEqual(["07"], [each.name for each in missing])
+        self.assertEqual([], self.inventory.rows("web02", "kept"))
+        unknown = self.inventory.unknown("web01", ["x", "03", "02", "a"])
+        self.assertEqual(["x", "03", "a"], unknown)
+
+    def test_missed_and_back(self) -> None:
+        """Whose state changed is said; what has another in its place stays gone."""
+        ids = [self.ids[name] for name in ("01", "02", "03")]
+        self.inventory.ended(ids[0], "pruned", 2.0)
+        self.assertEqual(ids[1:], self.inventory.missed(ids, 3.0))
+        self.journal.record(
+            [Received("web01", "s", "02", 1, "", 4.0, request="x")],
+            [],
+            lambda key: None,
+        )
+        self.assertEqual(ids[2:], self.inventory.came_back(ids))
+        fates = {each.id: each.fate for each in self.view.latest(20)}
+        self.assertEqual(
+            ["pruned", "overwritten", "kept"], [fates[each] for each in ids]
+        )
+
+    def test_to_verify(self) -> None:
+        """What waits longest comes first, and what was damaged whenever that was."""
+        by_name = [self.ids[name] for name in sorted(self.ids)]
+        self.inventory.verified([(by_name[0], False, 5.0), (by_name[1], True, 9.0)])
+        ids, size = self.inventory.to_verify(["web01", "web02"], 5.0)
+        self.assertEqual([*by_name[2:], *by_name[:2]], list(ids))
+        self.assertEqual(10, size)
+        ids, _ = self.inventory.to_verify(["web01"], 4.0)
+        self.assertEqual([*by_name[2:], by_name[1]], list(ids))
+        self.assertEqual(([], 0), (list(self.inventory.to_verify([], 5.0)[0]), 0))
+        rows = self.inventory.kept_rows([by_name[1], by_name[0], 99])
+        self.assertEqual(
+            [("web01", "01", 9.0, True), ("web01", "00", 5.0, False)],
+            [(key, row.name, row.known_at, row.damaged) for key, row in rows],
+        )
+
+    def test_indexes(self) -> None:
+        """Nothing that is asked for each piece looks at all rows."""
+        asked: list[str] = []
+        connection = self.inventory._connection
+        connection.set_trace_callback(asked.append)
+        self.inventory.rows("web01", "kept", "03")
+        self.inventory.rows("web01", "missing", "03")
+        self.inventory.unknown("web01", ["x"])
+        self.inventory.kept_rows([1, 2])
+        self.inventory.missed([1, 2], 2.0)
+        self.inventory.came_back([1, 2])
+        connection.set_trace_callback(None)
+        plans = [
+            detail
+            for query in asked
+            if query.startswith(("SELECT", "UPDATE"))
+            for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {query}")
+        ]
+        self.assertIn("push_kept", " ".join(plans))
+        self.assertIn("push_gone", " ".join(plans))
+        self.assertEqual([], [plan for plan in plans if plan.startswith("SCAN push")])

@@ -1,0 +1,105 @@
+"""What status, the page and metrics read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import Received, Series
+from filebucket.model.schedule import Interval
+from filebucket.model.state import WORST_FIRST, State
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, opened
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+
+
+class ManySeriesCase(SynchronousTestCase):
+    """Has three buckets, one of them with series that a client made up."""
+
+    def setUp(self) -> None:
+        home = Path(self.mktemp()).absolute()
+        (home / ".filebucket").mkdir(parents=True)
+        self.inventory = opened(self, Inventory, home)
+        self.journal = opened(self, Journal, home)
+        self.view = opened(self, View, home)
+        self.buckets = [
+            Bucket(
+                (Token(bytes([index]) * 32),),
+                name,
+                name,
+                expect=Interval(26 * HOUR, "26h"),
+                grow_alert=2.0,
+            )
+            for index, name in enumerate(("many", "few", "none"))
+        ]
+        for index in range(60):
+            for hours in (100, 80, 60, 40 if index % 2 else 20):
+                self.push("many", f"s{chr(97 + index % 26)}{index // 26}", hours)
+        self.push("many", "shrunk", *(30, 20, 10, 2), last=100)
+        self.push("many", "grown", *(30, 20, 10, 2), last=9000)
+        self.push("many", "lost", 3)
+        self.push("few", "x", 1)
+        self.push("unknown", "x", 1)
+        self.journal.watch(self.buckets, str, NOW)
+        file = self.journal.find("many", "lost3")
+        assert file is not None
+        self.inventory.verified([(file.id, True, NOW)])
+
+    def push(self, key: str, series: str, *hours: int, last: int = 1000) -> None:
+        """Pushes so many hours ago."""
+        known = {each.key: each for each in self.buckets}
+        for each in hours:
+            size = last if each == hours[-1] else 1000
+            name = f"{series}{each}"
+            pushed = Received(
+                key, series, name, size, "ab" * 32, NOW - each * HOUR, request="r"
+            )
+            self.journal.record([pushed], [], known.get)
+
+
+class ManySeriesTests(ManySeriesCase):
+    """Series that a client makes up are counted, and the worst of them shown."""
+
+    def test_tallies(self) -> None:
+        """The same as of all series, one by one, at any time."""
+        for now in (NOW - 10 * HOUR, NOW, NOW + 10 * HOUR, NOW + 1000 * HOUR):
+            found = {each.bucket: each for each in self.view.tallies(now)}
+            keys = {each.bucket for each in all_series(self.view)}
+            self.assertEqual({"many", "few", "unknown", "none"}, keys)
+            self.assertEqual(keys, set(found))
+            for key, tally in found.items():
+                series = all_series(self.view, key)
+                states = [
+                    State.LATE if each.due <= now else each.state for each in series
+                ]
+                self.assertEqual(
+                    {state: states.count(state) for state in states}, dict(tally.states)
+                )
+                self.assertEqual(sum(each.files for each in series), tally.files)
+                self.assertEqual(sum(each.bytes for each in series), tally.bytes)
+                self.assertEqual(sum(each.damaged for each in series), tally.damaged)
+                self.assertEqual(sum(each.missing for each in series), tally.missing)
+                came = [each.last_at for each in series if each.last_at is not None]
+                self.assertEqual(max(came, default=None), tally.last_at)
+                self.assertEqual(min(each.due for each in series), tally.due)
+
+    def test_worst(self) -> None:
+        """What is lost first, then by the state at that time, then by name."""
+
+        def badness(series: Series) -> tuple[bool, int, str]:
+            state = State.LATE if series.due <= now else series.state
+            return not series.damaged, WORST_FIRST.index(state), series.name
+
+        for now in (NOW - 10 * HOUR, NOW, NOW + 10 * HOUR):
+            series = sorted(all_series(self.view, "many"), key=badness)
+            for limit in (0, 1, 20, 1000):
+                worst = self.view.worst("many", now, limit)
+                self.assertEqual(series[:limit], worst)
+        self.assertEqual([], self.view.worst("nowhere", NOW, 20))
