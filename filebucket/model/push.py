@@ -36,8 +36,8 @@ class Outcome:
     :ivar post_push: the same
     :ivar published_at: when the file was durable, in seconds since the epoch
     :ivar superseded: whether another push had replaced it before it came to its end
-    :ivar headers: what the answer carries
-    :ivar body: the answer
+    :ivar headers: what the answer to a refusal carries besides, such as ``Allow``
+    :ivar output: what post-push wrote, which is the answer
     """
 
     request_id: str
@@ -57,4 +57,4 @@ class Outcome:
     published_at: float | None = None
     superseded: bool = False
     headers: dict[str, str] = field(factory=dict)
-    body: bytes = b""
+    output: bytes = field(default=b"", repr=False)

@@ -21,7 +21,8 @@ from filebucket.model import mask
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Push, Uploads
+from filebucket.push.receive import Uploads
+from filebucket.web.put import Form, Put, answer
 
 
 class Root(Resource):
@@ -94,29 +95,31 @@ class BucketResource(Resource):
         self._bucket = bucket
 
     def render(self, request: StreamingRequest) -> int:
-        push = Push(
-            method=request.method.decode("ascii"),
+        method = request.method.decode("ascii")
+        kind = Form if method == "POST" else Put
+        incoming = kind(
+            method=method,
             path=tuple(request.postpath),
             has_query=b"?" in request.uri,
             headers=request.requestHeaders,
             length=request.length,
             client=request.sender().text,
             body=request.body,
-            failure=lambda: request.body.failure,
+            failed=lambda: request.body.failure,
         )
-        outcome = self._uploads.receive(self._bucket, push)
+        outcome = self._uploads.receive(self._bucket, incoming)
         outcome.addCallback(self._answer, request)
         outcome.addErrback(_failed, request)
         return NOT_DONE_YET
 
     def _answer(self, outcome: Outcome, request: StreamingRequest) -> None:
-        headers = dict(outcome.headers)
+        headers, body = answer(outcome)
         if self._bucket is not None:
             # To strangers all answers are the same.
             headers["X-Request-Id"] = outcome.request_id
         # Who asks for what is no push could go on asking, many times in one go.
         last = outcome.name is None
-        request.answer(outcome.status, headers, outcome.body, last)
+        request.answer(outcome.status, headers, body, last)
 
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:

@@ -1,0 +1,137 @@
+"""Pushes that no protocol brought, and a case that receives pushes over fakes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from filebucket.base.errors import Refusal
+from filebucket.model.bucket import Bucket
+from filebucket.model.push import Kept, Outcome
+from filebucket.model.token import Token
+from filebucket.push.interfaces import IIncoming, IncomingFile
+from filebucket.push.receive import Uploads
+from filebucket.test.kit.fakes import FakeHooks, MemoryStore
+
+BUCKET = Bucket((Token(b"\xab" * 32),), directory="web01", name="web01")
+SHA256 = hashlib.sha256(b"content").hexdigest()
+
+
+async def stream(*chunks: bytes | Exception) -> AsyncIterator[Sequence[bytes]]:
+    """A body: each chunk a batch, or where it breaks off."""
+    for chunk in chunks:
+        if isinstance(chunk, Exception):
+            raise chunk
+        yield [chunk]
+
+
+@implementer(IIncoming)
+@define
+class FakeIncoming:
+    """A push that no protocol brought.
+
+    :ivar called: the file's name
+    :ivar named: whether the name is known before the body
+    :ivar wrong: what :meth:`check` says
+    :ivar promise: what is promised, by hashlib's names
+    :ivar size: of the file, as far as it is known when it is found
+    """
+
+    chunks: AsyncIterator[Sequence[bytes]]
+    length: int | None
+    size: int
+    called: str = "db.gz"
+    named: bool = True
+    wrong: Refusal | None = None
+    promise: Mapping[str, bytes] = field(factory=dict)
+    client: str = "192.0.2.1:9"
+    overhead: int = 0
+    waits: bool = False
+
+    def check(self) -> None:
+        if self.wrong is not None:
+            raise self.wrong
+
+    def promised(self) -> dict[str, bytes]:
+        return dict(self.promise)
+
+    def name(self) -> str | None:
+        return self.called if self.named else None
+
+    async def find_file(self) -> IncomingFile:
+        return IncomingFile(self.called, self.size, self.chunks)
+
+    def failure(self) -> Refusal | None:
+        return None
+
+
+def push(
+    *chunks: bytes | Exception, sha256: str | None = None, **other: Any
+) -> FakeIncoming:
+    """A push of db.gz; of ``content``, if nothing else is given.
+
+    :param sha256: what is promised, in hex
+    """
+    chunks = chunks or (b"con", b"tent")
+    length: int | None = sum(len(chunk) for chunk in chunks if isinstance(chunk, bytes))
+    if sha256 is not None:
+        other["promise"] = {"sha256": bytes.fromhex(sha256)}
+    length = other.pop("length", length)
+    size = other.pop("size", -1 if length is None else length)
+    return FakeIncoming(stream(*chunks), length, size, **other)
+
+
+class UploadCase(SynchronousTestCase):
+    """Has an :class:`Uploads` over fakes."""
+
+    def setUp(self) -> None:
+        self.store = MemoryStore()
+        self.hooks = FakeHooks()
+        self.clock = Clock()
+        self.observed: list[Outcome] = []
+        self.known: dict[str, Kept] = {}
+        self.uploads = self.make()
+
+    def make(self, max_file_size: int | None = None, most: int = 100) -> Uploads:
+        """Another one, with these limits."""
+        return Uploads(
+            self.store,
+            self.hooks,
+            self.clock,
+            self.observed.append,
+            max_file_size,
+            most,
+            self.find,
+        )
+
+    async def find(self, bucket: Bucket, name: str) -> Kept | None:
+        """What is known of a file."""
+        self.assertIs(BUCKET, bucket)
+        return self.known.get(name)
+
+    def receive(self, incoming: IIncoming, bucket: Bucket | None = BUCKET) -> Outcome:
+        """The outcome of a push, which is what the observer was told."""
+        done: Deferred[Outcome] = self.uploads.receive(bucket, incoming)
+        outcome: Outcome = self.successResultOf(done)
+        self.assertIs(outcome, self.observed[-1])
+        self.assertEqual(0, self.store.receiving)
+        return outcome
+
+    def assert_refused(
+        self, status: int, incoming: IIncoming, bucket: Bucket | None = BUCKET
+    ) -> Outcome:
+        """Nothing is stored, and post-push is not run."""
+        before = dict(self.store.files)
+        outcome = self.receive(incoming, bucket)
+        self.assertEqual(status, outcome.status, outcome.reason)
+        self.assertEqual(before, self.store.files)
+        self.assertEqual([], self.hooks.told)
+        self.assertIsNone(outcome.sha256)
+        return outcome

@@ -1,0 +1,370 @@
+"""A push over HTTP, from its headers to its answer, over a store in memory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve
+from twisted.web.http_headers import Headers
+
+from filebucket.base.errors import Refusal
+from filebucket.hooks.scripts import Exit, Verdict
+from filebucket.model.bucket import Bucket
+from filebucket.model.push import Kept, Outcome
+from filebucket.push.interfaces import IIncoming
+from filebucket.store.interfaces import BATCH
+from filebucket.test.kit.uploads import BUCKET, SHA256, UploadCase, stream
+from filebucket.web import form
+from filebucket.web.put import Form, Put, answer
+
+FORM = (
+    b'--B\r\nContent-Disposition: form-data; name="file"; filename="db.gz"\r\n\r\n'
+    b"content\r\n--B"
+)
+MORE = b'\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--B'
+
+
+def in_base64(digest: str) -> str:
+    """What is in hex, as digests in headers are."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()
+
+
+def put(
+    *chunks: bytes | Refusal, headers: Mapping[str, str] | None = None, **other: Any
+) -> Put:
+    """A PUT of db.gz; of ``content``, if nothing else is given."""
+    return Put(**asked(chunks or (b"con", b"tent"), headers, other))
+
+
+def post(
+    *chunks: bytes | Refusal, headers: Mapping[str, str] | None = None, **other: Any
+) -> Form:
+    """A POST of a form with db.gz."""
+    lines = {"Content-Type": "multipart/form-data; boundary=B", **(headers or {})}
+    told = {"method": "POST", "path": [b""], **other}
+    return Form(**asked(chunks or (FORM + b"--\r\n",), lines, told))
+
+
+def asked(
+    chunks: tuple[bytes | Refusal, ...],
+    headers: Mapping[str, str] | None,
+    other: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a request says."""
+    length = sum(len(chunk) for chunk in chunks if isinstance(chunk, bytes))
+    lines = {"Content-Length": str(length), **(headers or {})}
+    return {
+        "method": "PUT",
+        "path": [b"db.gz"],
+        "has_query": False,
+        "headers": Headers({name: [value] for name, value in lines.items()}),
+        "length": length,
+        "client": "192.0.2.1:9",
+        "body": stream(*chunks),
+        "failed": lambda: None,
+        **other,
+    }
+
+
+class HttpCase(UploadCase):
+    """Knows answers, too."""
+
+    def answer(self, outcome: Outcome) -> bytes:
+        """The body of the answer."""
+        return answer(outcome)[1]
+
+    def headers(self, outcome: Outcome) -> dict[str, str]:
+        """The headers of the answer."""
+        return answer(outcome)[0]
+
+    def assert_refused(
+        self, status: int, push: IIncoming, bucket: Bucket | None = BUCKET
+    ) -> Outcome:
+        """One line says why."""
+        outcome = super().assert_refused(status, push, bucket)
+        self.assertEqual(f"{outcome.reason}\n".encode(), self.answer(outcome))
+        self.assertEqual(1, self.answer(outcome).count(b"\n"))
+        return outcome
+
+
+class StoredTests(HttpCase):
+    """Pushes that go well."""
+
+    def test_put(self) -> None:
+        """The file is stored; the answer is what sha256sum would print."""
+        outcome = self.receive(put())
+        self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
+        self.assertEqual(200, outcome.status)
+        self.assertEqual(f"{SHA256}  db.gz\n".encode(), self.answer(outcome))
+        self.assertEqual({"X-Checksum-Sha256": SHA256}, self.headers(outcome))
+        self.assertEqual(
+            ("web01", "db.gz", 7, SHA256, "192.0.2.1:9", False),
+            (
+                outcome.bucket,
+                outcome.name,
+                outcome.size,
+                outcome.sha256,
+                outcome.client,
+                outcome.overwrote,
+            ),
+        )
+        self.assertIsNone(outcome.reason)
+
+    def test_post(self) -> None:
+        """So is the file of a form."""
+        outcome = self.receive(post())
+        self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
+        self.assertEqual(f"{SHA256}  db.gz\n".encode(), self.answer(outcome))
+
+    def test_post_without_slash(self) -> None:
+        """With the token last in the URL, or a slash behind it."""
+        self.receive(post(path=[]))
+        self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
+
+    def test_chunked(self) -> None:
+        """A body of a length that nobody knows is as good."""
+        push = put(headers={"Transfer-Encoding": "chunked"}, length=None)
+        self.assertEqual(200, self.receive(push).status)
+        self.assertEqual([-1], [each.size for each in self.hooks.asked])
+
+    def test_name_from_the_path(self) -> None:
+        """The name is what the path's component says, byte for byte."""
+        for name in ("-rf", "a b", "ünï.gz", '"; rm', "$(id)", "a.", "x" * 255):
+            self.receive(put(path=[name.encode()]))
+            self.assertIn(("web01", name), self.store.files)
+
+    def test_promises_kept(self) -> None:
+        """Digests that are right, alone and together."""
+        sha512 = base64.b64encode(hashlib.sha512(b"content").digest()).decode()
+        sha256 = base64.b64encode(bytes.fromhex(SHA256)).decode()
+        for number, headers in enumerate(
+            (
+                {"X-Checksum-Sha256": SHA256},
+                {"X-Checksum-Sha256": SHA256.upper()},
+                {"Content-Digest": f"sha-256=:{sha256}:"},
+                {"Repr-Digest": f"sha-512=:{sha512}:, sha-256=:{sha256}:"},
+                {"Repr-Digest": "md5=:AAAA:"},
+            )
+        ):
+            push = put(headers=headers, path=[b"%d" % number])
+            self.assertEqual(200, self.receive(push).status, headers)
+
+    def test_promise_of_a_form(self) -> None:
+        """X-Checksum-Sha256 speaks of the file; RFC 9530's of the form."""
+        self.receive(post(headers={"X-Checksum-Sha256": SHA256}))
+        self.hooks.told.clear()
+        push = post(headers={"X-Checksum-Sha256": "0" * 64})
+        self.store.files.clear()
+        self.assert_refused(422, push)
+        headers = {"Content-Digest": f"sha-256=:{'A' * 43}=:"}
+        self.assertEqual(200, self.receive(post(headers=headers)).status)
+
+
+class RefusedTests(HttpCase):
+    """Pushes that are turned away, from each cause."""
+
+    def test_method(self) -> None:
+        """Only two methods are ours; the answer names them."""
+        for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PATCH", "put"):
+            outcome = self.assert_refused(405, put(method=method))
+            self.assertEqual("POST, PUT", self.headers(outcome)["Allow"])
+
+    def test_headers(self) -> None:
+        """What the headers alone say."""
+        for status, headers in (
+            (400, {"Content-Range": "bytes 0-6/7"}),
+            (400, {"X-Checksum-Sha256": "short"}),
+            (400, {"Content-Digest": "sha-256=:short:"}),
+            (400, {"Repr-Digest": "sha-256=nonsense"}),
+            (415, {"Content-Encoding": "gzip"}),
+            (417, {"Expect": "200-ok"}),
+        ):
+            self.assert_refused(status, put(headers=headers))
+        self.assert_refused(415, post(headers={"Content-Encoding": "gzip"}))
+        headers = {"Expect": "100-Continue", "Content-Encoding": "Identity"}
+        self.assertEqual(200, self.receive(put(headers=headers)).status)
+
+    def test_headers_that_are_no_text(self) -> None:
+        """Bytes that are not UTF-8 are refused as anything else is."""
+        for status, name in (
+            (417, b"Expect"),
+            (415, b"Content-Encoding"),
+            (400, b"X-Checksum-Sha256"),
+            (400, b"Content-Digest"),
+        ):
+            push = put()
+            push.headers.setRawHeaders(name, [b"\xff\xfe"])
+            self.assert_refused(status, push)
+        form = post()
+        form.headers.setRawHeaders(b"Content-Type", [b"\xff"])
+        self.assert_refused(412, form)
+
+    def test_no_length(self) -> None:
+        """Neither a length nor chunks."""
+        self.assert_refused(411, evolve(put(), headers=Headers()))
+
+    def test_no_file(self) -> None:
+        """No name in the URL; no form; no file in it."""
+        self.assert_refused(412, put(path=[]))
+        self.assert_refused(412, put(path=[b""]))
+        self.assert_refused(412, post(headers={"Content-Type": "text/plain"}))
+        self.assert_refused(412, post(FORM.replace(b'"file"', b'"x"') + b"--\r\n"))
+
+    def test_unfit_names(self) -> None:
+        """Refused, never changed."""
+        for name in (b".", b"..", b"a/b", b"a\\b", b"a\0", b"\n", b"\xff", b"x" * 256):
+            outcome = self.assert_refused(400, put(path=[name]))
+            self.assertIsNone(outcome.name)
+        self.assert_refused(400, put(path=[b".filebucket"]))
+        self.assert_refused(400, put(path=[b"a", b"b"]))
+        self.assert_refused(400, put(path=[b"a", b""]))
+        self.assert_refused(400, put(has_query=True))
+        self.assert_refused(400, post(FORM.replace(b"db.gz", b"..") + b"--\r\n"))
+
+    def test_post_with_a_name(self) -> None:
+        """POST takes its name from the form, and says how."""
+        for path in ([b"db.gz"], [b"", b""], [b"a", b"b"]):
+            outcome = self.assert_refused(400, post(path=path))
+            self.assertIn(b"curl -F file=@", self.answer(outcome))
+
+    def test_too_large(self) -> None:
+        """Known from the length, before the body; or found on the way."""
+        self.uploads = self.make(max_file_size=6)
+        self.assert_refused(413, put(Refusal(400, "not read"), length=7))
+        self.assert_refused(413, put(length=None))
+        self.assert_refused(413, post())
+        self.assert_refused(413, post(b"not read", length=6 + form.MOST_OVERHEAD + 1))
+        self.uploads = self.make(max_file_size=7)
+        self.assertEqual(200, self.receive(put()).status)
+
+    def test_larger_than_any(self) -> None:
+        """More bytes than a file can have, where there is no other limit."""
+        for push in (put, post):
+            self.assert_refused(413, push(length=2**64))
+        self.store.room = 2**65
+        self.assert_refused(413, put(length=2**63))
+
+    def test_no_room(self) -> None:
+        """The same of the disk: what is large is refused before it is read."""
+        self.store.room = BATCH - 1
+        unread = Refusal(400, "not read")
+        self.assert_refused(507, put(unread, length=BATCH))
+        self.assert_refused(507, post(unread, length=BATCH))
+        self.store.room = 6
+        self.assert_refused(507, put(length=None))
+        self.assert_refused(507, put())
+        self.assert_refused(507, post())
+
+    def test_exists(self) -> None:
+        """What is there stays; no method is offered instead."""
+        self.store.files["web01", "db.gz"] = b"old"
+        self.assertEqual({}, self.headers(self.assert_refused(405, put())))
+        self.assert_refused(405, post())
+
+    def test_exists_unread(self) -> None:
+        """Where the body is not here at once, it is refused unread."""
+        self.store.files["web01", "db.gz"] = b"old"
+        unread = Refusal(400, "not read")
+        waits = {"Expect": "100-continue", "Content-Length": "7"}
+        for push in (
+            put(unread, length=BATCH),
+            put(unread, length=None),
+            put(unread, length=7, headers=waits),
+        ):
+            self.assert_refused(405, push)
+
+    def test_exists_as_promised(self) -> None:
+        """A second try of what arrived is as good as the first; no post-push is run,
+        and the body need not come.
+        """
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        unread = Refusal(400, "not read")
+        promise = {"X-Checksum-Sha256": SHA256}
+        asks = {"Expect": "100-continue", **promise}
+        for push in (
+            put(headers=promise),
+            put(unread, length=BATCH, headers=asks),
+            put(headers={"Repr-Digest": f"sha-256=:{in_base64(SHA256)}:"}),
+            post(headers={"X-Checksum-Sha256": SHA256}),
+        ):
+            outcome = self.receive(push)
+            self.assertEqual((200, None), (outcome.status, outcome.reason))
+            self.assertEqual(f"{SHA256}  db.gz\n".encode(), self.answer(outcome))
+            self.assertEqual(SHA256, self.headers(outcome)["X-Checksum-Sha256"])
+            self.assertTrue(outcome.repeated)
+        self.assertEqual([], self.hooks.told)
+        self.assertEqual([("web01", "db.gz")] * 4, self.store.confirmed)
+
+    def test_exists_and_is_sent_again(self) -> None:
+        """Whoever does not ask first sends all of it before he reads the answer."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        promise = {"X-Checksum-Sha256": SHA256}
+        outcome = self.receive(put(b"con", b"tent", length=BATCH, headers=promise))
+        self.assertEqual((200, True, 7), (outcome.status, outcome.repeated, 7))
+        ends = Refusal(400, "it ended early")
+        self.assert_refused(400, put(b"con", ends, length=BATCH, headers=promise))
+        self.uploads = self.make(max_file_size=8)
+        self.assert_refused(413, put(b"con" * 3, length=None, headers=promise))
+
+    def test_body_breaks_off(self) -> None:
+        """Wherever it does."""
+        gone = Refusal(400, "the body ended early")
+        self.assert_refused(400, put(gone))
+        outcome = self.assert_refused(400, put(b"con", gone))
+        self.assertEqual(3, outcome.size)
+        for cut in range(len(FORM) + 1):
+            self.assert_refused(400, post(FORM[:cut]))
+
+
+class HookTests(HttpCase):
+    """What hooks are asked, and what comes of it."""
+
+    def test_size_of_a_form(self) -> None:
+        """Exact where the file is the last part; unknown without a length."""
+        self.receive(post())
+        self.store.files.clear()
+        headers = {"Transfer-Encoding": "chunked"}
+        self.receive(post(length=None, headers=headers))
+        self.assertEqual([7, -1], [each.size for each in self.hooks.asked])
+
+    def test_size_of_a_form_that_goes_on(self) -> None:
+        """Unknown where that is seen; or else pre-push is asked again, with
+        what nobody could know before.
+        """
+        self.assertEqual(200, self.receive(post(FORM + MORE + b"--\r\n")).status)
+        self.store.files.clear()
+        self.assertEqual(200, self.receive(post(FORM, MORE + b"--\r\n")).status)
+        self.assertEqual(
+            [-1, 7 + len(MORE), 7], [each.size for each in self.hooks.asked]
+        )
+
+    def test_second_verdict_counts(self) -> None:
+        """Be it a refusal, or the permission to overwrite."""
+        push = (FORM, MORE + b"--\r\n")
+        self.hooks.verdicts = [Verdict.GO_ON, Refusal(409, "no")]
+        self.assert_refused(409, post(*push))
+        self.store.files["web01", "db.gz"] = b"old"
+        self.hooks.verdicts = [Verdict.OVERWRITE, Verdict.GO_ON]
+        self.assert_refused(405, post(*push))
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        self.assertEqual(200, self.receive(post(*push)).status)
+
+    def test_post_push_answers(self) -> None:
+        """Its output is the answer, whatever its verdict."""
+        self.hooks.exit = Exit(0, b"thank you\n")
+        outcome = self.receive(put())
+        self.assertEqual((200, b"thank you\n"), (outcome.status, self.answer(outcome)))
+        self.assertEqual({"X-Checksum-Sha256": SHA256}, self.headers(outcome))
+
+    def test_post_push_fails(self) -> None:
+        """A failure cannot undo a durable file, and is told."""
+        self.hooks.exit = Exit(143, b"half a wo", timed_out=True)
+        outcome = self.receive(put())
+        self.assertEqual((200, b"half a wo"), (outcome.status, self.answer(outcome)))
+        self.assertEqual("143", self.headers(outcome)["X-Post-Push-Exit"])
+        self.assertIn(("web01", "db.gz"), self.store.files)
