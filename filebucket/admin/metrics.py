@@ -44,7 +44,7 @@ from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import BucketOverview, Overview, look
-from filebucket.hooks.scripts import EVENTS, Exit
+from filebucket.hooks.interfaces import EVENTS, Exit
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome
 from filebucket.model.state import State

@@ -23,7 +23,8 @@ from twisted.logger import Logger
 
 from filebucket.base.text import rfc3339
 from filebucket.catalogue.database import CatalogueError
-from filebucket.hooks.scripts import END_TIMEOUT, Alert, IHooks
+from filebucket.hooks.interfaces import Alert, IHooks
+from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.records import Series
 from filebucket.model.state import State

@@ -33,7 +33,8 @@ from filebucket.config import config as configuration
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
 from filebucket.daemon import control
-from filebucket.hooks.scripts import EVENTS, ScriptHooks
+from filebucket.hooks.interfaces import EVENTS
+from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Networks

@@ -27,7 +27,8 @@ from filebucket.admin.site import AdminSite
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.catalogue.recorder import FLUSH_TIMEOUT as LAST_BATCH_TIMEOUT
 from filebucket.daemon.notify import Supervisor
-from filebucket.hooks.scripts import END_TIMEOUT, ScriptHooks
+from filebucket.hooks.process import END_TIMEOUT
+from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.listen import Listener
 from filebucket.http.peer import client_of
 from filebucket.http.site import StreamingSite

@@ -30,7 +30,7 @@ from twisted.logger import Logger
 
 from filebucket.base.context import begin_request
 from filebucket.base.errors import Refusal
-from filebucket.hooks.scripts import Exit, IHooks, Subject, Verdict
+from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome

@@ -23,7 +23,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import Overview
 from filebucket.catalogue.view import View
-from filebucket.hooks.scripts import POST_PUSH, PRE_PUSH, Exit
+from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.push import Outcome

@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.recorder import GATHER, LOOK_EVERY, Recorder
 from filebucket.daemon.alerts import MOST_RETRY, RETRY, Alerts
-from filebucket.hooks.scripts import END_TIMEOUT, Exit
+from filebucket.hooks.interfaces import Exit
+from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Series

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
-from filebucket.hooks.scripts import Alert, Exit, IHooks, Subject, Verdict
+from filebucket.hooks.interfaces import Alert, Exit, IHooks, Subject, Verdict
 from filebucket.store.interfaces import IStore, IWriter, NameTaken, Receipt
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from filebucket.base.errors import Refusal
-from filebucket.hooks.scripts import Exit, Subject, Verdict
+from filebucket.hooks.interfaces import Exit, Subject, Verdict
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.token import Token

@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.web.http_headers import Headers
 
 from filebucket.base.errors import Refusal
-from filebucket.hooks.scripts import Exit, Verdict
+from filebucket.hooks.interfaces import Exit, Verdict
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.push.interfaces import IIncoming

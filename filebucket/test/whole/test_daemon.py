@@ -31,7 +31,7 @@ from filebucket.cli import main
 from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen, parse
 from filebucket.config.endpoint import tcp
 from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
-from filebucket.hooks.scripts import END_TIMEOUT
+from filebucket.hooks.process import END_TIMEOUT
 from filebucket.http.channel import StreamingChannel
 from filebucket.http.site import StreamingSite
 from filebucket.http.tls import LOOK_EVERY

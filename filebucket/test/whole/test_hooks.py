@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
-from filebucket.hooks.scripts import MOST_LINE, MOST_OUTPUT, MOST_STDERR
+from filebucket.hooks.process import MOST_LINE, MOST_OUTPUT, MOST_STDERR
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 from filebucket.test.whole.test_push import MIB, Client, IntegrationCase, put_head
 

@@ -24,7 +24,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket import tap
 from filebucket.admin.site import CONNECTIONS
 from filebucket.base.errors import Refusal
-from filebucket.hooks.scripts import Exit, Verdict
+from filebucket.hooks.interfaces import Exit, Verdict
 from filebucket.model.bucket import FreeSpace
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room

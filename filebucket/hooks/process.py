@@ -1,0 +1,290 @@
+"""A child process that stays within bounds, of time and of what it writes.
+
+It runs without a shell, with /dev/null as its stdin, and in a session of its own, so
+that all that it started can be killed together when its time is over; what has left
+that session is known by its environment. What it writes to stderr goes to the log; what
+it writes at all is bounded.
+
+How it ended is known when the process exits: a child that it left in the background may
+hold the pipes for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import (
+    IProcessTransport,
+    IReactorProcess,
+    IReactorTime,
+)
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from filebucket.base.alarm import Alarm
+from filebucket.hooks.interfaces import Exit
+
+MOST_OUTPUT = 1024 * 1024
+"""Bytes of stdout that are kept; what comes after them is dropped."""
+MOST_STDERR = 64 * 1024
+"""Bytes of stderr that are logged."""
+MOST_LINE = 1024
+"""Bytes of a line of stderr that are logged."""
+MOST_LINES = 1000
+"""Lines of stderr that are logged: each costs the log 100 bytes and the reactor
+0.1 ms beside what it says."""
+
+KILL_AFTER = 5.0
+"""Seconds between TERM and KILL."""
+PIPES_AFTER = 0.5
+"""Seconds that the pipes get after the exit. What the process itself wrote is in
+them already; only a child that it left behind can hold them longer."""
+
+END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
+"""Seconds in which a process that was told to end has ended, if it can be killed."""
+
+MOST_SEARCHES = 16
+"""Searches for what a process started: each finds what began during the one before."""
+
+SETSID = b"/usr/bin/setsid"
+"""util-linux's: makes a session and then becomes the program, without a fork."""
+
+
+class Reactor(IReactorProcess, IReactorTime):
+    """What a process needs of the reactor."""
+
+
+class BoundedProcess(ProcessProtocol):
+    """One child process.
+
+    :ivar ended: fires with the :class:`Exit`, never with a failure
+    """
+
+    transport: IProcessTransport
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        timeout: float,
+        errors: LineLog,
+        kill_group: Callable[[int, int], None],
+        kill_strays: Callable[[Collection[bytes]], None],
+    ) -> None:
+        """
+        :param timeout: seconds until it is ended
+        :param errors: where its stderr goes
+        :param kill_group: sends a signal to a process group
+        :param kill_strays: as :func:`kill_marked`
+        """
+        self._reactor = reactor
+        self._timeout = timeout
+        self._kill_group = kill_group
+        self._kill_strays = kill_strays
+        self._alarm = Alarm(reactor)
+        self._output = bytearray()
+        self._errors = errors
+        self._marks: Sequence[bytes] = ()
+        self._timed_out = False
+        self._stopped = False
+        self._exit: Exit | None = None
+        self.ended: Deferred[Exit] = Deferred()
+
+    def start(
+        self,
+        arguments: Sequence[bytes],
+        environment: Mapping[bytes, bytes],
+        marks: Sequence[bytes],
+    ) -> None:
+        """Start a program.
+
+        :param arguments: its absolute path first
+        :param marks: what of its environment, as ``name=value``, no other process has
+        :raises OSError: no descriptors are left; or, if Twisted uses posix_spawn
+            (24.11 and later), there is no such program
+        """
+        self._marks = marks
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._reactor.spawnProcess(
+                self,
+                SETSID,
+                [b"setsid", *arguments],
+                env=environment,
+                childFDs={0: null, 1: "r", 2: "r"},
+            )
+        finally:
+            os.close(null)
+
+    def connectionMade(self) -> None:
+        self._pid: int = self.transport.pid
+        self._alarm.set(self._timeout, self._deadline)
+
+    def _deadline(self) -> None:
+        self._timed_out = True
+        self._end()
+
+    def stop(self) -> None:
+        """End it for the daemon's sake, if it is not ending already."""
+        # Of one that exited only the pipes are waited for, and not for long; one
+        # at its deadline gets its KILL no later for being asked twice.
+        if self._exit is None and not self._ending:
+            self._stopped = True
+            self._end()
+
+    @property
+    def _ending(self) -> bool:
+        return self._timed_out or self._stopped
+
+    def outReceived(self, data: bytes) -> None:
+        self._output += data[: MOST_OUTPUT - len(self._output)]
+
+    def errReceived(self, data: bytes) -> None:
+        self._errors.write(data)
+
+    def _end(self) -> None:
+        """Ask it and all that it started to end; make them, soon after."""
+        self._signal(signal.SIGTERM)
+        self._alarm.set(KILL_AFTER, self._kill)
+
+    def processExited(self, reason: Failure) -> None:
+        self._exit = self._ended_with(reason)
+        self._alarm.stop()
+        if self._ending:
+            # Its children had their TERM, and nobody is left to wait for them.
+            self._kill_all()
+        self._alarm.set(PIPES_AFTER, self._close_pipes)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._alarm.stop()
+        self._errors.close()
+        ended = self._exit or self._ended_with(reason)
+        self.ended.callback(evolve(ended, output=bytes(self._output)))
+
+    def _ended_with(self, reason: Failure) -> Exit:
+        return Exit(_exit_status(reason), b"", self._timed_out, self._stopped)
+
+    def _kill(self) -> None:
+        self._kill_all()
+
+    def _kill_all(self) -> None:
+        self._signal(signal.SIGKILL)
+        self._kill_strays(self._marks)
+
+    def _close_pipes(self) -> None:
+        # processEnded follows when they are closed.
+        self.transport.loseConnection()
+
+    def _signal(self, number: int) -> None:
+        # setsid made it the leader of a group of its own number.
+        with suppress(ProcessLookupError, PermissionError):
+            self._kill_group(self._pid, number)
+
+
+class LineLog:
+    """Gives lines to a log, with a bound on each and on all together, and with
+    the bucket's token hidden: a script under ``set -x`` says all its arguments.
+    """
+
+    def __init__(
+        self, log_line: Callable[[str], object], secret: str, label: str
+    ) -> None:
+        self._log_line = log_line
+        self._secret = secret.encode("utf-8")
+        self._label = label.encode("utf-8")
+        self._cut = False
+        self._left = MOST_STDERR
+        self._lines_left = MOST_LINES
+        self._line = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Bytes came; log the lines that they end."""
+        taken = data[: self._left]
+        self._cut = self._cut or len(taken) < len(data)
+        self._left -= len(taken)
+        *ended, rest = (bytes(self._line) + taken).split(b"\n")
+        for line in ended[: self._lines_left]:
+            self._say(line)
+        self._lines_left -= len(ended)
+        if self._lines_left < 0:
+            self._cut, self._left, self._lines_left, rest = True, 0, 0, b""
+        # One byte more tells that the line was longer.
+        self._line = bytearray(rest[: MOST_LINE + 1])
+
+    def close(self) -> None:
+        """No more will come; log what has no end of line."""
+        if self._line:
+            self._say(bytes(self._line), self._cut)
+        if self._cut:
+            self._log_line(
+                f"(the rest of its stderr, over {MOST_STDERR} bytes"
+                f" or {MOST_LINES} lines)"
+            )
+
+    def _say(self, line: bytes, cut: bool = False) -> None:
+        cut = cut or len(line) > MOST_LINE
+        line = line[:MOST_LINE].replace(self._secret, self._label)
+        if cut:
+            line = _without_part(line, self._secret)
+        text = line.decode("utf-8", "replace")
+        # One line of the hook's is one line of the log's, whatever is in it.
+        self._log_line("".join(c if c.isprintable() else "\ufffd" for c in text))
+
+
+def kill_marked(marks: Collection[bytes]) -> None:
+    """Send KILL to all processes that have ``marks`` in their environment.
+
+    That finds what a process started wherever it went, in whatever session, unless it
+    has cleared its environment or is another user's.
+    """
+    killed: set[int] = set()
+    for _ in range(MOST_SEARCHES):
+        found = {pid for pid in _processes() - killed if _kill_if_marked(pid, marks)}
+        if not found:
+            break
+        # They start no more; but others may have been started by them, unseen.
+        killed |= found
+
+
+def _processes() -> set[int]:
+    with suppress(OSError):
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    return set()
+
+
+def _kill_if_marked(pid: int, marks: Collection[bytes]) -> bool:
+    with suppress(OSError):
+        # The descriptor is of that process, though its number become another's.
+        fd = os.pidfd_open(pid)
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if all(mark in environment for mark in marks):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def _without_part(line: bytes, secret: bytes) -> bytes:
+    """``line`` without the beginning of ``secret`` that it may end with."""
+    for length in range(len(secret) - 1, 0, -1):
+        if line.endswith(secret[:length]):
+            return line[:-length]
+    return line
+
+
+def _exit_status(reason: Failure) -> int:
+    if reason.check(ProcessDone):
+        return 0
+    ended = reason.value
+    assert isinstance(ended, ProcessTerminated)
+    if ended.signal is not None:
+        return 128 + int(ended.signal)
+    return int(ended.exitCode if ended.exitCode is not None else 1)

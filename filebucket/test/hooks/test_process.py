@@ -1,0 +1,393 @@
+"""One bounded child process: its descriptors, its deadline, and what it may write."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from attrs import evolve
+from twisted.logger import LogLevel, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit, Subject
+from filebucket.hooks.process import (
+    KILL_AFTER,
+    MOST_LINE,
+    MOST_LINES,
+    MOST_OUTPUT,
+    MOST_STDERR,
+    PIPES_AFTER,
+    BoundedProcess,
+    LineLog,
+)
+from filebucket.test.hooks.test_scripts import (
+    KILL,
+    LATE,
+    SUBJECT,
+    TERM,
+    TIMEOUT,
+    TOKEN,
+    FakeReactor,
+    HooksCase,
+)
+
+
+class ProcessTests(SynchronousTestCase):
+    """One process, whatever it is for."""
+
+    MARKS = (b"A=b",)
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.lines: list[str] = []
+        self.signals: list[tuple[int, int]] = []
+        self.strays: list[object] = []
+        self.process = BoundedProcess(
+            self.reactor,
+            TIMEOUT,
+            LineLog(self.lines.append, "secret", "(label)"),
+            lambda group, number: self.signals.append((group, number)),
+            self.strays.append,
+        )
+
+    def tearDown(self) -> None:
+        self.assertEqual([], self.reactor.getDelayedCalls())
+        # Nothing that it would read from is left open.
+        error = self.assertRaises(OSError, os.fstat, self.reactor.null)
+        self.assertEqual(errno.EBADF, error.errno)
+
+    def start(self) -> None:
+        self.process.start([b"/bin/true", b"a b"], {b"A": b"b"}, self.MARKS)
+
+    def test_start(self) -> None:
+        """In a session of its own, with nothing to read and its environment only."""
+        self.start()
+        (child,) = self.reactor.children
+        self.assertEqual(b"/usr/bin/setsid", child.executable)
+        self.assertEqual([b"setsid", b"/bin/true", b"a b"], child.arguments)
+        self.assertEqual({b"A": b"b"}, child.environment)
+        self.assertEqual((os.devnull, os.O_RDONLY), child.stdin)
+        self.assertEqual({1: "r", 2: "r"}, {n: child.descriptors[n] for n in (1, 2)})
+        child.ends()
+        self.assertEqual(Exit(0), self.successResultOf(self.process.ended))
+
+    def test_cannot_be_started(self) -> None:
+        """Whoever starts it is told; it has no deadline."""
+        self.reactor.fault = FileNotFoundError(errno.ENOENT, "no such program")
+        self.assertRaises(FileNotFoundError, self.start)
+        self.assertNoResult(self.process.ended)
+
+    def test_bounds(self) -> None:
+        """What it writes is kept up to a bound, and logged without the secret."""
+        self.start()
+        (child,) = self.reactor.children
+        child.writes(b"x" * (MOST_OUTPUT - 1), b"yz")
+        child.complains(b"a secret\nhalf a li", b"ne")
+        self.assertEqual(["a (label)"], self.lines)
+        child.ends(3)
+        ended = self.successResultOf(self.process.ended)
+        self.assertEqual((3, MOST_OUTPUT), (ended.status, len(ended.output)))
+        self.assertEqual(b"xy", ended.output[-2:])
+        self.assertEqual(["a (label)", "half a line"], self.lines)
+
+    def test_stop(self) -> None:
+        """It is ended as at its deadline; asked again, no sooner and no later."""
+        self.start()
+        (child,) = self.reactor.children
+        group = child.pid
+        self.process.stop()
+        self.reactor.advance(KILL_AFTER - 1)
+        self.process.stop()
+        self.assertEqual([(group, TERM)], self.signals)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM), (group, KILL)], self.signals)
+        self.assertEqual([self.MARKS], self.strays)
+        child.ends(None, by=KILL)
+        expected = Exit(137, stopped=True)
+        self.assertEqual(expected, self.successResultOf(self.process.ended))
+
+
+class DeadlineTests(HooksCase):
+    """What becomes of a hook that takes too long."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH, POST_PUSH)
+
+    def test_killed(self) -> None:
+        """TERM to the group at the deadline, KILL a little later."""
+        verdict = self.pre_push()
+        child = self.started()
+        group = child.pid
+        self.reactor.advance(TIMEOUT - 1)
+        self.assertEqual([], self.kills)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM)], self.kills)
+        self.reactor.advance(KILL_AFTER - 1)
+        self.assertEqual([(group, TERM)], self.kills)
+        self.reactor.advance(1)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.assertNoResult(verdict)
+        child.ends(None, by=KILL)
+        self.assert_refused(verdict, LATE)
+        self.assertEqual(5.0, KILL_AFTER)
+        self.assertEqual(
+            ["pre-push request=0a1b exit=137 at its deadline"], self.logged()
+        )
+
+    def test_term_obeyed(self) -> None:
+        """Whatever it says then is too late; its children do not outlive it."""
+        for status in (0, 2, 1):
+            self.kills.clear()
+            verdict = self.pre_push()
+            child = self.started()
+            group = child.pid
+            self.reactor.advance(TIMEOUT)
+            child.ends(status)
+            self.assert_refused(verdict, LATE)
+            self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+
+    def test_term_obeyed_pipes_stay_open(self) -> None:
+        """Nor do they hold the push up."""
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().exits(None, by=TERM)
+        self.reactor.advance(PIPES_AFTER)
+        self.assertTrue(self.started().lost)
+        self.started().ends()
+        self.assert_refused(verdict, LATE)
+
+    def test_post_push(self) -> None:
+        """A post-push that was ended has an exit like any other."""
+        ended = self.post_push()
+        self.started().writes(b"half an ans")
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.assert_exit(Exit(143, b"half an ans", timed_out=True), ended)
+
+    def test_group_gone(self) -> None:
+        """It may have exited, with the news still on its way."""
+        self.no_kill = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.reactor.advance(KILL_AFTER)
+        self.started().ends()
+        self.assert_refused(verdict, LATE)
+        self.assertEqual([], self.logged(LogLevel.critical))
+
+    def test_strays(self) -> None:
+        """KILL reaches those that left the group, too, by what they were told."""
+        ended = self.post_push()
+        marks = [b"FILEBUCKET_EVENT=post-push", b"FILEBUCKET_REQUEST_ID=0a1b"]
+        child = self.started()
+        told = [b"=".join(each) for each in child.environment.items()]
+        self.assertEqual(marks, [mark for mark in marks if mark in told])
+        self.reactor.advance(TIMEOUT)
+        self.assertEqual([], self.strays)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([marks], self.strays)
+        child.ends(None, by=KILL)
+        self.successResultOf(ended)
+
+    def test_strays_of_one_that_obeyed(self) -> None:
+        """Once it has ended, they are all that is left."""
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        self.assert_refused(verdict, LATE)
+        self.assertEqual(
+            [[b"FILEBUCKET_EVENT=pre-push", b"FILEBUCKET_REQUEST_ID=0a1b"]],
+            self.strays,
+        )
+
+    def test_strays_of_one_in_time(self) -> None:
+        """What outlives a hook that ended by itself was meant to."""
+        verdict = self.pre_push()
+        self.started().ends()
+        self.successResultOf(verdict)
+        self.assertEqual([], self.strays)
+        self.assertEqual([], self.kills)
+
+    def test_group_of_others(self) -> None:
+        """With sudo in a hook there are processes that we may not kill.
+
+        The push has its answer nevertheless, and everything goes its way.
+        """
+        verdict = self.pre_push()
+        child = self.started()
+        self.reactor.advance(TIMEOUT)
+        self.no_kill = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        child.exits(None, by=TERM)
+        self.reactor.advance(PIPES_AFTER)
+        self.assertTrue(child.lost)
+        child.ends()
+        self.assert_refused(verdict, LATE)
+
+    def test_hook_of_others(self) -> None:
+        """Even where the hook itself is one."""
+        self.no_kill = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        verdict = self.pre_push()
+        group = self.started().pid
+        self.reactor.advance(TIMEOUT)
+        self.reactor.advance(KILL_AFTER)
+        self.assertEqual([(group, TERM), (group, KILL)], self.kills)
+        self.started().ends()
+        self.assert_refused(verdict, LATE)
+
+
+class StderrTests(HooksCase):
+    """What a hook writes to stderr."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script(PRE_PUSH)
+
+    def lines(self, *pieces: bytes, subject: Subject = SUBJECT) -> list[str]:
+        """The lines that are logged of what comes in these pieces."""
+        before = len(self.events)
+        verdict = self.pre_push(subject)
+        self.started().complains(*pieces)
+        self.started().ends()
+        self.successResultOf(verdict)
+        start = "pre-push request=0a1b says: "
+        lines = [formatEvent(event) for event in self.events[before:]]
+        self.assertEqual([], [line for line in lines if not line.startswith(start)])
+        return [line.removeprefix(start) for line in lines]
+
+    def test_lines(self) -> None:
+        """Each line is logged as one, however it comes."""
+        for pieces, expected in (
+            ([], []),
+            ([b"one\n"], ["one"]),
+            ([b"one\ntwo\n"], ["one", "two"]),
+            ([b"on", b"e\ntw", b"o", b"\n"], ["one", "two"]),
+            ([b"one", b"\n", b"\n", b"two\n"], ["one", "", "two"]),
+            ([b"one\ntwo"], ["one", "two"]),
+            ([b"no end"], ["no end"]),
+            ([bytes([each]) for each in b"a\nb"], ["a", "b"]),
+            (["größe ".encode(), b"\xe6", b"\x97", b"\xa5\n"], ["größe 日"]),
+            ([b"{braces} %s {0}\n"], ["{braces} %s {0}"]),
+        ):
+            self.assertEqual(expected, self.lines(*pieces), pieces)
+
+    def test_logged_as_they_come(self) -> None:
+        """A line is logged when it ends, not when the hook does."""
+        verdict = self.pre_push()
+        self.started().complains(b"waiting for the moon\nand th")
+        self.assertEqual(
+            ["pre-push request=0a1b says: waiting for the moon"], self.logged()
+        )
+        self.started().complains(b"e sun\n")
+        self.assertEqual(2, len(self.logged()))
+        self.started().ends()
+        self.successResultOf(verdict)
+
+    def test_level(self) -> None:
+        """It is no error of the daemon's."""
+        self.lines(b"oh\n")
+        self.assertEqual(1, len(self.logged(LogLevel.info)))
+
+    def test_not_text(self) -> None:
+        """Whatever the bytes are, one line stays one line, and harmless."""
+        for line, expected in (
+            (b"\xff\xfeab", "\ufffd\ufffdab"),
+            (b"a\rb", "a\ufffdb"),
+            (b"\x1b[31mred", "\ufffd[31mred"),
+            (b"a\0b\x07", "a\ufffdb\ufffd"),
+            ("a\x85b\u2028c\u202ed".encode(), "a\ufffdb\ufffdc\ufffdd"),
+        ):
+            self.assertEqual([expected], self.lines(line + b"\n"))
+
+    def test_long_line(self) -> None:
+        """Of an over-long line the beginning is logged."""
+        long = b"x" * MOST_LINE
+        for pieces in (
+            [long + b"y\nnext\n"],
+            [long, b"y" * 10, b"\nnext\n"],
+            [long[:-1], b"xyyy\nnext\n"],
+            [long + b"y" * 5000, b"y" * 5000 + b"\nnext"],
+        ):
+            self.assertEqual(["x" * MOST_LINE, "next"], self.lines(*pieces))
+        self.assertEqual(["x" * MOST_LINE], self.lines(long + b"y"))
+
+    def test_too_much(self) -> None:
+        """After 64 KiB the log says that there was more."""
+        line = b"x" * 1023 + b"\n"
+        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        for pieces in (
+            [line] * 65,
+            [line * 65],
+            [line * 64, b"y"],
+            [line * 1000, line * 1000],
+        ):
+            self.assertEqual([*["x" * 1023] * 64, rest], self.lines(*pieces))
+
+    def test_too_many_lines(self) -> None:
+        """So does it after 1000 lines, however short."""
+        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        for pieces in (
+            [b"\n" * 1001],
+            [b"\n"] * 1001,
+            [b"\n" * 1000, b"y\nz"],
+            [b"\n" * 2000, b"\n" * 2000, b"y"],
+        ):
+            self.assertEqual([*[""] * MOST_LINES, rest], self.lines(*pieces))
+        self.assertEqual([""] * MOST_LINES, self.lines(b"\n" * MOST_LINES))
+
+    def test_too_much_in_a_line(self) -> None:
+        """The line that is cut there is logged as far as it goes."""
+        line = b"x" * 1023 + b"\n"
+        lines = self.lines(line * 63 + b"y" * 1000, b"y" * 1000 + b"\nz\n")
+        self.assertEqual("y" * MOST_LINE, lines[63])
+        self.assertEqual(65, len(lines))
+
+    def test_not_too_much(self) -> None:
+        """Exactly 64 KiB are not too much."""
+        line = b"x" * 1023 + b"\n"
+        self.assertEqual(["x" * 1023] * 64, self.lines(line * 64))
+
+    def test_token(self) -> None:
+        """A script that says its arguments does not give the token away."""
+        token = TOKEN.encode()
+        for pieces, expected in (
+            ([b"+ test -e " + token + b"\n"], "+ test -e #c0ffee"),
+            ([b"+ " + token[:7], token[7:] + b" " + token], "+ #c0ffee #c0ffee"),
+            ([b"/srv/" + token + b"/name\n"], "/srv/#c0ffee/name"),
+        ):
+            self.assertEqual([expected], self.lines(*pieces))
+
+    def assert_no_part(self, *pieces: bytes) -> None:
+        """No more of the token is logged than chance would."""
+        for line in self.lines(*pieces):
+            self.assertNotIn(TOKEN[:4], line)
+
+    def test_token_cut(self) -> None:
+        """Nor a part of it, where a line is cut in its midst."""
+        for kept in (4, 16, 31):
+            line = b"x" * (MOST_LINE - kept) + TOKEN.encode()
+            cut = [line[:MOST_LINE], line[MOST_LINE:]]
+            for pieces in ([line + b"\n"], [line], cut, [*cut, b"\n"]):
+                self.assert_no_part(*pieces)
+
+    def test_tokens_cut(self) -> None:
+        """Nor if there were many before, each longer than its label."""
+        for start in range(len(TOKEN) + 1):
+            line = b"x" * start + (TOKEN.encode() + b" ") * 100
+            self.assert_no_part(line + b"\n")
+            self.assert_no_part(line[:1100], line[1100:], b"\n")
+
+    def test_token_cut_at_the_end(self) -> None:
+        """Nor where all of it is."""
+        line = b"x" * 1023 + b"\n"
+        for kept in (4, 16, 31):
+            last = b"y" * (1024 - kept) + TOKEN.encode() + b"\n"
+            self.assert_no_part(line * 63 + last)
+
+    def test_part_of_token(self) -> None:
+        """A whole line is logged whole, whatever it ends with."""
+        self.assertEqual(["exit 0"], self.lines(b"exit 0\n"))
+
+    def test_name(self) -> None:
+        """A bucket's name is no secret."""
+        named = evolve(SUBJECT, bucket="web01", label="web01")
+        self.assertEqual(["for web01"], self.lines(b"for web01\n", subject=named))
