@@ -31,6 +31,7 @@ from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.recorder import Recorder
 from filebucket.config import config as configuration
 from filebucket.config.config import Buckets, Config
+from filebucket.config.load import load
 from filebucket.config.values import LOG_FORMATS
 from filebucket.daemon import logs
 from filebucket.daemon.alerts import Alerts
@@ -92,7 +93,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     keep_freed_memory()
     path = os.path.abspath(options["config"])
     try:
-        config = configuration.load(path)
+        config = load(path)
         own = OWN_DESCRIPTORS + (CONNECTIONS if config.admin else 0)
         capacity = find_capacity(config.max_connections, own)
         if capacity < config.max_connections:

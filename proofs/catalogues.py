@@ -23,7 +23,7 @@ from filebucket.catalogue.database import FILE
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import look
 from filebucket.catalogue.view import View
-from filebucket.config import config
+from filebucket.config.load import load
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
 from filebucket.test.kit.server import PATIENCE
@@ -118,7 +118,7 @@ def _record(
     folder: Path, file: Path, pushes: int, name: Callable[[int], str], now: float
 ) -> None:
     """Enter them, spread over the last day, in the order of time."""
-    buckets = config.load(str(file)).buckets
+    buckets = load(str(file)).buckets
     known = {each.key: each for each in buckets}
 
     def received() -> Iterator[Received]:
@@ -172,7 +172,7 @@ def _call(file: Path, *words: str) -> _Call:
 
 def _overview(folder: Path, file: Path, now: float) -> float:
     """Seconds that the overview alone takes."""
-    buckets = config.load(str(file)).buckets
+    buckets = load(str(file)).buckets
     view = View.open(str(folder), create=False)
     began = time.monotonic()
     look(view, buckets, now, sizes=0)

@@ -20,7 +20,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from filebucket.catalogue.journal import Journal
-from filebucket.config.config import load
+from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.series import series_of

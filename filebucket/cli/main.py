@@ -47,6 +47,7 @@ from filebucket.config.edit import (
     remove_bucket,
     rotate_token,
 )
+from filebucket.config.load import load
 from filebucket.daemon.ask import NotReloadedError, ask
 from filebucket.model.token import token_digest
 from filebucket.upkeep.prune import PruningError
@@ -292,7 +293,7 @@ def bucket_list(path: str, as_json: bool) -> None:
 
     Of each token there is the beginning of its SHA-256, as in the log.
     """
-    buckets = config.load(path).buckets
+    buckets = load(path).buckets
     if as_json:
         click.echo(json.dumps([listing.as_json(each) for each in buckets], indent=2))
         return

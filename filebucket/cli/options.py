@@ -21,6 +21,7 @@ from filebucket.catalogue.database import CatalogueError, Database
 from filebucket.config import config as configuration
 from filebucket.config import values
 from filebucket.config.config import Config
+from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 
 D = TypeVar("D", bound=Database)
@@ -80,7 +81,7 @@ NAME = _Value("name", values.bucket_name)
 SIZE = _Size("size", values.byte_count)
 RATE = _Rate("rate", values.byte_count)
 DATE = _Value("date", values.moment)
-NETWORK = _Value("network", configuration.network_or_unix)
+NETWORK = _Value("network", values.network)
 DURATION = _Duration("duration", values.duration)
 EXPECT = _Value("when", values.expectation)
 
@@ -90,9 +91,7 @@ def bucket_labels(
 ) -> list[CompletionItem]:
     """The buckets that there are, for the shell to complete."""
     with suppress(ConfigError):
-        found = configuration.load(
-            ctx.params.get("path") or configuration.DEFAULT_CONFIG
-        )
+        found = load(ctx.params.get("path") or configuration.DEFAULT_CONFIG)
         labels = [each.label for each in found.buckets]
         return [CompletionItem(each) for each in labels if each.startswith(incomplete)]
     return []

@@ -24,8 +24,8 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
-from filebucket.config import config as configuration
 from filebucket.config.config import Config
+from filebucket.config.load import load
 from filebucket.model import schedule
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
@@ -49,7 +49,7 @@ def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> Non
     file and all that is younger than ``hold``. Buckets without ``keep`` are left
     alone. Exits with 1 where a file could not be removed.
     """
-    config = configuration.load(path)
+    config = load(path)
     chosen = [each for each in chosen_buckets(config, labels) if each.keep is not None]
     if not chosen and not as_json:
         which = "such bucket" if labels else "bucket"

@@ -58,7 +58,7 @@ from filebucket.cli.options import (
     with_json,
 )
 from filebucket.cli.table import Column, table
-from filebucket.config import config as configuration
+from filebucket.config.load import load
 from filebucket.model.bucket import label_of
 from filebucket.model.mask import mask
 from filebucket.model.records import File, Refused
@@ -159,7 +159,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
 
 def _look(path: str, labels: Sequence[str], now: float) -> Overview:
     """Everything, or these buckets of it."""
-    config = configuration.load(path)
+    config = load(path)
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
     with open_catalogue(config, View) as catalogue:
         # All of them, so that no name holds a token of another bucket.
@@ -496,7 +496,7 @@ def log(
     """
     _print_whatever_there_is()
     try:
-        config = configuration.load(path)
+        config = load(path)
         key = None
         if bucket is not None:
             (chosen,) = chosen_buckets(config, [bucket])

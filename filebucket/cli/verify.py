@@ -33,8 +33,8 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
-from filebucket.config import config as configuration
 from filebucket.config.config import Config
+from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.upkeep import pace as pacing
@@ -66,7 +66,7 @@ def reindex(path: str, as_json: bool, accept: bool) -> None:
     without a file are marked as missing. No file is changed. Exits with 1 where
     something turns out to be damaged, missing or unreadable.
     """
-    config = configuration.load(path)
+    config = load(path)
     with (
         open_catalogue(config, Inventory, create=True) as catalogue,
         _bar(count_names(config.home, config.buckets)) as bar,
@@ -120,7 +120,7 @@ def verify(
     waits longest first. Exits with 1 where something is damaged, missing, unreadable,
     or a stranger, which is what nobody pushed.
     """
-    config = configuration.load(path)
+    config = load(path)
     chosen = chosen_buckets(config, labels)
     if sums is not None:
         if as_json or rate or older_than is not None:

@@ -29,8 +29,8 @@ from attrs import frozen
 from filebucket.base.errors import ConfigError
 from filebucket.base.fs import replacing, sync_path
 from filebucket.base.text import moment_text
-from filebucket.config import config as configuration
 from filebucket.config.config import Config
+from filebucket.config.load import parse
 from filebucket.model.bucket import Bucket
 from filebucket.model.token import Token, token_digest
 
@@ -338,9 +338,9 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
             text = file.read().decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigError(path, ["is not UTF-8"]) from None
-        changed = change(text, configuration.parse(text, path))
+        changed = change(text, parse(text, path))
         try:
-            config = configuration.parse(changed, path)
+            config = parse(changed, path)
         except ConfigError as error:
             raise NotChangedError("; ".join(error.mistakes)) from None
         target = os.path.realpath(path)

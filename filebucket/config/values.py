@@ -2,7 +2,7 @@
 that makes it of what JSON has.
 
 Each check raises ValueError with the mistake in a few words; the place is added by
-:mod:`filebucket.config.config`. None of the words is ever the value: it may be a token.
+:mod:`filebucket.config.load`. None of the words is ever the value: it may be a token.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, NewType
+from typing import Any, Literal, NewType, TypeAlias
 
 from cronsim import CronSim, CronSimError
 
 from filebucket.base.text import UNITS
-from filebucket.model import names
+from filebucket.model import client, names
 from filebucket.model.bucket import FreeSpace
+from filebucket.model.client import IPNetwork
 from filebucket.model.schedule import Cron, Expectation, Interval, Schedule, Zone
 from filebucket.model.token import TOKEN_CHARACTERS, TOKEN_LENGTH
 
@@ -42,6 +43,7 @@ Duration = NewType("Duration", float)
 Share = NewType("Share", float)
 Factor = NewType("Factor", float)
 Pattern = NewType("Pattern", str)
+Network: TypeAlias = IPNetwork | Literal["unix"]
 
 
 def text(value: Any, _: Any = None) -> str:
@@ -281,6 +283,12 @@ def host(value: Any, _: Any = None) -> str:
     return found
 
 
+def network(value: Any, _: Any = None) -> Network:
+    """A network, or ``unix``."""
+    found = text(value)
+    return "unix" if found == "unix" else client.network(found)
+
+
 CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
     {
         TokenText: token,
@@ -300,6 +308,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Share: share,
         Factor: factor,
         Pattern: pattern,
+        Network: network,
     }
 )
 """The check of each type."""

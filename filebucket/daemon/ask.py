@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.text import printable
-from filebucket.config import config
+from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.control import Answer, identity
 
@@ -46,8 +46,8 @@ def ask(
     :raises NotReloadedError: the reason
     """
     end = clock() + timeout
-    text = config.read(path)
-    home = config.parse(text, path).home
+    text = read_text(path)
+    home = parse(text, path).home
     known = {identity(text)}
     with _daemon(home) as daemon:
         process = daemon.process
@@ -60,7 +60,7 @@ def ask(
                 number = found.number
                 # Whoever changed the file meanwhile may have been first to ask.
                 with suppress(ConfigError):
-                    known.add(identity(config.read(path)))
+                    known.add(identity(read_text(path)))
                 if found.answer.text is None or found.answer.text in known:
                     return _in_force(found.answer)
                 if not _same_file(found.config, path):

@@ -29,9 +29,9 @@ from filebucket.base.errors import ConfigError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
 from filebucket.base.text import moment_text
-from filebucket.config import config as configuration
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
+from filebucket.config.load import parse, read_text
 from filebucket.daemon import control
 from filebucket.hooks.interfaces import EVENTS
 from filebucket.hooks.scripts import ScriptHooks
@@ -110,8 +110,8 @@ def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Re
     :param now: seconds since the epoch
     """
     try:
-        text = configuration.read(path)
-        config = configuration.parse(text, path)
+        text = read_text(path)
+        config = parse(text, path)
     except ConfigError as error:
         return Report(tuple(_wrong(path, each) for each in error.mistakes))
     look = _Look(path, text, config, reactor, environ, now)

@@ -23,8 +23,8 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from filebucket.base.errors import ConfigError
-from filebucket.config import config as configuration
 from filebucket.config.config import Buckets, Config
+from filebucket.config.load import parse, read_text
 from filebucket.daemon.control import Answer, identity
 from filebucket.daemon.notify import Supervisor
 
@@ -53,7 +53,7 @@ def read(path: str, before: Buckets) -> Loaded:
     :raises ConfigError: the file cannot be used
     """
     # Whatever this waits for, it waits for it before what follows.
-    text = configuration.read(path)
+    text = read_text(path)
     read = identity(text)
     # A push asks for the interpreter a dozen times, and a thread that computes
     # gives it away after 5 ms each time; and Python looks through all objects
@@ -63,7 +63,7 @@ def read(path: str, before: Buckets) -> Loaded:
     sys.setswitchinterval(interval / 10)
     gc.disable()
     try:
-        return evolve(compare(configuration.parse(text, path), before), text=read)
+        return evolve(compare(parse(text, path), before), text=read)
     except ConfigError as error:
         raise ConfigError(error.source, error.mistakes, read) from None
     finally:

@@ -22,7 +22,7 @@ from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
-from filebucket.config.config import parse
+from filebucket.config.load import parse
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.cli import curl, main
 from filebucket.config import config
-from filebucket.config.config import load, parse
+from filebucket.config.load import load, parse
 from filebucket.daemon.ask import NotReloadedError
 from filebucket.daemon.control import Answer
 from filebucket.model.token import token_digest

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from filebucket.catalogue.journal import Journal
-from filebucket.config.config import load
+from filebucket.config.load import load
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of

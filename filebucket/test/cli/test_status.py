@@ -27,7 +27,7 @@ from filebucket.catalogue.view import View
 from filebucket.cli import main
 from filebucket.cli import status as reports
 from filebucket.cli.status import status_json, status_line, status_table
-from filebucket.config.config import parse
+from filebucket.config.load import parse
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused, Space

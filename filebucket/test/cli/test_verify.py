@@ -17,7 +17,7 @@ from twisted.trial.unittest import SkipTest
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.cli import verify
-from filebucket.config.config import load
+from filebucket.config.load import load
 from filebucket.model.records import File, Received
 from filebucket.test.cli.test_main import CliCase
 from filebucket.test.kit.server import PATIENCE

@@ -18,13 +18,13 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.config import edit as editing
 from filebucket.config import values
-from filebucket.config.config import load
 from filebucket.config.edit import (
     NotChangedError,
     add_bucket,
     remove_bucket,
     rotate_token,
 )
+from filebucket.config.load import load
 from filebucket.model.token import token_digest
 from filebucket.test.kit.properties import trying
 from filebucket.test.kit.server import PATIENCE

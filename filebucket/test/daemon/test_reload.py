@@ -25,9 +25,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from filebucket.base.errors import ConfigError
-from filebucket.config import config as configuration
-from filebucket.config import values
+from filebucket.config import load, values
 from filebucket.config.config import Buckets, Config
+from filebucket.daemon import reload
 from filebucket.daemon.control import Answer, identity
 from filebucket.daemon.notify import Nobody
 from filebucket.daemon.reload import SIGNAL, Loaded, Reload, compare, read
@@ -544,8 +544,8 @@ class ReadTests(SynchronousTestCase):
             seen.append((sys.getswitchinterval() < interval, gc.isenabled()))
             return real(text, path)
 
-        real = configuration.parse
-        self.patch(configuration, "parse", parse)
+        real = load.parse
+        self.patch(reload, "parse", parse)
         self.write("a")
         read(self.path, Buckets(()))
         self.write("too long")

@@ -17,7 +17,7 @@ from twisted.web import http
 from twisted.web.resource import Resource
 
 from filebucket.base.errors import ConfigError
-from filebucket.config import config
+from filebucket.config.load import parse
 from filebucket.http.listen import BACKLOG, Listener, listeners
 from filebucket.http.site import StreamingSite
 from filebucket.test.kit.certificates import certify, key_pem, make_key, write_pair
@@ -35,7 +35,7 @@ class ListeningCase(SynchronousTestCase):
     def listeners(self, **keys: object) -> list[Listener]:
         path = str(self.folder / "config.json")
         text = json.dumps({"home": "home", "buckets": [], **keys})
-        given = config.parse(text, path)
+        given = parse(text, path)
         return listeners(self.reactor, given.places, given.trusted_proxies, path)
 
     def mistakes(self, *listen: str) -> tuple[str, ...]:

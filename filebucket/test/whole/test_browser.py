@@ -20,7 +20,7 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
-from filebucket.config.config import parse
+from filebucket.config.load import parse
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of

@@ -28,8 +28,9 @@ from filebucket.admin.site import AdminSite
 from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
 from filebucket.cli import main
-from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen, parse
+from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen
 from filebucket.config.endpoint import tcp
+from filebucket.config.load import parse
 from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.http.channel import StreamingChannel

@@ -15,7 +15,8 @@ import click
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.cli import main
-from filebucket.config import config
+from filebucket.config import load
+from filebucket.config.config import Config
 from filebucket.test.kit.server import PATIENCE
 
 MANUAL = Path(__file__).parents[3] / "docs" / "man"
@@ -60,8 +61,8 @@ class ManualTests(SynchronousTestCase):
         """Every key of the configuration is a term; and no other is."""
         page = self.page("file-bucket.json.5")
         terms = set(re.findall(r"(?m)^ {7}(\w+) \([^)]+\)$", page))
-        known = {each.name for each in attrs.fields(config.Config)}
-        known |= {each.name for each in attrs.fields(config._BucketObject)}
+        known = {each.name for each in attrs.fields(Config)}
+        known |= {each.name for each in attrs.fields(load._BucketObject)}
         self.assertEqual(known, terms)
 
     def test_example(self) -> None:
@@ -69,7 +70,7 @@ class ManualTests(SynchronousTestCase):
         page = self.page("file-bucket.json.5")
         example = re.search(r"(?ms)^ {7}\{$.*?^ {7}\}$", page)
         assert example is not None
-        self.assertEqual("web01", config.parse(example[0], "x").buckets[0].name)
+        self.assertEqual("web01", load.parse(example[0], "x").buckets[0].name)
         json.loads(example[0])
 
     def test_commands(self) -> None:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.catalogue.journal import Journal
-from filebucket.config import config
+from filebucket.config.load import load
 from filebucket.model.records import Received
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
@@ -177,7 +177,7 @@ class ExpositionTests(MonitoringCase):
 
     def enter(self, server: Server) -> None:
         """What the daemon would enter in its own time: one file of the bucket."""
-        buckets = config.load(str(server.config_file)).buckets
+        buckets = load(str(server.config_file)).buckets
         journal = opened(self, Journal, server.home)
         journal.watch(buckets, str, 0)
         pushed = Received("web01", "y", "y", 3, "ab", 0.0)

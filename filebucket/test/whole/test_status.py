@@ -19,7 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.journal import Journal
-from filebucket.config.config import parse
+from filebucket.config.load import parse
 from filebucket.model.records import Received
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.server import PATIENCE

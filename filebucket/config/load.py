@@ -1,0 +1,394 @@
+"""The configuration file: read, and checked.
+
+:func:`load` reads JSON and gives a frozen :class:`~filebucket.config.config.Config`, or
+raises one :class:`~filebucket.base.errors.ConfigError` that names every mistake with
+its place. attrs holds the structure and cattrs walks it;
+:mod:`filebucket.config.values` says what a value must be. No message and no
+``repr`` ever holds a token: a bucket keeps the SHA-256 of its token only, but for the
+directory's name where the file gives nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, NewType
+
+import attrs
+import cattrs
+from attrs import field, frozen
+from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, override
+
+from filebucket.base.errors import ConfigError, shown
+from filebucket.config import endpoint as endpoints
+from filebucket.config import values
+from filebucket.config.config import Buckets, Config, Listen
+from filebucket.config.endpoint import Endpoint
+from filebucket.config.values import (
+    BucketName,
+    ByteCount,
+    Duration,
+    Factor,
+    Flag,
+    Moment,
+    Network,
+    Path,
+    Pattern,
+    Sha256Hex,
+    Share,
+    TokenText,
+)
+from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Keep
+from filebucket.model.client import Networks
+from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
+from filebucket.model.token import Token, token_digest, token_like
+
+Tokens = NewType("Tokens", tuple[Token, ...])
+Patterns = NewType("Patterns", tuple[Pattern, ...])
+
+
+@frozen
+class _TokenObject:
+    """A token as the file writes it when it is an object."""
+
+    token: TokenText | None = field(default=None, repr=False)
+    token_sha256: Sha256Hex | None = None
+    expires: Moment | None = None
+
+
+@frozen
+class _BucketObject(_TokenObject):
+    """A bucket as the file writes it when it is an object."""
+
+    name: BucketName | None = None
+    tokens: Tokens | None = field(default=None, repr=False)
+    max_file_size: ByteCount | None = None
+    quota: ByteCount | None = None
+    allow_from: Networks | None = None
+    overwrite: Flag = Flag(False)
+    series: Patterns = Patterns(())
+    expect: Expectation | None = None
+    shrink_alert: Share = Share(SHRINK_ALERT)
+    grow_alert: Factor | None = None
+    keep: Keep | None = None
+    hold: Duration = Duration(HOLD)
+
+
+def load(path: str) -> Config:
+    """Read and check the configuration.
+
+    :param path: the file; relative paths in it are taken from its folder
+    :raises ConfigError: every mistake at once
+    """
+    return parse(read_text(path), path)
+
+
+def read_text(path: str) -> str:
+    """The configuration's text, unchecked.
+
+    :raises ConfigError: it cannot be read
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(path, ["is not UTF-8"]) from None
+
+
+def parse(text: str, path: str) -> Config:
+    """As :func:`load`, from the file's ``text``."""
+    try:
+        data = json.loads(
+            text, object_pairs_hook=_Object, parse_constant=_refuse_constant
+        )
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(path, [f"is not JSON: {error.msg} at {place}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(path, [f"is not JSON: {error}"]) from None
+    mistakes = list(_repeated(data))
+    if not isinstance(data, dict):
+        raise ConfigError(path, [*mistakes, "$: not an object"])
+    mistakes += _said_twice(data)
+    mistakes += _admin_among_pushes(data)
+    try:
+        config = _CONVERTER.structure(data, Config)
+    except cattrs.ClassValidationError as errors:
+        mistakes += _placed(errors)
+        mistakes += _contradictions(_fit_buckets(data.get("buckets")))
+        raise ConfigError(path, mistakes) from None
+    mistakes += _contradictions(list(enumerate(config.buckets)))
+    if mistakes:
+        raise ConfigError(path, mistakes)
+    folder = os.path.dirname(os.path.abspath(path))
+    return attrs.evolve(
+        config,
+        home=Path(os.path.normpath(os.path.join(folder, config.home))),
+        hooks=Path(os.path.normpath(os.path.join(folder, config.hooks))),
+        listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
+        admin=config.admin and config.admin.in_folder(folder),
+    )
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its keys stood in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        count = Counter(key for key, _ in pairs)
+        self.repeated = sorted(key for key in count if count[key] > 1)
+
+
+def _repeated(data: Any) -> Iterator[str]:
+    """Each key that stands twice in one object, with the object's place."""
+    # Not by recursion: JSON may be nested deeper than Python likes to call.
+    waiting: deque[tuple[str, Any]] = deque([("$", data)])
+    while waiting:
+        place, value = waiting.popleft()
+        if isinstance(value, _Object):
+            for key in value.repeated:
+                yield f"{place}: the key {shown(key)} stands twice in one object"
+            waiting += [(f"{place}.{shown(key)}", each) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)]
+
+
+def _said_twice(data: dict[str, Any]) -> Iterator[str]:
+    """Where to listen, said in two ways, or in one way again."""
+    if "listen" not in data:
+        return
+    for key in ("host", "port"):
+        if key in data:
+            yield f"$.{key}: cannot stand beside listen, which takes its place"
+    found: list[Endpoint | None] = []
+    for index, endpoint in enumerate(_readable(data["listen"])):
+        if endpoint and endpoint in found:
+            yield f"$.listen[{index}]: the same as $.listen[{found.index(endpoint)}]"
+        found.append(endpoint)
+
+
+def _readable(listen: Any) -> Iterator[Endpoint | None]:
+    """The endpoints of a list; None is one that has a mistake."""
+    for each in listen if isinstance(listen, list) else []:
+        try:
+            yield _endpoint(each)
+        except ValueError:
+            yield None
+
+
+def _admin_among_pushes(data: dict[str, Any]) -> Iterator[str]:
+    """What whoever watches gets to see must not be where clients push."""
+    (admin,) = _readable([data.get("admin")])
+    if admin is None:
+        return
+    if admin.proxied:
+        yield "$.admin: cannot begin with a PROXY header"
+    by_port = [Endpoint("tcp", {"port": str(data.get("port", 1234))}, "")]
+    pushes = _readable(data["listen"]) if "listen" in data else by_port
+    if any(each and admin.same_place(each) for each in pushes):
+        yield "$.admin: where pushes arrive; it needs a place of its own"
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _fit_buckets(value: Any) -> list[tuple[int, Bucket]]:
+    """Those of the buckets that are right by themselves, with their indices."""
+    fit = []
+    for index, each in enumerate(value if isinstance(value, list) else []):
+        with suppress(ValueError, cattrs.ClassValidationError):
+            fit.append((index, _bucket(each)))
+    return fit
+
+
+def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
+    """What is wrong between buckets that are each right by themselves."""
+    opens = {token.sha256 for _, bucket in buckets for token in bucket.tokens}
+    tokens: dict[bytes, int] = {}
+    directories: dict[str, int] = {}
+    for index, bucket in buckets:
+        place = f"$.buckets[{index}]"
+        if bucket.name and _holds_any(opens, bucket.name):
+            yield f"{place}.name: holds a token, and names are shown in logs"
+        if any(_holds_any(opens, pattern) for pattern in bucket.series):
+            yield f"{place}.series: holds a token, and series are shown in logs"
+        before = len(tokens)
+        for token in bucket.tokens:
+            first = tokens.setdefault(token.sha256, index)
+            if first != index:
+                yield f"{place}: the same token as $.buckets[{first}]"
+                break
+        else:
+            if len(tokens) != before + len(bucket.tokens):
+                yield f"{place}.tokens: one of them stands there twice"
+            first = directories.setdefault(bucket.directory, index)
+            if first != index:
+                yield f"{place}: the same directory as $.buckets[{first}]"
+
+
+def _holds_any(tokens: set[bytes], text: str) -> bool:
+    """Whether one of these, by its SHA-256, is a part of ``text``."""
+    return any(_digest(word) in tokens for word in token_like(text))
+
+
+def _bucket(value: Any, _: Any = None) -> Bucket:
+    if isinstance(value, str):
+        token = values.token(value)
+        return Bucket((Token(_digest(token)),), directory=token)
+    if not isinstance(value, dict):
+        raise ValueError("neither a token nor an object")
+    given = _CONVERTER.structure(value, _BucketObject)
+    if [given.token, given.token_sha256, given.tokens].count(None) != 2:
+        raise ValueError("needs one of token, token_sha256 and tokens")
+    directory = given.name or given.token
+    if directory is None:
+        raise ValueError("needs a name, as the token itself is not given")
+    tokens = given.tokens or (_token_of(given),)
+    if given.tokens and given.expires is not None:
+        raise ValueError(
+            "expires cannot stand beside tokens, which each have their own"
+        )
+    settings = attrs.asdict(
+        given, recurse=False, filter=lambda each, _: each.name not in _OPENS
+    )
+    return Bucket(tokens, directory, **settings)
+
+
+_OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
+"""The keys of a bucket that say what opens it; its others are its settings."""
+
+
+def _keep(value: Any, _: Any = None) -> Keep:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    given = _KEEP(value, Keep)
+    if given == Keep():
+        raise ValueError("names nothing to keep")
+    return given
+
+
+def _patterns(value: Any, _: Any = None) -> Patterns:
+    given = _list([value] if isinstance(value, str) else value, Pattern)
+    if len(set(given)) < len(given):
+        raise ValueError("one of them stands there twice")
+    return Patterns(given)
+
+
+def _expectation(value: Any, _: Any = None) -> Expectation:
+    if isinstance(value, str):
+        return values.expectation(value)
+    if not isinstance(value, dict):
+        raise ValueError("neither a string nor an object")
+    return _SCHEDULE(value, Schedule)
+
+
+def _token_of(given: _TokenObject) -> Token:
+    if given.token is not None:
+        return Token(_digest(given.token), given.expires)
+    return Token(bytes.fromhex(given.token_sha256 or ""), given.expires)
+
+
+def _token(value: Any, _: Any = None) -> Token:
+    if isinstance(value, str):
+        return Token(_digest(values.token(value)))
+    if not isinstance(value, dict):
+        raise ValueError("neither a token nor an object")
+    given = _CONVERTER.structure(value, _TokenObject)
+    if (given.token is None) == (given.token_sha256 is None):
+        raise ValueError("needs one of token and token_sha256")
+    return _token_of(given)
+
+
+def _digest(token: str) -> bytes:
+    return token_digest(token.encode("ascii"))
+
+
+def _list(value: Any, kind: Any, may_be_empty: bool = False) -> Any:
+    """A list, each of whose members is of that kind."""
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    if not (value or may_be_empty):
+        raise ValueError("empty")
+    return _CONVERTER.structure(value, tuple[kind, ...])
+
+
+def _endpoint(value: Any, _: Any = None) -> Endpoint:
+    return endpoints.parse(values.text(value))
+
+
+def _networks(value: Any, _: Any = None) -> Networks:
+    given = _list(value, Network)
+    networks = tuple(each for each in given if each != "unix")
+    return Networks(networks, local="unix" in given)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    checks: dict[Any, Callable[[Any, Any], Any]] = {
+        **values.CHECKS,
+        Token: _token,
+        Tokens: lambda value, _: _list(value, Token),
+        Bucket: _bucket,
+        Buckets: lambda value, _: _list(value, Bucket, may_be_empty=True),
+        Endpoint: _endpoint,
+        Listen: lambda value, _: _list(value, Endpoint),
+        Networks: _networks,
+        Patterns: _patterns,
+        Expectation: _expectation,
+        Cron: lambda value, _: values.cron(values.text(value)),
+        Keep: _keep,
+        Zone: lambda value, _: values.zone(values.text(value)),
+    }
+    for kind, check in checks.items():
+        converter.register_structure_hook(kind, check)
+    return converter
+
+
+def _if_given(check: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """A check that lets null stand for what is not given."""
+    return lambda value, _: None if value is None else check(value)
+
+
+_CONVERTER = _converter()
+_COUNTS: dict[str, Any] = {
+    each.name: override(struct_hook=_if_given(values.count))
+    for each in attrs.fields(Keep)
+}
+_KEEP = make_dict_structure_fn(Keep, _CONVERTER, **_COUNTS)
+_SCHEDULE = make_dict_structure_fn(
+    Schedule, _CONVERTER, grace=override(struct_hook=values.duration)
+)
+
+
+def _mistake(error: BaseException, _: Any) -> str:
+    """One of the errors that cattrs collected, in a few words."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [each.name for each in attrs.fields(error.cl)]
+        return "; ".join(_unknown(key, known) for key in sorted(error.extra_fields))
+    if isinstance(error, KeyError):
+        return "missing"
+    if isinstance(error, ValueError):
+        return str(error)
+    raise error  # a bug of ours, not the operator's mistake
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    return f"unknown key {shown(key)}, the nearest known one is {nearest[0]!r}"
+
+
+def _placed(errors: cattrs.ClassValidationError) -> list[str]:
+    """Every mistake as ``place: mistake``; cattrs says ``mistake @ place``."""
+    found = cattrs.transform_error(errors, path="$", format_exception=_mistake)
+    return [
+        f"{place}: {mistake}"
+        for mistake, _, place in (line.rpartition(" @ ") for line in found)
+    ]

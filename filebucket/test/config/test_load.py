@@ -1,0 +1,1179 @@
+"""What may stand in the configuration file, and what is said of the rest.
+
+The tokens here look like real ones, so that one that shows up anywhere is
+found; none of them may occur in any message or ``repr``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+from fractions import Fraction
+from hashlib import sha256
+from ipaddress import ip_network
+from typing import Any
+
+import attrs
+import hypothesis
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import ConfigError
+from filebucket.config import load, values
+from filebucket.config.config import Buckets, Config, Listen
+from filebucket.config.endpoint import Endpoint, tcp
+from filebucket.model.bucket import Bucket, FreeSpace, Keep, label_of
+from filebucket.model.client import Networks, network
+from filebucket.model.schedule import Cron, Interval, Schedule, Zone
+from filebucket.model.token import TOKEN_LENGTH, Token
+from filebucket.test.kit.properties import PLACES, cut, trying
+
+TOKEN = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
+SECOND = "Xo3_hTq6-MzE1yKf8rVwBi5CnPlA7jDs"
+THIRD = "f0e1d2c3b4a5968778695a4b3c2d1e0f"
+
+PATH = "/srv/drop/config.json"
+LEAST: dict[str, Any] = {"home": "buckets", "buckets": []}
+"""What every file must have."""
+
+
+def digest(token: str) -> bytes:
+    """What is kept of ``token``."""
+    return sha256(token.encode("ascii")).digest()
+
+
+def in_hex(token: str) -> str:
+    """The same, as the file writes it."""
+    return digest(token).hex()
+
+
+def parse(**keys: Any) -> Config:
+    """The configuration of a file with :data:`LEAST` and these keys."""
+    return load.parse(json.dumps({**LEAST, **keys}), PATH)
+
+
+def without_places(mistakes: tuple[str, ...]) -> list[str]:
+    """Those of ``mistakes`` that do not say where they are."""
+    return [mistake for mistake in mistakes if not mistake.startswith("$")]
+
+
+class ConfigCase(SynchronousTestCase):
+    """What the tests below have in common."""
+
+    def mistakes(self, document: object) -> tuple[str, ...]:
+        """What is wrong with ``document``: JSON text, or what becomes it."""
+        text = document if isinstance(document, str) else json.dumps(document)
+        with self.assertRaises(ConfigError, msg=text) as caught:
+            load.parse(text, PATH)
+        error: ConfigError = caught.exception
+        self.assertEqual(PATH, error.source)
+        return error.mistakes
+
+    def assert_mistake(self, mistake: str, **keys: Any) -> None:
+        """A file with these keys has one mistake."""
+        self.assertEqual((mistake,), self.mistakes({**LEAST, **keys}), keys)
+
+
+class KeyTests(ConfigCase):
+    """Each key by itself."""
+
+    def test_defaults(self) -> None:
+        """Only the home and the buckets must be given."""
+        self.assertEqual(
+            Config(
+                home=values.Path("/srv/drop/buckets"),
+                buckets=Buckets(()),
+                host=values.Host("0.0.0.0"),
+                port=values.Port(1234),
+                listen=Listen((tcp("0.0.0.0", 1234),)),
+                trusted_proxies=Networks(),
+                hooks=values.Path("/srv/drop"),
+                max_file_size=None,
+                min_free_space=FreeSpace(share=Fraction(2, 100)),
+                hook_timeout=values.Seconds(300.0),
+                hook_concurrency=values.Count(4),
+                shutdown_timeout=values.Seconds(30.0),
+            ),
+            parse(),
+        )
+
+    def test_missing(self) -> None:
+        """A file without them says so of each."""
+        self.assertEqual(("$.home: missing", "$.buckets: missing"), self.mistakes({}))
+
+    def test_valid(self) -> None:
+        """What each key may be, and what becomes of it."""
+        for key, value, expected in (
+            ("host", "127.0.0.1", "127.0.0.1"),
+            ("host", "::", "::"),
+            ("host", "2001:db8::1", "2001:db8::1"),
+            ("host", "fe80::1%eth0", "fe80::1%eth0"),
+            ("host", "localhost", "localhost"),
+            ("port", 0, 0),
+            ("port", 65535, 65535),
+            ("home", "/var/backups", "/var/backups"),
+            ("home", "na\u00efve", "/srv/drop/na\u00efve"),
+            ("hooks", "/etc/hooks", "/etc/hooks"),
+            ("max_file_size", None, None),
+            ("max_file_size", 0, 0),
+            ("max_file_size", 2**63 - 1, 2**63 - 1),
+            ("max_file_size", "20 GiB", 20 * 2**30),
+            ("min_free_space", 0, FreeSpace()),
+            ("min_free_space", "1 GB", FreeSpace(bytes=10**9)),
+            ("min_free_space", "5 %", FreeSpace(share=Fraction(1, 20))),
+            ("max_connections", 5000, 5000),
+            ("idle_timeout", 5, 5.0),
+            ("header_timeout", 5, 5.0),
+            ("body_timeout", 5, 5.0),
+            ("min_rate", "1 kB", 1000),
+            ("hook_timeout", 1, 1.0),
+            ("hook_timeout", 0.001, 0.001),
+            ("hook_timeout", 604800, 604800.0),
+            ("hook_concurrency", 1, 1),
+            ("hook_concurrency", 1000, 1000),
+            ("shutdown_timeout", 604800.0, 604800.0),
+            ("log_format", "text", "text"),
+            ("log_format", "json", "json"),
+        ):
+            found = getattr(parse(**{key: value}), key)
+            self.assertEqual(expected, found, f"{key}: {value!r}")
+            self.assertIs(type(expected), type(found), f"{key}: {value!r}")
+
+    def test_watched(self) -> None:
+        """What is expected of a bucket, and what becomes of what is in it."""
+        given = {
+            "name": "web01",
+            "token": TOKEN,
+            "series": ["db-*.dump", "*.tar"],
+            "expect": {
+                "cron": "30 2 * * 1-5",
+                "grace": "2h",
+                "timezone": "Europe/Berlin",
+            },
+            "shrink_alert": 0.25,
+            "grow_alert": 3,
+            "keep": {"last": 3, "daily": 14, "monthly": 12},
+            "hold": "14d",
+        }
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(
+            Bucket(
+                (Token(digest(TOKEN)),),
+                directory="web01",
+                name="web01",
+                series=("db-*.dump", "*.tar"),
+                expect=Schedule(Cron("30 2 * * 1-5"), 7200.0, Zone("Europe/Berlin")),
+                shrink_alert=0.25,
+                grow_alert=3.0,
+                keep=Keep(last=3, daily=14, monthly=12),
+                hold=14 * 86400.0,
+            ),
+            bucket,
+        )
+        given = {"name": "web01", "token": TOKEN, "series": "*", "expect": "26h"}
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(("*",), bucket.series)
+        self.assertEqual(Interval(26 * 3600.0, "26h"), bucket.expect)
+
+    def test_watched_mistakes(self) -> None:
+        """What is wrong with that, and where."""
+        for key, value, mistake in (
+            ("series", 1, ".series: not a list"),
+            ("series", [], ".series: empty"),
+            ("series", "", ".series[0]: empty"),
+            ("series", ["a", "a"], ".series: one of them stands there twice"),
+            ("series", ["a\n"], ".series[0]: holds a control character"),
+            ("series", [f"x{TOKEN}y"], ".series: holds a token"),
+            ("expect", 26, ".expect: neither a string nor an object"),
+            ("expect", "26", ".expect: not a time span such as"),
+            ("expect", "1 2 3 4", ".expect: 4 fields, where cron has 5"),
+            ("expect", {"grace": "1h"}, ".expect.cron: missing"),
+            (
+                "expect",
+                {"cron": "0 3 * * *", "grace": 3600},
+                ".expect.grace: not a string",
+            ),
+            (
+                "expect",
+                {"cron": "0 3 * * *", "zone": "UTC"},
+                ".expect: unknown key 'zone', the nearest known one is 'timezone'",
+            ),
+            ("shrink_alert", 1.5, ".shrink_alert: not from 0 to 1"),
+            ("shrink_alert", True, ".shrink_alert: not a number"),
+            ("grow_alert", 1, ".grow_alert: not more than 1"),
+            ("keep", 7, ".keep: not an object"),
+            ("keep", {}, ".keep: names nothing to keep"),
+            ("keep", {"last": 0}, ".keep.last: not from 1"),
+            ("keep", {"hourly": 1}, ".keep: unknown key 'hourly'"),
+            ("hold", "soon", ".hold: not a time span such as"),
+        ):
+            bucket = {"name": "a", "token": TOKEN, key: value}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+
+    def test_key(self) -> None:
+        """What tells a bucket from all others is its name, or its token's digest."""
+        named, other = parse(
+            buckets=[{"name": "web01", "token": TOKEN}, SECOND]
+        ).buckets
+        self.assertEqual("web01", named.key)
+        self.assertEqual(f"#{in_hex(SECOND)}", other.key)
+        for bucket in (named, other):
+            self.assertEqual(bucket.label, label_of(bucket.key))
+
+    def test_invalid(self) -> None:
+        """What it may not be is said with the key's place."""
+        most = 2**63 - 1
+        for keys, given, mistake in (
+            (("home", "hooks", "host"), (None, 1, True, [], {}), "not a string"),
+            (("home", "hooks", "host"), ("",), "empty"),
+            (("home", "hooks", "host"), ("a\0b",), "holds a NUL character"),
+            (
+                ("host",),
+                ("example.org", "LOCALHOST", "127.1", "0", "[::1]", "1.2.3.4:80", " "),
+                "not an IP address (nor localhost)",
+            ),
+            (
+                ("port", "hook_concurrency", "max_connections"),
+                (None, "1", "", True, False, 1.0, 1.5, 1e3, [1], {}),
+                "not a whole number",
+            ),
+            (
+                ("max_file_size", "min_free_space", "min_rate"),
+                (True, 1.0, []),
+                'neither a number of bytes nor a size such as "20 GiB"',
+            ),
+            (("port",), (-1, 65536, 10**400), "not from 0 to 65535"),
+            (
+                ("hook_concurrency", "max_connections"),
+                (0, -1, 1_000_001),
+                "not from 1 to 1000000",
+            ),
+            (
+                ("max_file_size", "min_free_space"),
+                (-1, most + 1, -(10**400)),
+                f"not from 0 to {most}",
+            ),
+            (
+                ("hook_timeout", "shutdown_timeout"),
+                (None, "1", "", True, False, [], {}),
+                "not a number of seconds",
+            ),
+            (
+                ("hook_timeout", "shutdown_timeout"),
+                (0, 0.0, -1, -0.5, 604800.1, 604801, 10**400, float("1e308")),
+                "not between 0 seconds and a week",
+            ),
+            (
+                ("log_format",),
+                (None, "", "JSON", "xml", 1, True, [], {}, ["json"]),
+                "not one of text, json",
+            ),
+            (
+                ("listen", "trusted_proxies"),
+                (None, "", "tcp:1234", 1, {}),
+                "not a list",
+            ),
+            (("listen", "trusted_proxies"), ([],), "empty"),
+            (("buckets",), (None, "", TOKEN, 1, {}, {TOKEN: "web01"}), "not a list"),
+        ):
+            for key in keys:
+                for value in given:
+                    self.assert_mistake(f"$.{key}: {mistake}", **{key: value})
+
+    def test_number_out_of_range(self) -> None:
+        """A number that is infinite to Python is no number of seconds."""
+        text = '{"home": "h", "buckets": [], "hook_timeout": 1e999}'
+        self.assertEqual(
+            ("$.hook_timeout: not between 0 seconds and a week",), self.mistakes(text)
+        )
+
+    def test_path_that_cannot_be_encoded(self) -> None:
+        """Half of a surrogate pair is no part of a path: no system call takes it."""
+        for key in ("home", "hooks"):
+            (mistake,) = self.mistakes({**LEAST, key: "a\ud800"})
+            self.assertEqual(f"$.{key}: ", mistake[: len(key) + 4])
+
+    def test_relative_paths(self) -> None:
+        """Paths are taken from the file's folder, and made plain."""
+        for given, expected in (
+            ("buckets", "/srv/drop/buckets"),
+            ("./buckets/", "/srv/drop/buckets"),
+            (".", "/srv/drop"),
+            ("..", "/srv"),
+            ("../x/../y", "/srv/y"),
+            ("/a/../b", "/b"),
+            ("~", "/srv/drop/~"),
+        ):
+            made = parse(home=given, hooks=given)
+            self.assertEqual((expected, expected), (made.home, made.hooks), given)
+
+    def test_relative_path_of_the_file(self) -> None:
+        """The file's own path may be relative: to where the process is."""
+        made = load.parse(json.dumps(LEAST), "etc/config.json")
+        self.assertEqual(
+            (os.path.abspath("etc/buckets"), os.path.abspath("etc")),
+            (made.home, made.hooks),
+        )
+
+    def test_unknown_key(self) -> None:
+        """A key that is not known is a mistake; the nearest known one is named."""
+        for key, nearest in (
+            ("prot", "port"),
+            ("Port", "port"),
+            ("ports", "port"),
+            ("bucket", "buckets"),
+            ("max_filesize", "max_file_size"),
+            ("hook_timout", "hook_timeout"),
+            ("hook_concurency", "hook_concurrency"),
+            ("na\u00efve \ud800", None),
+            ("", None),
+        ):
+            (mistake,) = self.mistakes({**LEAST, key: 1})
+            start = f"$: unknown key {key!r}, the nearest known one is "
+            self.assertEqual(start, mistake[: len(start)])
+            if nearest is not None:
+                self.assertEqual(repr(nearest), mistake[len(start) :])
+
+    def test_unknown_keys(self) -> None:
+        """More than one are all named."""
+        (mistake,) = self.mistakes({**LEAST, "prot": 1, "hooked": 1, "hosts": 1})
+        self.assertEqual(
+            "$: unknown key 'hooked', the nearest known one is 'hooks';"
+            " unknown key 'hosts', the nearest known one is 'host';"
+            " unknown key 'prot', the nearest known one is 'port'",
+            mistake,
+        )
+
+    def test_listen(self) -> None:
+        """A list of endpoints, whose paths are taken from the file's folder."""
+        made = parse(listen=["tcp:1234", "ssl:443:../k.pem", "unix:x.sock:mode=660"])
+        self.assertEqual(
+            (
+                Endpoint("tcp", {"port": "1234"}, ""),
+                Endpoint("ssl", {"port": "443", "privateKey": "/srv/k.pem"}, ""),
+                Endpoint("unix", {"address": "/srv/drop/x.sock", "mode": "660"}, ""),
+            ),
+            made.listen,
+        )
+
+    def test_host_and_port(self) -> None:
+        """They are an endpoint, too, where there is no list."""
+        (made,) = parse(host="::1", port=7).places.items()
+        self.assertEqual(("$.listen[0]", tcp("::1", 7)), made)
+
+    def test_listen_mistakes(self) -> None:
+        """Each has its place, and all are said at once."""
+        listen = ["tcp:1234", "tpc:1", None, "tcp:x:backlog=0", "", f"unix:a\0{TOKEN}"]
+        self.assertEqual(
+            (
+                "$.listen[1]: unknown type 'tpc', the known ones are"
+                " tcp, tcp6, ssl, unix, systemd and haproxy",
+                "$.listen[2]: not a string",
+                "$.listen[3]: port: not a whole number; backlog: not from 1 to 65535",
+                "$.listen[4]: empty",
+                "$.listen[5]: holds a NUL character",
+            ),
+            self.mistakes({**LEAST, "listen": listen}),
+        )
+
+    def test_listen_twice(self) -> None:
+        """On the same in whatever words; beside mistakes in others as well."""
+        listen = ["unix:x", "tcp:1", "tcp:x", "unix:address=x", "tcp:1", "tcp:1:::"]
+        self.assertEqual(
+            (
+                "$.listen[3]: the same as $.listen[0]",
+                "$.listen[4]: the same as $.listen[1]",
+                "$.listen[2]: port: not a whole number",
+                "$.listen[5]: more than 3 arguments; backlog: not a whole number",
+            ),
+            self.mistakes({**LEAST, "listen": listen}),
+        )
+        self.assert_mistake(
+            "$.listen[1]: the same as $.listen[0]", listen=["tcp:1", "tcp:port=1"]
+        )
+
+    def test_listen_instead_of_host_and_port(self) -> None:
+        """Not both: nobody could tell which is meant."""
+        cannot = "cannot stand beside listen, which takes its place"
+        listen = {**LEAST, "listen": ["tcp:1"]}
+        self.assertEqual(
+            (f"$.host: {cannot}", f"$.port: {cannot}"),
+            self.mistakes({**listen, "host": "127.0.0.1", "port": 1}),
+        )
+        self.assertEqual(
+            (f"$.port: {cannot}", "$.hook_timeout: not a number of seconds"),
+            self.mistakes({**listen, "port": 1234, "hook_timeout": "x"}),
+        )
+
+    def test_admin(self) -> None:
+        """A place of its own."""
+        found = parse(admin="tcp:1235:interface=127.0.0.1").admin
+        assert found is not None
+        self.assertEqual(("tcp", False), (found.kind, found.reachable))
+        found = parse(admin="unix:run/admin").admin
+        assert found is not None
+        self.assertEqual("/srv/drop/run/admin", found.arguments["address"])
+
+    def test_admin_mistakes(self) -> None:
+        """It is never where clients push, by whatever address."""
+        among = "$.admin: where pushes arrive; it needs a place of its own"
+        for admin, keys, mistake in (
+            ("tcp:1234", {}, among),
+            ("tcp:1234:interface=127.0.0.1", {}, among),
+            ("ssl:1500:privateKey=a", {"port": 1500}, among),
+            ("tcp:80", {"listen": ["unix:a", "tcp6:80"]}, among),
+            ("unix:a", {"listen": ["tcp:1", "unix:a:mode=600"]}, among),
+            (
+                "systemd:INET:name=a",
+                {"listen": ["systemd:INET:name=a"]},
+                among,
+            ),
+            ("haproxy:tcp:1", {}, "$.admin: cannot begin with a PROXY header"),
+            ("tcp", {}, "$.admin: needs port"),
+            (1, {}, "$.admin: not a string"),
+        ):
+            self.assert_mistake(mistake, admin=admin, **keys)
+        for admin, keys in (
+            ("tcp:1235", {}),
+            ("tcp:0", {"port": 0}),
+            ("unix:b", {"listen": ["unix:a"]}),
+        ):
+            self.assertIsNotNone(parse(admin=admin, **keys).admin)
+
+    def test_trusted_proxies(self) -> None:
+        """Networks and addresses of both versions, and those of this machine."""
+        made = parse(trusted_proxies=["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
+        networks = ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32")
+        self.assertEqual(
+            Networks(tuple(map(ip_network, networks))), made.trusted_proxies
+        )
+        made = parse(trusted_proxies=["unix"])
+        self.assertEqual(Networks(local=True), made.trusted_proxies)
+        self.assertEqual(Networks(), parse().trusted_proxies)
+
+    def test_trusted_proxies_mistakes(self) -> None:
+        """Each has its place."""
+        no_network = "not a network, such as 192.0.2.0/24 or 2001:db8::/32"
+        given = ["10.0.0.1/8", "proxy", "1.2.3.4/33", "fe80::1%2", "::ffff:1.2.3.4", 1]
+        self.assertEqual(
+            (
+                "$.trusted_proxies[0]: has bits beyond its prefix;"
+                " its network is 10.0.0.0/8",
+                f"$.trusted_proxies[1]: {no_network}",
+                f"$.trusted_proxies[2]: {no_network}",
+                f"$.trusted_proxies[3]: {no_network}",
+                "$.trusted_proxies[4]: IPv4 within IPv6; write the IPv4 network itself",
+                "$.trusted_proxies[5]: not a string",
+            ),
+            self.mistakes({**LEAST, "trusted_proxies": given}),
+        )
+
+    def test_not_an_object(self) -> None:
+        """The whole must be an object."""
+        for text in ("[]", "null", "true", "1", '"a"', f'["{TOKEN}"]'):
+            self.assertEqual(("$: not an object",), self.mistakes(text))
+
+
+class BucketTests(ConfigCase):
+    """What a bucket may be."""
+
+    def test_token(self) -> None:
+        """A bucket may be its token: that is then its directory, too."""
+        (bucket,) = parse(buckets=[TOKEN]).buckets
+        self.assertEqual(Bucket((Token(digest(TOKEN)),), directory=TOKEN), bucket)
+        self.assertEqual(f"#{in_hex(TOKEN)[:6]}", bucket.label)
+
+    def test_object_with_token(self) -> None:
+        """An object may name it; the name is the directory, and in logs."""
+        (bucket,) = parse(buckets=[{"name": "web01", "token": TOKEN}]).buckets
+        self.assertEqual(
+            Bucket((Token(digest(TOKEN)),), directory="web01", name="web01"),
+            bucket,
+        )
+        self.assertEqual("web01", bucket.label)
+
+    def test_object_without_name(self) -> None:
+        """An object that only has a token is as good as the token."""
+        for given in ({"token": TOKEN}, {"token": TOKEN, "name": None}):
+            self.assertEqual(
+                parse(buckets=[TOKEN]).buckets, parse(buckets=[given]).buckets
+            )
+
+    def test_object_with_digest(self) -> None:
+        """With the token's SHA-256 the file holds no secret."""
+        for written in (in_hex(TOKEN), in_hex(TOKEN).upper()):
+            given = {"name": "web01", "token_sha256": written}
+            self.assertEqual(
+                parse(buckets=[{"name": "web01", "token": TOKEN}]),
+                parse(buckets=[given]),
+            )
+
+    def test_null_is_nothing(self) -> None:
+        """A null beside what is given is as if it were not there."""
+        given = {"name": "a", "token": None, "token_sha256": in_hex(TOKEN)}
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(digest(TOKEN), bucket.tokens[0].sha256)
+
+    def test_in_order(self) -> None:
+        """Buckets stay in the file's order."""
+        given = [SECOND, {"name": "web01", "token": TOKEN}, THIRD]
+        self.assertEqual(
+            [SECOND, "web01", THIRD],
+            [each.directory for each in parse(buckets=given).buckets],
+        )
+
+    def test_token_characters(self) -> None:
+        """Tokens are made of what needs no escape in a URL."""
+        for token in ("-" * 32, "_" * 32, "aZ09" * 8):
+            (bucket,) = parse(buckets=[token]).buckets
+            self.assertEqual(digest(token), bucket.tokens[0].sha256)
+
+    def test_tokens(self) -> None:
+        """Several tokens, each with its own end, so that one can replace another."""
+        given = {
+            "name": "web01",
+            "tokens": [
+                TOKEN,
+                {"token": SECOND, "expires": "2026-12-31"},
+                {"token_sha256": in_hex(THIRD), "expires": "2026-12-31T12:00:00+01:00"},
+            ],
+        }
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(
+            (
+                Token(digest(TOKEN)),
+                Token(digest(SECOND), 1798761600.0),
+                Token(digest(THIRD), 1798714800.0),
+            ),
+            bucket.tokens,
+        )
+
+    def test_settings(self) -> None:
+        """What stands beside a bucket's name."""
+        given = {
+            "name": "web01",
+            "token": TOKEN,
+            "expires": "2026-12-31",
+            "max_file_size": "20 GiB",
+            "quota": "1 TB",
+            "allow_from": ["192.0.2.0/24", "2001:db8::1"],
+            "overwrite": True,
+        }
+        (bucket,) = parse(buckets=[given]).buckets
+        self.assertEqual(
+            Bucket(
+                (Token(digest(TOKEN), 1798761600.0),),
+                directory="web01",
+                name="web01",
+                max_file_size=20 * 2**30,
+                quota=10**12,
+                allow_from=Networks((network("192.0.2.0/24"), network("2001:db8::1"))),
+                overwrite=True,
+            ),
+            bucket,
+        )
+
+    def test_invalid_settings(self) -> None:
+        """What is wrong with them, and where."""
+        for key, value, mistake in (
+            ("expires", "soon", ".expires: neither a date such as"),
+            ("quota", "1 XB", '.quota: not a size such as "20 GiB"'),
+            ("quota", -1, ".quota: not from 0"),
+            ("overwrite", 1, ".overwrite: neither true nor false"),
+            ("allow_from", "192.0.2.0/24", ".allow_from: not a list"),
+            ("allow_from", [], ".allow_from: empty"),
+            (
+                "allow_from",
+                ["192.0.2.1/24"],
+                ".allow_from[0]: has bits beyond its prefix",
+            ),
+            ("allow_from", ["::/0", 1], ".allow_from[1]: not a string"),
+            ("tokens", [THIRD], ": needs one of token, token_sha256 and tokens"),
+        ):
+            bucket = {"name": "a", "token": TOKEN, key: value}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+        tokens: Any
+        for tokens, mistake in (
+            ([], ".tokens: empty"),
+            (TOKEN, ".tokens: not a list"),
+            ([1], ".tokens[0]: neither a token nor an object"),
+            ([TOKEN, TOKEN[1:]], ".tokens[1]: 31 characters, not 32"),
+            ([{"expires": "2026-12-31"}], ".tokens[0]: needs one of token and"),
+            ([{"tokn": TOKEN}], ".tokens[0]: unknown key 'tokn'"),
+            ([TOKEN, TOKEN], ".tokens: one of them stands there twice"),
+        ):
+            bucket = {"name": "a", "tokens": tokens}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+        bucket = {"name": "a", "tokens": [TOKEN], "expires": "2026-12-31"}
+        (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+        self.assertIn("expires cannot stand beside tokens", found)
+        (found,) = self.mistakes({**LEAST, "buckets": [{"tokens": [TOKEN]}]})
+        self.assertIn("needs a name", found)
+        both = [{"name": "a", "tokens": [SECOND, TOKEN]}, TOKEN]
+        self.assert_mistake(
+            "$.buckets[1]: the same token as $.buckets[0]", buckets=both
+        )
+
+    def test_invalid(self) -> None:
+        """What is wrong with a bucket, and where."""
+        characters = "a token is made of letters, digits, '-' and '_'"
+        both = {"token": TOKEN, "token_sha256": in_hex(TOKEN), "name": "a"}
+        not_hex = "not a SHA-256 of 64 hex digits"
+        separator = "a name may not contain '/' or '\\'"
+        for bucket, mistake in (
+            ("", ": 0 characters, not 32"),
+            (TOKEN[:-1], ": 31 characters, not 32"),
+            (TOKEN + "0", ": 33 characters, not 32"),
+            (TOKEN[:-1] + " ", f": {characters}"),
+            (TOKEN[:-1] + "/", f": {characters}"),
+            (TOKEN[:-1] + "\u0661", f": {characters}"),
+            (None, ": neither a token nor an object"),
+            (1, ": neither a token nor an object"),
+            (True, ": neither a token nor an object"),
+            ([TOKEN], ": neither a token nor an object"),
+            ({}, ": needs one of token, token_sha256 and tokens"),
+            ({"name": "a"}, ": needs one of token, token_sha256 and tokens"),
+            (both, ": needs one of token, token_sha256 and tokens"),
+            (
+                {"token_sha256": in_hex(TOKEN)},
+                ": needs a name, as the token itself is not given",
+            ),
+            ({"token": TOKEN[:-1]}, ".token: 31 characters, not 32"),
+            ({"token": TOKEN[:-1] + "."}, f".token: {characters}"),
+            ({"token": 1}, ".token: not a string"),
+            ({"token": [TOKEN]}, ".token: not a string"),
+            ({"name": "a", "token_sha256": TOKEN}, f".token_sha256: {not_hex}"),
+            (
+                {"name": "a", "token_sha256": in_hex(TOKEN) + "00"},
+                f".token_sha256: {not_hex}",
+            ),
+            (
+                {"name": "a", "token_sha256": "\u0661" * 64},
+                f".token_sha256: {not_hex}",
+            ),
+            ({"name": "a", "token_sha256": ""}, ".token_sha256: empty"),
+            ({"name": "a", "token_sha256": 1}, ".token_sha256: not a string"),
+            ({"name": "", "token": TOKEN}, ".name: empty"),
+            ({"name": 1, "token": TOKEN}, ".name: not a string"),
+            ({"name": "a/b", "token": TOKEN}, f".name: {separator}"),
+            ({"name": "..", "token": TOKEN}, ".name: '..' is not a name"),
+            (
+                {"name": ".filebucket", "token": TOKEN},
+                ".name: names that begin with '.filebucket' are reserved",
+            ),
+            (
+                {"name": "a" * 256, "token": TOKEN},
+                ".name: the name is longer than 255 bytes",
+            ),
+            (
+                {"tokn": TOKEN},
+                ": unknown key 'tokn', the nearest known one is 'token'",
+            ),
+            (
+                {"nam": "a", "token": TOKEN},
+                ": unknown key 'nam', the nearest known one is 'name'",
+            ),
+        ):
+            self.assert_mistake(f"$.buckets[1]{mistake}", buckets=[SECOND, bucket])
+
+    def test_same_token(self) -> None:
+        """A token opens one bucket, however it is written."""
+        for first, second in (
+            (TOKEN, TOKEN),
+            (TOKEN, {"name": "a", "token": TOKEN}),
+            ({"name": "a", "token": TOKEN}, {"name": "b", "token": TOKEN}),
+            ({"name": "a", "token_sha256": in_hex(TOKEN)}, TOKEN),
+        ):
+            self.assert_mistake(
+                "$.buckets[2]: the same token as $.buckets[0]",
+                buckets=[first, SECOND, second],
+            )
+
+    def test_same_directory(self) -> None:
+        """A directory belongs to one bucket."""
+        given = {"name": "a", "token": TOKEN}, {"name": "a", "token": THIRD}
+        self.assert_mistake(
+            "$.buckets[2]: the same directory as $.buckets[0]",
+            buckets=[given[0], SECOND, given[1]],
+        )
+
+    def test_same_more_than_once(self) -> None:
+        """Each repetition is named, and refers to the first."""
+        given = [TOKEN, {"name": "a", "token": SECOND}, TOKEN, TOKEN]
+        given.append({"name": "a", "token": THIRD})
+        self.assertEqual(
+            (
+                "$.buckets[2]: the same token as $.buckets[0]",
+                "$.buckets[3]: the same token as $.buckets[0]",
+                "$.buckets[4]: the same directory as $.buckets[1]",
+            ),
+            self.mistakes({**LEAST, "buckets": given}),
+        )
+
+
+class AllAtOnceTests(ConfigCase):
+    """Every mistake is reported at once, each with its place."""
+
+    def test_whole_text(self) -> None:
+        """What an operator reads who got everything wrong."""
+        document = {
+            "home": 3,
+            "buckets": [
+                TOKEN + "x",
+                SECOND,
+                3,
+                {"name": "a/b", "tokn": THIRD},
+                {"name": "c", "token": THIRD[:-1]},
+                {"token_sha256": in_hex(THIRD)},
+            ],
+            "host": "example.org",
+            "port": "1234",
+            "hooks": "",
+            "max_file_size": -1,
+            "min_free_space": None,
+            "hook_timeout": 0,
+            "hook_concurrency": 0,
+            "shutdown_timeout": True,
+            "prot": 80,
+        }
+        with self.assertRaises(ConfigError) as caught:
+            load.parse(json.dumps(document), PATH)
+        self.assertEqual(
+            "/srv/drop/config.json: 16 mistakes:\n"
+            "  $.home: not a string\n"
+            "  $.buckets[0]: 33 characters, not 32\n"
+            "  $.buckets[2]: neither a token nor an object\n"
+            "  $.buckets[3].name: a name may not contain '/' or '\\'\n"
+            "  $.buckets[3]: unknown key 'tokn', the nearest known one is 'token'\n"
+            "  $.buckets[4].token: 31 characters, not 32\n"
+            "  $.buckets[5]: needs a name, as the token itself is not given\n"
+            "  $.host: not an IP address (nor localhost)\n"
+            "  $.port: not a whole number\n"
+            "  $.hooks: empty\n"
+            "  $.max_file_size: not from 0 to 9223372036854775807\n"
+            "  $.min_free_space: neither a number of bytes nor a size such as"
+            ' "20 GiB"\n'
+            "  $.hook_timeout: not between 0 seconds and a week\n"
+            "  $.hook_concurrency: not from 1 to 1000000\n"
+            "  $.shutdown_timeout: not a number of seconds\n"
+            "  $: unknown key 'prot', the nearest known one is 'port'",
+            str(caught.exception),
+        )
+
+    def test_contradictions_too(self) -> None:
+        """Buckets that contradict are named beside what else is wrong."""
+        found = self.mistakes({**LEAST, "port": -1, "buckets": [TOKEN, TOKEN]})
+        self.assertEqual(
+            {
+                "$.port: not from 0 to 65535",
+                "$.buckets[1]: the same token as $.buckets[0]",
+            },
+            set(found),
+        )
+
+    def test_duplicate_keys(self) -> None:
+        """A key that stands twice is a mistake: which one was meant?"""
+        for text, keys in (
+            ('{"home": "a", "buckets": [], "home": "a"}', {"home"}),
+            ('{"home": "a", "home": "b", "buckets": [], "home": "c"}', {"home"}),
+            (
+                '{"home": "a", "buckets": [], "buckets": [], "home": "b"}',
+                {"home", "buckets"},
+            ),
+            (
+                '{"home": "a", "buckets": [{"name": "a", "name": "b",'
+                f' "token": "{TOKEN}"}}]}}',
+                {"name"},
+            ),
+        ):
+            found = self.mistakes(text)
+            self.assertEqual(len(keys), len(found), found)
+            for key in keys:
+                said = f"the key {key!r} stands twice in one object"
+                self.assertEqual(1, sum(said in each for each in found), found)
+
+    def test_duplicate_keys_beside_others(self) -> None:
+        """They are named together with what else is wrong."""
+        found = self.mistakes('{"home": "a", "home": 1, "buckets": [1]}')
+        self.assertEqual(3, len(found))
+        self.assertEqual(
+            (
+                "$.home: not a string",
+                "$.buckets[0]: neither a token nor an object",
+            ),
+            found[1:],
+        )
+        found = self.mistakes('[{"a": 1, "a": 2}]')
+        self.assertEqual(2, len(found))
+        self.assertEqual("$: not an object", found[1])
+
+    def test_duplicate_keys_have_a_place(self) -> None:
+        """Also of them an operator is told where to look."""
+        for text in (
+            '{"home": "a", "buckets": [], "home": "a"}',
+            '{"home": "a", "buckets": [{"name": "a", "name": "b",'
+            f' "token": "{TOKEN}"}}]}}',
+        ):
+            self.assertEqual([], without_places(self.mistakes(text)))
+
+    def test_a_bug_is_not_a_mistake(self) -> None:
+        """An error that no check raised is not told as the operator's."""
+        with self.assertRaisesRegex(TypeError, "a bug"):
+            load._mistake(TypeError("a bug"), None)
+
+
+class SecrecyTests(ConfigCase):
+    """A token never occurs in any message or ``repr``."""
+
+    def assert_silent(self, *texts: str) -> None:
+        """No token, nor most of one, is in ``texts``."""
+        for text in texts:
+            for token in (TOKEN, SECOND, THIRD):
+                for part in (token[:-2], token[2:], token[::-1][2:]):
+                    self.assertNotIn(part, text)
+
+    def assert_says_nothing(self, document: object) -> None:
+        """The error that ``document`` gives tells no token."""
+        mistakes = self.mistakes(document)
+        error = ConfigError(PATH, mistakes)
+        self.assert_silent(str(error), repr(error), repr(error.args))
+
+    def test_as_a_value(self) -> None:
+        """A token in the place of any value is not repeated."""
+        for key in (
+            "host",
+            "port",
+            "max_file_size",
+            "min_free_space",
+            "hook_timeout",
+            "hook_concurrency",
+            "shutdown_timeout",
+            "log_format",
+            "buckets",
+        ):
+            for value in (TOKEN, [TOKEN], {TOKEN: TOKEN}):
+                if (key, value) != ("buckets", [TOKEN]):
+                    self.assert_says_nothing({**LEAST, key: value})
+
+    def test_as_a_wrong_type(self) -> None:
+        """A token within anything else is not repeated."""
+        for key in ("home", "hooks"):
+            for value in ([TOKEN], {TOKEN: TOKEN}, f"{TOKEN}\0"):
+                self.assert_says_nothing({**LEAST, key: value})
+
+    def test_as_a_bucket(self) -> None:
+        """A token that is not quite one, or not quite there, is not repeated."""
+        sha = in_hex(TOKEN)
+        for bucket in (
+            TOKEN + "x",
+            TOKEN * 2,
+            TOKEN[:-1],
+            TOKEN + " ",
+            f" {TOKEN}",
+            f"{TOKEN}\n",
+            TOKEN[:-1] + "\u00e9",
+            [TOKEN],
+            [[TOKEN]],
+            [{"token": TOKEN}],
+            {"token": TOKEN + "x"},
+            {"token": TOKEN[:-1]},
+            {"token": [TOKEN]},
+            {"token": {TOKEN: TOKEN}},
+            {"token": TOKEN, "token_sha256": sha, "name": "a"},
+            {"token_sha256": TOKEN, "name": "a"},
+            {"token_sha256": TOKEN * 2, "name": "a"},
+            {"name": f"{TOKEN}/", "token": TOKEN},
+            {"name": f"{TOKEN}\n", "token": TOKEN},
+            {"name": TOKEN * 8, "token": TOKEN},
+            {"name": [TOKEN], "token": TOKEN},
+            {"name": TOKEN},
+            {"name": f".filebucket{TOKEN}", "token": TOKEN},
+            {"tokn": TOKEN},
+            {"tokn": [TOKEN], "token": TOKEN},
+        ):
+            self.assert_says_nothing({**LEAST, "buckets": [SECOND, bucket]})
+
+    def test_as_a_key(self) -> None:
+        """A token where a key belongs is not repeated, but guessed at."""
+        (mistake,) = self.mistakes({**LEAST, TOKEN: "web01"})
+        self.assertRegex(mistake, r"^\$: unknown key \(a token\?\), the nearest ")
+        self.assert_says_nothing({**LEAST, TOKEN: "web01"})
+        self.assert_says_nothing({**LEAST, "buckets": [{TOKEN: "web01"}]})
+        self.assert_says_nothing({**LEAST, "buckets": {TOKEN: "web01"}})
+        self.assert_says_nothing({TOKEN: {SECOND: THIRD}})
+
+    def test_in_a_key(self) -> None:
+        """Nor is one that is only part of a key, or not quite whole."""
+        for key in (
+            f"{TOKEN} ",
+            f" {TOKEN}",
+            f"{TOKEN}\n",
+            f"{TOKEN}:",
+            f'"{TOKEN}"',
+            f"token={TOKEN}",
+            f"web01:{TOKEN}",
+            f"{TOKEN},{SECOND}",
+            TOKEN[:-1],
+            TOKEN + "0",
+        ):
+            self.assert_says_nothing({**LEAST, key: "web01"})
+            self.assert_says_nothing({**LEAST, "buckets": [{key: "web01"}]})
+
+    def test_as_a_duplicate_key(self) -> None:
+        """Nor one that stands twice."""
+        self.assert_says_nothing(f'{{"{TOKEN}": "a", "{TOKEN}": "b"}}')
+        self.assert_says_nothing(f'{{"{TOKEN} ": "a", "{TOKEN} ": "b"}}')
+
+    def test_duplicates(self) -> None:
+        """Tokens and directories that stand twice are told by their places."""
+        named = {"name": TOKEN, "token": SECOND}
+        self.assert_says_nothing({**LEAST, "buckets": [TOKEN, TOKEN]})
+        self.assert_says_nothing({**LEAST, "buckets": [TOKEN, named]})
+
+    def test_not_json(self) -> None:
+        """What is not JSON is told by its place."""
+        for text in (
+            TOKEN,
+            f'{{"buckets": [{TOKEN}]}}',
+            f'{{"buckets": ["{TOKEN}" "{SECOND}"]}}',
+            f'{{"buckets": ["{TOKEN}]}}',
+            f'{{"buckets": ["\\q{TOKEN}"]}}',
+            f'{{"buckets": ["{TOKEN}"]}} {SECOND}',
+            f'{{"{TOKEN}" "{SECOND}"}}',
+            f'{{"buckets": ["{TOKEN}", NaN]}}',
+        ):
+            self.assert_says_nothing(text)
+
+    def test_as_an_endpoint(self) -> None:
+        """One that was written where a place to listen belongs."""
+        for text in (TOKEN, f"{TOKEN}:1", f"tcp:{TOKEN}", f"tcp:1:{TOKEN}=1"):
+            self.assert_says_nothing({**LEAST, "listen": [text]})
+
+    def test_as_the_name(self) -> None:
+        """A bucket's name is in logs, so it may not be the token."""
+        for bucket in (
+            {"name": TOKEN, "token": TOKEN},
+            {"name": TOKEN, "token_sha256": in_hex(TOKEN)},
+        ):
+            self.assert_says_nothing({**LEAST, "buckets": [bucket]})
+
+    def test_as_the_name_of_another(self) -> None:
+        """Nor may it be the token of another bucket."""
+        for other in (SECOND, {"name": "a", "token_sha256": in_hex(SECOND)}):
+            for name in (SECOND, f"a{SECOND}", f"{SECOND}-1"):
+                named = {"name": name, "token": TOKEN}
+                self.assert_says_nothing({**LEAST, "buckets": [other, named]})
+                self.assert_says_nothing({**LEAST, "buckets": [named, other]})
+
+    def test_repr(self) -> None:
+        """What is kept shows no token."""
+        given = [TOKEN, {"name": "web01", "token": SECOND}, {"token": THIRD}]
+        made = parse(buckets=given)
+        labels = [bucket.label for bucket in made.buckets]
+        self.assert_silent(repr(made), str(made), repr(made.buckets), *labels)
+
+    def test_repr_of_what_is_read(self) -> None:
+        """Nor does what is only there while the file is read."""
+        made = load._CONVERTER.structure({"token": TOKEN}, load._BucketObject)
+        self.assert_silent(repr(made))
+
+
+class LoadTests(ConfigCase):
+    """:func:`load`: from the file's bytes."""
+
+    def setUp(self) -> None:
+        self.folder = self.mktemp()
+        os.mkdir(self.folder)
+        self.path = os.path.join(self.folder, "config.json")
+
+    def write(self, content: bytes) -> None:
+        """Put ``content`` in the file."""
+        with open(self.path, "wb") as file:
+            file.write(content)
+
+    def assert_cannot_load(self, mistake: str) -> None:
+        """Loading fails with this one mistake."""
+        with self.assertRaises(ConfigError) as caught:
+            load.load(self.path)
+        self.assertEqual(f"{self.path}: {mistake}", str(caught.exception))
+
+    def test_load(self) -> None:
+        """The file is UTF-8, and its folder is where paths start."""
+        document = {"home": "na\u00efve", "buckets": [TOKEN]}
+        self.write(json.dumps(document, ensure_ascii=False).encode("utf-8"))
+        made = load.load(self.path)
+        self.assertEqual(os.path.abspath(f"{self.folder}/na\u00efve"), made.home)
+        self.assertEqual(os.path.abspath(self.folder), made.hooks)
+        self.assertEqual(digest(TOKEN), made.buckets[0].tokens[0].sha256)
+
+    def test_mistakes(self) -> None:
+        """What is wrong with it is told with its path."""
+        self.write(b'{"home": "a", "buckets": [], "port": -1}')
+        self.assert_cannot_load("$.port: not from 0 to 65535")
+
+    def test_missing(self) -> None:
+        """There is no file."""
+        self.assert_cannot_load("cannot be read: No such file or directory")
+
+    def test_unreadable(self) -> None:
+        """What is there is not a file, or not in a folder."""
+        os.mkdir(self.path)
+        self.assert_cannot_load("cannot be read: Is a directory")
+        os.rmdir(self.path)
+        self.write(b"{}")
+        self.path = os.path.join(self.path, "config.json")
+        self.assert_cannot_load("cannot be read: Not a directory")
+
+    def test_forbidden(self) -> None:
+        """The file is not ours to read."""
+        if os.geteuid() == 0:
+            self.skipTest("root may read everything")
+        self.write(b"{}")
+        os.chmod(self.path, 0)
+        self.assert_cannot_load("cannot be read: Permission denied")
+
+    def test_not_utf_8(self) -> None:
+        """Another encoding is refused, not guessed."""
+        for content in (b'{"home": "na\xefve"}', b"\xff\xfe{\0}\0", b'{"\xc3'):
+            self.write(content)
+            self.assert_cannot_load("is not UTF-8")
+
+    def test_bad_json(self) -> None:
+        """What is not JSON is told with line and column."""
+        for text, fault, line, column in (
+            ("", "Expecting value", 1, 1),
+            ("\n\n  ", "Expecting value", 3, 3),
+            ('{"a" 1}', "Expecting ':' delimiter", 1, 6),
+            ('{\n  "a": 1\n  "b": 2\n}', "Expecting ',' delimiter", 3, 3),
+            ('{\r\n  "a": x\r\n}', "Expecting value", 2, 8),
+            ("{} {}", "Extra data", 1, 4),
+            ('{"na\u00efve": }', "Expecting value", 1, 11),
+        ):
+            self.write(text.encode("utf-8"))
+            self.assert_cannot_load(
+                f"is not JSON: {fault} at line {line}, column {column}"
+            )
+
+    def test_byte_order_mark(self) -> None:
+        """A byte order mark is no JSON (RFC 8259, 8.1)."""
+        self.write(b"\xef\xbb\xbf{}")
+        self.assert_cannot_load(
+            "is not JSON: Unexpected UTF-8 BOM (decode using utf-8-sig)"
+            " at line 1, column 1"
+        )
+
+    def test_not_quite_json(self) -> None:
+        """What Python takes for JSON and nobody else does is refused."""
+        for constant in ("NaN", "Infinity", "-Infinity"):
+            self.write(b'{"port": %s}' % constant.encode("ascii"))
+            self.assert_cannot_load(f"is not JSON: {constant} is not a JSON value")
+
+    def test_too_much_for_python(self) -> None:
+        """Nesting and numbers without end are mistakes, no traceback."""
+        for content in (b"[" * 200_000, b'{"a":' * 200_000, b"1" * 5000):
+            self.write(content)
+            with self.assertRaises(ConfigError) as caught:
+                load.load(self.path)
+            (mistake,) = caught.exception.mistakes
+            self.assertEqual("is not JSON: ", mistake[:13])
+
+
+TOKENS = st.text(string.ascii_letters + string.digits + "-_", min_size=32, max_size=32)
+
+
+KEYS = st.sampled_from(
+    [
+        *(each.name for each in attrs.fields(Config)),
+        *("name", "token", "token_sha256"),
+    ]
+)
+
+
+STRINGS = st.one_of(st.text(max_size=12), TOKENS, st.sampled_from(["tcp:80", "::1"]))
+
+
+NUMBERS = st.one_of(
+    *(st.integers(), st.floats()),
+    st.sampled_from([float("nan"), float("inf"), 1e308, 2**64, 10**4000]),
+)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, STRINGS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(KEYS, STRINGS), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+BUCKETS = st.one_of(
+    TOKENS,
+    st.fixed_dictionaries({"name": STRINGS}, optional={"token": TOKENS}),
+    st.fixed_dictionaries(
+        {}, optional={"name": JSON, "token": JSON, "token_sha256": JSON}
+    ),
+    JSON,
+)
+
+
+CONFIGS = st.builds(
+    lambda known, other: {**other, **known},
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "home": st.one_of(st.just("h"), JSON),
+            "buckets": st.one_of(st.lists(BUCKETS, max_size=4), JSON),
+        },
+    ),
+    st.dictionaries(st.one_of(KEYS, STRINGS), JSON, max_size=2),
+)
+
+
+def like_tokens(value: object) -> set[str]:
+    """All strings in it that may be tokens; paths are none, whatever they are."""
+    if isinstance(value, str):
+        return {value} if len(value) == TOKEN_LENGTH else set()
+    if isinstance(value, dict):
+        paths = [each for key, each in value.items() if key in {"home", "hooks"}]
+        return like_tokens([*value, *value.values()]) - set(map(str, paths))
+    if isinstance(value, list):
+        return set().union(*map(like_tokens, value))
+    return set()
+
+
+class AnyConfigTests(SynchronousTestCase):
+    """:func:`filebucket.config.load.parse`."""
+
+    def check(self, text: str, tokens: set[str]) -> None:
+        try:
+            found: object = load.parse(text, "c.json")
+        except ConfigError as error:
+            self.assertTrue(error.mistakes)
+            found = error
+        for token in tokens:
+            self.assertNotIn(token, str(found))
+
+    @trying
+    @hypothesis.given(st.one_of(CONFIGS, JSON))
+    def test_json(self, data: object) -> None:
+        """Any JSON is a configuration, or mistakes; neither shows a token."""
+        self.check(json.dumps(data), like_tokens(data))
+
+    @trying
+    @hypothesis.given(st.text())
+    def test_text(self, text: str) -> None:
+        """So is any text."""
+        self.check(text, set())
+
+    @trying
+    @hypothesis.given(CONFIGS, PLACES)
+    def test_torn_json(self, data: object, places: list[int]) -> None:
+        """So is what is left of a file that was cut."""
+        for piece in cut(json.dumps(data).encode(), places):
+            self.check(piece.decode(), like_tokens(data))
