@@ -9,10 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
@@ -26,7 +23,6 @@ from filebucket.config.edit import (
 )
 from filebucket.config.load import load
 from filebucket.model.token import token_digest
-from filebucket.test.kit.properties import trying
 from filebucket.test.kit.server import PATIENCE
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
@@ -316,87 +312,6 @@ from filebucket.config.edit import add_bucket
 for number in range(20):
     add_bucket(sys.argv[1], f"{sys.argv[2]}-{number}", {})
 """
-
-
-SPACE = st.text(" \t\n\r", max_size=3)
-BUCKET = st.fixed_dictionaries(
-    {"token": st.text(max_size=9)},
-    optional={
-        "name": st.text(max_size=9),
-        "tokens": st.lists(st.text(max_size=3), max_size=2),
-        "expires": st.text(max_size=3),
-        "quota": st.integers(0, 2**60),
-        "}": st.none(),
-    },
-).flatmap(lambda bucket: st.permutations(list(bucket.items())).map(dict))
-BUCKETS = st.lists(BUCKET | st.text('[]{}:,"\\aé', max_size=9), max_size=3)
-
-
-def spaced(draw: st.DrawFn, value: object) -> str:
-    """JSON with space wherever there may be some."""
-    if isinstance(value, dict):
-        pairs = value.items()
-        inner = [f"{spaced(draw, k)}:{spaced(draw, each)}" for k, each in pairs]
-        text = f"{{{','.join(inner) or draw(SPACE)}}}"
-    elif isinstance(value, list):
-        inner = [spaced(draw, each) for each in value]
-        text = f"[{','.join(inner) or draw(SPACE)}]"
-    else:
-        text = json.dumps(value, ensure_ascii=draw(st.booleans()))
-    return draw(SPACE) + text + draw(SPACE)
-
-
-@st.composite
-def files(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
-    """A file's text, what it says, and which of its buckets is an object."""
-    buckets = draw(BUCKETS)
-    index = draw(st.integers(0, len(buckets)))
-    buckets.insert(index, draw(BUCKET))
-    keys = {"home": "]{", "buckets": buckets, "hooks": {"buckets": [1]}}
-    keys = dict(draw(st.permutations(list(keys.items()))))
-    return spaced(draw, keys), keys, index
-
-
-class LayoutTests(SynchronousTestCase):
-    """However a file is laid out, it says afterwards what it should, in its order."""
-
-    @trying
-    @given(files())
-    def test_add(self, file: tuple[str, dict[str, Any], int]) -> None:
-        text, keys, _ = file
-        bucket = {"name": "new", "allow_from": ["é" * 60, "x" * 60]}
-        keys["buckets"].append(bucket)
-        self.assert_says(keys, editing._append(text, bucket))
-
-    @trying
-    @given(files())
-    def test_remove(self, file: tuple[str, dict[str, Any], int]) -> None:
-        text, keys, index = file
-        del keys["buckets"][index]
-        container = editing._buckets(text)
-        self.assert_says(keys, editing._without(text, container, index))
-
-    @trying
-    @given(files(), st.integers(1, 2))
-    def test_rotate(self, file: tuple[str, dict[str, Any], int], count: int) -> None:
-        text, keys, index = file
-        bucket = keys["buckets"][index]
-        opens = ("token", "tokens", "expires")
-        tokens = [{"token_sha256": n * 64, "expires": "x"} for n in "12"[:count]]
-        changed = json.loads(editing._with_tokens(text, index, tokens))
-        found = changed["buckets"][index]
-        self.assertEqual(
-            tokens[0] if count == 1 else {"tokens": tokens},
-            {key: found[key] for key in ("token_sha256", *opens) if key in found},
-        )
-        for each in (found, bucket):
-            for key in ("token_sha256", *opens):
-                each.pop(key, None)
-        self.assertEqual(list(bucket.items()), list(found.items()))
-        self.assertEqual(keys, changed)
-
-    def assert_says(self, keys: dict[str, Any], text: str) -> None:
-        self.assertEqual(list(keys.items()), list(json.loads(text).items()))
 
 
 class FileTests(EditingCase):

@@ -1,0 +1,202 @@
+"""JSON changed in its text: what is not changed stays as it is, byte for byte.
+
+A value is changed where it stands, and written as its neighbors are: in one line, or
+indented by as much as they. The text must be JSON, which is not checked here, and what
+is changed is in a list that is a member of its outermost object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container, Mapping
+from typing import Any
+
+from attrs import frozen
+
+WIDTH = 120
+"""Columns within which an object is written in one line: a bucket's name and a SHA-256
+are."""
+
+
+def append(text: str, key: str, value: Mapping[str, Any]) -> str:
+    """Add an object to the end of a list.
+
+    :param key: the list's
+    :returns: the text with it
+    """
+    found = _list(text, key)
+    if found.members:
+        last = found.members[-1]
+        indent = _indent(text, last.start)
+        if indent is None:
+            added = f", {json.dumps(value, ensure_ascii=False)}"
+        else:
+            added = f",\n{indent}{_written(value, indent, _unit(text))}"
+        return text[: last.end] + added + text[last.end :]
+    unit = _unit(text)
+    if not unit:
+        added = json.dumps(value, ensure_ascii=False)
+    else:
+        outer = _indent(text, _member(text, key).start) or ""
+        inner = outer + unit
+        added = f"\n{inner}{_written(value, inner, unit)}\n{outer}"
+    return text[: found.start + 1] + added + text[found.end - 1 :]
+
+
+def remove(text: str, key: str, index: int) -> str:
+    """Take out a member of a list.
+
+    :param key: the list's
+    :returns: the text without it
+    """
+    return _without(text, _list(text, key), index)
+
+
+def replace_members(
+    text: str, key: str, index: int, old: Container[str], new: Mapping[str, Any]
+) -> str:
+    """Put members of an object in the place of others.
+
+    :param key: that of the list that holds the object
+    :param index: the object's, in the list
+    :param old: keys of those that are taken out; the object has one at least
+    :returns: the text with them
+    """
+    start = _list(text, key).members[index].start
+    found = _container(text, start)
+    places = [i for i, each in enumerate(found.members) if each.key in old]
+    for place in reversed(places[1:]):
+        text = _without(text, _container(text, start), place)
+    first = _container(text, start).members[places[0]]
+    indent = _indent(text, first.start)
+    if indent is None:
+        written = json.dumps(new)[1:-1]
+    else:
+        written = _written_members(new, indent, _unit(text))
+    text = text[: first.start] + written + text[first.end :]
+    return _wrapped(text, _list(text, key).members[index])
+
+
+@frozen
+class _Member:
+    """A member of an object or of an array, and where it stands in the text.
+
+    :param start: where its key begins, or its value where it has none
+    :param value: where its value begins
+    """
+
+    key: str
+    start: int
+    value: int
+    end: int
+
+
+@frozen
+class _Container:
+    """An object or an array.
+
+    :param start: where its bracket is
+    :param end: what is behind the other one
+    """
+
+    start: int
+    members: list[_Member]
+    end: int
+
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_JSON = json.JSONDecoder()
+
+
+def _container(text: str, start: int) -> _Container:
+    """What stands at ``start`` of ``text``, which is JSON."""
+    members: list[_Member] = []
+    at = _skip(text, start + 1)
+    while text[at] not in "]}":
+        key, begin = "", at
+        if text[start] == "{":
+            key, at = _JSON.raw_decode(text, at)
+            at = _skip(text, _skip(text, at) + 1)
+        _, end = _JSON.raw_decode(text, at)
+        members.append(_Member(key, begin, at, end))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return _Container(start, members, at + 1)
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _top(text: str) -> _Container:
+    return _container(text, _skip(text, 0))
+
+
+def _member(text: str, key: str) -> _Member:
+    (found,) = (each for each in _top(text).members if each.key == key)
+    return found
+
+
+def _list(text: str, key: str) -> _Container:
+    return _container(text, _member(text, key).value)
+
+
+def _indent(text: str, at: int) -> str | None:
+    """What stands before ``at`` in its line, where that is space only."""
+    before = text[text.rfind("\n", 0, at) + 1 : at]
+    return before if "\n" in text[:at] and not before.strip() else None
+
+
+def _unit(text: str) -> str:
+    """What the file indents by; empty where it is in one line."""
+    return _indent(text, _top(text).members[0].start) or ""
+
+
+def _written(value: Mapping[str, Any], indent: str, unit: str) -> str:
+    """An object behind ``indent``: in one line where that is short enough."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(line) < WIDTH:
+        return line
+    inner = indent + unit
+    return f"{{\n{inner}{_written_members(value, inner, unit)}\n{indent}}}"
+
+
+def _written_members(members: Mapping[str, Any], indent: str, unit: str) -> str:
+    """Members of an object behind ``indent``, each in a line of its own."""
+    return f",\n{indent}".join(
+        f"{json.dumps(key)}: {_written_value(each, indent, unit, len(key) + 4)}"
+        for key, each in members.items()
+    )
+
+
+def _written_value(value: Any, indent: str, unit: str, taken: int) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, list) or len(indent) + taken + len(line) < WIDTH:
+        return line
+    inner = indent + unit
+    members = (f"{inner}{json.dumps(each, ensure_ascii=False)}" for each in value)
+    return "[\n" + ",\n".join(members) + f"\n{indent}]"
+
+
+def _without(text: str, container: _Container, index: int) -> str:
+    """Without one of the container's members, and the comma that goes with it."""
+    members = container.members
+    if len(members) == 1:
+        return text[: container.start + 1] + text[container.end - 1 :]
+    if index:
+        return text[: members[index - 1].end] + text[members[index].end :]
+    return text[: members[0].start] + text[members[1].start :]
+
+
+def _wrapped(text: str, member: _Member) -> str:
+    """With an object that has become too long for its one line in several."""
+    indent = _indent(text, member.start)
+    old = text[member.start : member.end]
+    if indent is None or "\n" in old or len(indent) + len(old) < WIDTH:
+        return text
+    new = _written(json.loads(old), indent, _unit(text))
+    return text[: member.start] + new + text[member.end :]
