@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Protocol, TypeVar
 
 from attrs import frozen
@@ -24,8 +25,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from filebucket.admin import html as rendering
+from filebucket.admin import html
 from filebucket.admin.site import PAGE_POLICY, AdminRequest
+from filebucket.admin.view import most_series
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import look
@@ -116,12 +118,12 @@ class Page(Resource):
         self._reading_since = now
         self._deadline = self._clock.callLater(DEADLINE, self._give_up)
         buckets, zone = self._buckets(), self._zone
-        most_series = rendering.most_series(len(buckets))
+        most = most_series(len(buckets))
 
         def make(catalogue: IView) -> tuple[bytes, bytes]:
-            overview = look(catalogue, buckets, now, most_series=most_series)
-            html = rendering.page(overview, zone)
-            return html, gzip.compress(html, compresslevel=1)
+            overview = look(catalogue, buckets, now, most_series=most)
+            page = html.page(overview, zone)
+            return page, gzip.compress(page, compresslevel=1)
 
         reading = self._read(make).addCallbacks(self._finish, self._fail)
         reading.addErrback(self._bug)
@@ -174,7 +176,10 @@ def _answer(request: AdminRequest, made: _Made) -> None:
 def _refuse(request: AdminRequest, reason: str) -> None:
     request.setHeader(b"Content-Security-Policy", PAGE_POLICY)
     request.setHeader(b"Retry-After", b"15")
-    request.answer(503, rendering.unknown(reason), HTML)
+    request.answer(503, html.unknown(reason), HTML)
+
+
+_KINDS = {".css": b"text/css", ".js": b"text/javascript", ".svg": b"image/svg+xml"}
 
 
 class File(Resource):
@@ -194,13 +199,11 @@ class File(Resource):
 
 def resources(page: Page) -> Mapping[str, IResource]:
     """The page and what it is made of, for the admin listener's table."""
-    folder = files("filebucket.admin").joinpath("static")
     return {
         "": page,
-        "page.css": File(b"text/css", folder.joinpath("page.css").read_bytes()),
-        "page.js": File(b"text/javascript", folder.joinpath("page.js").read_bytes()),
         **{
-            f"{name}.svg": File(b"image/svg+xml", rendering.icon(severity))
-            for severity, name in enumerate(rendering.SEVERITIES)
+            each.name: File(_KINDS[kind], each.read_bytes())
+            for each in files("filebucket.admin").joinpath("static").iterdir()
+            if (kind := PurePath(each.name).suffix) in _KINDS
         },
     }

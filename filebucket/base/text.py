@@ -224,6 +224,8 @@ def printable(text: str, besides: str = "") -> str:
 
     :param besides: characters that are not wanted either
     """
+    if not besides and text.isprintable() and not _UNSEEN.search(text):
+        return text  # as most are
     return "".join(
         each
         if each.isprintable() and each not in besides and not _UNSEEN.match(each)

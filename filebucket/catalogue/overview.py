@@ -282,20 +282,23 @@ def verdict(overview: Overview) -> Verdict:
     buckets = overview.buckets
     if not buckets:
         return Verdict(0, "There are no buckets yet")
-    states: Counter[State] = sum((each.states for each in buckets), Counter())
+    late, shrunk, grown = (
+        sum(each.states[state] for each in buckets)
+        for state in (State.LATE, State.SHRUNK, State.GROWN)
+    )
     damaged = sum(each.damaged for each in buckets)
     missing = sum(each.missing for each in buckets)
     waiting = sum(
         each.states[State.NEVER] or not each.series for each in buckets if each.expect
     )
     bad = _listed(
-        (states[State.LATE], "backup is late", "backups are late"),
+        (late, "backup is late", "backups are late"),
         (damaged, "file is damaged", "files are damaged"),
         (missing, "file is missing", "files are missing"),
     )
     look = _listed(
-        (states[State.SHRUNK], "backup has shrunk", "backups have shrunk"),
-        (states[State.GROWN], "backup has grown", "backups have grown"),
+        (shrunk, "backup has shrunk", "backups have shrunk"),
+        (grown, "backup has grown", "backups have grown"),
         (waiting, "first push is waited for", "first pushes are waited for"),
     )
     if bad:

@@ -85,7 +85,7 @@ class DependencyTests(DocumentsCase):
     def test_debian(self) -> None:
         """Debian's package needs the same, to be built and to run."""
         packages = re.findall(
-            r"(?m)^ python3-([a-z.-]+) \(>= (.+?)\)", self.read("debian/control")
+            r"(?m)^ python3-([a-z0-9.-]+) \(>= (.+?)\)", self.read("debian/control")
         )
         needed = {self.DEBIAN.get(name, name): v for name, v in self.lowest.items()}
         self.assertEqual(sorted(2 * list(needed.items())), sorted(packages))

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.admin import html as rendering
-from filebucket.admin.html import MOST_ROWS, bars, most_series
+from filebucket.admin import html
+from filebucket.admin.view import MOST_ROWS
 from filebucket.catalogue.overview import BucketOverview
 from filebucket.model.records import Refused, Space
 from filebucket.model.state import State
@@ -40,6 +40,7 @@ HOSTILE = (
     "--><!-- ]]>",
     "&lt;b&gt;&amp;#",
     "{{canary}} ${canary}",
+    "{% include 'base.html' %}{# #}",
     "  spaces   at all sides  ",
     "שלום-#.tar",
     "x" * 255,
@@ -117,13 +118,15 @@ class Reader(HTMLParser):
             raise ValueError(f"{tag} is closed, and is not open")
 
     def handle_data(self, data: str) -> None:
+        if data.isspace() and "\n" in data:
+            return  # the template's, between elements; of a name it would be an escape
         self.open[-1].children.append(data)
 
 
-def read(html: bytes) -> Node:
+def read(page: bytes) -> Node:
     """The page as a browser has it."""
     reader = Reader()
-    reader.feed(html.decode("utf-8"))
+    reader.feed(page.decode("utf-8"))
     reader.close()
     (root,) = reader.open
     return root
@@ -131,7 +134,7 @@ def read(html: bytes) -> Node:
 
 def show(*buckets: BucketOverview, **given: Any) -> Node:
     """The page of these."""
-    return read(rendering.page(overview(*buckets, **given), BERLIN))
+    return read(html.page(overview(*buckets, **given), BERLIN))
 
 
 class PageTests(SynchronousTestCase):
@@ -162,7 +165,7 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_universal_time(self) -> None:
-        page = read(rendering.page(overview(), UTC))
+        page = read(html.page(overview(), UTC))
         self.assertEqual(
             "Times of day are those of the server: UTC+00:00.", page.one(id="zone").text
         )
@@ -175,8 +178,6 @@ class PageTests(SynchronousTestCase):
         ):
             page = show(bucket("a", found))
             self.assertEqual(name, page.one("link", rel="icon").attributes["href"])
-        for severity in range(3):
-            self.assertIn(b"<svg xmlns=", rendering.icon(severity))
 
     def test_no_buckets(self) -> None:
         page = show(space=None)
@@ -357,7 +358,6 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_bars(self) -> None:
-        self.assertEqual("", bars([], None))
         sizes = [(NOW, size) for size in (GIB, 0, GIB // 2)]
         page = show(bucket("a", series(sizes=sizes, usual=None)))
         drawing = page.one("svg", class_="bars")
@@ -384,14 +384,8 @@ class PageTests(SynchronousTestCase):
         self.assertEqual("late", head.one("bdi").text)
         self.assertIn("3 buckets more, none worse", page.one(id="backups").text)
 
-    def test_room_for_series(self) -> None:
-        self.assertEqual(
-            [20, 20, 20, 4, 1],
-            [most_series(count) for count in (0, 1, 100, 500, 10**6)],
-        )
-
     def test_unknown(self) -> None:
-        page = read(rendering.unknown("The disk <hangs>."))
+        page = read(html.unknown("The disk <hangs>."))
         self.assertIn("The disk <hangs>.", page.one("main").text)
         self.assertEqual("bad.svg", page.one("link", rel="icon").attributes["href"])
 

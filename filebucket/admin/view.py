@@ -1,0 +1,396 @@
+"""What the page shows, as plain values for its templates.
+
+Here is what has to be reckoned or put into words: ages, sizes, plurals, the order of
+the buckets, and how many there is room for. All other words are in the templates. What
+would not be seen in a name, or would turn the text around it, is an escape here; that
+no text becomes HTML is the templates' part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+
+from attrs import frozen
+
+from filebucket.base.text import (
+    about_text,
+    ago,
+    change_in_words,
+    counted,
+    local,
+    printable,
+    size_text,
+    span,
+)
+from filebucket.catalogue.overview import (
+    BucketOverview,
+    Overview,
+    SeriesOverview,
+    verdict,
+)
+from filebucket.model.records import Refused
+from filebucket.model.state import State
+
+MOST_ROWS = 2000
+"""Series that one page shows. Of what is more, it says how much there is."""
+
+SCARCE = 0.05
+"""Where less than this share of the space is free, it is marked."""
+SOON = 14 * 24 * 3600.0
+"""Where the space is used up within so many seconds, it is marked."""
+
+SEVERITIES = ("ok", "look", "bad")
+"""What style and icon of the page go by."""
+
+WORDS: Mapping[str, str] = {
+    State.FRESH.value: "In order",
+    State.LATE.value: "Late",
+    State.SHRUNK.value: "Shrunk",
+    State.GROWN.value: "Grown",
+    State.NEVER.value: "Nothing yet",
+    "damaged": "Damaged",
+    "missing": "Missing",
+}
+"""What the page calls a state or a loss."""
+
+
+@frozen
+class Moment:
+    """Words for a moment.
+
+    :param iso: the moment for programs; empty if it is none, or beyond all calendars
+    :param exact: the moment for people, with what it was the moment of
+    """
+
+    text: str
+    iso: str = ""
+    exact: str = ""
+
+
+@frozen
+class Sparkline:
+    """The sizes of pushes as bars: what they are in words, and three paths of SVG."""
+
+    text: str
+    usual: str
+    before: str
+    last: str
+
+
+@frozen
+class SeriesRow:
+    """A series.
+
+    :param kind: its state, for the style
+    :param states: its kinds, and words for them
+    :param name: empty where the bucket's first push is waited for
+    """
+
+    kind: str
+    states: Sequence[tuple[str, str]]
+    name: str
+    last: Moment
+    due: Moment
+    size: str
+    change: str
+    sizes: Sparkline | None
+    files: str
+    total: str
+
+
+@frozen
+class Bar:
+    """A bar that is filled to so many percent, and what is said beside it.
+
+    :param kind: how to mark it; may be empty
+    """
+
+    text: str
+    percent: str
+    kind: str
+
+
+@frozen
+class BucketRows:
+    """A bucket and its series.
+
+    :param kind: one of :data:`SEVERITIES`
+    :param height: rows that it takes
+    :param more: of how many series there is no row
+    """
+
+    kind: str
+    label: str
+    schedule: str
+    quota: Bar | None
+    rows: Sequence[SeriesRow]
+    height: int
+    more: int
+
+
+@frozen
+class Figures:
+    """How much there is of everything."""
+
+    buckets: str
+    series: int
+    size: str
+    files: int
+    last: Moment
+    last_bucket: str
+
+
+@frozen
+class SpaceFigure:
+    """The filesystem.
+
+    :param used: the bar, with the forecast in words
+    """
+
+    free: str
+    total: str
+    used: Bar
+
+
+@frozen
+class RefusalRow:
+    """A request that was refused.
+
+    :param name: None where it had none
+    """
+
+    time: Moment
+    status: int
+    bucket: str
+    name: str | None
+    reason: str
+    client: str
+
+
+@frozen
+class PageView:
+    """The page.
+
+    :param icon: one of :data:`SEVERITIES`
+    :param kind: the same, or ``none`` if there are no buckets
+    :param clock: the time of day; None if it is beyond all calendars
+    :param zone: in a few letters, beside a time
+    :param zone_text: in full
+    :param troubled: the buckets that are not in order, the worst first
+    :param hidden: how many buckets there is no room for
+    """
+
+    icon: str
+    kind: str
+    headline: str
+    more: str
+    clock: Moment | None
+    zone: str
+    zone_text: str
+    figures: Figures
+    space: SpaceFigure | None
+    troubled: Sequence[BucketRows]
+    calm: Sequence[BucketRows]
+    hidden: int
+    refusals: Sequence[RefusalRow]
+
+
+def most_series(buckets: int) -> int:
+    """Series of each bucket that a page of so many has room for."""
+    return max(1, min(20, MOST_ROWS // max(buckets, 1)))
+
+
+def view(overview: Overview, zone: tzinfo) -> PageView:
+    """What the page shows of everything.
+
+    :param zone: what times of day are shown in
+    """
+    found = verdict(overview)
+    now = local(overview.at, zone)
+    troubled, calm = _as_many_as_fit(overview.buckets)
+    icon = SEVERITIES[found.severity]
+    return PageView(
+        icon=icon,
+        kind=icon if overview.buckets else "none",
+        headline=found.headline,
+        more=found.more,
+        clock=_clock(overview.at, zone, "%H:%M:%S"),
+        zone=f"{now:%Z}" if now else "",
+        zone_text=_zone(overview.at, zone),
+        figures=_figures(overview, zone),
+        space=_space(overview),
+        troubled=[_bucket(each, overview.at, zone) for each in troubled],
+        calm=[_bucket(each, overview.at, zone) for each in calm],
+        hidden=len(overview.buckets) - len(troubled) - len(calm),
+        refusals=[_refusal(each, zone) for each in overview.refusals],
+    )
+
+
+def _as_many_as_fit(
+    buckets: Sequence[BucketOverview],
+) -> tuple[Sequence[BucketOverview], Sequence[BucketOverview]]:
+    """Those that are not in order, and those that are, the worst first."""
+    troubled: list[BucketOverview] = []
+    calm: list[BucketOverview] = []
+    room = MOST_ROWS
+    # The first of equals is the first in the configuration.
+    for each in sorted(buckets, key=lambda each: -each.severity):
+        room -= max(len(each.series), 1)
+        if room >= 0:
+            (troubled if each.severity else calm).append(each)
+    return troubled, calm
+
+
+def _zone(at: float, zone: tzinfo) -> str:
+    now = local(at, zone)
+    if now is None:
+        return ""
+    name, offset = now.tzname(), f"{now:%z}"
+    hours = f"UTC{offset[:3]}:{offset[3:5]}"
+    return hours if name == "UTC" or not name else f"{name}, {hours}"
+
+
+def _moment(at: float, zone: tzinfo, text: str, lead: str = "") -> Moment:
+    """These words, with the exact time behind them."""
+    then = local(at, zone)
+    if then is None:
+        return Moment(text)
+    exact = f"{lead}{then:%a %Y-%m-%d %H:%M:%S %Z}"
+    return Moment(text, then.isoformat("T", "seconds"), exact)
+
+
+def _clock(at: float, zone: tzinfo, form: str) -> Moment | None:
+    """What the clock showed; None if it is beyond all calendars."""
+    then = local(at, zone)
+    if then is None:
+        return None
+    return Moment(then.strftime(form), then.isoformat("T", "seconds"))
+
+
+def _bar(share: float, text: str, kind: str) -> Bar:
+    return Bar(text, f"{100 * min(max(share, 0), 1):.1f}", kind)
+
+
+def _figures(overview: Overview, zone: tzinfo) -> Figures:
+    buckets = overview.buckets
+    last, last_bucket = Moment("never"), ""
+    found = [(each.last_at, each.label) for each in buckets if each.last_at is not None]
+    if found:
+        last_at, last_bucket = max(found, key=lambda each: each[0])
+        last = _moment(last_at, zone, ago(overview.at - last_at))
+    return Figures(
+        buckets=f"{len(buckets):,}",
+        series=sum(len(each.series) + each.more for each in buckets),
+        size=size_text(sum(each.bytes for each in buckets)),
+        files=sum(each.files for each in buckets),
+        last=last,
+        last_bucket=last_bucket,
+    )
+
+
+def _space(overview: Overview) -> SpaceFigure | None:
+    space = overview.space
+    if space is None:
+        return None
+    used = 1 - space.free / max(space.total, 1)
+    text, scarce = _forecast(overview)
+    kind = "scarce" if scarce or used > 1 - SCARCE else ""
+    return SpaceFigure(
+        size_text(space.free), size_text(space.total), _bar(used, text, kind)
+    )
+
+
+def _forecast(overview: Overview) -> tuple[str, bool]:
+    """When the space is used up, and whether that is soon."""
+    if overview.full_at is None:
+        return "it does not shrink, as far as known", False
+    left = overview.full_at - overview.at
+    about = about_text(left)
+    if about is None:
+        return "lasts for more than 10 years at this rate", False
+    return f"full in about {about} at this rate", left < SOON
+
+
+def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
+    schedule, quota = "", None
+    if bucket.expect:
+        # Nobody need explain cron to those who wrote it.
+        every = "expects: " if " " in bucket.expect else "expects every "
+        schedule = f"{every}{bucket.expect}"
+    if bucket.quota:
+        share = bucket.bytes / bucket.quota
+        text = f"{size_text(bucket.bytes)} of {size_text(bucket.quota)} ({share:.0%})"
+        quota = _bar(share, text, "full" if share > 1 - SCARCE else "")
+    return BucketRows(
+        kind=SEVERITIES[bucket.severity],
+        label=bucket.label,
+        schedule=schedule,
+        quota=quota,
+        rows=[_row(each, now, zone) for each in bucket.series],
+        height=max(len(bucket.series), 1) + bool(bucket.more),
+        more=bucket.more,
+    )
+
+
+def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
+    last, due = Moment("never"), Moment("any time")
+    if series.last_at is not None:
+        lead = f"{printable(series.last_name or '')}, "
+        last = _moment(series.last_at, zone, ago(now - series.last_at), lead)
+    if series.state is State.LATE:
+        late = span(max(now - series.due, 0))
+        due = _moment(series.due, zone, f"late for {late}", "was due ")
+    elif series.expected:
+        due = _moment(series.due, zone, f"in {span(series.due - now)}")
+    return SeriesRow(
+        kind=series.state.value,
+        states=[
+            (kind, f"{count:,} {kind}" if count else WORDS[kind])
+            for kind, count in series.conditions
+        ],
+        name=printable(series.name),
+        last=last,
+        due=due,
+        size="" if series.last_size is None else size_text(series.last_size),
+        change=change_in_words(series.last_size, series.usual),
+        sizes=sparkline(series.sizes, series.usual),
+        files=f"{series.files:,}",
+        total=size_text(series.bytes),
+    )
+
+
+def sparkline(
+    found: Sequence[tuple[float, int]], usual: int | None
+) -> Sparkline | None:
+    """Sizes as bars over a common 0, the last one on the right; what is usual, as a
+    line.
+    """
+    if not found:
+        return None
+    sizes = [size for _, size in found]
+    top = max(*sizes, usual or 0, 1)
+    left = 122 - 4 * len(sizes)
+    *before, last = [
+        f"M{left + 4 * index} 24v-{max(22 * size / top, 0.5):.1f}"
+        for index, size in enumerate(sizes)
+    ]
+    text = f"The sizes of the last {counted(len(sizes), 'push', 'pushes')}"
+    text += f": {size_text(min(sizes))} to {size_text(max(sizes))}"
+    line = ""
+    if usual:
+        text += f", usually {size_text(usual)}"
+        line = f"M0 {24 - 22 * usual / top:.1f}h120"
+    text += f", the last one {size_text(sizes[-1])}"
+    return Sparkline(text, line, "".join(before), last)
+
+
+def _refusal(refused: Refused, zone: tzinfo) -> RefusalRow:
+    return RefusalRow(
+        time=_clock(refused.at, zone, "%Y-%m-%d %H:%M:%S") or Moment("-"),
+        status=refused.status,
+        bucket=refused.bucket,
+        name=None if refused.name is None else printable(refused.name),
+        reason=printable(refused.reason),
+        client=printable(refused.client),
+    )

@@ -1,0 +1,154 @@
+"""What the page shows, before it is HTML."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from zoneinfo import ZoneInfo
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.admin.view import MOST_ROWS, WORDS, most_series, sparkline, view
+from filebucket.model.records import Space
+from filebucket.model.state import State
+from filebucket.test.kit.overviews import (
+    DAY,
+    GIB,
+    LATE,
+    NOW,
+    bucket,
+    never,
+    overview,
+    series,
+)
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+class ViewTests(SynchronousTestCase):
+    """What is reckoned."""
+
+    def test_kinds(self) -> None:
+        """The page looks as its worst bucket does, or as one that has none."""
+        for kind, icon, found in (
+            ("none", "ok", overview()),
+            ("ok", "ok", overview(bucket("a", series()))),
+            ("look", "look", overview(bucket("a", never()))),
+            ("bad", "bad", overview(bucket("a", never()), bucket("b", series(**LATE)))),
+        ):
+            shown = view(found, UTC)
+            self.assertEqual((kind, icon), (shown.kind, shown.icon))
+
+    def test_words(self) -> None:
+        """There is a word for each state."""
+        self.assertLessEqual({each.value for each in State}, set(WORDS))
+
+    def test_time_of_day(self) -> None:
+        shown = view(overview(), BERLIN)
+        self.assertEqual(
+            ("10:00:00", "CET", "CET, UTC+01:00"),
+            (shown.clock and shown.clock.text, shown.zone, shown.zone_text),
+        )
+
+    def test_beyond_all_calendars(self) -> None:
+        """A clock that is wrong by ages takes the times away, and nothing else."""
+        shown = view(evolve(overview(bucket("a", never())), at=1e18), UTC)
+        self.assertEqual((None, "", ""), (shown.clock, shown.zone, shown.zone_text))
+        self.assertEqual(1, len(shown.troubled))
+
+    def test_last_push(self) -> None:
+        """Of all buckets, and of none that never had any."""
+        shown = view(
+            overview(
+                bucket("a", series(last_at=NOW - DAY)),
+                bucket("b", series(last_at=NOW - 60)),
+                bucket("c", never()),
+            ),
+            UTC,
+        )
+        self.assertEqual("b", shown.figures.last_bucket)
+        self.assertEqual("1 min ago", shown.figures.last.text)
+        shown = view(overview(bucket("c", never())), UTC)
+        self.assertEqual(
+            ("never", "", ""),
+            (
+                shown.figures.last.text,
+                shown.figures.last.iso,
+                shown.figures.last_bucket,
+            ),
+        )
+
+    def test_space(self) -> None:
+        """Whatever a filesystem says of itself, the bar stays in its bounds."""
+        for free, total, percent in (
+            (25, 100, "75.0"),
+            (0, 100, "100.0"),
+            (200, 100, "0.0"),
+            (0, 0, "100.0"),
+        ):
+            shown = view(overview(space=Space(NOW, free, total)), UTC).space
+            assert shown is not None
+            self.assertEqual(percent, shown.used.percent)
+
+    def test_quota(self) -> None:
+        for quota, percent, kind in (
+            (28 * GIB, "50.0", ""),
+            (14 * GIB + 1, "100.0", "full"),
+            (7 * GIB, "100.0", "full"),
+        ):
+            found = overview(bucket("a", series(), quota=quota))
+            (shown,) = view(found, UTC).calm
+            assert shown.quota is not None
+            self.assertEqual((percent, kind), (shown.quota.percent, shown.quota.kind))
+
+    def test_height(self) -> None:
+        """Rows, at least one, and one that says what is not shown."""
+        shown = view(
+            overview(
+                bucket("a", expect=None),
+                bucket("b", series(), series("x"), more=7),
+            ),
+            UTC,
+        )
+        self.assertEqual([1, 3], [each.height for each in shown.calm])
+
+
+class RoomTests(SynchronousTestCase):
+    """How much there is room for."""
+
+    def test_room_for_series(self) -> None:
+        self.assertEqual(
+            [20, 20, 20, 4, 1],
+            [most_series(count) for count in (0, 1, 100, 500, 10**6)],
+        )
+
+    def test_the_worst_first(self) -> None:
+        """What there is no room for is not the worst."""
+        buckets = [bucket(f"host{i}", series()) for i in range(MOST_ROWS + 3)]
+        buckets[-1] = bucket("late", series(**LATE))
+        shown = view(overview(*buckets), UTC)
+        self.assertEqual(["late"], [each.label for each in shown.troubled])
+        self.assertEqual((MOST_ROWS - 1, 3), (len(shown.calm), shown.hidden))
+
+
+class SparklineTests(SynchronousTestCase):
+    """Sizes as bars."""
+
+    def test_none(self) -> None:
+        self.assertIsNone(sparkline([], None))
+
+    def test_alone(self) -> None:
+        found = sparkline([(NOW, 0)], None)
+        assert found is not None
+        self.assertEqual(
+            ("", "", "M118 24v-0.5"), (found.usual, found.before, found.last)
+        )
+
+    def test_usual(self) -> None:
+        """The line is at the height that a bar of that size has."""
+        found = sparkline([(NOW - DAY, 200), (NOW, 100)], 100)
+        assert found is not None
+        self.assertEqual(
+            ("M0 13.0h120", "M114 24v-22.0", "M118 24v-11.0"),
+            (found.usual, found.before, found.last),
+        )
