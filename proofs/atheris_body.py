@@ -24,6 +24,7 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from filebucket.base.errors import STATUSES
     from filebucket.http.channel import Limits
     from filebucket.model.bucket import Bucket
+    from filebucket.model.registry import Registry
     from filebucket.model.token import Token, token_digest
     from filebucket.push.receive import Uploads
     from filebucket.test.kit.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
@@ -95,7 +96,7 @@ def one_input(data: bytes) -> None:
     store = MemoryStore()
     uploads = Uploads(store, FakeHooks(), Clock(), lambda outcome: None, 10**9)
     bucket = Bucket((Token(token_digest(BUCKET)),), directory="bucket", name="bucket")
-    connection = Connection(Root(uploads, [bucket], Clock()), Limits())
+    connection = Connection(Root(uploads, Registry([bucket]), Clock()), Limits())
     connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
     connection.half_close()
     connection.clock.advance(0)

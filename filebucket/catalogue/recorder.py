@@ -34,6 +34,7 @@ from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import Received, Refused, Series, Space
+from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 
@@ -88,26 +89,18 @@ class Ledger:
 
     _log = Logger()
 
-    def __init__(self, home: str, hide: Callable[[str], str]) -> None:
+    def __init__(self, home: str, registry: Registry) -> None:
         """
         :param home: whose private folder is there when it is used
-        :param hide: the mask of names
+        :param registry: the buckets in force
         """
         self._home = home
-        self._hide = hide
+        self._registry = registry
         self._catalogue: Journal | None = None
         self._inode: int | None = None  # of what was opened last
-        self._buckets: Sequence[Bucket] = ()
-        self._by_key: dict[str, Bucket] = {}
-        self._watches = False
+        self._watched: BucketIndex | None = None
         self._looked_at_space = float("-inf")
         self._now = self._steady_since = float("-inf")
-
-    def watch(self, buckets: Sequence[Bucket]) -> None:
-        """Watch these from the next time on that anything is written."""
-        self._buckets = buckets
-        self._by_key = {bucket.key: bucket for bucket in buckets}
-        self._watches = False
 
     def write(
         self, received: list[Received], refused: list[Refused], now: float
@@ -136,11 +129,12 @@ class Ledger:
         self, received: list[Received], refused: list[Refused], now: float
     ) -> bool:
         catalogue, is_new = self._open()
-        if not self._watches:
-            catalogue.watch(self._buckets, self._hide, now)
-            self._watches = True
+        buckets = self._registry.index
+        if self._watched is not buckets:
+            catalogue.watch(buckets.all, buckets.hide_tokens, now)
+            self._watched = buckets
         if received or refused:
-            catalogue.record(received, refused, self._by_key.get)
+            catalogue.record(received, refused, self._registry.of_key)
             received.clear()
             refused.clear()
         catalogue.pass_time(now)
@@ -156,7 +150,7 @@ class Ledger:
             self._steady_since = now
         self._now = now
         if now - self._steady_since >= STEADY:
-            count = catalogue.mistrust(now, self._by_key.get)
+            count = catalogue.mistrust(now, self._registry.of_key)
             if count:
                 self._log.warn(
                     "the clock was ahead when the last pushes of {count} series came:"
@@ -197,7 +191,7 @@ class Ledger:
             self.close()
             # The next one's number may be the same.
             self._inode = None
-        self._watches = False
+        self._watched = None
         self._catalogue = Journal.open(self._home)
         is_new = self._catalogue.inode != self._inode
         if is_new:
@@ -253,25 +247,22 @@ class Recorder(Service):
         clock: IReactorTime,
         pool: Callable[[int], Threads],
         home: str,
-        buckets: Sequence[Bucket],
+        registry: Registry,
         reindex: Reindex,
-        hide: Callable[[str], str],
-        changed: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param clock: tells the time since the epoch
         :param pool: makes a pool of so many threads
         :param home: whose private folder is there at the start
-        :param hide: the mask of names, of the buckets that there are
-        :param changed: called when the state of a series may be another
+        :param registry: the buckets in force
         """
         self._clock = clock
-        self.changed = changed
-        self._ledger = Ledger(home, hide)
+        self._ledger = Ledger(home, registry)
         self._home = home
         self._reindex = reindex
-        self._buckets = buckets
-        self._hide = hide
+        self._registry = registry
+        registry.on_change(lambda: self._soon(0))
+        self._listeners: list[Callable[[], object]] = []
         self._to_write, self._to_read, self._to_find = pool(1), pool(1), pool(1)
         self._reading: View | None = None  # that thread's
         self._received: deque[Received] = deque()
@@ -289,7 +280,6 @@ class Recorder(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._to_write.run(self._ledger.watch, self._buckets)
         self._flush()
         self._tick()
 
@@ -320,11 +310,13 @@ class Recorder(Service):
         while (self._received or self._refused) and self._error is None:
             await self._one_at_a_time.run(self._write_some)
 
-    def watch(self, buckets: Sequence[Bucket]) -> None:
-        """These are the buckets from now on."""
-        self._buckets = buckets
-        self._to_write.run(self._ledger.watch, buckets)
-        self._soon(0)
+    def on_change(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` whenever the state of a series may be another."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def observe(self, outcome: Outcome) -> None:
         """A push has come to its end."""
@@ -352,7 +344,7 @@ class Recorder(Service):
             self._received.append(
                 Received(
                     bucket.key,
-                    series_of(self._hide(outcome.name), bucket.series),
+                    series_of(self._registry.hide_tokens(outcome.name), bucket.series),
                     outcome.name,
                     outcome.size,
                     outcome.sha256 or "",
@@ -425,7 +417,7 @@ class Recorder(Service):
         self._find_again = self._find_again or is_new
         if self._find_again and not self._finding:
             self._find()
-        self.changed()
+        self._changed()
 
     def _failed(self, reason: str) -> None:
         if self._error != reason:
@@ -511,14 +503,14 @@ class Recorder(Service):
     def _find(self) -> None:
         """Bring the catalogue and the disk together, in the background."""
         self._find_again, self._finding = False, True
-        finding = self._to_find.run(self._search, self._buckets)
+        finding = self._to_find.run(self._search, self._registry.all)
         finding.addCallbacks(self._found, self._not_found)
 
     def _found(self, result: str) -> None:
         self._finding = False
         found = result or "in order"
         self._log.info("catalogue: {found}", event="reindexed", found=found)
-        self.changed()
+        self._changed()
 
     def _not_found(self, failure: Failure) -> None:
         self._finding = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable
 from typing import Protocol
 
 from twisted.application.service import Service
@@ -25,8 +25,9 @@ from filebucket.base.text import rfc3339
 from filebucket.catalogue.database import CatalogueError
 from filebucket.hooks.interfaces import Alert, IHooks
 from filebucket.hooks.process import END_TIMEOUT
-from filebucket.model.bucket import Bucket, label_of
+from filebucket.model.bucket import label_of
 from filebucket.model.records import Series
+from filebucket.model.registry import Registry
 from filebucket.model.state import State
 
 AT_ONCE = 1000
@@ -59,34 +60,24 @@ class Alerts(Service):
         clock: IReactorTime,
         told: Told,
         hooks: IHooks,
-        buckets: Iterable[Bucket],
-        hide: Callable[[str], str],
+        registry: Registry,
     ) -> None:
         """
-        :param hide: the mask of names, of the buckets that there are
+        :param registry: the buckets in force
         """
         self._clock = clock
         self._told = told
         self._hooks = hooks
-        self._buckets = buckets
-        self._by_key: dict[str, Bucket] = {}
-        self._hide = hide
+        self._registry = registry
         self._telling: Deferred[None] | None = None
         self._again = False
         # Of a series whose hook failed: how often, and when it is to be run again.
         self._failed: dict[int, tuple[int, float]] = {}
         self._timer: IDelayedCall | None = None
 
-    def watch(self, buckets: Iterable[Bucket]) -> None:
-        """These are the buckets from now on."""
-        self._buckets, self._by_key = buckets, {}
-
     def _expectation(self, key: str) -> str:
         """When a bucket's pushes are expected, in a few words."""
-        if not self._by_key:
-            # Only now: there may be a hundred thousand, and nothing to tell.
-            self._by_key = {bucket.key: bucket for bucket in self._buckets}
-        bucket = self._by_key.get(key)
+        bucket = self._registry.of_key(key)
         return bucket.expect.text if bucket and bucket.expect else ""
 
     def startService(self) -> None:
@@ -180,7 +171,7 @@ class Alerts(Service):
                 "DUE": _moment(series.due),
                 "EXPECT": self._expectation(series.bucket),
                 "LAST": _moment(series.last_at),
-                "LAST_NAME": self._hide(series.last_name or ""),
+                "LAST_NAME": self._registry.hide_tokens(series.last_name or ""),
                 "LAST_SIZE": _number(series.last_size),
                 "USUAL_SIZE": _number(series.usual),
             },

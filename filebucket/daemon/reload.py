@@ -23,10 +23,11 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from filebucket.base.errors import ConfigError
-from filebucket.config.config import Buckets, Config
+from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.control import Answer, identity
 from filebucket.daemon.notify import Supervisor
+from filebucket.model.registry import BucketIndex, Registry
 
 SIGNAL = signal.SIGUSR2
 
@@ -35,18 +36,20 @@ SIGNAL = signal.SIGUSR2
 class Loaded:
     """A configuration, and how its buckets differ from those in force.
 
+    :param buckets: those of the configuration
     :param added: how many there were not
     :param removed: how many there are no more
     :param text: the identity of the file's text
     """
 
     config: Config
+    buckets: BucketIndex
     added: int
     removed: int
     text: str | None = None
 
 
-def read(path: str, before: Buckets) -> Loaded:
+def read(path: str, before: BucketIndex) -> Loaded:
     """Read the file, and compare. To be called in a thread.
 
     :param before: the buckets in force
@@ -73,11 +76,10 @@ def read(path: str, before: Buckets) -> Loaded:
         sys.setswitchinterval(interval)
 
 
-def compare(config: Config, before: Buckets) -> Loaded:
+def compare(config: Config, before: BucketIndex) -> Loaded:
     """How the buckets of ``config`` differ from those of before."""
-    old = {token.sha256 for bucket in before for token in bucket.tokens}
-    new = {token.sha256 for bucket in config.buckets for token in bucket.tokens}
-    return Loaded(config, len(new - old), len(old - new))
+    index = BucketIndex(config.buckets)
+    return Loaded(config, index, index.new_to(before), before.new_to(index))
 
 
 class Reload(Service):
@@ -89,24 +91,24 @@ class Reload(Service):
         self,
         reactor: IReactorFromThreads,
         config: Config,
-        load: Callable[[Buckets], Deferred[Loaded]],
-        swap: Callable[[Buckets], object],
+        registry: Registry,
+        load: Callable[[BucketIndex], Deferred[Loaded]],
         tell: Callable[[Answer], Deferred[None]],
         supervisor: Supervisor,
     ) -> None:
         """
         :param config: what is in force
+        :param registry: the buckets in force, which are replaced
         :param load: :func:`read` in a thread, given the buckets in force; fails
             with :class:`ConfigError`
-        :param swap: takes the new list
         :param tell: takes what came of it to whoever waits for that; fails with
             OSError where it cannot
         :param supervisor: told when a reload begins and when it is over
         """
         self._reactor = reactor
         self._config = config
+        self._registry = registry
         self._load = load
-        self._swap = swap
         self._tell = tell
         self._supervisor = supervisor
         self._one_at_a_time = DeferredLock()
@@ -156,16 +158,16 @@ class Reload(Service):
     async def _reload(self) -> Answer:
         """Do it; what came of it."""
         try:
-            loaded = await self._load(self._config.buckets)
+            loaded = await self._load(self._registry.index)
         except ConfigError as error:
             self._log.error(
                 "reload: nothing changed: {error}",
                 event="reload-failed",
                 error=str(error),
             )
-            return Answer(error.text, str(error), len(self._config.buckets))
+            return Answer(error.text, str(error), len(self._registry.all))
         config = loaded.config
-        self._swap(config.buckets)
+        self._registry.replace(loaded.buckets)
         self._log.info(
             "reload: {count} buckets, {added} added, {removed} removed",
             event="reload",
@@ -180,7 +182,6 @@ class Reload(Service):
                 event="reload-waits",
                 keys=", ".join(waiting),
             )
-        self._config = evolve(self._config, buckets=config.buckets)
         return Answer(
             loaded.text,
             buckets=len(config.buckets),

@@ -42,6 +42,15 @@ SERVICES_END = END_TIMEOUT + 2 * LAST_BATCH_TIMEOUT
 """Seconds that services may take: a hook that tells of a change, and the last batch."""
 
 
+class Readiness:
+    """Whether pushes are taken.
+
+    :ivar ready: whether they are
+    """
+
+    ready = False
+
+
 class InTurn(MultiService):
     """Services of which each needs those before it to its very end."""
 
@@ -74,12 +83,14 @@ class Daemon(MultiService):
         hooks: ScriptHooks,
         supervisor: Supervisor,
         shutdown_timeout: float,
+        readiness: Readiness,
         admin: tuple[Listener, AdminSite] | None = None,
     ) -> None:
         """
         :param listeners: where to listen
         :param supervisor: told when it is ready and when it stops
         :param shutdown_timeout: seconds that pushes under way get at a stop
+        :param readiness: says whether pushes are taken
         :param admin: where to listen for whoever watches, and what they get
         """
         super().__init__()
@@ -94,12 +105,7 @@ class Daemon(MultiService):
         self._ports: list[tuple[Listener, IListeningPort]] = []
         self._admin = admin
         self._admin_ports: list[tuple[Listener, IListeningPort]] = []
-        self._ready = False
-
-    @property
-    def ready(self) -> bool:
-        """Whether pushes are taken."""
-        return self._ready
+        self._readiness = readiness
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
@@ -136,7 +142,7 @@ class Daemon(MultiService):
         super().startService()
         where = ", ".join(_place(*each) for each in self._ports) or "no port"
         admin = ", ".join(_place(*each) for each in self._admin_ports) or "none"
-        self._ready = True
+        self._readiness.ready = True
         self._log.info(
             "ready on {where}: home {home} publishes by {tier}; hooks: {hooks};"
             " admin: {admin}",
@@ -178,7 +184,7 @@ class Daemon(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._ready = False
+        self._readiness.ready = False
         lasts = self._shutdown_timeout + 2 * END_TIMEOUT + FLUSH_TIMEOUT + SERVICES_END
         self._supervisor.stopping(
             f"stopping; pushes under way: {self._uploads.under_way}", lasts

@@ -8,8 +8,6 @@ answer by the same way, whatever the path and the method.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -17,48 +15,32 @@ from twisted.web.server import NOT_DONE_YET
 
 from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
-from filebucket.model import mask
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome
-from filebucket.model.token import Token, token_digest
+from filebucket.model.registry import Registry
+from filebucket.model.token import token_digest
 from filebucket.push.receive import Uploads
 from filebucket.web.put import Form, Put, answer
 
 
 class Root(Resource):
-    """Knows the buckets by the SHA-256 of their tokens."""
+    """Finds the bucket that a token opens."""
 
     def __init__(
-        self, uploads: Uploads, buckets: Iterable[Bucket], clock: IReactorTime
+        self, uploads: Uploads, registry: Registry, clock: IReactorTime
     ) -> None:
         """
+        :param registry: the buckets in force
         :param clock: tells the time since the epoch, by which tokens expire
         """
         super().__init__()
         self._uploads = uploads
+        self._registry = registry
         self._clock = clock
-        self._buckets: dict[bytes, tuple[Bucket, Token]] = {}
-        self.swap(buckets)
-
-    def swap(self, buckets: Iterable[Bucket]) -> None:
-        """Serve these buckets from now on; pushes under way go on."""
-        self._buckets = {
-            token.sha256: (bucket, token)
-            for bucket in buckets
-            for token in bucket.tokens
-        }
-
-    def hide_tokens(self, text: str) -> str:
-        """``text`` with a bucket's label in the place of every token in it."""
-        return mask.hide_tokens(text, self._bucket_of)
-
-    def _bucket_of(self, digest: bytes) -> Bucket | None:
-        found = self._buckets.get(digest)
-        return found[0] if found else None
 
     def _opened(self, token: bytes, request: StreamingRequest) -> Bucket | None:
         """The bucket that the token opens: now, and for that client."""
-        found = self._buckets.get(token_digest(token))
+        found = self._registry.opened_by(token_digest(token))
         if found is None:
             return None
         bucket, config = found

@@ -32,9 +32,9 @@ from filebucket.catalogue.recorder import (
 )
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.mask import mask
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import File
+from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
@@ -91,15 +91,16 @@ class RecorderCase(SynchronousTestCase):
 
     def make(self) -> Recorder:
         self.pools = []
-        return Recorder(
+        self.registry = Registry([BUCKET])
+        recorder = Recorder(
             self.clock,
             self.pool,
             str(self.home),
-            [BUCKET],
+            self.registry,
             self.reindex,
-            mask([BUCKET]),
-            self.changed,
         )
+        recorder.on_change(self.changed)
+        return recorder
 
     def pool(self, most: int) -> AtOnce:
         self.assertEqual(1, most)
@@ -303,10 +304,12 @@ class WatchTests(RecorderCase):
         self.start()
         self.recorder.observe(outcome())
         self.clock.pump([GATHER, 600])
-        self.recorder.watch([evolve(BUCKET, expect=Interval(300.0, "5m"))])
+        self.registry.replace(
+            BucketIndex([evolve(BUCKET, expect=Interval(300.0, "5m"))])
+        )
         self.clock.advance(0)
         self.assertEqual(State.LATE, self.state())
-        self.recorder.watch([evolve(BUCKET, expect=None)])
+        self.registry.replace(BucketIndex([evolve(BUCKET, expect=None)]))
         self.clock.advance(0)
         self.assertEqual(State.FRESH, self.state())
 
@@ -327,7 +330,7 @@ class WatchTests(RecorderCase):
         with capturedLogs() as events:
             self.start()
             self.clock.pump([LOOK_EVERY] * 3)
-        self.assertEqual([[BUCKET]], self.searches)
+        self.assertEqual([(BUCKET,)], self.searches)
         self.assertEqual([("reindexed", "catalogue: 1 entered")], self.said(events))
 
 

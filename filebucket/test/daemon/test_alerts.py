@@ -20,8 +20,8 @@ from filebucket.daemon.alerts import MOST_RETRY, RETRY, Alerts
 from filebucket.hooks.interfaces import Exit
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import Bucket
-from filebucket.model.mask import mask
 from filebucket.model.records import Series
+from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
@@ -93,9 +93,8 @@ class AlertsCase(SynchronousTestCase):
         self.clock = Clock()
         self.told = FakeTold()
         self.hooks = FakeHooks()
-        self.alerts = Alerts(
-            self.clock, self.told, self.hooks, [BUCKET], mask([BUCKET])
-        )
+        self.registry = Registry([BUCKET])
+        self.alerts = Alerts(self.clock, self.told, self.hooks, self.registry)
         self.alerts.startService()
 
     def changes(self) -> list[tuple[str, str, str]]:
@@ -133,7 +132,7 @@ class TellTests(AlertsCase):
         self.told.put(
             series(name="", last_at=None, last_size=None, last_name=None, due=math.inf)
         )
-        self.alerts.watch([evolve(BUCKET, expect=None)])
+        self.registry.replace(BucketIndex([evolve(BUCKET, expect=None)]))
         self.alerts.look()
         (alert,) = self.hooks.alerts
         self.assertEqual({"", "2026-11-18T11:06:40Z"}, set(alert.details.values()))
@@ -313,17 +312,17 @@ class WeeksTests(SynchronousTestCase):
 
     def start(self, bucket: Bucket) -> None:
         """A daemon starts."""
+        self.registry = Registry([bucket])
         recorder = Recorder(
             self.clock,
             lambda most: AtOnce(self.clock),
             str(self.home),
-            [bucket],
+            self.registry,
             lambda catalogue, buckets, stopped: "",
-            mask([bucket]),
         )
         self.recorder, self.bucket = recorder, bucket
-        self.alerts = Alerts(self.clock, recorder, self.hooks, [bucket], mask([bucket]))
-        recorder.changed = self.alerts.look
+        self.alerts = Alerts(self.clock, recorder, self.hooks, self.registry)
+        recorder.on_change(self.alerts.look)
         recorder.startService()
         self.alerts.startService()
 
@@ -577,10 +576,10 @@ class WeeksTests(SynchronousTestCase):
         self.push("db-1.gz")
         self.said()
         assert self.recorder is not None
-        self.recorder.watch([])
+        self.registry.replace(BucketIndex([]))
         self.clock.pump([24 * HOUR] * 3)
         self.assertEqual([], self.said())
-        self.recorder.watch([self.nightly()])
+        self.registry.replace(BucketIndex([self.nightly()]))
         self.clock.pump([0, 0])
         self.assertEqual(["11-03 03:30 db-#.gz fresh-late"], self.said())
         self.stop()

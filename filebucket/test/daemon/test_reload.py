@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -29,9 +29,9 @@ from filebucket.config import load, values
 from filebucket.config.config import Buckets, Config
 from filebucket.daemon import reload
 from filebucket.daemon.control import Answer, identity
-from filebucket.daemon.notify import Nobody
 from filebucket.daemon.reload import SIGNAL, Loaded, Reload, compare, read
 from filebucket.model.bucket import Bucket
+from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token
 from filebucket.test.kit.fakes import FakeSupervisor
 
@@ -84,7 +84,7 @@ class FakeLoader:
     def __init__(self) -> None:
         self.waiting: list[Deferred[Config]] = []
 
-    def load(self, before: Buckets) -> Deferred[Loaded]:
+    def load(self, before: BucketIndex) -> Deferred[Loaded]:
         """In place of reading the file in a thread."""
         waiting: Deferred[Config] = Deferred()
         self.waiting.append(waiting)
@@ -113,17 +113,17 @@ class ReloadCase(SynchronousTestCase):
         self.supervisor = FakeSupervisor()
         self.swapped: list[tuple[Bucket, ...]] = []
         self.told: list[Answer] = []
+        self.registry = Registry(BEFORE.buckets)
+        self.registry.on_change(lambda: self.swapped.append(self.registry.all))
         self.service = self.make(self.loader.load)
         self.events = self.enterContext(capturedLogs())
         self.seen = 0
 
-    def make(self, load: Callable[[Buckets], Deferred[Loaded]]) -> Reload:
+    def make(self, load: Callable[[BucketIndex], Deferred[Loaded]]) -> Reload:
         """A service that loads by ``load``."""
-        return Reload(self.reactor, BEFORE, load, self.swap, self.tell, self.supervisor)
-
-    def swap(self, buckets: Iterable[Bucket]) -> None:
-        """Keep what is put in force."""
-        self.swapped.append(tuple(buckets))
+        return Reload(
+            self.reactor, BEFORE, self.registry, load, self.tell, self.supervisor
+        )
 
     def tell(self, answer: Answer) -> Deferred[None]:
         """Keep what is told."""
@@ -467,7 +467,7 @@ class BugTests(ReloadCase):
     def test_before_the_loader_waits(self) -> None:
         """So it is where the loader does not even begin."""
 
-        def load(before: Buckets) -> Deferred[Loaded]:
+        def load(before: BucketIndex) -> Deferred[Loaded]:
             raise ZeroDivisionError
 
         service = self.make(load)
@@ -476,27 +476,24 @@ class BugTests(ReloadCase):
             self.assertEqual([], self.swapped)
             self.assert_logged(ZeroDivisionError)
 
-    def test_in_the_swap(self) -> None:
-        """What could not be put in force does not count as being so."""
+    def test_in_a_listener(self) -> None:
+        """The buckets are in force, whoever fails to take note of it."""
         failing = [True, False]
 
-        def swap(buckets: Iterable[Bucket]) -> None:
+        def listen() -> None:
             if failing.pop(0):
                 raise ZeroDivisionError
-            self.swap(buckets)
 
-        service = Reload(
-            self.reactor, BEFORE, self.loader.load, swap, self.tell, Nobody()
-        )
-        for _ in range(2):
-            done = service.reload()
-            self.loader.gives(with_buckets(C))
+        self.registry.on_change(listen)
+        for buckets in ((C,), (C, D)):
+            done = self.service.reload()
+            self.loader.gives(with_buckets(*buckets))
             self.assertIsNone(self.successResultOf(done))
-        self.assertEqual([(C,)], self.swapped)
+        self.assertEqual([(C,), (C, D)], self.swapped)
         self.assertEqual(
             [
                 (LogLevel.critical, "a bug in file-bucket"),
-                (LogLevel.info, "reload: 1 buckets, 1 added, 2 removed"),
+                (LogLevel.info, "reload: 2 buckets, 1 added, 0 removed"),
             ],
             self.logged(),
         )
@@ -520,7 +517,7 @@ class ReadTests(SynchronousTestCase):
     def test_compares(self) -> None:
         """What was added and what is gone is counted by the tokens."""
         self.write("a", "b")
-        before = read(self.path, Buckets(())).config.buckets
+        before = read(self.path, BucketIndex()).buckets
         self.write("b", "c", "d")
         loaded = read(self.path, before)
         self.assertEqual((2, 1), (loaded.added, loaded.removed))
@@ -531,7 +528,7 @@ class ReadTests(SynchronousTestCase):
     def test_unfit(self) -> None:
         """Which text it was is known also where it has mistakes."""
         self.write("too long")
-        error = self.assertRaises(ConfigError, read, self.path, Buckets(()))
+        error = self.assertRaises(ConfigError, read, self.path, BucketIndex())
         with open(self.path, encoding="utf-8") as file:
             self.assertEqual(identity(file.read()), error.text)
 
@@ -547,9 +544,9 @@ class ReadTests(SynchronousTestCase):
         real = load.parse
         self.patch(reload, "parse", parse)
         self.write("a")
-        read(self.path, Buckets(()))
+        read(self.path, BucketIndex())
         self.write("too long")
-        self.assertRaises(ConfigError, read, self.path, Buckets(()))
+        self.assertRaises(ConfigError, read, self.path, BucketIndex())
         self.assertEqual([(True, False)] * 2, seen)
         self.assertAlmostEqual(interval, sys.getswitchinterval())
         self.assertTrue(gc.isenabled())

@@ -17,6 +17,7 @@ from filebucket.http.channel import StreamingRequest
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import Networks, network
 from filebucket.model.push import Outcome
+from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Uploads
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
@@ -61,8 +62,8 @@ class ResourceCase(SynchronousTestCase):
 
         self.uploads = Uploads(self.store, self.hooks, Clock(), observe, max_file_size)
         self.clock = Clock()
-        buckets = [bucket(TOKEN, "one"), bucket(OTHER, "two")]
-        self.root = Root(self.uploads, buckets, self.clock)
+        self.registry = Registry([bucket(TOKEN, "one"), bucket(OTHER, "two")])
+        self.root = Root(self.uploads, self.registry, self.clock)
         return Connection(self.root)
 
     def tearDown(self) -> None:
@@ -142,7 +143,7 @@ class TokenTests(ResourceCase):
             (token[1:], token[1:]),
             ("ü" * 40, "ü" * 40),
         ):
-            self.assertEqual(hidden, self.root.hide_tokens(text))
+            self.assertEqual(hidden, self.registry.hide_tokens(text))
 
     def test_basic(self) -> None:
         """Other schemes are a proxy's business."""
@@ -208,7 +209,9 @@ class TokenTests(ResourceCase):
             Token(token_digest(TOKEN), 100.0),
             Token(token_digest(OTHER)),
         )
-        self.root.swap([Bucket(tokens, directory="one", name="one")])
+        self.registry.replace(
+            BucketIndex([Bucket(tokens, directory="one", name="one")])
+        )
         for seconds, statuses in ((99.0, [200, 200]), (1.0, [403, 200])):
             self.clock.advance(seconds)
             found: list[int] = []
@@ -229,7 +232,9 @@ class TokenTests(ResourceCase):
             (["192.0.2.0/24"], None, 403),
         ):
             allowed = Networks(tuple(map(network, networks)))
-            self.root.swap([evolve(bucket(TOKEN, "one"), allow_from=allowed)])
+            self.registry.replace(
+                BucketIndex([evolve(bucket(TOKEN, "one"), allow_from=allowed)])
+            )
             wire = Wire()
             kind = IPv6Address if ":" in (host or "") else IPv4Address
             wire.peerAddr = kind("TCP", host, 9) if host else UNIXAddress(None)
@@ -243,7 +248,7 @@ class TokenTests(ResourceCase):
         begin.
         """
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
-        self.root.swap([bucket(OTHER, "two")])
+        self.registry.replace(BucketIndex([bucket(OTHER, "two")]))
         self.assertEqual([200], self.statuses(b"t"))
         self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))
         self.assertEqual([200], self.statuses(put(b"/%b/b" % OTHER)))

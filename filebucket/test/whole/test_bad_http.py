@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.http.channel import Limits
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome
+from filebucket.model.registry import Registry
 from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Uploads
 from filebucket.test.kit.bad_http import (
@@ -68,7 +69,7 @@ class MemoryCase(SynchronousTestCase):
         bucket = Bucket(
             (Token(token_digest(BUCKET)),), directory="bucket", name="bucket"
         )
-        connection = Connection(Root(uploads, [bucket], Clock()), Limits())
+        connection = Connection(Root(uploads, Registry([bucket]), Clock()), Limits())
         connection.send(*segments)
         if half_close:
             connection.half_close()

@@ -31,6 +31,7 @@ from filebucket.cli import main
 from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen
 from filebucket.config.endpoint import tcp
 from filebucket.config.load import parse
+from filebucket.daemon import compose, notices
 from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.http.channel import StreamingChannel
@@ -96,7 +97,7 @@ class DaemonCase(SynchronousTestCase):
         return self.make_from(self.config())
 
     def make_from(self, config: Config) -> Daemon:
-        return tap.make_daemon(
+        return compose.make_daemon(
             self.reactor, self.pool, config, self.path, os.environ, 100
         )
 
@@ -603,7 +604,7 @@ class CompositionTests(DaemonCase):
             text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
             config = parse(text.replace("'", '"'), self.path)
             with capturedLogs() as events:
-                tap.warn(config)
+                notices.warn(config)
             self.assertEqual(count, len(events))
             for line in texts(events):
                 self.assertIn(said, line)
@@ -613,7 +614,7 @@ class CompositionTests(DaemonCase):
         listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
         text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
         with capturedLogs() as events:
-            tap.warn(parse(text, self.path))
+            notices.warn(parse(text, self.path))
         self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
 
     def test_reload_and_listen(self) -> None:
@@ -638,9 +639,9 @@ class CompositionTests(DaemonCase):
             seconds=1.23456,
         )
         with capturedLogs() as events:
-            tap.log_outcome(outcome)
-            early = tap.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
-            tap.log_outcome(early)
+            notices.log_outcome(outcome)
+            early = notices.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
+            notices.log_outcome(early)
         self.assertEqual(
             [
                 r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""

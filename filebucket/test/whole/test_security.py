@@ -21,11 +21,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, eventAsText, formatEvent
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from filebucket import tap
 from filebucket.admin.site import CONNECTIONS
 from filebucket.base.errors import Refusal
+from filebucket.daemon import notices, process
 from filebucket.hooks.interfaces import Exit, Verdict
 from filebucket.model.bucket import FreeSpace
+from filebucket.model.registry import BucketIndex
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
 from filebucket.test.kit.fakes import at_once
@@ -57,7 +58,7 @@ HOSTILE_NAMES = (
 )
 """Names that are taken as they are: each is one file, and one line of a log."""
 
-DESCRIPTORS = 1024 * tap.PER_PUSH + tap.OWN_DESCRIPTORS
+DESCRIPTORS = 1024 * process.PER_PUSH + process.OWN_DESCRIPTORS
 """How many the daemon asks for, by default."""
 
 UNFIT_NAMES = (
@@ -203,9 +204,9 @@ class LogTests(ResourceCase):
                 connection.send(request)
                 for refusal in connection.refused:
                     client = connection.channel.client
-                    tap.log_outcome(tap.before_a_request(client, refusal))
+                    notices.log_outcome(notices.before_a_request(client, refusal))
             for outcome in self.observed:
-                tap.log_outcome(outcome, self.root.hide_tokens)
+                notices.log_outcome(outcome, self.registry.hide_tokens)
         return [formatEvent(event) for event in events]
 
     def test_names(self) -> None:
@@ -334,7 +335,7 @@ class HolderTests(ResourceCase):
     def test_reload_between_requests(self) -> None:
         """The next request on a kept connection is a stranger's."""
         self.assertEqual([200], self.statuses(put(b"/%b/a" % TOKEN)))
-        self.root.swap([])
+        self.registry.replace(BucketIndex([]))
         self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))
 
     def test_overwrite_is_the_hooks(self) -> None:

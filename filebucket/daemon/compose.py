@@ -1,0 +1,218 @@
+"""The composition of the daemon: puts the parts together, each from those before it.
+
+The only module that knows all the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+
+from filebucket.admin.health import Health, look_at_disk
+from filebucket.admin.metrics import Metrics, Now, Scrape
+from filebucket.admin.page import Page, resources
+from filebucket.admin.site import AdminSite, Look
+from filebucket.base.errors import Refusal
+from filebucket.base.threads import Threads
+from filebucket.catalogue.interfaces import IInventory
+from filebucket.catalogue.recorder import Recorder
+from filebucket.config.config import Config
+from filebucket.daemon.alerts import Alerts
+from filebucket.daemon.control import Answer, StatusFile
+from filebucket.daemon.notices import Warnings, before_a_request, log_outcome
+from filebucket.daemon.notify import supervisor
+from filebucket.daemon.reload import Reload, read
+from filebucket.daemon.service import Daemon, InTurn, Readiness
+from filebucket.hooks.scripts import ScriptHooks, unobserved
+from filebucket.http.channel import Limits
+from filebucket.http.listen import listeners
+from filebucket.http.site import StreamingSite
+from filebucket.http.tls import Renewal
+from filebucket.model.bucket import Bucket
+from filebucket.model.client import NOBODY, Client
+from filebucket.model.push import Outcome
+from filebucket.model.registry import Registry
+from filebucket.model.schedule import local_zone
+from filebucket.push.receive import Uploads
+from filebucket.store.disk import DirectoryStore
+from filebucket.store.room import Room
+from filebucket.upkeep.pace import Rest
+from filebucket.upkeep.reindex import reindex
+from filebucket.web.tree import Root
+
+THREADS = 16
+"""How many writes and fsyncs may wait for the disk at once: the journal of a
+filesystem commits in groups, and 16 small files at once get 9 times the rate
+of one."""
+
+
+def make_daemon(
+    reactor: Any,
+    pool: Callable[[int], Threads],
+    config: Config,
+    path: str,
+    environ: Mapping[str, str],
+    capacity: int,
+) -> Daemon:
+    """Put the parts together.
+
+    :param reactor: provides time, processes and sockets
+    :param pool: makes a pool of so many threads
+    :param path: where ``config`` came from and is read again at a reload
+    :param environ: what hooks may see of it, they see; and whom to notify
+    :param capacity: how many connections there may be, and how many pushes
+    :raises ConfigError: what it names to listen on is not there or unusable
+    """
+    listening = listeners(reactor, config.places, config.trusted_proxies, path)
+    threads = pool(THREADS)
+    # A disk that hangs under those who look takes no thread from those who push.
+    looking = pool(1)
+    watched = {"$.admin": config.admin} if config.admin else {}
+    watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
+    metrics = Metrics() if watching else None
+    registry = Registry(config.buckets)
+    store = DirectoryStore(config.home, threads.run, Room(config.min_free_space))
+    hooks = ScriptHooks(
+        reactor,
+        config.hooks,
+        environ,
+        config.hook_timeout,
+        config.hook_concurrency,
+        observe=metrics.hook_ran if metrics else unobserved,
+    )
+
+    search = partial(compare, config.home, reactor.seconds)
+    recorder = Recorder(reactor, pool, config.home, registry, search)
+    alerts = Alerts(reactor, recorder, hooks, registry)
+    recorder.on_change(alerts.look)
+
+    def observe(outcome: Outcome) -> None:
+        log_outcome(outcome, registry.hide_tokens)
+        recorder.observe(outcome)
+        if metrics is not None:
+            metrics.pushed(outcome)
+
+    uploads = Uploads(
+        store,
+        hooks,
+        reactor,
+        observe,
+        config.max_file_size,
+        capacity,
+        recorder.find,
+    )
+    root = Root(uploads, registry, reactor)
+
+    def refused(client: Client, refusal: Refusal) -> None:
+        observe(before_a_request(client, refusal))
+
+    limits = limits_of(config, capacity)
+    site = StreamingSite(root, reactor, refused, limits, config.trusted_proxies)
+    told = supervisor(environ)
+    readiness = Readiness()
+    admin = None
+    if watching is not None and metrics is not None:
+        shown = pages(
+            reactor,
+            looking.run,
+            config,
+            metrics,
+            recorder,
+            lambda: readiness.ready,
+            lambda: registry.all,
+            lambda: Now(uploads.under_way, len(site.admission), recorder.health),
+        )
+        admin = watching, AdminSite(reactor, shown)
+    daemon = Daemon(
+        reactor,
+        listening,
+        site,
+        uploads,
+        store,
+        hooks,
+        told,
+        config.shutdown_timeout,
+        readiness,
+        admin,
+    )
+
+    load = partial(threads.run, read, path)
+    status = StatusFile(config.home, path)
+
+    def tell(answer: Answer) -> Deferred[None]:
+        if metrics is not None:
+            metrics.reloaded(answer.reason is None)
+        return threads.run(status.tell, answer)
+
+    everywhere = [*listening, *([watching] if watching else [])]
+    certificates = [each.certificates for each in everywhere if each.certificates]
+    for service in (
+        Reload(reactor, config, registry, load, tell, told),
+        status,
+        Renewal(reactor, threads.run, certificates),
+        Warnings(config, registry),
+        InTurn(recorder, alerts),
+        looking,
+        threads,
+    ):
+        service.setServiceParent(daemon)
+    return daemon
+
+
+def limits_of(config: Config, capacity: int) -> Limits:
+    """What those who push are held to.
+
+    :param capacity: how many connections there may be
+    """
+    return Limits(
+        idle=config.idle_timeout,
+        headers=config.header_timeout,
+        rate_window=config.body_timeout,
+        rate=config.min_rate,
+        connections=capacity,
+    )
+
+
+def compare(
+    home: str,
+    seconds: Callable[[], float],
+    catalogue: IInventory,
+    buckets: Sequence[Bucket],
+    stopped: Callable[[], bool],
+) -> str:
+    """Bring the catalogue and the disk together, in a thread, without haste.
+
+    :returns: what differed, in a line; empty where nothing did
+    """
+    rest = Rest(time.monotonic, time.sleep)
+    return reindex(catalogue, home, buckets, seconds, stopped, pace=rest).text
+
+
+def pages(
+    reactor: Any,
+    run: Callable[..., Deferred[Any]],
+    config: Config,
+    metrics: Metrics,
+    recorder: Recorder,
+    ready: Callable[[], bool],
+    buckets: Callable[[], Sequence[Bucket]],
+    now: Callable[[], Now],
+) -> Mapping[str, IResource]:
+    """What whoever watches gets to see.
+
+    :param run: calls in a thread that no push waits for
+    """
+    disk = partial(look_at_disk, config.home, config.min_free_space)
+    health = Health(ready, run, disk, recorder.read, lambda: recorder.health.error)
+    scrape = Scrape(metrics, run, recorder.read, disk, buckets, now, reactor.seconds)
+    page = Page(reactor, recorder.read, buckets, local_zone())
+    return {
+        **resources(page),
+        "healthz": Look(reactor, health),
+        "metrics": Look(reactor, scrape),
+    }

@@ -1,0 +1,69 @@
+"""The buckets in force."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.model.bucket import Bucket
+from filebucket.model.registry import BucketIndex, Registry
+from filebucket.model.token import Token, token_digest
+
+TOKENS = [letter * 32 for letter in "abcd"]
+DIGESTS = [token_digest(token.encode()) for token in TOKENS]
+ONE = Bucket((Token(DIGESTS[0]), Token(DIGESTS[1], 5.0)), "one", "one")
+NAMELESS = Bucket((Token(DIGESTS[2]),), TOKENS[2])
+
+
+class IndexTests(SynchronousTestCase):
+    """Buckets, found in two ways."""
+
+    def setUp(self) -> None:
+        self.index = BucketIndex([ONE, NAMELESS])
+
+    def test_by_token(self) -> None:
+        """Each of its tokens, with what that token says."""
+        found = [self.index.opened_by(digest) for digest in DIGESTS]
+        expected = [
+            (ONE, ONE.tokens[0]),
+            (ONE, ONE.tokens[1]),
+            (NAMELESS, NAMELESS.tokens[0]),
+            None,
+        ]
+        self.assertEqual(expected, found)
+
+    def test_by_key(self) -> None:
+        """A name, or the digest of a token; never the token."""
+        self.assertIs(ONE, self.index.of_key("one"))
+        self.assertIs(NAMELESS, self.index.of_key(NAMELESS.key))
+        self.assertIsNone(self.index.of_key(TOKENS[2]))
+
+    def test_hide_tokens(self) -> None:
+        """Tokens that open a bucket do not show, and others do."""
+        label = NAMELESS.label
+        text = " ".join(TOKENS[1:])
+        self.assertEqual(f"one {label} {TOKENS[3]}", self.index.hide_tokens(text))
+
+    def test_new_to(self) -> None:
+        """What was added, and what was removed."""
+        other = BucketIndex([ONE])
+        self.assertEqual(1, self.index.new_to(other))
+        self.assertEqual(0, other.new_to(self.index))
+
+
+class RegistryTests(SynchronousTestCase):
+    """What is in force, and who hears of a change."""
+
+    def test_replace(self) -> None:
+        """All at once; whoever listens finds the new ones."""
+        registry = Registry([ONE])
+        heard: list[tuple[Bucket, ...]] = []
+        registry.on_change(lambda: heard.append(registry.all))
+        registry.on_change(lambda: heard.append(registry.all))
+        before = registry.index
+        registry.replace(BucketIndex([NAMELESS]))
+        self.assertEqual([(NAMELESS,)] * 2, heard)
+        self.assertIsNone(registry.opened_by(DIGESTS[0]))
+        self.assertIsNone(registry.of_key("one"))
+        self.assertIs(NAMELESS, registry.of_key(NAMELESS.key))
+        self.assertEqual(NAMELESS.label, registry.hide_tokens(TOKENS[2]))
+        self.assertEqual((ONE,), before.all)
