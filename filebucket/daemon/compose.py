@@ -26,7 +26,7 @@ from filebucket.daemon.alerts import Alerts
 from filebucket.daemon.control import Answer, StatusFile
 from filebucket.daemon.notices import Warnings, before_a_request, log_outcome
 from filebucket.daemon.notify import supervisor
-from filebucket.daemon.reload import Reload, read
+from filebucket.daemon.reload import Reload, load_buckets
 from filebucket.daemon.service import Daemon, InTurn, Readiness
 from filebucket.hooks.scripts import ScriptHooks, unobserved
 from filebucket.http.channel import Limits
@@ -86,8 +86,8 @@ def make_daemon(
         observe=metrics.hook_ran if metrics else unobserved,
     )
 
-    search = partial(compare, config.home, reactor.seconds)
-    recorder = Recorder(reactor, pool, config.home, registry, search)
+    searching = partial(search, config.home, reactor.seconds)
+    recorder = Recorder(reactor, pool, config.home, registry, searching)
     alerts = Alerts(reactor, recorder, hooks, registry)
     recorder.on_change(alerts.look)
 
@@ -141,7 +141,7 @@ def make_daemon(
         admin,
     )
 
-    load = partial(threads.run, read, path)
+    load = partial(threads.run, load_buckets, path)
     status = StatusFile(config.home, path)
 
     def tell(answer: Answer) -> Deferred[None]:
@@ -178,7 +178,7 @@ def limits_of(config: Config, capacity: int) -> Limits:
     )
 
 
-def compare(
+def search(
     home: str,
     seconds: Callable[[], float],
     catalogue: IInventory,

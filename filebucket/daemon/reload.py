@@ -49,7 +49,7 @@ class Loaded:
     text: str | None = None
 
 
-def read(path: str, before: BucketIndex) -> Loaded:
+def load_buckets(path: str, before: BucketIndex) -> Loaded:
     """Read the file, and compare. To be called in a thread.
 
     :param before: the buckets in force
@@ -66,7 +66,7 @@ def read(path: str, before: BucketIndex) -> Loaded:
     sys.setswitchinterval(interval / 10)
     gc.disable()
     try:
-        return evolve(compare(parse(text, path), before), text=read)
+        return evolve(differences(parse(text, path), before), text=read)
     except ConfigError as error:
         raise ConfigError(error.source, error.mistakes, read) from None
     finally:
@@ -76,7 +76,7 @@ def read(path: str, before: BucketIndex) -> Loaded:
         sys.setswitchinterval(interval)
 
 
-def compare(config: Config, before: BucketIndex) -> Loaded:
+def differences(config: Config, before: BucketIndex) -> Loaded:
     """How the buckets of ``config`` differ from those of before."""
     index = BucketIndex(config.buckets)
     return Loaded(config, index, index.new_to(before), before.new_to(index))
@@ -99,7 +99,7 @@ class Reload(Service):
         """
         :param config: what is in force
         :param registry: the buckets in force, which are replaced
-        :param load: :func:`read` in a thread, given the buckets in force; fails
+        :param load: :func:`load_buckets` in a thread, given the buckets in force; fails
             with :class:`ConfigError`
         :param tell: takes what came of it to whoever waits for that; fails with
             OSError where it cannot

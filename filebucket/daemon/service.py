@@ -24,8 +24,9 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from filebucket.admin.site import AdminSite
+from filebucket.base.alarm import within
 from filebucket.base.errors import ConfigError, Refusal
-from filebucket.catalogue.recorder import FLUSH_TIMEOUT as LAST_BATCH_TIMEOUT
+from filebucket.catalogue.recorder import FLUSH_TIMEOUT
 from filebucket.daemon.notify import Supervisor
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.hooks.scripts import ScriptHooks
@@ -35,10 +36,10 @@ from filebucket.http.site import StreamingSite
 from filebucket.push.receive import Uploads
 from filebucket.store.disk import DirectoryStore
 
-FLUSH_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 5.0
 """Seconds that clients get to read their last answers."""
 
-SERVICES_END = END_TIMEOUT + 2 * LAST_BATCH_TIMEOUT
+SERVICES_END = END_TIMEOUT + 2 * FLUSH_TIMEOUT
 """Seconds that services may take: a hook that tells of a change, and the last batch."""
 
 
@@ -185,7 +186,7 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         self._readiness.ready = False
-        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + FLUSH_TIMEOUT + SERVICES_END
+        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + ANSWER_TIMEOUT + SERVICES_END
         self._supervisor.stopping(
             f"stopping; pushes under way: {self._uploads.under_way}", lasts
         )
@@ -193,17 +194,17 @@ class Daemon(MultiService):
         self._site.admission.stop()
         await self._close_ports(self._ports)
         self._site.wind_down()
-        if not await self._within(self._shutdown_timeout, self._pushes_end()):
+        if not await within(self._reactor, self._shutdown_timeout, self._pushes_end()):
             self._log.warn(
                 "ending the pushes that are still under way", event="stop-ends-pushes"
             )
         # From here on no push can begin, whatever a connection is in the midst of.
         self._site.turn_away(Refusal(503, "the server is stopping"))
         self._hooks.end_all()
-        await self._within(END_TIMEOUT, self._pushes_end())
-        await self._within(FLUSH_TIMEOUT, self._site.emptied())
+        await within(self._reactor, END_TIMEOUT, self._pushes_end())
+        await within(self._reactor, ANSWER_TIMEOUT, self._site.emptied())
         self._site.abort()
-        ended = await self._within(END_TIMEOUT, self._pushes_end())
+        ended = await within(self._reactor, END_TIMEOUT, self._pushes_end())
         # Until here the end could be watched.
         await self._close_ports(self._admin_ports)
         if self._admin is not None:
@@ -220,14 +221,6 @@ class Daemon(MultiService):
 
     def _pushes_end(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._uploads.idle())
-
-    async def _within(self, seconds: float, wait: Deferred[None]) -> bool:
-        """Whether ``wait`` fired in time."""
-        late: list[Failure] = []
-        wait.addTimeout(seconds, self._reactor)
-        wait.addErrback(late.append)
-        await wait
-        return not late
 
 
 def _place(listener: Listener, port: IListeningPort) -> str:

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from filebucket.base.alarm import Alarm
 
-GRACE = 1.0
+DROP_AFTER = 1.0
 """Seconds in which nobody is dropped who came, or was answered."""
 
 
@@ -133,7 +133,7 @@ class Admission:
         if self._line and not waited:
             for port in self._ports:
                 port.stopReading()
-            self._again.set(GRACE, self._once_more)
+            self._again.set(DROP_AFTER, self._once_more)
         elif waited and not self._line:
             for port in self._ports:
                 port.startReading()
@@ -141,13 +141,13 @@ class Admission:
 
     def _once_more(self) -> None:
         # Nobody left, but some have had their moment.
-        self._again.set(GRACE, self._once_more)
+        self._again.set(DROP_AFTER, self._once_more)
         self._admit()
 
     def _make_room(self) -> bool:
         """Drop who can be dropped; whether there was one."""
         for connection, since in self._admitted.items():
-            if self._clock.seconds() - since < GRACE:
+            if self._clock.seconds() - since < DROP_AFTER:
                 break
             if not connection.busy:
                 # It has not left before the next turn, but has no place any more.

@@ -17,7 +17,7 @@ CHUNK_COST = 64
 """Bytes that a chunk is counted for beside its own: a client that sends one
 byte a chunk would else fill 40 times the memory that it may."""
 
-EARLY = 64 * 1024
+UNASKED = 64 * 1024
 """Bytes of a body that may wait before anybody asks for it: for its pre-push, say,
 which may take minutes."""
 
@@ -42,7 +42,7 @@ class Body:
     ) -> None:
         """
         :param flow: what brings the chunks: the transport
-        :param high_water: bytes that may wait, :data:`EARLY` at most until somebody
+        :param high_water: bytes that may wait, :data:`UNASKED` at most until somebody
             asks for the body
         :param wanted: called once, when somebody first asks for the body
         """
@@ -98,7 +98,7 @@ class Body:
         # come after a pause, and Twisted resumes when its write buffer drains.
         most = self._high_water()
         if self._wanted is not None:
-            most = min(most, EARLY)
+            most = min(most, UNASKED)
         if self._size >= most:
             self.paused = True
             self.pauses += 1

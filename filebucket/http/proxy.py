@@ -47,7 +47,7 @@ HEADER_TIMEOUT = 10.0
 """Seconds from a connection to the end of its header, which is sent in one piece at its
 very beginning: three lost packets."""
 
-MOST_LINE = 107
+MOST_TEXT = 107
 """Bytes of a header of version 1, with its CR LF: the longest that there can be."""
 
 MOST_BINARY = 4096
@@ -72,7 +72,7 @@ class Header:
     size: int
 
 
-def read(data: bytes) -> Header | None:
+def read_header(data: bytes) -> Header | None:
     """The header at the beginning of a connection.
 
     :returns: None where it has not come whole
@@ -86,9 +86,9 @@ def read(data: bytes) -> Header | None:
 
 
 def _read_line(data: bytes) -> Header | None:
-    line, end, _ = data[:MOST_LINE].partition(b"\r\n")
+    line, end, _ = data[:MOST_TEXT].partition(b"\r\n")
     if not end:
-        if len(data) >= MOST_LINE:
+        if len(data) >= MOST_TEXT:
             raise ValueError("a PROXY header without an end")
         return None
     size = len(line) + len(end)
@@ -178,7 +178,7 @@ class HeaderFirst(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._data += data
         try:
-            header = read(self._data)
+            header = read_header(self._data)
         except ValueError as error:
             self._drop(str(error))
             return

@@ -27,7 +27,7 @@ LEAST_SHARE = 32 * 1024
 DEFAULTS = Limits()
 
 
-class Connection(admission.Connection, Protocol):
+class PushConnection(admission.Connection, Protocol):
     """What a site must know of a connection: a channel, or what becomes one."""
 
     def close_if_idle(self) -> None:
@@ -77,7 +77,7 @@ class StreamingSite(server.Site):
         return channel
 
     @property
-    def channels(self) -> list[Connection]:
+    def channels(self) -> list[PushConnection]:
         """The connections that are open."""
         return self.admission.all
 
@@ -86,7 +86,7 @@ class StreamingSite(server.Site):
         share = self.limits.buffers // max(len(self.admission), 1)
         return min(max(share, LEAST_SHARE), self.limits.buffer)
 
-    def closed(self, channel: Connection) -> None:
+    def closed(self, channel: PushConnection) -> None:
         """A connection is gone."""
         self.admission.left(channel)
         if not self.admission.anybody:

@@ -35,7 +35,7 @@ MOST_OVERHEAD = MOST_SKIPPED + MOST_PARTS * (MOST_PART_HEADERS + 100)
 
 _MOST_BOUNDARY = 70  # RFC 2046, 5.1.1
 
-Body: TypeAlias = AsyncIterator[Sequence[bytes]]
+Batches: TypeAlias = AsyncIterator[Sequence[bytes]]
 # A MultipartSegment, bytes of its content, or None at its end.
 _Event: TypeAlias = Any
 
@@ -87,7 +87,7 @@ class FormFile:
             events = more
 
 
-async def find_file(body: Body, content_type: str, length: int | None) -> FormFile:
+async def find_file(body: Batches, content_type: str, length: int | None) -> FormFile:
     """Read a form up to its file.
 
     :param body: the request's body
@@ -101,7 +101,7 @@ async def find_file(body: Body, content_type: str, length: int | None) -> FormFi
 class _Form:
     """A form that is being read."""
 
-    def __init__(self, body: Body, boundary: str, length: int | None) -> None:
+    def __init__(self, body: Batches, boundary: str, length: int | None) -> None:
         self._body = body
         self._length = length
         # What comes after the last part: CRLF, the final boundary, CRLF.

@@ -24,7 +24,7 @@ from filebucket.admin.site import (
     Line,
     Look,
 )
-from filebucket.http.admission import GRACE
+from filebucket.http.admission import DROP_AFTER
 from filebucket.test.kit.wire import Wire
 
 
@@ -376,7 +376,7 @@ class TimeTests(AdminCase):
         idle = [self.connect() for _ in range(CONNECTIONS - 1)]
         late = self.connect()
         self.assertEqual("paused", late.wire.producerState)
-        self.clock.advance(GRACE)
+        self.clock.advance(DROP_AFTER)
         self.assertTrue(idle[0].wire.disconnected)
         self.assertFalse(idle[1].wire.disconnected)
         self.assertFalse(busy.wire.disconnected)

@@ -29,7 +29,7 @@ from filebucket.config import load, values
 from filebucket.config.config import Buckets, Config
 from filebucket.daemon import reload
 from filebucket.daemon.control import Answer, identity
-from filebucket.daemon.reload import SIGNAL, Loaded, Reload, compare, read
+from filebucket.daemon.reload import SIGNAL, Loaded, Reload, differences, load_buckets
 from filebucket.model.bucket import Bucket
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token
@@ -89,7 +89,7 @@ class FakeLoader:
         waiting: Deferred[Config] = Deferred()
         self.waiting.append(waiting)
         loaded: Deferred[Loaded] = Deferred()
-        waiting.addCallback(compare, before).chainDeferred(loaded)
+        waiting.addCallback(differences, before).chainDeferred(loaded)
         return loaded
 
     def gives(self, config: Config) -> None:
@@ -257,7 +257,7 @@ class ReloadTests(ReloadCase):
     def test_at_once(self) -> None:
         """A load that is done before it is waited for is as good."""
         self.service = self.make(
-            lambda before: succeed(compare(with_buckets(C), before))
+            lambda before: succeed(differences(with_buckets(C), before))
         )
         self.successResultOf(self.service.reload())
         self.assertEqual([(C,)], self.swapped)
@@ -501,7 +501,7 @@ class BugTests(ReloadCase):
 
 
 class ReadTests(SynchronousTestCase):
-    """:func:`read`, which is run in a thread."""
+    """:func:`load_buckets`, which is run in a thread."""
 
     def setUp(self) -> None:
         self.path = self.mktemp()
@@ -517,9 +517,9 @@ class ReadTests(SynchronousTestCase):
     def test_compares(self) -> None:
         """What was added and what is gone is counted by the tokens."""
         self.write("a", "b")
-        before = read(self.path, BucketIndex()).buckets
+        before = load_buckets(self.path, BucketIndex()).buckets
         self.write("b", "c", "d")
-        loaded = read(self.path, before)
+        loaded = load_buckets(self.path, before)
         self.assertEqual((2, 1), (loaded.added, loaded.removed))
         with open(self.path, encoding="utf-8") as file:
             self.assertEqual(identity(file.read()), loaded.text)
@@ -528,7 +528,7 @@ class ReadTests(SynchronousTestCase):
     def test_unfit(self) -> None:
         """Which text it was is known also where it has mistakes."""
         self.write("too long")
-        error = self.assertRaises(ConfigError, read, self.path, BucketIndex())
+        error = self.assertRaises(ConfigError, load_buckets, self.path, BucketIndex())
         with open(self.path, encoding="utf-8") as file:
             self.assertEqual(identity(file.read()), error.text)
 
@@ -544,9 +544,9 @@ class ReadTests(SynchronousTestCase):
         real = load.parse
         self.patch(reload, "parse", parse)
         self.write("a")
-        read(self.path, BucketIndex())
+        load_buckets(self.path, BucketIndex())
         self.write("too long")
-        self.assertRaises(ConfigError, read, self.path, BucketIndex())
+        self.assertRaises(ConfigError, load_buckets, self.path, BucketIndex())
         self.assertEqual([(True, False)] * 2, seen)
         self.assertAlmostEqual(interval, sys.getswitchinterval())
         self.assertTrue(gc.isenabled())

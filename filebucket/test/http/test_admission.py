@@ -6,7 +6,7 @@ from attrs import define
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.http.admission import GRACE, Admission
+from filebucket.http.admission import DROP_AFTER, Admission
 
 MOST = 3
 
@@ -77,7 +77,7 @@ class AdmissionTests(SynchronousTestCase):
     def test_longest_silent_goes_first(self) -> None:
         """In the order of their coming, or of their last answer."""
         first, second, third = self.come(MOST)
-        self.clock.advance(GRACE)
+        self.clock.advance(DROP_AFTER)
         self.admission.answered(first)
         (fourth,) = self.come(1)
         self.assert_states("admitted dropped admitted", first, second, third)
@@ -98,7 +98,7 @@ class AdmissionTests(SynchronousTestCase):
         (late,) = self.come(1)
         self.assert_states("held", late)
         self.assertFalse(self.port.reading)
-        self.clock.advance(GRACE)
+        self.clock.advance(DROP_AFTER)
         self.assert_states("dropped admitted admitted admitted", *first, late)
         self.assertTrue(self.port.reading)
         self.assertEqual([], self.clock.getDelayedCalls())
@@ -110,9 +110,9 @@ class AdmissionTests(SynchronousTestCase):
         (late,) = self.come(1)
         guests[1].busy = False
         self.admission.answered(guests[1])
-        self.clock.advance(GRACE / 2)
+        self.clock.advance(DROP_AFTER / 2)
         self.assert_states("held", late)
-        self.clock.pump([GRACE / 2, GRACE])
+        self.clock.pump([DROP_AFTER / 2, DROP_AFTER])
         self.assert_states("admitted dropped admitted admitted", *guests, late)
 
     def test_burst(self) -> None:
@@ -141,7 +141,7 @@ class AdmissionTests(SynchronousTestCase):
     def test_dropped_leaves(self) -> None:
         """It had no place any more: its leaving makes no other."""
         self.come(MOST)
-        self.clock.advance(GRACE)
+        self.clock.advance(DROP_AFTER)
         first, *_ = self.admission.all
         self.come(1)
         self.admission.answered(first)

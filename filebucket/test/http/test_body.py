@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from filebucket.base.errors import Refusal
-from filebucket.http.body import CHUNK_COST, EARLY
+from filebucket.http.body import CHUNK_COST, UNASKED
 from filebucket.test.kit.wire import (
     CHUNKED,
     LIMITS,
@@ -69,15 +69,15 @@ class BodyTests(StreamingCase):
 
     def test_backpressure_before_it_is_wanted(self) -> None:
         """Little of a body waits for a hook, say."""
-        connection = self.connect(limits=evolve(LIMITS, buffer=4 * EARLY))
-        connection.send(put(9 * EARLY), bytes(EARLY - CHUNK_COST - 1))
+        connection = self.connect(limits=evolve(LIMITS, buffer=4 * UNASKED))
+        connection.send(put(9 * UNASKED), bytes(UNASKED - CHUNK_COST - 1))
         (request,) = self.root.requests
         self.assertFalse(connection.wire.paused)
         connection.send(b"x")
         self.assertTrue(connection.wire.paused)
         self.successResultOf(self.batch(request))
         self.assertFalse(connection.wire.paused)
-        connection.send(bytes(3 * EARLY))
+        connection.send(bytes(3 * UNASKED))
         self.assertFalse(connection.wire.paused)
 
     def test_backpressure_of_many_small_chunks(self) -> None:

@@ -9,7 +9,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from filebucket.http.admission import GRACE
+from filebucket.http.admission import DROP_AFTER
 from filebucket.http.channel import (
     LEAST_READ,
     MOST_READ,
@@ -403,7 +403,7 @@ class CapacityTests(StreamingCase):
         stranger, channel = self.come()
         channel.dataReceived(put(99))
         self.root.requests[1].answer(403, {}, b"", last=True)
-        connection.clock.advance(GRACE)
+        connection.clock.advance(DROP_AFTER)
         wire, channel = self.come()
         self.assertEqual(
             [False, True, False],
@@ -418,7 +418,7 @@ class CapacityTests(StreamingCase):
         connection.send(put(9))
         wire, channel = self.come()
         self.assertTrue(wire.paused)
-        connection.clock.advance(GRACE)
+        connection.clock.advance(DROP_AFTER)
         self.assertFalse(connection.wire.disconnected)
         connection.send(b"x" * 9)
         ((_, headers, _),) = connection.answers()
@@ -437,7 +437,7 @@ class CapacityTests(StreamingCase):
         silent, _ = self.come()
         self.come()
         connection.send(put(0))
-        connection.clock.advance(GRACE)
+        connection.clock.advance(DROP_AFTER)
         self.come()
         self.assertTrue(silent.disconnected)
         self.assertFalse(connection.wire.disconnected)

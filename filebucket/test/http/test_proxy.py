@@ -16,7 +16,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.http.admission import GRACE
+from filebucket.http.admission import DROP_AFTER
 from filebucket.http.channel import Limits, StreamingChannel, StreamingRequest
 from filebucket.http.proxy import (
     HEADER_TIMEOUT,
@@ -24,7 +24,7 @@ from filebucket.http.proxy import (
     HeaderFirst,
     HeaderFirstEndpoint,
     HeaderFirstFactory,
-    read,
+    read_header,
 )
 from filebucket.http.site import StreamingSite
 from filebucket.model.client import NOBODY, Client, Networks, network
@@ -73,11 +73,11 @@ class ReadTests(SynchronousTestCase):
             (binary(0x20, 0x11, V4), None),
         ):
             for rest in (b"", b"\r\n", GET, bytes(10_000)):
-                found = read(header + rest)
+                found = read_header(header + rest)
                 assert found is not None, header
                 self.assertEqual((client, len(header)), (found.client, found.size))
             for size in range(len(header)):
-                self.assertIsNone(read(header[:size]), header[:size])
+                self.assertIsNone(read_header(header[:size]), header[:size])
 
     def test_malformed(self) -> None:
         """Each is refused, as soon as it can be known, in the server's own words."""
@@ -118,7 +118,7 @@ class ReadTests(SynchronousTestCase):
             binary(0x21, 0x11, V4, bytes(4096)),
             BEGIN + b"\x21\x11\xff\xff",
         ):
-            error = self.assertRaises(ValueError, read, header)
+            error = self.assertRaises(ValueError, read_header, header)
             self.assertRegex(str(error), "^(no|a|the) [A-Za-z0-9 ]+$", header)
 
 
@@ -283,7 +283,7 @@ class SiteTests(HeaderFirstCase):
         """They are connections, and make room for others."""
         self.site = self.make_site(Limits(connections=2))
         (_, first), (second, wire) = self.connect(), self.connect()
-        self.clock.advance(GRACE)
+        self.clock.advance(DROP_AFTER)
         self.connect()
         self.assertTrue(first.disconnecting)
         self.assertFalse(wire.disconnecting)
@@ -356,7 +356,7 @@ class AnyHeaderTests(SynchronousTestCase):
 
         def verdict(data: bytes) -> object:
             try:
-                return read(data)
+                return read_header(data)
             except ValueError:
                 return ValueError
 

@@ -32,7 +32,7 @@ from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen
 from filebucket.config.endpoint import tcp
 from filebucket.config.load import parse
 from filebucket.daemon import compose, notices
-from filebucket.daemon.service import FLUSH_TIMEOUT, Daemon
+from filebucket.daemon.service import ANSWER_TIMEOUT, Daemon
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.http.channel import StreamingChannel
 from filebucket.http.site import StreamingSite
@@ -367,7 +367,7 @@ class LifeTests(DaemonCase):
         channel, wire = self.begin("x")
         stopped = daemon.stopService()
         self.reactor.advance(30)
-        for _ in range(int(FLUSH_TIMEOUT)):
+        for _ in range(int(ANSWER_TIMEOUT)):
             channel.dataReceived(b"more")
             self.assert_stopping(wire)
             self.reactor.advance(1)
@@ -386,7 +386,7 @@ class LifeTests(DaemonCase):
             self.reactor.advance(30)
             self.reactor.advance(END_TIMEOUT)
             self.assertFalse(wire.disconnected)
-            self.reactor.advance(FLUSH_TIMEOUT)
+            self.reactor.advance(ANSWER_TIMEOUT)
             self.assertTrue(wire.disconnected)
             channel.connectionLost()
             self.assertNoResult(stopped)
@@ -406,7 +406,7 @@ class LifeTests(DaemonCase):
         channel, wire = self.connect()
         channel.dataReceived(b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
         stopped = daemon.stopService()
-        self.reactor.advance(FLUSH_TIMEOUT)
+        self.reactor.advance(ANSWER_TIMEOUT)
         self.assertTrue(wire.disconnected)
         self.successResultOf(stopped)
         channel.connectionLost()
