@@ -22,7 +22,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 from prometheus_client import (
@@ -44,6 +44,7 @@ from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import BucketOverview, Overview, look
+from filebucket.catalogue.recorder import WriterHealth
 from filebucket.hooks.interfaces import EVENTS, Exit
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome
@@ -63,22 +64,6 @@ SIZES = tuple(1024 * 8**power for power in range(11))
 EXITS = ("0", "1", "2", "other", "timeout", "stop", "broken")
 """How a hook can end: its exit status; ``other`` statuses and signals; at its deadline;
 at the daemon's stop; and ``broken`` is one that could not be run."""
-
-
-class Writing(Protocol):
-    """How the catalogue is written."""
-
-    @property
-    def waiting(self) -> int:
-        """Pushes that are not entered yet."""
-
-    @property
-    def dropped(self) -> int:
-        """Pushes that never were, since the start."""
-
-    @property
-    def error(self) -> str | None:
-        """Why it cannot be written; None where it can."""
 
 
 class Process(ProcessCollector):
@@ -238,7 +223,7 @@ class Now:
 
     in_flight: int
     connections: int
-    writing: Writing
+    writing: WriterHealth
 
 
 def families(

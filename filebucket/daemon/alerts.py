@@ -18,9 +18,10 @@ from typing import Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from filebucket.base.alarm import Alarm, within
 from filebucket.base.text import rfc3339
 from filebucket.catalogue.database import CatalogueError
 from filebucket.hooks.interfaces import Alert, IHooks
@@ -39,14 +40,14 @@ MOST_RETRY = 3600.0
 """Seconds that never become more."""
 
 
-class Told(Protocol):
-    """What is kept of what was told: a
+class AlertStore(Protocol):
+    """Keeps what was told: a
     :class:`~filebucket.catalogue.recorder.Recorder`."""
 
     def untold(self, limit: int) -> Awaitable[list[Series]]:
         """Series whose state the operator was not told."""
 
-    def tell(self, series: int, state: State) -> Awaitable[None]:
+    def mark_told(self, series: int, state: State) -> Awaitable[None]:
         """The operator was told that."""
 
 
@@ -58,7 +59,7 @@ class Alerts(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        told: Told,
+        store: AlertStore,
         hooks: IHooks,
         registry: Registry,
     ) -> None:
@@ -66,14 +67,14 @@ class Alerts(Service):
         :param registry: the buckets in force
         """
         self._clock = clock
-        self._told = told
+        self._store = store
         self._hooks = hooks
         self._registry = registry
         self._telling: Deferred[None] | None = None
         self._again = False
         # Of a series whose hook failed: how often, and when it is to be run again.
         self._failed: dict[int, tuple[int, float]] = {}
-        self._timer: IDelayedCall | None = None
+        self._timer = Alarm(clock)
 
     def _expectation(self, key: str) -> str:
         """When a bucket's pushes are expected, in a few words."""
@@ -84,18 +85,15 @@ class Alerts(Service):
         super().startService()
         self.look()
 
-    def stopService(self) -> Deferred[None] | None:
+    def stopService(self) -> Deferred[bool] | None:
         super().stopService()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         telling = self._telling
         if telling is None:
             return None
         ended: Deferred[None] = Deferred()
         telling.addCallback(ended.callback)
-        ended.addTimeout(END_TIMEOUT, self._clock)
-        return ended.addErrback(lambda failure: None)
+        return Deferred.fromCoroutine(within(self._clock, END_TIMEOUT, ended))
 
     def look(self) -> None:
         """Something may have changed: tell of it."""
@@ -114,25 +112,18 @@ class Alerts(Service):
 
     def _told_all(self, result: None) -> None:
         self._telling = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         if self._again:
             self._again = False
             self.look()
         elif self._failed and self.running:
             # Of those that wait for their time.
             next_ = min(when for _, when in self._failed.values())
-            wait = max(next_ - self._clock.seconds(), 0)
-            self._timer = self._clock.callLater(wait, self._retry)
-
-    def _retry(self) -> None:
-        self._timer = None
-        self.look()
+            self._timer.set(max(next_ - self._clock.seconds(), 0), self.look)
 
     async def _tell_all(self) -> None:
         try:
-            untold = await self._told.untold(AT_ONCE)
+            untold = await self._store.untold(AT_ONCE)
             for series in untold:
                 if not self.running:
                     return
@@ -157,7 +148,7 @@ class Alerts(Service):
             self._failed[series.id] = count + 1, self._clock.seconds() + wait
             return
         self._failed.pop(series.id, None)
-        await self._told.tell(series.id, series.state)
+        await self._store.mark_told(series.id, series.state)
 
     def _alert(self, series: Series) -> Alert:
         return Alert(

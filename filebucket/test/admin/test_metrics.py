@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import frozen
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +21,7 @@ from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import Overview
+from filebucket.catalogue.recorder import WriterHealth
 from filebucket.catalogue.view import View
 from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit
 from filebucket.model.bucket import Bucket
@@ -54,15 +54,6 @@ def read(text: bytes) -> dict[str, float]:
             assert name not in found, name
             found[name] = sample.value
     return found
-
-
-@frozen
-class Writing:
-    """How the catalogue is written."""
-
-    waiting: int = 0
-    dropped: int = 0
-    error: str | None = None
 
 
 class CountingTests(SynchronousTestCase):
@@ -230,7 +221,7 @@ class ScrapeTests(SynchronousTestCase):
         self.buckets: Sequence[Bucket] = ()
         self.disk: Disk | OSError = DISK
         self.error: str | None = None
-        self.writing = Writing()
+        self.writing = WriterHealth(0, 0, None)
         self.now = 100.0
 
     def look(self) -> Disk:
@@ -397,7 +388,7 @@ class ScrapeTests(SynchronousTestCase):
         """Without it all the rest is there, and that it is not."""
         self.buckets = [bucket("web01")]
         self.error = "it cannot be read"
-        self.writing = Writing(3, 4, "disk I/O error")
+        self.writing = WriterHealth(3, 4, "disk I/O error")
         found = self.scrape()
         self.assertEqual(0, found["filebucket_catalogue_up"])
         self.assertEqual(3, found["filebucket_catalogue_waiting_pushes"])
@@ -409,7 +400,7 @@ class ScrapeTests(SynchronousTestCase):
     def test_read_but_not_written(self) -> None:
         """What is known is shown, and that it grows old."""
         self.buckets = [bucket("web01")]
-        self.writing = Writing(3, 0, "disk I/O error")
+        self.writing = WriterHealth(3, 0, "disk I/O error")
         found = self.scrape()
         self.assertEqual(0, found["filebucket_catalogue_up"])
         self.assertEqual(0, found["filebucket_bucket_files{bucket=web01}"])

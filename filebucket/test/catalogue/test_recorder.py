@@ -25,12 +25,11 @@ from filebucket.catalogue.recorder import (
     FIND_TIMEOUT,
     FLUSH_TIMEOUT,
     GATHER,
-    LOOK_EVERY,
     RETRY,
-    SPACE_EVERY,
     Recorder,
 )
 from filebucket.catalogue.view import View
+from filebucket.catalogue.writer import LOOK_EVERY, SPACE_EVERY, Writer
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import File
@@ -707,6 +706,14 @@ class FindTests(RecorderCase):
         self.clock.advance(FIND_TIMEOUT)
         self.assertIsNone(self.successResultOf(found))
         self.pools[0].go_on()
+
+    def test_bug(self) -> None:
+        """The log has it, and the push goes on."""
+        self.start()
+        self.patch(Writer, "find", lambda *arguments: 1 / 0)
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+        (failure,) = self.flushLoggedErrors(ZeroDivisionError)
+        self.assertIn("division", failure.getErrorMessage())
 
 
 class ReadTests(RecorderCase):

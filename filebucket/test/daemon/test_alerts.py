@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
-from filebucket.catalogue.recorder import GATHER, LOOK_EVERY, Recorder
+from filebucket.catalogue.recorder import GATHER, Recorder
+from filebucket.catalogue.writer import LOOK_EVERY
 from filebucket.daemon.alerts import MOST_RETRY, RETRY, Alerts
 from filebucket.hooks.interfaces import Exit
 from filebucket.hooks.process import END_TIMEOUT
@@ -65,7 +66,7 @@ def series(id_: int = 1, **given: Any) -> Series:
 
 
 @define
-class FakeTold:
+class FakeStore:
     """What is to be told, in memory."""
 
     series: dict[int, Series] = field(factory=dict)
@@ -76,7 +77,7 @@ class FakeTold:
             raise self.failure
         return [each for each in self.series.values() if each.told != each.state]
 
-    async def tell(self, series: int, state: State) -> None:
+    async def mark_told(self, series: int, state: State) -> None:
         if self.failure is not None:
             raise self.failure
         self.series[series] = evolve(self.series[series], told=state)
@@ -91,10 +92,10 @@ class AlertsCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.told = FakeTold()
+        self.store = FakeStore()
         self.hooks = FakeHooks()
         self.registry = Registry([BUCKET])
-        self.alerts = Alerts(self.clock, self.told, self.hooks, self.registry)
+        self.alerts = Alerts(self.clock, self.store, self.hooks, self.registry)
         self.alerts.startService()
 
     def changes(self) -> list[tuple[str, str, str]]:
@@ -107,7 +108,7 @@ class TellTests(AlertsCase):
 
     def test_change(self) -> None:
         """Everything that is known."""
-        self.told.put(series(usual=9))
+        self.store.put(series(usual=9))
         self.alerts.look()
         (alert,) = self.hooks.alerts
         self.assertEqual(
@@ -129,7 +130,7 @@ class TellTests(AlertsCase):
 
     def test_nothing_known(self) -> None:
         """What there is not is empty."""
-        self.told.put(
+        self.store.put(
             series(name="", last_at=None, last_size=None, last_name=None, due=math.inf)
         )
         self.registry.replace(BucketIndex([evolve(BUCKET, expect=None)]))
@@ -139,13 +140,13 @@ class TellTests(AlertsCase):
 
     def test_end_of_time(self) -> None:
         """A moment that no calendar has is none."""
-        self.told.put(series(due=1e14))
+        self.store.put(series(due=1e14))
         self.alerts.look()
         self.assertEqual("", self.hooks.alerts[0].details["DUE"])
 
     def test_no_token(self) -> None:
         """Neither the bucket's nor one that a client used for a name."""
-        self.told.put(series(bucket=f"#{'ab' * 32}", last_name=f"{TOKEN}.gz"))
+        self.store.put(series(bucket=f"#{'ab' * 32}", last_name=f"{TOKEN}.gz"))
         self.alerts.look()
         (alert,) = self.hooks.alerts
         self.assertEqual("#ababab", alert.bucket)
@@ -153,7 +154,7 @@ class TellTests(AlertsCase):
 
     def test_once(self) -> None:
         """What was told is not told again."""
-        self.told.put(series(1), series(2, name="x"))
+        self.store.put(series(1), series(2, name="x"))
         for _ in range(3):
             self.alerts.look()
         self.assertEqual(
@@ -163,14 +164,14 @@ class TellTests(AlertsCase):
     def test_no_hook(self) -> None:
         """Then everything counts as told."""
         self.hooks.exit = None
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
-        self.assertEqual(State.LATE, self.told.series[1].told)
+        self.assertEqual(State.LATE, self.store.series[1].told)
 
     def test_one_at_a_time(self) -> None:
         """A storm of them takes one place in the hooks' line."""
         self.hooks.gate = Deferred()
-        self.told.put(series(1), series(2))
+        self.store.put(series(1), series(2))
         self.alerts.look()
         self.alerts.look()
         self.assertEqual(1, len(self.hooks.alerts))
@@ -181,9 +182,9 @@ class TellTests(AlertsCase):
     def test_meanwhile(self) -> None:
         """What changes while something is told is told then, too."""
         self.hooks.gate = Deferred()
-        self.told.put(series(1))
+        self.store.put(series(1))
         self.alerts.look()
-        self.told.put(series(2, name="x"))
+        self.store.put(series(2, name="x"))
         self.alerts.look()
         gate, self.hooks.gate = self.hooks.gate, None
         gate.callback(None)
@@ -192,9 +193,9 @@ class TellTests(AlertsCase):
     def test_changed_while_told(self) -> None:
         """What it has become by then is told after that."""
         self.hooks.gate = Deferred()
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
-        self.told.put(evolve(self.told.series[1], state=State.FRESH))
+        self.store.put(evolve(self.store.series[1], state=State.FRESH))
         self.alerts.look()
         gate, self.hooks.gate = self.hooks.gate, None
         gate.callback(None)
@@ -210,7 +211,7 @@ class RetryTests(AlertsCase):
     def test_later_and_later(self) -> None:
         """Until it does not."""
         self.hooks.exit = Exit(1)
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
         waits = [RETRY * 2**count for count in range(6)] + [MOST_RETRY] * 3
         for count, wait in enumerate(waits, 1):
@@ -221,37 +222,37 @@ class RetryTests(AlertsCase):
             self.clock.advance(1)
         self.hooks.exit = Exit(0)
         self.clock.advance(MOST_RETRY)
-        self.assertEqual(State.LATE, self.told.series[1].told)
+        self.assertEqual(State.LATE, self.store.series[1].told)
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_others_do_not_wait(self) -> None:
         """One that fails is no reason to be silent about others."""
         self.hooks.exit = Exit(1)
-        self.told.put(series(1))
+        self.store.put(series(1))
         self.alerts.look()
         self.hooks.exit = Exit(0)
-        self.told.put(series(2, name="x"))
+        self.store.put(series(2, name="x"))
         self.alerts.look()
-        self.assertEqual(State.LATE, self.told.series[2].told)
+        self.assertEqual(State.LATE, self.store.series[2].told)
         self.assertEqual(2, len(self.hooks.alerts))
 
     def test_not_true_any_more(self) -> None:
         """Of what came and went there is nothing to say."""
         self.hooks.exit = Exit(1)
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
-        self.told.put(evolve(self.told.series[1], state=State.FRESH))
+        self.store.put(evolve(self.store.series[1], state=State.FRESH))
         self.clock.advance(RETRY)
         self.assertEqual(1, len(self.hooks.alerts))
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_catalogue_fails(self) -> None:
         """It is told when that can be used again."""
-        self.told.put(series())
-        self.told.failure = CatalogueError("it is away")
+        self.store.put(series())
+        self.store.failure = CatalogueError("it is away")
         self.alerts.look()
         self.assertEqual([], self.hooks.alerts)
-        self.told.failure = None
+        self.store.failure = None
         self.alerts.look()
         self.assertEqual(1, len(self.hooks.alerts))
 
@@ -262,7 +263,7 @@ class StopTests(AlertsCase):
     def test_idle(self) -> None:
         """It ends at once, and tells nothing more."""
         self.hooks.exit = Exit(1)
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
         self.assertIsNone(self.alerts.stopService())
         self.alerts.look()
@@ -272,7 +273,7 @@ class StopTests(AlertsCase):
     def test_waits(self) -> None:
         """For a hook that runs, and no other."""
         gate = self.hooks.gate = Deferred()
-        self.told.put(series(1), series(2))
+        self.store.put(series(1), series(2))
         self.alerts.look()
         stopped = self.alerts.stopService()
         assert stopped is not None
@@ -280,12 +281,12 @@ class StopTests(AlertsCase):
         gate.callback(None)
         self.successResultOf(stopped)
         self.assertEqual(1, len(self.hooks.alerts))
-        self.assertEqual(State.LATE, self.told.series[1].told)
+        self.assertEqual(State.LATE, self.store.series[1].told)
 
     def test_within_bounds(self) -> None:
         """Also where that does not end."""
         self.hooks.gate = Deferred()
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
         stopped = self.alerts.stopService()
         assert stopped is not None
@@ -295,9 +296,9 @@ class StopTests(AlertsCase):
     def test_ended_hook(self) -> None:
         """One that was ended has told nobody."""
         self.hooks.exit = Exit(143, stopped=True)
-        self.told.put(series())
+        self.store.put(series())
         self.alerts.look()
-        self.assertEqual(State.FRESH, self.told.series[1].told)
+        self.assertEqual(State.FRESH, self.store.series[1].told)
 
 
 class WeeksTests(SynchronousTestCase):

@@ -1,0 +1,203 @@
+"""The catalogue, as the thread has it that writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.database import FILE, CatalogueError
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
+from filebucket.catalogue.writer import LOOK_EVERY, SPACE_EVERY, STEADY, Writer
+from filebucket.model.bucket import Bucket
+from filebucket.model.push import Kept
+from filebucket.model.records import Received, Refused
+from filebucket.model.registry import BucketIndex, Registry
+from filebucket.model.schedule import Interval
+from filebucket.model.state import State
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, opened
+
+NOW = 1_795_000_000.0
+DAY = 24 * 3600.0
+BUCKET = Bucket((Token(bytes(32)),), "web01", "web01", expect=Interval(3600.0, "1h"))
+
+
+def received(name: str = "db-1.gz", at: float = NOW) -> Received:
+    """A push."""
+    return Received("web01", "db-#.gz", name, 7, "ab" * 32, at, request="r")
+
+
+def refused() -> Refused:
+    """What was not one."""
+    return Refused("web01", NOW, "x", 7, 405, "exists", "192.0.2.1:9", "q")
+
+
+class WriterCase(SynchronousTestCase):
+    """Has a writer, and a home for it."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.registry = Registry([BUCKET])
+        self.writer = Writer(str(self.home), self.registry)
+        self.addCleanup(self.writer.close)
+
+    def remove(self) -> None:
+        """Somebody takes the catalogue away."""
+        for path in (self.home / ".filebucket").glob("catalogue*"):
+            path.unlink()
+
+    def names(self) -> list[str]:
+        """The files that are entered."""
+        view = opened(self, View, self.home)
+        return sorted(each.received.name for each in view.latest(100))
+
+
+class WriteTests(WriterCase):
+    """What is written."""
+
+    def test_entered(self) -> None:
+        """And taken out of the lists."""
+        pushes, refusals = [received(), received("db-2.gz")], [refused()]
+        self.writer.write(pushes, refusals, NOW)
+        self.assertEqual(([], []), (pushes, refusals))
+        self.assertEqual(["db-1.gz", "db-2.gz"], self.names())
+        view = opened(self, View, self.home)
+        self.assertEqual([refused()], view.refusals(9))
+
+    def test_is_new(self) -> None:
+        """Said once: when it was made, found, or made anew."""
+        self.assertTrue(self.writer.write([], [], NOW))
+        self.assertFalse(self.writer.write([], [], NOW))
+        self.writer.close()
+        self.assertFalse(self.writer.write([], [], NOW))
+        self.writer.close()
+        other = Writer(str(self.home), self.registry)
+        self.addCleanup(other.close)
+        self.assertTrue(other.write([], [], NOW))
+        other.recheck()
+        self.assertTrue(other.write([], [], NOW))
+
+    def test_fails(self) -> None:
+        """What is not entered stays in the list, for the next time."""
+
+        def fail(*arguments: object) -> None:
+            raise CatalogueError("database or disk is full")
+
+        patch = self.patch(Journal, "record", fail)
+        pushes = [received()]
+        self.assertRaises(CatalogueError, self.writer.write, pushes, [], NOW)
+        self.assertEqual([received()], pushes)
+        patch.restore()
+        self.writer.write(pushes, [], NOW)
+        self.assertEqual([], pushes)
+        self.assertEqual(["db-1.gz"], self.names())
+
+    def test_watches(self) -> None:
+        """The buckets of the last call, from the next write on."""
+        self.writer.write([], [], NOW)
+        view = opened(self, View, self.home)
+        self.assertEqual([""], [each.name for each in all_series(view)])
+        self.registry.replace(BucketIndex([]))
+        self.assertEqual([""], [each.name for each in all_series(view)])
+        self.writer.write([], [], NOW)
+        self.assertEqual([], all_series(view))
+
+    def test_taken_away(self) -> None:
+        """Another one is made, whoever has the old one open."""
+        self.writer.write([received()], [], NOW)
+        self.remove()
+        with capturedLogs() as events:
+            self.assertTrue(self.writer.write([received("b")], [], NOW))
+        self.assertEqual(["catalogue-gone"], [each["event"] for each in events])
+        self.assertEqual(["b"], self.names())
+
+    def test_damaged(self) -> None:
+        """It is put aside, as it is."""
+        (self.home / FILE).write_bytes(b"no catalogue" * 1000)
+        with capturedLogs() as events:
+            self.assertTrue(self.writer.write([received()], [], NOW))
+        self.assertEqual(["catalogue-damaged"], [each["event"] for each in events])
+        self.assertEqual(["db-1.gz"], self.names())
+        aside = self.home / f"{FILE}.damaged"
+        self.assertEqual(b"no catalogue" * 1000, aside.read_bytes())
+
+    def test_space(self) -> None:
+        """Looked at now and then."""
+        self.writer.write([], [], NOW)
+        self.writer.write([], [], NOW + SPACE_EVERY - 1)
+        self.writer.write([], [], NOW + SPACE_EVERY)
+        view = opened(self, View, self.home)
+        times = [each.at for each in view.space(0)]
+        self.assertEqual([NOW, NOW + SPACE_EVERY], times)
+
+
+class ClockTests(WriterCase):
+    """A clock that was ahead is not believed for ever."""
+
+    def last(self) -> float | None:
+        (series,) = all_series(opened(self, View, self.home))
+        return series.last_at
+
+    def test_steady(self) -> None:
+        """Only once the clock has gone on for long."""
+        self.writer.write([received(at=NOW + 9 * DAY)], [], NOW)
+        now = NOW
+        with capturedLogs() as events:
+            while now < NOW + STEADY - LOOK_EVERY:
+                now += LOOK_EVERY
+                self.writer.write([], [], now)
+                self.assertEqual(NOW + 9 * DAY, self.last())
+            now += LOOK_EVERY
+            self.writer.write([], [], now)
+        self.assertEqual(now, self.last())
+        self.assertEqual(["clock"], [each["event"] for each in events])
+
+    def test_set(self) -> None:
+        """One that was set has to prove itself anew."""
+        self.writer.write([received(at=NOW + 9 * DAY)], [], NOW)
+        now = NOW
+        for step in range(int(2 * STEADY / LOOK_EVERY)):
+            # Set back, again and again.
+            now += -LOOK_EVERY if step % 50 == 49 else LOOK_EVERY
+            self.writer.write([], [], now)
+        self.assertEqual(NOW + 9 * DAY, self.last())
+
+
+class AskTests(WriterCase):
+    """What is asked in between."""
+
+    def test_not_open(self) -> None:
+        """Before the first write, and after one that failed."""
+        for ask in (
+            lambda: self.writer.find("web01", "x"),
+            lambda: self.writer.untold(9),
+            lambda: self.writer.mark_told(1, State.LATE),
+        ):
+            with self.assertRaisesRegex(CatalogueError, "^it cannot be opened$"):
+                ask()
+
+    def test_find(self) -> None:
+        """What there should be."""
+        self.writer.write([received()], [], NOW)
+        found = self.writer.find("web01", "db-1.gz")
+        self.assertEqual(Kept(7, "ab" * 32), found)
+        self.assertIsNone(self.writer.find("web01", "db-2.gz"))
+        view = opened(self, View, self.home)
+        (file,) = view.latest(1)
+        opened(self, Inventory, self.home).ended(file.id, "pruned", NOW)
+        self.assertIsNone(self.writer.find("web01", "db-1.gz"))
+
+    def test_told(self) -> None:
+        """Until the operator knows."""
+        self.writer.write([], [], NOW)
+        self.assertEqual([], self.writer.untold(9))
+        self.writer.write([], [], NOW + 3600)
+        (series,) = self.writer.untold(9)
+        self.assertEqual((State.LATE, State.NEVER), (series.state, series.told))
+        self.writer.mark_told(series.id, State.LATE)
+        self.assertEqual([], self.writer.untold(9))
