@@ -79,7 +79,7 @@ class Process:
             self._popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._popen.kill()
-            self._popen.wait(PATIENCE)
+            self._popen.wait(LONGEST)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -14,6 +14,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket import __version__
 from filebucket.base.errors import ConfigError
 from filebucket.cli import curl, main
 from filebucket.config import config
@@ -486,3 +487,12 @@ class AddressTests(SynchronousTestCase):
         arguments = ["bucket", "add", "x", "--json", "--config", str(file)]
         result = CliRunner().invoke(main.main, arguments)
         self.assertEqual("http://keeper:1234", json.loads(result.output)["url"])
+
+
+class VersionTests(SynchronousTestCase):
+    """The command line."""
+
+    def test_version(self) -> None:
+        """It knows its version."""
+        result = CliRunner().invoke(main.main, ["--version"])
+        self.assertIn(__version__, result.output)

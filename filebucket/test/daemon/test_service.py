@@ -5,138 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import evolve
-from click.testing import CliRunner
-from twisted.application import app
-from twisted.application.service import IService, IServiceMaker
 from twisted.internet.defer import fail
 from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import capturedLogs, formatEvent
-from twisted.plugin import getPlugins
-from twisted.python import usage
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.logger import capturedLogs
 
-from filebucket import __version__, tap
 from filebucket.admin.site import AdminSite
-from filebucket.base.errors import Refusal
-from filebucket.base.threads import Threads
-from filebucket.cli import main
-from filebucket.config.config import EXAMPLE_TOKENS, Config, Listen
+from filebucket.config.config import Config, Listen
 from filebucket.config.endpoint import tcp
 from filebucket.config.load import parse
-from filebucket.daemon import compose, notices
 from filebucket.daemon.service import ANSWER_TIMEOUT, Daemon
 from filebucket.hooks.process import END_TIMEOUT
-from filebucket.http.channel import StreamingChannel
 from filebucket.http.site import StreamingSite
 from filebucket.http.tls import LOOK_EVERY
-from filebucket.model.client import client
-from filebucket.model.push import Outcome
 from filebucket.test.kit.certificates import write_pair
-from filebucket.test.kit.fakes import AtOnce
+from filebucket.test.kit.daemon import TOKEN, DaemonCase, texts
 from filebucket.test.kit.wire import Wire
-
-T = TypeVar("T")
-
-TOKEN = "0123456789abcdef0123456789abcdef"
-
-
-class Reactor(MemoryReactorClock):
-    """Has one thread, which is this one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.iterated = 0
-
-    def iterate(self, delay: float = 0) -> None:
-        self.iterated += 1
-
-    def callFromThread(self, function: Any, *args: Any, **kwargs: Any) -> None:
-        function(*args, **kwargs)
-
-
-def texts(events: Sequence[Any]) -> list[str]:
-    """What the log would show."""
-    return [formatEvent(event) for event in events]
-
-
-class DaemonCase(SynchronousTestCase):
-    """Has a daemon over a folder of its own."""
-
-    def setUp(self) -> None:
-        self.folder = Path(self.mktemp()).absolute()
-        self.folder.mkdir()
-        self.reactor = Reactor()
-        self.threads = AtOnce(self.reactor)
-        self.path = str(self.folder / "config.json")
-        Path(self.path).write_text(
-            f'{{"home": "home", "host": "127.0.0.1", "buckets": ["{TOKEN}"]}}'
-        )
-        self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
-
-    def pool(self, most: int) -> Threads:
-        """The one that may hang, or one for the catalogue, which does not."""
-        return self.threads if most > 1 else AtOnce(self.reactor)
-
-    def listen(self, *endpoints: str) -> None:
-        """Listen on these instead."""
-        keys = {"home": "home", "listen": endpoints, "buckets": [TOKEN]}
-        Path(self.path).write_text(json.dumps(keys))
-
-    def config(self) -> Config:
-        return parse(Path(self.path).read_text(), self.path)
-
-    def make(self) -> Daemon:
-        return self.make_from(self.config())
-
-    def make_from(self, config: Config) -> Daemon:
-        return compose.make_daemon(
-            self.reactor, self.pool, config, self.path, os.environ, 100
-        )
-
-    def start(self) -> Daemon:
-        daemon = self.make()
-        daemon.privilegedStartService()
-        daemon.startService()
-        return daemon
-
-    def connect(self) -> tuple[StreamingChannel, Wire]:
-        """A connection to the daemon's port."""
-        site: Any = self.reactor.tcpServers[0][1]
-        wire = Wire()
-        channel = site.buildProtocol(wire.getPeer())
-        channel.makeConnection(wire)
-        return channel, wire
-
-    def begin(self, name: str) -> tuple[StreamingChannel, Wire]:
-        """A push of three bytes of which two have come."""
-        channel, wire = self.connect()
-        channel.dataReceived(
-            b"PUT /%b/%b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
-            % (TOKEN.encode(), name.encode())
-        )
-        return channel, wire
-
-    def assert_stopping(self, wire: Wire) -> None:
-        """The client was told, and gets to read it."""
-        head, _, content = wire.value().partition(b"\r\n\r\n")
-        self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
-        self.assertIn(b"\r\nRetry-After: 60\r\n", head)
-        self.assertEqual(b"the server is stopping\n", content)
-        self.assertTrue(wire.half_closed)
-        self.assertFalse(wire.disconnected)
-
-    def stored(self) -> list[str]:
-        """The names in the bucket."""
-        folder = self.folder / "home" / TOKEN
-        return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 class LifeTests(DaemonCase):
@@ -548,146 +436,3 @@ class LifeTests(DaemonCase):
         with capturedLogs() as events:
             self.assertRaises(SystemExit, self.make().startService)
         self.assertIn("cannot be used as home", texts(events)[0])
-
-
-class CompositionTests(DaemonCase):
-    """Options, warnings, log lines."""
-
-    def test_options(self) -> None:
-        """The configuration is where Debian would have it, or where one says."""
-        options = tap.Options()
-        options.parseOptions([])
-        self.assertEqual("/etc/file-bucket/config.json", options["config"])
-        options.parseOptions(["-c", "x"])
-        self.assertEqual("x", options["config"])
-
-    def test_make_service(self) -> None:
-        """twistd gets a service; mistakes are one exit, without a traceback."""
-        service = tap.makeService({"config": self.path})
-        self.assertTrue(IService.providedBy(service))
-        Path(self.path).write_text("[]")
-        error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
-        self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)
-        self.listen("tcp:1", "ssl:2:key.pem")
-        error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
-        self.assertEqual(
-            f"file-bucket: {self.path}: $.listen[1]: privateKey:"
-            f" {self.folder}/key.pem: No such file or directory",
-            error.code,
-        )
-
-    def test_plugin(self) -> None:
-        """twistd finds the plugin, and the plugin this."""
-        (maker,) = (
-            each for each in getPlugins(IServiceMaker) if each.tapname == "filebucket"
-        )
-        self.assertIs(tap.Options, maker.options)
-        self.assertIs(tap.makeService, maker.makeService)
-
-    def test_warned_at_the_start(self) -> None:
-        """Before anybody is told that it is ready."""
-        Path(self.path).write_text('{"home": "home", "buckets": []}')
-        with capturedLogs() as events:
-            daemon = self.start()
-        names = [each["event"] for each in events]
-        self.assertLess(names.index("no-buckets"), names.index("ready"))
-        self.successResultOf(daemon.stopService())
-
-    def test_warnings(self) -> None:
-        """Example tokens on an open port, and no buckets at all."""
-        for host, buckets, count, said in (
-            ("0.0.0.0", list(EXAMPLE_TOKENS), 2, "ANYBODY CAN PUSH to bucket #"),
-            ("127.0.0.1", list(EXAMPLE_TOKENS), 0, ""),
-            ("0.0.0.0", [TOKEN], 0, ""),
-            ("0.0.0.0", [], 1, "there are no buckets"),
-        ):
-            text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
-            config = parse(text.replace("'", '"'), self.path)
-            with capturedLogs() as events:
-                notices.warn(config)
-            self.assertEqual(count, len(events))
-            for line in texts(events):
-                self.assertIn(said, line)
-
-    def test_warning_names_where(self) -> None:
-        """What is open to others, and not the rest."""
-        listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
-        text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
-        with capturedLogs() as events:
-            notices.warn(parse(text, self.path))
-        self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
-
-    def test_reload_and_listen(self) -> None:
-        """It waits for a restart; certificates are not asked for before that."""
-        daemon = self.start()
-        self.listen("ssl:1:gone.pem")
-        with capturedLogs() as events:
-            os.kill(os.getpid(), signal.SIGUSR2)
-        self.assertIn("waiting for a restart: host, listen", texts(events)[-1])
-        self.successResultOf(daemon.stopService())
-
-    def test_outcome_lines(self) -> None:
-        """One line with everything, whatever the name."""
-        outcome = Outcome(
-            request_id="r",
-            bucket="web01",
-            client="1.2.3.4:5",
-            name="a 'b'\u2028 {x}\u202e.gz",
-            size=7,
-            sha256="ab",
-            status=200,
-            seconds=1.23456,
-        )
-        with capturedLogs() as events:
-            notices.log_outcome(outcome)
-            early = notices.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
-            notices.log_outcome(early)
-        self.assertEqual(
-            [
-                r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""
-                " sha256=ab client=1.2.3.4:5 seconds=1.235 status=200 request=r",
-                "refused bucket=- name=- size=0 sha256=- client=1.2.3.4:5"
-                " seconds=0.000 status=400 request=- reason='why'",
-            ],
-            texts(events),
-        )
-
-
-class CommandTests(SynchronousTestCase):
-    """The command line."""
-
-    def test_version(self) -> None:
-        """It knows its version."""
-        result = CliRunner().invoke(main.main, ["--version"])
-        self.assertIn(__version__, result.output)
-
-    def test_serve(self) -> None:
-        """It hands the right words to twistd, and our plugin only."""
-        found: list[Any] = []
-
-        def app_run(run: object, options: Any) -> None:
-            parsed = options()
-            parsed.parseOptions()
-            found.append(parsed)
-
-        self.patch(app, "run", app_run)
-        self.patch(sys, "argv", ["filebucket", "serve", "--config", "x.json"])
-        CliRunner().invoke(main.main, ["serve", "--config", "x.json"])
-        (options,) = found
-        self.assertEqual("filebucket", options.subCommand)
-        self.assertEqual("x.json", options.subOptions["config"])
-        self.assertTrue(options["nodaemon"])
-        self.assertEqual("", options["pidfile"])
-        self.assertIsNone(options.subOptions["log-format"])
-
-    def test_log_format(self) -> None:
-        """It goes on to the daemon's options, which know two."""
-        found: list[Any] = []
-        self.patch(app, "run", lambda run, options: found.append(list(sys.argv)))
-        self.patch(sys, "argv", ["filebucket"])
-        CliRunner().invoke(main.main, ["serve", "--log-format", "json"])
-        self.assertEqual(["--log-format", "json"], found[0][-2:])
-        refused = CliRunner().invoke(main.main, ["serve", "--log-format", "xml"])
-        self.assertEqual(2, refused.exit_code)
-        with self.assertRaises(usage.UsageError):
-            tap.Options().parseOptions(["--log-format", "xml"])

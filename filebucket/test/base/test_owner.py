@@ -1,0 +1,120 @@
+"""Rights that root gives up. What the kernel makes of it is in ``whole``."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from functools import partial
+from typing import Any
+
+from attrs import frozen
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.owner import as_owner_of, become_owner_of
+
+HOME = "/srv/drop"
+
+
+@frozen
+class Person:
+    """Who has something."""
+
+    st_uid: int = 107
+    st_gid: int = 113
+    pw_name: str = "filebucket"
+
+
+class OwnerCase(SynchronousTestCase):
+    """A kernel that keeps what it was asked for.
+
+    :ivar calls: what, in its order
+    :ivar owner: who has the home; None: it is not there
+    """
+
+    def setUp(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.owner: Person | None = Person()
+        self.patch(os, "stat", self.stat)
+        for name in ("setgroups", "setegid", "seteuid", "setresgid", "setresuid"):
+            self.patch(os, name, partial(self.called, name))
+        self.patch(pwd, "getpwuid", lambda uid: Person())
+        self.patch(os, "getgrouplist", lambda name, gid: [gid, 4, len(name)])
+        self.patch(os, "getegid", lambda: 1)
+        self.patch(os, "getgroups", lambda: [2, 3])
+        self.run_by(0)
+
+    def run_by(self, uid: int) -> None:
+        self.patch(os, "geteuid", lambda: uid)
+
+    def called(self, name: str, *args: object) -> None:
+        self.calls.append((name, *args))
+
+    def stat(self, path: str, **options: Any) -> Person:
+        self.assertEqual(HOME, path)
+        if self.owner is None:
+            raise FileNotFoundError(2, "No such file", path)
+        return self.owner
+
+    def unknown(self, uid: int) -> Person:
+        raise KeyError(uid)
+
+
+class ForAWhileTests(OwnerCase):
+    """:func:`as_owner_of`."""
+
+    def test_root(self) -> None:
+        """Groups first, while it may; back in the other order."""
+        with as_owner_of(HOME):
+            self.assertEqual(
+                [("setgroups", [113, 4, 10]), ("setegid", 113), ("seteuid", 107)],
+                self.calls,
+            )
+            self.calls.clear()
+        self.assertEqual(
+            [("seteuid", 0), ("setegid", 1), ("setgroups", [2, 3])], self.calls
+        )
+
+    def test_failure(self) -> None:
+        """Root is root again whatever happens."""
+        with self.assertRaises(ZeroDivisionError), as_owner_of(HOME):
+            raise ZeroDivisionError
+        self.assertEqual(("setgroups", [2, 3]), self.calls[-1])
+
+    def test_nothing_to_give_up(self) -> None:
+        """Who is not root, whose home is root's, and where there is none."""
+        for uid, owner in ((1000, Person()), (0, Person(0, 0)), (0, None)):
+            self.run_by(uid)
+            self.owner = owner
+            with as_owner_of(HOME):
+                self.assertEqual([], self.calls)
+            self.assertEqual([], self.calls)
+
+    def test_nobody_in_particular(self) -> None:
+        """A user that no file lists has the folder's group, and no other."""
+        self.patch(pwd, "getpwuid", self.unknown)
+        with as_owner_of(HOME):
+            self.assertIn(("setgroups", [113]), self.calls)
+
+
+class ForGoodTests(OwnerCase):
+    """:func:`become_owner_of`."""
+
+    def test_root(self) -> None:
+        """All three ids, so that none leads back."""
+        become_owner_of(HOME)
+        self.assertEqual(
+            [
+                ("setgroups", [113, 4, 10]),
+                ("setresgid", 113, 113, 113),
+                ("setresuid", 107, 107, 107),
+            ],
+            self.calls,
+        )
+
+    def test_nothing_to_give_up(self) -> None:
+        """As above."""
+        for uid, owner in ((1000, Person()), (0, Person(0, 0)), (0, None)):
+            self.run_by(uid)
+            self.owner = owner
+            become_owner_of(HOME)
+        self.assertEqual([], self.calls)

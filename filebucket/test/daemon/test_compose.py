@@ -1,0 +1,53 @@
+""":mod:`filebucket.daemon.compose`: the daemon, put together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from twisted.logger import capturedLogs
+
+from filebucket.config.load import parse
+from filebucket.daemon.compose import limits_of
+from filebucket.test.kit.daemon import TOKEN, DaemonCase, texts
+
+
+class CompositionTests(DaemonCase):
+    """The parts know each other."""
+
+    def test_warned_at_the_start(self) -> None:
+        """Before anybody is told that it is ready."""
+        Path(self.path).write_text('{"home": "home", "buckets": []}')
+        with capturedLogs() as events:
+            daemon = self.start()
+        names = [each["event"] for each in events]
+        self.assertLess(names.index("no-buckets"), names.index("ready"))
+        self.successResultOf(daemon.stopService())
+
+    def test_reload_and_listen(self) -> None:
+        """It waits for a restart; certificates are not asked for before that."""
+        daemon = self.start()
+        self.listen("ssl:1:gone.pem")
+        with capturedLogs() as events:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertIn("waiting for a restart: host, listen", texts(events)[-1])
+        self.successResultOf(daemon.stopService())
+
+    def test_limits(self) -> None:
+        """Each is the one that the configuration has for it."""
+        times = {"idle_timeout": 11, "header_timeout": 12, "body_timeout": 13}
+        keys = {"home": "home", "buckets": [TOKEN], "min_rate": 14, **times}
+        config = parse(json.dumps(keys), self.path)
+        limits = limits_of(config, 15)
+        self.assertEqual(
+            (11, 12, 13, 14, 15),
+            (
+                limits.idle,
+                limits.headers,
+                limits.rate_window,
+                limits.rate,
+                limits.connections,
+            ),
+        )

@@ -1,0 +1,72 @@
+""":mod:`filebucket.daemon.notices`: what the daemon says in its log."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import Refusal
+from filebucket.config.config import EXAMPLE_TOKENS
+from filebucket.config.load import parse
+from filebucket.daemon import notices
+from filebucket.model.client import client
+from filebucket.model.push import Outcome
+from filebucket.test.kit.daemon import TOKEN, texts
+
+PATH = "/etc/file-bucket/config.json"
+
+
+class NoticeTests(SynchronousTestCase):
+    """Warnings, and a line for every outcome."""
+
+    def test_warnings(self) -> None:
+        """Example tokens on an open port, and no buckets at all."""
+        for host, buckets, count, said in (
+            ("0.0.0.0", list(EXAMPLE_TOKENS), 2, "ANYBODY CAN PUSH to bucket #"),
+            ("127.0.0.1", list(EXAMPLE_TOKENS), 0, ""),
+            ("0.0.0.0", [TOKEN], 0, ""),
+            ("0.0.0.0", [], 1, "there are no buckets"),
+        ):
+            text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
+            config = parse(text.replace("'", '"'), PATH)
+            with capturedLogs() as events:
+                notices.warn(config)
+            self.assertEqual(count, len(events))
+            for line in texts(events):
+                self.assertIn(said, line)
+
+    def test_warning_names_where(self) -> None:
+        """What is open to others, and not the rest."""
+        listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
+        text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
+        with capturedLogs() as events:
+            notices.warn(parse(text, PATH))
+        self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
+
+    def test_outcome_lines(self) -> None:
+        """One line with everything, whatever the name."""
+        outcome = Outcome(
+            request_id="r",
+            bucket="web01",
+            client="1.2.3.4:5",
+            name="a 'b'\u2028 {x}\u202e.gz",
+            size=7,
+            sha256="ab",
+            status=200,
+            seconds=1.23456,
+        )
+        with capturedLogs() as events:
+            notices.log_outcome(outcome)
+            early = notices.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
+            notices.log_outcome(early)
+        self.assertEqual(
+            [
+                r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""
+                " sha256=ab client=1.2.3.4:5 seconds=1.235 status=200 request=r",
+                "refused bucket=- name=- size=0 sha256=- client=1.2.3.4:5"
+                " seconds=0.000 status=400 request=- reason='why'",
+            ],
+            texts(events),
+        )

@@ -1,0 +1,66 @@
+"""Buckets, and what they are called."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.model.bucket import Bucket, FreeSpace, label_of
+from filebucket.model.token import Token, token_digest
+
+SECRET = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
+TOKEN = Token(token_digest(SECRET.encode()))
+OTHER = Token(token_digest(SECRET[::-1].encode()))
+HEX = TOKEN.sha256.hex()
+
+
+class LabelTests(SynchronousTestCase):
+    """Key and label."""
+
+    def test_named(self) -> None:
+        """It is its name, whatever its tokens."""
+        for tokens in ((TOKEN,), (OTHER, TOKEN)):
+            bucket = Bucket(tokens, "folder", "web01")
+            self.assertEqual(("web01", "web01"), (bucket.key, bucket.label))
+
+    def test_nameless(self) -> None:
+        """It is its first token's SHA-256, of which people see the beginning."""
+        bucket = Bucket((TOKEN, OTHER), SECRET)
+        self.assertEqual((f"#{HEX}", f"#{HEX[:6]}"), (bucket.key, bucket.label))
+
+    def test_label_of_a_key(self) -> None:
+        """Only a whole digest is cut: a name may begin with #, too."""
+        for key, label in (
+            (f"#{HEX}", f"#{HEX[:6]}"),
+            (f"#{HEX}0", f"#{HEX}0"),
+            (f"#{HEX.upper()}", f"#{HEX.upper()}"),
+            ("#web-server", "#web-server"),
+            ("web01", "web01"),
+            ("", ""),
+        ):
+            self.assertEqual(label, label_of(key))
+
+    def test_repr(self) -> None:
+        """The folder of one without a name is its token, and not shown."""
+        self.assertNotIn(SECRET, repr(Bucket((TOKEN,), SECRET)))
+
+
+class FreeSpaceTests(SynchronousTestCase):
+    """How much must stay free."""
+
+    def test_the_larger_one(self) -> None:
+        """Bytes and share both hold."""
+        for bytes_, share, expected in (
+            (0, Fraction(0), 0),
+            (300, Fraction(0), 300),
+            (300, Fraction(1, 10), 300),
+            (300, Fraction(1, 2), 500),
+            (0, Fraction(1, 3), 333),
+        ):
+            self.assertEqual(expected, FreeSpace(bytes_, share).of(1000))
+
+    def test_exact(self) -> None:
+        """A share of a large disk is no float."""
+        size = 2**62 + 10
+        self.assertEqual(size // 10, FreeSpace(share=Fraction(1, 10)).of(size))

@@ -1,0 +1,33 @@
+"""What became of a push."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.model.bucket import Bucket
+from filebucket.model.push import Outcome
+from filebucket.model.token import Token
+
+
+class OutcomeTests(SynchronousTestCase):
+    """What is so until somebody says otherwise."""
+
+    def test_our_fault(self) -> None:
+        """What nobody answered is no success: nothing is stored, and it is a 500."""
+        outcome = Outcome("r", "web01", "1.2.3.4:5")
+        self.assertEqual(500, outcome.status)
+        self.assertIsNone(outcome.sha256)
+        self.assertIsNone(outcome.published_at)
+
+    def test_shows_no_token(self) -> None:
+        """The bucket has its folder, which may be one."""
+        secret = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
+        bucket = Bucket((Token(b""),), secret)
+        outcome = Outcome("r", bucket.label, "1.2.3.4:5", config=bucket)
+        self.assertNotIn(secret, repr(outcome))
+        self.assertNotIn("config", repr(outcome))
+
+    def test_own_headers(self) -> None:
+        """What one answers is not what the next does."""
+        Outcome("r", "-", "local").headers["Allow"] = "POST, PUT"
+        self.assertEqual({}, Outcome("s", "-", "local").headers)
