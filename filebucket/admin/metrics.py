@@ -43,7 +43,7 @@ from filebucket.admin.site import Answer
 from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.catalogue.overview import BucketOverview, Overview, look
+from filebucket.catalogue.overview import BucketOverview, Overview, make_overview
 from filebucket.catalogue.recorder import WriterHealth
 from filebucket.hooks.interfaces import EVENTS, Exit
 from filebucket.model.bucket import Bucket
@@ -372,7 +372,7 @@ class Scrape:
             disk = await self._run(self._disk)
         with suppress(CatalogueError):
             overview = await self._read(
-                lambda catalogue: look(
+                lambda catalogue: make_overview(
                     catalogue,
                     buckets,
                     self._seconds(),

@@ -30,7 +30,7 @@ from filebucket.admin.site import PAGE_POLICY, AdminRequest
 from filebucket.admin.view import most_series
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.catalogue.overview import look
+from filebucket.catalogue.overview import make_overview
 from filebucket.model.bucket import Bucket
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class Page(Resource):
         most = most_series(len(buckets))
 
         def make(catalogue: IView) -> tuple[bytes, bytes]:
-            overview = look(catalogue, buckets, now, most_series=most)
+            overview = make_overview(catalogue, buckets, now, most_series=most)
             page = html.page(overview, zone)
             return page, gzip.compress(page, compresslevel=1)
 

@@ -7,11 +7,10 @@ much of it there is, and with no token in it.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import linear_regression
 
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, frozen
 
 from filebucket.base.text import counted, joined
 from filebucket.catalogue.interfaces import IView
@@ -36,30 +35,19 @@ FORECAST_LEAST = 24 * 3600.0
 
 
 @frozen
-class SeriesOverview:
-    """A series.
+class SeriesOverview(Series):
+    """A series, and how it is now, even if no daemon runs to see it.
 
-    :param name: empty where the bucket's first push is waited for
-    :param state: what it is now, even if no daemon runs to see it
-    :param expected: whether it can become late
+    :param last_name: with no token in it
     :param sizes: when its latest pushes came, and their bytes, the last one last
     """
 
-    name: str
-    state: State
-    state_at: float
-    expected: bool
-    due: float
-    files: int
-    bytes: int
-    pushes: int
-    last_at: float | None
-    last_size: int | None
-    last_name: str | None
-    usual: int | None
-    damaged: int
-    missing: int
     sizes: Sequence[tuple[float, int]] = ()
+
+    @property
+    def expected(self) -> bool:
+        """Whether it can become late."""
+        return math.isfinite(self.due)
 
     @property
     def change(self) -> float | None:
@@ -81,40 +69,40 @@ class SeriesOverview:
         return [(self.state.value, 0), *lost]
 
 
-@frozen
-class BucketOverview:
-    """A bucket.
+@frozen(kw_only=True)
+class BucketOverview(Tally):
+    """A bucket, and what its series come to, also those that are not shown.
 
-    :param state: of its series the worst
     :param expect: when pushes are expected, in a few words; None is never
     :param series: the worst first
     :param more: series that are not among them
-    :param last_at: when anything came last
-    :param states: how many series have each state, also of those that are not shown
-    :param due: when the first of these is late, or was; infinity where none ever is
     """
 
     label: str
-    state: State
     expect: str | None
     quota: int | None
     series: tuple[SeriesOverview, ...]
     more: int
-    files: int
-    bytes: int
-    last_at: float | None
-    damaged: int
-    missing: int
-    states: Counter[State] = field(factory=Counter)
-    due: float = math.inf
+
+    @property
+    def state(self) -> State:
+        """Of its series the worst."""
+        return min(self.states, key=WORST_FIRST.index, default=State.NEVER)
 
     @property
     def severity(self) -> int:
         """0: in order; 1: worth a look; 2: a backup is missing."""
-        if self.state is State.LATE or self.damaged or self.missing:
+        return self._severity(self.state, self)
+
+    def severity_of(self, series: SeriesOverview) -> int:
+        """As of a bucket that had only this series."""
+        return self._severity(series.state, series)
+
+    def _severity(self, state: State, lost: Series | Tally) -> int:
+        if state is State.LATE or lost.damaged or lost.missing:
             return 2
-        suspicious = self.state in {State.SHRUNK, State.GROWN}
-        return int(suspicious or (self.state is State.NEVER and bool(self.expect)))
+        suspicious = state in {State.SHRUNK, State.GROWN}
+        return int(suspicious or (state is State.NEVER and bool(self.expect)))
 
 
 @frozen
@@ -141,15 +129,15 @@ class Overview:
         return max((each.severity for each in self.buckets), default=0)
 
 
-def look(
-    catalogue: IView,
+def make_overview(
+    view: IView,
     buckets: Sequence[Bucket],
     now: float,
     sizes: int = SIZES,
     refusals: int = REFUSALS,
     most_series: int = MOST_SERIES,
 ) -> Overview:
-    """Look at everything. It may wait for a disk.
+    """Put everything together. It may wait for a disk.
 
     :param buckets: those of the configuration; what others left is not shown
     :param now: seconds since the epoch
@@ -157,18 +145,18 @@ def look(
     :raises CatalogueError: it cannot be read
     """
     # A client can make up as many series as it likes: most of them are only counted.
-    tallies = {each.bucket: each for each in catalogue.tallies(now)}
+    tallies = {each.bucket: each for each in view.tallies(now)}
     hide = mask(buckets)
     labels = {bucket.key: bucket.label for bucket in buckets}
-    space = catalogue.space(now - FORECAST_FROM)
+    space = view.space(now - FORECAST_FROM)
     return Overview(
         now,
         tuple(
             _bucket(
-                catalogue,
+                view,
                 each,
                 tallies.get(each.key) or Tally(each.key),
-                catalogue.worst(each.key, now, most_series) if most_series else (),
+                view.worst(each.key, now, most_series) if most_series else (),
                 hide,
                 now,
                 sizes,
@@ -183,13 +171,13 @@ def look(
                 bucket=labels.get(each.bucket, "-"),
                 name=None if each.name is None else hide(each.name),
             )
-            for each in catalogue.refusals(refusals)
+            for each in view.refusals(refusals)
         ),
     )
 
 
 def _bucket(
-    catalogue: IView,
+    view: IView,
     bucket: Bucket,
     tally: Tally,
     worst: Sequence[Series],
@@ -198,47 +186,30 @@ def _bucket(
     sizes: int,
 ) -> BucketOverview:
     shown = [
-        evolve(
-            _series(each, hide, now),
-            sizes=catalogue.sizes(each.id, sizes) if sizes else (),
-        )
+        _series(each, hide, now, view.sizes(each.id, sizes) if sizes else ())
         for each in worst
     ]
     return BucketOverview(
+        **asdict(tally, recurse=False),
         label=bucket.label,
-        state=min(tally.states, key=WORST_FIRST.index, default=State.NEVER),
         expect=bucket.expect.text if bucket.expect else None,
         quota=bucket.quota,
         series=tuple(shown),
         more=tally.states.total() - len(shown),
-        files=tally.files,
-        bytes=tally.bytes,
-        last_at=tally.last_at,
-        damaged=tally.damaged,
-        missing=tally.missing,
-        states=tally.states,
-        due=tally.due,
     )
 
 
-def _series(found: Series, hide: Callable[[str], str], now: float) -> SeriesOverview:
-    late = found.due <= now
-    return SeriesOverview(
-        name=found.name,
-        state=State.LATE if late else found.state,
-        state_at=found.due if late else found.state_at,
-        expected=math.isfinite(found.due),
-        due=found.due,
-        files=found.files,
-        bytes=found.bytes,
-        pushes=found.pushes,
-        last_at=found.last_at,
-        last_size=found.last_size,
-        last_name=found.last_name and hide(found.last_name),
-        usual=found.usual,
-        damaged=found.damaged,
-        missing=found.missing,
-    )
+def _series(
+    found: Series,
+    hide: Callable[[str], str],
+    now: float,
+    sizes: Sequence[tuple[float, int]],
+) -> SeriesOverview:
+    known = asdict(found, recurse=False)
+    known["last_name"] = found.last_name and hide(found.last_name)
+    if found.due <= now:
+        known.update(state=State.LATE, state_at=found.due)
+    return SeriesOverview(**known, sizes=sizes)
 
 
 def forecast(space: Sequence[Space]) -> float | None:

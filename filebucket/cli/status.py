@@ -44,7 +44,7 @@ from filebucket.catalogue.overview import (
     BucketOverview,
     Overview,
     SeriesOverview,
-    look,
+    make_overview,
     troubles,
 )
 from filebucket.catalogue.view import View
@@ -163,7 +163,7 @@ def _look(path: str, labels: Sequence[str], now: float) -> Overview:
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
     with open_catalogue(config, View) as catalogue:
         # All of them, so that no name holds a token of another bucket.
-        found = look(catalogue, config.buckets, now, sizes=0)
+        found = make_overview(catalogue, config.buckets, now, sizes=0)
     if not keys:
         return found
     chosen = {each.label for each in config.buckets if each.key in keys}
@@ -211,7 +211,7 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
     for bucket in _worst_first(found):
         for series in bucket.series:
             rows.append(_series_row(bucket, series, found.at, zone))
-            severities.append(_severity(bucket, series))
+            severities.append(bucket.severity_of(series))
         if not bucket.series:
             state = bucket.state.value
             rows.append([printable(bucket.label), "-", state, *["-"] * 4, "0", "-"])
@@ -233,14 +233,6 @@ def _worst_first(found: Overview) -> list[BucketOverview]:
         return -bucket.severity, WORST_FIRST.index(bucket.state)
 
     return sorted(found.buckets, key=badness)
-
-
-def _severity(bucket: BucketOverview, series: SeriesOverview) -> int:
-    """As of a bucket that had only this series."""
-    alone = evolve(
-        bucket, state=series.state, damaged=series.damaged, missing=series.missing
-    )
-    return alone.severity
 
 
 def _series_row(
@@ -343,10 +335,10 @@ def _problems(bad: Sequence[BucketOverview], now: float) -> str:
 def _problem(bucket: BucketOverview, now: float) -> str:
     """A bucket and its worst series."""
     label = _short(bucket.label)
-    bad = [each for each in bucket.series if _severity(bucket, each)]
+    bad = [each for each in bucket.series if bucket.severity_of(each)]
     if not bad:
         return f"{label} waits for its first push"
-    worst = max(bad, key=lambda each: _severity(bucket, each))
+    worst = max(bad, key=bucket.severity_of)
     name = _short(worst.name)
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     return f"{label}:{f' {name}' if name else ''} {_condition(worst, now)}{more}"
@@ -415,7 +407,7 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
             {
                 "series": each.name,
                 "state": each.state.value,
-                "severity": _severity(bucket, each),
+                "severity": bucket.severity_of(each),
                 "state_at": rfc3339(each.state_at),
                 "due": rfc3339(each.due),
                 "last_at": rfc3339(each.last_at),

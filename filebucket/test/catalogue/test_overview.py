@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.catalogue.overview import BucketOverview, look, troubles, verdict
+from filebucket.catalogue.overview import (
+    BucketOverview,
+    make_overview,
+    troubles,
+    verdict,
+)
 from filebucket.model.state import State
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
@@ -29,11 +35,11 @@ class VerdictTests(SynchronousTestCase):
         self.check(0, "Every backup arrived", bucket("a", series()))
 
     def test_nothing_is_expected(self) -> None:
-        silent = bucket("a", series(expected=False), expect=None)
+        silent = bucket("a", series(due=math.inf), expect=None)
         self.check(0, "Nothing is wrong", silent, bucket("b", expect=None))
 
     def test_something_is_expected(self) -> None:
-        silent = bucket("a", series(expected=False), expect=None)
+        silent = bucket("a", series(due=math.inf), expect=None)
         found = verdict(overview(silent, bucket("b", series())))
         self.assertEqual("Every expected backup arrived", found.headline)
         self.assertEqual("1 bucket expects nothing.", found.more)
@@ -114,7 +120,7 @@ class OverviewTests(ManySeriesCase):
 
     def test_overview(self) -> None:
         """Some are shown, and all are counted."""
-        many, few, none = look(self.view, self.buckets, THEN).buckets
+        many, few, none = make_overview(self.view, self.buckets, THEN).buckets
         self.assertEqual((20, 43), (len(many.series), many.more))
         self.assertEqual((State.LATE, 2, 249), (many.state, many.severity, many.files))
         self.assertEqual("lost", many.series[0].name)

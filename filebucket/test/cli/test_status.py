@@ -34,7 +34,9 @@ from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import token_digest
+from filebucket.test.kit import overviews
 from filebucket.test.kit.catalogue import opened
+from filebucket.test.kit.overviews import bucket
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -51,37 +53,12 @@ HOSTILE = "\x1b]0;x\x07|'=1;\n\u202e\u65e5$(reboot)<b>"
 def series(name: str, state: State = State.FRESH, **given: Any) -> SeriesOverview:
     """One that came six hours ago as it always does."""
     values: dict[str, Any] = {
-        "state_at": NOW - DAY,
-        "expected": True,
         "due": NOW + 20 * HOUR,
-        "files": 14,
-        "bytes": 14 * GIB,
-        "pushes": 14,
         "last_at": NOW - 6 * HOUR,
-        "last_size": GIB,
         "last_name": "db-2026-11-24.sql.gz",
-        "usual": GIB,
-        "damaged": 0,
-        "missing": 0,
+        "sizes": (),
     }
-    return SeriesOverview(name, state, **{**values, **given})
-
-
-def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
-    """One with these series."""
-    worst = max(found, key=lambda each: (each.state is State.LATE, each.state.value))
-    values: dict[str, Any] = {
-        "state": worst.state,
-        "expect": "26h",
-        "quota": None,
-        "more": 0,
-        "files": sum(each.files for each in found),
-        "bytes": sum(each.bytes for each in found),
-        "last_at": max((each.last_at or 0 for each in found), default=None),
-        "damaged": sum(each.damaged for each in found),
-        "missing": sum(each.missing for each in found),
-    }
-    return BucketOverview(label=label, series=found, **{**values, **given})
+    return overviews.series(name, state, **{**values, **given})
 
 
 def block(text: str) -> list[str]:
@@ -116,7 +93,7 @@ LATE = bucket(
 SHRUNK = bucket("db", series("shop-#.dump", State.SHRUNK, last_size=GIB // 5))
 GROWN = bucket("mail", series("vmail-#.tar", State.GROWN, last_size=40 * GIB))
 WAITED_FOR = bucket("new", series("", State.NEVER, **NEVER_CAME))
-UNUSED = BucketOverview("unused", State.NEVER, None, None, (), 0, 0, 0, None, 0, 0)
+UNUSED = bucket("unused", expect=None)
 DAMAGED = bucket("rot", series("x-#", damaged=2))
 GONE = bucket("gone", series("x-#", State.LATE, damaged=1, missing=1))
 MANY = bucket("many", series("a"), series("b"), more=7, files=100, bytes=100 * GIB)
@@ -300,8 +277,7 @@ class LineTests(SynchronousTestCase):
 
     def test_no_series_yet(self) -> None:
         """The daemon has not started since the bucket was added."""
-        new = BucketOverview("new", State.NEVER, "26h", None, (), 0, 0, 0, None, 0, 0)
-        text, _ = status_line(overview(new)).split(" | ")
+        text, _ = status_line(overview(bucket("new"))).split(" | ")
         expected = "FILEBUCKET WARNING - 1 of 1 buckets: new waits for its first push"
         self.assertEqual(expected, text)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.model.records import Space
-from filebucket.model.state import WORST_FIRST, State
+from filebucket.model.state import State
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -24,8 +24,10 @@ def series(
 ) -> SeriesOverview:
     """One that came three hours ago, as it does every day."""
     values: dict[str, Any] = {
+        "id": 1,
+        "bucket": "web01",
+        "since": NOW - 14 * DAY,
         "state_at": NOW - DAY,
-        "expected": True,
         "due": NOW + 23 * HOUR + 1,
         "files": 14,
         "bytes": 14 * GIB,
@@ -34,11 +36,12 @@ def series(
         "last_size": GIB,
         "last_name": "db-24.gz",
         "usual": GIB,
+        "told": state,
         "damaged": 0,
         "missing": 0,
         "sizes": [(NOW - 27 * HOUR, GIB), (NOW - 3 * HOUR, GIB)],
     }
-    return SeriesOverview(name, state, **{**values, **given})
+    return SeriesOverview(name=name, state=state, **{**values, **given})
 
 
 def never(**given: Any) -> SeriesOverview:
@@ -52,11 +55,9 @@ def never(**given: Any) -> SeriesOverview:
 
 
 def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
-    """What ``look`` makes of these series."""
+    """One with these series."""
     values: dict[str, Any] = {
-        "state": min(
-            (each.state for each in found), key=WORST_FIRST.index, default=State.NEVER
-        ),
+        "bucket": label,
         "expect": "26h",
         "quota": None,
         "series": found,
@@ -68,7 +69,7 @@ def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
         "missing": sum(each.missing for each in found),
         "states": Counter(each.state for each in found),
     }
-    return BucketOverview(label, **{**values, **given})
+    return BucketOverview(label=label, **{**values, **given})
 
 
 def overview(*buckets: BucketOverview, **given: Any) -> Overview:
