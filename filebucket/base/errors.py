@@ -82,7 +82,11 @@ def shown(word: str) -> str:
     return repr(word) if len(word) <= _LONGEST_SHOWN else "(a token?)"
 
 
-class ConfigError(Exception):
+class OperatorError(Exception):
+    """Something an operator is told in a line, rather than in a traceback."""
+
+
+class ConfigError(OperatorError):
     """The configuration cannot be used.
 
     :param source: the file, as the operator named it

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
+from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory
 from filebucket.base.text import printable
 from filebucket.catalogue.schema import NewerError, upgrade, version_of
@@ -29,7 +30,7 @@ BUSY_TIMEOUT = 30.0
 """Seconds to wait for another's transaction."""
 
 
-class CatalogueError(Exception):
+class CatalogueError(OperatorError):
     """The catalogue cannot be used; why, in a line, without any path.
 
     :ivar damaged: whether it never will be again

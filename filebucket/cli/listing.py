@@ -23,7 +23,7 @@ _LEAST = 20
 """Columns that settings get, however long the names are."""
 
 
-def as_json(bucket: Bucket) -> dict[str, Any]:
+def bucket_json(bucket: Bucket) -> dict[str, Any]:
     """What a program is told of a bucket."""
     return {
         "name": bucket.name,
@@ -48,7 +48,7 @@ def as_json(bucket: Bucket) -> dict[str, Any]:
     }
 
 
-def table(buckets: Sequence[Bucket], now: float) -> Iterator[str]:
+def bucket_table(buckets: Sequence[Bucket], now: float) -> Iterator[str]:
     """The lines of a table: each token of a bucket has one of its own.
 
     :param now: seconds since the epoch

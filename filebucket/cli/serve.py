@@ -1,39 +1,25 @@
-"""The daemon in the foreground, as ``filebucket serve`` starts it.
-
-It is twistd's way of running, with our plugin given rather than looked for. Only this
-command loads Twisted's: the others are to answer at once.
-"""
+"""``filebucket serve``: receive backups."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from typing import Any
+import click
 
-from twisted.application import app
-from twisted.application.service import ServiceMaker
-from twisted.scripts import _twistd_unix, twistd
-
-from filebucket import tap
+from filebucket.cli.options import with_config
+from filebucket.config.values import LOG_FORMATS
 
 
+@click.command(short_help="Receive backups until SIGTERM.")
+@with_config
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="How log lines are written, whatever the configuration says.",
+)
 def serve(path: str, log_format: str | None) -> None:
-    """Receive backups until SIGTERM.
+    """Receive backups until SIGTERM; SIGUSR2 reloads the list of buckets.
 
-    :param path: the configuration
-    :param log_format: how log lines are written; None is what that says
+    The same as ``twistd --nodaemon --pidfile= filebucket --config FILE``.
     """
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", "filebucket", "--config", path]
-    if log_format:
-        sys.argv += ["--log-format", log_format]
-    app.run(twistd.runApp, _ServerOptions)
+    from filebucket.cli import twistd  # noqa: PLC0415 - it takes as long as all the rest
 
-
-class _ServerOptions(_twistd_unix.ServerOptions):
-    """twistd's own, without its look through all plugins for ours."""
-
-    @property
-    def subCommands(self) -> Iterator[tuple[str, None, Any, str]]:
-        maker = ServiceMaker("file-bucket", tap.__name__, "", "filebucket")
-        self.loadedPlugins = {maker.tapname: maker}
-        yield maker.tapname, None, tap.Options, maker.description
+    twistd.run(path, log_format)

@@ -1,28 +1,24 @@
-"""``filebucket status`` and ``filebucket log``: how every backup is, and what came.
+"""``filebucket status``: how every backup is.
 
 Everything is read from the catalogue, also while no daemon runs, and nothing is
 changed. What is shown holds no token: names are masked, a bucket goes by its label, and
 a path is never named. Nor does it hold what a terminal or a monitoring system would
 obey: names are a client's.
 
-``status`` is a plugin for Nagios and Icinga as it stands, so its exit status is theirs:
+It is a plugin for Nagios and Icinga as it stands, so its exit status is theirs:
 what cannot be said is 3, and so is a mistake on the command line.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import shutil
 import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from typing import Any
 
-import attrs
 import click
 from attrs import evolve
 
@@ -37,7 +33,6 @@ from filebucket.base.text import (
     recent_text,
     rfc3339,
     size_text,
-    time_text,
 )
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.overview import (
@@ -48,6 +43,7 @@ from filebucket.catalogue.overview import (
     troubles,
 )
 from filebucket.catalogue.view import View
+from filebucket.cli.log import refusal_json
 from filebucket.cli.options import (
     UnknownBucketError,
     bucket_labels,
@@ -57,11 +53,8 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
-from filebucket.cli.table import Column, table
+from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
 from filebucket.config.load import load
-from filebucket.model.bucket import label_of
-from filebucket.model.mask import mask
-from filebucket.model.records import File, Refused
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
 
@@ -77,9 +70,6 @@ MOST_NAMED = 3
 """Buckets that the last line of the table names, of those of a state."""
 LONGEST_NAME = 30
 LONGEST_REASON = 400
-
-MOST_PUSHES = 100_000
-"""Pushes that are shown at once: they take more than a kilobyte of memory each."""
 
 _COLOURS = (None, "yellow", "red")
 """Of a line, by its severity."""
@@ -137,7 +127,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     """
     if line and as_json:
         raise _MisuseError("Either --line or --json.", click.get_current_context())
-    _print_whatever_there_is()
+    escape_unprintable()
     now = time.time()
     try:
         found = _look(path, buckets, now)
@@ -152,7 +142,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     elif line:
         click.echo(status_line(found))
     else:
-        for each in status_table(found, local_zone(), _width()):
+        for each in status_table(found, local_zone(), terminal_width()):
             click.echo(each)
     raise SystemExit(found.severity)
 
@@ -172,17 +162,6 @@ def _look(path: str, labels: Sequence[str], now: float) -> Overview:
         buckets=tuple(each for each in found.buckets if each.label in chosen),
         refusals=tuple(each for each in found.refusals if each.bucket in chosen),
     )
-
-
-def _width() -> int | None:
-    """Columns of the terminal; None where there is none."""
-    return shutil.get_terminal_size((0, 0)).columns or None
-
-
-def _print_whatever_there_is() -> None:
-    """A name that the terminal has no letters for is no reason to fail."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 # The status, for people.
@@ -426,175 +405,3 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
         ],
         "more_series": bucket.more,
     }
-
-
-def refusal_json(refused: Refused) -> dict[str, Any]:
-    """A refusal.
-
-    :param refused: its bucket is a label, and its name masked
-    """
-    known = refused.size >= 0
-    return {
-        **attrs.asdict(refused),
-        "at": rfc3339(refused.at),
-        "size": refused.size if known else None,
-    }
-
-
-# The log.
-
-_PUSHES = (
-    Column("TIME"),
-    Column("BUCKET", name=True),
-    Column("NAME", name=True),
-    Column("SIZE", right=True),
-    Column("SECONDS", right=True, optional=True),
-    Column("CLIENT", optional=True),
-    Column("NOTES"),
-)
-_REFUSALS = (
-    Column("TIME"),
-    Column("BUCKET", name=True),
-    Column("NAME", name=True),
-    Column("SIZE", right=True, optional=True),
-    Column("CLIENT", optional=True),
-    Column("STATUS", right=True),
-    Column("REASON"),
-)
-
-
-@click.command(short_help="List the pushes, the newest last.")
-@click.argument("bucket", required=False, shell_complete=bucket_labels)
-@click.option(
-    "--limit",
-    type=click.IntRange(1, MOST_PUSHES),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="The latest so many.",
-)
-@click.option("--refused", is_flag=True, help="What was refused instead.")
-@with_config
-@with_json
-def log(
-    path: str, bucket: str | None, limit: int, refused: bool, as_json: bool
-) -> None:
-    """List the pushes, or those into BUCKET, the newest last.
-
-    Of refusals only the latest of each bucket are known. With --json each is an object
-    on a line of its own.
-
-    As root, the catalogue is read with the rights of the home's owner.
-    """
-    _print_whatever_there_is()
-    try:
-        config = load(path)
-        key = None
-        if bucket is not None:
-            (chosen,) = chosen_buckets(config, [bucket])
-            key = chosen.key
-        hide = mask(config.buckets)
-        with open_catalogue(config, View) as catalogue:
-            if refused:
-                refusals = [
-                    _masked(each, hide) for each in catalogue.refusals(limit, key)[::-1]
-                ]
-                lines = _refusal_lines(refusals, as_json)
-            else:
-                files = catalogue.latest(limit, key)[::-1]
-                lines = _push_lines(files, hide, as_json)
-    except (CatalogueError, UnknownBucketError) as error:
-        raise click.ClickException(str(error)) from None
-    for line in lines:
-        click.echo(line)
-
-
-def _masked(refused: Refused, hide: Callable[[str], str]) -> Refused:
-    name = None if refused.name is None else hide(refused.name)
-    return evolve(refused, bucket=label_of(refused.bucket) or "-", name=name)
-
-
-def _push_lines(
-    files: Sequence[File], hide: Callable[[str], str], as_json: bool
-) -> Iterator[str]:
-    if as_json:
-        return (json.dumps(push_json(each, hide)) for each in files)
-    zone = local_zone()
-    return table(_PUSHES, [push_row(each, hide, zone) for each in files], _width())
-
-
-def _refusal_lines(refusals: Sequence[Refused], as_json: bool) -> Iterator[str]:
-    if as_json:
-        return (json.dumps(refusal_json(each)) for each in refusals)
-    zone = local_zone()
-    return table(_REFUSALS, [refusal_row(each, zone) for each in refusals], _width())
-
-
-def push_row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:
-    """A push, for people.
-
-    :param hide: the mask of names
-    """
-    push = file.received
-    return [
-        time_text(push.received_at, zone),
-        printable(label_of(push.bucket)),
-        printable(hide(push.name)),
-        size_text(push.size),
-        "-" if push.seconds is None else _seconds(push.seconds),
-        printable(push.client or "-"),
-        ", ".join(_notes(file)) or "-",
-    ]
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
-
-
-def _notes(file: File) -> Iterator[str]:
-    """What is not as with all others."""
-    push = file.received
-    if file.judgement is not State.FRESH:
-        yield file.judgement.value
-    if push.overwrote:
-        yield "overwrote"
-    if push.request is None:
-        yield "found"
-    if push.post_push:
-        yield f"post-push {push.post_push}"
-    if file.fate != "kept":
-        yield file.fate
-    if file.damaged:
-        yield "damaged"
-
-
-def push_json(file: File, hide: Callable[[str], str]) -> dict[str, Any]:
-    """A push, for programs."""
-    push = file.received
-    return {
-        **attrs.asdict(push, filter=lambda each, _: each.name != "superseded"),
-        "bucket": label_of(push.bucket),
-        "name": hide(push.name),
-        "received_at": rfc3339(push.received_at),
-        "judgement": file.judgement.value,
-        "fate": file.fate,
-        "fate_at": rfc3339(file.fate_at),
-        "verified_at": rfc3339(file.verified_at),
-        "damaged": file.damaged,
-    }
-
-
-def refusal_row(refused: Refused, zone: tzinfo) -> list[str]:
-    """A refusal, for people.
-
-    :param refused: its bucket is a label, and its name masked
-    """
-    return [
-        time_text(refused.at, zone),
-        printable(refused.bucket),
-        "-" if refused.name is None else printable(refused.name),
-        size_text(refused.size) if refused.size >= 0 else "-",
-        printable(refused.client),
-        str(refused.status),
-        printable(refused.reason),
-    ]

@@ -7,6 +7,9 @@ nothing is.
 
 from __future__ import annotations
 
+import io
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 
 from attrs import frozen
@@ -84,3 +87,16 @@ def _cell(text: str, width: int, right: bool) -> str:
     text = cut(text, width)
     space = " " * (width - columns_of(text))
     return space + text if right else text + space
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal; None where there is none."""
+    return shutil.get_terminal_size((0, 0)).columns or None
+
+
+def escape_unprintable() -> None:
+    """Have stdout escape letters that the terminal has not: a name with such is no
+    reason to fail.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -24,7 +24,7 @@ from typing import Any
 
 from attrs import frozen
 
-from filebucket.base.errors import ConfigError
+from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.fs import replacing, sync_path
 from filebucket.base.text import moment_text
 from filebucket.config import jsontext
@@ -37,7 +37,7 @@ _OPENS = ("token", "token_sha256", "tokens", "expires")
 """The keys of a bucket that say what opens it."""
 
 
-class NotChangedError(Exception):
+class NotChangedError(OperatorError):
     """The file was left as it was; why, in a line."""
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from filebucket.base.errors import ConfigError
+from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.text import printable
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
@@ -28,7 +28,7 @@ LOOK_EVERY = 0.05
 _ENDED = "the daemon has ended; its log may say why"
 
 
-class NotReloadedError(Exception):
+class NotReloadedError(OperatorError):
     """The list of buckets is not known to be in force; why not, in a line."""
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 
 from attrs import define
@@ -50,3 +53,17 @@ class Rest:
 
 LONGEST_REST = 1.0
 """Seconds; whoever did something else before needs no rest from that."""
+
+
+def be_idle() -> None:
+    """Have the processor and the disk only when nobody else wants them."""
+    os.nice(19)
+    ionice = shutil.which("ionice")
+    if ionice is not None:
+        # Of a system that has no such thing it is not asked.
+        subprocess.run(  # noqa: S603 - all of it is ours
+            [ionice, "--class", "idle", "--pid", str(os.getpid())],
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )

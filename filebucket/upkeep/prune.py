@@ -34,6 +34,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
+from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory, open_directory, sync_directory
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
@@ -81,7 +82,7 @@ class Outcome:
     reasons: tuple[str, ...] = ()
 
 
-class PruningError(Exception):
+class PruningError(OperatorError):
     """Nothing was pruned; why, in a line, without any path."""
 
 

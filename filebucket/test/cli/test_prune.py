@@ -12,7 +12,7 @@ from filebucket.config.load import load
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
-from filebucket.test.cli.test_main import HASH, TOKEN, CliCase
+from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 from filebucket.upkeep.prune import alone
 
 DAY = 24 * 3600.0

@@ -1,49 +1,23 @@
-""":mod:`filebucket.cli.serve`: how the daemon is started."""
+"""``filebucket serve``: what it starts."""
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
-from click.testing import CliRunner
-from twisted.application import app
-from twisted.python import usage
-from twisted.trial.unittest import SynchronousTestCase
-
-from filebucket import tap
-from filebucket.cli import main
+from filebucket.cli import twistd
+from filebucket.test.kit.commands import CliCase
 
 
-class ServeTests(SynchronousTestCase):
-    """The command line."""
+class ServeTests(CliCase):
+    """``serve``."""
 
-    def test_serve(self) -> None:
-        """It hands the right words to twistd, and our plugin only."""
-        found: list[Any] = []
+    def test_starts(self) -> None:
+        """The daemon gets the file, and what its log is to look like."""
+        started: list[tuple[str, str | None]] = []
+        self.patch(twistd, "run", lambda *given: started.append(given))
+        self.run_("serve")
+        self.run_("serve", "--log-format", "json")
+        path = str(self.file)
+        self.assertEqual([(path, None), (path, "json")], started)
 
-        def app_run(run: object, options: Any) -> None:
-            parsed = options()
-            parsed.parseOptions()
-            found.append(parsed)
-
-        self.patch(app, "run", app_run)
-        self.patch(sys, "argv", ["filebucket", "serve", "--config", "x.json"])
-        CliRunner().invoke(main.main, ["serve", "--config", "x.json"])
-        (options,) = found
-        self.assertEqual("filebucket", options.subCommand)
-        self.assertEqual("x.json", options.subOptions["config"])
-        self.assertTrue(options["nodaemon"])
-        self.assertEqual("", options["pidfile"])
-        self.assertIsNone(options.subOptions["log-format"])
-
-    def test_log_format(self) -> None:
-        """It goes on to the daemon's options, which know two."""
-        found: list[Any] = []
-        self.patch(app, "run", lambda run, options: found.append(list(sys.argv)))
-        self.patch(sys, "argv", ["filebucket"])
-        CliRunner().invoke(main.main, ["serve", "--log-format", "json"])
-        self.assertEqual(["--log-format", "json"], found[0][-2:])
-        refused = CliRunner().invoke(main.main, ["serve", "--log-format", "xml"])
-        self.assertEqual(2, refused.exit_code)
-        with self.assertRaises(usage.UsageError):
-            tap.Options().parseOptions(["--log-format", "xml"])
+    def test_misused(self) -> None:
+        """There are two formats."""
+        self.assertIn("'text', 'json'", self.misused("serve", "--log-format", "xml"))

@@ -1,148 +1,21 @@
-"""The commands with which an operator looks after what is there."""
+"""``filebucket verify``."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
-import time
 from contextlib import closing
 from pathlib import Path
 
-from click.testing import Result
 from twisted.trial.unittest import SkipTest
 
 from filebucket.catalogue.journal import Journal
-from filebucket.catalogue.view import View
-from filebucket.cli import verify
-from filebucket.config.load import load
-from filebucket.model.records import File, Received
-from filebucket.test.cli.test_main import CliCase
+from filebucket.test.kit.commands import DAY, TOKEN, UpkeepCase
 from filebucket.test.kit.server import PATIENCE
 
-TOKEN = "e" * 32
-DAY = 24 * 3600.0
 NOBODY = 65534
-
-
-class UpkeepCase(CliCase):
-    """Has a home with two buckets, one without a name."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.write({"name": "web01", "token": "f" * 32}, TOKEN)
-        self.home = self.folder / "home"
-        (self.home / ".filebucket").mkdir(parents=True)
-        self.named, self.nameless = load(str(self.file)).buckets
-        self.idle: list[bool] = []
-        self.patch(verify, "be_idle", lambda: self.idle.append(True))
-        self.patch(time, "sleep", lambda seconds: None)
-
-    def put(
-        self, name: str, content: bytes = b"content", folder: str = "web01"
-    ) -> Path:
-        """A file of some days ago."""
-        path = self.home / folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        at = time.time() - 3 * DAY
-        os.utime(path, (at, at))
-        return path
-
-    def push(
-        self, name: str, content: bytes = b"content", age: float = 3 * DAY
-    ) -> Path:
-        """A file with its row."""
-        sha256 = hashlib.sha256(content).hexdigest()
-        at = time.time() - age
-        row = Received("web01", name, name, len(content), sha256, at, request="x")
-        with closing(Journal.open(str(self.home))) as journal:
-            journal.record([row], [], {"web01": self.named}.get)
-        return self.put(name, content)
-
-    def damage(self, path: Path) -> None:
-        """Another content of the same size."""
-        self.put(path.name, path.read_bytes()[::-1])
-
-    def files(self) -> dict[str, File]:
-        with closing(View.open(str(self.home))) as view:
-            return {each.received.name: each for each in view.latest(100)}
-
-    def found(self, *arguments: str) -> list[str]:
-        """What it prints that has found something."""
-        result = self.invoke(*arguments)
-        self.assertEqual(1, result.exit_code, result.output)
-        self.assertNotIn(TOKEN, result.output)
-        return result.output.splitlines()
-
-    def misuse(self, *arguments: str) -> str:
-        """The last line of its complaint."""
-        result: Result = self.invoke(*arguments)
-        self.assertEqual(2, result.exit_code, result.output)
-        return result.output.splitlines()[-1]
-
-
-class ReindexTests(UpkeepCase):
-    """``reindex``."""
-
-    def test_enters(self) -> None:
-        """It makes a catalogue of what is there."""
-        self.put("a")
-        self.put("b", folder=TOKEN)
-        output = self.run_("reindex")
-        self.assertEqual("2 files, 2 read (14 B): 2 entered\n", output)
-        self.assertEqual({"a", "b"}, set(self.files()))
-        self.assertEqual("2 files, 0 read (0 B): in order\n", self.run_("reindex"))
-        self.assertEqual([], self.idle)
-
-    def test_findings(self) -> None:
-        """One a line, and nothing in it that a terminal would obey."""
-        self.push("a").unlink()
-        (self.put("b").parent / "esc\x1b[31m").mkdir()
-        self.assertEqual(
-            [
-                "missing     web01  a",
-                "stranger    web01  esc\\x1b[31m: a name may not contain control"
-                " characters",
-                "2 files, 1 read (7 B): 1 missing, 1 stranger, 1 entered",
-            ],
-            self.found("reindex"),
-        )
-        self.assertNotIn("missing", self.run_("reindex"))
-        output = self.run_("reindex", "--accept")
-        self.assertIn("accepted    web01  a\n", output)
-        self.assertEqual("pruned", self.files()["a"].fate)
-
-    def test_json(self) -> None:
-        """The same for programs."""
-        self.put("a")
-        (self.home / TOKEN).symlink_to(TOKEN)
-        output = self.invoke("reindex", "--json").output
-        found = json.loads(output)
-        self.assertEqual((1, 1), (found["entered"], found["unreadable"]))
-        self.assertEqual(
-            [
-                {
-                    "kind": "unreadable",
-                    "bucket": self.nameless.label,
-                    "name": None,
-                    "reason": "Too many levels of symbolic links",
-                }
-            ],
-            found["findings"],
-        )
-        self.assertNotIn(TOKEN, output)
-        (self.home / TOKEN).unlink()
-        self.assertEqual([], self.json("reindex")["findings"])
-
-    def test_no_home(self) -> None:
-        """Where there is none, none is made: its disk may not be mounted."""
-        shutil.rmtree(self.home / ".filebucket")
-        self.assertIn("no home, or one that no daemon", self.refused("reindex"))
-        self.assertIn("there is no catalogue yet", self.refused("verify"))
-        self.assertEqual([], list(self.home.iterdir()))
 
 
 class VerifyTests(UpkeepCase):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.upkeep.pace import LONGEST_REST, Pace, Rest
+from filebucket.upkeep.pace import LONGEST_REST, Pace, Rest, be_idle
 
 
 class PaceTests(SynchronousTestCase):
@@ -67,3 +72,29 @@ class RestTests(SynchronousTestCase):
         self.now += 9999
         self.rest(1)
         self.assertEqual([LONGEST_REST], self.slept)
+
+
+class IdleTests(SynchronousTestCase):
+    """Have the processor and the disk only when nobody else wants them."""
+
+    def test_asks(self) -> None:
+        """For both, and for the first only where nothing asks for the other."""
+        nice: list[int] = []
+        ran: list[list[str]] = []
+
+        def run(command: list[str], **given: Any) -> None:
+            ran.append(command)
+
+        self.patch(os, "nice", nice.append)
+        self.patch(subprocess, "run", run)
+        for found, commands in (
+            (None, []),
+            (
+                "/x/ionice",
+                [["/x/ionice", "--class", "idle", "--pid", str(os.getpid())]],
+            ),
+        ):
+            self.patch(shutil, "which", lambda name, found=found: found)
+            be_idle()
+            self.assertEqual(commands, ran)
+        self.assertEqual([19, 19], nice)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.cli.test_verify import DAY, NOBODY, UpkeepCase
+from filebucket.test.cli.test_verify import NOBODY
 from filebucket.test.kit.children import bounded
+from filebucket.test.kit.commands import DAY, UpkeepCase
 from filebucket.test.kit.server import PATIENCE
 
 

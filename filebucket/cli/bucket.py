@@ -1,0 +1,180 @@
+"""``filebucket bucket``: the buckets of the configuration.
+
+A token is printed once, when it is made, and never read from the command line, where
+all users of the machine could see it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from filebucket.base.text import moment_text
+from filebucket.cli.curl import address
+from filebucket.cli.listing import bucket_json, bucket_table
+from filebucket.cli.options import (
+    DATE,
+    DURATION,
+    EXPECT,
+    NAME,
+    NETWORK,
+    SIZE,
+    bucket_labels,
+    print_json,
+    with_config,
+    with_json,
+)
+from filebucket.config import config
+from filebucket.config.edit import Change, add_bucket, remove_bucket, rotate_token
+from filebucket.config.load import load
+
+
+@click.group()
+def bucket() -> None:
+    """Add, list, rotate and remove buckets in the configuration.
+
+    The file is changed at once or not at all, and only where it must be; the daemon
+    takes the change over at ``filebucket reload``.
+    """
+
+
+@bucket.command("add")
+@click.argument("name", type=NAME)
+@click.option("--quota", type=SIZE, metavar="SIZE", help="All its files, such as 1TB.")
+@click.option("--max-file-size", type=SIZE, metavar="SIZE", help="One file.")
+@click.option(
+    "--allow-from",
+    type=NETWORK,
+    metavar="NET",
+    multiple=True,
+    help="Where its clients may be, such as 192.0.2.0/24, or unix; may be given again.",
+)
+@click.option("--expires", type=DATE, metavar="DATE", help="When its token ends.")
+@click.option("--overwrite", is_flag=True, help="A push may replace a file.")
+@click.option(
+    "--expect",
+    type=EXPECT,
+    metavar="WHEN",
+    help='When its pushes are due, such as 26h or "30 2 * * *".',
+)
+@with_config
+@with_json
+def bucket_add(
+    name: str, path: str, as_json: bool, allow_from: Sequence[str], **settings: Any
+) -> None:
+    """Add a bucket, and print its token: this once, and never again.
+
+    The configuration gets only the SHA-256 of it. NAME is also its folder's.
+    """
+    settings["allow_from"] = list(allow_from)
+    given = {
+        key: each for key, each in settings.items() if each not in (None, [], False)
+    }
+    change = add_bucket(path, name, given)
+    _print_token(change, path, as_json, f"Bucket {name} is in {path}, with this token:")
+
+
+@bucket.command("rotate")
+@click.argument("name", shell_complete=bucket_labels)
+@click.option(
+    "--keep-old",
+    type=DURATION,
+    metavar="TIME",
+    default=0.0,
+    help="The old token goes on opening it for so long, such as 7d or 12h.",
+)
+@with_config
+@with_json
+def bucket_rotate(name: str, path: str, as_json: bool, keep_old: float) -> None:
+    """Give a bucket a new token, and print it: this once, and never again.
+
+    The old one is taken out at once, or expires after --keep-old. The new one expires
+    when the old one would have.
+    """
+    now = time.time()
+    change = rotate_token(path, name, now + keep_old, now)
+    _print_token(
+        change,
+        path,
+        as_json,
+        f"Bucket {name} has this token from now on:",
+        *(
+            f"An old one opens it until {moment_text(each.expires)}."
+            for each in change.bucket.tokens[1:]
+            if each.expires is not None
+        ),
+    )
+
+
+def _print_token(
+    change: Change, path: str, as_json: bool, title: str, *notes: str
+) -> None:
+    where = address(change.config, socket.gethostname())
+    lines = where.lines(change.token)
+    if as_json:
+        print_json(
+            config=os.path.abspath(path),
+            url=where.url,
+            curl=lines[0],
+            token=change.token,
+            **bucket_json(change.bucket),
+        )
+        return
+    for line in (
+        title,
+        f"\n    {change.token}\n",
+        "It is shown this once: the file has only its SHA-256.",
+        *notes,
+        f"\nPut it in force:\n\n    {_reload(path)}\n",
+        f"Then push a file, with the token in the URL:\n\n    {lines[0]}\n",
+        "or in a file, out of process lists and of proxies' logs:\n",
+        *(f"    {line}" for line in lines[1:]),
+    ):
+        click.echo(line)
+
+
+def _reload(path: str) -> str:
+    given = "" if path == config.DEFAULT_CONFIG else f" --config {path}"
+    return f"filebucket reload{given}"
+
+
+@bucket.command("remove")
+@click.argument("name", shell_complete=bucket_labels)
+@with_config
+@with_json
+def bucket_remove(name: str, path: str, as_json: bool) -> None:
+    """Take a bucket out of the configuration. Its files stay where they are."""
+    change = remove_bucket(path, name)
+    home = change.config.home
+    # Without a name the folder is called by the token.
+    named = change.bucket.name is not None
+    folder = os.path.join(home, change.bucket.directory) if named else None
+    if as_json:
+        file = os.path.abspath(path)
+        print_json(config=file, folder=folder, **bucket_json(change.bucket))
+        return
+    stays = folder or f"a folder of {home} that is called by its token"
+    click.echo(f"Bucket {name} is out of {path}. Its files stay in\n\n    {stays}\n")
+    click.echo(f"It takes pushes until the daemon knows:\n\n    {_reload(path)}")
+
+
+@bucket.command("list")
+@with_config
+@with_json
+def bucket_list(path: str, as_json: bool) -> None:
+    """List the buckets.
+
+    Of each token there is the beginning of its SHA-256, as in the log.
+    """
+    buckets = load(path).buckets
+    if as_json:
+        click.echo(json.dumps([bucket_json(each) for each in buckets], indent=2))
+        return
+    for line in bucket_table(buckets, time.time()):
+        click.echo(line)

@@ -1,0 +1,72 @@
+"""``filebucket check``: what is wrong or risky."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from filebucket.cli.options import print_json, with_config, with_json
+
+if TYPE_CHECKING:
+    from filebucket.daemon.check import Report
+
+
+@click.command()
+@with_config
+@with_json
+@click.option("--strict", is_flag=True, help="Exit with 1 also where it is only risky.")
+def check(path: str, as_json: bool, strict: bool) -> None:
+    """Say everything that is wrong or risky.
+
+    Looks at the configuration, the home, the hooks, certificates and tokens; a daemon
+    that runs is not disturbed. Exits with 1 where something is wrong: what keeps the
+    daemon from starting, or from doing what the file says.
+
+    As root, the home and the hooks are looked at with the rights of the home's owner.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
+
+    from filebucket.daemon import check as checks  # noqa: PLC0415 - it takes long
+
+    report = checks.check(path, reactor, os.environ, time.time())
+    if as_json:
+        findings = [
+            {"level": each.level, "place": each.place, "text": each.text}
+            for each in report.findings
+        ]
+        print_json(
+            config=os.path.abspath(path),
+            wrong=report.wrong,
+            risky=report.risky,
+            findings=findings,
+            tier=report.tier,
+            hooks=report.hooks,
+            process=report.process,
+        )
+    else:
+        for each in report.findings:
+            level = click.style(each.level, fg="red" if each.wrong else "yellow")
+            click.echo(f"{level}  {each.place}: {each.text}")
+        for line in _summary(path, report):
+            click.echo(line)
+    if report.wrong or (strict and report.risky):
+        raise SystemExit(1)
+
+
+def _summary(path: str, report: Report) -> Iterator[str]:
+    if report.findings:
+        yield f"{path}: {report.wrong} wrong, {report.risky} risky"
+    if report.config is None or report.wrong:
+        return
+    if not report.findings:
+        yield f"{path}: in order"
+    yield f"buckets  {len(report.config.buckets)}"
+    tier = f", publishes by {report.tier}" if report.tier else ", to be made"
+    yield f"home     {report.config.home}{tier}"
+    yield f"hooks    {', '.join(report.hooks) or 'none'}"
+    running = "none" if report.process is None else f"process {report.process}"
+    yield f"daemon   {running}"

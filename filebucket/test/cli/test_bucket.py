@@ -1,0 +1,162 @@
+"""``filebucket bucket``."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+
+from filebucket.config.load import load
+from filebucket.model.token import token_digest
+from filebucket.test.kit.commands import HASH, LABEL, TOKEN, CliCase
+
+
+class AddTests(CliCase):
+    """``bucket add``."""
+
+    def test_prints_the_token(self) -> None:
+        """Once, with lines to copy that fit into a terminal."""
+        output = self.run_("bucket", "add", "web01")
+        (token,) = re.findall("(?m)^    ([A-Za-z0-9_-]{32})$", output)
+        (bucket,) = load(str(self.file)).buckets
+        self.assertEqual(token_digest(token.encode()), bucket.tokens[0].sha256)
+        self.assertNotIn(token, self.file.read_text())
+        for line in (
+            f"curl -T FILE http://192.0.2.7:1234/{token}/",
+            f"echo Authorization: Bearer {token} >~/.file-bucket",
+            "curl -H @$HOME/.file-bucket -T FILE http://192.0.2.7:1234/",
+            f"filebucket reload --config {self.file}",
+        ):
+            self.assertIn(f"\n    {line}\n", output)
+        lines = [line for line in output.splitlines() if str(self.file) not in line]
+        self.assertLessEqual(max(map(len, lines)), 80)
+
+    def test_settings(self) -> None:
+        """Each is written as it was given, and a number as a number."""
+        self.run_(
+            *("bucket", "add", "web01", "--quota", "500 GiB", "--overwrite"),
+            *("--max-file-size", "1000", "--expires", "2026-12-31"),
+            *("--allow-from", "192.0.2.0/24", "--allow-from", "unix"),
+            *("--expect", "30 2 * * *"),
+        )
+        (bucket,) = json.loads(self.file.read_text())["buckets"]
+        del bucket["token_sha256"]
+        self.assertEqual(
+            {
+                "name": "web01",
+                "quota": "500 GiB",
+                "max_file_size": 1000,
+                "allow_from": ["192.0.2.0/24", "unix"],
+                "expires": "2026-12-31",
+                "overwrite": True,
+                "expect": "30 2 * * *",
+            },
+            bucket,
+        )
+
+    def test_json(self) -> None:
+        """The token and the rest, for a program."""
+        found = self.json("bucket", "add", "web01", "--quota", "1kB")
+        (bucket,) = load(str(self.file)).buckets
+        sha256 = token_digest(found["token"].encode())
+        self.assertEqual(bucket.tokens[0].sha256, sha256)
+        self.assertEqual("http://192.0.2.7:1234", found["url"])
+        self.assertEqual(str(self.file), found["config"])
+        self.assertEqual(
+            ("web01", 1000, [{"sha256": sha256.hex()[:12], "expires": None}]),
+            (found["name"], found["quota"], found["tokens"]),
+        )
+
+    def test_misused(self) -> None:
+        """What is no name, no size and so on is a mistake of usage."""
+        for arguments, text in (
+            (("a/b",), "a name may not contain"),
+            ((".filebucket",), "reserved"),
+            (("a", "--quota", "1 XB"), "not a size such as"),
+            (("a", "--quota", "9" * 19 + "9"), "not a size"),
+            (("a", "--max-file-size", "-1"), "not a size"),
+            (("a", "--allow-from", "192.0.2.1/24"), "bits beyond its prefix"),
+            (("a", "--expires", "tomorrow"), "neither a date"),
+            (("a", "--expect", "daily"), "not a time span"),
+            ((), "Missing argument"),
+        ):
+            self.assertIn(text, self.misused("bucket", "add", *arguments))
+
+    def test_refused(self) -> None:
+        """What cannot be done is told in a line."""
+        self.write({"name": "web01", "token_sha256": HASH})
+        line = self.refused("bucket", "add", "web01")
+        self.assertEqual("Error: there is a bucket web01 already", line)
+        self.file.write_text("{}")
+        self.assertEqual(1, self.invoke("bucket", "add", "web02").exit_code)
+        self.file.unlink()
+        line = self.refused("bucket", "add", "web02")
+        expected = f"Error: {self.file}: cannot be read: No such file or directory"
+        self.assertEqual(expected, line)
+
+    def test_of_this_machine(self) -> None:
+        """The host's name is the machine's own where all addresses are listened on."""
+        self.write(host="0.0.0.0")
+        self.patch(socket, "gethostname", lambda: "keeper")
+        self.assertEqual("http://keeper:1234", self.json("bucket", "add", "x")["url"])
+
+
+class RotateTests(CliCase):
+    """``bucket rotate``."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write({"name": "db", "token": TOKEN})
+
+    def test_at_once(self) -> None:
+        """A new token, and no old one."""
+        output = self.run_("bucket", "rotate", "db")
+        self.assertNotIn("An old one", output)
+        self.assertNotIn(TOKEN, output)
+        ((token,),) = (each.tokens for each in load(str(self.file)).buckets)
+        self.assertNotEqual(HASH, token.sha256.hex())
+
+    def test_keep_old(self) -> None:
+        """The old one stays for a while, and that is said."""
+        for duration, seconds in (
+            ("90s", 90),
+            ("7d", 7 * 24 * 3600),
+            ("2w", 14 * 86400),
+        ):
+            self.write({"name": "db", "token": TOKEN})
+            self.patch(time, "time", lambda: 1_800_000_000.0)
+            output = self.run_("bucket", "rotate", "db", "--keep-old", duration)
+            ((_, old),) = (each.tokens for each in load(str(self.file)).buckets)
+            self.assertEqual(HASH, old.sha256.hex())
+            self.assertEqual(1_800_000_000.0 + seconds, old.expires)
+            self.assertIn("An old one opens it until 2027-0", output)
+
+    def test_refused(self) -> None:
+        """What it cannot do."""
+        line = self.refused("bucket", "rotate", "web01")
+        self.assertEqual("Error: there is no bucket web01", line)
+        line = self.misused("bucket", "rotate", "db", "--keep-old", "7")
+        self.assertIn("not a time span such as", line)
+
+
+class RemoveTests(CliCase):
+    """``bucket remove``."""
+
+    def test_says_where_the_files_are(self) -> None:
+        """They stay."""
+        self.write({"name": "db", "token": TOKEN})
+        folder = self.folder / "home" / "db"
+        folder.mkdir(parents=True)
+        output = self.run_("bucket", "remove", "db")
+        self.assertIn(f"\n    {folder}\n", output)
+        self.assertTrue(folder.exists())
+        self.assertEqual((), load(str(self.file)).buckets)
+
+    def test_without_a_name(self) -> None:
+        """Whose folder is not named."""
+        for arguments in ((), ("--json",)):
+            self.write(TOKEN)
+            output = self.run_("bucket", "remove", LABEL, *arguments)
+            self.assertNotIn(TOKEN, output)
+        self.assertIsNone(json.loads(output)["folder"])

@@ -1,0 +1,39 @@
+"""``filebucket check``: what it prints."""
+
+from __future__ import annotations
+
+import json
+
+from filebucket.test.kit.commands import HASH, CliCase
+
+
+class CheckTests(CliCase):
+    """``check``."""
+
+    def test_in_order(self) -> None:
+        """What there is."""
+        self.write({"name": "db", "token_sha256": HASH})
+        output = self.run_("check", "--strict")
+        self.assertEqual(f"{self.file}: in order", output.splitlines()[0])
+        self.assertIn("\nbuckets  1\n", output)
+        self.assertFalse((self.folder / "home").exists())
+
+    def test_risky(self) -> None:
+        """Is told, and fails only where that is wanted."""
+        output = self.run_("check")
+        self.assertIn(f"risky  {self.file}: there are no buckets", output)
+        self.assertIn("0 wrong, 1 risky", output)
+        self.assertEqual(1, self.invoke("check", "--strict").exit_code)
+
+    def test_wrong(self) -> None:
+        """A line for each, for people and for programs."""
+        self.write(port="x", hots="y")
+        result = self.invoke("check")
+        self.assertEqual(1, result.exit_code)
+        *lines, last = result.output.splitlines()
+        self.assertEqual({"wrong"}, {line.split()[0] for line in lines})
+        self.assertEqual(f"{self.file}: 2 wrong, 0 risky", last)
+        found = json.loads(self.invoke("check", "--json").output)
+        self.assertEqual((2, 0), (found["wrong"], found["risky"]))
+        self.assertEqual(2, len(found["findings"]))
+        self.assertEqual("wrong", found["findings"][0]["level"])

@@ -1,0 +1,73 @@
+"""Buckets in a table, and for programs."""
+
+from __future__ import annotations
+
+from filebucket.test.kit.commands import HASH, LABEL, TOKEN, CliCase
+
+
+class ListTests(CliCase):
+    """``bucket list``."""
+
+    def test_table(self) -> None:
+        """A line for each token, within 80 columns, and never a token."""
+        networks = [f"192.0.2.{number * 8}/29" for number in range(6)]
+        self.write(
+            TOKEN,
+            {
+                "name": "db",
+                "tokens": [
+                    {"token_sha256": "ab" * 32},
+                    {"token_sha256": "cd" * 32, "expires": "2020-01-31"},
+                ],
+                "quota": "1.5 GiB",
+                "max_file_size": "20 MB",
+                "overwrite": True,
+                "allow_from": [*networks, "unix"],
+            },
+        )
+        output = self.run_("bucket", "list")
+        self.assertEqual(
+            [
+                "NAME     TOKEN   EXPIRES             QUOTA     SETTINGS",
+                f"{LABEL}  {HASH[:6]}  never               -",
+                "db       ababab  never               1536 MiB  a file 20 MB, from"
+                " 192.0.2.0/29,",
+            ],
+            output.splitlines()[:3],
+        )
+        self.assertIn("\n         cdcdcd  EXPIRED 2020-01-31            ", output)
+        self.assertLessEqual(max(map(len, output.splitlines())), 80)
+        for network in (*networks, "unix"):
+            self.assertIn(f"from {network}", " ".join(output.split()))
+        self.assertNotIn(TOKEN, output)
+
+    def test_json(self) -> None:
+        """The same for a program."""
+        self.write(TOKEN, {"name": "db", "token_sha256": HASH[::-1], "quota": 5})
+        first, second = self.json("bucket", "list")
+        self.assertEqual(
+            (None, LABEL, [{"sha256": HASH[:12], "expires": None}]),
+            (first["name"], first["label"], first["tokens"]),
+        )
+        self.assertEqual(
+            ("db", 5, False), (second["name"], second["quota"], second["overwrite"])
+        )
+
+    def test_what_is_expected(self) -> None:
+        """And what is kept of it."""
+        expected = {
+            "series": ["db-*"],
+            "expect": "26h",
+            "shrink_alert": 0.25,
+            "grow_alert": 4.0,
+            "keep": {"last": 3, "monthly": 12},
+            "hold": 14 * 86400.0,
+        }
+        given = {**expected, "hold": "14d"}
+        self.write({"name": "db", "token_sha256": HASH, **given})
+        (found,) = self.json("bucket", "list")
+        self.assertEqual(expected, {key: found[key] for key in expected})
+        self.assertIn(
+            "expects 26h, keeps 3 last and 12 monthly",
+            " ".join(self.run_("bucket", "list").split()),
+        )

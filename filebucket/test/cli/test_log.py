@@ -1,0 +1,135 @@
+"""``filebucket log``, in memory."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from filebucket.catalogue.database import FILE
+from filebucket.test.cli.test_status import HOSTILE, HOUR, block
+from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
+
+
+class LogTests(CatalogueCase):
+    """``filebucket log``."""
+
+    def test_table(self) -> None:
+        """The newest last, and what became of each."""
+        self.push("web01", "db-1.gz", 1000, NOW - 50 * HOUR, seconds=83.4)
+        self.push("web01", "db-1.gz", 1000, NOW - 40 * HOUR, overwrote=True)
+        for number in range(2, 5):
+            self.push("web01", f"db-{number}.gz", 1000, NOW - (10 - number) * HOUR)
+        self.push("web01", "db-5.gz", 10, NOW - HOUR, post_push=3)
+        self.push("db", "x", 5, NOW, seconds=None, client=None, request=None)
+        ids = {each.received.name: each.id for each in self.view.latest(9)}
+        self.inventory.verified([(ids["db-2.gz"], True, NOW)])
+        self.inventory.ended(ids["db-3.gz"], "pruned", NOW)
+        self.inventory.ended(ids["db-4.gz"], "missing", NOW)
+        expected = block(
+            """
+            TIME                 BUCKET  NAME        SIZE  SECONDS  CLIENT          NOTES
+            2026-11-22 07:00:00  web01   db-1.gz  1.0 KiB       83  192.0.2.7:5000  overwritten
+            2026-11-22 17:00:00  web01   db-1.gz  1.0 KiB     1.25  192.0.2.7:5000  overwrote
+            2026-11-24 01:00:00  web01   db-2.gz  1.0 KiB     1.25  192.0.2.7:5000  damaged
+            2026-11-24 02:00:00  web01   db-3.gz  1.0 KiB     1.25  192.0.2.7:5000  pruned
+            2026-11-24 03:00:00  web01   db-4.gz  1.0 KiB     1.25  192.0.2.7:5000  missing
+            2026-11-24 08:00:00  web01   db-5.gz     10 B     1.25  192.0.2.7:5000  shrunk, post-push 3
+            2026-11-24 09:00:00  db      x            5 B        -  -               found
+            """  # noqa: E501
+        )
+        self.assertEqual(expected, self.prints(0, "log"))
+        (_, line) = self.prints(0, "log", "--limit", "1")
+        self.assertEqual("x", line.split()[3])
+        self.assertEqual(3, len(self.prints(0, "log", "web01", "--limit", "2")))
+
+    def test_80_columns(self) -> None:
+        """Names get the room of what matters less."""
+        self.push("web01", "a-very-long-name-of-a-backup-2026-11-24.tar.zst", 9, NOW)
+        expected = """
+            TIME                 BUCKET  NAME                          SIZE  NOTES
+            2026-11-24 09:00:00  web01   a-very-long-na…11-24.tar.zst   9 B  -
+        """
+        self.assertEqual(block(expected), self.prints(0, "log", columns=70))
+
+    def test_json(self) -> None:
+        """An object a line."""
+        self.push("web01", f"db-{TOKEN}.gz", 1000, NOW - HOUR, pre_push=0)
+        self.push(LABEL, HOSTILE, 10, NOW)
+        first, second = map(json.loads, self.prints(0, "log", "--json"))
+        self.assertEqual(
+            {
+                "bucket": "web01",
+                "series": f"db-{re.sub('[0-9]+', '#', LABEL)}.gz",
+                "name": f"db-{LABEL}.gz",
+                "size": 1000,
+                "sha256": "ab" * 32,
+                "received_at": "2026-11-24T08:00:00.000Z",
+                "seconds": 1.25,
+                "client": "192.0.2.7:5000",
+                "overwrote": False,
+                "pre_push": 0,
+                "post_push": None,
+                "request": "r1",
+                "judgement": "fresh",
+                "fate": "kept",
+                "fate_at": None,
+                "verified_at": None,
+                "damaged": False,
+            },
+            first,
+        )
+        self.assertEqual((LABEL, HOSTILE), (second["bucket"], second["name"]))
+
+    def test_refused(self) -> None:
+        """With the reasons; of strangers, too."""
+        self.refuse(self.buckets["db"].key, "a.gz", 1000)
+        self.refuse("", None, -1, status=403, reason="no such token", client="[::1]:5")
+        self.refuse(self.buckets[LABEL].key, TOKEN, -1, status=409, reason="no")
+        expected = """
+            TIME                 BUCKET   NAME        SIZE  CLIENT          STATUS  REASON
+            2026-11-24 08:59:00  db       a.gz     1.0 KiB  192.0.2.7:5000     405  the file exists
+            2026-11-24 08:59:00  -        -              -  [::1]:5            403  no such token
+            2026-11-24 08:59:00  #f215fa  #f215fa        -  192.0.2.7:5000     409  no
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.prints(0, "log", "--refused"))
+        self.assertEqual(2, len(self.prints(0, "log", "--refused", "db")))
+        lines = self.prints(0, "log", "--refused", "--json", LABEL)
+        (found,) = map(json.loads, lines)
+        self.assertEqual(
+            (LABEL, LABEL, None, "2026-11-24T08:59:00.000Z"),
+            (found["bucket"], found["name"], found["size"], found["at"]),
+        )
+
+    def test_hostile_names(self) -> None:
+        """A terminal obeys nothing of it."""
+        self.push("web01", HOSTILE, 1, NOW, client=HOSTILE)
+        self.refuse(self.buckets["db"].key, HOSTILE, 1, reason=HOSTILE)
+        for option in ((), ("--refused",)):
+            lines = self.prints(0, "log", *option)
+            self.assertEqual(2, len(lines))
+            self.assertTrue(lines[1].isprintable(), lines[1])
+
+    def test_bucket_that_is_no_more(self) -> None:
+        """What it got stays to be seen, and no more of its token than in the log."""
+        self.push(LABEL, "x", 1, NOW)
+        self.write()
+        (_, line) = self.prints(0, "log")
+        self.assertEqual(LABEL, line.split()[2])
+
+    def test_nothing_yet(self) -> None:
+        """Only the head, and no object."""
+        self.assertEqual(1, len(self.prints(0, "log")))
+        self.assertEqual(1, len(self.prints(0, "log", "--refused")))
+        self.assertEqual([], self.prints(0, "log", "--json"))
+
+    def test_refuses(self) -> None:
+        """What it cannot do is told in a line, as of other commands."""
+        (line,) = self.prints(1, "log", "web1")
+        expected = "Error: there is no bucket 'web1', the nearest one is 'web01'"
+        self.assertEqual(expected, line)
+        for limit in ("0", "100001", "x"):
+            self.prints(2, "log", "--limit", limit)
+        self.close()
+        (self.home / FILE).unlink()
+        (line,) = self.prints(1, "log")
+        self.assertTrue(line.startswith("Error: the catalogue: there is no"), line)

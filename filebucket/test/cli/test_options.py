@@ -1,0 +1,120 @@
+"""What the commands have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.shell_completion import BashComplete
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.inventory import Inventory
+from filebucket.cli import main
+from filebucket.cli.options import (
+    DURATION,
+    NAME,
+    RATE,
+    SIZE,
+    UnknownBucketError,
+    chosen_buckets,
+    open_catalogue,
+)
+from filebucket.config.load import load
+from filebucket.test.kit.commands import LABEL, TOKEN, CliCase
+
+
+class CompletionTests(CliCase):
+    """What the shell completes."""
+
+    def complete(self, *words: str) -> list[str]:
+        """The values for the last of the words."""
+        completer = BashComplete(main.main, {}, "filebucket", "_FILEBUCKET_COMPLETE")
+        *arguments, incomplete = words
+        items = completer.get_completions(list(arguments), incomplete)
+        return [each.value for each in items]
+
+    def test_commands(self) -> None:
+        """All of them."""
+        expected = [
+            *("bucket", "check", "log", "prune", "reindex", "reload", "serve"),
+            *("status", "token-hash", "verify"),
+        ]
+        self.assertEqual(expected, self.complete(""))
+
+    def test_names(self) -> None:
+        """The buckets of the file that was named, and no tokens."""
+        self.write(
+            TOKEN, *({"name": name, "token": name * 16} for name in ("db", "dc"))
+        )
+        given = ("--config", str(self.file))
+        self.assertEqual(["db", "dc"], self.complete("bucket", "rotate", *given, "d"))
+        found = self.complete("bucket", "remove", *given, "")
+        self.assertEqual([LABEL, "db", "dc"], found)
+
+    def test_broken(self) -> None:
+        """Nothing where there is nothing to be read."""
+        self.assertEqual([], self.complete("bucket", "rotate", ""))
+
+
+class ValueTests(SynchronousTestCase):
+    """Values as the configuration has them."""
+
+    def test_converted(self) -> None:
+        """What goes into the file stays as it is; the rest is a number."""
+        for kind, text, value in (
+            (NAME, "web01", "web01"),
+            (SIZE, "1 GiB", "1 GiB"),
+            (SIZE, "1000", 1000),
+            (DURATION, "7d", 7 * 86400.0),
+            (DURATION, 0.0, 0.0),
+            (RATE, "50MiB/s", 50 << 20),
+            (RATE, "1kB", 1000),
+            (RATE, 5, 5),
+        ):
+            self.assertEqual(value, kind.convert(text, None, None))
+
+    def test_refused(self) -> None:
+        """With the configuration's words."""
+        given: list[tuple[click.ParamType[Any], str, str]] = [
+            (NAME, "a/b", "a name may not contain"),
+            (SIZE, "1 XB", "not a size such as"),
+            (DURATION, "7", "not a time span such as"),
+            (RATE, "0B", "nothing a second"),
+        ]
+        for kind, text, reason in given:
+            with self.assertRaises(click.BadParameter) as caught:
+                kind.convert(text, None, None)
+            self.assertIn(reason, caught.exception.message)
+
+
+class ChoiceTests(CliCase):
+    """The buckets that a command is for."""
+
+    def test_chosen(self) -> None:
+        """In the order of the configuration; all, if none is named."""
+        self.write({"name": "a", "token": "a" * 32}, {"name": "b", "token": "b" * 32})
+        config = load(str(self.file))
+        for labels, chosen in (
+            ((), ["a", "b"]),
+            (("b",), ["b"]),
+            (("b", "a"), ["a", "b"]),
+        ):
+            found = [each.label for each in chosen_buckets(config, labels)]
+            self.assertEqual(chosen, found)
+        with self.assertRaises(UnknownBucketError) as caught:
+            chosen_buckets(config, ["c"])
+        self.assertIn("the nearest one is", str(caught.exception))
+
+    def test_no_home(self) -> None:
+        """A catalogue is made only where a daemon was before."""
+        config = load(str(self.file))
+        with (
+            self.assertRaises(CatalogueError) as caught,
+            open_catalogue(config, Inventory, create=True),
+        ):
+            self.fail("there is no home")
+        self.assertIn("no home, or one that no daemon has used", str(caught.exception))
+        (self.folder / "home" / ".filebucket").mkdir(parents=True)
+        with open_catalogue(config, Inventory, create=True) as catalogue:
+            self.assertIsInstance(catalogue, Inventory)

@@ -1,0 +1,91 @@
+"""What is shown while files are read."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.cli.progress import Bar, Findings, progress_bar
+from filebucket.upkeep.survey import Finding, Found
+
+
+class Terminal(io.StringIO):
+    """A stream that is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class BarTests(SynchronousTestCase):
+    """How far it is."""
+
+    def shown(self, stream: io.StringIO, length: int) -> str:
+        with redirect_stderr(stream):
+            self.assertIs(stream, sys.stderr)
+            with progress_bar(length) as bar:
+                for at in range(length + 1):
+                    bar.to(at)
+                bar.clear()
+        return stream.getvalue()
+
+    def test_terminal(self) -> None:
+        """To its end."""
+        self.assertIn("100%", self.shown(Terminal(), 10))
+
+    def test_no_terminal(self) -> None:
+        """Nothing of it, nor of nothing."""
+        self.assertEqual("", self.shown(io.StringIO(), 10))
+        self.assertEqual("", self.shown(Terminal(), 0))
+
+    def test_seldom(self) -> None:
+        """A thousand times at most, and once more at the end."""
+        moved: list[int] = []
+        bar = Bar(SimpleNamespace(update=moved.append), 100_050)
+        for at in range(100_051):
+            bar.to(at)
+        self.assertEqual(100_050, sum(moved))
+        self.assertLessEqual(len(moved), 1001)
+
+
+class FindingsTests(SynchronousTestCase):
+    """What is found."""
+
+    def printed(self, as_json: bool, *found: Finding) -> str:
+        with redirect_stdout(io.StringIO()) as stream:
+            findings = Findings(as_json, Bar(None))
+            for each in found:
+                findings.print(each)
+            findings.end(Found(files=1, read=1, bytes=1024, stranger=len(found)))
+        return stream.getvalue()
+
+    def test_lines(self) -> None:
+        """A line each, with nothing that a terminal obeys, and what it comes to."""
+        self.assertEqual(
+            "stranger    web01  a\\x1b: no\n"
+            "unreadable  web01  its folder\n"
+            "1 file, 1 read (1.0 KiB): 2 strangers\n",
+            self.printed(
+                False,
+                Finding("stranger", "web01", "a\x1b", "no"),
+                Finding("unreadable", "web01", None),
+            ),
+        )
+        self.assertEqual("1 file, 1 read (1.0 KiB): in order\n", self.printed(False))
+
+    def test_entered(self) -> None:
+        """These may be a million: they are only counted."""
+        text = self.printed(False, Finding("entered", "web01", "a"))
+        self.assertEqual(1, text.count("\n"))
+
+    def test_json(self) -> None:
+        """One object, however many there are."""
+        one = Finding("stranger", "web01", "a")
+        for found in ((), (one,), (one, one)):
+            said = json.loads(self.printed(True, *found))
+            self.assertEqual(len(found), len(said["findings"]))
+            self.assertEqual((1, len(found)), (said["files"], said["stranger"]))

@@ -1,0 +1,47 @@
+"""``filebucket reload``: what it prints."""
+
+from __future__ import annotations
+
+from filebucket.base.errors import ConfigError
+from filebucket.cli import reload
+from filebucket.daemon.ask import NotReloadedError
+from filebucket.daemon.control import Answer
+from filebucket.test.kit.commands import CliCase
+
+
+class ReloadTests(CliCase):
+    """``reload``."""
+
+    def answers(self, answer: Answer | Exception) -> None:
+        """What the daemon will say."""
+
+        def ask(path: str, timeout: float) -> Answer:
+            self.assertEqual(str(self.file), path)
+            self.timeout = timeout
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        self.patch(reload, "ask", ask)
+
+    def test_in_force(self) -> None:
+        """What came of it."""
+        self.answers(Answer("ab", None, 3, 2, 1, ("port", "host")))
+        self.assertEqual(
+            "In force. Buckets: 3. Tokens: 2 added, 1 removed.\n"
+            "Waiting for a restart: port, host.\n",
+            self.run_("reload"),
+        )
+        self.assertEqual(30, self.timeout)
+        self.assertEqual(
+            {"buckets": 3, "added": 2, "removed": 1, "waiting": ["port", "host"]},
+            self.json("reload", "--timeout", "1.5"),
+        )
+        self.assertEqual(1.5, self.timeout)
+
+    def test_failed(self) -> None:
+        """The reason, in a line."""
+        for error in (NotReloadedError("no"), ConfigError("f", ["no"])):
+            self.answers(error)
+            self.assertEqual(f"Error: {error}", self.refused("reload"))
+        self.misused("reload", "--timeout", "0")

@@ -1,0 +1,25 @@
+"""``filebucket token-hash``."""
+
+from __future__ import annotations
+
+from filebucket.test.kit.commands import HASH, TOKEN, CliCase
+
+
+class TokenHashTests(CliCase):
+    """``token-hash``."""
+
+    def test_stdin(self) -> None:
+        """With and without the line's end."""
+        for end in ("", "\n", "\r\n"):
+            self.assertEqual(f"{HASH}\n", self.run_("token-hash", stdin=TOKEN + end))
+
+    def test_no_token(self) -> None:
+        """Which is not repeated."""
+        for stdin, reason in (("secret", "6 characters, not 32"), ("", "0 characters")):
+            line = self.refused("token-hash", stdin=stdin)
+            self.assertIn(f"Error: no token: {reason}", line)
+            self.assertNotIn("secret", line)
+
+    def test_not_as_an_argument(self) -> None:
+        """Where all users of the machine would see it."""
+        self.assertEqual(2, self.invoke("token-hash", TOKEN).exit_code)
