@@ -34,6 +34,18 @@ FORECAST_LEAST = 24 * 3600.0
 """Seconds that these must span."""
 
 
+LOST = 2
+SEVERITIES = {
+    State.LATE: 2,
+    State.SHRUNK: 1,
+    State.GROWN: 1,
+    State.NEVER: 1,
+    State.FRESH: 0,
+}
+"""0: in order; 1: worth a look; 2: a backup is missing. A file that is damaged or
+missing is :data:`LOST`."""
+
+
 @frozen
 class SeriesOverview(Series):
     """A series, and how it is now, even if no daemon runs to see it.
@@ -91,7 +103,7 @@ class BucketOverview(Tally):
 
     @property
     def severity(self) -> int:
-        """0: in order; 1: worth a look; 2: a backup is missing."""
+        """As in :data:`SEVERITIES`, but 0 where no first push is waited for."""
         return self._severity(self.state, self)
 
     def severity_of(self, series: SeriesOverview) -> int:
@@ -99,10 +111,10 @@ class BucketOverview(Tally):
         return self._severity(series.state, series)
 
     def _severity(self, state: State, lost: Series | Tally) -> int:
-        if state is State.LATE or lost.damaged or lost.missing:
-            return 2
-        suspicious = state in {State.SHRUNK, State.GROWN}
-        return int(suspicious or (state is State.NEVER and bool(self.expect)))
+        if lost.damaged or lost.missing:
+            return LOST
+        # What nobody expects is not missed.
+        return 0 if state is State.NEVER and not self.expect else SEVERITIES[state]
 
 
 @frozen
@@ -253,24 +265,16 @@ def verdict(overview: Overview) -> Verdict:
     buckets = overview.buckets
     if not buckets:
         return Verdict(0, "There are no buckets yet")
-    late, shrunk, grown = (
-        sum(each.states[state] for each in buckets)
-        for state in (State.LATE, State.SHRUNK, State.GROWN)
-    )
-    damaged = sum(each.damaged for each in buckets)
-    missing = sum(each.missing for each in buckets)
-    waiting = sum(
-        each.states[State.NEVER] or not each.series for each in buckets if each.expect
-    )
-    bad = _listed(
-        (late, "backup is late", "backups are late"),
-        (damaged, "file is damaged", "files are damaged"),
-        (missing, "file is missing", "files are missing"),
-    )
-    look = _listed(
-        (shrunk, "backup has shrunk", "backups have shrunk"),
-        (grown, "backup has grown", "backups have grown"),
-        (waiting, "first push is waited for", "first pushes are waited for"),
+    found = troubles(overview)
+    bad, look = (
+        joined(
+            [
+                counted(each.count, *_PHRASES[each.word])
+                for each in found
+                if each.count and each.severity == severity
+            ]
+        )
+        for severity in (2, 1)
     )
     if bad:
         return Verdict(2, bad, f"{look}." if look else "")
@@ -289,25 +293,53 @@ def verdict(overview: Overview) -> Verdict:
     return Verdict(0, "Every expected backup arrived", f"{rest} nothing.")
 
 
-def _listed(*counts: tuple[int, str, str]) -> str:
-    """Those of which there are any."""
-    return joined([counted(*each) for each in counts if each[0]])
+_PHRASES = {
+    "late": ("backup is late", "backups are late"),
+    "damaged": ("file is damaged", "files are damaged"),
+    "missing": ("file is missing", "files are missing"),
+    "shrunk": ("backup has shrunk", "backups have shrunk"),
+    "grown": ("backup has grown", "backups have grown"),
+    "never": ("first push is waited for", "first pushes are waited for"),
+}
 
 
-def troubles(overview: Overview) -> Sequence[tuple[str, Sequence[str]]]:
-    """The labels of the buckets that have each trouble, by its name, the worst first.
+@frozen
+class Trouble:
+    """Something that may be the matter.
 
-    A bucket has one of its states, that of its worst series.
+    :param word: a state, ``damaged`` or ``missing``
+    :param severity: what it is where it is the matter
+    :param count: series that have that state, or files
+    :param labels: the buckets that have it; a bucket has one state, that of its worst
+        series
     """
-    tests: tuple[tuple[str, Callable[[BucketOverview], object]], ...] = (
-        ("late", lambda each: each.state is State.LATE),
-        ("damaged", lambda each: each.damaged),
-        ("missing", lambda each: each.missing),
-        ("shrunk", lambda each: each.state is State.SHRUNK),
-        ("grown", lambda each: each.state is State.GROWN),
-        ("never", lambda each: each.state is State.NEVER and each.expect),
+
+    word: str
+    severity: int
+    count: int
+    labels: Sequence[str]
+
+
+def troubles(overview: Overview) -> Sequence[Trouble]:
+    """All that may be the matter, the worst first."""
+    everything = overview.buckets
+    expecting = [each for each in everything if each.expect]
+
+    def of_state(state: State, buckets: Sequence[BucketOverview]) -> Trouble:
+        # A bucket that the daemon has not seen yet waits, and has no series.
+        count = sum(max(each.states[state], each.state is state) for each in buckets)
+        labels = [each.label for each in buckets if each.state is state]
+        return Trouble(state.value, SEVERITIES[state], count, labels)
+
+    def of_files(word: str, count: Callable[[BucketOverview], int]) -> Trouble:
+        labels = [each.label for each in everything if count(each)]
+        return Trouble(word, LOST, sum(map(count, everything)), labels)
+
+    return (
+        of_state(State.LATE, everything),
+        of_files("damaged", lambda each: each.damaged),
+        of_files("missing", lambda each: each.missing),
+        of_state(State.SHRUNK, everything),
+        of_state(State.GROWN, everything),
+        of_state(State.NEVER, expecting),
     )
-    return [
-        (word, [each.label for each in overview.buckets if test(each)])
-        for word, test in tests
-    ]

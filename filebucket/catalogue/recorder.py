@@ -173,39 +173,16 @@ class Recorder(Service):
         now = self._clock.seconds()
         if outcome.reason is not None:
             key = bucket.key if bucket else ""
-            self._latest_refused(key).append(
-                Refused(
-                    key,
-                    now,
-                    outcome.name,
-                    outcome.size,
-                    outcome.status,
-                    outcome.reason,
-                    outcome.client,
-                    outcome.request_id,
-                )
-            )
+            self._latest_refused(key).append(Refused.of(outcome, key, now))
         elif bucket is not None and outcome.name is not None and not outcome.repeated:
             if len(self._received) >= MOST_WAITING:
                 self._received.popleft()
                 self._dropped += 1
                 self._find_again = True
+            shown = self._registry.hide_tokens(outcome.name)
+            series = series_of(shown, bucket.series)
             self._received.append(
-                Received(
-                    bucket.key,
-                    series_of(self._registry.hide_tokens(outcome.name), bucket.series),
-                    outcome.name,
-                    outcome.size,
-                    outcome.sha256 or "",
-                    outcome.published_at or now,
-                    outcome.seconds,
-                    outcome.client,
-                    outcome.overwrote,
-                    outcome.pre_push,
-                    outcome.post_push,
-                    outcome.request_id,
-                    outcome.superseded,
-                )
+                Received.of(outcome, bucket.key, outcome.name, series, now)
             )
         self._soon(GATHER)
 

@@ -256,9 +256,9 @@ def _summary(found: Overview) -> str:
     count = len(found.buckets)
     buckets = f"{count or 'no'} {plural(count, 'bucket')}"
     wrong = [
-        f"{len(labels)} {word} ({_listed(labels)})"
-        for word, labels in troubles(found)
-        if labels
+        f"{len(each.labels)} {each.word} ({_listed(each.labels)})"
+        for each in troubles(found)
+        if each.labels
     ]
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
     if not wrong and count:
@@ -344,9 +344,9 @@ def _short(name: str) -> str:
 def _performance(found: Overview) -> Iterator[str]:
     """``label=value;warn;crit;min;max``; a value beyond a threshold is a trouble."""
     yield f"buckets={len(found.buckets)};;;0"
-    for word, labels in troubles(found):
-        critical = word in {"late", "damaged", "missing"}
-        yield f"{word}={len(labels)};{';0' if critical else '0;'};0"
+    for each in troubles(found):
+        bounds = ";0" if each.severity == 2 else "0;"
+        yield f"{each.word}={len(each.labels)};{bounds};0"
     yield f"files={sum(each.files for each in found.buckets)};;;0"
     yield f"bytes={sum(each.bytes for each in found.buckets)}B;;;0"
     if found.space is not None:

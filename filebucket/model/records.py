@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Literal
+from typing import Literal, Self
 
 from attrs import field, frozen
 
+from filebucket.model.push import Outcome
 from filebucket.model.state import State
 
 
@@ -48,6 +49,30 @@ class Received:
     request: str | None = None
     superseded: bool = False
 
+    @classmethod
+    def of(cls, outcome: Outcome, key: str, name: str, series: str, now: float) -> Self:
+        """What became of a push that was published.
+
+        :param key: its bucket's
+        :param name: the file's
+        :param now: seconds since the epoch
+        """
+        return cls(
+            bucket=key,
+            series=series,
+            name=name,
+            size=outcome.size,
+            sha256=outcome.sha256 or "",
+            received_at=outcome.published_at or now,
+            seconds=outcome.seconds,
+            client=outcome.client,
+            overwrote=outcome.overwrote,
+            pre_push=outcome.pre_push,
+            post_push=outcome.post_push,
+            request=outcome.request_id,
+            superseded=outcome.superseded,
+        )
+
 
 @frozen
 class Refused:
@@ -64,6 +89,24 @@ class Refused:
     reason: str
     client: str
     request: str
+
+    @classmethod
+    def of(cls, outcome: Outcome, key: str, now: float) -> Self:
+        """What became of a push that was refused.
+
+        :param key: its bucket's
+        :param now: seconds since the epoch
+        """
+        return cls(
+            bucket=key,
+            at=now,
+            name=outcome.name,
+            size=outcome.size,
+            status=outcome.status,
+            reason=outcome.reason or "",
+            client=outcome.client,
+            request=outcome.request_id,
+        )
 
 
 @frozen

@@ -9,14 +9,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.overview import (
     BucketOverview,
+    Trouble,
+    forecast,
     make_overview,
     troubles,
     verdict,
 )
+from filebucket.model.records import Space
 from filebucket.model.state import State
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
-from filebucket.test.kit.overviews import LATE, bucket, never, overview, series
+from filebucket.test.kit.overviews import DAY, LATE, bucket, never, overview, series
 
 
 class VerdictTests(SynchronousTestCase):
@@ -95,24 +98,77 @@ class TroublesTests(SynchronousTestCase):
         found = troubles(
             overview(
                 bucket("a", series(state=State.SHRUNK), series(**LATE)),
-                bucket("b", series(damaged=1, missing=1)),
+                bucket("b", series(damaged=3, missing=1)),
                 bucket("c", series()),
                 bucket("d", never()),
                 bucket("e", expect=None),
                 bucket("f", series(state=State.GROWN)),
+                bucket("g"),
             )
         )
         self.assertEqual(
             [
-                ("late", ["a"]),
-                ("damaged", ["b"]),
-                ("missing", ["b"]),
-                ("shrunk", []),
-                ("grown", ["f"]),
-                ("never", ["d"]),
+                Trouble("late", 2, 1, ["a"]),
+                Trouble("damaged", 2, 3, ["b"]),
+                Trouble("missing", 2, 1, ["b"]),
+                Trouble("shrunk", 1, 1, []),
+                Trouble("grown", 1, 1, ["f"]),
+                Trouble("never", 1, 2, ["d", "g"]),
             ],
-            found,
+            list(found),
         )
+
+    def test_severity(self) -> None:
+        """Of a bucket with one series as of that series; the worst of several."""
+        for severity, one in (
+            (0, series()),
+            (0, series(due=math.inf)),
+            (1, series(state=State.SHRUNK)),
+            (1, series(state=State.GROWN)),
+            (1, never()),
+            (2, series(**LATE)),
+            (2, series(damaged=1)),
+            (2, series(state=State.GROWN, missing=1)),
+        ):
+            alone = bucket("a", one)
+            self.assertEqual(severity, alone.severity)
+            beside = bucket("a", series(), one)
+            self.assertEqual(severity, beside.severity)
+            self.assertEqual(severity, beside.severity_of(one))
+            self.assertEqual(0, beside.severity_of(beside.series[0]))
+        unexpected = bucket("a", never(), expect=None)
+        self.assertEqual(0, unexpected.severity)
+        self.assertEqual(0, unexpected.severity_of(unexpected.series[0]))
+
+
+class ForecastTests(SynchronousTestCase):
+    """When the free space is used up."""
+
+    def check(self, expected: float | None, *looks: tuple[float, int, int]) -> None:
+        """Of looks after so many days, with so much free of so much."""
+        space = [Space(days * DAY, free, total) for days, free, total in looks]
+        self.assertEqual(expected, forecast(space))
+
+    def test_line(self) -> None:
+        """As it went, it goes on."""
+        self.check(5 * DAY, (0, 50, 100), (1, 40, 100), (2, 30, 100))
+
+    def test_not_less(self) -> None:
+        """It lasts."""
+        self.check(None, (0, 50, 100), (1, 50, 100), (2, 50, 100))
+        self.check(None, (0, 50, 100), (1, 60, 100), (2, 70, 100))
+
+    def test_too_few(self) -> None:
+        """Or in too short a time."""
+        self.check(None)
+        self.check(None, (0, 50, 100), (1, 40, 100))
+        self.check(None, (0, 50, 100), (0.5, 40, 100), (0.9, 30, 100))
+
+    def test_grown(self) -> None:
+        """What was free before the disk grew says nothing."""
+        self.check(None, (0, 50, 100), (1, 140, 200), (2, 130, 200))
+        small = ((0, 9, 100), (1, 9, 100))
+        self.check(7 * DAY, *small, (2, 50, 200), (3, 40, 200), (4, 30, 200))
 
 
 class OverviewTests(ManySeriesCase):

@@ -6,7 +6,8 @@ import math
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.records import File, Received, Tally, or_infinity
+from filebucket.model.push import Outcome
+from filebucket.model.records import File, Received, Refused, Tally, or_infinity
 from filebucket.model.state import State
 
 
@@ -46,3 +47,44 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual((0, None, math.inf), (tally.files, tally.last_at, tally.due))
         tally.states[State.LATE] += 1
         self.assertEqual(0, Tally("db01").states[State.LATE])
+
+
+class OutcomeTests(SynchronousTestCase):
+    """What is entered of a push."""
+
+    def test_published(self) -> None:
+        """All that the catalogue has a column for."""
+        outcome = Outcome(
+            "r", "web01", "192.0.2.1:9", "db-1.gz", 7, "ab", True, 200, None, 1.5
+        )
+        outcome.pre_push, outcome.post_push, outcome.superseded = 0, 3, True
+        outcome.published_at = 5.0
+        self.assertEqual(
+            Received(
+                bucket="key",
+                series="db-#.gz",
+                name="db-1.gz",
+                size=7,
+                sha256="ab",
+                received_at=5.0,
+                seconds=1.5,
+                client="192.0.2.1:9",
+                overwrote=True,
+                pre_push=0,
+                post_push=3,
+                request="r",
+                superseded=True,
+            ),
+            Received.of(outcome, "key", "db-1.gz", "db-#.gz", 9.0),
+        )
+        outcome.published_at = None
+        received = Received.of(outcome, "key", "db-1.gz", "db-#.gz", 9.0)
+        self.assertEqual(9.0, received.received_at)
+
+    def test_refused(self) -> None:
+        """When, what and why."""
+        outcome = Outcome("r", "-", "192.0.2.1:9", "x", 7, status=405, reason="exists")
+        self.assertEqual(
+            Refused("", 9.0, "x", 7, 405, "exists", "192.0.2.1:9", "r"),
+            Refused.of(outcome, "", 9.0),
+        )
