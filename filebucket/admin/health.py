@@ -2,7 +2,7 @@
 the reasons where they cannot.
 
 It writes nothing and changes nothing. A disk that hangs holds up one thread, however
-often is asked; :class:`filebucket.admin.site.Look` sees to that, and says so.
+often is asked; :class:`filebucket.admin.site.SharedAnswer` sees to that, and says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
-from filebucket.admin.site import Answer
+from filebucket.admin.site import AdminAnswer
 from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
@@ -22,7 +22,7 @@ from filebucket.model.bucket import FreeSpace
 
 
 @frozen
-class Disk:
+class Filesystem:
     """The home's filesystem.
 
     :param total: bytes of the whole
@@ -39,14 +39,14 @@ class Disk:
     full_of_files: bool = False
 
 
-def look_at_disk(home: str, min_free_space: FreeSpace) -> Disk:
+def look_at_filesystem(home: str, min_free_space: FreeSpace) -> Filesystem:
     """Look at the filesystem of ``home``. It may wait for a disk.
 
     :raises OSError: it cannot be looked at
     """
     found = os.statvfs(home)
     total = total_bytes(found)
-    return Disk(
+    return Filesystem(
         total,
         free_bytes(found),
         min_free_space.of(total),
@@ -63,14 +63,14 @@ class Health:
         self,
         ready: Callable[[], bool],
         run: Callable[..., Deferred[Any]],
-        disk: Callable[[], Disk],
+        disk: Callable[[], Filesystem],
         read: Callable[[Callable[[IView], object]], Deferred[Any]],
         writing: Callable[[], str | None],
     ) -> None:
         """
         :param ready: whether the daemon takes pushes
         :param run: calls in a thread
-        :param disk: :func:`look_at_disk`; raises OSError
+        :param disk: :func:`look_at_filesystem`; raises OSError
         :param read: calls with the catalogue, in a thread; fails with
             :class:`CatalogueError`
         :param writing: why the catalogue cannot be written; None where it can
@@ -81,7 +81,7 @@ class Health:
         self._read = read
         self._writing = writing
 
-    async def __call__(self) -> Answer:
+    async def __call__(self) -> AdminAnswer:
         """``ok``, or the reasons, one a line."""
         reasons = []
         if not self._ready():
@@ -105,5 +105,5 @@ class Health:
         except CatalogueError as error:
             reasons.append(f"the catalogue cannot be read: {error}")
         if not reasons:
-            return Answer(200, b"ok\n")
-        return Answer(503, "".join(f"{each}\n" for each in reasons).encode())
+            return AdminAnswer(200, b"ok\n")
+        return AdminAnswer(503, "".join(f"{each}\n" for each in reasons).encode())

@@ -38,8 +38,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet.defer import Deferred
 
 from filebucket import __version__
-from filebucket.admin.health import Disk
-from filebucket.admin.site import Answer
+from filebucket.admin.health import Filesystem
+from filebucket.admin.site import AdminAnswer
 from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
@@ -227,7 +227,7 @@ class Now:
 
 
 def families(
-    now: Now, disk: Disk | None, overview: Overview | None
+    now: Now, disk: Filesystem | None, overview: Overview | None
 ) -> Iterator[Metric]:
     """What is looked up.
 
@@ -343,7 +343,7 @@ class Scrape:
         metrics: Metrics,
         run: Callable[..., Deferred[Any]],
         read: Callable[[Callable[[IView], Overview]], Deferred[Overview]],
-        disk: Callable[[], Disk],
+        disk: Callable[[], Filesystem],
         buckets: Callable[[], Sequence[Bucket]],
         now: Callable[[], Now],
         seconds: Callable[[], float],
@@ -363,7 +363,7 @@ class Scrape:
         self._now = now
         self._seconds = seconds
 
-    async def __call__(self) -> Answer:
+    async def __call__(self) -> AdminAnswer:
         """Look for all of it."""
         buckets = self._buckets()
         self._metrics.know(bucket.label for bucket in buckets[:MOST_BUCKETS])
@@ -383,7 +383,7 @@ class Scrape:
             )
         found = self._now(), disk, overview
         text = await self._run(_text, self._metrics.registry, *found)
-        return Answer(200, text, CONTENT_TYPE_LATEST.encode("ascii"))
+        return AdminAnswer(200, text, CONTENT_TYPE_LATEST.encode("ascii"))
 
 
 class _All:
@@ -400,7 +400,7 @@ class _All:
 def _text(
     registry: CollectorRegistry,
     now: Now,
-    disk: Disk | None,
+    disk: Filesystem | None,
     overview: Overview | None,
 ) -> bytes:
     found = _All(registry, families(now, disk, overview))

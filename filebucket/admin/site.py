@@ -7,8 +7,8 @@ is a table, :class:`AdminSite`'s ``resources``: under the only component of a pa
 ``render(request)`` returns bytes, with what it set by ``request.setHeader``, or
 ``NOT_DONE_YET``; then ``request.answer(status, content, type)`` follows, whether or not
 the client is still there, or ``request.processingFailed(failure)``. HEAD needs no
-thought. What has to wait for a disk is a :class:`Look`. Everything else is answered
-here, by one line of text.
+thought. What has to wait for a disk is a :class:`SharedAnswer`. Everything else is
+answered here, by one line of text.
 
 Every answer forbids browsers to do anything with it but show it. A page that has
 styles, scripts or images beside it sets ``Content-Security-Policy`` to
@@ -32,13 +32,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet import defer
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -47,6 +46,7 @@ from twisted.web import http, server
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 
+from filebucket.admin.singleflight import SingleFlight, TooSlowError
 from filebucket.base.errors import phrase
 from filebucket.http.admission import Admission
 from filebucket.model.client import client
@@ -58,7 +58,7 @@ TIMEOUT = 90.0
 """Seconds. More than the minute after which most scrapers come again."""
 
 DEADLINE = 8.0
-"""Seconds that a :class:`Look` may take: Prometheus gives up after 10."""
+"""Seconds that a :class:`SharedAnswer` may take: Prometheus gives up after 10."""
 
 TEXT = b"text/plain; charset=utf-8"
 
@@ -77,10 +77,12 @@ _HEADERS: Mapping[bytes, bytes] = {
 }
 """What every answer has, where it does not say otherwise itself."""
 
+_GZIP = re.compile(rb"(?:^|[,\s])gzip\s*(?:$|,|;\s*q=(?:1|0?\.0*[1-9]))")
+
 _HOST = re.compile(rb"(?:\[(?P<ip>[^\]]*)\]|(?P<name>[^:]*))(?::[0-9]*)?")
 
 
-class Line(Resource):
+class Message(Resource):
     """One line of text, whatever is asked."""
 
     isLeaf = True
@@ -95,10 +97,10 @@ class Line(Resource):
         return server.NOT_DONE_YET
 
 
-_NOTHING = Line(404, "there is nothing here")
-_READ_ONLY = Line(405, "only GET and HEAD are answered here")
-_NO_BODY = Line(400, "a body is not read here")
-_OTHER_NAME = Line(
+_NOTHING = Message(404, "there is nothing here")
+_READ_ONLY = Message(405, "only GET and HEAD are answered here")
+_NO_BODY = Message(400, "a body is not read here")
+_OTHER_NAME = Message(
     421,
     "on this machine this is called localhost or by its IP address; a proxy is not to"
     " pass on the name it was asked by",
@@ -106,64 +108,64 @@ _OTHER_NAME = Line(
 
 
 @frozen
-class Answer:
+class AdminAnswer:
     """What is answered.
 
     :param kind: the type of ``content``
+    :param packed: ``content`` in gzip, for those who take that
+    :param headers: what it has besides
+    :param kept: seconds for which it may be answered to others, too
     """
 
     status: int
     content: bytes
     kind: bytes = TEXT
+    packed: bytes | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    kept: float = 0.0
 
 
-class Look(Resource):
-    """What has to be looked for, which may take its time: once, however many ask for it
-    meanwhile. Where it takes too long they are told so, and it is still not looked for
-    a second time.
+TOO_SLOW = AdminAnswer(503, b"no answer from the disk within %d seconds\n" % DEADLINE)
+
+
+class SharedAnswer(Resource):
+    """An answer that may take a while: it is found once, for all who ask meanwhile.
+    If it takes too long they are told so, and it is still not looked for a second time.
     """
 
     isLeaf = True
 
     def __init__(
-        self, clock: IReactorTime, look: Callable[[], Awaitable[Answer]]
+        self,
+        clock: IReactorTime,
+        find: Callable[[], Awaitable[AdminAnswer]],
+        deadline: float = DEADLINE,
+        too_slow: AdminAnswer = TOO_SLOW,
     ) -> None:
         """
-        :param look: looks for it
+        :param find: finds it
+        :param deadline: seconds that it may take
+        :param too_slow: what is answered after that
         """
         super().__init__()
-        self._clock = clock
-        self._look = look
-        self._waiting: list[Deferred[Answer]] = []
-        self._looking = False
+        self._too_slow = too_slow
+        self._flight = SingleFlight(
+            clock, find, deadline, kept=lambda answer: answer.kept
+        )
 
     def render(self, request: AdminRequest) -> int:
-        waiting: Deferred[Answer] = Deferred()
-        self._waiting.append(waiting)
-        waiting.addTimeout(DEADLINE, self._clock)
-        waiting.addErrback(self._late, waiting)
-        waiting.addCallback(
-            lambda answer: request.answer(answer.status, answer.content, answer.kind)
-        )
-        waiting.addErrback(request.processingFailed)
-        if not self._looking:
-            self._looking = True
-            Deferred.fromCoroutine(self._find()).addBoth(self._found)
+        asked = self._flight.ask()
+        request.notifyFinish().addErrback(lambda gone: asked.cancel())
+        asked.addErrback(self._replace)
+        asked.addCallback(request.give)
+        # Or the client has gone.
+        asked.addErrback(lambda failure: failure.trap(CancelledError))
+        asked.addErrback(request.processingFailed)
         return server.NOT_DONE_YET
 
-    def _late(self, failure: Failure, waiting: Deferred[Answer]) -> Answer:
-        failure.trap(defer.TimeoutError)
-        self._waiting.remove(waiting)
-        return _TOO_SLOW
-
-    async def _find(self) -> Answer:
-        return await self._look()
-
-    def _found(self, result: Answer | Failure) -> None:
-        self._looking = False
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(result)
+    def _replace(self, failure: Failure) -> AdminAnswer:
+        failure.trap(TooSlowError)
+        return self._too_slow
 
 
 class AdminRequest(server.Request):
@@ -192,6 +194,18 @@ class AdminRequest(server.Request):
         self.write(content)
         self.finish()
 
+    def give(self, answer: AdminAnswer) -> None:
+        """Answer that."""
+        content = answer.content
+        for name, value in answer.headers:
+            self.setHeader(name, value)
+        if answer.packed is not None:
+            self.setHeader(b"Vary", b"Accept-Encoding")
+            if _GZIP.search(self.getHeader(b"Accept-Encoding") or b""):
+                self.setHeader(b"Content-Encoding", b"gzip")
+                content = answer.packed
+        self.answer(answer.status, content, answer.kind)
+
     def processingFailed(self, reason: Failure) -> None:
         """Log it, and say no more than that. It may be an errback."""
         self._log.failure("a bug in file-bucket", reason, event="bug")
@@ -201,7 +215,7 @@ class AdminRequest(server.Request):
             self.channel.loseConnection()
 
     @property
-    def refused(self) -> Line | None:
+    def refused(self) -> Message | None:
         """The answer, where it does not matter what is asked for."""
         if self.method not in {b"GET", b"HEAD"}:
             self.setHeader(b"Allow", b"GET, HEAD")
@@ -235,9 +249,6 @@ def _is_own_name(host: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-_TOO_SLOW = Answer(503, b"no answer from the disk within %d seconds\n" % DEADLINE)
 
 
 class AdminChannel(http.HTTPChannel):

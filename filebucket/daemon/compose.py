@@ -13,10 +13,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
-from filebucket.admin.health import Health, look_at_disk
+from filebucket.admin.health import Health, look_at_filesystem
 from filebucket.admin.metrics import Metrics, Now, Scrape
 from filebucket.admin.page import Page, resources
-from filebucket.admin.site import AdminSite, Look
+from filebucket.admin.site import AdminSite, SharedAnswer
 from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
 from filebucket.catalogue.interfaces import IInventory
@@ -207,12 +207,12 @@ def pages(
 
     :param run: calls in a thread that no push waits for
     """
-    disk = partial(look_at_disk, config.home, config.min_free_space)
+    disk = partial(look_at_filesystem, config.home, config.min_free_space)
     health = Health(ready, run, disk, recorder.read, lambda: recorder.health.error)
     scrape = Scrape(metrics, run, recorder.read, disk, buckets, now, reactor.seconds)
-    page = Page(reactor, recorder.read, buckets, local_zone())
+    page = Page(reactor.seconds, recorder.read, buckets, local_zone())
     return {
-        **resources(page),
-        "healthz": Look(reactor, health),
-        "metrics": Look(reactor, scrape),
+        **resources(reactor, page),
+        "healthz": SharedAnswer(reactor, health),
+        "metrics": SharedAnswer(reactor, scrape),
     }

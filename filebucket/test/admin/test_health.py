@@ -10,13 +10,13 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.admin.health import Disk, Health, look_at_disk
+from filebucket.admin.health import Filesystem, Health, look_at_filesystem
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import FreeSpace
 from filebucket.test.kit.fakes import at_once
 
-DISK = Disk(total=1000, free=100, reserved=20, read_only=False)
+DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False)
 
 
 class HealthTests(SynchronousTestCase):
@@ -24,11 +24,11 @@ class HealthTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.ready = True
-        self.disk: Disk | OSError = DISK
+        self.disk: Filesystem | OSError = DISK
         self.unreadable: str | None = None
         self.unwritable: str | None = None
 
-    def look(self) -> Disk:
+    def look(self) -> Filesystem:
         if isinstance(self.disk, OSError):
             raise self.disk
         return self.disk
@@ -90,7 +90,7 @@ class DiskTests(SynchronousTestCase):
     def test_look(self) -> None:
         """What statvfs says, and what must stay of it."""
         found = os.statvfs(".")
-        disk = look_at_disk(".", FreeSpace(share=Fraction(1, 4)))
+        disk = look_at_filesystem(".", FreeSpace(share=Fraction(1, 4)))
         self.assertEqual(found.f_blocks * found.f_frsize, disk.total)
         self.assertEqual(disk.total // 4, disk.reserved)
         self.assertTrue(0 < disk.free <= disk.total)
@@ -99,7 +99,9 @@ class DiskTests(SynchronousTestCase):
     def test_read_only(self) -> None:
         """A filesystem that cannot be written is seen to be one."""
         self.patch(os, "statvfs", lambda path: _Found())
-        self.assertEqual(Disk(400, 200, 7, True), look_at_disk(".", FreeSpace(bytes=7)))
+        self.assertEqual(
+            Filesystem(400, 200, 7, True), look_at_filesystem(".", FreeSpace(bytes=7))
+        )
 
     def test_full_of_files(self) -> None:
         """Where no file can be made, room is of no use; some do not count them."""
@@ -107,12 +109,12 @@ class DiskTests(SynchronousTestCase):
             found = _Found()
             found.f_files, found.f_favail = files, free
             self.patch(os, "statvfs", lambda path, found=found: found)
-            self.assertEqual(full, look_at_disk(".", FreeSpace()).full_of_files)
+            self.assertEqual(full, look_at_filesystem(".", FreeSpace()).full_of_files)
 
     def test_gone(self) -> None:
         """A home that is not there is an error."""
         with self.assertRaises(FileNotFoundError):
-            look_at_disk(self.mktemp(), FreeSpace())
+            look_at_filesystem(self.mktemp(), FreeSpace())
 
 
 class _Found:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket import __version__
-from filebucket.admin.health import Disk
+from filebucket.admin.health import Filesystem
 from filebucket.admin.metrics import EXITS, MOST_BUCKETS, Metrics, Now, Process, Scrape
 from filebucket.base.errors import STATUSES
 from filebucket.catalogue.database import CatalogueError
@@ -36,7 +36,7 @@ from filebucket.test.kit.fakes import at_once
 TOKEN = "0123456789abcdef0123456789abcdef"
 NAMELESS = Bucket((Token(token_digest(TOKEN.encode())),), TOKEN)
 HOUR = Interval(3600.0, "1h")
-DISK = Disk(total=1000, free=100, reserved=20, read_only=False)
+DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False)
 
 
 def bucket(name: str, **settings: Any) -> Bucket:
@@ -219,12 +219,12 @@ class ScrapeTests(SynchronousTestCase):
         self.journal = opened(self, Journal, home)
         self.view = opened(self, View, home)
         self.buckets: Sequence[Bucket] = ()
-        self.disk: Disk | OSError = DISK
+        self.disk: Filesystem | OSError = DISK
         self.error: str | None = None
         self.writing = WriterHealth(0, 0, None)
         self.now = 100.0
 
-    def look(self) -> Disk:
+    def look(self) -> Filesystem:
         if isinstance(self.disk, OSError):
             raise self.disk
         return self.disk

@@ -93,8 +93,8 @@ class PageCase(SynchronousTestCase):
             "config.json",
         ).buckets
         self.journal.watch(self.buckets, mask(self.buckets), NOW)
-        self.page = Page(self.clock, self.read, lambda: self.buckets, UTC)
-        self.site = AdminSite(self.clock, resources(self.page))
+        page = Page(self.clock.seconds, self.read, lambda: self.buckets, UTC)
+        self.site = AdminSite(self.clock, resources(self.clock, page))
 
     def ask(self, target: str = "/", head: str = "") -> Client:
         """Ask, and be the one to whom it is answered."""
@@ -246,16 +246,15 @@ class WaitingTests(PageCase):
         self.assertEqual(1, self.read.times)
         self.read.answer()
         self.assertEqual(200, self.answer_to(self.ask())[0])
-        self.assertIsNone(self.page._deadline)
 
     def test_gone(self) -> None:
         clients = [self.ask() for _ in range(3)]
         for client in clients[:2]:
             client.channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(1, len(self.page._waiting))
         self.read.answer()
         self.assertEqual(200, self.answer_to(clients[2])[0])
-        self.assertEqual({}, self.page._waiting)
+        self.assertEqual(b"", clients[0].received())
+        self.assertEqual([], self.flushLoggedErrors())
 
     def test_no_catalogue(self) -> None:
         for reason, failure in (

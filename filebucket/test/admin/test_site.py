@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
@@ -17,12 +19,12 @@ from filebucket.admin.site import (
     DEADLINE,
     PAGE_POLICY,
     TIMEOUT,
+    AdminAnswer,
     AdminChannel,
     AdminRequest,
     AdminSite,
-    Answer,
-    Line,
-    Look,
+    Message,
+    SharedAnswer,
 )
 from filebucket.http.admission import DROP_AFTER
 from filebucket.test.kit.wire import Wire
@@ -95,7 +97,7 @@ class AdminCase(SynchronousTestCase):
         self.waiting = Waiting()
         resources: Mapping[str, IResource] = {
             "": Page(),
-            "healthz": Line(200, "ok"),
+            "healthz": Message(200, "ok"),
             "waiting": self.waiting,
             "broken": Broken(),
         }
@@ -260,15 +262,15 @@ class RefusalTests(AdminCase):
             self.assertEqual(b"", client.received())
 
 
-class LookTests(AdminCase):
+class SharedAnswerTests(AdminCase):
     """What has to be looked for."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.looks: list[Deferred[Answer]] = []
-        self.site = AdminSite(self.clock, {"": Look(self.clock, self.look)})
+        self.looks: list[Deferred[AdminAnswer]] = []
+        self.site = AdminSite(self.clock, {"": SharedAnswer(self.clock, self.look)})
 
-    async def look(self) -> Answer:
+    async def look(self) -> AdminAnswer:
         self.looks.append(Deferred())
         return await self.looks[-1]
 
@@ -281,12 +283,12 @@ class LookTests(AdminCase):
         """Whoever asks while it is looked for gets the same; the next, the next."""
         clients = [self.ask() for _ in range(3)]
         self.assertEqual(1, len(self.looks))
-        self.looks[0].callback(Answer(200, b"first", b"a/b"))
+        self.looks[0].callback(AdminAnswer(200, b"first", b"a/b"))
         for client in clients:
             self.assertTrue(client.received().endswith(b"\r\n\r\nfirst"))
         client = self.ask()
         self.assertEqual(2, len(self.looks))
-        self.looks[1].callback(Answer(200, b"second"))
+        self.looks[1].callback(AdminAnswer(200, b"second"))
         self.assertTrue(client.received().endswith(b"\r\n\r\nsecond"))
 
     def test_slow(self) -> None:
@@ -298,15 +300,41 @@ class LookTests(AdminCase):
         late = b"\r\n\r\nno answer from the disk within 8 seconds\n"
         got = first.received()
         self.assertTrue(got.startswith(b"HTTP/1.1 503 ") and got.endswith(late), got)
-        self.assertEqual(b"", second.received())
-        for _ in range(3):
-            self.ask()
-            self.clock.advance(DEADLINE)
         self.assertTrue(second.received().endswith(late))
+        for _ in range(3):
+            self.assertTrue(self.ask().received().endswith(late))
+            self.clock.advance(DEADLINE)
         self.assertEqual(1, len(self.looks))
+        self.looks[0].callback(AdminAnswer(200, b"nobody waits"))
         last = self.ask()
-        self.looks[0].callback(Answer(200, b"at last"))
+        self.looks[1].callback(AdminAnswer(200, b"at last"))
         self.assertTrue(last.received().endswith(b"at last"))
+
+    def test_gone(self) -> None:
+        """Whoever goes away is forgotten, and it is no bug."""
+        gone, stays = self.ask(), self.ask()
+        gone.channel.connectionLost(Failure(ConnectionDone()))
+        self.looks[0].callback(AdminAnswer(200, b"found"))
+        self.assertEqual(b"", gone.received())
+        self.assertTrue(stays.received().endswith(b"found"))
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_headers_and_packed(self) -> None:
+        """What it has besides is there, and gzip is for those who take it."""
+        answer = AdminAnswer(
+            200, b"plain", b"a/b", packed=b"gzip", headers=((b"X-Y", b"z"),), kept=9
+        )
+        self.ask()
+        self.looks[0].callback(answer)
+        for accepted, expected in (("gzip", b"gzip"), ("br", b"plain")):
+            head = f"Host: h\r\nAccept-Encoding: {accepted}\r\n"
+            status, headers, content = self.connect().ask(head=head)
+            self.assertEqual((200, expected), (status, content))
+            self.assertEqual(("z", "a/b"), (headers["X-Y"], headers["Content-Type"]))
+            self.assertEqual("Accept-Encoding", headers["Vary"])
+            self.assertEqual(
+                "gzip" if expected == b"gzip" else None, headers.get("Content-Encoding")
+            )
 
     def test_bug(self) -> None:
         """Everybody is told, and the log."""

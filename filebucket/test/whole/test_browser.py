@@ -86,8 +86,8 @@ class ChromiumCase(TestCase):
         self.now = reactor.seconds()
         self.configure()
         self.failure: Exception | None = None
-        page = Page(reactor, self.read, lambda: self.buckets, UTC)
-        self.resources = resources(page)
+        page = Page(reactor.seconds, self.read, lambda: self.buckets, UTC)
+        self.resources = resources(reactor, page)
         self.site = AdminSite(reactor, self.resources)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.number = self.port.getHost().port
