@@ -27,7 +27,7 @@ from filebucket.catalogue.overview import (
     BucketOverview,
     Overview,
     SeriesOverview,
-    verdict,
+    summarize,
 )
 from filebucket.model.records import Refused
 from filebucket.model.state import State
@@ -206,7 +206,7 @@ def view(overview: Overview, zone: tzinfo) -> PageView:
 
     :param zone: what times of day are shown in
     """
-    found = verdict(overview)
+    found = summarize(overview)
     now = local(overview.at, zone)
     troubled, calm = _as_many_as_fit(overview.buckets)
     icon = SEVERITIES[found.severity]

@@ -247,7 +247,7 @@ def forecast(space: Sequence[Space]) -> float | None:
 
 
 @frozen
-class Verdict:
+class Summary:
     """Everything in a sentence or two.
 
     :param severity: 0: in order; 1: worth a look; 2: a backup is missing
@@ -260,11 +260,11 @@ class Verdict:
     more: str = ""
 
 
-def verdict(overview: Overview) -> Verdict:
+def summarize(overview: Overview) -> Summary:
     """What is to be thought of everything."""
     buckets = overview.buckets
     if not buckets:
-        return Verdict(0, "There are no buckets yet")
+        return Summary(0, "There are no buckets yet")
     found = troubles(overview)
     bad, look = (
         joined(
@@ -277,20 +277,20 @@ def verdict(overview: Overview) -> Verdict:
         for severity in (2, 1)
     )
     if bad:
-        return Verdict(2, bad, f"{look}." if look else "")
+        return Summary(2, bad, f"{look}." if look else "")
     if look:
-        return Verdict(1, look)
+        return Summary(1, look)
     expecting = sum(each.expect is not None for each in buckets)
     if not expecting:
-        return Verdict(
+        return Summary(
             0,
             "Nothing is wrong",
             "No bucket says when a backup is expected, so that none can be late.",
         )
     if expecting == len(buckets):
-        return Verdict(0, "Every backup arrived")
+        return Summary(0, "Every backup arrived")
     rest = counted(len(buckets) - expecting, "bucket expects", "buckets expect")
-    return Verdict(0, "Every expected backup arrived", f"{rest} nothing.")
+    return Summary(0, "Every expected backup arrived", f"{rest} nothing.")
 
 
 _PHRASES = {

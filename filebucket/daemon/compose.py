@@ -13,8 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
+from filebucket.admin.counters import Counters
 from filebucket.admin.health import Health, look_at_filesystem
-from filebucket.admin.metrics import Metrics, Now, Scrape
+from filebucket.admin.metrics import Live, Scrape
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite, SharedAnswer
 from filebucket.base.errors import Refusal
@@ -74,7 +75,7 @@ def make_daemon(
     looking = pool(1)
     watched = {"$.admin": config.admin} if config.admin else {}
     watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
-    metrics = Metrics() if watching else None
+    counters = Counters() if watching else None
     registry = Registry(config.buckets)
     store = DirectoryStore(config.home, threads.run, Room(config.min_free_space))
     hooks = ScriptHooks(
@@ -83,7 +84,7 @@ def make_daemon(
         environ,
         config.hook_timeout,
         config.hook_concurrency,
-        observe=metrics.hook_ran if metrics else unobserved,
+        observe=counters.hook_ran if counters else unobserved,
     )
 
     searching = partial(search, config.home, reactor.seconds)
@@ -94,8 +95,8 @@ def make_daemon(
     def observe(outcome: Outcome) -> None:
         log_outcome(outcome, registry.hide_tokens)
         recorder.observe(outcome)
-        if metrics is not None:
-            metrics.pushed(outcome)
+        if counters is not None:
+            counters.pushed(outcome)
 
     uploads = Uploads(
         store,
@@ -116,16 +117,16 @@ def make_daemon(
     told = supervisor(environ)
     readiness = Readiness()
     admin = None
-    if watching is not None and metrics is not None:
+    if watching is not None and counters is not None:
         shown = pages(
             reactor,
             looking.run,
             config,
-            metrics,
+            counters,
             recorder,
             lambda: readiness.ready,
             lambda: registry.all,
-            lambda: Now(uploads.under_way, len(site.admission), recorder.health),
+            lambda: Live(uploads.under_way, len(site.admission), recorder.health),
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -145,8 +146,8 @@ def make_daemon(
     status = StatusFile(config.home, path)
 
     def tell(answer: Answer) -> Deferred[None]:
-        if metrics is not None:
-            metrics.reloaded(answer.reason is None)
+        if counters is not None:
+            counters.reloaded(answer.reason is None)
         return threads.run(status.tell, answer)
 
     everywhere = [*listening, *([watching] if watching else [])]
@@ -197,11 +198,11 @@ def pages(
     reactor: Any,
     run: Callable[..., Deferred[Any]],
     config: Config,
-    metrics: Metrics,
+    counters: Counters,
     recorder: Recorder,
     ready: Callable[[], bool],
     buckets: Callable[[], Sequence[Bucket]],
-    now: Callable[[], Now],
+    live: Callable[[], Live],
 ) -> Mapping[str, IResource]:
     """What whoever watches gets to see.
 
@@ -209,7 +210,7 @@ def pages(
     """
     disk = partial(look_at_filesystem, config.home, config.min_free_space)
     health = Health(ready, run, disk, recorder.read, lambda: recorder.health.error)
-    scrape = Scrape(metrics, run, recorder.read, disk, buckets, now, reactor.seconds)
+    scrape = Scrape(counters, run, recorder.read, disk, buckets, live, reactor.seconds)
     page = Page(reactor.seconds, recorder.read, buckets, local_zone())
     return {
         **resources(reactor, page),

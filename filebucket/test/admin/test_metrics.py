@@ -1,4 +1,4 @@
-"""The numbers: what is counted, what is looked up, and how many there can be."""
+"""The numbers: what is looked up, and the whole text."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket import __version__
+from filebucket.admin.counters import MOST_BUCKETS, Counters
 from filebucket.admin.health import Filesystem
-from filebucket.admin.metrics import EXITS, MOST_BUCKETS, Metrics, Now, Process, Scrape
-from filebucket.base.errors import STATUSES
+from filebucket.admin.metrics import Live, Scrape
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.inventory import Inventory
@@ -23,13 +19,12 @@ from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import Overview
 from filebucket.catalogue.recorder import WriterHealth
 from filebucket.catalogue.view import View
-from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
-from filebucket.model.push import Outcome
 from filebucket.model.records import Received
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token, token_digest
+from filebucket.test.admin.test_counters import read
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.fakes import at_once
 
@@ -44,175 +39,11 @@ def bucket(name: str, **settings: Any) -> Bucket:
     return Bucket((token,), name, name, **settings)
 
 
-def read(text: bytes) -> dict[str, float]:
-    """The numbers, by their names and labels as one would write them."""
-    found = {}
-    for family in text_string_to_metric_families(text.decode()):
-        for sample in family.samples:
-            labels = ",".join(f"{key}={sample.labels[key]}" for key in sample.labels)
-            name = f"{sample.name}{{{labels}}}" if labels else sample.name
-            assert name not in found, name
-            found[name] = sample.value
-    return found
-
-
-class CountingTests(SynchronousTestCase):
-    """What is counted as it happens."""
-
-    def setUp(self) -> None:
-        self.metrics = Metrics()
-
-    def numbers(self) -> dict[str, float]:
-        return read(generate_latest(self.metrics.registry))
-
-    def push(self, label: str, size: int = 3, seconds: float = 0.25) -> None:
-        self.metrics.pushed(
-            Outcome("0a1b", label, "c", "x", size, "ab", status=200, seconds=seconds)
-        )
-
-    def refuse(self, status: int) -> None:
-        self.metrics.pushed(Outcome("0a1b", "-", "c", status=status, reason="no"))
-
-    def test_pushes(self) -> None:
-        """By bucket, and their sizes and times of all together."""
-        self.push("web01", 3)
-        self.push("web01", 2000, 100)
-        self.push("db", 5)
-        found = self.numbers()
-        self.assertEqual(2, found["filebucket_pushes_total{bucket=web01}"])
-        self.assertEqual(2003, found["filebucket_received_bytes_total{bucket=web01}"])
-        self.assertEqual(1, found["filebucket_pushes_total{bucket=db}"])
-        self.assertEqual(3, found["filebucket_push_size_bytes_count"])
-        self.assertEqual(2, found["filebucket_push_size_bytes_bucket{le=1024.0}"])
-        self.assertEqual(3, found["filebucket_push_size_bytes_bucket{le=8192.0}"])
-        seconds = "filebucket_push_duration_seconds"
-        self.assertEqual(100.5, found[f"{seconds}_sum"])
-        self.assertEqual(2, found[f"{seconds}_bucket{{le=60.0}}"])
-        self.assertEqual(3, found[f"{seconds}_bucket{{le=300.0}}"])
-        self.assertEqual(0, found["filebucket_refusals_total{status=403}"])
-
-    def test_repeated(self) -> None:
-        """What is pushed once more is no push."""
-        self.metrics.know(["web01"])
-        self.metrics.pushed(
-            Outcome("0a1b", "web01", "c", "x", 3, "ab", status=200, repeated=True)
-        )
-        found = self.numbers()
-        self.assertEqual(1, found["filebucket_repeated_pushes_total"])
-        self.assertEqual(0, found["filebucket_pushes_total{bucket=web01}"])
-        self.assertEqual(0, found["filebucket_push_size_bytes_count"])
-
-    def test_refusals(self) -> None:
-        """By status, each from the start, and of no bucket's."""
-        self.refuse(403)
-        self.refuse(403)
-        self.refuse(500)
-        found = self.numbers()
-        counted = {
-            name: value for name, value in found.items() if "refusals_total" in name
-        }
-        expected = {
-            f"filebucket_refusals_total{{status={status}}}": 0.0
-            for status in STATUSES
-            if status != 200
-        }
-        expected["filebucket_refusals_total{status=403}"] = 2
-        expected["filebucket_refusals_total{status=500}"] = 1
-        self.assertEqual(expected, counted)
-        self.assertFalse([name for name in found if "bucket=" in name])
-
-    def test_known_buckets(self) -> None:
-        """A bucket's count begins at nought, before its first push."""
-        self.metrics.know(["web01"])
-        self.assertEqual(0, self.numbers()["filebucket_pushes_total{bucket=web01}"])
-        self.push("web01")
-        self.metrics.know(["web01"])
-        self.assertEqual(1, self.numbers()["filebucket_pushes_total{bucket=web01}"])
-
-    def test_too_many_buckets(self) -> None:
-        """The rest is counted together, and nothing is lost."""
-        labels = [str(number) for number in range(MOST_BUCKETS + 7)]
-        self.metrics.know(labels)
-        for label in labels:
-            self.push(label)
-        found = self.numbers()
-        counted = [name for name in found if "filebucket_pushes_total" in name]
-        self.assertEqual(MOST_BUCKETS + 1, len(counted))
-        self.assertEqual(7, found["filebucket_pushes_total{bucket=}"])
-        self.assertEqual(21, found["filebucket_received_bytes_total{bucket=}"])
-
-    def test_hooks(self) -> None:
-        """By how they ended, with no more ends than there are."""
-        runs = "filebucket_hook_runs_total"
-        before = [name for name in self.numbers() if runs in name]
-        self.assertEqual(3 * len(EXITS), len(before))
-        for hook, ended in (
-            (PRE_PUSH, Exit(0)),
-            (PRE_PUSH, Exit(2)),
-            (PRE_PUSH, Exit(3)),
-            (PRE_PUSH, Exit(139)),
-            (POST_PUSH, Exit(143, timed_out=True)),
-            (POST_PUSH, Exit(143, stopped=True)),
-            (POST_PUSH, None),
-        ):
-            self.metrics.hook_ran(hook, 2.0, ended)
-        found = self.numbers()
-        for hook, how, count in (
-            (PRE_PUSH, "0", 1),
-            (PRE_PUSH, "1", 0),
-            (PRE_PUSH, "2", 1),
-            (PRE_PUSH, "other", 2),
-            (POST_PUSH, "timeout", 1),
-            (POST_PUSH, "stop", 1),
-            (POST_PUSH, "broken", 1),
-            (POST_PUSH, "other", 0),
-        ):
-            self.assertEqual(count, found[f"{runs}{{exit={how},hook={hook}}}"])
-        seconds = "filebucket_hook_duration_seconds"
-        self.assertEqual(8.0, found[f"{seconds}_sum{{hook=pre-push}}"])
-        self.assertEqual(2, found[f"{seconds}_count{{hook=post-push}}"])
-        self.assertEqual(before, [name for name in found if runs in name])
-
-    def test_reloads(self) -> None:
-        """Whether the last one succeeded; the start is one that did."""
-        name = "filebucket_config_last_reload_successful"
-        self.assertEqual(1, self.numbers()[name])
-        self.metrics.reloaded(False)
-        self.assertEqual(0, self.numbers()[name])
-        self.metrics.reloaded(True)
-        self.assertEqual(1, self.numbers()[name])
-
-    def test_process(self) -> None:
-        """What Prometheus wants to know of every process, and which one it is."""
-        found = self.numbers()
-        self.assertEqual(1, found[f"filebucket_build_info{{version={__version__}}}"])
-        self.assertIn("process_resident_memory_bytes", found)
-        self.assertFalse([name for name in found if name.endswith("_created")])
-
-    def test_process_in_a_sandbox(self) -> None:
-        """The same where /proc has nothing but processes."""
-        proc = self.mktemp()
-        os.mkdir(proc)
-        os.symlink("/proc/self", os.path.join(proc, "self"))
-        self.assertEqual([], list(ProcessCollector(proc=proc, registry=None).collect()))
-        found = {
-            family.name: family.samples[0].value
-            for family in Process(proc=proc, registry=None).collect()
-        }
-        usual = {
-            family.name: family.samples[0].value
-            for family in ProcessCollector(registry=None).collect()
-        }
-        self.assertEqual(set(usual), set(found))
-        started = "process_start_time_seconds"
-        self.assertTrue(abs(usual[started] - found[started]) < 2, (usual, found))
-
-
 class ScrapeTests(SynchronousTestCase):
     """What is looked up, and the whole text."""
 
     def setUp(self) -> None:
-        self.metrics = Metrics()
+        self.counters = Counters()
         home = self.mktemp()
         os.makedirs(os.path.join(home, ".filebucket"))
         self.inventory = opened(self, Inventory, home)
@@ -236,12 +67,12 @@ class ScrapeTests(SynchronousTestCase):
 
     def scrape(self) -> dict[str, float]:
         scrape = Scrape(
-            self.metrics,
+            self.counters,
             at_once,
             self.read,
             self.look,
             lambda: self.buckets,
-            lambda: Now(2, 5, self.writing),
+            lambda: Live(2, 5, self.writing),
             lambda: self.now,
         )
         answer = self.successResultOf(Deferred.fromCoroutine(scrape()))

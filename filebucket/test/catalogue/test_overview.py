@@ -12,8 +12,8 @@ from filebucket.catalogue.overview import (
     Trouble,
     forecast,
     make_overview,
+    summarize,
     troubles,
-    verdict,
 )
 from filebucket.model.records import Space
 from filebucket.model.state import State
@@ -22,11 +22,11 @@ from filebucket.test.catalogue.test_view import NOW as THEN
 from filebucket.test.kit.overviews import DAY, LATE, bucket, never, overview, series
 
 
-class VerdictTests(SynchronousTestCase):
+class SummaryTests(SynchronousTestCase):
     """All of it in a sentence."""
 
     def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
-        found = verdict(overview(*buckets))
+        found = summarize(overview(*buckets))
         self.assertEqual((severity, headline), (found.severity, found.headline))
         # Else the page and the command would say two things.
         self.assertEqual(severity, overview(*buckets).severity)
@@ -43,7 +43,7 @@ class VerdictTests(SynchronousTestCase):
 
     def test_something_is_expected(self) -> None:
         silent = bucket("a", series(due=math.inf), expect=None)
-        found = verdict(overview(silent, bucket("b", series())))
+        found = summarize(overview(silent, bucket("b", series())))
         self.assertEqual("Every expected backup arrived", found.headline)
         self.assertEqual("1 bucket expects nothing.", found.more)
 
@@ -62,7 +62,7 @@ class VerdictTests(SynchronousTestCase):
             lost,
             bucket("d", never()),
         )
-        found = verdict(overview(odd, late, lost, bucket("d", never())))
+        found = summarize(overview(odd, late, lost, bucket("d", never())))
         self.assertEqual(
             "1 backup has shrunk, 1 backup has grown and 1 first push is waited for.",
             found.more,
