@@ -16,10 +16,6 @@ ABOUT_ALL = {"test_documents.py", "test_tests.py"}
 """Of no module in particular."""
 
 WITHOUT_MIRROR = {
-    "catalogue/batch.py",
-    "catalogue/interfaces.py",
-    "catalogue/journal.py",
-    "catalogue/rows.py",
     "push/interfaces.py",
     "store/archive.py",
     "upkeep/survey.py",

@@ -1,0 +1,209 @@
+"""Pushes, entered many at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.batch import CLOCK_ERROR, MOST_WATCHED, enter_batch
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import Received, Series
+from filebucket.model.schedule import Interval
+from filebucket.model.state import State
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, opened
+
+BUCKET = Bucket(
+    (Token(bytes(32)),), "web01", "web01", expect=Interval(3600.0, "1h"), grow_alert=2.0
+)
+NOW = 1_795_000_000.0
+
+
+def received(
+    name: str = "db-1", at: float = NOW, size: int = 100, series: str = "db-#"
+) -> Received:
+    """A push into that bucket."""
+    return Received("web01", series, name, size, f"{size:064}", at, request="r")
+
+
+class BatchCase(SynchronousTestCase):
+    """Has a catalogue."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.journal = opened(self, Journal, self.home)
+        self.view = opened(self, View, self.home)
+
+    def enter(self, *rows: Received) -> None:
+        """As one batch."""
+        with self.journal._change() as do:
+            enter_batch(do, rows, {"web01": BUCKET}.get)
+
+    def fates(self) -> list[tuple[str, int, str]]:
+        """Of all pushes, in the order in which they came."""
+        files = sorted(self.view.latest(1000), key=lambda each: each.id)
+        return [(each.received.name, each.received.size, each.fate) for each in files]
+
+    def series(self) -> Series:
+        (found,) = all_series(self.view)
+        return found
+
+
+class EnterTests(BatchCase):
+    """What becomes of names that were there."""
+
+    def test_same_name_in_a_batch(self) -> None:
+        """The last of them is kept, unless another had its name before it ended."""
+        self.enter(received(size=1), received(size=2), received("db-2", size=3))
+        self.assertEqual(
+            [("db-1", 1, "overwritten"), ("db-1", 2, "kept"), ("db-2", 3, "kept")],
+            self.fates(),
+        )
+        late = evolve(received("db-3", size=5), superseded=True)
+        self.enter(received("db-3", size=4), late)
+        self.assertEqual(
+            [("db-3", 4, "kept"), ("db-3", 5, "overwritten")], self.fates()[-2:]
+        )
+        self.assertEqual((3, 9, 5), self.totals())
+
+    def totals(self) -> tuple[int, int, int]:
+        found = self.series()
+        return found.files, found.bytes, found.pushes
+
+    def test_later_batch(self) -> None:
+        """It takes the name."""
+        self.enter(received(size=1))
+        self.enter(received(size=2, at=NOW + 5))
+        first, second = sorted(self.view.latest(9), key=lambda each: each.id)
+        self.assertEqual(("overwritten", NOW + 5), (first.fate, first.fate_at))
+        self.assertEqual(("kept", None), (second.fate, second.fate_at))
+
+    def test_found_before(self) -> None:
+        """A file that was found while its push ended is that push."""
+        found = evolve(received(), request=None)
+        self.enter(found)
+        self.enter(received())
+        (file,) = self.view.latest(9)
+        self.assertEqual("r", file.received.request)
+        self.enter(evolve(found, sha256="0" * 64, name="db-2"))
+        self.enter(received("db-2"))
+        _, *fates = [fate for _, _, fate in self.fates()]
+        self.assertEqual(["overwritten", "kept"], fates)
+
+    def test_was_missing(self) -> None:
+        """It is there again, in whatever form."""
+        self.enter(received(size=1))
+        (file,) = self.view.latest(1)
+        opened(self, Inventory, self.home).missed([file.id], NOW + 1)
+        self.assertEqual(1, self.series().missing)
+        self.enter(received(size=2, at=NOW + 2))
+        self.assertEqual(
+            [("db-1", 1, "overwritten"), ("db-1", 2, "kept")], self.fates()
+        )
+        self.assertEqual(0, self.series().missing)
+
+    def test_all_or_nothing(self) -> None:
+        """Where one cannot be entered none is."""
+        broken = evolve(received("db-2"), name=None)  # type: ignore[arg-type]
+        with self.assertRaisesRegex(Exception, "NOT NULL"):
+            self.enter(received(), broken)
+        self.assertEqual([], self.fates())
+        self.enter(received())
+        self.assertEqual([("db-1", 100, "kept")], self.fates())
+
+
+class SeriesTests(BatchCase):
+    """The series that pushes are of."""
+
+    def test_first_push(self) -> None:
+        """It is what was waited for, whatever its name."""
+        self.journal.watch([BUCKET], str, NOW)
+        (before,) = all_series(self.view)
+        self.assertEqual(("", State.NEVER), (before.name, before.state))
+        self.enter(received("a-1", series="a-#"), received("b-1", series="b-#"))
+        after = {each.name: each.id for each in all_series(self.view)}
+        self.assertEqual(before.id, after.pop("a-#"))
+        self.assertEqual({"b-#"}, set(after))
+
+    def test_made_up(self) -> None:
+        """Only so many are expected to go on, and those that came first."""
+        rows = [
+            received(f"x{number}", series=f"s{number:03}")
+            for number in range(MOST_WATCHED + 20)
+        ]
+        self.enter(*rows[:60])
+        self.enter(*rows[60:])
+        watched = self.journal._ask("SELECT name FROM series WHERE watched")
+        expected = [f"s{number:03}" for number in range(MOST_WATCHED)]
+        self.assertEqual(expected, sorted(name for (name,) in watched))
+
+    def test_unknown_bucket(self) -> None:
+        """Its pushes are entered, and nothing is thought of them."""
+        self.enter(evolve(received(), bucket="gone"))
+        found = self.series()
+        self.assertEqual(("gone", State.FRESH), (found.bucket, found.state))
+        self.assertIsNone(found.usual)
+
+
+class JudgementTests(BatchCase):
+    """What is thought of a push beside those before it."""
+
+    def judgements(self) -> list[str]:
+        files = sorted(self.view.latest(100), key=lambda each: each.id)
+        return [each.judgement.value for each in files]
+
+    def test_in_one_batch_or_many(self) -> None:
+        """It makes no difference."""
+        sizes = [100, 100, 100, 10, 100, 900, 100]
+        rows = [
+            received(f"db-{index}", NOW + index, size)
+            for index, size in enumerate(sizes)
+        ]
+        expected = ["fresh"] * 3 + ["shrunk", "fresh", "grown", "fresh"]
+        self.enter(*rows)
+        self.assertEqual(expected, self.judgements())
+        at_once = self.series()
+        self.setUp()
+        for row in rows:
+            self.enter(row)
+        self.assertEqual(expected, self.judgements())
+        self.assertEqual(at_once, evolve(self.series(), state_at=at_once.state_at))
+        self.assertEqual((State.FRESH, 100), (at_once.state, at_once.usual))
+
+    def test_of_the_future(self) -> None:
+        """What came when the clock was far ahead is compared with nothing."""
+        ahead = [received(f"a-{n}", NOW + 2 * CLOCK_ERROR + n, 9000) for n in range(4)]
+        self.enter(*ahead)
+        self.enter(*(received(f"db-{n}", NOW + n) for n in range(5)))
+        self.assertEqual(100, self.series().usual)
+        self.assertEqual(["fresh"] * 9, self.judgements())
+
+
+class CostTests(BatchCase):
+    """A handful of statements, whatever its size."""
+
+    def count(self, number: int) -> int:
+        """Statements that so many pushes take."""
+        statements = []
+
+        def counted(statement: str, *values: Any) -> sqlite3.Cursor:
+            statements.append(statement)
+            return do(statement, *values)
+
+        rows = [received(f"{number}-{index}") for index in range(number)]
+        with self.journal._change() as do:
+            enter_batch(counted, rows, {"web01": BUCKET}.get)
+        return len(statements)
+
+    def test_count(self) -> None:
+        """After the first push, to which the others are compared."""
+        self.count(1)
+        self.assertEqual(self.count(10), self.count(1000))

@@ -1,0 +1,180 @@
+"""What is written behind pushes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue import journal as journals
+from filebucket.catalogue.batch import CLOCK_ERROR
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
+from filebucket.catalogue.view import View
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import Received, Refused, Series, Space
+from filebucket.model.schedule import Interval
+from filebucket.model.state import State
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, opened
+
+BUCKET = Bucket((Token(bytes(32)),), "web01", "web01", expect=Interval(3600.0, "1h"))
+NOW = 1_795_000_000.0
+DAY = 24 * 3600.0
+
+
+class JournalCase(SynchronousTestCase):
+    """Has a journal, and a view of what it writes."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp()).absolute()
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.journal = opened(self, Journal, self.home)
+        self.view = opened(self, View, self.home)
+
+    def push(self, name: str, series: str = "db-#", at: float = NOW) -> None:
+        row = Received("web01", series, name, 100, "ab" * 32, at, request="r")
+        self.journal.record([row], [], {"web01": BUCKET}.get)
+
+    def series(self) -> dict[str, Series]:
+        return {each.name: each for each in all_series(self.view)}
+
+
+class RecordTests(JournalCase):
+    """What came, and what was refused."""
+
+    def refuse(self, bucket: str, count: int, start: int = 0) -> None:
+        rows = [
+            Refused(bucket, float(number), None, -1, 405, "exists", "c", f"q{number}")
+            for number in range(start, start + count)
+        ]
+        self.journal.record([], rows, lambda key: None)
+
+    def test_refusals_are_bounded(self) -> None:
+        """Of each bucket, and of strangers: none drives another's away."""
+        self.refuse("web01", 3)
+        self.refuse("", KEPT_REFUSALS + 50)
+        self.refuse("", 7, start=1000)
+        self.assertEqual(3, len(self.view.refusals(1000, "web01")))
+        found = self.view.refusals(1000, "")
+        self.assertEqual(KEPT_REFUSALS, len(found))
+        self.assertEqual(1006.0, found[0].at)
+        self.assertEqual(
+            [f"q{number}" for number in range(1006, 999, -1)],
+            [each.request for each in found[:7]],
+        )
+
+    def test_nothing(self) -> None:
+        """Nothing is no change."""
+        before = self.journal._connection.total_changes
+        self.journal.record([], [], lambda key: None)
+        self.assertEqual(before, self.journal._connection.total_changes)
+
+    def test_find(self) -> None:
+        """The file that there should be, of all that had its name."""
+        self.push("db-1")
+        self.push("db-1", at=NOW + 1)
+        found = self.journal.find("web01", "db-1")
+        assert found is not None
+        self.assertEqual(NOW + 1, found.received.received_at)
+        self.assertIsNone(self.journal.find("web02", "db-1"))
+        opened(self, Inventory, self.home).ended(found.id, "missing", NOW)
+        self.assertIsNone(self.journal.find("web01", "db-1"))
+
+
+class WatchTests(JournalCase):
+    """What is expected."""
+
+    def test_patterns(self) -> None:
+        """Pushes that were there are sorted by them, under names with no token."""
+        self.push("db-1")
+        self.push("db-secret", "db-secret")
+        patterns = evolve(BUCKET, series=("*hidden*", "db-*", "log-*"))
+        self.journal.watch(
+            [patterns], lambda name: name.replace("secret", "hidden"), NOW
+        )
+        found = self.series()
+        self.assertEqual({"*hidden*", "db-*", "log-*"}, set(found))
+        self.assertEqual(
+            [(1, 100, "db-secret"), (1, 100, "db-1"), (0, 0, None)],
+            [
+                (found[name].files, found[name].bytes, found[name].last_name)
+                for name in patterns.series
+            ],
+        )
+        self.assertEqual(State.NEVER, found["log-*"].state)
+
+    def test_no_more(self) -> None:
+        """What is not configured is neither late nor told."""
+        self.push("db-1")
+        self.journal.watch([BUCKET], str, NOW)
+        self.journal.pass_time(NOW + DAY)
+        self.assertEqual(1, len(self.journal.untold(9)))
+        self.journal.watch([], str, NOW + DAY)
+        self.assertEqual([], self.journal.untold(9))
+        self.assertEqual(float("inf"), self.series()["db-#"].due)
+
+    def test_not_expected(self) -> None:
+        """Of what nobody has pushed to or waits for nothing is known."""
+        self.journal.watch([evolve(BUCKET, expect=None)], str, NOW)
+        self.assertEqual([], self.journal._ask("SELECT * FROM bucket"))
+
+    def test_pass_time(self) -> None:
+        """Late from the moment on at which it was due, and once."""
+        self.push("db-1")
+        self.journal.pass_time(NOW + 3599)
+        self.assertEqual(State.FRESH, self.series()["db-#"].state)
+        self.journal.pass_time(NOW + DAY)
+        found = self.series()["db-#"]
+        self.assertEqual((State.LATE, NOW + 3600), (found.state, found.state_at))
+        before = self.journal._connection.total_changes
+        self.journal.pass_time(NOW + 2 * DAY)
+        self.assertEqual(before, self.journal._connection.total_changes)
+
+    def test_mistrust(self) -> None:
+        """What came in the future of a right clock came now."""
+        self.push("db-1", at=NOW + 9 * DAY)
+        known = {"web01": BUCKET}.get
+        self.assertEqual(0, self.journal.mistrust(NOW + 9 * DAY - CLOCK_ERROR, known))
+        self.assertEqual(1, self.journal.mistrust(NOW, known))
+        found = self.series()["db-#"]
+        self.assertEqual((NOW, NOW + 3600), (found.last_at, found.due))
+        self.assertEqual(0, self.journal.mistrust(NOW, known))
+        (file,) = self.view.latest(1)
+        self.assertEqual(NOW + 9 * DAY, file.received.received_at)
+
+
+class ToldTests(JournalCase):
+    """What the operator knows."""
+
+    def test_untold(self) -> None:
+        """The longest known first, and only of what is watched."""
+        for index, name in enumerate(("b", "a", "c")):
+            self.push(name, name, NOW + index)
+        self.journal._connection.execute(
+            "UPDATE series SET watched = 0 WHERE name = 'c'"
+        )
+        self.journal.pass_time(NOW + DAY)
+        untold = self.journal.untold(9)
+        self.assertEqual(["b", "a"], [each.name for each in untold])
+        self.assertEqual(["b"], [each.name for each in self.journal.untold(1)])
+        self.journal.mark_told(untold[0].id, State.LATE)
+        self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
+        # It is told what it was; it has become another thing meanwhile.
+        self.journal.mark_told(untold[1].id, State.SHRUNK)
+        self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
+
+
+class SpaceTests(JournalCase):
+    """What was free."""
+
+    def test_bounded(self) -> None:
+        """The latest looks, one of each moment."""
+        self.patch(journals, "KEPT_SPACE", 5)
+        for number in range(12):
+            self.journal.note_space(Space(float(number), number, 100))
+        self.journal.note_space(Space(11.0, 50, 100))
+        found = self.view.space(0)
+        self.assertEqual([7.0, 8.0, 9.0, 10.0, 11.0], [each.at for each in found])
+        self.assertEqual(50, found[-1].free)
