@@ -47,6 +47,27 @@ MOST_INTERPRETERS = 5
 """Interpreters of interpreters that Linux puts up with."""
 
 
+class Line(DeferredSemaphore):
+    """Where hooks wait, first come, first served.
+
+    Twisted's own lets the next one in from within :meth:`release`: where many leave as
+    soon as they are let in, since their pushes have failed, each would be a call deeper
+    than the one before it.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        self._left = 0
+
+    def release(self) -> None:
+        self._left += 1
+        if self._left > 1:
+            return  # whoever leaves for good goes on with this one
+        while self._left:
+            super().release()
+            self._left -= 1
+
+
 def unobserved(hook: str, seconds: float, ended: Exit | None) -> None:
     """Nobody wants to know how a hook ended."""
 
@@ -87,7 +108,7 @@ class ScriptHooks:
             "HOME": environ.get("HOME") or "/",
         }
         self._timeout = timeout
-        self._line = DeferredSemaphore(concurrency)
+        self._line = Line(concurrency)
         self._kill_group = kill_group
         self._kill_strays = kill_strays
         self._observe = observe

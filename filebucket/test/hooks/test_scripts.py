@@ -859,7 +859,7 @@ class LineTests(HooksCase):
         """Nobody is asked for a push that failed while it stood in line."""
         verdicts = [self.pre_push(), self.pre_push()]
         refusal = Refusal(503, "the server is stopping")
-        gone = [self.pre_push(failure=refusal) for _ in range(100)]
+        gone = [self.pre_push(failure=refusal) for _ in range(2000)]
         verdicts.append(self.pre_push())
         children = self.reactor.children
         children[0].ends(0)
