@@ -5,6 +5,11 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
+# Tests at once: as many as there are processors, and two at least, since many wait.
+JOBS = $(shell n=$$(nproc) && echo $$((n > 2 ? n : 2)))
+# All tests but those with a daemon, a browser or other programs.
+QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
+    $(wildcard filebucket/test/*))
 # Where roots of Debian 13 are kept, 1 GB of them.
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
@@ -15,11 +20,13 @@ run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
 
 test: $(VENV)/installed
-	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial filebucket bench proofs
+	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial \
+	    filebucket bench proofs
 
+# What these tests leave out is more than pyproject.toml allows: then it fails.
 coverage: $(VENV)/installed
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run \
-	    -m twisted.trial --temp-directory=$(VENV)/trial filebucket
+	    -m twisted.trial --temp-directory=$(VENV)/trial $(QUICK)
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage report --show-missing
 
 lint: $(VENV)/linters
