@@ -23,12 +23,8 @@ from filebucket.base.text import (
     size_text,
     span,
 )
-from filebucket.catalogue.overview import (
-    BucketOverview,
-    Overview,
-    SeriesOverview,
-    summarize,
-)
+from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.catalogue.summary import summarize
 from filebucket.model.records import Refused
 from filebucket.model.state import State
 

@@ -12,7 +12,6 @@ from statistics import linear_regression
 
 from attrs import asdict, evolve, frozen
 
-from filebucket.base.text import counted, joined
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
@@ -35,7 +34,7 @@ FORECAST_LEAST = 24 * 3600.0
 
 
 LOST = 2
-SEVERITIES = {
+SEVERITY_OF = {
     State.LATE: 2,
     State.SHRUNK: 1,
     State.GROWN: 1,
@@ -103,7 +102,7 @@ class BucketOverview(Tally):
 
     @property
     def severity(self) -> int:
-        """As in :data:`SEVERITIES`, but 0 where no first push is waited for."""
+        """As in :data:`SEVERITY_OF`, but 0 where no first push is waited for."""
         return self._severity(self.state, self)
 
     def severity_of(self, series: SeriesOverview) -> int:
@@ -114,7 +113,7 @@ class BucketOverview(Tally):
         if lost.damaged or lost.missing:
             return LOST
         # What nobody expects is not missed.
-        return 0 if state is State.NEVER and not self.expect else SEVERITIES[state]
+        return 0 if state is State.NEVER and not self.expect else SEVERITY_OF[state]
 
 
 @frozen
@@ -244,102 +243,3 @@ def forecast(space: Sequence[Space]) -> float | None:
     if line.slope >= 0:
         return None
     return last.at + last.free / -line.slope
-
-
-@frozen
-class Summary:
-    """Everything in a sentence or two.
-
-    :param severity: 0: in order; 1: worth a look; 2: a backup is missing
-    :param headline: one sentence, without its full stop
-    :param more: what else there is to say; may be empty
-    """
-
-    severity: int
-    headline: str
-    more: str = ""
-
-
-def summarize(overview: Overview) -> Summary:
-    """What is to be thought of everything."""
-    buckets = overview.buckets
-    if not buckets:
-        return Summary(0, "There are no buckets yet")
-    found = troubles(overview)
-    bad, look = (
-        joined(
-            [
-                counted(each.count, *_PHRASES[each.word])
-                for each in found
-                if each.count and each.severity == severity
-            ]
-        )
-        for severity in (2, 1)
-    )
-    if bad:
-        return Summary(2, bad, f"{look}." if look else "")
-    if look:
-        return Summary(1, look)
-    expecting = sum(each.expect is not None for each in buckets)
-    if not expecting:
-        return Summary(
-            0,
-            "Nothing is wrong",
-            "No bucket says when a backup is expected, so that none can be late.",
-        )
-    if expecting == len(buckets):
-        return Summary(0, "Every backup arrived")
-    rest = counted(len(buckets) - expecting, "bucket expects", "buckets expect")
-    return Summary(0, "Every expected backup arrived", f"{rest} nothing.")
-
-
-_PHRASES = {
-    "late": ("backup is late", "backups are late"),
-    "damaged": ("file is damaged", "files are damaged"),
-    "missing": ("file is missing", "files are missing"),
-    "shrunk": ("backup has shrunk", "backups have shrunk"),
-    "grown": ("backup has grown", "backups have grown"),
-    "never": ("first push is waited for", "first pushes are waited for"),
-}
-
-
-@frozen
-class Trouble:
-    """Something that may be the matter.
-
-    :param word: a state, ``damaged`` or ``missing``
-    :param severity: what it is where it is the matter
-    :param count: series that have that state, or files
-    :param labels: the buckets that have it; a bucket has one state, that of its worst
-        series
-    """
-
-    word: str
-    severity: int
-    count: int
-    labels: Sequence[str]
-
-
-def troubles(overview: Overview) -> Sequence[Trouble]:
-    """All that may be the matter, the worst first."""
-    everything = overview.buckets
-    expecting = [each for each in everything if each.expect]
-
-    def of_state(state: State, buckets: Sequence[BucketOverview]) -> Trouble:
-        # A bucket that the daemon has not seen yet waits, and has no series.
-        count = sum(max(each.states[state], each.state is state) for each in buckets)
-        labels = [each.label for each in buckets if each.state is state]
-        return Trouble(state.value, SEVERITIES[state], count, labels)
-
-    def of_files(word: str, count: Callable[[BucketOverview], int]) -> Trouble:
-        labels = [each.label for each in everything if count(each)]
-        return Trouble(word, LOST, sum(map(count, everything)), labels)
-
-    return (
-        of_state(State.LATE, everything),
-        of_files("damaged", lambda each: each.damaged),
-        of_files("missing", lambda each: each.missing),
-        of_state(State.SHRUNK, everything),
-        of_state(State.GROWN, everything),
-        of_state(State.NEVER, expecting),
-    )

@@ -40,8 +40,8 @@ from filebucket.catalogue.overview import (
     Overview,
     SeriesOverview,
     make_overview,
-    troubles,
 )
+from filebucket.catalogue.summary import troubles
 from filebucket.catalogue.view import View
 from filebucket.cli.log import refusal_json
 from filebucket.cli.options import (

@@ -1,88 +1,24 @@
-"""What is the matter with the backups, from what the catalogue knows."""
+"""How everything is, put together."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.overview import (
-    BucketOverview,
-    Trouble,
     forecast,
     make_overview,
-    summarize,
-    troubles,
 )
 from filebucket.model.records import Space
 from filebucket.model.state import State
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
-from filebucket.test.kit.overviews import DAY, LATE, bucket, never, overview, series
+from filebucket.test.kit.overviews import DAY, LATE, bucket, never, series
 
 
-class SummaryTests(SynchronousTestCase):
-    """All of it in a sentence."""
-
-    def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
-        found = summarize(overview(*buckets))
-        self.assertEqual((severity, headline), (found.severity, found.headline))
-        # Else the page and the command would say two things.
-        self.assertEqual(severity, overview(*buckets).severity)
-
-    def test_none(self) -> None:
-        self.check(0, "There are no buckets yet")
-
-    def test_in_order(self) -> None:
-        self.check(0, "Every backup arrived", bucket("a", series()))
-
-    def test_nothing_is_expected(self) -> None:
-        silent = bucket("a", series(due=math.inf), expect=None)
-        self.check(0, "Nothing is wrong", silent, bucket("b", expect=None))
-
-    def test_something_is_expected(self) -> None:
-        silent = bucket("a", series(due=math.inf), expect=None)
-        found = summarize(overview(silent, bucket("b", series())))
-        self.assertEqual("Every expected backup arrived", found.headline)
-        self.assertEqual("1 bucket expects nothing.", found.more)
-
-    def test_late(self) -> None:
-        self.check(2, "1 backup is late", bucket("a", series(**LATE), series("b")))
-
-    def test_many(self) -> None:
-        late = bucket("a", series(**LATE), series("b", **LATE))
-        lost = bucket("b", series(damaged=1, missing=2))
-        odd = bucket("c", series(state=State.SHRUNK), series("d", State.GROWN))
-        self.check(
-            2,
-            "2 backups are late, 1 file is damaged and 2 files are missing",
-            odd,
-            late,
-            lost,
-            bucket("d", never()),
-        )
-        found = summarize(overview(odd, late, lost, bucket("d", never())))
-        self.assertEqual(
-            "1 backup has shrunk, 1 backup has grown and 1 first push is waited for.",
-            found.more,
-        )
-
-    def test_odd(self) -> None:
-        self.check(1, "1 backup has grown", bucket("a", series(state=State.GROWN)))
-
-    def test_waiting(self) -> None:
-        self.check(1, "1 first push is waited for", bucket("a", never()))
-        self.check(1, "1 first push is waited for", bucket("a"))
-
-    def test_those_not_shown(self) -> None:
-        states = Counter({State.LATE: 40})
-        crowded = bucket("a", series(**LATE), more=39, states=states)
-        self.check(2, "40 backups are late", crowded)
-
-
-class TroublesTests(SynchronousTestCase):
-    """Which buckets have which trouble."""
+class StateTests(SynchronousTestCase):
+    """How a series is, and a bucket."""
 
     def test_conditions(self) -> None:
         """A state, and what was lost; without a loss only."""
@@ -92,31 +28,6 @@ class TroublesTests(SynchronousTestCase):
             ([("late", 0), ("missing", 1)], series(missing=1, **LATE)),
         ):
             self.assertEqual(expected, found.conditions)
-
-    def test_of_buckets(self) -> None:
-        """A bucket has one state, its worst, and is named for each loss."""
-        found = troubles(
-            overview(
-                bucket("a", series(state=State.SHRUNK), series(**LATE)),
-                bucket("b", series(damaged=3, missing=1)),
-                bucket("c", series()),
-                bucket("d", never()),
-                bucket("e", expect=None),
-                bucket("f", series(state=State.GROWN)),
-                bucket("g"),
-            )
-        )
-        self.assertEqual(
-            [
-                Trouble("late", 2, 1, ["a"]),
-                Trouble("damaged", 2, 3, ["b"]),
-                Trouble("missing", 2, 1, ["b"]),
-                Trouble("shrunk", 1, 1, []),
-                Trouble("grown", 1, 1, ["f"]),
-                Trouble("never", 1, 2, ["d", "g"]),
-            ],
-            list(found),
-        )
 
     def test_severity(self) -> None:
         """Of a bucket with one series as of that series; the worst of several."""

@@ -270,6 +270,16 @@ class EnterTests(RecorderCase):
         self.assertEqual(BATCH + 5, all_series(self.read())[0].files)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_bug_at_the_stop(self) -> None:
+        """It goes to the log, and holds nobody up."""
+        self.start()
+        self.recorder.on_change(lambda: 1 / 0)
+        self.recorder.observe(outcome())
+        self.stop()
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual(["db-1.gz"], self.names())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_changed(self) -> None:
         """Whoever tells of states is called."""
         self.start()

@@ -1,0 +1,103 @@
+"""What is the matter, counted and in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue.overview import (
+    BucketOverview,
+)
+from filebucket.catalogue.summary import Trouble, summarize, troubles
+from filebucket.model.state import State
+from filebucket.test.kit.overviews import LATE, bucket, never, overview, series
+
+
+class SummaryTests(SynchronousTestCase):
+    """All of it in a sentence."""
+
+    def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
+        found = summarize(overview(*buckets))
+        self.assertEqual((severity, headline), (found.severity, found.headline))
+        # Else the page and the command would say two things.
+        self.assertEqual(severity, overview(*buckets).severity)
+
+    def test_none(self) -> None:
+        self.check(0, "There are no buckets yet")
+
+    def test_in_order(self) -> None:
+        self.check(0, "Every backup arrived", bucket("a", series()))
+
+    def test_nothing_is_expected(self) -> None:
+        silent = bucket("a", series(due=math.inf), expect=None)
+        self.check(0, "Nothing is wrong", silent, bucket("b", expect=None))
+
+    def test_something_is_expected(self) -> None:
+        silent = bucket("a", series(due=math.inf), expect=None)
+        found = summarize(overview(silent, bucket("b", series())))
+        self.assertEqual("Every expected backup arrived", found.headline)
+        self.assertEqual("1 bucket expects nothing.", found.more)
+
+    def test_late(self) -> None:
+        self.check(2, "1 backup is late", bucket("a", series(**LATE), series("b")))
+
+    def test_many(self) -> None:
+        late = bucket("a", series(**LATE), series("b", **LATE))
+        lost = bucket("b", series(damaged=1, missing=2))
+        odd = bucket("c", series(state=State.SHRUNK), series("d", State.GROWN))
+        self.check(
+            2,
+            "2 backups are late, 1 file is damaged and 2 files are missing",
+            odd,
+            late,
+            lost,
+            bucket("d", never()),
+        )
+        found = summarize(overview(odd, late, lost, bucket("d", never())))
+        self.assertEqual(
+            "1 backup has shrunk, 1 backup has grown and 1 first push is waited for.",
+            found.more,
+        )
+
+    def test_odd(self) -> None:
+        self.check(1, "1 backup has grown", bucket("a", series(state=State.GROWN)))
+
+    def test_waiting(self) -> None:
+        self.check(1, "1 first push is waited for", bucket("a", never()))
+        self.check(1, "1 first push is waited for", bucket("a"))
+
+    def test_those_not_shown(self) -> None:
+        states = Counter({State.LATE: 40})
+        crowded = bucket("a", series(**LATE), more=39, states=states)
+        self.check(2, "40 backups are late", crowded)
+
+
+class TroublesTests(SynchronousTestCase):
+    """Which buckets have which trouble."""
+
+    def test_of_buckets(self) -> None:
+        """A bucket has one state, its worst, and is named for each loss."""
+        found = troubles(
+            overview(
+                bucket("a", series(state=State.SHRUNK), series(**LATE)),
+                bucket("b", series(damaged=3, missing=1)),
+                bucket("c", series()),
+                bucket("d", never()),
+                bucket("e", expect=None),
+                bucket("f", series(state=State.GROWN)),
+                bucket("g"),
+            )
+        )
+        self.assertEqual(
+            [
+                Trouble("late", 2, 1, ["a"]),
+                Trouble("damaged", 2, 3, ["b"]),
+                Trouble("missing", 2, 1, ["b"]),
+                Trouble("shrunk", 1, 1, []),
+                Trouble("grown", 1, 1, ["f"]),
+                Trouble("never", 1, 2, ["d", "g"]),
+            ],
+            list(found),
+        )
