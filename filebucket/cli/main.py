@@ -1,31 +1,38 @@
 """The ``filebucket`` command, for operators: its commands, each in a module of its own.
 
-A command only parses and prints; what it does is done elsewhere. An operator's mistake
-is a line on stderr and the exit status 1, or 2 if the command itself is wrong.
+A command only parses and prints; what it does is done elsewhere. Only the module of
+the one that is called is loaded, so that it answers at once. An operator's mistake is a
+line on stderr and the exit status 1, or 2 if the command itself is wrong.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
 
 from filebucket import __version__
 from filebucket.base.errors import OperatorError
-from filebucket.cli.bucket import bucket
-from filebucket.cli.check import check
-from filebucket.cli.log import log
-from filebucket.cli.prune import prune
-from filebucket.cli.reindex import reindex
-from filebucket.cli.reload import reload
-from filebucket.cli.serve import serve
-from filebucket.cli.status import status
-from filebucket.cli.token_hash import token_hash
-from filebucket.cli.verify import verify
+
+COMMANDS = (
+    *("bucket", "check", "log", "prune", "reindex", "reload", "serve", "status"),
+    *("token-hash", "verify"),
+)
 
 
 class _Commands(click.Group):
     """Commands whose failures are told in a line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        found: click.Command = getattr(import_module(f"filebucket.cli.{name}"), name)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -34,13 +41,7 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-@click.group(
-    cls=_Commands,
-    commands=[
-        *(bucket, check, log, prune, reindex, reload, serve, status, token_hash),
-        verify,
-    ],
-)
+@click.group(cls=_Commands)
 @click.version_option(__version__)
 def main() -> None:
     """file-bucket: a write-only drop for backups over HTTP."""

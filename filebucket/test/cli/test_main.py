@@ -15,6 +15,17 @@ from filebucket.daemon.ask import NotReloadedError
 from filebucket.upkeep.prune import PruningError
 
 
+def command(*words: str) -> click.Command:
+    """The command that these words call."""
+    found: click.Command = main.main
+    for word in words:
+        assert isinstance(found, click.Group)
+        next_ = found.get_command(click.Context(found), word)
+        assert next_ is not None
+        found = next_
+    return found
+
+
 class HelpTests(SynchronousTestCase):
     """What it says of itself."""
 
@@ -24,17 +35,27 @@ class HelpTests(SynchronousTestCase):
         seen = 0
         while waiting:
             words = waiting.pop()
-            command: click.Command = main.main
-            for word in words:
-                assert isinstance(command, click.Group)
-                command = command.commands[word]
-            if isinstance(command, click.Group):
-                waiting += [(*words, name) for name in command.commands]
+            group = command(*words)
+            if isinstance(group, click.Group):
+                names = group.list_commands(click.Context(group))
+                waiting += [(*words, name) for name in names]
             output = CliRunner().invoke(main.main, [*words, "--help"]).output
             self.assertLessEqual(max(map(len, output.splitlines())), 80)
             self.assertNotIn("...\n", output.partition("Commands:")[2])
             seen += 1
         self.assertEqual(15, seen)
+
+    def test_unknown(self) -> None:
+        """What is no command is no module either."""
+        for word in ("main", "options", "frob", "token_hash"):
+            result = CliRunner().invoke(main.main, [word])
+            self.assertEqual(2, result.exit_code)
+            self.assertIn(f"No such command '{word}'", result.output)
+
+    def test_names(self) -> None:
+        """Each is called as it is listed."""
+        for name in main.COMMANDS:
+            self.assertEqual(name, command(name).name)
 
 
 class FailureTests(SynchronousTestCase):
@@ -61,7 +82,7 @@ class FailureTests(SynchronousTestCase):
         def fails() -> None:
             raise error
 
-        self.patch(main.main, "commands", {"fails": fails})
+        self.patch(main.main, "get_command", lambda ctx, name: fails)
         return CliRunner().invoke(main.main, ["fails"])
 
 

@@ -28,7 +28,10 @@ def commands(
     group: click.Group, before: str = ""
 ) -> Iterator[tuple[str, click.Command]]:
     """All commands that do something, with the words that lead to them."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from commands(command, f"{before}{name} ")
         else:

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.journal import Journal
+from filebucket.cli.main import COMMANDS
 from filebucket.config.load import parse
 from filebucket.model.records import Received
 from filebucket.test.kit.children import bounded
@@ -136,7 +137,9 @@ class ProcessTests(SynchronousTestCase):
     def test_only_what_it_needs(self) -> None:
         """It is to be quick, so that it can be called every minute."""
         program = (
-            "import sys, filebucket.cli.main\n"
+            "import sys\n"
+            "from filebucket.cli.main import COMMANDS, main\n"
+            "print(*[main.get_command(None, name).name for name in COMMANDS])\n"
             "print(*{'twisted.internet.reactor', 'OpenSSL', 'filebucket.tap'}"
             " & set(sys.modules))"
         )
@@ -147,7 +150,7 @@ class ProcessTests(SynchronousTestCase):
             check=True,
             timeout=PATIENCE,
         )
-        self.assertEqual("\n", found.stdout)
+        self.assertEqual([" ".join(COMMANDS), ""], found.stdout.splitlines())
 
     def test_root(self) -> None:
         """It gives its rights up for those of the home's owner."""
