@@ -126,6 +126,29 @@ class WriteTests(WriterCase):
         aside = self.home / f"{FILE}.damaged"
         self.assertEqual(b"no catalogue" * 1000, aside.read_bytes())
 
+    def test_cannot_be_put_aside(self) -> None:
+        """Then it is as one that cannot be written."""
+        (self.home / FILE).write_bytes(b"no catalogue" * 1000)
+        (self.home / f"{FILE}.damaged" / "x").mkdir(parents=True)
+        pushes = [received()]
+        with capturedLogs(), self.assertRaises(CatalogueError) as caught:
+            self.writer.write(pushes, [], NOW)
+        self.assertFalse(caught.exception.damaged)
+        self.assertEqual([received()], pushes)
+
+    def test_the_next_one_fails(self) -> None:
+        """It was put aside, and the new one cannot be written: it is closed."""
+        (self.home / FILE).write_bytes(b"no catalogue" * 1000)
+
+        def fail(*arguments: object) -> None:
+            raise CatalogueError("database or disk is full")
+
+        self.patch(Journal, "record", fail)
+        with capturedLogs():
+            self.assertRaises(CatalogueError, self.writer.write, [received()], [], NOW)
+        self.assertTrue((self.home / f"{FILE}.damaged").exists())
+        self.assertRaises(CatalogueError, self.writer.untold, 9)
+
     def test_space(self) -> None:
         """Looked at now and then."""
         self.writer.write([], [], NOW)
