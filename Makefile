@@ -5,8 +5,8 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
-# Tests at once: as many as there are processors, and two at least, since many wait.
-JOBS = $(shell n=$$(nproc) && echo $$((n > 2 ? n : 2)))
+# Tests at once: one more than there are processors, since many of them wait.
+JOBS = $(shell echo $$(($$(nproc) + 1)))
 # All tests but those with a daemon, a browser or other programs.
 QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
     $(wildcard filebucket/test/*))

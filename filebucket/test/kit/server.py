@@ -32,6 +32,22 @@ TOKENS = (TOKEN, OTHER, UNKNOWN, *EXAMPLE_TOKENS)
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """``twistd``, under whatever name it is installed."""
 
+_DAEMON = ("-n", "--pidfile=", "filebucket")
+
+
+def hurried(module: str, **seconds: float) -> tuple[str, ...]:
+    """The daemon, with some of its own waits made shorter.
+
+    How long they are the tests of the module see, by a frozen clock.
+
+    :param module: the one of ours whose constants these are
+    """
+    lines = [f"import filebucket.{module} as module"]
+    for name, value in seconds.items():
+        lines += [f"assert module.{name} > {value}", f"module.{name} = {value}"]
+    return (sys.executable, "-c", "\n".join([*lines, TWISTD[-1]]), *_DAEMON)
+
+
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
 
@@ -88,7 +104,7 @@ class Server:
     def start(self, *command: str, environ: Mapping[str, str] | None = None) -> Server:
         """Start it, or start it again, and wait until it is ready."""
         self._lines = []
-        command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
+        command = command or (*TWISTD, *_DAEMON)
         self.process = subprocess.Popen(
             [*command, "--config", str(self.config_file)],
             cwd=self.folder,

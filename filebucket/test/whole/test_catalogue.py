@@ -18,7 +18,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
-from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, hurried
 
 FULL = 64 * 1024
 """Bytes that are left free where the catalogue finds no room, but pushes do."""
@@ -32,8 +32,8 @@ class RealCase(SynchronousTestCase):
         self.file = server.home / FILE
         return server
 
-    def start(self, server: Server) -> None:
-        self.server = server.start()
+    def start(self, server: Server, *command: str) -> None:
+        self.server = server.start(*command)
         self.addCleanup(server.stop)
 
     def push(self, name: str, content: bytes = b"content", **headers: str) -> int:
@@ -168,7 +168,7 @@ class CatalogueTests(RealCase):
             check=True,
             timeout=PATIENCE,
         )
-        self.start(server)
+        self.start(server, *hurried("catalogue.recorder", RETRY=1.0))
         self.assert_pushes("a")
         self.assert_entered()
         filler = server.home / ".filebucket" / "filler"

@@ -19,7 +19,13 @@ from urllib.parse import quote
 
 from filebucket.hooks.process import MOST_LINE, MOST_OUTPUT, MOST_STDERR
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
-from filebucket.test.whole.test_push import MIB, Client, IntegrationCase, put_head
+from filebucket.test.whole.test_push import (
+    KILLS_SOON,
+    MIB,
+    Client,
+    IntegrationCase,
+    put_head,
+)
 
 GIB = 1024 * MIB
 AT_ONCE = 8
@@ -81,10 +87,10 @@ Answer = tuple[int, dict[bytes, bytes], bytes]
 class RealHooksCase(IntegrationCase):
     """Has a daemon whose hooks are told from all others."""
 
-    def daemon(self, **config: object) -> Server:
+    def daemon(self, *command: str, **config: object) -> Server:
         """One that runs, and at the end has nothing left of its hooks."""
         server = Server(self.folder / "server", **config)
-        server.start(environ={"HOME": str(server.folder)} | ENVIRONMENT)
+        server.start(*command, environ={"HOME": str(server.folder)} | ENVIRONMENT)
         self.addCleanup(server.stop)
         self.descriptors = server.idle_files()
         # The cleanup that is added last runs first.
@@ -174,7 +180,9 @@ class DeadlineTests(RealHooksCase):
 
     def test_ended(self) -> None:
         """They are ended with all that they started, in whatever session."""
-        server = self.daemon(hook_timeout=2, hook_concurrency=len(WAYS) * 2)
+        server = self.daemon(
+            *KILLS_SOON, hook_timeout=2, hook_concurrency=len(WAYS) * 2
+        )
         cases = "\n".join(f"'{way}') {does};;" for way, does in WAYS.items())
         script = f'case "${{FILEBUCKET_FILENAME%-*}}" in\n{cases}\nesac'
         server.hook("post-push", script)
@@ -198,7 +206,7 @@ class DeadlineTests(RealHooksCase):
 
     def test_left_on_purpose(self) -> None:
         """What outlives a hook that ended by itself is let alone, and holds nothing."""
-        server = self.daemon(hook_timeout=10)
+        server = self.daemon(hook_timeout=5)
         server.hook(
             "post-push",
             'case "$2" in */late) exec sleep 600;; esac\nsetsid sleep 600 & echo $!',

@@ -26,7 +26,7 @@ from filebucket.test.kit.certificates import (
     write_chain,
     write_pair,
 )
-from filebucket.test.kit.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server
+from filebucket.test.kit.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server, hurried
 from filebucket.test.whole.test_push import (
     MIB,
     Client,
@@ -340,7 +340,8 @@ class RenewalTests(TlsCase):
 
     def test_under_load(self) -> None:
         """No push fails, new or old, in whatever order the files are replaced."""
-        server = self.server(listen=[TLS])
+        command = hurried("http.tls", LOOK_EVERY=0.2)
+        server = self.server(*command, listen=[TLS])
         old, _ = self.connect(server)
         self.addCleanup(old.close)
         old.begin("old", 2)

@@ -30,9 +30,13 @@ from filebucket.test.kit.server import (
     TWISTD,
     UNKNOWN,
     Server,
+    hurried,
 )
 
 MIB = 1024 * 1024
+
+KILLS_SOON = hurried("hooks.process", KILL_AFTER=0.3)
+"""A daemon that does not wait long for a hook that was told to end."""
 
 
 def need(program: str) -> None:
@@ -150,9 +154,9 @@ class IntegrationCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
 
-    def server(self, **config: object) -> Server:
+    def server(self, *command: str, **config: object) -> Server:
         """A daemon that runs."""
-        server = Server(self.folder / "server", **config).start()
+        server = Server(self.folder / "server", **config).start(*command)
         self.addCleanup(server.stop)
         return server
 
@@ -522,7 +526,7 @@ class HookTests(IntegrationCase):
 
     def test_verdicts(self) -> None:
         """Every way in which pre-push can end."""
-        server = self.server(hook_timeout=0.5)
+        server = self.server(*KILLS_SOON, hook_timeout=0.5)
         self.assertEqual(200, self.push(server))
         for status, script in (
             (405, "exit 0"),
@@ -793,11 +797,13 @@ class StopTests(IntegrationCase):
         server.signal(signal.SIGTERM)
         for client in clients:
             self.assertEqual((503, b"the server is stopping\n"), client.answer())
+            # Else it would be let to read on for a while.
+            client.close()
         self.assertEqual(-signal.SIGTERM, server.wait())
 
     def test_hook_that_does_not_end(self) -> None:
         """It is killed, and the push has its answer still."""
-        server = self.server(shutdown_timeout=0.5)
+        server = self.server(*KILLS_SOON, shutdown_timeout=0.5)
         server.hook("post-push", "trap '' TERM; echo started >&2; exec sleep 600")
         stuck = self.client(server)
         stuck.send(put_head("stuck", 1), b"x")
