@@ -1,1 +1,1 @@
-"""Tests of :mod:`filebucket.admin.site`."""
+"""Tests of :mod:`filebucket.admin`."""

@@ -18,6 +18,7 @@ from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
+from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.config.load import parse
@@ -250,6 +251,17 @@ class ShowingTests(ChromiumCase):
         )
         self.browser.type("#filter", "\ue009a\ue000\ue017late")
         self.assertEqual(["host-250"], self.texts("th.bucket > bdi"))
+
+    @in_thread
+    def test_many_damaged(self) -> None:
+        """A large number of them lies on no other column."""
+        self.configure({"name": "web01"})
+        self.record(*(("web01", f"db-{number}.gz", 0, 1) for number in range(1234)))
+        inventory = opened(self, Inventory, self.home)
+        files = self.view.latest(1234)
+        inventory.verified([(each.id, True, self.now) for each in files])
+        self.check_widths(1344)
+        self.assertEqual(["1,234 damaged"], self.texts("tbody .state"))
 
     @in_thread
     def test_dark(self) -> None:
