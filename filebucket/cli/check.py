@@ -36,7 +36,7 @@ def check(path: str, as_json: bool, strict: bool) -> None:
     if as_json:
         findings = [
             {"level": each.level, "place": each.place, "text": each.text}
-            for each in report.findings
+            for each in report.concerns
         ]
         print_json(
             config=os.path.abspath(path),
@@ -48,7 +48,7 @@ def check(path: str, as_json: bool, strict: bool) -> None:
             process=report.process,
         )
     else:
-        for each in report.findings:
+        for each in report.concerns:
             level = click.style(each.level, fg="red" if each.wrong else "yellow")
             click.echo(f"{level}  {each.place}: {each.text}")
         for line in _summary(path, report):
@@ -58,11 +58,11 @@ def check(path: str, as_json: bool, strict: bool) -> None:
 
 
 def _summary(path: str, report: Report) -> Iterator[str]:
-    if report.findings:
+    if report.concerns:
         yield f"{path}: {report.wrong} wrong, {report.risky} risky"
     if report.config is None or report.wrong:
         return
-    if not report.findings:
+    if not report.concerns:
         yield f"{path}: in order"
     yield f"buckets  {len(report.config.buckets)}"
     tier = f", publishes by {report.tier}" if report.tier else ", to be made"

@@ -81,7 +81,7 @@ NAME = _Value("name", values.bucket_name)
 SIZE = _Size("size", values.byte_count)
 RATE = _Rate("rate", values.byte_count)
 DATE = _Value("date", values.moment)
-NETWORK = _Value("network", values.network)
+NETWORK = _Value("network", values.network_or_unix)
 DURATION = _Duration("duration", values.duration)
 EXPECT = _Value("when", values.expectation)
 

@@ -25,7 +25,7 @@ _COLOURS = {
 }
 
 
-class Bar:
+class Progress:
     """How far it is, on a terminal."""
 
     def __init__(self, bar: Any, length: int = 0) -> None:
@@ -48,22 +48,22 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(length: int) -> Iterator[Bar]:
+def progress_bar(length: int) -> Iterator[Progress]:
     """A bar, if stderr is a terminal.
 
     :param length: where it ends; of nothing there is none
     """
     if not sys.stderr.isatty() or not length:
-        yield Bar(None)
+        yield Progress(None)
         return
     with click.progressbar(length=length, file=sys.stderr) as bar:
-        yield Bar(bar, length)
+        yield Progress(bar, length)
 
 
 class Findings:
     """What is found, printed as it is found: in lines, or as one object."""
 
-    def __init__(self, as_json: bool, bar: Bar) -> None:
+    def __init__(self, as_json: bool, bar: Progress) -> None:
         self._as_json = as_json
         self._bar = bar
         self._separator = '{\n  "findings": ['

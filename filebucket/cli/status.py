@@ -58,7 +58,7 @@ from filebucket.config.load import load
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
 
-WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+NAGIOS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """What Nagios calls the exit statuses 0 to 3."""
 UNKNOWN = 3
 
@@ -105,7 +105,7 @@ class _Plugin(click.Command):
             # Python's own exit status would say that something is worth a look.
             traceback.print_exc()
             if ctx.params["line"]:
-                click.echo(f"FILEBUCKET {WORDS[UNKNOWN]} - a bug in file-bucket")
+                click.echo(f"FILEBUCKET {NAGIOS[UNKNOWN]} - a bug in file-bucket")
             raise SystemExit(UNKNOWN) from None
 
 
@@ -134,7 +134,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     except (ConfigError, CatalogueError, UnknownBucketError) as error:
         if line:
             reason = printable(" ".join(str(error).split()), "|")
-            click.echo(f"FILEBUCKET {WORDS[UNKNOWN]} - {cut(reason, LONGEST_REASON)}")
+            click.echo(f"FILEBUCKET {NAGIOS[UNKNOWN]} - {cut(reason, LONGEST_REASON)}")
             raise SystemExit(UNKNOWN) from None
         raise _UnknownError(str(error)) from None
     if as_json:
@@ -295,7 +295,7 @@ def status_line(found: Overview) -> str:
         # What nobody expects is no trouble.
         text += f", {count - fresh} without a push" if fresh < count else ""
     data = " ".join(_performance(found))
-    return f"FILEBUCKET {WORDS[found.severity]} - {text} | {data}"
+    return f"FILEBUCKET {NAGIOS[found.severity]} - {text} | {data}"
 
 
 def _problems(bad: Sequence[BucketOverview], now: float) -> str:

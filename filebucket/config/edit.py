@@ -29,12 +29,9 @@ from filebucket.base.fs import replacing, sync_path
 from filebucket.base.text import moment_text
 from filebucket.config import jsontext
 from filebucket.config.config import Config
-from filebucket.config.load import parse
+from filebucket.config.load import OPENS, parse
 from filebucket.model.bucket import Bucket
 from filebucket.model.token import Token, token_digest
-
-_OPENS = ("token", "token_sha256", "tokens", "expires")
-"""The keys of a bucket that say what opens it."""
 
 
 class NotChangedError(OperatorError):
@@ -109,7 +106,7 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
         written: Mapping[str, Any] = (
             tokens[0] if len(tokens) == 1 else {"tokens": tokens}
         )
-        return jsontext.replace_members(text, "buckets", index, _OPENS, written)
+        return jsontext.replace_members(text, "buckets", index, OPENS, written)
 
     config = _edit(path, rotate)
     return Change(config, _named(config, name), token)

@@ -129,7 +129,7 @@ def is_loopback(host: str) -> bool:
     )
 
 
-def parse(text: str) -> Endpoint:
+def parse_endpoint(text: str) -> Endpoint:
     """Read an endpoint string.
 
     :raises ValueError: all that is wrong with it

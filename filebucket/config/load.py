@@ -25,10 +25,9 @@ from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
 from filebucket.base.errors import ConfigError, shown
-from filebucket.config import endpoint as endpoints
 from filebucket.config import values
 from filebucket.config.config import Buckets, Config, Listen
-from filebucket.config.endpoint import Endpoint
+from filebucket.config.endpoint import Endpoint, parse_endpoint
 from filebucket.config.values import (
     BucketName,
     ByteCount,
@@ -257,12 +256,12 @@ def _bucket(value: Any, _: Any = None) -> Bucket:
             "expires cannot stand beside tokens, which each have their own"
         )
     settings = attrs.asdict(
-        given, recurse=False, filter=lambda each, _: each.name not in _OPENS
+        given, recurse=False, filter=lambda each, _: each.name not in OPENS
     )
     return Bucket(tokens, directory, **settings)
 
 
-_OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
+OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
 """The keys of a bucket that say what opens it; its others are its settings."""
 
 
@@ -321,7 +320,7 @@ def _list(value: Any, kind: Any, may_be_empty: bool = False) -> Any:
 
 
 def _endpoint(value: Any, _: Any = None) -> Endpoint:
-    return endpoints.parse(values.text(value))
+    return parse_endpoint(values.text(value))
 
 
 def _networks(value: Any, _: Any = None) -> Networks:
@@ -358,11 +357,11 @@ def _if_given(check: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 _CONVERTER = _converter()
-_COUNTS: dict[str, Any] = {
+_COUNT_HOOKS: dict[str, Any] = {
     each.name: override(struct_hook=_if_given(values.count))
     for each in attrs.fields(Keep)
 }
-_KEEP = make_dict_structure_fn(Keep, _CONVERTER, **_COUNTS)
+_KEEP = make_dict_structure_fn(Keep, _CONVERTER, **_COUNT_HOOKS)
 _SCHEDULE = make_dict_structure_fn(
     Schedule, _CONVERTER, grace=override(struct_hook=values.duration)
 )

@@ -283,7 +283,7 @@ def host(value: Any, _: Any = None) -> str:
     return found
 
 
-def network(value: Any, _: Any = None) -> Network:
+def network_or_unix(value: Any, _: Any = None) -> Network:
     """A network, or ``unix``."""
     found = text(value)
     return "unix" if found == "unix" else client.network(found)
@@ -308,7 +308,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Share: share,
         Factor: factor,
         Pattern: pattern,
-        Network: network,
+        Network: network_or_unix,
     }
 )
 """The check of each type."""

@@ -21,7 +21,7 @@ from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.control import Answer, identity
 
-LOOK_EVERY = 0.05
+ASK_EVERY = 0.05
 """Seconds between two looks at what the daemon says."""
 
 
@@ -54,7 +54,7 @@ def ask(
         number = _number(_read(home))
         daemon.signal()
         while clock() < end:
-            sleep(LOOK_EVERY)
+            sleep(ASK_EVERY)
             found = _read(home)
             if found and found.answer and found.number > number:
                 number = found.number

@@ -48,7 +48,7 @@ _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 @frozen
-class Finding:
+class Concern:
     """Something that is wrong or risky.
 
     :param place: where: a file, a place in the configuration, or a bucket
@@ -66,12 +66,12 @@ class Finding:
         return "wrong" if self.wrong else "risky"
 
 
-def _wrong(place: str, text: str) -> Finding:
-    return Finding(place, text, wrong=True)
+def _wrong(place: str, text: str) -> Concern:
+    return Concern(place, text, wrong=True)
 
 
-def _risky(place: str, text: str) -> Finding:
-    return Finding(place, text, wrong=False)
+def _risky(place: str, text: str) -> Concern:
+    return Concern(place, text, wrong=False)
 
 
 @frozen
@@ -84,7 +84,7 @@ class Report:
     :param process: the daemon that uses the home
     """
 
-    findings: tuple[Finding, ...]
+    concerns: tuple[Concern, ...]
     config: Config | None = None
     tier: str | None = None
     hooks: tuple[str, ...] = ()
@@ -93,12 +93,12 @@ class Report:
     @property
     def wrong(self) -> int:
         """How much is wrong."""
-        return sum(each.wrong for each in self.findings)
+        return sum(each.wrong for each in self.concerns)
 
     @property
     def risky(self) -> int:
         """How much is risky."""
-        return len(self.findings) - self.wrong
+        return len(self.concerns) - self.wrong
 
 
 def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Report:
@@ -114,24 +114,24 @@ def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Re
         config = parse(text, path)
     except ConfigError as error:
         return Report(tuple(_wrong(path, each) for each in error.mistakes))
-    look = _Look(path, text, config, reactor, environ, now)
+    made = _Examination(path, text, config, reactor, environ, now)
     return Report(
         (
-            *look.file(),
-            *look.buckets(),
-            *look.home(),
-            *look.hooks(),
-            *look.endpoints(),
+            *made.file(),
+            *made.buckets(),
+            *made.home(),
+            *made.hooks(),
+            *made.endpoints(),
         ),
         config,
-        look.tier,
-        look.scripts,
-        look.process,
+        made.tier,
+        made.scripts,
+        made.process,
     )
 
 
 @define
-class _Look:
+class _Examination:
     """One look at everything; beside what is found, what is in order."""
 
     path: str
@@ -144,7 +144,7 @@ class _Look:
     scripts: tuple[str, ...] = ()
     process: int | None = None
 
-    def file(self) -> Iterator[Finding]:
+    def file(self) -> Iterator[Concern]:
         """Who can read and write the configuration."""
         mode = os.stat(self.path).st_mode
         if mode & stat.S_IROTH and _in_clear(json.loads(self.text)):
@@ -156,7 +156,7 @@ class _Look:
         if not mode & stat.S_ISVTX:
             yield from _writable(folder, mode)
 
-    def buckets(self) -> Iterator[Finding]:
+    def buckets(self) -> Iterator[Concern]:
         """Who can push, and who cannot."""
         if not self.config.buckets:
             yield _risky(self.path, "there are no buckets: every push will get 403")
@@ -174,7 +174,7 @@ class _Look:
                 text += " latest files pruned before anybody sees it"
                 yield _risky(_place(bucket.label), text)
 
-    def _expiry(self, bucket: Bucket) -> Iterator[Finding]:
+    def _expiry(self, bucket: Bucket) -> Iterator[Concern]:
         ends = [each.expires for each in bucket.tokens]
         last = max((each for each in ends if each is not None), default=0.0)
         if None in ends:
@@ -186,7 +186,7 @@ class _Look:
             text = f"its last token expires soon, {moment_text(last)}"
             yield _risky(_place(bucket.label), text)
 
-    def _reach(self, bucket: Bucket) -> Iterator[Finding]:
+    def _reach(self, bucket: Bucket) -> Iterator[Concern]:
         allowed = bucket.allow_from
         # A proxy is here, and who comes through it is not.
         if (
@@ -206,7 +206,7 @@ class _Look:
             text = "nobody can push: nothing listens where allow_from could connect"
             yield _risky(_place(bucket.label), text)
 
-    def home(self) -> Iterator[Finding]:
+    def home(self) -> Iterator[Concern]:
         """The folder of the buckets, and its filesystem."""
         there: str = self.config.home
         while not os.path.lexists(there):
@@ -216,15 +216,15 @@ class _Look:
             return
         with as_owner_of(there):
             # All of it: nobody else is to run with these rights.
-            findings = list(self._rights(there))
-        yield from findings
+            concerns = list(self._rights(there))
+        yield from concerns
         found = os.statvfs(there)
         least = self.config.min_free_space.of(total_bytes(found))
         if free_bytes(found) < least:
             text = "has less than min_free_space: every push will get 507"
             yield _wrong(there, text)
 
-    def _rights(self, there: str) -> Iterator[Finding]:
+    def _rights(self, there: str) -> Iterator[Concern]:
         """What the daemon's user may do, as far as ``there`` is of the home."""
         home = self.config.home
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
@@ -235,7 +235,7 @@ class _Look:
             text = f"cannot be read by {_user()}, whose home is {home}: no reload"
             yield _risky(self.path, text)
 
-    def _own_home(self) -> Iterator[Finding]:
+    def _own_home(self) -> Iterator[Concern]:
         """A home that is there."""
         home = self.config.home
         if os.stat(home).st_mode & stat.S_IRWXO:
@@ -263,7 +263,7 @@ class _Look:
     def _reads_this(self, said: control.Status) -> bool:
         return os.path.realpath(said.config) == os.path.realpath(self.path)
 
-    def hooks(self) -> Iterator[Finding]:
+    def hooks(self) -> Iterator[Concern]:
         """The operator's scripts."""
         folder = self.config.hooks
         if not os.path.isdir(folder):
@@ -281,7 +281,7 @@ class _Look:
             with suppress(OSError):
                 yield from _writable(script, os.stat(script).st_mode)
 
-    def endpoints(self) -> Iterator[Finding]:
+    def endpoints(self) -> Iterator[Concern]:
         """Certificates and keys. What systemd opens is not there to be looked at."""
         yield from self._listen(self.config.places, self.config.trusted_proxies)
         admin = self.config.admin
@@ -294,7 +294,7 @@ class _Look:
 
     def _listen(
         self, places: Mapping[str, Endpoint], trusted: Networks
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Concern]:
         """What is wrong with what the daemon would open; nothing is opened."""
         ours = {at: each for at, each in places.items() if each.kind != "systemd"}
         try:
@@ -306,7 +306,7 @@ class _Look:
             if each.kind == "ssl":
                 yield from self._certificates(place, each)
 
-    def _certificates(self, place: str, endpoint: Endpoint) -> Iterator[Finding]:
+    def _certificates(self, place: str, endpoint: Endpoint) -> Iterator[Concern]:
         key = endpoint.arguments["privateKey"]
         with suppress(OSError):
             if os.stat(key).st_mode & stat.S_IRWXO:
@@ -326,7 +326,7 @@ def _read_certificates(path: str) -> list[Certificate]:
         return []
 
 
-def _validity(place: str, certificate: Certificate, now: datetime) -> Iterator[Finding]:
+def _validity(place: str, certificate: Certificate, now: datetime) -> Iterator[Concern]:
     name = f"the certificate of {certificate.subject.rfc4514_string()}"
     ends = certificate.not_valid_after_utc
     if certificate.not_valid_before_utc > now:
@@ -349,7 +349,7 @@ def _in_clear(data: Any) -> bool:
     )
 
 
-def _writable(path: str, mode: int) -> Iterator[Finding]:
+def _writable(path: str, mode: int) -> Iterator[Concern]:
     if mode & stat.S_IWOTH:
         yield _risky(path, "all users can change it: chmod o-w")
 

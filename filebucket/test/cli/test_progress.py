@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.cli.progress import Bar, Findings, progress_bar
+from filebucket.cli.progress import Findings, Progress, progress_bar
 from filebucket.upkeep.survey import Finding, Found
 
 
@@ -45,7 +45,7 @@ class BarTests(SynchronousTestCase):
     def test_seldom(self) -> None:
         """A thousand times at most, and once more at the end."""
         moved: list[int] = []
-        bar = Bar(SimpleNamespace(update=moved.append), 100_050)
+        bar = Progress(SimpleNamespace(update=moved.append), 100_050)
         for at in range(100_051):
             bar.to(at)
         self.assertEqual(100_050, sum(moved))
@@ -57,7 +57,7 @@ class FindingsTests(SynchronousTestCase):
 
     def printed(self, as_json: bool, *found: Finding) -> str:
         with redirect_stdout(io.StringIO()) as stream:
-            findings = Findings(as_json, Bar(None))
+            findings = Findings(as_json, Progress(None))
             for each in found:
                 findings.print(each)
             findings.end(Found(files=1, read=1, bytes=1024, stranger=len(found)))

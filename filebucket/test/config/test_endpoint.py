@@ -6,7 +6,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config.endpoint import Endpoint, parse, tcp
+from filebucket.config.endpoint import Endpoint, parse_endpoint, tcp
 
 
 class ParseTests(SynchronousTestCase):
@@ -36,7 +36,7 @@ class ParseTests(SynchronousTestCase):
             ("systemd:INET6:index=0", "systemd", {"domain": "INET6", "index": "0"}),
             ("systemd:domain=UNIX:name=drop", "systemd", {"name": "drop"}),
         ):
-            made = parse(text)
+            made = parse_endpoint(text)
             self.assertEqual((kind, text), (made.kind, made.text))
             self.assertEqual(made.arguments, {**made.arguments, **arguments}, text)
             self.assertIs(text.startswith("haproxy:"), made.proxied)
@@ -51,7 +51,7 @@ class ParseTests(SynchronousTestCase):
             reactor = MemoryReactorClock()
             serverFromString(reactor, text).listen(None)
             ((listened, _, backlog, interface),) = reactor.tcpServers
-            arguments = parse(text).arguments
+            arguments = parse_endpoint(text).arguments
             self.assertEqual((host, port), (interface, listened))
             self.assertEqual(
                 (host, str(port)), (arguments["interface"], arguments["port"])
@@ -117,7 +117,7 @@ class ParseTests(SynchronousTestCase):
             ("systemd:X:0", "domain: not INET, INET6 or UNIX"),
             ("systemd:index=x", f"index: {number}; needs domain"),
         ):
-            error = self.assertRaises(ValueError, parse, text)
+            error = self.assertRaises(ValueError, parse_endpoint, text)
             self.assertEqual(mistake, str(error), text)
 
 
@@ -127,7 +127,7 @@ class EndpointTests(SynchronousTestCase):
     def test_in_folder(self) -> None:
         """Paths are made absolute, and nothing else is touched."""
         text = "ssl:443:k:../c:extraCertChain=/x:clientCA=ca"
-        made = parse(text).in_folder("/etc/drop")
+        made = parse_endpoint(text).in_folder("/etc/drop")
         self.assertEqual(
             {
                 "port": "443",
@@ -140,7 +140,7 @@ class EndpointTests(SynchronousTestCase):
         )
         self.assertEqual(
             {"domain": "INET", "name": "a"},
-            parse("systemd:INET:name=a").in_folder("/etc").arguments,
+            parse_endpoint("systemd:INET:name=a").in_folder("/etc").arguments,
         )
 
     def test_reachable(self) -> None:
@@ -161,7 +161,7 @@ class EndpointTests(SynchronousTestCase):
             ("haproxy:tcp:1", True),
             ("haproxy:unix:x", False),
         ):
-            self.assertIs(expected, parse(text).reachable, text)
+            self.assertIs(expected, parse_endpoint(text).reachable, text)
 
     def test_host_and_port(self) -> None:
         """Of either family; its text is no endpoint string."""
@@ -170,10 +170,12 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(Endpoint(kind, {"port": "7", "interface": host}, ""), made)
             self.assertEqual(f"{host}, port 7", made.text)
             with self.assertRaises(ValueError):
-                parse(made.text)
+                parse_endpoint(made.text)
 
     def test_equal(self) -> None:
         """By what is meant."""
-        self.assertEqual(Endpoint("tcp", {"port": "1"}, "x"), parse("tcp:port=1"))
-        self.assertNotEqual(parse("haproxy:tcp:1"), parse("tcp:1"))
-        self.assertNotEqual(parse("tcp:2"), parse("tcp:port=1"))
+        self.assertEqual(
+            Endpoint("tcp", {"port": "1"}, "x"), parse_endpoint("tcp:port=1")
+        )
+        self.assertNotEqual(parse_endpoint("haproxy:tcp:1"), parse_endpoint("tcp:1"))
+        self.assertNotEqual(parse_endpoint("tcp:2"), parse_endpoint("tcp:port=1"))

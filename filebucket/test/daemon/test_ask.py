@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
 from filebucket.daemon import control
-from filebucket.daemon.ask import LOOK_EVERY, NotReloadedError, ask
+from filebucket.daemon.ask import ASK_EVERY, NotReloadedError, ask
 from filebucket.daemon.control import Answer, StatusFile, identity
 from filebucket.daemon.reload import SIGNAL
 
@@ -74,7 +74,7 @@ class AskTests(AskCase):
         """The daemon answers after a while."""
         answer = Answer(self.text(), None, 3, 2, 1)
         self.assertEqual(answer, self.ask(lambda: 0, lambda: 0, self.tells(answer)))
-        self.assertAlmostEqual(3 * LOOK_EVERY, self.now)
+        self.assertAlmostEqual(3 * ASK_EVERY, self.now)
 
     def test_not_an_older_answer(self) -> None:
         """What the daemon said before it was asked is not an answer."""
@@ -126,7 +126,7 @@ class AskTests(AskCase):
             self.process = None
 
         self.assertIn("has ended", self.refused(lambda: 0, end))
-        self.assertAlmostEqual(2 * LOOK_EVERY, self.now)
+        self.assertAlmostEqual(2 * ASK_EVERY, self.now)
 
     def test_another_file(self) -> None:
         """A daemon with another file, which is named."""

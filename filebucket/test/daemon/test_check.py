@@ -53,12 +53,12 @@ class CheckCase(SynchronousTestCase):
     def found(self, **keys: Any) -> list[tuple[str, str]]:
         """What is found, without the folder's name."""
         report = self.look(**keys)
-        for each in report.findings:
+        for each in report.concerns:
             self.assertNotIn("\n", each.text)
             self.assertNotIn(TOKEN, each.text + each.place)
         return [
             (each.level, self.without_folder(f"{each.place}: {each.text}"))
-            for each in report.findings
+            for each in report.concerns
         ]
 
     def without_folder(self, text: str) -> str:
@@ -76,7 +76,7 @@ class OrderTests(CheckCase):
     def test_order(self) -> None:
         """Nothing is found; nothing is left behind."""
         report = self.look()
-        self.assertEqual((), report.findings)
+        self.assertEqual((), report.concerns)
         self.assertEqual((0, 0), (report.wrong, report.risky))
         self.assertIn(report.tier, [each.tier for each in aside.TIERS])
         self.assertEqual([], os.listdir(self.home))
@@ -377,7 +377,7 @@ class RiskyTests(CheckCase):
         ):
             now = (NOW + timedelta(days=days)).timestamp()
             report = check.check(str(self.file), MemoryReactorClock(), {}, now)
-            found = [f"{each.place}: {each.text}" for each in report.findings]
+            found = [f"{each.place}: {each.text}" for each in report.concerns]
             self.assertIn(text, found)
             self.assertEqual(1, report.wrong)
 
