@@ -113,7 +113,7 @@ class Recorder(Service):
         self._registry = registry
         registry.on_change(lambda: self._soon(0))
         self._listeners: list[Callable[[], object]] = []
-        self._to_write, self._to_read, self._to_find = pool(1), pool(1), pool(1)
+        self._to_write, self._to_read, self._to_reindex = pool(1), pool(1), pool(1)
         self._reading: View | None = None  # that thread's
         self._received: deque[Received] = deque()
         self._refused: dict[str, deque[Refused]] = {}
@@ -122,9 +122,9 @@ class Recorder(Service):
         self._ticking = Alarm(clock)
         self._error: str | None = None
         self._dropped = 0
-        self._finding = False
-        self._find_again = False
-        self._not_yet_found = False
+        self._reindexing = False
+        self._reindex_wanted = False
+        self._reindex_later = False
         self._damage_found = False
         self._stopped = False
 
@@ -150,7 +150,7 @@ class Recorder(Service):
         with suppress(OSError):
             closing = self._to_write.run(self._writer.close)
             await within(self._clock, FLUSH_TIMEOUT, closing)
-        for threads in (self._to_write, self._to_read, self._to_find):
+        for threads in (self._to_write, self._to_read, self._to_reindex):
             threads.stopService()
 
     async def _flush_all(self) -> None:
@@ -178,7 +178,7 @@ class Recorder(Service):
             if len(self._received) >= MOST_WAITING:
                 self._received.popleft()
                 self._dropped += 1
-                self._find_again = True
+                self._reindex_wanted = True
             shown = self._registry.hide_tokens(outcome.name)
             series = series_of(shown, bucket.series)
             self._received.append(
@@ -225,7 +225,7 @@ class Recorder(Service):
             # Tried again it would fail again; and the files are on the disk.
             self._log.failure("a bug in file-bucket", event="bug")
             self._dropped += count
-            self._find_again = True
+            self._reindex_wanted = True
             self._failed("a bug in file-bucket, which the log shows")
         else:
             self._written(is_new)
@@ -236,9 +236,9 @@ class Recorder(Service):
             self._log.info("catalogue: it can be written again", event="catalogue")
         if self._received or self._refused:
             self._soon(0 if len(self._received) >= BATCH else GATHER)
-        self._find_again = self._find_again or is_new
-        if self._find_again and not self._finding:
-            self._find()
+        self._reindex_wanted = self._reindex_wanted or is_new
+        if self._reindex_wanted and not self._reindexing:
+            self._start_reindex()
         self._changed()
 
     def _failed(self, reason: str) -> None:
@@ -255,8 +255,8 @@ class Recorder(Service):
     def _tick(self) -> None:
         """See what has become late, and what is free."""
         self._ticking.set(LOOK_EVERY, self._tick)
-        if self._not_yet_found:
-            self._find_again, self._not_yet_found = True, False
+        if self._reindex_later:
+            self._reindex_wanted, self._reindex_later = True, False
         if self._damage_found:
             self._damage_found = False
             self._to_write.run(self._writer.recheck)
@@ -316,23 +316,23 @@ class Recorder(Service):
         """
         await self._to_write.run(self._writer.mark_told, series, state)
 
-    def _find(self) -> None:
+    def _start_reindex(self) -> None:
         """Bring the catalogue and the disk together, in the background."""
-        self._find_again, self._finding = False, True
-        finding = self._to_find.run(self._search, self._registry.all)
-        finding.addCallbacks(self._found, self._not_found)
+        self._reindex_wanted, self._reindexing = False, True
+        reindexing = self._to_reindex.run(self._run_reindex, self._registry.all)
+        reindexing.addCallbacks(self._reindexed, self._not_reindexed)
 
-    def _found(self, result: str) -> None:
-        self._finding = False
+    def _reindexed(self, result: str) -> None:
+        self._reindexing = False
         found = result or "in order"
         self._log.info("catalogue: {found}", event="reindexed", found=found)
         self._changed()
 
-    def _not_found(self, failure: Failure) -> None:
-        self._finding = False
+    def _not_reindexed(self, failure: Failure) -> None:
+        self._reindexing = False
         if failure.check(CatalogueError):
             # Not at once: whatever is the matter may last.
-            self._not_yet_found = True
+            self._reindex_later = True
             self._note_damage(failure)
             self._log.error(
                 "catalogue: what is on the disk cannot be entered: {error}",
@@ -352,7 +352,7 @@ class Recorder(Service):
             self._reading = View.open(self._home, create=False)
         return function(self._reading)
 
-    def _search(self, buckets: Sequence[Bucket]) -> str:
+    def _run_reindex(self, buckets: Sequence[Bucket]) -> str:
         catalogue = Inventory.open(self._home)
         try:
             return self._reindex(catalogue, buckets, lambda: self._stopped)
