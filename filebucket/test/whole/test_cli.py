@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from twisted.trial.unittest import SkipTest
 
 from filebucket.cli import main
-from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
-from filebucket.test.whole.test_push import (
+from filebucket.test.kit.integration import (
     Client,
     IntegrationCase,
     need,
     put_head,
     shell,
 )
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
 
 NOBODY = 65534
 

@@ -18,14 +18,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from filebucket.hooks.process import MOST_LINE, MOST_OUTPUT, MOST_STDERR
-from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
-from filebucket.test.whole.test_push import (
+from filebucket.test.kit.integration import (
     KILLS_SOON,
     MIB,
     Client,
     IntegrationCase,
     put_head,
 )
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 
 GIB = 1024 * MIB
 AT_ONCE = 8

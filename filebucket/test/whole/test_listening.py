@@ -26,8 +26,7 @@ from filebucket.test.kit.certificates import (
     write_chain,
     write_pair,
 )
-from filebucket.test.kit.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server, hurried
-from filebucket.test.whole.test_push import (
+from filebucket.test.kit.integration import (
     MIB,
     Client,
     IntegrationCase,
@@ -35,6 +34,7 @@ from filebucket.test.whole.test_push import (
     put_head,
     run,
 )
+from filebucket.test.kit.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server, hurried
 
 TLS = "ssl:0:key.pem:cert.pem:interface=127.0.0.1"
 
@@ -575,15 +575,6 @@ class OthersTests(TlsCase):
         self.assertEqual(405, self.curl("-T", file, f"http://{plain}/{TOKEN}/x")[0])
         here = ("--unix-socket", str(path))
         self.assertEqual(405, self.curl(*here, "-T", file, f"http://h/{TOKEN}/x")[0])
-
-    def refused(self, server: Server, *command: str) -> str:
-        """What it prints when it does not start."""
-        command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
-        done = run(*command, "--config", str(server.config_file))
-        output = (done.stdout + done.stderr).decode()
-        self.assertEqual(1, done.returncode, output)
-        self.assertNotIn("Traceback", output)
-        return output
 
     def test_all_or_none(self) -> None:
         """One that is taken: nothing remains of those that were open before."""

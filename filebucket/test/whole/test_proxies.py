@@ -14,9 +14,9 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from filebucket.test.kit.certificates import write_pair
+from filebucket.test.kit.integration import MIB, need
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
 from filebucket.test.whole.test_listening import TlsCase
-from filebucket.test.whole.test_push import MIB, need
 
 CONTRIB = Path(__file__).parents[3] / "contrib"
 

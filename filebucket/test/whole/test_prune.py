@@ -15,8 +15,8 @@ from twisted.trial.unittest import SkipTest
 
 from filebucket.cli import main
 from filebucket.test.cli.test_prune import NOBODY, PruneCase
+from filebucket.test.kit.integration import IntegrationCase
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
-from filebucket.test.whole.test_push import IntegrationCase
 
 
 class ProcessTests(PruneCase):

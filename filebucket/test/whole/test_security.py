@@ -30,11 +30,11 @@ from filebucket.model.registry import BucketIndex
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
 from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.integration import IntegrationCase, need, put_head
 from filebucket.test.kit.server import OTHER, TWISTD, Server
 from filebucket.test.kit.server import TOKEN as REAL_TOKEN
 from filebucket.test.kit.wire import Connection
 from filebucket.test.web.test_tree import TOKEN, ResourceCase, bearer, put
-from filebucket.test.whole.test_push import IntegrationCase, need, put_head
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "security.rst"
 
