@@ -17,6 +17,7 @@ from pathlib import Path
 from filebucket.catalogue.inventory import Inventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.token import Token
+from filebucket.store.archive import DirectoryArchive
 from filebucket.upkeep.reindex import reindex
 from filebucket.upkeep.survey import Found
 from filebucket.upkeep.verify import due, verify
@@ -36,14 +37,14 @@ def seen(folder: Path, trials: int) -> Outcome:
     with Ext4(folder / "place") as disk:
         files = _make_files(disk.root / "bucket", chance)
         (disk.root / ".filebucket").mkdir()
+        archive = DirectoryArchive(str(disk.root))
         with closing(Inventory.open(str(disk.root))) as inventory:
             # A moment later nothing is too new to be judged.
-            reindex(inventory, str(disk.root), [bucket], lambda: time.time() + 1)
+            reindex(inventory, archive, [bucket], lambda: time.time() + 1)
 
             def look() -> Found:
                 wanted = due(inventory, [bucket], time.time() + 1)
-                home = str(disk.root)
-                return verify(inventory, home, [bucket], [bucket], wanted, time.time)
+                return verify(inventory, archive, [bucket], [bucket], wanted, time.time)
 
             for number in range(trials):
                 file = chance.choice(files)

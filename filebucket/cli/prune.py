@@ -29,8 +29,9 @@ from filebucket.config.load import load
 from filebucket.model import schedule
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.store.remove import alone, removing
 from filebucket.upkeep import prune as pruning
-from filebucket.upkeep.prune import Fate, Outcome
+from filebucket.upkeep.prune import Fate, FileFate
 
 _COLOURS = {"kept": "green", "left alone": "yellow", "failed": "red"}
 
@@ -75,15 +76,16 @@ def _prune(
     hide: Callable[[str], str],
     zone: tzinfo,
     dry_run: bool,
-) -> Iterator[Outcome]:
+) -> Iterator[FileFate]:
     if not chosen:
         return
     with (
         open_catalogue(config, Inventory) as catalogue,
-        nullcontext() if dry_run else pruning.alone(config.home),
+        nullcontext() if dry_run else alone(config.home),
+        removing(config.home) as remover,
     ):
         yield from pruning.prune(
-            catalogue, config.home, chosen, time.time(), zone, hide, rehearse=dry_run
+            catalogue, remover, chosen, time.time(), zone, hide, rehearse=dry_run
         )
 
 
@@ -98,7 +100,7 @@ class _Tally:
     left: int = 0
     failed: int = 0
 
-    def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    def counted(self, outcomes: Iterable[FileFate]) -> Iterator[FileFate]:
         """The same, but for what is kept and nobody asked for."""
         for each in outcomes:
             match each.fate:
@@ -131,7 +133,7 @@ class _Tally:
 
 
 def _lines(
-    outcomes: Iterable[Outcome], hide: Callable[[str], str], zone: tzinfo
+    outcomes: Iterable[FileFate], hide: Callable[[str], str], zone: tzinfo
 ) -> Iterator[str]:
     """The files of each series below its name; as they come, however many."""
     before = None
@@ -151,7 +153,7 @@ def _lines(
 
 
 def _print_json(
-    outcomes: Iterable[Outcome], hide: Callable[[str], str], tally: _Tally
+    outcomes: Iterable[FileFate], hide: Callable[[str], str], tally: _Tally
 ) -> None:
     """One object, written as its files come."""
     separator = '{\n  "files": [\n    '
@@ -171,7 +173,7 @@ def _print_json(
     click.echo(f"\n  ],\n{json.dumps(rest, indent=2)[2:]}")
 
 
-def _as_json(outcome: Outcome, hide: Callable[[str], str]) -> dict[str, Any]:
+def _as_json(outcome: FileFate, hide: Callable[[str], str]) -> dict[str, Any]:
     received = outcome.file.received if outcome.file else None
     return {
         "bucket": outcome.bucket,

@@ -10,6 +10,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.cli.options import open_catalogue, with_config, with_json
 from filebucket.cli.progress import Findings, progress_bar
 from filebucket.config.load import load
+from filebucket.store.archive import DirectoryArchive
 from filebucket.upkeep import reindex as reindexing
 from filebucket.upkeep.survey import count_names
 
@@ -30,14 +31,15 @@ def reindex(path: str, as_json: bool, accept: bool) -> None:
     something turns out to be damaged, missing or unreadable.
     """
     config = load(path)
+    archive = DirectoryArchive(config.home)
     with (
         open_catalogue(config, Inventory, create=True) as catalogue,
-        progress_bar(count_names(config.home, config.buckets)) as bar,
+        progress_bar(count_names(archive, config.buckets)) as bar,
     ):
         findings = Findings(as_json, bar)
         found = reindexing.reindex(
             catalogue,
-            config.home,
+            archive,
             config.buckets,
             time.time,
             report=findings.print,

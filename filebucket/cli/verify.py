@@ -26,6 +26,7 @@ from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.store.archive import DirectoryArchive
 from filebucket.upkeep import pace as pacing
 from filebucket.upkeep import verify as verifying
 from filebucket.upkeep.survey import ROW_WITHIN
@@ -82,7 +83,7 @@ def verify(
             findings = Findings(as_json, bar)
             found = verifying.verify(
                 catalogue,
-                config.home,
+                DirectoryArchive(config.home),
                 chosen,
                 config.buckets,
                 due,

@@ -40,7 +40,9 @@ from filebucket.model.push import Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
 from filebucket.push.receive import Uploads
+from filebucket.store.archive import DirectoryArchive
 from filebucket.store.disk import DirectoryStore
+from filebucket.store.interfaces import IArchive
 from filebucket.store.room import Room
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
@@ -87,7 +89,7 @@ def make_daemon(
         observe=counters.hook_ran if counters else unobserved,
     )
 
-    searching = partial(search, config.home, reactor.seconds)
+    searching = partial(search, DirectoryArchive(config.home), reactor.seconds)
     recorder = Recorder(reactor, pool, config.home, registry, searching)
     alerts = Alerts(reactor, recorder, hooks, registry)
     recorder.on_change(alerts.look)
@@ -180,7 +182,7 @@ def limits_of(config: Config, capacity: int) -> Limits:
 
 
 def search(
-    home: str,
+    archive: IArchive,
     seconds: Callable[[], float],
     catalogue: IInventory,
     buckets: Sequence[Bucket],
@@ -191,7 +193,7 @@ def search(
     :returns: what differed, in a line; empty where nothing did
     """
     rest = Rest(time.monotonic, time.sleep)
-    return reindex(catalogue, home, buckets, seconds, stopped, pace=rest).text
+    return reindex(catalogue, archive, buckets, seconds, stopped, pace=rest).text
 
 
 def pages(

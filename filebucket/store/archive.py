@@ -9,113 +9,119 @@ has no content that can be told.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 
 from attrs import frozen
+from zope.interface import implementer
 
-PIECE = 1024 * 1024
+from filebucket.base.fs import directory as opened
+from filebucket.store.interfaces import (
+    Content,
+    IArchive,
+    IFolder,
+    NoFileError,
+    NotAFileError,
+    Stat,
+    UnsteadyError,
+)
+
+READ_SIZE = 1024 * 1024
 """Bytes that are read at once."""
 
-DROP_EVERY = 8 * PIECE
+DROP_EVERY = 8 * READ_SIZE
 """Bytes that this reading leaves in the cache at most."""
 
-DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
-"""What a disk says, or a filesystem that checks what it reads, where it is lost."""
 
-
-class NoFileError(Exception):
-    """There is no file of that name."""
-
-
-class UnsteadyError(Exception):
-    """It was written to or replaced while it was read."""
-
-
+@implementer(IArchive)
 @frozen
-class Content:
-    """What a file holds.
+class DirectoryArchive:
+    """Reads what a :class:`~filebucket.store.disk.DirectoryStore` keeps.
 
-    :param size: bytes
-    :param sha256: in hex
-    :param stat: what the filesystem says of it
+    :param home: absolute path
     """
 
-    size: int
-    sha256: str
-    stat: os.stat_result
+    home: str
+
+    @contextmanager
+    def open(self, directory: str) -> Iterator[Folder]:
+        path = os.path.join(self.home, directory)
+        with ExitStack() as stack:
+            fd = None
+            with suppress(FileNotFoundError):
+                fd = stack.enter_context(opened(path))
+            yield Folder(fd)
 
 
-def look(folder: int, name: str) -> os.stat_result:
-    """What the filesystem says of a file.
+@implementer(IFolder)
+@frozen
+class Folder:
+    """A bucket's folder.
 
-    :param folder: a descriptor of the folder that it is in
-    :raises NoFileError: there is none of that name
-    :raises OSError: that cannot be known
+    :param fd: its descriptor; None if there is no such folder
     """
-    try:
-        found = os.lstat(_raw(name), dir_fd=folder)
-    except FileNotFoundError:
-        raise NoFileError from None
-    if not stat.S_ISREG(found.st_mode):
-        raise NoFileError
-    return found
 
+    fd: int | None
 
-def read(folder: int, name: str, pace: Callable[[int], object]) -> Content:
-    """Read a file from the disk.
+    def list(self, most: int) -> Iterator[Sequence[bytes]]:
+        if self.fd is None:
+            return
+        with os.scandir(self.fd) as entries:
+            while names := [os.fsencode(each.name) for each in islice(entries, most)]:
+                yield names
 
-    :param folder: a descriptor of the folder that it is in
-    :param pace: told how many bytes each piece had; may sleep, or raise what ends
-        the reading
-    :raises NoFileError: there is none of that name
-    :raises UnsteadyError: it is not what it was at the beginning
-    :raises OSError: it cannot be read
-    """
-    before = look(folder, name)
-    try:
-        fd = _open(folder, name)
-    except FileNotFoundError:
-        raise NoFileError from None
-    try:
-        if not same(before, os.fstat(fd)):
-            raise UnsteadyError
+    def look(self, name: str) -> Stat:
+        if self.fd is None:
+            raise NoFileError
         try:
-            size, sha256 = _hash(fd, before.st_size, pace)
+            found = os.lstat(_raw(name), dir_fd=self.fd)
+        except FileNotFoundError:
+            raise NoFileError from None
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFileError
+        return _stat(found)
+
+    def read(self, name: str, pace: Callable[[int], object]) -> Content:
+        before = self.look(name)
+        try:
+            fd = self._open(name)
+        except FileNotFoundError:
+            raise NoFileError from None
+        try:
+            if before.version != _stat(os.fstat(fd)).version:
+                raise UnsteadyError
+            try:
+                size, sha256 = _hash(fd, before.size, pace)
+            finally:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            after = _stat(os.fstat(fd))
         finally:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        after = os.fstat(fd)
-    finally:
-        os.close(fd)
-    try:
-        named = look(folder, name)
-    except NoFileError:
-        raise UnsteadyError from None
-    if size != after.st_size or not same(before, after) or not same(after, named):
-        raise UnsteadyError
-    return Content(size, sha256, after)
+            os.close(fd)
+        try:
+            named = self.look(name)
+        except NoFileError:
+            raise UnsteadyError from None
+        versions = {each.version for each in (before, after, named)}
+        if size != after.size or len(versions) > 1:
+            raise UnsteadyError
+        return Content(size, sha256, after)
+
+    def _open(self, name: str) -> int:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        # When it was read is not to be written to the disk, once for each file that
+        # there is; which only its owner may ask for.
+        with suppress(PermissionError):
+            return os.open(_raw(name), flags | os.O_NOATIME, dir_fd=self.fd)
+        return os.open(_raw(name), flags, dir_fd=self.fd)
 
 
-def _open(folder: int, name: str) -> int:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    # When it was read is not to be written to the disk, once for each file that there
-    # is; which only its owner may ask for.
-    with suppress(PermissionError):
-        return os.open(_raw(name), flags | os.O_NOATIME, dir_fd=folder)
-    return os.open(_raw(name), flags, dir_fd=folder)
-
-
-def same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether these are of one file that was not written to in between."""
-    return (
-        os.path.samestat(one, other)
-        and one.st_size == other.st_size
-        and one.st_mtime_ns == other.st_mtime_ns
-    )
+def _stat(found: os.stat_result) -> Stat:
+    version = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return Stat(found.st_size, found.st_mtime, found.st_ctime, version)
 
 
 def _hash(fd: int, expected: int, pace: Callable[[int], object]) -> tuple[int, str]:
@@ -123,7 +129,7 @@ def _hash(fd: int, expected: int, pace: Callable[[int], object]) -> tuple[int, s
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     digest = hashlib.sha256()
-    piece = memoryview(bytearray(min(max(expected, 1), PIECE)))
+    piece = memoryview(bytearray(min(max(expected, 1), READ_SIZE)))
     size = dropped = 0
     while count := os.readv(fd, [piece]):
         digest.update(piece[:count])

@@ -1,12 +1,23 @@
-"""What a store is, whatever is behind it.
+"""What keeps files, whatever is behind it: one interface for each who uses it.
 
-A push gets a writer; the writer takes chunks, and at the end commits: the file
-is there for good, whole and under its name, or it never was there at all.
+A push has an :class:`IStore`: it gets a writer; the writer takes chunks, and at the end
+commits: the file is there for good, whole and under its name, or it never was there at
+all. Whoever looks after files later has an :class:`IArchive`, which only reads. Only
+``filebucket prune`` has an :class:`IRemover`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import errno
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -118,4 +129,121 @@ class IStore(Interface):
         :param algorithms: digests to compute beside SHA-256
         :param quota: bytes that the directory's files may have in all, this one
             among them; None is no limit
+        """
+
+
+DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""Numbers of the errors by which a disk, or a filesystem that checks what it reads,
+says that it has lost a file."""
+
+
+class NoFileError(Exception):
+    """There is no file of that name."""
+
+
+class NotAFileError(NoFileError):
+    """There is something of that name, but no file."""
+
+
+class UnsteadyError(Exception):
+    """It was written to or replaced while it was read."""
+
+
+@frozen
+class Stat:
+    """What is known of a file without reading it.
+
+    :param size: in bytes
+    :param written_at: when its content was last written, in seconds since the epoch
+    :param changed_at: when anything of it was, be it its name or its mode
+    :param version: differs if it is another file, or was written to
+    """
+
+    size: int
+    written_at: float
+    changed_at: float
+    version: object
+
+
+@frozen
+class Content:
+    """What a file holds.
+
+    :param size: in bytes
+    :param sha256: in hex
+    """
+
+    size: int
+    sha256: str
+    stat: Stat
+
+
+class IFolder(Interface):
+    """The files of one bucket, while somebody looks at them."""
+
+    def list(most: int) -> Iterator[Sequence[bytes]]:
+        """The names of all that is there, be it files or not, ``most`` at a time.
+
+        :raises OSError: they cannot be listed
+        """
+
+    def look(name: str) -> Stat:
+        """What is known of a file.
+
+        :raises NoFileError: there is none of that name
+        :raises OSError: that cannot be known
+        """
+
+    def read(name: str, pace: Callable[[int], object]) -> Content:
+        """Read a file, not from a cache but from where it is kept.
+
+        :param pace: told how many bytes each piece had; may sleep, or raise what ends
+            the reading
+        :raises NoFileError: there is none of that name
+        :raises UnsteadyError: it is not what it was at the beginning
+        :raises OSError: it cannot be read; with a number of :data:`DAMAGE`, it is lost
+        """
+
+
+class IArchive(Interface):
+    """Reads what was pushed. It may wait for a disk, and is for threads."""
+
+    def open(directory: str) -> AbstractContextManager[IFolder]:
+        """Look at a bucket; one to which nobody has pushed has no files.
+
+        :param directory: of the bucket
+        :raises OSError: it cannot be opened
+        """
+
+
+class IRemovals(Interface):
+    """The files of one bucket, while some of them are removed."""
+
+    def look(name: str) -> Stat:
+        """As :meth:`IFolder.look`."""
+
+    def remove(name: str, objection: Callable[[], str | None]) -> str | None:
+        """Remove a file, unless there is an objection. No push replaces the file in
+        between.
+
+        :param objection: looks once more and says what is wrong, if anything is
+        :returns: what it said
+        :raises OSError: it cannot be removed
+        """
+
+    def sync() -> None:
+        """Make sure that what was removed does not come back.
+
+        :raises OSError: it may
+        """
+
+
+class IRemover(Interface):
+    """Removes what was pushed."""
+
+    def open(directory: str) -> AbstractContextManager[IRemovals]:
+        """Open a bucket to remove files of it.
+
+        :param directory: of the bucket
+        :raises OSError: it is not there, is a link, or cannot be opened
         """

@@ -1,5 +1,5 @@
-"""Removes what a bucket's ``keep`` does not keep: the only code that deletes what was
-pushed. It runs when the operator, or their timer, calls it; the daemon has none of it.
+"""Removes what a bucket's ``keep`` does not keep, when the operator, or their timer,
+calls it; the daemon has no code that could (:mod:`filebucket.store.remove`).
 
 :mod:`filebucket.upkeep.retention` says what stays, of what is really there: a row whose
 file is gone, or is another than the one that was received, takes no place of a rule.
@@ -8,49 +8,45 @@ Such a file is left alone, as is all that the catalogue does not know.
 A file is removed so that nothing is left in doubt, whenever anything dies:
 
 1. The catalogue says that the file is about to go, and that is on the disk.
-2. The file is looked at once more and removed, under a lock on its bucket's folder.
-   Pushes that overwrite take that lock, too, so that none of theirs is removed.
-3. The folder is brought to the disk, so that no power cut brings the file back.
+2. The file is looked at once more and removed, while no push replaces it.
+3. That is brought to the disk, so that no power cut brings the file back.
 4. The catalogue says that it has gone.
 
 Between the first and the last a file may be there or not; the next time it is looked
 for, and whoever finds it missing before then has its reason in the catalogue. The other
 way round, with the row first, what a kill leaves would be files that nobody knows.
 
-Folders are opened by descriptor, and no link is followed: neither a file's name nor a
-bucket's leads out of the home. No path is ever shown: a token can be a folder's name.
+No path is ever shown: a token can be a folder's name.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import tzinfo
 from enum import Enum
 
 from attrs import define, field, frozen
 
-from filebucket.base.errors import OperatorError
-from filebucket.base.fs import directory, open_directory, sync_directory
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.model.series import series_of
+from filebucket.store.interfaces import (
+    IRemovals,
+    IRemover,
+    NoFileError,
+    NotAFileError,
+)
 from filebucket.upkeep.retention import choose
 
-BATCH = 1000
+FILES_AT_ONCE = 1000
 """Rows that are read, and files that are removed, before the folder and the catalogue
 are brought up to date."""
 
-SLACK = 1.0
+WRITTEN_AFTER = 1.0
 """Seconds that a file may have been written after its push was received."""
-
-LOCK = os.path.join(".filebucket", "prune")
-"""Who holds it prunes, under the home."""
 
 
 class Fate(Enum):
@@ -66,7 +62,7 @@ class Fate(Enum):
 
 
 @frozen
-class Outcome:
+class FileFate:
     """What becomes of a file.
 
     :param bucket: its label
@@ -82,71 +78,38 @@ class Outcome:
     reasons: tuple[str, ...] = ()
 
 
-class PruningError(OperatorError):
-    """Nothing was pruned; why, in a line, without any path."""
-
-
-@contextmanager
-def alone(home: str) -> Iterator[None]:
-    """While nobody else prunes.
-
-    :raises PruningError: somebody does, or that cannot be known
-    """
-    try:
-        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(os.path.join(home, LOCK), flags, 0o600)
-    except OSError as error:
-        raise PruningError(f"the home cannot be locked: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PruningError("another filebucket prune is at work") from None
-        yield
-    finally:
-        os.close(fd)
-
-
 def prune(
     catalogue: IInventory,
-    home: str,
+    remover: IRemover,
     buckets: Sequence[Bucket],
     now: float,
     zone: tzinfo,
     hide: Callable[[str], str],
     rehearse: bool = False,
-    unlink: Callable[..., None] = os.unlink,
-) -> Iterator[Outcome]:
+) -> Iterator[FileFate]:
     """Remove what is not kept, while it is asked what became of each file.
 
-    To be called under :func:`alone`, unless it is a rehearsal.
+    To be called when nobody else removes files, unless it is a rehearsal.
 
     :param buckets: those to look at; one without ``keep`` is left as it is
     :param now: seconds since the epoch
     :param zone: whose days, weeks, months and years count
     :param hide: the mask of names
     :param rehearse: remove nothing, and only say what would be
-    :param unlink: removes a file
-    :raises PruningError: the home cannot be opened
     :raises CatalogueError: the catalogue cannot be read or written
     """
-    try:
-        home_fd = open_directory(home)
-    except OSError as error:
-        raise PruningError(f"the home cannot be opened: {error.strerror}") from None
-    try:
-        if not rehearse:
-            _settle(catalogue, home_fd, buckets)
-        for bucket in buckets:
-            if bucket.keep is not None:
-                yield from _Bucket(
-                    catalogue, home_fd, bucket, now, zone, rehearse, unlink, hide
-                ).prune()
-    finally:
-        os.close(home_fd)
+    if not rehearse:
+        _settle(catalogue, remover, buckets)
+    for bucket in buckets:
+        if bucket.keep is not None:
+            yield from _Pruning(
+                catalogue, remover, bucket, now, zone, rehearse, hide
+            ).prune()
 
 
-def _settle(catalogue: IInventory, home_fd: int, buckets: Sequence[Bucket]) -> None:
+def _settle(
+    catalogue: IInventory, remover: IRemover, buckets: Sequence[Bucket]
+) -> None:
     """Say what became of files that were about to go when somebody was stopped."""
     configured = {bucket.key: bucket for bucket in buckets}
     gone: list[int] = []
@@ -157,9 +120,9 @@ def _settle(catalogue: IInventory, home_fd: int, buckets: Sequence[Bucket]) -> N
             continue
         # Where the disk does not say, it is asked again the next time.
         with suppress(OSError):
-            with directory(bucket.directory, home_fd, follow=False) as bucket_fd:
-                is_gone = _amiss(bucket_fd, file) == GONE
-                sync_directory(bucket_fd)
+            with remover.open(bucket.directory) as folder:
+                is_gone = _amiss(folder, file) == GONE
+                folder.sync()
             (gone if is_gone else there).append(file.id)
     catalogue.pruned(gone)
     catalogue.spared(there)
@@ -173,7 +136,7 @@ _NO_FOLDER = {
 GONE = "it is not there"
 
 
-def _amiss(bucket_fd: int, file: File) -> str | None:
+def _amiss(folder: IRemovals, file: File) -> str | None:
     """In which way what is there is not the file that was received, if it is not.
 
     :raises OSError: one cannot know
@@ -182,56 +145,52 @@ def _amiss(bucket_fd: int, file: File) -> str | None:
     if "/" in received.name or "\0" in received.name:
         return "it has no name that a file can have"
     try:
-        found = os.lstat(received.name.encode("utf-8"), dir_fd=bucket_fd)
-    except FileNotFoundError:
-        return GONE
-    if not stat.S_ISREG(found.st_mode):
+        found = folder.look(received.name)
+    except NotAFileError:
         return "it is no file"
-    if found.st_size != received.size:
-        return f"it has {found.st_size} bytes, and {received.size} were received"
-    if found.st_mtime > received.received_at + SLACK:
+    except NoFileError:
+        return GONE
+    if found.size != received.size:
+        return f"it has {found.size} bytes, and {received.size} were received"
+    if found.written_at > received.received_at + WRITTEN_AFTER:
         return "it was written to after it was received"
     return None
 
 
 @define
-class _Bucket:
+class _Pruning:
     """One bucket, while it is pruned."""
 
     catalogue: IInventory
-    home_fd: int
+    remover: IRemover
     bucket: Bucket
     now: float
     zone: tzinfo
     rehearse: bool
-    unlink: Callable[..., None]
     hide: Callable[[str], str]
-    bucket_fd: int = -1
+    folder: IRemovals = field(init=False)
     # What there is to say beside what was chosen.
-    aside: list[Outcome] = field(factory=list)
+    aside: list[FileFate] = field(factory=list)
 
-    def prune(self) -> Iterator[Outcome]:
-        try:
-            self.bucket_fd = open_directory(
-                self.bucket.directory, self.home_fd, follow=False
-            )
-        except OSError as error:
-            # Where nobody has pushed yet there is none.
-            if self.catalogue.series_with_files(self.bucket.key, limit=1):
-                reason = _NO_FOLDER.get(error.errno or 0, error.strerror)
-                reason = f"its folder cannot be opened: {reason}"
-                yield Outcome(self.bucket.label, "", None, Fate.FAILED, (reason,))
-            return
-        try:
+    def prune(self) -> Iterator[FileFate]:
+        with ExitStack() as stack:
+            folder = self.remover.open(self.bucket.directory)
+            try:
+                self.folder = stack.enter_context(folder)
+            except OSError as error:
+                # Where nobody has pushed yet there is none.
+                if self.catalogue.series_with_files(self.bucket.key, limit=1):
+                    reason = _NO_FOLDER.get(error.errno or 0, error.strerror)
+                    reason = f"its folder cannot be opened: {reason}"
+                    yield FileFate(self.bucket.label, "", None, Fate.FAILED, (reason,))
+                return
             after = 0
             while found := self.catalogue.series_with_files(self.bucket.key, after):
                 for id_, name in found:
                     yield from self._series(id_, name)
                 after, _ = found[-1]
-        finally:
-            os.close(self.bucket_fd)
 
-    def _series(self, id_: int, name: str) -> Iterator[Outcome]:
+    def _series(self, id_: int, name: str) -> Iterator[FileFate]:
         assert self.bucket.keep is not None
         going: list[File] = []
         for choice in choose(
@@ -243,37 +202,37 @@ class _Bucket:
         ):
             yield from self._said_aside()
             if choice.kept:
-                yield self._outcome(name, choice.file, Fate.KEPT, *choice.reasons)
+                yield self._fate(name, choice.file, Fate.KEPT, *choice.reasons)
                 continue
             going.append(choice.file)
-            if len(going) >= BATCH:
+            if len(going) >= FILES_AT_ONCE:
                 yield from self._remove(going, name)
                 going = []
         yield from self._said_aside()
         yield from self._remove(going, name)
 
-    def _outcome(self, series: str, file: File, fate: Fate, *reasons: str) -> Outcome:
-        return Outcome(self.bucket.label, series, file, fate, reasons)
+    def _fate(self, series: str, file: File, fate: Fate, *reasons: str) -> FileFate:
+        return FileFate(self.bucket.label, series, file, fate, reasons)
 
-    def _said_aside(self) -> list[Outcome]:
+    def _said_aside(self) -> list[FileFate]:
         aside, self.aside = self.aside, []
         return aside
 
     def _files(self, series: int) -> Iterator[File]:
         """What the catalogue has of a series, the newest first."""
-        found = self.catalogue.kept_in_series(series, limit=BATCH)
+        found = self.catalogue.kept_in_series(series, limit=FILES_AT_ONCE)
         while found:
             yield from found
             last = found[-1]
             before = (last.received.received_at, last.id)
-            found = self.catalogue.kept_in_series(series, before, BATCH)
+            found = self.catalogue.kept_in_series(series, before, FILES_AT_ONCE)
 
     def _there(self, files: Iterable[File], series: str) -> Iterator[File]:
         """Those that are as they were received."""
         for file in files:
             received = file.received
             try:
-                amiss = _amiss(self.bucket_fd, file)
+                amiss = _amiss(self.folder, file)
             except OSError as error:
                 amiss = f"it cannot be looked at: {error.strerror}"
             of = series_of(self.hide(received.name), self.bucket.series)
@@ -283,47 +242,42 @@ class _Bucket:
             if amiss is None:
                 yield file
             else:
-                self.aside.append(self._outcome(series, file, Fate.LEFT, amiss))
+                self.aside.append(self._fate(series, file, Fate.LEFT, amiss))
 
-    def _remove(self, files: Sequence[File], series: str) -> Iterator[Outcome]:
+    def _remove(self, files: Sequence[File], series: str) -> Iterator[FileFate]:
         """Remove files, or say which."""
         if self.rehearse or not files:
-            yield from (self._outcome(series, file, Fate.PRUNED) for file in files)
+            yield from (self._fate(series, file, Fate.PRUNED) for file in files)
             return
         self.catalogue.prune([file.id for file in files], self.now)
-        gone: list[Outcome] = []
-        spared: list[Outcome] = []
+        gone: list[FileFate] = []
+        spared: list[FileFate] = []
         for file in files:
-            outcome = self._remove_one(file, series)
-            (gone if outcome.fate is Fate.PRUNED else spared).append(outcome)
+            each = self._remove_one(file, series)
+            (gone if each.fate is Fate.PRUNED else spared).append(each)
         self.catalogue.spared([each.file.id for each in spared if each.file])
         yield from spared
         try:
-            sync_directory(self.bucket_fd)
+            self.folder.sync()
         except OSError as error:
             # They may come back: the catalogue goes on saying that they are to go.
             reason = f"the disk did not confirm it: {error.strerror}"
             for each in gone:
                 assert each.file is not None
-                yield self._outcome(series, each.file, Fate.FAILED, reason)
+                yield self._fate(series, each.file, Fate.FAILED, reason)
             return
         self.catalogue.pruned([each.file.id for each in gone if each.file])
         yield from gone
 
-    def _remove_one(self, file: File, series: str) -> Outcome:
+    def _remove_one(self, file: File, series: str) -> FileFate:
         try:
-            fcntl.flock(self.bucket_fd, fcntl.LOCK_EX)
-            try:
-                # Since it was chosen, another file may have been put in its place.
-                amiss = _amiss(self.bucket_fd, file)
-                if amiss is not None:
-                    return self._outcome(series, file, Fate.LEFT, amiss)
-                name = file.received.name.encode("utf-8")
-                self.unlink(name, dir_fd=self.bucket_fd)
-            finally:
-                with suppress(OSError):
-                    fcntl.flock(self.bucket_fd, fcntl.LOCK_UN)
+            # Since it was chosen, another file may have been put in its place.
+            amiss = self.folder.remove(
+                file.received.name, lambda: _amiss(self.folder, file)
+            )
         except OSError as error:
             reason = f"it cannot be removed: {error.strerror}"
-            return self._outcome(series, file, Fate.FAILED, reason)
-        return self._outcome(series, file, Fate.PRUNED)
+            return self._fate(series, file, Fate.FAILED, reason)
+        if amiss is not None:
+            return self._fate(series, file, Fate.LEFT, amiss)
+        return self._fate(series, file, Fate.PRUNED)

@@ -13,7 +13,6 @@ the push says stands in the end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 from attrs import define, field
@@ -23,7 +22,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import FoundFile, Received, Row
 from filebucket.model.series import series_of
-from filebucket.store.archive import Content, NoFileError, look, same
+from filebucket.store.interfaces import Content, IArchive, IFolder, NoFileError, Stat
 from filebucket.upkeep.survey import SLACK, Finding, Found, StoppedError, Survey
 
 LATE = 60.0
@@ -37,7 +36,7 @@ ENTER_BYTES = 1024**3
 
 def reindex(
     catalogue: IInventory,
-    home: str,
+    archive: IArchive,
     buckets: Sequence[Bucket],
     now: Callable[[], float],
     stopped: Callable[[], bool] = lambda: False,
@@ -60,7 +59,7 @@ def reindex(
     """
     survey = _Reindexing(
         catalogue,
-        home,
+        archive,
         mask(buckets),
         now,
         stopped,
@@ -84,7 +83,7 @@ def reindex(
 class _Reindexing(Survey):
     accept: bool
     # Of the bucket: what was read and is not entered yet.
-    waiting: list[tuple[FoundFile, os.stat_result]] = field(factory=list)
+    waiting: list[tuple[FoundFile, Stat]] = field(factory=list)
     waiting_bytes: int = 0
     entered: bool = False
 
@@ -104,21 +103,21 @@ class _Reindexing(Survey):
             if entered:
                 self.catalogue.judge_anew(bucket)
 
-    def look_at(self, bucket: Bucket, folder: int, row: Row) -> None:
-        at = look(folder, row.name)
+    def look_at(self, bucket: Bucket, folder: IFolder, row: Row) -> None:
+        at = folder.look(row.name)
         if row.damaged:
-            doubtful = self.accept or at.st_mtime > row.known_at
+            doubtful = self.accept or at.written_at > row.known_at
         else:
             # Where pushes overwrite, the next one may have come at once.
             slack = 0.0 if bucket.overwrite else SLACK
-            written = row.known_at + slack < at.st_mtime <= self.now()
-            doubtful = at.st_size != row.size or written
+            written = row.known_at + slack < at.written_at <= self.now()
+            doubtful = at.size != row.size or written
         content = self.read(bucket, folder, row.name) if doubtful else None
         if content is None:
             return
         if content.sha256 == row.sha256:
             self.catalogue.verified([(row.id, False, self.now())])
-        elif self.accept or (bucket.overwrite and at.st_mtime > row.known_at):
+        elif self.accept or (bucket.overwrite and at.written_at > row.known_at):
             self._wait(bucket, row.name, content, row.id)
         else:
             self.tell_difference(bucket, row, content)
@@ -129,11 +128,11 @@ class _Reindexing(Survey):
                 self.catalogue.ended(row.id, "pruned", self.now())
                 self.tell(bucket, "accepted", row.name)
 
-    def is_unknown(self, bucket: Bucket, folder: int, name: str) -> None:
+    def is_unknown(self, bucket: Bucket, folder: IFolder, name: str) -> None:
         try:
             content = self.read(bucket, folder, name)
-        except NoFileError:
-            self.tell_no_file(bucket, folder, name)
+        except NoFileError as error:
+            self.tell_no_file(bucket, name, error)
         except OSError as error:
             self.tell(bucket, "unreadable", name, error.strerror)
         else:
@@ -150,7 +149,7 @@ class _Reindexing(Survey):
             name=name,
             size=content.size,
             sha256=content.sha256,
-            received_at=min(content.stat.st_mtime, self.now()),
+            received_at=min(content.stat.written_at, self.now()),
         )
         self.waiting.append((FoundFile(received, replaces), content.stat))
         self.waiting_bytes += content.size
@@ -166,7 +165,7 @@ class _Reindexing(Survey):
             still = [
                 each
                 for each, was in waiting
-                if folder is not None and _is_still(folder, each.received.name, was)
+                if _is_still(folder, each.received.name, was)
             ]
         kinds = self.catalogue.enter(still, self.now(), {bucket.key: bucket})
         for each, kind in zip(still, kinds, strict=True):
@@ -176,8 +175,8 @@ class _Reindexing(Survey):
                 self.tell(bucket, kind, each.received.name)
 
 
-def _is_still(folder: int, name: str, was: os.stat_result) -> bool:
+def _is_still(folder: IFolder, name: str, was: Stat) -> bool:
     try:
-        return same(look(folder, name), was)
+        return bool(folder.look(name).version == was.version)
     except (NoFileError, OSError):
         return False

@@ -15,23 +15,28 @@ shown: a folder may be called by a token.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Literal
 
 from attrs import define, frozen
 
-from filebucket.base.fs import open_directory
 from filebucket.base.text import plural
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Row
-from filebucket.store.archive import Content, NoFileError, UnsteadyError, look, read
+from filebucket.store.interfaces import (
+    Content,
+    IArchive,
+    IFolder,
+    NoFileError,
+    NotAFileError,
+    Stat,
+    UnsteadyError,
+)
 
 PIECE = 1000
 """Names, or rows, that are looked at together."""
@@ -141,7 +146,7 @@ class Survey(ABC):
     """
 
     catalogue: IInventory
-    home: str
+    archive: IArchive
     hide: Callable[[str], str]
     now: Callable[[], float]
     stopped: Callable[[], bool]
@@ -153,7 +158,7 @@ class Survey(ABC):
     found: Found
 
     @abstractmethod
-    def look_at(self, bucket: Bucket, folder: int, row: Row) -> None:
+    def look_at(self, bucket: Bucket, folder: IFolder, row: Row) -> None:
         """Look at the file of a row.
 
         :raises NoFileError: it is not there
@@ -165,7 +170,7 @@ class Survey(ABC):
         """These rows are marked as missing, and their files are not there."""
 
     @abstractmethod
-    def is_unknown(self, bucket: Bucket, folder: int, name: str) -> None:
+    def is_unknown(self, bucket: Bucket, folder: IFolder, name: str) -> None:
         """Something has no row, and a name that a push may have."""
 
     def look_for_kept(self, bucket: Bucket) -> None:
@@ -179,8 +184,6 @@ class Survey(ABC):
             with self.open(bucket) as folder:
                 for row in rows:
                     try:
-                        if folder is None:
-                            raise NoFileError
                         self.look_at(bucket, folder, row)
                     except NoFileError:
                         gone.append(row)
@@ -212,9 +215,7 @@ class Survey(ABC):
     def look_at_files(self, bucket: Bucket) -> None:
         """Look whether all files have rows."""
         with self.open(bucket) as folder:
-            if folder is None:
-                return
-            for listed in _pieces(folder):
+            for listed in folder.list(PIECE):
                 self.go_on()
                 fit = []
                 for raw in listed:
@@ -229,32 +230,23 @@ class Survey(ABC):
                         self.is_unknown(bucket, folder, name)
                 self.progress(self.found)
 
-    @contextmanager
-    def open(self, bucket: Bucket) -> Iterator[int | None]:
-        """The bucket's folder; None where there is none. It is to be opened anew for
-        each piece: it may be another by now.
+    def open(self, bucket: Bucket) -> AbstractContextManager[IFolder]:
+        """The bucket's folder. It is to be opened anew for each piece: it may be
+        another by now.
         """
         # Without the disk of the home nothing is missing but that disk.
         if not self.catalogue.is_there():
             raise CatalogueError("somebody took it away")
-        folder = None
-        with suppress(FileNotFoundError):
-            path = os.path.join(self.home, bucket.directory)
-            folder = open_directory(path)
-        try:
-            yield folder
-        finally:
-            if folder is not None:
-                os.close(folder)
+        return self.archive.open(bucket.directory)
 
-    def read(self, bucket: Bucket, folder: int, name: str) -> Content | None:
+    def read(self, bucket: Bucket, folder: IFolder, name: str) -> Content | None:
         """Read a file; None where that cannot be done, which is told.
 
         :raises NoFileError: there is none
         :raises OSError: the disk has lost it
         """
         try:
-            content = read(folder, name, self._pace)
+            content = folder.read(name, self._pace)
         except UnsteadyError:
             self.tell(bucket, "left", name, "it changed while it was read")
             return None
@@ -278,15 +270,15 @@ class Survey(ABC):
         reason = "it is not what was received"
         if content.size != row.size:
             reason = f"it has {content.size} bytes in place of {row.size}"
-        if content.stat.st_mtime > row.received_at + SLACK:
+        if content.stat.written_at > row.received_at + SLACK:
             reason += ", and was written to after that"
         self.tell(bucket, "damaged", row.name, reason)
 
-    def may_be_push(self, at: os.stat_result) -> bool:
+    def may_be_push(self, at: Stat) -> bool:
         """Whether a file may be of a push whose row is to come. It waits for a moment
         where that is enough to know.
         """
-        age = max(self.now() - at.st_ctime, 0)
+        age = max(self.now() - at.changed_at, 0)
         if age < ROW_WITHIN:
             self.wait(ROW_WITHIN - age)
             age = ROW_WITHIN
@@ -296,10 +288,9 @@ class Survey(ABC):
         """It is too new to be judged."""
         self.tell(bucket, "left", name, "it is new, and its push may not have ended")
 
-    def tell_no_file(self, bucket: Bucket, folder: int, name: str) -> None:
+    def tell_no_file(self, bucket: Bucket, name: str, error: NoFileError) -> None:
         """What has that name is no file; or it is gone, which nobody needs to know."""
-        with suppress(FileNotFoundError):
-            os.lstat(name.encode("utf-8"), dir_fd=folder)
+        if isinstance(error, NotAFileError):
             self.tell(bucket, "stranger", name, "it is no file")
 
     def go_on(self) -> None:
@@ -320,24 +311,15 @@ class Survey(ABC):
         self.report(Finding(kind, bucket.label, shown, reason or ""))
 
 
-def _is_back(folder: int | None, row: Row) -> bool:
+def _is_back(folder: IFolder, row: Row) -> bool:
     """Whether a file that was missing is there as it was. For those that never went
     this is enough, too; else it is read.
     """
     try:
-        if folder is None:
-            return False
-        at = look(folder, row.name)
+        at = folder.look(row.name)
     except (NoFileError, OSError):
         return False
-    return at.st_size == row.size and at.st_mtime <= row.known_at + SLACK
-
-
-def _pieces(folder: int) -> Iterator[list[bytes]]:
-    """The names in a folder, some at a time."""
-    with os.scandir(folder) as entries:
-        while piece := [os.fsencode(each.name) for each in islice(entries, PIECE)]:
-            yield piece
+    return at.size == row.size and at.written_at <= row.known_at + SLACK
 
 
 def _fit(raw: bytes) -> tuple[str, str]:
@@ -350,14 +332,11 @@ def _fit(raw: bytes) -> tuple[str, str]:
     return name, ""
 
 
-def count_names(home: str, buckets: Sequence[Bucket]) -> int:
+def count_names(archive: IArchive, buckets: Sequence[Bucket]) -> int:
     """How many names there are in these buckets: how much there is to look at."""
     count = 0
     for bucket in buckets:
         # What cannot be read is told when it is looked at.
-        with (
-            suppress(OSError),
-            os.scandir(os.path.join(home, bucket.directory)) as all_,
-        ):
-            count += sum(1 for _ in all_)
+        with suppress(OSError), archive.open(bucket.directory) as folder:
+            count += sum(map(len, folder.list(PIECE)))
     return count

@@ -18,7 +18,7 @@ from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Row
-from filebucket.store.archive import DAMAGE, NoFileError, look
+from filebucket.store.interfaces import DAMAGE, IArchive, IFolder, NoFileError
 from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey
 
 ROWS = 100
@@ -51,7 +51,7 @@ def due(catalogue: IInventory, buckets: Sequence[Bucket], before: float) -> Due:
 
 def verify(
     catalogue: IInventory,
-    home: str,
+    archive: IArchive,
     buckets: Sequence[Bucket],
     all_buckets: Sequence[Bucket],
     wanted: Due,
@@ -78,7 +78,7 @@ def verify(
     """
     survey = _Verification(
         catalogue,
-        home,
+        archive,
         mask(all_buckets),
         now,
         lambda: False,
@@ -118,19 +118,19 @@ class _Verification(Survey):
         finally:
             self._enter()
 
-    def look_at(self, bucket: Bucket, folder: int, row: Row) -> None:
-        if look(folder, row.name).st_size != row.size:
+    def look_at(self, bucket: Bucket, folder: IFolder, row: Row) -> None:
+        if folder.look(row.name).size != row.size:
             self.doubtful.add(row.id)
 
     def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
         for row in rows:
             self.tell(bucket, "missing", row.name)
 
-    def is_unknown(self, bucket: Bucket, folder: int, name: str) -> None:
+    def is_unknown(self, bucket: Bucket, folder: IFolder, name: str) -> None:
         try:
-            found = look(folder, name)
-        except NoFileError:
-            self.tell_no_file(bucket, folder, name)
+            found = folder.look(name)
+        except NoFileError as error:
+            self.tell_no_file(bucket, name, error)
         else:
             if self.may_be_push(found):
                 self.tell_left(bucket, name)
@@ -146,8 +146,6 @@ class _Verification(Survey):
     def _verify(self, bucket: Bucket, row: Row) -> None:
         try:
             with self.open(bucket) as folder:
-                if folder is None:
-                    raise NoFileError
                 content = self.read(bucket, folder, row.name)
         except NoFileError:
             if self.catalogue.missed([row.id], self.now()):

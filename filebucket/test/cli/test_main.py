@@ -12,7 +12,7 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.cli import main
 from filebucket.config.edit import NotChangedError
 from filebucket.daemon.ask import NotReloadedError
-from filebucket.upkeep.prune import PruningError
+from filebucket.store.remove import RemovalError
 
 
 def command(*words: str) -> click.Command:
@@ -68,7 +68,7 @@ class FailureTests(SynchronousTestCase):
             (CatalogueError("no"), "no"),
             (NotChangedError("no"), "no"),
             (NotReloadedError("no"), "no"),
-            (PruningError("no"), "no"),
+            (RemovalError("no"), "no"),
         ):
             result = self.fail_with(error)
             self.assertEqual((1, f"Error: {text}\n"), (result.exit_code, result.output))

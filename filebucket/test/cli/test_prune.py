@@ -12,8 +12,8 @@ from filebucket.config.load import load
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
+from filebucket.store.remove import alone
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
-from filebucket.upkeep.prune import alone
 
 DAY = 24 * 3600.0
 NOBODY = 65534

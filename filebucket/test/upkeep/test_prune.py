@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from fractions import Fraction
@@ -27,13 +27,14 @@ from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store.disk import DirectoryStore
+from filebucket.store.remove import removing
 from filebucket.store.room import Room
 from filebucket.test.kit.catalogue import all_series, opened
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import at_once
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import prune as pruning
-from filebucket.upkeep.prune import Fate, Outcome, PruningError, alone, prune
+from filebucket.upkeep.prune import Fate, FileFate, prune
 
 DAY = 24 * 3600.0
 NOW = 1_700_000_000.0
@@ -82,13 +83,19 @@ class PruningCase(SynchronousTestCase):
             rows.append(Received(of.key, series, name, size, "0" * 64, at, **fields))
         self.journal.record(rows, (), lambda key: of)
 
-    def prune(self, *buckets: Bucket, **arguments: Any) -> list[Outcome]:
+    def prune(
+        self,
+        *buckets: Bucket,
+        unlink: Callable[..., None] = os.unlink,
+        rehearse: bool = False,
+    ) -> list[FileFate]:
         """What became of each file."""
         buckets = buckets or (self.bucket,)
         hide = mask(buckets)
-        found = list(
-            prune(self.inventory, str(self.home), buckets, NOW, UTC, hide, **arguments)
-        )
+        with removing(str(self.home), unlink) as remover:
+            found = list(
+                prune(self.inventory, remover, buckets, NOW, UTC, hide, rehearse)
+            )
         for each in found:
             self.assertNotIn(TOKEN, " ".join((each.bucket, each.series, *each.reasons)))
             self.assertNotIn(str(self.home), " ".join(each.reasons))
@@ -308,7 +315,7 @@ class PruningTests(PruningCase):
         (self.home / "web01").symlink_to("elsewhere")
         (first, *_) = self.prune(self.bucket, other)
         self.assertEqual(
-            Outcome(
+            FileFate(
                 "web01",
                 "",
                 None,
@@ -331,15 +338,6 @@ class PruningTests(PruningCase):
             {"web01": "its folder cannot be opened: it is not there"}, self.reasons()
         )
 
-    def test_no_home(self) -> None:
-        arguments: tuple[Any, ...] = ([], NOW, UTC, str)
-        error = self.assertRaises(
-            PruningError, list, prune(self.inventory, "/nowhere", *arguments)
-        )
-        self.assertEqual(
-            "the home cannot be opened: No such file or directory", str(error)
-        )
-
     def test_name_with_a_slash(self) -> None:
         """Whoever wrote it into the catalogue, it leads nowhere."""
         (self.home / "outside").write_bytes(b"content")
@@ -354,7 +352,7 @@ class PruningTests(PruningCase):
 
     def test_many(self) -> None:
         """More than are read, removed and entered at once."""
-        self.patch(pruning, "BATCH", 3)
+        self.patch(pruning, "FILES_AT_ONCE", 3)
         self.push(*((f"db-{n:02}", 40 - n) for n in range(20)))
         self.bucket = attrs.evolve(self.bucket, keep=Keep(last=4))
         fates = [each.fate for each in self.prune()]
@@ -477,25 +475,6 @@ class DiskTests(PruningCase):
         self.inventory.prune([found.id], NOW)
         self.prune(bucket("web02"))
         self.assertEqual(1, len(self.inventory.being_pruned()))
-
-    def test_one_at_a_time(self) -> None:
-        """The second says so; when the first has ended it may."""
-        with alone(str(self.home)):
-            error = self.assertRaises(PruningError, self.enter)
-            self.assertEqual("another filebucket prune is at work", str(error))
-        self.enter()
-
-    def enter(self) -> None:
-        with alone(str(self.home)):
-            pass
-
-    def test_no_lock(self) -> None:
-        """Without the lock nothing is done; a link is none."""
-        (self.home / ".filebucket" / "prune").symlink_to("elsewhere")
-        error = self.assertRaises(PruningError, self.enter)
-        self.assertEqual(
-            "the home cannot be locked: Too many levels of symbolic links", str(error)
-        )
 
 
 class RaceTests(PruningCase):

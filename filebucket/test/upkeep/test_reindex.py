@@ -26,6 +26,7 @@ from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store import archive
+from filebucket.store.archive import DirectoryArchive
 from filebucket.test.kit.catalogue import all_series, opened
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import reindex as reindexing
@@ -130,7 +131,7 @@ class HomeCase(SynchronousTestCase):
         self.findings = []
         return reindex(
             self.inventory,
-            str(self.home),
+            DirectoryArchive(str(self.home)),
             self.buckets,
             lambda: self.now,
             stopped,

@@ -12,7 +12,8 @@ from attrs import evolve
 
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
-from filebucket.store import archive
+from filebucket.store.archive import DirectoryArchive, Folder
+from filebucket.store.interfaces import Content, NoFileError
 from filebucket.test.kit.catalogue import all_series
 from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
 from filebucket.upkeep import survey
@@ -30,15 +31,15 @@ class VerifyCase(HomeCase):
         self.waited: list[float] = []
         self.late = survey.ROW_WITHIN
         self.meanwhile: Callable[[], object] = lambda: None
-        read = archive.read
+        read = Folder.read
 
         def remember(
-            folder: int, name: str, pace: Callable[[int], object]
-        ) -> archive.Content:
+            folder: Folder, name: str, pace: Callable[[int], object]
+        ) -> Content:
             self.read.append(name)
             return read(folder, name, pace)
 
-        self.patch(survey, "read", remember)
+        self.patch(Folder, "read", remember)
 
     def verify(
         self, older_than: float = 0, *buckets: Bucket, stop_after: int = -1
@@ -56,7 +57,7 @@ class VerifyCase(HomeCase):
         chosen = buckets or self.buckets
         return verify(
             self.inventory,
-            str(self.home),
+            DirectoryArchive(str(self.home)),
             chosen,
             self.buckets,
             due(self.inventory, chosen, self.now - older_than),
@@ -114,7 +115,7 @@ class ContentTests(VerifyCase):
         folder = open_(self.home / "web01", os.O_RDONLY)
         self.addCleanup(os.close, folder)
         self.patch(os, "open", refuse)
-        content = archive.read(folder, "a", lambda size: None)
+        content = Folder(folder).read("a", lambda size: None)
         self.assertEqual(7, content.size)
 
     def test_rot(self) -> None:
@@ -188,7 +189,7 @@ class ContentTests(VerifyCase):
             number = errno.EIO if name == "a" else errno.EACCES
             raise OSError(number, os.strerror(number), "/a/path")
 
-        self.patch(survey, "read", fail)
+        self.patch(Folder, "read", fail)
         found = self.verify()
         self.assertEqual((1, 1), (found.damaged, found.unreadable))
         self.assertEqual(
@@ -253,14 +254,14 @@ class MeanwhileTests(VerifyCase):
     def test_replaced_while_read(self) -> None:
         """Its row is another by now."""
         self.push("a")
-        read = archive.read
+        read = Folder.read
 
-        def replace(folder: int, name: str, pace: Callable[[int], object]) -> object:
+        def replace(folder: Folder, name: str, pace: Callable[[int], object]) -> object:
             self.put("a", b"other", NOW)
             self.record(self.received("a", b"other", NOW))
             return read(folder, name, pace)
 
-        self.patch(survey, "read", replace)
+        self.patch(Folder, "read", replace)
         self.assertEqual("", self.verify().text)
         self.assertFalse(self.row("a").damaged)
 
@@ -282,12 +283,12 @@ class MeanwhileTests(VerifyCase):
         path = self.push("a")
         (row,) = self.files()
 
-        def prune(folder: int, name: str, pace: object) -> None:
+        def prune(folder: Folder, name: str, pace: object) -> None:
             self.inventory.ended(row.id, "pruned", NOW)
             path.unlink()
-            raise archive.NoFileError
+            raise NoFileError
 
-        self.patch(survey, "read", prune)
+        self.patch(Folder, "read", prune)
         self.assertEqual("", self.verify().text)
         self.assertEqual("pruned", self.row("a").fate)
 

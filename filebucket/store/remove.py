@@ -1,0 +1,114 @@
+"""Removes files that were pushed: no other code does, and the daemon has none of it.
+
+A file is removed under a lock on its bucket's folder, after a last look at it. Pushes
+that overwrite take that lock, too, so that none of theirs is removed.
+
+Folders are opened by descriptor, and no link is followed: neither a file's name nor a
+bucket's leads out of the home. No error has a path in it that this module words: a
+token can be a folder's name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from attrs import frozen
+from zope.interface import implementer
+
+from filebucket.base.errors import OperatorError
+from filebucket.base.fs import directory as opened
+from filebucket.base.fs import open_directory, sync_directory
+from filebucket.store.archive import Folder
+from filebucket.store.interfaces import IRemovals, IRemover, Stat
+
+LOCK = os.path.join(".filebucket", "prune")
+"""Who holds it removes files, under the home."""
+
+
+class RemovalError(OperatorError):
+    """Nothing was removed; why, in a line, without any path."""
+
+
+@contextmanager
+def alone(home: str) -> Iterator[None]:
+    """While nobody else removes files.
+
+    :raises RemovalError: somebody does, or that cannot be known
+    """
+    try:
+        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(os.path.join(home, LOCK), flags, 0o600)
+    except OSError as error:
+        raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RemovalError("another filebucket prune is at work") from None
+        except OSError as error:
+            raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def removing(
+    home: str, unlink: Callable[..., None] = os.unlink
+) -> Iterator[DirectoryRemover]:
+    """Open a home to remove files of it; to be done :func:`alone`.
+
+    :param unlink: removes a file
+    :raises RemovalError: it cannot be opened
+    """
+    try:
+        home_fd = open_directory(home)
+    except OSError as error:
+        raise RemovalError(f"the home cannot be opened: {error.strerror}") from None
+    try:
+        yield DirectoryRemover(home_fd, unlink)
+    finally:
+        os.close(home_fd)
+
+
+@implementer(IRemover)
+@frozen
+class DirectoryRemover:
+    """Removes what a :class:`~filebucket.store.disk.DirectoryStore` keeps."""
+
+    home_fd: int
+    unlink: Callable[..., None]
+
+    @contextmanager
+    def open(self, directory: str) -> Iterator[Removals]:
+        with opened(directory, self.home_fd, follow=False) as fd:
+            yield Removals(fd, self.unlink)
+
+
+@implementer(IRemovals)
+@frozen
+class Removals:
+    """A bucket's folder, while files of it are removed."""
+
+    fd: int
+    unlink: Callable[..., None]
+
+    def look(self, name: str) -> Stat:
+        return Folder(self.fd).look(name)
+
+    def remove(self, name: str, objection: Callable[[], str | None]) -> str | None:
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        try:
+            found = objection()
+            if found is None:
+                self.unlink(name.encode("utf-8"), dir_fd=self.fd)
+            return found
+        finally:
+            with suppress(OSError):
+                fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def sync(self) -> None:
+        sync_directory(self.fd)

@@ -1,0 +1,148 @@
+"""Reading what was pushed: from the disk, and nothing but files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from filebucket.store import archive
+from filebucket.store.archive import DirectoryArchive
+from filebucket.store.interfaces import (
+    Content,
+    IArchive,
+    IFolder,
+    NoFileError,
+    NotAFileError,
+    UnsteadyError,
+)
+from filebucket.test.kit.descriptors import open_descriptors
+
+
+class ArchiveTests(SynchronousTestCase):
+    """A home with one bucket."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp())
+        self.bucket = self.home / "web01"
+        self.bucket.mkdir(parents=True)
+        self.archive = DirectoryArchive(str(self.home))
+        descriptors = open_descriptors()
+        self.addCleanup(
+            lambda: self.assertEqual(set(), open_descriptors() - descriptors)
+        )
+
+    def put(self, name: str, content: bytes = b"content") -> Path:
+        path = self.bucket / name
+        path.write_bytes(content)
+        return path
+
+    def read(
+        self, name: str, pace: Callable[[int], object] = lambda size: None
+    ) -> Content:
+        with self.archive.open("web01") as folder:
+            return folder.read(name, pace)
+
+    def test_interfaces(self) -> None:
+        verifyObject(IArchive, self.archive)
+        with self.archive.open("web01") as folder:
+            verifyObject(IFolder, folder)
+
+    def test_no_bucket(self) -> None:
+        """It has no files; a file in its place is an error."""
+        with self.archive.open("web02") as folder:
+            self.assertEqual([], list(folder.list(10)))
+            self.assertRaises(NoFileError, folder.look, "a")
+            self.assertRaises(NoFileError, folder.read, "a", lambda size: None)
+        (self.home / "web02").touch()
+        block = self.archive.open("web02")
+        self.assertRaises(NotADirectoryError, block.__enter__)
+
+    def test_list(self) -> None:
+        """All that is there, a few at a time, whatever its name is."""
+        self.put("a")
+        (self.bucket / "b").mkdir()
+        (self.bucket / "c").symlink_to("nowhere")
+        with open(os.path.join(os.fsencode(self.bucket), b"\xe4"), "wb"):
+            pass
+        with self.archive.open("web01") as folder:
+            pieces = list(folder.list(3))
+        self.assertEqual([3, 1], [len(piece) for piece in pieces])
+        self.assertEqual(
+            {b"a", b"b", b"c", b"\xe4"}, {name for piece in pieces for name in piece}
+        )
+
+    def test_look(self) -> None:
+        """It tells a file from what is none, and from one that was changed."""
+        path = self.put("\xe4", b"1234")
+        os.utime(path, (1, 2))
+        (self.bucket / "folder").mkdir()
+        with self.archive.open("web01") as folder:
+            found = folder.look("\xe4")
+            self.assertEqual((4, 2.0), (found.size, found.written_at))
+            self.assertEqual(path.stat().st_ctime, found.changed_at)
+            self.assertEqual(found, folder.look("\xe4"))
+            os.utime(path, (1, 3))
+            self.assertNotEqual(found.version, folder.look("\xe4").version)
+            self.assertRaises(NotAFileError, folder.look, "folder")
+
+    def test_read(self) -> None:
+        """Piece by piece."""
+        content = bytes(range(256)) * 3
+        self.patch(archive, "READ_SIZE", 512)
+        self.put("a", content)
+        sizes: list[int] = []
+        found = self.read("a", sizes.append)
+        self.assertEqual([512, 256], sizes)
+        self.assertEqual(hashlib.sha256(content).hexdigest(), found.sha256)
+        self.assertEqual((768, 768), (found.size, found.stat.size))
+
+    def test_no_file(self) -> None:
+        """Nothing but a file is opened, and no link is followed."""
+        self.put("a")
+        (self.bucket / "link").symlink_to("a")
+        os.mkfifo(self.bucket / "pipe")
+        for name in ("link", "pipe"):
+            self.assertRaises(NotAFileError, self.read, name)
+        self.assertRaises(NoFileError, self.read, "b")
+
+    def test_unsteady(self) -> None:
+        """What is written to, replaced or removed meanwhile has no content."""
+
+        def append() -> None:
+            with open(self.bucket / "a", "ab") as file:
+                file.write(b"more")
+
+        def replace() -> None:
+            self.put("new")
+            os.rename(self.bucket / "new", self.bucket / "a")
+
+        def remove() -> None:
+            (self.bucket / "a").unlink()
+
+        for do in (append, replace, remove):
+            self.put("a")
+            once = iter([do])
+            self.assertRaises(
+                UnsteadyError, self.read, "a", lambda size, once=once: _next(once)
+            )
+
+    def test_stopped(self) -> None:
+        """The pace may end it."""
+        self.put("a")
+
+        def stop(size: int) -> None:
+            raise KeyboardInterrupt
+
+        self.assertRaises(KeyboardInterrupt, self.read, "a", stop)
+
+
+def _next(calls: Iterator[Callable[[], object]]) -> None:
+    """Make the next call, if there is one."""
+    for call in calls:
+        call()
+        return

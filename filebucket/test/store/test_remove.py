@@ -1,0 +1,161 @@
+"""The only code that removes what was pushed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from filebucket.base.fs import directory
+from filebucket.store.interfaces import (
+    IRemovals,
+    IRemover,
+    NoFileError,
+    NotAFileError,
+)
+from filebucket.store.remove import RemovalError, Removals, alone, removing
+from filebucket.test.kit.descriptors import open_descriptors
+
+
+class HomeCase(SynchronousTestCase):
+    """Has a home with a bucket that has two files."""
+
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp())
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.bucket = self.home / "web01"
+        self.bucket.mkdir()
+        for name in ("a", "b"):
+            (self.bucket / name).write_bytes(b"content")
+        descriptors = open_descriptors()
+        self.addCleanup(
+            lambda: self.assertEqual(set(), open_descriptors() - descriptors)
+        )
+
+
+class AloneTests(HomeCase):
+    """One at a time removes files."""
+
+    def enter(self) -> None:
+        with alone(str(self.home)):
+            pass
+
+    def assert_refused(self, reason: str) -> None:
+        error = self.assertRaises(RemovalError, self.enter)
+        self.assertEqual(reason, str(error))
+
+    def test_one_at_a_time(self) -> None:
+        """The second says so; when the first has ended it may."""
+        with alone(str(self.home)):
+            self.assert_refused("another filebucket prune is at work")
+        self.enter()
+
+    def test_no_lock(self) -> None:
+        """Without the lock nothing is done; a link is none."""
+        (self.home / ".filebucket" / "prune").symlink_to("elsewhere")
+        self.assert_refused(
+            "the home cannot be locked: Too many levels of symbolic links"
+        )
+
+    def test_filesystem_without_locks(self) -> None:
+        """That is said in a line, too."""
+
+        def flock(fd: int, how: int) -> None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        self.patch(fcntl, "flock", flock)
+        self.assert_refused("the home cannot be locked: Function not implemented")
+
+
+class RemoveTests(HomeCase):
+    """What is opened, looked at and removed."""
+
+    def remove(self, name: str, objection: str | None = None) -> str | None:
+        with removing(str(self.home)) as remover, remover.open("web01") as folder:
+            verifyObject(IRemover, remover)
+            verifyObject(IRemovals, folder)
+            return folder.remove(name, lambda: objection)
+
+    def test_no_home(self) -> None:
+        error = self.assertRaises(RemovalError, removing("/nowhere").__enter__)
+        self.assertEqual(
+            "the home cannot be opened: No such file or directory", str(error)
+        )
+
+    def test_removed(self) -> None:
+        """That one, and no other."""
+        self.assertIsNone(self.remove("a"))
+        self.assertEqual(["b"], os.listdir(self.bucket))
+
+    def test_objection(self) -> None:
+        """Whoever objects is heard, and the file stays."""
+        self.assertEqual("it is another", self.remove("a", "it is another"))
+        self.assertEqual({"a", "b"}, set(os.listdir(self.bucket)))
+
+    def test_gone(self) -> None:
+        self.assertRaises(FileNotFoundError, self.remove, "c")
+
+    def test_link_stays_in_the_bucket(self) -> None:
+        """The link goes, and not what it leads to."""
+        (self.bucket / "c").symlink_to("a")
+        self.remove("c")
+        self.assertEqual({"a", "b"}, set(os.listdir(self.bucket)))
+
+    def test_locked(self) -> None:
+        """From the objection to the removal no push can replace the file, and
+        afterwards it can, whatever happened."""
+        held: list[str] = []
+
+        def try_lock(when: str) -> None:
+            with directory(str(self.bucket)) as fd:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(when)
+
+        def objection() -> None:
+            try_lock("objection")
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            try_lock("unlink")
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        with (
+            removing(str(self.home), unlink) as remover,
+            remover.open("web01") as folder,
+        ):
+            self.assertRaises(PermissionError, folder.remove, "a", objection)
+            try_lock("afterwards")
+        self.assertEqual(["objection", "unlink"], held)
+
+    def test_look(self) -> None:
+        """Of files only."""
+        (self.bucket / "c").symlink_to("a")
+        with removing(str(self.home)) as remover, remover.open("web01") as folder:
+            self.assertEqual(7, folder.look("a").size)
+            self.assertRaises(NotAFileError, folder.look, "c")
+            error = self.assertRaises(NoFileError, folder.look, "d")
+            self.assertNotIsInstance(error, NotAFileError)
+
+    def test_sync(self) -> None:
+        """The folder is brought to the disk."""
+        synced: list[int] = []
+        with removing(str(self.home)) as remover, remover.open("web01") as folder:
+            assert isinstance(folder, Removals)
+            self.patch(os, "fsync", synced.append)
+            folder.sync()
+            self.assertEqual([folder.fd], synced)
+
+    def test_bucket_is_a_link(self) -> None:
+        """It is not followed: it may lead anywhere."""
+        (self.home / "web02").symlink_to("web01")
+        with removing(str(self.home)) as remover:
+            for name, error in (
+                ("web02", NotADirectoryError),
+                ("web03", FileNotFoundError),
+            ):
+                self.assertRaises(error, remover.open(name).__enter__)
