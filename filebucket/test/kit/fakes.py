@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -19,7 +20,17 @@ from zope.interface import implementer
 from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
 from filebucket.hooks.interfaces import Alert, Exit, IHooks, Subject, Verdict
-from filebucket.store.interfaces import IStore, IWriter, NameTaken, Receipt
+from filebucket.store.interfaces import (
+    Content,
+    IArchive,
+    IFolder,
+    IStore,
+    IWriter,
+    NameTaken,
+    NoFileError,
+    Receipt,
+    Stat,
+)
 
 T = TypeVar("T")
 
@@ -183,6 +194,45 @@ class MemoryWriter:
         if self.receiving:
             self.receiving = False
             self.store.writers.remove(self)
+
+
+@implementer(IArchive)
+@define
+class MemoryArchive:
+    """Reads files in dicts.
+
+    :ivar buckets: content and time of each file, by directory and name
+    """
+
+    buckets: dict[str, dict[str, tuple[bytes, float]]] = field(factory=dict)
+
+    def open(self, directory: str) -> AbstractContextManager[IFolder]:
+        return nullcontext(MemoryFolder(self.buckets.get(directory, {})))
+
+
+@implementer(IFolder)
+@define
+class MemoryFolder:
+    """A bucket of a :class:`MemoryArchive`."""
+
+    files: dict[str, tuple[bytes, float]]
+
+    def list(self, most: int) -> Iterator[Sequence[bytes]]:
+        names = iter([name.encode("utf-8") for name in self.files])
+        while piece := list(itertools.islice(names, most)):
+            yield piece
+
+    def look(self, name: str) -> Stat:
+        if name not in self.files:
+            raise NoFileError
+        content, at = self.files[name]
+        return Stat(len(content), at, at, (content, at))
+
+    def read(self, name: str, pace: Callable[[int], object]) -> Content:
+        found = self.look(name)
+        content, _ = self.files[name]
+        pace(len(content))
+        return Content(len(content), hashlib.sha256(content).hexdigest(), found)
 
 
 @implementer(IHooks)
