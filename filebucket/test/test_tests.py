@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,12 @@ class WaitingTests(SynchronousTestCase):
                 tree = ast.parse(path.read_text(encoding="utf-8"))
                 lines = sorted(unbounded(tree))
                 self.assertEqual([], lines, f"{path.relative_to(TOP)}: {lines}")
+
+    def test_properties(self) -> None:
+        """A machine that is busy makes none fail: all are tried in one way."""
+        for path in sorted(TESTS.rglob("test_*.py")):
+            for before in re.findall(r"(.*)\n    @(?:\w+\.)?given\(", path.read_text()):
+                self.assertEqual("    @trying", before, path.name)
 
     def test_finds(self) -> None:
         """Whatever waits in one of these ways, and not what does not."""

@@ -31,6 +31,7 @@ from filebucket.base.text import (
     span,
     time_text,
 )
+from filebucket.test.kit.properties import trying
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -59,6 +60,7 @@ class QuantityTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, size_text(size))
 
+    @trying
     @given(integers(0, 2**63))
     def test_size_is_near(self, size: int) -> None:
         """What is said is what there is, by a twentieth, in seven columns."""
@@ -236,6 +238,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(expected, printable(name))
         self.assertEqual("a\\x7cb", printable("a|b", "|"))
 
+    @trying
     @given(text(max_size=40))
     def test_always_printable(self, name: str) -> None:
         """Whatever it is."""
@@ -261,6 +264,7 @@ class NameTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, cut(name, columns))
 
+    @trying
     @given(text(max_size=40), integers(1, 30))
     def test_cut_fits(self, name: str, columns: int) -> None:
         """Never wider than it may be."""

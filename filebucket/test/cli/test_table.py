@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.text import columns_of, printable
 from filebucket.cli.table import Column, table
+from filebucket.test.kit.properties import trying
 
 COLUMNS = (
     Column("NAME", name=True),
@@ -77,6 +78,7 @@ class TableTests(SynchronousTestCase):
         expected = ["NAME  SERIES  WHEN  SIZE  STATE"]
         self.assertEqual(expected, list(table(COLUMNS, [], 80)))
 
+    @trying
     @given(lists(tuples(*[text(max_size=40).map(printable)] * 2)), integers(24, 200))
     def test_fits(self, names: list[tuple[str, str]], width: int) -> None:
         """Whatever the names."""

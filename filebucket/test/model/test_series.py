@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.series import series_of
+from filebucket.test.kit.properties import trying
 
 
 class SeriesTests(SynchronousTestCase):
@@ -42,7 +43,7 @@ class SeriesTests(SynchronousTestCase):
         # Where each star is tried at each place this would end after the universe.
         self.assertEqual("a" * 255, series_of("a" * 255, ("*a" * 60 + "b",)))
 
-    @settings(deadline=None)
+    @trying
     @given(st.text(max_size=255))
     def test_idempotent(self, name: str) -> None:
         """A series is of itself."""

@@ -14,6 +14,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.schedule import Interval
 from filebucket.model.state import Facts, State, assess, judge, usual_size
 from filebucket.model.token import Token
+from filebucket.test.kit.properties import trying
 
 BUCKET = Bucket(
     (Token(b"\xab" * 32),), "web01", "web01", expect=Interval(100.0, "100s")
@@ -95,6 +96,7 @@ class AssessTests(SynchronousTestCase):
         self.assertEqual(2**54 - 1, usual_size([2**54 - 1] * 4))
         self.assertEqual(7, usual_size([1, 6, 8, 9]))
 
+    @trying
     @given(st.lists(st.integers(0, 2**63 - 1), max_size=9))
     def test_usual_size(self, before: list[int]) -> None:
         """It is between the smallest and the largest that it is taken from."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.model.bucket import FreeSpace
 from filebucket.store.room import Reservation, Room
+from filebucket.test.kit.properties import trying
 
 QUOTA = 1000
 
@@ -45,7 +46,7 @@ class RoomTests(SynchronousTestCase):
         self.set_aside(600)
         self.assertRaises(Refusal, self.set_aside, 600)
 
-    @settings(derandomize=True, deadline=None, max_examples=200)
+    @trying
     @given(
         st.lists(
             st.tuples(
