@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -18,12 +18,8 @@ def as_owner_of(path: str) -> Iterator[None]:
     """As root, with the rights of whoever has ``path``; else, and where that is not
     there, with one's own.
     """
-    try:
-        owner = os.stat(path)
-    except OSError:
-        yield
-        return
-    if os.geteuid() != 0 or owner.st_uid == 0:
+    owner = _other_owner(path)
+    if owner is None:
         yield
         return
     group, groups = os.getegid(), os.getgroups()
@@ -42,14 +38,20 @@ def become_owner_of(path: str) -> None:
     """As root, give its rights up for those of whoever has ``path``, for good; else,
     and where that is not there, do nothing.
     """
-    try:
-        owner = os.stat(path)
-    except OSError:
-        return
-    if os.geteuid() == 0 and owner.st_uid != 0:
+    owner = _other_owner(path)
+    if owner is not None:
         os.setgroups(_groups(owner.st_uid, owner.st_gid))
         os.setresgid(*[owner.st_gid] * 3)
         os.setresuid(*[owner.st_uid] * 3)
+
+
+def _other_owner(path: str) -> os.stat_result | None:
+    """Who has ``path``, if that is not root, and we are."""
+    with suppress(OSError):
+        owner = os.stat(path)
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            return owner
+    return None
 
 
 def _groups(uid: int, gid: int) -> list[int]:

@@ -18,8 +18,9 @@ from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory
 from filebucket.base.text import printable
 from filebucket.catalogue.schema import NewerError, upgrade, version_of
+from filebucket.model.names import PRIVATE
 
-FILE = os.path.join(".filebucket", "catalogue.sqlite3")
+FILE = os.path.join(PRIVATE, "catalogue.sqlite3")
 """Where it is, under the home."""
 
 MOST_LOG = 16 * 1024 * 1024

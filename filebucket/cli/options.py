@@ -23,6 +23,7 @@ from filebucket.config import values
 from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
+from filebucket.model.names import PRIVATE
 
 D = TypeVar("D", bound=Database)
 
@@ -155,7 +156,7 @@ def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Itera
 def _check_home(home: str) -> None:
     """Where a disk is not mounted, say, nothing is to be made."""
     try:
-        os.stat(os.path.join(home, ".filebucket"))
+        os.stat(os.path.join(home, PRIVATE))
     except FileNotFoundError:
         reason = "no home, or one that no daemon has used yet"
         raise CatalogueError(reason) from None

@@ -26,6 +26,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from filebucket.base.fs import replacing
+from filebucket.model.names import PRIVATE
 
 # struct flock: type, whence, start, length, process.
 _FLOCK = struct.Struct("hhqqi")
@@ -164,8 +165,8 @@ def read(home: str) -> Status | None:
 
 
 def _lock_path(home: str) -> str:
-    return os.path.join(home, ".filebucket", "daemon")
+    return os.path.join(home, PRIVATE, "daemon")
 
 
 def _status_path(home: str) -> str:
-    return os.path.join(home, ".filebucket", "status.json")
+    return os.path.join(home, PRIVATE, "status.json")

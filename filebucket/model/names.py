@@ -12,8 +12,8 @@ import unicodedata
 MOST_BYTES = 255
 """The longest name in bytes: NAME_MAX of Linux's file systems."""
 
-RESERVED_PREFIX = ".filebucket"
-"""Names that begin so are the daemon's own."""
+PRIVATE = ".filebucket"
+"""The folder of a home that is the daemon's own. No push has a name that begins so."""
 
 
 def decode(raw: bytes) -> str:
@@ -40,7 +40,7 @@ def check(name: str) -> None:
         raise ValueError("a name may not contain '/' or '\\'")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         raise ValueError("a name may not contain control characters")
-    if name.startswith(RESERVED_PREFIX):
-        raise ValueError(f"names that begin with {RESERVED_PREFIX!r} are reserved")
+    if name.startswith(PRIVATE):
+        raise ValueError(f"names that begin with {PRIVATE!r} are reserved")
     if len(name.encode("utf-8")) > MOST_BYTES:
         raise ValueError(f"the name is longer than {MOST_BYTES} bytes")

@@ -37,6 +37,7 @@ from filebucket.base.fs import (
     sync_directory,
     sync_path,
 )
+from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
 from filebucket.store.interfaces import (
     BATCH,
@@ -50,7 +51,6 @@ from filebucket.store.room import Reservation, Room
 
 T = TypeVar("T")
 
-_PRIVATE_DIRECTORY = ".filebucket"
 _MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
 _ROOM_CHECK_EVERY = 64 * 1024 * 1024
 
@@ -95,7 +95,7 @@ class DirectoryStore:
             for parent in parents:
                 sync_path(parent)
             self._home_fd = open_directory(self.home)
-            private_fd = make_directory(_PRIVATE_DIRECTORY, self._home_fd)
+            private_fd = make_directory(PRIVATE, self._home_fd)
             try:
                 self._incoming_fd = make_directory("incoming", private_fd)
                 flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC

@@ -21,10 +21,11 @@ from zope.interface import implementer
 from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory as opened
 from filebucket.base.fs import open_directory, sync_directory
+from filebucket.model.names import PRIVATE
 from filebucket.store.archive import Folder
 from filebucket.store.interfaces import IRemovals, IRemover, Stat
 
-LOCK = os.path.join(".filebucket", "prune")
+LOCK = os.path.join(PRIVATE, "prune")
 """Who holds it removes files, under the home."""
 
 

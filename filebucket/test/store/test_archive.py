@@ -101,6 +101,21 @@ class ArchiveTests(SynchronousTestCase):
         self.assertEqual(hashlib.sha256(content).hexdigest(), found.sha256)
         self.assertEqual((768, 768), (found.size, found.stat.size))
 
+    def test_file_of_another(self) -> None:
+        """It is read, too; when that was, only its owner may leave out."""
+        open_ = os.open
+
+        def refuse(
+            path: bytes, flags: int, *mode: int, dir_fd: int | None = None
+        ) -> int:
+            if flags & os.O_NOATIME == os.O_NOATIME:
+                raise PermissionError
+            return open_(path, flags, *mode, dir_fd=dir_fd)
+
+        self.put("a")
+        self.patch(os, "open", refuse)
+        self.assertEqual(7, self.read("a").size)
+
     def test_no_file(self) -> None:
         """Nothing but a file is opened, and no link is followed."""
         self.put("a")

@@ -102,22 +102,6 @@ class ContentTests(VerifyCase):
         self.assertEqual(1, self.verify().read)
         self.assertEqual(NOW - DAY, path.stat().st_atime)
 
-    def test_file_of_another(self) -> None:
-        """It is read, too; when that was, only its owner may leave out."""
-        open_ = os.open
-
-        def refuse(path: bytes, flags: int, *mode: int, dir_fd: int) -> int:
-            if flags & os.O_NOATIME:
-                raise PermissionError
-            return open_(path, flags, *mode, dir_fd=dir_fd)
-
-        self.push("a")
-        folder = open_(self.home / "web01", os.O_RDONLY)
-        self.addCleanup(os.close, folder)
-        self.patch(os, "open", refuse)
-        content = Folder(folder).read("a", lambda size: None)
-        self.assertEqual(7, content.size)
-
     def test_rot(self) -> None:
         """A bit is another one: that is damage, until a good copy is there."""
         self.push("a")
