@@ -19,7 +19,7 @@ from filebucket.catalogue import database
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Journal
 from filebucket.model.records import Space
-from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.server import NOBODY, PATIENCE
 
 LOOK = """
 import sys
@@ -29,8 +29,6 @@ print(len(view.space(0)))
 view.close()
 """
 """What another process does."""
-
-NOBODY = 65534
 
 
 class OpeningTests(SynchronousTestCase):
@@ -47,6 +45,7 @@ class OpeningTests(SynchronousTestCase):
 
     def seen_by_another(self) -> int:
         """Looks at the free space that another process finds."""
+        # SQLite's locks are between processes: in one it would see its own.
         command = [sys.executable, "-c", LOOK, str(self.home)]
         found = subprocess.run(
             command, capture_output=True, check=True, timeout=PATIENCE

@@ -206,6 +206,7 @@ class UpgradeTests(SynchronousTestCase):
         for version in range(schema.VERSION + 1):
             self.make(version)
             before = self.shape(), self.content()
+            # Only a process can be killed.
             command = [sys.executable, "-c", DIES, str(self.home), NEXT]
             died = subprocess.run(command, check=False, timeout=PATIENCE)
             self.assertEqual(-signal.SIGKILL, died.returncode)

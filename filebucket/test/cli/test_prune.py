@@ -16,7 +16,6 @@ from filebucket.store.remove import alone
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 
 DAY = 24 * 3600.0
-NOBODY = 65534
 
 
 class PruneCase(CliCase):

@@ -389,6 +389,7 @@ class FileTests(EditingCase):
     def test_together(self) -> None:
         """Four commands at once lose none of each other's buckets."""
         self.write(FILE)
+        # The lock is one between processes.
         commands = [
             subprocess.Popen(
                 [sys.executable, "-c", ADD, self.path, str(number)],

@@ -39,6 +39,7 @@ class StatusCase(SynchronousTestCase):
 
     def seen(self) -> str:
         """The daemon that another process sees."""
+        # A process does not see its own lock.
         command = [sys.executable, "-c", ASK, str(self.home)]
         return subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=PATIENCE

@@ -29,6 +29,9 @@ UNKNOWN = TOKEN[::-1]
 TOKENS = (TOKEN, OTHER, UNKNOWN, *EXAMPLE_TOKENS)
 """Every token that any test uses, be it right or wrong."""
 
+NOBODY = 65534
+"""A user and a group that own nothing."""
+
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """``twistd``, under whatever name it is installed."""
 

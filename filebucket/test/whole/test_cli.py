@@ -25,9 +25,7 @@ from filebucket.test.kit.integration import (
     put_head,
     shell,
 )
-from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
-
-NOBODY = 65534
+from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, TOKEN, TWISTD, Server
 
 
 class CommandCase(IntegrationCase):

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from twisted.trial.unittest import SkipTest
 
 from filebucket.cli import main
-from filebucket.test.cli.test_prune import NOBODY, PruneCase
+from filebucket.test.cli.test_prune import PruneCase
 from filebucket.test.kit.integration import IntegrationCase
-from filebucket.test.kit.server import OTHER, PATIENCE, Server
+from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, Server
 
 
 class ProcessTests(PruneCase):

@@ -23,9 +23,8 @@ from filebucket.cli.main import COMMANDS
 from filebucket.config.load import parse
 from filebucket.model.records import Received
 from filebucket.test.kit.children import bounded
-from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.server import NOBODY, PATIENCE
 
-NOBODY = 65534
 NAME = f"日本-\x1b[31m-\u202e-{'x' * 100}.gz"
 
 

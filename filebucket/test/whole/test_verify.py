@@ -14,10 +14,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.cli.test_verify import NOBODY
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.commands import DAY, UpkeepCase
-from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.integration import need
+from filebucket.test.kit.server import NOBODY, PATIENCE
 
 
 class RealTests(UpkeepCase):
@@ -55,6 +55,23 @@ class RealTests(UpkeepCase):
         self.assertIsNotNone(files["good"].verified_at)
         self.assertTrue(files["damaged"].damaged)
         self.assertIsNone(files["large"].verified_at)
+
+    def test_sums(self) -> None:
+        """``sha256sum -c`` takes what it wrote, whatever is in a name."""
+        need("sha256sum")
+        for name in ("a 1", "\u00fc", "-c 'x' *"):
+            self.push(name)
+        sums = str(self.folder / "sums")
+        write = self.command("verify", "--sha256sums", sums)
+        subprocess.run(write, check=True, timeout=PATIENCE)
+        said = subprocess.run(
+            ["sha256sum", "-c", sums],
+            cwd=self.home,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+        ).stdout
+        self.assertEqual(3, said.count(b": OK\n"), said)
 
     def test_terminal(self) -> None:
         """There is a bar there, and lines are whole."""
