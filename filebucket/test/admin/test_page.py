@@ -7,7 +7,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC
-from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail
@@ -30,7 +29,7 @@ from filebucket.model.series import series_of
 from filebucket.model.token import token_digest
 from filebucket.test.admin.test_html import read
 from filebucket.test.admin.test_site import Client
-from filebucket.test.kit.catalogue import opened
+from filebucket.test.kit.catalogue import new_home, opened
 from filebucket.test.kit.overviews import NOW
 from filebucket.test.kit.server import OTHER, TOKEN
 
@@ -73,8 +72,7 @@ class PageCase(SynchronousTestCase):
     """Has a page of two buckets, of which one has no name."""
 
     def setUp(self) -> None:
-        home = Path(self.mktemp()).absolute()
-        (home / ".filebucket").mkdir(parents=True)
+        home = new_home(self)
         self.file = home / FILE
         self.journal = opened(self, Journal, home)
         self.clock = Clock()

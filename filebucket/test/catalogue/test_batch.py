@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -18,7 +17,7 @@ from filebucket.model.records import Received, Series
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 
 BUCKET = Bucket(
     (Token(bytes(32)),), "web01", "web01", expect=Interval(3600.0, "1h"), grow_alert=2.0
@@ -37,8 +36,7 @@ class BatchCase(SynchronousTestCase):
     """Has a catalogue."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.journal = opened(self, Journal, self.home)
         self.view = opened(self, View, self.home)
 

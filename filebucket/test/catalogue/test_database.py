@@ -10,7 +10,6 @@ import sys
 import threading
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -19,6 +18,7 @@ from filebucket.catalogue import database
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Journal
 from filebucket.model.records import Space
+from filebucket.test.kit.catalogue import new_home
 from filebucket.test.kit.server import NOBODY, PATIENCE
 
 LOOK = """
@@ -35,8 +35,7 @@ class OpeningTests(SynchronousTestCase):
     """Several connections, of several processes."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
 
     def open(self, create: bool = True) -> Journal:
         journal = Journal.open(str(self.home), create)

@@ -12,7 +12,7 @@ from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 
 BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 
@@ -157,8 +157,7 @@ class OnDiskTests(SynchronousTestCase):
     """What compares it with the disk, a million files or not."""
 
     def setUp(self) -> None:
-        home = Path(self.mktemp()).absolute()
-        (home / ".filebucket").mkdir(parents=True)
+        home = new_home(self)
         self.inventory = opened(self, Inventory, home)
         self.journal = opened(self, Journal, home)
         self.view = opened(self, View, home)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,7 +15,7 @@ from filebucket.model.records import Received, Refused, Series, Space
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 
 BUCKET = Bucket((Token(bytes(32)),), "web01", "web01", expect=Interval(3600.0, "1h"))
 NOW = 1_795_000_000.0
@@ -28,8 +26,7 @@ class JournalCase(SynchronousTestCase):
     """Has a journal, and a view of what it writes."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.journal = opened(self, Journal, self.home)
         self.view = opened(self, View, self.home)
 

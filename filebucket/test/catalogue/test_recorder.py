@@ -37,7 +37,7 @@ from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.fakes import AtOnce
 from filebucket.test.kit.server import TOKEN
 
@@ -77,8 +77,7 @@ class RecorderCase(SynchronousTestCase):
     """Has a recorder over a home, and threads that are this one."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.file = self.home / FILE
         self.clock = Clock()
         self.clock.advance(1_795_000_000)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,7 +21,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.state import State
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.server import PATIENCE
 
 RELEASED = ("8bb6c2db",)
@@ -75,8 +74,7 @@ class UpgradeTests(SynchronousTestCase):
     """Upgrades."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:

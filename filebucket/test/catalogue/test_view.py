@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.inventory import Inventory
@@ -14,7 +12,7 @@ from filebucket.model.records import Received, Series
 from filebucket.model.schedule import Interval
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -24,8 +22,7 @@ class ManySeriesCase(SynchronousTestCase):
     """Has three buckets, one of them with series that a client made up."""
 
     def setUp(self) -> None:
-        home = Path(self.mktemp()).absolute()
-        (home / ".filebucket").mkdir(parents=True)
+        home = new_home(self)
         self.inventory = opened(self, Inventory, home)
         self.journal = opened(self, Journal, home)
         self.view = opened(self, View, home)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,7 +17,7 @@ from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 
 NOW = 1_795_000_000.0
 DAY = 24 * 3600.0
@@ -40,8 +38,7 @@ class WriterCase(SynchronousTestCase):
     """Has a writer, and a home for it."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.registry = Registry([BUCKET])
         self.writer = Writer(str(self.home), self.registry)
         self.addCleanup(self.writer.close)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,6 +26,7 @@ from filebucket.model.schedule import Cron, Interval, Schedule, Zone
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_recorder import outcome
+from filebucket.test.kit.catalogue import new_home
 from filebucket.test.kit.fakes import AtOnce, FakeHooks
 from filebucket.test.kit.server import TOKEN
 
@@ -305,8 +305,7 @@ class WeeksTests(SynchronousTestCase):
     """The recorder and the alerts together, through time and restarts."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.clock = Clock()
         self.hooks = FakeHooks()
         self.recorder: Recorder | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,6 +13,13 @@ from filebucket.catalogue.rows import read_series
 from filebucket.model.records import Series
 
 D = TypeVar("D", bound=Database)
+
+
+def new_home(case: SynchronousTestCase) -> Path:
+    """A home that a daemon has used, as far as that makes a folder."""
+    home = Path(case.mktemp()).absolute()
+    (home / ".filebucket").mkdir(parents=True)
+    return home
 
 
 def opened(case: SynchronousTestCase, kind: type[D], home: str | os.PathLike[str]) -> D:

@@ -26,7 +26,7 @@ from filebucket.model.mask import mask
 from filebucket.model.records import File, Received, Refused
 from filebucket.model.series import series_of
 from filebucket.model.token import token_digest
-from filebucket.test.kit.catalogue import opened
+from filebucket.test.kit.catalogue import new_home, opened
 from filebucket.upkeep import pace
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
@@ -100,8 +100,7 @@ class CatalogueCase(SynchronousTestCase):
     )
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.file = self.home / "config.json"
         self.write(*self.keys)
         self.now = NOW

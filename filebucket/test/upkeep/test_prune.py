@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -29,7 +28,7 @@ from filebucket.model.token import Token, token_digest
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.remove import removing
 from filebucket.store.room import Room
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import at_once
 from filebucket.test.kit.server import PATIENCE
@@ -53,8 +52,7 @@ class PruningCase(SynchronousTestCase):
     """Has a home."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.inventory = opened(self, Inventory, self.home)
         self.journal = opened(self, Journal, self.home)
         self.view = opened(self, View, self.home)

@@ -27,7 +27,7 @@ from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store import archive
 from filebucket.store.archive import DirectoryArchive
-from filebucket.test.kit.catalogue import all_series, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import reindex as reindexing
 from filebucket.upkeep import survey
@@ -50,8 +50,7 @@ class HomeCase(SynchronousTestCase):
     """Has a home with two buckets, one without a name, and its catalogue."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.bucket = bucket_of()
         self.nameless = bucket_of(OTHER, None)
         self.buckets = [self.bucket, self.nameless]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC
 from functools import wraps
-from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet import reactor as installed_reactor
@@ -27,7 +26,7 @@ from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.test.admin.test_html import DECEPTIVE, HOSTILE
 from filebucket.test.kit.browser import Browser
-from filebucket.test.kit.catalogue import opened
+from filebucket.test.kit.catalogue import new_home, opened
 
 reactor: Any = installed_reactor
 T = TypeVar("T")
@@ -80,8 +79,7 @@ class ChromiumCase(TestCase):
     """
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
-        self.home = Path(self.mktemp()).absolute()
-        (self.home / ".filebucket").mkdir(parents=True)
+        self.home = new_home(self)
         self.journal = opened(self, Journal, self.home)
         self.view = opened(self, View, self.home)
         self.now = reactor.seconds()
