@@ -35,7 +35,8 @@ class IJournal(Interface):
         refused: Sequence[Refused],
         buckets: Callable[[str], Bucket | None],
     ) -> None:
-        """Enter pushes and refusals, in their order.
+        """Enter pushes and refusals, in their order; and of a push that healed a file
+        that that is in order now.
 
         :param buckets: the bucket of a key, where it is configured
         """

@@ -62,9 +62,14 @@ class Journal(Database):
         refused: Sequence[Refused],
         buckets: Callable[[str], Bucket | None],
     ) -> None:
+        pushes = [each for each in received if not each.healed]
         with self._change() as do:
-            if received:
-                enter_batch(do, received, buckets)
+            if pushes:
+                enter_batch(do, pushes, buckets)
+            for each in received:
+                if each.healed:
+                    values = each.received_at, each.bucket, each.name, each.sha256
+                    do(_HEAL, values)
             if refused:
                 rows = json.dumps([refused_values(each) for each in refused])
                 do(_REFUSE, {"batch": rows})
@@ -219,6 +224,11 @@ def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 _SERIES_OF_BUCKETS = (
     "SELECT series.id, key FROM series JOIN bucket ON bucket.id = series.bucket"
+)
+
+_HEAL = (
+    "UPDATE push SET damaged = 0, verified_at = ? WHERE fate = 'kept'"
+    " AND bucket = (SELECT id FROM bucket WHERE key = ?) AND name = ? AND sha256 = ?"
 )
 
 _REFUSE = (

@@ -174,7 +174,11 @@ class Recorder(Service):
         if outcome.reason is not None:
             key = bucket.key if bucket else ""
             self._latest_refused(key).append(Refused.of(outcome, key, now))
-        elif bucket is not None and outcome.name is not None and not outcome.repeated:
+        elif (
+            bucket is not None
+            and outcome.name is not None
+            and (outcome.healed or not outcome.repeated)
+        ):
             if len(self._received) >= MOST_WAITING:
                 self._received.popleft()
                 self._dropped += 1
@@ -283,8 +287,8 @@ class Recorder(Service):
         return failure
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:
-        """What is known of the file of that name; None also where that cannot be
-        known now, or takes too long.
+        """What is known of the file of that name; None where it is missing, pruned or
+        about to be, and also where that cannot be known now, or takes too long.
         """
         # It may wait for its turn to be entered.
         for each in reversed(self._received):

@@ -12,7 +12,9 @@ from filebucket.model.records import File, Received, Refused, Series
 
 _SERIES = tuple(each.name for each in attrs.fields(Series))
 RECEIVED = tuple(
-    each.name for each in attrs.fields(Received) if each.name != "superseded"
+    each.name
+    for each in attrs.fields(Received)
+    if each.name not in {"superseded", "healed"}
 )
 REFUSED = tuple(each.name for each in attrs.fields(Refused))
 received_values = attrgetter(*RECEIVED)

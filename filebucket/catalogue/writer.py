@@ -110,13 +110,16 @@ class Writer:
                 )
 
     def find(self, bucket: str, name: str) -> Kept | None:
-        """What is known of the file of that name that there should be.
+        """What is known of the file of that name that there should be, and that nobody
+        is about to prune.
 
         :param bucket: its key
         :raises CatalogueError: nothing can be known now
         """
         found = self._opened().find(bucket, name)
-        return Kept(found.received.size, found.received.sha256) if found else None
+        if found is None or found.fate_at is not None:
+            return None
+        return Kept(found.received.size, found.received.sha256, found.damaged)
 
     def untold(self, limit: int) -> list[Series]:
         """Series whose state the operator was not told.

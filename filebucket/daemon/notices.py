@@ -70,9 +70,7 @@ def log_outcome(
     log.info(
         "{log_text}",
         log_text=_line(outcome, name),
-        event=(
-            "refused" if outcome.reason else "repeated" if outcome.repeated else "push"
-        ),
+        event=_event(outcome),
         bucket=outcome.bucket,
         name=name,
         size=outcome.size,
@@ -88,6 +86,8 @@ def log_outcome(
 def _event(outcome: Outcome) -> str:
     if outcome.reason:
         return "refused"
+    if outcome.healed:
+        return "healed"
     return "repeated" if outcome.repeated else "push"
 
 

@@ -13,10 +13,12 @@ class Kept:
 
     :param size: bytes
     :param sha256: in hex
+    :param damaged: whether what is there is known to be another
     """
 
     size: int
     sha256: str
+    damaged: bool = False
 
 
 @define
@@ -35,6 +37,7 @@ class Outcome:
         it did not let the push go on
     :ivar post_push: the same
     :ivar published_at: when the file was durable, in seconds since the epoch
+    :ivar healed: whether it took the place of what was damaged
     :ivar superseded: whether another push had replaced it before it came to its end
     :ivar headers: what the answer to a refusal carries besides, such as ``Allow``
     :ivar output: what post-push wrote, which is the answer
@@ -56,5 +59,6 @@ class Outcome:
     post_push: int | None = None
     published_at: float | None = None
     superseded: bool = False
+    healed: bool = False
     headers: dict[str, str] = field(factory=dict)
     output: bytes = field(default=b"", repr=False)

@@ -33,6 +33,8 @@ class Received:
     :param request: the push's id; None where the file was found
     :param superseded: whether another had its name before it came to its end; only for
         what is to be entered
+    :param healed: whether it is no new push: its file took the place of the one that it
+        had been, which was damaged; only for what is to be entered
     """
 
     bucket: str
@@ -48,6 +50,7 @@ class Received:
     post_push: int | None = None
     request: str | None = None
     superseded: bool = False
+    healed: bool = False
 
     @classmethod
     def of(cls, outcome: Outcome, key: str, name: str, series: str, now: float) -> Self:
@@ -71,6 +74,7 @@ class Received:
             post_push=outcome.post_push,
             request=outcome.request_id,
             superseded=outcome.superseded,
+            healed=outcome.healed,
         )
 
 
@@ -118,7 +122,8 @@ class File:
         or grown
     :param fate: ``kept``, ``overwritten``, ``pruned`` or ``missing``
     :param fate_at: since when, where it is not kept, or is about to be pruned
-    :param verified_at: when its content was last compared with ``sha256``
+    :param verified_at: when its content was last compared with ``sha256``, or replaced
+        by what has it
     :param damaged: whether it differed then
     """
 

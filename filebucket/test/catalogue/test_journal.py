@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,7 +13,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import Received, Refused, Series, Space
+from filebucket.model.records import File, Received, Refused, Series, Space
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
@@ -78,6 +80,63 @@ class RecordTests(JournalCase):
         self.assertIsNone(self.journal.find("web02", "db-1"))
         opened(self, Inventory, self.home).ended(found.id, "missing", NOW)
         self.assertIsNone(self.journal.find("web01", "db-1"))
+
+
+class HealTests(JournalCase):
+    """A push that took the place of the damaged file that it had been."""
+
+    def heal(self, name: str = "db-1", **given: Any) -> None:
+        row = Received(
+            "web01", "db-#", name, 100, "ab" * 32, NOW + 50, request="h", healed=True
+        )
+        self.journal.record([evolve(row, **given)], [], {"web01": BUCKET}.get)
+
+    def file(self) -> File:
+        return self.view.latest(1)[0]
+
+    def damage(self) -> None:
+        inventory = opened(self, Inventory, self.home)
+        inventory.verified([(self.file().id, True, NOW + 20)])
+
+    def test_healed(self) -> None:
+        """It is the push that it was, and in order from then on."""
+        self.push("db-1")
+        before = self.file()
+        self.damage()
+        self.assertEqual(1, self.series()["db-#"].damaged)
+        self.heal()
+        self.assertEqual(evolve(before, verified_at=NOW + 50), self.file())
+        found = self.series()["db-#"]
+        self.assertEqual(
+            (0, 1, 1, NOW), (found.damaged, found.files, found.pushes, found.last_at)
+        )
+
+    def test_another(self) -> None:
+        """Not one of another content, of another name, or that is there no more."""
+        self.push("db-1")
+        self.damage()
+        self.heal(sha256="cd" * 32)
+        self.heal("db-2")
+        self.heal(bucket="web02")
+        self.assertTrue(self.file().damaged)
+        opened(self, Inventory, self.home).ended(self.file().id, "missing", NOW + 30)
+        self.heal()
+        self.assertTrue(self.file().damaged)
+        self.assertEqual(1, len(self.view.latest(9)))
+
+    def test_replaced_in_the_same_batch(self) -> None:
+        """The push that replaced it afterwards stands."""
+        self.push("db-1")
+        self.damage()
+        healed = Received(
+            "web01", "db-#", "db-1", 100, "ab" * 32, NOW + 50, request="h", healed=True
+        )
+        later = evolve(healed, sha256="cd" * 32, healed=False, received_at=NOW + 51)
+        self.journal.record([healed, later], [], {"web01": BUCKET}.get)
+        new, old = self.view.latest(9)
+        self.assertEqual(("kept", "cd" * 32), (new.fate, new.received.sha256))
+        self.assertEqual("overwritten", old.fate)
+        self.assertEqual(0, self.series()["db-#"].damaged)
 
 
 class WatchTests(JournalCase):

@@ -705,6 +705,47 @@ class FindTests(RecorderCase):
         inventory.ended(file.id, "pruned", 0.0)
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
 
+    def test_damaged(self) -> None:
+        """Of a file that is known to be another than the one received, that is said;
+        until a push has healed it."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        (file,) = self.read().latest(1)
+        inventory = opened(self, Inventory, self.home)
+        inventory.verified([(file.id, True, 1_795_000_010.0)])
+        found = self.successResultOf(self.find("db-1.gz"))
+        self.assertEqual(Kept(7, SHA256, damaged=True), found)
+        self.recorder.observe(
+            outcome(repeated=True, healed=True, published_at=1_795_000_020.0)
+        )
+        for _ in range(2):
+            found = self.successResultOf(self.find("db-1.gz"))
+            self.assertEqual(Kept(7, SHA256), found)
+            self.clock.advance(GATHER)
+
+    def test_about_to_be_pruned(self) -> None:
+        """Nobody is told that it is there."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        (file,) = self.read().latest(1)
+        inventory = opened(self, Inventory, self.home)
+        inventory.prune([file.id], 0.0)
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+        inventory.spared([file.id])
+        found = self.successResultOf(self.find("db-1.gz"))
+        self.assertEqual(Kept(7, SHA256), found)
+
+    def test_missing(self) -> None:
+        """Nor of what is known to be gone."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        (file,) = self.read().latest(1)
+        opened(self, Inventory, self.home).missed([file.id], 0.0)
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+
     def test_cannot_be_known(self) -> None:
         """A push does not wait for that."""
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))

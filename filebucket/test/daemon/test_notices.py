@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from attrs import evolve
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -44,6 +45,20 @@ class NoticeTests(SynchronousTestCase):
         with capturedLogs() as events:
             notices.warn(parse(text, PATH))
         self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
+
+    def test_events(self) -> None:
+        """What became of it, in a word, in the text and beside it."""
+        for given, event in (
+            ({}, "push"),
+            ({"repeated": True}, "repeated"),
+            ({"repeated": True, "healed": True}, "healed"),
+            ({"reason": "no"}, "refused"),
+        ):
+            outcome = Outcome(request_id="r", bucket="web01", client="local")
+            with capturedLogs() as events:
+                notices.log_outcome(evolve(outcome, **given))
+            self.assertEqual(event, events[0]["event"])
+            self.assertEqual(event, texts(events)[0].split()[0])
 
     def test_outcome_lines(self) -> None:
         """One line with everything, whatever the name."""
