@@ -178,6 +178,14 @@ class IInventory(Interface):
         :param files: their ids, whether they differed, and when that was
         """
 
+    def differed(row: Row, at: float) -> bool:
+        """The content of a file differed from its SHA-256 when it was compared.
+
+        :param row: as it was before that
+        :returns: whether that still says anything: not where the file has been
+            replaced, healed or compared again since
+        """
+
     def to_verify(buckets: Sequence[str], before: float) -> tuple[array[int], int]:
         """Files whose content nobody has compared since ``before``, and those that
         differed when it was.

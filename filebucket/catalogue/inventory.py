@@ -19,9 +19,11 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import Entered, File, FoundFile, Row
 from filebucket.model.state import COMPARED, judge, usual_size
 
+_KNOWN_AT = "MAX(push.received_at, IFNULL(push.verified_at, push.received_at))"
+
 _ROW = (
     "push.id, push.name, push.size, push.sha256, push.received_at,"
-    " MAX(push.received_at, IFNULL(push.verified_at, push.received_at)), push.damaged"
+    f" {_KNOWN_AT}, push.damaged"
 )
 
 
@@ -202,6 +204,15 @@ class Inventory(Database):
                     "UPDATE push SET verified_at = ?, damaged = ? WHERE id = ?",
                     (at, damaged, file),
                 )
+
+    def differed(self, row: Row, at: float) -> bool:
+        with self._change() as do:
+            changed = do(
+                "UPDATE push SET verified_at = ?, damaged = 1 WHERE fate = 'kept'"
+                f" AND id = ? AND {_KNOWN_AT} = ? AND damaged = ?",
+                (at, row.id, row.known_at, row.damaged),
+            )
+        return changed.rowcount > 0
 
     def to_verify(
         self, buckets: Sequence[str], before: float

@@ -152,7 +152,11 @@ def _amiss(folder: IRemovals, file: File) -> str | None:
         return GONE
     if found.size != received.size:
         return f"it has {found.size} bytes, and {received.size} were received"
-    if found.written_at > received.received_at + WRITTEN_AFTER:
+    # What was found in order since then, or healed, is what was received all the same.
+    known_at = received.received_at + WRITTEN_AFTER
+    if file.verified_at is not None and not file.damaged:
+        known_at = max(known_at, file.verified_at)
+    if found.written_at > known_at:
         return "it was written to after it was received"
     return None
 

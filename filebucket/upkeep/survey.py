@@ -264,15 +264,18 @@ class Survey(ABC):
         if self.may_be_push(content.stat):
             self.tell_left(bucket, row.name)
             return
-        if not self.catalogue.kept_rows([row.id]):
-            return
-        self.catalogue.verified([(row.id, True, self.now())])
         reason = "it is not what was received"
         if content.size != row.size:
             reason = f"it has {content.size} bytes in place of {row.size}"
         if content.stat.written_at > row.received_at + SLACK:
             reason += ", and was written to after that"
-        self.tell(bucket, "damaged", row.name, reason)
+        self.tell_damage(bucket, row, reason)
+
+    def tell_damage(self, bucket: Bucket, row: Row, reason: str | None) -> None:
+        """A file is lost, unless a push has replaced or healed it since its row was
+        read."""
+        if self.catalogue.differed(row, self.now()):
+            self.tell(bucket, "damaged", row.name, reason)
 
     def may_be_push(self, at: Stat) -> bool:
         """Whether a file may be of a push whose row is to come. It waits for a moment

@@ -144,6 +144,8 @@ class _Verification(Survey):
                     self._verify(self.buckets[key], row)
 
     def _verify(self, bucket: Bucket, row: Row) -> None:
+        # What is written after that has not been compared.
+        began = self.now()
         try:
             with self.open(bucket) as folder:
                 content = self.read(bucket, folder, row.name)
@@ -152,20 +154,19 @@ class _Verification(Survey):
                 self.tell(bucket, "missing", row.name)
         except OSError as error:
             if error.errno in DAMAGE:
-                self._compared(row, damaged=True)
-                self.tell(bucket, "damaged", row.name, error.strerror)
+                self.tell_damage(bucket, row, error.strerror)
             else:
                 self.tell(bucket, "unreadable", row.name, error.strerror)
         else:
             if content is None:
                 return
             if content.sha256 == row.sha256:
-                self._compared(row, damaged=False)
+                self._compared(row, began)
             else:
                 self.tell_difference(bucket, row, content)
 
-    def _compared(self, row: Row, damaged: bool) -> None:
-        self.compared.append((row.id, damaged, self.now()))
+    def _compared(self, row: Row, at: float) -> None:
+        self.compared.append((row.id, False, at))
         self.compared_bytes += row.size
         if len(self.compared) >= ENTER_FILES or self.compared_bytes >= ENTER_BYTES:
             self._enter()

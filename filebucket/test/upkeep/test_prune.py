@@ -280,6 +280,31 @@ class PruningTests(PruningCase):
             {"db-1": "kept", "db-8": "left alone", "db-9": "pruned"}, self.fates()
         )
 
+    def test_healed(self) -> None:
+        """What was written later, and found to be what was received, is that; not where
+        it was written to after that, or differed."""
+        ages = (9, 8, 7, 6)
+        self.push(*((f"db-{age}", age) for age in ages), ("db-1", 1))
+        for age, verified, damaged in (
+            (9, -4, False),
+            (8, -4.01, False),
+            (7, -4, True),
+            (6, None, False),
+        ):
+            name = f"db-{age}"
+            at = NOW - 4 * DAY
+            os.utime(self.home / "web01" / name, (at, at))
+            found = self.journal.find("web01", name)
+            assert found is not None
+            if verified is not None:
+                row = (found.id, damaged, NOW + verified * DAY)
+                self.inventory.verified([row])
+        self.assertEqual(
+            {"db-9": "pruned", **dict.fromkeys(("db-8", "db-7", "db-6"), "left alone")}
+            | {"db-1": "kept"},
+            self.fates(rehearse=True),
+        )
+
     def test_damaged_and_shrunk(self) -> None:
         """What is known of files counts: the last good one stays."""
         self.push(*((f"db-{n}", 20 - n) for n in range(5)))

@@ -653,6 +653,32 @@ class WrittenTests(HomeCase):
         self.assertEqual(0, all_series(self.view, "web01")[0].damaged)
 
 
+class HealedTests(HomeCase):
+    """A push took the place of the damaged file that it had been."""
+
+    def heal(self, entered: bool) -> None:
+        self.push("a")
+        (file,) = self.files()
+        self.inventory.verified([(file.id, True, NOW - 100)])
+        self.put("a", at=NOW - 50)
+        if entered:
+            row = evolve(self.received("a"), received_at=NOW - 49, healed=True)
+            self.record(row)
+
+    def test_in_order(self) -> None:
+        """It is not read again, though it is another file and was written later."""
+        self.heal(entered=True)
+        self.assertEqual(Found(files=1), self.reindex())
+        self.assertEqual([("a", "kept")], self.fates())
+
+    def test_not_entered(self) -> None:
+        """Where the daemon died before, it is read and found in order."""
+        self.heal(entered=False)
+        self.assertEqual(Found(files=1, read=1, bytes=7), self.reindex())
+        (file,) = self.files()
+        self.assertFalse(file.damaged)
+
+
 class AcceptTests(HomeCase):
     """The operator knows, and it shall be so."""
 

@@ -249,6 +249,30 @@ class MeanwhileTests(VerifyCase):
         self.assertEqual("", self.verify().text)
         self.assertFalse(self.row("a").damaged)
 
+    def test_healed_while_read(self) -> None:
+        """A push has put back what it was: it is not damaged once more, whether it was
+        another or could not be read."""
+        read = Folder.read
+
+        def heal(folder: Folder, name: str, pace: Callable[[int], object]) -> object:
+            try:
+                return read(folder, name, pace)
+            finally:
+                self.put(name, at=NOW)
+                row = evolve(self.received(name), received_at=NOW, healed=True)
+                self.record(row)
+                if name == "b":
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        for name in ("a", "b"):
+            self.flip(self.push(name))
+        self.verify()
+        self.patch(Folder, "read", heal)
+        self.now += 5
+        self.assertEqual("", self.verify().text)
+        self.assertEqual([False, False], [each.damaged for each in self.files()])
+        self.assertEqual([NOW, NOW], [each.verified_at for each in self.files()])
+
     def test_hook_takes_long(self) -> None:
         """Then the row may come much later: it is left to the next time."""
         self.late = 300.0
