@@ -5,6 +5,8 @@ pre-push says whether a push may go on; post-push hears of one that is durable
 and may word the answer; alert hears of backups that are late, or not as they were.
 Each is looked for whenever it would be run, and runs with a scrubbed environment, as
 many at once as there may be (:mod:`filebucket.hooks.process` has the bounds of each).
+Buckets are served in turn, and alerts have a place of their own
+(:mod:`filebucket.hooks.line`).
 
 Wherever a pre-push cannot be run or does not say, the push is refused.
 """
@@ -19,7 +21,6 @@ import stat
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -35,6 +36,7 @@ from filebucket.hooks.interfaces import (
     Subject,
     Verdict,
 )
+from filebucket.hooks.line import Lines
 from filebucket.hooks.process import (
     SETSID,
     BoundedProcess,
@@ -45,27 +47,6 @@ from filebucket.hooks.process import (
 
 MOST_INTERPRETERS = 5
 """Interpreters of interpreters that Linux puts up with."""
-
-
-class Line(DeferredSemaphore):
-    """Where hooks wait, first come, first served.
-
-    Twisted's own lets the next one in from within :meth:`release`: where many leave as
-    soon as they are let in, since their pushes have failed, each would be a call deeper
-    than the one before it.
-    """
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__(tokens)
-        self._left = 0
-
-    def release(self) -> None:
-        self._left += 1
-        if self._left > 1:
-            return  # whoever leaves for good goes on with this one
-        while self._left:
-            super().release()
-            self._left -= 1
 
 
 def unobserved(hook: str, seconds: float, ended: Exit | None) -> None:
@@ -94,7 +75,8 @@ class ScriptHooks:
             whenever one would be run
         :param environ: where PATH, LANG and HOME are taken from
         :param timeout: seconds until a hook is ended
-        :param concurrency: how many run at once; the rest wait in line
+        :param concurrency: how many run at once, and one alert beside them; the rest
+            wait in line, each bucket in one of its own
         :param kill_group: sends a signal to a process group
         :param kill_strays: as :func:`filebucket.hooks.process.kill_marked`
         :param observe: told of each run: of which hook, how many seconds, and how it
@@ -108,7 +90,9 @@ class ScriptHooks:
             "HOME": environ.get("HOME") or "/",
         }
         self._timeout = timeout
-        self._line = Line(concurrency)
+        self._lines = Lines(concurrency)
+        # Beside the others: pushes never keep the operator from hearing.
+        self._alerts = Lines(1)
         self._kill_group = kill_group
         self._kill_strays = kill_strays
         self._observe = observe
@@ -208,14 +192,15 @@ class ScriptHooks:
         failure: Callable[[], Refusal | None] = lambda: None,
     ) -> Exit:
         arguments = [_encode(word) for word in (self._path(event), *argv)]
-        await self._line.acquire()
+        lines = self._alerts if event == ALERT else self._lines
+        await lines.acquire(subject.bucket)
         try:
             refusal = failure()
             if refusal is not None:
                 raise refusal
             return await self._spawn(event, arguments, subject)
         finally:
-            self._line.release()
+            lines.release()
 
     async def _spawn(
         self, event: str, arguments: list[bytes], subject: Subject | Alert

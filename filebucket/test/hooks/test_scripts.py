@@ -889,6 +889,39 @@ class LineTests(HooksCase):
         for each in ended:
             self.assert_exit(Exit(0), each)
 
+    def test_buckets_in_turn(self) -> None:
+        """However many pushes of one bucket wait, another waits for one of them."""
+        verdicts = [self.pre_push() for _ in range(100)]
+        other = evolve(SUBJECT, bucket="other")
+        verdicts += [self.pre_push(other), self.pre_push(other)]
+        children = self.reactor.children
+        for child in children:  # which become more meanwhile
+            child.ends()
+        one = TOKEN.encode()
+        self.assertEqual(
+            [one, one, one, b"other", one, b"other", one],
+            [child.arguments[2] for child in children[:7]],
+        )
+        for verdict in verdicts:
+            self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+
+    def test_alerts_apart(self) -> None:
+        """No push keeps an alert waiting, nor does an alert keep a push."""
+        self.script(ALERT)
+        verdicts = [self.pre_push() for _ in range(3)]
+        alert = Alert("web", "", "fresh", "late", "2c3d")
+        told = [Deferred.fromCoroutine(self.hooks.alert(alert)) for _ in range(2)]
+        events = [
+            child.environment[b"FILEBUCKET_EVENT"] for child in self.reactor.children
+        ]
+        self.assertEqual([b"pre-push", b"pre-push", b"alert"], events)
+        for child in self.reactor.children:  # which become more meanwhile
+            child.ends()
+        for verdict in verdicts:
+            self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
+        for ended in told:
+            self.assert_exit(Exit(0), ended)
+
     def test_deadline_begins_at_the_start(self) -> None:
         """The time in line is not the hook's."""
         verdicts = [self.pre_push() for _ in range(3)]
