@@ -25,6 +25,7 @@ EXPECTED: dict[tuple[type[Place], str], tuple[str, ...]] = {
     (Folder, "new"): ("fsync file", "linkat bucket", "fsync bucket", "200"),
     (Folder, "replaced"): (
         "fsync file",
+        "linkat bucket",
         "linkat incoming",
         "renameat bucket",
         "fsync bucket",
@@ -37,9 +38,16 @@ EXPECTED: dict[tuple[type[Place], str], tuple[str, ...]] = {
         "unlinkat incoming",
         "200",
     ),
-    (Fuse, "replaced"): ("fsync file", "renameat bucket", "fsync bucket", "200"),
+    (Fuse, "replaced"): (
+        "fsync file",
+        "linkat bucket",
+        "renameat bucket",
+        "fsync bucket",
+        "200",
+    ),
 }
-"""What a push has to ask for, by where the home is and what becomes of its name."""
+"""What a push has to ask for, by where the home is and what becomes of its name; one
+that may replace a file and finds none does as a new one."""
 
 SIZES = (0, 4096, 100_000)
 
@@ -52,14 +60,14 @@ def order(
     count = 0
     with place(folder / "place") as disk:
         server = Server(folder / "daemon", home=str(disk.root / "home"))
-        server.hook("pre-push", 'case "$2" in replaced*) exit 2;; esac')
+        server.hook("pre-push", 'case "$2" in re*|may*) exit 2;; esac')
         server.start(*command)
         try:
             # A thread, and a first push that is not looked at.
             Ledger().push(server.port, "first.10", token=OTHER)
             for number in range(trials):
                 faults += _pushes(place, server, folder / "trace", number)
-                count += len(WAYS) * len(SIZES) * 2
+                count += len(WAYS) * len(SIZES) * 3
         finally:
             server.stop()
     wrong = f"{len(faults)} not in order"
@@ -72,12 +80,15 @@ def _pushes(
     ledger = Ledger()
     for how in WAYS:
         for size in SIZES:
-            for what in ("new", "replaced"):
+            for what in ("new", "may-replace", "replaced"):
                 name = f"{what}-{number}-{how}.{size}"
+                if what == "replaced":
+                    ledger.push(server.port, name, how)
                 first = TOKEN not in os.listdir(server.home)
                 with Trace(server.process.pid, output, follow=True) as trace:
                     status = ledger.push(server.port, name, how)
-                expected = (*(_FIRST if first else ()), *EXPECTED[place, what])
+                asks = EXPECTED[place, "replaced" if what == "replaced" else "new"]
+                expected = (*(_FIRST if first else ()), *asks)
                 found = tuple(asked(trace.calls))
                 if status != 200 or found != expected:
                     yield f"{name}: {status}, {', '.join(found)}"

@@ -358,7 +358,7 @@ class Upload:
                 name.kept = Kept(receipt.size, receipt.sha256)
             outcome.published_at = self._clock.seconds()
             outcome.sha256 = receipt.sha256
-            outcome.overwrote = self._overwrite
+            outcome.overwrote = receipt.replaced
             ended = await self._post_push(
                 evolve(
                     self._subject,

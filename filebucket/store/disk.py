@@ -5,7 +5,8 @@ anything dies. Publishing is write, fsync the file, link (which fails where the 
 exists), fsync the directory: each of the four is needed, and in this order
 (:meth:`DirectoryWriter._commit`). Where the filesystem has no O_TMPFILE the file waits
 under ``<home>/.filebucket/incoming/`` instead, which is swept at start. Overwriting is
-a rename over the old file, under a lock that keeps the operator's prune away.
+the same where the name is free, and else a rename over the old file, under a lock that
+keeps the operator's prune away.
 
 Everything that may wait for a disk runs in a thread. An fsync that failed is
 never tried again: the kernel has dropped the pages and the second call lies.
@@ -297,13 +298,17 @@ class DirectoryWriter:
             if self._hashes[algorithm].digest() != digest:
                 raise Refusal(422, f"the {algorithm} received is not the one promised")
         self._aside.seal()
+        replaced = False
         if overwrite:
             # Two that replace each other end in any order: which was the last one is
             # known only here.
             with _not_pruned(self._bucket_fd), self._store.replacing:
-                self._publish(self._aside.replace)
+                replaced = self._publish_over()
                 order = next(self._store.order)
-            sync_directory(self._bucket_fd)
+            if replaced:
+                sync_directory(self._bucket_fd)
+            else:
+                self._sync_or_unlink()
         else:
             # Whatever replaces it does so afterwards.
             order = next(self._store.order)
@@ -312,7 +317,18 @@ class DirectoryWriter:
         self._published = True
         self._clear()
         sha256 = self._hashes["sha256"].hexdigest()
-        return Receipt(self._path, self._size, sha256, order)
+        return Receipt(self._path, self._size, sha256, order, replaced)
+
+    def _publish_over(self) -> bool:
+        """Give it its name, whatever has that; whether anything had."""
+        assert self._aside is not None
+        # A rename does not say what it replaced, and a look before it may be too early.
+        try:
+            self._publish(self._aside.link)
+        except NameTaken:
+            self._publish(self._aside.replace)
+            return True
+        return False
 
     def _publish(self, give_name: Callable[[bytes], None]) -> None:
         try:

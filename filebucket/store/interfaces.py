@@ -55,12 +55,14 @@ class Receipt:
     :param size: its size in bytes
     :param sha256: its SHA-256 in hex
     :param order: of two that took a name from each other the later one has the larger
+    :param replaced: whether something had that name before
     """
 
     path: str = field(repr=False)
     size: int
     sha256: str
     order: int
+    replaced: bool = False
 
 
 class IWriter(Interface):

@@ -178,6 +178,7 @@ class MemoryWriter:
             if hashlib.new(algorithm, self.content).digest() != digest:
                 raise Refusal(422, f"the {algorithm} received is not the one promised")
         self._refuse_taken(overwrite)
+        replaced = (self.directory, self.name) in self.store.files
         self.store.files[self.directory, self.name] = self.content
         order = next(self.store.order)
         await self.abort()
@@ -188,6 +189,7 @@ class MemoryWriter:
             len(self.content),
             hashlib.sha256(self.content).hexdigest(),
             order,
+            replaced,
         )
 
     async def abort(self) -> None:

@@ -338,6 +338,14 @@ class HookTests(UploadCase):
         self.assertEqual((200, True), (outcome.status, outcome.overwrote))
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
 
+    def test_nothing_to_overwrite(self) -> None:
+        """Where nothing had the name, nothing was overwritten, whoever allowed it."""
+        outcome = self.receive(push(called="a"), evolve(BUCKET, overwrite=True))
+        self.assertEqual((200, False), (outcome.status, outcome.overwrote))
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        outcome = self.receive(push(called="b"))
+        self.assertEqual((200, False), (outcome.status, outcome.overwrote))
+
     def test_post_push_has_a_bug(self) -> None:
         """Not even a bug of ours can undo a durable file."""
 

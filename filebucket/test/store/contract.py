@@ -249,12 +249,14 @@ class StoreContract(AnyStore):
     def test_which_is_later(self) -> None:
         """Receipts of files that replaced each other say so."""
         receipts = [self.push(b"x", overwrite=each) for each in (False, True, True)]
+        self.assertEqual([False, True, True], [each.replaced for each in receipts])
         orders = [each.order for each in receipts]
         self.assertEqual(sorted(set(orders)), orders)
 
     def test_overwrite_nothing(self) -> None:
         """Overwrite does not need an old file."""
-        self.push(b"new", overwrite=True)
+        receipt = self.push(b"new", overwrite=True)
+        self.assertFalse(receipt.replaced)
         self.assertEqual({NAME: b"new"}, self.published())
         self.assertEqual(0, self.left_aside())
 

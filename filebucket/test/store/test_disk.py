@@ -612,9 +612,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """Whatever keeps a file from the old one's name leaves the old one."""
         self.push(b"old")
         calls = {"fsync file": COMMIT_ERRORS["fsync file"]}
-        calls["rename"] = COMMIT_ERRORS["link"]
-        if self.tier is UnnamedFile:
-            calls["link"] = COMMIT_ERRORS["link"]
+        calls["rename"] = calls["link"] = COMMIT_ERRORS["link"]
         for call, errors in calls.items():
             for number, status in errors:
                 self.kernel.faults = {call: fails(number)}
@@ -683,6 +681,26 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.kernel.faults["fsync bucket"] = fails(errno.EIO)
         self.assert_refused(503, writer.commit({}, overwrite=True))
         self.assertEqual({NAME: b"new"}, self.published())
+
+    def test_overwrite_nothing_and_directory_fsync_failed(self) -> None:
+        """Where nothing was replaced there is a way back."""
+        writer = self.written(b"new")
+        self.kernel.faults["fsync bucket"] = fails(errno.EIO)
+        self.assert_refused(503, writer.commit({}, overwrite=True))
+        self.assertEqual({}, self.published())
+
+    def test_name_comes_while_it_is_published(self) -> None:
+        """Whoever is first has the name, and is replaced; both know which they are."""
+        later = self.written(b"later")
+
+        def first(*args: Any, **named: Any) -> None:
+            self.kernel.faults.clear()
+            self.assertFalse(self.push(b"first").replaced)
+            os.link(*args, **named)
+
+        self.kernel.faults["link"] = first
+        self.assertTrue(self.result(later.commit({}, overwrite=True)).replaced)
+        self.assertEqual({NAME: b"later"}, self.published())
 
     def test_abort_closes(self) -> None:
         """After abort no descriptor is open that was not before; nor after commit."""
@@ -934,12 +952,17 @@ class UnnamedFileStoreTests(DirectoryContract, DirectoryCase):
         self.assertEqual([], os.listdir(self.bucket))
 
     def test_overwrite_order(self) -> None:
-        """A private name, then a rename; then the directory is synced."""
-        self.push(b"old")
+        """The name, if it is free, as without overwriting; else a private one, then a
+        rename. Then the directory is synced."""
+        self.push(b"old", overwrite=True)
+        self.assertEqual(
+            ["fsync file", "link", "fsync bucket"],
+            self.kernel.only("fsync", "link", "rename")[-3:],
+        )
         self.kernel.calls.clear()
         self.push(b"new", overwrite=True)
         self.assertEqual(
-            ["fsync file", "link", "rename", "fsync bucket"],
+            ["fsync file", "link", "link", "rename", "fsync bucket"],
             self.kernel.only("fsync", "link", "rename"),
         )
 
@@ -969,12 +992,17 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
         )
 
     def test_overwrite_order(self) -> None:
-        """It has a name already: one rename, then the directory is synced."""
-        self.push(b"old")
+        """It has a name already: a link, if the other one is free, else one rename.
+        Then the directory is synced."""
+        self.push(b"old", overwrite=True)
+        self.assertEqual(
+            ["fsync file", "link", "fsync bucket"],
+            self.kernel.only("fsync", "link", "rename")[-3:],
+        )
         self.kernel.calls.clear()
         self.push(b"new", overwrite=True)
         self.assertEqual(
-            ["fsync file", "rename", "fsync bucket"],
+            ["fsync file", "link", "rename", "fsync bucket"],
             self.kernel.only("fsync", "link", "rename"),
         )
 
