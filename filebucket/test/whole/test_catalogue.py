@@ -116,7 +116,7 @@ class CatalogueTests(RealCase):
     def test_damaged(self) -> None:
         """While it runs, in the middle or cut to nothing: the same."""
         for harm in (self.overwrite, self.truncate):
-            self.start(self.make())
+            self.start(self.make(), *hurried("catalogue.recorder", GATHER=0.05))
             self.assert_pushes("a")
             self.assert_entered()
             self.ask("PRAGMA wal_checkpoint(TRUNCATE)")
