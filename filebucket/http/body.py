@@ -7,9 +7,9 @@ batches of them. While more waits than may, the transport is paused.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
 
 from filebucket.base.errors import Refusal
 
@@ -17,9 +17,22 @@ CHUNK_COST = 64
 """Bytes that a chunk is counted for beside its own: a client that sends one
 byte a chunk would else fill 40 times the memory that it may."""
 
+MANY = 16
+"""Chunks of a batch that are handed on one by one; more are put together first."""
+
 UNASKED = 64 * 1024
 """Bytes of a body that may wait before anybody asks for it: for its pre-push, say,
 which may take minutes."""
+
+
+class Flow(Protocol):
+    """What brings the chunks."""
+
+    def stop_reading(self) -> None:
+        """Bring no more."""
+
+    def read_on(self) -> None:
+        """Go on."""
 
 
 class Body:
@@ -36,12 +49,12 @@ class Body:
 
     def __init__(
         self,
-        flow: IPushProducer,
+        flow: Flow,
         high_water: Callable[[], int],
         wanted: Callable[[], None],
     ) -> None:
         """
-        :param flow: what brings the chunks: the transport
+        :param flow: what brings the chunks: the connection
         :param high_water: bytes that may wait, :data:`UNASKED` at most until somebody
             asks for the body
         :param wanted: called once, when somebody first asks for the body
@@ -83,6 +96,9 @@ class Body:
         if not self._chunks:
             raise StopAsyncIteration
         batch, self._chunks, self._size = self._chunks, [], 0
+        if len(batch) > MANY:
+            # Each has a cost of its own, and whoever gets them would bear it, too.
+            batch = [b"".join(batch)]
         self._resume()
         return batch
 
@@ -102,7 +118,7 @@ class Body:
         if self._size >= most:
             self.paused = True
             self.pauses += 1
-            self._flow.pauseProducing()
+            self._flow.stop_reading()
 
     def end(self) -> None:
         """The connection brought the last byte."""
@@ -126,7 +142,7 @@ class Body:
     def _resume(self) -> None:
         if self.paused:
             self.paused = False
-            self._flow.resumeProducing()
+            self._flow.read_on()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None

@@ -149,8 +149,7 @@ class StreamingRequest(server.Request):
 
     def __init__(self, channel: StreamingChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
-        transport: Any = self.transport
-        self.body = Body(transport, channel.site.share, channel.body_wanted)
+        self.body = Body(channel, channel.site.share, channel.body_wanted)
 
     def gotLength(self, length: int | None) -> None:
         # An empty file makes Twisted's requestReceived pass over its own,
@@ -192,8 +191,6 @@ class StreamingRequest(server.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         self.body.deliver(data)
-        if self.answered:
-            self.channel.drained(len(data))
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The body's last byte is in."""
@@ -231,7 +228,7 @@ class StreamingRequest(server.Request):
         self.answered = True
         if not last:
             self.channel.site.admission.answered(self.channel)
-        drains = not self.body.ended and self.channel.drains(self)
+        drains = not self.body.ended and self.channel.drains(self, last)
         keeps = (self.body.ended or drains) and self.channel.keeps(last)
         self.setResponseCode(status, phrase(status))
         self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
@@ -288,6 +285,7 @@ class StreamingChannel(http.HTTPChannel):
     _input_ended = False
     _closing = False
     _held = False
+    _behind = False
     _drain_left = 0
     _linger_left: int | None = None
     _rate_mark: tuple[int, int | None] = (0, None)
@@ -345,11 +343,37 @@ class StreamingChannel(http.HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         if not self._deaf:
+            request = self.requests[-1] if self.requests else None
+            if request is not None and request.answered and not request.body.ended:
+                self._drained(len(data))
             super().rawDataReceived(data)
         elif self._linger_left is not None:
             self._linger_left -= len(data)
             if self._linger_left < 0:
                 self.transport.abortConnection()
+
+    def _take_turns(self) -> None:
+        """More chunks have come than are taken apart at once: others come first."""
+        self._behind = True
+        self.stop_reading()
+        self.callLater(0, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._behind = False
+        if self._closing or self._deaf:
+            return
+        self.rawDataReceived(b"")
+        if not (self.requests and self.requests[-1].body.paused):
+            self.read_on()
+
+    def stop_reading(self) -> None:
+        """Read nothing until :meth:`read_on`."""
+        self.transport.pauseProducing()
+
+    def read_on(self) -> None:
+        """Read again, unless there are chunks that were not taken apart yet."""
+        if not self._behind:
+            self.transport.resumeProducing()
 
     def readConnectionLost(self) -> None:
         """The client will send no more, but may still wait for an answer."""
@@ -380,7 +404,7 @@ class StreamingChannel(http.HTTPChannel):
         headers.removeHeader(b"Expect")
         if self.length is None:
             self._transferDecoder = Chunks(
-                request.handleContentChunk, self._finishRequestBody
+                request.handleContentChunk, self._finishRequestBody, self._take_turns
             )
         super().allHeadersReceived()
         if expect:
@@ -497,8 +521,11 @@ class StreamingChannel(http.HTTPChannel):
 
     # The answer, and what comes after it.
 
-    def drains(self, request: StreamingRequest) -> bool:
+    def drains(self, request: StreamingRequest, last: bool) -> bool:
         """Whether the rest of a body that nobody wants is worth reading."""
+        # Chunks would be taken apart for nothing.
+        if last and request.length is None:
+            return False
         # A client that waits for 100 Continue may send its body, or its next
         # request: nobody can know which (RFC 9110, 10.1.1).
         if request.body.failure or request.expects_continue:
@@ -517,8 +544,8 @@ class StreamingChannel(http.HTTPChannel):
         self._drain_left = self.site.limits.drain
         self._alarm.set(self.site.limits.linger_time, self.linger)
 
-    def drained(self, size: int) -> None:
-        """``size`` bytes of a body came after its answer."""
+    def _drained(self, size: int) -> None:
+        """``size`` bytes came after the answer, the chunks' own among them."""
         self._drain_left -= size
         if self._drain_left < 0:
             self.linger()

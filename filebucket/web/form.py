@@ -28,6 +28,9 @@ FIELD = "file"
 MOST_PARTS = 16
 MOST_PART_HEADERS = 8 * 1024
 """Bytes of headers that one part may have."""
+MOST_CUTS = 64
+"""Empty lines before the file at which a form is cut to see where the file begins. With
+more, its size is not known before its end: each cut costs as much as a read."""
 MOST_SKIPPED = 1024 * 1024
 """Bytes that all other fields together may have."""
 MOST_OVERHEAD = MOST_SKIPPED + MOST_PARTS * (MOST_PART_HEADERS + 100)
@@ -109,6 +112,7 @@ class _Form:
         self._delimiter = f"\r\n--{boundary}".encode("ascii")
         self._edge = b""
         self._fed = 0
+        self._cuts_left = MOST_CUTS
         self._skipped = 0
         # Not strict: a strict parser takes the CRLF after the final boundary
         # for an error, but only where it comes in a chunk of its own.
@@ -125,7 +129,7 @@ class _Form:
         seen = b""
         async for chunks in self._body:
             data = b"".join(chunks)
-            pieces = _cut(seen, data)
+            pieces = self._cut(seen, data)
             seen = (seen + data)[-3:]
             for piece in pieces:
                 events = self._feed([piece])
@@ -133,7 +137,9 @@ class _Form:
                     if isinstance(event, MultipartSegment) and event.name == FIELD:
                         name, size = _file_name(event), self._size_left()
                         rest = events[position + 1 :]
-                        rest += self._feed(list(pieces))
+                        more = b"".join(pieces)
+                        if more:  # of nothing the parser thinks that it is the end
+                            rest += self._feed([more])
                         if any(isinstance(each, MultipartSegment) for each in rest):
                             size = -1
                         return FormFile(name, size, rest, self)
@@ -143,8 +149,23 @@ class _Form:
         self._close()
         raise Refusal(412, f"no field {FIELD!r} in the form; use curl -F {FIELD}=@NAME")
 
+    def _cut(self, before: bytes, data: bytes) -> Iterator[bytes]:
+        """``data`` in pieces, cut behind empty lines, of which a part may have come
+        ``before``.
+        """
+        start = 0
+        for match in re.finditer(rb"(?<=\r\n\r\n)", before + data):
+            if not self._cuts_left:
+                break
+            self._cuts_left -= 1
+            end = match.end() - len(before)
+            yield data[start:end]
+            start = end
+        if start < len(data):
+            yield data[start:]
+
     def _size_left(self) -> int:
-        if self._length is None:
+        if self._length is None or not self._cuts_left:
             return -1
         return max(self._length - self._fed - self._closing, 0)
 
@@ -201,19 +222,6 @@ class _Form:
             self._parser.close()
         except MultipartError:
             raise Refusal(400, "the form has no final boundary") from None
-
-
-def _cut(before: bytes, data: bytes) -> Iterator[bytes]:
-    """``data`` in pieces, cut behind each empty line, of which a part may
-    have come ``before``.
-    """
-    start = 0
-    for match in re.finditer(rb"(?<=\r\n\r\n)", before + data):
-        end = match.end() - len(before)
-        yield data[start:end]
-        start = end
-    if start < len(data):
-        yield data[start:]
 
 
 def _boundary(content_type: str) -> str:

@@ -85,7 +85,7 @@ class BodyTests(StreamingCase):
         connection = self.connect()
         connection.send(CHUNKED)
         few = LIMITS.buffer // (CHUNK_COST + 1)
-        connection.send(b"1\r\nx\r\n" * few)
+        connection.send(*[b"1\r\nx\r\n"] * few)
         self.assertFalse(connection.wire.paused)
         connection.send(b"1\r\nx\r\n")
         self.assertTrue(connection.wire.paused)

@@ -273,7 +273,8 @@ class AnswerTests(StreamingCase):
     def test_chunked_too_long_to_drain(self) -> None:
         """Where nobody said how long it is, it shows."""
         connection = self.connect(refuse)
-        connection.send(CHUNKED, b"fff\r\n", b"x" * LIMITS.drain)
+        head = b"fff\r\n"
+        connection.send(CHUNKED, head, b"x" * (LIMITS.drain - len(head)))
         self.assertFalse(connection.wire.half_closed)
         connection.send(b"x")
         self.assertTrue(connection.wire.half_closed)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import tracemalloc
 from urllib.parse import quote_from_bytes
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.http.framing import Chunks
+from filebucket.http.channel import StreamingRequest
+from filebucket.http.framing import CHUNKS_AT_ONCE, Chunks
 from filebucket.test.kit.properties import PLACES, cut, trying
 from filebucket.test.kit.wire import (
+    CHUNKED,
+    LIMITS,
     Connection,
     Recorder,
     StreamingCase,
@@ -66,12 +70,89 @@ class FramingTests(StreamingCase):
         self.assertEqual([200, 400], connection.statuses())
 
 
+class TurnTests(StreamingCase):
+    """What one read costs is bounded, however many chunks are in it."""
+
+    def send_many(self, connection: Connection) -> StreamingRequest:
+        """Three times as many chunks as are taken apart at once, and the end."""
+        connection.send(CHUNKED, b"1\r\nx\r\n" * 3 * CHUNKS_AT_ONCE + b"0\r\n\r\n")
+        return self.root.requests[0]
+
+    def test_in_turns(self) -> None:
+        """Others come first, and nothing more is read until it has caught up."""
+        connection = self.connect(limits=evolve(LIMITS, buffer=10**6))
+        request = self.send_many(connection)
+        body, seen = request.body, list[int]()
+        self.assertEqual(CHUNKS_AT_ONCE, body.received)
+        self.assertTrue(connection.wire.paused)
+        connection.clock.callLater(0, lambda: seen.append(body.received))
+        connection.clock.advance(0)
+        self.assertEqual([2 * CHUNKS_AT_ONCE], seen)
+        self.assertEqual(3 * CHUNKS_AT_ONCE, body.received)
+        self.assertTrue(request.body.ended)
+        self.assertFalse(connection.wire.paused)
+
+    def test_next_request(self) -> None:
+        """What came behind is the next request, as ever."""
+        connection = self.connect(echo)
+        chunks = b"1\r\nx\r\n" * (CHUNKS_AT_ONCE + 1) + b"0\r\n\r\n"
+        connection.send(CHUNKED, chunks + put(1) + b"y")
+        connection.clock.pump([0] * 5)
+        answers = connection.answers()
+        self.assertEqual(
+            [b"x" * (CHUNKS_AT_ONCE + 1), b"y"], [content for _, _, content in answers]
+        )
+
+    def test_malformed_later(self) -> None:
+        """A fault behind the first turn is found in its own."""
+        connection = self.connect()
+        connection.send(CHUNKED, b"1\r\nx\r\n" * CHUNKS_AT_ONCE + b"nonsense\r\n")
+        request = self.root.requests[0]
+        self.assertIsNone(request.body.failure)
+        connection.clock.advance(0)
+        assert request.body.failure is not None
+        self.assertEqual(400, request.body.failure.status)
+
+    def test_gone_meanwhile(self) -> None:
+        """Nothing is taken apart for a client that has gone."""
+        connection = self.connect()
+        request = self.send_many(connection)
+        connection.lose()
+        connection.clock.pump([0] * 5)
+        self.assertEqual(CHUNKS_AT_ONCE, request.body.received)
+
+    def test_body_waits(self) -> None:
+        """It does not read on where the body has as much as may wait."""
+        connection = self.connect()
+        request = self.send_many(connection)
+        connection.clock.pump([0] * 5)
+        self.assertTrue(request.body.paused)
+        self.assertTrue(connection.wire.paused)
+
+    def test_nothing_after_the_last_answer(self) -> None:
+        """What comes after an answer that closes is not even looked at."""
+        connection = self.connect(lambda request: request.answer(403, {}, b"", True))
+        request = self.send_many(connection)
+        self.assertTrue(connection.wire.half_closed)
+        self.assertEqual(
+            (0, []), (request.body.received, connection.clock.getDelayedCalls()[1:])
+        )
+
+
 class ChunksTests(SynchronousTestCase):
     """The chunks of a body."""
 
+    def test_in_one_piece(self) -> None:
+        """What came at once is handed on at once, before what comes behind it."""
+        got: list[bytes] = []
+        chunks = Chunks(got.append, lambda rest: got.append(b"end"), lambda: None)
+        chunks.dataReceived(b"1\r\na\r\n2\r\nbc\r\n3\r\nd")
+        chunks.dataReceived(b"ef\r\n0\r\n\r\n")
+        self.assertEqual([b"abcd", b"ef", b"end"], got)
+
     def test_trailers_are_not_kept(self) -> None:
         """A line of three bytes takes twenty times as many: nobody wants it."""
-        chunks = Chunks(lambda data: None, lambda rest: None)
+        chunks = Chunks(lambda data: None, lambda rest: None, lambda: None)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before, _ = tracemalloc.get_traced_memory()

@@ -248,6 +248,14 @@ class CutTests(FormCase):
 class SizeTests(FormCase):
     """What is said of the file's size before it is there."""
 
+    def test_many_empty_lines(self) -> None:
+        """A form is not cut at each empty line: then the size shows at its end."""
+        for count, known in ((form.MOST_CUTS - 6, True), (form.MOST_CUTS + 2, False)):
+            data = whole(field(b"\r\n\r\n" + b"x\r\n\r\n" * count), file(b"content"))
+            found = self.found([[data]], length=len(data))
+            self.assertEqual(b"content", found.content)
+            self.assertEqual(7 if known else -1, found.size, count)
+
     def test_unknown(self) -> None:
         """Where the form's length is unknown, so is the file's."""
         for data in (whole(file()), whole(field(), file(), field())):
