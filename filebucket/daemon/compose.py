@@ -46,6 +46,7 @@ from filebucket.store.interfaces import IArchive
 from filebucket.store.room import Room
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
+from filebucket.web import digests
 from filebucket.web.tree import Root
 
 THREADS = 16
@@ -115,7 +116,10 @@ def make_daemon(
         observe(before_a_request(client, refusal))
 
     limits = limits_of(config, capacity)
-    site = StreamingSite(root, reactor, refused, limits, config.trusted_proxies)
+    trailers = frozenset(each.encode("ascii") for each in digests.HEADERS)
+    site = StreamingSite(
+        root, reactor, refused, limits, config.trusted_proxies, trailers
+    )
     told = supervisor(environ)
     readiness = Readiness()
     admin = None

@@ -51,6 +51,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
@@ -105,6 +106,7 @@ class Site(Protocol):
 
     :ivar trusted: whose ``X-Forwarded-For`` is believed
     :ivar stopping: whether every answer is its connection's last
+    :ivar trailers: the trailers that are kept, in lower case
     :ivar admission: which connections there may be
     :ivar refused: told of what was refused before it was a request
     """
@@ -113,6 +115,7 @@ class Site(Protocol):
     limits: Limits
     trusted: Networks
     stopping: bool
+    trailers: frozenset[bytes]
     admission: Admission
     refused: Callable[[Client, Refusal], object]
 
@@ -135,6 +138,7 @@ class StreamingRequest(server.Request):
         the resource's, which knows to whom
     :ivar routed: whether the headers are in
     :ivar answered: whether the answer was given
+    :ivar trailers: what came behind the body, of what the site wants
     :ivar expects_continue: whether the client still waits for ``100 Continue``
     """
 
@@ -149,6 +153,7 @@ class StreamingRequest(server.Request):
 
     def __init__(self, channel: StreamingChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
+        self.trailers = Headers()
         self.body = Body(channel, channel.site.share, channel.body_wanted)
 
     def gotLength(self, length: int | None) -> None:
@@ -404,13 +409,18 @@ class StreamingChannel(http.HTTPChannel):
         headers.removeHeader(b"Expect")
         if self.length is None:
             self._transferDecoder = Chunks(
-                request.handleContentChunk, self._finishRequestBody, self._take_turns
+                request.handleContentChunk,
+                self._finishRequestBody,
+                self._take_turns,
+                self.site.trailers,
             )
+            request.trailers = self._transferDecoder.trailers
         super().allHeadersReceived()
         if expect:
             headers.setRawHeaders(b"Expect", expect)
-        request.expects_continue = self._version == b"HTTP/1.1" and any(
-            value.lower() == b"100-continue" for value in expect
+        expected = framing.members(each.decode("latin-1") for each in expect)
+        request.expects_continue = (
+            self._version == b"HTTP/1.1" and "100-continue" in expected
         )
         fault = framing.fault(headers, self._version)
         if fault:

@@ -9,7 +9,7 @@ the body or name the host, and the chunks of a body.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
@@ -46,17 +46,21 @@ class Chunks(_ChunkedTransferDecoder):
         data: Callable[[bytes], object],
         finish: Callable[[bytes], object],
         pause: Callable[[], object],
+        wanted: frozenset[bytes] = frozenset(),
     ) -> None:
         """
         :param data: takes the body's bytes
         :param finish: takes what came behind the body
         :param pause: called where more has come than is taken apart at once: give it
             nothing, in another turn of the reactor, and it goes on
+        :param wanted: the trailers that are kept, in lower case
         """
         super().__init__(self._gather, self._finish)
         self._data = data
         self._finished = finish
         self._pause = pause
+        self._wanted = wanted
+        self.trailers = Headers()
         self._gathered: list[bytes] = []
         self._left = 0
 
@@ -91,12 +95,23 @@ class Chunks(_ChunkedTransferDecoder):
 
     def _dataReceived_TRAILER(self) -> bool:
         more = super()._dataReceived_TRAILER()
-        # Nobody wants them, and a tiny one takes much more memory than bytes.
+        # Few are wanted, and a tiny one takes much more memory than bytes.
         for line in self._trailerHeaders:
             if not _FIELD_LINE.fullmatch(line):
                 raise _MalformedChunkedDataError("a trailer that is no header")
+            name, _, value = bytes(line).partition(b":")
+            if name.lower() in self._wanted:
+                self.trailers.addRawHeader(name, value.strip(b" \t"))
         self._trailerHeaders.clear()
         return more
+
+
+def members(values: Iterable[str]) -> list[str]:
+    """The members of a list in lower case: one header may have several, and some of
+    them may be empty (RFC 9110, 5.6.1.2).
+    """
+    found = (each.strip(" \t").lower() for each in ",".join(values).split(","))
+    return [each for each in found if each]
 
 
 def fault(headers: Headers, version: bytes) -> str | None:

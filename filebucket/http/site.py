@@ -57,16 +57,19 @@ class StreamingSite(server.Site):
         refused: Callable[[Client, Refusal], object],
         limits: Limits = DEFAULTS,
         trusted: Networks = NOBODY,
+        trailers: frozenset[bytes] = frozenset(),
     ) -> None:
         """
         :param resource: the root of the tree
         :param refused: told of what was refused before it was a request
+        :param trailers: those that are kept, in lower case
         """
         # Without Twisted's timeout: see the module's text.
         super().__init__(resource, reactor=reactor, timeout=None)
         self.refused = refused
         self.limits = limits
         self.trusted = trusted
+        self.trailers = trailers
         self.stopping = False
         self.admission = Admission(reactor, limits.connections)
         self._emptied: list[Deferred[None]] = []

@@ -16,6 +16,10 @@ PRIVATE = ".filebucket"
 """The folder of a home that is the daemon's own. No push has a name that begins so."""
 
 
+_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Controls, halves of characters, and what breaks a line or a paragraph."""
+
+
 def decode(raw: bytes) -> str:
     """A name from the wire as text.
 
@@ -38,7 +42,7 @@ def check(name: str) -> None:
         raise ValueError(f"{name!r} is not a name")
     if "/" in name or "\\" in name:
         raise ValueError("a name may not contain '/' or '\\'")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+    if any(unicodedata.category(character) in _CONTROLS for character in name):
         raise ValueError("a name may not contain control characters")
     if name.startswith(PRIVATE):
         raise ValueError(f"names that begin with {PRIVATE!r} are reserved")

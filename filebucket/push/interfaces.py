@@ -50,6 +50,26 @@ class IIncoming(Interface):
         :raises Refusal: 400: they cannot be read
         """
 
+    def promised_late() -> dict[str, bytes]:
+        """What is promised behind the body, when that has come whole.
+
+        :raises Refusal: 400: it cannot be read
+        """
+
+    def overwrites() -> bool:
+        """Whether a file of that name may be replaced, as far as the client wants it.
+
+        :raises Refusal: 412: only on a condition that this server does not look at
+        """
+
+    def allowed() -> bool:
+        """Whether the client may still push: a token may be taken away, or end."""
+
+    def spent() -> bool:
+        """Whether a client that tries again may send less than the whole: what it sent
+        came from a pipe.
+        """
+
     def name() -> str | None:
         """The file's name; None where it comes with the body.
 

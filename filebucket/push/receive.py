@@ -11,10 +11,11 @@ plain push is the three in one go.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import sys
 from collections.abc import (
-    AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterator,
@@ -34,11 +35,15 @@ from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
-from filebucket.push.interfaces import IIncoming
+from filebucket.push.guesses import Guesses
+from filebucket.push.interfaces import IIncoming, IncomingFile
 from filebucket.store.interfaces import BATCH, IStore, IWriter, NameTaken
 
 MOST_SIZE = 2**63 - 1
 """Bytes that a file can have at most: Linux counts them in 63 bits."""
+
+REPEATED = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which curl --retry sends a file again."""
 
 log = Logger()
 
@@ -118,6 +123,7 @@ class Uploads:
         self._find = find
         self._under_way: set[Deferred[Outcome]] = set()
         self._pending = PendingNames()
+        self._guesses = Guesses(clock)
 
     def receive(self, bucket: Bucket | None, incoming: IIncoming) -> Deferred[Outcome]:
         """Take a push to its outcome.
@@ -165,6 +171,9 @@ class Uploads:
         except Refusal as refusal:
             outcome.status, outcome.reason = refusal.status, refusal.reason
             outcome.headers = refusal.headers
+            if refusal.status in REPEATED and incoming.spent():
+                # Of a pipe the client would send what is left, and that be stored.
+                outcome.status, outcome.headers = 400, {}
         except Exception:  # whatever it is, it is logged, and the client told
             _log_bug(outcome.request_id)
             outcome.reason = "internal error; the server's log says more"
@@ -214,7 +223,7 @@ class Uploads:
             bucket,
             most,
             promised,
-            incoming.failure,
+            incoming,
             outcome,
         )
         try:
@@ -222,20 +231,15 @@ class Uploads:
             async for chunks in file.chunks:
                 await upload.append(chunks)
             await upload.finish()
-        except NameTaken:
+        except NameTaken as taken:
             await upload.abort()
             kept = await self._kept(bucket, file.name, promised)
             if kept is None:
-                raise
-            # The answer to an earlier try was lost on its way. A client that does not
-            # wait for consent sends all of it, and only then reads the answer.
-            if not incoming.waits:
-                await upload.pass_over(file.chunks)
-            outcome.status, outcome.repeated = 200, True
-            outcome.sha256 = kept.sha256
-        except BaseException:
+                raise upload.taken(taken) from None
+            # The answer to an earlier try was lost on its way, or its file was.
+            await upload.repeat(kept, file)
+        finally:
             await upload.abort()
-            raise
 
     async def _kept(
         self, bucket: Bucket, name: str, promised: Mapping[str, bytes]
@@ -244,11 +248,16 @@ class Uploads:
         nobody learns from this what they did not know.
         """
         digest = promised.get("sha256")
-        if digest is None:
+        if digest is None or not self._guesses.allowed(bucket.key):
             return None
         kept = self._pending.kept(bucket, name) or await self._find(bucket, name)
-        if kept is None or kept.sha256 != digest.hex():
+        if kept is None:
             return None
+        if kept.sha256 != digest.hex():
+            self._guesses.wrong(bucket.key, bucket.label)
+            return None
+        if kept.damaged:
+            return kept
         there = await self._store.confirm(bucket.directory, name, kept.size)
         return kept if there else None
 
@@ -268,13 +277,13 @@ class Upload:
         bucket: Bucket,
         most: int,
         promised: Mapping[str, bytes],
-        failure: Callable[[], Refusal | None],
+        incoming: IIncoming,
         outcome: Outcome,
     ) -> None:
         """
         :param most: bytes that it may have
         :param promised: digests that it must have, by hashlib's names
-        :param failure: why it will not come whole, if that is known
+        :param incoming: how it comes
         :param outcome: has its name
         """
         assert outcome.name is not None
@@ -285,9 +294,13 @@ class Upload:
         self._bucket = bucket
         self._most = most
         self._promised = promised
-        self._failure = failure
+        self._incoming = incoming
         self._outcome = outcome
         self._overwrite = False
+        self._only_new = False
+        self._compared = False
+        # What comes before the disk was looked at.
+        self._held: list[bytes] | None = None
         self._writer: IWriter | None = None
         self._subject = Subject(
             bucket=bucket.directory,
@@ -307,19 +320,26 @@ class Upload:
         :raises Refusal: it may not come
         """
         await self._ask(size)
-        self._writer = self._store.open(
+        self._writer = self._open()
+        if look:
+            await self._writer.begin(max(size, 0), self._overwrite)
+        else:
+            self._held = []
+
+    def _open(self) -> IWriter:
+        return self._store.open(
             self._bucket.directory,
             self._subject.filename,
             self._promised.keys(),
             self._bucket.quota,
         )
-        if look:
-            await self._writer.begin(max(size, 0), self._overwrite)
 
     async def _ask(self, size: int) -> None:
         self._subject = evolve(self._subject, size=size)
-        verdict = await self._hooks.pre_push(self._subject, self._failure)
-        self._overwrite = self._bucket.overwrite or verdict is Verdict.OVERWRITE
+        verdict = await self._hooks.pre_push(self._subject, self._incoming.failure)
+        may = self._bucket.overwrite or verdict is Verdict.OVERWRITE
+        self._overwrite = may and self._incoming.overwrites()
+        self._only_new = may and not self._overwrite
         self._outcome.pre_push = verdict.value if verdict else None
 
     async def append(self, chunks: Sequence[bytes]) -> None:
@@ -329,12 +349,9 @@ class Upload:
         """
         assert self._writer is not None
         self._count(chunks)
+        if self._held is not None:
+            self._held += chunks
         await self._writer.write(chunks)
-
-    async def pass_over(self, batches: AsyncIterable[Sequence[bytes]]) -> None:
-        """Read what is left of a file that is there already."""
-        async for chunks in batches:
-            self._count(chunks)
 
     def _count(self, chunks: Sequence[bytes]) -> None:
         self._outcome.size += sum(map(len, chunks))
@@ -347,12 +364,16 @@ class Upload:
         """
         assert self._writer is not None
         outcome = self._outcome
+        promised = self._all_promised()
+        self._check_whole()
         if self._subject.size not in (-1, outcome.size):
             # Fields follow the file in its form, so pre-push was told a size too
             # large: nobody could know. Now it can be asked again.
             await self._ask(outcome.size)
+        # Before it is published, unless the name was looked at last.
+        self._compared = self._held is None
         with self._pending.giving(self._bucket, self._subject.filename) as name:
-            receipt = await self._writer.commit(self._promised, self._overwrite)
+            receipt = await self._writer.commit(promised, self._overwrite)
             if receipt.order > name.order:
                 name.order = receipt.order
                 name.kept = Kept(receipt.size, receipt.sha256)
@@ -380,8 +401,80 @@ class Upload:
             _log_bug(subject.request_id)
             return Exit(status=255)
 
+    def _check_whole(self) -> None:
+        """What can be wrong with a file that has come whole, but for its digests."""
+        if self._incoming.length is None and not self._outcome.size:
+            raise Refusal(400, "nothing came; did the command before the pipe fail?")
+        if not self._incoming.allowed():
+            raise Refusal(403, "no such token")
+
+    def _all_promised(self) -> dict[str, bytes]:
+        """What was promised before the body, and behind it."""
+        promised = dict(self._promised)
+        for algorithm, digest in self._incoming.promised_late().items():
+            if algorithm not in {"sha256", *self._promised}:
+                raise Refusal(400, "of a file, only SHA-256 can come in a trailer")
+            if promised.setdefault(algorithm, digest) != digest:
+                raise Refusal(400, "a trailer contradicts another digest promised")
+        return promised
+
+    def taken(self, taken: NameTaken) -> Refusal:
+        """Why it cannot have its name."""
+        if self._only_new:
+            return Refusal(412, "If-None-Match: a file of that name exists")
+        return taken
+
+    async def repeat(self, kept: Kept, file: IncomingFile) -> None:
+        """It is there already, as it was promised. What comes of it is compared all the
+        same; and it takes the place of what is damaged there.
+
+        :raises Refusal: 422: it is not what was promised
+        """
+        outcome = self._outcome
+        if kept.damaged:
+            await self._heal(file)
+        elif not self._compared and not (
+            self._incoming.waits and self._promised.keys() == {"sha256"}
+        ):
+            # A client that does not wait for consent sends all of it, and only then
+            # reads the answer.
+            await self._compare(file)
+        outcome.status, outcome.repeated, outcome.sha256 = 200, True, kept.sha256
+
+    async def _compare(self, file: IncomingFile) -> None:
+        hashes = {each: hashlib.new(each) for each in {"sha256", *self._promised}}
+        async for chunks in self._rest(file):
+            for each in hashes.values():
+                for chunk in chunks:
+                    each.update(chunk)
+        for algorithm, digest in self._all_promised().items():
+            if hashes[algorithm].digest() != digest:
+                raise Refusal(422, f"the {algorithm} received is not the one promised")
+
+    async def _rest(self, file: IncomingFile) -> AsyncIterator[Sequence[bytes]]:
+        """What was held, if the name was looked at last; or else all of it."""
+        if self._held is not None:
+            yield self._held
+            return
+        async for chunks in file.chunks:
+            self._count(chunks)
+            yield chunks
+
+    async def _heal(self, file: IncomingFile) -> None:
+        self._writer = self._open()
+        await self._writer.begin(max(file.size, 0), overwrite=True)
+        async for chunks in self._rest(file):
+            await self._writer.write(chunks)
+        promised = self._all_promised()
+        self._check_whole()
+        with self._pending.giving(self._bucket, self._subject.filename) as name:
+            receipt = await self._writer.commit(promised, overwrite=True)
+            name.order = max(name.order, receipt.order)
+            self._outcome.healed = True
+            self._outcome.published_at = self._clock.seconds()
+
     async def abort(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind of what was not published."""
         if self._writer is not None:
             await self._writer.abort()
 

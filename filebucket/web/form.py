@@ -258,9 +258,11 @@ def _file_name(part: MultipartSegment) -> str:
             plain = plain.replace(escape, character)
     name = plain
     if extended is not None:
+        # It counts before the other, which some clients fill with MIME's encoded words
+        # (RFC 6266, 4.3).
         name = _extended(extended)
-        if plain is not None and plain != name:
-            raise Refusal(400, "filename and filename* contradict each other")
+    # PHP, Go and Windows send a path (RFC 7578, 4.2).
+    name = re.split(r"[/\\]", name or "")[-1]
     if not name:
         raise Refusal(412, f"the field {FIELD!r} has no file name")
     return name

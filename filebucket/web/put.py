@@ -6,6 +6,7 @@ are an :class:`~filebucket.push.interfaces.IIncoming`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from attrs import field, frozen
@@ -13,6 +14,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
+from filebucket.http.framing import members
 from filebucket.model import names
 from filebucket.model.push import Outcome
 from filebucket.push.interfaces import IIncoming, IncomingFile
@@ -31,6 +33,9 @@ class _Request:
     :param client: ``ip:port``
     :param body: batches of the body's chunks; may raise :class:`Refusal`
     :param failed: why the body will not come whole, if it is known not to
+    :param received: bytes of the body that have come
+    :param opened: whether its token still opens the bucket
+    :param trailers: what comes behind the body
     """
 
     method: str
@@ -41,40 +46,61 @@ class _Request:
     client: str
     body: AsyncIterator[Sequence[bytes]] = field(repr=False)
     failed: Callable[[], Refusal | None] = field(repr=False)
+    received: Callable[[], int] = field(repr=False)
+    opened: Callable[[], bool] = field(repr=False)
+    trailers: Headers = field(repr=False)
 
     @property
     def waits(self) -> bool:
-        return bool(self.headers.hasHeader("Expect"))
+        return bool(members(self._values("Expect")))
 
     def check(self) -> None:
         if self.method not in METHODS:
             reason = "only POST and PUT are answered here; nothing can be read"
             raise Refusal(405, reason, {"Allow": ", ".join(METHODS)})
-        for value in self._values("Expect"):
-            if value.lower() != "100-continue":
-                raise Refusal(417, "an Expect other than 100-continue")
+        if set(members(self._values("Expect"))) - {"100-continue"}:
+            raise Refusal(417, "an Expect other than 100-continue")
         if not (
             self.headers.hasHeader("Content-Length")
             or self.headers.hasHeader("Transfer-Encoding")
         ):
             raise Refusal(411, "neither a Content-Length nor a chunked body")
-        for value in self._values("Content-Encoding"):
-            if value.lower() != "identity":
-                raise Refusal(
-                    415,
-                    "a Content-Encoding other than identity; files are kept as sent",
-                )
+        if set(members(self._values("Content-Encoding"))) - {"identity"}:
+            raise Refusal(
+                415, "a Content-Encoding other than identity; files are kept as sent"
+            )
         if self.headers.hasHeader("Content-Range"):
             # RFC 9110, 14.5: who does not take parts must not take one for all.
             raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
+        if set(members(self._values("Upload-Complete"))) - {"?1"}:
+            # draft-ietf-httpbis-resumable-upload: there is more to come.
+            raise Refusal(400, "a part of a file (Upload-Complete) cannot be pushed")
+        for value in self._values("Authorization"):
+            if self.length == 0 and value.partition(" ")[0].lower() != "bearer":
+                # curl --ntlm: it sends nothing, and the file with its next request.
+                reason = "an empty file with an Authorization other than Bearer"
+                raise Refusal(400, reason)
 
     def failure(self) -> Refusal | None:
         return self.failed()
 
+    def overwrites(self) -> bool:
+        for header in ("If-Match", "If-Unmodified-Since"):
+            if self.headers.hasHeader(header):
+                raise Refusal(412, f"{header}: nothing is told of what is here")
+        return "*" not in members(self._values("If-None-Match"))
+
+    def allowed(self) -> bool:
+        return self.opened()
+
+    def spent(self) -> bool:
+        return self.length is None and self.received() > 0
+
     def _values(self, name: str) -> list[str]:
-        """The values of a header; what is not UTF-8 in them matches nothing."""
-        values = self.headers.getRawHeaders(name.encode("ascii"), [])
-        return [value.decode("utf-8", "replace") for value in values]
+        return _values_of(self.headers, name)
+
+    def _behind(self, name: str) -> list[str]:
+        return _values_of(self.trailers, name)
 
 
 @implementer(IIncoming)
@@ -83,12 +109,18 @@ class Put(_Request):
 
     overhead = 0
 
+    def check(self) -> None:
+        super().check()
+        kind = ", ".join(self._values("Content-Type")).partition(";")[0]
+        if kind.strip().lower() == "multipart/form-data":
+            reason = "a form sent by PUT; POST it, or send the file: curl -T NAME"
+            raise Refusal(415, reason)
+
     def promised(self) -> dict[str, bytes]:
-        return digests.promised(
-            self._values("X-Checksum-Sha256"),
-            self._values("Content-Digest"),
-            self._values("Repr-Digest"),
-        )
+        return digests.of_body(self._values, digests.of_file(self._values))
+
+    def promised_late(self) -> dict[str, bytes]:
+        return digests.of_body(self._behind, digests.of_file(self._behind))
 
     def name(self) -> str:
         if not any(self.path):
@@ -114,9 +146,10 @@ class Form(_Request):
     overhead = form.MOST_OVERHEAD
 
     def promised(self) -> dict[str, bytes]:
-        # Content-Digest and Repr-Digest speak of the form, boundaries and all (RFC
-        # 9530, 2).
-        return digests.promised(self._values("X-Checksum-Sha256"))
+        return digests.of_file(self._values)
+
+    def promised_late(self) -> dict[str, bytes]:
+        return digests.of_file(self._behind)
 
     def name(self) -> None:
         if any(self.path) or len(self.path) > 1:
@@ -127,8 +160,34 @@ class Form(_Request):
 
     async def find_file(self) -> IncomingFile:
         content_type = ", ".join(self._values("Content-Type"))
-        found = await form.find_file(self.body, content_type, self.length)
+        found = await form.find_file(self._checked(), content_type, self.length)
         return IncomingFile(found.name, found.size, found)
+
+    async def _checked(self) -> AsyncIterator[Sequence[bytes]]:
+        """The form; what is promised of it, boundaries and all, is compared at its end
+        (RFC 9530, 2).
+        """
+        promised = digests.of_body(self._values)
+        announced = self.headers.hasHeader("Trailer")
+        algorithms = digests.LENGTHS if announced else promised
+        hashes = {each: hashlib.new(each) for each in algorithms}
+        async for chunks in self.body:
+            for each in hashes.values():
+                for chunk in chunks:
+                    each.update(chunk)
+            yield chunks
+        digests.of_body(self._behind, promised)
+        for algorithm, digest in promised.items():
+            if algorithm not in hashes:
+                raise Refusal(400, "a digest in a trailer that no Trailer announced")
+            if hashes[algorithm].digest() != digest:
+                raise Refusal(422, f"the form's {algorithm} is not the one promised")
+
+
+def _values_of(headers: Headers, name: str) -> list[str]:
+    """The values of a header; what is not UTF-8 in them matches nothing."""
+    values = headers.getRawHeaders(name.encode("ascii"), [])
+    return [value.decode("utf-8", "replace") for value in values]
 
 
 def answer(outcome: Outcome) -> tuple[dict[str, str], bytes]:

@@ -8,6 +8,8 @@ answer by the same way, whatever the path and the method.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -37,6 +39,15 @@ class Root(Resource):
         self._uploads = uploads
         self._registry = registry
         self._clock = clock
+        # Each with whether its token still opens its bucket.
+        self._under_way: dict[StreamingRequest, Callable[[], bool]] = {}
+        registry.on_change(self._end_revoked)
+
+    def _end_revoked(self) -> None:
+        """Have no more come of what may not be published."""
+        for request, opened in list(self._under_way.items()):
+            if not opened():
+                request.body.fail(Refusal(403, "no such token"))
 
     def _opened(self, token: bytes, request: StreamingRequest) -> Bucket | None:
         """The bucket that the token opens: now, and for that client."""
@@ -50,10 +61,16 @@ class Root(Resource):
             return None
         return bucket
 
-    def getChild(self, path: bytes, request: StreamingRequest) -> BucketResource:
+    def getChild(self, path: bytes, request: StreamingRequest) -> Resource:
+        if not path and request.postpath:
+            # Of a base URL that ends with a slash.
+            request.prepath.pop()
+            return self
+        token = path
         bucket = in_path = self._opened(path, request)
         bearer = _bearer(request)
         if bearer is not None:
+            token = bearer
             bucket = self._opened(bearer, request)
             if bucket is not None and in_path is not None:
                 # Or else the token would become the name of a file.
@@ -63,7 +80,15 @@ class Root(Resource):
         if bucket is not None and request.target_fault is not None:
             # Only now: a stranger shall get the one answer for this, too.
             raise Refusal(400, request.target_fault)
-        return BucketResource(self._uploads, bucket)
+        if bucket is None:
+            return BucketResource(self._uploads, None, lambda: False, {})
+        key = bucket.key
+
+        def opened() -> bool:
+            now = self._opened(token, request)
+            return now is not None and now.key == key
+
+        return BucketResource(self._uploads, bucket, opened, self._under_way)
 
 
 class BucketResource(Resource):
@@ -71,10 +96,22 @@ class BucketResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, uploads: Uploads, bucket: Bucket | None) -> None:
+    def __init__(
+        self,
+        uploads: Uploads,
+        bucket: Bucket | None,
+        opened: Callable[[], bool],
+        under_way: dict[StreamingRequest, Callable[[], bool]],
+    ) -> None:
+        """
+        :param opened: whether the token still opens it
+        :param under_way: requests that have no answer yet, with that
+        """
         super().__init__()
         self._uploads = uploads
         self._bucket = bucket
+        self._opened = opened
+        self._under_way = under_way
 
     def render(self, request: StreamingRequest) -> int:
         method = request.method.decode("ascii")
@@ -88,13 +125,18 @@ class BucketResource(Resource):
             client=request.sender().text,
             body=request.body,
             failed=lambda: request.body.failure,
+            received=lambda: request.body.received,
+            opened=self._opened,
+            trailers=request.trailers,
         )
+        self._under_way[request] = self._opened
         outcome = self._uploads.receive(self._bucket, incoming)
         outcome.addCallback(self._answer, request)
         outcome.addErrback(_failed, request)
         return NOT_DONE_YET
 
     def _answer(self, outcome: Outcome, request: StreamingRequest) -> None:
+        del self._under_way[request]
         headers, body = answer(outcome)
         if self._bucket is not None:
             # To strangers all answers are the same.

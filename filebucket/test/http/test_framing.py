@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
-from filebucket.http.framing import CHUNKS_AT_ONCE, Chunks
+from filebucket.http.framing import CHUNKS_AT_ONCE, Chunks, members
 from filebucket.test.kit.properties import PLACES, cut, trying
 from filebucket.test.kit.wire import (
     CHUNKED,
@@ -139,8 +139,32 @@ class TurnTests(StreamingCase):
         )
 
 
+class MembersTests(SynchronousTestCase):
+    """The members of a list in headers."""
+
+    def test_members(self) -> None:
+        """In lower case, without those that are empty."""
+        for values, expected in (
+            ([], []),
+            ([""], []),
+            ([", ,\t"], []),
+            (["A"], ["a"]),
+            (["a, B,", " c"], ["a", "b", "c"]),
+        ):
+            self.assertEqual(expected, members(values), values)
+
+
 class ChunksTests(SynchronousTestCase):
     """The chunks of a body."""
+
+    def test_wanted_trailers(self) -> None:
+        """Those that are wanted are kept, and no others."""
+        chunks = Chunks(
+            lambda data: None, lambda rest: None, lambda: None, frozenset({b"a"})
+        )
+        chunks.dataReceived(b"0\r\nA:  1 \r\nb: 2\r\na: 3\r\n\r\n")
+        found = list(chunks.trailers.getAllRawHeaders())
+        self.assertEqual([(b"A", [b"1", b"3"])], found)
 
     def test_in_one_piece(self) -> None:
         """What came at once is handed on at once, before what comes behind it."""

@@ -107,9 +107,9 @@ class Client:
         status, _, content = self.whole_answer()
         return status, content
 
-    def begin(self, name: str, length: int) -> None:
+    def begin(self, name: str, length: int, token: str = TOKEN) -> None:
         """Send a push's head, and wait until its body is asked for."""
-        self.send(put_head(name, length, extra="Expect: 100-continue\r\n"))
+        self.send(put_head(name, length, token, extra="Expect: 100-continue\r\n"))
         status, _ = self.answer()
         if status != 100:
             raise AssertionError(f"{status} instead of 100 Continue")

@@ -41,6 +41,10 @@ class FakeIncoming:
     :ivar named: whether the name is known before the body
     :ivar wrong: what :meth:`check` says
     :ivar promise: what is promised, by hashlib's names
+    :ivar late: what is promised behind the body
+    :ivar only_new: whether the client wants to replace nothing
+    :ivar condition: what it says where it would replace something
+    :ivar revoked: whether its token was taken away
     :ivar size: of the file, as far as it is known when it is found
     """
 
@@ -54,6 +58,10 @@ class FakeIncoming:
     client: str = "192.0.2.1:9"
     overhead: int = 0
     waits: bool = False
+    late: Mapping[str, bytes] = field(factory=dict)
+    only_new: bool = False
+    condition: Refusal | None = None
+    revoked: bool = False
 
     def check(self) -> None:
         if self.wrong is not None:
@@ -67,6 +75,20 @@ class FakeIncoming:
 
     async def find_file(self) -> IncomingFile:
         return IncomingFile(self.called, self.size, self.chunks)
+
+    def promised_late(self) -> dict[str, bytes]:
+        return dict(self.late)
+
+    def overwrites(self) -> bool:
+        if self.condition is not None:
+            raise self.condition
+        return not self.only_new
+
+    def allowed(self) -> bool:
+        return not self.revoked
+
+    def spent(self) -> bool:
+        return self.length is None
 
     def failure(self) -> Refusal | None:
         return None

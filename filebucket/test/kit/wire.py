@@ -30,6 +30,7 @@ from filebucket.http.channel import (
 )
 from filebucket.http.site import StreamingSite
 from filebucket.model.client import NOBODY, Client, Networks
+from filebucket.web import digests
 
 LIMITS = Limits(
     idle=60,
@@ -115,7 +116,10 @@ class Connection:
         self.clock = Clock()
         self.refused: list[Refusal] = []
         self.refused_from: list[str] = []
-        self.site = StreamingSite(root, self.clock, self._refuse, limits, trusted)
+        trailers = frozenset(each.encode("ascii") for each in digests.HEADERS)
+        self.site = StreamingSite(
+            root, self.clock, self._refuse, limits, trusted, trailers
+        )
         self.wire = wire or Wire()
         self.channel = self.connect(self.wire)
 

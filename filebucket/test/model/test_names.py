@@ -89,6 +89,14 @@ class CheckTests(SynchronousTestCase):
             for place in ("{}", "{}b", "a{}b", "a{}"):
                 self.assert_unfit(place.format(chr(number)), CONTROL)
 
+    def test_separators(self) -> None:
+        """What breaks a line or a paragraph is one, too."""
+        for character in ("\u2028", "\u2029"):
+            for name in (character, f"a{character}b"):
+                with self.assertRaises(ValueError) as caught:
+                    check(name)
+                self.assertEqual(CONTROL, str(caught.exception))
+
     def test_neighbours_of_control_characters(self) -> None:
         """What stands right beside them in the table is fit."""
         for number in (0x20, 0x7E, 0xA0):

@@ -24,5 +24,5 @@ class IncomingTests(SynchronousTestCase):
 
     def test_all_of_it_is_asked(self) -> None:
         """And nothing else: another front has no more to do."""
-        asked = re.findall(r"\bincoming\.(\w+)", inspect.getsource(receive))
+        asked = re.findall(r"\b_?incoming\.(\w+)", inspect.getsource(receive))
         self.assertEqual(set(IIncoming), set(asked))

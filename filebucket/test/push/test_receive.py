@@ -9,12 +9,13 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from filebucket.base.errors import Refusal
+from filebucket.base.errors import STATUSES, Refusal
 from filebucket.hooks.interfaces import Exit, Subject, Verdict
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.token import Token
-from filebucket.push.receive import PendingNames, Upload, Uploads
+from filebucket.push.guesses import MOST_WRONG, WINDOW
+from filebucket.push.receive import REPEATED, PendingNames, Upload, Uploads
 from filebucket.store.interfaces import BATCH
 from filebucket.test.kit.fakes import FakeHooks
 from filebucket.test.kit.uploads import BUCKET, SHA256, UploadCase, push
@@ -123,6 +124,105 @@ class RefusedTests(UploadCase):
             self.assertEqual((200, True), (outcome.status, outcome.repeated))
             self.assertEqual(SHA256, outcome.sha256)
         self.assertEqual([], self.hooks.told)
+
+    def test_repeated_with_another_body(self) -> None:
+        """What is sent is compared, whatever was promised and is there."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        for length in (7, BATCH):
+            self.assert_refused(422, push(b"CONTENT", sha256=SHA256, length=length))
+
+    def test_repeated_with_another_promise(self) -> None:
+        """One of two that is wrong: a client that waits has to send it."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        sha512 = hashlib.sha512(b"content").digest()
+        for digest, status in ((sha512, 200), (bytes(64), 422)):
+            promise = {"sha256": bytes.fromhex(SHA256), "sha512": digest}
+            for waits in (False, True):
+                outcome = self.receive(push(promise=promise, waits=waits))
+                self.assertEqual(status, outcome.status)
+
+    def test_guesses(self) -> None:
+        """Of a file that is there few digests can be tried."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        for number in range(MOST_WRONG):
+            self.assert_refused(405, push(sha256=f"{number:064x}"))
+        self.assert_refused(405, push(sha256=SHA256))
+        self.clock.advance(WINDOW)
+        self.assertEqual(200, self.receive(push(sha256=SHA256)).status)
+
+    def test_heals(self) -> None:
+        """What is known to be damaged gets no receipt before it is replaced by what was
+        received at first.
+        """
+        for length, waits in ((7, False), (BATCH, False), (7, True), (None, False)):
+            self.store.files["web01", "db.gz"] = b"CONTENT"
+            self.known["db.gz"] = Kept(7, SHA256, damaged=True)
+            asked = push(sha256=SHA256, length=length, waits=waits)
+            outcome = self.receive(asked)
+            self.assertEqual(
+                (200, True, True, SHA256),
+                (outcome.status, outcome.repeated, outcome.healed, outcome.sha256),
+            )
+            self.assertEqual(b"content", self.store.files["web01", "db.gz"])
+        self.assertEqual([], self.hooks.told)
+
+    def test_does_not_heal(self) -> None:
+        """Anything else does not take its place."""
+        self.store.files["web01", "db.gz"] = b"CONTENT"
+        self.known["db.gz"] = Kept(7, SHA256, damaged=True)
+        for length in (7, BATCH):
+            self.assert_refused(422, push(b"another", sha256=SHA256, length=length))
+            self.assert_refused(405, push(b"another", sha256="00" * 32, length=length))
+            breaks = push(b"con", Refusal(400, "gone"), sha256=SHA256, length=length)
+            self.assert_refused(400, breaks)
+            revoked = push(sha256=SHA256, length=length, revoked=True)
+            self.assert_refused(403, revoked)
+
+    def test_late_promises(self) -> None:
+        """What is promised behind the body."""
+        sha256, sha512 = bytes.fromhex(SHA256), hashlib.sha512(b"content").digest()
+        for late, status in (
+            ({"sha256": bytes(32)}, 422),
+            ({"sha512": sha512}, 400),
+            ({"sha256": sha256}, 200),
+        ):
+            self.assertEqual(status, self.receive(push(late=late)).status)
+        self.hooks.told.clear()
+        both = push(late={"sha256": bytes(32)}, sha256=SHA256, called="other")
+        self.assert_refused(400, both)
+        known = push(late={"sha512": bytes(64)}, promise={"sha512": sha512}, called="o")
+        self.assert_refused(400, known)
+
+    def test_revoked(self) -> None:
+        """A token that is taken away does not publish what it had under way."""
+        self.assert_refused(403, push(revoked=True))
+
+    def test_nothing_came(self) -> None:
+        """The end of a pipe whose command failed; an empty file says that it is."""
+        self.assert_refused(400, push(b"", length=None))
+        self.assertEqual(200, self.receive(push(b"")).status)
+
+    def test_spent(self) -> None:
+        """What curl --retry would repeat with what is left of a pipe."""
+        for status in REPEATED & set(STATUSES):
+            fails = Refusal(status, "for now")
+            self.assert_refused(status, push(b"con", fails))
+            outcome = self.assert_refused(400, push(b"con", fails, length=None))
+            self.assertEqual(("for now", {}), (outcome.reason, outcome.headers))
+        self.assert_refused(422, push(b"con", Refusal(422, "no"), length=None))
+
+    def test_only_new(self) -> None:
+        """A client that wants to replace nothing, where it could."""
+        overwrites = evolve(BUCKET, overwrite=True)
+        self.store.files["web01", "db.gz"] = b"old"
+        self.assert_refused(412, push(only_new=True), overwrites)
+        self.assert_refused(412, push(condition=Refusal(412, "if")), overwrites)
+        self.assert_refused(405, push(only_new=True))
+        self.store.files.clear()
+        self.assertEqual(200, self.receive(push(only_new=True), overwrites).status)
 
     def test_breaks_off(self) -> None:
         """Nothing is left of what does not come whole."""
@@ -373,7 +473,7 @@ class StepTests(UploadCase):
             BUCKET,
             10,
             {"sha256": bytes.fromhex(SHA256)},
-            lambda: None,
+            push(length=None),
             self.outcome,
         )
 

@@ -65,6 +65,9 @@ def asked(
         "client": "192.0.2.1:9",
         "body": stream(*chunks),
         "failed": lambda: None,
+        "received": lambda: length,
+        "opened": lambda: True,
+        "trailers": Headers(),
         **other,
     }
 
@@ -152,15 +155,78 @@ class StoredTests(HttpCase):
             push = put(headers=headers, path=[b"%d" % number])
             self.assertEqual(200, self.receive(push).status, headers)
 
+    def test_promises_of_other_clients(self) -> None:
+        """What S3's clients and older ones send is checked, too, or refused."""
+        md5 = hashlib.md5(b"content")
+        sha1 = base64.b64encode(hashlib.sha1(b"content").digest()).decode()
+        in_64 = base64.b64encode(md5.digest()).decode()
+        other = {16: "00" * 16, 32: "00" * 32}
+        for headers, wrong in (
+            ({"Content-MD5": in_64}, {"Content-MD5": "A" * 22 + "=="}),
+            ({"X-Checksum-Md5": md5.hexdigest()}, {"X-Checksum-Md5": other[16]}),
+            ({"Digest": f"MD5={in_64},UNIXsum=1"}, {"Digest": f"md5={'A' * 22}=="}),
+            ({"Digest": f"SHA={sha1}"}, {"Digest": f"SHA={'A' * 27}="}),
+            ({"X-Amz-Content-Sha256": SHA256}, {"X-Amz-Content-Sha256": other[32]}),
+            ({"X-Amz-Checksum-Sha1": sha1}, {"X-Amz-Checksum-Sha1": "A" * 27 + "="}),
+            ({"X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD"}, None),
+        ):
+            self.store.files.clear()
+            self.assertEqual(200, self.receive(put(headers=headers)).status, headers)
+            self.store.files.clear()
+            self.hooks.told.clear()
+            if wrong is not None:
+                self.assert_refused(422, put(headers=wrong))
+        for headers in (
+            {"X-Amz-Checksum-Crc32": "AAAAAA=="},
+            {"X-Amz-Content-Sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"},
+            {"Content-MD5": "nonsense"},
+            {"Digest": "nonsense"},
+            {"Content-MD5": in_64, "X-Checksum-Md5": other[16]},
+        ):
+            self.assert_refused(400, put(headers=headers))
+
+    def test_trailers(self) -> None:
+        """A promise behind the body is checked as one before it."""
+        for kind in (put, post):
+            for value, status in ((SHA256, 200), ("00" * 32, 422), ("x", 400)):
+                trailers = Headers({"X-Checksum-Sha256": [value]})
+                self.store.files.clear()
+                outcome = self.receive(kind(trailers=trailers, length=None))
+                self.assertEqual(status, outcome.status, outcome.reason)
+
+    def test_trailers_of_a_form(self) -> None:
+        """What is promised of a form must be announced: it is hashed on its way."""
+        digest = in_base64(hashlib.sha256(FORM + b"--\r\n").hexdigest())
+        right = Headers({"Content-Digest": [f"sha-256=:{digest}:"]})
+        wrong = Headers({"Content-Digest": [f"sha-256=:{in_base64(SHA256)}:"]})
+        announced = {"Trailer": "Content-Digest"}
+        for trailers, headers, status in (
+            (right, announced, 200),
+            (wrong, announced, 422),
+            (right, {}, 400),
+        ):
+            self.store.files.clear()
+            push = post(trailers=trailers, headers=headers)
+            self.assertEqual(status, self.receive(push).status)
+
     def test_promise_of_a_form(self) -> None:
-        """X-Checksum-Sha256 speaks of the file; RFC 9530's of the form."""
+        """X-Checksum-Sha256 speaks of the file; RFC 9530's of the form, and so do those
+        before it.
+        """
         self.receive(post(headers={"X-Checksum-Sha256": SHA256}))
         self.hooks.told.clear()
         push = post(headers={"X-Checksum-Sha256": "0" * 64})
         self.store.files.clear()
         self.assert_refused(422, push)
-        headers = {"Content-Digest": f"sha-256=:{'A' * 43}=:"}
-        self.assertEqual(200, self.receive(post(headers=headers)).status)
+        whole = FORM + b"--\r\n"
+        sha256, other = in_base64(hashlib.sha256(whole).hexdigest()), in_base64(SHA256)
+        md5 = base64.b64encode(hashlib.md5(whole).digest()).decode()
+        for headers, status in (
+            ({"Content-Digest": f"sha-256=:{other}:"}, 422),
+            ({"Content-MD5": md5.replace(md5[0], "+" if md5[0] != "+" else "/")}, 422),
+            ({"Content-Digest": f"sha-256=:{sha256}:", "Content-MD5": md5}, 200),
+        ):
+            self.assertEqual(status, self.receive(post(headers=headers)).status)
 
 
 class RefusedTests(HttpCase):
@@ -186,6 +252,68 @@ class RefusedTests(HttpCase):
         self.assert_refused(415, post(headers={"Content-Encoding": "gzip"}))
         headers = {"Expect": "100-Continue", "Content-Encoding": "Identity"}
         self.assertEqual(200, self.receive(put(headers=headers)).status)
+
+    def test_lists(self) -> None:
+        """A list may be empty, say a thing twice and have empty members (RFC 9110,
+        5.6.1.2).
+        """
+        for headers in (
+            {"Expect": ""},
+            {"Expect": "100-continue, 100-Continue"},
+            {"Expect": ", 100-continue ,"},
+            {"Content-Encoding": ""},
+            {"Content-Encoding": "identity, Identity"},
+            {"Content-Digest": ""},
+        ):
+            self.store.files.clear()
+            self.assertEqual(200, self.receive(put(headers=headers)).status, headers)
+        self.hooks.told.clear()
+        self.store.files.clear()
+        self.assertFalse(put(headers={"Expect": ""}).waits)
+        self.assert_refused(417, put(headers={"Expect": "100-continue, x"}))
+        self.assert_refused(415, put(headers={"Content-Encoding": "identity, gzip"}))
+
+    def test_form_by_put(self) -> None:
+        """requests.put(files=), say: the form would be stored, not the file."""
+        for kind in ("multipart/form-data; boundary=B", "Multipart/Form-Data"):
+            outcome = self.assert_refused(415, put(headers={"Content-Type": kind}))
+            self.assertIn(b"curl -T", self.answer(outcome))
+        self.assertEqual(
+            200, self.receive(put(headers={"Content-Type": "text/plain"})).status
+        )
+
+    def test_part_of_an_upload(self) -> None:
+        """What says that more is to come is no file; what says that it is all is."""
+        for value in ("?0", "0", "?1, ?0", "nonsense"):
+            self.assert_refused(400, put(b"", headers={"Upload-Complete": value}))
+        push = put(headers={"Upload-Complete": "?1"})
+        self.assertEqual(200, self.receive(push).status)
+
+    def test_empty_for_a_challenge(self) -> None:
+        """curl --ntlm sends the file only when its first request was refused."""
+        for scheme in ("NTLM x", "Negotiate x", "Digest username=x", "Basic eDp5"):
+            self.assert_refused(400, put(b"", headers={"Authorization": scheme}))
+        for content, scheme in ((b"", "Bearer x"), (b"x", "Basic eDp5")):
+            push = put(content, headers={"Authorization": scheme})
+            self.store.files.clear()
+            self.assertEqual(200, self.receive(push).status, scheme)
+
+    def test_conditions(self) -> None:
+        """They are heeded where a push may overwrite, and nothing is written."""
+        overwrites = evolve(BUCKET, overwrite=True)
+        self.store.files["web01", "db.gz"] = b"old"
+        for headers in (
+            {"If-None-Match": "*"},
+            {"If-Match": '"x"'},
+            {"If-Match": "*"},
+            {"If-Unmodified-Since": "Sat, 28 Nov 2026 00:00:00 GMT"},
+        ):
+            self.assert_refused(412, put(headers=headers), overwrites)
+            self.assert_refused(405, put(headers=headers))
+        push = put(headers={"If-None-Match": '"x"'})
+        self.assertEqual(200, self.receive(push, overwrites).status)
+        push = put(path=[b"new"], headers={"If-None-Match": "*"})
+        self.assertEqual(200, self.receive(push, overwrites).status)
 
     def test_headers_that_are_no_text(self) -> None:
         """Bytes that are not UTF-8 are refused as anything else is."""

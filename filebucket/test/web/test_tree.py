@@ -162,7 +162,6 @@ class TokenTests(ResourceCase):
             b"/" + TOKEN.upper(),
             b"/%b/x" % TOKEN[1:],
             b"/../%b/x" % TOKEN,
-            b"//%b/x" % TOKEN,
             b"/robots.txt",
             b"/a/b/c?d=e",
             b"/%zz",
@@ -243,19 +242,79 @@ class TokenTests(ResourceCase):
             connection.send(put(b"/%b/a" % TOKEN))
             self.assertEqual([status], connection.statuses(), (networks, host))
 
+    def test_slashes_before_the_token(self) -> None:
+        """A base URL may end with a slash."""
+        self.assertEqual([200], self.statuses(put(b"//%b/a" % TOKEN)))
+        self.assertEqual([200], self.statuses(put(b"///%b/b" % TOKEN)))
+        self.assertEqual([200], self.statuses(put(b"//c", b"x", bearer(TOKEN))))
+        self.assertEqual({("one", name) for name in "abc"}, set(self.store.files))
+        self.assertEqual([403], self.statuses(put(b"//")))
+        self.assertEqual([412], self.statuses(put(b"//%b" % TOKEN)))
+
+    def test_swap_at_the_end(self) -> None:
+        """Also what has come whole and waits for its hook."""
+        self.hooks.gate = Deferred()
+        self.connection.send(put(b"/%b/a" % TOKEN))
+        self.registry.replace(BucketIndex([bucket(OTHER, "two")]))
+        self.hooks.gate.callback(None)
+        self.assertEqual([403], self.connection.statuses())
+        self.assertEqual({}, self.store.files)
+
+    def test_expires_under_way(self) -> None:
+        """A token that has come to its end publishes nothing, however slow it is."""
+        token = Token(token_digest(TOKEN), expires=10.0)
+        self.registry.replace(BucketIndex([Bucket((token,), "one", "one")]))
+        self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
+        self.clock.advance(10)
+        self.assertEqual([403], self.statuses(b"t"))
+        self.assertEqual({}, self.store.files)
+
+    def test_rotated_under_way(self) -> None:
+        """With another token for the same bucket, what the first began goes on."""
+        tokens = (Token(token_digest(TOKEN)), Token(token_digest(b"n" * 32)))
+        self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
+        self.registry.replace(BucketIndex([Bucket(tokens, "one", "one", quota=10**9)]))
+        self.assertEqual([200], self.statuses(b"t"))
+
     def test_swap(self) -> None:
-        """A bucket that is taken away: pushes under way end, new ones do not
-        begin.
+        """A bucket that is taken away: no push begins, and what is under way is not
+        published any more.
         """
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
         self.registry.replace(BucketIndex([bucket(OTHER, "two")]))
-        self.assertEqual([200], self.statuses(b"t"))
+        self.assertEqual([403], self.connection.statuses())
+        self.assertEqual(0, self.store.receiving)
+        self.assertEqual({}, self.store.files)
         self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))
         self.assertEqual([200], self.statuses(put(b"/%b/b" % OTHER)))
 
 
 class WireTests(ResourceCase):
     """What only the whole of it can show."""
+
+    def test_trailers(self) -> None:
+        """A digest behind a chunked body, as ``Trailer`` announces it."""
+        for name, digest, status in (
+            (b"a", hashlib.sha256(b"hello").hexdigest(), 200),
+            (b"b", hashlib.sha256(b"other").hexdigest(), 422),
+        ):
+            self.send(
+                head(b"PUT", b"/%b/%b" % (TOKEN, name), b"Transfer-Encoding: chunked"),
+                b"5\r\nhello\r\n0\r\nX-Checksum-Sha256: %b\r\nX-Other: y\r\n\r\n"
+                % digest.encode(),
+            )
+            self.assertEqual([status], self.connection.statuses())
+        self.assertEqual({("one", "a"): b"hello"}, self.store.files)
+
+    def test_nothing_to_repeat(self) -> None:
+        """A pipe of which something came gets no status that curl --retry repeats."""
+        chunked = head(b"PUT", b"/%b/a" % TOKEN, b"Transfer-Encoding: chunked")
+        for sent, status in ((b"", 408), (b"5\r\nhello\r\n", 400)):
+            self.connection = Connection(self.root)
+            self.connection.send(chunked + sent)
+            self.connection.clock.advance(LIMITS.rate_window)
+            ((found, headers, _),) = self.connection.answers()
+            self.assertEqual((status, False), (found, "retry-after" in headers))
 
     def test_receipt(self) -> None:
         """The answer to a push, to the letter."""

@@ -439,19 +439,26 @@ class ReloadTests(IntegrationCase):
         server.wait_for("reload: ", count)
 
     def test_buckets(self) -> None:
-        """What is taken away gets 403; what is under way ends well."""
+        """What is taken away gets 403, and so does what it had under way; a file with
+        a mistake changes nothing.
+        """
         server = self.server()
         under_way = self.client(server)
         under_way.begin("x", 2)
         under_way.send(b"x")
-        server.config["buckets"] = [OTHER]
+        going_on = self.client(server)
+        going_on.begin("x", 2, OTHER)
+        going_on.send(b"x")
+        server.config["buckets"] = server.config["buckets"][1:]
         server.config["port"] = 1
         self.reload(server, 1)
         server.wait_for("reload: waiting for a restart: port")
-        under_way.send(b"x")
-        self.assertEqual(200, under_way.answer()[0])
-        under_way.send(put_head("y", 0))
         self.assertEqual(403, under_way.answer()[0])
+        going_on.send(b"x")
+        self.assertEqual(200, going_on.answer()[0])
+        stranger = self.client(server)
+        stranger.send(put_head("y", 0))
+        self.assertEqual(403, stranger.answer()[0])
         other = self.client(server)
         server.config_file.write_text("{}")
         server.signal(signal.SIGUSR2)

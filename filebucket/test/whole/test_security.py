@@ -52,7 +52,7 @@ HOSTILE_NAMES = (
     "%s%n",
     ".bashrc",
     "\u202egpj.exe",
-    "a\u2028push bucket=b",
+    "a\u00a0push bucket=b",
     "\u200b",
     "\ufeff",
 )
