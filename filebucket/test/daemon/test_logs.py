@@ -182,14 +182,22 @@ class JournalTests(SynchronousTestCase):
 
 
 class Call:
-    """A call of a logger, as it stands in the code."""
+    """A call of a logger, as it stands in the code.
 
-    def __init__(self, call: ast.Call, level: str) -> None:
+    :param functions: those of its module: one of them may say which event it is
+    """
+
+    def __init__(
+        self, call: ast.Call, level: str, functions: dict[str, ast.FunctionDef]
+    ) -> None:
         self.level = {"failure": "critical"}.get(level, level)
         given = {each.arg: each.value for each in call.keywords if each.arg}
+        said: ast.AST = given.pop("event", ast.Constant(0))
+        if isinstance(said, ast.Call) and isinstance(said.func, ast.Name):
+            said = functions[said.func.id]
         self.names = [
             each.value
-            for each in ast.walk(given.pop("event", ast.Constant(0)))
+            for each in ast.walk(said)
             if isinstance(each, ast.Constant) and isinstance(each.value, str)
         ]
         self.fields = set(given) - {"log_text", "failure"}
@@ -201,14 +209,18 @@ def calls() -> Iterator[Call]:
     for path in Path(filebucket.__file__).parent.rglob("*.py"):
         if "test" in path.parts[-3:-1]:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        module = ast.parse(path.read_text())
+        functions = {
+            each.name: each for each in module.body if isinstance(each, ast.FunctionDef)
+        }
+        for node in ast.walk(module):
             if not (
                 isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
             ):
                 continue
             owner = ast.unparse(node.func.value)
             if owner in {"log", "self._log"} and node.func.attr in levels:
-                yield Call(node, node.func.attr)
+                yield Call(node, node.func.attr, functions)
 
 
 class DocumentTests(SynchronousTestCase):
