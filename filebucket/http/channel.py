@@ -252,9 +252,12 @@ class StreamingRequest(server.Request):
             self.channel.linger()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Log a bug with its traceback, and answer 500."""
+        """Log a bug with its traceback, and answer 500; or 400 where a client that
+        tries again would send what is left of a pipe.
+        """
         self._log.failure("a bug in file-bucket", failure=reason, event="bug")
-        self.answer(500, {}, b"internal error; the server's log says more\n")
+        status = 400 if self.length is None and not self.body.ended else 500
+        self.answer(status, {}, b"internal error; the server's log says more\n")
         return reason
 
     def __repr__(self) -> str:

@@ -94,7 +94,8 @@ class _Request:
         return self.opened()
 
     def spent(self) -> bool:
-        return self.length is None and self.received() > 0
+        # A client that does not wait has sent some of it, though none has come yet.
+        return self.length is None and (self.received() > 0 or not self.waits)
 
     def _values(self, name: str) -> list[str]:
         return _values_of(self.headers, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -308,13 +308,31 @@ class WireTests(ResourceCase):
 
     def test_nothing_to_repeat(self) -> None:
         """A pipe of which something came gets no status that curl --retry repeats."""
-        chunked = head(b"PUT", b"/%b/a" % TOKEN, b"Transfer-Encoding: chunked")
-        for sent, status in ((b"", 408), (b"5\r\nhello\r\n", 400)):
+        chunked = b"Transfer-Encoding: chunked"
+        waits = b"Expect: 100-continue"
+        for headers, sent, status in (
+            ([chunked, waits], b"", 408),
+            ([chunked, waits], b"5\r\nhello\r\n", 400),
+            ([chunked], b"", 400),
+        ):
             self.connection = Connection(self.root)
-            self.connection.send(chunked + sent)
+            self.connection.send(head(b"PUT", b"/%b/a" % TOKEN, *headers))
+            self.connection.received()  # 100 Continue
+            self.connection.send(sent)
             self.connection.clock.advance(LIMITS.rate_window)
-            ((found, headers, _),) = self.connection.answers()
-            self.assertEqual((status, False), (found, "retry-after" in headers))
+            self.assertEqual([status], self.connection.statuses())
+
+    def test_bug_and_a_pipe(self) -> None:
+        """Nor does a bug of ours."""
+        self.patch(Uploads, "receive", lambda *args: fail(ZeroDivisionError()))
+        for headers, status in (
+            ([b"Transfer-Encoding: chunked"], 400),
+            ([b"Content-Length: 1"], 500),
+        ):
+            self.connection = Connection(self.root)
+            self.connection.send(head(b"PUT", b"/%b/a" % TOKEN, *headers))
+            self.assertEqual([status], self.connection.statuses())
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_receipt(self) -> None:
         """The answer to a push, to the letter."""
