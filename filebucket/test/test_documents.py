@@ -198,3 +198,33 @@ def place(source: Path, folder: Path) -> None:
         shutil.copytree(source, folder / source.name)
     else:
         shutil.copy(source, folder)
+
+
+class ArchitectureTests(DocumentsCase):
+    """docs/architecture.rst names every room."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        rule, _ = self.read("docs/architecture.rst").split("The way of a byte")
+        self.floors, table = rule.split("An import goes down")
+        rows = re.split(r"(?m)^``(?=[a-z]+``  )", table)[1:]
+        self.rows = {row.split("``")[0]: row.split("``  ", 1)[1] for row in rows}
+
+    def test_floors(self) -> None:
+        """They are those that import-linter checks."""
+        configured = tomllib.loads(self.read("pyproject.toml"))
+        layers = configured["tool"]["importlinter"]["contracts"][0]["layers"]
+        drawn = re.findall(r"(?m)^ +\d +([a-z|]+(?: \| [a-z]+)*)", self.floors)
+        self.assertEqual(layers, drawn)
+
+    def test_rooms(self) -> None:
+        """Each module of each package; of the command those that others share."""
+        package = TOP / "filebucket"
+        folders = {each.parent.name for each in package.glob("*/__init__.py")}
+        self.assertEqual(folders - {"test"}, set(self.rows))
+        for folder, row in self.rows.items():
+            there = {each.stem for each in (package / folder).glob("[a-z]*.py")}
+            named = set(re.findall(r"``([a-z_]+)``", row))
+            if folder == "cli":
+                there &= named
+            self.assertEqual(there, named, folder)
