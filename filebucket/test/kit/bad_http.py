@@ -7,6 +7,9 @@ odd and right. Every row is for a known token, so that nothing else is wrong wit
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from attrs import frozen
 
 from filebucket.test.kit.server import TOKEN
@@ -46,9 +49,14 @@ def put(*headers: bytes, body: bytes = b"hello", line: bytes = LINE) -> bytes:
     return b"\r\n".join([line, b"Host: h", *headers, b"", body])
 
 
-def chunked(body: bytes) -> bytes:
+def chunked(body: bytes, *headers: bytes) -> bytes:
     """A PUT of a chunked body."""
-    return put(CHUNKED, body=body)
+    return put(CHUNKED, *headers, body=body)
+
+
+def trailed(*trailers: bytes) -> bytes:
+    """A PUT of ``hello`` in chunks, with these trailers."""
+    return chunked(b"\r\n".join([b"5\r\nhello\r\n0", *trailers, b"", b""]))
 
 
 def target(target: bytes, method: bytes = b"PUT") -> bytes:
@@ -60,10 +68,12 @@ def form(
     *parts: bytes,
     kind: bytes = b"multipart/form-data; boundary=b",
     end: bytes = b"--b--\r\n",
+    headers: tuple[bytes, ...] = (),
 ) -> bytes:
     """A POST of these parts."""
     body = b"".join(b"--b\r\n%b\r\n" % part for part in parts) + end
     return put(
+        *headers,
         b"Content-Type: " + kind,
         b"Content-Length: %d" % len(body),
         body=body,
@@ -77,8 +87,46 @@ def part(*headers: bytes, disposition: bytes = b'name="file"; filename="row"') -
     return b"\r\n".join([first, *headers, b"", b"hello"])
 
 
+def filename(value: str) -> bytes:
+    """A form with a file whose ``filename`` and the like are these."""
+    return form(part(disposition=f"name=file; {value}".encode()))
+
+
 FIELD = part(disposition=b'name="x"')
 FILE = part()
+
+
+def _hex(algorithm: str, data: bytes = b"hello") -> bytes:
+    return hashlib.new(algorithm, data).hexdigest().encode("ascii")
+
+
+def _base64(algorithm: str, data: bytes = b"hello") -> bytes:
+    return base64.b64encode(hashlib.new(algorithm, data).digest())
+
+
+def promises(data: bytes) -> tuple[bytes, ...]:
+    """Every way of promising that digest of a body, a header each."""
+    return (
+        b"X-Checksum-Sha256: " + _hex("sha256", data),
+        b"X-Checksum-Sha512: " + _hex("sha512", data),
+        b"X-Checksum-Sha1: " + _hex("sha1", data),
+        b"X-Checksum-Md5: " + _hex("md5", data).upper(),
+        b"Content-Digest: sha-256=:%b:" % _base64("sha256", data),
+        b"Repr-Digest: md5=:AA==:, sha-512=:%b:" % _base64("sha512", data),
+        b"Content-MD5: " + _base64("md5", data),
+        b"Digest: adler32=1,SHA-256=%b" % _base64("sha256", data),
+        b"Digest: sha=" + _base64("sha1", data),
+        b"X-Amz-Content-Sha256: " + _hex("sha256", data),
+        b"X-Amz-Checksum-Sha256: " + _base64("sha256", data),
+    )
+
+
+RIGHT, WRONG = promises(b"hello"), promises(b"other")
+RIGHT_SHA256, WRONG_SHA256 = RIGHT[0], WRONG[0]
+PATCHY = b"Upload-Complete: ?0"
+FORM_TYPE = b"Content-Type: multipart/form-data; boundary=b"
+
+HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 
 FRAMING = (
     # The request line: RFC 9112, 3.
@@ -271,6 +319,9 @@ CHUNKS = (
     Row("a chunk longer than its size", chunked(b"4\r\nhello\r\n0\r\n\r\n")),
     Row("a chunk shorter than its size", chunked(b"6\r\nhello\r\n0\r\n\r\n")),
     Row("two line ends behind a chunk", chunked(b"5\r\nhello\r\n\r\n0\r\n\r\n")),
+    # More than are taken apart at once.
+    Row("many chunks and no end", chunked(b"1\r\nx\r\n" * 2500 + b"x\r\n")),
+    Row("many chunks in a wrong one", chunked(b"1\r\nx\r\n" * 2500 + b"1\r\nxx\r\n")),
     # The trailers: RFC 9112, 7.1.2.
     Row("70 KB of trailers", chunked(b"0\r\n" + b"X: yyyy\r\n" * 7800 + b"\r\n")),
     Row("a trailer of 70 KB", chunked(b"0\r\nX: " + b"y" * 70_000 + b"\r\n\r\n")),
@@ -307,7 +358,77 @@ PUSHES = (
     Row("a target that is a star", target(b"*", b"OPTIONS"), 403, closes=False),
     Row("a target without a slash", target(b"%b/row" % BUCKET), 403, closes=False),
     Row("another scheme", target(b"ftp://h/%b/row" % BUCKET), 403, closes=False),
+    Row("a line separator", target(b"/%b/row%%e2%%80%%a8" % BUCKET), closes=False),
+    Row("a paragraph separator", target(b"/%b/%%E2%%80%%A9row" % BUCKET), closes=False),
+    Row("an escaped NEL", target(b"/%b/row%%c2%%85" % BUCKET), closes=False),
+    Row("half a character", target(b"/%b/row%%ed%%a0%%80" % BUCKET), closes=False),
+    Row("an empty folder", target(b"/%b//row" % BUCKET), closes=False),
+    Row("a slash behind the name", target(b"/%b/row/" % BUCKET), closes=False),
+    Row("only slashes", target(b"///"), 403, closes=False),
+    Row("slashes and no name", target(b"//%b/" % BUCKET), 412, closes=False),
     Row("neither a length nor chunked", put(body=b""), 411, closes=False),
+    # Not what it seems.
+    Row("a form that is PUT", put(FIVE, FORM_TYPE), 415, closes=False),
+    Row("a form in capitals", put(FIVE, FORM_TYPE.upper()), 415, closes=False),
+    Row("a form that is PUT in chunks", chunked(HELLO, FORM_TYPE), 415, closes=False),
+    Row("the first of more", put(FIVE, PATCHY), closes=False),
+    Row("the first of more, and the last", put(FIVE, PATCHY + b", ?1"), closes=False),
+    Row("more that is not there", put(FIVE, b"Upload-Complete: 1"), closes=False),
+    Row(
+        "nothing, for somebody else to ask",
+        put(b"Content-Length: 0", b"Authorization: NTLM TlRMTVNTUAAB", body=b""),
+        closes=False,
+    ),
+    Row("nothing from a pipe", chunked(b"0\r\n\r\n"), closes=False),
+    Row("nothing and trailers", chunked(b"0\r\nX: y\r\n\r\n"), closes=False),
+    Row(
+        "nothing, as promised",
+        chunked(b"0\r\n\r\n", promises(b"")[0]),
+        closes=False,
+    ),
+    # What is promised is not what comes.
+    *(
+        Row(f"a wrong {each.decode()}", put(FIVE, each), 422, closes=False)
+        for each in WRONG
+    ),
+    *(
+        Row(f"{each.decode()} in a trailer", trailed(each), 422, closes=False)
+        for each in WRONG
+        if b"256" in each
+    ),
+    *(
+        Row(f"a malformed {name}", put(FIVE, name.encode() + b": aa"), closes=False)
+        for name in (
+            *("X-Checksum-Sha256", "X-Checksum-Sha512", "X-Checksum-Sha1"),
+            *("X-Checksum-Md5", "Content-MD5", "Digest", "X-Amz-Content-Sha256"),
+            *("X-Amz-Checksum-Sha256", "X-Amz-Checksum-Sha1"),
+        )
+    ),
+    Row("no bytes", put(FIVE, b"Content-Digest: sha-256=1"), closes=False),
+    Row(
+        "a digest that nobody checks", put(FIVE, b"X-Amz-Checksum-Crc32: AAAAAA=="), 400
+    ),
+    Row(
+        "a signature in each chunk",
+        put(FIVE, b"X-Amz-Content-Sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
+        closes=False,
+    ),
+    Row("two that differ", put(FIVE, RIGHT_SHA256, WRONG_SHA256), closes=False),
+    Row("two ways that differ", put(FIVE, RIGHT_SHA256, WRONG[4]), closes=False),
+    Row(
+        "a trailer against a header",
+        put(CHUNKED, RIGHT_SHA256, body=HELLO[:-2] + WRONG_SHA256 + b"\r\n\r\n"),
+        closes=False,
+    ),
+    Row("two trailers that differ", trailed(RIGHT_SHA256, WRONG_SHA256), closes=False),
+    Row("a malformed trailer", trailed(b"X-Checksum-Sha256: aa"), closes=False),
+    Row(
+        "MD5 in a trailer only",
+        trailed(b"Content-MD5: " + _base64("md5")),
+        closes=False,
+    ),
+    Row("the file's digest for the form's", form(FILE, headers=RIGHT[4:5]), 422, False),
+    Row("a wrong digest of a form's file", form(FILE, headers=WRONG[:1]), 422, False),
     Row("another Expect", put(FIVE, b"Expect: tea"), 417, closes=False),
     Row("two Expects", put(FIVE, EXPECTS, b"Expect: tea"), 417),
     Row("a list of Expects", put(FIVE, EXPECTS + b", tea"), 417, closes=False),
@@ -359,11 +480,25 @@ PUSHES = (
         form(part(disposition=b'name=file; filename="row/.."')),
         closes=False,
     ),
+    Row(
+        "a line separator in a form",
+        filename('filename="row\u2028"'),
+        closes=False,
+    ),
+    Row("another charset", filename("filename*=latin-1''row"), closes=False),
+    Row("no charset", filename("filename*=row"), closes=False),
+    Row("not UTF-8", filename("filename=row; filename*=utf-8''%ff"), closes=False),
+    Row("only a folder", filename('filename="row/"'), 412, closes=False),
+    Row(
+        "a backslash before the last quote",
+        filename(r'filename="C:\row\"'),
+        closes=False,
+    ),
+    Row("many empty lines", form(FILE, end=b"\r\n" * 5000 + b"--b"), closes=False),
+    Row("many boundaries", form(*[b""] * 20, FILE), closes=False),
     Row("no file", form(FIELD), 412, closes=False),
 )
 """Refused by whoever takes the push."""
-
-HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 
 ODD = (
     Row("an empty line first", b"\r\n" + put(FIVE), 200, closes=False),
@@ -418,5 +553,63 @@ ODD = (
     Row("a form", form(FIELD, FILE), 200, closes=False),
     Row("a form with a field behind", form(FILE, FIELD), 200, closes=False),
     Row("a form without a last line end", form(FILE, end=b"--b--"), 200, closes=False),
+    Row("a slash before the token", target(b"//%b/row" % BUCKET), 200, closes=False),
+    Row("many slashes", target(b"////%b/row" % BUCKET), 200, closes=False),
+    Row("nothing in Expect", put(FIVE, b"Expect:"), 200, closes=False),
+    Row("empty members of Expect", put(FIVE, b"Expect: , ,"), 200, closes=False),
+    Row("no coding", put(FIVE, b"Content-Encoding:"), 200, closes=False),
+    Row(
+        "identity twice",
+        put(FIVE, b"Content-Encoding: identity,, Identity"),
+        200,
+        False,
+    ),
+    Row("all of it at once", put(FIVE, b"Upload-Complete: ?1"), 200, closes=False),
+    Row("only if new", put(FIVE, b"If-None-Match: *"), 200, closes=False),
+    *(
+        Row(f"a right {each.decode()}", put(FIVE, each), 200, closes=False)
+        for each in RIGHT
+    ),
+    Row("all promises at once", put(FIVE, *RIGHT), 200, closes=False),
+    *(
+        Row(f"{each.decode()} behind", trailed(each), 200, closes=False)
+        for each in RIGHT
+        if b"256" in each
+    ),
+    Row(
+        "a promise before and behind",
+        chunked(HELLO[:-2] + RIGHT_SHA256 + b"\r\n\r\n", RIGHT_SHA256),
+        200,
+        False,
+    ),
+    Row("no promise", put(FIVE, b"X-Amz-Content-Sha256: UNSIGNED-PAYLOAD"), 200, False),
+    Row("unknown digests", put(FIVE, b"Content-Digest: sha=:AA==:, x=1"), 200, False),
+    Row("empty digests", put(FIVE, b"Content-Digest:", b"Digest: ,"), 200, False),
+    Row(
+        "a right digest of a form's file",
+        form(FILE, headers=(RIGHT_SHA256,)),
+        200,
+        False,
+    ),
+    Row("an extended name", filename("filename*=UTF-8'en'row"), 200, False),
+    Row(
+        "two names, of which one is for others",
+        filename("filename=\"=?utf-8?B?cm93?=\"; filename*=utf-8''row"),
+        200,
+        False,
+    ),
+    Row(
+        "the extended name first",
+        filename("filename*=utf-8''row; filename=x"),
+        200,
+        False,
+    ),
+    Row("a path", filename('filename="/srv/x/row"'), 200, False),
+    Row("a path above", filename('filename="../row"'), 200, False),
+    Row("a path of Windows", filename(r'filename="C:\x\row"'), 200, False),
+    Row("an extended path", filename("filename*=utf-8''x%2Frow"), 200, False),
+    Row(
+        "empty lines behind a form", form(FILE, end=b"--b--" + b"\r\n" * 9), 200, False
+    ),
 )
 """Odd, but right: stored as ``hello``."""
