@@ -67,15 +67,17 @@ def makeService(options: Mapping[str, Any]) -> IService:
         raise SystemExit(f"file-bucket: {error}") from None
     log_format = options.get("log-format") or config.log_format
     elsewhere = logs.is_elsewhere(getattr(options, "parent", None) or {})
-    journal = not elsewhere and logs.is_journal(sys.stdout, os.environ)
-    if log_format == "text" and not journal:
-        return daemon
+    journal = logs.is_journal(sys.stdout, os.environ)
     if elsewhere:
+        if log_format == "text":
+            return daemon
         raise SystemExit(
             "file-bucket: a log in JSON goes to stdout: give twistd -n, and none of"
             " --logfile, --logger and --syslog"
         )
-    line_of = logs.text_line if log_format == "text" else logs.json_line
+    line_of = logs.json_line
+    if log_format == "text":
+        line_of = logs.untimed_line if journal else logs.text_line
     service = logs.Logs(sys.stdout, logs.with_priority(line_of) if journal else line_of)
     daemon.setServiceParent(service)
     return service

@@ -11,20 +11,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import (
-    FileLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     eventAsText,
     formatEvent,
+    formatEventAsClassicLogText,
 )
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from filebucket.base.text import rfc3339
+from filebucket.daemon import behind
 
 _TWISTED_ADDS = frozenset({"failure", "format", "isError", "message", "system", "time"})
 """Fields that Twisted puts into an event for the observers of its older log."""
@@ -61,6 +65,11 @@ def json_line(event: LogEvent) -> str:
 
 
 def text_line(event: LogEvent) -> str:
+    """The event as Twisted writes it."""
+    return formatEventAsClassicLogText(event) or ""
+
+
+def untimed_line(event: LogEvent) -> str:
     """The event as Twisted writes it, but for the time, which the journal has."""
     return eventAsText(event, includeTimestamp=False) + "\n"
 
@@ -89,22 +98,48 @@ def is_journal(out: IO[str], environ: Mapping[str, str]) -> bool:
     return stream == f"{found.st_dev}:{found.st_ino}"
 
 
+@implementer(ILogObserver)
 class Logs(MultiService):
-    """A service whose application logs in its way, once it is the application's."""
+    """A service whose application logs in its way, once it is the application's.
 
-    def __init__(self, out: IO[str], line_of: Callable[[LogEvent], str]) -> None:
+    Nobody who logs waits for whoever reads the log (:mod:`filebucket.daemon.behind`);
+    but from the stop of the services on, what they have said is written first.
+    """
+
+    _log = Logger()
+
+    def __init__(self, out: TextIO, line_of: Callable[[LogEvent], str]) -> None:
         """
         :param out: where the lines go
         :param line_of: makes a line of an event
         """
         super().__init__()
-        self._observer = FileLogObserver(out, line_of)
+        self._line_of = line_of
+        most, stall = behind.MOST_WAITING, behind.STALL
+        self._lines = behind.LinesBehind(out, self._tell_lost, most, stall)
 
     def setServiceParent(self, parent: Any) -> None:
         # twistd asks the application how to log, after its services are there.
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
+            parent.setComponent(ILogObserver, self)
         super().setServiceParent(parent)
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        self._lines.finish()
+
+    def __call__(self, event: LogEvent) -> None:
+        self._lines.write(self._line_of(event))
+
+    def _tell_lost(self, count: int) -> None:
+        self._log.warn(
+            "{count} lines of the log are lost: nobody read it",
+            event="log-lost",
+            count=count,
+        )
 
 
 def is_elsewhere(twistd: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application, MultiService
-from twisted.logger import ILogObserver, LogLevel
+from twisted.logger import ILogObserver, LogLevel, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -23,6 +23,7 @@ from filebucket.daemon.logs import (
     is_journal,
     json_line,
     text_line,
+    untimed_line,
     with_priority,
 )
 from filebucket.test.kit.server import TOKEN
@@ -118,13 +119,26 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_observer(self) -> None:
         """The application is told how to log when it gets the service."""
+        path = Path(self.mktemp())
+        with path.open("w") as out:
+            service = Logs(out, json_line)
+            application: Any = Application("x")
+            self.assertIsNone(application.getComponent(ILogObserver, None))
+            service.setServiceParent(application)
+            observer = application.getComponent(ILogObserver)
+            service.startService()
+            observer(event(event="x", what="it"))
+            self.successResultOf(service.stopService())
+            self.assertEqual("it happened", json.loads(path.read_text())["message"])
+            observer(event(event="x", what="this"))
+            self.assertIn("this happened", path.read_text())
+
+    def test_text(self) -> None:
+        """A line of text is what Twisted would write."""
         out = io.StringIO()
-        service = Logs(out, json_line)
-        application: Any = Application("x")
-        self.assertIsNone(application.getComponent(ILogObserver, None))
-        service.setServiceParent(application)
-        application.getComponent(ILogObserver)(event(event="x", what="it"))
-        self.assertEqual("it happened", json.loads(out.getvalue())["message"])
+        told = event(what="it")
+        textFileLogObserver(out)(told)
+        self.assertEqual(out.getvalue(), text_line(told))
 
     def test_beneath_another(self) -> None:
         """A service that is not the application's changes no log."""
@@ -152,7 +166,7 @@ class JournalTests(SynchronousTestCase):
 
     def test_priorities(self) -> None:
         """Each line has one, also those of a traceback; the time is left out."""
-        line = with_priority(text_line)
+        line = with_priority(untimed_line)
         told = event(what="it")
         self.assertEqual("<4>[filebucket.x#warn] it happened\n", line(told))
         told |= {"what": "a\nb", "log_level": LogLevel.critical}
@@ -163,7 +177,7 @@ class JournalTests(SynchronousTestCase):
 
     def test_all_levels(self) -> None:
         """There is one for every level."""
-        line = with_priority(text_line)
+        line = with_priority(untimed_line)
         marks = [
             line(event(what="it") | {"log_level": level})[:3]
             for level in LogLevel.iterconstants()

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, TWISTD, Server
+from filebucket.test.kit.children import deadline
+from filebucket.test.kit.server import (
+    OTHER,
+    PATIENCE,
+    TOKEN,
+    TWISTD,
+    UNKNOWN,
+    Server,
+    comes,
+    hurried,
+)
 
 SERVE = (sys.executable, "-m", "filebucket", "serve")
 
@@ -37,7 +49,7 @@ class RealTests(SynchronousTestCase):
     def curl(self, url: str) -> dict[str, str]:
         """Push to there; the headers of the answer, in lower case."""
         answer = subprocess.run(
-            ["curl", "-sS", "-i", "-T", os.devnull, url],
+            ["curl", "-sS", "-i", "-X", "PUT", "-d", "", url],
             check=True,
             capture_output=True,
             text=True,
@@ -112,3 +124,49 @@ class RealTests(SynchronousTestCase):
         )
         self.assertEqual(1, ended.returncode)
         self.assertIn("a log in JSON goes to stdout", ended.stderr)
+
+
+class UnreadTests(SynchronousTestCase):
+    """Nobody reads what the daemon prints."""
+
+    def test_pushes_go_on(self) -> None:
+        """A stranger cannot stop it with lines, and it tells how many are lost."""
+        folder = Path(self.mktemp()).absolute()
+        # A UNIX socket's path has 107 bytes at most.
+        short = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        server = Server(folder, listen=[f"unix:{short}/s"])
+        process = subprocess.Popen(
+            [
+                *hurried("daemon.behind", MOST_WAITING=10_000, STALL=0.1),
+                *("--config", str(server.config_file)),
+            ],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait, PATIENCE)
+        self.addCleanup(process.kill)
+        self.assertTrue(comes((short / "s").exists))
+        curl = ["curl", "-sS", "-m", "20", "--unix-socket", str(short / "s")]
+        stranger = [f"http://h/{UNKNOWN}/[1-700]", "-o", os.devnull]
+        for _ in range(2):
+            subprocess.run([*curl, *stranger], check=True, timeout=PATIENCE)
+        push = [*curl, "-T", str(server.config_file), f"http://h/{TOKEN}/x"]
+        answer = subprocess.run(push, check=True, capture_output=True, timeout=PATIENCE)
+        self.assertIn(b"  x\n", answer.stdout)
+        read = bytearray()
+        with deadline(process):
+            while b" lines of the log are lost" not in read:
+                some = os.read(process.stdout.fileno(), 65536)
+                self.assertTrue(some, "it ended")
+                read += some
+            process.terminate()
+            rest = process.stdout.read()
+        self.assertIn(b"Server Shut Down.", rest)
+        lines = (read + rest).splitlines()
+        refused = sum(b"] refused " in line for line in lines)
+        pushed = sum(b"] push " in line for line in lines)
+        (lost,) = re.findall(rb"#warn\] (\d+) lines of the log are lost", read)
+        self.assertEqual(1401, refused + pushed + int(lost))
