@@ -52,10 +52,14 @@ _AMAZON = "X-Amz-Content-Sha256"
 _NO_PROMISE = "UNSIGNED-PAYLOAD"
 
 _NOT_CHECKED = (
-    "X-Amz-Checksum-Crc32",
-    "X-Amz-Checksum-Crc32c",
-    "X-Amz-Checksum-Crc64nvme",
+    *(f"X-Checksum-{each}" for each in ("Crc32", "Crc32c", "Sha224", "Sha384")),
+    *(f"X-Amz-Checksum-{each}" for each in ("Crc32", "Crc32c", "Crc64nvme")),
+    *(f"X-Amz-Checksum-{each}" for each in ("Md5", "Sha512")),
+    *(f"X-Amz-Checksum-Xxhash{each}" for each in ("3", "64", "128")),
+    *("OC-Checksum", "Upload-Checksum", "X-Bz-Content-Sha1", "X-Content-Sha256"),
+    *("X-Goog-Hash", "X-Ms-Content-Crc64"),
 )
+"""Some of S3, ownCloud, tus, Backblaze, Oracle, Google and Azure."""
 
 HEADERS = frozenset(
     each.lower()

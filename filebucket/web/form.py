@@ -21,6 +21,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from filebucket.base.errors import Refusal
 from filebucket.model import names
+from filebucket.web import digests
 
 FIELD = "file"
 """The name of the field that holds the file."""
@@ -135,6 +136,7 @@ class _Form:
                 events = self._feed([piece])
                 for position, event in enumerate(events):
                     if isinstance(event, MultipartSegment) and event.name == FIELD:
+                        _check_file(event)
                         name, size = _file_name(event), self._size_left()
                         rest = events[position + 1 :]
                         more = b"".join(pieces)
@@ -247,6 +249,20 @@ def _check_headers(part: MultipartSegment) -> None:
         raise Refusal(400, "malformed form: a part with a transfer encoding")
 
 
+def _check_file(part: MultipartSegment) -> None:
+    """Refuse what the file's own headers say and nobody would heed: see
+    :mod:`filebucket.web.put` for those of a request.
+    """
+    for name, value in part.headerlist:
+        if name.lower() in digests.HEADERS:
+            reason = f"{name} in a part of a form; send X-Checksum-Sha256 as a header"
+            raise Refusal(400, reason)
+        if name.lower() == "content-range":
+            raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
+        if name.lower() == "content-encoding" and value.lower() != "identity":
+            raise Refusal(415, "a part with a Content-Encoding; files are kept as sent")
+
+
 def _file_name(part: MultipartSegment) -> str:
     """The file name as curl, browsers and the Python libraries write it."""
     disposition = part.header("Content-Disposition", "")
@@ -257,6 +273,9 @@ def _file_name(part: MultipartSegment) -> str:
         for escape, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
             plain = plain.replace(escape, character)
     name = plain
+    if extended is None and _ENCODED_WORD.search(plain or ""):
+        # Cut at a '/' in its Base64 it would be no name at all.
+        raise Refusal(400, "a name in MIME's encoded words; send filename*=UTF-8''...")
     if extended is not None:
         # It counts before the other, which some clients fill with MIME's encoded words
         # (RFC 6266, 4.3).
@@ -279,6 +298,9 @@ def _extended(value: str) -> str:
     except ValueError as error:
         raise Refusal(400, str(error)) from None
 
+
+# RFC 2047, 2.
+_ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 
 _PARAMETER = re.compile(
     r"""\s*;\s*

@@ -22,6 +22,15 @@ from filebucket.web import digests, form
 
 METHODS = ("POST", "PUT")
 
+_OF_PARTS = {"Upload-Complete": "?1", "Upload-Incomplete": "?0", "Upload-Offset": "0"}
+"""Where there is more to come, and what says that there is not
+(draft-ietf-httpbis-resumable-upload, as it is, and as it was when iOS 17 took it).
+"""
+
+_OF_PART_TYPES = {"application/partial-upload", "multipart/byteranges"}
+
+_OTHER_METHODS = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+
 
 @frozen
 class _Request:
@@ -72,9 +81,15 @@ class _Request:
         if self.headers.hasHeader("Content-Range"):
             # RFC 9110, 14.5: who does not take parts must not take one for all.
             raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
-        if set(members(self._values("Upload-Complete"))) - {"?1"}:
-            # draft-ietf-httpbis-resumable-upload: there is more to come.
-            raise Refusal(400, "a part of a file (Upload-Complete) cannot be pushed")
+        for header, whole in _OF_PARTS.items():
+            if set(members(self._values(header))) - {whole}:
+                raise Refusal(400, f"a part of a file ({header}) cannot be pushed")
+        for header in _OTHER_METHODS:
+            if any(each.upper() != self.method for each in self._values(header)):
+                raise Refusal(400, f"another method ({header}) cannot be had so")
+        if self.headers.hasHeader("X-Amz-Copy-Source"):
+            # The body is empty, and would be stored in the copy's place.
+            raise Refusal(400, "nothing can be copied here (X-Amz-Copy-Source)")
         for value in self._values("Authorization"):
             if self.length == 0 and value.partition(" ")[0].lower() != "bearer":
                 # curl --ntlm: it sends nothing, and the file with its next request.
@@ -85,7 +100,8 @@ class _Request:
         return self.failed()
 
     def overwrites(self) -> bool:
-        for header in ("If-Match", "If-Unmodified-Since"):
+        # The last is WebDAV's (RFC 4918, 10.4).
+        for header in ("If-Match", "If-Unmodified-Since", "If"):
             if self.headers.hasHeader(header):
                 raise Refusal(412, f"{header}: nothing is told of what is here")
         return "*" not in members(self._values("If-None-Match"))
@@ -112,10 +128,13 @@ class Put(_Request):
 
     def check(self) -> None:
         super().check()
-        kind = ", ".join(self._values("Content-Type")).partition(";")[0]
-        if kind.strip().lower() == "multipart/form-data":
+        given = members(self._values("Content-Type"))
+        kinds = {each.partition(";")[0].strip() for each in given}
+        if "multipart/form-data" in kinds:
             reason = "a form sent by PUT; POST it, or send the file: curl -T NAME"
             raise Refusal(415, reason)
+        if kinds & _OF_PART_TYPES:
+            raise Refusal(400, "a part of a file (Content-Type) cannot be pushed")
 
     def promised(self) -> dict[str, bytes]:
         return digests.of_body(self._values, digests.of_file(self._values))

@@ -374,6 +374,18 @@ PUSHES = (
     Row("the first of more", put(FIVE, PATCHY), closes=False),
     Row("the first of more, and the last", put(FIVE, PATCHY + b", ?1"), closes=False),
     Row("more that is not there", put(FIVE, b"Upload-Complete: 1"), closes=False),
+    Row("the first of more, to iOS 17", put(FIVE, b"Upload-Incomplete: ?1")),
+    Row("the last of more", put(FIVE, b"Upload-Offset: 5")),
+    *(
+        Row(f"{kind} that is PUT", put(FIVE, b"Content-Type: " + kind.encode()))
+        for kind in ("application/partial-upload", "multipart/byteranges; boundary=b")
+    ),
+    Row("two types", put(FIVE, b"Content-Type: text/plain", FORM_TYPE), 415),
+    Row("another method", put(FIVE, b"X-HTTP-Method-Override: DELETE")),
+    Row(
+        "a copy of something here",
+        put(b"Content-Length: 0", b"X-Amz-Copy-Source: /a/b", body=b""),
+    ),
     Row(
         "nothing, for somebody else to ask",
         put(b"Content-Length: 0", b"Authorization: NTLM TlRMTVNTUAAB", body=b""),
@@ -408,6 +420,16 @@ PUSHES = (
     Row(
         "a digest that nobody checks", put(FIVE, b"X-Amz-Checksum-Crc32: AAAAAA=="), 400
     ),
+    *(
+        Row(f"a digest that nobody checks: {name}", put(FIVE, name.encode() + b": x"))
+        for name in ("X-Checksum-Sha384", "OC-Checksum", "X-Goog-Hash")
+    ),
+    Row("one in a trailer", trailed(b"X-Checksum-Sha384: x"), closes=False),
+    *(
+        Row(f"a part with {each.decode()}", form(part(each)), closes=False)
+        for each in (*RIGHT, b"X-Checksum-Sha384: x", b"Content-Range: bytes 0-4/9")
+    ),
+    Row("a part that is packed", form(part(b"Content-Encoding: gzip")), 415, False),
     Row(
         "a signature in each chunk",
         put(FIVE, b"X-Amz-Content-Sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
@@ -488,6 +510,10 @@ PUSHES = (
     Row("another charset", filename("filename*=latin-1''row"), closes=False),
     Row("no charset", filename("filename*=row"), closes=False),
     Row("not UTF-8", filename("filename=row; filename*=utf-8''%ff"), closes=False),
+    *(
+        Row("an encoded word: " + word, filename(f'filename="{word}"'), closes=False)
+        for word in ("=?utf-8?B?cm93?=", "=?utf-8?b?w7/vYmlu?=", "=?latin-1?Q?row?=")
+    ),
     Row("only a folder", filename('filename="row/"'), 412, closes=False),
     Row(
         "a backslash before the last quote",
@@ -565,6 +591,14 @@ ODD = (
         False,
     ),
     Row("all of it at once", put(FIVE, b"Upload-Complete: ?1"), 200, closes=False),
+    Row("all of it, by iOS 17", put(FIVE, b"Upload-Incomplete: ?0"), 200, closes=False),
+    Row("the same method", put(FIVE, b"X-HTTP-Method: put"), 200, closes=False),
+    Row(
+        "a part that is not packed",
+        form(part(b"Content-Encoding: identity")),
+        200,
+        False,
+    ),
     Row("only if new", put(FIVE, b"If-None-Match: *"), 200, closes=False),
     *(
         Row(f"a right {each.decode()}", put(FIVE, each), 200, closes=False)

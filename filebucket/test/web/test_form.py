@@ -412,6 +412,20 @@ class PartTests(FormCase):
             for parts in ([encoded], [field(b"x", header), file()]):
                 self.assertEqual((400, ENCODED), self.refusal(whole(*parts)))
 
+    def test_what_nobody_would_heed(self) -> None:
+        """A digest, a range or a coding of the file's part; of others it is naught."""
+        for status, header in (
+            (400, "Content-MD5: x"),
+            (400, "x-checksum-sha256: " + "0" * 64),
+            (400, "Content-Digest: sha-256=:AA==:"),
+            (400, "Content-Range: bytes 0-1/5"),
+            (415, "Content-Encoding: gzip"),
+        ):
+            mine = part('; name="file"; filename="a"', CONTENT, header)
+            self.assertEqual(status, self.refusal(whole(mine))[0], header)
+            others = whole(field(b"x", header), file())
+            self.assertEqual(CONTENT, self.found(others).content, header)
+
     def test_length_of_a_part(self) -> None:
         """A part that says its length must have it."""
 
@@ -668,6 +682,16 @@ class FileNameTests(FormCase):
         ):
             data = whole(part(f'; name="file"; {written}', CONTENT))
             self.assertEqual("b", self.found([[data]]).name, written)
+
+    def test_encoded_words(self) -> None:
+        """They are no name, and cut at a '/' still less."""
+        reason = "a name in MIME's encoded words; send filename*=UTF-8''..."
+        for word in ("=?utf-8?B?w7/vYmlu?=", "x=?UTF-8?q?=C3=BC?=.gz"):
+            data = whole(part(f'; name="file"; filename="{word}"', CONTENT))
+            self.assertEqual((400, reason), self.refusal(data), word)
+        for name in ("=?", "a=?b?c?=", "=?utf-8?X?a?="):
+            data = whole(part(f'; name="file"; filename="{name}"', CONTENT))
+            self.assertEqual(name, self.found(data).name)
 
     def test_extended(self) -> None:
         """Only UTF-8 is understood (RFC 8187 asks for no more)."""

@@ -307,6 +307,7 @@ class RefusedTests(HttpCase):
             {"If-Match": '"x"'},
             {"If-Match": "*"},
             {"If-Unmodified-Since": "Sat, 28 Nov 2026 00:00:00 GMT"},
+            {"If": "(<urn:uuid:1>)"},
         ):
             self.assert_refused(412, put(headers=headers), overwrites)
             self.assert_refused(405, put(headers=headers))
