@@ -17,6 +17,7 @@ from attrs import evolve
 
 from filebucket.base.text import printable, rfc3339, size_text, time_text
 from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.rows import RECEIVED
 from filebucket.catalogue.view import View
 from filebucket.cli.options import (
     UnknownBucketError,
@@ -171,7 +172,7 @@ def push_json(file: File, hide: Callable[[str], str]) -> dict[str, Any]:
     """A push, for programs."""
     push = file.received
     return {
-        **attrs.asdict(push, filter=lambda each, _: each.name != "superseded"),
+        **attrs.asdict(push, filter=lambda each, _: each.name in RECEIVED),
         "bucket": label_of(push.bucket),
         "name": hide(push.name),
         "received_at": rfc3339(push.received_at),
