@@ -53,6 +53,7 @@ message() {
     fi
     case $old-$new in
     *-late) text="is late; expected by ${FILEBUCKET_DUE:-now}, $last" ;;
+    *-empty) text="has come empty; $last$usual" ;;
     *-shrunk | *-grown) text="has $new; $last$usual" ;;
     never-fresh) text="has its first push; $last" ;;
     *-fresh) text="is in order again, it was $old; $last" ;;

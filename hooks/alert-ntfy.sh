@@ -55,6 +55,7 @@ message() {
     fi
     case $old-$new in
     *-late) text="is late; expected by ${FILEBUCKET_DUE:-now}, $last" ;;
+    *-empty) text="has come empty; $last$usual" ;;
     *-shrunk | *-grown) text="has $new; $last$usual" ;;
     never-fresh) text="has its first push; $last" ;;
     *-fresh) text="is in order again, it was $old; $last" ;;
@@ -77,7 +78,7 @@ quote() {
 
 # What wakes you up: 5 does in spite of "do not disturb", 4 makes noise, 2 does not.
 case $new in
-late) priority=4 tag=rotating_light ;;
+late | empty) priority=4 tag=rotating_light ;;
 fresh) priority=2 tag=white_check_mark ;;
 *) priority=3 tag=warning ;;
 esac

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from filebucket.catalogue.rows import RECEIVED, extracted, received_values
 from filebucket.model.bucket import Bucket
+from filebucket.model.empty import holds_nothing
 from filebucket.model.records import Received
 from filebucket.model.state import COMPARED, Facts, State, assess, judge, usual_size
 
@@ -52,7 +53,7 @@ def _judge_latest(
     """Judge the latest pushes of a series by their sizes."""
     until = newest + CLOCK_ERROR
     latest = do(_LATEST, (series, until, count + COMPARED)).fetchall()
-    sizes = [size for _, size in latest]
+    sizes = [content_size(*each) for _, *each in latest]
     for index in range(min(count, len(latest))):
         found = judge(
             bucket,
@@ -75,7 +76,8 @@ def assess_series(
         "SELECT since, last_at, watched FROM series WHERE id = ?", (series,)
     )
     until = (now if is_right else max(now, last or now)) + CLOCK_ERROR
-    sizes = [size for _, size in do(_LATEST, (series, until, COMPARED + 1))]
+    latest = do(_LATEST, (series, until, COMPARED + 1))
+    sizes = [content_size(*each) for _, *each in latest]
     found = assess(bucket, bool(watched), Facts(since, last, sizes), now)
     do(
         "UPDATE series SET due = ?, usual = ?,"
@@ -90,6 +92,11 @@ def assess_series(
             series,
         ),
     )
+
+
+def content_size(name: str, size: int, sha256: str) -> int:
+    """Bytes of a push, or 0 where it holds nothing."""
+    return 0 if holds_nothing(name, size, sha256) else size
 
 
 def _batch(received: Sequence[Received]) -> str:
@@ -164,7 +171,7 @@ _RECORD = (
 )
 
 _LATEST = (
-    "SELECT id, size FROM push WHERE series = ? AND received_at <= ?"
+    "SELECT id, name, size, sha256 FROM push WHERE series = ? AND received_at <= ?"
     " ORDER BY received_at DESC, id DESC LIMIT ?"
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
-from filebucket.catalogue.batch import MAKE_BATCH, enter_batch
+from filebucket.catalogue.batch import MAKE_BATCH, content_size, enter_batch
 from filebucket.catalogue.database import Database, translated_errors
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.rows import read_files
@@ -115,12 +115,14 @@ class Inventory(Database):
             with translated_errors():
                 # One by one: there may be a million.
                 rows = self._connection.execute(
-                    "SELECT id, size, judgement FROM push WHERE series = ?"
+                    "SELECT id, judgement, name, size, sha256 FROM push"
+                    " WHERE series = ?"
                     " ORDER BY received_at, id",
                     (series,),
                 )
                 before: deque[int] = deque(maxlen=COMPARED)
-                for id_, size, judgement in rows:
+                for id_, judgement, *each in rows:
+                    size = content_size(*each)
                     found = judge(bucket, size, usual_size(list(before))).value
                     if found != judgement:
                         changed.append((found, id_))

@@ -122,6 +122,10 @@ UPGRADES = (
         total INTEGER NOT NULL
     );
     """,
+    """
+    UPDATE push SET judgement = 'empty'
+    WHERE size = 0 OR size = 20 AND (name LIKE '%.gz' OR name LIKE '%.tgz');
+    """,
 )
 """What makes of a catalogue of one version one of the next; version 0 is empty."""
 

@@ -121,7 +121,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
 
     Exits with 0 where all is in order, 1 where something is worth a look (shrunk,
     grown, or a first push that is still waited for), 2 where a backup is missing (late,
-    damaged, gone), and 3 where that cannot be said.
+    empty, damaged, gone), and 3 where that cannot be said.
 
     As root, the catalogue is read with the rights of the home's owner.
     """

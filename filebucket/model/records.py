@@ -119,7 +119,7 @@ class File:
 
     :param id: what tells it from all others, for good
     :param judgement: what its size was beside that of those before it: fresh, shrunk
-        or grown
+        or grown; or empty
     :param fate: ``kept``, ``overwritten``, ``pruned`` or ``missing``
     :param fate_at: since when, where it is not kept, or is about to be pruned
     :param verified_at: when its content was last compared with ``sha256``, or replaced

@@ -27,6 +27,8 @@ class State(Enum):
     """The last push came in time and is of a usual size."""
     LATE = "late"
     """A push is overdue."""
+    EMPTY = "empty"
+    """The last push holds nothing."""
     SHRUNK = "shrunk"
     """The last push is much smaller than those before it."""
     GROWN = "grown"
@@ -35,7 +37,14 @@ class State(Enum):
     """There was none yet, and none is overdue."""
 
 
-WORST_FIRST = (State.LATE, State.SHRUNK, State.GROWN, State.NEVER, State.FRESH)
+WORST_FIRST = (
+    State.LATE,
+    State.EMPTY,
+    State.SHRUNK,
+    State.GROWN,
+    State.NEVER,
+    State.FRESH,
+)
 
 
 @frozen
@@ -45,7 +54,8 @@ class Facts:
     :param since: when it was first known that there is such a series, in seconds
         since the epoch
     :param last: when its last push came; None where there was none
-    :param sizes: bytes of its latest pushes, the last one first
+    :param sizes: bytes of its latest pushes, the last one first; of those that hold
+        nothing (:mod:`~filebucket.model.empty`) 0
     """
 
     since: float
@@ -86,9 +96,10 @@ def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessmen
 def usual_size(before: Sequence[int]) -> int | None:
     """The size to compare a push with.
 
-    :param before: bytes of the pushes before it, the latest first
+    :param before: bytes of the pushes before it, the latest first; those that hold
+        nothing say nothing of what is usual
     """
-    compared = sorted(before[:COMPARED])
+    compared = sorted(filter(None, before[:COMPARED]))
     if len(compared) < LEAST_COMPARED:
         return None
     # The median; statistics has it in floating point, which is too few digits.
@@ -97,7 +108,9 @@ def usual_size(before: Sequence[int]) -> int | None:
 
 
 def judge(bucket: Bucket, size: int, usual: int | None) -> State:
-    """What is to be thought of a push of ``size`` bytes."""
+    """What is to be thought of a push of ``size`` bytes, 0 where it holds nothing."""
+    if not size:
+        return State.EMPTY
     if usual is None:
         return State.FRESH
     if size < usual * bucket.shrink_alert:

@@ -8,8 +8,9 @@ receipt, which no client can choose. Beside the rules:
 * A file younger than ``hold`` stays, so that whatever goes wrong there is time to see
   it. One from the future is younger than that, and takes nobody's place: a clock that
   was wrong for an hour is not to cost what came before.
-* The last good file stays. *Good* is what is not known to be bad: not damaged, and not
-  suspiciously small when it came. Where none is good, the last one stays.
+* The last good file stays. *Good* is what is not known to be bad: not damaged, not
+  empty, and not suspiciously small when it came. Where none is good, the last one
+  stays.
 * The rules are applied twice, to all files and to the good ones alone, and what either
   keeps stays. So a bad file takes no good one's place, however many there are; and it
   stays itself where a rule has it, since a dump that shrank may be all there is.
@@ -31,6 +32,7 @@ import attrs
 from attrs import define, field, frozen
 
 from filebucket.model.bucket import Keep
+from filebucket.model.empty import holds_nothing
 from filebucket.model.records import File
 from filebucket.model.state import State
 
@@ -68,7 +70,13 @@ class Choice:
 
 def is_good(file: File) -> bool:
     """Whether nothing bad is known of a file."""
-    return not file.damaged and file.judgement is not State.SHRUNK
+    received = file.received
+    return (
+        not file.damaged
+        and file.judgement is not State.SHRUNK
+        # Whatever was thought of it when it came.
+        and not holds_nothing(received.name, received.size, received.sha256)
+    )
 
 
 def choose(

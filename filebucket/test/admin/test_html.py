@@ -208,6 +208,7 @@ class PageTests(SynchronousTestCase):
         for word, due, found in (
             ("In order", "in 23 h", series()),
             ("Late", "late for 2 days", series(**LATE)),
+            ("Empty", "in 23 h", series(state=State.EMPTY)),
             ("Shrunk", "in 23 h", series(state=State.SHRUNK)),
             ("Grown", "in 23 h", series(state=State.GROWN)),
             ("Nothing yet", "in 23 h", never()),

@@ -115,6 +115,7 @@ class ScrapeTests(SynchronousTestCase):
             {
                 "state{bucket=web01,state=fresh}": 1,
                 "state{bucket=web01,state=late}": 0,
+                "state{bucket=web01,state=empty}": 0,
                 "state{bucket=web01,state=shrunk}": 0,
                 "state{bucket=web01,state=grown}": 0,
                 "state{bucket=web01,state=never}": 0,
@@ -133,6 +134,7 @@ class ScrapeTests(SynchronousTestCase):
             {
                 f"state{{bucket={label},state=fresh}}": 0,
                 f"state{{bucket={label},state=late}}": 0,
+                f"state{{bucket={label},state=empty}}": 0,
                 f"state{{bucket={label},state=shrunk}}": 0,
                 f"state{{bucket={label},state=grown}}": 0,
                 f"state{{bucket={label},state=never}}": 1,

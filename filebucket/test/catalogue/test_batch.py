@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import sqlite3
 from typing import Any
 
@@ -175,6 +177,29 @@ class JudgementTests(BatchCase):
         self.assertEqual(expected, self.judgements())
         self.assertEqual(at_once, evolve(self.series(), state_at=at_once.state_at))
         self.assertEqual((State.FRESH, 100), (at_once.state, at_once.usual))
+
+    def test_empty(self) -> None:
+        """What holds nothing is never in order, be it the first or one of many."""
+        self.enter(received("db-1", NOW, 0))
+        self.assertEqual(["empty"], self.judgements())
+        self.assertEqual(State.EMPTY, self.series().state)
+        self.enter(received("db-2", NOW + 1, 500))
+        self.assertEqual(State.FRESH, self.series().state)
+        nothing = gzip.compress(b"", mtime=0)
+        sha256 = hashlib.sha256(nothing).hexdigest()
+        row = evolve(received("db-3", NOW + 2, len(nothing)), sha256=sha256)
+        self.enter(row, evolve(row, name="db-4.gz", sha256="00" * 32))
+        self.assertEqual(["empty", "fresh", "empty", "empty"], self.judgements())
+        self.assertEqual(
+            (State.EMPTY, None), (self.series().state, self.series().usual)
+        )
+
+    def test_always_empty(self) -> None:
+        """It does not become usual."""
+        for number in range(6):
+            self.enter(received(f"db-{number}", NOW + number, 0))
+        self.assertEqual(["empty"] * 6, self.judgements())
+        self.assertEqual(State.EMPTY, self.series().state)
 
     def test_of_the_future(self) -> None:
         """What came when the clock was far ahead is compared with nothing."""

@@ -24,7 +24,7 @@ from filebucket.model.token import Token
 from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.server import PATIENCE
 
-RELEASED = ("8bb6c2db",)
+RELEASED = ("8bb6c2db", "9daf43e4")
 """The beginnings of the SHA-256 of each upgrade. Where one differs, and a catalogue was
 ever made with it, take the change back and write another upgrade."""
 
@@ -42,6 +42,7 @@ SAMPLES = {
     INSERT INTO space (at, free, total) VALUES (2600.0, 10, 20);
     """,
 }
+SAMPLES[2] = SAMPLES[1]
 """What stands in a catalogue of each version, as that version would have written it:
 the same of all of them but 0, which is empty."""
 
@@ -180,6 +181,25 @@ class UpgradeTests(SynchronousTestCase):
         journal.record([more], [refused], lambda key: bucket)
         (series,) = all_series(view, "web01")
         self.assertEqual((2, 75, 5), (series.files, series.bytes, series.last_size))
+
+    def test_empty(self) -> None:
+        """What holds nothing, as far as its size says, is judged so from version 2."""
+        self.make(1)
+        with self.connection() as connection:
+            for id_, (name, size) in enumerate(
+                [("a", 0), ("b.gz", 20), ("c.tgz", 20), ("d", 20), ("e.gz", 21)], 10
+            ):
+                connection.execute(
+                    "INSERT INTO push (id, bucket, series, name, size, sha256,"
+                    " received_at) VALUES (?, 5, 7, ?, ?, 'ab', 2000.0)",
+                    (id_, name, size),
+                )
+        self.open()
+        files = opened(self, View, self.home).latest(9)
+        self.assertEqual(
+            {"a", "b.gz", "c.tgz"},
+            {each.received.name for each in files if each.judgement is State.EMPTY},
+        )
 
     def test_fails_half_way(self) -> None:
         """It stays what it was, and can be upgraded later."""

@@ -61,6 +61,10 @@ class SummaryTests(SynchronousTestCase):
             found.more,
         )
 
+    def test_empty(self) -> None:
+        """It is as if nothing had come."""
+        self.check(2, "1 backup is empty", bucket("a", series(state=State.EMPTY)))
+
     def test_odd(self) -> None:
         self.check(1, "1 backup has grown", bucket("a", series(state=State.GROWN)))
 
@@ -88,6 +92,7 @@ class TroublesTests(SynchronousTestCase):
                 bucket("e", expect=None),
                 bucket("f", series(state=State.GROWN)),
                 bucket("g"),
+                bucket("h", series(state=State.EMPTY), series(state=State.SHRUNK)),
             )
         )
         self.assertEqual(
@@ -95,7 +100,8 @@ class TroublesTests(SynchronousTestCase):
                 Trouble("late", 2, 1, ["a"]),
                 Trouble("damaged", 2, 3, ["b"]),
                 Trouble("missing", 2, 1, ["b"]),
-                Trouble("shrunk", 1, 1, []),
+                Trouble("empty", 2, 1, ["h"]),
+                Trouble("shrunk", 1, 2, []),
                 Trouble("grown", 1, 1, ["f"]),
                 Trouble("never", 1, 2, ["d", "g"]),
             ],

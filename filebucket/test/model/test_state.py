@@ -51,6 +51,12 @@ class AssessTests(SynchronousTestCase):
         self.assertEqual(State.SHRUNK, self.state(facts, 1050.0))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
 
+    def test_late_before_empty(self) -> None:
+        """Nothing came is worse than that nothing was in it."""
+        facts = Facts(since=0.0, last=1000.0, sizes=(0, 9, 9, 9))
+        self.assertEqual(State.EMPTY, self.state(facts, 1050.0))
+        self.assertEqual(State.LATE, self.state(facts, 1100.0))
+
     def test_due(self) -> None:
         """When it is to be looked at again."""
         facts = Facts(since=0.0, last=1000.0, sizes=(5,))
@@ -71,8 +77,13 @@ class AssessTests(SynchronousTestCase):
             ((400, 1, 1, 1, 9000, 9000, 9000, 9000), State.GROWN),
             ((27000, 9000, 9000, 9000), State.FRESH),
             ((27001, 9000, 9000, 9000), State.GROWN),
-            ((0, 0, 0, 0), State.FRESH),
-            ((1, 0, 0, 0), State.GROWN),
+            # What holds nothing is never in order, and says nothing of what is usual.
+            ((0,), State.EMPTY),
+            ((0, 0, 0, 0), State.EMPTY),
+            ((0, 9000, 9000, 9000), State.EMPTY),
+            ((1, 0, 0, 0), State.FRESH),
+            ((400, 0, 9000, 9000, 0, 9000), State.SHRUNK),
+            ((9000, 9000, 0, 0, 9000, 0, 9000), State.FRESH),
         ):
             facts = Facts(since=0.0, last=1000.0, sizes=sizes)
             self.assertEqual(state, self.state(facts, 1000.0, grow_alert=3.0), sizes)
@@ -88,7 +99,8 @@ class AssessTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """Neither is asked for: nothing is suspicious."""
-        self.assertEqual(State.FRESH, judge(evolve(BUCKET, shrink_alert=0.0), 0, 2**62))
+        self.assertEqual(State.FRESH, judge(evolve(BUCKET, shrink_alert=0.0), 1, 2**62))
+        self.assertEqual(State.EMPTY, judge(evolve(BUCKET, shrink_alert=0.0), 0, 2**62))
         self.assertEqual(State.FRESH, judge(BUCKET, 2**62, 1))
 
     def test_large_sizes(self) -> None:
@@ -101,9 +113,10 @@ class AssessTests(SynchronousTestCase):
     def test_usual_size(self, before: list[int]) -> None:
         """It is between the smallest and the largest that it is taken from."""
         usual = usual_size(before)
-        if len(before) < 3:
+        compared = [size for size in before[:5] if size]
+        if len(compared) < 3:
             self.assertIsNone(usual)
         else:
             assert usual is not None
-            self.assertLessEqual(min(before[:5]), usual)
-            self.assertLessEqual(usual, max(before[:5]))
+            self.assertLessEqual(min(compared), usual)
+            self.assertLessEqual(usual, max(compared))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -304,6 +305,19 @@ class PruningTests(PruningCase):
             | {"db-1": "kept"},
             self.fates(rehearse=True),
         )
+
+    def test_empty(self) -> None:
+        """A backup of nothing takes no place of the one before it, whether it is empty
+        or an archive of nothing."""
+        self.push(("db-1.gz", 50), content=b"backup" * 1000)
+        self.push(("db-2.gz", 20), content=b"")
+        self.assertEqual({"db-1.gz": "kept", "db-2.gz": "kept"}, self.fates())
+        self.push(("db-3.gz", 10), ("db-4.gz", 9), content=gzip.compress(b""))
+        self.assertEqual({"db-1.gz", "db-4.gz"}, self.there() - set(self.pruned()))
+
+    def pruned(self) -> list[str]:
+        """What goes."""
+        return [name for name, fate in self.fates().items() if fate == "pruned"]
 
     def test_damaged_and_shrunk(self) -> None:
         """What is known of files counts: the last good one stays."""

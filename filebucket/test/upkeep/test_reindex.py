@@ -212,6 +212,14 @@ class EnterTests(HomeCase):
         self.assertEqual(NOW, self.files()[0].received.received_at)
         self.assertEqual(0, self.reindex().bytes)
 
+    def test_judged_empty(self) -> None:
+        """What holds nothing is found to, and is not what is usual."""
+        for number, size in enumerate((0, 0, 100, 100, 100, 0)):
+            self.put(f"db-{number}", b"x" * size, NOW - DAY + number)
+        self.reindex()
+        judgements = [each.judgement.value for each in self.files()]
+        self.assertEqual(["empty"] * 2 + ["fresh"] * 3 + ["empty"], judgements)
+
     def test_judged(self) -> None:
         """Sizes are compared in the order of time, in whichever files are listed."""
         for day, size in enumerate((100, 100, 100, 10, 100, 100)):

@@ -29,10 +29,11 @@ def moment(text: str) -> float:
 
 
 def file(at: float, id_: int = 1, bad: str = "") -> File:
-    """A file; ``bad`` is damaged or shrunk, or grown, which is not bad."""
+    """A file; ``bad`` is damaged, shrunk or empty, or grown, which is not bad."""
+    size = 0 if bad == "empty" else 100
     return File(
         id_,
-        Received("web01", "db-#", f"db-{id_}", 100, "0" * 64, at),
+        Received("web01", "db-#", f"db-{id_}", size, "0" * 64, at),
         judgement=State(bad) if bad in {"shrunk", "grown"} else State.FRESH,
         damaged=bad == "damaged",
     )
@@ -84,6 +85,16 @@ class TableTests(SynchronousTestCase):
             Keep(last=3),
             ("2026-11-24", "last 1 of 3"),
             ("2026-11-23", "last 2 of 3"),
+        )
+
+    def test_empty(self) -> None:
+        """What holds nothing is not good, whatever was thought of it when it came."""
+        self.check(
+            Keep(last=1),
+            ("2026-11-24 empty", "last 1 of 1"),
+            ("2026-11-23 empty", ""),
+            ("2026-11-22", "last 1 of 1 of the good ones"),
+            ("2026-11-21", ""),
         )
 
     def test_daily(self) -> None:

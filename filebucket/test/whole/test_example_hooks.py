@@ -781,6 +781,11 @@ MESSAGES = [
         "web01 is late; expected by 2026-11-24T03:30:00Z, nothing came yet",
     ),
     (
+        ("db-#.sql.gz", "fresh", "empty", {"FILEBUCKET_LAST_SIZE": "20"}),
+        "web01: db-#.sql.gz has come empty; the last came 2026-11-23T02:31:07Z, 20 B,"
+        " usual is 1.3 GiB",
+    ),
+    (
         ("db-#.sql.gz", "fresh", "shrunk", {"FILEBUCKET_LAST_SIZE": "400"}),
         "web01: db-#.sql.gz has shrunk; the last came 2026-11-23T02:31:07Z, 400 B,"
         " usual is 1.3 GiB",
@@ -1038,6 +1043,7 @@ class AlertNtfyTests(AlertWebhookTests):
         """Louder where a backup is missing."""
         for old, new, priority, tag in (
             ("fresh", "late", 4, "rotating_light"),
+            ("fresh", "empty", 4, "rotating_light"),
             ("fresh", "shrunk", 3, "warning"),
             ("fresh", "grown", 3, "warning"),
             ("late", "fresh", 2, "white_check_mark"),
