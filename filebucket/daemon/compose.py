@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
@@ -29,6 +30,7 @@ from filebucket.daemon.notices import Warnings, before_a_request, log_outcome
 from filebucket.daemon.notify import supervisor
 from filebucket.daemon.reload import Reload, load_buckets
 from filebucket.daemon.service import Daemon, InTurn, Readiness
+from filebucket.daemon.signals import Signals
 from filebucket.hooks.scripts import ScriptHooks, unobserved
 from filebucket.http.channel import Limits
 from filebucket.http.listen import listeners
@@ -158,8 +160,10 @@ def make_daemon(
 
     everywhere = [*listening, *([watching] if watching else [])]
     certificates = [each.certificates for each in everywhere if each.certificates]
+    reload = Reload(config, registry, load, tell, told)
+    others = MultiService()
     for service in (
-        Reload(reactor, config, registry, load, tell, told),
+        reload,
         status,
         Renewal(reactor, threads.run, certificates),
         Warnings(config, registry),
@@ -167,7 +171,9 @@ def make_daemon(
         looking,
         threads,
     ):
-        service.setServiceParent(daemon)
+        service.setServiceParent(others)
+    # Until all is over no signal but SIGKILL is to end what is under way.
+    InTurn(Signals(reactor, reload), others).setServiceParent(daemon)
     return daemon
 
 

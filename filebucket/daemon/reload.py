@@ -1,4 +1,4 @@
-"""SIGUSR2: read the list of buckets again, without a pause.
+"""Reload: read the list of buckets again, without a pause.
 
 The whole file is read and checked before anything changes, in a thread, for it
 may be long; then the list is swapped at once. A file that cannot be used
@@ -13,13 +13,10 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from filebucket.base.errors import ConfigError
@@ -30,6 +27,7 @@ from filebucket.daemon.notify import Supervisor
 from filebucket.model.registry import BucketIndex, Registry
 
 SIGNAL = signal.SIGUSR2
+"""Asks for a reload (:mod:`filebucket.daemon.signals`)."""
 
 
 @frozen
@@ -83,13 +81,12 @@ def differences(config: Config, before: BucketIndex) -> Loaded:
 
 
 class Reload(Service):
-    """Reloads at the signal, from when it is started until it is stopped."""
+    """Reloads when it is asked to, from when it is started until it is stopped."""
 
     _log = Logger()
 
     def __init__(
         self,
-        reactor: IReactorFromThreads,
         config: Config,
         registry: Registry,
         load: Callable[[BucketIndex], Deferred[Loaded]],
@@ -105,27 +102,12 @@ class Reload(Service):
             OSError where it cannot
         :param supervisor: told when a reload begins and when it is over
         """
-        self._reactor = reactor
         self._config = config
         self._registry = registry
         self._load = load
         self._tell = tell
         self._supervisor = supervisor
         self._one_at_a_time = DeferredLock()
-        self._replaced: Any = None
-
-    def startService(self) -> None:
-        super().startService()
-        # None is a handler that was not installed from Python.
-        self._replaced = signal.signal(SIGNAL, self._signalled) or signal.SIG_DFL
-
-    def stopService(self) -> None:
-        signal.signal(SIGNAL, self._replaced)
-        super().stopService()
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        # Anything more than this is not safe in a signal's handler.
-        self._reactor.callFromThread(self.reload)
 
     def reload(self) -> Deferred[None]:
         """Read the file and put its buckets in force; the log says the rest."""

@@ -1,35 +1,24 @@
-"""The reload at SIGUSR2, with a reactor and a loader that are stood in for.
-
-The signal is a real one, sent by this process to itself; whatever it meant
-before is put back after each test.
-"""
+"""The reload, with a loader that is stood in for."""
 
 from __future__ import annotations
 
 import gc
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from filebucket.base.errors import ConfigError
 from filebucket.config import load, values
 from filebucket.config.config import Buckets, Config
 from filebucket.daemon import reload
 from filebucket.daemon.control import Answer, identity
-from filebucket.daemon.reload import SIGNAL, Loaded, Reload, differences, load_buckets
+from filebucket.daemon.reload import Loaded, Reload, differences, load_buckets
 from filebucket.model.bucket import Bucket
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token
@@ -51,28 +40,6 @@ BROKEN = ConfigError("config.json", ["$.port: not a whole number"])
 def with_buckets(*buckets: Bucket) -> Config:
     """:data:`BEFORE` but for its buckets."""
     return evolve(BEFORE, buckets=Buckets(buckets))
-
-
-@implementer(IReactorFromThreads)
-class FakeReactor:
-    """Keeps what it is asked to call, until the test has its turn come."""
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], object]] = []
-
-    def callFromThread(
-        self,
-        callable: Callable[..., Any],  # noqa: A002 - the interface's word
-        *args: object,
-        **kwargs: object,
-    ) -> None:
-        self.calls.append(lambda: callable(*args, **kwargs))
-
-    def turn(self) -> None:
-        """What a turn of the reactor would do."""
-        calls, self.calls = self.calls, []
-        for call in calls:
-            call()
 
 
 class FakeLoader:
@@ -105,10 +72,6 @@ class ReloadCase(SynchronousTestCase):
     """A service with what it needs."""
 
     def setUp(self) -> None:
-        # The signal would kill this process otherwise, if a test went wrong.
-        self.received: list[int] = []
-        self.addCleanup(signal.signal, SIGNAL, signal.signal(SIGNAL, self.receive))
-        self.reactor = FakeReactor()
         self.loader = FakeLoader()
         self.supervisor = FakeSupervisor()
         self.swapped: list[tuple[Bucket, ...]] = []
@@ -121,18 +84,12 @@ class ReloadCase(SynchronousTestCase):
 
     def make(self, load: Callable[[BucketIndex], Deferred[Loaded]]) -> Reload:
         """A service that loads by ``load``."""
-        return Reload(
-            self.reactor, BEFORE, self.registry, load, self.tell, self.supervisor
-        )
+        return Reload(BEFORE, self.registry, load, self.tell, self.supervisor)
 
     def tell(self, answer: Answer) -> Deferred[None]:
         """Keep what is told."""
         self.told.append(answer)
         return succeed(None)
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        """What the signal does while the service does not listen."""
-        self.received.append(number)
 
     def logged(self) -> list[tuple[LogLevel, str]]:
         """What the service has logged since this was last asked."""
@@ -148,71 +105,6 @@ class ReloadCase(SynchronousTestCase):
         done = self.service.reload()
         self.loader.gives(config)
         self.successResultOf(done)
-
-
-class SignalTests(ReloadCase):
-    """From the signal to the reload."""
-
-    def test_reactor(self) -> None:
-        """The reactor here is one, as far as it goes."""
-        verifyObject(IReactorFromThreads, self.reactor)
-
-    def test_start_and_stop(self) -> None:
-        """The signal is listened to from start to stop, and no longer."""
-        before = signal.getsignal(SIGNAL)
-        self.assertEqual(self.receive, before)
-        self.service.startService()
-        self.assertNotEqual(before, signal.getsignal(SIGNAL))
-        self.assertTrue(self.service.running)
-        self.service.stopService()
-        self.assertEqual(before, signal.getsignal(SIGNAL))
-        self.assertFalse(self.service.running)
-
-    def test_restores_dispositions_too(self) -> None:
-        """What was no function is put back as well."""
-        for before in (signal.SIG_IGN, signal.SIG_DFL):
-            signal.signal(SIGNAL, before)
-            self.service.startService()
-            self.assertTrue(callable(signal.getsignal(SIGNAL)))
-            self.service.stopService()
-            self.assertEqual(before, signal.getsignal(SIGNAL))
-
-    def test_again(self) -> None:
-        """A service that was stopped can be started again."""
-        for _ in range(2):
-            self.service.startService()
-            os.kill(os.getpid(), SIGNAL)
-            self.service.stopService()
-        self.assertEqual(2, len(self.reactor.calls))
-        self.assertEqual(self.receive, signal.getsignal(SIGNAL))
-
-    def test_signal_only_wakes_the_reactor(self) -> None:
-        """The signal itself does nothing but have the reactor called."""
-        self.service.startService()
-        self.addCleanup(self.service.stopService)
-        os.kill(os.getpid(), signal.SIGUSR2)
-        self.assertEqual([], self.received)
-        self.assertEqual(1, len(self.reactor.calls))
-        self.assertEqual([], self.loader.waiting)
-        self.assertEqual([], self.logged())
-
-    def test_signal_reloads(self) -> None:
-        """In its turn the reactor reloads."""
-        self.service.startService()
-        self.addCleanup(self.service.stopService)
-        os.kill(os.getpid(), SIGNAL)
-        self.reactor.turn()
-        self.assertEqual([], self.swapped)
-        self.loader.gives(with_buckets(C))
-        self.assertEqual([(C,)], self.swapped)
-
-    def test_no_signal_after_stop(self) -> None:
-        """After the stop the signal is no longer ours."""
-        self.service.startService()
-        self.service.stopService()
-        os.kill(os.getpid(), SIGNAL)
-        self.assertEqual([SIGNAL], self.received)
-        self.assertEqual([], self.reactor.calls)
 
 
 class ReloadTests(ReloadCase):

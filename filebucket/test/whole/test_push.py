@@ -597,6 +597,21 @@ class StopTests(IntegrationCase):
         self.assertEqual(-signal.SIGTERM, server.wait())
         self.assertEqual(21, len(server.stored()))
 
+    def test_other_signals(self) -> None:
+        """SIGHUP reloads; the others let pushes finish, too, and the log names them."""
+        for number in (signal.SIGUSR1, signal.SIGQUIT):
+            server = self.server()
+            client = self.client(server)
+            client.begin(number.name, 2)
+            client.send(b"x")
+            server.signal(signal.SIGHUP)
+            server.wait_for("reload: 2 buckets, 0 added, 0 removed")
+            server.signal(number)
+            server.wait_for(f"received {number.name}, which ends as SIGTERM does")
+            client.send(b"x")
+            self.assertEqual(200, client.answer()[0])
+            self.assertEqual(-signal.SIGTERM, server.wait())
+
     def test_ends_what_takes_too_long(self) -> None:
         """Each client is told how its push ended; nothing else is left of it."""
         server = self.server(shutdown_timeout=0.5)
