@@ -53,6 +53,11 @@ from filebucket.store.room import Reservation, Room
 T = TypeVar("T")
 
 _MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
+_FEW = 32
+_SMALL = 1024
+"""More than so many chunks that are so small are joined: of two bytes each, what Python
+takes for them would be 20 times as much."""
+
 _ROOM_CHECK_EVERY = 64 * 1024 * 1024
 
 
@@ -251,6 +256,9 @@ class DirectoryWriter:
     async def write(self, chunks: Sequence[bytes]) -> None:
         self._waiting.extend(chunks)
         self._waiting_size += sum(map(len, chunks))
+        count = len(self._waiting)
+        if count > _FEW and self._waiting_size < count * _SMALL:
+            self._waiting = [b"".join(self._waiting)]
         if self._waiting_size >= BATCH:
             # One batch is on its way while the next one gathers.
             await self._settle()

@@ -373,6 +373,33 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(2, self.kernel.calls.count("writev"))
         self.assertEqual({NAME: b"123456789"}, self.published())
 
+    def test_small_chunks(self) -> None:
+        """Chunks that are smaller than what Python takes for each wait as one; large
+        ones are not copied.
+        """
+        self.patch(disk, "BATCH", 24 * 1024)
+        writer = self.writer()
+        assert isinstance(writer, DirectoryWriter)
+        for _ in range(1000):
+            self.result(writer.write([b"ab"]))
+            self.assertLessEqual(len(writer._waiting), 32)
+        self.result(writer.write([b"cd"] * 11_000))
+        self.assertEqual(1, len(writer._waiting))
+        large = [bytes(1024)] * 40
+        seen: list[int] = []
+
+        def writev(fd: int, chunks: Sequence[bytes]) -> int:
+            seen.append(len(chunks))
+            return os.writev(fd, chunks)
+
+        self.kernel.faults["writev"] = writev
+        self.result(writer.write(large))
+        self.result(writer.write([b"ef"] * 20_000))
+        self.assertEqual([41, 1], seen)
+        self.result(writer.commit({}, overwrite=False))
+        content = b"ab" * 1000 + b"cd" * 11_000 + b"".join(large) + b"ef" * 20_000
+        self.assertEqual({NAME: content}, self.published())
+
     def test_one_batch_ahead(self) -> None:
         """While one batch is written the next one gathers, and no more than that."""
         calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
