@@ -22,10 +22,12 @@ import itertools
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -58,7 +60,26 @@ _SMALL = 1024
 """More than so many chunks that are so small are joined: of two bytes each, what Python
 takes for them would be 20 times as much."""
 
+LOCK_TIMEOUT = 5.0
+"""Seconds that a push waits for a lock, in a thread. The longest that one is held is a
+rename, or a look at a file and its removal."""
+
 _ROOM_CHECK_EVERY = 64 * 1024 * 1024
+
+
+@define(eq=False)
+class _Folder:
+    """What is known of a bucket's directory. Each bucket has locks of its own: a disk
+    that hangs under one holds up no other.
+
+    :ivar known: whether it is in the home for good
+    :ivar making: held while it is made
+    :ivar replacing: held while files of it are replaced
+    """
+
+    known: bool = False
+    making: threading.Lock = field(factory=threading.Lock)
+    replacing: threading.Lock = field(factory=threading.Lock)
 
 
 @implementer(IStore)
@@ -78,9 +99,7 @@ class DirectoryStore:
         self.room = room
         self._home_fd = self._incoming_fd = self._lock_fd = -1
         self._tier: type[AsideFile] = UnnamedFile
-        self._known: set[str] = set()
-        self._making = threading.Lock()
-        self.replacing = threading.Lock()
+        self._folders: dict[str, _Folder] = {}
         self.order = itertools.count()
 
     def prepare(self) -> str:
@@ -183,17 +202,24 @@ class DirectoryStore:
 
     def open_bucket(self, directory: str) -> int:
         """A descriptor of a bucket's directory, made if need be."""
-        if directory in self._known:
+        folder = self.folder(directory)
+        if folder.known:
             # Somebody may have taken it away: then it is made anew.
             with suppress(FileNotFoundError):
                 return open_directory(directory, self._home_fd)
         # The home must be on disk with the bucket's name in it before any push
         # to the bucket is answered, whichever push or life of the daemon made
         # it: hence the lock, and the fsync at the first use since the start.
-        with self._making:
+        with _locked(folder.making):
             fd = make_directory(directory, self._home_fd)
-            self._known.add(directory)
+            folder.known = True
             return fd
+
+    def folder(self, directory: str) -> _Folder:
+        """What is known of a bucket's directory."""
+        found = self._folders.get(directory)
+        # Of two threads that come first one makes it.
+        return found or self._folders.setdefault(directory, _Folder())
 
     def open_aside(self, bucket_fd: int) -> AsideFile:
         """A file that waits for its name in that bucket."""
@@ -310,7 +336,7 @@ class DirectoryWriter:
         if overwrite:
             # Two that replace each other end in any order: which was the last one is
             # known only here.
-            with _not_pruned(self._bucket_fd), self._store.replacing:
+            with self._replacing():
                 replaced = self._publish_over()
                 order = next(self._store.order)
             if replaced:
@@ -358,6 +384,13 @@ class DirectoryWriter:
                     os.unlink(self._name, dir_fd=self._bucket_fd)
             raise
 
+    @contextmanager
+    def _replacing(self) -> Iterator[None]:
+        """While nobody else replaces or prunes what has a name in the bucket."""
+        folder = self._store.folder(self._directory)
+        with _not_pruned(self._bucket_fd), _locked(folder.replacing):
+            yield
+
     async def abort(self) -> None:
         try:
             with suppress(Refusal):
@@ -396,12 +429,39 @@ def _not_pruned(bucket_fd: int) -> Iterator[None]:
     """
     # Where the filesystem has no such locks nothing is pruned either.
     with suppress(OSError):
-        fcntl.flock(bucket_fd, fcntl.LOCK_SH)
+        _wait_for_lock(bucket_fd)
     try:
         yield
     finally:
         with suppress(OSError):
             fcntl.flock(bucket_fd, fcntl.LOCK_UN)
+
+
+def _wait_for_lock(fd: int) -> None:
+    end = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise _busy() from None
+        else:
+            return
+        time.sleep(0.01)
+
+
+@contextmanager
+def _locked(lock: threading.Lock) -> Iterator[None]:
+    if not lock.acquire(timeout=LOCK_TIMEOUT):
+        raise _busy()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _busy() -> Refusal:
+    return Refusal(503, "somebody else has locked the bucket's directory")
 
 
 _STATUSES = {

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
@@ -26,15 +28,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base import fs
 from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
+from filebucket.base.fs import directory as open_directory_of
 from filebucket.model.bucket import FreeSpace
 from filebucket.store import aside, disk
 from filebucket.store import room as room_module
 from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile
 from filebucket.store.disk import DirectoryStore, DirectoryWriter
-from filebucket.store.interfaces import InThread
+from filebucket.store.interfaces import InThread, IWriter, Receipt
 from filebucket.store.room import Room
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.server import PATIENCE
 from filebucket.test.store.contract import (
     NAME,
     TOKEN,
@@ -96,6 +100,21 @@ class Kernel:
         place = os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), self.home)
         is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
         return PLACES.get(place, place if is_directory else "file")
+
+
+class Hang:
+    """A call that hangs once, in whatever thread makes it first."""
+
+    def __init__(self, kernel: Kernel, said: str, call: Call) -> None:
+        self.hangs, self.go_on = threading.Event(), threading.Event()
+
+        def hang(*args: Any, **named: Any) -> Any:
+            del kernel.faults[said]
+            self.hangs.set()
+            self.go_on.wait(PATIENCE)
+            return call(*args, **named)
+
+        kernel.faults[said] = hang
 
 
 PLACES = {
@@ -691,6 +710,61 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(503, first.commit({}, overwrite=False))
         self.assertEqual({NAME: b"second"}, self.published())
 
+    # Locks
+
+    def test_locked_for_a_moment(self) -> None:
+        """A push that replaces a file waits for whoever has locked the folder."""
+        self.push(b"old")
+        with open_directory_of(self.bucket) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            opening = threading.Timer(0.05, fcntl.flock, (fd, fcntl.LOCK_UN))
+            opening.start()
+            self.push(b"new", overwrite=True)
+            opening.join(PATIENCE)
+        self.assertEqual({NAME: b"new"}, self.published())
+
+    def test_locked_for_good(self) -> None:
+        """But not for ever."""
+        self.push(b"old")
+        self.assertEqual(5, disk.LOCK_TIMEOUT)
+        self.patch(disk, "LOCK_TIMEOUT", 0.05)
+        with open_directory_of(self.bucket) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self.assert_push_refused(503, overwrite=True)
+            # Nothing is replaced here.
+            self.push(b"another", name="another")
+        self.assertEqual({NAME, "another"}, set(self.published()))
+
+    def test_no_locks(self) -> None:
+        """Where the filesystem has none nothing is pruned, and pushes go on."""
+        self.push(b"old")
+        self.patch(fcntl, "flock", fails(errno.ENOLCK))
+        self.push(b"new", overwrite=True)
+        self.assertEqual({NAME: b"new"}, self.published())
+
+    def push_to_another(self) -> Receipt:
+        """A push that replaces a file of a bucket that is used for the first time."""
+        writer = self.idle_writer(directory="web01")
+        self.result(writer.begin(0, overwrite=True))
+        return self.result(writer.commit({}, overwrite=True))
+
+    def test_a_bucket_that_hangs(self) -> None:
+        """No push waits for what another bucket's has locked."""
+        self.patch(disk, "LOCK_TIMEOUT", 0.05)
+        for said, call in (("open directory", os.open), ("rename", os.rename)):
+            hang = Hang(self.kernel, said, call)
+            first = threading.Thread(target=self.push, args=(b"", True))
+            first.start()
+            self.assertTrue(hang.hangs.wait(PATIENCE))
+            try:
+                self.push_to_another()
+                writer = self.idle_writer()
+                self.assert_refused(503, push_over(writer))
+                self.result(writer.abort())
+            finally:
+                hang.go_on.set()
+                first.join(PATIENCE)
+
     def test_directory_went_read_only(self) -> None:
         """Where not even that can be done, it is the fsync's failure that counts.
 
@@ -945,6 +1019,11 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """Nor can what the disk does not tell be taken for granted."""
         self.kernel.faults["fstatvfs home"] = fails(errno.EIO)
         self.assert_refused(503, self.store.check_room(1))
+
+
+async def push_over(writer: IWriter) -> Receipt:
+    """Push nothing, in the place of whatever is there."""
+    return await writer.commit({}, overwrite=True)
 
 
 @contextlib.contextmanager
