@@ -378,8 +378,8 @@ class DirectoryWriter:
             sync_directory(self._bucket_fd)
         except OSError:
             # No 200 will be sent, so there shall be no file; unless it is another
-            # push's by now, which was allowed to replace this one.
-            with suppress(OSError):
+            # push's by now, which was allowed to replace this one, or may be.
+            with suppress(OSError, Refusal), self._replacing():
                 if self._aside.has(self._name):
                     os.unlink(self._name, dir_fd=self._bucket_fd)
             raise

@@ -710,6 +710,28 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(503, first.commit({}, overwrite=False))
         self.assertEqual({NAME: b"second"}, self.published())
 
+    def test_directory_fsync_failed_and_replaced_at_the_last_moment(self) -> None:
+        """Nor is it replaced between the look whose it is and its end."""
+        first = self.written(b"first")
+        second = self.written(b"second")
+
+        def replace() -> None:
+            self.result(second.commit({}, overwrite=True))
+
+        other = threading.Thread(target=replace)
+
+        def unlink(name: bytes, dir_fd: int) -> None:
+            self.kernel.faults.clear()
+            other.start()
+            other.join(0.1)
+            os.unlink(name, dir_fd=dir_fd)
+
+        self.kernel.faults["fsync bucket"] = fails(errno.EIO)
+        self.kernel.faults["unlink"] = unlink
+        self.assert_refused(503, first.commit({}, overwrite=False))
+        other.join(PATIENCE)
+        self.assertEqual({NAME: b"second"}, self.published())
+
     # Locks
 
     def test_locked_for_a_moment(self) -> None:
@@ -733,7 +755,11 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assert_push_refused(503, overwrite=True)
             # Nothing is replaced here.
             self.push(b"another", name="another")
-        self.assertEqual({NAME, "another"}, set(self.published()))
+            # A file that must not stay could be another's by now, and stays.
+            self.kernel.faults["fsync bucket"] = fails(errno.EIO)
+            writer = self.written(b"third", name="third")
+            self.assert_refused(503, writer.commit({}, overwrite=False))
+        self.assertEqual({NAME, "another", "third"}, set(self.published()))
 
     def test_no_locks(self) -> None:
         """Where the filesystem has none nothing is pruned, and pushes go on."""
