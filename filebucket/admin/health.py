@@ -20,6 +20,9 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import FreeSpace
 
+STUCK = 60.0
+"""Seconds after which a call that waits for a disk is told of."""
+
 
 @frozen
 class Filesystem:
@@ -56,6 +59,18 @@ def look_at_filesystem(home: str, min_free_space: FreeSpace) -> Filesystem:
     )
 
 
+@frozen
+class Hanging:
+    """Threads that wait for a disk for longer than one should take.
+
+    :param stuck: how many have for :data:`STUCK` seconds
+    :param most: how many there may be
+    """
+
+    stuck: int
+    most: int
+
+
 class Health:
     """Says whether pushes can be taken."""
 
@@ -66,6 +81,7 @@ class Health:
         disk: Callable[[], Filesystem],
         read: Callable[[Callable[[IView], object]], Deferred[Any]],
         writing: Callable[[], str | None],
+        hanging: Callable[[], Hanging],
     ) -> None:
         """
         :param ready: whether the daemon takes pushes
@@ -80,10 +96,14 @@ class Health:
         self._disk = disk
         self._read = read
         self._writing = writing
+        self._hanging = hanging
 
     async def __call__(self) -> AdminAnswer:
-        """``ok``, or the reasons, one a line."""
-        reasons = []
+        """``ok``, or the reasons, one a line; behind either what is not as it should be
+        but keeps no push from being taken.
+        """
+        reasons: list[str] = []
+        notes: list[str] = []
         if not self._ready():
             reasons.append("it is starting or stopping")
         try:
@@ -104,6 +124,13 @@ class Health:
             await self._read(lambda catalogue: catalogue.refusals(1))
         except CatalogueError as error:
             reasons.append(f"the catalogue cannot be read: {error}")
-        if not reasons:
-            return AdminAnswer(200, b"ok\n")
-        return AdminAnswer(503, "".join(f"{each}\n" for each in reasons).encode())
+        hanging = self._hanging()
+        if hanging.stuck:
+            told = notes if hanging.stuck < hanging.most else reasons
+            told.append(
+                f"{hanging.stuck} of {hanging.most} threads wait for a disk that has"
+                f" not answered for {STUCK:.0f} seconds"
+            )
+        lines = [*(reasons or ["ok"]), *notes]
+        content = "".join(f"{each}\n" for each in lines).encode()
+        return AdminAnswer(503 if reasons else 200, content)

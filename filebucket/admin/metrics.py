@@ -26,7 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet.defer import Deferred
 
 from filebucket.admin.counters import MOST_BUCKETS, Counters
-from filebucket.admin.health import Filesystem
+from filebucket.admin.health import STUCK, Filesystem
 from filebucket.admin.site import AdminAnswer
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
@@ -44,10 +44,12 @@ class Live:
 
     :param in_flight: pushes under way
     :param connections: of those who push
+    :param stuck_threads: threads that wait for a disk for too long
     """
 
     in_flight: int
     connections: int
+    stuck_threads: int
     writing: WriterHealth
 
 
@@ -65,6 +67,11 @@ def families(
 
     yield gauge("pushes_in_flight", "Pushes under way.", live.in_flight)
     yield gauge("connections", "Connections of those who push.", live.connections)
+    yield gauge(
+        "stuck_threads",
+        f"Threads that wait for a disk that has not answered for {STUCK:.0f} seconds.",
+        live.stuck_threads,
+    )
     writing = live.writing
     usable = overview is not None and writing.error is None
     yield gauge("catalogue_up", "Whether the catalogue can be used.", usable)

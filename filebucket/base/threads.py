@@ -9,8 +9,10 @@ more for a small push (``docs/performance.rst``: 1,330 instead of 1,700 a second
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -34,17 +36,25 @@ class Threads(Service):
     ending with the process.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, most: int) -> None:
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        most: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """
         :param most: threads there may be; each is made when it is first needed
         """
         self._reactor = reactor
         self._most = most
+        self._monotonic = monotonic
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._results: deque[_Result] = deque()
         self._waking = False
         self._count = 0
         self._under_way = 0
+        # When each thread began what it does; infinity where it has nothing to do.
+        self._began: list[list[float]] = []
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Call ``function`` in a thread. To be called in the reactor's.
@@ -59,14 +69,21 @@ class Threads(Service):
         self._calls.put((done, function, args))
         return done
 
+    def stuck(self, seconds: float) -> int:
+        """How many threads have been at one call for so many seconds."""
+        now = self._monotonic()
+        return sum(now - began >= seconds for (began,) in self._began)
+
     def _start(self) -> bool:
         """One thread more, if the system lets us. Is there one that will come to
         what is to be done?
         """
+        began = [math.inf]
         try:
-            threading.Thread(target=self._work, daemon=True).start()
+            threading.Thread(target=self._work, args=(began,), daemon=True).start()
         except RuntimeError:
             return self._count > 0
+        self._began.append(began)
         self._count += 1
         return True
 
@@ -77,13 +94,15 @@ class Threads(Service):
             self._count -= 1
             self._calls.put(None)
 
-    def _work(self) -> None:
+    def _work(self, began: list[float]) -> None:
         while (call := self._calls.get()) is not None:
             done, function, args = call
+            began[0] = self._monotonic()
             try:
                 result: _Result = (done.callback, function(*args))
             except BaseException:
                 result = (done.errback, Failure())
+            began[0] = math.inf
             self._results.append(result)
             # Two threads may both see it False: then the reactor wakes in vain.
             if not self._waking:

@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
 from filebucket.admin.counters import Counters
-from filebucket.admin.health import Health, look_at_filesystem
+from filebucket.admin.health import STUCK, Hanging, Health, look_at_filesystem
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite, SharedAnswer
 from filebucket.base.errors import Refusal
+from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.recorder import Recorder
@@ -51,10 +52,13 @@ from filebucket.upkeep.reindex import reindex
 from filebucket.web import digests
 from filebucket.web.tree import Root
 
-THREADS = 16
-"""How many writes and fsyncs may wait for the disk at once: the journal of a
-filesystem commits in groups, and 16 small files at once get 9 times the rate
-of one."""
+THREADS = 64
+"""How many calls may wait for the disk at once. More than the processor has a use for:
+those of a disk that hangs are to be had no more."""
+
+PER_BUCKET = 16
+"""How many of them one bucket may have: the journal of a filesystem commits in groups,
+and 16 small files at once get 9 times the rate of one."""
 
 
 def make_daemon(
@@ -78,11 +82,15 @@ def make_daemon(
     threads = pool(THREADS)
     # A disk that hangs under those who look takes no thread from those who push.
     looking = pool(1)
+    # Nor from the operator, who takes a bucket away whose disk hangs.
+    reading = pool(1)
     watched = {"$.admin": config.admin} if config.admin else {}
     watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
     counters = Counters() if watching else None
     registry = Registry(config.buckets)
-    store = DirectoryStore(config.home, threads.run, Room(config.min_free_space))
+    store = DirectoryStore(
+        config.home, Lines(threads, PER_BUCKET), Room(config.min_free_space)
+    )
     hooks = ScriptHooks(
         reactor,
         config.hooks,
@@ -134,7 +142,13 @@ def make_daemon(
             recorder,
             lambda: readiness.ready,
             lambda: registry.all,
-            lambda: Live(uploads.under_way, len(site.admission), recorder.health),
+            lambda: Live(
+                uploads.under_way,
+                len(site.admission),
+                threads.stuck(STUCK),
+                recorder.health,
+            ),
+            lambda: Hanging(threads.stuck(STUCK), THREADS),
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -150,7 +164,7 @@ def make_daemon(
         admin,
     )
 
-    load = partial(threads.run, load_buckets, path)
+    load = partial(reading.run, load_buckets, path)
     status = StatusFile(config.home, path)
 
     def tell(answer: Answer) -> Deferred[None]:
@@ -165,10 +179,11 @@ def make_daemon(
     for service in (
         reload,
         status,
-        Renewal(reactor, threads.run, certificates),
+        Renewal(reactor, reading.run, certificates),
         Warnings(config, registry),
         InTurn(recorder, alerts),
         looking,
+        reading,
         threads,
     ):
         service.setServiceParent(others)
@@ -215,13 +230,16 @@ def pages(
     ready: Callable[[], bool],
     buckets: Callable[[], Sequence[Bucket]],
     live: Callable[[], Live],
+    hanging: Callable[[], Hanging],
 ) -> Mapping[str, IResource]:
     """What whoever watches gets to see.
 
     :param run: calls in a thread that no push waits for
     """
     disk = partial(look_at_filesystem, config.home, config.min_free_space)
-    health = Health(ready, run, disk, recorder.read, lambda: recorder.health.error)
+    health = Health(
+        ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
+    )
     scrape = Scrape(counters, run, recorder.read, disk, buckets, live, reactor.seconds)
     page = Page(reactor.seconds, recorder.read, buckets, local_zone())
     return {

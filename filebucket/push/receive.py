@@ -210,7 +210,7 @@ class Uploads:
         small = _is_small(incoming)
         if name is None and not small:
             # The name comes with the body: before it, this can be known.
-            await self._store.check_room(declared)
+            await self._store.check_room(bucket.directory, declared)
         file = await incoming.find_file()
         if name is None:
             _check_name(file.name)

@@ -44,7 +44,7 @@ from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
 from filebucket.store.interfaces import (
     BATCH,
-    InThread,
+    InLine,
     IStore,
     IWriter,
     NameTaken,
@@ -59,6 +59,10 @@ _FEW = 32
 _SMALL = 1024
 """More than so many chunks that are so small are joined: of two bytes each, what Python
 takes for them would be 20 times as much."""
+
+STUCK = 60.0
+"""Seconds after which a disk hangs. A bucket none of whose threads has come back for so
+long is given no more to do."""
 
 LOCK_TIMEOUT = 5.0
 """Seconds that a push waits for a lock, in a thread. The longest that one is held is a
@@ -88,14 +92,14 @@ class DirectoryStore:
 
     _log = Logger()
 
-    def __init__(self, home: str, in_thread: InThread, room: Room) -> None:
+    def __init__(self, home: str, lines: InLine, room: Room) -> None:
         """
         :param home: absolute path; made where it is missing
-        :param in_thread: runs what may wait for a disk
+        :param lines: run what may wait for a disk, a line for each bucket
         :param room: how much more may be kept
         """
         self.home = home
-        self._in_thread = in_thread
+        self._lines = lines
         self.room = room
         self._home_fd = self._incoming_fd = self._lock_fd = -1
         self._tier: type[AsideFile] = UnnamedFile
@@ -148,11 +152,13 @@ class DirectoryStore:
                 os.close(fd)
         self._home_fd = self._incoming_fd = self._lock_fd = -1
 
-    async def check_room(self, size: int) -> None:
-        await self.run(self.room.check, self._home_fd, size)
+    async def check_room(self, directory: str, size: int) -> None:
+        self.check_moves(directory)
+        await self.run(directory, self.room.check, self._home_fd, size)
 
     async def confirm(self, directory: str, name: str, size: int) -> bool:
-        return await self.run(self._confirm, directory, name, size)
+        self.check_moves(directory)
+        return await self.run(directory, self._confirm, directory, name, size)
 
     def _confirm(self, directory: str, name: str, size: int) -> bool:
         bucket_fd = self.open_bucket(directory)
@@ -184,10 +190,20 @@ class DirectoryStore:
     ) -> DirectoryWriter:
         return DirectoryWriter(self, directory, name, algorithms, quota)
 
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function`` in a thread; what the disk says to it is made a refusal."""
+    def check_moves(self, directory: str) -> None:
+        """See that a push to a bucket would not wait for a disk that hangs.
+
+        :raises Refusal: 503: it would
+        """
+        if self._lines.is_stuck(directory, STUCK):
+            raise Refusal(503, "the disk does not answer")
+
+    async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function`` in a thread of a bucket's; what the disk says to it is made
+        a refusal.
+        """
         try:
-            return await self._in_thread(function, *args)
+            return await self._lines.run(directory, function, *args)
         except OSError as error:
             self._log.error(
                 "request={request}: the disk said no to {what}: {error}",
@@ -252,6 +268,7 @@ class DirectoryWriter:
         self._aside: AsideFile | None = None
         self._reserved: Reservation | None = None
         self._published = False
+        self._entered = False
         self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
@@ -259,7 +276,14 @@ class DirectoryWriter:
         self._room_checked = 0
 
     async def begin(self, size: int, overwrite: bool) -> None:
-        await self._store.run(self._begin, size, overwrite)
+        self._enter()
+        await self._store.run(self._directory, self._begin, size, overwrite)
+
+    def _enter(self) -> None:
+        """Before the first call in a thread."""
+        if not self._entered:
+            self._entered = True
+            self._store.check_moves(self._directory)
 
     def _begin(self, size: int, overwrite: bool) -> None:
         self._bucket_fd = self._store.open_bucket(self._directory)
@@ -286,11 +310,12 @@ class DirectoryWriter:
         if count > _FEW and self._waiting_size < count * _SMALL:
             self._waiting = [b"".join(self._waiting)]
         if self._waiting_size >= BATCH:
+            self._enter()
             # One batch is on its way while the next one gathers.
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
             # Whether the name is taken, the link will say.
-            writing = self._store.run(self._write, batch, True)
+            writing = self._store.run(self._directory, self._write, batch, True)
             self._writing = Deferred.fromCoroutine(writing)
 
     async def _settle(self) -> None:
@@ -322,8 +347,9 @@ class DirectoryWriter:
             self._store.room.check(fd, 0)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        self._enter()
         await self._settle()
-        return await self._store.run(self._commit, promised, overwrite)
+        return await self._store.run(self._directory, self._commit, promised, overwrite)
 
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         self._write(self._waiting, overwrite)
@@ -397,7 +423,7 @@ class DirectoryWriter:
                 await self._settle()
         finally:
             if self._bucket_fd >= 0:
-                await self._store.run(self._clear)
+                await self._store.run(self._directory, self._clear)
 
     def _clear(self) -> None:
         bucket_fd, self._bucket_fd = self._bucket_fd, -1

@@ -34,10 +34,12 @@ some 0.1 ms: what is less is opened, written and published in one go. A thousand
 slow clients hold two of these each, and with 64 KiB 30 MB more."""
 
 
-class InThread(Protocol):
-    """``deferToThread``, or what stands in for it."""
+class InLine(Protocol):
+    """:class:`~filebucket.base.lines.Lines`, or what stands in for them."""
 
-    def __call__(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+    def run(self, key: str, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+
+    def is_stuck(self, key: str, seconds: float) -> bool: ...
 
 
 class NameTaken(Refusal):
@@ -108,10 +110,12 @@ class IWriter(Interface):
 class IStore(Interface):
     """Keeps files in directories: write-only, as far as clients go."""
 
-    def check_room(size: int) -> Awaitable[None]:
+    def check_room(directory: str, size: int) -> Awaitable[None]:
         """See whether ``size`` more bytes would fit.
 
-        :raises Refusal: 507 where they would not
+        :param directory: whose they would be
+
+        :raises Refusal: 507 where they would not, 503 where the disk does not say
         """
 
     def confirm(directory: str, name: str, size: int) -> Awaitable[bool]:

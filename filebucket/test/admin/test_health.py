@@ -10,7 +10,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.admin.health import Filesystem, Health, look_at_filesystem
+from filebucket.admin.health import Filesystem, Hanging, Health, look_at_filesystem
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import FreeSpace
@@ -27,6 +27,7 @@ class HealthTests(SynchronousTestCase):
         self.disk: Filesystem | OSError = DISK
         self.unreadable: str | None = None
         self.unwritable: str | None = None
+        self.stuck = 0
 
     def look(self) -> Filesystem:
         if isinstance(self.disk, OSError):
@@ -40,7 +41,12 @@ class HealthTests(SynchronousTestCase):
 
     def ask(self) -> tuple[int, str]:
         health = Health(
-            lambda: self.ready, at_once, self.look, self.read, lambda: self.unwritable
+            lambda: self.ready,
+            at_once,
+            self.look,
+            self.read,
+            lambda: self.unwritable,
+            lambda: Hanging(self.stuck, 64),
         )
         answer = self.successResultOf(Deferred.fromCoroutine(health()))
         return answer.status, answer.content.decode()
@@ -65,6 +71,19 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual((503, "the home: no inode is free\n"), self.ask())
         self.disk = OSError(5, "Input/output error", "/srv/secret")
         self.assertEqual((503, "the home: Input/output error\n"), self.ask())
+
+    def test_stuck(self) -> None:
+        """A disk that hangs is told of; it is a reason where nothing is left for any
+        push.
+        """
+        told = "of 64 threads wait for a disk that has not answered for 60 seconds\n"
+        self.stuck = 3
+        self.assertEqual((200, f"ok\n3 {told}"), self.ask())
+        self.ready = False
+        starting = "it is starting or stopping\n"
+        self.assertEqual((503, f"{starting}3 {told}"), self.ask())
+        self.ready, self.stuck = True, 64
+        self.assertEqual((503, f"64 {told}"), self.ask())
 
     def test_all_reasons(self) -> None:
         """Each has its line."""

@@ -72,7 +72,7 @@ class ScrapeTests(SynchronousTestCase):
             self.read,
             self.look,
             lambda: self.buckets,
-            lambda: Live(2, 5, self.writing),
+            lambda: Live(2, 5, 3, self.writing),
             lambda: self.now,
         )
         answer = self.successResultOf(Deferred.fromCoroutine(scrape()))
@@ -93,6 +93,7 @@ class ScrapeTests(SynchronousTestCase):
         for name, value in (
             ("pushes_in_flight", 2),
             ("connections", 5),
+            ("stuck_threads", 3),
             ("catalogue_up", 1),
             ("catalogue_waiting_pushes", 0),
             ("filesystem_size_bytes", 1000),

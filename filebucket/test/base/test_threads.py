@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -189,6 +190,28 @@ class ThreadsTests(SynchronousTestCase):
         self.assertNoResult(waiting)
         hang.set()
         self.assertEqual([True, 1], self.results(hanging, waiting))
+
+    def test_stuck(self) -> None:
+        """How many are at what they do for how long."""
+        clock = Clock()
+        threads = Threads(self.reactor, 3, clock.seconds)
+        threads.startService()
+        self.addCleanup(threads.stopService)
+        self.assertEqual(0, threads.stuck(0))
+        hang = threading.Event()
+        waits = []
+        for number in range(3):
+            began = threading.Event()
+            waits.append(threads.run(lambda each=began: each.set() or hang.wait()))
+            began.wait(PATIENCE)
+            self.assertEqual(number + 1, threads.stuck(0))
+            clock.advance(10)
+        self.assertEqual(
+            [3, 2, 1, 0], [threads.stuck(each) for each in (1, 11, 21, 31)]
+        )
+        hang.set()
+        self.results(*waits)
+        self.assertEqual(0, threads.stuck(0))
 
     def test_daemonic(self) -> None:
         """A thread that hangs does not keep the process."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from twisted.logger import capturedLogs
 
 from filebucket.config.load import parse
-from filebucket.daemon.compose import limits_of
+from filebucket.daemon.compose import PER_BUCKET, THREADS, limits_of
 from filebucket.test.kit.daemon import TOKEN, DaemonCase, texts
+from filebucket.test.kit.server import OTHER
 
 
 class CompositionTests(DaemonCase):
@@ -33,6 +34,34 @@ class CompositionTests(DaemonCase):
         with capturedLogs() as events:
             os.kill(os.getpid(), signal.SIGUSR2)
         self.assertIn("waiting for a restart: host, listen", texts(events)[-1])
+        self.successResultOf(daemon.stopService())
+
+    def test_a_disk_that_hangs(self) -> None:
+        """Under one bucket: it leaves the others threads, and the reload its own."""
+        other = {"name": "web01", "token": OTHER}
+        keys = {"home": "home", "host": "127.0.0.1", "buckets": [TOKEN, other]}
+        Path(self.path).write_text(json.dumps(keys))
+        daemon = self.start()
+        self.threads.hangs = True
+        wires = [self.begin(f"{number}") for number in range(40)]
+        for channel, _ in wires:
+            channel.dataReceived(b"c")
+        self.assertEqual(PER_BUCKET, self.threads.waiting)
+        self.assertLess(3 * PER_BUCKET, THREADS)
+        self.threads.hangs = False
+        wire = self.push(OTHER, "name")
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 "), wire.value())
+        self.assertEqual([], self.stored())
+        keys["buckets"] = [other]
+        Path(self.path).write_text(json.dumps(keys))
+        self.threads.hangs = True
+        with capturedLogs() as events:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        self.assertIn("reload", [each["event"] for each in events])
+        self.threads.go_on()
+        self.assertEqual(40, len(self.stored()))
+        for channel, _ in wires:
+            channel.connectionLost()
         self.successResultOf(daemon.stopService())
 
     def test_limits(self) -> None:

@@ -92,6 +92,14 @@ class DaemonCase(SynchronousTestCase):
         channel.makeConnection(wire)
         return channel, wire
 
+    def push(self, token: str, name: str) -> Wire:
+        """A push of three bytes, and what came of it."""
+        channel, wire = self.connect()
+        head = f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"
+        channel.dataReceived(head.encode() + b"abc")
+        channel.connectionLost()
+        return wire
+
     def begin(self, name: str) -> tuple[StreamingChannel, Wire]:
         """A push of three bytes of which two have come."""
         channel, wire = self.connect()

@@ -40,6 +40,22 @@ def at_once(function: Callable[..., T], *args: Any) -> Deferred[T]:
     return execute(function, *args)
 
 
+class LinesAtOnce:
+    """Makes at once what it is given.
+
+    :ivar stuck: keys of lines that are
+    """
+
+    def __init__(self) -> None:
+        self.stuck: set[str] = set()
+
+    def run(self, key: str, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        return at_once(function, *args)
+
+    def is_stuck(self, key: str, seconds: float) -> bool:
+        return key in self.stuck
+
+
 class AtOnce(Threads):
     """Runs at once what it is given.
 
@@ -51,6 +67,11 @@ class AtOnce(Threads):
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor, 0)
         self._left: list[Callable[[], None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many calls it does not get to."""
+        return len(self._left)
 
     def go_on(self) -> None:
         """The disk is there again."""
@@ -97,7 +118,7 @@ class MemoryStore:
         """How many writers have begun and not ended."""
         return len(self.writers)
 
-    async def check_room(self, size: int) -> None:
+    async def check_room(self, directory: str, size: int) -> None:
         if size > self.room:
             raise Refusal(507, "no room for that many bytes")
 
@@ -133,7 +154,7 @@ class MemoryWriter:
     async def begin(self, size: int, overwrite: bool) -> None:
         self.begun = True
         self._refuse_taken(overwrite)
-        await self.store.check_room(size)
+        await self.store.check_room(self.directory, size)
         self.expected = size
         self._check_quota()
         self._receive()
@@ -169,7 +190,7 @@ class MemoryWriter:
             await self.store.gate
         self.content += b"".join(chunks)
         self._check_quota()
-        await self.store.check_room(len(self.content))
+        await self.store.check_room(self.directory, len(self.content))
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         if not self.begun:

@@ -340,9 +340,9 @@ class StoreContract(AnyStore):
 
     def test_check_room(self) -> None:
         """There is room for a byte, and none for more than any disk has."""
-        self.result(self.store.check_room(0))
-        self.result(self.store.check_room(1))
-        self.assert_refused(507, self.store.check_room(2**64))
+        self.result(self.store.check_room(TOKEN, 0))
+        self.result(self.store.check_room(TOKEN, 1))
+        self.assert_refused(507, self.store.check_room(TOKEN, 2**64))
 
     def test_quota(self) -> None:
         """A directory has no more than its quota, however pushes come."""

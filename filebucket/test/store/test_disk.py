@@ -34,10 +34,10 @@ from filebucket.store import aside, disk
 from filebucket.store import room as room_module
 from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile
 from filebucket.store.disk import DirectoryStore, DirectoryWriter
-from filebucket.store.interfaces import InThread, IWriter, Receipt
+from filebucket.store.interfaces import InLine, IWriter, Receipt
 from filebucket.store.room import Room
 from filebucket.test.kit.descriptors import open_descriptors
-from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.fakes import LinesAtOnce, at_once
 from filebucket.test.kit.server import PATIENCE
 from filebucket.test.store.contract import (
     NAME,
@@ -165,6 +165,7 @@ class DirectoryCase(StoreCase):
         self.descriptors = open_descriptors()
         self.stores: list[DirectoryStore] = []
         self.kernel = Kernel(self.home)
+        self.lines = LinesAtOnce()
         for module in (aside, disk, fs, room_module):
             self.patch(module, "os", self.kernel)
         self.patch(aside, "TIERS", (self.tier,))
@@ -184,10 +185,10 @@ class DirectoryCase(StoreCase):
         self.assertEqual(set(), open_descriptors() - before)
 
     def make(
-        self, min_free_space: int = 0, in_thread: InThread = at_once
+        self, min_free_space: int = 0, lines: InLine | None = None
     ) -> DirectoryStore:
         room = Room(FreeSpace(bytes=min_free_space))
-        store = DirectoryStore(self.home, in_thread, room)
+        store = DirectoryStore(self.home, lines or self.lines, room)
         self.stores.append(store)
         return store
 
@@ -423,17 +424,18 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """While one batch is written the next one gathers, and no more than that."""
         calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
 
-        def later(function: Callable[..., T], *args: Any) -> Deferred[T]:
-            done: Deferred[T] = Deferred()
-            calls.append((done, partial(function, *args)))
-            return done
+        class Later(LinesAtOnce):
+            def run(self, key: str, function: Callable[..., T], *args: Any) -> Any:
+                done: Deferred[T] = Deferred()
+                calls.append((done, partial(function, *args)))
+                return done
 
         def go_on() -> None:
             done, call = calls.pop(0)
             at_once(call).chainDeferred(done)
 
         self.store.close()
-        self.store = self.make(in_thread=later)
+        self.store = self.make(lines=Later())
         self.store.prepare()
         writer = self.idle_writer()
         self.result(writer.write([b"a"]))
@@ -791,6 +793,24 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
                 hang.go_on.set()
                 first.join(PATIENCE)
 
+    def test_stuck(self) -> None:
+        """Where a bucket's disk hangs a push hears so at once; one that has begun, and
+        what is pushed to others, goes on.
+        """
+        begun = self.written(b"begun", name="begun")
+        self.lines.stuck.add(TOKEN)
+        for number, push in enumerate((begin, push_over, push_some, push_more)):
+            writer = self.idle_writer(name=f"{number}")
+            self.assert_refused(503, push(writer))
+            self.result(writer.abort())
+        self.assert_refused(503, self.store.check_room(TOKEN, 1))
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 1))
+        self.result(begun.write([b", and ended"]))
+        self.result(begun.commit({}, overwrite=False))
+        self.push_to_another()
+        self.lines.stuck.clear()
+        self.assertEqual({"begun": b"begun, and ended"}, self.published())
+
     def test_directory_went_read_only(self) -> None:
         """Where not even that can be done, it is the fsync's failure that counts.
 
@@ -876,7 +896,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         """A verdict is no failure of the disk's."""
         self.push(b"old")
         self.assert_push_refused(405)
-        self.assert_refused(507, self.store.check_room(2**64))
+        self.assert_refused(507, self.store.check_room(TOKEN, 2**64))
         self.assertEqual([], self.logged())
 
     def test_out_of_descriptors(self) -> None:
@@ -966,9 +986,9 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         ):
             self.kernel.faults["fstatvfs home"] = self.free(free)
             if fits:
-                self.result(self.store.check_room(size))
+                self.result(self.store.check_room(TOKEN, size))
             else:
-                self.assert_refused(507, self.store.check_room(size))
+                self.assert_refused(507, self.store.check_room(TOKEN, size))
 
     def test_share_of_the_filesystem(self) -> None:
         """What must stay free may be a share of it."""
@@ -977,8 +997,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.store.room, "_min_free_space", FreeSpace(share=Fraction(2, 100))
         )
         self.kernel.faults["fstatvfs home"] = self.free(size // 50 + 5)
-        self.result(self.store.check_room(5))
-        self.assert_refused(507, self.store.check_room(6))
+        self.result(self.store.check_room(TOKEN, 5))
+        self.assert_refused(507, self.store.check_room(TOKEN, 6))
 
     def test_room_is_set_aside(self) -> None:
         """For a push that has begun, until it is written or over."""
@@ -986,18 +1006,18 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.kernel.faults["fstatvfs home"] = self.free(100)
         first, second = (self.idle_writer(name=name) for name in "ab")
         self.result(first.begin(60, overwrite=False))
-        self.result(self.store.check_room(40))
-        self.assert_refused(507, self.store.check_room(41))
+        self.result(self.store.check_room(TOKEN, 40))
+        self.assert_refused(507, self.store.check_room(TOKEN, 41))
         self.assert_refused(507, second.begin(41, overwrite=False))
         self.result(second.abort())
         self.result(first.abort())
-        self.result(self.store.check_room(100))
+        self.result(self.store.check_room(TOKEN, 100))
         third = self.idle_writer(name="c")
         self.result(third.begin(60, overwrite=False))
         self.result(third.write([bytes(60)]))
         self.result(third.commit({}, overwrite=False))
         # The filesystem, if it were one, would tell of them now.
-        self.result(self.store.check_room(100))
+        self.result(self.store.check_room(TOKEN, 100))
 
     def test_quota_counts_what_is_there(self) -> None:
         """Whoever put it there, and took it away again."""
@@ -1044,12 +1064,24 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     def test_room_cannot_be_checked(self) -> None:
         """Nor can what the disk does not tell be taken for granted."""
         self.kernel.faults["fstatvfs home"] = fails(errno.EIO)
-        self.assert_refused(503, self.store.check_room(1))
+        self.assert_refused(503, self.store.check_room(TOKEN, 1))
 
 
 async def push_over(writer: IWriter) -> Receipt:
     """Push nothing, in the place of whatever is there."""
     return await writer.commit({}, overwrite=True)
+
+
+async def begin(writer: IWriter) -> None:
+    await writer.begin(1, overwrite=False)
+
+
+async def push_some(writer: IWriter) -> Receipt:
+    return await push_whole(writer, b"some")
+
+
+async def push_more(writer: IWriter) -> None:
+    await writer.write([bytes(100_000)])
 
 
 @contextlib.contextmanager
@@ -1394,7 +1426,7 @@ class LogTests(SynchronousTestCase):
 
         async def push() -> None:
             begin_request("0a1b")
-            await DirectoryStore("/", at_once, Room(FreeSpace())).run(write)
+            await DirectoryStore("/", LinesAtOnce(), Room(FreeSpace())).run("a", write)
 
         with capturedLogs() as events:
             self.failureResultOf(Deferred.fromCoroutine(push()), Refusal)

@@ -31,7 +31,7 @@ from filebucket.store.remove import removing
 from filebucket.store.room import Room
 from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.descriptors import open_descriptors
-from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.fakes import LinesAtOnce
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate, prune
@@ -520,7 +520,7 @@ class RaceTests(PruningCase):
     def setUp(self) -> None:
         super().setUp()
         self.store = DirectoryStore(
-            str(self.home), at_once, Room(FreeSpace(0, Fraction(0)))
+            str(self.home), LinesAtOnce(), Room(FreeSpace(0, Fraction(0)))
         )
         self.store.prepare()
         self.addCleanup(self.store.close)

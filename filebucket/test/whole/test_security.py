@@ -29,7 +29,7 @@ from filebucket.model.bucket import FreeSpace
 from filebucket.model.registry import BucketIndex
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.room import Room
-from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.fakes import LinesAtOnce
 from filebucket.test.kit.integration import IntegrationCase, need, put_head
 from filebucket.test.kit.server import OTHER, TWISTD, Server
 from filebucket.test.kit.server import TOKEN as REAL_TOKEN
@@ -256,7 +256,7 @@ class SpecialFileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.home = Path(self.mktemp()).absolute()
-        self.store = DirectoryStore(str(self.home), at_once, Room(FreeSpace()))
+        self.store = DirectoryStore(str(self.home), LinesAtOnce(), Room(FreeSpace()))
         self.store.prepare()
         self.addCleanup(self.store.close)
         self.bucket = self.home / "one"
