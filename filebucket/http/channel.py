@@ -421,7 +421,7 @@ class StreamingChannel(http.HTTPChannel):
         super().allHeadersReceived()
         if expect:
             headers.setRawHeaders(b"Expect", expect)
-        expected = framing.members(each.decode("latin-1") for each in expect)
+        expected = framing.members([each.decode("latin-1") for each in expect])
         request.expects_continue = (
             self._version == b"HTTP/1.1" and "100-continue" in expected
         )

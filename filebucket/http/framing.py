@@ -9,7 +9,7 @@ the body or name the host, and the chunks of a body.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
@@ -106,10 +106,12 @@ class Chunks(_ChunkedTransferDecoder):
         return more
 
 
-def members(values: Iterable[str]) -> list[str]:
+def members(values: Sequence[str]) -> list[str]:
     """The members of a list in lower case: one header may have several, and some of
     them may be empty (RFC 9110, 5.6.1.2).
     """
+    if not values:
+        return []
     found = (each.strip(" \t").lower() for each in ",".join(values).split(","))
     return [each for each in found if each]
 

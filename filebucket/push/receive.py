@@ -335,7 +335,8 @@ class Upload:
         )
 
     async def _ask(self, size: int) -> None:
-        self._subject = evolve(self._subject, size=size)
+        if size != self._subject.size:
+            self._subject = evolve(self._subject, size=size)
         verdict = await self._hooks.pre_push(self._subject, self._incoming.failure)
         may = self._bucket.overwrite or verdict is Verdict.OVERWRITE
         self._overwrite = may and self._incoming.overwrites()

@@ -16,8 +16,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
 from filebucket.base.errors import Refusal
 
@@ -26,8 +27,8 @@ LENGTHS: Mapping[str, int] = MappingProxyType(
 )
 """What can be promised: hashlib's name of the algorithm, its digest's bytes."""
 
-Values = Callable[[str], Sequence[str]]
-"""The values of a header, by its name; what is not UTF-8 in them matches nothing."""
+Fields: TypeAlias = Mapping[str, Sequence[str]]
+"""The values of headers, by their names in lower case."""
 
 _OF_FILE: Mapping[str, str] = {
     "X-Checksum-Md5": "md5",
@@ -83,25 +84,33 @@ _MEMBER = re.compile(
 )
 
 
-def of_file(values: Values) -> dict[str, bytes]:
+def of_file(fields: Fields) -> dict[str, bytes]:
     """What the headers promise of the file, however it is wrapped.
 
     :returns: the digest promised for each algorithm of :data:`LENGTHS` named
     :raises Refusal: 400 where a value is malformed or two contradict
     """
     found: dict[str, bytes] = {}
+    if HEADERS.isdisjoint(fields):
+        return found
     for header, algorithm in _OF_FILE.items():
-        for value in values(header):
+        for value in fields.get(header.lower(), ()):
             merge(found, {algorithm: _hex(value, algorithm, header)}, header)
     return found
 
 
-def of_body(values: Values, found: dict[str, bytes] | None = None) -> dict[str, bytes]:
+def of_body(fields: Fields, found: dict[str, bytes] | None = None) -> dict[str, bytes]:
     """What the headers promise of the body, as :func:`of_file`.
 
     :param found: promises of the same bytes, to which these are added
     """
     found = {} if found is None else found
+    if HEADERS.isdisjoint(fields):
+        return found
+
+    def values(header: str) -> Sequence[str]:
+        return fields.get(header.lower(), ())
+
     for header in _NOT_CHECKED:
         if values(header):
             raise Refusal(400, f"{header} cannot be checked; use X-Checksum-Sha256")

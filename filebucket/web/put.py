@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import cached_property
+from typing import TypeAlias
 
 from attrs import field, frozen
 from twisted.web.http_headers import Headers
@@ -30,6 +32,20 @@ _OF_PARTS = {"Upload-Complete": "?1", "Upload-Incomplete": "?0", "Upload-Offset"
 _OF_PART_TYPES = {"application/partial-upload", "multipart/byteranges"}
 
 _OTHER_METHODS = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+
+_JUDGED = frozenset(
+    each.lower()
+    for each in (
+        "Authorization",
+        "Content-Encoding",
+        "Content-Range",
+        "Expect",
+        "X-Amz-Copy-Source",
+        *_OF_PARTS,
+        *_OTHER_METHODS,
+    )
+)
+"""Headers that may make of a request what it does not seem: few requests have any."""
 
 
 @frozen
@@ -67,18 +83,20 @@ class _Request:
         if self.method not in METHODS:
             reason = "only POST and PUT are answered here; nothing can be read"
             raise Refusal(405, reason, {"Allow": ", ".join(METHODS)})
+        if not (self._values("Content-Length") or self._values("Transfer-Encoding")):
+            raise Refusal(411, "neither a Content-Length nor a chunked body")
+        if not _JUDGED.isdisjoint(self._fields):
+            self._judge()
+
+    def _judge(self) -> None:
+        """Refuse what the less usual headers make of a request."""
         if set(members(self._values("Expect"))) - {"100-continue"}:
             raise Refusal(417, "an Expect other than 100-continue")
-        if not (
-            self.headers.hasHeader("Content-Length")
-            or self.headers.hasHeader("Transfer-Encoding")
-        ):
-            raise Refusal(411, "neither a Content-Length nor a chunked body")
         if set(members(self._values("Content-Encoding"))) - {"identity"}:
             raise Refusal(
                 415, "a Content-Encoding other than identity; files are kept as sent"
             )
-        if self.headers.hasHeader("Content-Range"):
+        if self._values("Content-Range"):
             # RFC 9110, 14.5: who does not take parts must not take one for all.
             raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
         for header, whole in _OF_PARTS.items():
@@ -87,7 +105,7 @@ class _Request:
         for header in _OTHER_METHODS:
             if any(each.upper() != self.method for each in self._values(header)):
                 raise Refusal(400, f"another method ({header}) cannot be had so")
-        if self.headers.hasHeader("X-Amz-Copy-Source"):
+        if self._values("X-Amz-Copy-Source"):
             # The body is empty, and would be stored in the copy's place.
             raise Refusal(400, "nothing can be copied here (X-Amz-Copy-Source)")
         for value in self._values("Authorization"):
@@ -102,7 +120,7 @@ class _Request:
     def overwrites(self) -> bool:
         # The last is WebDAV's (RFC 4918, 10.4).
         for header in ("If-Match", "If-Unmodified-Since", "If"):
-            if self.headers.hasHeader(header):
+            if self._values(header):
                 raise Refusal(412, f"{header}: nothing is told of what is here")
         return "*" not in members(self._values("If-None-Match"))
 
@@ -113,11 +131,13 @@ class _Request:
         # A client that does not wait has sent some of it, though none has come yet.
         return self.length is None and (self.received() > 0 or not self.waits)
 
-    def _values(self, name: str) -> list[str]:
-        return _values_of(self.headers, name)
+    @cached_property
+    def _fields(self) -> _Fields:
+        # Once for all: there are few, and many names are asked for.
+        return _fields_of(self.headers)
 
-    def _behind(self, name: str) -> list[str]:
-        return _values_of(self.trailers, name)
+    def _values(self, name: str) -> list[str]:
+        return self._fields.get(name.lower(), [])
 
 
 @implementer(IIncoming)
@@ -137,10 +157,10 @@ class Put(_Request):
             raise Refusal(400, "a part of a file (Content-Type) cannot be pushed")
 
     def promised(self) -> dict[str, bytes]:
-        return digests.of_body(self._values, digests.of_file(self._values))
+        return _promised_of_all(self._fields)
 
     def promised_late(self) -> dict[str, bytes]:
-        return digests.of_body(self._behind, digests.of_file(self._behind))
+        return _promised_of_all(_fields_of(self.trailers))
 
     def name(self) -> str:
         if not any(self.path):
@@ -166,10 +186,10 @@ class Form(_Request):
     overhead = form.MOST_OVERHEAD
 
     def promised(self) -> dict[str, bytes]:
-        return digests.of_file(self._values)
+        return digests.of_file(self._fields)
 
     def promised_late(self) -> dict[str, bytes]:
-        return digests.of_file(self._behind)
+        return digests.of_file(_fields_of(self.trailers))
 
     def name(self) -> None:
         if any(self.path) or len(self.path) > 1:
@@ -187,8 +207,8 @@ class Form(_Request):
         """The form; what is promised of it, boundaries and all, is compared at its end
         (RFC 9530, 2).
         """
-        promised = digests.of_body(self._values)
-        announced = self.headers.hasHeader("Trailer")
+        promised = digests.of_body(self._fields)
+        announced = self._values("Trailer")
         algorithms = digests.LENGTHS if announced else promised
         hashes = {each: hashlib.new(each) for each in algorithms}
         async for chunks in self.body:
@@ -196,7 +216,7 @@ class Form(_Request):
                 for chunk in chunks:
                     each.update(chunk)
             yield chunks
-        digests.of_body(self._behind, promised)
+        digests.of_body(_fields_of(self.trailers), promised)
         for algorithm, digest in promised.items():
             if algorithm not in hashes:
                 raise Refusal(400, "a digest in a trailer that no Trailer announced")
@@ -204,10 +224,24 @@ class Form(_Request):
                 raise Refusal(422, f"the form's {algorithm} is not the one promised")
 
 
-def _values_of(headers: Headers, name: str) -> list[str]:
-    """The values of a header; what is not UTF-8 in them matches nothing."""
-    values = headers.getRawHeaders(name.encode("ascii"), [])
-    return [value.decode("utf-8", "replace") for value in values]
+_Fields: TypeAlias = dict[str, list[str]]
+
+
+def _fields_of(headers: Headers) -> _Fields:
+    """The values of each header, by its name in lower case; what is not UTF-8 in them
+    matches nothing.
+    """
+    return {
+        name.decode("latin-1").lower(): [
+            each.decode("utf-8", "replace") for each in values
+        ]
+        for name, values in headers.getAllRawHeaders()
+    }
+
+
+def _promised_of_all(fields: _Fields) -> dict[str, bytes]:
+    """What is promised where the body is the file."""
+    return digests.of_body(fields, digests.of_file(fields))
 
 
 def answer(outcome: Outcome) -> tuple[dict[str, str], bytes]:

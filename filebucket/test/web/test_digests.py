@@ -36,11 +36,8 @@ def promised(checksum: Sequence[str], *dictionaries: Sequence[str]) -> dict[str,
 
 def of_all(given: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
     """What these headers promise of a PUT."""
-
-    def values(name: str) -> Sequence[str]:
-        return given.get(name, [])
-
-    return digests.of_body(values, digests.of_file(values))
+    fields = {name.lower(): values for name, values in given.items()}
+    return digests.of_body(fields, digests.of_file(fields))
 
 
 def member(algorithm: str, digest: bytes) -> str:
