@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -48,6 +49,9 @@ def makeService(options: Mapping[str, Any]) -> IService:
     """The daemon, as twistd wants it."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
+    # Twisted has one clock for all, which whoever sets the system's clock sets: all
+    # deadlines would ring at once, or none for an hour.
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
     keep_freed_memory()
     path = os.path.abspath(options["config"])
     try:
@@ -62,7 +66,9 @@ def makeService(options: Mapping[str, Any]) -> IService:
                 count=capacity,
             )
         pool = partial(Threads, reactor)  # type: ignore[arg-type]
-        daemon = make_daemon(reactor, pool, config, path, os.environ, capacity)
+        daemon = make_daemon(
+            reactor, pool, config, path, os.environ, capacity, time.time
+        )
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None
     log_format = options.get("log-format") or config.log_format

@@ -94,9 +94,12 @@ def one_input(data: bytes) -> None:
     message = KINDS[data[0] % len(KINDS)](data[2:])
     size = data[1] or len(message) or 1
     store = MemoryStore()
-    uploads = Uploads(store, FakeHooks(), Clock(), lambda outcome: None, 10**9)
+    clock = Clock()
+    uploads = Uploads(
+        store, FakeHooks(), clock, clock.seconds, lambda outcome: None, 10**9
+    )
     bucket = Bucket((Token(token_digest(BUCKET)),), directory="bucket", name="bucket")
-    connection = Connection(Root(uploads, Registry([bucket]), Clock()), Limits())
+    connection = Connection(Root(uploads, Registry([bucket]), clock.seconds), Limits())
     connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
     connection.half_close()
     connection.clock.advance(0)

@@ -99,14 +99,16 @@ class Recorder(Service):
         home: str,
         registry: Registry,
         reindex: Reindex,
+        wall: Callable[[], float],
     ) -> None:
         """
-        :param clock: tells the time since the epoch
         :param pool: makes a pool of so many threads
         :param home: whose private folder is there at the start
         :param registry: the buckets in force
+        :param wall: tells the time since the epoch
         """
         self._clock = clock
+        self._wall = wall
         self._writer = Writer(home, registry)
         self._home = home
         self._reindex = reindex
@@ -170,7 +172,7 @@ class Recorder(Service):
     def observe(self, outcome: Outcome) -> None:
         """A push has come to its end."""
         bucket = outcome.config
-        now = self._clock.seconds()
+        now = self._wall()
         if outcome.reason is not None:
             key = bucket.key if bucket else ""
             self._latest_refused(key).append(Refused.of(outcome, key, now))
@@ -197,7 +199,6 @@ class Recorder(Service):
         """Write in so many seconds, unless that is to be sooner anyway."""
         if not self.running or self._error is not None:
             return
-        # Where the clock was set back it would ring much later.
         if self._timer.left > seconds:
             self._timer.set(seconds, self._flush)
 
@@ -215,7 +216,7 @@ class Recorder(Service):
         received = [self._received.popleft() for _ in range(count)]
         refused, self._refused = self._refused, {}
         rows = [each for latest in refused.values() for each in latest]
-        now = self._clock.seconds()
+        now = self._wall()
         try:
             is_new = await self._to_write.run(self._writer.write, received, rows, now)
         except CatalogueError as error:

@@ -68,14 +68,16 @@ def make_daemon(
     path: str,
     environ: Mapping[str, str],
     capacity: int,
+    wall: Callable[[], float],
 ) -> Daemon:
     """Put the parts together.
 
-    :param reactor: provides time, processes and sockets
+    :param reactor: provides processes, sockets and time that nobody sets
     :param pool: makes a pool of so many threads
     :param path: where ``config`` came from and is read again at a reload
     :param environ: what hooks may see of it, they see; and whom to notify
     :param capacity: how many connections there may be, and how many pushes
+    :param wall: the time since the epoch, for receipts, expiry and schedules
     :raises ConfigError: what it names to listen on is not there or unusable
     """
     listening = listeners(reactor, config.places, config.trusted_proxies, path)
@@ -100,8 +102,8 @@ def make_daemon(
         observe=counters.hook_ran if counters else unobserved,
     )
 
-    searching = partial(search, DirectoryArchive(config.home), reactor.seconds)
-    recorder = Recorder(reactor, pool, config.home, registry, searching)
+    searching = partial(search, DirectoryArchive(config.home), wall)
+    recorder = Recorder(reactor, pool, config.home, registry, searching, wall)
     alerts = Alerts(reactor, recorder, hooks, registry)
     recorder.on_change(alerts.look)
 
@@ -115,12 +117,13 @@ def make_daemon(
         store,
         hooks,
         reactor,
+        wall,
         observe,
         config.max_file_size,
         capacity,
         recorder.find,
     )
-    root = Root(uploads, registry, reactor)
+    root = Root(uploads, registry, wall)
 
     def refused(client: Client, refusal: Refusal) -> None:
         observe(before_a_request(client, refusal))
@@ -149,6 +152,7 @@ def make_daemon(
                 recorder.health,
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
+            wall,
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -231,17 +235,19 @@ def pages(
     buckets: Callable[[], Sequence[Bucket]],
     live: Callable[[], Live],
     hanging: Callable[[], Hanging],
+    wall: Callable[[], float],
 ) -> Mapping[str, IResource]:
     """What whoever watches gets to see.
 
     :param run: calls in a thread that no push waits for
+    :param wall: the time since the epoch
     """
     disk = partial(look_at_filesystem, config.home, config.min_free_space)
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
     )
-    scrape = Scrape(counters, run, recorder.read, disk, buckets, live, reactor.seconds)
-    page = Page(reactor.seconds, recorder.read, buckets, local_zone())
+    scrape = Scrape(counters, run, recorder.read, disk, buckets, live, wall)
+    page = Page(wall, recorder.read, buckets, local_zone())
     return {
         **resources(reactor, page),
         "healthz": SharedAnswer(reactor, health),

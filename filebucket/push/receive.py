@@ -102,12 +102,14 @@ class Uploads:
         store: IStore,
         hooks: IHooks,
         clock: IReactorTime,
+        wall: Callable[[], float],
         observe: Callable[[Outcome], object],
         max_file_size: int | None = None,
         most: int = sys.maxsize,
         find: Callable[[Bucket, str], Awaitable[Kept | None]] = nothing_known,
     ) -> None:
         """
+        :param wall: tells the time since the epoch, for receipts
         :param observe: told of each outcome, once
         :param max_file_size: bytes, where a bucket has no limit of its own; None is
             no limit
@@ -117,6 +119,7 @@ class Uploads:
         self._store = store
         self._hooks = hooks
         self._clock = clock
+        self._wall = wall
         self._observe = observe
         self._max_file_size = MOST_SIZE if max_file_size is None else max_file_size
         self._most = most
@@ -218,7 +221,7 @@ class Uploads:
         upload = Upload(
             self._store,
             self._hooks,
-            self._clock,
+            self._wall,
             self._pending,
             bucket,
             most,
@@ -272,7 +275,7 @@ class Upload:
         self,
         store: IStore,
         hooks: IHooks,
-        clock: IReactorTime,
+        wall: Callable[[], float],
         pending: PendingNames,
         bucket: Bucket,
         most: int,
@@ -289,7 +292,7 @@ class Upload:
         assert outcome.name is not None
         self._store = store
         self._hooks = hooks
-        self._clock = clock
+        self._wall = wall
         self._pending = pending
         self._bucket = bucket
         self._most = most
@@ -378,7 +381,7 @@ class Upload:
             if receipt.order > name.order:
                 name.order = receipt.order
                 name.kept = Kept(receipt.size, receipt.sha256)
-            outcome.published_at = self._clock.seconds()
+            outcome.published_at = self._wall()
             outcome.sha256 = receipt.sha256
             outcome.overwrote = receipt.replaced
             ended = await self._post_push(
@@ -472,7 +475,7 @@ class Upload:
             receipt = await self._writer.commit(promised, overwrite=True)
             name.order = max(name.order, receipt.order)
             self._outcome.healed = True
-            self._outcome.published_at = self._clock.seconds()
+            self._outcome.published_at = self._wall()
 
     async def abort(self) -> None:
         """Leave nothing behind of what was not published."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from twisted.application.service import IService, IServiceMaker
@@ -24,8 +25,12 @@ class PluginTests(DaemonCase):
 
     def test_make_service(self) -> None:
         """twistd gets a service; mistakes are one exit, without a traceback."""
+        from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
+
+        self.patch(reactor, "seconds", reactor.seconds)
         service = tap.makeService({"config": self.path})
         self.assertTrue(IService.providedBy(service))
+        self.assertIs(time.monotonic, reactor.seconds)
         Path(self.path).write_text("[]")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
         self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)

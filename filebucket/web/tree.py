@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -29,16 +28,16 @@ class Root(Resource):
     """Finds the bucket that a token opens."""
 
     def __init__(
-        self, uploads: Uploads, registry: Registry, clock: IReactorTime
+        self, uploads: Uploads, registry: Registry, wall: Callable[[], float]
     ) -> None:
         """
         :param registry: the buckets in force
-        :param clock: tells the time since the epoch, by which tokens expire
+        :param wall: tells the time since the epoch, by which tokens expire
         """
         super().__init__()
         self._uploads = uploads
         self._registry = registry
-        self._clock = clock
+        self._wall = wall
         # Each with whether its token still opens its bucket.
         self._under_way: dict[StreamingRequest, Callable[[], bool]] = {}
         registry.on_change(self._end_revoked)
@@ -55,7 +54,7 @@ class Root(Resource):
         if found is None:
             return None
         bucket, config = found
-        if config.expires is not None and self._clock.seconds() >= config.expires:
+        if config.expires is not None and self._wall() >= config.expires:
             return None
         if bucket.allow_from is not None and request.sender() not in bucket.allow_from:
             return None

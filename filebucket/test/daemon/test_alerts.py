@@ -319,6 +319,7 @@ class WeeksTests(SynchronousTestCase):
             str(self.home),
             self.registry,
             lambda catalogue, buckets, stopped: "",
+            self.clock.seconds,
         )
         self.recorder, self.bucket = recorder, bucket
         self.alerts = Alerts(self.clock, recorder, self.hooks, self.registry)

@@ -45,12 +45,16 @@ def texts(events: Sequence[Any]) -> list[str]:
 
 
 class DaemonCase(SynchronousTestCase):
-    """Has a daemon over a folder of its own."""
+    """Has a daemon over a folder of its own.
+
+    :ivar clock_set: seconds by which the system's clock was set
+    """
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
         self.reactor = Reactor()
+        self.clock_set = 0.0
         self.threads = AtOnce(self.reactor)
         self.path = str(self.folder / "config.json")
         Path(self.path).write_text(
@@ -75,7 +79,13 @@ class DaemonCase(SynchronousTestCase):
 
     def make_from(self, config: Config) -> Daemon:
         return compose.make_daemon(
-            self.reactor, self.pool, config, self.path, os.environ, 100
+            self.reactor,
+            self.pool,
+            config,
+            self.path,
+            os.environ,
+            100,
+            lambda: self.reactor.seconds() + self.clock_set,
         )
 
     def start(self) -> Daemon:

@@ -127,6 +127,7 @@ class UploadCase(SynchronousTestCase):
             self.store,
             self.hooks,
             self.clock,
+            self.clock.seconds,
             self.observed.append,
             max_file_size,
             most,

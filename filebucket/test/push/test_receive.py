@@ -75,7 +75,9 @@ class StoredTests(UploadCase):
         def observe(outcome: Outcome) -> None:
             raise RuntimeError("a bug")
 
-        uploads = Uploads(self.store, self.hooks, self.clock, observe)
+        uploads = Uploads(
+            self.store, self.hooks, self.clock, self.clock.seconds, observe
+        )
         outcome = self.successResultOf(uploads.receive(BUCKET, push()))
         self.assertEqual(200, outcome.status)
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
@@ -468,7 +470,7 @@ class StepTests(UploadCase):
         self.upload = Upload(
             self.store,
             self.hooks,
-            self.clock,
+            self.clock.seconds,
             PendingNames(),
             BUCKET,
             10,

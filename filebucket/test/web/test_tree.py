@@ -60,10 +60,12 @@ class ResourceCase(SynchronousTestCase):
         def observe(outcome: Outcome) -> None:
             self.observed.append(outcome)
 
-        self.uploads = Uploads(self.store, self.hooks, Clock(), observe, max_file_size)
+        self.uploads = Uploads(
+            self.store, self.hooks, Clock(), Clock().seconds, observe, max_file_size
+        )
         self.clock = Clock()
         self.registry = Registry([bucket(TOKEN, "one"), bucket(OTHER, "two")])
-        self.root = Root(self.uploads, self.registry, self.clock)
+        self.root = Root(self.uploads, self.registry, self.clock.seconds)
         return Connection(self.root)
 
     def tearDown(self) -> None:

@@ -65,11 +65,16 @@ class MemoryCase(SynchronousTestCase):
         """Send it to a bucket in memory."""
         store = MemoryStore()
         pushes: list[Outcome] = []
-        uploads = Uploads(store, FakeHooks(), Clock(), pushes.append, LARGEST)
+        clock = Clock()
+        uploads = Uploads(
+            store, FakeHooks(), clock, clock.seconds, pushes.append, LARGEST
+        )
         bucket = Bucket(
             (Token(token_digest(BUCKET)),), directory="bucket", name="bucket"
         )
-        connection = Connection(Root(uploads, Registry([bucket]), Clock()), Limits())
+        connection = Connection(
+            Root(uploads, Registry([bucket]), clock.seconds), Limits()
+        )
         connection.send(*segments)
         if half_close:
             connection.half_close()
