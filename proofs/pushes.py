@@ -69,12 +69,17 @@ _BOUNDARY = "----------------------------0123456789abcdef"
 def wrapping(how: str, name: str, size: int, token: str = TOKEN) -> Wrapping:
     """How a push is sent; the connection is closed after it.
 
-    :param how: ``PUT``, ``POST``, or ``chunked``, which is a PUT
+    :param how: ``PUT``, ``POST``, or ``chunked``, which is a PUT; in chunks only where
+        there is something
     :param size: bytes of the file
     """
-    path, form, end = f"/{token}/{name}", "", ""
+    if not size and how == "chunked":
+        # The server takes that for a pipe before which all has failed.
+        how = "PUT"
+    path, kind, form, end = f"/{token}/{name}", "", "", ""
     if how == "POST":
         path = f"/{token}"
+        kind = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
         form = (
             f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name=file;"
             f' filename="{name}"\r\n\r\n'
@@ -84,8 +89,7 @@ def wrapping(how: str, name: str, size: int, token: str = TOKEN) -> Wrapping:
     head = (
         f"{'PUT' if how == 'chunked' else how} {path} HTTP/1.1\r\n"
         "Host: h\r\nConnection: close\r\n"
-        f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
-        f"{'Transfer-Encoding: chunked' if how == 'chunked' else length}\r\n\r\n"
+        f"{kind}{'Transfer-Encoding: chunked' if how == 'chunked' else length}\r\n\r\n"
     )
     after = "0\r\n\r\n" if how == "chunked" else end
     return Wrapping((head + form).encode(), after.encode(), how == "chunked")
