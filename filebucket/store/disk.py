@@ -68,8 +68,6 @@ LOCK_TIMEOUT = 5.0
 """Seconds that a push waits for a lock, in a thread. The longest that one is held is a
 rename, or a look at a file and its removal."""
 
-_ROOM_CHECK_EVERY = 64 * 1024 * 1024
-
 
 @define(eq=False)
 class _Folder:
@@ -154,7 +152,7 @@ class DirectoryStore:
 
     async def check_room(self, directory: str, size: int) -> None:
         self.check_moves(directory)
-        await self.run(directory, self.room.check, self._home_fd, size)
+        await self.run(directory, self.room.check, self._home_fd, directory, size)
 
     async def confirm(self, directory: str, name: str, size: int) -> bool:
         self.check_moves(directory)
@@ -273,7 +271,6 @@ class DirectoryWriter:
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._size = 0
-        self._room_checked = 0
 
     async def begin(self, size: int, overwrite: bool) -> None:
         self._enter()
@@ -329,7 +326,7 @@ class DirectoryWriter:
             self._begin(sum(map(len, chunks)), overwrite)
         assert self._aside is not None
         assert self._reserved is not None
-        self._store.room.take(self._reserved, sum(map(len, chunks)))
+        self._store.room.take(self._reserved, sum(map(len, chunks)), self._aside.fd)
         for chunk in chunks:
             for each in self._hashes.values():
                 each.update(chunk)
@@ -342,9 +339,6 @@ class DirectoryWriter:
                 written -= len(waiting.pop(0))
             if written:
                 waiting[0] = waiting[0][written:]
-        if self._size - self._room_checked >= _ROOM_CHECK_EVERY:
-            self._room_checked = self._size
-            self._store.room.check(fd, 0)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         self._enter()
@@ -428,13 +422,14 @@ class DirectoryWriter:
     def _clear(self) -> None:
         bucket_fd, self._bucket_fd = self._bucket_fd, -1
         aside, self._aside = self._aside, None
-        if self._reserved is not None:
-            self._store.room.give_back(self._reserved, self._published)
         try:
             try:
                 if aside is not None:
                     aside.discard()
             finally:
+                if self._reserved is not None:
+                    # The room that a file leaves is there when it is gone.
+                    self._store.room.give_back(self._reserved, self._published)
                 os.close(bucket_fd)
         except OSError as error:
             # What is left aside has no name of its own, or is swept at start;

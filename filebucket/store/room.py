@@ -1,8 +1,13 @@
 """How much more may be kept: what filesystems have free, and what quotas leave.
 
-A push whose length is known has its room set aside when it begins, so that pushes
-which fit one by one but not together are refused before they are sent. What was set
-aside and not used is given back when the push ends, however it ends.
+A push whose length is known has its room set aside when it begins, so that pushes to
+one bucket which fit one by one but not together are refused before they are sent. What
+was set aside and not used is given back when the push ends, however it ends.
+
+To announce costs nothing, so what is only announced takes room from no other bucket.
+The filesystem tells what is really written: it is asked again after every 64 MiB that
+all pushes together write there. Where those of several buckets do not fit together, the
+one that finds that out ends, and the others go on in the room that it leaves.
 
 Everything here may wait for a disk, and is called in threads.
 """
@@ -12,7 +17,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 
 from attrs import define
@@ -21,17 +26,38 @@ from filebucket.base.errors import Refusal
 from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.model.bucket import FreeSpace
 
+LOOK_EVERY = 64 * 1024 * 1024
+"""Bytes that pushes write to a filesystem until it is asked again what is free."""
+
 
 @define
 class _Bucket:
-    """What a bucket that has a quota takes.
+    """What pushes to a bucket take.
 
-    :ivar under_way: bytes of pushes that have not ended
+    :ivar set_aside: bytes that are announced and not written yet
+    :ivar under_way: bytes of pushes that have not ended, where it has a quota
     :ivar published: bytes of pushes that have, since it was first asked for
     """
 
+    set_aside: int = 0
     under_way: int = 0
     published: int = 0
+
+
+@define
+class _Filesystem:
+    """What pushes do to a filesystem.
+
+    :ivar set_aside: bytes that are announced and not written yet
+    :ivar written: bytes that pushes have written, since the start, or are about to
+    :ivar look_at: how many there are when it is asked again what is free
+    :ivar leaving: bytes of pushes that were refused and are not gone yet
+    """
+
+    set_aside: int = 0
+    written: int = 0
+    look_at: int = 0
+    leaving: int = 0
 
 
 class Room:
@@ -43,23 +69,31 @@ class Room:
         """
         self._min_free_space = min_free_space
         self._lock = threading.Lock()
-        # Bytes that are set aside and not written yet, by filesystem.
-        self._set_aside: Counter[int] = Counter()
+        # By the number that statvfs has for them.
+        self._filesystems: defaultdict[int, _Filesystem] = defaultdict(_Filesystem)
         self._buckets: defaultdict[str, _Bucket] = defaultdict(_Bucket)
 
-    def check(self, fd: int, size: int) -> None:
-        """See whether ``size`` more bytes would fit where ``fd`` is.
+    def set_aside_on(self, filesystem: int) -> int:
+        """Bytes that are announced and not written yet.
 
+        :param filesystem: its ``f_fsid``
+        """
+        with self._lock:
+            return self._filesystems[filesystem].set_aside
+
+    def check(self, fd: int, directory: str, size: int) -> None:
+        """See whether ``size`` more bytes of a bucket would fit where ``fd`` is.
+
+        :param directory: what the bucket is called
         :raises Refusal: 507: they would not
         """
-        found = os.fstatvfs(fd)
+        left = self._left(os.fstatvfs(fd))
         with self._lock:
-            self._check(found, size)
+            _check(left, self._buckets[directory], size)
 
-    def _check(self, found: os.statvfs_result, size: int) -> None:
-        free = free_bytes(found) - self._set_aside[found.f_fsid]
-        if free < size + self._min_free_space.of(total_bytes(found)):
-            raise Refusal(507, "no room for that many bytes")
+    def _left(self, found: os.statvfs_result) -> int:
+        """Bytes that are free beyond those that must stay so; may be less than 0."""
+        return free_bytes(found) - self._min_free_space.of(total_bytes(found))
 
     def set_aside(
         self, bucket_fd: int, directory: str, size: int, quota: int | None
@@ -71,73 +105,102 @@ class Room:
         :param quota: bytes that the bucket may have; None is no limit
         :raises Refusal: 507: there is none
         """
-        reserved = Reservation(expected=size)
-        if quota is not None:
-            with self._lock:
-                reserved.bucket = self._buckets[directory]
-                # Before what is kept is counted: better twice than not at all.
-                reserved.published_before = reserved.bucket.published
-            reserved.left_by_quota = quota - _kept(bucket_fd)
+        with self._lock:
+            bucket = self._buckets[directory]
+            # Before what is kept is counted: better twice than not at all.
+            published = bucket.published
+        left_by_quota = None if quota is None else quota - _kept(bucket_fd)
         # Not while others wait for the lock. What is written in between makes it no
         # more wrong than a filesystem that others write to always is.
         found = os.fstatvfs(bucket_fd)
+        left = self._left(found)
         with self._lock:
-            self._check(found, size)
-            if reserved.bucket is not None:
-                reserved.check_quota(size)
-                reserved.bucket.under_way += size
-            reserved.filesystem = found.f_fsid
-            self._set_aside[reserved.filesystem] += size
+            _check(left, bucket, size)
+            filesystem = self._filesystems[found.f_fsid]
+            reserved = Reservation(bucket, filesystem, left_by_quota, published)
+            reserved.check_quota(size)
+            reserved.change(expected=size)
         return reserved
 
-    def take(self, reserved: Reservation, size: int) -> None:
-        """``size`` bytes of the push were written.
+    def take(self, reserved: Reservation, size: int, fd: int) -> None:
+        """``size`` bytes of the push are about to be written.
 
-        :raises Refusal: 507: more than the bucket's quota leaves
+        :param fd: of the file
+        :raises Refusal: 507: more than the bucket's quota leaves, or the filesystem
         """
+        filesystem = reserved.filesystem
         with self._lock:
             expected = min(size, reserved.expected)
-            if reserved.bucket is not None and size > expected:
+            if size > expected:
                 # First, so that what is refused is not given back later.
                 reserved.check_quota(size - expected)
-                reserved.bucket.under_way += size - expected
-            reserved.expected -= expected
-            reserved.taken += size
-            self._set_aside[reserved.filesystem] -= expected
+            reserved.change(taken=size, expected=-expected)
+            filesystem.written += size
+            written = filesystem.written
+            if written <= filesystem.look_at:
+                return
+        left = self._left(os.fstatvfs(fd))
+        with self._lock:
+            # Of several that do not fit together not all are to end: what one leaves is
+            # for the others. But it may take a disk long to let it go.
+            if left + min(filesystem.leaving, LOOK_EVERY) < size:
+                reserved.leaving = reserved.taken - size
+                filesystem.leaving += reserved.leaving
+                raise _no_room()
+            filesystem.look_at = written - size + min(max(left, 0), LOOK_EVERY)
 
     def give_back(self, reserved: Reservation, published: bool) -> None:
-        """The push has ended. May be called again."""
+        """The push has ended, and its file is there or gone. May be called again."""
         with self._lock:
-            self._set_aside[reserved.filesystem] -= reserved.expected
-            if reserved.bucket is not None:
-                reserved.bucket.under_way -= reserved.taken + reserved.expected
-                if published:
-                    reserved.bucket.published += reserved.taken
-            reserved.bucket, reserved.expected = None, 0
+            if published:
+                reserved.bucket.published += reserved.taken
+            reserved.filesystem.leaving -= reserved.leaving
+            reserved.leaving = 0
+            reserved.change(taken=-reserved.taken, expected=-reserved.expected)
+
+
+def _check(left: int, bucket: _Bucket, size: int) -> None:
+    if left - bucket.set_aside < size:
+        raise _no_room()
+
+
+def _no_room() -> Refusal:
+    return Refusal(507, "no room for that many bytes")
 
 
 @define(eq=False)
 class Reservation:
     """The room of one push. Only :class:`Room` changes it.
 
-    :ivar filesystem: where it is
+    :ivar left_by_quota: bytes, when it was made, by what its bucket held; None where
+        there is no quota
+    :ivar published_before: bytes that had been, by then
     :ivar expected: bytes that are set aside and not written yet
-    :ivar taken: bytes that are written
-    :ivar left_by_quota: bytes, when it was made, by what its bucket held
+    :ivar taken: bytes that are written, or about to be
+    :ivar leaving: of these, what is to be gone soon, for there was no room for more
     """
 
-    expected: int
-    filesystem: int = 0
+    bucket: _Bucket
+    filesystem: _Filesystem
+    left_by_quota: int | None
+    published_before: int
+    expected: int = 0
     taken: int = 0
-    bucket: _Bucket | None = None
-    left_by_quota: int = 0
-    published_before: int = 0
+    leaving: int = 0
+
+    def change(self, taken: int = 0, expected: int = 0) -> None:
+        """So many bytes more are taken, or expected."""
+        self.taken += taken
+        self.expected += expected
+        self.bucket.set_aside += expected
+        self.filesystem.set_aside += expected
+        self.bucket.under_way += taken + expected
 
     def check_quota(self, size: int) -> None:
         """See whether ``size`` more bytes are within the quota."""
-        assert self.bucket is not None
         since = self.bucket.published - self.published_before
-        if self.bucket.under_way + since + size > self.left_by_quota:
+        more = self.bucket.under_way + since + size
+        if self.left_by_quota is not None and more > self.left_by_quota:
             raise Refusal(507, "the bucket's quota leaves no room for that many bytes")
 
 

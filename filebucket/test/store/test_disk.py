@@ -1000,6 +1000,25 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.result(self.store.check_room(TOKEN, 5))
         self.assert_refused(507, self.store.check_room(TOKEN, 6))
 
+    def test_room_is_nobody_elses(self) -> None:
+        """What a push announces takes room from its own bucket's, and from no other:
+        those find out while they are written.
+        """
+        self.kernel.faults["fstatvfs bucket"] = self.free(100)
+        self.kernel.faults["fstatvfs home"] = self.free(100)
+        self.kernel.faults["fstatvfs web01"] = self.free(100)
+        first = self.idle_writer(name="a")
+        self.result(first.begin(100, overwrite=False))
+        self.assert_refused(507, self.store.check_room(TOKEN, 1))
+        self.result(self.store.check_room("web01", 100))
+        second = self.idle_writer(directory="web01")
+        self.result(second.begin(100, overwrite=False))
+        self.kernel.faults["fstatvfs file"] = self.free(60)
+        self.result(first.write([bytes(60)]))
+        self.kernel.faults["fstatvfs file"] = self.free(0)
+        self.result(second.write([b"x"]))
+        self.assert_refused(507, second.write([b"y"]))
+
     def test_room_is_set_aside(self) -> None:
         """For a push that has begun, until it is written or over."""
         self.kernel.faults["fstatvfs bucket"] = self.free(100)
@@ -1041,24 +1060,26 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             os.rename(os.path.join(self.bucket, name), os.path.join(self.home, name))
 
     def test_room_is_checked_midway(self) -> None:
-        """A file whose size nobody knew is stopped before the disk is full."""
-        self.assertEqual(64 * 1024 * 1024, disk._ROOM_CHECK_EVERY)
-        self.patch(disk, "_ROOM_CHECK_EVERY", 10)
+        """A file whose size nobody knew is stopped before the disk is full, whoever
+        else fills it.
+        """
+        self.assertEqual(64 * 1024 * 1024, room_module.LOOK_EVERY)
+        self.patch(room_module, "LOOK_EVERY", 10)
         self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1000))
-        self.kernel.faults["fstatvfs file"] = self.free(1000)
-        writer = self.writer()
-        for chunk, checks in (
-            (b"123456789", 0),
-            (b"0", 1),
-            (b"123456789", 1),
-            (b"0123456789", 2),
-            (b"x", 2),
+        self.kernel.faults["fstatvfs file"] = self.free(1010)
+        writers = [self.writer(name=name) for name in "ab"]
+        for number, chunk, checks in (
+            (0, b"12345", 1),
+            (1, b"12345", 1),
+            (1, b"1", 2),
+            (0, b"123456789", 2),
+            (0, b"0", 3),
         ):
-            self.result(writer.write([chunk]))
+            self.result(writers[number].write([chunk]))
             self.assertEqual(checks, self.kernel.calls.count("fstatvfs file"))
-        self.kernel.faults["fstatvfs file"] = self.free(999)
-        self.result(writer.write([b"0123456789"]))
-        self.assert_refused(507, writer.write([b"x"]))
+        self.kernel.faults["fstatvfs file"] = self.free(1005)
+        self.result(writers[1].write([b"0123456789"]))
+        self.assert_refused(507, writers[1].write([b"x"]))
         self.assertEqual({}, self.published())
 
     def test_room_cannot_be_checked(self) -> None:

@@ -10,10 +10,125 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.model.bucket import FreeSpace
+from filebucket.store import room
 from filebucket.store.room import Reservation, Room
 from filebucket.test.kit.properties import trying
 
 QUOTA = 1000
+
+
+class Disk:
+    """A filesystem, as ``os`` would tell of it.
+
+    :ivar free: bytes
+    :ivar looks: how often it was asked
+    """
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.looks = 0
+
+    def fstatvfs(self, fd: int) -> os.statvfs_result:
+        self.looks += 1
+        return os.statvfs_result((1, 1, 10**9, 0, self.free, 0, 0, 0, 0, 255, 7))
+
+
+class FilesystemTests(SynchronousTestCase):
+    """What is free, and who may have it. 100 bytes must stay free."""
+
+    def setUp(self) -> None:
+        self.patch(room, "LOOK_EVERY", 10)
+        self.fill(1000)
+
+    def fill(self, left: int) -> None:
+        """Begin anew, with so many bytes beyond those that must stay free."""
+        self.room = Room(FreeSpace(bytes=100))
+        self.disk = Disk(100 + left)
+        self.patch(room, "os", self.disk)
+
+    def begin(self, size: int = 0, directory: str = "bucket") -> Reservation:
+        return self.room.set_aside(-1, directory, size, None)
+
+    def write(self, push: Reservation, size: int) -> None:
+        self.room.take(push, size, -1)
+        self.disk.free -= size
+
+    def leave(self, push: Reservation, written: int) -> None:
+        self.disk.free += written
+        self.room.give_back(push, published=False)
+
+    def test_looked_at_for_all(self) -> None:
+        """However many pushes write, it is looked at for all of them together."""
+        pushes = [self.begin(directory=f"{number}") for number in range(9)]
+        self.disk.looks = 0
+        for push in pushes[:6]:
+            self.write(push, 2)
+        self.assertEqual(2, self.disk.looks)
+        for push in pushes * 10:
+            self.write(push, 1)
+        self.assertEqual(11, self.disk.looks)
+
+    @trying
+    @given(
+        st.integers(0, 60),
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), max_size=40),
+    )
+    def test_never_less(self, left: int, writes: list[tuple[int, int]]) -> None:
+        """As long as nobody else writes there, and who is refused leaves, what must
+        stay free does.
+        """
+        self.fill(left)
+        pushes: dict[int, tuple[Reservation, int]] = {}
+        for number, size in writes:
+            push, written = pushes.get(number) or (self.begin(), 0)
+            try:
+                self.write(push, size)
+                pushes[number] = push, written + size
+            except Refusal:
+                self.leave(push, written)
+                pushes.pop(number, None)
+            self.assertGreaterEqual(self.disk.free, 100)
+
+    def test_announced(self) -> None:
+        """It takes room from the bucket's own, and tells so, until it is written."""
+        first = self.begin(900)
+        self.assertRaises(Refusal, self.begin, 101)
+        self.assertRaises(Refusal, self.room.check, -1, "bucket", 101)
+        self.begin(1000, "other")
+        self.room.check(-1, "other", 0)
+        self.assertEqual(1900, self.room.set_aside_on(7))
+        self.assertEqual(0, self.room.set_aside_on(8))
+        self.write(first, 900)
+        self.assertEqual(1000, self.room.set_aside_on(7))
+        self.begin(100)
+        self.room.give_back(first, published=True)
+        self.assertEqual(1100, self.room.set_aside_on(7))
+
+    def test_not_all_end(self) -> None:
+        """Of two that do not fit together one ends, and the other has its room."""
+        self.fill(100)
+        first, second = self.begin(60, "a"), self.begin(60, "b")
+        for _ in range(5):
+            self.write(first, 10)
+            self.write(second, 10)
+        self.assertRaises(Refusal, self.write, first, 10)
+        # While the first one's file is on its way.
+        self.write(second, 5)
+        self.leave(first, 50)
+        self.write(second, 5)
+        self.room.give_back(second, published=True)
+        self.begin(40, "a")
+        self.assertRaises(Refusal, self.begin, 41, "a")
+
+    def test_one_that_does_not_leave(self) -> None:
+        """If its file stays, the others do not have its room for ever."""
+        self.fill(50)
+        first, second = self.begin(directory="a"), self.begin(directory="b")
+        self.write(first, 50)
+        self.assertRaises(Refusal, self.write, first, 1)
+        self.write(second, 10)
+        self.assertRaises(Refusal, self.write, second, 1)
+        self.assertEqual(90, self.disk.free)
 
 
 class RoomTests(SynchronousTestCase):
@@ -33,7 +148,7 @@ class RoomTests(SynchronousTestCase):
         """What was never counted leaves no room for others when its push ends."""
         for _ in range(3):
             share = self.set_aside(0)
-            self.assertRaises(Refusal, self.room.take, share, QUOTA + 1)
+            self.assertRaises(Refusal, self.room.take, share, QUOTA + 1, self.fd)
             self.room.give_back(share, published=False)
         self.assertRaises(Refusal, self.set_aside, QUOTA + 1)
         self.room.give_back(self.set_aside(QUOTA), published=False)
@@ -60,23 +175,25 @@ class RoomTests(SynchronousTestCase):
         """However pushes come, grow, are refused and leave: then there is as much room
         as before them, and never were more bytes counted in than there may be.
         """
-        room = Room(FreeSpace())
+        all_room = Room(FreeSpace())
         shares = []
         for size, written in pushes:
             try:
-                share = room.set_aside(self.fd, "bucket", size, QUOTA)
+                share = all_room.set_aside(self.fd, "bucket", size, QUOTA)
             except Refusal:
                 continue
             shares.append(share)
             for each in written:
                 try:
-                    room.take(share, each)
+                    all_room.take(share, each, self.fd)
                 except Refusal:
                     break
             self.assertLessEqual(
                 sum(each.taken + each.expected for each in shares), QUOTA
             )
         for share in shares:
-            room.give_back(share, published=False)
-        room.give_back(room.set_aside(self.fd, "bucket", QUOTA, QUOTA), False)
-        self.assertRaises(Refusal, room.set_aside, self.fd, "bucket", QUOTA + 1, QUOTA)
+            all_room.give_back(share, published=False)
+        all_room.give_back(all_room.set_aside(self.fd, "bucket", QUOTA, QUOTA), False)
+        self.assertRaises(
+            Refusal, all_room.set_aside, self.fd, "bucket", QUOTA + 1, QUOTA
+        )
