@@ -32,6 +32,7 @@ class Filesystem:
     :param free: bytes that pushes may take, but for those that are reserved
     :param reserved: bytes that must stay free
     :param read_only: whether nothing can be written, as after an error of the disk's
+    :param set_aside: bytes that pushes under way have announced and not written yet
     :param full_of_files: whether it can have no more of them, whatever room there is
     """
 
@@ -39,12 +40,16 @@ class Filesystem:
     free: int
     reserved: int
     read_only: bool
+    set_aside: int = 0
     full_of_files: bool = False
 
 
-def look_at_filesystem(home: str, min_free_space: FreeSpace) -> Filesystem:
+def look_at_filesystem(
+    home: str, min_free_space: FreeSpace, set_aside: Callable[[int], int]
+) -> Filesystem:
     """Look at the filesystem of ``home``. It may wait for a disk.
 
+    :param set_aside: bytes that are announced on the filesystem of that ``f_fsid``
     :raises OSError: it cannot be looked at
     """
     found = os.statvfs(home)
@@ -54,6 +59,7 @@ def look_at_filesystem(home: str, min_free_space: FreeSpace) -> Filesystem:
         free_bytes(found),
         min_free_space.of(total),
         bool(found.f_flag & os.ST_RDONLY),
+        set_aside(found.f_fsid),
         # Some, such as Btrfs, count none.
         bool(found.f_files) and not found.f_favail,
     )
@@ -115,6 +121,8 @@ class Health:
                 reasons.append("the home: Read-only file system")
             if disk.free <= disk.reserved:
                 reasons.append("the home: less is free than min_free_space")
+            elif disk.free - disk.reserved < disk.set_aside:
+                notes.append("the home: more is announced by pushes than is free")
             if disk.full_of_files:
                 reasons.append("the home: no inode is free")
         error_of_writing = self._writing()

@@ -89,6 +89,11 @@ def families(
             "Of what is free, what must stay so: pushes get 507 before that.",
             disk.reserved,
         )
+        yield gauge(
+            "filesystem_set_aside_bytes",
+            "What pushes under way have announced of it and not written yet.",
+            disk.set_aside,
+        )
     if overview is not None:
         yield from _of_buckets(overview.buckets)
 

@@ -15,7 +15,13 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
 from filebucket.admin.counters import Counters
-from filebucket.admin.health import STUCK, Hanging, Health, look_at_filesystem
+from filebucket.admin.health import (
+    STUCK,
+    Filesystem,
+    Hanging,
+    Health,
+    look_at_filesystem,
+)
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite, SharedAnswer
@@ -90,9 +96,8 @@ def make_daemon(
     watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
     counters = Counters() if watching else None
     registry = Registry(config.buckets)
-    store = DirectoryStore(
-        config.home, Lines(threads, PER_BUCKET), Room(config.min_free_space)
-    )
+    room = Room(config.min_free_space)
+    store = DirectoryStore(config.home, Lines(threads, PER_BUCKET), room)
     hooks = ScriptHooks(
         reactor,
         config.hooks,
@@ -140,7 +145,12 @@ def make_daemon(
         shown = pages(
             reactor,
             looking.run,
-            config,
+            partial(
+                look_at_filesystem,
+                config.home,
+                config.min_free_space,
+                room.set_aside_on,
+            ),
             counters,
             recorder,
             lambda: readiness.ready,
@@ -228,7 +238,7 @@ def search(
 def pages(
     reactor: Any,
     run: Callable[..., Deferred[Any]],
-    config: Config,
+    disk: Callable[[], Filesystem],
     counters: Counters,
     recorder: Recorder,
     ready: Callable[[], bool],
@@ -240,9 +250,9 @@ def pages(
     """What whoever watches gets to see.
 
     :param run: calls in a thread that no push waits for
+    :param disk: looks at the home's filesystem
     :param wall: the time since the epoch
     """
-    disk = partial(look_at_filesystem, config.home, config.min_free_space)
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
     )

@@ -85,6 +85,14 @@ class HealthTests(SynchronousTestCase):
         self.ready, self.stuck = True, 64
         self.assertEqual((503, f"64 {told}"), self.ask())
 
+    def test_set_aside(self) -> None:
+        """More than there is may be announced: pushes are taken, some in vain."""
+        self.disk = evolve(DISK, set_aside=80)
+        self.assertEqual((200, "ok\n"), self.ask())
+        self.disk = evolve(DISK, set_aside=81)
+        told = "the home: more is announced by pushes than is free\n"
+        self.assertEqual((200, f"ok\n{told}"), self.ask())
+
     def test_all_reasons(self) -> None:
         """Each has its line."""
         self.ready = False
@@ -103,13 +111,26 @@ class HealthTests(SynchronousTestCase):
         )
 
 
+def nothing(filesystem: int) -> int:
+    """What is announced there."""
+    return 0
+
+
 class DiskTests(SynchronousTestCase):
     """What is seen of a filesystem."""
 
     def test_look(self) -> None:
         """What statvfs says, and what must stay of it."""
         found = os.statvfs(".")
-        disk = look_at_filesystem(".", FreeSpace(share=Fraction(1, 4)))
+        asked: list[int] = []
+
+        def set_aside(filesystem: int) -> int:
+            asked.append(filesystem)
+            return 70
+
+        disk = look_at_filesystem(".", FreeSpace(share=Fraction(1, 4)), set_aside)
+        self.assertEqual([found.f_fsid], asked)
+        self.assertEqual(70, disk.set_aside)
         self.assertEqual(found.f_blocks * found.f_frsize, disk.total)
         self.assertEqual(disk.total // 4, disk.reserved)
         self.assertTrue(0 < disk.free <= disk.total)
@@ -119,7 +140,8 @@ class DiskTests(SynchronousTestCase):
         """A filesystem that cannot be written is seen to be one."""
         self.patch(os, "statvfs", lambda path: _Found())
         self.assertEqual(
-            Filesystem(400, 200, 7, True), look_at_filesystem(".", FreeSpace(bytes=7))
+            Filesystem(400, 200, 7, True),
+            look_at_filesystem(".", FreeSpace(bytes=7), nothing),
         )
 
     def test_full_of_files(self) -> None:
@@ -128,14 +150,15 @@ class DiskTests(SynchronousTestCase):
             found = _Found()
             found.f_files, found.f_favail = files, free
             self.patch(os, "statvfs", lambda path, found=found: found)
-            self.assertEqual(full, look_at_filesystem(".", FreeSpace()).full_of_files)
+            seen = look_at_filesystem(".", FreeSpace(), nothing)
+            self.assertEqual(full, seen.full_of_files)
 
     def test_gone(self) -> None:
         """A home that is not there is an error."""
         with self.assertRaises(FileNotFoundError):
-            look_at_filesystem(self.mktemp(), FreeSpace())
+            look_at_filesystem(self.mktemp(), FreeSpace(), nothing)
 
 
 class _Found:
     f_blocks, f_bavail, f_frsize, f_flag = 4, 2, 100, os.ST_RDONLY
-    f_files, f_favail = 9, 4
+    f_files, f_favail, f_fsid = 9, 4, 1

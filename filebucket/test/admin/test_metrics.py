@@ -31,7 +31,7 @@ from filebucket.test.kit.fakes import at_once
 TOKEN = "0123456789abcdef0123456789abcdef"
 NAMELESS = Bucket((Token(token_digest(TOKEN.encode())),), TOKEN)
 HOUR = Interval(3600.0, "1h")
-DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False)
+DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False, set_aside=30)
 
 
 def bucket(name: str, **settings: Any) -> Bucket:
@@ -99,6 +99,7 @@ class ScrapeTests(SynchronousTestCase):
             ("filesystem_size_bytes", 1000),
             ("filesystem_free_bytes", 100),
             ("filesystem_reserved_bytes", 20),
+            ("filesystem_set_aside_bytes", 30),
             ("buckets_left_out", 0),
             ("buckets{state=late}", 0),
         ):
