@@ -75,7 +75,9 @@ def sync_path(path: str) -> None:
 
 
 @contextmanager
-def replacing(path: str, aside: str, durable: bool = False) -> Iterator[BinaryIO]:
+def replacing(
+    path: str, aside: str, durable: bool = False, directory_fd: int | None = None
+) -> Iterator[BinaryIO]:
     """Write a file that takes the place of ``path`` at once, at the end of the block.
     If the block or anything else fails, ``path`` stays as it was.
 
@@ -84,23 +86,24 @@ def replacing(path: str, aside: str, durable: bool = False) -> Iterator[BinaryIO
     :param aside: its path until then, in the same directory; what is there, such as
         what a killed process left, is removed
     :param durable: whether the content is on the disk before ``path`` has it. The name
-        is not durable before :func:`sync_path` of the directory
+        is not durable before :func:`sync_directory` of the directory
+    :param directory_fd: where relative paths begin; None is the working directory
     :raises OSError: it cannot be written, brought to the disk or renamed
     """
     with suppress(FileNotFoundError):
-        os.unlink(aside)
+        os.unlink(aside, dir_fd=directory_fd)
     # Never one that is there already: it may be another name of anything.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    fd = os.open(aside, flags, 0o600)
+    fd = os.open(aside, flags, 0o600, dir_fd=directory_fd)
     try:
         with open(fd, "wb") as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(fd)
-        os.rename(aside, path)
+        os.rename(aside, path, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     except BaseException:
-        os.unlink(aside)
+        os.unlink(aside, dir_fd=directory_fd)
         raise
 
 

@@ -17,15 +17,15 @@ import fcntl
 import math
 import os
 import secrets
-import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, BinaryIO
 
 from attrs import frozen
 
 from filebucket.base.errors import ConfigError, OperatorError
-from filebucket.base.fs import replacing, sync_path
+from filebucket.base.fs import directory, replacing, sync_directory
 from filebucket.base.text import moment_text
 from filebucket.config import jsontext
 from filebucket.config.config import Config
@@ -159,7 +159,7 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
 
     :returns: what the file says then
     """
-    with _locked(path) as file:
+    with _locked(path) as (file, folder_fd, name):
         try:
             text = file.read().decode("utf-8")
         except UnicodeDecodeError:
@@ -169,15 +169,14 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
             config = parse(changed, path)
         except ConfigError as error:
             raise NotChangedError("; ".join(error.mistakes)) from None
-        target = os.path.realpath(path)
         try:
-            _replace(target, changed.encode("utf-8"))
+            _replace(file.fileno(), folder_fd, name, changed.encode("utf-8"))
         except OSError as error:
             raise NotChangedError(
                 f"{path} cannot be replaced: {error.strerror}"
             ) from None
         try:
-            sync_path(os.path.dirname(target))
+            sync_directory(folder_fd)
         except OSError as error:
             raise NotChangedError(
                 f"{path} is changed, but may not stay so: {error.strerror}"
@@ -186,38 +185,62 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[Any]:
-    """The file, which nobody else changes by a command of ours until the end."""
+def _locked(path: str) -> Iterator[tuple[BinaryIO, int, str]]:
+    """The file, its folder and its name there, which nobody else changes by a command
+    of ours until the end.
+
+    From here on it is known by them alone: the folder may be another user's, who could
+    lead root anywhere by a path.
+    """
     while True:
-        try:
-            file = open(path, "rb")  # noqa: SIM115 - it may have to be opened anew
-        except OSError as error:
-            raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
-        with file:
+        folder, name = os.path.split(os.path.realpath(path))
+        with ExitStack() as stack:
+            try:
+                folder_fd = stack.enter_context(directory(folder))
+                file = stack.enter_context(_open(name, folder_fd))
+            except OSError as error:
+                raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(path, ["is not a file"])
             fcntl.flock(file, fcntl.LOCK_EX)
             # Whoever had it before may have put another file in its place.
-            if _is_at(path, file.fileno()):
-                yield file
+            if _is_at(path, name, folder_fd, file.fileno()):
+                yield file, folder_fd, name
                 return
 
 
-def _is_at(path: str, fd: int) -> bool:
+def _open(name: str, folder_fd: int) -> BinaryIO:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return open(os.open(name, flags, dir_fd=folder_fd), "rb")
+
+
+def _is_at(path: str, name: str, folder_fd: int, fd: int) -> bool:
+    """Whether the file is the one that both lead to."""
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
+        found = os.stat(path), os.lstat(name, dir_fd=folder_fd)
     except FileNotFoundError:
         return False
+    return all(os.path.samestat(os.fstat(fd), each) for each in found)
 
 
-def _replace(path: str, content: bytes) -> None:
+def _replace(old_fd: int, folder_fd: int, name: str, content: bytes) -> None:
     """Put ``content`` in the place of a file, at once, as the same owner's."""
-    old = os.stat(path)
-    folder = os.path.dirname(path)
-    new = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(8)}")
-    with replacing(path, new, durable=True) as file:
+    old = os.fstat(old_fd)
+    new = f".{name}.{secrets.token_hex(8)}"
+    with replacing(name, new, durable=True, directory_fd=folder_fd) as file:
         file.write(content)
         file.flush()
         fd = file.fileno()
         if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
             os.fchown(fd, old.st_uid, old.st_gid)
-        shutil.copystat(path, new)
-        os.utime(fd)
+        _copy_attributes(old_fd, fd)
+        os.fchmod(fd, stat.S_IMODE(old.st_mode))
+
+
+def _copy_attributes(old_fd: int, new_fd: int) -> None:
+    # shutil.copystat would go by names. Where a filesystem has none, or one may not be
+    # set, the file is as good without.
+    with suppress(OSError):
+        for attribute in os.listxattr(old_fd):
+            with suppress(OSError):
+                os.setxattr(new_fd, attribute, os.getxattr(old_fd, attribute))

@@ -15,13 +15,14 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.config import edit as editing
 from filebucket.config import values
+from filebucket.config.config import Config
 from filebucket.config.edit import (
     NotChangedError,
     add_bucket,
     remove_bucket,
     rotate_token,
 )
-from filebucket.config.load import load
+from filebucket.config.load import load, parse
 from filebucket.model.token import token_digest
 from filebucket.test.kit.server import PATIENCE
 
@@ -352,6 +353,53 @@ class FileTests(EditingCase):
         self.assertIn('"new"', self.text())
         self.assertEqual(["link.json"], os.listdir(link.parent))
 
+    def test_folder_of_another(self) -> None:
+        """Whoever may change the folder can lead no change to another file: not by the
+        name that the new one has at first, nor by that of the old one.
+        """
+        victim = self.folder.parent / "victim"
+        victim.write_text(FILE)
+        victim.chmod(0o600)
+        before = victim.stat()
+        open_ = os.open
+
+        def lead(name: str) -> None:
+            (self.folder / name).unlink()
+            (self.folder / name).symlink_to(victim)
+
+        def open_and_swap(path: str, flags: int, *rest: int, **more: int) -> int:
+            fd = open_(path, flags, *rest, **more)
+            if flags & os.O_EXCL:
+                lead(os.path.basename(path))
+            return fd
+
+        def parse_and_swap(text: str, path: str) -> Config:
+            lead("config.json")
+            return parse(text, path)
+
+        for place, name, swap in (
+            (os, "open", open_and_swap),
+            (editing, "parse", parse_and_swap),
+        ):
+            self.file.unlink(missing_ok=True)
+            self.write(FILE)
+            self.file.chmod(0o666)
+            patch = self.patch(place, name, swap)
+            add_bucket(self.path, "new", {})
+            patch.restore()
+            now = victim.stat()
+            self.assertEqual(FILE, victim.read_text())
+            self.assertEqual(
+                (before.st_ino, before.st_mode, before.st_mtime_ns),
+                (now.st_ino, now.st_mode, now.st_mtime_ns),
+            )
+
+    def test_no_file(self) -> None:
+        """What would never be read to its end is not read."""
+        os.mkfifo(self.file)
+        error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
+        self.assertEqual(("is not a file",), error.mistakes)
+
     def test_cannot_be_written(self) -> None:
         """Nothing is left of an attempt that fails, at whatever step."""
         self.write(FILE)
@@ -379,7 +427,7 @@ class FileTests(EditingCase):
         def sync(folder: str) -> None:
             raise OSError(5, "Input/output error")
 
-        self.patch(editing, "sync_path", sync)
+        self.patch(editing, "sync_directory", sync)
         error = self.assertRaises(NotChangedError, add_bucket, self.path, "new", {})
         self.assertEqual(
             f"{self.path} is changed, but may not stay so: Input/output error",
