@@ -2,30 +2,43 @@
 
 To root everything is allowed, and what it makes is its own: what a command finds or
 changes in the home it does with the rights of the home's owner, who is the daemon's
-user, and whom a link that lies there can lead no further than the daemon itself.
+user, and whom a link that lies there can lead no further than the daemon itself. A home
+that is root's, with a group that may write in it, is told by its private folder: the
+daemon made that.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+NOBODY = 65534
+"""A user and a group that own nothing."""
 
 
 @contextmanager
-def as_owner_of(path: str) -> Iterator[None]:
-    """As root, with the rights of whoever has ``path``; else, and where that is not
-    there, with one's own.
+def as_owner_of(home: str, private: str) -> Iterator[None]:
+    """As root, with the rights of whoever has ``home``, or, if that is root, its folder
+    ``private``; else, and if there is neither, with one's own.
     """
-    owner = _other_owner(path)
+    owner = _other_owner(home, private)
     if owner is None:
         yield
         return
+    with as_user(*owner):
+        yield
+
+
+@contextmanager
+def as_user(uid: int, gid: int) -> Iterator[None]:
+    """As root, with the rights of a user."""
     group, groups = os.getegid(), os.getgroups()
-    os.setgroups(_groups(owner.st_uid, owner.st_gid))
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+    os.setgroups(_groups(uid, gid))
+    os.setegid(gid)
+    os.seteuid(uid)
     try:
         yield
     finally:
@@ -34,24 +47,36 @@ def as_owner_of(path: str) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def become_owner_of(path: str) -> None:
-    """As root, give its rights up for those of whoever has ``path``, for good; else,
-    and where that is not there, do nothing.
+def become_owner_of(home: str, private: str) -> None:
+    """As root, give its rights up for those of whoever has ``home``, or, if that is
+    root, its folder ``private``, for good. If there is no such folder, and others may
+    make one, for nobody's; else do nothing.
     """
-    owner = _other_owner(path)
+    owner = _other_owner(home, private, for_good=True)
     if owner is not None:
-        os.setgroups(_groups(owner.st_uid, owner.st_gid))
-        os.setresgid(*[owner.st_gid] * 3)
-        os.setresuid(*[owner.st_uid] * 3)
+        uid, gid = owner
+        os.setgroups(_groups(uid, gid))
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
 
 
-def _other_owner(path: str) -> os.stat_result | None:
-    """Who has ``path``, if that is not root, and we are."""
-    with suppress(OSError):
-        owner = os.stat(path)
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            return owner
-    return None
+def _other_owner(
+    home: str, private: str, for_good: bool = False
+) -> tuple[int, int] | None:
+    """Who has them, if that is not root, and we are."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        owner = os.stat(home)
+    except OSError:
+        return None
+    if owner.st_uid == 0:
+        others_may = owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        try:
+            owner = os.lstat(os.path.join(home, private))
+        except OSError:
+            return (NOBODY, NOBODY) if for_good and others_may else None
+    return (owner.st_uid, owner.st_gid) if owner.st_uid != 0 else None
 
 
 def _groups(uid: int, gid: int) -> list[int]:

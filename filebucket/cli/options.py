@@ -143,7 +143,7 @@ def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Itera
     :param create: whether one is made where there is none
     :raises CatalogueError: it cannot be used
     """
-    become_owner_of(config.home)
+    become_owner_of(config.home, PRIVATE)
     try:
         if create:
             _check_home(config.home)

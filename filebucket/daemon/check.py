@@ -38,6 +38,7 @@ from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Networks
+from filebucket.model.names import PRIVATE
 from filebucket.store import aside
 
 CERTIFICATE_ENDS_SOON = timedelta(days=30)
@@ -214,7 +215,7 @@ class _Examination:
         if not os.path.isdir(there):
             yield _wrong(there, "is not a folder")
             return
-        with as_owner_of(there):
+        with as_owner_of(there, PRIVATE):
             # All of it: nobody else is to run with these rights.
             concerns = list(self._rights(there))
         yield from concerns
@@ -271,7 +272,7 @@ class _Examination:
             return
         scripts = ScriptHooks(self.reactor, folder, self.environ, 1, 1)
         try:
-            with as_owner_of(self.config.home):
+            with as_owner_of(self.config.home, PRIVATE):
                 self.scripts = tuple(scripts.check())
         except ConfigError as error:
             for mistake in error.mistakes:

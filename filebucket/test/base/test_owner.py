@@ -10,9 +10,10 @@ from typing import Any
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.base.owner import as_owner_of, become_owner_of
+from filebucket.base.owner import NOBODY, as_owner_of, become_owner_of
 
 HOME = "/srv/drop"
+PRIVATE = ".own"
 
 
 @frozen
@@ -21,6 +22,7 @@ class Person:
 
     st_uid: int = 107
     st_gid: int = 113
+    st_mode: int = 0o40750
     pw_name: str = "filebucket"
 
 
@@ -29,12 +31,15 @@ class OwnerCase(SynchronousTestCase):
 
     :ivar calls: what, in its order
     :ivar owner: who has the home; None: it is not there
+    :ivar private: who has its private folder
     """
 
     def setUp(self) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.owner: Person | None = Person()
+        self.private: Person | None = None
         self.patch(os, "stat", self.stat)
+        self.patch(os, "lstat", self.lstat)
         for name in ("setgroups", "setegid", "seteuid", "setresgid", "setresuid"):
             self.patch(os, name, partial(self.called, name))
         self.patch(pwd, "getpwuid", lambda uid: Person())
@@ -55,6 +60,12 @@ class OwnerCase(SynchronousTestCase):
             raise FileNotFoundError(2, "No such file", path)
         return self.owner
 
+    def lstat(self, path: str) -> Person:
+        self.assertEqual(f"{HOME}/{PRIVATE}", path)
+        if self.private is None:
+            raise FileNotFoundError(2, "No such file", path)
+        return self.private
+
     def unknown(self, uid: int) -> Person:
         raise KeyError(uid)
 
@@ -64,7 +75,7 @@ class ForAWhileTests(OwnerCase):
 
     def test_root(self) -> None:
         """Groups first, while it may; back in the other order."""
-        with as_owner_of(HOME):
+        with as_owner_of(HOME, PRIVATE):
             self.assertEqual(
                 [("setgroups", [113, 4, 10]), ("setegid", 113), ("seteuid", 107)],
                 self.calls,
@@ -76,7 +87,7 @@ class ForAWhileTests(OwnerCase):
 
     def test_failure(self) -> None:
         """Root is root again whatever happens."""
-        with self.assertRaises(ZeroDivisionError), as_owner_of(HOME):
+        with self.assertRaises(ZeroDivisionError), as_owner_of(HOME, PRIVATE):
             raise ZeroDivisionError
         self.assertEqual(("setgroups", [2, 3]), self.calls[-1])
 
@@ -85,14 +96,20 @@ class ForAWhileTests(OwnerCase):
         for uid, owner in ((1000, Person()), (0, Person(0, 0)), (0, None)):
             self.run_by(uid)
             self.owner = owner
-            with as_owner_of(HOME):
+            with as_owner_of(HOME, PRIVATE):
                 self.assertEqual([], self.calls)
             self.assertEqual([], self.calls)
+
+    def test_home_is_roots(self) -> None:
+        """But another's is what the daemon made in it."""
+        self.owner, self.private = Person(0, 0, st_mode=0o40770), Person()
+        with as_owner_of(HOME, PRIVATE):
+            self.assertIn(("seteuid", 107), self.calls)
 
     def test_nobody_in_particular(self) -> None:
         """A user that no file lists has the folder's group, and no other."""
         self.patch(pwd, "getpwuid", self.unknown)
-        with as_owner_of(HOME):
+        with as_owner_of(HOME, PRIVATE):
             self.assertIn(("setgroups", [113]), self.calls)
 
 
@@ -101,7 +118,7 @@ class ForGoodTests(OwnerCase):
 
     def test_root(self) -> None:
         """All three ids, so that none leads back."""
-        become_owner_of(HOME)
+        become_owner_of(HOME, PRIVATE)
         self.assertEqual(
             [
                 ("setgroups", [113, 4, 10]),
@@ -116,5 +133,25 @@ class ForGoodTests(OwnerCase):
         for uid, owner in ((1000, Person()), (0, Person(0, 0)), (0, None)):
             self.run_by(uid)
             self.owner = owner
-            become_owner_of(HOME)
+            become_owner_of(HOME, PRIVATE)
         self.assertEqual([], self.calls)
+
+    def test_home_is_roots(self) -> None:
+        """What the daemon made in it is another's."""
+        self.owner, self.private = Person(0, 0), Person()
+        become_owner_of(HOME, PRIVATE)
+        self.assertIn(("setresuid", 107, 107, 107), self.calls)
+
+    def test_all_is_roots(self) -> None:
+        """So is the daemon, then, which a link that lies there leads no less far."""
+        self.owner, self.private = Person(0, 0, st_mode=0o40777), Person(0, 0)
+        become_owner_of(HOME, PRIVATE)
+        self.assertEqual([], self.calls)
+
+    def test_others_may_write(self) -> None:
+        """Where no daemon was yet, somebody could put a link there in time."""
+        for mode in (0o40770, 0o40757):
+            self.owner = Person(0, 0, st_mode=mode)
+            self.calls.clear()
+            become_owner_of(HOME, PRIVATE)
+            self.assertIn(("setresuid", NOBODY, NOBODY, NOBODY), self.calls)

@@ -163,3 +163,26 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(0, self.run_("log")[0])
         left = {path.stat().st_uid for path in (self.home / ".filebucket").iterdir()}
         self.assertEqual({NOBODY}, left)
+
+    def test_home_is_roots(self) -> None:
+        """Whoever may write in it, as the daemon's user may, leads root nowhere."""
+        if os.geteuid():
+            raise SkipTest("only root can give rights up")
+        self.home.chmod(0o770)
+        os.chown(self.home, 0, NOBODY)
+        private = self.home / ".filebucket"
+        os.chown(private, NOBODY, NOBODY)
+        target = self.folder / "target"
+        target.mkdir(mode=0o700)
+        (self.home / FILE).rename(target / "x")
+        (self.home / FILE).symlink_to(target / "x")
+        self.assertEqual(3, self.run_("status")[0])
+        self.assertEqual(1, self.run_("reindex")[0])
+        self.assertEqual(["x"], os.listdir(target))
+        (self.home / FILE).unlink()
+        private.rename(target / "private")
+        private.symlink_to(target / "private")
+        os.chown(private, NOBODY, NOBODY, follow_symlinks=False)
+        self.assertEqual(3, self.run_("status")[0])
+        self.assertEqual(1, self.run_("reindex")[0])
+        self.assertEqual([], os.listdir(target / "private"))
