@@ -140,7 +140,7 @@ def _record(
     rest = received()
     while batch := list(islice(rest, BATCH)):
         journal.record(batch, [], known.get)
-    journal.watch(buckets, str, now)
+    list(journal.watch(buckets, str, now))
     journal.close()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from zope.interface import Interface
 
@@ -42,11 +42,18 @@ class IJournal(Interface):
         """
 
     def watch(
-        buckets: Iterable[Bucket], hide: Callable[[str], str], now: float
-    ) -> None:
-        """Expect what these buckets expect from now on, and nothing else.
+        buckets: Iterable[Bucket],
+        hide: Callable[[str], str],
+        now: float,
+        before: Iterable[Bucket] | None = None,
+    ) -> Iterator[None]:
+        """Expect what these buckets expect from now on, and nothing else. It is done
+        piece by piece, while the next one is asked for: there may be a million series,
+        and others want their turn in between.
 
         :param hide: the mask of names
+        :param before: those of which that was done already, to the end; None where
+            nobody knows
         """
 
     def pass_time(now: float) -> None:
@@ -56,7 +63,7 @@ class IJournal(Interface):
         """The clock is right: of what was received in its future is not known when it
         was, and so it counts as received now. Rows stay as they are.
 
-        :returns: of how many series that was the last push
+        :returns: of how many series that was the last push; there may be more
         """
 
     def untold(limit: int) -> list[Series]:

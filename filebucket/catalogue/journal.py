@@ -9,9 +9,9 @@ catalogue nothing is lost but history, and what is on the disk is entered again
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
 
 from zope.interface import implementer
 
@@ -37,10 +37,11 @@ from filebucket.model.records import File, Received, Refused, Series, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 
-T = TypeVar("T")
-
 KEPT_REFUSALS = 100
 """The latest refusals of each bucket that are kept, and of strangers."""
+
+AT_ONCE = 500
+"""Rows that are changed in one turn, where there may be any number: 20 ms."""
 
 KEPT_SPACE = 60 * 24 * 6
 """Looks at the free space that are kept: two months, of one every ten minutes."""
@@ -78,93 +79,103 @@ class Journal(Database):
     # What is watched.
 
     def watch(
-        self, buckets: Iterable[Bucket], hide: Callable[[str], str], now: float
-    ) -> None:
+        self,
+        buckets: Iterable[Bucket],
+        hide: Callable[[str], str],
+        now: float,
+        before: Iterable[Bucket] | None = None,
+    ) -> Iterator[None]:
         configured = {bucket.key: bucket for bucket in buckets}
-        with self._change() as do:
-            do("UPDATE series SET watched = 0")
-            known = {
-                key: (id_, patterns)
-                for id_, key, patterns in do("SELECT id, key, patterns FROM bucket")
-            }
-            for key, bucket in configured.items():
-                # Of what nobody has pushed to or waits for, nothing is to be known.
-                if key not in known and bucket.expect is None:
-                    continue
-                if key not in known:
-                    do("INSERT INTO bucket (key, since) VALUES (?, ?)", (key, now))
-                    ((id_,),) = do("SELECT id FROM bucket WHERE key = ?", (key,))
-                    known[key] = id_, "[]"
-                id_, patterns = known[key]
-                if json.loads(patterns) != list(bucket.series):
-                    self._sort_anew(do, id_, bucket, hide)
-                self._watch_bucket(do, id_, bucket, now)
-            do("DELETE FROM series WHERE pushes = 0 AND NOT watched")
-        # Not in one transaction: others get their turn.
-        for some in _chunks(self._ask(_SERIES_OF_BUCKETS), 1000):
-            with self._change() as do:
-                for series, key in some:
-                    if key in configured:
-                        assess_series(do, configured[key], series, now, is_right=False)
-        with self._change() as do:
-            do("UPDATE series SET due = NULL WHERE NOT watched")
-            # Of what is not configured any more, nobody wants to hear.
-            gone = [id_ for key, (id_, _) in known.items() if key not in configured]
-            do(
-                "UPDATE series SET told = state WHERE told <> state"
-                " AND bucket IN (SELECT value FROM json_each(?))",
-                (json.dumps(gone),),
-            )
+        watched = None if before is None else {each.key: each for each in before}
+        known = {
+            key: (id_, patterns)
+            for id_, key, patterns in self._ask("SELECT id, key, patterns FROM bucket")
+        }
+        for key, (id_, _) in known.items():
+            if key not in configured and (watched is None or key in watched):
+                with self._change() as do:
+                    do(_FORGET_BUCKET, (id_,))
+                    do(_FORGET_SERIES, (id_, "[]"))
+                yield
+        for key, bucket in configured.items():
+            if watched is not None and _expects_the_same(watched.get(key), bucket):
+                continue
+            # Of what nobody has pushed to or waits for, nothing is to be known.
+            if key in known or bucket.expect is not None:
+                yield from self._watch_bucket(bucket, known.get(key), hide, now)
 
-    def _watch_bucket(self, do: Do, id_: int, bucket: Bucket, now: float) -> None:
+    def _watch_bucket(
+        self,
+        bucket: Bucket,
+        known: tuple[int, str] | None,
+        hide: Callable[[str], str],
+        now: float,
+    ) -> Iterator[None]:
+        if known is not None and json.loads(known[1]) != list(bucket.series):
+            yield from self._sort_anew(known[0], bucket, hide)
+        with self._change() as do:
+            do(
+                "INSERT INTO bucket (key, since) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (bucket.key, now),
+            )
+            found = do("SELECT id FROM bucket WHERE key = ?", (bucket.key,))
+            ((id_,),) = found.fetchall()
+            self._expect(do, id_, bucket, now)
+        yield
+        after = ""
+        while names := self._ask(_SERIES_BY_NAME, id_, after, AT_ONCE):
+            # No name comes between.
+            after = f"{names[-1][1]}\0"
+            with self._change() as do:
+                for series, _ in names:
+                    assess_series(do, bucket, series, now, is_right=False)
+            yield
+
+    def _expect(self, do: Do, id_: int, bucket: Bucket, now: float) -> None:
+        """Expect what the bucket does, and nothing else of it."""
+        patterns = json.dumps(bucket.series)
+        do("UPDATE bucket SET patterns = ? WHERE id = ?", (patterns, id_))
         expected = bucket.series
         if bucket.expect is None:
-            do("DELETE FROM series WHERE bucket = ? AND pushes = 0", (id_,))
             expected = ()
         elif not bucket.series:
-            ((some,),) = do("SELECT COUNT(*) FROM series WHERE bucket = ?", (id_,))
+            some = do(
+                "SELECT 1 FROM series WHERE bucket = ? AND pushes LIMIT 1", (id_,)
+            )
             # Whatever comes first will take its place.
-            expected = () if some else ("",)
-        for name in expected:
+            expected = () if some.fetchall() else ("",)
+        do(_FORGET_SERIES, (id_, json.dumps(expected)))
+        for name in expected[:MOST_WATCHED]:
             do(
                 "INSERT INTO series (bucket, name, since, state, state_at, told)"
                 " VALUES (?, ?, ?, 'never', ?, 'never') ON CONFLICT DO NOTHING",
                 (id_, name, now, now),
             )
-        named = json.dumps(bucket.series)
+        do("UPDATE series SET watched = 0 WHERE bucket = ? AND watched", (id_,))
         do(
             "UPDATE series SET watched = 1 WHERE id IN (SELECT id FROM series"
             " WHERE bucket = ?1 AND (?2 = '[]'"
             " OR name IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?3)",
-            (id_, named, MOST_WATCHED),
+            (id_, patterns, MOST_WATCHED),
         )
 
     def _sort_anew(
-        self, do: Do, id_: int, bucket: Bucket, hide: Callable[[str], str]
-    ) -> None:
-        """The bucket's patterns are others: its pushes are of other series."""
-        patterns = bucket.series
-
-        def find(name: str) -> str:
-            return series_of(hide(name), patterns)
-
-        self._connection.create_function("series_of", 1, find, deterministic=True)
-        do("UPDATE bucket SET patterns = ? WHERE id = ?", (json.dumps(patterns), id_))
-        do(
-            "INSERT INTO series (bucket, name, since, state, state_at, told)"
-            " SELECT bucket, series_of(name), MIN(received_at), 'fresh',"
-            " MAX(received_at), 'fresh' FROM push WHERE bucket = ?"
-            " GROUP BY series_of(name) ON CONFLICT DO NOTHING",
-            (id_,),
-        )
-        do(
-            "UPDATE push SET series = (SELECT id FROM series WHERE"
-            " series.bucket = push.bucket AND series.name = series_of(push.name))"
-            " WHERE bucket = ?",
-            (id_,),
-        )
-        do(_RECOUNT, (id_,))
-        do("DELETE FROM series WHERE bucket = ? AND pushes = 0", (id_,))
+        self, id_: int, bucket: Bucket, hide: Callable[[str], str]
+    ) -> Iterator[None]:
+        """The bucket's patterns are others: its pushes are of other series. Until the
+        last one is sorted that is not written down, so that it begins anew where it is
+        interrupted."""
+        after: Sequence[float] = (-math.inf, 0)
+        while pushes := self._ask(_PUSHES_BY_TIME, id_, *after, AT_ONCE):
+            _, *after, _ = pushes[-1]
+            with self._change() as do:
+                for name, at, push, _ in pushes:
+                    series = series_of(hide(name), bucket.series)
+                    do(_MAKE_SERIES, (id_, series, at, at))
+                    do(_MOVE, {"push": push, "bucket": id_, "series": series})
+                left = {series for *_, series in pushes}
+                do(_FORGET_EMPTY, (json.dumps(list(left)),))
+            yield
 
     def pass_time(self, now: float) -> None:
         due = "due <= ? AND state <> 'late'"
@@ -176,8 +187,8 @@ class Journal(Database):
                 )
 
     def mistrust(self, now: float, buckets: Callable[[str], Bucket | None]) -> int:
-        future = "WHERE last_at > ?"
-        found = read_series(self._ask, future, now + CLOCK_ERROR)
+        future = "WHERE last_at > ? LIMIT ?"
+        found = read_series(self._ask, future, now + CLOCK_ERROR, AT_ONCE)
         if found:
             with self._change() as do:
                 for each in found:
@@ -217,13 +228,48 @@ class Journal(Database):
             )
 
 
-def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _expects_the_same(before: Bucket | None, after: Bucket) -> bool:
+    """Whether nothing that is thought of a bucket's series can have changed."""
+    return before is not None and (
+        (before.expect, before.series, before.shrink_alert, before.grow_alert)
+        == (after.expect, after.series, after.shrink_alert, after.grow_alert)
+    )
 
 
-_SERIES_OF_BUCKETS = (
-    "SELECT series.id, key FROM series JOIN bucket ON bucket.id = series.bucket"
+_FORGET_SERIES = (
+    "DELETE FROM series WHERE bucket = ? AND pushes = 0"
+    " AND name NOT IN (SELECT value FROM json_each(?))"
+)
+
+_FORGET_EMPTY = (
+    "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?))"
+    " AND pushes = 0 AND NOT watched"
+)
+
+# Of what is not configured any more, nobody wants to hear.
+_FORGET_BUCKET = (
+    "UPDATE series SET watched = 0, due = NULL, told = state"
+    " WHERE bucket = ? AND watched"
+)
+
+_SERIES_BY_NAME = (
+    "SELECT id, name FROM series WHERE bucket = ? AND name >= ? ORDER BY name LIMIT ?"
+)
+
+_PUSHES_BY_TIME = (
+    "SELECT name, received_at, id, series FROM push WHERE bucket = ?"
+    " AND (received_at, id) > (?, ?) ORDER BY received_at, id LIMIT ?"
+)
+
+_MAKE_SERIES = (
+    "INSERT INTO series (bucket, name, since, state, state_at, told)"
+    " VALUES (?, ?, ?, 'fresh', ?, 'fresh') ON CONFLICT DO NOTHING"
+)
+
+_MOVE = (
+    "UPDATE push SET series = (SELECT id FROM series WHERE bucket = :bucket"
+    " AND name = :series) WHERE id = :push AND series <> (SELECT id FROM series"
+    " WHERE bucket = :bucket AND name = :series)"
 )
 
 _HEAL = (
@@ -242,19 +288,3 @@ _FORGET_REFUSALS = (
     " AND id <= (SELECT id FROM refusal AS old WHERE old.bucket = refusal.bucket"
     " ORDER BY id DESC LIMIT 1 OFFSET :kept)"
 )
-
-_RECOUNT = """
-UPDATE series SET
-    pushes = (SELECT COUNT(*) FROM push WHERE series = series.id),
-    files = (SELECT COUNT(*) FROM push WHERE series = series.id AND fate = 'kept'),
-    bytes = (SELECT IFNULL(SUM(size), 0) FROM push
-             WHERE series = series.id AND fate = 'kept'),
-    missing = (SELECT COUNT(*) FROM push
-               WHERE series = series.id AND fate = 'missing'),
-    damaged = (SELECT COUNT(*) FROM push
-               WHERE series = series.id AND fate = 'kept' AND push.damaged),
-    (last_at, last_size, last_name) = (
-        SELECT received_at, size, name FROM push WHERE series = series.id
-        ORDER BY received_at DESC, id DESC LIMIT 1)
-WHERE bucket = ?
-"""

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from filebucket.base.alarm import Alarm, within
+from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
@@ -241,6 +242,8 @@ class Recorder(Service):
             self._log.info("catalogue: it can be written again", event="catalogue")
         if self._received or self._refused:
             self._soon(0 if len(self._received) >= BATCH else GATHER)
+        if self._writer.unfinished:
+            self._soon(0)
         self._reindex_wanted = self._reindex_wanted or is_new
         if self._reindex_wanted and not self._reindexing:
             self._start_reindex()
@@ -289,23 +292,32 @@ class Recorder(Service):
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:
         """What is known of the file of that name; None where it is missing, pruned or
-        about to be, and also where that cannot be known now, or takes too long.
+        about to be, and where nobody pushed it.
+
+        :raises Refusal: that cannot be known now
         """
         # It may wait for its turn to be entered.
         for each in reversed(self._received):
             there = each.bucket, each.name, each.superseded
             if there == (bucket.key, name, False):
                 return Kept(each.size, each.sha256)
-        found = self._to_write.run(self._writer.find, bucket.key, name)
-        found.addTimeout(FIND_TIMEOUT, self._clock)
+        finding = self._to_write.run(self._writer.find, bucket.key, name)
+        finding.addTimeout(FIND_TIMEOUT, self._clock)
         try:
-            return await found
+            found = await finding
         except (CatalogueError, OSError, defer.TimeoutError):
-            return None
+            raise _unknown() from None
         except Exception:
-            # No push is harmed by it.
             self._log.failure("a bug in file-bucket", event="bug")
-            return None
+            raise _unknown() from None
+        if found is None and self._incomplete:
+            raise _unknown()
+        return found
+
+    @property
+    def _incomplete(self) -> bool:
+        """Whether there may be files that were pushed and have no row."""
+        return self._reindexing or self._reindex_wanted or self._reindex_later
 
     async def untold(self, limit: int) -> list[Series]:
         """Series whose state the operator was not told.
@@ -367,3 +379,9 @@ class Recorder(Service):
 
 def _nothing() -> None:
     pass
+
+
+def _unknown() -> Refusal:
+    return Refusal(
+        503, "a file of that name may have arrived; whether it did cannot be said now"
+    )

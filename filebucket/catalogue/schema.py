@@ -125,6 +125,31 @@ UPGRADES = (
     """
     UPDATE push SET judgement = 'empty'
     WHERE size = 0 OR size = 20 AND (name LIKE '%.gz' OR name LIKE '%.tgz');
+    DROP INDEX series_untold;
+    CREATE INDEX series_untold ON series (state_at) WHERE told <> state AND watched;
+    CREATE TRIGGER push_moved AFTER UPDATE OF series ON push
+    WHEN new.series <> old.series BEGIN
+        UPDATE series SET
+            pushes = pushes - 1,
+            files = files - (old.fate = 'kept'),
+            bytes = bytes - old.size * (old.fate = 'kept'),
+            missing = missing - (old.fate = 'missing'),
+            damaged = damaged - (old.fate = 'kept' AND old.damaged),
+            (last_at, last_size, last_name) = (
+                SELECT received_at, size, name FROM push WHERE series = old.series
+                ORDER BY received_at DESC, id DESC LIMIT 1)
+        WHERE id = old.series;
+        UPDATE series SET
+            pushes = pushes + 1,
+            files = files + (new.fate = 'kept'),
+            bytes = bytes + new.size * (new.fate = 'kept'),
+            missing = missing + (new.fate = 'missing'),
+            damaged = damaged + (new.fate = 'kept' AND new.damaged),
+            (last_at, last_size, last_name) = (
+                SELECT received_at, size, name FROM push WHERE series = new.series
+                ORDER BY received_at DESC, id DESC LIMIT 1)
+        WHERE id = new.series;
+    END;
     """,
 )
 """What makes of a catalogue of one version one of the next; version 0 is empty."""

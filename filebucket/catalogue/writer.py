@@ -7,6 +7,8 @@ cases a new one is made, and the caller is told: it does not know what is on the
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from twisted.logger import Logger
@@ -22,6 +24,10 @@ from filebucket.model.state import State
 
 LOOK_EVERY = 60.0
 """Seconds between two looks at what has become late."""
+
+TURN = 0.1
+"""Seconds, and one piece more, in which series are looked at before others get their
+turn."""
 
 SPACE_EVERY = 600.0
 """Seconds between two looks at the free space."""
@@ -39,16 +45,25 @@ class Writer:
 
     _log = Logger()
 
-    def __init__(self, home: str, registry: Registry) -> None:
+    def __init__(
+        self,
+        home: str,
+        registry: Registry,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
         """
         :param home: whose private folder is there when it is used
         :param registry: the buckets in force
+        :param elapsed: tells seconds
         """
         self._home = home
         self._registry = registry
         self._journal: Journal | None = None
         self._inode: int | None = None  # of what was opened last
-        self._watched: BucketIndex | None = None
+        self._watched: BucketIndex | None = None  # to the end
+        self._watching: tuple[BucketIndex, Iterator[None]] | None = None
+        self._elapsed = elapsed
+        self._doubted_at = float("-inf")
         self._space_noted_at = float("-inf")
         self._now = self._steady_since = float("-inf")
 
@@ -79,10 +94,7 @@ class Writer:
         self, received: list[Received], refused: list[Refused], now: float
     ) -> bool:
         journal, is_new = self._open()
-        buckets = self._registry.index
-        if self._watched is not buckets:
-            journal.watch(buckets.all, buckets.hide_tokens, now)
-            self._watched = buckets
+        self._watch(journal, now)
         if received or refused:
             journal.record(received, refused, self._registry.of_key)
             received.clear()
@@ -93,13 +105,36 @@ class Writer:
             self._note_space(journal, now)
         return is_new
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is more to be done than one call may take."""
+        return self._watching is not None
+
+    def _watch(self, journal: IJournal, now: float) -> None:
+        """Expect what the buckets in force expect; as much of it as a turn may take."""
+        buckets = self._registry.index
+        under_way = self._watching and self._watching[0]
+        if buckets not in (self._watched, under_way):
+            # What was begun for others has to be done anew.
+            before = self._watched.all if self._watched and not under_way else None
+            pieces = journal.watch(buckets.all, buckets.hide_tokens, now, before)
+            self._watching, self._watched = (buckets, pieces), None
+        if self._watching is None:
+            return
+        end = self._elapsed() + TURN
+        for _ in self._watching[1]:
+            if self._elapsed() >= end:
+                return
+        self._watched, self._watching = buckets, None
+
     def _mistrust(self, journal: IJournal, now: float) -> None:
         """Where the clock has gone on for long as clocks do, what came in its future
         came when it was wrong: nothing would be late until that time."""
         if not 0 <= now - self._now <= 5 * LOOK_EVERY:
             self._steady_since = now
         self._now = now
-        if now - self._steady_since >= STEADY:
+        if now - self._steady_since >= STEADY and now - self._doubted_at >= LOOK_EVERY:
+            self._doubted_at = now
             count = journal.mistrust(now, self._registry.of_key)
             if count:
                 self._log.warn(
@@ -163,7 +198,7 @@ class Writer:
             self.close()
             # The next one's number may be the same.
             self._inode = None
-        self._watched = None
+        self._watched = self._watching = None
         self._journal = Journal.open(self._home)
         is_new = self._journal.inode != self._inode
         if is_new:

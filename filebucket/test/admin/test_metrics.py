@@ -83,7 +83,7 @@ class ScrapeTests(SynchronousTestCase):
         return read(answer.content)
 
     def enter(self, *pushes: Received) -> None:
-        self.journal.watch(self.buckets, mask(self.buckets), 0)
+        list(self.journal.watch(self.buckets, mask(self.buckets), 0))
         known = {each.key: each for each in self.buckets}
         self.journal.record(pushes, [], known.get)
 

@@ -90,7 +90,7 @@ class PageCase(SynchronousTestCase):
             ),
             "config.json",
         ).buckets
-        self.journal.watch(self.buckets, mask(self.buckets), NOW)
+        list(self.journal.watch(self.buckets, mask(self.buckets), NOW))
         page = Page(self.clock.seconds, self.read, lambda: self.buckets, UTC)
         self.site = AdminSite(self.clock, resources(self.clock, page))
 

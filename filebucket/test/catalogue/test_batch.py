@@ -125,7 +125,7 @@ class SeriesTests(BatchCase):
 
     def test_first_push(self) -> None:
         """It is what was waited for, whatever its name."""
-        self.journal.watch([BUCKET], str, NOW)
+        list(self.journal.watch([BUCKET], str, NOW))
         (before,) = all_series(self.view)
         self.assertEqual(("", State.NEVER), (before.name, before.state))
         self.enter(received("a-1", series="a-#"), received("b-1", series="b-#"))

@@ -147,8 +147,10 @@ class WatchTests(JournalCase):
         self.push("db-1")
         self.push("db-secret", "db-secret")
         patterns = evolve(BUCKET, series=("*hidden*", "db-*", "log-*"))
-        self.journal.watch(
-            [patterns], lambda name: name.replace("secret", "hidden"), NOW
+        list(
+            self.journal.watch(
+                [patterns], lambda name: name.replace("secret", "hidden"), NOW
+            )
         )
         found = self.series()
         self.assertEqual({"*hidden*", "db-*", "log-*"}, set(found))
@@ -161,19 +163,103 @@ class WatchTests(JournalCase):
         )
         self.assertEqual(State.NEVER, found["log-*"].state)
 
+    def totals(self) -> dict[str, tuple[Any, ...]]:
+        return {
+            name: (
+                each.pushes,
+                each.files,
+                each.bytes,
+                each.missing,
+                each.damaged,
+                each.last_at,
+                each.last_name,
+            )
+            for name, each in self.series().items()
+        }
+
+    def test_sorted_in_pieces(self) -> None:
+        """Totals are right at any time; and it begins anew where it was stopped."""
+        for number in range(10):
+            self.push(f"db-{number}", at=NOW + number)
+        inventory = opened(self, Inventory, self.home)
+        ids = {each.received.name: each.id for each in self.view.latest(99)}
+        inventory.missed([ids["db-1"], ids["db-9"]], NOW + 50)
+        inventory.ended(ids["db-2"], "pruned", NOW + 50)
+        inventory.verified([(ids["db-3"], True, NOW + 50), (ids["db-4"], False, NOW)])
+        self.patch(journals, "AT_ONCE", 4)
+        odd = evolve(BUCKET, series=("*[13579]", "db-*"))
+        for pieces in (1, 2, 100):
+            for _, _ in zip(
+                range(pieces), self.journal.watch([odd], str, NOW), strict=False
+            ):
+                counts = [each[:5] for each in self.totals().values()]
+                sums = [sum(column) for column in zip(*counts, strict=True)]
+                self.assertEqual([10, 7, 700, 2, 1], sums)
+        self.assertEqual(
+            {
+                "*[13579]": (5, 3, 300, 2, 1, NOW + 9, "db-9"),
+                "db-*": (5, 4, 400, 0, 0, NOW + 8, "db-8"),
+            },
+            self.totals(),
+        )
+
+    def test_in_pieces(self) -> None:
+        """However many series there are, no piece looks at more than some."""
+        for number in range(30):
+            self.push(f"{number}", f"s{number:02}")
+        self.patch(journals, "AT_ONCE", 5)
+        other = evolve(BUCKET, expect=Interval(60.0, "1m"))
+        before = self.journal._connection.total_changes
+        changes = []
+        for _ in self.journal.watch([other], str, NOW):
+            after = self.journal._connection.total_changes
+            changes.append(after - before)
+            before = after
+        self.assertEqual([5] * 6, changes[1:])
+        self.assertEqual({NOW + 60}, {each.due for each in self.series().values()})
+
+    def test_only_what_changed(self) -> None:
+        """Of buckets that expect what they did, nothing is looked at."""
+        self.push("db-1")
+        list(self.journal.watch([BUCKET], str, NOW))
+        new = evolve(BUCKET, name="web02", directory="web02")
+        tokens = evolve(BUCKET, tokens=(Token(b"1" * 32),), quota=9)
+        before = self.journal._connection.total_changes
+        self.assertEqual([], list(self.journal.watch([tokens], str, NOW, [BUCKET])))
+        self.assertEqual(before, self.journal._connection.total_changes)
+        list(self.journal.watch([tokens, new], str, NOW, [BUCKET]))
+        self.assertEqual({"db-#", ""}, set(self.series()))
+        for changed in (
+            evolve(BUCKET, expect=None),
+            evolve(BUCKET, series=("db-*",)),
+            evolve(BUCKET, shrink_alert=0.1),
+            evolve(BUCKET, grow_alert=9.0),
+        ):
+            pieces = list(self.journal.watch([changed, new], str, NOW, [BUCKET, new]))
+            self.assertNotEqual([], pieces)
+        self.assertEqual(1, len(list(self.journal.watch([], str, NOW, [new]))))
+
+    def test_patterns_no_more(self) -> None:
+        """What only a pattern had expected is forgotten."""
+        self.push("db-1")
+        patterns = evolve(BUCKET, series=("db-*", "log-*"))
+        list(self.journal.watch([patterns], str, NOW))
+        list(self.journal.watch([BUCKET], str, NOW))
+        self.assertEqual({"db-#"}, set(self.series()))
+
     def test_no_more(self) -> None:
         """What is not configured is neither late nor told."""
         self.push("db-1")
-        self.journal.watch([BUCKET], str, NOW)
+        list(self.journal.watch([BUCKET], str, NOW))
         self.journal.pass_time(NOW + DAY)
         self.assertEqual(1, len(self.journal.untold(9)))
-        self.journal.watch([], str, NOW + DAY)
+        list(self.journal.watch([], str, NOW + DAY))
         self.assertEqual([], self.journal.untold(9))
         self.assertEqual(float("inf"), self.series()["db-#"].due)
 
     def test_not_expected(self) -> None:
         """Of what nobody has pushed to or waits for nothing is known."""
-        self.journal.watch([evolve(BUCKET, expect=None)], str, NOW)
+        list(self.journal.watch([evolve(BUCKET, expect=None)], str, NOW))
         self.assertEqual([], self.journal._ask("SELECT * FROM bucket"))
 
     def test_pass_time(self) -> None:

@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.catalogue import database, recorder
+from filebucket.base.errors import Refusal
+from filebucket.catalogue import database, journal, recorder, writer
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
@@ -322,6 +323,22 @@ class WatchTests(RecorderCase):
         self.registry.replace(BucketIndex([evolve(BUCKET, expect=None)]))
         self.clock.advance(0)
         self.assertEqual(State.FRESH, self.state())
+
+    def test_reload_of_many(self) -> None:
+        """It is done in turns, in which others are served; to its end."""
+        self.start()
+        for number in range(50):
+            self.recorder.observe(outcome(f"{chr(0x4E00 + number)}.gz"))
+        self.clock.pump([GATHER, 600])
+        self.patch(journal, "AT_ONCE", 10)
+        self.patch(writer, "TURN", 0.0)
+        late = evolve(BUCKET, expect=Interval(300.0, "5m"))
+        self.registry.replace(BucketIndex([late]))
+        before = self.changes
+        self.clock.advance(0)
+        self.assertEqual(1 + 50 / 10 + 1, self.changes - before)
+        states = {each.state for each in all_series(self.read(), "web01")}
+        self.assertEqual({State.LATE}, states)
 
     def test_space(self) -> None:
         """What is free is looked at every ten minutes."""
@@ -748,22 +765,55 @@ class FindTests(RecorderCase):
         opened(self, Inventory, self.home).missed([file.id], 0.0)
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
 
+    def assert_unknown(self, found: Deferred[Kept | None]) -> None:
+        """Whoever asks is to ask again."""
+        refusal = self.failureResultOf(found, Refusal).value
+        self.assertEqual(503, refusal.status)
+        self.assertIn("Retry-After", refusal.headers)
+
     def test_cannot_be_known(self) -> None:
-        """A push does not wait for that."""
-        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+        """Then nobody is told that the file is another; nor waits for long."""
+        self.assert_unknown(self.find("db-1.gz"))
         self.start()
         self.pools[0].hangs = True
         found = self.find("db-1.gz")
         self.assertNoResult(found)
         self.clock.advance(FIND_TIMEOUT)
-        self.assertIsNone(self.successResultOf(found))
+        self.assert_unknown(found)
         self.pools[0].go_on()
 
+    def test_not_entered_yet(self) -> None:
+        """A file without a row may have been pushed, while the disk is looked at or
+        waits to be."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        for name in ("_reindexing", "_reindex_wanted", "_reindex_later"):
+            patch = self.patch(self.recorder, name, True)
+            self.assert_unknown(self.find("db-2.gz"))
+            found = self.successResultOf(self.find("db-1.gz"))
+            self.assertEqual(Kept(7, SHA256), found)
+            patch.restore()
+        self.assertIsNone(self.successResultOf(self.find("db-2.gz")))
+
+    def test_search_failed(self) -> None:
+        """So it is until the disk was looked at in the end."""
+
+        def fail(catalogue: IInventory) -> str:
+            raise CatalogueError("it is away")
+
+        self.search = fail
+        self.start()
+        self.assert_unknown(self.find("db-1.gz"))
+        self.search = lambda catalogue: ""
+        self.clock.pump([LOOK_EVERY, 0])
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+
     def test_bug(self) -> None:
-        """The log has it, and the push goes on."""
+        """The log has it."""
         self.start()
         self.patch(Writer, "find", lambda *arguments: 1 / 0)
-        self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
+        self.assert_unknown(self.find("db-1.gz"))
         (failure,) = self.flushLoggedErrors(ZeroDivisionError)
         self.assertIn("division", failure.getErrorMessage())
 

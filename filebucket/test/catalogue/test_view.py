@@ -44,7 +44,7 @@ class ManySeriesCase(SynchronousTestCase):
         self.push("many", "lost", 3)
         self.push("few", "x", 1)
         self.push("unknown", "x", 1)
-        self.journal.watch(self.buckets, str, NOW)
+        list(self.journal.watch(self.buckets, str, NOW))
         file = self.journal.find("many", "lost3")
         assert file is not None
         self.inventory.verified([(file.id, True, NOW)])

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
+from attrs import evolve
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.catalogue import journal as journals
+from filebucket.catalogue import writer as writers
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
@@ -103,6 +108,47 @@ class WriteTests(WriterCase):
         self.assertEqual([""], [each.name for each in all_series(view)])
         self.writer.write([], [], NOW)
         self.assertEqual([], all_series(view))
+
+    def test_turns(self) -> None:
+        """Many series are looked at in pieces, and others are served in between."""
+        seconds = itertools.count(0.0)
+        writer = Writer(str(self.home), self.registry, lambda: next(seconds))
+        self.addCleanup(writer.close)
+        writer.write([], [], NOW)
+        while writer.unfinished:
+            writer.write([], [], NOW)
+        rows = [
+            evolve(received(f"{letter}.gz"), series=letter) for letter in "abcdefgh"
+        ]
+        writer.write(rows, [], NOW)
+        self.patch(journals, "AT_ONCE", 2)
+        late = evolve(BUCKET, expect=Interval(60.0, "1m"))
+        self.registry.replace(BucketIndex([late]))
+        turns = 0
+        view = opened(self, View, self.home)
+        while True:
+            writer.write([], [], NOW + 600)
+            turns += 1
+            self.assertEqual(Kept(7, "ab" * 32), writer.find("web01", "a.gz"))
+            if not writer.unfinished:
+                break
+        self.assertEqual(6, turns)
+        states = {each.state for each in all_series(view)}
+        self.assertEqual({State.LATE}, states)
+
+    def test_changed_midway(self) -> None:
+        """What was begun is done anew, for all buckets."""
+        self.writer.write([received()], [], NOW)
+        self.patch(writers, "TURN", 0.0)
+        odd = evolve(BUCKET, expect=None)
+        self.registry.replace(BucketIndex([odd]))
+        self.writer.write([], [], NOW)
+        self.assertTrue(self.writer.unfinished)
+        self.registry.replace(BucketIndex([BUCKET]))
+        while self.writer.unfinished:
+            self.writer.write([], [], NOW)
+        (series,) = all_series(opened(self, View, self.home))
+        self.assertEqual(NOW + 3600, series.due)
 
     def test_taken_away(self) -> None:
         """Another one is made, whoever has the old one open."""

@@ -162,7 +162,7 @@ class CatalogueCase(SynchronousTestCase):
 
     def watch(self) -> None:
         """As the daemon does."""
-        self.journal.watch(self.config.buckets, mask(self.config.buckets), NOW)
+        list(self.journal.watch(self.config.buckets, mask(self.config.buckets), NOW))
 
     def invoke(self, *arguments: str, columns: int | None = None) -> Result:
         """The command, with the file."""

@@ -212,7 +212,7 @@ class PruningTests(PruningCase):
         self.push(*((f"{name}1", 8) for name in names))
         bucket = attrs.evolve(self.bucket, series=("*",))
         self.bucket = bucket
-        self.journal.watch([bucket], mask([bucket]), NOW)
+        list(self.journal.watch([bucket], mask([bucket]), NOW))
         found = self.fates()
         self.assertEqual(13, list(found.values()).count("pruned"), found)
         self.assertEqual(1, len(self.there()))
@@ -339,7 +339,7 @@ class PruningTests(PruningCase):
         self.bucket = attrs.evolve(self.bucket, series=("web1*", "web2*"))
         reason = "it is of another series by now: filebucket reload"
         self.assertEqual({"web1": reason, "web2": reason}, self.reasons())
-        self.journal.watch([self.bucket], mask([self.bucket]), NOW)
+        list(self.journal.watch([self.bucket], mask([self.bucket]), NOW))
         self.assertEqual({}, self.reasons())
         self.assertEqual({"web1", "web2", "other"}, self.there())
 

@@ -127,7 +127,7 @@ class ChromiumCase(TestCase):
         )
         self.buckets = parse(text, "config.json").buckets
         self.hide = mask(self.buckets)
-        self.journal.watch(self.buckets, self.hide, self.now)
+        list(self.journal.watch(self.buckets, self.hide, self.now))
 
     def record(self, *pushes: tuple[str, str, float, int]) -> None:
         """Receive files: a bucket's name, a file's, days ago, bytes."""

@@ -179,7 +179,7 @@ class ExpositionTests(MonitoringCase):
         """What the daemon would enter in its own time: one file of the bucket."""
         buckets = load(str(server.config_file)).buckets
         journal = opened(self, Journal, server.home)
-        journal.watch(buckets, str, 0)
+        list(journal.watch(buckets, str, 0))
         pushed = Received("web01", "y", "y", 3, "ab", 0.0)
         journal.record([pushed], [], {each.key: each for each in buckets}.get)
 

@@ -52,7 +52,7 @@ class ProcessTests(SynchronousTestCase):
                 request="r",
             )
             journal.record([push], [], lambda key: bucket)
-        journal.watch([bucket], lambda name: name, time.time())
+        list(journal.watch([bucket], lambda name: name, time.time()))
         journal.close()
 
     def run_(self, *words: str, **environment: str) -> tuple[int, str]:
