@@ -234,6 +234,11 @@ def printable(text: str, besides: str = "") -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """As :func:`printable`, but that lines stay lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if code < 0x100:

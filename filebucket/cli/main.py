@@ -14,6 +14,7 @@ import click
 
 from filebucket import __version__
 from filebucket.base.errors import OperatorError
+from filebucket.base.text import printable_lines
 
 COMMANDS = (
     *("bucket", "check", "log", "prune", "reindex", "reload", "serve", "status"),
@@ -38,7 +39,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OperatorError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(printable_lines(str(error))) from None
 
 
 @click.group(cls=_Commands)

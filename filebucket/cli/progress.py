@@ -80,7 +80,7 @@ class Findings:
             return
         kind = click.style(f"{finding.kind:10}", fg=_COLOURS.get(finding.kind))
         name = "its folder" if finding.name is None else printable(finding.name)
-        reason = f": {finding.reason}" if finding.reason else ""
+        reason = f": {printable(finding.reason)}" if finding.reason else ""
         click.echo(f"{kind}  {printable(finding.bucket)}  {name}{reason}")
 
     def end(self, found: Found) -> None:

@@ -149,7 +149,9 @@ def _lines(
             cells.append(time_text(received.received_at, zone))
             cells.append(f"{size_text(received.size):>8}")
             cells.append(printable(hide(received.name)))
-        yield "  ".join([*cells, *([", ".join(each.reasons)] if each.reasons else [])])
+        yield "  ".join(
+            [*cells, *([printable(", ".join(each.reasons))] if each.reasons else [])]
+        )
 
 
 def _print_json(

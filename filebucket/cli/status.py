@@ -30,6 +30,7 @@ from filebucket.base.text import (
     cut,
     plural,
     printable,
+    printable_lines,
     recent_text,
     rfc3339,
     size_text,
@@ -136,7 +137,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
             reason = printable(" ".join(str(error).split()), "|")
             click.echo(f"FILEBUCKET {NAGIOS[UNKNOWN]} - {cut(reason, LONGEST_REASON)}")
             raise SystemExit(UNKNOWN) from None
-        raise _UnknownError(str(error)) from None
+        raise _UnknownError(printable_lines(str(error))) from None
     if as_json:
         print_json(**status_json(found))
     elif line:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
-from filebucket.base.text import columns_of, cut
+from filebucket.base.text import columns_of, cut, printable
 
 GAP = "  "
 
@@ -46,10 +46,12 @@ def table(
 ) -> Iterator[str]:
     """The lines of a table, its head first.
 
-    :param rows: cells of printable text, as many as columns
+    :param rows: as many cells as columns
     :param width: columns of the terminal; None is without bounds
     """
-    shown = [[each.title for each in columns], *rows]
+    shown = [[each.title for each in columns]]
+    # Whoever made the cells has thought of it, or has not.
+    shown += [list(map(printable, row)) for row in rows]
     widths = [
         max(columns_of(row[index]) for row in shown) for index in range(len(columns))
     ]

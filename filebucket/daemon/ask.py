@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError, OperatorError
-from filebucket.base.text import printable
+from filebucket.base.text import printable_lines
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.control import Answer, identity
@@ -65,7 +65,7 @@ def ask(
                     return _in_force(found.answer)
                 if not _same_file(found.config, path):
                     raise NotReloadedError(
-                        f"the daemon reads another file, {printable(found.config)}"
+                        f"the daemon reads another file, {found.config}"
                     )
             elif _daemon_of(home) != process:
                 raise NotReloadedError(_ENDED)
@@ -77,9 +77,7 @@ def ask(
 
 def _in_force(answer: Answer) -> Answer:
     if answer.reason is not None:
-        # The home is the daemon's user's, and who reads this may be root.
-        reason = "\n".join(map(printable, answer.reason.splitlines()))
-        raise NotReloadedError(f"the daemon changed nothing: {reason}")
+        raise NotReloadedError(f"the daemon changed nothing: {answer.reason}")
     return answer
 
 
@@ -151,8 +149,9 @@ def _not_allowed(home: str, error: OSError) -> NotReloadedError:
 
 
 def _same_file(one: str, other: str) -> bool:
+    """Whether ``one``, which the daemon has said, is ``other``."""
     try:
         return os.path.samefile(one, other)
     except OSError:
         # In another mount namespace, maybe, where a name means another file.
-        return os.path.abspath(one) == os.path.abspath(other)
+        return one == printable_lines(os.path.abspath(other))

@@ -22,13 +22,13 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
-from filebucket.base.text import moment_text
+from filebucket.base.text import moment_text, printable
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
@@ -57,8 +57,8 @@ class Concern:
     :param wrong: or risky
     """
 
-    place: str
-    text: str
+    place: str = field(converter=printable)
+    text: str = field(converter=printable)
     wrong: bool
 
     @property
@@ -262,7 +262,9 @@ class _Examination:
             yield _wrong(home, f"cannot be used as home: {error.strerror}")
 
     def _reads_this(self, said: control.Status) -> bool:
-        return os.path.realpath(said.config) == os.path.realpath(self.path)
+        ours = os.path.abspath(self.path), os.path.realpath(self.path)
+        theirs = {said.config, os.path.realpath(said.config)}
+        return not theirs.isdisjoint(map(printable, ours))
 
     def hooks(self) -> Iterator[Concern]:
         """The operator's scripts."""

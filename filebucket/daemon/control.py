@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import struct
+from typing import Any
 
 import attrs
 from attrs import frozen
@@ -26,6 +27,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from filebucket.base.fs import replacing
+from filebucket.base.text import printable_lines
 from filebucket.model.names import PRIVATE
 
 # struct flock: type, whence, start, length, process.
@@ -147,7 +149,8 @@ def daemon_of(home: str) -> int | None:
 
 
 def read(home: str) -> Status | None:
-    """What the daemon that uses ``home`` said last; None where there is nothing.
+    """What the daemon that uses ``home`` said last; None where there is nothing. It is
+    printable: the home is the daemon's user's, and who reads it may be root.
 
     :raises OSError: one may not know
     """
@@ -155,13 +158,31 @@ def read(home: str) -> Status | None:
         with open(_status_path(home), encoding="utf-8", opener=_reader) as file:
             said = json.load(file)
         answer = said.pop("answer")
-        if answer is not None:
-            answer = Answer(**{**answer, "waiting": tuple(answer["waiting"])})
-        return Status(**said, answer=answer)
+        return Status(**_fit(said), answer=answer and Answer(**_fit(answer)))
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError):
         raise OSError(errno.EINVAL, "the daemon's status is not one") from None
+
+
+_NUMBERS = frozenset({"number", "buckets", "added", "removed"})
+
+
+def _fit(said: dict[str, Any]) -> dict[str, Any]:
+    """What was said, if it is of the kind that the daemon says."""
+    fit: dict[str, Any] = {}
+    for key, value in said.items():
+        if key in _NUMBERS:
+            if type(value) is not int:
+                raise TypeError(key)
+            fit[key] = value
+        elif key == "waiting":
+            if not isinstance(value, list):
+                raise TypeError(key)
+            fit[key] = tuple(map(printable_lines, value))
+        else:
+            fit[key] = None if value is None else printable_lines(value)
+    return fit
 
 
 def _lock_path(home: str) -> str:

@@ -14,6 +14,8 @@ from filebucket.config.edit import NotChangedError
 from filebucket.daemon.ask import NotReloadedError
 from filebucket.store.remove import RemovalError
 
+SEVERAL = "f: 2 mistakes:\n  a\\x1b[2J\n  b\\x0d"
+
 
 def command(*words: str) -> click.Command:
     """The command that these words call."""
@@ -69,6 +71,7 @@ class FailureTests(SynchronousTestCase):
             (NotChangedError("no"), "no"),
             (NotReloadedError("no"), "no"),
             (RemovalError("no"), "no"),
+            (ConfigError("f", ["a\x1b[2J", "b\r"]), SEVERAL),
         ):
             result = self.fail_with(error)
             self.assertEqual((1, f"Error: {text}\n"), (result.exit_code, result.output))

@@ -66,12 +66,12 @@ class FindingsTests(SynchronousTestCase):
     def test_lines(self) -> None:
         """A line each, with nothing that a terminal obeys, and what it comes to."""
         self.assertEqual(
-            "stranger    web01  a\\x1b: no\n"
+            "stranger    web01  a\\x1b: no\\x1b\n"
             "unreadable  web01  its folder\n"
             "1 file, 1 read (1.0 KiB): 2 strangers\n",
             self.printed(
                 False,
-                Finding("stranger", "web01", "a\x1b", "no"),
+                Finding("stranger", "web01", "a\x1b", "no\x1b"),
                 Finding("unreadable", "web01", None),
             ),
         )

@@ -73,6 +73,11 @@ class TableTests(SynchronousTestCase):
             self.lines(30),
         )
 
+    def test_escapes(self) -> None:
+        """Whatever is in a cell, a terminal has nothing to obey."""
+        lines = table([Column("X"), Column("Y")], [["a\x1b[2J", "\u202e"]], None)
+        self.assertEqual(["X         Y", "a\\x1b[2J  \\u202e"], list(lines))
+
     def test_no_rows(self) -> None:
         """Only the head."""
         expected = ["NAME  SERIES  WHEN  SIZE  STATE"]

@@ -179,6 +179,16 @@ class WrongTests(CheckCase):
             self.assertEqual(expected, self.found())
             self.assertEqual(123, self.look().process)
 
+    def test_escapes(self) -> None:
+        """Of what is found in files a terminal has nothing to obey."""
+        (self.home / ".filebucket").mkdir()
+        self.patch(control, "daemon_of", lambda home: 123)
+        StatusFile(str(self.home), "/etc/\x1b[2J")._write()
+        ((_, found),) = self.found()
+        self.assertIn("with /etc/\\x1b[2J", found)
+        concern = check.Concern("a\x1b", "b\x1b", wrong=True)
+        self.assertEqual(("a\\x1b", "b\\x1b"), (concern.place, concern.text))
+
     def test_hooks(self) -> None:
         """One that cannot be run."""
         (self.folder / "pre-push.sh").write_text("#!/bin/sh\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -85,6 +86,28 @@ class StatusTests(StatusCase):
         """What a power cut, or somebody, left in the place of a status."""
         for text in ("", "{}", "[]", "{", '{"answer": 1}', '{"answer": {"x": 1}}'):
             (self.private / "status.json").write_text(text)
+            self.assertRaises(OSError, read, str(self.home))
+
+    def test_escapes(self) -> None:
+        """What a terminal would obey is shown, and what is of another kind is none."""
+        self.file.startService()
+        self.file.tell(Answer("a\x1b", "b\x1b[2J:\n  c\r", waiting=("d\u202e",)))
+        evil = StatusFile(str(self.home), "/etc/\x1b]0;x")
+        answer = Answer("a\\x1b", "b\\x1b[2J:\n  c\\x0d", waiting=("d\\u202e",))
+        self.assertEqual(Status("/etc/config.json", 1, answer), read(str(self.home)))
+        evil._write()
+        self.assertEqual(Status("/etc/\\x1b]0;x"), read(str(self.home)))
+        for given in (
+            {"config": 1},
+            {"number": "\x1b"},
+            {"number": True},
+            {"answer": {"added": "\x1b"}},
+            {"answer": {"reason": ["\x1b"]}},
+            {"answer": {"waiting": "\x1b"}},
+            {"answer": {"waiting": [1]}},
+        ):
+            said = {"config": "/", "number": 1, "answer": None, **given}
+            (self.private / "status.json").write_text(json.dumps(said))
             self.assertRaises(OSError, read, str(self.home))
 
     def test_asking_takes_nothing(self) -> None:
