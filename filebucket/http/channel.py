@@ -62,6 +62,7 @@ from filebucket.http.admission import Admission
 from filebucket.http.body import Body
 from filebucket.http.framing import HEADER_LINE, REQUEST_LINE, Chunks
 from filebucket.http.peer import log_dropped
+from filebucket.http.turns import Turns
 from filebucket.model.client import LOCAL, Client, Networks, forwarded
 
 SERVER = b"file-bucket"
@@ -108,6 +109,7 @@ class Site(Protocol):
     :ivar stopping: whether every answer is its connection's last
     :ivar trailers: the trailers that are kept, in lower case
     :ivar admission: which connections there may be
+    :ivar turns: whose chunks are taken apart next
     :ivar refused: told of what was refused before it was a request
     """
 
@@ -117,6 +119,7 @@ class Site(Protocol):
     stopping: bool
     trailers: frozenset[bytes]
     admission: Admission
+    turns: Turns
     refused: Callable[[Client, Refusal], object]
 
     def getResourceFor(self, request: http.Request) -> IResource:
@@ -364,7 +367,7 @@ class StreamingChannel(http.HTTPChannel):
         """More chunks have come than are taken apart at once: others come first."""
         self._behind = True
         self.stop_reading()
-        self.callLater(0, self._catch_up)
+        self.site.turns.join(self._catch_up)
 
     def _catch_up(self) -> None:
         self._behind = False

@@ -19,6 +19,7 @@ from filebucket.http import admission
 from filebucket.http.admission import Admission
 from filebucket.http.channel import Limits, StreamingChannel, StreamingRequest
 from filebucket.http.peer import client_of
+from filebucket.http.turns import Turns
 from filebucket.model.client import NOBODY, Client, Networks
 
 LEAST_SHARE = 32 * 1024
@@ -43,6 +44,7 @@ class StreamingSite(server.Site):
     :ivar trusted: whose ``X-Forwarded-For`` is believed
     :ivar stopping: whether every answer is its connection's last
     :ivar admission: which connections there may be
+    :ivar turns: whose chunks are taken apart next
     """
 
     # Without the proxy that Twisted puts before a channel to speak HTTP/2.
@@ -72,6 +74,7 @@ class StreamingSite(server.Site):
         self.trailers = trailers
         self.stopping = False
         self.admission = Admission(reactor, limits.connections)
+        self.turns = Turns(reactor)
         self._emptied: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Any:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
 from filebucket.http.framing import CHUNKS_AT_ONCE, Chunks, members
+from filebucket.http.turns import AT_ONCE
 from filebucket.test.kit.properties import PLACES, cut, trying
 from filebucket.test.kit.wire import (
     CHUNKED,
@@ -20,6 +21,7 @@ from filebucket.test.kit.wire import (
     Connection,
     Recorder,
     StreamingCase,
+    Wire,
     echo,
     nothing,
     put,
@@ -92,6 +94,25 @@ class TurnTests(StreamingCase):
         self.assertTrue(request.body.ended)
         self.assertFalse(connection.wire.paused)
 
+    def test_many_connections(self) -> None:
+        """However many come at once, a few of them go on in a turn of the reactor."""
+        connection = self.connect()
+        wires = [Wire() for _ in range(3 * AT_ONCE)]
+        for wire in wires:
+            connection.connect(wire).dataReceived(
+                CHUNKED + b"1\r\nx\r\n" * 3 * CHUNKS_AT_ONCE
+            )
+        received: list[int] = []
+        connection.clock.callLater(
+            0,
+            lambda: received.extend(each.body.received for each in self.root.requests),
+        )
+        connection.clock.advance(0)
+        self.assertEqual((len(wires) + AT_ONCE) * CHUNKS_AT_ONCE, sum(received))
+        self.assertEqual({CHUNKS_AT_ONCE, 2 * CHUNKS_AT_ONCE}, set(received))
+        for request in self.root.requests:
+            request.channel.connectionLost()
+
     def test_next_request(self) -> None:
         """What came behind is the next request, as ever."""
         connection = self.connect(echo)
@@ -123,7 +144,7 @@ class TurnTests(StreamingCase):
 
     def test_body_waits(self) -> None:
         """It does not read on where the body has as much as may wait."""
-        connection = self.connect()
+        connection = self.connect(limits=evolve(LIMITS, buffer=CHUNKS_AT_ONCE))
         request = self.send_many(connection)
         connection.clock.pump([0] * 5)
         self.assertTrue(request.body.paused)

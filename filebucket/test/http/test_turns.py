@@ -1,0 +1,61 @@
+"""The line of those that have more to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.http.turns import AT_ONCE, Turns
+
+
+class Reactor:
+    """What is called later is called in the next turn, which a test takes."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def callLater(self, _: float, call: Callable[[], object]) -> None:
+        self.calls.append(call)
+
+    def turn(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class TurnsTests(SynchronousTestCase):
+    """:class:`Turns`."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = Reactor()
+        self.turns = Turns(self.reactor)
+        self.seen: list[int] = []
+
+    def test_in_order(self) -> None:
+        """Nobody goes on at once, and a few in a turn, in the order they came."""
+        numbers = list(range(2 * AT_ONCE + 1))
+        for number in numbers:
+            self.turns.join(partial(self.seen.append, number))
+        self.assertEqual([], self.seen)
+        for count in (AT_ONCE, 2 * AT_ONCE, len(numbers)):
+            self.reactor.turn()
+            self.assertEqual(numbers[:count], self.seen)
+        self.assertEqual([], self.reactor.calls)
+
+    def test_again(self) -> None:
+        """Who joins again waits behind all others, and for another turn."""
+
+        def again() -> None:
+            self.seen.append(0)
+            self.turns.join(again)
+
+        self.turns.join(again)
+        self.turns.join(partial(self.seen.append, 1))
+        self.reactor.turn()
+        self.assertEqual([0, 1], self.seen)
+        self.reactor.turn()
+        self.assertEqual([0, 1, 0], self.seen)
+        self.assertEqual(1, len(self.reactor.calls))
