@@ -9,6 +9,7 @@ for a moment before may have read an older one.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -143,9 +144,8 @@ def _read(home: str) -> control.Status | None:
 
 
 def _not_allowed(home: str, error: OSError) -> NotReloadedError:
-    return NotReloadedError(
-        f"cannot look into {home}: {error.strerror}; be root, or the daemon's user"
-    )
+    hint = "; be root, or the daemon's user" if error.errno == errno.EACCES else ""
+    return NotReloadedError(f"cannot look into {home}: {error.strerror}{hint}")
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -18,7 +18,10 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import stat
 import struct
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -26,9 +29,13 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-from filebucket.base.fs import replacing
+from filebucket.base.fs import directory, replacing
 from filebucket.base.text import printable_lines
 from filebucket.model.names import PRIVATE
+
+LOCK = "daemon"
+STATUS = "status.json"
+_CALLED = {LOCK: "lock", STATUS: "status"}
 
 # struct flock: type, whence, start, length, process.
 _FLOCK = struct.Struct("hhqqi")
@@ -95,7 +102,10 @@ class StatusFile(Service):
             # What a daemon before this one said must be gone before this one is seen.
             self._write()
             flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-            self._lock_fd = os.open(_lock_path(self._home), flags, 0o600)
+            self._lock_fd = os.open(_path(self._home, LOCK), flags, 0o600)
+            if os.fstat(self._lock_fd).st_uid != os.geteuid():
+                # Another user's daemon made it, and we are root's.
+                os.fchown(self._lock_fd, os.geteuid(), -1)
             fcntl.lockf(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._log.error(
@@ -119,15 +129,29 @@ class StatusFile(Service):
         self._write()
 
     def _write(self) -> None:
-        path = _status_path(self._home)
+        path = _path(self._home, STATUS)
         with replacing(path, f"{path}.new") as file:
             file.write(json.dumps(attrs.asdict(self._status)).encode("utf-8"))
 
 
-def _reader(path: str, flags: int) -> int:
-    # The home is the daemon's user's, and who asks may be root: a link would lead to
-    # another's lock, whose holder would be signalled, and a pipe would never answer.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _open(home: str, name: str) -> int:
+    """Open a file of the private folder, to read it.
+
+    The home is the daemon's user's, and who asks may be root: a link, or another name,
+    would lead to another's lock, whose holder would be signalled, and a pipe would not
+    answer.
+    """
+    with (
+        directory(home) as home_fd,
+        directory(PRIVATE, home_fd, follow=False) as private_fd,
+    ):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=private_fd)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(fd)
+        raise OSError(errno.EINVAL, f"the daemon's {_CALLED[name]} is not one")
+    return fd
 
 
 def daemon_of(home: str) -> int | None:
@@ -137,15 +161,32 @@ def daemon_of(home: str) -> int | None:
     :raises OSError: one may not know
     """
     try:
-        fd = _reader(_lock_path(home), os.O_RDONLY)
+        fd = _open(home, LOCK)
     except FileNotFoundError:
         return None
     try:
         asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         kind, *_, process = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        owner = os.fstat(fd).st_uid
     finally:
         os.close(fd)
-    return None if kind == fcntl.F_UNLCK else process
+    if kind == fcntl.F_UNLCK:
+        return None
+    if process > 0 and _user_of(process) not in {owner, None}:
+        # Of a file of one's own, such as a mailbox, that root's process has locked.
+        raise OSError(errno.EPERM, "the lock is held by another user's process")
+    return int(process)
+
+
+def _user_of(process: int) -> int | None:
+    """Whose rights a process has; None where it is gone."""
+    # Not the owner of the folder in /proc: that is root where a process was root's.
+    try:
+        status = Path(f"/proc/{process}/status").read_bytes()
+    except OSError:
+        return None
+    uids = re.search(rb"^Uid:\t\d+\t(\d+)", status, re.MULTILINE)
+    return int(uids[1]) if uids else None
 
 
 def read(home: str) -> Status | None:
@@ -155,7 +196,7 @@ def read(home: str) -> Status | None:
     :raises OSError: one may not know
     """
     try:
-        with open(_status_path(home), encoding="utf-8", opener=_reader) as file:
+        with open(_open(home, STATUS), encoding="utf-8") as file:
             said = json.load(file)
         answer = said.pop("answer")
         return Status(**_fit(said), answer=answer and Answer(**_fit(answer)))
@@ -185,9 +226,5 @@ def _fit(said: dict[str, Any]) -> dict[str, Any]:
     return fit
 
 
-def _lock_path(home: str) -> str:
-    return os.path.join(home, PRIVATE, "daemon")
-
-
-def _status_path(home: str) -> str:
-    return os.path.join(home, PRIVATE, "status.json")
+def _path(home: str, name: str) -> str:
+    return os.path.join(home, PRIVATE, name)

@@ -10,7 +10,7 @@ from typing import TextIO
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.daemon.behind import LinesBehind
-from filebucket.test.kit.server import comes
+from filebucket.test.kit.server import PATIENCE, comes
 
 MOST = 100_000
 
@@ -24,7 +24,10 @@ class LinesBehindTests(SynchronousTestCase):
         self.out: TextIO = open(writer, "w", encoding="ascii")  # noqa: SIM115
         self.addCleanup(self.end)
         self.told: list[int] = []
-        self.lines = LinesBehind(self.out, self.tell, MOST, 0.1)
+        self.lines = self.make(PATIENCE)
+
+    def make(self, stall: float) -> LinesBehind:
+        return LinesBehind(self.out, self.tell, MOST, stall)
 
     def end(self) -> None:
         """Until nobody writes: the pipe's number becomes another's."""
@@ -93,6 +96,7 @@ class LinesBehindTests(SynchronousTestCase):
 
     def test_finish_unread(self) -> None:
         """But nobody waits for a reader that has stopped."""
+        self.lines = self.make(0.1)
         self.write(200)
         self.lines.finish()
         self.lines.write("last\n")

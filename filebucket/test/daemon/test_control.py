@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.daemon.control import (
     Answer,
@@ -20,12 +20,16 @@ from filebucket.daemon.control import (
     identity,
     read,
 )
-from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.server import NOBODY, PATIENCE
 
-ASK = (
-    "import sys; from filebucket.daemon import control;"
-    " print(control.daemon_of(sys.argv[1]))"
-)
+ASK = """
+import sys
+from filebucket.daemon import control
+try:
+    print(control.daemon_of(sys.argv[1]))
+except OSError as error:
+    print(error.strerror)
+"""
 
 
 class StatusCase(SynchronousTestCase):
@@ -77,10 +81,33 @@ class StatusTests(StatusCase):
         self.assertRaises(OSError, daemon_of, str(self.home))
         lock.unlink()
         os.mkfifo(lock)
-        self.assertIsNone(daemon_of(str(self.home)))
+        self.assertRaises(OSError, daemon_of, str(self.home))
         (self.private / "status.json").unlink()
         os.mkfifo(self.private / "status.json")
         self.assertRaises(OSError, read, str(self.home))
+
+    def test_another_name(self) -> None:
+        """Nor by a name of a file that another process has locked, or by a folder."""
+        self.file.startService()
+        os.link(self.private / "daemon", self.home / "catalogue.db")
+        self.assertEqual("the daemon's lock is not one", self.seen())
+        (self.home / "catalogue.db").unlink()
+        self.assertEqual(str(os.getpid()), self.seen())
+        self.private.rename(self.home / "other")
+        self.private.symlink_to(self.home / "other")
+        self.assertEqual("Not a directory", self.seen())
+        self.assertRaises(OSError, read, str(self.home))
+
+    def test_another_user(self) -> None:
+        """Nor by a file of its own that another user's process has locked."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can make a file another's")
+        self.file.startService()
+        os.chown(self.private / "daemon", NOBODY, NOBODY)
+        self.assertEqual("the lock is held by another user's process", self.seen())
+        self.file.stopService()
+        self.file.startService()
+        self.assertEqual(str(os.getpid()), self.seen())
 
     def test_no_status(self) -> None:
         """What a power cut, or somebody, left in the place of a status."""
