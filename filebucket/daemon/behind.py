@@ -78,9 +78,12 @@ class LinesBehind:
                 return
             self._tell()
             self._waiting.append((line, count))
+            self._idle = False
             self._size += len(line)
             self._changed.notify_all()
-        if self._end is not None:
+            # The line that is told of what is lost is written with the one after it.
+            telling = bool(self._telling)
+        if self._end is not None and not telling:
             self.finish()
 
     def finish(self) -> None:
@@ -115,15 +118,13 @@ class LinesBehind:
                 return False
             self._thread = thread
             atexit.register(self.finish)
-        # Not only when it has begun to: nobody is to see it idle before.
-        self._idle = False
         return True
 
     def _tell(self) -> None:
-        self._telling, self._lost = self._lost, 0
-        if self._telling:
+        if self._lost and not self._telling:
+            self._telling, self._lost = self._lost, 0
             self._tell_lost(self._telling)
-        self._telling = 0
+            self._telling = 0
 
     def _work(self) -> None:
         fd = self._out.fileno()
