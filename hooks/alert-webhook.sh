@@ -60,6 +60,10 @@ message() {
     *-never) text="waits for its first push" ;;
     *) text="is $new, it was $old; $last" ;;
     esac
+    if [ -n "${FILEBUCKET_MORE:-}" ]; then
+        what=$(one_line "$bucket")
+        text="has $FILEBUCKET_MORE more series that changed, the worst is $new"
+    fi
     printf '%s\n' "$what $text"
 }
 

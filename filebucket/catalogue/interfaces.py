@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 
 from zope.interface import Interface
 
@@ -66,9 +73,11 @@ class IJournal(Interface):
         :returns: of how many series that was the last push; there may be more
         """
 
-    def untold(limit: int) -> list[Series]:
+    def untold(limit: int, but: Collection[tuple[str, bool]] = ()) -> list[Series]:
         """Series whose state the operator has not been told, of those that are watched:
         a client can make up as many as it likes.
+
+        :param but: not those of the bucket of that key, of which are, or are not, late
         """
 
     def mark_told(series: int, state: State) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from zope.interface import implementer
 
@@ -198,9 +198,16 @@ class Journal(Database):
                         assess_series(do, bucket, each.id, now)
         return len(found)
 
-    def untold(self, limit: int) -> list[Series]:
-        untold = "WHERE told <> state AND watched ORDER BY state_at LIMIT ?"
-        return read_series(self._ask, untold, limit)
+    def untold(
+        self, limit: int, but: Collection[tuple[str, bool]] = ()
+    ) -> list[Series]:
+        untold = (
+            "WHERE told <> state AND watched AND NOT EXISTS (SELECT 1"
+            " FROM json_each(?) WHERE json_extract(value, '$[0]') = bucket.key"
+            " AND json_extract(value, '$[1]') = (state = 'late'))"
+            " ORDER BY state_at LIMIT ?"
+        )
+        return read_series(self._ask, untold, json.dumps(list(but)), limit)
 
     def mark_told(self, series: int, state: State) -> None:
         with self._change() as do:

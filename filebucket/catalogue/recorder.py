@@ -12,7 +12,7 @@ Whoever reads has a thread and a connection of his own, and holds nobody up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -319,12 +319,14 @@ class Recorder(Service):
         """Whether there may be files that were pushed and have no row."""
         return self._reindexing or self._reindex_wanted or self._reindex_later
 
-    async def untold(self, limit: int) -> list[Series]:
-        """Series whose state the operator was not told.
+    async def untold(
+        self, limit: int, but: Collection[tuple[str, bool]] = ()
+    ) -> list[Series]:
+        """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`.
 
         :raises CatalogueError: it cannot be read
         """
-        return await self._to_write.run(self._writer.untold, limit)
+        return await self._to_write.run(self._writer.untold, limit, but)
 
     async def mark_told(self, series: int, state: State) -> None:
         """The operator was told that.

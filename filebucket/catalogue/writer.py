@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 
 from twisted.logger import Logger
@@ -156,12 +156,14 @@ class Writer:
             return None
         return Kept(found.received.size, found.received.sha256, found.damaged)
 
-    def untold(self, limit: int) -> list[Series]:
-        """Series whose state the operator was not told.
+    def untold(
+        self, limit: int, but: Collection[tuple[str, bool]] = ()
+    ) -> list[Series]:
+        """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`.
 
         :raises CatalogueError: it cannot be read now
         """
-        return self._opened().untold(limit)
+        return self._opened().untold(limit, but)
 
     def mark_told(self, series: int, state: State) -> None:
         """The operator was told that.

@@ -7,15 +7,21 @@ daemon dies between the hook's exit and the note of it, it is said once more.
 
 One is told at a time, so that a storm of them does not stand in the way of pushes'
 hooks. A hook that failed is run again, later and later.
+
+Whoever holds a token can change the states of a bucket's series as often as they like:
+so of each bucket some are told one by one in an hour, what is late apart from the rest,
+and then how many more there are.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Protocol
 
+from attrs import define, evolve, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -29,7 +35,7 @@ from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import label_of
 from filebucket.model.records import Series
 from filebucket.model.registry import Registry
-from filebucket.model.state import State
+from filebucket.model.state import WORST_FIRST, State
 
 AT_ONCE = 1000
 """Series that are looked at together."""
@@ -39,16 +45,48 @@ RETRY = 60.0
 MOST_RETRY = 3600.0
 """Seconds that never become more."""
 
+HOUR = 3600.0
+MOST_AN_HOUR = 20
+"""Series of a bucket that are told one by one in an hour; those that are late count by
+themselves, so that they wait for no others."""
+
+Share = tuple[str, bool]
+"""The key of a bucket, and whether it is those of its series that are late."""
+
 
 class AlertStore(Protocol):
     """Keeps what was told: a
     :class:`~filebucket.catalogue.recorder.Recorder`."""
 
-    def untold(self, limit: int) -> Awaitable[list[Series]]:
-        """Series whose state the operator was not told."""
+    def untold(self, limit: int, but: Collection[Share]) -> Awaitable[list[Series]]:
+        """Series whose state the operator was not told, but those."""
 
     def mark_told(self, series: int, state: State) -> Awaitable[None]:
         """The operator was told that."""
+
+
+@define
+class _Allowance:
+    """How much of a share was told in the last hour.
+
+    :ivar times: when each was told
+    :ivar sum_at: when it may be said how many more there are
+    :ivar failures: how often the hook failed at that
+    """
+
+    times: deque[float] = field(factory=deque)
+    sum_at: float = -math.inf
+    failures: int = 0
+
+    def spent(self, now: float) -> bool:
+        """Whether no more is told one by one."""
+        while self.times and self.times[0] <= now - HOUR:
+            self.times.popleft()
+        return len(self.times) >= MOST_AN_HOUR
+
+    def silent_until(self) -> float:
+        """Where it is spent: when there is anything more to be told."""
+        return min(self.times[0] + HOUR, self.sum_at)
 
 
 class Alerts(Service):
@@ -74,6 +112,7 @@ class Alerts(Service):
         self._again = False
         # Of a series whose hook failed: how often, and when it is to be run again.
         self._failed: dict[int, tuple[int, float]] = {}
+        self._allowances: dict[Share, _Allowance] = {}
         self._timer = Alarm(clock)
 
     def _expectation(self, key: str) -> str:
@@ -116,18 +155,44 @@ class Alerts(Service):
         if self._again:
             self._again = False
             self.look()
-        elif self._failed and self.running:
+        elif self.running:
             # Of those that wait for their time.
-            next_ = min(when for _, when in self._failed.values())
-            self._timer.set(max(next_ - self._clock.seconds(), 0), self.look)
+            waiting = [when for _, when in self._failed.values()]
+            waiting += [each.silent_until() for each in self._spent().values()]
+            if waiting:
+                left = min(waiting) - self._clock.seconds()
+                self._timer.set(max(left, 0), self.look)
+
+    def _spent(self) -> dict[Share, _Allowance]:
+        """The shares of which no more is told one by one for now."""
+        now = self._clock.seconds()
+        spent = {key: each for key, each in self._allowances.items() if each.spent(now)}
+        self._allowances = {
+            key: each for key, each in self._allowances.items() if each.times
+        }
+        return spent
 
     async def _tell_all(self) -> None:
         try:
-            untold = await self._store.untold(AT_ONCE)
-            for series in untold:
+            now = self._clock.seconds()
+            silent = [
+                key for key, each in self._spent().items() if each.silent_until() > now
+            ]
+            untold = await self._store.untold(AT_ONCE, silent)
+            more: dict[Share, list[Series]] = {}
+            for series in sorted(untold, key=lambda each: each.state is not State.LATE):
                 if not self.running:
                     return
-                await self._tell(series)
+                share = series.bucket, series.state is State.LATE
+                allowance = self._allowances.setdefault(share, _Allowance())
+                if allowance.spent(self._clock.seconds()):
+                    more.setdefault(share, []).append(series)
+                else:
+                    await self._tell(series, allowance)
+            for share, rest in more.items():
+                if not self.running:
+                    return
+                await self._sum_up(rest, self._allowances[share])
             # What is no more to be told need not be tried again.
             there = {series.id for series in untold}
             if len(untold) < AT_ONCE:
@@ -138,7 +203,26 @@ class Alerts(Service):
             # It is told of elsewhere; when it can be used again we are called.
             return
 
-    async def _tell(self, series: Series) -> None:
+    async def _sum_up(self, rest: Sequence[Series], allowance: _Allowance) -> None:
+        """Tell how many more there are, in place of each of them."""
+        now = self._clock.seconds()
+        if now < allowance.sum_at:
+            return
+        worst = min(rest, key=lambda each: WORST_FIRST.index(each.state))
+        alert = self._alert(worst)
+        details = {**alert.details, "MORE": str(len(rest))}
+        name = f"({len(rest):,} more)"
+        ended = await self._hooks.alert(evolve(alert, series=name, details=details))
+        if ended is not None and ended.status:
+            wait = min(RETRY * 2**allowance.failures, MOST_RETRY)
+            allowance.failures, allowance.sum_at = allowance.failures + 1, now + wait
+            return
+        allowance.failures, allowance.sum_at = 0, now + HOUR
+        for each in rest:
+            self._failed.pop(each.id, None)
+            await self._store.mark_told(each.id, each.state)
+
+    async def _tell(self, series: Series, allowance: _Allowance) -> None:
         count, when = self._failed.get(series.id, (0, -math.inf))
         if self._clock.seconds() < when:
             return
@@ -147,6 +231,8 @@ class Alerts(Service):
             wait = min(RETRY * 2**count, MOST_RETRY)
             self._failed[series.id] = count + 1, self._clock.seconds() + wait
             return
+        if ended is not None:
+            allowance.times.append(self._clock.seconds())
         self._failed.pop(series.id, None)
         await self._store.mark_told(series.id, series.state)
 
@@ -165,6 +251,7 @@ class Alerts(Service):
                 "LAST_NAME": self._registry.hide_tokens(series.last_name or ""),
                 "LAST_SIZE": _number(series.last_size),
                 "USUAL_SIZE": _number(series.usual),
+                "MORE": "",
             },
         )
 

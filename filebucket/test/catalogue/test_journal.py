@@ -307,6 +307,30 @@ class ToldTests(JournalCase):
         self.journal.mark_told(untold[1].id, State.SHRUNK)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
 
+    def test_but(self) -> None:
+        """Not those of which nobody wants to hear now: the late ones of a bucket, or
+        the others."""
+        known = {key: evolve(BUCKET, name=key) for key in ("web01", "web02")}
+        for key in known:
+            for name, size in (("a", 100), ("b", 0)):
+                row = Received(key, name, name, size, "ab" * 32, NOW, request="r")
+                self.journal.record([row], [], known.get)
+        self.journal._connection.execute(
+            "UPDATE series SET state = 'late' WHERE name = 'a'"
+        )
+
+        def untold(*but: tuple[str, bool]) -> list[tuple[str, str]]:
+            found = self.journal.untold(9, but)
+            return sorted((each.bucket, each.name) for each in found)
+
+        everything = [(key, name) for key in known for name in ("a", "b")]
+        self.assertEqual(everything, untold())
+        self.assertEqual(everything, untold(("web03", True), ("0", False)))
+        self.assertEqual(everything[1:], untold(("web01", True)))
+        self.assertEqual(
+            everything[:1] + everything[3:], untold(("web01", False), ("web02", True))
+        )
+
 
 class SpaceTests(JournalCase):
     """What was free."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.recorder import GATHER, Recorder
 from filebucket.catalogue.writer import LOOK_EVERY
-from filebucket.daemon.alerts import MOST_RETRY, RETRY, Alerts
+from filebucket.daemon.alerts import MOST_AN_HOUR, MOST_RETRY, RETRY, Alerts
 from filebucket.hooks.interfaces import Exit
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import Bucket
@@ -72,10 +73,17 @@ class FakeStore:
     series: dict[int, Series] = field(factory=dict)
     failure: CatalogueError | None = None
 
-    async def untold(self, limit: int) -> list[Series]:
+    async def untold(
+        self, limit: int, but: Collection[tuple[str, bool]]
+    ) -> list[Series]:
         if self.failure is not None:
             raise self.failure
-        return [each for each in self.series.values() if each.told != each.state]
+        return [
+            each
+            for each in self.series.values()
+            if each.told != each.state
+            and (each.bucket, each.state is State.LATE) not in but
+        ]
 
     async def mark_told(self, series: int, state: State) -> None:
         if self.failure is not None:
@@ -124,6 +132,7 @@ class TellTests(AlertsCase):
                 "LAST_NAME": "db-1.gz",
                 "LAST_SIZE": "7",
                 "USUAL_SIZE": "9",
+                "MORE": "",
             },
             alert.details,
         )
@@ -255,6 +264,116 @@ class RetryTests(AlertsCase):
         self.store.failure = None
         self.alerts.look()
         self.assertEqual(1, len(self.hooks.alerts))
+
+
+class ManyTests(AlertsCase):
+    """Whoever has a token makes states change as often as they like."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hooks.exit = Exit(0)
+
+    def flip(self, *numbers: int, bucket: str = "web01", state: str = "shrunk") -> None:
+        """These are not any more what was told."""
+        for number in numbers:
+            before = self.store.series.get(number)
+            told = before.told if before else State.FRESH
+            new = State(state) if told is State.FRESH else State.FRESH
+            self.store.put(
+                series(number, name=f"s{number}", bucket=bucket, state=new, told=told)
+            )
+        self.alerts.look()
+
+    def told(self) -> list[str]:
+        """Of which series, since this was asked last."""
+        told = [each.series for each in self.hooks.alerts]
+        self.hooks.alerts.clear()
+        return told
+
+    def test_bound(self) -> None:
+        """Some in an hour, then how many more there are, once; for as long as it goes
+        on."""
+        self.flip(*range(100))
+        told = self.told()
+        self.assertEqual([f"s{number}" for number in range(MOST_AN_HOUR)], told[:-1])
+        self.assertEqual("(80 more)", told[-1])
+        for _ in range(5):
+            for _ in range(100):
+                self.clock.advance(HOUR / 100)
+                self.flip(*range(100))
+            self.assertLessEqual(len(self.told()), MOST_AN_HOUR + 2)
+
+    def test_what_more(self) -> None:
+        """It is an alert as any, of the worst of them, and its number beside it."""
+        self.flip(*range(30))
+        *_, last = self.hooks.alerts
+        self.assertEqual(("web01", "(10 more)"), (last.bucket, last.series))
+        self.assertEqual(("fresh", "shrunk"), (last.old, last.new))
+        self.assertEqual("10", last.details["MORE"])
+        self.assertEqual("2026-11-18T11:06:40Z", last.details["SINCE"])
+        *singly, _ = self.hooks.alerts
+        self.assertEqual({""}, {each.details["MORE"] for each in singly})
+
+    def test_all_are_told(self) -> None:
+        """What changes after that is told when the hour is over."""
+        self.flip(*range(30))
+        self.told()
+        self.flip(3, 25)
+        self.clock.advance(HOUR - 1)
+        self.assertEqual([], self.told())
+        self.clock.advance(1)
+        self.assertEqual(["s3", "s25"], self.told())
+        self.assertEqual(
+            [], [each for each in self.store.series.values() if each.told != each.state]
+        )
+        self.clock.advance(HOUR)
+        self.assertEqual([], self.told())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_late_first(self) -> None:
+        """And it waits for nothing else of its bucket."""
+        self.store.put(*(series(n, name=f"s{n}", state="grown") for n in range(30)))
+        self.store.put(series(30, name="s30"))
+        self.alerts.look()
+        told = self.told()
+        self.assertEqual(("s30", "(10 more)"), (told[0], told[-1]))
+        self.flip(31, state="late")
+        self.assertEqual(["s31"], self.told())
+        self.flip(*range(40, 70), state="late")
+        self.assertEqual(["(12 more)"], self.told()[18:])
+
+    def test_others(self) -> None:
+        """Another bucket's are told."""
+        self.flip(*range(30))
+        self.told()
+        self.flip(50, bucket="web02")
+        self.assertEqual(["s50"], self.told())
+
+    def test_no_hook(self) -> None:
+        """Where nobody is told there is nothing to be bounded."""
+        self.hooks.exit = None
+        self.flip(*range(100))
+        self.assertEqual(100, len(self.told()))
+        self.hooks.exit = Exit(0)
+        self.flip(*range(3))
+        self.assertEqual(["s0", "s1", "s2"], self.told())
+
+    def test_cannot_be_said(self) -> None:
+        """It is said later, as all that could not be."""
+        self.flip(*range(20))
+        self.told()
+        self.hooks.exit = Exit(1)
+        self.flip(*range(20, 30))
+        self.assertEqual(["(10 more)"], self.told())
+        self.clock.advance(RETRY)
+        self.assertEqual(["(10 more)"], self.told())
+        self.clock.advance(RETRY)
+        self.assertEqual([], self.told())
+        self.hooks.exit = Exit(0)
+        self.clock.advance(RETRY)
+        self.assertEqual(["(10 more)"], self.told())
+        self.clock.advance(RETRY * 10)
+        self.assertEqual([], self.told())
 
 
 class StopTests(AlertsCase):

@@ -801,6 +801,10 @@ MESSAGES = [
         "web01: x has its first push; the last came 2026-11-23T02:31:07Z, 0 B",
     ),
     (("", "late", "never", FIRST), "web01 waits for its first push"),
+    (
+        ("(37 more)", "fresh", "late", {"FILEBUCKET_MORE": "37"}),
+        "web01 has 37 more series that changed, the worst is late",
+    ),
 ]
 """What is told, and how a person reads it."""
 
