@@ -36,6 +36,7 @@ def bucket_json(bucket: Bucket) -> dict[str, Any]:
             for each in bucket.tokens
         ],
         "max_file_size": bucket.max_file_size,
+        "min_file_size": bucket.min_file_size,
         "quota": bucket.quota,
         "allow_from": bucket.allow_from and bucket.allow_from.texts,
         "overwrite": bucket.overwrite,
@@ -74,9 +75,8 @@ _Row = tuple[list[str], list[str], list[str], list[str], list[str]]
 
 
 def _row(bucket: Bucket, now: float) -> _Row:
-    size = bucket.max_file_size
     settings = [
-        *([] if size is None else [f"a file {exact_size_text(size)}"]),
+        *_sizes(bucket),
         *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
         *(["overwrites"] if bucket.overwrite else []),
         *([] if bucket.expect is None else [f"expects {bucket.expect.text}"]),
@@ -89,6 +89,19 @@ def _row(bucket: Bucket, now: float) -> _Row:
         ["-" if bucket.quota is None else exact_size_text(bucket.quota)],
         settings,
     )
+
+
+def _sizes(bucket: Bucket) -> Iterator[str]:
+    """What size a file may have."""
+    least, most = bucket.min_file_size, bucket.max_file_size
+    least_text = "" if least is None else exact_size_text(least)
+    most_text = "" if most is None else exact_size_text(most)
+    if least_text and most_text:
+        yield f"a file {least_text} to {most_text}"
+    elif least_text:
+        yield f"a file from {least_text}"
+    elif most_text:
+        yield f"a file {most_text}"
 
 
 def _kept(keep: Keep) -> dict[str, int]:

@@ -52,6 +52,8 @@ class Config:
     :param hooks: the folder that holds ``pre-push.sh``, ``post-push.sh`` and
         ``alert.sh``
     :param max_file_size: the largest file in bytes; None is no limit
+    :param min_file_size: the smallest file in bytes; None is 1 where its length is not
+        told beforehand, and 0 where it is
     :param min_free_space: what must stay free on the home's filesystem
     :param max_connections: how many there may be at once, and how many pushes
     :param idle_timeout: seconds that a connection may wait for its next request
@@ -73,6 +75,7 @@ class Config:
     admin: Endpoint | None = None
     hooks: Path = Path(".")
     max_file_size: ByteCount | None = None
+    min_file_size: ByteCount | None = None
     min_free_space: FreeSpace = FreeSpace(share=Fraction(2, 100))
     max_connections: Count = Count(1024)
     idle_timeout: Seconds = Seconds(60.0)

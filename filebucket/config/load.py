@@ -67,6 +67,7 @@ class _BucketObject(_TokenObject):
     name: BucketName | None = None
     tokens: Tokens | None = field(default=None, repr=False)
     max_file_size: ByteCount | None = None
+    min_file_size: ByteCount | None = None
     quota: ByteCount | None = None
     allow_from: Networks | None = None
     overwrite: Flag = Flag(False)
@@ -124,6 +125,7 @@ def parse(text: str, path: str) -> Config:
         mistakes += _contradictions(_fit_buckets(data.get("buckets")))
         raise ConfigError(path, mistakes) from None
     mistakes += _contradictions(list(enumerate(config.buckets)))
+    mistakes += _sizes(config)
     if mistakes:
         raise ConfigError(path, mistakes)
     folder = os.path.dirname(os.path.abspath(path))
@@ -231,6 +233,23 @@ def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
             first = directories.setdefault(bucket.directory, index)
             if first != index:
                 yield f"{place}: the same directory as $.buckets[{first}]"
+
+
+def _sizes(config: Config) -> Iterator[str]:
+    """Where no file is large enough and small enough."""
+    most, least = config.max_file_size, config.min_file_size
+    if _nothing_between(least, most):
+        yield "$.min_file_size: more than max_file_size"
+        return
+    for index, each in enumerate(config.buckets):
+        its_most = most if each.max_file_size is None else each.max_file_size
+        its_least = least if each.min_file_size is None else each.min_file_size
+        if _nothing_between(its_least, its_most):
+            yield f"$.buckets[{index}]: min_file_size is more than max_file_size"
+
+
+def _nothing_between(least: int | None, most: int | None) -> bool:
+    return least is not None and most is not None and least > most
 
 
 def _holds_any(tokens: set[bytes], text: str) -> bool:

@@ -40,6 +40,7 @@ class Bucket:
         name, so this must never be logged (:attr:`label` may)
     :param name: what the operator calls it, if anything
     :param max_file_size: bytes that a file may have; None: as all buckets have it
+    :param min_file_size: bytes that a file must have; None: as all buckets have it
     :param quota: bytes that all its files together may have; None is no limit
     :param allow_from: networks that its clients may be in; None is anywhere
     :param overwrite: whether a push may replace a file
@@ -57,6 +58,7 @@ class Bucket:
     directory: str = field(repr=False)
     name: str | None = None
     max_file_size: int | None = None
+    min_file_size: int | None = None
     quota: int | None = None
     allow_from: Networks | None = None
     overwrite: bool = False

@@ -41,6 +41,15 @@ class ListTests(CliCase):
             self.assertIn(f"from {network}", " ".join(output.split()))
         self.assertNotIn(TOKEN, output)
 
+    def test_sizes(self) -> None:
+        """How large a file may be, and how small."""
+        for settings, expected in (
+            ({"min_file_size": "1 KiB"}, "a file from 1 KiB"),
+            ({"min_file_size": 1, "max_file_size": "1 MB"}, "a file 1 B to 1 MB"),
+        ):
+            self.write({"name": "db", "token": TOKEN, **settings})
+            self.assertIn(expected, self.run_("bucket", "list"))
+
     def test_json(self) -> None:
         """The same for a program."""
         self.write(TOKEN, {"name": "db", "token_sha256": HASH[::-1], "quota": 5})

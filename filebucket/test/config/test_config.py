@@ -84,6 +84,7 @@ class ConfigTests(SynchronousTestCase):
         yield "port", 80
         yield "hooks", "/hooks"
         yield "max_file_size", 1
+        yield "min_file_size", 1
         yield "min_free_space", 1
         yield "max_connections", 1
         yield "idle_timeout", 1

@@ -90,6 +90,7 @@ class KeyTests(ConfigCase):
                 trusted_proxies=Networks(),
                 hooks=values.Path("/srv/drop"),
                 max_file_size=None,
+                min_file_size=None,
                 min_free_space=FreeSpace(share=Fraction(2, 100)),
                 hook_timeout=values.Seconds(300.0),
                 hook_concurrency=values.Count(4),
@@ -119,6 +120,9 @@ class KeyTests(ConfigCase):
             ("max_file_size", 0, 0),
             ("max_file_size", 2**63 - 1, 2**63 - 1),
             ("max_file_size", "20 GiB", 20 * 2**30),
+            ("min_file_size", None, None),
+            ("min_file_size", 0, 0),
+            ("min_file_size", "1 KiB", 1024),
             ("min_free_space", 0, FreeSpace()),
             ("min_free_space", "1 GB", FreeSpace(bytes=10**9)),
             ("min_free_space", "5 %", FreeSpace(share=Fraction(1, 20))),
@@ -240,7 +244,7 @@ class KeyTests(ConfigCase):
                 "not a whole number",
             ),
             (
-                ("max_file_size", "min_free_space", "min_rate"),
+                ("max_file_size", "min_file_size", "min_free_space", "min_rate"),
                 (True, 1.0, []),
                 'neither a number of bytes nor a size such as "20 GiB"',
             ),
@@ -251,7 +255,7 @@ class KeyTests(ConfigCase):
                 "not from 1 to 1000000",
             ),
             (
-                ("max_file_size", "min_free_space"),
+                ("max_file_size", "min_file_size", "min_free_space"),
                 (-1, most + 1, -(10**400)),
                 f"not from 0 to {most}",
             ),
@@ -557,6 +561,7 @@ class BucketTests(ConfigCase):
             "token": TOKEN,
             "expires": "2026-12-31",
             "max_file_size": "20 GiB",
+            "min_file_size": "1 KiB",
             "quota": "1 TB",
             "allow_from": ["192.0.2.0/24", "2001:db8::1"],
             "overwrite": True,
@@ -568,12 +573,50 @@ class BucketTests(ConfigCase):
                 directory="web01",
                 name="web01",
                 max_file_size=20 * 2**30,
+                min_file_size=1024,
                 quota=10**12,
                 allow_from=Networks((network("192.0.2.0/24"), network("2001:db8::1"))),
                 overwrite=True,
             ),
             bucket,
         )
+
+    def test_no_size_fits(self) -> None:
+        """Where nothing is large enough and small enough, nobody could push."""
+        bucket = {"name": "a", "token": TOKEN}
+        for document, mistakes in (
+            ({"max_file_size": 9, "min_file_size": 9, "buckets": [bucket]}, None),
+            (
+                {"max_file_size": 9, "min_file_size": 10},
+                ["$.min_file_size: more than max_file_size"],
+            ),
+            (
+                {
+                    "max_file_size": 9,
+                    "buckets": [{**bucket, "min_file_size": 10}],
+                },
+                ["$.buckets[0]: min_file_size is more than max_file_size"],
+            ),
+            (
+                {
+                    "min_file_size": 10,
+                    "buckets": [{**bucket, "max_file_size": 9}],
+                },
+                ["$.buckets[0]: min_file_size is more than max_file_size"],
+            ),
+            (
+                {
+                    "min_file_size": 10,
+                    "buckets": [{**bucket, "max_file_size": 9, "min_file_size": 0}],
+                },
+                None,
+            ),
+        ):
+            if mistakes is None:
+                parse(**document)
+            else:
+                found = self.mistakes({**LEAST, **document})
+                self.assertEqual(mistakes, list(found))
 
     def test_invalid_settings(self) -> None:
         """What is wrong with them, and where."""
