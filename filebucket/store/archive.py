@@ -9,6 +9,7 @@ has no content that can be told.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -20,6 +21,7 @@ from attrs import frozen
 from zope.interface import implementer
 
 from filebucket.base.fs import directory as opened
+from filebucket.model.names import PRIVATE
 from filebucket.store.interfaces import (
     Content,
     IArchive,
@@ -29,6 +31,9 @@ from filebucket.store.interfaces import (
     Stat,
     UnsteadyError,
 )
+
+LOCK = os.path.join(PRIVATE, "prune")
+"""Who holds it removes files, under the home."""
 
 READ_SIZE = 1024 * 1024
 """Bytes that are read at once."""
@@ -55,6 +60,22 @@ class DirectoryArchive:
             with suppress(FileNotFoundError):
                 fd = stack.enter_context(opened(path))
             yield Folder(fd)
+
+    @contextmanager
+    def unpruned(self) -> Iterator[bool]:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with ExitStack() as stack:
+            try:
+                fd = os.open(os.path.join(self.home, LOCK), flags)
+                stack.callback(os.close, fd)
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except FileNotFoundError:
+                # Nobody ever did.
+                yield True
+            except OSError:
+                yield False
+            else:
+                yield True
 
 
 @implementer(IFolder)

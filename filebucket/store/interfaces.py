@@ -221,6 +221,9 @@ class IArchive(Interface):
         :raises OSError: it cannot be opened
         """
 
+    def unpruned() -> AbstractContextManager[bool]:
+        """While nobody removes files; yields whether that is so and can be known."""
+
 
 class IRemovals(Interface):
     """The files of one bucket, while some of them are removed."""

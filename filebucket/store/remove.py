@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -21,12 +22,11 @@ from zope.interface import implementer
 from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory as opened
 from filebucket.base.fs import open_directory, sync_directory
-from filebucket.model.names import PRIVATE
-from filebucket.store.archive import Folder
+from filebucket.store.archive import LOCK, Folder
 from filebucket.store.interfaces import IRemovals, IRemover, Stat
 
-LOCK = os.path.join(PRIVATE, "prune")
-"""Who holds it removes files, under the home."""
+WAIT = 1.0
+"""Seconds to wait for who only looks whether somebody removes files."""
 
 
 class RemovalError(OperatorError):
@@ -46,7 +46,7 @@ def alone(home: str) -> Iterator[None]:
         raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except BlockingIOError:
             raise RemovalError("another filebucket prune is at work") from None
         except OSError as error:
@@ -54,6 +54,19 @@ def alone(home: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(WAIT / 20)
+        else:
+            return
 
 
 @contextmanager

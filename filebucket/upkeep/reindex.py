@@ -23,7 +23,14 @@ from filebucket.model.mask import mask
 from filebucket.model.records import FoundFile, Received, Row
 from filebucket.model.series import series_of
 from filebucket.store.interfaces import Content, IArchive, IFolder, NoFileError, Stat
-from filebucket.upkeep.survey import SLACK, Finding, Found, StoppedError, Survey
+from filebucket.upkeep.survey import (
+    SLACK,
+    Finding,
+    Found,
+    StoppedError,
+    Survey,
+    spare,
+)
 
 LATE = 60.0
 """Seconds that a file that changed may be of a push whose row is to come; afterwards it
@@ -71,6 +78,7 @@ def reindex(
         Found(),
         accept,
     )
+    spare(catalogue, archive, buckets)
     try:
         for bucket in buckets:
             survey.reindex(bucket)

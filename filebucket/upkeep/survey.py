@@ -335,6 +335,40 @@ def _fit(raw: bytes) -> tuple[str, str]:
     return name, ""
 
 
+def spare(catalogue: IInventory, archive: IArchive, buckets: Sequence[Bucket]) -> None:
+    """What a prune that was killed was about to remove, and did not, stays: if it goes
+    now, that is a loss. What it did remove is pruned: whoever misses it says so.
+
+    :raises CatalogueError: it cannot be read or written
+    """
+    if not catalogue.being_pruned():
+        return
+    configured = {bucket.key: bucket for bucket in buckets}
+    with archive.unpruned() as nobody:
+        # Asked once more: whoever was at work may have ended since.
+        there = [
+            file.id
+            for file in (catalogue.being_pruned() if nobody else ())
+            if (bucket := configured.get(file.received.bucket)) is not None
+            and _is_there(archive, bucket, file.received.name)
+        ]
+        catalogue.spared(there)
+
+
+def _is_there(archive: IArchive, bucket: Bucket, name: str) -> bool:
+    """Whether anything has that name, for certain."""
+    # A name that no file can have is in a catalogue that somebody wrote to.
+    with suppress(OSError, ValueError), archive.open(bucket.directory) as folder:
+        try:
+            folder.look(name)
+        except NotAFileError:
+            return True
+        except NoFileError:
+            return False
+        return True
+    return False
+
+
 def count_names(archive: IArchive, buckets: Sequence[Bucket]) -> int:
     """How many names there are in these buckets: how much there is to look at."""
     count = 0

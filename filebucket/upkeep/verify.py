@@ -19,7 +19,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Row
 from filebucket.store.interfaces import DAMAGE, IArchive, IFolder, NoFileError
-from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey
+from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey, spare
 
 ROWS = 100
 """Files whose rows are read at once: they may be old when their turn comes."""
@@ -90,6 +90,7 @@ def verify(
         Found(),
         {bucket.key: bucket for bucket in buckets},
     )
+    spare(catalogue, archive, all_buckets)
     survey.verify(wanted)
     return survey.found
 

@@ -232,6 +232,9 @@ class MemoryArchive:
     def open(self, directory: str) -> AbstractContextManager[IFolder]:
         return nullcontext(MemoryFolder(self.buckets.get(directory, {})))
 
+    def unpruned(self) -> AbstractContextManager[bool]:
+        return nullcontext(True)
+
 
 @implementer(IFolder)
 @define

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from filebucket.store import archive
+from filebucket.store import archive, remove
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import (
     Content,
@@ -20,6 +20,7 @@ from filebucket.store.interfaces import (
     NotAFileError,
     UnsteadyError,
 )
+from filebucket.store.remove import RemovalError, alone
 from filebucket.test.kit.descriptors import open_descriptors
 
 
@@ -51,6 +52,26 @@ class ArchiveTests(SynchronousTestCase):
         verifyObject(IArchive, self.archive)
         with self.archive.open("web01") as folder:
             verifyObject(IFolder, folder)
+
+    def test_unpruned(self) -> None:
+        """Whether nobody removes files, where that can be known; then nobody begins."""
+        (self.home / ".filebucket").mkdir()
+        lock = self.home / archive.LOCK
+
+        def nobody() -> bool:
+            with self.archive.unpruned() as found:
+                return found
+
+        self.assertTrue(nobody())
+        with alone(str(self.home)):
+            self.assertFalse(nobody())
+        self.assertTrue(nobody())
+        self.patch(remove, "WAIT", 0.0)
+        with self.archive.unpruned():
+            self.assertRaises(RemovalError, alone(str(self.home)).__enter__)
+        lock.unlink()
+        lock.symlink_to("prune")
+        self.assertFalse(nobody())
 
     def test_no_bucket(self) -> None:
         """It has no files; a file in its place is an error."""

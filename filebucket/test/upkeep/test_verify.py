@@ -14,6 +14,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.store.archive import DirectoryArchive, Folder
 from filebucket.store.interfaces import Content, NoFileError
+from filebucket.store.remove import alone
 from filebucket.test.kit.catalogue import all_series
 from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
 from filebucket.upkeep import survey
@@ -359,6 +360,56 @@ class LossTests(VerifyCase):
         self.push("b", bucket=self.nameless)
         found = self.verify()
         self.assertEqual((1, 1), (found.unreadable, found.read))
+
+
+class KilledPruneTests(VerifyCase):
+    """Files that a prune was about to remove when it was killed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for name in ("removed", "left", "odd"):
+            self.push(name)
+        ids = [each.id for each in self.files()]
+        self.inventory.prune(ids, NOW)
+        folder = self.home / "web01"
+        (folder / "removed").unlink()
+        (folder / "odd").unlink()
+        (folder / "odd").mkdir()
+
+    def marked(self) -> list[str]:
+        return [each.received.name for each in self.inventory.being_pruned()]
+
+    def test_lost_afterwards(self) -> None:
+        """What it left and goes later is missing, whoever looks first; what it had
+        removed is not."""
+        for look in (self.verify, self.reindex):
+            self.setUp()
+            found = look()
+            self.assertEqual(("pruned", 1), (self.row("removed").fate, found.missing))
+            self.assertEqual([], self.marked())
+            (self.home / "web01" / "left").unlink()
+            self.assertTrue(self.verify().missing)
+            self.assertEqual("missing", self.row("left").fate)
+
+    def test_at_work(self) -> None:
+        """While somebody prunes, only who prunes knows what becomes of them."""
+        with alone(str(self.home)):
+            self.verify()
+        self.assertEqual(["left"], self.marked())
+        self.assertEqual("pruned", self.row("removed").fate)
+
+    def test_folder_is_away(self) -> None:
+        """Nothing is said of what cannot be looked at."""
+        folder = self.home / "web01"
+        folder.rename(self.home / "aside")
+        folder.symlink_to("web01")
+        self.verify()
+        self.assertEqual(3, len(self.marked()))
+
+    def test_other_bucket(self) -> None:
+        """Also where another bucket is verified, and one that keeps everything."""
+        self.verify(0, self.nameless)
+        self.assertEqual(["removed"], self.marked())
 
 
 class SumsTests(VerifyCase):
