@@ -15,6 +15,7 @@ import click
 from filebucket import __version__
 from filebucket.base.errors import OperatorError
 from filebucket.base.text import printable_lines
+from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
     *("bucket", "check", "log", "prune", "reindex", "reload", "serve", "status"),
@@ -24,6 +25,8 @@ COMMANDS = (
 
 class _Commands(click.Group):
     """Commands whose failures are told in a line."""
+
+    _status = 1
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -35,9 +38,22 @@ class _Commands(click.Group):
         found: click.Command = getattr(import_module(f"filebucket.cli.{name}"), name)
         return found
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # Its help could not be printed, or what was the matter.
+            CannotPrintError(error).show()
+            raise SystemExit(self._status) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except OSError as error:
+            raise CannotPrintError(error) from None
+        except click.ClickException as error:
+            self._status = error.exit_code
+            raise
         except OperatorError as error:
             raise click.ClickException(printable_lines(str(error))) from None
 

@@ -54,6 +54,7 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
+from filebucket.cli.output import CannotPrintError
 from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
 from filebucket.config.load import load
 from filebucket.model.schedule import local_zone
@@ -94,14 +95,18 @@ class _Plugin(click.Command):
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
             return super().make_context(*args, **kwargs)
+        except OSError as error:
+            raise CannotPrintError(error, UNKNOWN) from None
         except click.UsageError as error:
             raise _MisuseError(error.format_message(), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.Abort):
             raise
+        except OSError as error:
+            raise CannotPrintError(error, UNKNOWN) from None
         except Exception:
             # Python's own exit status would say that something is worth a look.
             traceback.print_exc()

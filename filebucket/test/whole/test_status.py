@@ -151,6 +151,75 @@ class ProcessTests(SynchronousTestCase):
         )
         self.assertEqual([" ".join(COMMANDS), ""], found.stdout.splitlines())
 
+    def test_cannot_be_printed(self) -> None:
+        """Each command says so in a line, if anybody reads it, and fails."""
+        commands = (
+            ["--help"],
+            ["--version"],
+            ["status"],
+            ["status", "--line"],
+            ["status", "--json"],
+            ["status", "--help"],
+            ["status", "nobody"],
+            ["log"],
+            ["log", "--json"],
+            ["bucket", "list"],
+            ["bucket", "list", "--json"],
+            ["bucket", "add", "new"],
+            ["bucket", "rotate", "new"],
+            ["bucket", "remove", "new"],
+            ["check"],
+            ["check", "--json"],
+            ["reindex"],
+            ["verify"],
+            ["verify", "--json"],
+            ["prune"],
+            ["token-hash"],
+        )
+        for words in commands:
+            status = 3 if words[0] == "status" else 1
+            ended = self.into_full(*words, stderr=subprocess.PIPE)
+            line = "Error: cannot print: No space left on device\n"
+            if words[-1] == "nobody":
+                line = ended.stderr
+                self.assertIn("there is no bucket", line)
+            self.assertEqual((status, line), (ended.returncode, ended.stderr), words)
+            ended = self.into_full(*words, stderr=subprocess.STDOUT)
+            self.assertEqual(status, ended.returncode, words)
+
+    def into_full(self, *words: str, stderr: int) -> subprocess.CompletedProcess[str]:
+        """With a stdout that has no room."""
+        config = [] if words[0][:2] in {"--", "to"} else ["--config", str(self.file)]
+        with open("/dev/full", "w") as full:
+            return subprocess.run(
+                [sys.executable, "-m", "filebucket", *words, *config],
+                input="0123456789abcdef0123456789abcdef\n",
+                stdout=full,
+                stderr=stderr,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+            )
+
+    def test_nobody_reads(self) -> None:
+        """A reader that has seen enough is no reason for a word."""
+        for words, status in (("status", 3), ("status --json", 3), ("log", 1)):
+            read, write = os.pipe()
+            os.close(read)
+            ended = subprocess.run(
+                [
+                    *(sys.executable, "-m", "filebucket", *words.split()),
+                    *("--config", str(self.file)),
+                ],
+                stdout=write,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+            )
+            os.close(write)
+            self.assertEqual((status, ""), (ended.returncode, ended.stderr), words)
+
     def test_root(self) -> None:
         """It gives its rights up for those of the home's owner."""
         if os.geteuid():
