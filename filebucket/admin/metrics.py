@@ -149,6 +149,11 @@ _NUMBERS: Sequence[tuple[str, str, Callable[[BucketOverview], float | None]]] = 
         lambda bucket: bucket.quota,
     ),
     (
+        "quota_used_bytes",
+        "What its files take of its quota; nothing if there is no limit.",
+        lambda bucket: bucket.quota_taken if bucket.quota is not None else None,
+    ),
+    (
         "damaged_files",
         "Files whose content is not what was pushed.",
         lambda bucket: bucket.damaged,

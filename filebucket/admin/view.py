@@ -318,8 +318,9 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         every = "expects: " if " " in bucket.expect else "expects every "
         schedule = f"{every}{bucket.expect}"
     if bucket.quota:
-        share = bucket.bytes / bucket.quota
-        text = f"{size_text(bucket.bytes)} of {size_text(bucket.quota)} ({share:.0%})"
+        taken = bucket.quota_taken
+        share = taken / bucket.quota
+        text = f"{size_text(taken)} of {size_text(bucket.quota)} ({share:.0%})"
         quota = _bar(share, text, "full" if share > 1 - SCARCE else "")
     return BucketRows(
         kind=SEVERITIES[bucket.severity],

@@ -13,7 +13,7 @@ from statistics import linear_regression
 from attrs import asdict, evolve, frozen
 
 from filebucket.catalogue.interfaces import IView
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, quota_taken
 from filebucket.model.mask import mask
 from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
@@ -100,6 +100,11 @@ class BucketOverview(Tally):
     def state(self) -> State:
         """Of its series the worst."""
         return min(self.states, key=WORST_FIRST.index, default=State.NEVER)
+
+    @property
+    def quota_taken(self) -> int:
+        """Bytes that its files take of a quota, as far as it knows them."""
+        return quota_taken(self.files, self.bytes)
 
     @property
     def severity(self) -> int:

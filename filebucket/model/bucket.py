@@ -27,6 +27,19 @@ class Keep:
     yearly: int | None = None
 
 
+FILE_COST = 4096
+"""Bytes that a file takes of its bucket's quota beside its size: its last block may be
+all but empty, and its name and inode are somewhere, too."""
+
+
+def quota_taken(files: int, size: int) -> int:
+    """Bytes that files take of a quota.
+
+    :param size: of all of them, in bytes
+    """
+    return size + files * FILE_COST
+
+
 SHRINK_ALERT = 0.5
 HOLD = 7 * 24 * 3600.0
 

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from filebucket.base.context import current_request
@@ -42,6 +43,7 @@ from filebucket.base.fs import (
 )
 from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
+from filebucket.store.count import count, taken_by
 from filebucket.store.interfaces import (
     BATCH,
     InLine,
@@ -102,6 +104,8 @@ class DirectoryStore:
         self._home_fd = self._incoming_fd = self._lock_fd = -1
         self._tier: type[AsideFile] = UnnamedFile
         self._folders: dict[str, _Folder] = {}
+        # Who waits until a bucket is counted.
+        self._counting: dict[str, list[Deferred[None]]] = {}
         self.order = itertools.count()
 
     def prepare(self) -> str:
@@ -196,6 +200,48 @@ class DirectoryStore:
         if self._lines.is_stuck(directory, STUCK):
             raise Refusal(503, "the disk does not answer")
 
+    async def know(self, directory: str, size: int, quota: int) -> None:
+        """See to it that what a bucket holds is known before a push to it.
+
+        :param size: bytes of the push, as far as they are known
+        :raises Refusal: the disk failed
+        """
+        if self.room.must_count(directory, size, quota):
+            await self._counted(directory)
+        elif self.room.is_old(directory):
+            # Behind this push; what the disk says to it is logged.
+            counted = Deferred.fromCoroutine(self._counted(directory))
+            counted.addErrback(lambda failure: failure.trap(Refusal))
+
+    async def _counted(self, directory: str) -> None:
+        """Count, or wait for who does."""
+        waiting = self._counting.setdefault(directory, [])
+        wait: Deferred[None] = Deferred()
+        waiting.append(wait)
+        if len(waiting) == 1:
+            counted = Deferred.fromCoroutine(self._count_all(directory))
+            counted.addBoth(self._tell_counted, directory)
+        await wait
+
+    def _tell_counted(self, result: Failure | None, directory: str) -> None:
+        for wait in self._counting.pop(directory):
+            wait.callback(result)
+
+    async def _count_all(self, directory: str) -> None:
+        self.room.count_begins(directory)
+        bucket_fd = await self.run(directory, self.open_bucket, directory)
+        counting, taken = count(bucket_fd), 0
+        try:
+            # A step at a time, so that other calls of the bucket's come in between.
+            more = await self.run(directory, _count, counting)
+            while more is not None:
+                taken += more
+                more = await self.run(directory, _count, counting)
+        finally:
+            counting.close()
+            await self.run(directory, os.close, bucket_fd)
+        self.room.counted(directory, taken)
+
     async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
         """Call ``function`` in a thread of a bucket's; what the disk says to it is made
         a refusal.
@@ -266,6 +312,7 @@ class DirectoryWriter:
         self._aside: AsideFile | None = None
         self._reserved: Reservation | None = None
         self._published = False
+        self._replaced = 0
         self._entered = False
         self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
@@ -273,14 +320,16 @@ class DirectoryWriter:
         self._size = 0
 
     async def begin(self, size: int, overwrite: bool) -> None:
-        self._enter()
+        if not self._entered:
+            await self._enter(size)
         await self._store.run(self._directory, self._begin, size, overwrite)
 
-    def _enter(self) -> None:
+    async def _enter(self, size: int) -> None:
         """Before the first call in a thread."""
-        if not self._entered:
-            self._entered = True
-            self._store.check_moves(self._directory)
+        self._entered = True
+        self._store.check_moves(self._directory)
+        if self._quota is not None:
+            await self._store.know(self._directory, size, self._quota)
 
     def _begin(self, size: int, overwrite: bool) -> None:
         self._bucket_fd = self._store.open_bucket(self._directory)
@@ -293,12 +342,15 @@ class DirectoryWriter:
 
     def _exists(self) -> bool:
         try:
-            os.lstat(self._name, dir_fd=self._bucket_fd)
+            self._look()
         except FileNotFoundError:
             return False
         except OSError as error:
             raise _name_error(error) from None
         return True
+
+    def _look(self) -> os.stat_result:
+        return os.lstat(self._name, dir_fd=self._bucket_fd)
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         self._waiting.extend(chunks)
@@ -307,7 +359,8 @@ class DirectoryWriter:
         if count > _FEW and self._waiting_size < count * _SMALL:
             self._waiting = [b"".join(self._waiting)]
         if self._waiting_size >= BATCH:
-            self._enter()
+            if not self._entered:
+                await self._enter(self._waiting_size)
             # One batch is on its way while the next one gathers.
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
@@ -341,7 +394,8 @@ class DirectoryWriter:
                 waiting[0] = waiting[0][written:]
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
-        self._enter()
+        if not self._entered:
+            await self._enter(self._waiting_size)
         await self._settle()
         return await self._store.run(self._directory, self._commit, promised, overwrite)
 
@@ -380,6 +434,9 @@ class DirectoryWriter:
         try:
             self._publish(self._aside.link)
         except NameTaken:
+            if self._quota is not None:
+                with suppress(FileNotFoundError):
+                    self._replaced = taken_by(self._look())
             self._publish(self._aside.replace)
             return True
         return False
@@ -429,7 +486,9 @@ class DirectoryWriter:
             finally:
                 if self._reserved is not None:
                     # The room that a file leaves is there when it is gone.
-                    self._store.room.give_back(self._reserved, self._published)
+                    self._store.room.give_back(
+                        self._reserved, self._published, self._replaced
+                    )
                 os.close(bucket_fd)
         except OSError as error:
             # What is left aside has no name of its own, or is swept at start;
@@ -456,6 +515,10 @@ def _not_pruned(bucket_fd: int) -> Iterator[None]:
     finally:
         with suppress(OSError):
             fcntl.flock(bucket_fd, fcntl.LOCK_UN)
+
+
+def _count(counting: Iterator[int]) -> int | None:
+    return next(counting, None)
 
 
 def _wait_for_lock(fd: int) -> None:

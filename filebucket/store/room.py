@@ -9,39 +9,59 @@ The filesystem tells what is really written: it is asked again after every 64 Mi
 all pushes together write there. Where those of several buckets do not fit together, the
 one that finds that out ends, and the others go on in the room that it leaves.
 
-Everything here may wait for a disk, and is called in threads.
+What a bucket with a quota holds is kept in memory, so that a push costs the same
+however many files there are. It is counted when somebody first asks for it
+(:mod:`.count`), and again from time to time, since prune and others take files away
+and put them there.
+
+What may wait for a disk is called in threads.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import threading
+import time
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Callable
 
 from attrs import define
 
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import free_bytes, total_bytes
-from filebucket.model.bucket import FreeSpace
+from filebucket.model.bucket import FILE_COST, FreeSpace
 
 LOOK_EVERY = 64 * 1024 * 1024
 """Bytes that pushes write to a filesystem until it is asked again what is free."""
 
+COUNT_EVERY = 60.0
+"""Seconds until what a bucket holds is counted again, behind its pushes."""
+
+FRESH = 10.0
+"""Seconds after which it is counted again before a push is refused for it."""
+
+SHARE = 20
+"""It is not counted for more than this part of the time."""
+
 
 @define
 class _Bucket:
-    """What pushes to a bucket take.
+    """What a bucket takes, by bytes: of a quota each file takes :data:`FILE_COST` more.
 
-    :ivar set_aside: bytes that are announced and not written yet
-    :ivar under_way: bytes of pushes that have not ended, where it has a quota
-    :ivar published: bytes of pushes that have, since it was first asked for
+    :ivar set_aside: what is announced and not written yet
+    :ivar under_way: what pushes take of a quota that have not ended
+    :ivar kept: what files take of it; None if that was never counted
+    :ivar since: what was published since the last count began
+    :ivar counted_at: when that began
+    :ivar count_took: seconds that it took
     """
 
     set_aside: int = 0
     under_way: int = 0
-    published: int = 0
+    kept: int | None = None
+    since: int = 0
+    counted_at: float = 0.0
+    count_took: float = 0.0
 
 
 @define
@@ -63,11 +83,16 @@ class _Filesystem:
 class Room:
     """The room on all filesystems and in all buckets."""
 
-    def __init__(self, min_free_space: FreeSpace) -> None:
+    def __init__(
+        self,
+        min_free_space: FreeSpace,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """
         :param min_free_space: what must stay free of each filesystem
         """
         self._min_free_space = min_free_space
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         # By the number that statvfs has for them.
         self._filesystems: defaultdict[int, _Filesystem] = defaultdict(_Filesystem)
@@ -105,20 +130,17 @@ class Room:
         :param quota: bytes that the bucket may have; None is no limit
         :raises Refusal: 507: there is none
         """
-        with self._lock:
-            bucket = self._buckets[directory]
-            # Before what is kept is counted: better twice than not at all.
-            published = bucket.published
-        left_by_quota = None if quota is None else quota - _kept(bucket_fd)
         # Not while others wait for the lock. What is written in between makes it no
         # more wrong than a filesystem that others write to always is.
         found = os.fstatvfs(bucket_fd)
         left = self._left(found)
         with self._lock:
+            bucket = self._buckets[directory]
             _check(left, bucket, size)
             filesystem = self._filesystems[found.f_fsid]
-            reserved = Reservation(bucket, filesystem, left_by_quota, published)
-            reserved.check_quota(size)
+            reserved = Reservation(bucket, filesystem, quota)
+            reserved.check_quota(size + FILE_COST)
+            bucket.under_way += FILE_COST
             reserved.change(expected=size)
         return reserved
 
@@ -149,14 +171,64 @@ class Room:
                 raise _no_room()
             filesystem.look_at = written - size + min(max(left, 0), LOOK_EVERY)
 
-    def give_back(self, reserved: Reservation, published: bool) -> None:
-        """The push has ended, and its file is there or gone. May be called again."""
+    def give_back(
+        self, reserved: Reservation, published: bool, replaced: int = 0
+    ) -> None:
+        """The push has ended, and its file is there or gone. May be called again.
+
+        :param replaced: what the file that it replaced took of the quota
+        """
         with self._lock:
+            if reserved.ended:
+                return
+            reserved.ended = True
+            bucket = reserved.bucket
+            bucket.under_way -= FILE_COST
             if published:
-                reserved.bucket.published += reserved.taken
+                # Whether a count under way has seen it, nobody knows: better twice.
+                bucket.since += reserved.taken + FILE_COST
+                if bucket.kept is not None:
+                    bucket.kept += reserved.taken + FILE_COST - replaced
             reserved.filesystem.leaving -= reserved.leaving
-            reserved.leaving = 0
             reserved.change(taken=-reserved.taken, expected=-reserved.expected)
+
+    def is_old(self, directory: str) -> bool:
+        """Whether it is time to count what a bucket holds once more."""
+        with self._lock:
+            return self._is_old(self._buckets[directory], COUNT_EVERY)
+
+    def must_count(self, directory: str, size: int, quota: int) -> bool:
+        """Whether what a bucket holds has to be counted before a push to it: it never
+        was, or the push would be refused for what may not be so any more.
+
+        :param size: bytes, as far as they are known
+        """
+        with self._lock:
+            bucket = self._buckets[directory]
+            if bucket.kept is None:
+                return True
+            taken = bucket.kept + bucket.under_way + size + FILE_COST
+            return taken > quota and self._is_old(bucket, FRESH)
+
+    def _is_old(self, bucket: _Bucket, seconds: float) -> bool:
+        age = self._monotonic() - bucket.counted_at
+        return age >= max(seconds, SHARE * bucket.count_took)
+
+    def count_begins(self, directory: str) -> None:
+        """Somebody counts what a bucket holds, from now on."""
+        with self._lock:
+            bucket = self._buckets[directory]
+            bucket.since, bucket.counted_at = 0, self._monotonic()
+
+    def counted(self, directory: str, taken: int) -> None:
+        """It was counted.
+
+        :param taken: what the files take of a quota
+        """
+        with self._lock:
+            bucket = self._buckets[directory]
+            bucket.kept = taken + bucket.since
+            bucket.count_took = self._monotonic() - bucket.counted_at
 
 
 def _check(left: int, bucket: _Bucket, size: int) -> None:
@@ -172,9 +244,7 @@ def _no_room() -> Refusal:
 class Reservation:
     """The room of one push. Only :class:`Room` changes it.
 
-    :ivar left_by_quota: bytes, when it was made, by what its bucket held; None where
-        there is no quota
-    :ivar published_before: bytes that had been, by then
+    :ivar quota: bytes that the bucket may have; None is no limit
     :ivar expected: bytes that are set aside and not written yet
     :ivar taken: bytes that are written, or about to be
     :ivar leaving: of these, what is to be gone soon, for there was no room for more
@@ -182,11 +252,11 @@ class Reservation:
 
     bucket: _Bucket
     filesystem: _Filesystem
-    left_by_quota: int | None
-    published_before: int
+    quota: int | None
     expected: int = 0
     taken: int = 0
     leaving: int = 0
+    ended: bool = False
 
     def change(self, taken: int = 0, expected: int = 0) -> None:
         """So many bytes more are taken, or expected."""
@@ -198,19 +268,6 @@ class Reservation:
 
     def check_quota(self, size: int) -> None:
         """See whether ``size`` more bytes are within the quota."""
-        since = self.bucket.published - self.published_before
-        more = self.bucket.under_way + since + size
-        if self.left_by_quota is not None and more > self.left_by_quota:
+        taken = (self.bucket.kept or 0) + self.bucket.under_way + size
+        if self.quota is not None and taken > self.quota:
             raise Refusal(507, "the bucket's quota leaves no room for that many bytes")
-
-
-def _kept(bucket_fd: int) -> int:
-    """Bytes of a bucket's files, whoever put them there."""
-    size = 0
-    with os.scandir(bucket_fd) as entries:
-        for entry in entries:
-            # It may be taken away meanwhile.
-            with suppress(FileNotFoundError):
-                found = entry.stat(follow_symlinks=False)
-                size += found.st_size if stat.S_ISREG(found.st_mode) else 0
-    return size

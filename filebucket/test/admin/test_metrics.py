@@ -126,6 +126,7 @@ class ScrapeTests(SynchronousTestCase):
                 "files{bucket=web01}": 2,
                 "size_bytes{bucket=web01}": 15,
                 "quota_bytes{bucket=web01}": 99,
+                "quota_used_bytes{bucket=web01}": 2 * 4096 + 15,
                 "damaged_files{bucket=web01}": 0,
                 "missing_files{bucket=web01}": 0,
             },

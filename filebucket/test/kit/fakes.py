@@ -20,6 +20,7 @@ from zope.interface import implementer
 from filebucket.base.errors import Refusal
 from filebucket.base.threads import Threads
 from filebucket.hooks.interfaces import Alert, Exit, IHooks, Subject, Verdict
+from filebucket.model.bucket import FILE_COST
 from filebucket.store.interfaces import (
     Content,
     IArchive,
@@ -165,14 +166,14 @@ class MemoryWriter:
 
     def _check_quota(self) -> None:
         store = self.store
-        size = max(self.expected, len(self.content))
+        size = max(self.expected, len(self.content)) + FILE_COST
         size += sum(
-            len(content)
+            len(content) + FILE_COST
             for (directory, _), content in store.files.items()
             if directory == self.directory
         )
         size += sum(
-            max(each.expected, len(each.content))
+            max(each.expected, len(each.content)) + FILE_COST
             for each in store.writers
             if each is not self and each.directory == self.directory
         )

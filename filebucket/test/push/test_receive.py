@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from filebucket.base.errors import STATUSES, Refusal
 from filebucket.hooks.interfaces import Exit, Subject, Verdict
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import FILE_COST, Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.token import Token
 from filebucket.push.guesses import MOST_WRONG, WINDOW
@@ -250,7 +250,7 @@ class RefusedTests(UploadCase):
 
     def test_quota(self) -> None:
         """What a bucket may have in all."""
-        bucket = evolve(BUCKET, quota=10)
+        bucket = evolve(BUCKET, quota=FILE_COST + 10)
         self.assertEqual(200, self.receive(push(called="a"), bucket).status)
         self.hooks.told.clear()
         self.assert_refused(507, push(called="b"), bucket)

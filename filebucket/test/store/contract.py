@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.base.errors import Refusal
+from filebucket.model.bucket import FILE_COST
 from filebucket.store.interfaces import IStore, IWriter, Receipt
 
 T = TypeVar("T")
@@ -346,16 +347,18 @@ class StoreContract(AnyStore):
 
     def test_quota(self) -> None:
         """A directory has no more than its quota, however pushes come."""
-        self.result(push_whole(self.idle_writer(name="a", quota=10), b"12345678"))
+        quota = 2 * FILE_COST + 10
+        self.result(push_whole(self.idle_writer(name="a", quota=quota), b"12345678"))
         for name, content, fits in (("b", b"123", False), ("b", b"12", True)):
-            writer = self.idle_writer(name=name, quota=10)
+            writer = self.idle_writer(name=name, quota=quota)
             if fits:
                 self.result(push_whole(writer, content))
             else:
                 self.assert_refused(507, push_whole(writer, content))
                 self.result(writer.abort())
-        writer = self.idle_writer(name="c", quota=10)
-        self.assert_refused(507, writer.begin(1, overwrite=False))
+        # Nor is a file without any bytes to be had for nothing.
+        writer = self.idle_writer(name="c", quota=quota + FILE_COST - 1)
+        self.assert_refused(507, writer.begin(0, overwrite=False))
         self.result(writer.abort())
         self.result(push_whole(self.idle_writer(name="c"), b"no quota"))
         self.assertEqual({"a", "b", "c"}, set(self.published()))
@@ -364,18 +367,35 @@ class StoreContract(AnyStore):
         """Pushes that fit one by one but not together are refused in time; what is not
         used is given back.
         """
-        first = self.idle_writer(name="a", quota=10)
+        quota = 2 * FILE_COST + 10
+        first = self.idle_writer(name="a", quota=quota)
         self.result(first.begin(6, overwrite=False))
-        second = self.idle_writer(name="b", quota=10)
+        second = self.idle_writer(name="b", quota=quota)
         self.assert_refused(507, second.begin(6, overwrite=False))
         self.result(second.abort())
         self.result(first.abort())
-        second = self.idle_writer(name="b", quota=10)
+        second = self.idle_writer(name="b", quota=quota)
         self.result(second.begin(6, overwrite=False))
         self.result(second.write([b"123456"]))
         self.result(second.commit({}, overwrite=False))
-        third = self.idle_writer(name="c", quota=10)
+        third = self.idle_writer(name="c", quota=quota)
         self.assert_refused(507, third.begin(5, overwrite=False))
+
+    def test_quota_of_what_is_replaced(self) -> None:
+        """It counts until it is replaced, and then no more."""
+        quota = 2 * FILE_COST + 10
+
+        def overwrite(size: int) -> IWriter:
+            writer = self.idle_writer(quota=quota)
+            self.result(writer.begin(size, overwrite=True))
+            self.result(writer.write([bytes(size)]))
+            self.result(writer.commit({}, overwrite=True))
+            return writer
+
+        for size in (2, 8, 0, 10, 0, 9):
+            overwrite(size)
+        writer = self.idle_writer(quota=quota)
+        self.assert_refused(507, writer.begin(2, overwrite=True))
 
     def test_quota_of_unknown_length(self) -> None:
         """What nobody knew is counted as it comes."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -29,8 +30,9 @@ from filebucket.base import fs
 from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.fs import directory as open_directory_of
-from filebucket.model.bucket import FreeSpace
+from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.store import aside, disk
+from filebucket.store import count as count_module
 from filebucket.store import room as room_module
 from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile
 from filebucket.store.disk import DirectoryStore, DirectoryWriter
@@ -144,6 +146,7 @@ WORDS: dict[str, Callable[..., str]] = {
     "makedirs": lambda *_: "makedirs",
     "mkdir": lambda *_: "mkdir",
     "open": _open_words,
+    "scandir": lambda *_: "scandir",
     "rename": lambda *_: "rename",
     "unlink": lambda *_: "unlink",
     "writev": lambda *_: "writev",
@@ -166,7 +169,8 @@ class DirectoryCase(StoreCase):
         self.stores: list[DirectoryStore] = []
         self.kernel = Kernel(self.home)
         self.lines = LinesAtOnce()
-        for module in (aside, disk, fs, room_module):
+        self.clock = Clock()
+        for module in (aside, count_module, disk, fs, room_module):
             self.patch(module, "os", self.kernel)
         self.patch(aside, "TIERS", (self.tier,))
         self.store = self.make()
@@ -187,7 +191,7 @@ class DirectoryCase(StoreCase):
     def make(
         self, min_free_space: int = 0, lines: InLine | None = None
     ) -> DirectoryStore:
-        room = Room(FreeSpace(bytes=min_free_space))
+        room = Room(FreeSpace(bytes=min_free_space), self.clock.seconds)
         store = DirectoryStore(self.home, lines or self.lines, room)
         self.stores.append(store)
         return store
@@ -1038,26 +1042,108 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         # The filesystem, if it were one, would tell of them now.
         self.result(self.store.check_room(TOKEN, 100))
 
+    def assert_quota_leaves(self, size: int, files: int) -> None:
+        """Of a quota of 100 bytes in so many files, a new one may have ``size``."""
+        quota = 100 + files * FILE_COST
+        for more in (1, 0):
+            writer = self.idle_writer(name="new", quota=quota)
+            begin = writer.begin(size + more, overwrite=False)
+            if more:
+                self.assert_refused(507, begin)
+            else:
+                self.result(begin)
+            self.result(writer.abort())
+
     def test_quota_counts_what_is_there(self) -> None:
-        """Whoever put it there, and took it away again."""
+        """Whoever put it there, and took it away again; but folders and links count
+        nothing.
+        """
         self.push(b"content")
         path = os.path.join(self.bucket, "other")
         with open(path, "wb") as file:
             file.write(bytes(90))
         os.mkdir(os.path.join(self.bucket, "folder"))
         os.symlink("/etc/passwd", os.path.join(self.bucket, "link"))
-        writer = self.idle_writer(name="a", quota=100)
-        self.assert_refused(507, writer.begin(4, overwrite=False))
-        self.result(writer.abort())
-        writer = self.idle_writer(name="a", quota=100)
-        self.result(writer.begin(3, overwrite=False))
-        self.result(writer.abort())
+        self.assert_quota_leaves(3, files=3)
         os.unlink(path)
-        writer = self.idle_writer(name="a", quota=100)
-        self.result(writer.begin(93, overwrite=False))
-        self.result(writer.abort())
+        # It is known by then, and not looked at so soon again.
+        self.assert_quota_leaves(3, files=3)
+        self.clock.advance(10)
+        self.assert_quota_leaves(93, files=2)
         for name in ("folder", "link"):
             os.rename(os.path.join(self.bucket, name), os.path.join(self.home, name))
+
+    def test_quota_costs_no_look(self) -> None:
+        """A push looks at no other file, however many there are."""
+        self.push(b"content")
+        for number in range(3):
+            writer = self.idle_writer(name=f"{number}", quota=2**30)
+            self.result(push_whole(writer, b"content"))
+        self.assertEqual(1, self.kernel.calls.count("scandir"))
+
+    def test_quota_is_looked_at_behind_pushes(self) -> None:
+        """From time to time, though all of them have room."""
+        self.assert_quota_leaves(100, files=1)
+        self.clock.advance(59)
+        with open(os.path.join(self.bucket, "other"), "wb") as file:
+            file.write(bytes(90))
+        for _ in range(2):
+            writer = self.idle_writer(name="small", quota=2**30)
+            self.result(writer.begin(0, overwrite=False))
+            self.result(writer.abort())
+            self.clock.advance(1)
+        self.assert_quota_leaves(10, files=2)
+
+    def test_quota_is_counted_once(self) -> None:
+        """However many pushes wait for that, and however many files there are; and
+        others go on meanwhile.
+        """
+        self.patch(count_module, "AT_ONCE", 2)
+        for number in range(5):
+            self.push(b"content", name=f"{number}")
+        calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+        class Later(LinesAtOnce):
+            def run(self, key: str, function: Callable[..., T], *args: Any) -> Any:
+                done: Deferred[T] = Deferred()
+                calls.append((done, partial(function, *args)))
+                return done
+
+        self.store.close()
+        self.store = self.make(lines=Later())
+        self.store.prepare()
+        waits = []
+        for name in ("a", "b"):
+            writer = self.idle_writer(name=name, quota=7 * FILE_COST + 35)
+            waits.append(Deferred.fromCoroutine(wait_for(push_whole(writer, b""))))
+        # To open the folder, some files three times, nothing more, and to close it.
+        for _ in range(6):
+            self.assertEqual(1, len(calls))
+            done, call = calls.pop()
+            at_once(call).chainDeferred(done)
+        self.assertEqual(2, len(calls))
+        for done, call in calls:
+            at_once(call).chainDeferred(done)
+        for wait in waits:
+            self.successResultOf(wait)
+        self.assertEqual(1, self.kernel.calls.count("scandir"))
+
+    def test_quota_cannot_be_counted(self) -> None:
+        """Nobody knows then whether there is room; and nobody is held up behind it."""
+        self.kernel.faults["scandir"] = fails(errno.EIO)
+        for _ in range(2):
+            writer = self.idle_writer(quota=2**30)
+            self.assert_refused(503, writer.begin(0, overwrite=False))
+            self.result(writer.abort())
+        self.kernel.faults.clear()
+        self.result(push_whole(self.idle_writer(quota=2**30), b""))
+        self.kernel.faults["scandir"] = fails(errno.EIO)
+        self.clock.advance(60)
+        self.result(push_whole(self.idle_writer(name="b", quota=2**30), b""))
+        self.assertEqual(
+            ["request=-: the disk said no to count: Input/output error"] * 3,
+            self.logged(),
+        )
 
     def test_room_is_checked_midway(self) -> None:
         """A file whose size nobody knew is stopped before the disk is full, whoever

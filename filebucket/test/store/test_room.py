@@ -6,10 +6,11 @@ import os
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.model.bucket import FreeSpace
+from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.store import room
 from filebucket.store.room import Reservation, Room
 from filebucket.test.kit.properties import trying
@@ -132,17 +133,25 @@ class FilesystemTests(SynchronousTestCase):
 
 
 class RoomTests(SynchronousTestCase):
-    """Of one bucket that has a quota, and no files."""
+    """Of one bucket that has a quota, and no files. Each push is of one."""
 
     def setUp(self) -> None:
         folder = self.mktemp()
         os.mkdir(folder)
         self.fd = os.open(folder, os.O_RDONLY)
         self.addCleanup(os.close, self.fd)
-        self.room = Room(FreeSpace())
+        self.clock = Clock()
+        self.room = self.make()
 
-    def set_aside(self, size: int) -> Reservation:
-        return self.room.set_aside(self.fd, "bucket", size, QUOTA)
+    def make(self) -> Room:
+        made = Room(FreeSpace(), self.clock.seconds)
+        made.count_begins("bucket")
+        made.counted("bucket", 0)
+        return made
+
+    def set_aside(self, size: int, files: int = 1) -> Reservation:
+        quota = QUOTA + files * FILE_COST
+        return self.room.set_aside(self.fd, "bucket", size, quota)
 
     def test_refused_is_not_given_back(self) -> None:
         """What was never counted leaves no room for others when its push ends."""
@@ -159,7 +168,62 @@ class RoomTests(SynchronousTestCase):
         self.room.give_back(share, published=False)
         self.room.give_back(share, published=False)
         self.set_aside(600)
-        self.assertRaises(Refusal, self.set_aside, 600)
+        self.assertRaises(Refusal, self.set_aside, 600, files=2)
+        self.set_aside(400, files=2)
+
+    def test_published(self) -> None:
+        """It counts from then on, until it is replaced."""
+        share = self.set_aside(0)
+        self.room.take(share, 600, self.fd)
+        self.room.give_back(share, published=True)
+        self.assertRaises(Refusal, self.set_aside, 401, files=2)
+        share = self.set_aside(400, files=2)
+        self.room.take(share, 400, self.fd)
+        self.room.give_back(share, published=True, replaced=600 + FILE_COST)
+        self.assertRaises(Refusal, self.set_aside, 601, files=2)
+        self.set_aside(600, files=2)
+
+    def test_counted_first(self) -> None:
+        """What was never counted is, before it is judged."""
+        self.assertTrue(self.room.must_count("other", 0, 2**62))
+        self.room.count_begins("other")
+        self.assertTrue(self.room.must_count("other", 0, 2**62))
+        self.room.counted("other", 0)
+        self.assertFalse(self.room.must_count("other", 0, 2**62))
+        self.assertTrue(self.room.must_count("another", 0, 2**62))
+
+    def test_counted_again(self) -> None:
+        """From time to time; and before somebody is refused, if it is no more fresh."""
+        quota = QUOTA + FILE_COST
+        self.assertFalse(self.room.must_count("bucket", QUOTA + 1, quota))
+        self.clock.advance(10)
+        self.assertFalse(self.room.must_count("bucket", QUOTA, quota))
+        self.assertTrue(self.room.must_count("bucket", QUOTA + 1, quota))
+        self.assertFalse(self.room.is_old("bucket"))
+        self.clock.advance(50)
+        self.assertTrue(self.room.is_old("bucket"))
+
+    def test_counted_for_long(self) -> None:
+        """Whoever counts for long does not begin again at once."""
+        self.room.count_begins("bucket")
+        self.clock.advance(30)
+        self.room.counted("bucket", 0)
+        self.clock.advance(569)
+        self.assertFalse(self.room.is_old("bucket"))
+        self.assertFalse(self.room.must_count("bucket", QUOTA + 1, QUOTA))
+        self.clock.advance(1)
+        self.assertTrue(self.room.is_old("bucket"))
+        self.assertTrue(self.room.must_count("bucket", QUOTA + 1, QUOTA))
+
+    def test_published_while_it_is_counted(self) -> None:
+        """It is not missed, whether or not who counts has seen it."""
+        share = self.set_aside(600)
+        self.room.count_begins("bucket")
+        self.room.take(share, 600, self.fd)
+        self.room.give_back(share, published=True)
+        self.room.counted("bucket", 0)
+        self.assertRaises(Refusal, self.set_aside, 401, files=2)
+        self.set_aside(400, files=2)
 
     @trying
     @given(
@@ -175,11 +239,12 @@ class RoomTests(SynchronousTestCase):
         """However pushes come, grow, are refused and leave: then there is as much room
         as before them, and never were more bytes counted in than there may be.
         """
-        all_room = Room(FreeSpace())
+        all_room = self.make()
+        some = 3 * FILE_COST
         shares = []
         for size, written in pushes:
             try:
-                share = all_room.set_aside(self.fd, "bucket", size, QUOTA)
+                share = all_room.set_aside(self.fd, "bucket", size, QUOTA + some)
             except Refusal:
                 continue
             shares.append(share)
@@ -189,11 +254,13 @@ class RoomTests(SynchronousTestCase):
                 except Refusal:
                     break
             self.assertLessEqual(
-                sum(each.taken + each.expected for each in shares), QUOTA
+                sum(each.taken + each.expected + FILE_COST for each in shares),
+                QUOTA + some,
             )
         for share in shares:
             all_room.give_back(share, published=False)
-        all_room.give_back(all_room.set_aside(self.fd, "bucket", QUOTA, QUOTA), False)
+        left = QUOTA + FILE_COST
+        all_room.give_back(all_room.set_aside(self.fd, "bucket", QUOTA, left), False)
         self.assertRaises(
-            Refusal, all_room.set_aside, self.fd, "bucket", QUOTA + 1, QUOTA
+            Refusal, all_room.set_aside, self.fd, "bucket", QUOTA + 1, left
         )
