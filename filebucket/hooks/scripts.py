@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import stat
 from collections.abc import Callable, Collection, Mapping
@@ -25,6 +26,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from filebucket.base.errors import ConfigError, Refusal
+from filebucket.base.text import printable
 from filebucket.hooks.interfaces import (
     ALERT,
     EVENTS,
@@ -130,12 +132,14 @@ class ScriptHooks:
             os.lstat(path)
         except FileNotFoundError:
             return False
-        # A link that leads nowhere is a hook that somebody wanted.
-        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        try:
+            is_file = stat.S_ISREG(os.stat(path).st_mode)
+        except FileNotFoundError:
+            # Somebody wanted it.
+            raise OSError(errno.ENOENT, "is a link that leads nowhere") from None
         if not (is_file and os.access(path, os.X_OK)):
             raise OSError(errno.EACCES, "is there, but cannot be executed")
-        if not _is_program(path):
-            raise OSError(errno.ENOEXEC, "is there, but is no program, and has no #!")
+        check_program(path, self._base["PATH"])
         return True
 
     async def pre_push(
@@ -284,26 +288,57 @@ class ScriptHooks:
             process.stop()
 
 
-def _is_program(path: str | bytes) -> bool:
-    """Whether Linux itself can run it, as far as its first bytes tell.
+def check_program(path: str, search: str) -> None:
+    """See that Linux itself can run it, as far as its first bytes tell.
 
     What Linux cannot, setsid gives to /bin/sh (POSIX wants that of execvp): which
     exits with 2, pre-push's word for overwriting, at whatever is no shell script.
 
-    :raises OSError: it, or its interpreter, cannot be read
+    :param search: the PATH that it gets
+    :raises OSError: it cannot, or is not to be read; or its interpreter
     """
+    head = _head(path)
     for _ in range(MOST_INTERPRETERS):
-        head = _head(path)
         if not head.startswith(b"#!"):
-            return _machine(head) == _machine(_head("/proc/self/exe"))
-        path = _INTERPRETER_END.split(head[2:].lstrip(b" \t"), 1)[0]
-        if not path:
+            if _machine(head) == _machine(_head("/proc/self/exe")):
+                return
             break
-    return False
+        line = head[2:].split(b"\n", 1)[0]
+        if line.endswith(b"\r"):
+            raise OSError(errno.ENOEXEC, "has lines that end with CR LF, not with LF")
+        interpreter, *rest = _INTERPRETER_END.split(line.strip(b" \t"), 1)
+        if not interpreter:
+            break
+        try:
+            head = _head(interpreter)
+        except FileNotFoundError:
+            raise _lacks(interpreter, "there") from None
+        if not os.access(interpreter, os.X_OK):
+            reason = f"needs {_shown(interpreter)}, which cannot be executed"
+            raise OSError(errno.EACCES, reason)
+        if os.path.basename(interpreter) == b"env" and rest:
+            _check_env(rest[0].strip(b" \t"), search)
+    raise OSError(errno.ENOEXEC, "is there, but is no program, and has no #!")
 
 
-# What Linux takes for the end of the interpreter's name: not a CR, say.
-_INTERPRETER_END = re.compile(rb"[ \t\n\0]")
+def _check_env(argument: bytes, search: str) -> None:
+    """See that env finds the program of its only argument, if that is all it says."""
+    if not argument or argument.startswith(b"-") or b"=" in argument:
+        return
+    if shutil.which(os.fsdecode(argument), path=search) is None:
+        raise _lacks(argument, "in PATH")
+
+
+def _lacks(program: bytes, where: str) -> OSError:
+    return OSError(errno.ENOENT, f"needs {_shown(program)}, which is not {where}")
+
+
+def _shown(program: bytes) -> str:
+    return printable(os.fsdecode(program))
+
+
+# What Linux takes for the end of the interpreter's name.
+_INTERPRETER_END = re.compile(rb"[ \t\0]")
 
 
 def _head(path: str | bytes) -> bytes:

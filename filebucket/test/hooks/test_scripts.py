@@ -399,7 +399,7 @@ class PresenceTests(HooksCase):
         """So is a link that leads nowhere."""
         for event in (PRE_PUSH, POST_PUSH):
             os.symlink("nowhere", self.path(event))
-        self.assert_unusable("No such file or directory")
+        self.assert_unusable("is a link that leads nowhere")
 
     def test_link_in_a_circle(self) -> None:
         """Or back to itself."""
@@ -451,12 +451,47 @@ class PresenceTests(HooksCase):
 
     def test_no_interpreter(self) -> None:
         """Nor is what has none that is there."""
-        for first in (b"#!/nonexistent", b"#! /nonexistent -e", b"#!/" + b"x" * 254):
-            for event in (PRE_PUSH, POST_PUSH):
-                with open(self.path(event), "wb") as file:
-                    file.write(first + b"\nexit 0\n")
-                os.chmod(self.path(event), 0o755)
-            self.assert_unusable("No such file or directory")
+        for first, reason in (
+            (b"#!/nonexistent", "needs /nonexistent, which is not there"),
+            (b"#! /nonexistent -e", "needs /nonexistent, which is not there"),
+            (b"#!/n\x1b\xff", "needs /n\\x1b\\udcff, which is not there"),
+            (b"#!/" + b"x" * 254, f"needs /{'x' * 253}, which is not there"),
+            (b"#!/etc/passwd", "needs /etc/passwd, which cannot be executed"),
+            (b"#!/usr/bin/env basj", "needs basj, which is not in PATH"),
+            (b"#!/usr/bin/env bash -e", "needs bash -e, which is not in PATH"),
+            (b"#! /bin/env /bin/basj ", "needs /bin/basj, which is not in PATH"),
+        ):
+            self.write_hooks(first + b"\nexit 0\n")
+            self.assert_unusable(reason)
+
+    def test_carriage_return(self) -> None:
+        """One that Windows wrote is none: /bin/sh -e would exit with 2 there, which
+        means to overwrite.
+        """
+        for first in (b"#!/bin/sh", b"#!/usr/bin/env sh", b"#!/bin/sh -e", b"#!"):
+            self.write_hooks(first + b"\r\nexit 0\r\n")
+            self.assert_unusable("has lines that end with CR LF, not with LF")
+
+    def test_env(self) -> None:
+        """What env would find in the PATH that the hook gets."""
+        for first in (
+            b"#!/usr/bin/env sh",
+            b"#! /usr/bin/env\t/bin/sh ",
+            b"#!/usr/bin/env -S nobody knows",
+            b"#!/usr/bin/env A=b sh",
+            b"#!/usr/bin/env",
+        ):
+            self.write_hooks(first + b"\n")
+            self.assertEqual([PRE_PUSH, POST_PUSH], self.hooks.check(), first)
+        self.write_hooks(b"#!/usr/bin/env sh\n")
+        self.hooks = self.make({"PATH": "/nowhere"})
+        self.assert_unusable("needs sh, which is not in PATH")
+
+    def write_hooks(self, content: bytes) -> None:
+        for event in (PRE_PUSH, POST_PUSH):
+            with open(self.path(event), "wb") as file:
+                file.write(content)
+            os.chmod(self.path(event), 0o755)
 
     def test_program(self) -> None:
         """A program need not be a script, nor a script name a program."""
