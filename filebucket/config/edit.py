@@ -20,6 +20,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from attrs import frozen
@@ -136,9 +137,13 @@ def _end(token: Token) -> float:
     return math.inf if token.expires is None else token.expires
 
 
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""Of what comes after it calendars have no date."""
+
+
 def _token_object(sha256: bytes, end: float) -> dict[str, str]:
     written = {"token_sha256": sha256.hex()}
-    return written if end == math.inf else {**written, "expires": moment_text(end)}
+    return written if end >= _NEVER else {**written, "expires": moment_text(end)}
 
 
 def _named(config: Config, name: str) -> Bucket:

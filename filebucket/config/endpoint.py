@@ -238,6 +238,16 @@ def _interface(value: str) -> None:
         raise ValueError("not an IP address (nor localhost)") from None
 
 
+def plain_path(value: str) -> None:
+    """Refuse a path of which a shell would make another one."""
+    _filled(value)
+    if value[0] in "~$":
+        raise ValueError(
+            f"begins with {value[0]!r}, which only a shell would replace; write the"
+            " whole path"
+        )
+
+
 def _filled(value: str) -> None:
     if not value:
         raise ValueError("empty")
@@ -247,11 +257,11 @@ _CHECKS: Mapping[str, Callable[[str], None]] = {
     "port": _number(0, 65535),
     "interface": _interface,
     "backlog": _number(1, 65535),
-    "privateKey": _filled,
-    "certKey": _filled,
-    "extraCertChain": _filled,
-    "clientCA": _filled,
-    "address": _filled,
+    "privateKey": plain_path,
+    "certKey": plain_path,
+    "extraCertChain": plain_path,
+    "clientCA": plain_path,
+    "address": plain_path,
     "mode": _mode,
     "lockfile": _one_of("0", "1"),
     "domain": _one_of("INET", "INET6", "UNIX"),

@@ -104,6 +104,9 @@ def read_text(path: str) -> str:
 
 def parse(text: str, path: str) -> Config:
     """As :func:`load`, from the file's ``text``."""
+    if text.startswith("\ufeff"):
+        mistake = "begins with a byte order mark; save it as UTF-8 without one"
+        raise ConfigError(path, [mistake])
     try:
         data = json.loads(
             text, object_pairs_hook=_Object, parse_constant=_refuse_constant

@@ -19,6 +19,7 @@ from typing import Any, Literal, NewType, TypeAlias
 from cronsim import CronSim, CronSimError
 
 from filebucket.base.text import UNITS
+from filebucket.config.endpoint import plain_path
 from filebucket.model import client, names
 from filebucket.model.bucket import FreeSpace
 from filebucket.model.client import IPNetwork
@@ -57,6 +58,13 @@ def text(value: Any, _: Any = None) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("holds half of a surrogate pair")
     return value
+
+
+def path(value: Any, _: Any = None) -> str:
+    """A path, in which nothing is put in the place of anything."""
+    found = text(value)
+    plain_path(found)
+    return found
 
 
 def token(value: Any, _: Any = None) -> str:
@@ -178,11 +186,17 @@ def factor(value: Any, _: Any = None) -> float:
     return found
 
 
+# What may be, or may not be, in the place of one character.
+_BRACKETS = re.compile(r"\[!?\]?[^\]]*\]")
+
+
 def pattern(value: Any, _: Any = None) -> str:
     """A pattern for names, as shells have them."""
     found = text(value)
     if not found.isprintable():
         raise ValueError("holds a control character")
+    if "/" in _BRACKETS.sub("", found):
+        raise ValueError("holds a '/', as no name does: series are of one bucket")
     return found
 
 
@@ -205,7 +219,11 @@ def moment(value: Any, _: Any = None) -> float:
         if re.fullmatch(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9:]{5})", found):
             moment = datetime.datetime.fromisoformat(found)
             return moment.astimezone(datetime.UTC).timestamp()
-    except (ValueError, OverflowError):
+    except OverflowError:
+        raise ValueError(
+            "beyond all calendars; without expires a token never ends"
+        ) from None
+    except ValueError:
         pass
     raise ValueError(
         'neither a date such as "2026-12-31" nor a time such as "2026-12-31T18:00:00Z"'
@@ -295,7 +313,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Sha256Hex: sha256_hex,
         BucketName: bucket_name,
         Host: host,
-        Path: text,
+        Path: path,
         Port: port,
         ByteCount: byte_count,
         FreeSpace: free_space,

@@ -223,6 +223,12 @@ class RotateTests(EditingCase):
         )
         self.assertEqual(expected, text)
 
+    def test_keep_old_for_ever(self) -> None:
+        """What no calendar has is never."""
+        text = self.rotated(self.bucket(token=TOKEN), 600000 * 7 * DAY)
+        (bucket,) = json.loads(text)["buckets"]
+        self.assertEqual({"token_sha256": HASH}, bucket["tokens"][1])
+
     def test_in_one_line(self) -> None:
         """What becomes too long for its line gets several."""
         text = self.rotated(FILE, DAY, "web01")

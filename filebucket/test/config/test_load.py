@@ -308,7 +308,7 @@ class KeyTests(ConfigCase):
             ("..", "/srv"),
             ("../x/../y", "/srv/y"),
             ("/a/../b", "/b"),
-            ("~", "/srv/drop/~"),
+            ("x~", "/srv/drop/x~"),
         ):
             made = parse(home=given, hooks=given)
             self.assertEqual((expected, expected), (made.home, made.hooks), given)
@@ -618,10 +618,25 @@ class BucketTests(ConfigCase):
                 found = self.mistakes({**LEAST, **document})
                 self.assertEqual(mistakes, list(found))
 
+    def test_of_a_shell(self) -> None:
+        """What only a shell puts in the place of a path is none, unless it is meant."""
+        for path in ("~", "~/x", "~me/x", "$HOME/x", "${HOME}"):
+            for key in ("home", "hooks"):
+                (found,) = self.mistakes({**LEAST, key: path})
+                self.assertIn(f"$.{key}: begins with '{path[0]}', which ", found)
+            pair = f"ssl:1:certKey={path}:privateKey={path}"
+            (found,) = self.mistakes({**LEAST, "listen": [pair]})
+            self.assertIn(f"privateKey: begins with '{path[0]}', which ", found)
+        self.assertEqual("/srv/drop/~/x", parse(home="./~/x").home)
+        parse(buckets=[{"name": "a", "token": TOKEN, "series": ["[!/]*", "~*"]}])
+
     def test_invalid_settings(self) -> None:
         """What is wrong with them, and where."""
         for key, value, mistake in (
             ("expires", "soon", ".expires: neither a date such as"),
+            ("expires", "9999-12-31", ".expires: beyond all calendars; "),
+            ("expires", "9999-12-31T23:59:59-01:00", ".expires: beyond all calen"),
+            ("series", ["db/*.gz"], ".series[0]: holds a '/', as no name does"),
             ("quota", "1 XB", '.quota: not a size such as "20 GiB"'),
             ("quota", -1, ".quota: not from 0"),
             ("overwrite", 1, ".overwrite: neither true nor false"),
@@ -1105,8 +1120,7 @@ class LoadTests(ConfigCase):
         """A byte order mark is no JSON (RFC 8259, 8.1)."""
         self.write(b"\xef\xbb\xbf{}")
         self.assert_cannot_load(
-            "is not JSON: Unexpected UTF-8 BOM (decode using utf-8-sig)"
-            " at line 1, column 1"
+            "begins with a byte order mark; save it as UTF-8 without one"
         )
 
     def test_not_quite_json(self) -> None:
