@@ -127,6 +127,7 @@ def make_daemon(
         config.max_file_size,
         capacity,
         recorder.find,
+        config.min_file_size,
     )
     root = Root(uploads, registry, wall)
 

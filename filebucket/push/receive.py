@@ -107,6 +107,7 @@ class Uploads:
         max_file_size: int | None = None,
         most: int = sys.maxsize,
         find: Callable[[Bucket, str], Awaitable[Kept | None]] = nothing_known,
+        min_file_size: int | None = None,
     ) -> None:
         """
         :param wall: tells the time since the epoch, for receipts
@@ -115,6 +116,8 @@ class Uploads:
             no limit
         :param most: how many pushes may be under way at once
         :param find: what is known of the file of that name in a bucket
+        :param min_file_size: bytes, where a bucket has no limit of its own; None is 1
+            if the body's length is not declared, and else 0
         """
         self._store = store
         self._hooks = hooks
@@ -124,6 +127,7 @@ class Uploads:
         self._max_file_size = MOST_SIZE if max_file_size is None else max_file_size
         self._most = most
         self._find = find
+        self._min_file_size = min_file_size
         self._under_way: set[Deferred[Outcome]] = set()
         self._pending = PendingNames()
         self._guesses = Guesses(clock)
@@ -205,11 +209,11 @@ class Uploads:
         name = incoming.name()
         if name is not None:
             _check_name(name)
-        most = bucket.max_file_size
-        if most is None:
-            most = self._max_file_size
+        least, most = self._bounds(bucket, incoming)
         declared = incoming.length or 0
         _check_size(declared - incoming.overhead, most)
+        if incoming.length is not None:
+            _check_least(incoming.length, least)
         small = _is_small(incoming)
         if name is None and not small:
             # The name comes with the body: before it, this can be known.
@@ -225,6 +229,7 @@ class Uploads:
             self._pending,
             bucket,
             most,
+            least,
             promised,
             incoming,
             outcome,
@@ -243,6 +248,16 @@ class Uploads:
             await upload.repeat(kept, file)
         finally:
             await upload.abort()
+
+    def _bounds(self, bucket: Bucket, incoming: IIncoming) -> tuple[int, int]:
+        """Bytes that a file must have, and may."""
+        least, most = bucket.min_file_size, bucket.max_file_size
+        if least is None:
+            least = self._min_file_size
+        if least is None:
+            # Of a pipe nothing comes if the command before it fails.
+            least = int(incoming.length is None)
+        return least, self._max_file_size if most is None else most
 
     async def _kept(
         self, bucket: Bucket, name: str, promised: Mapping[str, bytes]
@@ -279,12 +294,14 @@ class Upload:
         pending: PendingNames,
         bucket: Bucket,
         most: int,
+        least: int,
         promised: Mapping[str, bytes],
         incoming: IIncoming,
         outcome: Outcome,
     ) -> None:
         """
         :param most: bytes that it may have
+        :param least: bytes that it must have
         :param promised: digests that it must have, by hashlib's names
         :param incoming: how it comes
         :param outcome: has its name
@@ -296,6 +313,7 @@ class Upload:
         self._pending = pending
         self._bucket = bucket
         self._most = most
+        self._least = least
         self._promised = promised
         self._incoming = incoming
         self._outcome = outcome
@@ -407,8 +425,7 @@ class Upload:
 
     def _check_whole(self) -> None:
         """What can be wrong with a file that has come whole, but for its digests."""
-        if self._incoming.length is None and not self._outcome.size:
-            raise Refusal(400, "nothing came; did the command before the pipe fail?")
+        _check_least(self._outcome.size, self._least)
         if not self._incoming.allowed():
             raise Refusal(403, "no such token")
 
@@ -501,6 +518,13 @@ def _check_name(name: str) -> None:
 def _check_size(size: int, most: int) -> None:
     if size > most:
         raise Refusal(413, f"larger than {most} bytes")
+
+
+def _check_least(size: int, least: int) -> None:
+    if size < least:
+        if not size:
+            raise Refusal(400, "nothing came; did the command that makes it fail?")
+        raise Refusal(400, f"smaller than {least} bytes")
 
 
 def _log_bug(request_id: str) -> None:

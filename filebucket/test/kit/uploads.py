@@ -121,7 +121,12 @@ class UploadCase(SynchronousTestCase):
         self.known: dict[str, Kept] = {}
         self.uploads = self.make()
 
-    def make(self, max_file_size: int | None = None, most: int = 100) -> Uploads:
+    def make(
+        self,
+        max_file_size: int | None = None,
+        most: int = 100,
+        min_file_size: int | None = None,
+    ) -> Uploads:
         """Another one, with these limits."""
         return Uploads(
             self.store,
@@ -132,6 +137,7 @@ class UploadCase(SynchronousTestCase):
             max_file_size,
             most,
             self.find,
+            min_file_size,
         )
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:

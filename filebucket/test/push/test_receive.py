@@ -207,6 +207,20 @@ class RefusedTests(UploadCase):
         self.assert_refused(400, push(b"", length=None))
         self.assertEqual(200, self.receive(push(b"")).status)
 
+    def test_too_small(self) -> None:
+        """Of all buckets, and of one; known from the length, or found at the end."""
+        unread = RuntimeError("read")
+        self.uploads = self.make(min_file_size=8)
+        self.assert_refused(400, push(unread, length=7))
+        self.assert_refused(400, push(length=None))
+        self.assert_refused(400, push(length=9, size=7, overhead=2))
+        lenient, strict = (evolve(BUCKET, min_file_size=size) for size in (0, 9))
+        self.assertEqual(200, self.receive(push(b"", length=None), lenient).status)
+        self.assertEqual(200, self.receive(push(b"12345678", called="b")).status)
+        self.hooks.told.clear()
+        outcome = self.assert_refused(400, push(b"12345678", called="c"), strict)
+        self.assertEqual("smaller than 9 bytes", outcome.reason)
+
     def test_spent(self) -> None:
         """What curl --retry would repeat with what is left of a pipe."""
         for status in REPEATED & set(STATUSES):
@@ -474,6 +488,7 @@ class StepTests(UploadCase):
             PendingNames(),
             BUCKET,
             10,
+            1,
             {"sha256": bytes.fromhex(SHA256)},
             push(length=None),
             self.outcome,
