@@ -30,8 +30,9 @@ class TurnsTests(SynchronousTestCase):
     """:class:`Turns`."""
 
     def setUp(self) -> None:
-        self.reactor: Any = Reactor()
-        self.turns = Turns(self.reactor)
+        self.reactor = Reactor()
+        clock: Any = self.reactor
+        self.turns = Turns(clock)
         self.seen: list[int] = []
 
     def test_in_order(self) -> None:
