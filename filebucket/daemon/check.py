@@ -16,13 +16,14 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from attrs import define, field, frozen
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from filebucket.base.errors import ConfigError
@@ -37,7 +38,7 @@ from filebucket.hooks.interfaces import EVENTS
 from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
-from filebucket.model.client import NOBODY, Networks
+from filebucket.model.client import NOBODY, IPNetwork, Networks
 from filebucket.model.names import PRIVATE
 from filebucket.store import aside
 
@@ -45,7 +46,14 @@ CERTIFICATE_ENDS_SOON = timedelta(days=30)
 TOKEN_ENDS_SOON = timedelta(days=7)
 SHORT_HOLD = timedelta(days=1)
 
+TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
+"""Those whom most clients know; where this machine has them not, nobody is known."""
+
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+_ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+"""Those that TLS 1.3 has for certificates (RFC 8446, 4.2.3)."""
 
 
 @frozen
@@ -192,18 +200,18 @@ class _Examination:
         # A proxy is here, and who comes through it is not.
         if (
             allowed is None
-            or self.config.open_to_others()
             or self.config.trusted_proxies
             or any(each.proxied for each in self.config.listen)
         ):
             return
-        unix = [each.kind == "unix" for each in self.config.listen]
-        by_ip = not all(unix) and any(
+        by_ip = any(
             each.version == it.version and each.overlaps(it)
+            for endpoint in self.config.listen
+            for it in _clients_of(endpoint)
             for each in allowed.networks
-            for it in _LOOPBACK
         )
-        if not by_ip and not (allowed.local and any(unix)):
+        unix = any(map(_is_local, self.config.listen))
+        if not by_ip and not (allowed.local and unix):
             text = "nobody can push: nothing listens where allow_from could connect"
             yield _risky(_place(bucket.label), text)
 
@@ -315,13 +323,79 @@ class _Examination:
             if os.stat(key).st_mode & stat.S_IRWXO:
                 yield _risky(key, "all users can read this private key: chmod o=")
         own = endpoint.arguments.get("certKey", key)
-        for path in (own, endpoint.arguments.get("extraCertChain")):
-            for each in _read_certificates(path) if path else ():
-                yield from _validity(place, each, datetime.fromtimestamp(self.now, UTC))
+        chain = _read_certificates(own)
+        chain += _read_certificates(endpoint.arguments.get("extraCertChain"))
+        for each in chain:
+            yield from _validity(place, each, datetime.fromtimestamp(self.now, UTC))
+        known = _read_certificates(endpoint.arguments.get("clientCA"))
+        for each in chain[:1]:
+            yield from _key(place, each)
+            yield from _issuers(place, each, chain, known)
 
 
-def _read_certificates(path: str) -> list[Certificate]:
+def _is_local(endpoint: Endpoint) -> bool:
+    return "unix" in {endpoint.kind, endpoint.arguments.get("domain", "").lower()}
+
+
+def _clients_of(endpoint: Endpoint) -> Sequence[IPNetwork]:
+    """The networks whose clients can connect there, at most."""
+    if _is_local(endpoint):
+        return ()
+    interface = endpoint.arguments.get("interface", "")
+    if not interface:
+        is_6 = endpoint.kind == "tcp6" or endpoint.arguments.get("domain") == "INET6"
+        return _ANYWHERE if is_6 else _ANYWHERE[:1]
+    address = ip_address("127.0.0.1" if interface == "localhost" else interface)
+    if address.version == 6 and address.is_unspecified:
+        # It takes those of IPv4, too.
+        return _ANYWHERE
+    networks = _LOOPBACK if address.is_loopback else _ANYWHERE
+    return [each for each in networks if each.version == address.version]
+
+
+def _key(place: str, certificate: Certificate) -> Iterator[Concern]:
+    """Whether clients take its key."""
+    key = certificate.public_key()
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name not in _CURVES:
+        yield _wrong(
+            place,
+            f"the certificate of {certificate.subject.rfc4514_string()} has a key on"
+            f" the curve {key.curve.name}, which no client takes: make one on"
+            " secp256r1",
+        )
+
+
+def _issuers(
+    place: str,
+    certificate: Certificate,
+    chain: Sequence[Certificate],
+    known: Sequence[Certificate],
+) -> Iterator[Concern]:
+    """Whether those who know an issuer of it come to that one."""
+    sent = {each.subject: each for each in chain}
+    seen = set()
+    while certificate.issuer != certificate.subject:
+        seen.add(certificate.subject)
+        issuer = sent.get(certificate.issuer)
+        if issuer is None or issuer.subject in seen:
+            break
+        certificate = issuer
+    else:
+        return
+    known_names = {each.subject for each in (*known, *_read_certificates(TRUSTED))}
+    if certificate.issuer not in known_names:
+        yield _risky(
+            place,
+            f"the certificate of {certificate.issuer.rfc4514_string()}, which issued"
+            f" that of {certificate.subject.rfc4514_string()}, is missing: clients that"
+            " do not know it need it in the same file, or as extraCertChain",
+        )
+
+
+def _read_certificates(path: str | None) -> list[Certificate]:
     """Those of a file; what is wrong with it, whoever would listen says."""
+    if path is None:
+        return []
     try:
         with open(path, "rb") as file:
             return load_pem_x509_certificates(file.read())

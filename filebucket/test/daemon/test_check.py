@@ -8,6 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256K1,
+    SECP384R1,
+    generate_private_key,
+)
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -17,7 +22,7 @@ from filebucket.daemon import check, control
 from filebucket.daemon.control import StatusFile
 from filebucket.model.token import token_digest
 from filebucket.store import aside
-from filebucket.test.kit.certificates import make_key, write_pair
+from filebucket.test.kit.certificates import make_key, write_chain, write_pair
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 HASH = token_digest(TOKEN.encode()).hex()
@@ -345,6 +350,29 @@ class RiskyTests(CheckCase):
         self.keys["listen"] = ["haproxy:tcp:1:interface=127.0.0.1"]
         self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
 
+    def test_out_of_reach_by_family(self) -> None:
+        """An IPv6 client reaches no IPv4 address, nor the other way round."""
+        text = "bucket web01: nobody can push: nothing listens where allow_from could"
+        alone = [("risky", f"{text} connect")]
+        del self.keys["host"]
+        for listen, network, found in (
+            ("tcp:1:interface=127.0.0.1", "::1", alone),
+            ("tcp:1:interface=localhost", "::1", alone),
+            ("tcp:1:interface=localhost", "127.0.0.1", []),
+            ("tcp6:1:interface=\\:\\:1", "127.0.0.1", alone),
+            ("tcp6:1:interface=\\:\\:1", "::1", []),
+            ("tcp:1", "2001:db8::/32", alone),
+            ("tcp6:1", "2001:db8::/32", []),
+            ("tcp6:1", "192.0.2.0/24", []),
+            ("tcp6:1:interface=2001\\:db8\\:\\:1", "192.0.2.0/24", alone),
+            ("systemd:domain=INET:index=0", "::1", alone),
+            ("systemd:domain=INET6:index=0", "192.0.2.0/24", []),
+            ("systemd:domain=UNIX:index=0", "127.0.0.1", alone),
+            ("systemd:domain=UNIX:index=0", "unix", []),
+        ):
+            self.keys["listen"] = [listen]
+            self.assertEqual(found, self.bucket(allow_from=[network]), listen)
+
     def test_config_out_of_reach(self) -> None:
         """The daemon's user must be able to read it for a reload."""
         if os.geteuid() != 0:
@@ -390,6 +418,42 @@ class RiskyTests(CheckCase):
             found = [f"{each.place}: {each.text}" for each in report.concerns]
             self.assertIn(text, found)
             self.assertEqual(1, report.wrong)
+
+    def test_no_intermediate(self) -> None:
+        """A chain that ends where clients do not begin."""
+        write_chain(self.folder)
+        (self.folder / "key.pem").chmod(0o600)
+        del self.keys["host"]
+        pair = "ssl:1:privateKey=key.pem:certKey=cert.pem"
+        self.patch(check, "TRUSTED", str(self.folder / "root.pem"))
+        text = (
+            "$.listen[0]: the certificate of CN=middle, which issued that of CN=server,"
+            " is missing: clients that do not know it need it in the same file, or as"
+            " extraCertChain"
+        )
+        self.assertIn(("risky", text), self.found(listen=[pair]))
+        for rest in (":extraCertChain=middle.pem", ":clientCA=middle.pem"):
+            found = self.found(listen=[pair + rest])
+            self.assertNotIn("missing", " ".join(text for _, text in found))
+        self.patch(check, "TRUSTED", str(self.folder / "none"))
+        found = self.found(listen=[pair + ":extraCertChain=middle.pem"])
+        self.assertIn(
+            "certificate of CN=root, which issued that of CN=middle, is",
+            " ".join(map(str, found)),
+        )
+
+    def test_curve(self) -> None:
+        """A key that clients do not take."""
+        del self.keys["host"]
+        self.keys["listen"] = ["ssl:1:privateKey=key.pem:certKey=cert.pem"]
+        for curve, taken in ((SECP384R1(), True), (SECP256K1(), False)):
+            write_pair(self.folder, generate_private_key(curve))
+            (self.folder / "key.pem").chmod(0o600)
+            text = (
+                "$.listen[0]: the certificate of CN=server has a key on the curve"
+                f" {curve.name}, which no client takes: make one on secp256r1"
+            )
+            self.assertEqual(taken, ("wrong", text) not in self.found(), curve)
 
     def test_admin(self) -> None:
         """Who may look, where there is no password; its certificate, too."""
