@@ -26,6 +26,7 @@ from filebucket.store.interfaces import (
     Content,
     IArchive,
     IFolder,
+    IsFolderError,
     NoFileError,
     NotAFileError,
     Stat,
@@ -102,6 +103,8 @@ class Folder:
             found = os.lstat(_raw(name), dir_fd=self.fd)
         except FileNotFoundError:
             raise NoFileError from None
+        if stat.S_ISDIR(found.st_mode):
+            raise IsFolderError
         if not stat.S_ISREG(found.st_mode):
             raise NotAFileError
         return _stat(found)

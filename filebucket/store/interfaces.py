@@ -151,6 +151,10 @@ class NotAFileError(NoFileError):
     """There is something of that name, but no file."""
 
 
+class IsFolderError(NotAFileError):
+    """It is a folder."""
+
+
 class UnsteadyError(Exception):
     """It was written to or replaced while it was read."""
 

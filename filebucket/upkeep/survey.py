@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from attrs import define, frozen
@@ -32,6 +33,7 @@ from filebucket.store.interfaces import (
     Content,
     IArchive,
     IFolder,
+    IsFolderError,
     NoFileError,
     NotAFileError,
     Stat,
@@ -48,6 +50,61 @@ of a filesystem that is another machine's."""
 ROW_WITHIN = 2.0
 """Seconds in which the row of a push comes that has come to its end."""
 
+_FOLDERS_OF_SYSTEMS = (
+    "lost+found",
+    # snapshots
+    ".snapshot",
+    ".snapshots",
+    ".snap",
+    ".zfs",
+    "#snapshot",
+    "@recently-snapshot",
+    # what was thrown away
+    "#recycle",
+    "@recycle",
+    ".recycle",
+    "$recycle.bin",
+    "recycler",
+    ".trash",
+    ".trash-*",
+    ".trashes",
+    "network trash folder",
+    # what storage boxes and desktops know of files
+    "@eadir",
+    "@tmp",
+    ".@__thumb",
+    "system volume information",
+    ".appledb",
+    ".appledesktop",
+    ".appledouble",
+    ".documentrevisions-v100",
+    ".fseventsd",
+    ".spotlight-v100",
+    ".temporaryitems",
+    "temporary items",
+    ".glusterfs",
+    ".stfolder",
+    ".stversions",
+)
+_FILES_OF_SYSTEMS = (
+    # removed while somebody had them open
+    ".nfs[0-9a-f]*",
+    ".fuse_hidden*",
+    ".smbdelete*",
+    # the same as above
+    "._*",
+    ".apdisk",
+    ".ds_store",
+    ".directory",
+    "desktop.ini",
+    "ehthumbs.db",
+    "thumbs.db",
+    "aquota.group",
+    "aquota.user",
+)
+"""What filesystems, storage boxes and desktops put into folders, in lower case: nobody
+pushed it, and it is not amiss."""
+
 Kind = Literal[
     "entered",
     "replaced",
@@ -58,6 +115,7 @@ Kind = Literal[
     "stranger",
     "unreadable",
     "left",
+    "folder",
 ]
 
 
@@ -92,6 +150,7 @@ class Found:
     :ivar stranger: what is in a bucket and was not pushed
     :ivar unreadable: files and folders that could not be read
     :ivar left: files that changed while they were looked at
+    :ivar folder: folders in the bucket's, which is not amiss
     :ivar stopped: whether it ended before its end
     """
 
@@ -107,6 +166,7 @@ class Found:
     stranger: int = 0
     unreadable: int = 0
     left: int = 0
+    folder: int = 0
     stopped: bool = False
 
     @property
@@ -225,6 +285,8 @@ class Survey(ABC):
                     else:
                         fit.append(name)
                 for name in self.catalogue.unknown(bucket.key, fit):
+                    if _fits(name, _FILES_OF_SYSTEMS):
+                        continue
                     # It may have been entered since it was listed.
                     if self.catalogue.unknown(bucket.key, [name]):
                         self.is_unknown(bucket, folder, name)
@@ -293,7 +355,10 @@ class Survey(ABC):
 
     def tell_no_file(self, bucket: Bucket, name: str, error: NoFileError) -> None:
         """What has that name is no file; or it is gone, which nobody needs to know."""
-        if isinstance(error, NotAFileError):
+        if isinstance(error, IsFolderError):
+            if not _fits(name, _FOLDERS_OF_SYSTEMS):
+                self.tell(bucket, "folder", name, "no push makes one")
+        elif isinstance(error, NotAFileError):
             self.tell(bucket, "stranger", name, "it is no file")
 
     def go_on(self) -> None:
@@ -323,6 +388,10 @@ def _is_back(folder: IFolder, row: Row) -> bool:
     except (NoFileError, OSError):
         return False
     return at.size == row.size and at.written_at <= row.known_at + SLACK
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name.lower(), each) for each in patterns)
 
 
 def _fit(raw: bytes) -> tuple[str, str]:

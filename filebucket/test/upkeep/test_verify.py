@@ -346,6 +346,33 @@ class LossTests(VerifyCase):
         self.assertEqual(1, len(self.files()))
         self.assertNotIn(OTHER, repr(self.findings))
 
+    def test_of_systems(self) -> None:
+        """What filesystems and storage boxes put there is not amiss, and any other
+        folder is only named; files are strangers still, also of such a name."""
+        folder = self.push("a").parent
+        for name in (
+            "lost+found",
+            ".snapshot",
+            "@eaDir",
+            ".zfs",
+            "#recycle",
+            ".Trash-1000",
+            "System Volume Information",
+            "mine",
+        ):
+            (folder / name).mkdir()
+        for name in (".nfs0000000000000f2a00000001", ".DS_Store", "Thumbs.db", "._a"):
+            self.put(name)
+        for look in (self.verify, self.reindex):
+            found = look()
+            self.assertEqual(("", 1), (found.text, found.folder))
+            self.assertEqual([("folder", "mine")], self.kinds())
+        self.assertEqual(1, len(self.files()))
+        (folder / "lost+found").rmdir()
+        for name in ("lost+found", "thumbs.db.gz", ".nfs", "Thumbs.db"):
+            self.put(name)
+        self.assertEqual(3, self.verify().stranger)
+
     def test_new(self) -> None:
         """A push whose row comes a moment later is no stranger."""
         self.put("a")
