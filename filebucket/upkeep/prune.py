@@ -22,6 +22,7 @@ No path is ever shown: a token can be a folder's name.
 from __future__ import annotations
 
 import errno
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import tzinfo
@@ -161,6 +162,27 @@ def _amiss(folder: IRemovals, file: File) -> str | None:
     return None
 
 
+TWIN = "the filesystem does not tell its name from another one"
+
+
+def _has_twin(folder: IRemovals, file: File) -> bool:
+    """Whether the file can be had by another name, as where a filesystem folds case:
+    then it may be another push's, which replaced it."""
+    name = file.received.name
+    names = {
+        name.swapcase(),
+        unicodedata.normalize("NFC", name),
+        unicodedata.normalize("NFD", name),
+    }
+    with suppress(NoFileError, OSError):
+        version = folder.look(name).version
+        for each in names - {name}:
+            with suppress(NoFileError, OSError):
+                if folder.look(each).version == version:
+                    return True
+    return False
+
+
 @define
 class _Pruning:
     """One bucket, while it is pruned."""
@@ -207,6 +229,9 @@ class _Pruning:
             yield from self._said_aside()
             if choice.kept:
                 yield self._fate(name, choice.file, Fate.KEPT, *choice.reasons)
+                continue
+            if _has_twin(self.folder, choice.file):
+                yield self._fate(name, choice.file, Fate.LEFT, TWIN)
                 continue
             going.append(choice.file)
             if len(going) >= FILES_AT_ONCE:

@@ -7,6 +7,7 @@ import fcntl
 import gzip
 import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -26,7 +27,9 @@ from filebucket.model.records import Received
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
+from filebucket.store.archive import Folder
 from filebucket.store.disk import DirectoryStore
+from filebucket.store.interfaces import NoFileError, Stat
 from filebucket.store.remove import removing
 from filebucket.store.room import Room
 from filebucket.test.kit.catalogue import all_series, new_home, opened
@@ -318,6 +321,32 @@ class PruningTests(PruningCase):
     def pruned(self) -> list[str]:
         """What goes."""
         return [name for name, fate in self.fates().items() if fate == "pruned"]
+
+    def test_filesystem_folds_names(self) -> None:
+        """A file that another push's name leads to may be that push's: it stays. So it
+        is where case is folded, or Unicode."""
+        look = Folder.look
+
+        def fold(name: str) -> str:
+            return unicodedata.normalize("NFC", name).lower()
+
+        def folded(folder: Folder, name: str) -> Stat:
+            for each in os.listdir(self.home / "web01"):
+                if fold(each) == fold(name):
+                    return look(folder, each)
+            raise NoFileError
+
+        # Of the same size and moment, as received under either name.
+        names = ("DB-1", "\u00fc-1", "123-1")
+        self.push(*((name, 9) for name in names), ("DB-2", 8), ("\u00fc-2", 8))
+        self.push(("123-2", 8), ("db-3", 9))
+        (self.home / "web01" / "db-3").unlink()
+        self.patch(Folder, "look", folded)
+        self.assertEqual(
+            {"DB-1": pruning.TWIN, "\u00fc-1": pruning.TWIN, "db-3": pruning.GONE},
+            self.reasons(),
+        )
+        self.assertEqual({*names[:2], "DB-2", "\u00fc-2", "123-2"}, self.there())
 
     def test_damaged_and_shrunk(self) -> None:
         """What is known of files counts: the last good one stays."""
