@@ -157,7 +157,9 @@ class BoundedProcess(ProcessProtocol):
         self._exit = self._ended_with(reason)
         self._alarm.stop()
         if self._ending:
-            # Its children had their TERM, and nobody is left to wait for them.
+            # Its children had their TERM, and nobody is left to wait for them. Its own
+            # number, given back a moment ago, is not another's: Linux keeps a number
+            # that is a group's, and comes to one that is free after all others.
             self._kill_all()
         self._alarm.set(PIPES_AFTER, self._close_pipes)
 
