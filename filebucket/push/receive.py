@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sys
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -114,7 +115,8 @@ class Uploads:
         :param observe: told of each outcome, once
         :param max_file_size: bytes, where a bucket has no limit of its own; None is
             no limit
-        :param most: how many pushes may be under way at once
+        :param most: how many pushes may be under way at once; to one bucket, three
+            quarters of them
         :param find: what is known of the file of that name in a bucket
         :param min_file_size: bytes, where a bucket has no limit of its own; None is 1
             if the body's length is not declared, and else 0
@@ -126,6 +128,9 @@ class Uploads:
         self._observe = observe
         self._max_file_size = MOST_SIZE if max_file_size is None else max_file_size
         self._most = most
+        # One bucket's are never all.
+        self._most_of_one = most - most // 4
+        self._of_bucket: Counter[str] = Counter()
         self._find = find
         self._min_file_size = min_file_size
         self._under_way: set[Deferred[Outcome]] = set()
@@ -140,12 +145,17 @@ class Uploads:
         """
         done = Deferred.fromCoroutine(self._outcome(bucket, incoming))
         if not done.called:
+            key = bucket.key if bucket else ""
             self._under_way.add(done)
-            done.addBoth(self._ended, done)
+            self._of_bucket[key] += 1
+            done.addBoth(self._ended, done, key)
         return done
 
-    def _ended(self, result: Outcome, done: Deferred[Outcome]) -> Outcome:
+    def _ended(self, result: Outcome, done: Deferred[Outcome], key: str) -> Outcome:
         self._under_way.discard(done)
+        self._of_bucket[key] -= 1
+        if not self._of_bucket[key]:
+            del self._of_bucket[key]
         return result
 
     @property
@@ -205,6 +215,9 @@ class Uploads:
         if len(self._under_way) >= self._most:
             # More than there are connections: clients leave theirs behind.
             raise Refusal(503, "too many pushes are under way")
+        if self._of_bucket[bucket.key] >= self._most_of_one:
+            # They may wait for a hook, and be gone themselves.
+            raise Refusal(503, "too many pushes to this bucket are under way")
         promised = incoming.promised()
         name = incoming.name()
         if name is not None:

@@ -283,6 +283,20 @@ class RefusedTests(UploadCase):
             self.assertEqual(200, self.successResultOf(each).status)
         self.assertEqual(200, self.receive(push()).status)
 
+    def test_too_many_of_one(self) -> None:
+        """A bucket has three quarters of them; the others have the rest."""
+        self.uploads = self.make(most=4)
+        self.hooks.gate = Deferred()
+        first = [self.uploads.receive(BUCKET, push(called=name)) for name in "abc"]
+        self.assert_refused(503, push())
+        other = evolve(BUCKET, name="web02", directory="web02")
+        first.append(self.uploads.receive(other, push()))
+        self.assertNoResult(first[-1])
+        self.hooks.gate.callback(None)
+        for each in first:
+            self.assertEqual(200, self.successResultOf(each).status)
+        self.assertEqual(200, self.receive(push()).status)
+
     def test_exists_and_is_still_told_of(self) -> None:
         """Its post-push has not ended, so nobody else knows of it."""
         self.hooks.post_gate = Deferred()
