@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +19,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
+from filebucket.catalogue.inventory import Inventory
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, hurried
 
 FULL = 64 * 1024
@@ -46,10 +48,13 @@ class RealCase(SynchronousTestCase):
             answer.read()
             return answer.status
 
+    def promise(self, content: bytes) -> dict[str, str]:
+        """The header that promises it."""
+        return {"X-Checksum-Sha256": hashlib.sha256(content).hexdigest()}
+
     def retry(self, name: str, content: bytes = b"content") -> int:
         """The same, of one that promises what it sends."""
-        digest = hashlib.sha256(content).hexdigest()
-        return self.push(name, content, **{"X-Checksum-Sha256": digest})
+        return self.push(name, content, **self.promise(content))
 
     def assert_pushes(self, *names: str) -> None:
         for name in names:
@@ -80,6 +85,54 @@ class RealCase(SynchronousTestCase):
     def wait_for(self, over: Callable[[], object]) -> None:
         """Nothing tells when a row is written."""
         comes(lambda: bool(over()))
+
+
+class HealTests(RealCase):
+    """A client that still has what rotted."""
+
+    def verify(self) -> int:
+        """The exit status of ``filebucket verify``."""
+        words = ["verify", "--config", str(self.server.config_file)]
+        command = [sys.executable, "-m", "filebucket", *words]
+        return subprocess.run(
+            command, check=False, capture_output=True, timeout=PATIENCE
+        ).returncode
+
+    def test_healed(self) -> None:
+        """A retry puts it back, and everything is in order."""
+        self.start(self.make(), *hurried("catalogue.recorder", GATHER=0.05))
+        self.assertEqual(200, self.retry("a"))
+        self.assert_entered()
+        path = self.server.home / "web01" / "a"
+        at = path.stat()
+        path.write_bytes(b"c0ntent")
+        os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+        self.assertEqual(1, self.verify())
+        self.assertEqual(405, self.push("a"))
+        self.assertEqual([(1,)], self.ask("SELECT damaged FROM series"))
+        self.assertEqual(422, self.push("a", b"other", **self.promise(b"content")))
+        self.assertEqual(b"c0ntent", path.read_bytes())
+        self.assertEqual(200, self.retry("a"))
+        self.server.wait_for("healed bucket=web01 name='a' size=7")
+        self.assertEqual(b"content", path.read_bytes())
+        query = "SELECT damaged, pushes, files FROM series"
+        self.wait_for(lambda: self.ask(query) == [(0, 1, 1)])
+        self.assertEqual([(0, 1, 1)], self.ask(query))
+        self.assertEqual(0, self.verify())
+        self.assertEqual(200, self.retry("a"))
+        self.server.wait_for("repeated bucket=web01 name='a'")
+
+    def test_about_to_go(self) -> None:
+        """There is no receipt for what is about to be pruned."""
+        self.start(self.make(), *hurried("catalogue.recorder", GATHER=0.05))
+        self.assertEqual(200, self.retry("a"))
+        self.assert_entered()
+        with closing(Inventory.open(str(self.server.home))) as inventory:
+            ((id_,),) = self.ask("SELECT id FROM push")
+            inventory.prune([id_], 0.0)
+            self.assertEqual(405, self.retry("a"))
+            inventory.spared([id_])
+        self.assertEqual(200, self.retry("a"))
 
 
 class CatalogueTests(RealCase):
