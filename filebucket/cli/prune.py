@@ -85,7 +85,14 @@ def _prune(
         removing(config.home) as remover,
     ):
         yield from pruning.prune(
-            catalogue, remover, chosen, time.time(), zone, hide, rehearse=dry_run
+            catalogue,
+            remover,
+            chosen,
+            time.time(),
+            zone,
+            hide,
+            rehearse=dry_run,
+            others=config.buckets,
         )
 
 

@@ -87,6 +87,7 @@ def prune(
     zone: tzinfo,
     hide: Callable[[str], str],
     rehearse: bool = False,
+    others: Sequence[Bucket] = (),
 ) -> Iterator[FileFate]:
     """Remove what is not kept, while it is asked what became of each file.
 
@@ -97,10 +98,12 @@ def prune(
     :param zone: whose days, weeks, months and years count
     :param hide: the mask of names
     :param rehearse: remove nothing, and only say what would be
+    :param others: buckets that are not looked at, but for what somebody was about to
+        remove when he was stopped
     :raises CatalogueError: the catalogue cannot be read or written
     """
     if not rehearse:
-        _settle(catalogue, remover, buckets)
+        _settle(catalogue, remover, (*buckets, *others))
     for bucket in buckets:
         if bucket.keep is not None:
             yield from _Pruning(

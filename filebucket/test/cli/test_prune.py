@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from typing import Any
 
+from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.config.load import load
 from filebucket.model.mask import mask
@@ -64,6 +65,21 @@ class OutputTests(PruneCase):
             f"{line[:14]}TIME{line[33:]}" if line.startswith("  ") else line
             for line in printed
         ]
+
+    def test_killed_and_keep_taken_out(self) -> None:
+        """What was about to go, and is there, stays: of all buckets, whichever are
+        pruned."""
+        self.write(
+            self.bucket(),
+            {"name": "web02", "token_sha256": "0" * 64, "keep": {"last": 1}},
+        )
+        self.push(9)
+        with closing(Inventory.open(str(self.home))) as inventory:
+            ((_, row),) = inventory.kept_rows([1])
+            inventory.prune([row.id], self.now)
+            self.run_("prune", "web02")
+            self.assertEqual([], inventory.being_pruned())
+        self.assertEqual({"db-9"}, self.there())
 
     def test_no_keep(self) -> None:
         """It says so, in a line, also where there is no home."""
