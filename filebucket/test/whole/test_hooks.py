@@ -409,7 +409,7 @@ class StartTests(RealHooksCase):
         '"',
         "'\"'\"'",
         "a=b",
-        "ü\u2028\U0001f4be",
+        "ü\u2003\U0001f4be",
         "e\u0301",
         "x" * 255,
     )
