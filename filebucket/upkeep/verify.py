@@ -10,11 +10,14 @@ findings.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Container, Iterator, Sequence
 
 from attrs import define, field, frozen
 
+from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory
+from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Row
@@ -182,13 +185,23 @@ def sums(catalogue: IInventory, buckets: Sequence[Bucket]) -> Iterator[bytes]:
     """Lines for ``sha256sum -c``, to be run in the home. Where a bucket has no name its
     token is in them.
 
-    :raises CatalogueError: it cannot be read
+    :raises CatalogueError: it cannot be read, or holds what no push has
     """
     for bucket in buckets:
         after = ""
         while rows := catalogue.rows(bucket.key, "kept", after):
             after = rows[-1].name
             for row in rows:
-                # No name has what sha256sum would want escaped: names.check.
+                # No name has what sha256sum would want escaped, nor a terminal obey.
+                if not _is_of_a_push(row):
+                    raise CatalogueError("it holds a file that nobody can have pushed")
                 path = os.path.join(bucket.directory, row.name)
                 yield f"{row.sha256}  {path}\n".encode()
+
+
+def _is_of_a_push(row: Row) -> bool:
+    try:
+        names.check(row.name)
+    except ValueError:
+        return False
+    return re.fullmatch("[0-9a-f]{64}", row.sha256) is not None

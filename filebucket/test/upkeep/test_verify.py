@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from filebucket.catalogue.database import CatalogueError
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.store.archive import DirectoryArchive, Folder
@@ -459,6 +460,20 @@ class SumsTests(VerifyCase):
             ],
             list(sums(self.inventory, self.buckets)),
         )
+
+    def test_forged(self) -> None:
+        """Rows that no push makes add no line, and reach no terminal."""
+        self.push("a")
+        (row,) = self.inventory.rows(self.bucket.key, "kept", "")
+        for forged in (
+            evolve(row, name="a\x1b[2J"),
+            evolve(row, name="a\n00  b"),
+            evolve(row, name="../x"),
+            evolve(row, sha256="\x1b[2J"),
+        ):
+            self.patch(type(self.inventory), "rows", lambda *_, row=forged: [row])
+            lines = sums(self.inventory, [self.bucket])
+            self.assertRaises(CatalogueError, next, lines)
 
     def test_renamed(self) -> None:
         """Of a bucket that is configured no more nothing is known."""
