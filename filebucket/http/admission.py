@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from filebucket.base.alarm import Alarm
 
-DROP_AFTER = 1.0
+DROP_AFTER = 0.5
 """Seconds in which nobody is dropped who came, or was answered."""
 
 
