@@ -13,7 +13,7 @@ from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
-from proofs import entries, order, tracing
+from proofs import entries, misbehavior, neighbors, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (
@@ -58,6 +58,25 @@ class StatusTests(SynchronousTestCase):
         answer = OK + b"yes"
         for end in range(len(answer)):
             self.assertEqual(None, status_of(answer[:end]))
+
+
+class NeighborsTests(SynchronousTestCase):
+    """What is made of the honest client's times."""
+
+    def test_latest(self) -> None:
+        """99 of 100, of few the longest."""
+        honest = neighbors.Honest(0, "x")
+        honest.seconds += [number / 100 for number in range(200)]
+        self.assertEqual(
+            [1.0, 1.98, 1.99], [honest.latest(share) for share in (0.5, 0.99, 1.0)]
+        )
+        honest.seconds[:] = [5.0, 1.0]
+        self.assertEqual(5.0, honest.latest(0.99))
+
+    def test_ways(self) -> None:
+        """Each has a name of its own, by which another process finds it."""
+        ways = misbehavior.MISBEHAVIORS
+        self.assertEqual(len(ways), len({each.says for each in ways}))
 
 
 class WrappedTests(SynchronousTestCase):

@@ -1,0 +1,338 @@
+"""An honest client, and neighbors who misbehave in every way that is known.
+
+They have the tokens of other buckets, or none. Each way has its time, and then all
+come at once; meanwhile the honest client pushes small files and large ones, with and
+without digests, and tries some of them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import Factory, define, field
+
+from filebucket.test.kit.server import TOKEN, UNKNOWN, Server, comes
+from proofs.daemons import DAEMON, OPTIONS
+from proofs.misbehavior import (
+    ALL_AT_ONCE,
+    FULL,
+    LOUD,
+    MISBEHAVIORS,
+    STRANGERS_ASK,
+    THERE,
+    ZEROS,
+    Misbehavior,
+    Others,
+)
+from proofs.outcome import Outcome, found_out
+from proofs.pushes import (
+    WAYS as WRAPPINGS,
+)
+from proofs.pushes import (
+    Ledger,
+    expected,
+    named,
+    residue,
+    send,
+    status_of,
+    wrapped,
+)
+
+LATEST = 1.0
+"""Seconds that 99 of 100 honest pushes may take at most."""
+
+SIZES = (700, 20_000, 100_000, 1_000_000, 2_000_000)
+"""Bytes of the honest client's pushes."""
+
+PAUSE = 0.02
+"""Seconds between them."""
+
+FILES = 50_000
+"""Files in the bucket that has a quota, each of which is a series of its own."""
+
+RELOAD_EVERY = 1.0
+
+MOST_MEMORY = 256 << 20
+"""Bytes that the daemon may have."""
+
+MOST_GROWTH = 96 << 20
+"""Bytes by which it may have more when all is over than when nothing had begun: not all
+that bodies waited in goes back to the system."""
+
+MOST_ALERTS = 60
+"""Times that ``alert.sh`` may run meanwhile for the bucket whose holder misbehaves."""
+
+SETTLES = 180.0
+"""Seconds in which all that they began must come to its end."""
+
+_STALLS = """
+import time
+from filebucket.web import tree
+real = tree.token_digest
+def token_digest(token):
+    if token == {token!r}:
+        time.sleep(2)
+    return real(token)
+tree.token_digest = token_digest
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class OwnLog(Server):
+    """A daemon whose log is read, or not."""
+
+    def __init__(self, folder: Path, **config: object) -> None:
+        self.reads = threading.Event()
+        self.reads.set()
+        super().__init__(folder, **config)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.reads.wait()
+            with self._news:
+                self._lines.append(line.decode("utf-8", "backslashreplace"))
+                self._news.notify_all()
+        with self._news:
+            self._lines.append("(end)\n")
+            self._news.notify_all()
+
+
+@define
+class Honest:
+    """Pushes, and knows what must be answered.
+
+    :ivar seconds: that each push took
+    :ivar faults: what was answered wrongly
+    """
+
+    port: int
+    prefix: str
+    ledger: Ledger = Factory(Ledger)
+    seconds: list[float] = Factory(list)
+    faults: list[str] = Factory(list)
+    _stop: threading.Event = Factory(threading.Event)
+
+    @contextmanager
+    def pushing(self) -> Iterator[None]:
+        """It does, meanwhile."""
+        thread = threading.Thread(target=self._work)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _work(self) -> None:
+        number = 0
+        while not self._stop.wait(PAUSE):
+            self._push(number)
+            number += 1
+
+    def _push(self, number: int) -> None:
+        kind = "abcde"[number % len(SIZES)]  # a series for each size
+        name = named(f"{self.prefix}-{kind}-{number}", SIZES[number % len(SIZES)])
+        how = WRAPPINGS[number % len(WRAPPINGS)]
+        promises = number % 2 == 1
+        self._ask(name, how, 200, promises)
+        if number % 4 == 1:
+            self._ask(name, how, 200, promises)
+        if number % 4 == 2:
+            self._ask(name, how, 405, promises)
+
+    def _ask(self, name: str, how: str, status: int, promises: bool) -> None:
+        data = expected(name)
+        digest = hashlib.sha256(data).hexdigest()
+        request = wrapped(how, name, data)
+        if promises:
+            promise = f"Host: h\r\nX-Checksum-Sha256: {digest}\r\n".encode()
+            request = request.replace(b"Host: h\r\n", promise, 1)
+        began = time.monotonic()
+        answer = send(self.port, request)
+        self.seconds.append(time.monotonic() - began)
+        got = status_of(answer)
+        receipt = f"\r\n\r\n{digest}  {name}\n".encode()
+        if got != status or (status == 200 and not answer.endswith(receipt)):
+            said = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace").strip()
+            self.faults.append(f"{self.prefix}: {got}, not {status}: {said}")
+        if status == 200:
+            self.ledger.enter(name, got)
+
+    def latest(self, share: float) -> float:
+        """Seconds in which so many of the pushes were answered."""
+        ordered = sorted(self.seconds)
+        return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+@define
+class _Street:
+    """The daemon, the honest client, and the others."""
+
+    server: OwnLog
+    others: Others = field(factory=Others)
+    faults: list[str] = field(factory=list)
+    figures: list[str] = field(factory=list)
+
+    def watch(self, way: Misbehavior | None, seconds: float) -> None:
+        """Let the honest client push for so long, and the others at it."""
+        server = self.server
+        says = way.says if way else "nobody"
+        honest = Honest(server.port, says.replace(" ", "-").replace(",", ""))
+        before = self.others.did
+        if way is None:
+            with honest.pushing():
+                time.sleep(seconds)
+        else:
+            home = str(server.home)
+            at_it = self.others.misbehaving(way, server.port, home)
+            with self._hook(way), self._unread(way), at_it, honest.pushing():
+                self._while(way, seconds)
+        figures = [f"{honest.latest(share) * 1000:.0f}" for share in (0.5, 0.99, 1.0)]
+        did = self.others.did - before
+        self.figures.append(
+            f"{says}{f' ({did:,} times)' if way else ''}: {len(honest.seconds)} pushes,"
+            f" {'/'.join(figures)} ms"
+        )
+        if honest.latest(0.99) >= LATEST:
+            self.faults.append(f"{says}: 99 of 100 within {honest.latest(0.99):.1f} s")
+        self.faults += honest.faults
+        self._settle(says)
+        bucket = server.home / "honest"
+        self.faults += honest.ledger.faults(bucket)
+        for name in honest.ledger.acknowledged:
+            (bucket / name).unlink(missing_ok=True)
+
+    def _settle(self, says: str) -> None:
+        """Let the daemon come to the end of what it has got."""
+
+        def quiet() -> bool:
+            asked = time.monotonic()
+            # Of a name that is there: it goes to the disk, and stores nothing.
+            send(self.server.port, wrapped("PUT", THERE, bytes(30_000), LOUD))
+            return time.monotonic() - asked < 0.1
+
+        if not comes(lambda: all(quiet() for _ in range(5)), SETTLES):
+            self.faults.append(f"{says}: still at it after {SETTLES:g} s")
+
+    def _while(self, way: Misbehavior, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, RELOAD_EVERY))
+            if way.reloads:
+                self.server.signal(signal.SIGUSR2)
+
+    @contextmanager
+    def _hook(self, way: Misbehavior) -> Iterator[None]:
+        if way.hook is not None:
+            self.server.hook("pre-push", way.hook)
+        yield
+        (self.server.folder / "pre-push.sh").unlink(missing_ok=True)
+
+    @contextmanager
+    def _unread(self, way: Misbehavior) -> Iterator[None]:
+        if not way.reads:
+            self.server.reads.clear()
+        yield
+        self.server.reads.set()
+
+
+def _many_files(folder: Path) -> None:
+    """Files of which each is a series of its own: letters of their names differ."""
+    folder.mkdir(parents=True)
+    letters = str.maketrans("0123456789", "abcdefghij")
+    for number in range(FILES):
+        (folder / f"{number:05}.gz".translate(letters)).write_text("x")
+
+
+def _pushed(server: Server, name: str, data: bytes, token: str) -> None:
+    status = status_of(send(server.port, wrapped("PUT", name, data, token)))
+    if status != 200:
+        raise RuntimeError(f"{status} to a push")
+
+
+def _prove(
+    folder: Path,
+    seconds: int,
+    command: Sequence[str],
+    ways: Sequence[Misbehavior | None],
+) -> Outcome:
+    server = OwnLog(
+        folder / "daemon",
+        min_free_space=0,
+        buckets=[
+            {"name": "honest", "token": TOKEN},
+            {"name": "loud", "token": LOUD},
+            {"name": "full", "token": FULL, "quota": "1 TiB"},
+        ],
+    )
+    _many_files(server.home / "full")
+    (server.home / ".filebucket").mkdir(mode=0o700)
+    # The daemon enters what it finds, too, but not in a hurry.
+    reindex = (sys.executable, "-m", "filebucket", "reindex", "--config")
+    subprocess.run([*reindex, str(server.config_file)], check=True, capture_output=True)
+    asked = folder / "alerts"
+    asked.touch()
+    server.hook("alert", f'echo "$1" >>{asked}')
+    street = _Street(server)
+    try:
+        server.start(*command)
+        _pushed(server, THERE, b"x", LOUD)
+        _pushed(server, "zeros", ZEROS, LOUD)
+        idle = server.idle_files()
+        memory = 0
+        for way in (None, *ways):
+            # Each push waits for a hook then: there would be few.
+            street.watch(way, seconds * (4 if way is ALL_AT_ONCE else 1))
+            memory = memory or server.memory()
+        alerts = asked.read_text().count("loud\n")
+        faults = street.faults
+        if not comes(lambda: server.open_files() <= idle, SETTLES):
+            faults.append(f"{server.open_files()} descriptors, and {idle} before")
+        faults += residue(server.home)
+        after, peak = server.memory(), server.peak_memory()
+    finally:
+        server.reads.set()
+        server.stop()
+    if peak > MOST_MEMORY:
+        faults.append(f"the daemon had {peak >> 20} MiB")
+    if after > memory + MOST_GROWTH:
+        faults.append(
+            f"the daemon has {after >> 20} MiB, and had {memory >> 20} before"
+        )
+    if alerts > MOST_ALERTS:
+        faults.append(f"alert.sh ran {alerts} times")
+    faults += re.findall(r".*(?:a bug in file-bucket|Traceback).*", server.log)
+    return Outcome(
+        f"half, 99 of 100 and all of the honest pushes: {'; '.join(street.figures)}."
+        f" The daemon had {peak >> 20} MiB at most, and {(after - memory) / 2**20:+.0f}"
+        f" MiB afterwards; alert.sh ran {alerts} times for theirs",
+        faults,
+    )
+
+
+def held(folder: Path, trials: int) -> Outcome:
+    """Each way for so many seconds, and then all of them at once."""
+    return _prove(folder, trials, DAEMON, [*MISBEHAVIORS, ALL_AT_ONCE])
+
+
+def tells(folder: Path, trials: int) -> Outcome:
+    """Whether the experiment would see it: a stranger can hold the reactor up for two
+    seconds.
+    """
+    stalls = _STALLS.format(token=UNKNOWN.encode("ascii"))
+    return found_out(
+        _prove(
+            folder, trials, (sys.executable, "-c", stalls, *OPTIONS), [STRANGERS_ASK]
+        )
+    )
