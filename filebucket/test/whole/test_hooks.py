@@ -439,6 +439,7 @@ class StartTests(RealHooksCase):
             self.assertEqual(400, client.answer()[0], raw)
             client.close()
         self.assertEqual(200, self.push(server, "x")[0])
+        server.wait_for("says: ran")
         self.assertEqual(1, server.log.count("says: ran"))
 
     def test_environment(self) -> None:
