@@ -20,7 +20,7 @@ from pathlib import Path
 
 from attrs import Factory, define, field
 
-from filebucket.test.kit.server import TOKEN, UNKNOWN, Server, comes
+from filebucket.test.kit.server import PATIENCE, TOKEN, UNKNOWN, Server, comes
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.misbehavior import (
     ALL_AT_ONCE,
@@ -283,7 +283,12 @@ def _prove(
     (server.home / ".filebucket").mkdir(mode=0o700)
     # The daemon enters what it finds, too, but not in a hurry.
     reindex = (sys.executable, "-m", "filebucket", "reindex", "--config")
-    subprocess.run([*reindex, str(server.config_file)], check=True, capture_output=True)
+    subprocess.run(
+        [*reindex, str(server.config_file)],
+        check=True,
+        capture_output=True,
+        timeout=10 * PATIENCE,
+    )
     asked = folder / "alerts"
     asked.touch()
     server.hook("alert", f'echo "$1" >>{asked}')

@@ -536,7 +536,7 @@ def _check_size(size: int, most: int) -> None:
 def _check_least(size: int, least: int) -> None:
     if size < least:
         if not size:
-            raise Refusal(400, "nothing came; did the command that makes it fail?")
+            raise Refusal(400, "nothing came; did the command before the pipe fail?")
         raise Refusal(400, f"smaller than {least} bytes")
 
 
