@@ -11,7 +11,6 @@ plain push is the three in one go.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import sys
 from collections import Counter
@@ -32,6 +31,7 @@ from twisted.logger import Logger
 
 from filebucket.base.context import begin_request
 from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
 from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
@@ -476,14 +476,10 @@ class Upload:
         outcome.status, outcome.repeated, outcome.sha256 = 200, True, kept.sha256
 
     async def _compare(self, file: IncomingFile) -> None:
-        hashes = {each: hashlib.new(each) for each in {"sha256", *self._promised}}
+        hashes = Hashes({"sha256", *self._promised})
         async for chunks in self._rest(file):
-            for each in hashes.values():
-                for chunk in chunks:
-                    each.update(chunk)
-        for algorithm, digest in self._all_promised().items():
-            if hashes[algorithm].digest() != digest:
-                raise Refusal(422, f"the {algorithm} received is not the one promised")
+            hashes.update(chunks)
+        hashes.compare(self._all_promised())
 
     async def _rest(self, file: IncomingFile) -> AsyncIterator[Sequence[bytes]]:
         """What was held, if the name was looked at last; or else all of it."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import itertools
 import os
 import stat
@@ -41,6 +40,7 @@ from filebucket.base.fs import (
     sync_directory,
     sync_path,
 )
+from filebucket.base.hashes import Hashes
 from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
 from filebucket.store.count import count, taken_by
@@ -306,7 +306,7 @@ class DirectoryWriter:
         # Names are UTF-8, whatever the locale says.
         self._name = name.encode("utf-8")
         self._path = os.path.join(store.home, directory, name)
-        self._hashes = {each: hashlib.new(each) for each in {"sha256", *algorithms}}
+        self._hashes = Hashes({"sha256", *algorithms})
         self._quota = quota
         self._bucket_fd = -1
         self._aside: AsideFile | None = None
@@ -380,9 +380,7 @@ class DirectoryWriter:
         assert self._aside is not None
         assert self._reserved is not None
         self._store.room.take(self._reserved, sum(map(len, chunks)), self._aside.fd)
-        for chunk in chunks:
-            for each in self._hashes.values():
-                each.update(chunk)
+        self._hashes.update(chunks)
         fd = self._aside.fd
         waiting = [memoryview(chunk) for chunk in chunks]
         while waiting:
@@ -402,9 +400,7 @@ class DirectoryWriter:
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         self._write(self._waiting, overwrite)
         assert self._aside is not None
-        for algorithm, digest in promised.items():
-            if self._hashes[algorithm].digest() != digest:
-                raise Refusal(422, f"the {algorithm} received is not the one promised")
+        self._hashes.compare(promised)
         self._aside.seal()
         replaced = False
         if overwrite:
@@ -424,7 +420,7 @@ class DirectoryWriter:
             self._sync_or_unlink()
         self._published = True
         self._clear()
-        sha256 = self._hashes["sha256"].hexdigest()
+        sha256 = self._hashes.hexdigest("sha256")
         return Receipt(self._path, self._size, sha256, order, replaced)
 
     def _publish_over(self) -> bool:

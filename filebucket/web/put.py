@@ -6,7 +6,6 @@ are an :class:`~filebucket.push.interfaces.IIncoming`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cached_property
 from typing import TypeAlias
@@ -16,6 +15,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
 from filebucket.http.framing import members
 from filebucket.model import names
 from filebucket.model.push import Outcome
@@ -209,19 +209,15 @@ class Form(_Request):
         """
         promised = digests.of_body(self._fields)
         announced = self._values("Trailer")
-        algorithms = digests.LENGTHS if announced else promised
-        hashes = {each: hashlib.new(each) for each in algorithms}
+        algorithms = set(digests.LENGTHS if announced else promised)
+        hashes = Hashes(algorithms)
         async for chunks in self.body:
-            for each in hashes.values():
-                for chunk in chunks:
-                    each.update(chunk)
+            hashes.update(chunks)
             yield chunks
         digests.of_body(_fields_of(self.trailers), promised)
-        for algorithm, digest in promised.items():
-            if algorithm not in hashes:
-                raise Refusal(400, "a digest in a trailer that no Trailer announced")
-            if hashes[algorithm].digest() != digest:
-                raise Refusal(422, f"the form's {algorithm} is not the one promised")
+        if not promised.keys() <= algorithms:
+            raise Refusal(400, "a digest in a trailer that no Trailer announced")
+        hashes.compare(promised, "form")
 
 
 _Fields: TypeAlias = dict[str, list[str]]

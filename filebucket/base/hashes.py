@@ -1,0 +1,41 @@
+"""Digests of bytes as they arrive, and what was promised of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from filebucket.base.errors import Refusal
+
+
+class Hashes:
+    """Several digests of the same bytes.
+
+    :param algorithms: their names in hashlib
+    """
+
+    def __init__(self, algorithms: Iterable[str]) -> None:
+        self._hashes = {each: hashlib.new(each) for each in algorithms}
+
+    def update(self, chunks: Sequence[bytes]) -> None:
+        """Take the next bytes in."""
+        for each in self._hashes.values():
+            for chunk in chunks:
+                each.update(chunk)
+
+    def hexdigest(self, algorithm: str) -> str:
+        """The digest of all bytes so far, in hex."""
+        return self._hashes[algorithm].hexdigest()
+
+    def compare(self, promised: Mapping[str, bytes], what: str = "") -> None:
+        """Compare the digests with those that the client promised.
+
+        :param promised: digests by the algorithm's name in hashlib; all of them are
+            computed here
+        :param what: the noun for the bytes, in the answer; of a file, none is needed
+        :raises Refusal: 422: a digest is another
+        """
+        for algorithm, digest in promised.items():
+            if self._hashes[algorithm].digest() != digest:
+                received = f"{what}'s {algorithm}" if what else f"{algorithm} received"
+                raise Refusal(422, f"the {received} is not the one promised")
