@@ -90,7 +90,7 @@ class ConfigError(OperatorError):
     """The configuration cannot be used.
 
     :param source: the file, as the operator named it
-    :param mistakes: each with its place, such as ``$.port: not a whole number``
+    :param mistakes: each with its place, such as ``$.port: must be a whole number``
     :param text: the identity of the text with the mistakes, where that matters
     """
 

@@ -23,5 +23,5 @@ def token_hash() -> None:
     try:
         values.token(token)
     except ValueError as error:
-        raise click.ClickException(f"no token: {error}") from None
+        raise click.ClickException(str(error)) from None
     click.echo(token_digest(token.encode("ascii")).hex())

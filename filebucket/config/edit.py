@@ -70,7 +70,7 @@ def add_bucket(path: str, name: str, settings: Mapping[str, Any]) -> Change:
 
     def add(text: str, config: Config) -> str:
         if any(each.name == name for each in config.buckets):
-            raise NotChangedError(f"there is a bucket {name} already")
+            raise NotChangedError(f"a bucket {name} already exists")
         bucket = {"name": name, "token_sha256": _sha256(token), **settings}
         return jsontext.append(text, "buckets", bucket)
 
@@ -95,7 +95,7 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
         bucket = config.buckets[index]
         if bucket.name is None:
             raise NotChangedError(
-                f"bucket {name} has no name, and its folder is called by its token"
+                f"bucket {name} has no name: its folder is named after its token"
             )
         good = [each for each in bucket.tokens if _end(each) > now]
         last = max(map(_end, good), default=math.inf)
@@ -155,7 +155,7 @@ def _find(config: Config, name: str) -> int:
     if not found:
         raise NotChangedError(f"there is no bucket {name}")
     if len(found) > 1:
-        raise NotChangedError(f"there are {len(found)} buckets {name}")
+        raise NotChangedError(f"{len(found)} buckets match {name}")
     return found[0]
 
 
@@ -184,7 +184,8 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
             sync_directory(folder_fd)
         except OSError as error:
             raise NotChangedError(
-                f"{path} is changed, but may not stay so: {error.strerror}"
+                f"{path} is changed, but a power failure may undo the change:"
+                f" {error.strerror}"
             ) from None
         return config
 

@@ -57,8 +57,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 
 _REFUSED: Mapping[str, str] = {
-    "sslmethod": "is not to be chosen: TLS 1.2 and newer are spoken",
-    "dhParameters": "are of no use: keys are exchanged on elliptic curves",
+    "sslmethod": "is not supported: TLS 1.2 and newer are always enabled",
+    "dhParameters": "is not supported: keys are exchanged on elliptic curves",
 }
 
 _PATHS = frozenset({"privateKey", "certKey", "extraCertChain", "clientCA", "address"})
@@ -140,18 +140,18 @@ def parse_endpoint(text: str) -> Endpoint:
     if by_key or kind not in _ARGUMENTS:
         known = [*_ARGUMENTS, *([] if proxied else [_PROXIED])]
         given = shown("=".join((kind, *by_key)))
-        raise ValueError(f"unknown type {given}, the known ones are {joined(known)}")
+        raise ValueError(f"unknown type {given}; the known types are {joined(known)}")
     arguments, mistakes = _named(kind, pieces)
     for key, value in arguments.items():
         try:
             _CHECKS[key](value)
         except ValueError as error:
             mistakes.append(f"{key}: {error}")
-    mistakes += [f"needs {key}" for key in _NEEDED[kind] if key not in arguments]
+    mistakes += [f"{key} is missing" for key in _NEEDED[kind] if key not in arguments]
     if kind == "tcp6" and ":" not in arguments.get("interface", ":"):
-        mistakes.append("interface: not an IPv6 address")
+        mistakes.append("interface: must be an IPv6 address")
     if kind == "systemd" and ("index" in arguments) == ("name" in arguments):
-        mistakes.append("needs one of index and name")
+        mistakes.append("must have exactly one of index and name")
     if mistakes:
         raise ValueError("; ".join(mistakes))
     return Endpoint(kind, arguments, text, proxied)
@@ -184,20 +184,23 @@ def _named(kind: str, pieces: list[list[str]]) -> tuple[dict[str, str], list[str
         if key:
             by_key = True
         elif by_key:
-            mistakes.append(r"a value after key=value; a ':' in one is written '\:'")
+            mistakes.append(
+                r"a value without a key after key=value; write a ':' in a value as '\:'"
+            )
             break
         name = key[0] if key else next(by_place, None)
         if name is None:
-            mistakes.append(f"more than {len(names)} arguments")
+            mistakes.append(f"has more than {len(names)} arguments")
             break
         if name in _REFUSED:
             mistakes.append(f"{name} {_REFUSED[name]}")
         elif name not in names:
             mistakes.append(
-                f"unknown argument {shown(name)}, the known ones are {joined(known)}"
+                f"unknown argument {shown(name)};"
+                f" the known arguments are {joined(known)}"
             )
         elif name in arguments:
-            mistakes.append(f"{name} stands twice")
+            mistakes.append(f"{name} is given twice")
         else:
             arguments[name] = value
     return arguments, mistakes
@@ -209,9 +212,9 @@ def _named(kind: str, pieces: list[list[str]]) -> tuple[dict[str, str], list[str
 def _number(least: int, most: int) -> Callable[[str], None]:
     def check(value: str) -> None:
         if not re.fullmatch("[0-9]{1,9}", value):
-            raise ValueError("not a whole number")
+            raise ValueError("must be a whole number")
         if not least <= int(value) <= most:
-            raise ValueError(f"not from {least} to {most}")
+            raise ValueError(f"must be from {least} to {most}")
 
     return check
 
@@ -219,14 +222,14 @@ def _number(least: int, most: int) -> Callable[[str], None]:
 def _one_of(*words: str) -> Callable[[str], None]:
     def check(value: str) -> None:
         if value not in words:
-            raise ValueError(f"not {joined(words, 'or')}")
+            raise ValueError(f"must be {joined(words, 'or')}")
 
     return check
 
 
 def _mode(value: str) -> None:
     if not re.fullmatch("0*[0-7]{1,3}", value):
-        raise ValueError("not a mode in octal, such as 660")
+        raise ValueError("must be an octal mode such as 660")
 
 
 def _interface(value: str) -> None:
@@ -235,7 +238,7 @@ def _interface(value: str) -> None:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        raise ValueError("not an IP address (nor localhost)") from None
+        raise ValueError("must be an IP address or localhost") from None
 
 
 def plain_path(value: str) -> None:
@@ -243,14 +246,14 @@ def plain_path(value: str) -> None:
     _filled(value)
     if value[0] in "~$":
         raise ValueError(
-            f"begins with {value[0]!r}, which only a shell would replace; write the"
+            f"begins with {value[0]!r}, which is not expanded here; write the"
             " whole path"
         )
 
 
 def _filled(value: str) -> None:
     if not value:
-        raise ValueError("empty")
+        raise ValueError("must not be empty")
 
 
 _CHECKS: Mapping[str, Callable[[str], None]] = {

@@ -113,12 +113,14 @@ def parse(text: str, path: str) -> Config:
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(path, [f"is not JSON: {error.msg} at {place}"]) from None
+        raise ConfigError(
+            path, [f"is not valid JSON: {error.msg} at {place}"]
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(path, [f"is not JSON: {error}"]) from None
+        raise ConfigError(path, [f"is not valid JSON: {error}"]) from None
     mistakes = list(_repeated(data))
     if not isinstance(data, dict):
-        raise ConfigError(path, [*mistakes, "$: not an object"])
+        raise ConfigError(path, [*mistakes, "$: must be an object"])
     mistakes += _said_twice(data)
     mistakes += _admin_among_pushes(data)
     try:
@@ -151,14 +153,14 @@ class _Object(dict[str, Any]):
 
 
 def _repeated(data: Any) -> Iterator[str]:
-    """Each key that stands twice in one object, with the object's place."""
+    """Each key that is given twice in one object, with the object's place."""
     # Not by recursion: JSON may be nested deeper than Python likes to call.
     waiting: deque[tuple[str, Any]] = deque([("$", data)])
     while waiting:
         place, value = waiting.popleft()
         if isinstance(value, _Object):
             for key in value.repeated:
-                yield f"{place}: the key {shown(key)} stands twice in one object"
+                yield f"{place}: the key {shown(key)} is given twice in one object"
             waiting += [(f"{place}.{shown(key)}", each) for key, each in value.items()]
         elif isinstance(value, list):
             waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)]
@@ -170,11 +172,11 @@ def _said_twice(data: dict[str, Any]) -> Iterator[str]:
         return
     for key in ("host", "port"):
         if key in data:
-            yield f"$.{key}: cannot stand beside listen, which takes its place"
+            yield f"$.{key}: cannot be used together with listen, which replaces it"
     found: list[Endpoint | None] = []
     for index, endpoint in enumerate(_readable(data["listen"])):
         if endpoint and endpoint in found:
-            yield f"$.listen[{index}]: the same as $.listen[{found.index(endpoint)}]"
+            yield f"$.listen[{index}]: is the same as $.listen[{found.index(endpoint)}]"
         found.append(endpoint)
 
 
@@ -193,11 +195,11 @@ def _admin_among_pushes(data: dict[str, Any]) -> Iterator[str]:
     if admin is None:
         return
     if admin.proxied:
-        yield "$.admin: cannot begin with a PROXY header"
+        yield "$.admin: must not be a haproxy endpoint"
     by_port = [Endpoint("tcp", {"port": str(data.get("port", 1234))}, "")]
     pushes = _readable(data["listen"]) if "listen" in data else by_port
     if any(each and admin.same_place(each) for each in pushes):
-        yield "$.admin: where pushes arrive; it needs a place of its own"
+        yield "$.admin: is used for pushes; admin needs its own endpoint"
 
 
 def _refuse_constant(constant: str) -> None:
@@ -221,34 +223,34 @@ def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
     for index, bucket in buckets:
         place = f"$.buckets[{index}]"
         if bucket.name and _holds_any(opens, bucket.name):
-            yield f"{place}.name: holds a token, and names are shown in logs"
+            yield f"{place}.name: must not contain a token, because names are logged"
         if any(_holds_any(opens, pattern) for pattern in bucket.series):
-            yield f"{place}.series: holds a token, and series are shown in logs"
+            yield f"{place}.series: must not contain a token, because series are logged"
         before = len(tokens)
         for token in bucket.tokens:
             first = tokens.setdefault(token.sha256, index)
             if first != index:
-                yield f"{place}: the same token as $.buckets[{first}]"
+                yield f"{place}: has the same token as $.buckets[{first}]"
                 break
         else:
             if len(tokens) != before + len(bucket.tokens):
-                yield f"{place}.tokens: one of them stands there twice"
+                yield f"{place}.tokens: a token is listed twice"
             first = directories.setdefault(bucket.directory, index)
             if first != index:
-                yield f"{place}: the same directory as $.buckets[{first}]"
+                yield f"{place}: has the same folder as $.buckets[{first}]"
 
 
 def _sizes(config: Config) -> Iterator[str]:
     """Where no file is large enough and small enough."""
     most, least = config.max_file_size, config.min_file_size
     if _nothing_between(least, most):
-        yield "$.min_file_size: more than max_file_size"
+        yield "$.min_file_size: is larger than max_file_size"
         return
     for index, each in enumerate(config.buckets):
         its_most = most if each.max_file_size is None else each.max_file_size
         its_least = least if each.min_file_size is None else each.min_file_size
         if _nothing_between(its_least, its_most):
-            yield f"$.buckets[{index}]: min_file_size is more than max_file_size"
+            yield f"$.buckets[{index}]: min_file_size is larger than max_file_size"
 
 
 def _nothing_between(least: int | None, most: int | None) -> bool:
@@ -265,17 +267,17 @@ def _bucket(value: Any, _: Any = None) -> Bucket:
         token = values.token(value)
         return Bucket((Token(_digest(token)),), directory=token)
     if not isinstance(value, dict):
-        raise ValueError("neither a token nor an object")
+        raise ValueError("must be a token or an object")
     given = _CONVERTER.structure(value, _BucketObject)
     if [given.token, given.token_sha256, given.tokens].count(None) != 2:
-        raise ValueError("needs one of token, token_sha256 and tokens")
+        raise ValueError("must have exactly one of token, token_sha256 and tokens")
     directory = given.name or given.token
     if directory is None:
-        raise ValueError("needs a name, as the token itself is not given")
+        raise ValueError("must have a name unless it has the key token")
     tokens = given.tokens or (_token_of(given),)
     if given.tokens and given.expires is not None:
         raise ValueError(
-            "expires cannot stand beside tokens, which each have their own"
+            "expires cannot be used together with tokens; set it for each token"
         )
     settings = attrs.asdict(
         given, recurse=False, filter=lambda each, _: each.name not in OPENS
@@ -289,17 +291,19 @@ OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
 
 def _keep(value: Any, _: Any = None) -> Keep:
     if not isinstance(value, dict):
-        raise ValueError("not an object")
+        raise ValueError("must be an object")
     given = _KEEP(value, Keep)
     if given == Keep():
-        raise ValueError("names nothing to keep")
+        raise ValueError(
+            "must set at least one of last, daily, weekly, monthly and yearly"
+        )
     return given
 
 
 def _patterns(value: Any, _: Any = None) -> Patterns:
     given = _list([value] if isinstance(value, str) else value, Pattern)
     if len(set(given)) < len(given):
-        raise ValueError("one of them stands there twice")
+        raise ValueError("a pattern is listed twice")
     return Patterns(given)
 
 
@@ -307,7 +311,7 @@ def _expectation(value: Any, _: Any = None) -> Expectation:
     if isinstance(value, str):
         return values.expectation(value)
     if not isinstance(value, dict):
-        raise ValueError("neither a string nor an object")
+        raise ValueError("must be a string or an object")
     return _SCHEDULE(value, Schedule)
 
 
@@ -321,10 +325,10 @@ def _token(value: Any, _: Any = None) -> Token:
     if isinstance(value, str):
         return Token(_digest(values.token(value)))
     if not isinstance(value, dict):
-        raise ValueError("neither a token nor an object")
+        raise ValueError("must be a token or an object")
     given = _CONVERTER.structure(value, _TokenObject)
     if (given.token is None) == (given.token_sha256 is None):
-        raise ValueError("needs one of token and token_sha256")
+        raise ValueError("must have exactly one of token and token_sha256")
     return _token_of(given)
 
 
@@ -335,9 +339,9 @@ def _digest(token: str) -> bytes:
 def _list(value: Any, kind: Any, may_be_empty: bool = False) -> Any:
     """A list, each of whose members is of that kind."""
     if not isinstance(value, list):
-        raise ValueError("not a list")
+        raise ValueError("must be a list")
     if not (value or may_be_empty):
-        raise ValueError("empty")
+        raise ValueError("must not be empty")
     return _CONVERTER.structure(value, tuple[kind, ...])
 
 
@@ -403,7 +407,7 @@ def _mistake(error: BaseException, _: Any) -> str:
 
 def _unknown(key: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return f"unknown key {shown(key)}, the nearest known one is {nearest[0]!r}"
+    return f"unknown key {shown(key)} (did you mean {nearest[0]!r}?)"
 
 
 def _placed(errors: cattrs.ClassValidationError) -> list[str]:

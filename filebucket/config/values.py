@@ -18,7 +18,7 @@ from typing import Any, Literal, NewType, TypeAlias
 
 from cronsim import CronSim, CronSimError
 
-from filebucket.base.text import UNITS
+from filebucket.base.text import UNITS, counted
 from filebucket.config.endpoint import plain_path
 from filebucket.model import client, names
 from filebucket.model.bucket import FreeSpace
@@ -50,13 +50,13 @@ Network: TypeAlias = IPNetwork | Literal["unix"]
 def text(value: Any, _: Any = None) -> str:
     """A string that can be a path, or a part of one."""
     if not isinstance(value, str):
-        raise ValueError("not a string")
+        raise ValueError("must be a string")
     if not value:
-        raise ValueError("empty")
+        raise ValueError("must not be empty")
     if "\0" in value:
-        raise ValueError("holds a NUL character")
+        raise ValueError("contains a NUL character")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("holds half of a surrogate pair")
+        raise ValueError("contains half of a surrogate pair")
     return value
 
 
@@ -70,11 +70,16 @@ def path(value: Any, _: Any = None) -> str:
 def token(value: Any, _: Any = None) -> str:
     """A token."""
     if not isinstance(value, str):
-        raise ValueError("not a string")
+        raise ValueError("must be a string")
     if len(value) != TOKEN_LENGTH:
-        raise ValueError(f"{len(value)} characters, not {TOKEN_LENGTH}")
+        raise ValueError(
+            f"not a valid token: {counted(len(value), 'character')},"
+            f" expected {TOKEN_LENGTH}"
+        )
     if not TOKEN_CHARACTERS.issuperset(value):
-        raise ValueError("a token is made of letters, digits, '-' and '_'")
+        raise ValueError(
+            "not a valid token: it may contain only letters, digits, '-' and '_'"
+        )
     return value
 
 
@@ -82,7 +87,7 @@ def sha256_hex(value: Any, _: Any = None) -> str:
     """A SHA-256 in hex, in lower case."""
     found = text(value).lower()
     if not re.fullmatch("[0-9a-f]{64}", found):
-        raise ValueError("not a SHA-256 of 64 hex digits")
+        raise ValueError("must be a SHA-256 of 64 hex digits")
     return found
 
 
@@ -96,9 +101,9 @@ def bucket_name(value: Any, _: Any = None) -> str:
 def _whole_number(value: Any, least: int, most: int) -> int:
     # bool is an int to Python, not to whoever wrote the file.
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("not a whole number")
+        raise ValueError("must be a whole number")
     if not least <= value <= most:
-        raise ValueError(f"not from {least} to {most}")
+        raise ValueError(f"must be from {least} to {most}")
     return value
 
 
@@ -116,13 +121,15 @@ def byte_count(value: Any, _: Any = None) -> int:
     if not isinstance(value, str):
         if isinstance(value, int) and not isinstance(value, bool):
             return _whole_number(value, 0, _MOST_BYTES)
-        raise ValueError('neither a number of bytes nor a size such as "20 GiB"')
+        raise ValueError('must be a number of bytes or a size such as "20 GiB"')
     match = _SIZE.fullmatch(value)
     if match is None or match["unit"] not in UNITS:
-        raise ValueError(f'not a size such as "20 GiB"; units are {", ".join(UNITS)}')
+        raise ValueError(
+            f'must be a size such as "20 GiB"; the units are {", ".join(UNITS)}'
+        )
     size = int(Fraction(match["number"]) * UNITS[match["unit"]])
     if size > _MOST_BYTES:
-        raise ValueError("more bytes than there are")
+        raise ValueError(f"must be at most {_MOST_BYTES} bytes")
     return size
 
 
@@ -134,7 +141,7 @@ def free_space(value: Any, _: Any = None) -> FreeSpace:
     if isinstance(value, str) and value.endswith("%"):
         match = _PERCENT.fullmatch(value)
         if match is None or Fraction(match["number"]) > 100:
-            raise ValueError('not a share such as "5 %"')
+            raise ValueError('must be a percentage such as "5 %"')
         return FreeSpace(share=Fraction(match["number"]) / 100)
     return FreeSpace(bytes=byte_count(value))
 
@@ -147,9 +154,9 @@ def count(value: Any, _: Any = None) -> int:
 def seconds(value: Any, _: Any = None) -> float:
     """A time span, up to a week."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError("not a number of seconds")
+        raise ValueError("must be a number of seconds")
     if not 0 < value <= 7 * 24 * 3600:
-        raise ValueError("not between 0 seconds and a week")
+        raise ValueError("must be more than 0 and at most 604800 seconds")
     return float(value)
 
 
@@ -160,13 +167,13 @@ def duration(value: Any, _: Any = None) -> float:
     """How long, in seconds, from such as ``26h``."""
     match = re.fullmatch("([0-9]{1,6}) ?([smhdw])", text(value))
     if match is None:
-        raise ValueError('not a time span such as "90s", "30m", "26h", "7d" or "2w"')
+        raise ValueError('must be a duration such as "90s", "30m", "26h", "7d" or "2w"')
     return float(int(match[1]) * _SECONDS_OF[match[2]])
 
 
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError("not a number")
+        raise ValueError("must be a number")
     return float(value)
 
 
@@ -174,7 +181,7 @@ def share(value: Any, _: Any = None) -> float:
     """A part of a whole."""
     found = _number(value)
     if not 0 <= found <= 1:
-        raise ValueError("not from 0 to 1")
+        raise ValueError("must be from 0 to 1")
     return found
 
 
@@ -182,7 +189,7 @@ def factor(value: Any, _: Any = None) -> float:
     """How many times as much."""
     found = _number(value)
     if not 1 < found <= 1_000_000:
-        raise ValueError("not more than 1, and up to 1000000")
+        raise ValueError("must be more than 1 and at most 1000000")
     return found
 
 
@@ -194,16 +201,16 @@ def pattern(value: Any, _: Any = None) -> str:
     """A pattern for names, as shells have them."""
     found = text(value)
     if not found.isprintable():
-        raise ValueError("holds a control character")
+        raise ValueError("contains a control character")
     if "/" in _BRACKETS.sub("", found):
-        raise ValueError("holds a '/', as no name does: series are of one bucket")
+        raise ValueError("contains a '/', which no file name contains")
     return found
 
 
 def flag(value: Any, _: Any = None) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
-        raise ValueError("neither true nor false")
+        raise ValueError("must be true or false")
     return value
 
 
@@ -221,12 +228,12 @@ def moment(value: Any, _: Any = None) -> float:
             return moment.astimezone(datetime.UTC).timestamp()
     except OverflowError:
         raise ValueError(
-            "beyond all calendars; without expires a token never ends"
+            "out of range; a token without expires never expires"
         ) from None
     except ValueError:
         pass
     raise ValueError(
-        'neither a date such as "2026-12-31" nor a time such as "2026-12-31T18:00:00Z"'
+        'must be a date such as "2026-12-31" or a time such as "2026-12-31T18:00:00Z"'
     )
 
 
@@ -240,9 +247,9 @@ def expectation(text: str) -> Expectation:
     try:
         seconds = duration(text)
     except ValueError as error:
-        raise ValueError(f"{error}, nor five fields as cron has them") from None
+        raise ValueError(f"{error}, or the five fields of a cron schedule") from None
     if not seconds:
-        raise ValueError("no time at all")
+        raise ValueError("must be longer than 0")
     return Interval(seconds, text)
 
 
@@ -253,7 +260,7 @@ def cron(text: str) -> Cron:
     """
     fields = text.split()
     if len(fields) != 5:
-        raise ValueError(f"{len(fields)} fields, where cron has 5")
+        raise ValueError(f"a cron schedule has 5 fields, not {len(fields)}")
     try:
         # Any moment will do: what comes true once in 50 years is found.
         next(
@@ -262,9 +269,9 @@ def cron(text: str) -> Cron:
             )
         )
     except CronSimError as error:
-        raise ValueError(f"not as cron has it: {str(error).lower()}") from None
+        raise ValueError(f"not a valid cron schedule: {str(error).lower()}") from None
     except StopIteration:
-        raise ValueError("never comes true") from None
+        raise ValueError("this cron schedule never matches") from None
     return Cron(" ".join(fields))
 
 
@@ -276,7 +283,7 @@ def zone(name: str) -> Zone:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError('not a time zone such as "Europe/Berlin"') from None
+        raise ValueError('must be a time zone such as "Europe/Berlin"') from None
     return Zone(name)
 
 
@@ -286,7 +293,7 @@ LOG_FORMATS = ("text", "json")
 def log_format(value: Any, _: Any = None) -> str:
     """How log lines are written."""
     if value not in LOG_FORMATS:
-        raise ValueError(f"not one of {', '.join(LOG_FORMATS)}")
+        raise ValueError(f"must be one of {', '.join(LOG_FORMATS)}")
     return str(value)
 
 
@@ -297,7 +304,7 @@ def host(value: Any, _: Any = None) -> str:
         ipaddress.ip_address(found)
     except ValueError:
         if found != "localhost":
-            raise ValueError("not an IP address (nor localhost)") from None
+            raise ValueError("must be an IP address or localhost") from None
     return found
 
 

@@ -22,7 +22,7 @@ from attrs import frozen
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
-_NO_NETWORK = "not a network, such as 192.0.2.0/24 or 2001:db8::/32"
+_NO_NETWORK = "must be a network such as 192.0.2.0/24 or 2001:db8::/32"
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
@@ -72,9 +72,9 @@ def network(text: str) -> IPNetwork:
         raise ValueError(_NO_NETWORK)
     found = interface.network
     if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
-        raise ValueError("IPv4 within IPv6; write the IPv4 network itself")
+        raise ValueError("is IPv4 mapped into IPv6; write the IPv4 network")
     if interface.ip != found.network_address:
-        raise ValueError(f"has bits beyond its prefix; its network is {found}")
+        raise ValueError(f"has host bits set; the network is {found}")
     return found
 
 

@@ -89,8 +89,8 @@ class ConfigErrorTests(SynchronousTestCase):
 
     def test_one_mistake(self) -> None:
         """One mistake is one line."""
-        error = ConfigError("config.json", ["$.port: not a whole number"])
-        self.assertEqual("config.json: $.port: not a whole number", str(error))
+        error = ConfigError("config.json", ["$.port: must be a whole number"])
+        self.assertEqual("config.json: $.port: must be a whole number", str(error))
 
     def test_more_mistakes(self) -> None:
         """More are counted, a line each."""

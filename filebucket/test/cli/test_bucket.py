@@ -73,12 +73,12 @@ class AddTests(CliCase):
         for arguments, text in (
             (("a/b",), "a name may not contain"),
             ((".filebucket",), "reserved"),
-            (("a", "--quota", "1 XB"), "not a size such as"),
-            (("a", "--quota", "9" * 19 + "9"), "not a size"),
-            (("a", "--max-file-size", "-1"), "not a size"),
-            (("a", "--allow-from", "192.0.2.1/24"), "bits beyond its prefix"),
-            (("a", "--expires", "tomorrow"), "neither a date"),
-            (("a", "--expect", "daily"), "not a time span"),
+            (("a", "--quota", "1 XB"), "must be a size such as"),
+            (("a", "--quota", "9" * 19 + "9"), "must be a size"),
+            (("a", "--max-file-size", "-1"), "must be a size"),
+            (("a", "--allow-from", "192.0.2.1/24"), "host bits set"),
+            (("a", "--expires", "tomorrow"), "must be a date"),
+            (("a", "--expect", "daily"), "must be a duration"),
             ((), "Missing argument"),
         ):
             self.assertIn(text, self.misused("bucket", "add", *arguments))
@@ -87,7 +87,7 @@ class AddTests(CliCase):
         """What cannot be done is told in a line."""
         self.write({"name": "web01", "token_sha256": HASH})
         line = self.refused("bucket", "add", "web01")
-        self.assertEqual("Error: there is a bucket web01 already", line)
+        self.assertEqual("Error: a bucket web01 already exists", line)
         self.file.write_text("{}")
         self.assertEqual(1, self.invoke("bucket", "add", "web02").exit_code)
         self.file.unlink()
@@ -137,7 +137,7 @@ class RotateTests(CliCase):
         line = self.refused("bucket", "rotate", "web01")
         self.assertEqual("Error: there is no bucket web01", line)
         line = self.misused("bucket", "rotate", "db", "--keep-old", "7")
-        self.assertIn("not a time span such as", line)
+        self.assertIn("must be a duration such as", line)
 
 
 class RemoveTests(CliCase):

@@ -78,8 +78,8 @@ class ValueTests(SynchronousTestCase):
         """With the configuration's words."""
         given: list[tuple[click.ParamType[Any], str, str]] = [
             (NAME, "a/b", "a name may not contain"),
-            (SIZE, "1 XB", "not a size such as"),
-            (DURATION, "7", "not a time span such as"),
+            (SIZE, "1 XB", "must be a size such as"),
+            (DURATION, "7", "must be a duration such as"),
             (RATE, "0B", "nothing a second"),
         ]
         for kind, text, reason in given:

@@ -15,9 +15,12 @@ class TokenHashTests(CliCase):
 
     def test_no_token(self) -> None:
         """Which is not repeated."""
-        for stdin, reason in (("secret", "6 characters, not 32"), ("", "0 characters")):
+        for stdin, reason in (
+            ("secret", "6 characters, expected 32"),
+            ("", "0 characters"),
+        ):
             line = self.refused("token-hash", stdin=stdin)
-            self.assertIn(f"Error: no token: {reason}", line)
+            self.assertIn(f"Error: not a valid token: {reason}", line)
             self.assertNotIn("secret", line)
 
     def test_not_as_an_argument(self) -> None:

@@ -57,8 +57,8 @@ class VerifyTests(UpkeepCase):
         for arguments, text in (
             (["nope"], "there is no bucket 'nope'"),
             (["--rate", "0"], "nothing a second"),
-            (["--rate", "fast"], "not a size"),
-            (["--older-than", "soon"], "not a time span"),
+            (["--rate", "fast"], "must be a size"),
+            (["--older-than", "soon"], "must be a duration"),
             (["--sha256sums", "-", "--json"], "goes with --config and buckets only"),
         ):
             self.assertIn(text, self.misuse("verify", *arguments))

@@ -155,9 +155,9 @@ class AddTests(EditingCase):
     def test_refused(self) -> None:
         """What would not load does not replace what does."""
         self.write(FILE)
-        self.assert_refused("there is a bucket db already", add_bucket, "db", {})
+        self.assert_refused("a bucket db already exists", add_bucket, "db", {})
         reason = (
-            '$.buckets[2].quota: neither a number of bytes nor a size such as "20 GiB"'
+            '$.buckets[2].quota: must be a number of bytes or a size such as "20 GiB"'
         )
         self.assert_refused(reason, add_bucket, "new", {"quota": []})
 
@@ -275,7 +275,7 @@ class RotateTests(EditingCase):
         self.assert_refused("there is no bucket x", rotate_token, "x", NOW, NOW)
         label = f"#{HASH[:6]}"
         self.assert_refused(
-            f"bucket {label} has no name, and its folder is called by its token",
+            f"bucket {label} has no name: its folder is named after its token",
             *(rotate_token, label, NOW, NOW),
         )
 
@@ -436,7 +436,8 @@ class FileTests(EditingCase):
         self.patch(editing, "sync_directory", sync)
         error = self.assertRaises(NotChangedError, add_bucket, self.path, "new", {})
         self.assertEqual(
-            f"{self.path} is changed, but may not stay so: Input/output error",
+            f"{self.path} is changed, but a power failure may undo the change:"
+            " Input/output error",
             str(error),
         )
 

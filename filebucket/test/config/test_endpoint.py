@@ -60,62 +60,66 @@ class ParseTests(SynchronousTestCase):
 
     def test_invalid(self) -> None:
         """Each mistake in its own words."""
-        types = "the known ones are tcp, tcp6, ssl, unix, systemd and haproxy"
-        proxied = "the known ones are tcp, tcp6, ssl, unix and systemd"
-        number = "not a whole number"
+        types = "the known types are tcp, tcp6, ssl, unix, systemd and haproxy"
+        proxied = "the known types are tcp, tcp6, ssl, unix and systemd"
+        number = "must be a whole number"
         for text, mistake in (
-            ("", f"unknown type '', {types}"),
-            ("1234", f"unknown type '1234', {types}"),
-            ("TCP:1234", f"unknown type 'TCP', {types}"),
-            ("tcp=1234", f"unknown type 'tcp=1234', {types}"),
-            ("haproxy", f"unknown type '', {proxied}"),
-            ("haproxy:", f"unknown type '', {proxied}"),
-            ("haproxy:1234", f"unknown type '1234', {proxied}"),
-            ("haproxy:haproxy:tcp:1", f"unknown type 'haproxy', {proxied}"),
-            ("haproxy=tcp:1", f"unknown type 'haproxy=tcp', {types}"),
+            ("", f"unknown type ''; {types}"),
+            ("1234", f"unknown type '1234'; {types}"),
+            ("TCP:1234", f"unknown type 'TCP'; {types}"),
+            ("tcp=1234", f"unknown type 'tcp=1234'; {types}"),
+            ("haproxy", f"unknown type ''; {proxied}"),
+            ("haproxy:", f"unknown type ''; {proxied}"),
+            ("haproxy:1234", f"unknown type '1234'; {proxied}"),
+            ("haproxy:haproxy:tcp:1", f"unknown type 'haproxy'; {proxied}"),
+            ("haproxy=tcp:1", f"unknown type 'haproxy=tcp'; {types}"),
             ("haproxy:tcp:x", f"port: {number}"),
-            ("tls:x:443", f"unknown type 'tls', {types}"),
-            ("stdio:", f"unknown type 'stdio', {types}"),
-            ("x" * 25, f"unknown type (a token?), {types}"),
-            ("tcp", "needs port"),
+            ("tls:x:443", f"unknown type 'tls'; {types}"),
+            ("stdio:", f"unknown type 'stdio'; {types}"),
+            ("x" * 25, f"unknown type (a token?); {types}"),
+            ("tcp", "port is missing"),
             ("tcp:", f"port: {number}"),
             ("tcp:-1", f"port: {number}"),
-            ("tcp:65536", "port: not from 0 to 65535"),
+            ("tcp:65536", "port: must be from 0 to 65535"),
             ("tcp:\u0661", f"port: {number}"),
             ("tcp:" + "9" * 5000, f"port: {number}"),
-            ("tcp:1:example.org", "interface: not an IP address (nor localhost)"),
-            ("tcp:1:backlog=0", "backlog: not from 1 to 65535"),
-            ("tcp:1::9:x", "more than 3 arguments"),
-            ("tcp:1:port=2", "port stands twice"),
+            ("tcp:1:example.org", "interface: must be an IP address or localhost"),
+            ("tcp:1:backlog=0", "backlog: must be from 1 to 65535"),
+            ("tcp:1::9:x", "has more than 3 arguments"),
+            ("tcp:1:port=2", "port is given twice"),
             (
                 "tcp:1:prot=2",
-                "unknown argument 'prot', the known ones are"
+                "unknown argument 'prot'; the known arguments are"
                 " port, interface and backlog",
             ),
             (
                 "tcp6:1:interface=::1",
-                r"a value after key=value; a ':' in one is written '\:';"
-                " interface: not an IPv6 address",
+                r"a value without a key after key=value;"
+                r" write a ':' in a value as '\:';"
+                " interface: must be an IPv6 address",
             ),
-            ("tcp6:1:interface=127.0.0.1", "interface: not an IPv6 address"),
+            ("tcp6:1:interface=127.0.0.1", "interface: must be an IPv6 address"),
             ("tcp:1\\", "ends with a backslash"),
-            ("ssl:443", "needs privateKey"),
-            ("ssl:privateKey=:certKey=x", "privateKey: empty; needs port"),
+            ("ssl:443", "privateKey is missing"),
+            (
+                "ssl:privateKey=:certKey=x",
+                "privateKey: must not be empty; port is missing",
+            ),
             (
                 "ssl:1:k:c:TLSv1_METHOD",
-                "sslmethod is not to be chosen: TLS 1.2 and newer are spoken",
+                "sslmethod is not supported: TLS 1.2 and newer are always enabled",
             ),
             (
                 "ssl:1:k:dhParameters=x",
-                "dhParameters are of no use: keys are exchanged on elliptic curves",
+                "dhParameters is not supported: keys are exchanged on elliptic curves",
             ),
-            ("unix:", "address: empty"),
-            ("unix:x:mode=888", "mode: not a mode in octal, such as 660"),
-            ("unix:x:lockfile=no", "lockfile: not 0 or 1"),
-            ("systemd:domain=INET", "needs one of index and name"),
-            ("systemd:INET:0:drop", "needs one of index and name"),
-            ("systemd:X:0", "domain: not INET, INET6 or UNIX"),
-            ("systemd:index=x", f"index: {number}; needs domain"),
+            ("unix:", "address: must not be empty"),
+            ("unix:x:mode=888", "mode: must be an octal mode such as 660"),
+            ("unix:x:lockfile=no", "lockfile: must be 0 or 1"),
+            ("systemd:domain=INET", "must have exactly one of index and name"),
+            ("systemd:INET:0:drop", "must have exactly one of index and name"),
+            ("systemd:X:0", "domain: must be INET, INET6 or UNIX"),
+            ("systemd:index=x", f"index: {number}; domain is missing"),
         ):
             error = self.assertRaises(ValueError, parse_endpoint, text)
             self.assertEqual(mistake, str(error), text)

@@ -183,34 +183,38 @@ class KeyTests(ConfigCase):
     def test_watched_mistakes(self) -> None:
         """What is wrong with that, and where."""
         for key, value, mistake in (
-            ("series", 1, ".series: not a list"),
-            ("series", [], ".series: empty"),
-            ("series", "", ".series[0]: empty"),
-            ("series", ["a", "a"], ".series: one of them stands there twice"),
-            ("series", ["a\n"], ".series[0]: holds a control character"),
-            ("series", [f"x{TOKEN}y"], ".series: holds a token"),
-            ("expect", 26, ".expect: neither a string nor an object"),
-            ("expect", "26", ".expect: not a time span such as"),
-            ("expect", "1 2 3 4", ".expect: 4 fields, where cron has 5"),
+            ("series", 1, ".series: must be a list"),
+            ("series", [], ".series: must not be empty"),
+            ("series", "", ".series[0]: must not be empty"),
+            ("series", ["a", "a"], ".series: a pattern is listed twice"),
+            ("series", ["a\n"], ".series[0]: contains a control character"),
+            ("series", [f"x{TOKEN}y"], ".series: must not contain a token"),
+            ("expect", 26, ".expect: must be a string or an object"),
+            ("expect", "26", ".expect: must be a duration such as"),
+            ("expect", "1 2 3 4", ".expect: a cron schedule has 5 fields, not 4"),
             ("expect", {"grace": "1h"}, ".expect.cron: missing"),
             (
                 "expect",
                 {"cron": "0 3 * * *", "grace": 3600},
-                ".expect.grace: not a string",
+                ".expect.grace: must be a string",
             ),
             (
                 "expect",
                 {"cron": "0 3 * * *", "zone": "UTC"},
-                ".expect: unknown key 'zone', the nearest known one is 'timezone'",
+                ".expect: unknown key 'zone' (did you mean 'timezone'?)",
             ),
-            ("shrink_alert", 1.5, ".shrink_alert: not from 0 to 1"),
-            ("shrink_alert", True, ".shrink_alert: not a number"),
-            ("grow_alert", 1, ".grow_alert: not more than 1"),
-            ("keep", 7, ".keep: not an object"),
-            ("keep", {}, ".keep: names nothing to keep"),
-            ("keep", {"last": 0}, ".keep.last: not from 1"),
+            ("shrink_alert", 1.5, ".shrink_alert: must be from 0 to 1"),
+            ("shrink_alert", True, ".shrink_alert: must be a number"),
+            ("grow_alert", 1, ".grow_alert: must be more than 1"),
+            ("keep", 7, ".keep: must be an object"),
+            (
+                "keep",
+                {},
+                ".keep: must set at least one of last, daily, weekly, monthly",
+            ),
+            ("keep", {"last": 0}, ".keep.last: must be from 1"),
             ("keep", {"hourly": 1}, ".keep: unknown key 'hourly'"),
-            ("hold", "soon", ".hold: not a time span such as"),
+            ("hold", "soon", ".hold: must be a duration such as"),
         ):
             bucket = {"name": "a", "token": TOKEN, key: value}
             (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
@@ -230,57 +234,61 @@ class KeyTests(ConfigCase):
         """What it may not be is said with the key's place."""
         most = 2**63 - 1
         for keys, given, mistake in (
-            (("home", "hooks", "host"), (None, 1, True, [], {}), "not a string"),
-            (("home", "hooks", "host"), ("",), "empty"),
-            (("home", "hooks", "host"), ("a\0b",), "holds a NUL character"),
+            (("home", "hooks", "host"), (None, 1, True, [], {}), "must be a string"),
+            (("home", "hooks", "host"), ("",), "must not be empty"),
+            (("home", "hooks", "host"), ("a\0b",), "contains a NUL character"),
             (
                 ("host",),
                 ("example.org", "LOCALHOST", "127.1", "0", "[::1]", "1.2.3.4:80", " "),
-                "not an IP address (nor localhost)",
+                "must be an IP address or localhost",
             ),
             (
                 ("port", "hook_concurrency", "max_connections"),
                 (None, "1", "", True, False, 1.0, 1.5, 1e3, [1], {}),
-                "not a whole number",
+                "must be a whole number",
             ),
             (
                 ("max_file_size", "min_file_size", "min_free_space", "min_rate"),
                 (True, 1.0, []),
-                'neither a number of bytes nor a size such as "20 GiB"',
+                'must be a number of bytes or a size such as "20 GiB"',
             ),
-            (("port",), (-1, 65536, 10**400), "not from 0 to 65535"),
+            (("port",), (-1, 65536, 10**400), "must be from 0 to 65535"),
             (
                 ("hook_concurrency", "max_connections"),
                 (0, -1, 1_000_001),
-                "not from 1 to 1000000",
+                "must be from 1 to 1000000",
             ),
             (
                 ("max_file_size", "min_file_size", "min_free_space"),
                 (-1, most + 1, -(10**400)),
-                f"not from 0 to {most}",
+                f"must be from 0 to {most}",
             ),
             (
                 ("hook_timeout", "shutdown_timeout"),
                 (None, "1", "", True, False, [], {}),
-                "not a number of seconds",
+                "must be a number of seconds",
             ),
             (
                 ("hook_timeout", "shutdown_timeout"),
                 (0, 0.0, -1, -0.5, 604800.1, 604801, 10**400, float("1e308")),
-                "not between 0 seconds and a week",
+                "must be more than 0 and at most 604800 seconds",
             ),
             (
                 ("log_format",),
                 (None, "", "JSON", "xml", 1, True, [], {}, ["json"]),
-                "not one of text, json",
+                "must be one of text, json",
             ),
             (
                 ("listen", "trusted_proxies"),
                 (None, "", "tcp:1234", 1, {}),
-                "not a list",
+                "must be a list",
             ),
-            (("listen", "trusted_proxies"), ([],), "empty"),
-            (("buckets",), (None, "", TOKEN, 1, {}, {TOKEN: "web01"}), "not a list"),
+            (("listen", "trusted_proxies"), ([],), "must not be empty"),
+            (
+                ("buckets",),
+                (None, "", TOKEN, 1, {}, {TOKEN: "web01"}),
+                "must be a list",
+            ),
         ):
             for key in keys:
                 for value in given:
@@ -290,7 +298,8 @@ class KeyTests(ConfigCase):
         """A number that is infinite to Python is no number of seconds."""
         text = '{"home": "h", "buckets": [], "hook_timeout": 1e999}'
         self.assertEqual(
-            ("$.hook_timeout: not between 0 seconds and a week",), self.mistakes(text)
+            ("$.hook_timeout: must be more than 0 and at most 604800 seconds",),
+            self.mistakes(text),
         )
 
     def test_path_that_cannot_be_encoded(self) -> None:
@@ -322,7 +331,7 @@ class KeyTests(ConfigCase):
         )
 
     def test_unknown_key(self) -> None:
-        """A key that is not known is a mistake; the nearest known one is named."""
+        """For an unknown key, the message suggests the nearest known one."""
         for key, nearest in (
             ("prot", "port"),
             ("Port", "port"),
@@ -335,18 +344,18 @@ class KeyTests(ConfigCase):
             ("", None),
         ):
             (mistake,) = self.mistakes({**LEAST, key: 1})
-            start = f"$: unknown key {key!r}, the nearest known one is "
+            start = f"$: unknown key {key!r} (did you mean "
             self.assertEqual(start, mistake[: len(start)])
             if nearest is not None:
-                self.assertEqual(repr(nearest), mistake[len(start) :])
+                self.assertEqual(f"{nearest!r}?)", mistake[len(start) :])
 
     def test_unknown_keys(self) -> None:
         """More than one are all named."""
         (mistake,) = self.mistakes({**LEAST, "prot": 1, "hooked": 1, "hosts": 1})
         self.assertEqual(
-            "$: unknown key 'hooked', the nearest known one is 'hooks';"
-            " unknown key 'hosts', the nearest known one is 'host';"
-            " unknown key 'prot', the nearest known one is 'port'",
+            "$: unknown key 'hooked' (did you mean 'hooks'?);"
+            " unknown key 'hosts' (did you mean 'host'?);"
+            " unknown key 'prot' (did you mean 'port'?)",
             mistake,
         )
 
@@ -372,12 +381,13 @@ class KeyTests(ConfigCase):
         listen = ["tcp:1234", "tpc:1", None, "tcp:x:backlog=0", "", f"unix:a\0{TOKEN}"]
         self.assertEqual(
             (
-                "$.listen[1]: unknown type 'tpc', the known ones are"
+                "$.listen[1]: unknown type 'tpc'; the known types are"
                 " tcp, tcp6, ssl, unix, systemd and haproxy",
-                "$.listen[2]: not a string",
-                "$.listen[3]: port: not a whole number; backlog: not from 1 to 65535",
-                "$.listen[4]: empty",
-                "$.listen[5]: holds a NUL character",
+                "$.listen[2]: must be a string",
+                "$.listen[3]: port: must be a whole number;"
+                " backlog: must be from 1 to 65535",
+                "$.listen[4]: must not be empty",
+                "$.listen[5]: contains a NUL character",
             ),
             self.mistakes({**LEAST, "listen": listen}),
         )
@@ -387,27 +397,28 @@ class KeyTests(ConfigCase):
         listen = ["unix:x", "tcp:1", "tcp:x", "unix:address=x", "tcp:1", "tcp:1:::"]
         self.assertEqual(
             (
-                "$.listen[3]: the same as $.listen[0]",
-                "$.listen[4]: the same as $.listen[1]",
-                "$.listen[2]: port: not a whole number",
-                "$.listen[5]: more than 3 arguments; backlog: not a whole number",
+                "$.listen[3]: is the same as $.listen[0]",
+                "$.listen[4]: is the same as $.listen[1]",
+                "$.listen[2]: port: must be a whole number",
+                "$.listen[5]: has more than 3 arguments;"
+                " backlog: must be a whole number",
             ),
             self.mistakes({**LEAST, "listen": listen}),
         )
         self.assert_mistake(
-            "$.listen[1]: the same as $.listen[0]", listen=["tcp:1", "tcp:port=1"]
+            "$.listen[1]: is the same as $.listen[0]", listen=["tcp:1", "tcp:port=1"]
         )
 
     def test_listen_instead_of_host_and_port(self) -> None:
         """Not both: nobody could tell which is meant."""
-        cannot = "cannot stand beside listen, which takes its place"
+        cannot = "cannot be used together with listen, which replaces it"
         listen = {**LEAST, "listen": ["tcp:1"]}
         self.assertEqual(
             (f"$.host: {cannot}", f"$.port: {cannot}"),
             self.mistakes({**listen, "host": "127.0.0.1", "port": 1}),
         )
         self.assertEqual(
-            (f"$.port: {cannot}", "$.hook_timeout: not a number of seconds"),
+            (f"$.port: {cannot}", "$.hook_timeout: must be a number of seconds"),
             self.mistakes({**listen, "port": 1234, "hook_timeout": "x"}),
         )
 
@@ -422,7 +433,7 @@ class KeyTests(ConfigCase):
 
     def test_admin_mistakes(self) -> None:
         """It is never where clients push, by whatever address."""
-        among = "$.admin: where pushes arrive; it needs a place of its own"
+        among = "$.admin: is used for pushes; admin needs its own endpoint"
         for admin, keys, mistake in (
             ("tcp:1234", {}, among),
             ("tcp:1234:interface=127.0.0.1", {}, among),
@@ -434,9 +445,9 @@ class KeyTests(ConfigCase):
                 {"listen": ["systemd:INET:name=a"]},
                 among,
             ),
-            ("haproxy:tcp:1", {}, "$.admin: cannot begin with a PROXY header"),
-            ("tcp", {}, "$.admin: needs port"),
-            (1, {}, "$.admin: not a string"),
+            ("haproxy:tcp:1", {}, "$.admin: must not be a haproxy endpoint"),
+            ("tcp", {}, "$.admin: port is missing"),
+            (1, {}, "$.admin: must be a string"),
         ):
             self.assert_mistake(mistake, admin=admin, **keys)
         for admin, keys in (
@@ -459,17 +470,17 @@ class KeyTests(ConfigCase):
 
     def test_trusted_proxies_mistakes(self) -> None:
         """Each has its place."""
-        no_network = "not a network, such as 192.0.2.0/24 or 2001:db8::/32"
+        no_network = "must be a network such as 192.0.2.0/24 or 2001:db8::/32"
         given = ["10.0.0.1/8", "proxy", "1.2.3.4/33", "fe80::1%2", "::ffff:1.2.3.4", 1]
         self.assertEqual(
             (
-                "$.trusted_proxies[0]: has bits beyond its prefix;"
-                " its network is 10.0.0.0/8",
+                "$.trusted_proxies[0]: has host bits set; the network is 10.0.0.0/8",
                 f"$.trusted_proxies[1]: {no_network}",
                 f"$.trusted_proxies[2]: {no_network}",
                 f"$.trusted_proxies[3]: {no_network}",
-                "$.trusted_proxies[4]: IPv4 within IPv6; write the IPv4 network itself",
-                "$.trusted_proxies[5]: not a string",
+                "$.trusted_proxies[4]: is IPv4 mapped into IPv6;"
+                " write the IPv4 network",
+                "$.trusted_proxies[5]: must be a string",
             ),
             self.mistakes({**LEAST, "trusted_proxies": given}),
         )
@@ -477,7 +488,7 @@ class KeyTests(ConfigCase):
     def test_not_an_object(self) -> None:
         """The whole must be an object."""
         for text in ("[]", "null", "true", "1", '"a"', f'["{TOKEN}"]'):
-            self.assertEqual(("$: not an object",), self.mistakes(text))
+            self.assertEqual(("$: must be an object",), self.mistakes(text))
 
 
 class BucketTests(ConfigCase):
@@ -588,21 +599,21 @@ class BucketTests(ConfigCase):
             ({"max_file_size": 9, "min_file_size": 9, "buckets": [bucket]}, None),
             (
                 {"max_file_size": 9, "min_file_size": 10},
-                ["$.min_file_size: more than max_file_size"],
+                ["$.min_file_size: is larger than max_file_size"],
             ),
             (
                 {
                     "max_file_size": 9,
                     "buckets": [{**bucket, "min_file_size": 10}],
                 },
-                ["$.buckets[0]: min_file_size is more than max_file_size"],
+                ["$.buckets[0]: min_file_size is larger than max_file_size"],
             ),
             (
                 {
                     "min_file_size": 10,
                     "buckets": [{**bucket, "max_file_size": 9}],
                 },
-                ["$.buckets[0]: min_file_size is more than max_file_size"],
+                ["$.buckets[0]: min_file_size is larger than max_file_size"],
             ),
             (
                 {
@@ -633,77 +644,95 @@ class BucketTests(ConfigCase):
     def test_invalid_settings(self) -> None:
         """What is wrong with them, and where."""
         for key, value, mistake in (
-            ("expires", "soon", ".expires: neither a date such as"),
-            ("expires", "9999-12-31", ".expires: beyond all calendars; "),
-            ("expires", "9999-12-31T23:59:59-01:00", ".expires: beyond all calen"),
-            ("series", ["db/*.gz"], ".series[0]: holds a '/', as no name does"),
-            ("quota", "1 XB", '.quota: not a size such as "20 GiB"'),
-            ("quota", -1, ".quota: not from 0"),
-            ("overwrite", 1, ".overwrite: neither true nor false"),
-            ("allow_from", "192.0.2.0/24", ".allow_from: not a list"),
-            ("allow_from", [], ".allow_from: empty"),
+            ("expires", "soon", ".expires: must be a date such as"),
+            ("expires", "9999-12-31", ".expires: out of range; "),
+            ("expires", "9999-12-31T23:59:59-01:00", ".expires: out of range; a tok"),
+            ("series", ["db/*.gz"], ".series[0]: contains a '/', which"),
+            ("quota", "1 XB", '.quota: must be a size such as "20 GiB"'),
+            ("quota", -1, ".quota: must be from 0"),
+            ("overwrite", 1, ".overwrite: must be true or false"),
+            ("allow_from", "192.0.2.0/24", ".allow_from: must be a list"),
+            ("allow_from", [], ".allow_from: must not be empty"),
             (
                 "allow_from",
                 ["192.0.2.1/24"],
-                ".allow_from[0]: has bits beyond its prefix",
+                ".allow_from[0]: has host bits set",
             ),
-            ("allow_from", ["::/0", 1], ".allow_from[1]: not a string"),
-            ("tokens", [THIRD], ": needs one of token, token_sha256 and tokens"),
+            ("allow_from", ["::/0", 1], ".allow_from[1]: must be a string"),
+            (
+                "tokens",
+                [THIRD],
+                ": must have exactly one of token, token_sha256 and tokens",
+            ),
         ):
             bucket = {"name": "a", "token": TOKEN, key: value}
             (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
             self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
         tokens: Any
         for tokens, mistake in (
-            ([], ".tokens: empty"),
-            (TOKEN, ".tokens: not a list"),
-            ([1], ".tokens[0]: neither a token nor an object"),
-            ([TOKEN, TOKEN[1:]], ".tokens[1]: 31 characters, not 32"),
-            ([{"expires": "2026-12-31"}], ".tokens[0]: needs one of token and"),
+            ([], ".tokens: must not be empty"),
+            (TOKEN, ".tokens: must be a list"),
+            ([1], ".tokens[0]: must be a token or an object"),
+            (
+                [TOKEN, TOKEN[1:]],
+                ".tokens[1]: not a valid token: 31 characters, expected 32",
+            ),
+            (
+                [{"expires": "2026-12-31"}],
+                ".tokens[0]: must have exactly one of token and",
+            ),
             ([{"tokn": TOKEN}], ".tokens[0]: unknown key 'tokn'"),
-            ([TOKEN, TOKEN], ".tokens: one of them stands there twice"),
+            ([TOKEN, TOKEN], ".tokens: a token is listed twice"),
         ):
             bucket = {"name": "a", "tokens": tokens}
             (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
             self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
         bucket = {"name": "a", "tokens": [TOKEN], "expires": "2026-12-31"}
         (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
-        self.assertIn("expires cannot stand beside tokens", found)
+        self.assertIn("expires cannot be used together with tokens", found)
         (found,) = self.mistakes({**LEAST, "buckets": [{"tokens": [TOKEN]}]})
-        self.assertIn("needs a name", found)
+        self.assertIn("must have a name", found)
         both = [{"name": "a", "tokens": [SECOND, TOKEN]}, TOKEN]
         self.assert_mistake(
-            "$.buckets[1]: the same token as $.buckets[0]", buckets=both
+            "$.buckets[1]: has the same token as $.buckets[0]", buckets=both
         )
 
     def test_invalid(self) -> None:
         """What is wrong with a bucket, and where."""
-        characters = "a token is made of letters, digits, '-' and '_'"
+        characters = (
+            "not a valid token: it may contain only letters, digits, '-' and '_'"
+        )
         both = {"token": TOKEN, "token_sha256": in_hex(TOKEN), "name": "a"}
-        not_hex = "not a SHA-256 of 64 hex digits"
+        not_hex = "must be a SHA-256 of 64 hex digits"
         separator = "a name may not contain '/' or '\\'"
         for bucket, mistake in (
-            ("", ": 0 characters, not 32"),
-            (TOKEN[:-1], ": 31 characters, not 32"),
-            (TOKEN + "0", ": 33 characters, not 32"),
+            ("", ": not a valid token: 0 characters, expected 32"),
+            (TOKEN[:-1], ": not a valid token: 31 characters, expected 32"),
+            (TOKEN + "0", ": not a valid token: 33 characters, expected 32"),
             (TOKEN[:-1] + " ", f": {characters}"),
             (TOKEN[:-1] + "/", f": {characters}"),
             (TOKEN[:-1] + "\u0661", f": {characters}"),
-            (None, ": neither a token nor an object"),
-            (1, ": neither a token nor an object"),
-            (True, ": neither a token nor an object"),
-            ([TOKEN], ": neither a token nor an object"),
-            ({}, ": needs one of token, token_sha256 and tokens"),
-            ({"name": "a"}, ": needs one of token, token_sha256 and tokens"),
-            (both, ": needs one of token, token_sha256 and tokens"),
+            (None, ": must be a token or an object"),
+            (1, ": must be a token or an object"),
+            (True, ": must be a token or an object"),
+            ([TOKEN], ": must be a token or an object"),
+            ({}, ": must have exactly one of token, token_sha256 and tokens"),
+            (
+                {"name": "a"},
+                ": must have exactly one of token, token_sha256 and tokens",
+            ),
+            (both, ": must have exactly one of token, token_sha256 and tokens"),
             (
                 {"token_sha256": in_hex(TOKEN)},
-                ": needs a name, as the token itself is not given",
+                ": must have a name unless it has the key token",
             ),
-            ({"token": TOKEN[:-1]}, ".token: 31 characters, not 32"),
+            (
+                {"token": TOKEN[:-1]},
+                ".token: not a valid token: 31 characters, expected 32",
+            ),
             ({"token": TOKEN[:-1] + "."}, f".token: {characters}"),
-            ({"token": 1}, ".token: not a string"),
-            ({"token": [TOKEN]}, ".token: not a string"),
+            ({"token": 1}, ".token: must be a string"),
+            ({"token": [TOKEN]}, ".token: must be a string"),
             ({"name": "a", "token_sha256": TOKEN}, f".token_sha256: {not_hex}"),
             (
                 {"name": "a", "token_sha256": in_hex(TOKEN) + "00"},
@@ -713,10 +742,10 @@ class BucketTests(ConfigCase):
                 {"name": "a", "token_sha256": "\u0661" * 64},
                 f".token_sha256: {not_hex}",
             ),
-            ({"name": "a", "token_sha256": ""}, ".token_sha256: empty"),
-            ({"name": "a", "token_sha256": 1}, ".token_sha256: not a string"),
-            ({"name": "", "token": TOKEN}, ".name: empty"),
-            ({"name": 1, "token": TOKEN}, ".name: not a string"),
+            ({"name": "a", "token_sha256": ""}, ".token_sha256: must not be empty"),
+            ({"name": "a", "token_sha256": 1}, ".token_sha256: must be a string"),
+            ({"name": "", "token": TOKEN}, ".name: must not be empty"),
+            ({"name": 1, "token": TOKEN}, ".name: must be a string"),
             ({"name": "a/b", "token": TOKEN}, f".name: {separator}"),
             ({"name": "..", "token": TOKEN}, ".name: '..' is not a name"),
             (
@@ -729,11 +758,11 @@ class BucketTests(ConfigCase):
             ),
             (
                 {"tokn": TOKEN},
-                ": unknown key 'tokn', the nearest known one is 'token'",
+                ": unknown key 'tokn' (did you mean 'token'?)",
             ),
             (
                 {"nam": "a", "token": TOKEN},
-                ": unknown key 'nam', the nearest known one is 'name'",
+                ": unknown key 'nam' (did you mean 'name'?)",
             ),
         ):
             self.assert_mistake(f"$.buckets[1]{mistake}", buckets=[SECOND, bucket])
@@ -747,7 +776,7 @@ class BucketTests(ConfigCase):
             ({"name": "a", "token_sha256": in_hex(TOKEN)}, TOKEN),
         ):
             self.assert_mistake(
-                "$.buckets[2]: the same token as $.buckets[0]",
+                "$.buckets[2]: has the same token as $.buckets[0]",
                 buckets=[first, SECOND, second],
             )
 
@@ -755,7 +784,7 @@ class BucketTests(ConfigCase):
         """A directory belongs to one bucket."""
         given = {"name": "a", "token": TOKEN}, {"name": "a", "token": THIRD}
         self.assert_mistake(
-            "$.buckets[2]: the same directory as $.buckets[0]",
+            "$.buckets[2]: has the same folder as $.buckets[0]",
             buckets=[given[0], SECOND, given[1]],
         )
 
@@ -765,9 +794,9 @@ class BucketTests(ConfigCase):
         given.append({"name": "a", "token": THIRD})
         self.assertEqual(
             (
-                "$.buckets[2]: the same token as $.buckets[0]",
-                "$.buckets[3]: the same token as $.buckets[0]",
-                "$.buckets[4]: the same directory as $.buckets[1]",
+                "$.buckets[2]: has the same token as $.buckets[0]",
+                "$.buckets[3]: has the same token as $.buckets[0]",
+                "$.buckets[4]: has the same folder as $.buckets[1]",
             ),
             self.mistakes({**LEAST, "buckets": given}),
         )
@@ -802,23 +831,23 @@ class AllAtOnceTests(ConfigCase):
             load.parse(json.dumps(document), PATH)
         self.assertEqual(
             "/srv/drop/config.json: 16 mistakes:\n"
-            "  $.home: not a string\n"
-            "  $.buckets[0]: 33 characters, not 32\n"
-            "  $.buckets[2]: neither a token nor an object\n"
+            "  $.home: must be a string\n"
+            "  $.buckets[0]: not a valid token: 33 characters, expected 32\n"
+            "  $.buckets[2]: must be a token or an object\n"
             "  $.buckets[3].name: a name may not contain '/' or '\\'\n"
-            "  $.buckets[3]: unknown key 'tokn', the nearest known one is 'token'\n"
-            "  $.buckets[4].token: 31 characters, not 32\n"
-            "  $.buckets[5]: needs a name, as the token itself is not given\n"
-            "  $.host: not an IP address (nor localhost)\n"
-            "  $.port: not a whole number\n"
-            "  $.hooks: empty\n"
-            "  $.max_file_size: not from 0 to 9223372036854775807\n"
-            "  $.min_free_space: neither a number of bytes nor a size such as"
+            "  $.buckets[3]: unknown key 'tokn' (did you mean 'token'?)\n"
+            "  $.buckets[4].token: not a valid token: 31 characters, expected 32\n"
+            "  $.buckets[5]: must have a name unless it has the key token\n"
+            "  $.host: must be an IP address or localhost\n"
+            "  $.port: must be a whole number\n"
+            "  $.hooks: must not be empty\n"
+            "  $.max_file_size: must be from 0 to 9223372036854775807\n"
+            "  $.min_free_space: must be a number of bytes or a size such as"
             ' "20 GiB"\n'
-            "  $.hook_timeout: not between 0 seconds and a week\n"
-            "  $.hook_concurrency: not from 1 to 1000000\n"
-            "  $.shutdown_timeout: not a number of seconds\n"
-            "  $: unknown key 'prot', the nearest known one is 'port'",
+            "  $.hook_timeout: must be more than 0 and at most 604800 seconds\n"
+            "  $.hook_concurrency: must be from 1 to 1000000\n"
+            "  $.shutdown_timeout: must be a number of seconds\n"
+            "  $: unknown key 'prot' (did you mean 'port'?)",
             str(caught.exception),
         )
 
@@ -827,8 +856,8 @@ class AllAtOnceTests(ConfigCase):
         found = self.mistakes({**LEAST, "port": -1, "buckets": [TOKEN, TOKEN]})
         self.assertEqual(
             {
-                "$.port: not from 0 to 65535",
-                "$.buckets[1]: the same token as $.buckets[0]",
+                "$.port: must be from 0 to 65535",
+                "$.buckets[1]: has the same token as $.buckets[0]",
             },
             set(found),
         )
@@ -851,7 +880,7 @@ class AllAtOnceTests(ConfigCase):
             found = self.mistakes(text)
             self.assertEqual(len(keys), len(found), found)
             for key in keys:
-                said = f"the key {key!r} stands twice in one object"
+                said = f"the key {key!r} is given twice in one object"
                 self.assertEqual(1, sum(said in each for each in found), found)
 
     def test_duplicate_keys_beside_others(self) -> None:
@@ -860,14 +889,14 @@ class AllAtOnceTests(ConfigCase):
         self.assertEqual(3, len(found))
         self.assertEqual(
             (
-                "$.home: not a string",
-                "$.buckets[0]: neither a token nor an object",
+                "$.home: must be a string",
+                "$.buckets[0]: must be a token or an object",
             ),
             found[1:],
         )
         found = self.mistakes('[{"a": 1, "a": 2}]')
         self.assertEqual(2, len(found))
-        self.assertEqual("$: not an object", found[1])
+        self.assertEqual("$: must be an object", found[1])
 
     def test_duplicate_keys_have_a_place(self) -> None:
         """Also of them an operator is told where to look."""
@@ -958,7 +987,7 @@ class SecrecyTests(ConfigCase):
     def test_as_a_key(self) -> None:
         """A token where a key belongs is not repeated, but guessed at."""
         (mistake,) = self.mistakes({**LEAST, TOKEN: "web01"})
-        self.assertRegex(mistake, r"^\$: unknown key \(a token\?\), the nearest ")
+        self.assertRegex(mistake, r"^\$: unknown key \(a token\?\) \(did you mean ")
         self.assert_says_nothing({**LEAST, TOKEN: "web01"})
         self.assert_says_nothing({**LEAST, "buckets": [{TOKEN: "web01"}]})
         self.assert_says_nothing({**LEAST, "buckets": {TOKEN: "web01"}})
@@ -1071,7 +1100,7 @@ class LoadTests(ConfigCase):
     def test_mistakes(self) -> None:
         """What is wrong with it is told with its path."""
         self.write(b'{"home": "a", "buckets": [], "port": -1}')
-        self.assert_cannot_load("$.port: not from 0 to 65535")
+        self.assert_cannot_load("$.port: must be from 0 to 65535")
 
     def test_missing(self) -> None:
         """There is no file."""
@@ -1113,7 +1142,7 @@ class LoadTests(ConfigCase):
         ):
             self.write(text.encode("utf-8"))
             self.assert_cannot_load(
-                f"is not JSON: {fault} at line {line}, column {column}"
+                f"is not valid JSON: {fault} at line {line}, column {column}"
             )
 
     def test_byte_order_mark(self) -> None:
@@ -1127,7 +1156,9 @@ class LoadTests(ConfigCase):
         """What Python takes for JSON and nobody else does is refused."""
         for constant in ("NaN", "Infinity", "-Infinity"):
             self.write(b'{"port": %s}' % constant.encode("ascii"))
-            self.assert_cannot_load(f"is not JSON: {constant} is not a JSON value")
+            self.assert_cannot_load(
+                f"is not valid JSON: {constant} is not a JSON value"
+            )
 
     def test_too_much_for_python(self) -> None:
         """Nesting and numbers without end are mistakes, no traceback."""
@@ -1136,7 +1167,7 @@ class LoadTests(ConfigCase):
             with self.assertRaises(ConfigError) as caught:
                 load.load(self.path)
             (mistake,) = caught.exception.mistakes
-            self.assertEqual("is not JSON: ", mistake[:13])
+            self.assertEqual("is not valid JSON: ", mistake[:19])
 
 
 TOKENS = st.text(string.ascii_letters + string.digits + "-_", min_size=32, max_size=32)

@@ -111,14 +111,14 @@ class ExpectationTests(SynchronousTestCase):
     def test_unfit(self) -> None:
         """Each has its reason."""
         for text, reason in (
-            ("", "nor five fields"),
-            ("26", "not a time span"),
-            ("0h", "no time at all"),
-            ("30 2 * *", "4 fields, where cron has 5"),
-            ("0 30 2 * * *", "6 fields, where cron has 5"),
+            ("", "or the five fields of a cron schedule"),
+            ("26", "must be a duration"),
+            ("0h", "must be longer than 0"),
+            ("30 2 * *", "a cron schedule has 5 fields, not 4"),
+            ("0 30 2 * * *", "a cron schedule has 5 fields, not 6"),
             ("61 2 * * *", "bad minute"),
             ("0 0 31 2 *", "bad day-of-month"),
-            ("@daily", "not a time span"),
+            ("@daily", "must be a duration"),
         ):
             with self.assertRaisesRegex(ValueError, reason):
                 values.expectation(text)
@@ -133,7 +133,7 @@ class ExpectationTests(SynchronousTestCase):
             "../../etc/passwd",
             "a\0b",
         ):
-            with self.assertRaisesRegex(ValueError, "not a time zone"):
+            with self.assertRaisesRegex(ValueError, "must be a time zone"):
                 values.zone(name)
 
 

@@ -109,8 +109,8 @@ class WrongTests(CheckCase):
         """All of them."""
         self.assertEqual(
             [
-                ("wrong", "config.json: $.port: not a whole number"),
-                ("wrong", "config.json: $.buckets: not a list"),
+                ("wrong", "config.json: $.port: must be a whole number"),
+                ("wrong", "config.json: $.buckets: must be a list"),
             ],
             sorted(self.found(port="x", buckets=1), reverse=True),
         )

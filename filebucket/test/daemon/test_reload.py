@@ -34,7 +34,7 @@ A, B, C, D = map(bucket, "abcd")
 BEFORE = Config(home=values.Path("/srv/drop"), buckets=Buckets((A, B)))
 """What is in force at first."""
 
-BROKEN = ConfigError("config.json", ["$.port: not a whole number"])
+BROKEN = ConfigError("config.json", ["$.port: must be a whole number"])
 
 
 def with_buckets(*buckets: Bucket) -> Config:
@@ -201,7 +201,8 @@ class ReloadTests(ReloadCase):
             [
                 (
                     LogLevel.error,
-                    "reload: nothing changed: config.json: $.port: not a whole number",
+                    "reload: nothing changed: config.json:"
+                    " $.port: must be a whole number",
                 )
             ],
             self.logged(),
@@ -298,8 +299,8 @@ class TellTests(ReloadCase):
     def test_unfit(self) -> None:
         """With the reason, and which text it was."""
         self.service.reload()
-        self.loader.fails(ConfigError("f", ["$.port: not a whole number"], "ab12"))
-        expected = Answer("ab12", "f: $.port: not a whole number", buckets=2)
+        self.loader.fails(ConfigError("f", ["$.port: must be a whole number"], "ab12"))
+        expected = Answer("ab12", "f: $.port: must be a whole number", buckets=2)
         self.assertEqual([expected], self.told)
 
     def test_bug(self) -> None:

@@ -162,7 +162,8 @@ class ReloadTests(CommandCase):
         server.config["buckets"] = [TOKEN[1:]]
         server.write_config()
         errors = self.fails(server, "reload")
-        expected = f"Error: {server.config_file}: $.buckets[0]: 31 characters, not 32\n"
+        expected = f"Error: {server.config_file}: $.buckets[0]: "
+        expected += "not a valid token: 31 characters, expected 32\n"
         self.assertEqual(expected, errors)
         self.assertNotIn("reload", server.log)
         client = self.client(server)

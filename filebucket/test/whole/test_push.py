@@ -686,7 +686,9 @@ class StartTests(IntegrationCase):
         for command in ((), (sys.executable, "-m", "filebucket", "serve")):
             output = self.refused(server, *command)
             self.assertIn("3 mistakes", output)
-            self.assertIn("$.buckets[0]: 31 characters, not 32", output)
+            self.assertIn(
+                "$.buckets[0]: not a valid token: 31 characters, expected 32", output
+            )
 
     def test_no_config(self) -> None:
         """A file that is not there."""
