@@ -1,16 +1,16 @@
-# What a newcomer needs: `make run` and `make test`. Everything is installed
-# into .venv; nothing outside this folder is touched.
+# Start with `make run` and `make test`. Everything is installed into .venv; nothing
+# outside this folder changes.
 
 PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
-# Tests at once: one more than there are processors, since many of them wait.
+# Parallel tests: one more than there are processors, since many tests wait.
 JOBS = $(shell echo $$(($$(nproc) + 1)))
-# All tests but those with a daemon, a browser or other programs.
+# All tests except those that run a daemon, a browser or other programs.
 QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
     $(wildcard filebucket/test/*))
-# Where roots of Debian 13 are kept, 1 GB of them.
+# The Debian 13 roots for building and testing the package (1 GB).
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
 .PHONY: run test coverage lint format bench bench-full proofs proofs-quick \
@@ -23,7 +23,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial \
 	    filebucket bench proofs
 
-# What these tests leave out is more than pyproject.toml allows: then it fails.
+# Fails if the quick tests cover less than pyproject.toml requires.
 coverage: $(VENV)/installed
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run \
 	    -m twisted.trial --temp-directory=$(VENV)/trial $(QUICK)
@@ -44,17 +44,17 @@ format: $(VENV)/linters
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Needs a C compiler, libssl-dev, curl, openssl and nginx; takes 8 minutes, or half
-# an hour in full.
+# Needs a C compiler, libssl-dev, curl, openssl and nginx. bench takes 8 minutes,
+# bench-full half an hour.
 bench bench-full: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
 
-# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, bindfs and iproute2; takes an
-# hour and a half.
+# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, bindfs and iproute2. Takes an hour
+# and a half.
 proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
 
-# Those that are quick, need nothing but root and strace, and use loopback only.
+# The quick proofs; they need only root and strace, and use only loopback.
 proofs-quick: $(VENV)/installed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
@@ -66,8 +66,8 @@ wheel: $(VENV)/installed
 	    --wheel-dir dist .
 	.ci/check-wheel dist/*.whl
 
-# All need root, and Debian's registry; 3 minutes the first time, then 20 seconds, one
-# minute and three.
+# All need root and Debian's archive. The first run takes 3 minutes; after that, deb takes
+# 20 seconds, check-deb one minute and check-deb-tools three.
 deb:
 	.ci/deb $(DEBIAN_ROOTS) dist
 
