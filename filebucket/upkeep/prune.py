@@ -133,11 +133,11 @@ def _settle(
 
 
 _NO_FOLDER = {
-    errno.ENOENT: "it is not there",
-    errno.ENOTDIR: "it is a link, or no folder at all",
+    errno.ENOENT: "it does not exist",
+    errno.ENOTDIR: "it is a symbolic link, or not a folder",
 }
 
-GONE = "it is not there"
+GONE = "the file is missing"
 
 
 def _amiss(folder: IRemovals, file: File) -> str | None:
@@ -147,25 +147,25 @@ def _amiss(folder: IRemovals, file: File) -> str | None:
     """
     received = file.received
     if "/" in received.name or "\0" in received.name:
-        return "it has no name that a file can have"
+        return "not a valid file name"
     try:
         found = folder.look(received.name)
     except NotAFileError:
-        return "it is no file"
+        return "not a regular file"
     except NoFileError:
         return GONE
     if found.size != received.size:
-        return f"it has {found.size} bytes, and {received.size} were received"
+        return f"{found.size} bytes on disk, but {received.size} were received"
     # What was found in order since then, or healed, is what was received all the same.
     known_at = received.received_at + WRITTEN_AFTER
     if file.verified_at is not None and not file.damaged:
         known_at = max(known_at, file.verified_at)
     if found.written_at > known_at:
-        return "it was written to after it was received"
+        return "modified after it was received"
     return None
 
 
-TWIN = "the filesystem does not tell its name from another one"
+TWIN = "the filesystem opens the same file under another name"
 
 
 def _has_twin(folder: IRemovals, file: File) -> bool:
@@ -210,7 +210,7 @@ class _Pruning:
                 # Where nobody has pushed yet there is none.
                 if self.catalogue.series_with_files(self.bucket.key, limit=1):
                     reason = _NO_FOLDER.get(error.errno or 0, error.strerror)
-                    reason = f"its folder cannot be opened: {reason}"
+                    reason = f"cannot open the bucket's folder: {reason}"
                     yield FileFate(self.bucket.label, "", None, Fate.FAILED, (reason,))
                 return
             after = 0
@@ -266,11 +266,11 @@ class _Pruning:
             try:
                 amiss = _amiss(self.folder, file)
             except OSError as error:
-                amiss = f"it cannot be looked at: {error.strerror}"
+                amiss = f"cannot be checked: {error.strerror}"
             of = series_of(self.hide(received.name), self.bucket.series)
             if amiss is None and of != received.series:
                 # The operator has sorted them anew, and the catalogue has not.
-                amiss = "it is of another series by now: filebucket reload"
+                amiss = "its series has changed: run filebucket reload"
             if amiss is None:
                 yield file
             else:
@@ -293,7 +293,7 @@ class _Pruning:
             self.folder.sync()
         except OSError as error:
             # They may come back: the catalogue goes on saying that they are to go.
-            reason = f"the disk did not confirm it: {error.strerror}"
+            reason = f"removed, but a power failure may bring it back: {error.strerror}"
             for each in gone:
                 assert each.file is not None
                 yield self._fate(series, each.file, Fate.FAILED, reason)
@@ -308,7 +308,7 @@ class _Pruning:
                 file.received.name, lambda: _amiss(self.folder, file)
             )
         except OSError as error:
-            reason = f"it cannot be removed: {error.strerror}"
+            reason = f"cannot be removed: {error.strerror}"
             return self._fate(series, file, Fate.FAILED, reason)
         if amiss is not None:
             return self._fate(series, file, Fate.LEFT, amiss)

@@ -47,9 +47,9 @@ _PERIODS = {
 """What tells a day from all others, and so on."""
 
 YOUNG = "younger than hold"
-LAST_GOOD = "the last good one"
-LAST_OF_ALL = "the last one"
-OF_THE_GOOD = "of the good ones"
+LAST_GOOD = "last good file"
+LAST_OF_ALL = "last file"
+OF_THE_GOOD = "among good files"
 
 
 @frozen

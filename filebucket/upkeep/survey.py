@@ -23,7 +23,6 @@ from typing import Literal
 
 from attrs import define, frozen
 
-from filebucket.base.text import plural
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model import names
@@ -176,15 +175,15 @@ class Found:
             (self.damaged, "damaged"),
             (self.missing, "missing"),
             (self.unreadable, "unreadable"),
-            (self.stranger, plural(self.stranger, "stranger")),
-            (self.entered, "entered"),
+            (self.stranger, "unknown"),
+            (self.entered, "added"),
             (self.replaced, "replaced"),
             (self.back, "back"),
             (self.accepted, "accepted"),
-            (self.left, "left to the next time"),
+            (self.left, "skipped"),
         )
         said = [f"{count} {word}" for count, word in counts if count]
-        return ", ".join([*said, *(["stopped before the end"] if self.stopped else [])])
+        return ", ".join([*said, *(["interrupted"] if self.stopped else [])])
 
 
 class StoppedError(Exception):
@@ -298,7 +297,7 @@ class Survey(ABC):
         """
         # Without the disk of the home nothing is missing but that disk.
         if not self.catalogue.is_there():
-            raise CatalogueError("somebody took it away")
+            raise CatalogueError("its file is gone")
         return self.archive.open(bucket.directory)
 
     def read(self, bucket: Bucket, folder: IFolder, name: str) -> Content | None:
@@ -310,7 +309,7 @@ class Survey(ABC):
         try:
             content = folder.read(name, self._pace)
         except UnsteadyError:
-            self.tell(bucket, "left", name, "it changed while it was read")
+            self.tell(bucket, "left", name, "changed while it was being read")
             return None
         self.found.read += 1
         return content
@@ -326,11 +325,11 @@ class Survey(ABC):
         if self.may_be_push(content.stat):
             self.tell_left(bucket, row.name)
             return
-        reason = "it is not what was received"
+        reason = "content differs from what was received"
         if content.size != row.size:
-            reason = f"it has {content.size} bytes in place of {row.size}"
+            reason = f"{content.size} bytes on disk, but {row.size} were received"
         if content.stat.written_at > row.received_at + SLACK:
-            reason += ", and was written to after that"
+            reason += " (modified since)"
         self.tell_damage(bucket, row, reason)
 
     def tell_damage(self, bucket: Bucket, row: Row, reason: str | None) -> None:
@@ -351,15 +350,15 @@ class Survey(ABC):
 
     def tell_left(self, bucket: Bucket, name: str) -> None:
         """It is too new to be judged."""
-        self.tell(bucket, "left", name, "it is new, and its push may not have ended")
+        self.tell(bucket, "left", name, "its push may still be in progress")
 
     def tell_no_file(self, bucket: Bucket, name: str, error: NoFileError) -> None:
         """What has that name is no file; or it is gone, which nobody needs to know."""
         if isinstance(error, IsFolderError):
             if not _fits(name, _FOLDERS_OF_SYSTEMS):
-                self.tell(bucket, "folder", name, "no push makes one")
+                self.tell(bucket, "folder", name, "not created by file-bucket")
         elif isinstance(error, NotAFileError):
-            self.tell(bucket, "stranger", name, "it is no file")
+            self.tell(bucket, "stranger", name, "not a regular file")
 
     def go_on(self) -> None:
         """:raises StoppedError: it is to end"""

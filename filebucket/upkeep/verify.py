@@ -139,7 +139,7 @@ class _Verification(Survey):
             if self.may_be_push(found):
                 self.tell_left(bucket, name)
             elif self.catalogue.unknown(bucket.key, [name]):
-                self.tell(bucket, "stranger", name, "no push of it is known")
+                self.tell(bucket, "stranger", name, "not received by file-bucket")
 
     def _verify_all(self, ids: Sequence[int], but: Container[int]) -> None:
         for start in range(0, len(ids), ROWS):
@@ -194,7 +194,9 @@ def sums(catalogue: IInventory, buckets: Sequence[Bucket]) -> Iterator[bytes]:
             for row in rows:
                 # No name has what sha256sum would want escaped, nor a terminal obey.
                 if not _is_of_a_push(row):
-                    raise CatalogueError("it holds a file that nobody can have pushed")
+                    raise CatalogueError(
+                        "it contains a file that no push can have stored"
+                    )
                 path = os.path.join(bucket.directory, row.name)
                 yield f"{row.sha256}  {path}\n".encode()
 

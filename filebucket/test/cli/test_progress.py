@@ -68,7 +68,7 @@ class FindingsTests(SynchronousTestCase):
         self.assertEqual(
             "stranger    web01  a\\x1b: no\\x1b\n"
             "unreadable  web01  its folder\n"
-            "1 file, 1 read (1.0 KiB): 2 strangers\n",
+            "1 file, 1 read (1.0 KiB): 2 unknown\n",
             self.printed(
                 False,
                 Finding("stranger", "web01", "a\x1b", "no\x1b"),

@@ -104,11 +104,11 @@ class OutputTests(PruneCase):
         self.assertEqual(
             [
                 "web01 db-#",
-                "  kept        TIME   1.5 KiB  db-8  last 1 of 1, the last good one",
+                "  kept        TIME   1.5 KiB  db-8  last 1 of 1, last good file",
                 "  pruned      TIME   1.5 KiB  db-9",
                 "  pruned      TIME   1.5 KiB  db-30",
                 "web01 log-#",
-                "  kept        TIME   3.0 MiB  log-40  last 1 of 1, the last good one",
+                "  kept        TIME   3.0 MiB  log-40  last 1 of 1, last good file",
                 "2 files would be pruned, 2.9 KiB freed, 2 kept.",
             ],
             self.lines("--dry-run"),
@@ -156,7 +156,7 @@ class OutputTests(PruneCase):
             "name": "db-8",
             "received_at": "2023-11-06T22:13:20.000Z",
             "fate": "kept",
-            "reasons": ["last 1 of 1", "the last good one"],
+            "reasons": ["last 1 of 1", "last good file"],
         }
         rest = {"pruned": 1, "freed": 1500, "kept": 1, "left": 0, "failed": 0}
         self.assertEqual(
@@ -191,8 +191,8 @@ class OutputTests(PruneCase):
         self.assertEqual(
             [
                 "web01 db-#",
-                "  left alone  TIME   1.5 KiB  db-8  it has 0 bytes, and 1500 were"
-                " received",
+                "  left alone  TIME   1.5 KiB  db-8  0 bytes on disk, but 1500"
+                " were received",
                 "  pruned      TIME   1.5 KiB  db-9",
                 "1 file pruned, 1.5 KiB freed, 1 kept, 1 left alone.",
             ],
@@ -205,8 +205,8 @@ class OutputTests(PruneCase):
         self.assertEqual(
             [
                 "web01",
-                "  failed      its folder cannot be opened: it is a link, or no folder"
-                " at all",
+                "  failed      cannot open the bucket's folder: it is a symbolic"
+                " link, or not a folder",
                 "0 files pruned, 0 B freed, 0 kept, 1 failed.",
             ],
             result.output.splitlines(),

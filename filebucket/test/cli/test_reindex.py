@@ -16,7 +16,7 @@ class ReindexTests(UpkeepCase):
         self.put("a")
         self.put("b", folder=TOKEN)
         output = self.run_("reindex")
-        self.assertEqual("2 files, 2 read (14 B): 2 entered\n", output)
+        self.assertEqual("2 files, 2 read (14 B): 2 added\n", output)
         self.assertEqual({"a", "b"}, set(self.files()))
         self.assertEqual("2 files, 0 read (0 B): in order\n", self.run_("reindex"))
         self.assertEqual([], self.idle)
@@ -30,7 +30,7 @@ class ReindexTests(UpkeepCase):
                 "missing     web01  a",
                 "stranger    web01  esc\\x1b[31m: a name may not contain control"
                 " characters",
-                "2 files, 1 read (7 B): 1 missing, 1 stranger, 1 entered",
+                "2 files, 1 read (7 B): 1 missing, 1 unknown, 1 added",
             ],
             self.found("reindex"),
         )

@@ -30,9 +30,9 @@ class VerifyTests(UpkeepCase):
         self.assertEqual(
             [
                 "missing     web01  b",
-                "stranger    web01  c: no push of it is known",
-                "damaged     web01  a: it is not what was received",
-                "2 files, 1 read (7 B): 1 damaged, 1 missing, 1 stranger",
+                "stranger    web01  c: not received by file-bucket",
+                "damaged     web01  a: content differs from what was received",
+                "2 files, 1 read (7 B): 1 damaged, 1 missing, 1 unknown",
             ],
             lines,
         )
@@ -73,7 +73,7 @@ class VerifyTests(UpkeepCase):
         self.put("a")
         with closing(Journal.open(str(self.home))):
             output = self.run_("verify")
-        self.assertIn("left        web01  a: it is new", output)
+        self.assertIn("left        web01  a: its push may", output)
 
 
 class SumsTests(UpkeepCase):

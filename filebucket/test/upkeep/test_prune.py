@@ -142,7 +142,7 @@ class PruningTests(PruningCase):
                 (
                     "db-4",
                     Fate.KEPT,
-                    ("last 1 of 1", "the last good one", "younger than hold"),
+                    ("last 1 of 1", "last good file", "younger than hold"),
                 ),
                 ("db-3", Fate.PRUNED, ()),
                 ("db-2", Fate.PRUNED, ()),
@@ -261,11 +261,11 @@ class PruningTests(PruningCase):
         (folder / "db-5").write_bytes(b"another")
         self.assertEqual(
             {
-                "db-9": "it is no file",
-                "db-8": "it is no file",
-                "db-7": "it is no file",
-                "db-6": "it has 8 bytes, and 7 were received",
-                "db-5": "it was written to after it was received",
+                "db-9": "not a regular file",
+                "db-8": "not a regular file",
+                "db-7": "not a regular file",
+                "db-6": "8 bytes on disk, but 7 were received",
+                "db-5": "modified after it was received",
             },
             self.reasons(),
         )
@@ -366,7 +366,7 @@ class PruningTests(PruningCase):
         until it has heard of that: what is the last one is not yet known."""
         self.push(("web1", 9), ("web2", 8), ("other", 3))
         self.bucket = attrs.evolve(self.bucket, series=("web1*", "web2*"))
-        reason = "it is of another series by now: filebucket reload"
+        reason = "its series has changed: run filebucket reload"
         self.assertEqual({"web1": reason, "web2": reason}, self.reasons())
         list(self.journal.watch([self.bucket], mask([self.bucket]), NOW))
         self.assertEqual({}, self.reasons())
@@ -386,7 +386,10 @@ class PruningTests(PruningCase):
                 "",
                 None,
                 Fate.FAILED,
-                ("its folder cannot be opened: it is a link, or no folder at all",),
+                (
+                    "cannot open the bucket's folder: it is a symbolic link, or not a"
+                    " folder",
+                ),
             ),
             first,
         )
@@ -401,7 +404,8 @@ class PruningTests(PruningCase):
         (self.home / "web01" / "db-1").unlink()
         (self.home / "web01").rmdir()
         self.assertEqual(
-            {"web01": "its folder cannot be opened: it is not there"}, self.reasons()
+            {"web01": "cannot open the bucket's folder: it does not exist"},
+            self.reasons(),
         )
 
     def test_name_with_a_slash(self) -> None:
@@ -411,9 +415,7 @@ class PruningTests(PruningCase):
         self.inventory._connection.execute(
             "UPDATE push SET name = '../outside' WHERE name = 'db-1'"
         )
-        self.assertEqual(
-            {"../outside": "it has no name that a file can have"}, self.reasons()
-        )
+        self.assertEqual({"../outside": "not a valid file name"}, self.reasons())
         self.assertTrue((self.home / "outside").exists())
 
     def test_many(self) -> None:
@@ -453,7 +455,7 @@ class DiskTests(PruningCase):
             os.unlink(name, dir_fd=dir_fd)
 
         self.assertEqual(
-            {"db-2": "it cannot be removed: Operation not permitted"},
+            {"db-2": "cannot be removed: Operation not permitted"},
             self.reasons(unlink=unlink),
         )
         self.assertEqual({"db-2", "db-4"}, self.there())
@@ -495,7 +497,11 @@ class DiskTests(PruningCase):
         real = os.fsync
         self.patch(os, "fsync", fsync)
         self.assertEqual(
-            {"db-1": "the disk did not confirm it: Input/output error"}, self.reasons()
+            {
+                "db-1": "removed, but a power failure may bring it back:"
+                " Input/output error"
+            },
+            self.reasons(),
         )
         self.assertEqual("kept", self.rows()["db-1"])
         self.assertEqual({"db-1": "left alone", "db-2": "kept"}, self.fates())
@@ -577,9 +583,7 @@ class RaceTests(PruningCase):
         has not heard of it."""
         self.push(("db-1", 9), ("db-2", 8))
         self.overwrite("db-1", b"anothe2")
-        self.assertEqual(
-            {"db-1": "it was written to after it was received"}, self.reasons()
-        )
+        self.assertEqual({"db-1": "modified after it was received"}, self.reasons())
         self.assertEqual(b"anothe2", (self.home / "web01" / "db-1").read_bytes())
 
     def test_overwritten_when_it_was_chosen(self) -> None:
@@ -647,7 +651,7 @@ class RaceTests(PruningCase):
 
         self.patch(fcntl, "flock", flock)
         self.assertEqual(
-            {"db-1": "it cannot be removed: Function not implemented"}, self.reasons()
+            {"db-1": "cannot be removed: Function not implemented"}, self.reasons()
         )
         self.overwrite("db-1", b"another")
         self.assertEqual(b"another", (self.home / "web01" / "db-1").read_bytes())

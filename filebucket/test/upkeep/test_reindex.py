@@ -169,7 +169,7 @@ class EnterTests(HomeCase):
         self.put(f"of-{OTHER}", bucket=self.nameless)
         found = self.reindex()
         self.assertEqual(Found(files=3, read=3, bytes=15, entered=3), found)
-        self.assertEqual("3 entered", found.text)
+        self.assertEqual("3 added", found.text)
         one, two = self.files()
         self.assertEqual(
             Received(
@@ -263,7 +263,7 @@ class EnterTests(HomeCase):
             {name for kind, name in self.kinds() if kind == "folder"},
         )
         self.assertEqual((1, 7, 2), (found.entered, found.stranger, found.folder))
-        self.assertEqual("7 strangers, 1 entered", found.text)
+        self.assertEqual("7 unknown, 1 added", found.text)
         self.assertEqual([("a", "kept")], self.fates())
 
     def test_not_of_a_bucket(self) -> None:
@@ -617,9 +617,9 @@ class WrittenTests(HomeCase):
         """Else it is damaged, and its row is as it was."""
         self.push("a")
         for content, at, reason in (
-            (b"cont", NOW - DAY - 1, "it has 4 bytes in place of 7"),
-            (b"", NOW, "it has 0 bytes in place of 7, and was written to after that"),
-            (b"CONTENT", NOW, "it is not what was received, and was written to"),
+            (b"cont", NOW - DAY - 1, "4 bytes on disk, but 7 were received"),
+            (b"", NOW, "0 bytes on disk, but 7 were received (modified since)"),
+            (b"CONTENT", NOW, "content differs from what was received (modified"),
         ):
             self.put("a", content, at)
             self.now += 1
@@ -733,7 +733,7 @@ class StopTests(HomeCase):
         asked = iter([False] * 4)
         found = self.reindex(lambda: next(asked, True))
         self.assertTrue(found.stopped)
-        self.assertIn("stopped", found.text)
+        self.assertIn("interrupted", found.text)
         self.assertEqual(found.entered, len(self.files()))
         self.assertLess(0, found.entered)
         self.assertLess(found.entered, 5)

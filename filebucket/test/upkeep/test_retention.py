@@ -93,7 +93,7 @@ class TableTests(SynchronousTestCase):
             Keep(last=1),
             ("2026-11-24 empty", "last 1 of 1"),
             ("2026-11-23 empty", ""),
-            ("2026-11-22", "last 1 of 1 of the good ones"),
+            ("2026-11-22", "last 1 of 1 among good files"),
             ("2026-11-21", ""),
         )
 
@@ -283,11 +283,11 @@ class TableTests(SynchronousTestCase):
             ("2026-11-24T02:00:00 damaged", "last 2 of 2"),
             (
                 "2026-11-23T02:00:00",
-                "daily 2026-11-23, last 1 of 2 of the good ones",
+                "daily 2026-11-23, last 1 of 2 among good files",
             ),
             (
                 "2026-11-22T02:00:00 grown",
-                "last 2 of 2 of the good ones, daily 2026-11-22 of the good ones",
+                "last 2 of 2 among good files, daily 2026-11-22 among good files",
             ),
             ("2026-11-22T01:00:00 damaged", ""),
             ("2026-11-21T01:00:00", ""),
@@ -299,7 +299,7 @@ class TableTests(SynchronousTestCase):
             Keep(monthly=2),
             ("2026-11-24", "monthly 2026-11"),
             ("2026-11-23", ""),
-            ("2026-11-22", "oldest monthly of the good ones"),
+            ("2026-11-22", "oldest monthly among good files"),
             ("2026-11-21 shrunk", ""),
             ("2026-11-20 damaged", "oldest monthly"),
         )
@@ -318,8 +318,8 @@ class TableTests(SynchronousTestCase):
         found = list(choose([bad, good, older], Keep(last=1), 0, NOW, UTC))
         self.assertEqual(
             [
-                (bad, ("last 1 of 1", "the last one")),
-                (good, ("last 1 of 1 of the good ones", "the last good one")),
+                (bad, ("last 1 of 1", "last file")),
+                (good, ("last 1 of 1 among good files", "last good file")),
                 (older, ()),
             ],
             [(each.file, each.reasons) for each in found],
@@ -330,7 +330,7 @@ class TableTests(SynchronousTestCase):
         files = [file(2, 2, "shrunk"), file(1, 1, "damaged")]
         found = list(choose(files, Keep(last=1), 0, NOW, UTC))
         self.assertEqual(
-            [("last 1 of 1", "the last one"), ()], [each.reasons for each in found]
+            [("last 1 of 1", "last file"), ()], [each.reasons for each in found]
         )
 
     def test_flood_of_good_ones(self) -> None:
@@ -365,9 +365,7 @@ class TableTests(SynchronousTestCase):
 
 def set_apart(reasons: Sequence[str]) -> list[str]:
     """Without what is said of the last one in any table."""
-    return [
-        each for each in reasons if each not in {"the last good one", "the last one"}
-    ]
+    return [each for each in reasons if each not in {"last good file", "last file"}]
 
 
 COUNTS = st.none() | st.integers(1, 8)

@@ -24,11 +24,10 @@ class FoundTests(SynchronousTestCase):
     def test_worst_first(self) -> None:
         found = Found(missing=1, damaged=2, stranger=1, left=3, stopped=True)
         self.assertEqual(
-            "2 damaged, 1 missing, 1 stranger, 3 left to the next time,"
-            " stopped before the end",
+            "2 damaged, 1 missing, 1 unknown, 3 skipped, interrupted",
             found.text,
         )
-        self.assertEqual("2 strangers", Found(stranger=2).text)
+        self.assertEqual("2 unknown", Found(stranger=2).text)
 
 
 class ArchiveTests(HomeCase):
@@ -86,7 +85,11 @@ class ArchiveTests(HomeCase):
         )
         self.assertEqual((3, 21, 1), (found.read, found.bytes, found.damaged))
         self.assertEqual(
-            [Finding("damaged", "web01", "b", "it is not what was received")],
+            [
+                Finding(
+                    "damaged", "web01", "b", "content differs from what was received"
+                )
+            ],
             self.findings,
         )
 

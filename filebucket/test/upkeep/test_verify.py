@@ -113,7 +113,7 @@ class ContentTests(VerifyCase):
         self.assertEqual(Found(files=2, read=2, bytes=14, damaged=1), found)
         (finding,) = self.findings
         self.assertEqual(
-            ("damaged", "web01", "b", "it is not what was received"),
+            ("damaged", "web01", "b", "content differs from what was received"),
             (finding.kind, finding.bucket, finding.name, finding.reason),
         )
         self.assertTrue(self.row("b").damaged)
@@ -150,7 +150,9 @@ class ContentTests(VerifyCase):
         self.put("a", b"cont", NOW - DAY)
         found = self.verify(30 * DAY)
         self.assertEqual((1, 4), (found.damaged, found.bytes))
-        self.assertEqual("it has 4 bytes in place of 7", self.findings[0].reason)
+        self.assertEqual(
+            "4 bytes on disk, but 7 were received", self.findings[0].reason
+        )
 
     def test_once(self) -> None:
         """Nothing is read twice."""
@@ -340,7 +342,11 @@ class LossTests(VerifyCase):
         found = self.verify()
         self.assertEqual(Found(files=1, read=1, bytes=7, stranger=4), found)
         self.assertEqual(
-            {"b": "no push of it is known", "link": "it is no file", "pipe": ""}.keys()
+            {
+                "b": "not received by file-bucket",
+                "link": "not a regular file",
+                "pipe": "",
+            }.keys()
             | {self.nameless.label},
             {each.name for each in self.findings},
         )

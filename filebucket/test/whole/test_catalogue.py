@@ -147,7 +147,7 @@ class CatalogueTests(RealCase):
             Path(f"{self.file}{suffix}").unlink()
         self.assert_pushes("c")
         self.server.wait_for("catalogue: somebody took it away; it is made anew")
-        self.server.wait_for("catalogue: 2 entered|catalogue: 3 entered")
+        self.server.wait_for("catalogue: 2 added|catalogue: 3 added")
         self.assert_entered()
         self.assertEqual(200, self.retry("a"))
 

@@ -45,7 +45,7 @@ class ProcessTests(PruneCase):
         found = json.loads(done.stdout)
         self.assertEqual((0, 2, 2), (found["pruned"], found["failed"], found["kept"]))
         self.assertEqual(
-            ["it cannot be removed: Permission denied"], found["files"][0]["reasons"]
+            ["cannot be removed: Permission denied"], found["files"][0]["reasons"]
         )
         os.chown(self.home / "web01", NOBODY, NOBODY)
         done = self.process(command)

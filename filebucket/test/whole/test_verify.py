@@ -86,7 +86,7 @@ class RealTests(UpkeepCase):
                 self.assertTrue(
                     any(
                         line.rpartition("\x1b[K")[2].endswith(
-                            "  web01  b: it is not what was received"
+                            "  web01  b: content differs from what was received"
                         )
                         for line in lines
                     ),
