@@ -205,7 +205,7 @@ class ArchitectureTests(DocumentsCase):
 
     def setUp(self) -> None:
         super().setUp()
-        rule, _ = self.read("docs/architecture.rst").split("The way of a byte")
+        rule, _ = self.read("docs/architecture.rst").split("Data flow of a push")
         self.floors, table = rule.split("An import goes down")
         rows = re.split(r"(?m)^``(?=[a-z]+``  )", table)[1:]
         self.rows = {row.split("``")[0]: row.split("``  ", 1)[1] for row in rows}
