@@ -30,7 +30,8 @@ def reloads(folder: Path, trials: int) -> Outcome:
                 server.write_config()
                 server.signal(signal.SIGUSR2)
                 server.wait_for(
-                    r"reload: \d buckets, (1 added|0 added, 1 re)", number + 1
+                    r"reloaded: \d buckets? \((1 token added|0 tokens added, 1 re)",
+                    number + 1,
                 )
     finally:
         server.stop()

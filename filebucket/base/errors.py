@@ -15,24 +15,24 @@ from types import MappingProxyType
 
 STATUSES: Mapping[int, str] = MappingProxyType(
     {
-        200: "the file is durable on disk",
-        400: "malformed request, unfit name, or a body that ends early",
-        401: "the bucket's directory cannot be made or written",
+        200: "the file is stored, durably",
+        400: "malformed request, invalid file name, or incomplete body",
+        401: "the bucket's folder cannot be created or written",
         403: "no such token",
-        405: "the file exists, or the method is not one of ours",
-        408: "too slow",
-        409: "pre-push said no, or could not say",
-        411: "no Content-Length and not chunked",
+        405: "a file with that name already exists, or unsupported method",
+        408: "the client is too slow",
+        409: "rejected by the pre-push hook, or the hook failed",
+        411: "Content-Length or chunked encoding required",
         412: "no file in the request",
-        413: "over a limit",
+        413: "the file is larger than a limit",
         414: "the request line is too long",
-        415: "a Content-Encoding other than identity",
-        417: "an Expect that is not 100-continue",
-        422: "the digest promised is not the digest received",
+        415: "Content-Encoding is not supported",
+        417: "unsupported Expect header",
+        422: "the data received does not match the digest sent",
         431: "the headers are too large",
-        500: "our fault",
-        503: "over capacity, stopping, or the disk failed",
-        507: "no room",
+        500: "internal error",
+        503: "too many pushes, shutting down, or a disk error",
+        507: "not enough free space, or the quota is used up",
     }
 )
 """Every final status that this server sends, and when."""

@@ -27,15 +27,18 @@ class Hashes:
         """The digest of all bytes so far, in hex."""
         return self._hashes[algorithm].hexdigest()
 
-    def compare(self, promised: Mapping[str, bytes], what: str = "") -> None:
-        """Compare the digests with those that the client promised.
+    def compare(self, promised: Mapping[str, bytes], what: str = "data") -> None:
+        """Compare the computed digests with those that the client sent.
 
-        :param promised: digests by the algorithm's name in hashlib; all of them are
-            computed here
-        :param what: the noun for the bytes, in the answer; of a file, none is needed
-        :raises Refusal: 422: a digest is another
+        :param promised: the digests sent, by the algorithm's name in hashlib; all of
+            these algorithms must have been passed to the constructor
+        :param what: the noun for the bytes in the answer
+        :raises Refusal: 422: a digest does not match
         """
         for algorithm, digest in promised.items():
             if self._hashes[algorithm].digest() != digest:
-                received = f"{what}'s {algorithm}" if what else f"{algorithm} received"
-                raise Refusal(422, f"the {received} is not the one promised")
+                raise Refusal(
+                    422,
+                    f"{algorithm} mismatch: the {what} received does not match the"
+                    " digest sent",
+                )

@@ -81,7 +81,7 @@ def change_in_words(size: int | None, usual: int | None) -> str:
     if not size:
         return "empty"
     if not usual:
-        return "too few to say"
+        return "not enough history"
     share = size / usual
     if 0.9 <= share <= 1.1:
         return "as usual"

@@ -26,7 +26,7 @@ ASK_EVERY = 0.05
 """Seconds between two looks at what the daemon says."""
 
 
-_ENDED = "the daemon has ended; its log may say why"
+_ENDED = "the daemon has exited; see its log"
 
 
 class NotReloadedError(OperatorError):
@@ -66,19 +66,19 @@ def ask(
                     return _in_force(found.answer)
                 if not _same_file(found.config, path):
                     raise NotReloadedError(
-                        f"the daemon reads another file, {found.config}"
+                        f"the daemon reads another configuration, {found.config}"
                     )
             elif _daemon_of(home) != process:
                 raise NotReloadedError(_ENDED)
     raise NotReloadedError(
-        f"the daemon (process {process}) did not say within {timeout:g} seconds what"
-        " came of it; its log may"
+        f"the daemon (process {process}) did not answer within {timeout:g} seconds;"
+        " see its log"
     )
 
 
 def _in_force(answer: Answer) -> Answer:
     if answer.reason is not None:
-        raise NotReloadedError(f"the daemon changed nothing: {answer.reason}")
+        raise NotReloadedError(f"the daemon kept its bucket list: {answer.reason}")
     return answer
 
 
@@ -98,8 +98,8 @@ class _Daemon:
             signal.pidfd_send_signal(self._fd, reload.SIGNAL)
         except PermissionError:
             raise NotReloadedError(
-                f"you may not signal the daemon (process {self.process}):"
-                " be root, or its user"
+                f"no permission to signal the daemon (process {self.process});"
+                " run this as root or as the daemon's user"
             ) from None
         except ProcessLookupError:
             raise NotReloadedError(_ENDED) from None
@@ -111,11 +111,12 @@ def _daemon(home: str) -> Iterator[_Daemon]:
     process = _daemon_of(home)
     if process is None:
         raise NotReloadedError(
-            f"no daemon is ready that uses {home} (if home is new in the file, it waits"
-            " for a restart)"
+            f"no running daemon uses {home} (if you changed home, restart the daemon)"
         )
     if process <= 0:
-        raise NotReloadedError(f"the daemon that uses {home} cannot be seen from here")
+        raise NotReloadedError(
+            f"the daemon that uses {home} is in another container or on another machine"
+        )
     try:
         fd = os.pidfd_open(process)
     except ProcessLookupError:
@@ -144,8 +145,12 @@ def _read(home: str) -> control.Status | None:
 
 
 def _not_allowed(home: str, error: OSError) -> NotReloadedError:
-    hint = "; be root, or the daemon's user" if error.errno == errno.EACCES else ""
-    return NotReloadedError(f"cannot look into {home}: {error.strerror}{hint}")
+    hint = (
+        "; run this as root or as the daemon's user"
+        if error.errno == errno.EACCES
+        else ""
+    )
+    return NotReloadedError(f"cannot read {home}: {error.strerror}{hint}")
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -157,7 +157,7 @@ class _Examination:
         """Who can read and write the configuration."""
         mode = os.stat(self.path).st_mode
         if mode & stat.S_IROTH and _in_clear(json.loads(self.text)):
-            text = "holds tokens in clear text, and all users can read it: chmod o-r"
+            text = "contains clear-text tokens and is readable by all users: chmod o-r"
             yield _risky(self.path, text)
         yield from _writable(self.path, mode)
         folder = os.path.dirname(os.path.abspath(self.path))
@@ -168,9 +168,9 @@ class _Examination:
     def buckets(self) -> Iterator[Concern]:
         """Who can push, and who cannot."""
         if not self.config.buckets:
-            yield _risky(self.path, "there are no buckets: every push will get 403")
+            yield _risky(self.path, "no buckets are configured: every push gets 403")
         for place in self.config.believes_anybody():
-            text = "ANYBODY CAN SAY WHO THEY ARE: trusted_proxies is not set"
+            text = "ANY CLIENT CAN FORGE ITS ADDRESS: trusted_proxies is not set"
             yield _risky(place, text)
         for label in self.config.exposed_examples():
             text = "ANYBODY CAN PUSH: its token is an example from the documentation"
@@ -179,8 +179,10 @@ class _Examination:
             yield from self._expiry(bucket)
             yield from self._reach(bucket)
             if bucket.keep is not None and bucket.hold < SHORT_HOLD.total_seconds():
-                text = "hold is under a day: who has its token can have all but its"
-                text += " latest files pruned before anybody sees it"
+                text = (
+                    "hold is under 1 day: an attacker who has the token can get all but"
+                )
+                text += " the latest files pruned before you notice"
                 yield _risky(_place(bucket.label), text)
 
     def _expiry(self, bucket: Bucket) -> Iterator[Concern]:
@@ -189,10 +191,10 @@ class _Examination:
         if None in ends:
             return
         if last <= self.now:
-            text = f"nobody can push: its last token expired, {moment_text(last)}"
+            text = f"no client can push: its last token expired: {moment_text(last)}"
             yield _risky(_place(bucket.label), text)
         elif last <= self.now + TOKEN_ENDS_SOON.total_seconds():
-            text = f"its last token expires soon, {moment_text(last)}"
+            text = f"its last token expires soon: {moment_text(last)}"
             yield _risky(_place(bucket.label), text)
 
     def _reach(self, bucket: Bucket) -> Iterator[Concern]:
@@ -212,7 +214,7 @@ class _Examination:
         )
         unix = any(map(_is_local, self.config.listen))
         if not by_ip and not (allowed.local and unix):
-            text = "nobody can push: nothing listens where allow_from could connect"
+            text = "no client can push: no listener is reachable from allow_from"
             yield _risky(_place(bucket.label), text)
 
     def home(self) -> Iterator[Concern]:
@@ -230,34 +232,36 @@ class _Examination:
         found = os.statvfs(there)
         least = self.config.min_free_space.of(total_bytes(found))
         if free_bytes(found) < least:
-            text = "has less than min_free_space: every push will get 507"
+            text = "has less free space than min_free_space: every push gets 507"
             yield _wrong(there, text)
 
     def _rights(self, there: str) -> Iterator[Concern]:
         """What the daemon's user may do, as far as ``there`` is of the home."""
         home = self.config.home
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-            yield _wrong(there, f"cannot be written by {_user()}")
+            yield _wrong(there, f"is not writable by {_user()}")
         elif there == home:
             yield from self._own_home()
         if not os.access(self.path, os.R_OK, effective_ids=True):
-            text = f"cannot be read by {_user()}, whose home is {home}: no reload"
+            text = (
+                f"is not readable by {_user()}, the owner of {home}: reload will fail"
+            )
             yield _risky(self.path, text)
 
     def _own_home(self) -> Iterator[Concern]:
         """A home that is there."""
         home = self.config.home
         if os.stat(home).st_mode & stat.S_IRWXO:
-            yield _risky(home, "all users can look into it: chmod o=")
+            yield _risky(home, "is accessible to all users: chmod o=")
         try:
             self.process = control.daemon_of(home)
             said = control.read(home)
         except OSError as error:
-            yield _risky(home, f"who uses it is not to be seen: {error.strerror}")
+            yield _risky(home, f"cannot tell which daemon uses it: {error.strerror}")
             said = None
         if self.process is not None and said and not self._reads_this(said):
-            other = f"process {self.process} with {said.config}"
-            yield _wrong(home, f"is used by another daemon, {other}")
+            other = f"process {self.process}, configuration {said.config}"
+            yield _wrong(home, f"is used by another daemon ({other})")
         try:
             with (
                 tempfile.TemporaryDirectory(dir=home, prefix=".filebucket-") as folder,
@@ -278,7 +282,7 @@ class _Examination:
         """The operator's scripts."""
         folder = self.config.hooks
         if not os.path.isdir(folder):
-            yield _risky(folder, "is not a folder: there are no hooks")
+            yield _risky(folder, "is not a folder: no hooks will run")
             return
         scripts = ScriptHooks(self.reactor, folder, self.environ, 1, 1)
         try:
@@ -300,7 +304,7 @@ class _Examination:
             return
         yield from self._listen({"$.admin": admin}, NOBODY)
         if admin.reachable and "clientCA" not in admin.arguments:
-            text = "everybody who can connect there may look: it asks for no password"
+            text = "any client that can connect can read it: there is no password"
             yield _risky("$.admin", text)
 
     def _listen(
@@ -321,7 +325,7 @@ class _Examination:
         key = endpoint.arguments["privateKey"]
         with suppress(OSError):
             if os.stat(key).st_mode & stat.S_IRWXO:
-                yield _risky(key, "all users can read this private key: chmod o=")
+                yield _risky(key, "this private key is readable by all users: chmod o=")
         own = endpoint.arguments.get("certKey", key)
         chain = _read_certificates(own)
         chain += _read_certificates(endpoint.arguments.get("extraCertChain"))
@@ -360,7 +364,7 @@ def _key(place: str, certificate: Certificate) -> Iterator[Concern]:
         yield _wrong(
             place,
             f"the certificate of {certificate.subject.rfc4514_string()} has a key on"
-            f" the curve {key.curve.name}, which no client takes: make one on"
+            f" the curve {key.curve.name}, which no client accepts: create one on"
             " secp256r1",
         )
 
@@ -386,9 +390,9 @@ def _issuers(
     if certificate.issuer not in known_names:
         yield _risky(
             place,
-            f"the certificate of {certificate.issuer.rfc4514_string()}, which issued"
-            f" that of {certificate.subject.rfc4514_string()}, is missing: clients that"
-            " do not know it need it in the same file, or as extraCertChain",
+            f"the certificate of {certificate.issuer.rfc4514_string()}, the issuer of"
+            f" {certificate.subject.rfc4514_string()}, is missing: add it to the same"
+            " file or as extraCertChain, or most clients cannot verify the server",
         )
 
 
@@ -428,7 +432,7 @@ def _in_clear(data: Any) -> bool:
 
 def _writable(path: str, mode: int) -> Iterator[Concern]:
     if mode & stat.S_IWOTH:
-        yield _risky(path, "all users can change it: chmod o-w")
+        yield _risky(path, "is writable by all users: chmod o-w")
 
 
 def _place(label: str) -> str:

@@ -109,7 +109,7 @@ class StatusFile(Service):
             fcntl.lockf(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._log.error(
-                "filebucket reload will not find this daemon: {error}",
+                "filebucket reload cannot find this daemon: {error}",
                 event="reload-untold",
                 error=error.strerror,
             )
@@ -150,7 +150,9 @@ def _open(home: str, name: str) -> int:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(fd)
-        raise OSError(errno.EINVAL, f"the daemon's {_CALLED[name]} is not one")
+        raise OSError(
+            errno.EINVAL, f"the daemon's {_CALLED[name]} is not a regular file"
+        )
     return fd
 
 
@@ -203,7 +205,7 @@ def read(home: str) -> Status | None:
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise OSError(errno.EINVAL, "the daemon's status is not one") from None
+        raise OSError(errno.EINVAL, "the daemon's status file is malformed") from None
 
 
 _NUMBERS = frozenset({"number", "buckets", "added", "removed"})

@@ -136,7 +136,7 @@ class Logs(MultiService):
 
     def _tell_lost(self, count: int) -> None:
         self._log.warn(
-            "{count} lines of the log are lost: nobody read it",
+            "lost {count} log lines: standard output was not read",
             event="log-lost",
             count=count,
         )

@@ -45,21 +45,21 @@ def warn(config: Config) -> None:
     for label in config.exposed_examples():
         log.critical(
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
-            "documentation, and {where} is not only this machine. Make buckets with "
-            "tokens of their own: filebucket bucket add NAME",
+            "documentation, and other machines can connect to {where}. Create buckets "
+            "with tokens of their own: filebucket bucket add NAME",
             event="example-token",
             label=label,
             where=", ".join(config.open_to_others()),
         )
     for place in config.believes_anybody():
         log.warn(
-            "{place}: whoever connects is believed to be whom its PROXY header names: "
-            "set trusted_proxies",
+            "{place}: any client can forge its address in a PROXY header: set "
+            "trusted_proxies",
             event="believes-anybody",
             place=place,
         )
     if not config.buckets:
-        log.warn("there are no buckets: every push will get 403", event="no-buckets")
+        log.warn("no buckets are configured: every push gets 403", event="no-buckets")
 
 
 def log_outcome(

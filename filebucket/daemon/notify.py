@@ -93,7 +93,7 @@ class Systemd:
             self._send(self._address, "\n".join(lines).encode())
         except OSError as error:
             self._log.warn(
-                "cannot tell the supervisor {what}: {error}",
+                "cannot notify systemd ({what}): {error}",
                 event="supervisor",
                 what=lines[0],
                 error=error.strerror or error,

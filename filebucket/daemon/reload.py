@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from filebucket.base.errors import ConfigError
+from filebucket.base.text import counted
 from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.control import Answer, identity
@@ -122,7 +123,7 @@ class Reload(Service):
 
     async def _reload_and_tell(self) -> None:
         self._supervisor.reloading()
-        answer = Answer(reason="a bug in file-bucket, which its log shows")
+        answer = Answer(reason="a bug in file-bucket; see its log")
         try:
             answer = await self._reload()
         finally:
@@ -132,7 +133,7 @@ class Reload(Service):
                 await self._tell(answer)
             except OSError as error:
                 self._log.error(
-                    "reload: nobody can be told: {error}",
+                    "reload: cannot report the result: {error}",
                     event="reload-untold",
                     error=error.strerror,
                 )
@@ -143,7 +144,7 @@ class Reload(Service):
             loaded = await self._load(self._registry.index)
         except ConfigError as error:
             self._log.error(
-                "reload: nothing changed: {error}",
+                "reload failed, nothing changed: {error}",
                 event="reload-failed",
                 error=str(error),
             )
@@ -151,7 +152,8 @@ class Reload(Service):
         config = loaded.config
         self._registry.replace(loaded.buckets)
         self._log.info(
-            "reload: {count} buckets, {added} added, {removed} removed",
+            "{log_text}",
+            log_text=_changes(len(config.buckets), loaded.added, loaded.removed),
             event="reload",
             count=len(config.buckets),
             added=loaded.added,
@@ -160,7 +162,7 @@ class Reload(Service):
         waiting = self._config.changed(config)
         if waiting:
             self._log.warn(
-                "reload: waiting for a restart: {keys}",
+                "reload: a restart is needed to apply: {keys}",
                 event="reload-waits",
                 keys=", ".join(waiting),
             )
@@ -174,8 +176,12 @@ class Reload(Service):
 
 
 def _status(answer: Answer) -> str:
-    """What came of it, in a few words."""
+    """The result in a few words, for systemd."""
     if answer.reason:
-        return "the reload failed, the log says why; nothing changed"
-    changes = f"{answer.added} added, {answer.removed} removed"
-    return f"reloaded: {answer.buckets} buckets, {changes}"
+        return "reload failed, nothing changed; see the log"
+    return _changes(answer.buckets, answer.added, answer.removed)
+
+
+def _changes(buckets: int, added: int, removed: int) -> str:
+    tokens = counted(added, "token")
+    return f"reloaded: {counted(buckets, 'bucket')} ({tokens} added, {removed} removed)"

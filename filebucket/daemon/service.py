@@ -145,7 +145,7 @@ class Daemon(MultiService):
         admin = ", ".join(_place(*each) for each in self._admin_ports) or "none"
         self._readiness.ready = True
         self._log.info(
-            "ready on {where}: home {home} publishes by {tier}; hooks: {hooks};"
+            "ready on {where}: home {home} (atomic publish: {tier}); hooks: {hooks};"
             " admin: {admin}",
             event="ready",
             where=where,
@@ -174,7 +174,7 @@ class Daemon(MultiService):
             # A UNIX socket's name may be gone, or not be ours to remove any more.
             closed.addErrback(
                 lambda failure: self._log.warn(
-                    "closing a port: {error}",
+                    "cannot close a listener: {error}",
                     event="port",
                     error=str(failure.value),
                 )
@@ -188,7 +188,7 @@ class Daemon(MultiService):
         self._readiness.ready = False
         lasts = self._shutdown_timeout + 2 * END_TIMEOUT + ANSWER_TIMEOUT + SERVICES_END
         self._supervisor.stopping(
-            f"stopping; pushes under way: {self._uploads.under_way}", lasts
+            f"shutting down; pushes in progress: {self._uploads.under_way}", lasts
         )
         # From here on no port is told to take connections again.
         self._site.admission.stop()
@@ -196,10 +196,11 @@ class Daemon(MultiService):
         self._site.wind_down()
         if not await within(self._reactor, self._shutdown_timeout, self._pushes_end()):
             self._log.warn(
-                "ending the pushes that are still under way", event="stop-ends-pushes"
+                "shutdown_timeout is over: ending the remaining pushes",
+                event="stop-ends-pushes",
             )
         # From here on no push can begin, whatever a connection is in the midst of.
-        self._site.turn_away(Refusal(503, "the server is stopping"))
+        self._site.turn_away(Refusal(503, "the server is shutting down"))
         self._hooks.end_all()
         await within(self._reactor, END_TIMEOUT, self._pushes_end())
         await within(self._reactor, ANSWER_TIMEOUT, self._site.emptied())
@@ -216,7 +217,8 @@ class Daemon(MultiService):
             # A disk that hangs, or a hook that may not be killed. The home stays
             # locked until the process is gone: something may still write there.
             self._log.error(
-                "leaving pushes behind that do not end", event="stop-leaves-pushes"
+                "exiting with pushes that are stuck on their disk or hook",
+                event="stop-leaves-pushes",
             )
 
     def _pushes_end(self) -> Deferred[None]:

@@ -74,7 +74,7 @@ class Signals(Service):
     def _take(self, number: int) -> None:
         if number in ENDS:
             self._log.info(
-                "received {name}, which ends as SIGTERM does",
+                "received {name}: shutting down, as for SIGTERM",
                 event="signal",
                 name=_name(number),
             )

@@ -225,7 +225,7 @@ class LineLog:
             self._say(bytes(self._line), self._cut)
         if self._cut:
             self._log_line(
-                f"(the rest of its stderr, over {MOST_STDERR} bytes"
+                f"(the rest is not logged: over {MOST_STDERR} bytes"
                 f" or {MOST_LINES} lines)"
             )
 

@@ -114,7 +114,7 @@ class ScriptHooks:
             except OSError as error:
                 mistakes.append(f"{event}.sh: {error.strerror}")
         if found and not os.access(SETSID, os.X_OK):
-            mistakes.append(f"hooks need {SETSID.decode()}, of util-linux")
+            mistakes.append(f"hooks need {SETSID.decode()} from util-linux")
         if mistakes:
             raise ConfigError(self._directory, mistakes)
         return found
@@ -136,9 +136,9 @@ class ScriptHooks:
             is_file = stat.S_ISREG(os.stat(path).st_mode)
         except FileNotFoundError:
             # Somebody wanted it.
-            raise OSError(errno.ENOENT, "is a link that leads nowhere") from None
+            raise OSError(errno.ENOENT, "is a dangling symbolic link") from None
         if not (is_file and os.access(path, os.X_OK)):
-            raise OSError(errno.EACCES, "is there, but cannot be executed")
+            raise OSError(errno.EACCES, "is not an executable file")
         check_program(path, self._base["PATH"])
         return True
 
@@ -150,7 +150,7 @@ class ScriptHooks:
                 return None
         except OSError as error:
             self._cannot_run(PRE_PUSH, subject, error)
-            raise Refusal(409, "the server's pre-push cannot be run") from None
+            raise Refusal(409, "the server's pre-push hook cannot be run") from None
         argv = (
             subject.bucket,
             subject.filename,
@@ -160,13 +160,13 @@ class ScriptHooks:
         ended = await self._run(PRE_PUSH, argv, subject, failure)
         if ended.stopped:
             # It did not say no: the client shall try again.
-            raise Refusal(503, "the server is stopping")
+            raise Refusal(503, "the server is shutting down")
         if ended.timed_out:
-            raise Refusal(409, "the server's pre-push ran out of time")
+            raise Refusal(409, "the server's pre-push hook timed out")
         try:
             return Verdict(ended.status)
         except ValueError:
-            raise Refusal(409, "the server's pre-push refused the file") from None
+            raise Refusal(409, "rejected by the server's pre-push hook") from None
 
     async def post_push(self, subject: Subject) -> Exit | None:
         argv = (subject.bucket, subject.path, subject.remote)
@@ -237,7 +237,7 @@ class ScriptHooks:
             self._running.discard(process)
         self._observe(event, self._reactor.seconds() - began, ended)
         if ended.status or ended.timed_out or ended.stopped:
-            late = " at its deadline" if ended.timed_out else ""
+            late = " (timed out)" if ended.timed_out else ""
             self._log.info(
                 "{hook} request={request} exit={status}{cause}",
                 event="hook",
@@ -245,13 +245,13 @@ class ScriptHooks:
                 bucket=subject.label,
                 request=subject.request_id,
                 status=ended.status,
-                cause=" at the daemon's stop" if ended.stopped else late,
+                cause=" (shutting down)" if ended.stopped else late,
             )
         return ended
 
     def _log_line(self, event: str, subject: Subject | Alert, line: str) -> None:
         self._log.info(
-            "{hook} request={request} says: {line}",
+            "{hook} request={request} stderr: {line}",
             event="hook-says",
             hook=event,
             bucket=subject.label,
@@ -305,20 +305,20 @@ def check_program(path: str, search: str) -> None:
             break
         line = head[2:].split(b"\n", 1)[0]
         if line.endswith(b"\r"):
-            raise OSError(errno.ENOEXEC, "has lines that end with CR LF, not with LF")
+            raise OSError(errno.ENOEXEC, "has CR LF line ends; use LF")
         interpreter, *rest = _INTERPRETER_END.split(line.strip(b" \t"), 1)
         if not interpreter:
             break
         try:
             head = _head(interpreter)
         except FileNotFoundError:
-            raise _lacks(interpreter, "there") from None
+            raise _lacks(interpreter, "does not exist") from None
         if not os.access(interpreter, os.X_OK):
-            reason = f"needs {_shown(interpreter)}, which cannot be executed"
+            reason = f"needs {_shown(interpreter)}, which is not executable"
             raise OSError(errno.EACCES, reason)
         if os.path.basename(interpreter) == b"env" and rest:
             _check_env(rest[0].strip(b" \t"), search)
-    raise OSError(errno.ENOEXEC, "is there, but is no program, and has no #!")
+    raise OSError(errno.ENOEXEC, "is neither a program nor a script with a #! line")
 
 
 def _check_env(argument: bytes, search: str) -> None:
@@ -326,11 +326,11 @@ def _check_env(argument: bytes, search: str) -> None:
     if not argument or argument.startswith(b"-") or b"=" in argument:
         return
     if shutil.which(os.fsdecode(argument), path=search) is None:
-        raise _lacks(argument, "in PATH")
+        raise _lacks(argument, "is not in PATH")
 
 
-def _lacks(program: bytes, where: str) -> OSError:
-    return OSError(errno.ENOENT, f"needs {_shown(program)}, which is not {where}")
+def _lacks(program: bytes, what: str) -> OSError:
+    return OSError(errno.ENOENT, f"needs {_shown(program)}, which {what}")
 
 
 def _shown(program: bytes) -> str:

@@ -342,7 +342,7 @@ class StreamingChannel(http.HTTPChannel):
         if (HEADER_LINE if self.requests else REQUEST_LINE).fullmatch(line):
             super().lineReceived(line[:-1])
         elif self.requests:
-            fault = "a control character, no CR LF at its end, or a continued line"
+            fault = "a control character, no CR LF at its end, or a folded line"
             self.refuse(Refusal(400, f"malformed header: {fault}"))
         else:
             self.refuse(Refusal(400, "malformed request line"))

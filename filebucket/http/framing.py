@@ -90,7 +90,7 @@ class Chunks(_ChunkedTransferDecoder):
         self._left -= 1
         known = super()._dataReceived_CHUNK_LENGTH()
         if known and self.length > MOST_CHUNK:
-            raise _MalformedChunkedDataError("a chunk of more bytes than there are")
+            raise _MalformedChunkedDataError("too large a chunk")
         return known
 
     def _dataReceived_TRAILER(self) -> bool:
@@ -98,7 +98,7 @@ class Chunks(_ChunkedTransferDecoder):
         # Few are wanted, and a tiny one takes much more memory than bytes.
         for line in self._trailerHeaders:
             if not _FIELD_LINE.fullmatch(line):
-                raise _MalformedChunkedDataError("a trailer that is no header")
+                raise _MalformedChunkedDataError("a malformed trailer")
             name, _, value = bytes(line).partition(b":")
             if name.lower() in self._wanted:
                 self.trailers.addRawHeader(name, value.strip(b" \t"))
@@ -121,12 +121,12 @@ def fault(headers: Headers, version: bytes) -> str | None:
     coding = headers.getRawHeaders(b"Transfer-Encoding", [])
     if coding and [each.lower() for each in coding] != [b"chunked"]:
         # Twisted takes "identity" for no body at all.
-        return "a Transfer-Encoding other than chunked"
+        return "unsupported Transfer-Encoding; only chunked is supported"
     if coding and version != b"HTTP/1.1":
-        return "a Transfer-Encoding in HTTP/1.0"  # RFC 9112, 6.1
+        return "Transfer-Encoding is not allowed in HTTP/1.0"  # RFC 9112, 6.1
     hosts = headers.getRawHeaders(b"Host", [])
     if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
-        return "not one Host header"  # RFC 9112, 3.2
+        return "exactly one Host header required"  # RFC 9112, 3.2
     if not all(map(_HOST.fullmatch, hosts)):
         return "malformed Host"  # the same
     return None
@@ -141,7 +141,7 @@ def segments(path: bytes) -> tuple[list[bytes], str | None]:
     # The absolute form, as proxies send it (RFC 9112, 3.2.2).
     path = _ORIGIN.sub(b"", path, count=1) or b"/"
     if not path.startswith(b"/"):
-        return [b""], "the request's target is not a path"
+        return [b""], "the request target is not a path"
     wrong = None
     if _BAD_ESCAPE.search(path):
         wrong = "the path has a '%' that is not an escape"

@@ -120,8 +120,8 @@ def _check_inherited(fd: int, domain: str) -> None:
             family = made.family
             listens = made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise ValueError(f"what systemd passed: {error.strerror}") from None
+        raise ValueError(f"the socket from systemd: {error.strerror}") from None
     if family != getattr(socket, f"AF_{domain}"):
-        raise ValueError(f"domain: what systemd passed is not of {domain}")
+        raise ValueError(f"domain: the socket from systemd is not {domain}")
     if not listens:
-        raise ValueError("what systemd passed does not listen; Accept= must be no")
+        raise ValueError("the socket from systemd does not listen; set Accept=no")

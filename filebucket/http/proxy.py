@@ -89,7 +89,7 @@ def _read_line(data: bytes) -> Header | None:
     line, end, _ = data[:MOST_TEXT].partition(b"\r\n")
     if not end:
         if len(data) >= MOST_TEXT:
-            raise ValueError("a PROXY header without an end")
+            raise ValueError("unterminated PROXY header")
         return None
     size = len(line) + len(end)
     match line.decode("latin-1").split(" "):
@@ -98,19 +98,19 @@ def _read_line(data: bytes) -> Header | None:
         case ["PROXY", "TCP4" | "TCP6" as family, source, to, port, to_port]:
             _address(family, to, to_port)
             return Header(_address(family, source, port), size)
-    raise ValueError("a malformed PROXY header")
+    raise ValueError("malformed PROXY header")
 
 
 def _address(family: str, host: str, port: str) -> IAddress:
     try:
         ip = ip_address(host)
     except ValueError:
-        raise ValueError("a PROXY header with a malformed address") from None
+        raise ValueError("malformed address in the PROXY header") from None
     if ip.version != int(family[-1]) or "%" in host:
-        raise ValueError("a PROXY header with an address of another family")
+        raise ValueError("address of another family in the PROXY header")
     # No sign, no space, no other digits, no zeros before it.
     if not port.isdecimal() or str(int(port)) != port or int(port) > 65535:
-        raise ValueError("a PROXY header with a malformed port")
+        raise ValueError("malformed port in the PROXY header")
     return _made(host, int(port))
 
 
@@ -128,9 +128,9 @@ def _read_binary(data: bytes) -> Header | None:
     version, family, length = struct.unpack_from("!BBH", data, len(_BINARY_BEGIN))
     size = _BINARY_HEAD + length
     if version not in {0x20, 0x21}:
-        raise ValueError("a PROXY header of an unknown version or command")
+        raise ValueError("unknown version or command in the PROXY header")
     if size > MOST_BINARY:
-        raise ValueError("a PROXY header that is too long")
+        raise ValueError("the PROXY header is too long")
     if len(data) < size:
         return None
     if version == 0x20 or family == _UNSPECIFIED:
@@ -138,10 +138,10 @@ def _read_binary(data: bytes) -> Header | None:
     if family == _PACKED_UNIX:
         return Header(UNIXAddress(None), size)
     if family not in _PACKED:
-        raise ValueError("a PROXY header of an unknown family")
+        raise ValueError("unknown address family in the PROXY header")
     packed = _PACKED[family]
     if length < packed.size:
-        raise ValueError("a PROXY header without its addresses")
+        raise ValueError("no addresses in the PROXY header")
     source, _, port, _ = packed.unpack_from(data, _BINARY_HEAD)
     return Header(_made(str(ip_address(source)), port), size)
 
@@ -211,7 +211,7 @@ class HeaderFirst(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._data:
-            log_dropped(client_of(self._peer), "the PROXY header ended early")
+            log_dropped(client_of(self._peer), "incomplete PROXY header")
         # Who says nothing looked whether we are there, as load balancers do.
         self._gone()
 
@@ -270,7 +270,7 @@ class HeaderFirstFactory(Factory):
         peer = addr or UNIXAddress(None)
         client = client_of(peer)
         if self._trusted and client not in self._trusted:
-            log_dropped(client, "not one of trusted_proxies")
+            log_dropped(client, "not in trusted_proxies")
             return None
         return HeaderFirst(self._site, self.following.buildProtocol, peer)
 

@@ -174,7 +174,7 @@ class Renewal(Service):
                 identity = await self._run(each.changed)
             except (ValueError, OSError) as error:
                 self._log.error(
-                    "TLS: what is in force stays: {name}: {error}",
+                    "TLS: changed files not loaded: {name}: {error}",
                     event="certificate-unfit",
                     name=each.name,
                     error=str(error),
@@ -183,7 +183,7 @@ class Renewal(Service):
             if identity is not None:
                 each.use(identity)
                 self._log.info(
-                    "TLS: a new certificate, valid until {expires}: {name}",
+                    "TLS: new certificate loaded, valid until {expires}: {name}",
                     event="certificate",
                     name=each.name,
                     expires=f"{identity.expires:%Y-%m-%d %H:%M:%S}Z",
@@ -228,8 +228,8 @@ def identify(arguments: Mapping[str, str]) -> Identity:
         context.set_alpn_select_callback(_no_protocol)
     except MemoryError:
         raise ValueError(
-            "TLS needs memory that can be written and executed, which the system does"
-            " not give (MemoryDenyWriteExecute=)"
+            "TLS needs memory that is both writable and executable, which the system"
+            " denies (MemoryDenyWriteExecute=)"
         ) from None
     except SSL.Error as error:
         reasons = ", ".join(reason for *_, reason in error.args[0])
@@ -254,7 +254,7 @@ def _certificates(arguments: Mapping[str, str], key: str) -> list[Certificate]:
     try:
         return load_pem_x509_certificates(pem)
     except ValueError:
-        raise ValueError(f"{key}: no certificate in PEM") from None
+        raise ValueError(f"{key}: no PEM certificate found") from None
 
 
 def _private_key(arguments: Mapping[str, str], certificate: Certificate) -> PKey:
@@ -262,15 +262,15 @@ def _private_key(arguments: Mapping[str, str], certificate: Certificate) -> PKey
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
-        raise ValueError("privateKey: encrypted, and nobody to ask") from None
+        raise ValueError("privateKey: encrypted; use an unencrypted key") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("privateKey: no private key in PEM") from None
+        raise ValueError("privateKey: no PEM private key found") from None
     try:
         if key.public_key() != certificate.public_key():
-            raise ValueError("privateKey: not the key of the certificate")
+            raise ValueError("privateKey: does not match the certificate")
         return PKey.from_cryptography_key(key)  # type: ignore[arg-type]
     except (TypeError, UnsupportedAlgorithm):
-        raise ValueError("a kind of key that TLS cannot use") from None
+        raise ValueError("unsupported type of key") from None
 
 
 def _content(arguments: Mapping[str, str], key: str) -> bytes:

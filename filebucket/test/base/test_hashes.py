@@ -20,7 +20,9 @@ class HashesTests(SynchronousTestCase):
     def digest(self, algorithm: str, data: bytes = b"some bytes more") -> bytes:
         return hashlib.new(algorithm, data).digest()
 
-    def refused(self, promised: dict[str, bytes], what: str = "") -> tuple[int, str]:
+    def refused(
+        self, promised: dict[str, bytes], what: str = "data"
+    ) -> tuple[int, str]:
         refusal = self.assertRaises(Refusal, self.hashes.compare, promised, what)
         return refusal.status, refusal.reason
 
@@ -39,12 +41,16 @@ class HashesTests(SynchronousTestCase):
         for each in right:
             wrong = {**right, each: self.digest(each, b"some bytes")}
             self.assertEqual(
-                (422, f"the {each} received is not the one promised"),
+                (
+                    422,
+                    f"{each} mismatch: the data received does not match the digest"
+                    " sent",
+                ),
                 self.refused(wrong),
             )
 
     def test_of_something_else(self) -> None:
         self.assertEqual(
-            (422, "the form's md5 is not the one promised"),
+            (422, "md5 mismatch: the form received does not match the digest sent"),
             self.refused({"md5": bytes(16)}, "form"),
         )

@@ -193,8 +193,8 @@ class WordsTests(SynchronousTestCase):
         for expected, size, usual in (
             ("", None, 100),
             ("empty", 0, 100),
-            ("too few to say", 100, None),
-            ("too few to say", 100, 0),
+            ("not enough history", 100, None),
+            ("not enough history", 100, 0),
             ("as usual", 90, 100),
             ("as usual", 110, 100),
             ("12 % smaller", 88, 100),

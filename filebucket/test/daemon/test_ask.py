@@ -103,7 +103,7 @@ class AskTests(AskCase):
         for text in (self.text(), None):
             self.signals = 0
             reason = self.refused(self.tells(Answer(text, "f: cannot be read")))
-            expected = "the daemon changed nothing: f: cannot be read"
+            expected = "the daemon kept its bucket list: f: cannot be read"
             self.assertEqual(expected, reason)
 
     def test_what_a_terminal_would_obey(self) -> None:
@@ -116,7 +116,7 @@ class AskTests(AskCase):
     def test_silence(self) -> None:
         """There is an end to waiting."""
         reason = self.refused()
-        self.assertIn("did not say within 30 seconds", reason)
+        self.assertIn("did not answer within 30 seconds", reason)
         self.assertAlmostEqual(30, self.now, delta=1)
 
     def test_ends_meanwhile(self) -> None:
@@ -125,7 +125,7 @@ class AskTests(AskCase):
         def end() -> None:
             self.process = None
 
-        self.assertIn("has ended", self.refused(lambda: 0, end))
+        self.assertIn("has exited", self.refused(lambda: 0, end))
         self.assertAlmostEqual(2 * ASK_EVERY, self.now)
 
     def test_another_file(self) -> None:
@@ -134,7 +134,9 @@ class AskTests(AskCase):
         self.status = StatusFile(self.home, "/etc/other.json")
         self.status.startService()
         reason = self.refused(self.tells(Answer("ab" * 32)))
-        self.assertEqual("the daemon reads another file, /etc/other.json", reason)
+        self.assertEqual(
+            "the daemon reads another configuration, /etc/other.json", reason
+        )
 
 
 class NotAskedTests(AskCase):
@@ -154,20 +156,20 @@ class NotAskedTests(AskCase):
         """Where there is no daemon."""
         self.process = None
         reason = self.refused()
-        self.assertIn(f"no daemon is ready that uses {self.home} ", reason)
+        self.assertIn(f"no running daemon uses {self.home} ", reason)
 
     def test_out_of_sight(self) -> None:
         """Where it is in another world."""
         self.process = 0
-        self.assertIn("cannot be seen from here", self.refused())
+        self.assertIn("is in another container or on another machine", self.refused())
 
     def test_gone(self) -> None:
         """Where its number is nobody's any more, or becomes another's."""
         self.process = 2**22 + 1
-        self.assertIn("has ended", self.refused())
+        self.assertIn("has exited", self.refused())
         processes = [os.getpid(), os.getppid()]
         self.patch(control, "daemon_of", lambda home: processes.pop(0))
-        self.assertIn("has ended", self.refused())
+        self.assertIn("has exited", self.refused())
 
     def test_not_allowed(self) -> None:
         """Where one may not look, or not signal."""
@@ -176,10 +178,10 @@ class NotAskedTests(AskCase):
             raise PermissionError(13, "Permission denied")
 
         self.patch(signal, "pidfd_send_signal", refuse)
-        self.assertIn("you may not signal the daemon", self.refused())
+        self.assertIn("no permission to signal the daemon", self.refused())
         self.patch(control, "daemon_of", refuse)
         self.assertEqual(
-            f"cannot look into {self.home}: Permission denied; be root, or the"
+            f"cannot read {self.home}: Permission denied; run this as root or as the"
             " daemon's user",
             self.refused(),
         )

@@ -135,7 +135,7 @@ class WrongTests(CheckCase):
         os.chown(self.home, 54321, 54321)
         for mode in (0o500, 0o300, 0o600):
             self.home.chmod(mode)
-            expected = [("wrong", "home: cannot be written by user 54321")]
+            expected = [("wrong", "home: is not writable by user 54321")]
             self.assertEqual(expected, self.found())
             self.assertEqual((0, 0), (os.geteuid(), os.getegid()))
 
@@ -147,7 +147,7 @@ class WrongTests(CheckCase):
 
     def test_no_room(self) -> None:
         """Less is free than must stay free."""
-        text = "home: has less than min_free_space: every push will get 507"
+        text = "home: has less free space than min_free_space: every push gets 507"
         self.assertEqual([("wrong", text)], self.found(min_free_space="100 %"))
 
     def test_no_tier(self) -> None:
@@ -172,8 +172,8 @@ class WrongTests(CheckCase):
                 [
                     (
                         "wrong",
-                        "home: is used by another daemon, process 123 with"
-                        " /etc/other.json",
+                        "home: is used by another daemon (process 123,"
+                        " configuration /etc/other.json)",
                     )
                 ],
             ),
@@ -190,14 +190,14 @@ class WrongTests(CheckCase):
         self.patch(control, "daemon_of", lambda home: 123)
         StatusFile(str(self.home), "/etc/\x1b[2J")._write()
         ((_, found),) = self.found()
-        self.assertIn("with /etc/\\x1b[2J", found)
+        self.assertIn("configuration /etc/\\x1b[2J", found)
         concern = check.Concern("a\x1b", "b\x1b", wrong=True)
         self.assertEqual(("a\\x1b", "b\\x1b"), (concern.place, concern.text))
 
     def test_hooks(self) -> None:
         """One that cannot be run."""
         (self.folder / "pre-push.sh").write_text("#!/bin/sh\n")
-        text = "pre-push.sh: is there, but cannot be executed"
+        text = "pre-push.sh: is not an executable file"
         ((level, found),) = self.found()
         self.assertEqual(("wrong", f"{self.folder}: {text}"), (level, found))
 
@@ -221,7 +221,7 @@ class WrongTests(CheckCase):
         wrong = [text for level, text in found if level == "wrong"]
         self.assertEqual(
             [
-                "config.json: $.listen[0]: privateKey: not the key of the certificate",
+                "config.json: $.listen[0]: privateKey: does not match the certificate",
                 "config.json: $.listen[1]: privateKey: no.pem: No such file or"
                 " directory",
                 "config.json: $.admin: privateKey: no.pem: No such file or directory",
@@ -235,13 +235,13 @@ class RiskyTests(CheckCase):
 
     def test_no_buckets(self) -> None:
         """Then nobody can push."""
-        text = "config.json: there are no buckets: every push will get 403"
+        text = "config.json: no buckets are configured: every push gets 403"
         self.assertEqual([("risky", text)], self.found(buckets=[]))
 
     def test_clear_text(self) -> None:
         """Tokens that all users of the machine can read."""
         text = (
-            "config.json: holds tokens in clear text, and all users can read it:"
+            "config.json: contains clear-text tokens and is readable by all users:"
             " chmod o-r"
         )
         for opens in (
@@ -265,7 +265,7 @@ class RiskyTests(CheckCase):
         self.file.chmod(0o602)
         self.folder.chmod(0o777)
         places = [text for _, text in self.found()]
-        text = "all users can change it: chmod o-w"
+        text = "is writable by all users: chmod o-w"
         expected = [f"{each}: {text}" for each in (self.folder, "post-push.sh")]
         self.assertEqual([f"config.json: {text}", *expected], places)
         self.folder.chmod(0o1777)
@@ -274,7 +274,7 @@ class RiskyTests(CheckCase):
     def test_open_home(self) -> None:
         """A home whose buckets all users can list."""
         self.home.chmod(0o755)
-        text = "home: all users can look into it: chmod o="
+        text = "home: is accessible to all users: chmod o="
         self.assertEqual([("risky", text)], self.found())
 
     def test_examples(self) -> None:
@@ -290,14 +290,15 @@ class RiskyTests(CheckCase):
     def test_believes_anybody(self) -> None:
         """A PROXY header, from whoever sends one."""
         del self.keys["host"]
-        text = "haproxy:tcp:1: ANYBODY CAN SAY WHO THEY ARE: trusted_proxies is not set"
+        text = "haproxy:tcp:1: ANY CLIENT CAN FORGE ITS ADDRESS: trusted_proxies"
+        text += " is not set"
         self.assertEqual([("risky", text)], self.found(listen=["haproxy:tcp:1"]))
 
     def test_expired(self) -> None:
         """The last token of a bucket counts."""
         past, soon, late = day(-1), day(3), day(20)
-        expired = "bucket web01: nobody can push: its last token expired, "
-        expires = "bucket web01: its last token expires soon, "
+        expired = "bucket web01: no client can push: its last token expired: "
+        expires = "bucket web01: its last token expires soon: "
         for ends, expected in (
             ((past,), [("risky", expired + past)]),
             ((past, day(-9)), [("risky", expired + past)]),
@@ -322,16 +323,16 @@ class RiskyTests(CheckCase):
         self.assertEqual([], self.bucket(hold="0s"))
         self.assertEqual([], self.bucket(keep=keep))
         self.assertEqual([], self.bucket(keep=keep, hold="1d"))
-        text = "bucket web01: hold is under a day: who has its token can have all but"
-        text += " its latest files pruned before anybody sees it"
+        text = (
+            "bucket web01: hold is under 1 day: an attacker who has the token can get"
+        )
+        text += " all but the latest files pruned before you notice"
         self.assertEqual([("risky", text)], self.bucket(keep=keep, hold="23h"))
 
     def test_out_of_reach(self) -> None:
         """Networks whose clients cannot connect."""
-        text = (
-            "bucket web01: nobody can push: nothing listens where allow_from could"
-            " connect"
-        )
+        text = "bucket web01: no client can push: no listener is reachable from"
+        text += " allow_from"
         alone = [("risky", text)]
         self.assertEqual(alone, self.bucket(allow_from=["192.0.2.0/24"]))
         self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24", "127.0.0.1"]))
@@ -352,8 +353,8 @@ class RiskyTests(CheckCase):
 
     def test_out_of_reach_by_family(self) -> None:
         """An IPv6 client reaches no IPv4 address, nor the other way round."""
-        text = "bucket web01: nobody can push: nothing listens where allow_from could"
-        alone = [("risky", f"{text} connect")]
+        text = "bucket web01: no client can push: no listener is reachable from"
+        alone = [("risky", f"{text} allow_from")]
         del self.keys["host"]
         for listen, network, found in (
             ("tcp:1:interface=127.0.0.1", "::1", alone),
@@ -381,13 +382,14 @@ class RiskyTests(CheckCase):
         self.file.touch(0o600)
         self.file.chmod(0o600)
         text = (
-            "config.json: cannot be read by user 54321, whose home is home: no reload"
+            "config.json: is not readable by user 54321, the owner of home: reload will"
+            " fail"
         )
         self.assertIn(("risky", text), self.found())
 
     def test_hooks_folder(self) -> None:
         """One that is not there."""
-        text = "no: is not a folder: there are no hooks"
+        text = "no: is not a folder: no hooks will run"
         self.assertEqual([("risky", text)], self.found(hooks="no"))
 
     def test_certificates(self) -> None:
@@ -402,7 +404,7 @@ class RiskyTests(CheckCase):
             [
                 (
                     "risky",
-                    "key.pem: all users can read this private key: chmod o=",
+                    "key.pem: this private key is readable by all users: chmod o=",
                 ),
                 ("risky", f"{name} expires on {expires}"),
             ],
@@ -427,9 +429,9 @@ class RiskyTests(CheckCase):
         pair = "ssl:1:privateKey=key.pem:certKey=cert.pem"
         self.patch(check, "TRUSTED", str(self.folder / "root.pem"))
         text = (
-            "$.listen[0]: the certificate of CN=middle, which issued that of CN=server,"
-            " is missing: clients that do not know it need it in the same file, or as"
-            " extraCertChain"
+            "$.listen[0]: the certificate of CN=middle, the issuer of CN=server, is"
+            " missing: add it to the same file or as extraCertChain, or most clients"
+            " cannot verify the server"
         )
         self.assertIn(("risky", text), self.found(listen=[pair]))
         for rest in (":extraCertChain=middle.pem", ":clientCA=middle.pem"):
@@ -438,7 +440,7 @@ class RiskyTests(CheckCase):
         self.patch(check, "TRUSTED", str(self.folder / "none"))
         found = self.found(listen=[pair + ":extraCertChain=middle.pem"])
         self.assertIn(
-            "certificate of CN=root, which issued that of CN=middle, is",
+            "certificate of CN=root, the issuer of CN=middle, is",
             " ".join(map(str, found)),
         )
 
@@ -451,13 +453,13 @@ class RiskyTests(CheckCase):
             (self.folder / "key.pem").chmod(0o600)
             text = (
                 "$.listen[0]: the certificate of CN=server has a key on the curve"
-                f" {curve.name}, which no client takes: make one on secp256r1"
+                f" {curve.name}, which no client accepts: create one on secp256r1"
             )
             self.assertEqual(taken, ("wrong", text) not in self.found(), curve)
 
     def test_admin(self) -> None:
         """Who may look, where there is no password; its certificate, too."""
-        text = "everybody who can connect there may look: it asks for no password"
+        text = "any client that can connect can read it: there is no password"
         open_ = ("risky", f"$.admin: {text}")
         for admin, expected in (
             ("tcp:1235:interface=127.0.0.1", []),

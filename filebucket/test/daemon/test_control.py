@@ -90,7 +90,7 @@ class StatusTests(StatusCase):
         """Nor by a name of a file that another process has locked, or by a folder."""
         self.file.startService()
         os.link(self.private / "daemon", self.home / "catalogue.db")
-        self.assertEqual("the daemon's lock is not one", self.seen())
+        self.assertEqual("the daemon's lock is not a regular file", self.seen())
         (self.home / "catalogue.db").unlink()
         self.assertEqual(str(os.getpid()), self.seen())
         self.private.rename(self.home / "other")
@@ -181,7 +181,7 @@ class StatusTests(StatusCase):
             self.file.startService()
         (event,) = events
         self.assertEqual(
-            "filebucket reload will not find this daemon: No such file or directory",
+            "filebucket reload cannot find this daemon: No such file or directory",
             formatEvent(event),
         )
 

@@ -28,7 +28,7 @@ class NoticeTests(SynchronousTestCase):
             ("0.0.0.0", list(EXAMPLE_TOKENS), 2, "ANYBODY CAN PUSH to bucket #"),
             ("127.0.0.1", list(EXAMPLE_TOKENS), 0, ""),
             ("0.0.0.0", [TOKEN], 0, ""),
-            ("0.0.0.0", [], 1, "there are no buckets"),
+            ("0.0.0.0", [], 1, "no buckets are configured"),
         ):
             text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
             config = parse(text.replace("'", '"'), PATH)
@@ -44,7 +44,7 @@ class NoticeTests(SynchronousTestCase):
         text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
         with capturedLogs() as events:
             notices.warn(parse(text, PATH))
-        self.assertIn(", and tcp:1, tcp6:3 is not only this", texts(events)[0])
+        self.assertIn(" can connect to tcp:1, tcp6:3. ", texts(events)[0])
 
     def test_events(self) -> None:
         """What became of it, in a word, in the text and beside it."""

@@ -54,7 +54,7 @@ class SystemdTests(SynchronousTestCase):
             with capturedLogs() as events:
                 Systemd("/run/notify", refuse).ready("")
             self.assertEqual(
-                [f"cannot tell the supervisor READY=1: {reason}"],
+                [f"cannot notify systemd (READY=1): {reason}"],
                 [formatEvent(event) for event in events],
             )
 

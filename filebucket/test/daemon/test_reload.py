@@ -121,15 +121,15 @@ class ReloadTests(ReloadCase):
             self.loader.fails(error)
             self.successResultOf(done)
         self.flushLoggedErrors(RuntimeError)
-        failed = "ready: the reload failed"
+        failed = "ready: reload failed, nothing changed"
         self.assertEqual(
             [
                 "reloading",
-                "ready: reloaded: 2 buckets, 1 added, 1 removed",
+                "ready: reloaded: 2 buckets (1 token added, 1 removed)",
                 "reloading",
-                f"{failed}, the log says why; nothing changed",
+                f"{failed}; see the log",
                 "reloading",
-                f"{failed}, the log says why; nothing changed",
+                f"{failed}; see the log",
             ],
             self.supervisor.told,
         )
@@ -143,7 +143,8 @@ class ReloadTests(ReloadCase):
         self.assertIsNone(self.successResultOf(done))
         self.assertEqual([(B, C, D)], self.swapped)
         self.assertEqual(
-            [(LogLevel.info, "reload: 3 buckets, 2 added, 1 removed")], self.logged()
+            [(LogLevel.info, "reloaded: 3 buckets (2 tokens added, 1 removed)")],
+            self.logged(),
         )
 
     def test_at_once(self) -> None:
@@ -159,7 +160,8 @@ class ReloadTests(ReloadCase):
         self.reload(BEFORE)
         self.assertEqual([(A, B)], self.swapped)
         self.assertEqual(
-            [(LogLevel.info, "reload: 2 buckets, 0 added, 0 removed")], self.logged()
+            [(LogLevel.info, "reloaded: 2 buckets (0 tokens added, 0 removed)")],
+            self.logged(),
         )
 
     def test_none_left(self) -> None:
@@ -167,7 +169,8 @@ class ReloadTests(ReloadCase):
         self.reload(with_buckets())
         self.assertEqual([()], self.swapped)
         self.assertEqual(
-            [(LogLevel.info, "reload: 0 buckets, 0 added, 2 removed")], self.logged()
+            [(LogLevel.info, "reloaded: 0 buckets (0 tokens added, 2 removed)")],
+            self.logged(),
         )
 
     def test_counts_from_the_last(self) -> None:
@@ -176,8 +179,8 @@ class ReloadTests(ReloadCase):
         self.reload(with_buckets(C))
         self.assertEqual(
             [
-                (LogLevel.info, "reload: 3 buckets, 1 added, 0 removed"),
-                (LogLevel.info, "reload: 1 buckets, 0 added, 2 removed"),
+                (LogLevel.info, "reloaded: 3 buckets (1 token added, 0 removed)"),
+                (LogLevel.info, "reloaded: 1 bucket (0 tokens added, 2 removed)"),
             ],
             self.logged(),
         )
@@ -188,7 +191,8 @@ class ReloadTests(ReloadCase):
         self.reload(with_buckets(renamed, B))
         self.assertEqual([(renamed, B)], self.swapped)
         self.assertEqual(
-            [(LogLevel.info, "reload: 2 buckets, 0 added, 0 removed")], self.logged()
+            [(LogLevel.info, "reloaded: 2 buckets (0 tokens added, 0 removed)")],
+            self.logged(),
         )
 
     def test_broken_file(self) -> None:
@@ -201,8 +205,8 @@ class ReloadTests(ReloadCase):
             [
                 (
                     LogLevel.error,
-                    "reload: nothing changed: config.json:"
-                    " $.port: must be a whole number",
+                    "reload failed, nothing changed: config.json: $.port: must be a"
+                    " whole number",
                 )
             ],
             self.logged(),
@@ -218,7 +222,8 @@ class ReloadTests(ReloadCase):
         self.reload(with_buckets(A))
         self.assertEqual([(A,)], self.swapped)
         self.assertEqual(
-            [(LogLevel.info, "reload: 1 buckets, 0 added, 1 removed")], self.logged()
+            [(LogLevel.info, "reloaded: 1 bucket (0 tokens added, 1 removed)")],
+            self.logged(),
         )
 
     def test_waiting_for_a_restart(self) -> None:
@@ -229,8 +234,8 @@ class ReloadTests(ReloadCase):
         self.assertEqual([(C,)], self.swapped)
         self.assertEqual(
             [
-                (LogLevel.info, "reload: 1 buckets, 1 added, 2 removed"),
-                (LogLevel.warn, "reload: waiting for a restart: port, hooks"),
+                (LogLevel.info, "reloaded: 1 bucket (1 token added, 2 removed)"),
+                (LogLevel.warn, "reload: a restart is needed to apply: port, hooks"),
             ],
             self.logged(),
         )
@@ -238,7 +243,7 @@ class ReloadTests(ReloadCase):
     def test_still_waiting(self) -> None:
         """It is named at each reload until it is in force, or taken back."""
         changed = evolve(BEFORE, port=values.Port(80))
-        waits = LogLevel.warn, "reload: waiting for a restart: port"
+        waits = LogLevel.warn, "reload: a restart is needed to apply: port"
         for config, expected in ((changed, [waits]), (changed, [waits]), (BEFORE, [])):
             self.reload(config)
             self.assertEqual(expected, self.logged()[1:])
@@ -257,8 +262,8 @@ class ReloadTests(ReloadCase):
         self.assertEqual([(C,), (D,)], self.swapped)
         self.assertEqual(
             [
-                (LogLevel.info, "reload: 1 buckets, 1 added, 2 removed"),
-                (LogLevel.info, "reload: 1 buckets, 1 added, 1 removed"),
+                (LogLevel.info, "reloaded: 1 bucket (1 token added, 2 removed)"),
+                (LogLevel.info, "reloaded: 1 bucket (1 token added, 1 removed)"),
             ],
             self.logged(),
         )
@@ -316,7 +321,7 @@ class TellTests(ReloadCase):
         self.service._tell = lambda answer: fail(OSError(28, "No space left"))
         self.reload(with_buckets(C))
         self.assertEqual([(C,)], self.swapped)
-        expected = (LogLevel.error, "reload: nobody can be told: No space left")
+        expected = (LogLevel.error, "reload: cannot report the result: No space left")
         self.assertEqual(expected, self.logged()[-1])
         self.assertEqual([], self.flushLoggedErrors())
 
@@ -386,7 +391,7 @@ class BugTests(ReloadCase):
         self.assertEqual(
             [
                 (LogLevel.critical, "a bug in file-bucket"),
-                (LogLevel.info, "reload: 2 buckets, 1 added, 0 removed"),
+                (LogLevel.info, "reloaded: 2 buckets (1 token added, 0 removed)"),
             ],
             self.logged(),
         )

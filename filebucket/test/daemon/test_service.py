@@ -36,7 +36,7 @@ class LifeTests(DaemonCase):
             daemon = self.start()
         port, _, _, interface = self.reactor.tcpServers[0]
         self.assertEqual((1234, "127.0.0.1"), (port, interface))
-        self.assertIn("publishes by", "\n".join(texts(events)))
+        self.assertIn("(atomic publish: ", "\n".join(texts(events)))
         channel, wire = self.connect()
         with capturedLogs() as events:
             channel.dataReceived(
@@ -156,14 +156,14 @@ class LifeTests(DaemonCase):
             " 0.0.0.0:3 with PROXY header and TLS: home",
             lines,
         )
-        warning = "whoever connects is believed to be whom its PROXY header names"
+        warning = "any client can forge its address in a PROXY header"
         self.assertEqual(1, lines.count(warning))
         self.assertIn(f"haproxy:tcp:2: {warning}", lines)
         # The log's date, and the looks at the certificate.
         write_pair(self.folder)
         with capturedLogs() as events:
             self.reactor.pump([LOOK_EVERY] * 2)
-        self.assertEqual(2, "".join(texts(events)).count("a new certificate"))
+        self.assertEqual(2, "".join(texts(events)).count("new certificate loaded"))
         self.successResultOf(daemon.stopService())
 
     def test_malformed_request_is_logged(self) -> None:
@@ -183,8 +183,8 @@ class LifeTests(DaemonCase):
         Path(self.path).write_text('{"home": "home", "buckets": []}')
         with capturedLogs() as events:
             os.kill(os.getpid(), signal.SIGUSR2)
-        self.assertIn("there are no buckets", texts(events)[0])
-        self.assertIn("0 buckets, 0 added, 1 removed", texts(events)[1])
+        self.assertIn("no buckets are configured", texts(events)[0])
+        self.assertIn("0 buckets (0 tokens added, 1 removed)", texts(events)[1])
         self.successResultOf(daemon.stopService())
 
     def test_stop_waits(self) -> None:
@@ -280,7 +280,7 @@ class LifeTests(DaemonCase):
             self.assertNoResult(stopped)
             self.reactor.advance(END_TIMEOUT)
         self.successResultOf(stopped)
-        self.assertIn("leaving pushes behind", texts(events)[-1])
+        self.assertIn("exiting with pushes that are stuck", texts(events)[-1])
         with capturedLogs() as events:
             self.assertRaises(SystemExit, self.start)
         self.assertIn("another file-bucket", texts(events)[-1])
@@ -390,7 +390,7 @@ class LifeTests(DaemonCase):
         with capturedLogs() as events:
             self.assertRaises(SystemExit, daemon.startService)
         closing, why = texts(events)
-        self.assertIn("closing a port: [Errno 13]", closing)
+        self.assertIn("cannot close a listener: [Errno 13]", closing)
         self.assertIn("cannot be used as home", why)
 
     def test_cannot_listen_reasons(self) -> None:

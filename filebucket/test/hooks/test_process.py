@@ -131,9 +131,7 @@ class DeadlineTests(HooksCase):
         child.ends(None, by=KILL)
         self.assert_refused(verdict, LATE)
         self.assertEqual(5.0, KILL_AFTER)
-        self.assertEqual(
-            ["pre-push request=0a1b exit=137 at its deadline"], self.logged()
-        )
+        self.assertEqual(["pre-push request=0a1b exit=137 (timed out)"], self.logged())
 
     def test_term_obeyed(self) -> None:
         """Whatever it says then is too late; its children do not outlive it."""
@@ -249,7 +247,7 @@ class StderrTests(HooksCase):
         self.started().complains(*pieces)
         self.started().ends()
         self.successResultOf(verdict)
-        start = "pre-push request=0a1b says: "
+        start = "pre-push request=0a1b stderr: "
         lines = [formatEvent(event) for event in self.events[before:]]
         self.assertEqual([], [line for line in lines if not line.startswith(start)])
         return [line.removeprefix(start) for line in lines]
@@ -275,7 +273,7 @@ class StderrTests(HooksCase):
         verdict = self.pre_push()
         self.started().complains(b"waiting for the moon\nand th")
         self.assertEqual(
-            ["pre-push request=0a1b says: waiting for the moon"], self.logged()
+            ["pre-push request=0a1b stderr: waiting for the moon"], self.logged()
         )
         self.started().complains(b"e sun\n")
         self.assertEqual(2, len(self.logged()))
@@ -313,7 +311,7 @@ class StderrTests(HooksCase):
     def test_too_much(self) -> None:
         """After 64 KiB the log says that there was more."""
         line = b"x" * 1023 + b"\n"
-        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        rest = f"(the rest is not logged: over {MOST_STDERR} bytes or 1000 lines)"
         for pieces in (
             [line] * 65,
             [line * 65],
@@ -324,7 +322,7 @@ class StderrTests(HooksCase):
 
     def test_too_many_lines(self) -> None:
         """So does it after 1000 lines, however short."""
-        rest = f"(the rest of its stderr, over {MOST_STDERR} bytes or 1000 lines)"
+        rest = f"(the rest is not logged: over {MOST_STDERR} bytes or 1000 lines)"
         for pieces in (
             [b"\n" * 1001],
             [b"\n"] * 1001,

@@ -236,7 +236,7 @@ class HooksCase(SynchronousTestCase):
         """It is not the push's fault, and the client is told when to try again."""
         refusal = self.failureResultOf(verdict, Refusal).value
         self.assertEqual(
-            (503, "the server is stopping"), (refusal.status, refusal.reason)
+            (503, "the server is shutting down"), (refusal.status, refusal.reason)
         )
         self.assertEqual({"Retry-After"}, set(refusal.headers))
 
@@ -323,13 +323,13 @@ class AlertTests(HooksCase):
         self.script(ALERT, mode=0o644)
         self.assert_exit(Exit(126), self.alert())
         self.assertEqual(
-            ["alert request=0a1b: is there, but cannot be executed"], self.logged()
+            ["alert request=0a1b: is not an executable file"], self.logged()
         )
 
 
-REFUSED = "the server's pre-push refused the file"
-LATE = "the server's pre-push ran out of time"
-CANNOT = "the server's pre-push cannot be run"
+REFUSED = "rejected by the server's pre-push hook"
+LATE = "the server's pre-push hook timed out"
+CANNOT = "the server's pre-push hook cannot be run"
 
 
 class PresenceTests(HooksCase):
@@ -393,13 +393,13 @@ class PresenceTests(HooksCase):
     def test_not_executable(self) -> None:
         """A script without its x bit is one that somebody wanted."""
         self.script(PRE_PUSH, POST_PUSH, mode=0o644)
-        self.assert_unusable("is there, but cannot be executed")
+        self.assert_unusable("is not an executable file")
 
     def test_dangling_link(self) -> None:
         """So is a link that leads nowhere."""
         for event in (PRE_PUSH, POST_PUSH):
             os.symlink("nowhere", self.path(event))
-        self.assert_unusable("is a link that leads nowhere")
+        self.assert_unusable("is a dangling symbolic link")
 
     def test_link_in_a_circle(self) -> None:
         """Or back to itself."""
@@ -411,7 +411,7 @@ class PresenceTests(HooksCase):
         """A folder cannot be run, though it has x bits."""
         for event in (PRE_PUSH, POST_PUSH):
             os.mkdir(self.path(event))
-        self.assert_unusable("is there, but cannot be executed")
+        self.assert_unusable("is not an executable file")
 
     def test_no_program(self) -> None:
         """What Linux cannot run is not given to a shell, whose 2 means overwrite."""
@@ -431,7 +431,7 @@ class PresenceTests(HooksCase):
                 with open(self.path(event), "wb") as file:
                     file.write(content)
                 os.chmod(self.path(event), 0o755)
-            self.assert_unusable("is there, but is no program, and has no #!")
+            self.assert_unusable("is neither a program nor a script with a #! line")
 
     def test_interpreters(self) -> None:
         """Where Linux takes its name to end, so does the look at it."""
@@ -452,11 +452,11 @@ class PresenceTests(HooksCase):
     def test_no_interpreter(self) -> None:
         """Nor is what has none that is there."""
         for first, reason in (
-            (b"#!/nonexistent", "needs /nonexistent, which is not there"),
-            (b"#! /nonexistent -e", "needs /nonexistent, which is not there"),
-            (b"#!/n\x1b\xff", "needs /n\\x1b\\udcff, which is not there"),
-            (b"#!/" + b"x" * 254, f"needs /{'x' * 253}, which is not there"),
-            (b"#!/etc/passwd", "needs /etc/passwd, which cannot be executed"),
+            (b"#!/nonexistent", "needs /nonexistent, which does not exist"),
+            (b"#! /nonexistent -e", "needs /nonexistent, which does not exist"),
+            (b"#!/n\x1b\xff", "needs /n\\x1b\\udcff, which does not exist"),
+            (b"#!/" + b"x" * 254, f"needs /{'x' * 253}, which does not exist"),
+            (b"#!/etc/passwd", "needs /etc/passwd, which is not executable"),
             (b"#!/usr/bin/env basj", "needs basj, which is not in PATH"),
             (b"#!/usr/bin/env bash -e", "needs bash -e, which is not in PATH"),
             (b"#! /bin/env /bin/basj ", "needs /bin/basj, which is not in PATH"),
@@ -470,7 +470,7 @@ class PresenceTests(HooksCase):
         """
         for first in (b"#!/bin/sh", b"#!/usr/bin/env sh", b"#!/bin/sh -e", b"#!"):
             self.write_hooks(first + b"\r\nexit 0\r\n")
-            self.assert_unusable("has lines that end with CR LF, not with LF")
+            self.assert_unusable("has CR LF line ends; use LF")
 
     def test_env(self) -> None:
         """What env would find in the PATH that the hook gets."""
@@ -524,7 +524,7 @@ class PresenceTests(HooksCase):
         self.script(POST_PUSH)
         error = self.assertRaises(ConfigError, self.hooks.check)
         self.assertEqual(
-            ("hooks need /nonexistent/setsid, of util-linux",), error.mistakes
+            ("hooks need /nonexistent/setsid from util-linux",), error.mistakes
         )
 
 
@@ -893,7 +893,7 @@ class LineTests(HooksCase):
     def test_gone(self) -> None:
         """Nobody is asked for a push that failed while it stood in line."""
         verdicts = [self.pre_push(), self.pre_push()]
-        refusal = Refusal(503, "the server is stopping")
+        refusal = Refusal(503, "the server is shutting down")
         gone = [self.pre_push(failure=refusal) for _ in range(2000)]
         verdicts.append(self.pre_push())
         children = self.reactor.children
@@ -1036,9 +1036,7 @@ class EndTests(HooksCase):
         self.assert_exit(Exit(137, stopped=True), ended[0])
         self.assert_exit(Exit(143, stopped=True), ended[1])
         self.assertEqual(2, len(children))
-        self.assertIn(
-            "post-push request=0a1b exit=137 at the daemon's stop", self.logged()
-        )
+        self.assertIn("post-push request=0a1b exit=137 (shutting down)", self.logged())
 
     def test_term_obeyed(self) -> None:
         """Whatever it says then was not said of the push."""

@@ -166,18 +166,18 @@ class MistakeTests(ListeningCase):
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         )
         for files, mistake in (
-            ("encrypted.pem:cert.pem", "privateKey: encrypted, and nobody to ask"),
-            ("other.pem:cert.pem", "privateKey: not the key of the certificate"),
-            ("text.pem:cert.pem", "privateKey: no private key in PEM"),
-            ("cert.pem:cert.pem", "privateKey: no private key in PEM"),
-            ("binary.pem:cert.pem", "privateKey: no private key in PEM"),
-            ("key.pem:text.pem", "certKey: no certificate in PEM"),
-            ("key.pem:broken.pem", "certKey: no certificate in PEM"),
-            ("key.pem:odd.pem", "certKey: no certificate in PEM"),
-            ("key.pem", "privateKey: no certificate in PEM"),
+            ("encrypted.pem:cert.pem", "privateKey: encrypted; use an unencrypted key"),
+            ("other.pem:cert.pem", "privateKey: does not match the certificate"),
+            ("text.pem:cert.pem", "privateKey: no PEM private key found"),
+            ("cert.pem:cert.pem", "privateKey: no PEM private key found"),
+            ("binary.pem:cert.pem", "privateKey: no PEM private key found"),
+            ("key.pem:text.pem", "certKey: no PEM certificate found"),
+            ("key.pem:broken.pem", "certKey: no PEM certificate found"),
+            ("key.pem:odd.pem", "certKey: no PEM certificate found"),
+            ("key.pem", "privateKey: no PEM certificate found"),
             (
                 "key.pem:cert.pem:extraCertChain=text.pem",
-                "extraCertChain: no certificate in PEM",
+                "extraCertChain: no PEM certificate found",
             ),
         ):
             self.assertEqual(

@@ -122,7 +122,7 @@ class ClientCertificateTests(TlsCase):
         """What the file may not be."""
         (self.folder / "text").write_bytes(b"nothing")
         for name, mistake in (
-            ("text", "clientCA: no certificate in PEM"),
+            ("text", "clientCA: no PEM certificate found"),
             ("no", f"clientCA: {self.folder}/no: No such file or directory"),
         ):
             error = self.assertRaises(ValueError, self.make, clientCA=name)
@@ -150,12 +150,12 @@ class KeyKindTests(TlsCase):
         """It is a mistake like others."""
         (self.folder / "key.pem").write_bytes(key_pem(X25519PrivateKey.generate()))
         error = self.assertRaises(ValueError, self.make)
-        self.assertIn("privateKey: not the key", str(error))
+        self.assertIn("privateKey: does not match", str(error))
         issuer, key = make_key(), X25519PrivateKey.generate()
         (self.folder / "key.pem").write_bytes(key_pem(key))
         (self.folder / "cert.pem").write_bytes(certify("server", key, "root", issuer))
         error = self.assertRaises(ValueError, self.make)
-        self.assertEqual("a kind of key that TLS cannot use", str(error))
+        self.assertEqual("unsupported type of key", str(error))
 
 
 class ChangedTests(TlsCase):
@@ -199,7 +199,7 @@ class ChangedTests(TlsCase):
         key = make_key()
         (self.folder / "key.pem").write_bytes(key_pem(key))
         error = self.assertRaises(ValueError, self.settled, certificates)
-        self.assertEqual("privateKey: not the key of the certificate", str(error))
+        self.assertEqual("privateKey: does not match the certificate", str(error))
         self.assertIsNone(self.settled(certificates))
         (self.folder / "cert.pem").write_bytes(certify("server", key))
         self.assertIsNotNone(self.settled(certificates))
@@ -288,7 +288,7 @@ class RenewalTests(TlsCase):
         lines = self.lines(2 * LOOK_EVERY)
         self.assertRegex(
             lines[0],
-            r"^TLS: a new certificate, valid until \d{4}-\d\d-\d\d .*Z: ssl:443:key",
+            r"^TLS: new certificate loaded, valid until \d{4}-\d\d-\d\d .*Z: ssl:443:k",
         )
         self.assertEqual(2, len(lines))
         self.assertNotEqual(before, self.serial(certificates))
@@ -302,8 +302,8 @@ class RenewalTests(TlsCase):
         (self.folder / "key.pem").write_bytes(key_pem(make_key()))
         self.assertEqual(
             [
-                "TLS: what is in force stays: ssl:443:key.pem:cert.pem:"
-                " privateKey: not the key of the certificate"
+                "TLS: changed files not loaded: ssl:443:key.pem:cert.pem:"
+                " privateKey: does not match the certificate"
             ],
             self.lines(60),
         )

@@ -124,7 +124,7 @@ class DaemonCase(SynchronousTestCase):
         head, _, content = wire.value().partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
         self.assertIn(b"\r\nRetry-After: 60\r\n", head)
-        self.assertEqual(b"the server is stopping\n", content)
+        self.assertEqual(b"the server is shutting down\n", content)
         self.assertTrue(wire.half_closed)
         self.assertFalse(wire.disconnected)
 

@@ -198,7 +198,7 @@ class MemoryWriter:
             self._refuse_taken(overwrite)
         for algorithm, digest in promised.items():
             if hashlib.new(algorithm, self.content).digest() != digest:
-                raise Refusal(422, f"the {algorithm} received is not the one promised")
+                raise Refusal(422, f"{algorithm} mismatch")
         self._refuse_taken(overwrite)
         replaced = (self.directory, self.name) in self.store.files
         self.store.files[self.directory, self.name] = self.content

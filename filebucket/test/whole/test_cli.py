@@ -181,18 +181,18 @@ class ReloadTests(CommandCase):
         for command in commands:
             output, _ = command.communicate(timeout=PATIENCE)
             self.assertEqual(0, command.returncode, output)
-        server.wait_for("reload: 5 buckets")
+        server.wait_for("reloaded: 5 buckets")
 
     def test_no_daemon(self) -> None:
         """Before it was started, and after it was killed."""
         server = Server(self.folder / "server")
-        self.assertIn("no daemon is ready", self.fails(server, "reload"))
+        self.assertIn("no running daemon", self.fails(server, "reload"))
         server.start()
         self.addCleanup(server.stop)
         self.prints(server, "reload")
         server.signal(signal.SIGKILL)
         server.wait()
-        self.assertIn("no daemon is ready", self.fails(server, "reload"))
+        self.assertIn("no running daemon", self.fails(server, "reload"))
         server.start()
         self.prints(server, "reload")
 
@@ -225,11 +225,11 @@ class ReloadTests(CommandCase):
         server.config_file.chmod(0o600)
         errors = self.fails(server, "reload")
         self.assertEqual(
-            f"Error: the daemon changed nothing: {server.config_file}: cannot be read:"
-            " Permission denied\n",
+            f"Error: the daemon kept its bucket list: {server.config_file}: cannot be"
+            " read: Permission denied\n",
             errors,
         )
-        self.assertIn("no reload", self.prints(server, "check"))
+        self.assertIn("reload will fail", self.prints(server, "check"))
 
 
 class CheckTests(CommandCase):

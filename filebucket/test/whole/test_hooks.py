@@ -194,7 +194,7 @@ class DeadlineTests(RealHooksCase):
             )
         for way in WAYS:
             status, _, content = answers[f"{way}-pre"]
-            reason = b"the server's pre-push ran out of time\n"
+            reason = b"the server's pre-push hook timed out\n"
             self.assertEqual((409, reason), (status, content), way)
             status, headers, _ = answers[f"{way}-post"]
             self.assertEqual(200, status, way)
@@ -239,7 +239,7 @@ class OutputTests(RealHooksCase):
         self.assertEqual(bytes(MOST_OUTPUT), content)
         self.assertLess(server.peak_memory() - before, 16 * MIB)
         self.assertLess(len(server.log), 2 * MOST_STDERR)
-        server.wait_for("post-push .*says: .the rest of its stderr, over 65536 bytes")
+        server.wait_for("post-push .*stderr: .the rest is not logged: over 65536 bytes")
 
     def test_lines(self) -> None:
         """So does a GiB of empty lines: each costs the log more than it says."""
@@ -247,7 +247,7 @@ class OutputTests(RealHooksCase):
         server.hook("post-push", f"yes '' | head -c {GIB} >&2; exit 7")
         status, headers, _ = self.push(server, "x")
         self.assertEqual((200, b"7"), (status, headers[b"x-post-push-exit"]))
-        server.wait_for("post-push .*says: .the rest of its stderr, over 65536 bytes")
+        server.wait_for("post-push .*stderr: .the rest is not logged: over 65536 bytes")
         self.assertLess(len(server.log), 4 * MOST_STDERR)
 
     def test_no_newline(self) -> None:
@@ -255,15 +255,15 @@ class OutputTests(RealHooksCase):
         server = self.daemon()
         server.hook("post-push", "printf answer; printf 'my complaint' >&2")
         self.assertEqual(b"answer", self.push(server, "x")[2])
-        server.wait_for("post-push .*says: my complaint$")
+        server.wait_for("post-push .*stderr: my complaint$")
 
     def test_one_line(self) -> None:
         """A line without an end is cut."""
         server = self.daemon()
         server.hook("post-push", "printf '%5000s' x >&2; echo >&2; echo next >&2")
         self.assertEqual(200, self.push(server, "x")[0])
-        server.wait_for(f"post-push .*says:  {{{MOST_LINE}}}$")
-        server.wait_for("post-push .*says: next$")
+        server.wait_for(f"post-push .*stderr:  {{{MOST_LINE}}}$")
+        server.wait_for("post-push .*stderr: next$")
 
     def test_closed(self) -> None:
         """One that closes both and goes on is waited for."""
@@ -277,7 +277,7 @@ class OutputTests(RealHooksCase):
         server.hook("post-push", "echo begun; exec >&- 2>&-; exit 9")
         client = self.client(server)
         client.send(put_head("x", 3, OTHER), b"new")
-        server.wait_for("pre-push .*says: closes")
+        server.wait_for("pre-push .*stderr: closes")
         os.write(go, b"\n")
         status, headers, content = client.whole_answer()
         client.close()
@@ -370,7 +370,7 @@ class ScriptTests(RealHooksCase):
             server.hook("post-push", f"echo began >&2; exec head -n1 {fifo}")
             client = self.client(server)
             client.send(put_head(f"{count}", 1, OTHER), b"x")
-            server.wait_for("post-push .*says: began", count)
+            server.wait_for("post-push .*stderr: began", count)
             change()
             os.write(go, b"old\n")
             self.assertEqual((200, b"old\n"), client.answer())
@@ -439,8 +439,8 @@ class StartTests(RealHooksCase):
             self.assertEqual(400, client.answer()[0], raw)
             client.close()
         self.assertEqual(200, self.push(server, "x")[0])
-        server.wait_for("says: ran")
-        self.assertEqual(1, server.log.count("says: ran"))
+        server.wait_for("stderr: ran")
+        self.assertEqual(1, server.log.count("stderr: ran"))
 
     def test_environment(self) -> None:
         """Nothing of the daemon's but three variables; no descriptor beside three;

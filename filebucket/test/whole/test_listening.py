@@ -364,7 +364,7 @@ class RenewalTests(TlsCase):
         idle.send(put_head("idle", 0))
         self.assertEqual(200, idle.answer()[0])
         self.assertEqual(b"ab", server.stored()[f"{TOKEN}/old"])
-        self.assertEqual(1, server.log.count("what is in force stays"))
+        self.assertEqual(1, server.log.count("changed files not loaded"))
 
     def replace_twice(self, server: Server) -> list[bytes]:
         """Replace the pair; the certificates that were in force, in their order."""
@@ -372,15 +372,15 @@ class RenewalTests(TlsCase):
         # The key first, and for so long that the daemon sees it.
         self.renew()
         self.write(key=self.key)
-        server.wait_for("TLS: what is in force stays: .*not the key of the")
+        server.wait_for("TLS: changed files not loaded: .*does not match the")
         self.write(certificate=self.certificate)
-        server.wait_for("TLS: a new certificate, valid until ")
+        server.wait_for("TLS: new certificate loaded, valid until ")
         expected.append(self.certificate)
         # The certificate first.
         self.renew()
         self.write(certificate=self.certificate)
         self.write(key=self.key)
-        server.wait_for("TLS: a new certificate, valid until ", 2)
+        server.wait_for("TLS: new certificate loaded, valid until ", 2)
         expected.append(self.certificate)
         last, certificate = self.connect(server)
         last.close()
@@ -405,7 +405,7 @@ class RenewalTests(TlsCase):
             *(*TWISTD, "-n", "--pidfile=", "--uid", str(nobody.pw_uid)),
             *("--gid", str(nobody.pw_gid), "filebucket"),
         )
-        stays = "TLS: what is in force stays: .* privateKey: "
+        stays = "TLS: changed files not loaded: .* privateKey: "
         server.wait_for(f"{stays}{key}: Permission denied")
         known = ("--cacert", str(key.with_name("cert.pem")))
         url = f"{server.url}/{TOKEN}/x"
@@ -688,9 +688,9 @@ class OthersTests(TlsCase):
         """What was passed is not what was written, or not of use."""
         not_a_socket = "made = open('/dev/null')"
         for listen, command, mistake in (
-            ("INET6:0", self.inherit("INET"), "domain: .* passed is not of INET6"),
-            ("UNIX:0", self.inherit("INET"), "domain: .* passed is not of UNIX"),
-            ("INET:0", self.inherit("INET", ""), "what systemd passed does not listen"),
+            ("INET6:0", self.inherit("INET"), "domain: .* systemd is not INET6"),
+            ("UNIX:0", self.inherit("INET"), "domain: .* systemd is not UNIX"),
+            ("INET:0", self.inherit("INET", ""), "socket from systemd does not listen"),
             ("INET:0", self.inherit("INET", not_a_socket), "operation on non-socket"),
             ("INET:1", self.inherit("INET"), "systemd passed no such socket"),
         ):

@@ -88,7 +88,7 @@ class RealTests(SynchronousTestCase):
         reloading, time = listener.lines()
         self.assertEqual("RELOADING=1", reloading)
         self.assertRegex(time, r"^MONOTONIC_USEC=\d+$")
-        reloaded = ["READY=1", "STATUS=reloaded: 2 buckets, 0 added, 0 removed"]
+        reloaded = ["READY=1", "STATUS=reloaded: 2 buckets (0 tokens added, 0 removed)"]
         self.assertEqual(reloaded, listener.lines())
         server.config_file.write_text("{")
         server.signal(signal.SIGUSR2)
@@ -101,11 +101,11 @@ class RealTests(SynchronousTestCase):
                 b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n"
                 % OTHER.encode()
             )
-            server.wait_for("says: socket: none")
+            server.wait_for("stderr: socket: none")
             server.signal(signal.SIGTERM)
             stopping, status, lasts = listener.lines()
             client.sendall(b"x")
         self.assertEqual("STOPPING=1", stopping)
-        self.assertEqual("STATUS=stopping; pushes under way: 1", status)
+        self.assertEqual("STATUS=shutting down; pushes in progress: 1", status)
         seconds = int(re.sub(r"^EXTEND_TIMEOUT_USEC=", "", lasts)) / 1e6
         self.assertGreater(seconds, shutdown_timeout)

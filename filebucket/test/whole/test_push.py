@@ -417,7 +417,7 @@ class HookTests(IntegrationCase):
         server.hook("post-push", f"echo out; echo err {OTHER[:4]} >&2; exit 7")
         self.assertEqual(200, self.push(server))
         self.assertEqual(b"out\n", self.content)
-        server.wait_for("post-push .*says: err cafe")
+        server.wait_for("post-push .*stderr: err cafe")
         server.wait_for("post-push .*exit=7")
 
     def test_tokens_in_a_trace(self) -> None:
@@ -427,7 +427,7 @@ class HookTests(IntegrationCase):
         client = self.client(server)
         client.send(put_head("x", 1), b"x")
         self.assertEqual(200, client.answer()[0])
-        server.wait_for("pre-push .*says: .*test #[0-9a-f]{6} != x")
+        server.wait_for("pre-push .*stderr: .*test #[0-9a-f]{6} != x")
 
 
 class ReloadTests(IntegrationCase):
@@ -436,7 +436,7 @@ class ReloadTests(IntegrationCase):
     def reload(self, server: Server, count: int) -> None:
         server.write_config()
         server.signal(signal.SIGUSR2)
-        server.wait_for("reload: ", count)
+        server.wait_for("reloaded: ", count)
 
     def test_buckets(self) -> None:
         """What is taken away gets 403, and so does what it had under way; a file with
@@ -452,7 +452,7 @@ class ReloadTests(IntegrationCase):
         server.config["buckets"] = server.config["buckets"][1:]
         server.config["port"] = 1
         self.reload(server, 1)
-        server.wait_for("reload: waiting for a restart: port")
+        server.wait_for("reload: a restart is needed to apply: port")
         self.assertEqual(403, under_way.answer()[0])
         going_on.send(b"x")
         self.assertEqual(200, going_on.answer()[0])
@@ -462,7 +462,7 @@ class ReloadTests(IntegrationCase):
         other = self.client(server)
         server.config_file.write_text("{}")
         server.signal(signal.SIGUSR2)
-        server.wait_for("reload: nothing changed: .*")
+        server.wait_for("reload failed, nothing changed: .*")
         other.send(put_head("y", 0, OTHER))
         self.assertEqual(200, other.answer()[0])
 
@@ -536,7 +536,7 @@ class SettingsTests(IntegrationCase):
             server.config["buckets"] = [{"name": "web01", "tokens": tokens}]
             server.write_config()
             server.signal(signal.SIGUSR2)
-            server.wait_for("reload: 1 buckets", count)
+            server.wait_for("reloaded: 1 bucket", count)
             for token, status in zip((OTHER, TOKEN), statuses, strict=True):
                 path = f"{server.url}/{token}/{count}-{TOKENS.index(token)}"
                 self.assertEqual(status, self.curl("-T", "-", path, stdin=b"x")[0])
@@ -551,7 +551,7 @@ class SettingsTests(IntegrationCase):
         server.config["buckets"] = [{**bucket, "allow_from": ["127.0.0.0/8"]}]
         server.write_config()
         server.signal(signal.SIGUSR2)
-        server.wait_for("reload: 1 buckets")
+        server.wait_for("reloaded: 1 bucket")
         self.assertEqual(200, self.curl("-T", "-", path, stdin=b"x")[0])
 
     def test_overwrite(self) -> None:
@@ -605,9 +605,9 @@ class StopTests(IntegrationCase):
             client.begin(number.name, 2)
             client.send(b"x")
             server.signal(signal.SIGHUP)
-            server.wait_for("reload: 2 buckets, 0 added, 0 removed")
+            server.wait_for("reloaded: 2 buckets \\(0 tokens added, 0 removed\\)")
             server.signal(number)
-            server.wait_for(f"received {number.name}, which ends as SIGTERM does")
+            server.wait_for(f"received {number.name}: shutting down, as for SIGTERM")
             client.send(b"x")
             self.assertEqual(200, client.answer()[0])
             self.assertEqual(-signal.SIGTERM, server.wait())
@@ -619,10 +619,10 @@ class StopTests(IntegrationCase):
         server.hook("post-push", "echo started >&2; echo so far; exec sleep 600")
         stuck = self.client(server)
         stuck.send(put_head("stuck", 1), b"x")
-        server.wait_for("post-push .*says: started")
+        server.wait_for("post-push .*stderr: started")
         asked = self.client(server)
         asked.send(put_head("asked", 1), b"x")
-        server.wait_for("pre-push .*says: asks")
+        server.wait_for("pre-push .*stderr: asks")
         slow = self.client(server)
         slow.begin("slow", 2)
         slow.send(b"x")
@@ -637,7 +637,7 @@ class StopTests(IntegrationCase):
         self.assertEqual(b"143", headers[b"x-post-push-exit"])
         for client in (asked, slow, early):
             status, headers, content = client.whole_answer()
-            self.assertEqual((503, b"the server is stopping\n"), (status, content))
+            self.assertEqual((503, b"the server is shutting down\n"), (status, content))
             self.assertEqual(b"60", headers[b"retry-after"])
             self.assertEqual(b"", client.socket.recv(1))
             client.close()
@@ -652,14 +652,14 @@ class StopTests(IntegrationCase):
         clients = [self.client(server) for _ in range(2)]
         for number, client in enumerate(clients):
             client.send(put_head(f"{number}", 100_000), b"x" * 1000)
-        server.wait_for("pre-push .*says: began")
+        server.wait_for("pre-push .*stderr: began")
         # Who comes after them is answered: so both were read.
         stranger = self.client(server)
         stranger.send(put_head("x", 0, UNKNOWN))
         self.assertEqual(403, stranger.answer()[0])
         server.signal(signal.SIGTERM)
         for client in clients:
-            self.assertEqual((503, b"the server is stopping\n"), client.answer())
+            self.assertEqual((503, b"the server is shutting down\n"), client.answer())
             # Else it would be let to read on for a while.
             client.close()
         self.assertEqual(-signal.SIGTERM, server.wait())
@@ -670,7 +670,7 @@ class StopTests(IntegrationCase):
         server.hook("post-push", "trap '' TERM; echo started >&2; exec sleep 600")
         stuck = self.client(server)
         stuck.send(put_head("stuck", 1), b"x")
-        server.wait_for("post-push .*says: started")
+        server.wait_for("post-push .*stderr: started")
         server.signal(signal.SIGTERM)
         status, headers, _ = stuck.whole_answer()
         self.assertEqual((200, b"137"), (status, headers[b"x-post-push-exit"]))

@@ -401,7 +401,7 @@ class RealTests(IntegrationCase):
         for _ in range(100):
             server.signal(signal.SIGUSR2)
         self.assertEqual(200, self.push(server, "x"))
-        server.wait_for("reload: 2 buckets, 0 added, 0 removed")
+        server.wait_for("reloaded: 2 buckets \\(0 tokens added, 0 removed\\)")
 
     def test_descriptors(self) -> None:
         """It asks for as many as a thousand pushes need, where it was given few, and
