@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -21,6 +22,9 @@ FILE = database.FILE
 
 KEY = f"#{hashlib.sha256(TOKEN.encode()).hexdigest()}"
 """What it calls the bucket that has no name."""
+
+TROUBLE = re.compile("catalogue: can(not)? be written|catalogue file is ")
+"""Log lines about a catalogue that failed."""
 
 _KEPT = """
     SELECT push.name, push.size, push.sha256, push.damaged
@@ -47,7 +51,7 @@ def faults(server: Server, bucket: str = TOKEN, key: str = KEY) -> list[str]:
     bad = (
         f"the log: {line}"
         for line in server.log.splitlines()
-        if "catalogue: it " in line or "a bug in file-bucket" in line
+        if TROUBLE.search(line) or "a bug in file-bucket" in line
     )
     return [*bad, *differences(server.home, bucket, key)]
 

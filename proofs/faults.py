@@ -217,7 +217,7 @@ def _said(server: Server, name: str) -> str | None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         for line in server.log.splitlines():
-            if "catalogue: it " in line:
+            if entries.TROUBLE.search(line):
                 return line
         if entries.is_there(server.home, name):
             return None

@@ -68,8 +68,8 @@ class Database:
                 os.stat(path)
             except FileNotFoundError:
                 raise CatalogueError(
-                    "there is no catalogue yet: the daemon makes one when it starts,"
-                    " and so does filebucket reindex"
+                    "there is no catalogue yet; start the daemon or run filebucket"
+                    " reindex to create it"
                 ) from None
             connection = sqlite3.connect(
                 path,
@@ -108,7 +108,7 @@ class Database:
         with translated_errors():
             ((found,), *_) = self._connection.execute("PRAGMA quick_check(1)")
         if found != "ok":
-            raise CatalogueError("SQLite finds it damaged", damaged=True)
+            raise CatalogueError("damaged, according to SQLite", damaged=True)
 
     def is_there(self) -> bool:
         """Whether this is still the file of that name: somebody may have taken it
@@ -203,4 +203,4 @@ def translated_errors() -> Iterator[None]:
             raise
         raise CatalogueError(printable(str(error)), damaged=True) from None
     except OSError as error:
-        raise CatalogueError(error.strerror or "the disk failed") from None
+        raise CatalogueError(error.strerror or "disk error") from None

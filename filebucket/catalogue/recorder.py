@@ -232,14 +232,14 @@ class Recorder(Service):
             self._log.failure("a bug in file-bucket", event="bug")
             self._dropped += count
             self._reindex_wanted = True
-            self._failed("a bug in file-bucket, which the log shows")
+            self._failed("bug in file-bucket, see the log")
         else:
             self._written(is_new)
 
     def _written(self, is_new: bool) -> None:
         if self._error is not None:
             self._error = None
-            self._log.info("catalogue: it can be written again", event="catalogue")
+            self._log.info("catalogue: can be written again", event="catalogue")
         if self._received or self._refused:
             self._soon(0 if len(self._received) >= BATCH else GATHER)
         if self._writer.unfinished:
@@ -252,7 +252,7 @@ class Recorder(Service):
     def _failed(self, reason: str) -> None:
         if self._error != reason:
             self._log.error(
-                "catalogue: it cannot be written, pushes go on: {error}",
+                "catalogue: cannot be written (pushes are not affected): {error}",
                 event="catalogue-failed",
                 error=reason,
             )
@@ -354,7 +354,7 @@ class Recorder(Service):
             self._reindex_later = True
             self._note_damage(failure)
             self._log.error(
-                "catalogue: what is on the disk cannot be entered: {error}",
+                "catalogue: cannot add the files on disk: {error}",
                 event="catalogue-failed",
                 error=str(failure.value),
             )
@@ -385,5 +385,5 @@ def _nothing() -> None:
 
 def _unknown() -> Refusal:
     return Refusal(
-        503, "a file of that name may have arrived; whether it did cannot be said now"
+        503, "cannot check now whether a file with that name was already received"
     )

@@ -168,7 +168,7 @@ def version_of(connection: sqlite3.Connection) -> int:
     """
     ((version,),) = connection.execute("PRAGMA user_version")
     if version > VERSION:
-        raise NewerError(f"it is of a newer file-bucket: its version is {version}")
+        raise NewerError(f"made by a newer file-bucket (version {version})")
     return int(version)
 
 

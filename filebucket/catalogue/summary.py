@@ -95,13 +95,13 @@ def summarize(overview: Overview) -> Summary:
     if not expecting:
         return Summary(
             0,
-            "Nothing is wrong",
-            "No bucket says when a backup is expected, so that none can be late.",
+            "No problems found",
+            "No bucket has an expect schedule, so late backups cannot be detected.",
         )
     if expecting == len(buckets):
         return Summary(0, "Every backup arrived")
-    rest = counted(len(buckets) - expecting, "bucket expects", "buckets expect")
-    return Summary(0, "Every expected backup arrived", f"{rest} nothing.")
+    rest = counted(len(buckets) - expecting, "bucket has", "buckets have")
+    return Summary(0, "Every expected backup arrived", f"{rest} no schedule.")
 
 
 _PHRASES = {
@@ -111,5 +111,8 @@ _PHRASES = {
     "empty": ("backup is empty", "backups are empty"),
     "shrunk": ("backup has shrunk", "backups have shrunk"),
     "grown": ("backup has grown", "backups have grown"),
-    "never": ("first push is waited for", "first pushes are waited for"),
+    "never": (
+        "backup is awaiting its first push",
+        "backups are awaiting their first push",
+    ),
 }

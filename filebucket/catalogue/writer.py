@@ -138,7 +138,7 @@ class Writer:
             count = journal.mistrust(now, self._registry.of_key)
             if count:
                 self._log.warn(
-                    "the clock was ahead when the last pushes of {count} series came:"
+                    "the clock was ahead during the last pushes of {count} series;"
                     " they count as received now",
                     event="clock",
                     count=count,
@@ -174,7 +174,7 @@ class Writer:
 
     def _opened(self) -> IJournal:
         if self._journal is None:
-            raise CatalogueError("it cannot be opened")
+            raise CatalogueError("cannot be opened")
         return self._journal
 
     def recheck(self) -> None:
@@ -194,7 +194,7 @@ class Writer:
             if self._journal.is_there():
                 return self._journal, False
             self._log.warn(
-                "catalogue: somebody took it away; it is made anew",
+                "catalogue file is gone; rebuilding it from disk",
                 event="catalogue-gone",
             )
             self.close()
@@ -210,8 +210,8 @@ class Writer:
 
     def _put_aside(self, error: CatalogueError) -> None:
         self._log.error(
-            "catalogue: it is damaged ({error}); it is kept as {name}, and made anew of"
-            " what is on the disk",
+            "catalogue file is damaged ({error}); keeping it as {name} and rebuilding"
+            " the catalogue from disk",
             event="catalogue-damaged",
             error=str(error),
             name=f"{os.path.basename(FILE)}.damaged",
@@ -221,7 +221,7 @@ class Writer:
         try:
             os.replace(path, f"{path}.damaged")
         except OSError as failed:
-            raise CatalogueError(failed.strerror or "the disk failed") from None
+            raise CatalogueError(failed.strerror or "disk error") from None
 
     def _note_space(self, journal: IJournal, now: float) -> None:
         # Whether the home can be had, those who push are told.

@@ -49,8 +49,8 @@ class Guesses:
         latest.append(self._clock.seconds())
         if len(latest) == MOST_WRONG:
             self._log.warn(
-                "bucket={bucket}: {count} wrong digests of files that are there:"
-                " for an hour none is looked at",
+                "bucket={bucket}: {count} wrong digests for existing files within an"
+                " hour; digests for existing files are ignored for up to an hour",
                 event="guesses",
                 bucket=label,
                 count=MOST_WRONG,

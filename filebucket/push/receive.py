@@ -193,7 +193,7 @@ class Uploads:
                 outcome.status, outcome.headers = 400, {}
         except Exception:  # whatever it is, it is logged, and the client told
             _log_bug(outcome.request_id)
-            outcome.reason = "internal error; the server's log says more"
+            outcome.reason = "internal error; see the server's log"
         outcome.seconds = self._clock.seconds() - started
         try:
             self._observe(outcome)
@@ -214,10 +214,10 @@ class Uploads:
         incoming.check()
         if len(self._under_way) >= self._most:
             # More than there are connections: clients leave theirs behind.
-            raise Refusal(503, "too many pushes are under way")
+            raise Refusal(503, "too many pushes in progress")
         if self._of_bucket[bucket.key] >= self._most_of_one:
             # They may wait for a hook, and be gone themselves.
-            raise Refusal(503, "too many pushes to this bucket are under way")
+            raise Refusal(503, "too many pushes to this bucket in progress")
         promised = incoming.promised()
         name = incoming.name()
         if name is not None:
@@ -447,15 +447,15 @@ class Upload:
         promised = dict(self._promised)
         for algorithm, digest in self._incoming.promised_late().items():
             if algorithm not in {"sha256", *self._promised}:
-                raise Refusal(400, "of a file, only SHA-256 can come in a trailer")
+                raise Refusal(400, "only a SHA-256 digest is supported in a trailer")
             if promised.setdefault(algorithm, digest) != digest:
-                raise Refusal(400, "a trailer contradicts another digest promised")
+                raise Refusal(400, "a trailer contradicts another digest sent")
         return promised
 
     def taken(self, taken: NameTaken) -> Refusal:
         """Why it cannot have its name."""
         if self._only_new:
-            return Refusal(412, "If-None-Match: a file of that name exists")
+            return Refusal(412, "If-None-Match: a file with that name already exists")
         return taken
 
     async def repeat(self, kept: Kept, file: IncomingFile) -> None:
@@ -526,14 +526,15 @@ def _check_name(name: str) -> None:
 
 def _check_size(size: int, most: int) -> None:
     if size > most:
-        raise Refusal(413, f"larger than {most} bytes")
+        raise Refusal(413, f"the file is larger than {most} bytes")
 
 
 def _check_least(size: int, least: int) -> None:
     if size < least:
         if not size:
-            raise Refusal(400, "nothing came; did the command before the pipe fail?")
-        raise Refusal(400, f"smaller than {least} bytes")
+            reason = "the file is empty; did the command before the pipe fail?"
+            raise Refusal(400, reason)
+        raise Refusal(400, f"the file is smaller than {least} bytes")
 
 
 def _log_bug(request_id: str) -> None:

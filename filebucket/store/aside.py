@@ -18,7 +18,7 @@ from filebucket.base.fs import sync_directory
 class UnnamedFile:
     """A file without a name, until it is linked."""
 
-    tier = "O_TMPFILE and linkat"
+    tier = "O_TMPFILE"
 
     def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
         self._bucket_fd = bucket_fd
@@ -67,7 +67,7 @@ class UnnamedFile:
 class StagedFile:
     """A file under a private name in the incoming directory."""
 
-    tier = "a private name, link and unlink"
+    tier = "temporary name and hard link"
 
     def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
         if os.fstat(bucket_fd).st_dev != os.fstat(incoming_fd).st_dev:
@@ -156,7 +156,7 @@ def find_tier(home: str, directory_fd: int) -> type[AsideFile]:
         else:
             return tier
     raise ConfigError(
-        home, [f"the filesystem cannot publish safely ({'; '.join(reasons)})"]
+        home, [f"the filesystem supports no atomic publish ({'; '.join(reasons)})"]
     )
 
 

@@ -198,7 +198,7 @@ class DirectoryStore:
         :raises Refusal: 503: it would
         """
         if self._lines.is_stuck(directory, STUCK):
-            raise Refusal(503, "the disk does not answer")
+            raise Refusal(503, "the server's disk is not responding")
 
     async def know(self, directory: str, size: int, quota: int) -> None:
         """See to it that what a bucket holds is known before a push to it.
@@ -250,7 +250,7 @@ class DirectoryStore:
             return await self._lines.run(directory, function, *args)
         except OSError as error:
             self._log.error(
-                "request={request}: the disk said no to {what}: {error}",
+                "request={request}: disk error during {what}: {error}",
                 event="disk",
                 request=current_request(),
                 what=function.__name__.strip("_"),
@@ -490,7 +490,7 @@ class DirectoryWriter:
             # What is left aside has no name of its own, or is swept at start;
             # and the push has its verdict already.
             self._log.warn(
-                "request={request}: cannot clear away: {error}",
+                "request={request}: cannot delete a temporary file: {error}",
                 event="leftover",
                 request=self._request,
                 error=error.strerror,
@@ -541,7 +541,7 @@ def _locked(lock: threading.Lock) -> Iterator[None]:
 
 
 def _busy() -> Refusal:
-    return Refusal(503, "somebody else has locked the bucket's directory")
+    return Refusal(503, "the bucket's folder is locked by another process")
 
 
 _STATUSES = {
@@ -556,13 +556,14 @@ _STATUSES = {
             errno.EROFS,
             errno.EXDEV,
         ),
-        (401, "the bucket's directory cannot be made or written"),
+        (401, "the bucket's folder cannot be created or written"),
     ),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "no room")),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "not enough free space")),
     **dict.fromkeys(
-        (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM), (503, "over capacity")
+        (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+        (503, "the server is overloaded"),
     ),
-    errno.EFBIG: (413, "the filesystem cannot hold so large a file"),
+    errno.EFBIG: (413, "the file is too large for the server's filesystem"),
 }
 
 
@@ -571,9 +572,9 @@ def _name_error(error: OSError) -> Exception:
     or no colon.
     """
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
-        return Refusal(400, "the filesystem cannot have that name")
+        return Refusal(400, "the server's filesystem does not support that file name")
     return error
 
 
 def _refusal(error: OSError) -> Refusal:
-    return Refusal(*_STATUSES.get(error.errno or 0, (503, "the disk failed")))
+    return Refusal(*_STATUSES.get(error.errno or 0, (503, "disk error on the server")))

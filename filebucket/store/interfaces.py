@@ -46,7 +46,7 @@ class NameTaken(Refusal):
     """The refusal of a name that is taken."""
 
     def __init__(self) -> None:
-        super().__init__(405, "a file of that name exists")
+        super().__init__(405, "a file with that name already exists")
 
 
 @frozen

@@ -48,7 +48,7 @@ def alone(home: str) -> Iterator[None]:
         try:
             _lock(fd)
         except BlockingIOError:
-            raise RemovalError("another filebucket prune is at work") from None
+            raise RemovalError("another filebucket prune is running") from None
         except OSError as error:
             raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
         yield

@@ -139,7 +139,7 @@ class Room:
             _check(left, bucket, size)
             filesystem = self._filesystems[found.f_fsid]
             reserved = Reservation(bucket, filesystem, quota)
-            reserved.check_quota(size + FILE_COST)
+            reserved.check_quota(size + FILE_COST, size)
             bucket.under_way += FILE_COST
             reserved.change(expected=size)
         return reserved
@@ -168,7 +168,7 @@ class Room:
             if left + min(filesystem.leaving, LOOK_EVERY) < size:
                 reserved.leaving = reserved.taken - size
                 filesystem.leaving += reserved.leaving
-                raise _no_room()
+                raise _no_space()
             filesystem.look_at = written - size + min(max(left, 0), LOOK_EVERY)
 
     def give_back(
@@ -233,11 +233,13 @@ class Room:
 
 def _check(left: int, bucket: _Bucket, size: int) -> None:
     if left - bucket.set_aside < size:
-        raise _no_room()
+        raise _no_space(size)
 
 
-def _no_room() -> Refusal:
-    return Refusal(507, "no room for that many bytes")
+def _no_space(size: int = 0) -> Refusal:
+    """The refusal of ``size`` bytes, which are named if they are known."""
+    reason = "not enough free space"
+    return Refusal(507, f"{reason} for {size} bytes" if size else reason)
 
 
 @define(eq=False)
@@ -266,8 +268,16 @@ class Reservation:
         self.filesystem.set_aside += expected
         self.bucket.under_way += taken + expected
 
-    def check_quota(self, size: int) -> None:
-        """See whether ``size`` more bytes are within the quota."""
-        taken = (self.bucket.kept or 0) + self.bucket.under_way + size
-        if self.quota is not None and taken > self.quota:
-            raise Refusal(507, "the bucket's quota leaves no room for that many bytes")
+    def check_quota(self, taken: int, size: int = 0) -> None:
+        """Check that ``taken`` more bytes are within the quota.
+
+        :param size: bytes of the file, for the answer; 0 if unknown
+        :raises Refusal: 507: they are not
+        """
+        total = (self.bucket.kept or 0) + self.bucket.under_way + taken
+        if self.quota is None or total <= self.quota:
+            return
+        if size:
+            left = f"has not enough space left for {size} bytes"
+            raise Refusal(507, f"the bucket's quota {left}")
+        raise Refusal(507, "the bucket's quota is used up")

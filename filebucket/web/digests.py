@@ -113,7 +113,7 @@ def of_body(fields: Fields, found: dict[str, bytes] | None = None) -> dict[str, 
 
     for header in _NOT_CHECKED:
         if values(header):
-            raise Refusal(400, f"{header} cannot be checked; use X-Checksum-Sha256")
+            raise Refusal(400, f"{header} is not supported; use X-Checksum-Sha256")
     for header, algorithm in _OF_BODY.items():
         for value in values(header):
             merge(found, {algorithm: _base64(value, algorithm, header)}, header)
@@ -134,7 +134,7 @@ def merge(found: dict[str, bytes], more: Mapping[str, bytes], where: str) -> Non
     """
     for algorithm, digest in more.items():
         if found.setdefault(algorithm, digest) != digest:
-            raise Refusal(400, f"{where} contradicts another digest promised")
+            raise Refusal(400, f"{where} contradicts another digest sent")
 
 
 def _dictionary(values: Sequence[str]) -> dict[str, bytes]:

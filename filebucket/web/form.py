@@ -76,7 +76,7 @@ class FormFile:
                     in_file = False
                 elif isinstance(event, MultipartSegment):
                     if event.name == FIELD:
-                        raise Refusal(400, f"a second field {FIELD!r} in the form")
+                        raise Refusal(400, f"more than one field {FIELD!r} in the form")
                 elif in_file:
                     batch.append(event)
                 else:
@@ -182,7 +182,7 @@ class _Form:
         """``size`` bytes came that are not the file's."""
         self._skipped += size
         if self._skipped > MOST_SKIPPED:
-            raise Refusal(400, f"fields other than {FIELD!r} are too long")
+            raise Refusal(400, f"the fields other than {FIELD!r} are too large")
 
     def _feed(self, chunks: Sequence[bytes]) -> list[_Event]:
         events: list[_Event] = []
@@ -200,7 +200,7 @@ class _Form:
             raise Refusal(400, f"malformed form: {error.args[0]}") from None
         except ValueError:
             # multipart 1.2.1 reads a number of any length; Python does not.
-            raise Refusal(400, "malformed form: the length of a part") from None
+            raise Refusal(400, "malformed form: invalid length of a part") from None
         return events
 
     def _check_content(self, data: bytes) -> None:
@@ -211,13 +211,15 @@ class _Form:
         reach = len(self._delimiter) - 1
         edge = self._edge + data[:reach]
         if self._delimiter in edge or self._delimiter in data:
-            raise Refusal(400, "malformed form: more than a boundary on its line")
+            raise Refusal(400, "malformed form: extra bytes on a boundary line")
         self._edge = bytes(edge[-reach:] if len(data) < reach else data[-reach:])
 
     def check_overhead(self, size: int) -> None:
         """``size`` bytes so far are the file's; are all others within bounds?"""
         if self._fed - size > MOST_OVERHEAD:
-            raise Refusal(400, f"the form is too long for its {FIELD!r}")
+            raise Refusal(
+                400, f"too many bytes in the form besides its field {FIELD!r}"
+            )
 
     def _close(self) -> None:
         try:
@@ -234,19 +236,20 @@ def _boundary(content_type: str) -> str:
         )
     boundary = _parameters(content_type, "Content-Type").get("boundary", "")
     if not 0 < len(boundary) <= _MOST_BOUNDARY or not boundary.isascii():
-        raise Refusal(400, "the form has no fit boundary")
+        raise Refusal(400, "the form has no valid boundary")
     return boundary
 
 
 def _check_headers(part: MultipartSegment) -> None:
     if sum(name == "Content-Disposition" for name, _ in part.headerlist) != 1:
-        raise Refusal(400, "malformed form: a part with two Content-Dispositions")
+        raise Refusal(400, "malformed form: a part needs one Content-Disposition")
     size = sum(len(f"{name}{value}".encode()) for name, value in part.headerlist)
     if size > MOST_PART_HEADERS:
         raise Refusal(400, "malformed form: the headers of a part are too large")
     encoding = part.header("Content-Transfer-Encoding", "binary").strip().lower()
     if encoding not in ("7bit", "8bit", "binary"):
-        raise Refusal(400, "malformed form: a part with a transfer encoding")
+        reason = "malformed form: Content-Transfer-Encoding is not supported"
+        raise Refusal(400, reason)
 
 
 def _check_file(part: MultipartSegment) -> None:
@@ -255,12 +258,13 @@ def _check_file(part: MultipartSegment) -> None:
     """
     for name, value in part.headerlist:
         if name.lower() in digests.HEADERS:
-            reason = f"{name} in a part of a form; send X-Checksum-Sha256 as a header"
+            reason = f"{name} in a part of the form; send it as a request header"
             raise Refusal(400, reason)
         if name.lower() == "content-range":
-            raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
+            raise Refusal(400, "partial uploads are not supported (Content-Range)")
         if name.lower() == "content-encoding" and value.lower() != "identity":
-            raise Refusal(415, "a part with a Content-Encoding; files are kept as sent")
+            reason = "Content-Encoding is not supported; files are stored as sent"
+            raise Refusal(415, reason)
 
 
 def _file_name(part: MultipartSegment) -> str:
@@ -275,7 +279,8 @@ def _file_name(part: MultipartSegment) -> str:
     name = plain
     if extended is None and _ENCODED_WORD.search(plain or ""):
         # Cut at a '/' in its Base64 it would be no name at all.
-        raise Refusal(400, "a name in MIME's encoded words; send filename*=UTF-8''...")
+        reason = "MIME encoded words in the file name; send filename*=UTF-8''..."
+        raise Refusal(400, reason)
     if extended is not None:
         # It counts before the other, which some clients fill with MIME's encoded words
         # (RFC 6266, 4.3).
@@ -292,7 +297,7 @@ def _extended(value: str) -> str:
     charset, _, rest = value.partition("'")
     _, quote, encoded = rest.partition("'")
     if charset.lower() != "utf-8" or not quote:
-        raise Refusal(400, "a filename* that is not UTF-8''...")
+        raise Refusal(400, "filename* must have the form UTF-8''...")
     try:
         return names.decode(unquote_to_bytes(encoded))
     except ValueError as error:

@@ -81,37 +81,37 @@ class _Request:
 
     def check(self) -> None:
         if self.method not in METHODS:
-            reason = "only POST and PUT are answered here; nothing can be read"
+            reason = "only POST and PUT are allowed; files cannot be read"
             raise Refusal(405, reason, {"Allow": ", ".join(METHODS)})
         if not (self._values("Content-Length") or self._values("Transfer-Encoding")):
-            raise Refusal(411, "neither a Content-Length nor a chunked body")
+            raise Refusal(411, "Content-Length or chunked encoding required")
         if not _JUDGED.isdisjoint(self._fields):
             self._judge()
 
     def _judge(self) -> None:
         """Refuse what the less usual headers make of a request."""
         if set(members(self._values("Expect"))) - {"100-continue"}:
-            raise Refusal(417, "an Expect other than 100-continue")
+            raise Refusal(417, "unsupported Expect header")
         if set(members(self._values("Content-Encoding"))) - {"identity"}:
             raise Refusal(
-                415, "a Content-Encoding other than identity; files are kept as sent"
+                415, "Content-Encoding is not supported; files are stored as sent"
             )
         if self._values("Content-Range"):
             # RFC 9110, 14.5: who does not take parts must not take one for all.
-            raise Refusal(400, "a part of a file (Content-Range) cannot be pushed")
+            raise Refusal(400, "partial uploads are not supported (Content-Range)")
         for header, whole in _OF_PARTS.items():
             if set(members(self._values(header))) - {whole}:
-                raise Refusal(400, f"a part of a file ({header}) cannot be pushed")
+                raise Refusal(400, f"partial uploads are not supported ({header})")
         for header in _OTHER_METHODS:
             if any(each.upper() != self.method for each in self._values(header)):
-                raise Refusal(400, f"another method ({header}) cannot be had so")
+                raise Refusal(400, f"overriding the method is not supported ({header})")
         if self._values("X-Amz-Copy-Source"):
             # The body is empty, and would be stored in the copy's place.
-            raise Refusal(400, "nothing can be copied here (X-Amz-Copy-Source)")
+            raise Refusal(400, "copying is not supported (X-Amz-Copy-Source)")
         for value in self._values("Authorization"):
             if self.length == 0 and value.partition(" ")[0].lower() != "bearer":
                 # curl --ntlm: it sends nothing, and the file with its next request.
-                reason = "an empty file with an Authorization other than Bearer"
+                reason = "an empty file with an Authorization header other than Bearer"
                 raise Refusal(400, reason)
 
     def failure(self) -> Refusal | None:
@@ -121,7 +121,7 @@ class _Request:
         # The last is WebDAV's (RFC 4918, 10.4).
         for header in ("If-Match", "If-Unmodified-Since", "If"):
             if self._values(header):
-                raise Refusal(412, f"{header}: nothing is told of what is here")
+                raise Refusal(412, f"{header} is not supported; files cannot be read")
         return "*" not in members(self._values("If-None-Match"))
 
     def allowed(self) -> bool:
@@ -151,10 +151,10 @@ class Put(_Request):
         given = members(self._values("Content-Type"))
         kinds = {each.partition(";")[0].strip() for each in given}
         if "multipart/form-data" in kinds:
-            reason = "a form sent by PUT; POST it, or send the file: curl -T NAME"
+            reason = "PUT takes no form; use POST, or send the file: curl -T NAME"
             raise Refusal(415, reason)
         if kinds & _OF_PART_TYPES:
-            raise Refusal(400, "a part of a file (Content-Type) cannot be pushed")
+            raise Refusal(400, "partial uploads are not supported (Content-Type)")
 
     def promised(self) -> dict[str, bytes]:
         return _promised_of_all(self._fields)
@@ -168,7 +168,7 @@ class Put(_Request):
         if len(self.path) > 1:
             raise Refusal(400, "a name may not contain '/'")
         if self.has_query:
-            raise Refusal(400, "a name ends at '?'; in a URL, write it as %3F")
+            raise Refusal(400, "a '?' ends the file name; write it as %3F in a URL")
         try:
             return names.decode(self.path[0])
         except ValueError as error:
@@ -216,7 +216,7 @@ class Form(_Request):
             yield chunks
         digests.of_body(_fields_of(self.trailers), promised)
         if not promised.keys() <= algorithms:
-            raise Refusal(400, "a digest in a trailer that no Trailer announced")
+            raise Refusal(400, "a digest in a trailer that no Trailer header announced")
         hashes.compare(promised, "form")
 
 

@@ -73,7 +73,9 @@ class Root(Resource):
             bucket = self._opened(bearer, request)
             if bucket is not None and in_path is not None:
                 # Or else the token would become the name of a file.
-                raise Refusal(400, "a token in the headers and one in the URL")
+                raise Refusal(
+                    400, "a token in both the Authorization header and the URL"
+                )
             # The path is the bucket's: give back what the traversal took.
             request.postpath.insert(0, request.prepath.pop())
         if bucket is not None and request.target_fault is not None:

@@ -106,7 +106,7 @@ class OpeningTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """Looked for, and not made."""
-        with self.assertRaisesRegex(CatalogueError, "there is no catalogue yet: "):
+        with self.assertRaisesRegex(CatalogueError, "there is no catalogue yet; "):
             self.open(create=False)
         self.assertEqual([], os.listdir(self.home / ".filebucket"))
 

@@ -391,8 +391,10 @@ class FailureTests(RecorderCase):
             self.clock.pump([RETRY, 0])
         self.assertEqual(["a", "b"], self.names())
         self.assertIsNone(self.recorder.health.error)
-        said = "catalogue: it cannot be written, pushes go on: database is locked"
-        again = "catalogue: it can be written again"
+        said = (
+            "catalogue: cannot be written (pushes are not affected): database is locked"
+        )
+        again = "catalogue: can be written again"
         self.assertEqual(
             [("catalogue-failed", said), ("catalogue", again)], self.said(events)
         )
@@ -585,7 +587,7 @@ class FailureTests(RecorderCase):
             [
                 (
                     "catalogue-failed",
-                    "catalogue: what is on the disk cannot be entered: it is away",
+                    "catalogue: cannot add the files on disk: it is away",
                 )
             ],
             self.said(events),

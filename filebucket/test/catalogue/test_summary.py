@@ -32,13 +32,13 @@ class SummaryTests(SynchronousTestCase):
 
     def test_nothing_is_expected(self) -> None:
         silent = bucket("a", series(due=math.inf), expect=None)
-        self.check(0, "Nothing is wrong", silent, bucket("b", expect=None))
+        self.check(0, "No problems found", silent, bucket("b", expect=None))
 
     def test_something_is_expected(self) -> None:
         silent = bucket("a", series(due=math.inf), expect=None)
         found = summarize(overview(silent, bucket("b", series())))
         self.assertEqual("Every expected backup arrived", found.headline)
-        self.assertEqual("1 bucket expects nothing.", found.more)
+        self.assertEqual("1 bucket has no schedule.", found.more)
 
     def test_late(self) -> None:
         self.check(2, "1 backup is late", bucket("a", series(**LATE), series("b")))
@@ -57,7 +57,8 @@ class SummaryTests(SynchronousTestCase):
         )
         found = summarize(overview(odd, late, lost, bucket("d", never())))
         self.assertEqual(
-            "1 backup has shrunk, 1 backup has grown and 1 first push is waited for.",
+            "1 backup has shrunk, 1 backup has grown and 1 backup is awaiting its first"
+            " push.",
             found.more,
         )
 
@@ -69,8 +70,8 @@ class SummaryTests(SynchronousTestCase):
         self.check(1, "1 backup has grown", bucket("a", series(state=State.GROWN)))
 
     def test_waiting(self) -> None:
-        self.check(1, "1 first push is waited for", bucket("a", never()))
-        self.check(1, "1 first push is waited for", bucket("a"))
+        self.check(1, "1 backup is awaiting its first push", bucket("a", never()))
+        self.check(1, "1 backup is awaiting its first push", bucket("a"))
 
     def test_those_not_shown(self) -> None:
         states = Counter({State.LATE: 40})

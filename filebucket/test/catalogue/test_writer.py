@@ -244,7 +244,7 @@ class AskTests(WriterCase):
             lambda: self.writer.untold(9),
             lambda: self.writer.mark_told(1, State.LATE),
         ):
-            with self.assertRaisesRegex(CatalogueError, "^it cannot be opened$"):
+            with self.assertRaisesRegex(CatalogueError, "^cannot be opened$"):
                 ask()
 
     def test_find(self) -> None:

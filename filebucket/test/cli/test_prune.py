@@ -240,7 +240,7 @@ class OutputTests(PruneCase):
         self.push(9, 8)
         with alone(str(self.home)):
             self.assertEqual(
-                "Error: another filebucket prune is at work", self.refused("prune")
+                "Error: another filebucket prune is running", self.refused("prune")
             )
             self.run_("prune", "--dry-run")
         self.assertEqual({"db-9", "db-8"}, self.there())

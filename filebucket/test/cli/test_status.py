@@ -342,8 +342,8 @@ class StatusTests(CatalogueCase):
         for text, expected in (
             (
                 self.file.read_text(),
-                "the catalogue: there is no catalogue yet: the daemon makes one when"
-                " it starts, and so does filebucket reindex",
+                "the catalogue: there is no catalogue yet; start the daemon or run"
+                " filebucket reindex to create it",
             ),
             ("{}", f"{place}: 2 mistakes: $.home: missing $.buckets: missing"),
             (None, f"{place}: cannot be read: No such file or directory"),

@@ -154,10 +154,10 @@ class WrongTests(CheckCase):
         """A filesystem that cannot publish."""
 
         def find_tier(home: str, fd: int) -> None:
-            raise ConfigError(home, ["the filesystem cannot publish safely"])
+            raise ConfigError(home, ["the filesystem supports no atomic publish"])
 
         self.patch(aside, "find_tier", find_tier)
-        expected = [("wrong", "home: the filesystem cannot publish safely")]
+        expected = [("wrong", "home: the filesystem supports no atomic publish")]
         self.assertEqual(expected, self.found())
         self.assertEqual([], os.listdir(self.home))
 

@@ -121,7 +121,7 @@ class MemoryStore:
 
     async def check_room(self, directory: str, size: int) -> None:
         if size > self.room:
-            raise Refusal(507, "no room for that many bytes")
+            raise Refusal(507, f"not enough free space for {size} bytes")
 
     async def confirm(self, directory: str, name: str, size: int) -> bool:
         self.confirmed.append((directory, name))

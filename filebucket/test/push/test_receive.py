@@ -219,7 +219,7 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push(b"12345678", called="b")).status)
         self.hooks.told.clear()
         outcome = self.assert_refused(400, push(b"12345678", called="c"), strict)
-        self.assertEqual("smaller than 9 bytes", outcome.reason)
+        self.assertEqual("the file is smaller than 9 bytes", outcome.reason)
 
     def test_spent(self) -> None:
         """What curl --retry would repeat with what is left of a pipe."""
@@ -358,7 +358,7 @@ class RefusedTests(UploadCase):
         ):
             self.known = {"db.gz": known} if known else {}
             outcome = self.assert_refused(405, push(promise=promised))
-            self.assertEqual("a file of that name exists", outcome.reason)
+            self.assertEqual("a file with that name already exists", outcome.reason)
             self.assertFalse(outcome.repeated)
 
     def test_exists_and_refused(self) -> None:

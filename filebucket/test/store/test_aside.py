@@ -194,8 +194,8 @@ class FindTierTests(FolderCase):
         self.break_("link")
         error = self.assertRaises(ConfigError, self.find)
         self.assertEqual(
-            "/home: the filesystem cannot publish safely (O_TMPFILE and linkat:"
-            " Invalid argument; a private name, link and unlink: Invalid argument)",
+            "/home: the filesystem supports no atomic publish (O_TMPFILE:"
+            " Invalid argument; temporary name and hard link: Invalid argument)",
             str(error),
         )
         self.assert_nothing_left()

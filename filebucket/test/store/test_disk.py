@@ -868,7 +868,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.kernel.faults["close file"] = fails(errno.EIO, after=os.close)
         self.result(writer.abort())
         self.assertEqual(
-            ["request=-: cannot clear away: Input/output error"], self.logged()
+            ["request=-: cannot delete a temporary file: Input/output error"],
+            self.logged(),
         )
         self.assertEqual(0, self.left_aside())
 
@@ -877,7 +878,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.kernel.faults["close bucket"] = fails(errno.EIO, after=os.close)
         self.assertEqual(sha256(b"content"), self.push(b"content").sha256)
         self.assertEqual(
-            ["request=-: cannot clear away: Input/output error"], self.logged()
+            ["request=-: cannot delete a temporary file: Input/output error"],
+            self.logged(),
         )
 
     def test_errors_are_logged(self) -> None:
@@ -889,9 +891,9 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_push_refused(503)
         self.assertEqual(
             [
-                "request=-: the disk said no to begin: Read-only file system",
-                "request=-: the disk said no to write: Read-only file system",
-                "request=-: the disk said no to commit: Input/output error",
+                "request=-: disk error during begin: Read-only file system",
+                "request=-: disk error during write: Read-only file system",
+                "request=-: disk error during commit: Input/output error",
             ],
             self.logged(),
         )
@@ -1141,7 +1143,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.clock.advance(60)
         self.result(push_whole(self.idle_writer(name="b", quota=2**30), b""))
         self.assertEqual(
-            ["request=-: the disk said no to count: Input/output error"] * 3,
+            ["request=-: disk error during count: Input/output error"] * 3,
             self.logged(),
         )
 
@@ -1300,7 +1302,8 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
         receipt = self.result(writer.commit({}, overwrite=False))
         self.assertEqual(sha256(b"content"), receipt.sha256)
         self.assertEqual(
-            ["request=-: cannot clear away: Input/output error"], self.logged()
+            ["request=-: cannot delete a temporary file: Input/output error"],
+            self.logged(),
         )
         (private,) = os.listdir(self.incoming)
         os.unlink(os.path.join(self.incoming, private))
@@ -1462,8 +1465,8 @@ class PrepareTests(DirectoryCase):
         probed: list[str] = []
         for tier in (UnnamedFile, StagedFile):
             self.patch(tier, "seal", lambda aside: probed.append(aside.tier))
-        self.assertEqual("O_TMPFILE and linkat", self.store.prepare())
-        self.assertEqual(["O_TMPFILE and linkat"], probed)
+        self.assertEqual("O_TMPFILE", self.store.prepare())
+        self.assertEqual(["O_TMPFILE"], probed)
         self.assertEqual([], os.listdir(self.incoming))
 
     def once(self, fault: Call) -> Call:
@@ -1486,7 +1489,7 @@ class PrepareTests(DirectoryCase):
         ):
             self.kernel.faults[call] = self.once(fails(number))
             self.store = self.make()
-            self.assertEqual("a private name, link and unlink", self.store.prepare())
+            self.assertEqual("temporary name and hard link", self.store.prepare())
             self.assertEqual([], os.listdir(self.incoming))
             self.push(b"content", overwrite=True)
             self.store.close()
@@ -1500,8 +1503,8 @@ class PrepareTests(DirectoryCase):
             self.kernel.faults["open unnamed"] = fails(errno.EISDIR)
             self.kernel.faults["link"] = fails(number)
             self.assert_unusable(
-                "the filesystem cannot publish safely (O_TMPFILE and linkat: Is a "
-                f"directory; a private name, link and unlink: {word})"
+                "the filesystem supports no atomic publish (O_TMPFILE: Is a "
+                f"directory; temporary name and hard link: {word})"
             )
             self.assertEqual([], os.listdir(self.incoming))
 
@@ -1509,8 +1512,8 @@ class PrepareTests(DirectoryCase):
         """So is one that cannot bring a directory to the disk."""
         self.kernel.faults["fsync incoming"] = fails(errno.EINVAL)
         self.assert_unusable(
-            "the filesystem cannot publish safely (O_TMPFILE and linkat: Invalid "
-            "argument; a private name, link and unlink: Invalid argument)"
+            "the filesystem supports no atomic publish (O_TMPFILE: Invalid "
+            "argument; temporary name and hard link: Invalid argument)"
         )
         self.assertEqual([], os.listdir(self.incoming))
 
@@ -1538,5 +1541,5 @@ class LogTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.failureResultOf(Deferred.fromCoroutine(push()), Refusal)
         (line,) = map(formatEvent, events)
-        said = "request=0a1b: the disk said no to write: Input/output error"
+        said = "request=0a1b: disk error during write: Input/output error"
         self.assertEqual(said, line)

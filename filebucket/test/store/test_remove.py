@@ -51,7 +51,7 @@ class AloneTests(HomeCase):
     def test_one_at_a_time(self) -> None:
         """The second says so; when the first has ended it may."""
         with alone(str(self.home)):
-            self.assert_refused("another filebucket prune is at work")
+            self.assert_refused("another filebucket prune is running")
         self.enter()
 
     def test_no_lock(self) -> None:

@@ -21,7 +21,7 @@ OTHER = hashlib.sha256(b"something else").digest()
 
 NOT_SHA256 = "malformed X-Checksum-Sha256: not a sha256 digest"
 MALFORMED = "malformed Content-Digest or Repr-Digest"
-CONTRADICTS = "contradicts another digest promised"
+CONTRADICTS = "contradicts another digest sent"
 
 
 def promised(checksum: Sequence[str], *dictionaries: Sequence[str]) -> dict[str, bytes]:

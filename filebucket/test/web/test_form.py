@@ -33,12 +33,12 @@ NO_END = "the form has no final boundary"
 NO_FILE = "no field 'file' in the form; use curl -F file=@NAME"
 NO_FORM = "no file in the request; use curl -F file=@NAME, or curl -T NAME"
 NO_NAME = "the field 'file' has no file name"
-NO_BOUNDARY = "the form has no fit boundary"
-SECOND = "a second field 'file' in the form"
-TOO_LONG = "fields other than 'file' are too long"
+NO_BOUNDARY = "the form has no valid boundary"
+SECOND = "more than one field 'file' in the form"
+TOO_LONG = "the fields other than 'file' are too large"
 BAD_DISPOSITION = "malformed Content-Disposition"
 BAD_TYPE = "malformed Content-Type"
-ENCODED = "malformed form: a part with a transfer encoding"
+ENCODED = "malformed form: Content-Transfer-Encoding is not supported"
 LARGE_HEADERS = "malformed form: the headers of a part are too large"
 
 Batches = Iterable[Sequence[bytes]]
@@ -685,7 +685,7 @@ class FileNameTests(FormCase):
 
     def test_encoded_words(self) -> None:
         """They are no name, and cut at a '/' still less."""
-        reason = "a name in MIME's encoded words; send filename*=UTF-8''..."
+        reason = "MIME encoded words in the file name; send filename*=UTF-8''..."
         for word in ("=?utf-8?B?w7/vYmlu?=", "x=?UTF-8?q?=C3=BC?=.gz"):
             data = whole(part(f'; name="file"; filename="{word}"', CONTENT))
             self.assertEqual((400, reason), self.refusal(data), word)
@@ -695,7 +695,7 @@ class FileNameTests(FormCase):
 
     def test_extended(self) -> None:
         """Only UTF-8 is understood (RFC 8187 asks for no more)."""
-        reason = "a filename* that is not UTF-8''..."
+        reason = "filename* must have the form UTF-8''..."
         for value in ("iso-8859-1''a", "''a", "utf-8'a", "utf-8", "a", "utf8''a"):
             data = whole(part(f'; name="file"; filename*={value}', CONTENT))
             self.assertEqual((400, reason), self.refusal(data), value)

@@ -146,7 +146,7 @@ class CatalogueTests(RealCase):
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.file}{suffix}").unlink()
         self.assert_pushes("c")
-        self.server.wait_for("catalogue: somebody took it away; it is made anew")
+        self.server.wait_for("catalogue file is gone; rebuilding it from disk")
         self.server.wait_for("catalogue: 2 added|catalogue: 3 added")
         self.assert_entered()
         self.assertEqual(200, self.retry("a"))
@@ -161,7 +161,7 @@ class CatalogueTests(RealCase):
         self.file.write_bytes(b"no catalogue" * 1000)
         server.start()
         self.assert_pushes("b")
-        server.wait_for(r"catalogue: it is damaged \(file is not a database\)")
+        server.wait_for(r"catalogue file is damaged \(file is not a database\)")
         self.assert_entered()
         damaged = Path(f"{self.file}.damaged").read_bytes()
         self.assertEqual(b"no catalogue" * 1000, damaged)
@@ -175,7 +175,7 @@ class CatalogueTests(RealCase):
             self.ask("PRAGMA wal_checkpoint(TRUNCATE)")
             harm()
             self.assert_pushes("b")
-            self.server.wait_for("catalogue: it is damaged")
+            self.server.wait_for("catalogue file is damaged")
             self.assert_entered()
             self.assert_pushes("c")
             self.assert_entered()
@@ -231,11 +231,13 @@ class CatalogueTests(RealCase):
         self.assertIn(507, [self.push(f"f{number}") for number in range(100)])
         # What is empty takes no room.
         self.assert_empty("g0")
-        server.wait_for("catalogue: it cannot be written, pushes go on: .*full")
+        server.wait_for(
+            "catalogue: cannot be written \\(pushes are not affected\\): .*full"
+        )
         self.assert_empty("g1")
         filler.unlink()
         self.assert_pushes("last")
-        server.wait_for("catalogue: it can be written again")
+        server.wait_for("catalogue: can be written again")
         self.assert_entered()
 
     def assert_empty(self, name: str) -> None:

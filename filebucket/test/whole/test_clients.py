@@ -60,7 +60,7 @@ class PipeTests(IntegrationCase):
         """The command before the pipe failed."""
         server = self.server()
         got = self.curl("-T", "-", f"{server.url}/{OTHER}/db.gz", stdin=b"")
-        reason = b"nothing came; did the command before the pipe fail?\n"
+        reason = b"the file is empty; did the command before the pipe fail?\n"
         self.assertEqual((400, reason), got)
         self.assertEqual({}, server.stored())
 
@@ -109,7 +109,7 @@ class CurlTests(IntegrationCase):
         path = str(self.file())
         login = ("--ntlm", "-u", "a:b")
         status, answer = self.curl(*login, "-T", path, f"{server.url}/{OTHER}/")
-        reason = b"an empty file with an Authorization other than Bearer\n"
+        reason = b"an empty file with an Authorization header other than Bearer\n"
         self.assertEqual((400, reason), (status, answer))
         self.assertEqual({}, server.stored())
 
@@ -167,7 +167,7 @@ class LibraryTests(IntegrationCase):
         file = {"file": ("/srv/ünï/db.gz", b"content")}
         answer = requests.put(f"{url}/db.gz", files=file, timeout=PATIENCE)
         self.assertEqual(415, answer.status_code)
-        self.assertIn("a form sent by PUT", answer.text)
+        self.assertIn("PUT takes no form", answer.text)
         self.assertEqual({}, server.stored())
         answer = requests.post(url, files=file, timeout=PATIENCE)
         self.assertEqual(200, answer.status_code, answer.text)

@@ -66,7 +66,9 @@ class CurlTests(IntegrationCase):
             self.assertEqual((200, receipt.encode()), (status, answer))
             self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
         status, answer = self.curl("-T", path, f"{url}/")
-        self.assertEqual((405, b"a file of that name exists\n"), (status, answer))
+        self.assertEqual(
+            (405, b"a file with that name already exists\n"), (status, answer)
+        )
 
     def test_one_connection(self) -> None:
         """Pushes on a connection that is kept.
