@@ -34,15 +34,15 @@ class Options(usage.Options):
     """The options of ``twistd filebucket``."""
 
     synopsis = "[--config FILE] [--log-format FORMAT]"
-    longdesc = "Receive backups over HTTP: a write-only drop."
+    longdesc = "Receive backups over HTTP: a write-only backup drop."
     optParameters = (
-        ("config", "c", configuration.DEFAULT_CONFIG, "The configuration, in JSON."),
-        ("log-format", None, None, "text or json; or as the configuration says."),
+        ("config", "c", configuration.DEFAULT_CONFIG, "Configuration file (JSON)."),
+        ("log-format", None, None, "text or json; overrides the configuration."),
     )
 
     def postOptions(self) -> None:
         if self["log-format"] not in (None, *LOG_FORMATS):
-            raise usage.UsageError("--log-format: neither text nor json")
+            raise usage.UsageError("--log-format: must be text or json")
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
@@ -60,8 +60,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
         capacity = find_capacity(config.max_connections, own)
         if capacity < config.max_connections:
             log.warn(
-                "there can be {count} connections only: the system allows no more"
-                " descriptors (LimitNOFILE, ulimit -n)",
+                "at most {count} connections are possible: the limit for open files"
+                " is too low (LimitNOFILE, ulimit -n)",
                 event="few-descriptors",
                 count=capacity,
             )
@@ -78,8 +78,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
         if log_format == "text":
             return daemon
         raise SystemExit(
-            "file-bucket: a log in JSON goes to stdout: give twistd -n, and none of"
-            " --logfile, --logger and --syslog"
+            "file-bucket: a JSON log goes to standard output: run twistd with -n,"
+            " and without --logfile, --logger and --syslog"
         )
     line_of = logs.json_line
     if log_format == "text":

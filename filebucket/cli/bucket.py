@@ -39,45 +39,56 @@ from filebucket.config.load import load
 def bucket() -> None:
     """Add, list, rotate and remove buckets in the configuration.
 
-    The file is changed at once or not at all, and only where it must be; the daemon
-    takes the change over at ``filebucket reload``.
+    The file is changed atomically; the rest of it stays as it is. Run
+    'filebucket reload' to apply the changes.
     """
 
 
 @bucket.command("add")
 @click.argument("name", type=NAME)
-@click.option("--quota", type=SIZE, metavar="SIZE", help="All its files, such as 1TB.")
-@click.option("--max-file-size", type=SIZE, metavar="SIZE", help="One file.")
+@click.option(
+    "--quota",
+    type=SIZE,
+    metavar="SIZE",
+    help="Limit for the whole bucket, such as 1TB.",
+)
+@click.option(
+    "--max-file-size",
+    type=SIZE,
+    metavar="SIZE",
+    help="Limit for a single file, such as 20GiB.",
+)
 @click.option(
     "--allow-from",
     type=NETWORK,
     metavar="NET",
     multiple=True,
-    help="Where its clients may be, such as 192.0.2.0/24, or unix; may be given again.",
+    help="Network that may push, such as 192.0.2.0/24, or unix; can be repeated.",
 )
-@click.option("--expires", type=DATE, metavar="DATE", help="When its token ends.")
-@click.option("--overwrite", is_flag=True, help="A push may replace a file.")
+@click.option("--expires", type=DATE, metavar="DATE", help="Expiry date of the token.")
+@click.option("--overwrite", is_flag=True, help="Allow a push to replace a file.")
 @click.option(
     "--expect",
     type=EXPECT,
     metavar="WHEN",
-    help='When its pushes are due, such as 26h or "30 2 * * *".',
+    help='When pushes are due, such as 26h or "30 2 * * *".',
 )
 @with_config
 @with_json
 def bucket_add(
     name: str, path: str, as_json: bool, allow_from: Sequence[str], **settings: Any
 ) -> None:
-    """Add a bucket, and print its token: this once, and never again.
+    """Add a bucket and print its token, which is shown only once.
 
-    The configuration gets only the SHA-256 of it. NAME is also its folder's.
+    The configuration stores only the token's SHA-256. NAME is also the name of the
+    bucket's folder.
     """
     settings["allow_from"] = list(allow_from)
     given = {
         key: each for key, each in settings.items() if each not in (None, [], False)
     }
     change = add_bucket(path, name, given)
-    _print_token(change, path, as_json, f"Bucket {name} is in {path}, with this token:")
+    _print_token(change, path, as_json, f"Added bucket {name} to {path}. Its token:")
 
 
 @bucket.command("rotate")
@@ -87,15 +98,15 @@ def bucket_add(
     type=DURATION,
     metavar="TIME",
     default=0.0,
-    help="The old token goes on opening it for so long, such as 7d or 12h.",
+    help="Keep the old token valid for TIME, such as 7d or 12h.",
 )
 @with_config
 @with_json
 def bucket_rotate(name: str, path: str, as_json: bool, keep_old: float) -> None:
-    """Give a bucket a new token, and print it: this once, and never again.
+    """Give a bucket a new token and print it; it is shown only once.
 
-    The old one is taken out at once, or expires after --keep-old. The new one expires
-    when the old one would have.
+    The old token is removed at once, or expires after --keep-old. The new token keeps
+    the expiry date of the old one.
     """
     now = time.time()
     change = rotate_token(path, name, now + keep_old, now)
@@ -103,9 +114,9 @@ def bucket_rotate(name: str, path: str, as_json: bool, keep_old: float) -> None:
         change,
         path,
         as_json,
-        f"Bucket {name} has this token from now on:",
+        f"New token of bucket {name}:",
         *(
-            f"An old one opens it until {moment_text(each.expires)}."
+            f"An old token stays valid until {moment_text(each.expires)}."
             for each in change.bucket.tokens[1:]
             if each.expires is not None
         ),
@@ -129,11 +140,11 @@ def _print_token(
     for line in (
         title,
         f"\n    {change.token}\n",
-        "It is shown this once: the file has only its SHA-256.",
+        "This is the only time the token is shown; the file stores only its SHA-256.",
         *notes,
-        f"\nPut it in force:\n\n    {_reload(path)}\n",
+        f"\nActivate it:\n\n    {_reload(path)}\n",
         f"Then push a file, with the token in the URL:\n\n    {lines[0]}\n",
-        "or in a file, out of process lists and of proxies' logs:\n",
+        "or keep it in a file, out of process lists and proxy logs:\n",
         *(f"    {line}" for line in lines[1:]),
     ):
         click.echo(line)
@@ -149,7 +160,7 @@ def _reload(path: str) -> str:
 @with_config
 @with_json
 def bucket_remove(name: str, path: str, as_json: bool) -> None:
-    """Take a bucket out of the configuration. Its files stay where they are."""
+    """Remove a bucket from the configuration. Its files are kept."""
     change = remove_bucket(path, name)
     home = change.config.home
     # Without a name the folder is called by the token.
@@ -159,9 +170,10 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
         file = os.path.abspath(path)
         print_json(config=file, folder=folder, **bucket_json(change.bucket))
         return
-    stays = folder or f"a folder of {home} that is called by its token"
-    click.echo(f"Bucket {name} is out of {path}. Its files stay in\n\n    {stays}\n")
-    click.echo(f"It takes pushes until the daemon knows:\n\n    {_reload(path)}")
+    stays = folder or f"a folder of {home} that is named after its token"
+    click.echo(f"Removed bucket {name} from {path}. Its files are still in\n")
+    click.echo(f"    {stays}\n")
+    click.echo(f"It still accepts pushes until you run:\n\n    {_reload(path)}")
 
 
 @bucket.command("list")
@@ -170,7 +182,7 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
 def bucket_list(path: str, as_json: bool) -> None:
     """List the buckets.
 
-    Of each token there is the beginning of its SHA-256, as in the log.
+    A token is shown as the first digits of its SHA-256, as in the log.
     """
     buckets = load(path).buckets
     if as_json:

@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 @click.command()
 @with_config
 @with_json
-@click.option("--strict", is_flag=True, help="Exit with 1 also where it is only risky.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for risks, too.")
 def check(path: str, as_json: bool, strict: bool) -> None:
-    """Say everything that is wrong or risky.
+    """Check the configuration, home, hooks and certificates.
 
-    Looks at the configuration, the home, the hooks, certificates and tokens; a daemon
-    that runs is not disturbed. Exits with 1 where something is wrong: what keeps the
+    A running daemon is not disturbed. Exits with 1 if something is wrong: it keeps the
     daemon from starting, or from doing what the file says.
 
-    As root, the home and the hooks are looked at with the rights of the home's owner.
+    As root, checks the home and the hooks with the rights of the home's owner.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
@@ -63,10 +62,10 @@ def _summary(path: str, report: Report) -> Iterator[str]:
     if report.config is None or report.wrong:
         return
     if not report.concerns:
-        yield f"{path}: in order"
+        yield f"{path}: no problems found"
     yield f"buckets  {len(report.config.buckets)}"
-    tier = f", publishes by {report.tier}" if report.tier else ", to be made"
-    yield f"home     {report.config.home}{tier}"
+    tier = f"atomic publish: {report.tier}" if report.tier else "will be created"
+    yield f"home     {report.config.home} ({tier})"
     yield f"hooks    {', '.join(report.hooks) or 'none'}"
-    running = "none" if report.process is None else f"process {report.process}"
+    running = "not running" if report.process is None else f"process {report.process}"
     yield f"daemon   {running}"

@@ -78,9 +78,9 @@ def _row(bucket: Bucket, now: float) -> _Row:
     settings = [
         *_sizes(bucket),
         *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
-        *(["overwrites"] if bucket.overwrite else []),
-        *([] if bucket.expect is None else [f"expects {bucket.expect.text}"]),
-        *([] if bucket.keep is None else [f"keeps {_keep_text(bucket.keep)}"]),
+        *(["overwrite"] if bucket.overwrite else []),
+        *([] if bucket.expect is None else [f"expect {bucket.expect.text}"]),
+        *([] if bucket.keep is None else [f"keep {_keep_text(bucket.keep)}"]),
     ]
     return (
         [bucket.label],
@@ -97,11 +97,11 @@ def _sizes(bucket: Bucket) -> Iterator[str]:
     least_text = "" if least is None else exact_size_text(least)
     most_text = "" if most is None else exact_size_text(most)
     if least_text and most_text:
-        yield f"a file {least_text} to {most_text}"
+        yield f"file size {least_text} to {most_text}"
     elif least_text:
-        yield f"a file from {least_text}"
+        yield f"min file size {least_text}"
     elif most_text:
-        yield f"a file {most_text}"
+        yield f"max file size {most_text}"
 
 
 def _kept(keep: Keep) -> dict[str, int]:

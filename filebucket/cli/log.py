@@ -39,7 +39,7 @@ MOST_PUSHES = 100_000
 """Pushes that are shown at once: they take more than a kilobyte of memory each."""
 
 
-@click.command(short_help="List the pushes, the newest last.")
+@click.command(short_help="List recent pushes, newest last.")
 @click.argument("bucket", required=False, shell_complete=bucket_labels)
 @click.option(
     "--limit",
@@ -47,20 +47,20 @@ MOST_PUSHES = 100_000
     default=50,
     show_default=True,
     metavar="N",
-    help="The latest so many.",
+    help="Show the latest N.",
 )
-@click.option("--refused", is_flag=True, help="What was refused instead.")
+@click.option("--refused", is_flag=True, help="Show refused requests instead.")
 @with_config
 @with_json
 def log(
     path: str, bucket: str | None, limit: int, refused: bool, as_json: bool
 ) -> None:
-    """List the pushes, or those into BUCKET, the newest last.
+    """List recent pushes, or those to BUCKET, newest last.
 
-    Of refusals only the latest of each bucket are known. With --json each is an object
-    on a line of its own.
+    Only the latest refusals of each bucket are kept. With --json, each line is a JSON
+    object.
 
-    As root, the catalogue is read with the rights of the home's owner.
+    As root, reads the catalogue with the rights of the home's owner.
     """
     escape_unprintable()
     try:
@@ -159,7 +159,7 @@ def _notes(file: File) -> Iterator[str]:
     if push.overwrote:
         yield "overwrote"
     if push.request is None:
-        yield "found"
+        yield "found on disk"
     if push.post_push:
         yield f"post-push {push.post_push}"
     if file.fate != "kept":

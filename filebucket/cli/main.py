@@ -61,4 +61,4 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 @click.version_option(__version__)
 def main() -> None:
-    """file-bucket: a write-only drop for backups over HTTP."""
+    """file-bucket: a write-only backup drop over HTTP."""

@@ -75,7 +75,7 @@ class _Rate(_Size):
         if isinstance(value, int):
             return value
         size = super().convert(value.removesuffix("/s"), param, ctx)
-        return values.byte_count(size) or self.fail("nothing a second", param, ctx)
+        return values.byte_count(size) or self.fail("must be more than 0", param, ctx)
 
 
 NAME = _Value("name", values.bucket_name)
@@ -107,7 +107,7 @@ with_config = click.option(
     metavar="FILE",
     type=click.Path(),
     is_eager=True,
-    help="The configuration, in JSON.",
+    help="Configuration file (JSON).",
 )
 with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -130,7 +130,7 @@ def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
     for label in labels:
         if label not in known:
             nearest = difflib.get_close_matches(label, known, n=1, cutoff=0)
-            hint = f", the nearest one is {nearest[0]!r}" if nearest else ""
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise UnknownBucketError(f"there is no bucket {shown(label)}{hint}")
     return [each for each in config.buckets if not labels or each.label in labels]
 
@@ -158,7 +158,7 @@ def _check_home(home: str) -> None:
     try:
         os.stat(os.path.join(home, PRIVATE))
     except FileNotFoundError:
-        reason = "no home, or one that no daemon has used yet"
+        reason = "no home, or no daemon has used it yet"
         raise CatalogueError(reason) from None
     except OSError as error:
-        raise CatalogueError(error.strerror or "the disk failed") from None
+        raise CatalogueError(error.strerror or "disk error") from None

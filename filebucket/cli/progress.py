@@ -24,6 +24,8 @@ _COLOURS = {
     "replaced": "yellow",
 }
 
+_WORDS = {"stranger": "unknown", "left": "skipped"}
+
 
 class Progress:
     """How far it is, on a terminal."""
@@ -78,7 +80,8 @@ class Findings:
             click.echo(f"{self._separator}\n    {said}", nl=False)
             self._separator = ","
             return
-        kind = click.style(f"{finding.kind:10}", fg=_COLOURS.get(finding.kind))
+        word = _WORDS.get(finding.kind, finding.kind)
+        kind = click.style(f"{word:10}", fg=_COLOURS.get(finding.kind))
         name = "its folder" if finding.name is None else printable(finding.name)
         reason = f": {printable(finding.reason)}" if finding.reason else ""
         click.echo(f"{kind}  {printable(finding.bucket)}  {name}{reason}")
@@ -92,4 +95,4 @@ class Findings:
             return
         files = f"{found.files} {plural(found.files, 'file')}"
         read = f"{found.read} read ({size_text(found.bytes)})"
-        click.echo(f"{files}, {read}: {found.text or 'in order'}")
+        click.echo(f"{files}, {read}: {found.text or 'all in order'}")

@@ -39,22 +39,24 @@ _COLOURS = {"kept": "green", "left alone": "yellow", "failed": "red"}
 @click.command("prune")
 @click.argument("labels", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels)
 @click.option(
-    "--dry-run", is_flag=True, help="Remove nothing; say what would go, and why not."
+    "--dry-run",
+    is_flag=True,
+    help="Delete nothing; print each file and why it would be kept.",
 )
 @with_config
 @with_json
 def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> None:
-    """Remove what is not to be kept.
+    """Delete files that no retention rule keeps.
 
-    Of each series, what the bucket's ``keep`` counts stays, and so do the last good
-    file and all that is younger than ``hold``. Buckets without ``keep`` are left
-    alone. Exits with 1 where a file could not be removed.
+    In each series, keeps what the bucket's 'keep' rules count, the last good file, and
+    all files younger than 'hold'. Buckets without 'keep' are left alone. Exits with 1
+    if a file could not be deleted.
     """
     config = load(path)
     chosen = [each for each in chosen_buckets(config, labels) if each.keep is not None]
     if not chosen and not as_json:
-        which = "such bucket" if labels else "bucket"
-        click.echo(f"Nothing is pruned: no {which} has keep in the configuration.")
+        which = "none of these buckets" if labels else "no bucket"
+        click.echo(f"Nothing to prune: {which} has 'keep' in the configuration.")
         return
     hide = mask(config.buckets)
     zone = schedule.local_zone()
@@ -126,17 +128,14 @@ class _Tally:
     @property
     def text(self) -> str:
         """In a line."""
-        verb = "would be pruned" if self.dry_run else "pruned"
-        said = [
-            f"{self.pruned} {plural(self.pruned, 'file')} {verb}",
-            f"{size_text(self.freed)} freed",
-            f"{self.kept} kept",
-        ]
+        verb = "Would prune" if self.dry_run else "Pruned"
+        files = f"{self.pruned} {plural(self.pruned, 'file')}"
+        others = [f"{self.kept} kept"]
         if self.left:
-            said.append(f"{self.left} left alone")
+            others.append(f"{self.left} left alone")
         if self.failed:
-            said.append(f"{self.failed} failed")
-        return f"{', '.join(said)}."
+            others.append(f"{self.failed} failed")
+        return f"{verb} {files} ({size_text(self.freed)}); {', '.join(others)}."
 
 
 def _lines(

@@ -19,16 +19,19 @@ from filebucket.upkeep.survey import count_names
 @click.option(
     "--accept",
     is_flag=True,
-    help="What is missing shall be, and what is damaged is what it should be.",
+    help="Accept the current state: forget missing files, trust changed ones.",
 )
 @with_config
 @with_json
 def reindex(path: str, as_json: bool, accept: bool) -> None:
-    """Bring the catalogue and the disk together.
+    """Reconcile the catalogue with the files on disk.
 
-    The daemon does so at its start. Files without a row are read and entered, rows
-    without a file are marked as missing. No file is changed. Exits with 1 where
-    something turns out to be damaged, missing or unreadable.
+    The daemon does this at startup. Files that are not in the catalogue are read and
+    added; files that are gone from the disk are marked as missing. No file is changed.
+    Exits with 1 if a file is damaged, missing or unreadable.
+
+    Use --accept only if you deleted or changed files on purpose: missing and damaged
+    files are no longer reported after it.
     """
     config = load(path)
     archive = DirectoryArchive(config.home)

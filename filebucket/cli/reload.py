@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from filebucket.base.text import counted, joined
 from filebucket.cli.options import print_json, with_config, with_json
 from filebucket.daemon.ask import ask
 
@@ -15,16 +16,15 @@ from filebucket.daemon.ask import ask
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the daemon gets.",
+    help="How long to wait for the daemon.",
 )
 @with_config
 @with_json
 def reload(timeout: float, path: str, as_json: bool) -> None:
-    """Put the list of buckets in force, and wait until it is.
+    """Apply the changed bucket list, and wait until the daemon has.
 
-    The file is checked first. Exits with 1, and the reason, where the daemon could
-    not take it over, or did not say that it has. To be called as root, or as the
-    daemon's user.
+    The file is checked first. Exits with 1 and prints the reason if the daemon could
+    not apply it, or did not answer. Run it as root or as the daemon's user.
     """
     answer = ask(path, timeout)
     if as_json:
@@ -36,8 +36,8 @@ def reload(timeout: float, path: str, as_json: bool) -> None:
         )
         return
     click.echo(
-        f"In force. Buckets: {answer.buckets}."
-        f" Tokens: {answer.added} added, {answer.removed} removed."
+        f"Reloaded: {counted(answer.buckets, 'bucket')}"
+        f" ({counted(answer.added, 'token')} added, {answer.removed} removed)."
     )
     if answer.waiting:
-        click.echo(f"Waiting for a restart: {', '.join(answer.waiting)}.")
+        click.echo(f"Restart the daemon to apply {joined(answer.waiting)}.")

@@ -8,17 +8,18 @@ from filebucket.cli.options import with_config
 from filebucket.config.values import LOG_FORMATS
 
 
-@click.command(short_help="Receive backups until SIGTERM.")
+@click.command(short_help="Run the daemon: receive backups until SIGTERM.")
 @with_config
 @click.option(
     "--log-format",
     type=click.Choice(LOG_FORMATS),
-    help="How log lines are written, whatever the configuration says.",
+    help="Log format; overrides the configuration.",
 )
 def serve(path: str, log_format: str | None) -> None:
-    """Receive backups until SIGTERM; SIGUSR2 reloads the list of buckets.
+    """Run the daemon: receive backups until SIGTERM.
 
-    The same as ``twistd --nodaemon --pidfile= filebucket --config FILE``.
+    SIGUSR2 reloads the bucket list. Equivalent to
+    'twistd --nodaemon --pidfile= filebucket --config FILE'.
     """
     from filebucket.cli import twistd  # noqa: PLC0415 - it takes as long as all the rest
 

@@ -115,24 +115,26 @@ class _Plugin(click.Command):
             raise SystemExit(UNKNOWN) from None
 
 
-@click.command(cls=_Plugin, short_help="Say how every backup is.")
+@click.command(cls=_Plugin, short_help="Show the state of every backup.")
 @click.argument(
     "buckets", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels
 )
-@click.option("--line", is_flag=True, help="One line, for Nagios and Icinga.")
+@click.option("--line", is_flag=True, help="Print one line, for Nagios and Icinga.")
 @with_config
 @with_json
 def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None:
-    """Say how every backup is, or those of each BUCKET: the worst first.
+    """Show the state of every backup, or of those in each BUCKET, worst first.
 
-    Exits with 0 where all is in order, 1 where something is worth a look (shrunk,
-    grown, or a first push that is still waited for), 2 where a backup is missing (late,
-    empty, damaged, gone), and 3 where that cannot be said.
+    Exits with 0 if all is in order; 1 if a backup has shrunk or grown, or a bucket is
+    awaiting its first push; 2 if a backup is late, empty, damaged or missing; 3 if the
+    state is unknown.
 
-    As root, the catalogue is read with the rights of the home's owner.
+    As root, reads the catalogue with the rights of the home's owner.
     """
     if line and as_json:
-        raise _MisuseError("Either --line or --json.", click.get_current_context())
+        raise _MisuseError(
+            "--line and --json exclude each other.", click.get_current_context()
+        )
     escape_unprintable()
     now = time.time()
     try:
@@ -262,17 +264,21 @@ def _summary(found: Overview) -> str:
     count = len(found.buckets)
     buckets = f"{count or 'no'} {plural(count, 'bucket')}"
     wrong = [
-        f"{len(each.labels)} {each.word} ({_listed(each.labels)})"
+        f"{len(each.labels)} {_WORDS.get(each.word, each.word)}"
+        f" ({_listed(each.labels)})"
         for each in troubles(found)
         if each.labels
     ]
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
     if not wrong and count:
         parts = [f"{buckets}, all in order"]
-    parts.append(size_text(sum(each.bytes for each in found.buckets)))
+    space = [f"{size_text(sum(each.bytes for each in found.buckets))} kept"]
     if found.space is not None:
-        parts.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
-    return "; ".join(parts)
+        space.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
+    return "; ".join([*parts, ", ".join(space)])
+
+
+_WORDS = {State.NEVER.value: "awaiting first push"}
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -322,7 +328,7 @@ def _problem(bucket: BucketOverview, now: float) -> str:
     label = _short(bucket.label)
     bad = [each for each in bucket.series if bucket.severity_of(each)]
     if not bad:
-        return f"{label} waits for its first push"
+        return f"{label} is awaiting its first push"
     worst = max(bad, key=bucket.severity_of)
     name = _short(worst.name)
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -334,9 +340,9 @@ def _condition(series: SeriesOverview, now: float) -> str:
     text = _conditions(series)
     change = _change(series)
     if series.last_at is None:
-        return f"{text}, nothing came yet"
+        return f"{text}, no push yet"
     if series.state is State.LATE:
-        return f"{text}, last {age_text(now - series.last_at)} ago"
+        return f"{text}, last push {age_text(now - series.last_at)} ago"
     if series.state in {State.SHRUNK, State.GROWN} and change:
         return f"{text}, {change}"
     return text

@@ -12,9 +12,10 @@ from filebucket.model.token import token_digest
 
 @click.command("token-hash", short_help="Print the SHA-256 of a token.")
 def token_hash() -> None:
-    """Print the SHA-256 of a token, for token_sha256 in the configuration.
+    """Print the SHA-256 of a token, for 'token_sha256' in the configuration.
 
-    The token is read from stdin, or asked for without an echo.
+    The token is read from standard input. On a terminal, it is prompted for and not
+    echoed.
     """
     if sys.stdin.isatty():
         token = click.prompt("Token", hide_input=True, err=True)

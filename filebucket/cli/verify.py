@@ -38,17 +38,21 @@ from filebucket.upkeep.survey import ROW_WITHIN
     "--older-than",
     type=DURATION,
     metavar="TIME",
-    help="Read only what nobody has compared for so long, such as 30d.",
+    help="Skip files verified within TIME, such as 30d.",
 )
 @click.option(
-    "--rate", type=RATE, metavar="RATE", help="Bytes a second at most, such as 50MiB."
+    "--rate",
+    type=RATE,
+    metavar="RATE",
+    help="Read at most RATE bytes per second, such as 50MiB.",
 )
 @click.option(
     "--sha256sums",
     "sums",
     metavar="FILE",
     type=click.Path(dir_okay=False, allow_dash=True),
-    help="Read nothing, but write what sha256sum -c takes; - is stdout.",
+    help="Read no files; write their recorded checksums to FILE, for sha256sum -c."
+    " - is standard output.",
 )
 @with_config
 @with_json
@@ -60,17 +64,19 @@ def verify(
     rate: int | None,
     sums: str | None,
 ) -> None:
-    """Read what was pushed, and compare it with what was received.
+    """Re-read stored files and compare their checksums.
 
-    Past the page cache, when nobody else wants the processor or the disk, and what
-    waits longest first. Exits with 1 where something is damaged, missing, unreadable,
-    or a stranger, which is what nobody pushed.
+    Bypasses the page cache, runs at idle priority, and starts with the files not
+    verified for the longest time. Exits with 1 if a file is damaged, missing,
+    unreadable, or unknown (not received by file-bucket).
     """
     config = load(path)
     chosen = chosen_buckets(config, labels)
     if sums is not None:
         if as_json or rate or older_than is not None:
-            raise click.UsageError("--sha256sums goes with --config and buckets only")
+            raise click.UsageError(
+                "--sha256sums excludes --json, --rate and --older-than"
+            )
         with open_catalogue(config, Inventory) as catalogue:
             _write_sums(catalogue, chosen, sums, mask(config.buckets))
         return
@@ -124,15 +130,15 @@ def _write_sums(
                 left_out += 1
         if left_out:
             click.echo(
-                f"{left_out} {plural(left_out, 'file')} left out: a token is"
-                " in the name; name a FILE",
+                f"{left_out} {plural(left_out, 'file')} left out: the name contains a"
+                " token. Write to a FILE to include such files.",
                 err=True,
             )
         for each in buckets:
             if each.name is None:
                 click.echo(
-                    f"{each.label} is left out: its folder is called by its token;"
-                    " name a FILE",
+                    f"{each.label} left out: its folder is named after its token."
+                    " Write to a FILE to include it.",
                     err=True,
                 )
         return

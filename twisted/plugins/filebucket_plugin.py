@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 filebucket = ServiceMaker(
     "file-bucket",
     "filebucket.tap",
-    "Receive backups over HTTP: a write-only drop.",
+    "Receive backups over HTTP: a write-only backup drop.",
     "filebucket",
 )

@@ -130,7 +130,7 @@ class RotateTests(CliCase):
             ((_, old),) = (each.tokens for each in load(str(self.file)).buckets)
             self.assertEqual(HASH, old.sha256.hex())
             self.assertEqual(1_800_000_000.0 + seconds, old.expires)
-            self.assertIn("An old one opens it until 2027-0", output)
+            self.assertIn("An old token stays valid until 2027-0", output)
 
     def test_refused(self) -> None:
         """What it cannot do."""

@@ -14,7 +14,7 @@ class CheckTests(CliCase):
         """What there is."""
         self.write({"name": "db", "token_sha256": HASH})
         output = self.run_("check", "--strict")
-        self.assertEqual(f"{self.file}: in order", output.splitlines()[0])
+        self.assertEqual(f"{self.file}: no problems found", output.splitlines()[0])
         self.assertIn("\nbuckets  1\n", output)
         self.assertFalse((self.folder / "home").exists())
 

@@ -34,7 +34,7 @@ class LogTests(CatalogueCase):
             2026-11-24 02:00:00  web01   db-3.gz  1.0 KiB     1.25  192.0.2.7:5000  pruned
             2026-11-24 03:00:00  web01   db-4.gz  1.0 KiB     1.25  192.0.2.7:5000  missing
             2026-11-24 08:00:00  web01   db-5.gz     10 B     1.25  192.0.2.7:5000  shrunk, post-push 3
-            2026-11-24 09:00:00  db      x            5 B        -  -               found
+            2026-11-24 09:00:00  db      x            5 B        -  -               found on disk
             """  # noqa: E501
         )
         self.assertEqual(expected, self.prints(0, "log"))
@@ -125,7 +125,7 @@ class LogTests(CatalogueCase):
     def test_refuses(self) -> None:
         """What it cannot do is told in a line, as of other commands."""
         (line,) = self.prints(1, "log", "web1")
-        expected = "Error: there is no bucket 'web1', the nearest one is 'web01'"
+        expected = "Error: there is no bucket 'web1'; did you mean 'web01'?"
         self.assertEqual(expected, line)
         for limit in ("0", "100001", "x"):
             self.prints(2, "log", "--limit", limit)

@@ -80,7 +80,7 @@ class ValueTests(SynchronousTestCase):
             (NAME, "a/b", "a name may not contain"),
             (SIZE, "1 XB", "must be a size such as"),
             (DURATION, "7", "must be a duration such as"),
-            (RATE, "0B", "nothing a second"),
+            (RATE, "0B", "must be more than 0"),
         ]
         for kind, text, reason in given:
             with self.assertRaises(click.BadParameter) as caught:
@@ -104,7 +104,7 @@ class ChoiceTests(CliCase):
             self.assertEqual(chosen, found)
         with self.assertRaises(UnknownBucketError) as caught:
             chosen_buckets(config, ["c"])
-        self.assertIn("the nearest one is", str(caught.exception))
+        self.assertIn("did you mean", str(caught.exception))
 
     def test_no_home(self) -> None:
         """A catalogue is made only where a daemon was before."""
@@ -114,7 +114,7 @@ class ChoiceTests(CliCase):
             open_catalogue(config, Inventory, create=True),
         ):
             self.fail("there is no home")
-        self.assertIn("no home, or one that no daemon has used", str(caught.exception))
+        self.assertIn("no home, or no daemon has used it yet", str(caught.exception))
         (self.folder / "home" / ".filebucket").mkdir(parents=True)
         with open_catalogue(config, Inventory, create=True) as catalogue:
             self.assertIsInstance(catalogue, Inventory)

@@ -66,7 +66,7 @@ class FindingsTests(SynchronousTestCase):
     def test_lines(self) -> None:
         """A line each, with nothing that a terminal obeys, and what it comes to."""
         self.assertEqual(
-            "stranger    web01  a\\x1b: no\\x1b\n"
+            "unknown     web01  a\\x1b: no\\x1b\n"
             "unreadable  web01  its folder\n"
             "1 file, 1 read (1.0 KiB): 2 unknown\n",
             self.printed(
@@ -75,7 +75,9 @@ class FindingsTests(SynchronousTestCase):
                 Finding("unreadable", "web01", None),
             ),
         )
-        self.assertEqual("1 file, 1 read (1.0 KiB): in order\n", self.printed(False))
+        self.assertEqual(
+            "1 file, 1 read (1.0 KiB): all in order\n", self.printed(False)
+        )
 
     def test_entered(self) -> None:
         """These may be a million: they are only counted."""

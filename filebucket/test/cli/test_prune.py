@@ -85,9 +85,9 @@ class OutputTests(PruneCase):
         """It says so, in a line, also where there is no home."""
         for words in ((), ("--dry-run",), ("web01",)):
             self.write(self.bucket(), home="nowhere")
-            which = "such bucket" if "web01" in words else "bucket"
+            which = "none of these buckets" if "web01" in words else "no bucket"
             self.assertEqual(
-                [f"Nothing is pruned: no {which} has keep in the configuration."],
+                [f"Nothing to prune: {which} has 'keep' in the configuration."],
                 self.lines(*words),
             )
         self.assertEqual(
@@ -109,7 +109,7 @@ class OutputTests(PruneCase):
                 "  pruned      TIME   1.5 KiB  db-30",
                 "web01 log-#",
                 "  kept        TIME   3.0 MiB  log-40  last 1 of 1, last good file",
-                "2 files would be pruned, 2.9 KiB freed, 2 kept.",
+                "Would prune 2 files (2.9 KiB); 2 kept.",
             ],
             self.lines("--dry-run"),
         )
@@ -130,12 +130,12 @@ class OutputTests(PruneCase):
             [
                 "web01 db-#",
                 "  pruned      TIME     800 B  db-9",
-                "1 file pruned, 800 B freed, 1 kept.",
+                "Pruned 1 file (800 B); 1 kept.",
             ],
             self.lines(),
         )
         self.assertEqual({"db-8"}, self.there())
-        self.assertEqual(["0 files pruned, 0 B freed, 1 kept."], self.lines())
+        self.assertEqual(["Pruned 0 files (0 B); 1 kept."], self.lines())
 
     def test_json(self) -> None:
         """The same, for programs."""
@@ -172,13 +172,13 @@ class OutputTests(PruneCase):
         other = self.bucket(name="web02", token_sha256="1" * 64, keep={"last": 1})
         self.write(self.bucket(keep={"last": 1}), other)
         self.push(9, 8)
-        self.assertEqual(["0 files pruned, 0 B freed, 0 kept."], self.lines("web02"))
+        self.assertEqual(["Pruned 0 files (0 B); 0 kept."], self.lines("web02"))
         self.assertEqual({"db-9", "db-8"}, self.there())
         self.assertEqual(
-            "1 file pruned, 1.5 KiB freed, 1 kept.", self.lines("web01", "web02")[-1]
+            "Pruned 1 file (1.5 KiB); 1 kept.", self.lines("web01", "web02")[-1]
         )
         self.assertEqual(
-            "Error: there is no bucket 'web03', the nearest one is 'web02'",
+            "Error: there is no bucket 'web03'; did you mean 'web02'?",
             self.misused("prune", "web01", "web03"),
         )
 
@@ -194,7 +194,7 @@ class OutputTests(PruneCase):
                 "  left alone  TIME   1.5 KiB  db-8  0 bytes on disk, but 1500"
                 " were received",
                 "  pruned      TIME   1.5 KiB  db-9",
-                "1 file pruned, 1.5 KiB freed, 1 kept, 1 left alone.",
+                "Pruned 1 file (1.5 KiB); 1 kept, 1 left alone.",
             ],
             self.lines(),
         )
@@ -207,7 +207,7 @@ class OutputTests(PruneCase):
                 "web01",
                 "  failed      cannot open the bucket's folder: it is a symbolic"
                 " link, or not a folder",
-                "0 files pruned, 0 B freed, 0 kept, 1 failed.",
+                "Pruned 0 files (0 B); 0 kept, 1 failed.",
             ],
             result.output.splitlines(),
         )

@@ -18,7 +18,7 @@ class ReindexTests(UpkeepCase):
         output = self.run_("reindex")
         self.assertEqual("2 files, 2 read (14 B): 2 added\n", output)
         self.assertEqual({"a", "b"}, set(self.files()))
-        self.assertEqual("2 files, 0 read (0 B): in order\n", self.run_("reindex"))
+        self.assertEqual("2 files, 0 read (0 B): all in order\n", self.run_("reindex"))
         self.assertEqual([], self.idle)
 
     def test_findings(self) -> None:
@@ -28,7 +28,7 @@ class ReindexTests(UpkeepCase):
         self.assertEqual(
             [
                 "missing     web01  a",
-                "stranger    web01  esc\\x1b[31m: a name may not contain control"
+                "unknown     web01  esc\\x1b[31m: a name may not contain control"
                 " characters",
                 "2 files, 1 read (7 B): 1 missing, 1 unknown, 1 added",
             ],
@@ -64,6 +64,6 @@ class ReindexTests(UpkeepCase):
     def test_no_home(self) -> None:
         """Where there is none, none is made: its disk may not be mounted."""
         shutil.rmtree(self.home / ".filebucket")
-        self.assertIn("no home, or one that no daemon", self.refused("reindex"))
+        self.assertIn("no home, or no daemon", self.refused("reindex"))
         self.assertIn("there is no catalogue yet", self.refused("verify"))
         self.assertEqual([], list(self.home.iterdir()))

@@ -28,8 +28,8 @@ class ReloadTests(CliCase):
         """What came of it."""
         self.answers(Answer("ab", None, 3, 2, 1, ("port", "host")))
         self.assertEqual(
-            "In force. Buckets: 3. Tokens: 2 added, 1 removed.\n"
-            "Waiting for a restart: port, host.\n",
+            "Reloaded: 3 buckets (2 tokens added, 1 removed).\n"
+            "Restart the daemon to apply port and host.\n",
             self.run_("reload"),
         )
         self.assertEqual(30, self.timeout)

@@ -113,7 +113,7 @@ class TableTests(SynchronousTestCase):
             many    b            fresh                       03:00       6h  1.0 GiB     0 %     14   14 GiB
             many    (7 more)                                                                     72   72 GiB
 
-            9 buckets: 2 late (web02, gone), 2 damaged (rot, gone), 1 missing (gone), 1 shrunk (db), 1 grown (mail), 1 never (new); 184 GiB; 1.0 TiB free
+            9 buckets: 2 late (web02, gone), 2 damaged (rot, gone), 1 missing (gone), 1 shrunk (db), 1 grown (mail), 1 awaiting first push (new); 184 GiB kept, 1.0 TiB free
         """  # noqa: E501
         self.assertEqual(block(expected), self.lines(found, None))
 
@@ -124,7 +124,7 @@ class TableTests(SynchronousTestCase):
             web02   db-#.gz   late   Sat 09:00   3d  1.0 GiB     0 %     14   14 GiB
             web02   etc-#.gz  fresh  03:00       6h    400 B     0 %     14  5.5 KiB
 
-            1 bucket: 1 late (web02); 14 GiB; 1.0 TiB free
+            1 bucket: 1 late (web02); 14 GiB kept, 1.0 TiB free
         """
         self.assertEqual(block(expected), self.lines(overview(LATE), 80))
         long = bucket("mail.example.org", series("incremental-#-#-#.tar.zst"))
@@ -132,7 +132,7 @@ class TableTests(SynchronousTestCase):
             BUCKET            SERIES            STATE  AGE     SIZE  CHANGE  COUNT   TOTAL
             mail.example.org  incremen…tar.zst  fresh   6h  1.0 GiB     0 %     14  14 GiB
 
-            1 bucket, all in order; 14 GiB; 1.0 TiB free
+            1 bucket, all in order; 14 GiB kept, 1.0 TiB free
         """  # noqa: E501
         self.assertEqual(block(expected), self.lines(overview(long), 78))
 
@@ -140,15 +140,17 @@ class TableTests(SynchronousTestCase):
         """In words that say what to do."""
         many = [bucket(f"web{number}", *LATE.series) for number in range(12)]
         for found, expected in (
-            (overview(), "no buckets; 0 B; 1.0 TiB free"),
-            (overview(FRESH), "1 bucket, all in order; 14 GiB; 1.0 TiB free"),
+            (overview(), "no buckets; 0 B kept, 1.0 TiB free"),
+            (overview(FRESH), "1 bucket, all in order; 14 GiB kept, 1.0 TiB free"),
             (
                 overview(FRESH, UNUSED, full_in=122 * DAY),
-                "2 buckets, all in order; 14 GiB; 1.0 TiB free, full in about 4 months",
+                "2 buckets, all in order; 14 GiB kept, 1.0 TiB free, full in about 4"
+                " months",
             ),
             (
                 overview(*many),
-                "12 buckets: 12 late (web0, web1, web2, 9 more); 168 GiB; 1.0 TiB free",
+                "12 buckets: 12 late (web0, web1, web2, 9 more); 168 GiB kept, 1.0 TiB"
+                " free",
             ),
         ):
             *_, last = self.lines(found, None)
@@ -160,7 +162,7 @@ class TableTests(SynchronousTestCase):
         """Nobody has looked yet."""
         found = Overview(NOW, (FRESH,), None, None, ())
         *_, last = self.lines(found, None)
-        self.assertEqual("1 bucket, all in order; 14 GiB", last)
+        self.assertEqual("1 bucket, all in order; 14 GiB kept", last)
 
     def test_colours(self) -> None:
         """The bad ones stand out, and the others do not."""
@@ -223,7 +225,7 @@ class LineTests(SynchronousTestCase):
             ),
             (
                 [FRESH, WAITED_FOR],
-                "WARNING - 1 of 2 buckets: new: never, nothing came yet",
+                "WARNING - 1 of 2 buckets: new: never, no push yet",
                 (0, 0, 0, 0, 0, 0, 1),
             ),
             (
@@ -252,14 +254,14 @@ class LineTests(SynchronousTestCase):
         found = overview(FRESH, SHRUNK, LATE, GONE)
         text, _ = status_line(found).split(" | ")
         self.assertEqual(
-            "FILEBUCKET CRITICAL - 3 of 4 buckets: web02: db-#.gz late, last 3d ago;"
-            " gone: x-# late, 1 damaged, 1 missing, last 6h ago; db: shop-#.dump"
-            " shrunk, -80 %",
+            "FILEBUCKET CRITICAL - 3 of 4 buckets: web02: db-#.gz late, last push"
+            " 3d ago; gone: x-# late, 1 damaged, 1 missing, last push 6h ago; db:"
+            " shop-#.dump shrunk, -80 %",
             text,
         )
         both = bucket("two", *SHRUNK.series, *LATE.series)
         text, _ = status_line(overview(both)).split(" | ")
-        expected = "two: db-#.gz late, last 3d ago (and 1 more)"
+        expected = "two: db-#.gz late, last push 3d ago (and 1 more)"
         self.assertTrue(text.endswith(expected), text)
         text, _ = status_line(overview(*[SHRUNK] * 100)).split(" | ")
         self.assertTrue(text.endswith("; and 95 more"), text)
@@ -267,7 +269,7 @@ class LineTests(SynchronousTestCase):
     def test_no_series_yet(self) -> None:
         """The daemon has not started since the bucket was added."""
         text, _ = status_line(overview(bucket("new"))).split(" | ")
-        expected = "FILEBUCKET WARNING - 1 of 1 buckets: new waits for its first push"
+        expected = "FILEBUCKET WARNING - 1 of 1 buckets: new is awaiting its first push"
         self.assertEqual(expected, text)
 
     def test_form(self) -> None:
@@ -302,7 +304,7 @@ class StatusTests(CatalogueCase):
         self.watch()
         lines = self.prints(0, "status")
         self.assertEqual("web01", lines[3].split()[0])
-        self.assertIn("3 buckets, all in order; 1.0 KiB", lines)
+        self.assertIn("3 buckets, all in order; 1.0 KiB kept", lines)
         (line,) = self.prints(0, "status", "--line")
         self.assertTrue(line.startswith("FILEBUCKET OK - 1 bucket fresh, 2"), line)
         found = json.loads("".join(self.prints(0, "status", "--json")))
@@ -312,7 +314,7 @@ class StatusTests(CatalogueCase):
         """Exits with 1: a size that is not the usual one, a first push waited for."""
         self.watch()
         (line,) = self.prints(1, "status", "--line")
-        self.assertIn(" WARNING - 1 of 3 buckets: web01: never, nothing came", line)
+        self.assertIn(" WARNING - 1 of 3 buckets: web01: never, no push yet", line)
         for day in range(5):
             self.push("web01", f"db-{day}.gz", 1000, NOW - (5 - day) * HOUR)
         self.prints(0, "status")
@@ -406,9 +408,9 @@ class StatusTests(CatalogueCase):
         """Exits with 3: with 2 a backup would be missing."""
         for arguments, expected in (
             (["--nothing"], "No such option"),
-            (["--line", "--json"], "Either --line or --json."),
-            (["web1"], "there is no bucket 'web1', the nearest one is 'web01'"),
-            (["web01", TOKEN], "there is no bucket (a token?), the nearest one is"),
+            (["--line", "--json"], "--line and --json exclude"),
+            (["web1"], "there is no bucket 'web1'; did you mean 'web01'?"),
+            (["web01", TOKEN], "there is no bucket (a token?); did you mean"),
         ):
             *_, last = self.prints(3, "status", *arguments)
             self.assertIn(expected, last)
@@ -425,7 +427,8 @@ class StatusTests(CatalogueCase):
         self.push(LABEL, "c", 3, NOW)
         lines = self.prints(0, "status", "db", LABEL, "db")
         self.assertEqual(["db", LABEL], [each.split()[0] for each in lines[1:3]])
-        self.assertTrue(lines[-1].startswith("2 buckets, all in order; 4 B"), lines)
+        summary = "2 buckets, all in order; 4 B kept"
+        self.assertTrue(lines[-1].startswith(summary), lines)
 
     def test_json(self) -> None:
         """Everything: RFC 3339, bytes, seconds."""

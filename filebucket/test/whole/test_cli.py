@@ -202,7 +202,8 @@ class ReloadTests(CommandCase):
         server.config["max_connections"] = 7
         server.write_config()
         self.assertIn(
-            "Waiting for a restart: max_connections.", self.prints(server, "reload")
+            "Restart the daemon to apply max_connections.",
+            self.prints(server, "reload"),
         )
 
     def test_as_root(self) -> None:
@@ -221,7 +222,7 @@ class ReloadTests(CommandCase):
         users = (f"--uid={NOBODY}", f"--gid={NOBODY}")
         server.start(*TWISTD, "-n", "--pidfile=", *users, "filebucket")
         self.addCleanup(server.stop)
-        self.assertIn("In force.", self.prints(server, "reload"))
+        self.assertIn("Reloaded: ", self.prints(server, "reload"))
         server.config_file.chmod(0o600)
         errors = self.fails(server, "reload")
         self.assertEqual(

@@ -123,7 +123,7 @@ class RealTests(SynchronousTestCase):
             timeout=PATIENCE,
         )
         self.assertEqual(1, ended.returncode)
-        self.assertIn("a log in JSON goes to stdout", ended.stderr)
+        self.assertIn("a JSON log goes to standard output", ended.stderr)
 
 
 class UnreadTests(SynchronousTestCase):

@@ -77,15 +77,11 @@ class DaemonTests(IntegrationCase):
         for number in range(1, 5):
             self.push(server, f"db-{number}")
         self.restart(server)
-        self.assertIn(
-            "2 files pruned, 14 B freed, 2 kept.", self.command(server, "prune")
-        )
+        self.assertIn("Pruned 2 files (14 B); 2 kept.", self.command(server, "prune"))
         self.assertEqual({"web01/db-3", "web01/db-4"}, set(server.stored()))
         self.push(server, "db-1")
         self.restart(server)
-        self.assertIn(
-            "1 file pruned, 7 B freed, 2 kept.", self.command(server, "prune")
-        )
+        self.assertIn("Pruned 1 file (7 B); 2 kept.", self.command(server, "prune"))
         self.assertEqual({"web01/db-4", "web01/db-1"}, set(server.stored()))
         self.command(server, "reindex")
 

@@ -572,7 +572,7 @@ class SettingsTests(IntegrationCase):
         command = ("prlimit", "--nofile=432:432", *TWISTD, "-n", "--pidfile=")
         server.start(*command, "filebucket")
         self.addCleanup(server.stop)
-        server.wait_for("there can be 100 connections only")
+        server.wait_for("at most 100 connections are possible")
 
 
 class StopTests(IntegrationCase):
