@@ -33,7 +33,7 @@ class PluginTests(DaemonCase):
         self.assertIs(time.monotonic, reactor.seconds)
         Path(self.path).write_text("[]")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
-        self.assertEqual(f"file-bucket: {self.path}: $: not an object", error.code)
+        self.assertEqual(f"file-bucket: {self.path}: $: must be an object", error.code)
         self.listen("tcp:1", "ssl:2:key.pem")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
         self.assertEqual(

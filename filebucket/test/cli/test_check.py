@@ -21,7 +21,7 @@ class CheckTests(CliCase):
     def test_risky(self) -> None:
         """Is told, and fails only where that is wanted."""
         output = self.run_("check")
-        self.assertIn(f"risky  {self.file}: there are no buckets", output)
+        self.assertIn(f"risky  {self.file}: no buckets are configured: every", output)
         self.assertIn("0 wrong, 1 risky", output)
         self.assertEqual(1, self.invoke("check", "--strict").exit_code)
 
