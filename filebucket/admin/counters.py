@@ -59,42 +59,42 @@ class Counters:
         Process(registry=registry)
         Gauge(
             "filebucket_build_info",
-            "What runs; always 1.",
+            "Version of the daemon; always 1.",
             ["version"],
             registry=registry,
         ).labels(__version__).set(1)
         self._pushes = Counter(
             "filebucket_pushes",
-            "Pushes that are durable on disk.",
+            "Durable pushes.",
             ["bucket"],
             registry=registry,
         )
         self._bytes = Counter(
             "filebucket_received_bytes",
-            "Bytes of the files that are durable on disk.",
+            "Bytes of durable pushes.",
             ["bucket"],
             registry=registry,
         )
         self._seconds = Histogram(
             "filebucket_push_duration_seconds",
-            "Seconds from the end of a push's headers until it was durable.",
+            "Seconds from the end of the headers until a push is durable.",
             registry=registry,
             buckets=SECONDS,
         )
         self._sizes = Histogram(
             "filebucket_push_size_bytes",
-            "Sizes of files that are durable on disk.",
+            "Sizes of durable pushes.",
             registry=registry,
             buckets=SIZES,
         )
         self._repeats = Counter(
             "filebucket_repeated_pushes",
-            "Pushes of what was there already, whole: nothing was stored.",
+            "Pushes of files that were already stored.",
             registry=registry,
         )
         refusals = Counter(
             "filebucket_refusals",
-            "Requests that were refused, by the status of the answer.",
+            "Refused requests, by status.",
             ["status"],
             registry=registry,
         )
@@ -103,13 +103,13 @@ class Counters:
         }
         self._hook_runs = Counter(
             "filebucket_hook_runs",
-            "Runs of a hook, by how it ended.",
+            "Hook runs, by exit status or other end.",
             ["hook", "exit"],
             registry=registry,
         )
         self._hook_seconds = Histogram(
             "filebucket_hook_duration_seconds",
-            "Seconds that a hook ran.",
+            "Duration of hook runs, in seconds.",
             ["hook"],
             registry=registry,
             buckets=SECONDS,
@@ -120,7 +120,7 @@ class Counters:
                 self._hook_runs.labels(hook, ended)
         self._reload = Gauge(
             "filebucket_config_last_reload_successful",
-            "Whether the configuration could be used when it was last read.",
+            "1 if the last reload succeeded, else 0.",
             registry=registry,
         )
         self._reload.set(1)

@@ -111,7 +111,7 @@ class Health:
         reasons: list[str] = []
         notes: list[str] = []
         if not self._ready():
-            reasons.append("it is starting or stopping")
+            reasons.append("the daemon is starting or stopping")
         try:
             disk = await self._run(self._disk)
         except OSError as error:
@@ -120,11 +120,13 @@ class Health:
             if disk.read_only:
                 reasons.append("the home: Read-only file system")
             if disk.free <= disk.reserved:
-                reasons.append("the home: less is free than min_free_space")
+                reasons.append("the home: free space is below min_free_space")
             elif disk.free - disk.reserved < disk.set_aside:
-                notes.append("the home: more is announced by pushes than is free")
+                notes.append(
+                    "the home: the space reserved by pushes exceeds the free space"
+                )
             if disk.full_of_files:
-                reasons.append("the home: no inode is free")
+                reasons.append("the home: no free inodes")
         error_of_writing = self._writing()
         if error_of_writing is not None:
             reasons.append(f"the catalogue cannot be written: {error_of_writing}")
@@ -136,8 +138,8 @@ class Health:
         if hanging.stuck:
             told = notes if hanging.stuck < hanging.most else reasons
             told.append(
-                f"{hanging.stuck} of {hanging.most} threads wait for a disk that has"
-                f" not answered for {STUCK:.0f} seconds"
+                f"{hanging.stuck} of {hanging.most} threads have been waiting for a"
+                f" disk for {STUCK:.0f} seconds"
             )
         lines = [*(reasons or ["ok"]), *notes]
         content = "".join(f"{each}\n" for each in lines).encode()

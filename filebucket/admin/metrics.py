@@ -65,33 +65,39 @@ def families(
     def gauge(name: str, text: str, value: float) -> Metric:
         return GaugeMetricFamily(f"filebucket_{name}", text, value)
 
-    yield gauge("pushes_in_flight", "Pushes under way.", live.in_flight)
-    yield gauge("connections", "Connections of those who push.", live.connections)
+    yield gauge("pushes_in_flight", "Pushes in progress.", live.in_flight)
+    yield gauge(
+        "connections", "Open connections of clients that push.", live.connections
+    )
     yield gauge(
         "stuck_threads",
-        f"Threads that wait for a disk that has not answered for {STUCK:.0f} seconds.",
+        f"Threads that have been waiting for a disk for {STUCK:.0f} seconds.",
         live.stuck_threads,
     )
     writing = live.writing
     usable = overview is not None and writing.error is None
-    yield gauge("catalogue_up", "Whether the catalogue can be used.", usable)
-    yield gauge("catalogue_waiting_pushes", "Pushes not yet entered.", writing.waiting)
+    yield gauge("catalogue_up", "1 if the catalogue works, else 0.", usable)
+    yield gauge(
+        "catalogue_waiting_pushes", "Pushes not yet in the catalogue.", writing.waiting
+    )
     yield CounterMetricFamily(
         "filebucket_catalogue_dropped_pushes",
-        "Pushes that were not entered in time, and are found on the disk again.",
+        "Pushes not added to the catalogue in time; a later reindex adds them.",
         writing.dropped,
     )
     if disk is not None:
-        yield gauge("filesystem_size_bytes", "Size of the home's.", disk.total)
-        yield gauge("filesystem_free_bytes", "What is free of it.", disk.free)
+        yield gauge(
+            "filesystem_size_bytes", "Size of the home's filesystem.", disk.total
+        )
+        yield gauge("filesystem_free_bytes", "Free space of it.", disk.free)
         yield gauge(
             "filesystem_reserved_bytes",
-            "Of what is free, what must stay so: pushes get 507 before that.",
+            "Part of the free space that pushes may not use (min_free_space).",
             disk.reserved,
         )
         yield gauge(
             "filesystem_set_aside_bytes",
-            "What pushes under way have announced of it and not written yet.",
+            "Space reserved for pushes in progress and not yet written.",
             disk.set_aside,
         )
     if overview is not None:
@@ -102,19 +108,21 @@ def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
     shown = _shown(buckets)
     states = Tally(each.state for each in buckets)
     count = GaugeMetricFamily(
-        "filebucket_buckets", "Buckets, by the worst state of theirs.", labels=["state"]
+        "filebucket_buckets",
+        "Buckets, by the worst state of their series.",
+        labels=["state"],
     )
     for state in State:
         count.add_metric([state.value], states[state])
     yield count
     yield GaugeMetricFamily(
         "filebucket_buckets_left_out",
-        "Buckets that have no numbers of their own here, for there are too many.",
+        "Buckets left out of the per-bucket metrics, because there are too many.",
         len(buckets) - len(shown),
     )
     found = GaugeMetricFamily(
         "filebucket_bucket_state",
-        "1 for the worst state of a bucket's series, 0 for the others.",
+        "1 for the worst state of the bucket's series, 0 for the other states.",
         labels=["bucket", "state"],
     )
     for each in shown:
@@ -133,34 +141,34 @@ def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
 _NUMBERS: Sequence[tuple[str, str, Callable[[BucketOverview], float | None]]] = (
     (
         "last_push_timestamp_seconds",
-        "When a push was last durable.",
+        "Time of the last durable push.",
         lambda bucket: bucket.last_at,
     ),
     (
         "due_timestamp_seconds",
-        "When the first of its series is late, or was; nothing if never.",
+        "Time when the first series is, or was, overdue; absent without a schedule.",
         lambda bucket: bucket.due,
     ),
-    ("files", "Files that there should be.", lambda bucket: bucket.files),
-    ("size_bytes", "Bytes of its files.", lambda bucket: bucket.bytes),
+    ("files", "Stored files.", lambda bucket: bucket.files),
+    ("size_bytes", "Bytes of the stored files.", lambda bucket: bucket.bytes),
     (
         "quota_bytes",
-        "What its files may have; nothing if there is no limit.",
+        "Quota; absent if unlimited.",
         lambda bucket: bucket.quota,
     ),
     (
         "quota_used_bytes",
-        "What its files take of its quota; nothing if there is no limit.",
+        "Used part of the quota; absent if unlimited.",
         lambda bucket: bucket.quota_taken if bucket.quota is not None else None,
     ),
     (
         "damaged_files",
-        "Files whose content is not what was pushed.",
+        "Files that no longer match their checksum.",
         lambda bucket: bucket.damaged,
     ),
     (
         "missing_files",
-        "Files that are gone, and not because they were pruned.",
+        "Files that are gone but were not pruned.",
         lambda bucket: bucket.missing,
     ),
 )

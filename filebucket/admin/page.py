@@ -85,7 +85,7 @@ class Page:
         except CatalogueError as error:
             return _unknown(f"The catalogue cannot be read: {error}.")
         except OSError:
-            return _unknown("There is no thread to read the catalogue in.")
+            return _unknown("No thread is free to read the catalogue.")
         return AdminAnswer(200, page, HTML, packed, (_POLICY,), KEPT)
 
 
@@ -114,7 +114,7 @@ class StaticFile(Resource):
 
 def resources(clock: IReactorTime, page: Page) -> Mapping[str, IResource]:
     """The page and what it is made of, for the admin listener's table."""
-    slow = _unknown("The disk that has the catalogue does not answer.")
+    slow = _unknown("The disk of the catalogue does not answer.")
     return {
         "": SharedAnswer(clock, page, DEADLINE, slow),
         **{

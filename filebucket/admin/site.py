@@ -97,13 +97,13 @@ class Message(Resource):
         return server.NOT_DONE_YET
 
 
-_NOTHING = Message(404, "there is nothing here")
-_READ_ONLY = Message(405, "only GET and HEAD are answered here")
-_NO_BODY = Message(400, "a body is not read here")
+_NOTHING = Message(404, "not found")
+_READ_ONLY = Message(405, "only GET and HEAD are allowed")
+_NO_BODY = Message(400, "a request body is not accepted")
 _OTHER_NAME = Message(
     421,
-    "on this machine this is called localhost or by its IP address; a proxy is not to"
-    " pass on the name it was asked by",
+    "on a loopback address, the Host header must be localhost or an IP address; a"
+    " reverse proxy must not pass on the client's Host header",
 )
 
 
@@ -125,7 +125,7 @@ class AdminAnswer:
     kept: float = 0.0
 
 
-TOO_SLOW = AdminAnswer(503, b"no answer from the disk within %d seconds\n" % DEADLINE)
+TOO_SLOW = AdminAnswer(503, b"the disk did not answer within %d seconds\n" % DEADLINE)
 
 
 class SharedAnswer(Resource):
@@ -210,7 +210,7 @@ class AdminRequest(server.Request):
         """Log it, and say no more than that. It may be an errback."""
         self._log.failure("a bug in file-bucket", reason, event="bug")
         if not self.startedWriting:
-            self.answer(500, b"internal error; the server's log says more\n")
+            self.answer(500, b"internal error; see the server's log\n")
         elif self.channel is not None:
             self.channel.loseConnection()
 
@@ -360,7 +360,7 @@ class AdminChannel(http.HTTPChannel):
         # Where Twisted comes to with all that is no request.
         if self._closing:
             return
-        content = b"malformed or too large a request\n"
+        content = b"malformed or oversized request\n"
         headers = Headers()
         for name, value in (
             (b"Content-Type", TEXT),

@@ -244,8 +244,10 @@ def _zone(at: float, zone: tzinfo) -> str:
     if now is None:
         return ""
     name, offset = now.tzname(), f"{now:%z}"
+    if name == "UTC":
+        return name
     hours = f"UTC{offset[:3]}:{offset[3:5]}"
-    return hours if name == "UTC" or not name else f"{name}, {hours}"
+    return f"{name}, {hours}" if name else hours
 
 
 def _moment(at: float, zone: tzinfo, text: str, lead: str = "") -> Moment:
@@ -303,20 +305,20 @@ def _space(overview: Overview) -> SpaceFigure | None:
 def _forecast(overview: Overview) -> tuple[str, bool]:
     """When the space is used up, and whether that is soon."""
     if overview.full_at is None:
-        return "it does not shrink, as far as known", False
+        return "no downward trend so far", False
     left = overview.full_at - overview.at
     about = about_text(left)
     if about is None:
-        return "lasts for more than 10 years at this rate", False
+        return "lasts more than 10 years at this rate", False
     return f"full in about {about} at this rate", left < SOON
 
 
 def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
     schedule, quota = "", None
     if bucket.expect:
-        # Nobody need explain cron to those who wrote it.
-        every = "expects: " if " " in bucket.expect else "expects every "
-        schedule = f"{every}{bucket.expect}"
+        is_cron = " " in bucket.expect
+        lead = "schedule: " if is_cron else "expected every "
+        schedule = f"{lead}{bucket.expect}"
     if bucket.quota:
         taken = bucket.quota_taken
         share = taken / bucket.quota
@@ -334,13 +336,13 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
 
 
 def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
-    last, due = Moment("never"), Moment("any time")
+    last, due = Moment("never"), Moment("no schedule")
     if series.last_at is not None:
         lead = f"{printable(series.last_name or '')}, "
         last = _moment(series.last_at, zone, ago(now - series.last_at), lead)
     if series.state is State.LATE:
         late = span(max(now - series.due, 0))
-        due = _moment(series.due, zone, f"late for {late}", "was due ")
+        due = _moment(series.due, zone, f"{late} overdue", "was due ")
     elif series.expected:
         due = _moment(series.due, zone, f"in {span(series.due - now)}")
     return SeriesRow(
@@ -375,7 +377,7 @@ def sparkline(
         f"M{left + 4 * index} 24v-{max(22 * size / top, 0.5):.1f}"
         for index, size in enumerate(sizes)
     ]
-    text = f"The sizes of the last {counted(len(sizes), 'push', 'pushes')}"
+    text = f"Sizes of the last {counted(len(sizes), 'push', 'pushes')}"
     text += f": {size_text(min(sizes))} to {size_text(max(sizes))}"
     line = ""
     if usual:

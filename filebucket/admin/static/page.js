@@ -69,7 +69,7 @@
     let text = "";
     if (reason) {
       const time = document.querySelector("#looked time");
-      const since = time ? ` What is shown is as of ${time.textContent}.` : "";
+      const since = time ? ` Data as of ${time.textContent}.` : "";
       text = `${reason}${since}`;
       if (!document.title.startsWith("Lost: ")) document.title = `Lost: ${document.title}`;
     }
@@ -97,7 +97,7 @@
       } else if (heading) {
         say(`${heading.textContent}.`);
       } else {
-        say(`Connection lost: the server answers ${answer.status}.`);
+        say(`Connection lost: the server answered ${answer.status}.`);
       }
     } catch {
       say("Connection lost.");

@@ -60,15 +60,15 @@ class HealthTests(SynchronousTestCase):
     def test_each_reason(self) -> None:
         """One line where it is not."""
         self.ready = False
-        self.assertEqual((503, "it is starting or stopping\n"), self.ask())
+        self.assertEqual((503, "the daemon is starting or stopping\n"), self.ask())
         self.ready = True
         self.disk = evolve(DISK, free=20)
-        less = "the home: less is free than min_free_space\n"
+        less = "the home: free space is below min_free_space\n"
         self.assertEqual((503, less), self.ask())
         self.disk = evolve(DISK, read_only=True)
         self.assertEqual((503, "the home: Read-only file system\n"), self.ask())
         self.disk = evolve(DISK, full_of_files=True)
-        self.assertEqual((503, "the home: no inode is free\n"), self.ask())
+        self.assertEqual((503, "the home: no free inodes\n"), self.ask())
         self.disk = OSError(5, "Input/output error", "/srv/secret")
         self.assertEqual((503, "the home: Input/output error\n"), self.ask())
 
@@ -76,11 +76,11 @@ class HealthTests(SynchronousTestCase):
         """A disk that hangs is told of; it is a reason where nothing is left for any
         push.
         """
-        told = "of 64 threads wait for a disk that has not answered for 60 seconds\n"
+        told = "of 64 threads have been waiting for a disk for 60 seconds\n"
         self.stuck = 3
         self.assertEqual((200, f"ok\n3 {told}"), self.ask())
         self.ready = False
-        starting = "it is starting or stopping\n"
+        starting = "the daemon is starting or stopping\n"
         self.assertEqual((503, f"{starting}3 {told}"), self.ask())
         self.ready, self.stuck = True, 64
         self.assertEqual((503, f"64 {told}"), self.ask())
@@ -90,7 +90,7 @@ class HealthTests(SynchronousTestCase):
         self.disk = evolve(DISK, set_aside=80)
         self.assertEqual((200, "ok\n"), self.ask())
         self.disk = evolve(DISK, set_aside=81)
-        told = "the home: more is announced by pushes than is free\n"
+        told = "the home: the space reserved by pushes exceeds the free space\n"
         self.assertEqual((200, f"ok\n{told}"), self.ask())
 
     def test_all_reasons(self) -> None:
@@ -102,7 +102,7 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(
             (
                 503,
-                "it is starting or stopping\n"
+                "the daemon is starting or stopping\n"
                 "the home: Input/output error\n"
                 "the catalogue cannot be written: disk I/O error\n"
                 "the catalogue cannot be read: no\n",

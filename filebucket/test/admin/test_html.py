@@ -160,15 +160,13 @@ class PageTests(SynchronousTestCase):
             page.one(landmark)
         self.assertEqual("As of 10:00:00 CET", page.one(id="looked").text)
         self.assertEqual(
-            "Times of day are those of the server: CET, UTC+01:00.",
+            "All times are server time (CET, UTC+01:00).",
             page.one(id="zone").text,
         )
 
     def test_universal_time(self) -> None:
         page = read(html.page(overview(), UTC))
-        self.assertEqual(
-            "Times of day are those of the server: UTC+00:00.", page.one(id="zone").text
-        )
+        self.assertEqual("All times are server time (UTC).", page.one(id="zone").text)
 
     def test_icons(self) -> None:
         for name, found in (
@@ -183,20 +181,20 @@ class PageTests(SynchronousTestCase):
         page = show(space=None)
         self.assertEqual([], page.one(id="backups").children)
         self.assertEqual([], page.all("input"))
-        self.assertIn("Free spacenot known yet", page.one(id="figures").text)
-        self.assertIn("No push was refused yet.", page.one(id="refusals").text)
+        self.assertIn("Free spacenot measured yet", page.one(id="figures").text)
+        self.assertIn("No refused pushes.", page.one(id="refusals").text)
 
     def test_row(self) -> None:
         self.assertEqual(
             {
-                "bucket": "web01expects every 26h",
+                "bucket": "web01expected every 26h",
                 "is": "In order",
                 "series": "db-#.gz",
                 "when": "3 h ago",
                 "due": "in 23 h",
                 "size": "1.0 GiB",
                 "change": "as usual",
-                "trend": "The sizes of the last 2 pushes: 1.0 GiB to 1.0 GiB,"
+                "trend": "Sizes of the last 2 pushes: 1.0 GiB to 1.0 GiB,"
                 " usually 1.0 GiB, the last one 1.0 GiB",
                 "files": "14",
                 "total": "14 GiB",
@@ -207,12 +205,12 @@ class PageTests(SynchronousTestCase):
     def test_states(self) -> None:
         for word, due, found in (
             ("In order", "in 23 h", series()),
-            ("Late", "late for 2 days", series(**LATE)),
+            ("Late", "2 days overdue", series(**LATE)),
             ("Empty", "in 23 h", series(state=State.EMPTY)),
             ("Shrunk", "in 23 h", series(state=State.SHRUNK)),
             ("Grown", "in 23 h", series(state=State.GROWN)),
             ("Nothing yet", "in 23 h", never()),
-            ("In order", "any time", series(due=float("inf"))),
+            ("In order", "no schedule", series(due=float("inf"))),
         ):
             row = self.row(bucket("a", found))
             self.assertEqual((word, due), (row["is"], row["due"]))
@@ -232,7 +230,7 @@ class PageTests(SynchronousTestCase):
 
     def test_waiting(self) -> None:
         row = self.row(bucket("a", never()))
-        self.assertEqual("the first push", row["series"])
+        self.assertEqual("first push", row["series"])
         self.assertEqual("never", row["when"])
         self.assertEqual("", row["size"] + row["change"] + row["trend"])
 
@@ -242,7 +240,9 @@ class PageTests(SynchronousTestCase):
 
     def test_schedule_and_quota(self) -> None:
         row = self.row(bucket("a", series(), expect="0 2 * * * UTC", quota=28 * GIB))
-        self.assertEqual("aexpects: 0 2 * * * UTC14 GiB of 28 GiB (50%)", row["bucket"])
+        self.assertEqual(
+            "aschedule: 0 2 * * * UTC14 GiB of 28 GiB (50%)", row["bucket"]
+        )
 
     def test_exact_times(self) -> None:
         page = show(bucket("a", series(**LATE)))
@@ -294,7 +294,7 @@ class PageTests(SynchronousTestCase):
         # That row is the bucket's, too.
         self.assertEqual("3", body.one("th", scope="rowgroup").attributes["rowspan"])
         *_, last = body.all("tr")
-        self.assertEqual("and 7 series more, none worse", last.text)
+        self.assertEqual("and 7 more series, none in a worse state", last.text)
 
     def test_each_table_is_one(self) -> None:
         page = show(
@@ -324,10 +324,10 @@ class PageTests(SynchronousTestCase):
 
     def test_forecasts(self) -> None:
         for expected, kind, full_at, free in (
-            ("it does not shrink, as far as known", "", None, 30),
-            ("lasts for more than 10 years at this rate", "", NOW + 4000 * DAY, 30),
+            ("no downward trend so far", "", None, 30),
+            ("lasts more than 10 years at this rate", "", NOW + 4000 * DAY, 30),
             ("full in about 9 days at this rate", "scarce", NOW + 9 * DAY, 30),
-            ("it does not shrink, as far as known", "scarce", None, 4),
+            ("no downward trend so far", "scarce", None, 4),
         ):
             space = Space(NOW, free * GIB, 100 * GIB)
             page = show(bucket("a"), full_at=full_at, space=space)
@@ -364,7 +364,7 @@ class PageTests(SynchronousTestCase):
         drawing = page.one("svg", class_="bars")
         self.assertEqual("img", drawing.attributes["role"])
         self.assertEqual(
-            "The sizes of the last 3 pushes: 0 B to 1.0 GiB, the last one 512 MiB",
+            "Sizes of the last 3 pushes: 0 B to 1.0 GiB, the last one 512 MiB",
             drawing.one("title").text,
         )
         usual, before, last = (each.attributes["d"] for each in drawing.all("path"))
@@ -383,7 +383,9 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(MOST_ROWS, len(page.one(id="backups").all("tbody")))
         head = page.one(id="troubled").one("th", scope="rowgroup")
         self.assertEqual("late", head.one("bdi").text)
-        self.assertIn("3 buckets more, none worse", page.one(id="backups").text)
+        self.assertIn(
+            "3 more buckets, none in a worse state", page.one(id="backups").text
+        )
 
     def test_unknown(self) -> None:
         page = read(html.unknown("The disk <hangs>."))

@@ -237,9 +237,7 @@ class WaitingTests(PageCase):
         second = self.ask()
         self.clock.advance(1)
         for client in (first, second, self.ask()):
-            self.check_unknown(
-                client, "The disk that has the catalogue does not answer"
-            )
+            self.check_unknown(client, "The disk of the catalogue does not answer")
         # However often it is asked for: there is one that waits for the disk.
         self.assertEqual(1, self.read.times)
         self.read.answer()
@@ -260,7 +258,7 @@ class WaitingTests(PageCase):
                 "The catalogue cannot be read: it is <away>.",
                 CatalogueError("it is <away>"),
             ),
-            ("There is no thread to read the catalogue in.", OSError(11, "again")),
+            ("No thread is free to read the catalogue.", OSError(11, "again")),
         ):
             self.read.failure = failure
             self.check_unknown(self.ask(), reason)

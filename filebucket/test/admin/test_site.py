@@ -141,7 +141,7 @@ class AnswerTests(AdminCase):
         """The same without its content, and without a word in the log."""
         client = self.connect()
         with capturedLogs() as events:
-            for target, length in (("/", "8"), ("/healthz", "3"), ("/no", "22")):
+            for target, length in (("/", "8"), ("/healthz", "3"), ("/no", "10")):
                 _, headers, content = client.ask(target, "HEAD")
                 self.assertEqual((b"", length), (content, headers["Content-Length"]))
         self.assertEqual([], list(events))
@@ -151,7 +151,7 @@ class AnswerTests(AdminCase):
         client = self.connect()
         for target in ("/no", "/healthz/", "/healthz/x", "//", "/%2e%2e", "/%ff"):
             status, _, content = client.ask(target)
-            self.assertEqual((404, b"there is nothing here\n"), (status, content))
+            self.assertEqual((404, b"not found\n"), (status, content))
 
     def test_later(self) -> None:
         """What takes its time is answered when it is there, and then the next."""
@@ -176,7 +176,7 @@ class AnswerTests(AdminCase):
         """A traceback is for the log, and not for whoever asks."""
         status, headers, content = self.connect().ask("/broken")
         self.assertEqual(500, status)
-        self.assertEqual(b"internal error; the server's log says more\n", content)
+        self.assertEqual(b"internal error; see the server's log\n", content)
         self.assertEqual("text/plain; charset=utf-8", headers["Content-Type"])
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
@@ -196,7 +196,7 @@ class RefusalTests(AdminCase):
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"):
             status, headers, content = client.ask(method=method)
             self.assertEqual(405, status)
-            self.assertEqual(b"only GET and HEAD are answered here\n", content)
+            self.assertEqual(b"only GET and HEAD are allowed\n", content)
             self.assertEqual("GET, HEAD", headers["Allow"])
             self.assertEqual("nosniff", headers["X-Content-Type-Options"])
 
@@ -256,7 +256,7 @@ class RefusalTests(AdminCase):
             head, _, content = client.received().partition(b"\r\n\r\n")
             self.assertTrue(head.startswith(b"HTTP/1.1 400 Bad Request\r\n"), head)
             self.assertIn(b"\r\nX-Content-Type-Options: nosniff", head)
-            self.assertEqual(b"malformed or too large a request\n", content)
+            self.assertEqual(b"malformed or oversized request\n", content)
             self.assertTrue(client.wire.disconnecting)
             client.send(b"GET / HTTP/1.1\r\n\r\n")
             self.assertEqual(b"", client.received())
@@ -297,7 +297,7 @@ class SharedAnswerTests(AdminCase):
         self.clock.advance(DEADLINE / 2)
         second = self.ask()
         self.clock.advance(DEADLINE / 2)
-        late = b"\r\n\r\nno answer from the disk within 8 seconds\n"
+        late = b"\r\n\r\nthe disk did not answer within 8 seconds\n"
         got = first.received()
         self.assertTrue(got.startswith(b"HTTP/1.1 503 ") and got.endswith(late), got)
         self.assertTrue(second.received().endswith(late))

@@ -120,7 +120,7 @@ class LifeTests(DaemonCase):
         stopped = daemon.stopService()
         wire.clear()
         watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
-        self.assertIn(b"it is starting or stopping\n", wire.value())
+        self.assertIn(b"the daemon is starting or stopping\n", wire.value())
         pusher.dataReceived(b"c")
         pusher.connectionLost()
         self.successResultOf(stopped)
