@@ -14,7 +14,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
 .PHONY: run test coverage lint format bench bench-full proofs proofs-quick \
-    wheel deb check-deb check-deb-tools clean
+    pictures wheel deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
@@ -59,6 +59,11 @@ proofs-quick: $(VENV)/installed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
 	    races-rename fuzz fuzz-contents reloads
+
+# The README's, made anew after a change of the page or of what commands print. Needs
+# chromium, chromium-driver, curl and pngquant.
+pictures: $(VENV)/installed
+	$(BIN)/python docs/pictures/make.py
 
 wheel: $(VENV)/installed
 	rm -f dist/*.whl
