@@ -1,19 +1,19 @@
 #!/bin/sh
-# post-push-container.sh: start a container from a root file system pushed as .tar.gz.
+# post-push-container.sh: start a container from a root filesystem pushed as .tar.gz.
 #
 #     tar -C rootfs --exclude='./dev/*' -cz . |
 #         curl -sT - http://backup:1234/$TOKEN/web-42.tar.gz
 #
-# becomes the machine fb-web-42 of systemd-nspawn: imported by "machinectl import-tar",
-# started by "machinectl start". One push, one new container: an existing one is never
-# replaced; stop and remove old ones yourself (machinectl poweroff, machinectl remove).
+# creates the systemd-nspawn machine fb-web-42: "machinectl import-tar" imports it, and
+# "machinectl start" starts it. Each push creates a new container, and none is replaced:
+# stop and remove old ones yourself (machinectl poweroff, machinectl remove).
 #
-# WHOEVER HAS THE BUCKET'S TOKEN RUNS CODE ON THIS MACHINE, as root of a container.
-# systemd-nspawn@.service gives it user and network namespaces of its own, which is no
-# protection against a hole in the kernel. Use it for people you would let log in.
+# DANGER: A CLIENT WITH THE BUCKET'S TOKEN RUNS CODE ON THIS MACHINE, as root of a
+# container. systemd-nspawn@.service gives it its own user and network namespaces, which
+# do not protect against a kernel vulnerability. Use it only for people who may log in.
 #
-# Rights   The work of root is done by systemd-importd and systemd, asked over D-Bus.
-#          This script runs as the daemon's user, which polkit has to allow it, in
+# Rights   systemd-importd and systemd do the work of root, and are called over D-Bus.
+#          This script runs as the daemon's user. Allow it in
 #          /etc/polkit-1/rules.d/50-file-bucket.rules:
 #
 #     polkit.addRule(function (action, subject) {
@@ -28,43 +28,43 @@
 #             return polkit.Result.YES;
 #     });
 #
-#          "import" cannot be narrowed to a name: the daemon's user may then import any
-#          image. If that is too much, run a daemon of its own, as a user of its own.
+#          "import" cannot be limited to a name: the daemon's user may import any image.
+#          If that is too much, run a separate daemon for it, as another user.
 #
 # Install  copy or symlink it as /etc/file-bucket/post-push.sh; make WORK_DIR, owned by
-#          the daemon's user, mode 0700; set the hooks' deadline to minutes: a hook
-#          that is killed while importing leaves an image that is not started
+#          the daemon's user, mode 0700; set hook_timeout to minutes: a hook that is
+#          killed during the import leaves an image that is not started
 # Set      CONTAINER_BUCKET, WORK_DIR, PREFIX (as in the rule above), and the limits
 # Needs    machinectl with systemd-importd (Debian: systemd-container), GNU tar, gzip,
 #          flock, awk
-# Answers  the daemon's own line ("curl ... | sha256sum -c" still proves the copy),
-#          then "started: fb-web-42"; or "not started: why", with status 1. The pushed
-#          file stays in its bucket either way. Other buckets: that line only.
+# Answers  the daemon's own line, so that "curl ... | sha256sum -c" still works, then
+#          "started: fb-web-42", or "not started: REASON" with status 1. The pushed file
+#          stays in its bucket either way. For other buckets: the first line only.
 #
-# Of the archive: a root file system needs symlinks, hard links and set-user-ID bits, so
-# these stay; /var/lib/machines is closed to all but root. systemd-importd unpacks with
-# few capabilities and does not follow names outwards. Checked here before it sees the
-# archive, as a second lock on that door, and refused: device nodes and pipes (nspawn
-# makes its own /dev), absolute names, "..", control characters and backslashes in
-# names, members below a symlink of the archive, hard links to anything but a plain
-# file of the archive, and whatever is over a limit.
+# The archive: a root filesystem needs symlinks, hard links and set-user-ID bits, which
+# are allowed; only root can enter /var/lib/machines. systemd-importd unpacks with few
+# capabilities and does not follow names out of the image. As a second barrier, this
+# script first refuses device nodes and pipes (nspawn creates its own /dev), absolute
+# names, "..", control characters and backslashes in names, members below a symlink of
+# the archive, hard links to anything but a plain file of the archive, and archives over
+# a limit.
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
 : "${CONTAINER_BUCKET:=containers}"
 : "${WORK_DIR:=/var/lib/file-bucket-containers}"
-: "${PREFIX:=fb-}" # sets these apart from all other machines of the host
+: "${PREFIX:=fb-}" # distinguishes these from the other machines of the host
 : "${MAX_CONTAINERS:=10}"
-: "${MAX_BYTES:=4294967296}" # of the archive, unzipped, and of all its files: 4 GiB
+: "${MAX_BYTES:=4294967296}" # of the uncompressed archive, and of all its files: 4 GiB
 : "${MAX_MEMBERS:=200000}"
-: "${MAX_DEPTH:=64}" # or one name, a/a/a/..., could make a thousand directories
+: "${MAX_DEPTH:=64}" # a name such as a/a/a/... could create a thousand directories
 
 set -eu
 export LC_ALL=C
 unset TAR_OPTIONS GZIP
 umask 077
 # shellcheck disable=SC3045 # not in POSIX, but in dash, busybox and bash
-ulimit -c 0 # no core dump from what runs into a limit below
+ulimit -c 0 # no core dump of a process that hits a limit below
 
 bucket=$1 path=$2
 name=${path##*/}
@@ -77,8 +77,8 @@ refuse() {
     exit 1
 }
 
-# The name becomes a machine's, a unit's and a directory's. So: one label of a host
-# name, in lower case, and short enough for all of them.
+# The name becomes the name of a machine, a unit and a directory. So it must be one
+# label of a host name, in lower case, and short enough for all three.
 stem=${name%.tar.gz}
 case $stem in
 "$name") refuse "the name does not end in .tar.gz" ;;
@@ -87,8 +87,8 @@ esac
 machine=$PREFIX$stem
 [ "${#machine}" -le 48 ] || refuse "the machine's name would be over 48 characters"
 
-# One at a time, from here to the end. Whoever waits too long is killed at the hooks'
-# deadline; the lock goes with the process.
+# One process at a time, from here to the end. A process that waits longer than
+# hook_timeout is killed; its lock goes with it.
 exec 9>"$WORK_DIR/.lock"
 flock 9 || refuse "cannot lock $WORK_DIR/.lock"
 
@@ -99,7 +99,7 @@ clean_up() {
         machinectl --no-ask-password remove "$machine" >&2 || :
     fi
 }
-clean_up # what a run that was killed outright has left
+clean_up # remove what a killed run left
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 mkdir "$stage"
@@ -112,18 +112,18 @@ count=$(printf '%s\n' "$images" | awk -v prefix="$PREFIX" '
 ')
 [ "$count" -lt "$MAX_CONTAINERS" ] || refuse "there are $count containers already"
 
-# Unzip once; what is checked below is what is imported. The limit is the kernel's, on
-# any file the command writes (in blocks of 512 bytes), so a bomb stops right there.
+# Decompress once: what is checked below is what is imported. The kernel limits the size
+# of each file that the command writes (in blocks of 512 bytes), which stops a zip bomb.
 (
     ulimit -f "$(((MAX_BYTES + 511) / 512))"
     exec gzip -dc
 ) <"$path" >"$stage/tar" ||
     refuse "not a whole gzip file, or over $MAX_BYTES bytes unzipped"
 
-# The table of contents, twice: names alone and modes with sizes, because in one line
-# they could not be told apart for sure. "escape" keeps a name to one line, whatever is
-# in it. The archive comes on stdin: tar then never unzips by itself a second time.
-# systemd-importd reads on behind the archive's end mark, so the check has to as well.
+# List the contents twice, names alone and modes with sizes, because one line with both
+# could be ambiguous. "escape" keeps each name on one line. tar does not decompress what
+# it reads from standard input. systemd-importd reads past the archive's end mark, so
+# this check must, too.
 list() (
     ulimit -f "$((MAX_MEMBERS * 2))" # 1 KiB for each member, on average
     exec tar --list --file=- --absolute-names --quoting-style=escape \
@@ -188,7 +188,7 @@ why=$(awk -v members="$MAX_MEMBERS" -v bytes="$MAX_BYTES" -v depth="$MAX_DEPTH" 
 ' "$stage/modes" "$stage/names") || refuse "the table of contents cannot be read"
 [ -z "$why" ] || refuse "$why"
 
-# stdout belongs to the client. Without --force, an existing image makes this fail.
+# Standard output goes to the client. Without --force, this fails if the image exists.
 machinectl --quiet --no-ask-password import-tar - "$machine" <"$stage/tar" >&2 ||
     refuse "$machine exists, or could not be imported"
 imported=yes

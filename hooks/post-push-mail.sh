@@ -1,11 +1,11 @@
 #!/bin/sh
-# post-push-mail.sh: send an e-mail for every file that has arrived.
+# post-push-mail.sh: send an e-mail for each file that was pushed.
 #
 # Install  copy or symlink it as /etc/file-bucket/post-push.sh
-# Set      MAIL_TO, MAIL_FROM; SENDMAIL=msmtp where that is your mailer
-# Needs    sendmail as Postfix, Exim, nullmailer or msmtp bring it; sha256sum, tr, wc
-# Answers  the line the daemon would have answered, so that "curl ... | sha256sum -c"
-#          still proves the copy; status 1 if the mailer failed
+# Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
+# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); sha256sum, tr, wc
+# Answers  the daemon's own line, so that "curl ... | sha256sum -c" still works; status
+#          1 if the mailer failed
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
@@ -15,11 +15,11 @@
 
 set -eu
 export LC_ALL=C
-PATH=$PATH:/usr/sbin:/usr/lib # where sendmail lives, often outside a daemon's PATH
+PATH=$PATH:/usr/sbin:/usr/lib # sendmail is there, often outside a daemon's PATH
 
 bucket=$1 path=$2 remote=$3
 
-# What ends up as a line of the mail is kept to one line, whatever it holds.
+# Remove what would break a line of the mail.
 one_line() {
     printf %s "$1" | tr -d '\000-\037\177'
 }
@@ -27,15 +27,15 @@ one_line() {
 name=$(one_line "${path##*/}")
 printf '%s  %s\n' "$FILEBUCKET_SHA256" "$name"
 
-# A bucket without a name is called by its token, 32 characters. A mail is no place
-# for that: say "#" and six digits of its hash instead, as the daemon's log does.
+# A bucket without a name is named by its token, 32 characters, which must not be
+# mailed: print "#" and six digits of its hash instead, as the daemon's log does.
 if [ "${#bucket}" -eq 32 ]; then
     bucket="#$(printf %s "$bucket" | sha256sum | cut -c 1-6)"
 fi
 
-# The headers hold nothing a client chose, and of the bucket's name only characters
-# that need no encoding (RFC 2047) and cannot begin another header. The recipient is
-# an argument, not read from the headers ("-t"); "-i": a lone "." ends nothing.
+# No header contains text from a client. The bucket's name is reduced to characters
+# that need no encoding (RFC 2047) and cannot begin another header. The recipient is an
+# argument: "-t" would read it from the headers. "-i": a line with "." does not end it.
 subject="file-bucket: a file for $(printf %s "$bucket" | tr -c 'A-Za-z0-9#._-' '?')"
 
 "$SENDMAIL" -i "$MAIL_TO" >&2 <<END || { echo "post-push-mail: not sent" >&2; exit 1; }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# post-push-notify.sh: push a notification to ntfy, or to any webhook that takes JSON.
+# post-push-notify.sh: send a notification to ntfy, or any webhook that takes JSON.
 #
 # Install  copy or symlink it as /etc/file-bucket/post-push.sh
 # Set      WEBHOOK_URL     ntfy: the server's root, not the topic's page
@@ -7,8 +7,8 @@
 #          WEBHOOK_TOKEN_FILE  a file with an access token in its first line, mode
 #                          0600, owned by the daemon's user; empty: no token is sent
 # Needs    curl, sed, tr, sha256sum
-# Answers  the line the daemon would have answered, so that "curl ... | sha256sum -c"
-#          still proves the copy; status 1 if the notification was not accepted
+# Answers  the daemon's own line, so that "curl ... | sha256sum -c" still works; status
+#          1 if the notification was not accepted
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
@@ -28,19 +28,19 @@ fail() {
     exit 1
 }
 
-# A bucket without a name is called by its token, 32 characters. That must not leave
-# this machine: say "#" and six digits of its hash instead, as the daemon's log does.
+# A bucket without a name is named by its token, 32 characters, which must not leave
+# this machine: print "#" and six digits of its hash instead, as the daemon's log does.
 if [ "${#bucket}" -eq 32 ]; then
     bucket="#$(printf %s "$bucket" | sha256sum | cut -c 1-6)"
 fi
 
-# The inside of a quoted string, in JSON (RFC 8259, section 7) as in a curl config
-# file: backslash and quote are escaped, control characters left out. UTF-8 stays.
+# Escape text for a quoted string, in JSON (RFC 8259, section 7) and in a curl config
+# file: backslash and quote are escaped, control characters removed. UTF-8 stays.
 quote() {
     printf %s "$1" | tr -d '\000-\037\177' | sed 's/[\\"]/\\&/g'
 }
 
-# "topic", "title" and "message" are ntfy's; it ignores the others, which are for you.
+# ntfy reads "topic", "title" and "message", and ignores the other fields.
 json=$(
     printf '{"topic":"%s",' "$(quote "$WEBHOOK_TOPIC")"
     printf '"title":"%s",' "$(quote "file-bucket: a file for $bucket")"
@@ -53,13 +53,13 @@ json=$(
 
 token=
 if [ -n "$WEBHOOK_TOKEN_FILE" ]; then
-    # "read" fails as well on a last line without a line break; that one is fine.
+    # "read" also fails on a last line without a line break, which is fine here.
     IFS= read -r token <"$WEBHOOK_TOKEN_FILE" || :
     [ -n "$token" ] || fail "no token in $WEBHOOK_TOKEN_FILE"
 fi
 
-# All of it goes to curl on its stdin, for everybody on the machine can see its
-# arguments, and the URL of a webhook is often a secret as well. printf is a builtin.
+# curl reads everything from standard input: all users of the machine can see its
+# arguments, and the URL of a webhook is often secret, too. printf is a builtin.
 {
     printf 'url = "%s"\n' "$(quote "$WEBHOOK_URL")"
     printf 'header = "Content-Type: application/json"\n'

@@ -3,42 +3,42 @@
 #
 #     tar -C public -cz . | curl -sT - http://backup:1234/$TOKEN/site-42.tar.gz
 #
-# Unpacks into a fresh directory, then swaps a symlink by rename(2): the web server
-# sees the old site or the new one, never half of each.
+# It unpacks into a new directory, then replaces a symlink with rename(2): the web
+# server sees the old site or the new one, never a mixture.
 #
 #     $SITE_DIR/current       -> releases/42; the web server's document root
-#     $SITE_DIR/releases/42   the last $KEEP of them; to go back, swap the symlink:
+#     $SITE_DIR/releases/42   the last $KEEP of them; to go back, replace the symlink:
 #                             ln -s releases/41 new && mv -T new current
 #
 # Install  copy or symlink it as /etc/file-bucket/post-push.sh; make SITE_DIR, owned
-#          by the daemon's user and writable by nobody else; set the hooks' deadline
-#          to what the largest site needs
+#          by the daemon's user and writable only by it; set hook_timeout to the time
+#          that the largest site needs
 # Set      SITE_BUCKET, SITE_DIR, KEEP (at least 1), and the limits
 # Needs    GNU tar, gzip, flock, awk, find, mv -T (GNU or busybox)
-# Answers  the daemon's own line ("curl ... | sha256sum -c" still proves the copy),
-#          then "published: release 42"; or "not published: why", with status 1. The
-#          pushed file stays in its bucket either way. Other buckets: that line only.
+# Answers  the daemon's own line, so that "curl ... | sha256sum -c" still works, then
+#          "published: release 42", or "not published: REASON" with status 1. The pushed
+#          file stays in its bucket either way. For other buckets: the first line only.
 #
-# Refused: every member that is not a plain file or a directory (links, devices,
+# Refused: archive members that are not plain files or directories (links, devices,
 # pipes), absolute names, "..", control characters and backslashes in names,
-# set-user-ID, set-group-ID and sticky bits, directories closed to their own owner, and
-# whatever is over a limit.
+# set-user-ID, set-group-ID and sticky bits, directories that their owner cannot read,
+# and archives over a limit.
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
 : "${SITE_BUCKET:=website}"
 : "${SITE_DIR:=/srv/website}"
 : "${KEEP:=5}"
-: "${MAX_BYTES:=268435456}" # of the archive, unzipped, and of all its files: 256 MiB
+: "${MAX_BYTES:=268435456}" # of the uncompressed archive, and of all its files: 256 MiB
 : "${MAX_MEMBERS:=20000}"
-: "${MAX_DEPTH:=32}" # or one name, a/a/a/..., could make a thousand directories
+: "${MAX_DEPTH:=32}" # a name such as a/a/a/... could create a thousand directories
 
 set -eu
 export LC_ALL=C
 unset TAR_OPTIONS GZIP
 umask 022
 # shellcheck disable=SC3045 # not in POSIX, but in dash, busybox and bash
-ulimit -c 0 # no core dump from what runs into a limit below
+ulimit -c 0 # no core dump of a process that hits a limit below
 
 bucket=$1 path=$2
 printf '%s  %s\n' "$FILEBUCKET_SHA256" "${path##*/}"
@@ -55,31 +55,31 @@ case $path in
 *) refuse "the name does not end in .tar.gz or .tgz" ;;
 esac
 
-# One at a time, from here to the end. Whoever waits too long is killed at the hooks'
-# deadline; the lock goes with the process.
+# One process at a time, from here to the end. A process that waits longer than
+# hook_timeout is killed; its lock goes with it.
 mkdir -p "$SITE_DIR/releases"
 exec 9>"$SITE_DIR/.lock"
 flock 9 || refuse "cannot lock $SITE_DIR/.lock"
 
 stage=$SITE_DIR/.incoming release=
 clean_up() {
-    # Or read-only directories would stay.
+    # Without this, rm could not empty read-only directories.
     chmod -R u+rwX "$stage" 2>/dev/null || :
     rm -rf "$stage"
-    # A release that did not go live goes too. Asked of the symlink itself, because a
-    # signal may come between the swap and the next line.
+    # Remove a release that did not go live, too. The symlink tells, because a signal
+    # may arrive between its replacement and the next line.
     if [ -n "$release" ] &&
         [ "$(readlink "$SITE_DIR/current")" != "releases/$release" ]; then
         rm -rf "$SITE_DIR/releases/$release"
     fi
 }
-clean_up # what a run that was killed outright has left
+clean_up # remove what a killed run left
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 mkdir -m 700 "$stage" "$stage/site"
 
-# Unzip once; what is checked below is what is unpacked. The limit is the kernel's, on
-# any file the command writes (in blocks of 512 bytes), so a bomb stops right there.
+# Decompress once: what is checked below is what is unpacked. The kernel limits the size
+# of each file that the command writes (in blocks of 512 bytes), which stops a zip bomb.
 blocks=$(((MAX_BYTES + 511) / 512))
 (
     ulimit -f "$blocks"
@@ -87,9 +87,9 @@ blocks=$(((MAX_BYTES + 511) / 512))
 ) <"$path" >"$stage/tar" ||
     refuse "not a whole gzip file, or over $MAX_BYTES bytes unzipped"
 
-# The table of contents, twice: names alone and modes with sizes, because in one line
-# they could not be told apart for sure. "escape" keeps a name to one line, whatever is
-# in it. The archive comes on stdin: tar then never unzips by itself a second time.
+# List the contents twice, names alone and modes with sizes, because one line with both
+# could be ambiguous. "escape" keeps each name on one line. tar does not decompress what
+# it reads from standard input.
 list() (
     ulimit -f "$((MAX_MEMBERS * 2))" # 1 KiB for each member, on average
     exec tar --list --file=- --absolute-names --quoting-style=escape "$@"
@@ -136,12 +136,12 @@ why=$(awk -v members="$MAX_MEMBERS" -v bytes="$MAX_BYTES" -v depth="$MAX_DEPTH" 
         --no-same-owner --no-same-permissions
 ) <"$stage/tar" >&2 || refuse "tar could not unpack it"
 
-# Should the check above ever have missed one.
+# In case the check above missed one.
 odd=$(find "$stage/site" ! -type d \( ! -type f -o -links +1 \)) ||
     refuse "what was unpacked cannot be read"
 [ -z "$odd" ] || refuse "something that is neither a plain file nor a directory"
 
-# For the web server to read, whatever the archive says and whatever our umask was.
+# Let the web server read it, whatever the modes in the archive and the umask.
 chmod -R a+rX,u+w,go-w "$stage/site"
 
 releases() {
@@ -153,7 +153,7 @@ releases() {
     done
 }
 
-# Numbered, not dated: a clock can go back.
+# Releases have numbers, not dates: a clock can go back.
 last=$(releases | sort -n | tail -n 1)
 release=$((${last:-0} + 1))
 mv -T "$stage/site" "$SITE_DIR/releases/$release"

@@ -4,27 +4,27 @@
 # Install  copy or symlink it as /etc/file-bucket/pre-push.sh
 # Set      the patterns and sizes below, for each bucket
 # Needs    a POSIX shell, nothing else
-# Answers  0 go on, 1 refuse; it never allows overwriting
+# Answers  0 accept, 1 refuse; it never allows overwriting
 #
 # Called as: pre-push.sh BUCKET FILENAME SIZE IP:PORT
 
 LC_ALL=C
 export LC_ALL
 
-# A shell that stumbles over a mistake in this very file ends with status 2, and 2
-# would mean "go on and overwrite". So the verdict is "refuse" until all is checked.
+# A shell exits with 2 if this file has a mistake, and 2 would mean "accept, and
+# overwrite". So the verdict is "refuse" until everything is checked.
 verdict=1
 trap 'exit "$verdict"' EXIT
 
 set -u
 bucket=$1 name=$2 size=$3
 
-# ALLOW   patterns of the shell, a space between them; a name must match one. These
-#         begin with a letter or digit, which keeps out ".hidden" and "-option".
-# MIN_BYTES, MAX_BYTES  the size must lie between them, both included
-# UNKNOWN_SIZE  "allow" or "deny", for a size of -1: the client did not say how much
-#         it will send, as with a pipe (curl -T -). "deny" turns all of those away;
-#         with "allow" the limits in the config still hold.
+# ALLOW   shell patterns, separated by spaces; a name must match one. These begin with
+#         a letter or digit, which excludes ".hidden" and "-option".
+# MIN_BYTES, MAX_BYTES  the size must be between them, inclusive
+# UNKNOWN_SIZE  "allow" or "deny" if the size is -1: the client does not know the
+#         length in advance, as with a pipe (curl -T -). With "allow" the limits in the
+#         configuration still apply.
 case $bucket in
 db*)
     : "${ALLOW:=[A-Za-z0-9]*.sql.gz [A-Za-z0-9]*.dump}"
@@ -37,16 +37,16 @@ esac
 : "${UNKNOWN_SIZE:=allow}"
 
 refuse() {
-    # Into the daemon's log. Neither the name nor the bucket: the client chose the
-    # one, and the other may be a token.
+    # This goes to the daemon's log. It must not contain the name, which the client
+    # chose, nor the bucket, which may be a token.
     echo "pre-push-deny: $1" >&2
     exit
 }
 
 allowed() {
-    set -f # "*" is for the name here, not for the files around us
+    set -f # match "*" with the name, not with files in this folder
     for pattern in $ALLOW; do
-        # shellcheck disable=SC2254 # unquoted, because it is meant as a pattern
+        # shellcheck disable=SC2254 # unquoted, because it is a pattern
         case $name in
         $pattern) return 0 ;;
         esac
@@ -64,7 +64,7 @@ case $size in
     refuse "the size is not a number"
     ;;
 *)
-    # Asked so that a failing test refuses too.
+    # Written so that a test that fails also refuses.
     [ "$size" -ge "$MIN_BYTES" ] || refuse "smaller than $MIN_BYTES bytes"
     [ "$size" -le "$MAX_BYTES" ] || refuse "larger than $MAX_BYTES bytes"
     ;;

@@ -769,7 +769,7 @@ FIRST = {
 }
 """Of a series that nothing came of yet."""
 
-LAST = "the last came 2026-11-23T02:31:07Z, 1.2 GiB"
+LAST = "last push 2026-11-23T02:31:07Z, 1.2 GiB"
 
 MESSAGES = [
     (
@@ -778,32 +778,32 @@ MESSAGES = [
     ),
     (
         ("", "never", "late", FIRST),
-        "web01 is late; expected by 2026-11-24T03:30:00Z, nothing came yet",
+        "web01 is late; expected by 2026-11-24T03:30:00Z, no push yet",
     ),
     (
         ("db-#.sql.gz", "fresh", "empty", {"FILEBUCKET_LAST_SIZE": "20"}),
-        "web01: db-#.sql.gz has come empty; the last came 2026-11-23T02:31:07Z, 20 B,"
-        " usual is 1.3 GiB",
+        "web01: db-#.sql.gz is empty; last push 2026-11-23T02:31:07Z, 20 B,"
+        " usual size 1.3 GiB",
     ),
     (
         ("db-#.sql.gz", "fresh", "shrunk", {"FILEBUCKET_LAST_SIZE": "400"}),
-        "web01: db-#.sql.gz has shrunk; the last came 2026-11-23T02:31:07Z, 400 B,"
-        " usual is 1.3 GiB",
+        "web01: db-#.sql.gz has shrunk; last push 2026-11-23T02:31:07Z, 400 B,"
+        " usual size 1.3 GiB",
     ),
     (
         ("x", "fresh", "grown", {"FILEBUCKET_LAST_SIZE": str(12 << 40)}),
-        "web01: x has grown; the last came 2026-11-23T02:31:07Z, 12 TiB, usual is"
+        "web01: x has grown; last push 2026-11-23T02:31:07Z, 12 TiB, usual size"
         " 1.3 GiB",
     ),
-    (("x", "late", "fresh", {}), f"web01: x is in order again, it was late; {LAST}"),
+    (("x", "late", "fresh", {}), f"web01: x is fresh again, was late; {LAST}"),
     (
         ("x", "never", "fresh", {"FILEBUCKET_LAST_SIZE": "0"}),
-        "web01: x has its first push; the last came 2026-11-23T02:31:07Z, 0 B",
+        "web01: x has its first push; last push 2026-11-23T02:31:07Z, 0 B",
     ),
-    (("", "late", "never", FIRST), "web01 waits for its first push"),
+    (("", "late", "never", FIRST), "web01 awaits its first push"),
     (
         ("(37 more)", "fresh", "late", {"FILEBUCKET_MORE": "37"}),
-        "web01 has 37 more series that changed, the worst is late",
+        "web01 has 37 more changed series, the worst is late",
     ),
 ]
 """What is told, and how a person reads it."""
