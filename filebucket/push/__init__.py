@@ -1,1 +1,1 @@
-"""One push, from its name to its outcome, whatever it came by."""
+"""Receives pushes, whatever protocol brings them."""

@@ -1,6 +1,6 @@
-"""What receiving a push asks of it, whatever it came by.
+"""The interface between a push and the protocol that brings it.
 
-A front, such as HTTP, implements :class:`IIncoming`; nothing in this package knows it.
+A front end such as HTTP implements :class:`IIncoming`; this package knows no front end.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from filebucket.base.errors import Refusal
 
 @frozen
 class IncomingFile:
-    """The file of a push, however it is wrapped.
+    """The file of a push, without any wrapping.
 
-    :param name: as the client wrote it, not checked yet
-    :param size: in bytes, or -1 where it is not known yet
-    :param chunks: batches of its chunks, to be iterated once; may raise
+    :param name: as the client sent it, not checked yet
+    :param size: in bytes, or -1 if not known yet
+    :param chunks: batches of its chunks, for one iteration; may raise
         :class:`~filebucket.base.errors.Refusal`
     """
 
@@ -29,58 +29,60 @@ class IncomingFile:
 
 
 class IIncoming(Interface):
-    """A push as its client asks for it."""
+    """A push as the client requests it."""
 
     client: str = Attribute("``ip:port``, for logs and hooks")
     length: int | None = Attribute(
-        "bytes that are to come, the file's wrapping included; None where unknown"
+        "size of the body in bytes, including the file's wrapping; None if unknown"
     )
-    overhead: int = Attribute("how many of these bytes may not be the file's")
-    waits: bool = Attribute("whether the client waits for consent before it sends")
+    overhead: int = Attribute("largest size of the wrapping in bytes")
+    waits: bool = Attribute("whether the client sends only after 100 Continue")
 
     def check() -> None:
-        """See whether this can be a push at all.
+        """Check that this is a push.
 
-        :raises Refusal: it cannot, whatever is in it
+        :raises Refusal: it is none, whatever its body
         """
 
     def promised() -> dict[str, bytes]:
-        """The digests that the client promises of the file, by hashlib's names.
+        """The digests of the file that the client sent before the body.
 
-        :raises Refusal: 400: they cannot be read
+        :returns: digests by hashlib's names
+        :raises Refusal: 400: a digest is malformed
         """
 
     def promised_late() -> dict[str, bytes]:
-        """What is promised behind the body, when that has come whole.
+        """The digests that the client sent after the body, once that has come whole.
 
-        :raises Refusal: 400: it cannot be read
+        :raises Refusal: 400: a digest is malformed
         """
 
     def overwrites() -> bool:
-        """Whether a file of that name may be replaced, as far as the client wants it.
+        """Whether the client wants to replace a file with the same name.
 
-        :raises Refusal: 412: only on a condition that this server does not look at
+        :raises Refusal: 412: the client set a condition that this server does not
+            support
         """
 
     def allowed() -> bool:
-        """Whether the client may still push: a token may be taken away, or end."""
+        """Whether the token is still valid: it may be removed, or expire."""
 
     def spent() -> bool:
-        """Whether a client that tries again may send less than the whole: what it sent
-        came from a pipe.
+        """Whether a retry may send less than the whole file, because the client reads
+        it from a pipe and has sent some of it.
         """
 
     def name() -> str | None:
-        """The file's name; None where it comes with the body.
+        """The file's name; None if it comes with the body.
 
-        :raises Refusal: 400 or 412: there is none where one must be
+        :raises Refusal: 400 or 412: the name is missing or malformed
         """
 
     def find_file() -> Awaitable[IncomingFile]:
-        """The file. The body is asked for only if the name comes with it.
+        """The file. This requests the body only if the name comes with it.
 
-        :raises Refusal: 412: there is none; 400: what wraps it is malformed
+        :raises Refusal: 412: there is no file; 400: the wrapping is malformed
         """
 
     def failure() -> Refusal | None:
-        """Why the body will not come whole, if that is known."""
+        """The reason that the body will not come whole, if there is one."""

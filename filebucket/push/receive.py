@@ -1,12 +1,9 @@
 """One push, from its first byte to its outcome.
 
-``Uploads._push`` is the order of the checks, from top to bottom. It sees no transport
-and no protocol: it is given an :class:`~filebucket.push.interfaces.IIncoming`, and asks
-a store and hooks, which are its arguments. An observer is told of each
-:class:`Outcome`.
-
-An :class:`Upload` is a file on its way in: it is admitted, appended to and finished. A
-plain push is the three in one go.
+``Uploads._push`` runs the checks in order, from top to bottom. It knows no transport
+and no protocol: it gets an :class:`~filebucket.push.interfaces.IIncoming`, a store and
+hooks, and reports each :class:`Outcome` to an observer. An :class:`Upload` is a file
+that is being received: it is admitted, appended to and finished.
 """
 
 from __future__ import annotations
@@ -41,7 +38,7 @@ from filebucket.push.interfaces import IIncoming, IncomingFile
 from filebucket.store.interfaces import BATCH, IStore, IWriter, NameTaken
 
 MOST_SIZE = 2**63 - 1
-"""Bytes that a file can have at most: Linux counts them in 63 bits."""
+"""The largest possible file, in bytes: Linux has 63 bits for the size."""
 
 REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which curl --retry sends a file again."""
@@ -50,17 +47,17 @@ log = Logger()
 
 
 async def nothing_known(bucket: Bucket, name: str) -> Kept | None:
-    """What is known of files where nobody keeps a catalogue."""
+    """Find no file: the lookup without a catalogue."""
     return None
 
 
 @define
 class _Pending:
-    """A name that pushes under way are giving to their files.
+    """A name that pushes in progress give to their files.
 
-    :ivar pushes: how many of them
-    :ivar order: of the last file that got it
-    :ivar kept: that file; None where none did yet
+    :ivar pushes: number of these pushes
+    :ivar order: order of the last file published under the name
+    :ivar kept: that file; None if none was published yet
     """
 
     pushes: int = 0
@@ -69,8 +66,8 @@ class _Pending:
 
 
 class PendingNames:
-    """The names that pushes under way are giving: what is still being told of its
-    post-push is known to nobody else yet.
+    """Names of pushes in progress. A file whose post-push hook still runs is published,
+    but the catalogue does not know it yet.
     """
 
     def __init__(self) -> None:
@@ -78,7 +75,7 @@ class PendingNames:
 
     @contextmanager
     def giving(self, bucket: Bucket, name: str) -> Iterator[_Pending]:
-        """While a push gives its file that name, and tells of it."""
+        """Keep the name while a push publishes its file and runs the post-push hook."""
         key = bucket.key, name
         found = self._names.setdefault(key, _Pending())
         found.pushes += 1
@@ -90,7 +87,7 @@ class PendingNames:
                 del self._names[key]
 
     def kept(self, bucket: Bucket, name: str) -> Kept | None:
-        """The last file that got that name."""
+        """The last file that was published under that name."""
         found = self._names.get((bucket.key, name))
         return found.kept if found else None
 
@@ -111,15 +108,14 @@ class Uploads:
         min_file_size: int | None = None,
     ) -> None:
         """
-        :param wall: tells the time since the epoch, for receipts
-        :param observe: told of each outcome, once
-        :param max_file_size: bytes, where a bucket has no limit of its own; None is
-            no limit
-        :param most: how many pushes may be under way at once; to one bucket, three
-            quarters of them
-        :param find: what is known of the file of that name in a bucket
-        :param min_file_size: bytes, where a bucket has no limit of its own; None is 1
-            if the body's length is not declared, and else 0
+        :param wall: returns seconds since the epoch, for receipts
+        :param observe: called once with each outcome
+        :param max_file_size: bytes, for buckets without a limit; None is unlimited
+        :param most: largest number of pushes in progress; one bucket gets at most
+            three quarters of it
+        :param find: finds a bucket's file by its name
+        :param min_file_size: bytes, for buckets without a limit; None is 1 if the
+            length of the body is not declared, else 0
         """
         self._store = store
         self._hooks = hooks
@@ -128,7 +124,7 @@ class Uploads:
         self._observe = observe
         self._max_file_size = MOST_SIZE if max_file_size is None else max_file_size
         self._most = most
-        # One bucket's are never all.
+        # One bucket never gets all of them.
         self._most_of_one = most - most // 4
         self._of_bucket: Counter[str] = Counter()
         self._find = find
@@ -138,10 +134,10 @@ class Uploads:
         self._guesses = Guesses(clock)
 
     def receive(self, bucket: Bucket | None, incoming: IIncoming) -> Deferred[Outcome]:
-        """Take a push to its outcome.
+        """Receive a push.
 
         :param bucket: the bucket that its token opens, if any
-        :returns: fires with the outcome, be it a refusal; never fails
+        :returns: fires with the outcome, which may be a refusal; never fails
         """
         done = Deferred.fromCoroutine(self._outcome(bucket, incoming))
         if not done.called:
@@ -160,11 +156,11 @@ class Uploads:
 
     @property
     def under_way(self) -> int:
-        """How many pushes are."""
+        """Number of pushes in progress."""
         return len(self._under_way)
 
     async def idle(self) -> None:
-        """Return when no push is under way."""
+        """Return when no push is in progress."""
         while self._under_way:
             waits: list[Deferred[None]] = []
             for done in self._under_way:
@@ -189,9 +185,9 @@ class Uploads:
             outcome.status, outcome.reason = refusal.status, refusal.reason
             outcome.headers = refusal.headers
             if refusal.status in REPEATED and incoming.spent():
-                # Of a pipe the client would send what is left, and that be stored.
+                # A client that retries would send the rest of its pipe as a file.
                 outcome.status, outcome.headers = 400, {}
-        except Exception:  # whatever it is, it is logged, and the client told
+        except Exception:  # any bug is logged and answered
             _log_bug(outcome.request_id)
             outcome.reason = "internal error; see the server's log"
         outcome.seconds = self._clock.seconds() - started
@@ -208,15 +204,16 @@ class Uploads:
     async def _push(
         self, bucket: Bucket | None, incoming: IIncoming, outcome: Outcome
     ) -> None:
-        """The checks, in their order; the first that fails answers."""
+        """Run the checks in order; the first that fails is the answer."""
         if bucket is None:
             raise Refusal(403, "no such token")
         incoming.check()
         if len(self._under_way) >= self._most:
-            # More than there are connections: clients leave theirs behind.
+            # Clients that disconnect leave pushes behind, so the limit on connections
+            # is not enough.
             raise Refusal(503, "too many pushes in progress")
         if self._of_bucket[bucket.key] >= self._most_of_one:
-            # They may wait for a hook, and be gone themselves.
+            # A push that waits for a hook counts even if its client is gone.
             raise Refusal(503, "too many pushes to this bucket in progress")
         promised = incoming.promised()
         name = incoming.name()
@@ -229,7 +226,7 @@ class Uploads:
             _check_least(incoming.length, least)
         small = _is_small(incoming)
         if name is None and not small:
-            # The name comes with the body: before it, this can be known.
+            # The name comes with the body, but the free space can be checked now.
             await self._store.check_room(bucket.directory, declared)
         file = await incoming.find_file()
         if name is None:
@@ -257,26 +254,26 @@ class Uploads:
             kept = await self._kept(bucket, file.name, promised)
             if kept is None:
                 raise upload.taken(taken) from None
-            # The answer to an earlier try was lost on its way, or its file was.
+            # A retry: the answer to an earlier push was lost, or its file is damaged.
             await upload.repeat(kept, file)
         finally:
             await upload.abort()
 
     def _bounds(self, bucket: Bucket, incoming: IIncoming) -> tuple[int, int]:
-        """Bytes that a file must have, and may."""
+        """The smallest and the largest size of a file, in bytes."""
         least, most = bucket.min_file_size, bucket.max_file_size
         if least is None:
             least = self._min_file_size
         if least is None:
-            # Of a pipe nothing comes if the command before it fails.
+            # A pipe is empty if the command before it fails.
             least = int(incoming.length is None)
         return least, self._max_file_size if most is None else most
 
     async def _kept(
         self, bucket: Bucket, name: str, promised: Mapping[str, bytes]
     ) -> Kept | None:
-        """The file of that name, if it is the very one that the client promised: so
-        nobody learns from this what they did not know.
+        """The file with that name, but only if the client sent its SHA-256: so a client
+        learns nothing about files that it does not have.
         """
         digest = promised.get("sha256")
         if digest is None or not self._guesses.allowed(bucket.key):
@@ -294,9 +291,9 @@ class Uploads:
 
 
 class Upload:
-    """A file on its way into a bucket: admitted, appended to, and finished.
+    """A file that is being received: admitted, appended to, and finished.
 
-    Its outcome is filled in as far as it comes.
+    Fills in its outcome on the way.
     """
 
     def __init__(
@@ -313,11 +310,12 @@ class Upload:
         outcome: Outcome,
     ) -> None:
         """
-        :param most: bytes that it may have
-        :param least: bytes that it must have
-        :param promised: digests that it must have, by hashlib's names
-        :param incoming: how it comes
-        :param outcome: has its name
+        :param most: largest size, in bytes
+        :param least: smallest size, in bytes
+        :param promised: digests that the client sent before the body, by hashlib's
+            names
+        :param incoming: the push
+        :param outcome: has the file's name
         """
         assert outcome.name is not None
         self._store = store
@@ -333,7 +331,7 @@ class Upload:
         self._overwrite = False
         self._only_new = False
         self._compared = False
-        # What comes before the disk was looked at.
+        # What has arrived, if the disk is checked only at the end.
         self._held: list[bytes] | None = None
         self._writer: IWriter | None = None
         self._subject = Subject(
@@ -346,12 +344,12 @@ class Upload:
         )
 
     async def admit(self, size: int, look: bool) -> None:
-        """Ask pre-push, and see whether the name is free and there is room.
+        """Run the pre-push hook, then check that the name and enough space are free.
 
-        :param size: bytes, or -1 where that is not known yet
-        :param look: whether to look at the disk now; else :meth:`append` and
-            :meth:`finish` do, which saves a small file the time
-        :raises Refusal: it may not come
+        :param size: bytes, or -1 if not known yet
+        :param look: whether to check the disk now; else :meth:`append` and
+            :meth:`finish` do, which is faster for a small file
+        :raises Refusal: the file is refused
         """
         await self._ask(size)
         self._writer = self._open()
@@ -378,9 +376,9 @@ class Upload:
         self._outcome.pre_push = verdict.value if verdict else None
 
     async def append(self, chunks: Sequence[bytes]) -> None:
-        """Take more of it.
+        """Append to the file.
 
-        :raises Refusal: it is too large, or the store cannot have it
+        :raises Refusal: the file is too large, or the store refuses it
         """
         assert self._writer is not None
         self._count(chunks)
@@ -393,19 +391,19 @@ class Upload:
         _check_size(self._outcome.size, self._most)
 
     async def finish(self) -> None:
-        """It has come whole: publish it, and tell post-push.
+        """Publish the file, which has come whole, and run the post-push hook.
 
-        :raises Refusal: it is not what was promised, or cannot be published
+        :raises Refusal: a digest does not match, or the file cannot be published
         """
         assert self._writer is not None
         outcome = self._outcome
         promised = self._all_promised()
         self._check_whole()
         if self._subject.size not in (-1, outcome.size):
-            # Fields follow the file in its form, so pre-push was told a size too
-            # large: nobody could know. Now it can be asked again.
+            # Fields follow the file in its form, so the size that pre-push got was too
+            # large. Now the size is known: run the hook again.
             await self._ask(outcome.size)
-        # Before it is published, unless the name was looked at last.
+        # The commit compares the digests first, unless it still has to check the name.
         self._compared = self._held is None
         with self._pending.giving(self._bucket, self._subject.filename) as name:
             receipt = await self._writer.commit(promised, self._overwrite)
@@ -432,18 +430,18 @@ class Upload:
         try:
             return await self._hooks.post_push(subject)
         except Exception:
-            # The file is durable: nothing that happens now can be a failure.
+            # The file is durable, so the push has succeeded whatever happens now.
             _log_bug(subject.request_id)
             return Exit(status=255)
 
     def _check_whole(self) -> None:
-        """What can be wrong with a file that has come whole, but for its digests."""
+        """Check a file that has come whole, except for its digests."""
         _check_least(self._outcome.size, self._least)
         if not self._incoming.allowed():
             raise Refusal(403, "no such token")
 
     def _all_promised(self) -> dict[str, bytes]:
-        """What was promised before the body, and behind it."""
+        """The digests that were sent before and after the body."""
         promised = dict(self._promised)
         for algorithm, digest in self._incoming.promised_late().items():
             if algorithm not in {"sha256", *self._promised}:
@@ -453,16 +451,16 @@ class Upload:
         return promised
 
     def taken(self, taken: NameTaken) -> Refusal:
-        """Why it cannot have its name."""
+        """The refusal of a name that is taken."""
         if self._only_new:
             return Refusal(412, "If-None-Match: a file with that name already exists")
         return taken
 
     async def repeat(self, kept: Kept, file: IncomingFile) -> None:
-        """It is there already, as it was promised. What comes of it is compared all the
-        same; and it takes the place of what is damaged there.
+        """Answer 200 for a file that is stored already with the digest that the client
+        sent. The body is compared all the same. It replaces a file that is damaged.
 
-        :raises Refusal: 422: it is not what was promised
+        :raises Refusal: 422: a digest does not match
         """
         outcome = self._outcome
         if kept.damaged:
@@ -470,8 +468,8 @@ class Upload:
         elif not self._compared and not (
             self._incoming.waits and self._promised.keys() == {"sha256"}
         ):
-            # A client that does not wait for consent sends all of it, and only then
-            # reads the answer.
+            # A client that does not wait for 100 Continue sends the whole body before
+            # it reads the answer.
             await self._compare(file)
         outcome.status, outcome.repeated, outcome.sha256 = 200, True, kept.sha256
 
@@ -482,7 +480,7 @@ class Upload:
         hashes.compare(self._all_promised())
 
     async def _rest(self, file: IncomingFile) -> AsyncIterator[Sequence[bytes]]:
-        """What was held, if the name was looked at last; or else all of it."""
+        """What is still to be compared: what was held, or else the whole file."""
         if self._held is not None:
             yield self._held
             return
@@ -504,14 +502,14 @@ class Upload:
             self._outcome.published_at = self._wall()
 
     async def abort(self) -> None:
-        """Leave nothing behind of what was not published."""
+        """Delete whatever was not published."""
         if self._writer is not None:
             await self._writer.abort()
 
 
 def _is_small(incoming: IIncoming) -> bool:
-    """Whether the whole body is on its way, and soon here: then nothing is won by
-    looking at the disk before it is in.
+    """Whether the whole body will be here soon: then checking the disk first gains
+    nothing.
     """
     length = incoming.length
     return length is not None and length < BATCH and not incoming.waits

@@ -1,1 +1,1 @@
-"""Where files are kept: written aside, made durable, published."""
+"""Stores files: receives them, makes them durable, publishes them."""

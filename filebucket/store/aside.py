@@ -1,7 +1,7 @@
-"""Files that wait aside, without a name or under a private one, until they are whole.
+"""Files being received: unnamed, or under a private name, until they are whole.
 
-A file is written, brought to the disk by ``seal`` and published by ``link``, which
-fails if the name exists, or by ``replace``. ``discard`` ends it in any case.
+A file is written, made durable by ``seal`` and published by ``link``, which fails if
+the name exists, or by ``replace``. ``discard`` must be called in any case.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from filebucket.base.fs import sync_directory
 
 
 class UnnamedFile:
-    """A file without a name, until it is linked."""
+    """A file that has no name until it is linked."""
 
     tier = "O_TMPFILE"
 
@@ -28,19 +28,19 @@ class UnnamedFile:
         )
 
     def seal(self) -> None:
-        """Bring the content to the disk."""
+        """Make the content durable."""
         os.fsync(self.fd)
 
     def link(self, name: bytes) -> None:
-        """Give it its name.
+        """Publish the file.
 
-        :raises FileExistsError: something has that name
+        :raises FileExistsError: the name is taken
         """
         self._link(name, self._bucket_fd)
 
     def replace(self, name: bytes) -> None:
-        """Give it its name, though something may have it."""
-        # linkat never replaces: a name of its own first, then a rename.
+        """Publish the file, and replace any other file with that name."""
+        # linkat cannot replace a file: link under a private name, then rename.
         private = secrets.token_hex(16).encode("ascii")
         self._link(private, self._incoming_fd)
         try:
@@ -50,22 +50,22 @@ class UnnamedFile:
             raise
 
     def has(self, name: bytes) -> bool:
-        """Whether that name is still its own."""
+        """Whether the name still belongs to this file."""
         found = os.lstat(name, dir_fd=self._bucket_fd)
         return os.path.samestat(os.fstat(self.fd), found)
 
     def discard(self) -> None:
-        """Close it; without a name, that is its end."""
+        """Close the file. Without a name, that deletes it."""
         os.close(self.fd)
 
     def _link(self, name: bytes, directory_fd: int) -> None:
-        # With a directory's descriptor CPython calls linkat, which can follow
-        # the link in /proc; without one it calls link, which gives EXDEV.
+        # With a directory descriptor CPython calls linkat, which can follow the link in
+        # /proc. Without one it calls link, which fails with EXDEV.
         os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=directory_fd)
 
 
 class StagedFile:
-    """A file under a private name in the incoming directory."""
+    """A file under a private name in the incoming folder."""
 
     tier = "temporary name and hard link"
 
@@ -79,16 +79,16 @@ class StagedFile:
         self.fd = os.open(self._private, flags, 0o600, dir_fd=incoming_fd)
 
     def seal(self) -> None:
-        """Bring the content to the disk."""
+        """Make the content durable."""
         os.fsync(self.fd)
-        # A network filesystem may keep an error for close to tell.
+        # A network filesystem may report an error only on close.
         fd, self.fd = self.fd, -1
         os.close(fd)
 
     def link(self, name: bytes) -> None:
-        """Give it its name.
+        """Publish the file.
 
-        :raises FileExistsError: something has that name
+        :raises FileExistsError: the name is taken
         """
         assert self._private is not None
         try:
@@ -100,24 +100,24 @@ class StagedFile:
                 follow_symlinks=False,
             )
         except FileExistsError:
-            # NFS may have lost the answer to a link that succeeded.
+            # NFS may lose the reply to a link that succeeded.
             if not self.has(name):
                 raise
 
     def replace(self, name: bytes) -> None:
-        """Give it its name, though something may have it."""
+        """Publish the file, and replace any other file with that name."""
         assert self._private is not None
         _rename(self._private, self._incoming_fd, name, self._bucket_fd)
         self._private = None
 
     def has(self, name: bytes) -> bool:
-        """Whether that name is its own, too."""
+        """Whether the name belongs to this file."""
         assert self._private is not None
         ours = os.lstat(self._private, dir_fd=self._incoming_fd)
         return os.path.samestat(ours, os.lstat(name, dir_fd=self._bucket_fd))
 
     def discard(self) -> None:
-        """Close it and take its private name away."""
+        """Close the file and remove its private name."""
         try:
             if self.fd >= 0:
                 os.close(self.fd)
@@ -129,16 +129,16 @@ class StagedFile:
 AsideFile: TypeAlias = UnnamedFile | StagedFile
 
 TIERS: tuple[type[AsideFile], ...] = (UnnamedFile, StagedFile)
-"""How a file can wait aside, the best first."""
+"""The ways to receive a file, best first."""
 
 
 def find_tier(home: str, directory_fd: int) -> type[AsideFile]:
-    """How a file can wait aside on this filesystem, the best first: tried with one
-    that is called ``probe`` for a moment.
+    """Find the best way to receive a file that this filesystem supports. The test
+    creates a file named ``probe`` and deletes it.
 
-    :param home: what the error names
-    :param directory_fd: a folder of the home that nobody else writes into
-    :raises ConfigError: it cannot
+    :param home: path of the home, for the error
+    :param directory_fd: a folder of the home that no other process writes to
+    :raises ConfigError: there is none
     """
     reasons = []
     for tier in TIERS:

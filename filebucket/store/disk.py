@@ -1,16 +1,16 @@
-"""Files in directories, and how they become durable.
+"""Stores files in folders, and makes them durable.
 
-What is being received has no name (O_TMPFILE), so that nothing is left of it when
-anything dies. Publishing is write, fsync the file, link (which fails where the name
-exists), fsync the directory: each of the four is needed, and in this order
-(:meth:`DirectoryWriter._commit`). Where the filesystem has no O_TMPFILE the file waits
-under ``<home>/.filebucket/incoming/`` instead, which is swept at start. Overwriting is
-the same where the name is free, and else a rename over the old file, under a lock that
-keeps the operator's prune away.
+A file that is being received has no name (O_TMPFILE), so a crash leaves nothing behind.
+Publishing is: write, fsync the file, link (which fails if the name exists), fsync the
+folder. All four are needed, in this order (:meth:`DirectoryWriter._commit`). On a
+filesystem without O_TMPFILE the file has a private name in
+``<home>/.filebucket/incoming/``, which is emptied at start. An overwriting push does
+the same if the name is free; else it renames over the old file, under a lock that keeps
+``filebucket prune`` away.
 
-Everything that may wait for a disk runs in a thread. An fsync that failed is
-never tried again: the kernel has dropped the pages and the second call lies.
-No error leaves this module with a path in it, since a path can hold a token.
+Everything that may wait for a disk runs in a thread. A failed fsync is never retried:
+the kernel has dropped the pages, and the second call would succeed wrongly. No error
+leaves this module with a path in it, since a path can contain a token.
 """
 
 from __future__ import annotations
@@ -59,26 +59,26 @@ T = TypeVar("T")
 _MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
 _FEW = 32
 _SMALL = 1024
-"""More than so many chunks that are so small are joined: of two bytes each, what Python
-takes for them would be 20 times as much."""
+"""More than ``_FEW`` chunks of less than ``_SMALL`` bytes on average are joined: Python
+takes 20 times the size of a chunk of two bytes."""
 
 STUCK = 60.0
-"""Seconds after which a disk hangs. A bucket none of whose threads has come back for so
-long is given no more to do."""
+"""Seconds without an answer after which a disk counts as stuck. If none of a bucket's
+threads has returned for that time, the bucket's pushes get 503."""
 
 LOCK_TIMEOUT = 5.0
-"""Seconds that a push waits for a lock, in a thread. The longest that one is held is a
-rename, or a look at a file and its removal."""
+"""Seconds that a push waits for a lock, in a thread. Locks are held for at most a
+rename, or the last check of a file and its deletion."""
 
 
 @define(eq=False)
 class _Folder:
-    """What is known of a bucket's directory. Each bucket has locks of its own: a disk
-    that hangs under one holds up no other.
+    """A bucket's folder. Each bucket has its own locks, so that a stuck disk of one
+    bucket does not block another.
 
-    :ivar known: whether it is in the home for good
-    :ivar making: held while it is made
-    :ivar replacing: held while files of it are replaced
+    :ivar known: whether the folder exists durably
+    :ivar making: held while the folder is created
+    :ivar replacing: held while files are replaced
     """
 
     known: bool = False
@@ -88,15 +88,15 @@ class _Folder:
 
 @implementer(IStore)
 class DirectoryStore:
-    """Files in directories under one home."""
+    """Stores files in folders under one home."""
 
     _log = Logger()
 
     def __init__(self, home: str, lines: InLine, room: Room) -> None:
         """
-        :param home: absolute path; made where it is missing
-        :param lines: run what may wait for a disk, a line for each bucket
-        :param room: how much more may be kept
+        :param home: absolute path; created if missing
+        :param lines: threads for calls that may wait for a disk, a line for each bucket
+        :param room: free space and quotas
         """
         self.home = home
         self._lines = lines
@@ -104,15 +104,15 @@ class DirectoryStore:
         self._home_fd = self._incoming_fd = self._lock_fd = -1
         self._tier: type[AsideFile] = UnnamedFile
         self._folders: dict[str, _Folder] = {}
-        # Who waits until a bucket is counted.
+        # Pushes that wait until a bucket is counted.
         self._counting: dict[str, list[Deferred[None]]] = {}
         self.order = itertools.count()
 
     def prepare(self) -> str:
-        """Make what is missing, sweep what a crash left, and see what the
-        home's filesystem can do.
+        """Create missing folders, delete leftovers of a crash, and find out what the
+        home's filesystem supports.
 
-        :returns: the tier, in words
+        :returns: the name of the tier
         :raises ConfigError: this home cannot be used
         """
         try:
@@ -148,7 +148,7 @@ class DirectoryStore:
         return self._tier.tier
 
     def close(self) -> None:
-        """Let another daemon have the home."""
+        """Release the home."""
         for fd in (self._home_fd, self._incoming_fd, self._lock_fd):
             if fd >= 0:
                 os.close(fd)
@@ -165,7 +165,7 @@ class DirectoryStore:
     def _confirm(self, directory: str, name: str, size: int) -> bool:
         bucket_fd = self.open_bucket(directory)
         try:
-            # Nothing but a file is opened, not even for a moment.
+            # Never open anything but a file: opening a device may have effects.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             try:
                 found = os.lstat(name.encode("utf-8"), dir_fd=bucket_fd)
@@ -193,28 +193,28 @@ class DirectoryStore:
         return DirectoryWriter(self, directory, name, algorithms, quota)
 
     def check_moves(self, directory: str) -> None:
-        """See that a push to a bucket would not wait for a disk that hangs.
+        """Check that the disk of a bucket is not stuck.
 
-        :raises Refusal: 503: it would
+        :raises Refusal: 503: it is
         """
         if self._lines.is_stuck(directory, STUCK):
             raise Refusal(503, "the server's disk is not responding")
 
     async def know(self, directory: str, size: int, quota: int) -> None:
-        """See to it that what a bucket holds is known before a push to it.
+        """Make sure that a bucket's files are counted before a push to it.
 
-        :param size: bytes of the push, as far as they are known
-        :raises Refusal: the disk failed
+        :param size: bytes of the push, as far as known
+        :raises Refusal: disk error
         """
         if self.room.must_count(directory, size, quota):
             await self._counted(directory)
         elif self.room.is_old(directory):
-            # Behind this push; what the disk says to it is logged.
+            # In the background; disk errors are logged.
             counted = Deferred.fromCoroutine(self._counted(directory))
             counted.addErrback(lambda failure: failure.trap(Refusal))
 
     async def _counted(self, directory: str) -> None:
-        """Count, or wait for who does."""
+        """Count the bucket's files, or wait for a count in progress."""
         waiting = self._counting.setdefault(directory, [])
         wait: Deferred[None] = Deferred()
         waiting.append(wait)
@@ -232,7 +232,7 @@ class DirectoryStore:
         bucket_fd = await self.run(directory, self.open_bucket, directory)
         counting, taken = count(bucket_fd), 0
         try:
-            # A step at a time, so that other calls of the bucket's come in between.
+            # In steps, so that other calls for the bucket can run in between.
             more = await self.run(directory, _count, counting)
             while more is not None:
                 taken += more
@@ -243,8 +243,9 @@ class DirectoryStore:
         self.room.counted(directory, taken)
 
     async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function`` in a thread of a bucket's; what the disk says to it is made
-        a refusal.
+        """Call ``function`` in a thread of the bucket.
+
+        :raises Refusal: disk error, which is logged
         """
         try:
             return await self._lines.run(directory, function, *args)
@@ -258,37 +259,37 @@ class DirectoryStore:
             )
             raise _refusal(error) from None
 
-    # What a writer calls, in a thread: it may wait for the disk.
+    # Called by a writer in a thread, since they may wait for the disk.
 
     def open_bucket(self, directory: str) -> int:
-        """A descriptor of a bucket's directory, made if need be."""
+        """A descriptor of a bucket's folder, which is created if needed."""
         folder = self.folder(directory)
         if folder.known:
-            # Somebody may have taken it away: then it is made anew.
+            # If the folder was removed in the meantime, it is created again.
             with suppress(FileNotFoundError):
                 return open_directory(directory, self._home_fd)
-        # The home must be on disk with the bucket's name in it before any push
-        # to the bucket is answered, whichever push or life of the daemon made
-        # it: hence the lock, and the fsync at the first use since the start.
+        # The bucket's name in the home must be durable before any push to the bucket is
+        # answered, whichever push or earlier daemon created it: hence the lock, and the
+        # fsync at the first use after the start.
         with _locked(folder.making):
             fd = make_directory(directory, self._home_fd)
             folder.known = True
             return fd
 
     def folder(self, directory: str) -> _Folder:
-        """What is known of a bucket's directory."""
+        """The bucket's folder and its locks."""
         found = self._folders.get(directory)
-        # Of two threads that come first one makes it.
+        # setdefault is atomic: two threads get the same one.
         return found or self._folders.setdefault(directory, _Folder())
 
     def open_aside(self, bucket_fd: int) -> AsideFile:
-        """A file that waits for its name in that bucket."""
+        """Open a file to receive into, for that bucket."""
         return self._tier(bucket_fd, self._incoming_fd)
 
 
 @implementer(IWriter)
 class DirectoryWriter:
-    """A file on its way into a :class:`DirectoryStore`."""
+    """A file that a :class:`DirectoryStore` is receiving."""
 
     _log = Logger()
 
@@ -301,7 +302,7 @@ class DirectoryWriter:
         quota: int | None,
     ) -> None:
         self._store = store
-        self._request = current_request()  # a thread could not know it
+        self._request = current_request()  # not available in a thread
         self._directory = directory
         # Names are UTF-8, whatever the locale says.
         self._name = name.encode("utf-8")
@@ -361,15 +362,15 @@ class DirectoryWriter:
         if self._waiting_size >= BATCH:
             if not self._entered:
                 await self._enter(self._waiting_size)
-            # One batch is on its way while the next one gathers.
+            # One batch is being written while the next one is collected.
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
-            # Whether the name is taken, the link will say.
+            # The link will find out whether the name is taken.
             writing = self._store.run(self._directory, self._write, batch, True)
             self._writing = Deferred.fromCoroutine(writing)
 
     async def _settle(self) -> None:
-        """Wait for the batch that is on its way."""
+        """Wait for the batch that is being written."""
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
@@ -404,8 +405,8 @@ class DirectoryWriter:
         self._aside.seal()
         replaced = False
         if overwrite:
-            # Two that replace each other end in any order: which was the last one is
-            # known only here.
+            # Two pushes that replace each other may end in any order. Only here, under
+            # the lock, is it known which one was last.
             with self._replacing():
                 replaced = self._publish_over()
                 order = next(self._store.order)
@@ -414,7 +415,7 @@ class DirectoryWriter:
             else:
                 self._sync_or_unlink()
         else:
-            # Whatever replaces it does so afterwards.
+            # A push that replaces this file gets a later number.
             order = next(self._store.order)
             self._publish(self._aside.link)
             self._sync_or_unlink()
@@ -424,9 +425,10 @@ class DirectoryWriter:
         return Receipt(self._path, self._size, sha256, order, replaced)
 
     def _publish_over(self) -> bool:
-        """Give it its name, whatever has that; whether anything had."""
+        """Publish the file, replacing any other; returns whether there was one."""
         assert self._aside is not None
-        # A rename does not say what it replaced, and a look before it may be too early.
+        # A rename does not report whether it replaced a file, and a check before it
+        # could be outdated: so try a link first.
         try:
             self._publish(self._aside.link)
         except NameTaken:
@@ -450,8 +452,8 @@ class DirectoryWriter:
         try:
             sync_directory(self._bucket_fd)
         except OSError:
-            # No 200 will be sent, so there shall be no file; unless it is another
-            # push's by now, which was allowed to replace this one, or may be.
+            # This push gets no 200, so its file must go; unless another push has
+            # replaced it already, or may have.
             with suppress(OSError, Refusal), self._replacing():
                 if self._aside.has(self._name):
                     os.unlink(self._name, dir_fd=self._bucket_fd)
@@ -459,7 +461,9 @@ class DirectoryWriter:
 
     @contextmanager
     def _replacing(self) -> Iterator[None]:
-        """While nobody else replaces or prunes what has a name in the bucket."""
+        """Keep other pushes from replacing, and prune from deleting, files of the
+        bucket.
+        """
         folder = self._store.folder(self._directory)
         with _not_pruned(self._bucket_fd), _locked(folder.replacing):
             yield
@@ -481,14 +485,14 @@ class DirectoryWriter:
                     aside.discard()
             finally:
                 if self._reserved is not None:
-                    # The room that a file leaves is there when it is gone.
+                    # Only now, since the space is free only when the file is gone.
                     self._store.room.give_back(
                         self._reserved, self._published, self._replaced
                     )
                 os.close(bucket_fd)
         except OSError as error:
-            # What is left aside has no name of its own, or is swept at start;
-            # and the push has its verdict already.
+            # The leftover has no published name, or is deleted at the next start; and
+            # the outcome of the push is decided already.
             self._log.warn(
                 "request={request}: cannot delete a temporary file: {error}",
                 event="leftover",
@@ -499,11 +503,11 @@ class DirectoryWriter:
 
 @contextmanager
 def _not_pruned(bucket_fd: int) -> Iterator[None]:
-    """While no name of a bucket is taken away by :mod:`filebucket.upkeep.prune`, which
-    looks at a file and then removes its name: it would be this one's by then. Pushes
-    do not wait for each other.
+    """Keep :mod:`filebucket.upkeep.prune` from deleting files of a bucket. It checks a
+    file and then unlinks its name, which may belong to a new file by then. The lock is
+    shared, so pushes do not wait for each other.
     """
-    # Where the filesystem has no such locks nothing is pruned either.
+    # On a filesystem without such locks, prune does not delete anything either.
     with suppress(OSError):
         _wait_for_lock(bucket_fd)
     try:
@@ -568,8 +572,8 @@ _STATUSES = {
 
 
 def _name_error(error: OSError) -> Exception:
-    """What is wrong, where it may be the name: some filesystems take UTF-8 only,
-    or no colon.
+    """A refusal if the name may be at fault, else ``error``: some filesystems accept
+    only UTF-8, or no colon.
     """
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
         return Refusal(400, "the server's filesystem does not support that file name")

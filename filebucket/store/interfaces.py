@@ -1,9 +1,9 @@
-"""What keeps files, whatever is behind it: one interface for each who uses it.
+"""The interfaces of the store, one for each of its users.
 
-A push has an :class:`IStore`: it gets a writer; the writer takes chunks, and at the end
-commits: the file is there for good, whole and under its name, or it never was there at
-all. Whoever looks after files later has an :class:`IArchive`, which only reads. Only
-``filebucket prune`` has an :class:`IRemover`.
+A push uses :class:`IStore`: its writer takes chunks and then commits. After that the
+file is durable, whole and under its name; without it, no trace of the file remains.
+``filebucket verify`` and others read through :class:`IArchive`, and only ``filebucket
+prune`` has an :class:`IRemover`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from filebucket.base.errors import Refusal
 T = TypeVar("T")
 
 BATCH = 24 * 1024
-"""Bytes that a writer gathers before it goes to the disk, which takes a thread and
-some 0.1 ms: what is less is opened, written and published in one go. A thousand
-slow clients hold two of these each, and with 64 KiB 30 MB more."""
+"""Bytes that a writer collects before it writes to the disk, which takes a thread and
+about 0.1 ms. A smaller file is opened, written and published in one call. A thousand
+slow clients hold two batches each; batches of 64 KiB would take 30 MB more."""
 
 
 class InLine(Protocol):
-    """:class:`~filebucket.base.lines.Lines`, or what stands in for them."""
+    """:class:`~filebucket.base.lines.Lines`, or a fake."""
 
     def run(self, key: str, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
 
@@ -43,7 +43,7 @@ class InLine(Protocol):
 
 
 class NameTaken(Refusal):
-    """The refusal of a name that is taken."""
+    """The refusal of a file whose name is taken."""
 
     def __init__(self) -> None:
         super().__init__(405, "a file with that name already exists")
@@ -53,11 +53,12 @@ class NameTaken(Refusal):
 class Receipt:
     """A file that is durable.
 
-    :param path: where it is, absolute
-    :param size: its size in bytes
-    :param sha256: its SHA-256 in hex
-    :param order: of two that took a name from each other the later one has the larger
-    :param replaced: whether something had that name before
+    :param path: absolute path
+    :param size: in bytes
+    :param sha256: in hex
+    :param order: a number that grows: of two files published under one name, the later
+        one has the larger number
+    :param replaced: whether the file replaced another one
     """
 
     path: str = field(repr=False)
@@ -68,105 +69,104 @@ class Receipt:
 
 
 class IWriter(Interface):
-    """One file that is being received. One call at a time; each is awaited."""
+    """One file that is being received. Await each call before the next one."""
 
     def begin(size: int, overwrite: bool) -> Awaitable[None]:
-        """See what can be known before the first byte.
+        """Check what can be checked before the first byte.
 
-        It may be left out: whoever has a small file in hand already saves the
-        time, and hears the same from :meth:`commit`.
+        This call is optional: for a small file it is faster to leave it out, and
+        :meth:`commit` makes the same checks.
 
-        :param size: bytes that are to come, as far as that is known
-        :param overwrite: whether a file of that name may be replaced
-        :raises Refusal: 405 where the name exists, 400 where the store cannot
-            have such a name, 507 where there is no room, 401 where the
-            directory cannot be made or written
+        :param size: size of the file in bytes, as far as known
+        :param overwrite: whether a file with the same name may be replaced
+        :raises Refusal: 405 if the name is taken, 400 if the store does not support the
+            name, 507 if there is not enough free space, 401 if the folder cannot be
+            created or written
         """
 
     def write(chunks: Sequence[bytes]) -> Awaitable[None]:
-        """Append ``chunks``, which are the writer's from now on.
+        """Append ``chunks``. The caller must not use them afterwards.
 
-        Returns when the writer can take more, which may be sooner than the disk
-        has them.
+        Returns when the writer can take more, perhaps before the chunks are written.
 
-        :raises Refusal: 507 without room, 503 where the disk fails, then or at
-            an earlier write
+        :raises Refusal: 507 if there is not enough free space, 503 on a disk error,
+            either at this write or at an earlier one
         """
 
     def commit(promised: Mapping[str, bytes], overwrite: bool) -> Awaitable[Receipt]:
         """Make the file durable and publish it under its name.
 
-        :param promised: digests that it must have, by algorithm
-        :param overwrite: whether a file of that name may be replaced
-        :raises Refusal: 422 where a digest differs, and whatever :meth:`begin`
-            and :meth:`write` may say; nothing was published then, but that a
-            file that was replaced when the directory's fsync failed stays so
+        :param promised: digests that the client sent, by algorithm
+        :param overwrite: whether a file with the same name may be replaced
+        :raises Refusal: 422 if a digest does not match, and the refusals of
+            :meth:`begin` and :meth:`write`. Then nothing was published, with one
+            exception: if the folder's fsync failed after another file was replaced,
+            the new file stays.
         """
 
     def abort() -> Awaitable[None]:
-        """Leave nothing behind. After :meth:`commit`, does nothing."""
+        """Delete what was received. Does nothing after :meth:`commit`."""
 
 
 class IStore(Interface):
-    """Keeps files in directories: write-only, as far as clients go."""
+    """Stores files in folders. For clients it is write-only."""
 
     def check_room(directory: str, size: int) -> Awaitable[None]:
-        """See whether ``size`` more bytes would fit.
+        """Check that there is enough free space for ``size`` more bytes.
 
-        :param directory: whose they would be
-
-        :raises Refusal: 507 where they would not, 503 where the disk does not say
+        :param directory: the bucket's folder
+        :raises Refusal: 507 if there is not, 503 on a disk error
         """
 
     def confirm(directory: str, name: str, size: int) -> Awaitable[bool]:
-        """Bring a file that was published to the disk once more: it may have been
-        published by a daemon that ended before it could.
+        """Make a published file durable again: the daemon that published it may have
+        exited before it could.
 
-        :param size: bytes that it should have
-        :returns: whether it is there, with that size; for good, then
-        :raises Refusal: the disk failed
+        :param size: expected size in bytes
+        :returns: whether the file exists with that size, and is durable now
+        :raises Refusal: disk error
         """
 
     def open(
         directory: str, name: str, algorithms: Collection[str], quota: int | None
     ) -> IWriter:
-        """A writer for a file. Nothing is done yet.
+        """A writer for a file. It does not touch the disk yet.
 
-        :param algorithms: digests to compute beside SHA-256
-        :param quota: bytes that the directory's files may have in all, this one
-            among them; None is no limit
+        :param algorithms: digests to compute besides SHA-256
+        :param quota: limit in bytes for all files of the folder, including this one;
+            None is unlimited
         """
 
 
 DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
-"""Numbers of the errors by which a disk, or a filesystem that checks what it reads,
-says that it has lost a file."""
+"""Error numbers by which a disk, or a filesystem that verifies what it reads, reports
+that a file is lost."""
 
 
 class NoFileError(Exception):
-    """There is no file of that name."""
+    """There is no file with that name."""
 
 
 class NotAFileError(NoFileError):
-    """There is something of that name, but no file."""
+    """Something has that name, but it is not a file."""
 
 
 class IsFolderError(NotAFileError):
-    """It is a folder."""
+    """A folder has that name."""
 
 
 class UnsteadyError(Exception):
-    """It was written to or replaced while it was read."""
+    """The file was written to or replaced while it was read."""
 
 
 @frozen
 class Stat:
-    """What is known of a file without reading it.
+    """What is known about a file without reading it.
 
     :param size: in bytes
-    :param written_at: when its content was last written, in seconds since the epoch
-    :param changed_at: when anything of it was, be it its name or its mode
-    :param version: differs if it is another file, or was written to
+    :param written_at: last change of the content, in seconds since the epoch
+    :param changed_at: last change of anything, including the name and the mode
+    :param version: a value that differs for another file, and after a write
     """
 
     size: int
@@ -177,7 +177,7 @@ class Stat:
 
 @frozen
 class Content:
-    """What a file holds.
+    """The content of a file.
 
     :param size: in bytes
     :param sha256: in hex
@@ -189,74 +189,77 @@ class Content:
 
 
 class IFolder(Interface):
-    """The files of one bucket, while somebody looks at them."""
+    """The files of one bucket, opened for reading."""
 
     def list(most: int) -> Iterator[Sequence[bytes]]:
-        """The names of all that is there, be it files or not, ``most`` at a time.
+        """The names of all directory entries, files or not, ``most`` at a time.
 
-        :raises OSError: they cannot be listed
+        :raises OSError: the folder cannot be read
         """
 
     def look(name: str) -> Stat:
-        """What is known of a file.
+        """Stat a file.
 
-        :raises NoFileError: there is none of that name
-        :raises OSError: that cannot be known
+        :raises NoFileError: there is no file with that name
+        :raises OSError: stat failed
         """
 
     def read(name: str, pace: Callable[[int], object]) -> Content:
-        """Read a file, not from a cache but from where it is kept.
+        """Read a file from the disk, not from a cache.
 
-        :param pace: told how many bytes each piece had; may sleep, or raise what ends
-            the reading
-        :raises NoFileError: there is none of that name
-        :raises UnsteadyError: it is not what it was at the beginning
-        :raises OSError: it cannot be read; with a number of :data:`DAMAGE`, it is lost
+        :param pace: called with the bytes of each piece; may sleep, or raise an
+            exception to stop reading
+        :raises NoFileError: there is no file with that name
+        :raises UnsteadyError: the file changed in the meantime
+        :raises OSError: the file cannot be read; it is lost if the number is in
+            :data:`DAMAGE`
         """
 
 
 class IArchive(Interface):
-    """Reads what was pushed. It may wait for a disk, and is for threads."""
+    """Reads stored files. Calls may wait for the disk, so make them in threads."""
 
     def open(directory: str) -> AbstractContextManager[IFolder]:
-        """Look at a bucket; one to which nobody has pushed has no files.
+        """Open a bucket's folder. A folder that does not exist yet has no files.
 
-        :param directory: of the bucket
-        :raises OSError: it cannot be opened
+        :param directory: the bucket's folder
+        :raises OSError: the folder cannot be opened
         """
 
     def unpruned() -> AbstractContextManager[bool]:
-        """While nobody removes files; yields whether that is so and can be known."""
+        """Keep ``filebucket prune`` from deleting files; yields False if it is running,
+        or if that cannot be determined.
+        """
 
 
 class IRemovals(Interface):
-    """The files of one bucket, while some of them are removed."""
+    """The files of one bucket, opened for deleting some of them."""
 
     def look(name: str) -> Stat:
         """As :meth:`IFolder.look`."""
 
     def remove(name: str, objection: Callable[[], str | None]) -> str | None:
-        """Remove a file, unless there is an objection. No push replaces the file in
-        between.
+        """Delete a file, unless there is an objection. No push can replace the file
+        between the check and the deletion.
 
-        :param objection: looks once more and says what is wrong, if anything is
-        :returns: what it said
-        :raises OSError: it cannot be removed
+        :param objection: checks the file once more; returns what is wrong, if anything
+        :returns: the objection, if any
+        :raises OSError: the file cannot be deleted
         """
 
     def sync() -> None:
-        """Make sure that what was removed does not come back.
+        """Make the deletions durable.
 
-        :raises OSError: it may
+        :raises OSError: the deleted files may reappear
         """
 
 
 class IRemover(Interface):
-    """Removes what was pushed."""
+    """Deletes stored files."""
 
     def open(directory: str) -> AbstractContextManager[IRemovals]:
-        """Open a bucket to remove files of it.
+        """Open a bucket's folder to delete files.
 
-        :param directory: of the bucket
-        :raises OSError: it is not there, is a link, or cannot be opened
+        :param directory: the bucket's folder
+        :raises OSError: the folder does not exist, is a link, or cannot be opened
         """

@@ -1,7 +1,7 @@
-"""A push over HTTP: what its headers and its URL say, and what is answered.
+"""A push over HTTP: its headers, its URL, and the answer.
 
-:class:`Put` is the raw body of a PUT, :class:`Form` a form that is sent by POST. Both
-are an :class:`~filebucket.push.interfaces.IIncoming`.
+:class:`Put` is the raw body of a PUT, :class:`Form` a form sent by POST. Both implement
+:class:`~filebucket.push.interfaces.IIncoming`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from filebucket.web import digests, form
 METHODS = ("POST", "PUT")
 
 _OF_PARTS = {"Upload-Complete": "?1", "Upload-Incomplete": "?0", "Upload-Offset": "0"}
-"""Where there is more to come, and what says that there is not
-(draft-ietf-httpbis-resumable-upload, as it is, and as it was when iOS 17 took it).
+"""Headers of partial uploads, each with the value that means that the file is whole
+(draft-ietf-httpbis-resumable-upload, current and as in iOS 17).
 """
 
 _OF_PART_TYPES = {"application/partial-upload", "multipart/byteranges"}
@@ -45,22 +45,22 @@ _JUDGED = frozenset(
         *_OTHER_METHODS,
     )
 )
-"""Headers that may make of a request what it does not seem: few requests have any."""
+"""Headers that may change what a request means. Few requests have any."""
 
 
 @frozen
 class _Request:
-    """What a client asks, as far as its headers say.
+    """A request, as its headers describe it.
 
-    :param path: the components after the token, percent-decoded
-    :param has_query: whether a query string follows them
-    :param length: of the body in bytes as declared; None where it is chunked
+    :param path: components of the path after the token, percent-decoded
+    :param has_query: whether a query string follows the path
+    :param length: declared length of the body in bytes; None if it is chunked
     :param client: ``ip:port``
     :param body: batches of the body's chunks; may raise :class:`Refusal`
-    :param failed: why the body will not come whole, if it is known not to
-    :param received: bytes of the body that have come
-    :param opened: whether its token still opens the bucket
-    :param trailers: what comes behind the body
+    :param failed: returns the reason that the body will not come whole, if known
+    :param received: returns the number of bytes of the body received so far
+    :param opened: returns whether the token still opens the bucket
+    :param trailers: headers after the body
     """
 
     method: str
@@ -89,7 +89,7 @@ class _Request:
             self._judge()
 
     def _judge(self) -> None:
-        """Refuse what the less usual headers make of a request."""
+        """Refuse what the less usual headers ask for."""
         if set(members(self._values("Expect"))) - {"100-continue"}:
             raise Refusal(417, "unsupported Expect header")
         if set(members(self._values("Content-Encoding"))) - {"identity"}:
@@ -97,7 +97,8 @@ class _Request:
                 415, "Content-Encoding is not supported; files are stored as sent"
             )
         if self._values("Content-Range"):
-            # RFC 9110, 14.5: who does not take parts must not take one for all.
+            # A server without partial PUT must not take a part for the whole (RFC 9110,
+            # 14.5).
             raise Refusal(400, "partial uploads are not supported (Content-Range)")
         for header, whole in _OF_PARTS.items():
             if set(members(self._values(header))) - {whole}:
@@ -106,11 +107,12 @@ class _Request:
             if any(each.upper() != self.method for each in self._values(header)):
                 raise Refusal(400, f"overriding the method is not supported ({header})")
         if self._values("X-Amz-Copy-Source"):
-            # The body is empty, and would be stored in the copy's place.
+            # The empty body would be stored instead of the copy.
             raise Refusal(400, "copying is not supported (X-Amz-Copy-Source)")
         for value in self._values("Authorization"):
             if self.length == 0 and value.partition(" ")[0].lower() != "bearer":
-                # curl --ntlm: it sends nothing, and the file with its next request.
+                # curl --ntlm sends an empty body first, and the file only with its next
+                # request.
                 reason = "an empty file with an Authorization header other than Bearer"
                 raise Refusal(400, reason)
 
@@ -118,7 +120,7 @@ class _Request:
         return self.failed()
 
     def overwrites(self) -> bool:
-        # The last is WebDAV's (RFC 4918, 10.4).
+        # The last one is from WebDAV (RFC 4918, 10.4).
         for header in ("If-Match", "If-Unmodified-Since", "If"):
             if self._values(header):
                 raise Refusal(412, f"{header} is not supported; files cannot be read")
@@ -128,12 +130,13 @@ class _Request:
         return self.opened()
 
     def spent(self) -> bool:
-        # A client that does not wait has sent some of it, though none has come yet.
+        # A client that does not wait has sent some of its pipe, even if nothing has
+        # arrived yet.
         return self.length is None and (self.received() > 0 or not self.waits)
 
     @cached_property
     def _fields(self) -> _Fields:
-        # Once for all: there are few, and many names are asked for.
+        # Converted once: a request has few headers, and many names are looked up.
         return _fields_of(self.headers)
 
     def _values(self, name: str) -> list[str]:
@@ -142,7 +145,7 @@ class _Request:
 
 @implementer(IIncoming)
 class Put(_Request):
-    """A file that is the body, under the name in the URL."""
+    """A file that is the body, with its name in the URL."""
 
     overhead = 0
 
@@ -181,7 +184,7 @@ class Put(_Request):
 
 @implementer(IIncoming)
 class Form(_Request):
-    """A file in a form, which has its name."""
+    """A file in a form, with its name in the form."""
 
     overhead = form.MOST_OVERHEAD
 
@@ -204,8 +207,8 @@ class Form(_Request):
         return IncomingFile(found.name, found.size, found)
 
     async def _checked(self) -> AsyncIterator[Sequence[bytes]]:
-        """The form; what is promised of it, boundaries and all, is compared at its end
-        (RFC 9530, 2).
+        """The form. At its end, the digests of the body, which include the boundaries,
+        are compared (RFC 9530, 2).
         """
         promised = digests.of_body(self._fields)
         announced = self._values("Trailer")
@@ -224,8 +227,8 @@ _Fields: TypeAlias = dict[str, list[str]]
 
 
 def _fields_of(headers: Headers) -> _Fields:
-    """The values of each header, by its name in lower case; what is not UTF-8 in them
-    matches nothing.
+    """The values of each header, by its name in lower case. Bytes that are not UTF-8
+    are replaced, so that they match nothing.
     """
     return {
         name.decode("latin-1").lower(): [
@@ -236,7 +239,7 @@ def _fields_of(headers: Headers) -> _Fields:
 
 
 def _promised_of_all(fields: _Fields) -> dict[str, bytes]:
-    """What is promised where the body is the file."""
+    """The digests sent for a body that is the file."""
     return digests.of_body(fields, digests.of_file(fields))
 
 
@@ -246,7 +249,7 @@ def answer(outcome: Outcome) -> tuple[dict[str, str], bytes]:
         return dict(outcome.headers), f"{outcome.reason}\n".encode()
     headers = {"X-Checksum-Sha256": outcome.sha256 or ""}
     if outcome.post_push is None:
-        # As sha256sum prints it, so that sha256sum -c can check it.
+        # The format of sha256sum, for sha256sum -c.
         return headers, f"{outcome.sha256}  {outcome.name}\n".encode()
     if outcome.post_push:
         headers["X-Post-Push-Exit"] = str(outcome.post_push)

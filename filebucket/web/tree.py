@@ -1,9 +1,9 @@
-"""The tree: a root, whose children are the buckets.
+"""The resource tree: a root whose children are the buckets.
 
-A token is the name of a child, or comes as ``Authorization: Bearer`` (RFC
-6750, 2.1), in which case the whole path is left for the bucket. What no token
-opens is a bucket too, one that refuses: so that a stranger gets the same
-answer by the same way, whatever the path and the method.
+A token is the first component of the path, or comes as ``Authorization: Bearer`` (RFC
+6750, 2.1); then the whole path belongs to the bucket. A request without a valid token
+gets a bucket resource, too, one that refuses: so it gets the same answer in the same
+way, whatever its path and method.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Root(Resource):
         self, uploads: Uploads, registry: Registry, wall: Callable[[], float]
     ) -> None:
         """
-        :param registry: the buckets in force
-        :param wall: tells the time since the epoch, by which tokens expire
+        :param registry: the configured buckets
+        :param wall: returns seconds since the epoch, for the expiry of tokens
         """
         super().__init__()
         self._uploads = uploads
         self._registry = registry
         self._wall = wall
-        # Each with whether its token still opens its bucket.
+        # Values: whether the request's token still opens its bucket.
         self._under_way: dict[StreamingRequest, Callable[[], bool]] = {}
         registry.on_change(self._end_revoked)
 
     def _end_revoked(self) -> None:
-        """Have no more come of what may not be published."""
+        """End the pushes whose token does not open the bucket any more."""
         for request, opened in list(self._under_way.items()):
             if not opened():
                 request.body.fail(Refusal(403, "no such token"))
 
     def _opened(self, token: bytes, request: StreamingRequest) -> Bucket | None:
-        """The bucket that the token opens: now, and for that client."""
+        """The bucket that the token opens now, for this client."""
         found = self._registry.opened_by(token_digest(token))
         if found is None:
             return None
@@ -62,7 +62,7 @@ class Root(Resource):
 
     def getChild(self, path: bytes, request: StreamingRequest) -> Resource:
         if not path and request.postpath:
-            # Of a base URL that ends with a slash.
+            # The base URL ended with a slash.
             request.prepath.pop()
             return self
         token = path
@@ -72,14 +72,14 @@ class Root(Resource):
             token = bearer
             bucket = self._opened(bearer, request)
             if bucket is not None and in_path is not None:
-                # Or else the token would become the name of a file.
+                # Otherwise the token in the URL would become the name of a file.
                 raise Refusal(
                     400, "a token in both the Authorization header and the URL"
                 )
-            # The path is the bucket's: give back what the traversal took.
+            # The path belongs to the bucket: undo the traversal.
             request.postpath.insert(0, request.prepath.pop())
         if bucket is not None and request.target_fault is not None:
-            # Only now: a stranger shall get the one answer for this, too.
+            # Only now, so that a client without a token gets 403 for this, too.
             raise Refusal(400, request.target_fault)
         if bucket is None:
             return BucketResource(self._uploads, None, lambda: False, {})
@@ -93,7 +93,7 @@ class Root(Resource):
 
 
 class BucketResource(Resource):
-    """Where pushes to one bucket arrive, or to none."""
+    """Receives pushes to one bucket, or refuses them if there is none."""
 
     isLeaf = True
 
@@ -105,8 +105,8 @@ class BucketResource(Resource):
         under_way: dict[StreamingRequest, Callable[[], bool]],
     ) -> None:
         """
-        :param opened: whether the token still opens it
-        :param under_way: requests that have no answer yet, with that
+        :param opened: returns whether the token still opens the bucket
+        :param under_way: requests without an answer yet, each with its ``opened``
         """
         super().__init__()
         self._uploads = uploads
@@ -140,9 +140,10 @@ class BucketResource(Resource):
         del self._under_way[request]
         headers, body = answer(outcome)
         if self._bucket is not None:
-            # To strangers all answers are the same.
+            # Without a valid token, all answers are the same.
             headers["X-Request-Id"] = outcome.request_id
-        # Who asks for what is no push could go on asking, many times in one go.
+        # A connection that sends something other than pushes is closed: it could send
+        # many such requests at once.
         last = outcome.name is None
         request.answer(outcome.status, headers, body, last)
 
@@ -152,7 +153,7 @@ def _failed(failure: Failure, request: StreamingRequest) -> None:
 
 
 def _bearer(request: StreamingRequest) -> bytes | None:
-    """The token in the headers, if there is one: of several, none is right."""
+    """The token in the headers, if any. Several count as an invalid one."""
     given = [
         value
         for value in request.requestHeaders.getRawHeaders(b"Authorization", [])
