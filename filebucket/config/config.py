@@ -1,7 +1,4 @@
-"""What the configuration says.
-
-:mod:`filebucket.config.load` makes it of the file.
-"""
+"""The configuration, as :mod:`filebucket.config.load` reads it from the file."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ EXAMPLE_TOKENS = (
     "3547264155b541de5cb6a7eae0431a14",
     "9c7c64cfac3b922aacd4ba68cb631e82",
 )
-"""The tokens of the config.json that everybody has: known, so worthless."""
+"""The tokens in the published config.json: everybody knows them."""
 
 Buckets = NewType("Buckets", tuple[Bucket, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
@@ -40,29 +37,29 @@ Listen = NewType("Listen", tuple[Endpoint, ...])
 
 @frozen
 class Config:
-    """All that the file says, with every path absolute.
+    """The whole configuration, with absolute paths.
 
     :param home: the folder that holds the buckets
     :param host: the address to listen on
-    :param port: the port to listen on; 0 is any free one, which the log tells
-    :param listen: where to listen; what is said here takes the place of ``host`` and
-        ``port``, of which it is made otherwise
-    :param trusted_proxies: who is believed about who the client is
-    :param admin: where to listen for whoever watches; None is nowhere
+    :param port: the port to listen on; 0 is any free port, which the log shows
+    :param listen: where to listen; replaces ``host`` and ``port``, and is made from
+        them if it is not given
+    :param trusted_proxies: proxies that are trusted to name the client
+    :param admin: where to listen for monitoring systems; None is nowhere
     :param hooks: the folder that holds ``pre-push.sh``, ``post-push.sh`` and
         ``alert.sh``
     :param max_file_size: the largest file in bytes; None is no limit
-    :param min_file_size: the smallest file in bytes; None is 1 where its length is not
-        told beforehand, and 0 where it is
-    :param min_free_space: what must stay free on the home's filesystem
-    :param max_connections: how many there may be at once, and how many pushes
+    :param min_file_size: the smallest file in bytes; None is 0 if the client sends the
+        length first, and 1 otherwise
+    :param min_free_space: space that must stay free on the home's filesystem
+    :param max_connections: limit for connections at once, and for pushes at once
     :param idle_timeout: seconds that a connection may wait for its next request
     :param header_timeout: seconds from a request's first byte to its headers' end
-    :param body_timeout: seconds over which a body must not be slower than ``min_rate``
-    :param min_rate: bytes per second
-    :param hook_timeout: seconds that a hook may run
-    :param hook_concurrency: how many hooks may run at once
-    :param shutdown_timeout: seconds that pushes under way get at a stop
+    :param body_timeout: window, in seconds, over which the upload rate is measured
+    :param min_rate: lowest average upload rate over that window, in bytes per second
+    :param hook_timeout: timeout of a hook, in seconds
+    :param hook_concurrency: limit for hooks that run at once
+    :param shutdown_timeout: seconds that pushes in progress get when the daemon stops
     :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
     """
 
@@ -93,11 +90,11 @@ class Config:
 
     @property
     def places(self) -> dict[str, Endpoint]:
-        """Where to listen, by the place where the file says so."""
+        """Where to listen, by the path of the key in the file."""
         return {f"$.listen[{index}]": each for index, each in enumerate(self.listen)}
 
     def changed(self, other: Config) -> list[str]:
-        """The keys, but for ``buckets``, whose value differs in ``other``."""
+        """The keys whose value differs in ``other``, without ``buckets``."""
         made = self._listen_is_made() and other._listen_is_made()
         passed_over = {"buckets", *(["listen"] if made else [])}
         return [
@@ -108,24 +105,24 @@ class Config:
         ]
 
     def _listen_is_made(self) -> bool:
-        """Whether ``listen`` is made of ``host`` and ``port``."""
-        # No file can have such a text.
+        """Whether ``listen`` is made from ``host`` and ``port``."""
+        # An endpoint from the file cannot have such a text.
         return [each.text for each in self.listen] == [self._host_and_port()[0].text]
 
     def open_to_others(self) -> list[str]:
-        """Where other machines may be able to connect."""
+        """The endpoints that other machines may be able to reach."""
         found = [each.text for each in self.listen if each.reachable]
         return [self.host] if found and self._listen_is_made() else found
 
     def believes_anybody(self) -> list[str]:
-        """Where others can connect and say, unchecked, that they are whoever."""
+        """The endpoints where any client can send any address in a PROXY header."""
         if self.trusted_proxies:
             return []
         return [each.text for each in self.listen if each.proxied and each.reachable]
 
     def exposed_examples(self) -> list[str]:
-        """The labels of buckets that anybody can push to, their tokens being
-        :data:`EXAMPLE_TOKENS` and :meth:`open_to_others` not being empty.
+        """The labels of buckets that anybody can push to: their tokens are
+        :data:`EXAMPLE_TOKENS`, and other machines can connect.
         """
         if not self.open_to_others():
             return []

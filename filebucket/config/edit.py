@@ -1,14 +1,11 @@
-"""Changes to the configuration file that a command makes.
+"""Changes that commands make to the configuration file.
 
-The file is the operator's: what is not changed stays as it is, byte for byte
-(:mod:`filebucket.config.jsontext`). The new text must load
-before it takes the old one's place, which it does at once and for good: it is written
-aside in the same folder, brought to the disk, and renamed. Its mode, owner and
-attributes stay. Of two commands at once the second waits, and changes what the first
-one made: whoever changes the file holds a lock on it, which only those can take who
-may read it.
+The unchanged parts of the text stay byte for byte (:mod:`filebucket.config.jsontext`).
+The new text must load. Then it is written to a file in the same folder, synced, and
+renamed over the old file, with the same mode, owner and attributes. A lock on the file
+serializes commands; only users that may read the file can take it.
 
-A token is made here, and only its SHA-256 is written.
+Tokens are made here, and only their SHA-256 is written.
 """
 
 from __future__ import annotations
@@ -36,16 +33,16 @@ from filebucket.model.token import Token, token_digest
 
 
 class NotChangedError(OperatorError):
-    """The file was left as it was; why, in a line."""
+    """The file was not changed; the text is the reason, in one line."""
 
 
 @frozen
 class Change:
-    """What was changed.
+    """A change to the file.
 
-    :param config: what the file says now
-    :param bucket: the bucket that was added or changed, or that is gone
-    :param token: its new token, which stands nowhere else; empty where there is none
+    :param config: the new configuration
+    :param bucket: the bucket that was added, changed or removed
+    :param token: its new token, which is stored nowhere else; empty if there is none
     """
 
     config: Config
@@ -54,7 +51,7 @@ class Change:
 
 
 def new_token() -> str:
-    """A token that nobody can guess: 192 bits."""
+    """A random token of 192 bits."""
     return secrets.token_urlsafe(24)
 
 
@@ -62,9 +59,9 @@ def add_bucket(path: str, name: str, settings: Mapping[str, Any]) -> Change:
     """Add a bucket with a new token.
 
     :param path: the configuration
-    :param settings: what stands beside its name, as the file has it
-    :raises ConfigError: the file cannot be used as it is
-    :raises NotChangedError: the reason
+    :param settings: its other keys and values, as in the file
+    :raises ConfigError: the file is wrong before the change
+    :raises NotChangedError: the file was not changed
     """
     token = new_token()
 
@@ -79,14 +76,14 @@ def add_bucket(path: str, name: str, settings: Mapping[str, Any]) -> Change:
 
 
 def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
-    """Give a bucket a new token. It is good as long as the longest of those before.
+    """Give a bucket a new token. It expires when the last of the old ones would.
 
     :param path: the configuration
-    :param keep_until: seconds since the epoch until when the old tokens are good;
-        not after ``now``: they are taken out at once
+    :param keep_until: when the old tokens expire, in seconds since the epoch; if that
+        is not after ``now``, they are removed at once
     :param now: seconds since the epoch
-    :raises ConfigError: the file cannot be used as it is
-    :raises NotChangedError: the reason
+    :raises ConfigError: the file is wrong before the change
+    :raises NotChangedError: the file was not changed
     """
     token = new_token()
 
@@ -114,10 +111,10 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
 
 
 def remove_bucket(path: str, name: str) -> Change:
-    """Take a bucket out of the file. What it holds stays.
+    """Remove a bucket from the file. Its stored files stay.
 
-    :raises ConfigError: the file cannot be used as it is
-    :raises NotChangedError: the reason
+    :raises ConfigError: the file is wrong before the change
+    :raises NotChangedError: the file was not changed
     """
     removed: list[Bucket] = []
 
@@ -138,7 +135,7 @@ def _end(token: Token) -> float:
 
 
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-"""Of what comes after it calendars have no date."""
+"""Later times have no date in Python's calendar."""
 
 
 def _token_object(sha256: bytes, end: float) -> dict[str, str]:
@@ -160,9 +157,9 @@ def _find(config: Config, name: str) -> int:
 
 
 def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
-    """Replace the file's text by what ``change`` makes of it.
+    """Replace the file's text with the result of ``change``.
 
-    :returns: what the file says then
+    :returns: the new configuration
     """
     with _locked(path) as (file, folder_fd, name):
         try:
@@ -192,11 +189,10 @@ def _edit(path: str, change: Callable[[str, Config], str]) -> Config:
 
 @contextmanager
 def _locked(path: str) -> Iterator[tuple[BinaryIO, int, str]]:
-    """The file, its folder and its name there, which nobody else changes by a command
-    of ours until the end.
+    """Lock the file against other commands; give the file, its folder and its name.
 
-    From here on it is known by them alone: the folder may be another user's, who could
-    lead root anywhere by a path.
+    Later steps use the descriptors and the name, never the path: if the folder belongs
+    to another user, that user could make a path lead root anywhere.
     """
     while True:
         folder, name = os.path.split(os.path.realpath(path))
@@ -209,7 +205,7 @@ def _locked(path: str) -> Iterator[tuple[BinaryIO, int, str]]:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(path, ["is not a file"])
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever had it before may have put another file in its place.
+            # The command that held the lock may have replaced the file.
             if _is_at(path, name, folder_fd, file.fileno()):
                 yield file, folder_fd, name
                 return
@@ -221,7 +217,7 @@ def _open(name: str, folder_fd: int) -> BinaryIO:
 
 
 def _is_at(path: str, name: str, folder_fd: int, fd: int) -> bool:
-    """Whether the file is the one that both lead to."""
+    """Whether the path, and the name in the folder, both lead to this file."""
     try:
         found = os.stat(path), os.lstat(name, dir_fd=folder_fd)
     except FileNotFoundError:
@@ -230,7 +226,7 @@ def _is_at(path: str, name: str, folder_fd: int, fd: int) -> bool:
 
 
 def _replace(old_fd: int, folder_fd: int, name: str, content: bytes) -> None:
-    """Put ``content`` in the place of a file, at once, as the same owner's."""
+    """Replace a file atomically, and keep its owner and mode."""
     old = os.fstat(old_fd)
     new = f".{name}.{secrets.token_hex(8)}"
     with replacing(name, new, durable=True, directory_fd=folder_fd) as file:
@@ -244,8 +240,8 @@ def _replace(old_fd: int, folder_fd: int, name: str, content: bytes) -> None:
 
 
 def _copy_attributes(old_fd: int, new_fd: int) -> None:
-    # shutil.copystat would go by names. Where a filesystem has none, or one may not be
-    # set, the file is as good without.
+    # shutil.copystat would use paths. Attributes are optional: a filesystem may not
+    # have them, or may refuse to set one.
     with suppress(OSError):
         for attribute in os.listxattr(old_fd):
             with suppress(OSError):

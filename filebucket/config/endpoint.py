@@ -1,14 +1,13 @@
-"""The strings that say where to listen: what may stand in them.
+"""Endpoint strings: where to listen.
 
-They are Twisted's endpoint strings: a type, then arguments between colons, by
-their place or as ``key=value``; a backslash takes its meaning from a colon, an
-equals sign or another backslash; before it all, ``haproxy:`` where each connection
-begins with a PROXY header. They are read here, not by Twisted, so that
-every mistake is found before anything is opened and has words of its own, and
-so that the rest of the configuration can be told what they mean.
+They have Twisted's syntax: a type, then arguments between colons, positional or as
+``key=value``. A backslash escapes a colon, an equals sign or a backslash. The prefix
+``haproxy:`` means that each connection begins with a PROXY header. They are parsed here
+and not by Twisted, so that every mistake is reported before anything is opened, and so
+that other checks can use the parsed values.
 
-Nothing here looks at a file or a socket: a list of buckets can be read again
-by a daemon that may no longer read its key.
+This module opens no file and no socket: a daemon that can no longer read its TLS key
+must still be able to reload its buckets.
 """
 
 from __future__ import annotations
@@ -42,9 +41,7 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "unix": ("address", "mode", "backlog", "lockfile"),
     "systemd": ("domain", "index", "name"),
 }
-"""The types, with what Twisted takes, in the order in which it takes it, and what we
-take besides.
-"""
+"""The arguments of each type: Twisted's, in its order, then our own."""
 
 _PROXIED = "haproxy"
 
@@ -66,10 +63,10 @@ _PATHS = frozenset({"privateKey", "certKey", "extraCertChain", "clientCA", "addr
 
 @frozen
 class Endpoint:
-    """One place to listen.
+    """An endpoint to listen on.
 
     :param kind: ``tcp``, ``tcp6``, ``ssl``, ``unix`` or ``systemd``
-    :param arguments: what was given, under Twisted's names
+    :param arguments: the given arguments, by Twisted's names
     :param text: the string as the operator wrote it
     :param proxied: whether each connection begins with a PROXY header
     """
@@ -80,7 +77,7 @@ class Endpoint:
     proxied: bool = False
 
     def in_folder(self, folder: str) -> Endpoint:
-        """The same with its relative paths taken from ``folder``."""
+        """The same endpoint with relative paths resolved from ``folder``."""
         return evolve(
             self,
             arguments={
@@ -92,9 +89,7 @@ class Endpoint:
         )
 
     def same_place(self, other: Endpoint) -> bool:
-        """Whether a client could take one for the other: by the port, whatever the
-        address.
-        """
+        """Whether both have the same port, on any address, or the same socket."""
         if "port" in self.arguments and "port" in other.arguments:
             return self.arguments["port"] == other.arguments["port"] != "0"
         place = self.kind, self.arguments.get("address"), self.arguments.get("name")
@@ -109,13 +104,13 @@ class Endpoint:
         if self.kind == "unix":
             return False
         if self.kind == "systemd":
-            # What address it is bound to, only systemd knows.
+            # Only systemd knows the address that it is bound to.
             return self.arguments["domain"] != "UNIX"
         return not is_loopback(self.arguments.get("interface", ""))
 
 
 def tcp(host: str, port: int) -> Endpoint:
-    """A port of an address, as ``host`` and ``port`` of the configuration say it."""
+    """The endpoint for the configuration's ``host`` and ``port``."""
     kind = "tcp6" if ":" in host else "tcp"
     return Endpoint(
         kind, {"port": str(port), "interface": host}, f"{host}, port {port}"
@@ -123,7 +118,7 @@ def tcp(host: str, port: int) -> Endpoint:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to ``host``; empty is all."""
+    """Whether only this machine can connect to ``host``; empty is every address."""
     return host == "localhost" or (
         bool(host) and ipaddress.ip_address(host).is_loopback
     )
@@ -132,7 +127,7 @@ def is_loopback(host: str) -> bool:
 def parse_endpoint(text: str) -> Endpoint:
     """Read an endpoint string.
 
-    :raises ValueError: all that is wrong with it
+    :raises ValueError: all mistakes in it
     """
     first, _, rest = text.partition(":")
     proxied = first == _PROXIED
@@ -173,7 +168,7 @@ def _pieces(text: str) -> list[list[str]]:
 
 
 def _named(kind: str, pieces: list[list[str]]) -> tuple[dict[str, str], list[str]]:
-    """The arguments by their names, and what is wrong with those names."""
+    """The arguments by name, and the mistakes in their names."""
     names = _ARGUMENTS[kind]
     known = [name for name in names if name not in _REFUSED]
     by_place = iter(names)
@@ -206,7 +201,7 @@ def _named(kind: str, pieces: list[list[str]]) -> tuple[dict[str, str], list[str
     return arguments, mistakes
 
 
-# What a value must be: each raises ValueError with the mistake in a few words.
+# Checks of values: each raises ValueError with the mistake in a few words.
 
 
 def _number(least: int, most: int) -> Callable[[str], None]:
@@ -242,7 +237,7 @@ def _interface(value: str) -> None:
 
 
 def plain_path(value: str) -> None:
-    """Refuse a path of which a shell would make another one."""
+    """Refuse a path that a shell would expand."""
     _filled(value)
     if value[0] in "~$":
         raise ValueError(

@@ -1,8 +1,8 @@
-"""JSON changed in its text: what is not changed stays as it is, byte for byte.
+"""Edits of JSON text that keep all other bytes as they are.
 
-A value is changed where it stands, and written as its neighbors are: in one line, or
-indented by as much as they. The text must be JSON, which is not checked here, and what
-is changed is in a list that is a member of its outermost object.
+A changed value is laid out like its neighbors: in one line, or with their indent. The
+text must be valid JSON (not checked here), and the change must be in a list that is a
+member of the outermost object.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 from attrs import frozen
 
 WIDTH = 120
-"""Columns within which an object is written in one line: a bucket's name and a SHA-256
-are."""
+"""Columns up to which an object stays in one line: enough for a bucket's name and a
+SHA-256."""
 
 
 def append(text: str, key: str, value: Mapping[str, Any]) -> str:
     """Add an object to the end of a list.
 
-    :param key: the list's
-    :returns: the text with it
+    :param key: the key of the list
+    :returns: the new text
     """
     found = _list(text, key)
     if found.members:
@@ -45,10 +45,10 @@ def append(text: str, key: str, value: Mapping[str, Any]) -> str:
 
 
 def remove(text: str, key: str, index: int) -> str:
-    """Take out a member of a list.
+    """Remove a member of a list.
 
-    :param key: the list's
-    :returns: the text without it
+    :param key: the key of the list
+    :returns: the new text
     """
     return _without(text, _list(text, key), index)
 
@@ -56,12 +56,12 @@ def remove(text: str, key: str, index: int) -> str:
 def replace_members(
     text: str, key: str, index: int, old: Container[str], new: Mapping[str, Any]
 ) -> str:
-    """Put members of an object in the place of others.
+    """Replace members of an object.
 
-    :param key: that of the list that holds the object
-    :param index: the object's, in the list
-    :param old: keys of those that are taken out; the object has one at least
-    :returns: the text with them
+    :param key: the key of the list that contains the object
+    :param index: the object's index in the list
+    :param old: keys of the members to remove; the object has at least one of them
+    :returns: the new text
     """
     start = _list(text, key).members[index].start
     found = _container(text, start)
@@ -80,10 +80,10 @@ def replace_members(
 
 @frozen
 class _Member:
-    """A member of an object or of an array, and where it stands in the text.
+    """A member of an object or an array, with its offsets in the text.
 
-    :param start: where its key begins, or its value where it has none
-    :param value: where its value begins
+    :param start: start of its key, or of its value if it has no key
+    :param value: start of its value
     """
 
     key: str
@@ -96,8 +96,8 @@ class _Member:
 class _Container:
     """An object or an array.
 
-    :param start: where its bracket is
-    :param end: what is behind the other one
+    :param start: offset of its opening bracket
+    :param end: offset after its closing bracket
     """
 
     start: int
@@ -110,7 +110,7 @@ _JSON = json.JSONDecoder()
 
 
 def _container(text: str, start: int) -> _Container:
-    """What stands at ``start`` of ``text``, which is JSON."""
+    """The object or array at ``start``."""
     members: list[_Member] = []
     at = _skip(text, start + 1)
     while text[at] not in "]}":
@@ -146,18 +146,18 @@ def _list(text: str, key: str) -> _Container:
 
 
 def _indent(text: str, at: int) -> str | None:
-    """What stands before ``at`` in its line, where that is space only."""
+    """The indent before ``at``; None if other text precedes it in its line."""
     before = text[text.rfind("\n", 0, at) + 1 : at]
     return before if "\n" in text[:at] and not before.strip() else None
 
 
 def _unit(text: str) -> str:
-    """What the file indents by; empty where it is in one line."""
+    """The file's indent; empty if the file is in one line."""
     return _indent(text, _top(text).members[0].start) or ""
 
 
 def _written(value: Mapping[str, Any], indent: str, unit: str) -> str:
-    """An object behind ``indent``: in one line where that is short enough."""
+    """An object after ``indent``, in one line if it is short enough."""
     line = json.dumps(value, ensure_ascii=False)
     if len(indent) + len(line) < WIDTH:
         return line
@@ -166,7 +166,7 @@ def _written(value: Mapping[str, Any], indent: str, unit: str) -> str:
 
 
 def _written_members(members: Mapping[str, Any], indent: str, unit: str) -> str:
-    """Members of an object behind ``indent``, each in a line of its own."""
+    """Members of an object, each in its own line after ``indent``."""
     return f",\n{indent}".join(
         f"{json.dumps(key)}: {_written_value(each, indent, unit, len(key) + 4)}"
         for key, each in members.items()
@@ -183,7 +183,7 @@ def _written_value(value: Any, indent: str, unit: str, taken: int) -> str:
 
 
 def _without(text: str, container: _Container, index: int) -> str:
-    """Without one of the container's members, and the comma that goes with it."""
+    """The text without one of the container's members and its comma."""
     members = container.members
     if len(members) == 1:
         return text[: container.start + 1] + text[container.end - 1 :]
@@ -193,7 +193,7 @@ def _without(text: str, container: _Container, index: int) -> str:
 
 
 def _wrapped(text: str, member: _Member) -> str:
-    """With an object that has become too long for its one line in several."""
+    """The text with an object split into lines if it is too long for one."""
     indent = _indent(text, member.start)
     old = text[member.start : member.end]
     if indent is None or "\n" in old or len(indent) + len(old) < WIDTH:

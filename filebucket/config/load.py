@@ -1,11 +1,10 @@
-"""The configuration file: read, and checked.
+"""Reads and checks the configuration file.
 
-:func:`load` reads JSON and gives a frozen :class:`~filebucket.config.config.Config`, or
-raises one :class:`~filebucket.base.errors.ConfigError` that names every mistake with
-its place. attrs holds the structure and cattrs walks it;
-:mod:`filebucket.config.values` says what a value must be. No message and no
-``repr`` ever holds a token: a bucket keeps the SHA-256 of its token only, but for the
-directory's name where the file gives nothing else.
+:func:`load` gives a frozen :class:`~filebucket.config.config.Config`, or raises one
+:class:`~filebucket.base.errors.ConfigError` with every mistake and its place. attrs
+defines the structure, cattrs walks it, and :mod:`filebucket.config.values` checks the
+values. No message and no ``repr`` contains a token: a bucket keeps only the SHA-256 of
+its token, except as the name of its folder if the bucket has no name.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ Patterns = NewType("Patterns", tuple[Pattern, ...])
 
 @frozen
 class _TokenObject:
-    """A token as the file writes it when it is an object."""
+    """A token that the file gives as an object."""
 
     token: TokenText | None = field(default=None, repr=False)
     token_sha256: Sha256Hex | None = None
@@ -62,7 +61,7 @@ class _TokenObject:
 
 @frozen
 class _BucketObject(_TokenObject):
-    """A bucket as the file writes it when it is an object."""
+    """A bucket that the file gives as an object."""
 
     name: BucketName | None = None
     tokens: Tokens | None = field(default=None, repr=False)
@@ -82,7 +81,7 @@ class _BucketObject(_TokenObject):
 def load(path: str) -> Config:
     """Read and check the configuration.
 
-    :param path: the file; relative paths in it are taken from its folder
+    :param path: the file; relative paths in it are resolved from its folder
     :raises ConfigError: every mistake at once
     """
     return parse(read_text(path), path)
@@ -144,7 +143,7 @@ def parse(text: str, path: str) -> Config:
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that knows which of its keys stood in it more than once."""
+    """A JSON object that knows its repeated keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -154,7 +153,7 @@ class _Object(dict[str, Any]):
 
 def _repeated(data: Any) -> Iterator[str]:
     """Each key that is given twice in one object, with the object's place."""
-    # Not by recursion: JSON may be nested deeper than Python likes to call.
+    # No recursion: JSON may be nested deeper than Python's recursion limit.
     waiting: deque[tuple[str, Any]] = deque([("$", data)])
     while waiting:
         place, value = waiting.popleft()
@@ -167,7 +166,7 @@ def _repeated(data: Any) -> Iterator[str]:
 
 
 def _said_twice(data: dict[str, Any]) -> Iterator[str]:
-    """Where to listen, said in two ways, or in one way again."""
+    """``listen`` beside ``host`` or ``port``, or an endpoint that is listed twice."""
     if "listen" not in data:
         return
     for key in ("host", "port"):
@@ -181,7 +180,7 @@ def _said_twice(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _readable(listen: Any) -> Iterator[Endpoint | None]:
-    """The endpoints of a list; None is one that has a mistake."""
+    """The endpoints of a list; None for one with a mistake."""
     for each in listen if isinstance(listen, list) else []:
         try:
             yield _endpoint(each)
@@ -190,7 +189,7 @@ def _readable(listen: Any) -> Iterator[Endpoint | None]:
 
 
 def _admin_among_pushes(data: dict[str, Any]) -> Iterator[str]:
-    """What whoever watches gets to see must not be where clients push."""
+    """The admin listener must not be one where clients push."""
     (admin,) = _readable([data.get("admin")])
     if admin is None:
         return
@@ -207,7 +206,7 @@ def _refuse_constant(constant: str) -> None:
 
 
 def _fit_buckets(value: Any) -> list[tuple[int, Bucket]]:
-    """Those of the buckets that are right by themselves, with their indices."""
+    """The buckets without a mistake of their own, with their indexes."""
     fit = []
     for index, each in enumerate(value if isinstance(value, list) else []):
         with suppress(ValueError, cattrs.ClassValidationError):
@@ -216,7 +215,7 @@ def _fit_buckets(value: Any) -> list[tuple[int, Bucket]]:
 
 
 def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
-    """What is wrong between buckets that are each right by themselves."""
+    """Conflicts between buckets, or within the tokens of one."""
     opens = {token.sha256 for _, bucket in buckets for token in bucket.tokens}
     tokens: dict[bytes, int] = {}
     directories: dict[str, int] = {}
@@ -241,7 +240,7 @@ def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
 
 
 def _sizes(config: Config) -> Iterator[str]:
-    """Where no file is large enough and small enough."""
+    """Size limits that no file can meet."""
     most, least = config.max_file_size, config.min_file_size
     if _nothing_between(least, most):
         yield "$.min_file_size: is larger than max_file_size"
@@ -258,7 +257,7 @@ def _nothing_between(least: int | None, most: int | None) -> bool:
 
 
 def _holds_any(tokens: set[bytes], text: str) -> bool:
-    """Whether one of these, by its SHA-256, is a part of ``text``."""
+    """Whether ``text`` contains a token with one of these SHA-256."""
     return any(_digest(word) in tokens for word in token_like(text))
 
 
@@ -286,7 +285,7 @@ def _bucket(value: Any, _: Any = None) -> Bucket:
 
 
 OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
-"""The keys of a bucket that say what opens it; its others are its settings."""
+"""The keys of a bucket about its tokens; its other keys are settings."""
 
 
 def _keep(value: Any, _: Any = None) -> Keep:
@@ -337,7 +336,7 @@ def _digest(token: str) -> bytes:
 
 
 def _list(value: Any, kind: Any, may_be_empty: bool = False) -> Any:
-    """A list, each of whose members is of that kind."""
+    """A list with members of that kind."""
     if not isinstance(value, list):
         raise ValueError("must be a list")
     if not (value or may_be_empty):
@@ -378,7 +377,7 @@ def _converter() -> cattrs.Converter:
 
 
 def _if_given(check: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    """A check that lets null stand for what is not given."""
+    """A check that accepts null as a missing value."""
     return lambda value, _: None if value is None else check(value)
 
 
@@ -394,7 +393,7 @@ _SCHEDULE = make_dict_structure_fn(
 
 
 def _mistake(error: BaseException, _: Any) -> str:
-    """One of the errors that cattrs collected, in a few words."""
+    """The text of an error that cattrs collected."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [each.name for each in attrs.fields(error.cl)]
         return "; ".join(_unknown(key, known) for key in sorted(error.extra_fields))
@@ -402,7 +401,7 @@ def _mistake(error: BaseException, _: Any) -> str:
         return "missing"
     if isinstance(error, ValueError):
         return str(error)
-    raise error  # a bug of ours, not the operator's mistake
+    raise error  # a bug in file-bucket, not the operator's mistake
 
 
 def _unknown(key: str, known: list[str]) -> str:
@@ -411,7 +410,7 @@ def _unknown(key: str, known: list[str]) -> str:
 
 
 def _placed(errors: cattrs.ClassValidationError) -> list[str]:
-    """Every mistake as ``place: mistake``; cattrs says ``mistake @ place``."""
+    """Every mistake as ``place: mistake``; cattrs has ``mistake @ place``."""
     found = cattrs.transform_error(errors, path="$", format_exception=_mistake)
     return [
         f"{place}: {mistake}"

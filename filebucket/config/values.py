@@ -1,8 +1,8 @@
-"""What a value in the configuration may be: a type for each kind of value, and a check
-that makes it of what JSON has.
+"""The kinds of values in the configuration: a type for each, and a check that converts
+the JSON value.
 
-Each check raises ValueError with the mistake in a few words; the place is added by
-:mod:`filebucket.config.load`. None of the words is ever the value: it may be a token.
+A check raises ValueError with the mistake in a few words; :mod:`filebucket.config.load`
+adds the place. The message must not contain the value, which may be a token.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Network: TypeAlias = IPNetwork | Literal["unix"]
 
 
 def text(value: Any, _: Any = None) -> str:
-    """A string that can be a path, or a part of one."""
+    """A string that can be a path or a part of one."""
     if not isinstance(value, str):
         raise ValueError("must be a string")
     if not value:
@@ -61,7 +61,7 @@ def text(value: Any, _: Any = None) -> str:
 
 
 def path(value: Any, _: Any = None) -> str:
-    """A path, in which nothing is put in the place of anything."""
+    """A path without shell expansions."""
     found = text(value)
     plain_path(found)
     return found
@@ -92,14 +92,14 @@ def sha256_hex(value: Any, _: Any = None) -> str:
 
 
 def bucket_name(value: Any, _: Any = None) -> str:
-    """A bucket's name, which is a folder's."""
+    """A bucket's name, which is also its folder's name."""
     found = text(value)
     names.check(found)
     return found
 
 
 def _whole_number(value: Any, least: int, most: int) -> int:
-    # bool is an int to Python, not to whoever wrote the file.
+    # In Python bool is an int; in the file it is not.
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("must be a whole number")
     if not least <= value <= most:
@@ -108,7 +108,7 @@ def _whole_number(value: Any, least: int, most: int) -> int:
 
 
 def port(value: Any, _: Any = None) -> int:
-    """A TCP port; 0 is any that is free."""
+    """A TCP port; 0 is any free port."""
     return _whole_number(value, 0, 65535)
 
 
@@ -147,12 +147,12 @@ def free_space(value: Any, _: Any = None) -> FreeSpace:
 
 
 def count(value: Any, _: Any = None) -> int:
-    """How many there may be of something."""
+    """A limit for a number of things."""
     return _whole_number(value, 1, 1_000_000)
 
 
 def seconds(value: Any, _: Any = None) -> float:
-    """A time span, up to a week."""
+    """A number of seconds, up to a week."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError("must be a number of seconds")
     if not 0 < value <= 7 * 24 * 3600:
@@ -164,7 +164,7 @@ _SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 
 def duration(value: Any, _: Any = None) -> float:
-    """How long, in seconds, from such as ``26h``."""
+    """A duration such as ``26h``, in seconds."""
     match = re.fullmatch("([0-9]{1,6}) ?([smhdw])", text(value))
     if match is None:
         raise ValueError('must be a duration such as "90s", "30m", "26h", "7d" or "2w"')
@@ -178,7 +178,7 @@ def _number(value: Any) -> float:
 
 
 def share(value: Any, _: Any = None) -> float:
-    """A part of a whole."""
+    """A share, from 0 to 1."""
     found = _number(value)
     if not 0 <= found <= 1:
         raise ValueError("must be from 0 to 1")
@@ -186,19 +186,19 @@ def share(value: Any, _: Any = None) -> float:
 
 
 def factor(value: Any, _: Any = None) -> float:
-    """How many times as much."""
+    """A factor of more than 1."""
     found = _number(value)
     if not 1 < found <= 1_000_000:
         raise ValueError("must be more than 1 and at most 1000000")
     return found
 
 
-# What may be, or may not be, in the place of one character.
+# A character set of a pattern.
 _BRACKETS = re.compile(r"\[!?\]?[^\]]*\]")
 
 
 def pattern(value: Any, _: Any = None) -> str:
-    """A pattern for names, as shells have them."""
+    """A shell pattern for names."""
     found = text(value)
     if not found.isprintable():
         raise ValueError("contains a control character")
@@ -208,21 +208,21 @@ def pattern(value: Any, _: Any = None) -> str:
 
 
 def flag(value: Any, _: Any = None) -> bool:
-    """Yes or no."""
+    """True or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
 def moment(value: Any, _: Any = None) -> float:
-    """A day, whose end in UTC it is, or a moment as RFC 3339 has them."""
+    """The end of a day in UTC, or an RFC 3339 time."""
     found = text(value)
     try:
         if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", found):
             day = datetime.date.fromisoformat(found) + datetime.timedelta(days=1)
             start = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
             return start.timestamp()
-        # Python reads more than that: 20261231, say, which is not what anybody means.
+        # fromisoformat accepts more than that, such as 20261231.
         if re.fullmatch(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9:]{5})", found):
             moment = datetime.datetime.fromisoformat(found)
             return moment.astimezone(datetime.UTC).timestamp()
@@ -238,7 +238,7 @@ def moment(value: Any, _: Any = None) -> float:
 
 
 def expectation(text: str) -> Expectation:
-    """Read ``26h``, or the five fields of cron.
+    """Parse a duration such as ``26h``, or the five fields of a cron schedule.
 
     :raises ValueError: it is neither
     """
@@ -254,15 +254,15 @@ def expectation(text: str) -> Expectation:
 
 
 def cron(text: str) -> Cron:
-    """The five fields of cron.
+    """Check the five fields of a cron schedule.
 
-    :raises ValueError: they are not, or never come true
+    :raises ValueError: the schedule is not valid, or never matches
     """
     fields = text.split()
     if len(fields) != 5:
         raise ValueError(f"a cron schedule has 5 fields, not {len(fields)}")
     try:
-        # Any moment will do: what comes true once in 50 years is found.
+        # Any start will do: CronSim looks 50 years ahead.
         next(
             CronSim(
                 " ".join(fields), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -278,7 +278,7 @@ def cron(text: str) -> Cron:
 def zone(name: str) -> Zone:
     """The name of a time zone.
 
-    :raises ValueError: there is none of that name
+    :raises ValueError: there is no such time zone
     """
     try:
         zoneinfo.ZoneInfo(name)
@@ -291,7 +291,7 @@ LOG_FORMATS = ("text", "json")
 
 
 def log_format(value: Any, _: Any = None) -> str:
-    """How log lines are written."""
+    """The format of log lines."""
     if value not in LOG_FORMATS:
         raise ValueError(f"must be one of {', '.join(LOG_FORMATS)}")
     return str(value)

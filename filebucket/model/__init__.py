@@ -1,1 +1,1 @@
-"""What a push, a bucket and a series are: values and pure rules."""
+"""Pushes, buckets and series: values and pure rules."""

@@ -1,4 +1,4 @@
-"""What a bucket is, whoever wrote it down."""
+"""Buckets and their settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from filebucket.model.token import Token
 
 @frozen
 class Keep:
-    """How many files of a series are kept, as restic's forget counts them.
+    """How many files of a series are kept, counted as restic's forget does.
 
-    :param last: the newest ones
-    :param daily: the newest one of a day, for so many days that have any; and so on
+    :param last: the newest N files
+    :param daily: the newest file of each of the last N days that have a file; the
+        others are alike
     """
 
     last: int | None = None
@@ -28,14 +29,14 @@ class Keep:
 
 
 FILE_COST = 4096
-"""Bytes that a file takes of its bucket's quota beside its size: its last block may be
-all but empty, and its name and inode are somewhere, too."""
+"""Bytes of the quota that a file takes in addition to its size, for its inode, its name
+and its partly filled last block."""
 
 
 def quota_taken(files: int, size: int) -> int:
     """Bytes that files take of a quota.
 
-    :param size: of all of them, in bytes
+    :param size: their total size, in bytes
     """
     return size + files * FILE_COST
 
@@ -48,23 +49,22 @@ HOLD = 7 * 24 * 3600.0
 class Bucket:
     """One bucket.
 
-    :param tokens: what opens it; one at least
-    :param directory: its folder under the home; its token where it has no
-        name, so this must never be logged (:attr:`label` may)
-    :param name: what the operator calls it, if anything
-    :param max_file_size: bytes that a file may have; None: as all buckets have it
-    :param min_file_size: bytes that a file must have; None: as all buckets have it
-    :param quota: bytes that all its files together may have; None is no limit
-    :param allow_from: networks that its clients may be in; None is anywhere
+    :param tokens: tokens that open it; at least one
+    :param directory: its folder in the home; its token if it has no name, so
+        this must never be logged (:attr:`label` may)
+    :param name: its name, if it has one
+    :param max_file_size: limit for a single file, in bytes; None: the global limit
+    :param min_file_size: smallest size of a file, in bytes; None: the global limit
+    :param quota: limit for all its files together, in bytes; None is unlimited
+    :param allow_from: networks from which clients may push; None is any
     :param overwrite: whether a push may replace a file
-    :param series: patterns, as shells have them, of the names that recur in it; empty
-        where names tell by themselves
+    :param series: shell patterns that group names into series; empty if digits do
     :param expect: when a push of each series is due; None is never
-    :param shrink_alert: what is smaller than this share of what came before is
+    :param shrink_alert: a push smaller than this share of the usual size is
         suspicious
-    :param grow_alert: and so is what is larger than so many times that; None is never
-    :param keep: what is not to be pruned; None is everything
-    :param hold: seconds that everything is kept
+    :param grow_alert: a push larger than this multiple of it is, too; None is never
+    :param keep: retention rules; None keeps everything
+    :param hold: seconds for which each file is kept
     """
 
     tokens: tuple[Token, ...]
@@ -84,17 +84,17 @@ class Bucket:
 
     @property
     def label(self) -> str:
-        """What logs call this bucket."""
+        """The name of this bucket in logs."""
         return label_of(self.key)
 
     @property
     def key(self) -> str:
-        """What tells this bucket from all others, and holds no token."""
+        """A unique key of this bucket, without a token."""
         return self.name or f"#{self.tokens[0].sha256.hex()}"
 
 
 def label_of(key: str) -> str:
-    """The label of the bucket that has that :attr:`~Bucket.key`."""
+    """The label of the bucket with this :attr:`~Bucket.key`."""
     return key[:_LABEL_LENGTH] if _NAMELESS.fullmatch(key) else key
 
 
@@ -106,13 +106,13 @@ _LABEL_LENGTH = 7
 class FreeSpace:
     """How much of a filesystem must stay free.
 
-    :param bytes: so many bytes at least
-    :param share: and so much of its size
+    :param bytes: at least this number of bytes
+    :param share: and at least this share of its size
     """
 
     bytes: int = 0
     share: Fraction = Fraction(0)
 
     def of(self, size: int) -> int:
-        """Bytes, of a filesystem of ``size`` bytes."""
+        """Bytes that must stay free on a filesystem of ``size`` bytes."""
         return max(self.bytes, int(self.share * size))

@@ -1,12 +1,11 @@
-"""Who is at the other end, and whom to believe about that.
+"""Clients' addresses, and which proxies are trusted to name them.
 
-A client is an IP address and a port, or somebody on this machine. Behind a proxy
-the connection has the proxy's address, and the client's is what the proxy says. What
-a header says is believed only of those whom the operator trusts: anybody can write
-one.
+A client is an IP address and a port, or a UNIX socket on this machine. Behind a proxy,
+the connection has the proxy's address, and a header has the client's. Only headers from
+trusted proxies are used, since anybody can send one.
 
-An IPv4 client of an IPv6 socket (``::ffff:192.0.2.1``, RFC 4291, 2.5.5.2) is that
-IPv4 client: in logs, for hooks, and wherever addresses are compared.
+An IPv4 client of an IPv6 socket (``::ffff:192.0.2.1``, RFC 4291, 2.5.5.2) counts as
+that IPv4 client: in logs, for hooks, and wherever addresses are compared.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 @frozen
 class Client:
-    """Who is at the other end.
+    """A client.
 
-    :param ip: None is somebody on this machine, by a UNIX socket
-    :param port: 0 where only a proxy knew it
+    :param ip: None for a client on this machine that uses a UNIX socket
+    :param port: 0 if only the proxy knows it
     """
 
     ip: IPAddress | None = None
@@ -39,7 +38,7 @@ class Client:
 
     @property
     def text(self) -> str:
-        """``ip:port``, for logs and hooks; IPv6 in brackets."""
+        """``ip:port`` for logs and hooks, with IPv6 in brackets."""
         if self.ip is None:
             return "local"
         if self.ip.version == 6:
@@ -51,16 +50,16 @@ LOCAL = Client()
 
 
 def client(host: str, port: int) -> Client:
-    """Who has this address.
+    """The client with this address.
 
-    :raises ValueError: ``host`` is no IP address
+    :raises ValueError: ``host`` is not an IP address
     """
     ip = ipaddress.ip_address(host)
     return Client(getattr(ip, "ipv4_mapped", None) or ip, port)
 
 
 def network(text: str) -> IPNetwork:
-    """Read a network, such as ``192.0.2.0/24``, or one address.
+    """Parse a network such as ``192.0.2.0/24``, or a single address.
 
     :raises ValueError: the mistake in a few words
     """
@@ -80,10 +79,10 @@ def network(text: str) -> IPNetwork:
 
 @frozen
 class Networks:
-    """Some addresses.
+    """A set of addresses.
 
-    :param networks: they are in one of these
-    :param local: whether those on this machine, by a UNIX socket, are among them
+    :param networks: the networks in it
+    :param local: whether clients on this machine that use a UNIX socket are in it
     """
 
     networks: Sequence[IPNetwork] = ()
@@ -91,7 +90,7 @@ class Networks:
 
     @property
     def texts(self) -> list[str]:
-        """As the configuration has them."""
+        """The networks as they are in the configuration."""
         return [str(each) for each in self.networks] + ["unix"] * self.local
 
     def __bool__(self) -> bool:
@@ -101,7 +100,7 @@ class Networks:
         ip = client.ip
         if ip is None:
             return self.local
-        # An address is in no network of the other version.
+        # An address is in no network of the other IP version.
         return any(ip in each for each in self.networks)
 
 
@@ -109,17 +108,17 @@ NOBODY = Networks()
 
 
 def forwarded(peer: Client, values: Iterable[str], trusted: Networks) -> Client:
-    """Who sent a request, by its ``X-Forwarded-For``.
+    """The client that sent a request, by its ``X-Forwarded-For``.
 
-    Each proxy adds, at the end, the address that connected to it. So from the end
-    on each is believed as long as who added it is trusted; the first that is not
-    trusted is the client, and what it wrote itself, before that, is not looked at.
-    What is no address ends the list: then it is whoever is known to have passed it
-    on, for a push is worth more than its sender's address.
+    Each proxy appends the address that connected to it. So the list is read from its
+    end, while the address before is a trusted proxy. The first address that is not
+    trusted is the client; the rest of the list, which it may have sent itself, is
+    ignored. Something that is not an address ends the list: then the client is the
+    last known address, since a push is worth more than its sender's address.
 
-    :param peer: who connected to us
-    :param values: of the headers of that name, in their order
-    :param trusted: whom to believe
+    :param peer: the address that connected to the daemon
+    :param values: the values of these headers, in order
+    :param trusted: trusted proxies
     """
     found = peer
     for each in reversed(",".join(values).split(",")):
@@ -133,7 +132,7 @@ def forwarded(peer: Client, values: Iterable[str], trusted: Networks) -> Client:
 
 
 def _forwarded_client(text: str) -> Client:
-    """One address of a list; some proxies write its port, too."""
+    """An address of the list, with a port if the proxy adds one."""
     match = _WITH_PORT.fullmatch(text)
     if match is None:
         raise ValueError("not an address")
@@ -144,7 +143,7 @@ def _forwarded_client(text: str) -> Client:
     return client(host, port)
 
 
-# No zone (RFC 4007, 11), which would be one of the proxy's and may hold anything.
+# No zone (RFC 4007, 11): it would be one of the proxy's, and may contain anything.
 _WITH_PORT = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?"
     r"|(?P<alone>[0-9A-Fa-f:.]+)"

@@ -1,12 +1,12 @@
-"""Which files hold nothing: empty ones, and archives of nothing.
+"""Recognizes files without content: empty files, and archives of nothing.
 
-``pg_dump | gzip | curl -T -`` sends 20 bytes where ``pg_dump`` failed. Such a file is
-known by its SHA-256, since what most programs make of nothing is always the same. Only
-gzip may put the time in: it is known by its size and its name, where no gzip of
-anything has that size.
+``pg_dump | gzip | curl -T -`` sends 20 bytes if ``pg_dump`` fails. Most programs always
+give the same output for empty input, so such a file is recognized by its SHA-256. gzip
+may include the time: its output is recognized by name and by a size that gzip gives for
+no other input.
 
-What is encrypted cannot be known, nor can what a program writes around nothing, such as
-a dump of no tables. Nothing is said to be empty only since it is small.
+Encrypted files are not recognized, nor are formats with a header, such as a dump
+without tables. A file is never called empty just because it is small.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import product
 
 _CONSTANT = (
     "",
-    "0a",  # of echo
+    "0a",  # echo
     "0d0a",
     # bzip2 at its levels
     *(f"425a683{level}17724538509000000000" for level in range(1, 10)),
@@ -33,14 +33,14 @@ _CONSTANT = (
     # lz4, with and without a checksum
     "04224d186440a700000000055dcc02",
     "04224d1860408200000000",
-    # gzip as Go has it
+    # gzip in Go
     "1f8b08000000000000ff010000ffff0000000000000000",
     # zip
     f"504b0506{36 * '0'}",
     # 7z
     f"377abcaf271c00048d9bd50f{40 * '0'}",
 )
-"""What programs make of nothing, in hex."""
+"""The output of programs for empty input, in hex."""
 
 _TARS = {
     "f4fad25a0e7a451ed906b76846efd6d2699a65b40795b29553addc35bf9a75c8",  # bzip2
@@ -48,15 +48,15 @@ _TARS = {
     "f48f754672632c91725ada3f8682aa76df7b5f9af9030aee219a27b2a3f326a3",  # zstd
     "1ba8cab80557409c1f4ccb5ec5985d240e3c0c2ea477a8e6e7209cc095b7cd8d",  # lz4
 }
-"""The SHA-256 of a compressed tar of nothing."""
+"""The SHA-256 of compressed tars without files."""
 
 _GZIP = {".gz": {20}, ".tgz": {20, 29, 31, 45}, ".tar.gz": {20, 29, 31, 45}}
-"""Bytes of gzip of nothing, and of a tar of nothing, by the ends of names: of anything
-it has more than 20, and of a tar with a file in it at least 70."""
+"""Sizes in bytes, by the end of the name, of gzip of empty input and of a tar without
+files. Other input gives more than 20 bytes, and a tar with a file at least 70."""
 
 
 def holds_nothing(name: str, size: int, sha256: str) -> bool:
-    """Whether it is known that a file holds nothing.
+    """Whether a file is known to have no content.
 
     :param size: in bytes
     :param sha256: in hex
@@ -80,14 +80,14 @@ def _known() -> set[str]:
 
 def _contents() -> set[bytes]:
     found = {bytes.fromhex(each) for each in _CONSTANT}
-    # gzip by its level and system, where it has no time
+    # gzip without a time, by level and system
     for level, system in product((0, 2, 4), (0, 3, 7, 10, 11, 19, 255)):
         header = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, level, system])
         found.add(header + bytes([3]) + bytes(9))
-    # zstd of a pipe has its window
+    # zstd of a pipe, by window
     for window in range(256):
         start = bytes.fromhex("28b52ffd")
         found.add(start + bytes([0x04, window]) + bytes.fromhex("01000099e9d851"))
         found.add(start + bytes([0x00, window]) + bytes.fromhex("010000"))
-    # tar fills up to its blocks
+    # tar, padded to its blocks
     return found | {bytes(512 * count) for count in range(1, _LARGEST // 512 + 1)}

@@ -1,7 +1,7 @@
-"""Texts that a client chose, with no token in them.
+"""Masks tokens in text that a client chose.
 
-A client may use a token for a file's name, or in one: where such a name is shown, the
-bucket's label stands in the token's place.
+A client may use a token as a file's name, or as a part of it. Wherever such a name is
+shown, the bucket's label replaces the token.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from filebucket.model.token import token_digest, token_like
 
 
 def hide_tokens(text: str, opened: Callable[[bytes], Bucket | None]) -> str:
-    """``text`` with a bucket's label in the place of every token in it.
+    """``text`` with each token replaced by its bucket's label.
 
-    :param opened: the bucket that a token of this SHA-256 opens, if any
+    :param opened: gives the bucket that the token with this SHA-256 opens, if any
     """
     for word in token_like(text):
         bucket = opened(token_digest(word.encode("ascii")))

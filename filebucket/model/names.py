@@ -1,8 +1,7 @@
-"""Which names are fit to be one component of a path.
+"""Checks that a name can be one component of a path.
 
-A name is taken as it was sent or refused with the reason; it is never
-normalised and never changed, because a backup under another name than its
-sender believes is a lost backup.
+A name is accepted as it was sent, or refused with a reason. It is never normalized or
+changed: a backup under another name than its sender expects is a lost backup.
 """
 
 from __future__ import annotations
@@ -10,20 +9,20 @@ from __future__ import annotations
 import unicodedata
 
 MOST_BYTES = 255
-"""The longest name in bytes: NAME_MAX of Linux's file systems."""
+"""The longest name in bytes: NAME_MAX of Linux's filesystems."""
 
 PRIVATE = ".filebucket"
-"""The folder of a home that is the daemon's own. No push has a name that begins so."""
+"""The daemon's own folder in the home. No name of a push may begin with it."""
 
 
 _CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Controls, halves of characters, and what breaks a line or a paragraph."""
+"""Control characters, surrogates, and separators of lines and paragraphs."""
 
 
 def decode(raw: bytes) -> str:
-    """A name from the wire as text.
+    """Decode a name from a request or a folder.
 
-    :raises ValueError: says why the bytes are not a name
+    :raises ValueError: the reason
     """
     try:
         return raw.decode("utf-8")
@@ -34,7 +33,7 @@ def decode(raw: bytes) -> str:
 def check(name: str) -> None:
     """Refuse a name that cannot be one component of a path.
 
-    :raises ValueError: says why ``name`` is unfit
+    :raises ValueError: the reason
     """
     if not name:
         raise ValueError("the name is empty")

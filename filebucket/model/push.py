@@ -1,4 +1,4 @@
-"""What became of a push."""
+"""The outcome of a push."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from filebucket.model.bucket import Bucket
 
 @frozen
 class Kept:
-    """A file that was pushed before.
+    """A file from an earlier push.
 
     :param size: bytes
     :param sha256: in hex
-    :param damaged: whether what is there is known to be another
+    :param damaged: whether the file on the disk is known to differ
     """
 
     size: int
@@ -23,24 +23,24 @@ class Kept:
 
 @define
 class Outcome:
-    """What became of a push. Filled in as far as it came.
+    """The outcome of a push, filled in step by step.
 
-    :ivar bucket: the bucket's label; ``-`` where there is none
-    :ivar config: the bucket, where there is one
-    :ivar name: the file's name, where it is fit
+    :ivar bucket: the bucket's label; ``-`` if there is none
+    :ivar config: the bucket, if there is one
+    :ivar name: the file's name, if it is valid
     :ivar size: bytes of the file that were received
-    :ivar sha256: in hex, where the file is durable
-    :ivar seconds: from the headers' end to the outcome
+    :ivar sha256: in hex, once the file is durable
+    :ivar seconds: from the end of the headers to the outcome
     :ivar reason: why it was refused
-    :ivar repeated: whether the file had arrived before, so that nothing was stored
-    :ivar pre_push: the hook's exit status; None where there is no such hook, or where
-        it did not let the push go on
+    :ivar repeated: whether the file was already stored, so that nothing was written
+    :ivar pre_push: the hook's exit status; None if there is no such hook, or if it
+        did not let the push continue
     :ivar post_push: the same
     :ivar published_at: when the file was durable, in seconds since the epoch
-    :ivar healed: whether it took the place of what was damaged
-    :ivar superseded: whether another push had replaced it before it came to its end
-    :ivar headers: what the answer to a refusal carries besides, such as ``Allow``
-    :ivar output: what post-push wrote, which is the answer
+    :ivar healed: whether it replaced a damaged file
+    :ivar superseded: whether another push replaced it before it ended
+    :ivar headers: further headers of a refusal, such as ``Allow``
+    :ivar output: the output of post-push, which is the answer
     """
 
     request_id: str

@@ -1,4 +1,4 @@
-"""What the catalogue says: the values that go into it and come out of it."""
+"""The catalogue's values, as they are written and read."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from filebucket.model.state import State
 
 
 def or_infinity(value: float | None) -> float:
-    """A moment that may never come."""
+    """The time, or infinity for None: never."""
     return math.inf if value is None else value
 
 
 @frozen
 class Received:
-    """A push that was published.
+    """A push whose file was published.
 
     :param bucket: the bucket's key
-    :param series: what it is one of
+    :param series: the name of its series
     :param size: bytes
     :param sha256: in hex
     :param received_at: seconds since the epoch
-    :param seconds: from the headers' end to the outcome; None where it is not known,
-        since the file was found
-    :param pre_push: exit status of the hook; None where there was none
+    :param seconds: from the end of the headers to the outcome; None if the file was
+        found on the disk
+    :param pre_push: exit status of the hook; None if there was none
     :param post_push: the same
-    :param request: the push's id; None where the file was found
-    :param superseded: whether another had its name before it came to its end; only for
-        what is to be entered
-    :param healed: whether it is no new push: its file took the place of the one that it
-        had been, which was damaged; only for what is to be entered
+    :param request: the push's id; None if the file was found on the disk
+    :param superseded: whether another push replaced it before it ended; only for
+        values to be added
+    :param healed: whether it is not a new push but the repetition of one whose file
+        was damaged, and which it replaced; only for values to be added
     """
 
     bucket: str
@@ -54,10 +54,10 @@ class Received:
 
     @classmethod
     def of(cls, outcome: Outcome, key: str, name: str, series: str, now: float) -> Self:
-        """What became of a push that was published.
+        """The values of a push whose file was published.
 
-        :param key: its bucket's
-        :param name: the file's
+        :param key: its bucket's key
+        :param name: the file's name
         :param now: seconds since the epoch
         """
         return cls(
@@ -82,7 +82,7 @@ class Received:
 class Refused:
     """A push that was refused.
 
-    :param bucket: the bucket's key; empty where there is none
+    :param bucket: the bucket's key; empty if there is none
     """
 
     bucket: str
@@ -96,9 +96,9 @@ class Refused:
 
     @classmethod
     def of(cls, outcome: Outcome, key: str, now: float) -> Self:
-        """What became of a push that was refused.
+        """The values of a push that was refused.
 
-        :param key: its bucket's
+        :param key: its bucket's key
         :param now: seconds since the epoch
         """
         return cls(
@@ -115,16 +115,15 @@ class Refused:
 
 @frozen
 class File:
-    """A row: a push, and what became of its file.
+    """A row: a push and the state of its file.
 
-    :param id: what tells it from all others, for good
-    :param judgement: what its size was beside that of those before it: fresh, shrunk
-        or grown; or empty
+    :param id: unique, and never used again
+    :param judgement: its size compared with earlier pushes: fresh, shrunk or grown; or
+        empty
     :param fate: ``kept``, ``overwritten``, ``pruned`` or ``missing``
-    :param fate_at: since when, where it is not kept, or is about to be pruned
-    :param verified_at: when its content was last compared with ``sha256``, or replaced
-        by what has it
-    :param damaged: whether it differed then
+    :param fate_at: when it stopped being kept, or was marked as about to be pruned
+    :param verified_at: when its content was last verified or healed
+    :param damaged: whether its content differed then
     """
 
     id: int
@@ -138,20 +137,20 @@ class File:
 
 @frozen
 class Series:
-    """A series, and how it is.
+    """A series and its state.
 
     :param bucket: the bucket's key
-    :param name: empty where the bucket's first push is waited for
+    :param name: empty for a bucket that is awaiting its first push
     :param since: when it was first known
-    :param files: how many there are
-    :param bytes: how many they have in all
-    :param pushes: how many there were
-    :param state_at: since when it has its state
-    :param due: when it is late, or was; infinity is never
-    :param usual: bytes that a push has, where that is known
-    :param told: the state that the operator was told last
-    :param damaged: files that were found to differ
-    :param missing: files that are gone, and nobody knows why
+    :param files: number of its files
+    :param bytes: their total size
+    :param pushes: number of pushes so far
+    :param state_at: when it got its state
+    :param due: when it becomes or became late; infinity is never
+    :param usual: usual size of a push in bytes, if it is known
+    :param told: the state in the last alert
+    :param damaged: number of damaged files
+    :param missing: number of missing files
     """
 
     id: int
@@ -175,12 +174,12 @@ class Series:
 
 @frozen
 class Tally:
-    """What all series of a bucket come to.
+    """The totals of a bucket's series.
 
     :param bucket: its key
-    :param last_at: when a push came last
-    :param due: when the first of them is late, or was; infinity where none ever is
-    :param states: how many of them have each state
+    :param last_at: time of the last push
+    :param due: when the first series becomes or became late; infinity is never
+    :param states: number of series in each state
     """
 
     bucket: str
@@ -195,11 +194,11 @@ class Tally:
 
 @frozen
 class Space:
-    """What the home's filesystem had free.
+    """Free space on the home's filesystem.
 
     :param at: seconds since the epoch
-    :param free: bytes that pushes may take
-    :param total: bytes of the whole
+    :param free: bytes that pushes may use
+    :param total: size in bytes
     """
 
     at: float
@@ -209,10 +208,10 @@ class Space:
 
 @frozen
 class Row:
-    """What is to be known of a file to see whether it is still there.
+    """The part of a row that is needed to check its file.
 
-    :param id: as :class:`File` has it
-    :param known_at: when it was received, or read and compared after that
+    :param id: as in :class:`File`
+    :param known_at: when it was received, or last verified
     :param damaged: whether its content differed then
     """
 
@@ -227,10 +226,10 @@ class Row:
 
 @frozen
 class FoundFile:
-    """A file that was found on the disk, and read.
+    """A file that was found and read on the disk.
 
     :param received: as if it had been pushed when it was last written
-    :param replaces: the id of the row that it proves wrong; None where there was none
+    :param replaces: the id of the row that it replaces; None if there was none
     """
 
     received: Received
@@ -238,4 +237,4 @@ class FoundFile:
 
 
 Entered = Literal["entered", "replaced", "back", "known"]
-"""What a file was that was to be entered."""
+"""The result of adding a file."""

@@ -1,4 +1,4 @@
-"""The buckets in force: one place that knows them, and who hears of a change."""
+"""The current buckets: looked up by token and by key, and replaced on a reload."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from filebucket.model.token import Token
 
 
 class BucketIndex:
-    """Buckets, to be found by their tokens and by their keys.
+    """An immutable index of buckets, by token and by key.
 
-    It does not change. To make one of a hundred thousand buckets takes a while: do it
-    in a thread.
+    Building one for 100,000 buckets takes a while, so do it in a thread.
 
     :ivar all: in the order of the configuration
     """
@@ -28,15 +27,15 @@ class BucketIndex:
         self._by_key = {bucket.key: bucket for bucket in self.all}
 
     def opened_by(self, digest: bytes) -> tuple[Bucket, Token] | None:
-        """The bucket that a token of this SHA-256 opens, and the token."""
+        """The bucket that the token with this SHA-256 opens, and the token."""
         return self._by_token.get(digest)
 
     def of_key(self, key: str) -> Bucket | None:
-        """The bucket that has this :attr:`~filebucket.model.bucket.Bucket.key`."""
+        """The bucket with this :attr:`~filebucket.model.bucket.Bucket.key`."""
         return self._by_key.get(key)
 
     def hide_tokens(self, text: str) -> str:
-        """``text`` with a bucket's label in the place of every token in it."""
+        """``text`` with each token replaced by its bucket's label."""
         return mask.hide_tokens(text, self._bucket_of)
 
     def _bucket_of(self, digest: bytes) -> Bucket | None:
@@ -44,14 +43,14 @@ class BucketIndex:
         return found[0] if found else None
 
     def new_to(self, other: BucketIndex) -> int:
-        """How many tokens open a bucket here, and none there."""
+        """The number of tokens that open a bucket here and none in ``other``."""
         return len(self._by_token.keys() - other._by_token.keys())
 
 
 class Registry:
-    """The buckets in force. It may be read in any thread, and changed in the reactor's.
+    """The current buckets. Any thread may read it; only the reactor's may change it.
 
-    :ivar index: the buckets; whoever looks twice and wants to see the same keeps it
+    :ivar index: the buckets; keep it for several lookups in the same buckets
     """
 
     def __init__(self, buckets: Iterable[Bucket] = ()) -> None:
@@ -60,7 +59,7 @@ class Registry:
 
     @property
     def all(self) -> tuple[Bucket, ...]:
-        """All of them, in the order of the configuration."""
+        """All buckets, in the order of the configuration."""
         return self.index.all
 
     def opened_by(self, digest: bytes) -> tuple[Bucket, Token] | None:
@@ -76,11 +75,11 @@ class Registry:
         return self.index.hide_tokens(text)
 
     def on_change(self, listener: Callable[[], object]) -> None:
-        """Call ``listener`` whenever other buckets are in force."""
+        """Call ``listener`` after each change of the buckets."""
         self._listeners.append(listener)
 
     def replace(self, index: BucketIndex) -> None:
-        """Put these in force, and tell everybody who wants to hear of it."""
+        """Apply these buckets, and call the listeners."""
         self.index = index
         for listener in self._listeners:
             listener()

@@ -1,10 +1,9 @@
-"""When the next push of a series is due.
+"""Schedules: when the next push of a series is due.
 
-Either so and so long after the last one, or by a schedule as cron has them, with some
-grace. cronsim knows what cron's fields mean, and what becomes of them on the two days
-of the year on which clocks are set: as in Debian's cron, what would fall into the hour
-that is left out is due right after it, and what falls into the hour that comes twice
-is due once.
+A push is due an interval after the last one, or at the times of a cron schedule plus a
+grace period. cronsim parses cron's fields and handles changes of the clock as Debian's
+cron does: a time in the skipped hour is due right after it, and a time in the repeated
+hour is due once.
 """
 
 from __future__ import annotations
@@ -27,35 +26,35 @@ GRACE = 3600.0
 """Seconds after a scheduled time until a push counts as late."""
 
 EARLY = 60.0
-"""Seconds before a scheduled time in which a push counts for it: the clock that the
-client's cron goes by may be ahead of ours."""
+"""Seconds before a scheduled time in which a push counts for it: the client's clock may
+be ahead of the server's."""
 
 LOCALTIME = "/etc/localtime"
 
 
 class Expectation(ABC):
-    """When pushes are expected."""
+    """A schedule for pushes."""
 
     @property
     @abstractmethod
     def text(self) -> str:
-        """In a few words."""
+        """The schedule in a few words."""
 
     @abstractmethod
     def due(self, last: float) -> float:
-        """When the push after the one at ``last`` is late.
+        """When the push after the one at ``last`` becomes late.
 
         :param last: seconds since the epoch
-        :returns: the same; infinity where no more is expected
+        :returns: seconds since the epoch; infinity if no further push is expected
         """
 
 
 @frozen
 class Interval(Expectation):
-    """A push is due so long after the one before.
+    """A push is due an interval after the one before.
 
-    :param seconds: how long
-    :param text: as the operator wrote it
+    :param seconds: the interval
+    :param text: the interval as it is in the configuration
     """
 
     seconds: float
@@ -67,12 +66,11 @@ class Interval(Expectation):
 
 @frozen
 class Schedule(Expectation):
-    """A push is due at times that a line of cron says.
+    """A push is due at the times of a cron schedule.
 
-    :param cron: its five fields
-    :param grace: seconds after such a time until a push is late
-    :param timezone: the name of the zone that the times are of; None is this
-        machine's own
+    :param cron: the five fields
+    :param grace: seconds after a scheduled time until a push is late
+    :param timezone: the name of the schedule's time zone; None is the server's
     """
 
     cron: Cron
@@ -92,8 +90,9 @@ class Schedule(Expectation):
 
 
 def local_zone() -> tzinfo:
-    """The time zone of this machine, with its rules: what TZ names, or
-    /etc/localtime; UTC where neither is one.
+    """The server's time zone, with its rules: ``TZ`` or ``/etc/localtime``.
+
+    It is UTC if neither is a time zone.
     """
     named = os.environ.get("TZ", "").removeprefix(":")
     if named:

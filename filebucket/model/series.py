@@ -1,9 +1,9 @@
-"""What recurs in a bucket.
+"""Series: the files that are the same backup from different days.
 
-Two files are of one series where their names are the same but for their digits:
-``db-2026-11-23.sql.gz`` is of ``db-#-#-#.sql.gz``. Where that is not what the operator
-means by it, the bucket's ``series`` are patterns, as shells have them: the first that
-fits a name is its series, and what none fits is of a series that nobody expects.
+By default, names that differ only in their digits are one series:
+``db-2026-11-23.sql.gz`` belongs to ``db-#-#-#.sql.gz``. If a bucket has ``series``, a
+list of shell patterns, the first pattern that matches a name is its series. A name that
+matches no pattern falls back to its digit-based series, which is never expected.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ _DIGITS = re.compile("[0-9]+")
 
 
 def series_of(name: str, patterns: Sequence[str]) -> str:
-    """The series that a file is of.
+    """The series that a file belongs to.
 
-    :param name: the file's, with no token in it
-    :param patterns: the bucket's, if it has any
+    :param name: the file's name, with tokens masked
+    :param patterns: the bucket's patterns
     """
     for pattern in patterns:
-        # Python makes of a pattern what looks at no part of the name twice: a client
-        # cannot keep it busy with a name.
+        # Python compiles patterns without backtracking: no name can keep it busy.
         if fnmatch.fnmatchcase(name, pattern):
             return pattern
     return _DIGITS.sub("#", name)

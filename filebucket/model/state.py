@@ -1,7 +1,6 @@
-"""Whether what should have arrived has, and whether it can be what it should be.
+"""The state of a series: whether its last push was on time and of a normal size.
 
-Nothing here waits, asks the time or keeps anything: it is given what is known of a
-series and says what state that is.
+These are pure rules: nothing here waits, reads the clock or keeps anything.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from attrs import frozen
 from filebucket.model.bucket import Bucket
 
 COMPARED = 5
-"""Pushes before the last one that its size is compared with."""
+"""Number of earlier pushes that the last push is compared with."""
 LEAST_COMPARED = 3
-"""Pushes that there must have been before: of fewer nobody knows what is usual."""
+"""Earlier pushes that are needed to know the usual size."""
 
 
 class State(Enum):
-    """How a series is."""
+    """The state of a series."""
 
     FRESH = "fresh"
-    """The last push came in time and is of a usual size."""
+    """The last push was on time and of normal size."""
     LATE = "late"
     """A push is overdue."""
     EMPTY = "empty"
-    """The last push holds nothing."""
+    """The last push has no content."""
     SHRUNK = "shrunk"
-    """The last push is much smaller than those before it."""
+    """The last push is much smaller than earlier ones."""
     GROWN = "grown"
-    """It is much larger."""
+    """The last push is much larger than earlier ones."""
     NEVER = "never"
-    """There was none yet, and none is overdue."""
+    """There was no push yet, and none is overdue."""
 
 
 WORST_FIRST = (
@@ -49,13 +48,12 @@ WORST_FIRST = (
 
 @frozen
 class Facts:
-    """What is known of a series.
+    """The facts about a series.
 
-    :param since: when it was first known that there is such a series, in seconds
-        since the epoch
-    :param last: when its last push came; None where there was none
-    :param sizes: bytes of its latest pushes, the last one first; of those that hold
-        nothing (:mod:`~filebucket.model.empty`) 0
+    :param since: when the series was first known, in seconds since the epoch
+    :param last: time of its last push; None if there was none
+    :param sizes: sizes of its latest pushes in bytes, the last one first; 0 for a push
+        without content (:mod:`~filebucket.model.empty`)
     """
 
     since: float
@@ -65,10 +63,10 @@ class Facts:
 
 @frozen
 class Assessment:
-    """What is to be thought of a series.
+    """The state of a series, and what it was derived from.
 
-    :param due: when it will be late, or was; infinity where that is never
-    :param usual: bytes that a push of it has, where that is known
+    :param due: when it becomes or became late; infinity is never
+    :param usual: usual size of a push in bytes, if it is known
     """
 
     state: State
@@ -77,9 +75,9 @@ class Assessment:
 
 
 def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessment:
-    """What is to be thought of a series of ``bucket`` at ``now``.
+    """Assess a series of ``bucket`` at ``now``.
 
-    :param watched: whether pushes of it are expected when the bucket's are
+    :param watched: whether the bucket's schedule applies to the series
     """
     due = math.inf
     if bucket.expect is not None and watched:
@@ -94,21 +92,21 @@ def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessmen
 
 
 def usual_size(before: Sequence[int]) -> int | None:
-    """The size to compare a push with.
+    """The size to compare a push with; None if there were too few pushes.
 
-    :param before: bytes of the pushes before it, the latest first; those that hold
-        nothing say nothing of what is usual
+    :param before: sizes of earlier pushes in bytes, the latest first; pushes without
+        content are ignored
     """
     compared = sorted(filter(None, before[:COMPARED]))
     if len(compared) < LEAST_COMPARED:
         return None
-    # The median; statistics has it in floating point, which is too few digits.
+    # The median; statistics.median uses floating point, which has too few digits.
     middle = len(compared) // 2
     return (compared[middle] + compared[~middle]) // 2
 
 
 def judge(bucket: Bucket, size: int, usual: int | None) -> State:
-    """What is to be thought of a push of ``size`` bytes, 0 where it holds nothing."""
+    """The state of a series by the size of its last push, 0 if it has no content."""
     if not size:
         return State.EMPTY
     if usual is None:

@@ -1,7 +1,7 @@
-"""What a token is: all that opens a bucket.
+"""Tokens, the secrets that open buckets.
 
-A token is a secret. Nothing here keeps one: a :class:`Token` holds its SHA-256, by
-which it is looked up, too.
+Nothing here keeps a token: a :class:`Token` has only its SHA-256, by which it is looked
+up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Token:
     """A token that opens a bucket.
 
     :param sha256: the SHA-256 of the token
-    :param expires: seconds since the epoch at which it opens nothing any more
+    :param expires: when it expires, in seconds since the epoch
     """
 
     sha256: bytes
@@ -30,15 +30,15 @@ class Token:
 
 
 def token_digest(token: bytes) -> bytes:
-    """The SHA-256 of ``token``: all that is kept of it, and what is looked up."""
+    """The SHA-256 of ``token``, which is all that is kept of it."""
     return hashlib.sha256(token).digest()
 
 
-# At every position, so that none hides in a longer word.
+# At every position, to find a token within a longer word.
 _TOKEN_LIKE = re.compile(rf"(?=([A-Za-z0-9_-]{{{TOKEN_LENGTH}}}))")
 
 
 def token_like(text: str) -> Iterator[str]:
-    """All parts of ``text`` that could be tokens."""
+    """All parts of ``text`` that could be a token."""
     for match in _TOKEN_LIKE.finditer(text):
         yield match[1]

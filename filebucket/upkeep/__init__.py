@@ -1,1 +1,1 @@
-"""What happens to files after they were pushed: verified, reindexed, pruned."""
+"""Verifies, reindexes and prunes stored files."""

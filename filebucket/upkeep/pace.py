@@ -1,4 +1,4 @@
-"""How fast files are read that nobody waits for."""
+"""Limits the rate and priority of reads in the background."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from attrs import define
 
 @define
 class Pace:
-    """Holds reading to a rate.
+    """Limits reading to a rate.
 
-    :ivar rate: bytes a second
-    :ivar clock: tells seconds
-    :ivar sleep: waits for so many
+    :ivar rate: bytes per second
+    :ivar clock: returns a time in seconds
+    :ivar sleep: waits for a number of seconds
     """
 
     rate: int
@@ -27,7 +27,7 @@ class Pace:
     def __call__(self, size: int) -> None:
         """``size`` bytes were read."""
         now = self.clock()
-        # What a slow disk took is not waited for once more; up to a second of it.
+        # Up to a second of a slow read counts as waiting.
         self._free = max(self._free, now - 1) + size / self.rate
         if self._free > now:
             self.sleep(self._free - now)
@@ -35,10 +35,10 @@ class Pace:
 
 @define
 class Rest:
-    """Rests as long as it has worked: others get half of the disk at least.
+    """Rests as long as it has worked, to leave at least half of the disk to others.
 
-    :ivar clock: tells seconds
-    :ivar sleep: waits for so many
+    :ivar clock: returns a time in seconds
+    :ivar sleep: waits for a number of seconds
     """
 
     clock: Callable[[], float]
@@ -46,22 +46,22 @@ class Rest:
     _since: float = 0.0
 
     def __call__(self, size: int) -> None:
-        """So much was read."""
+        """``size`` bytes were read."""
         self.sleep(min(self.clock() - self._since, LONGEST_REST))
         self._since = self.clock()
 
 
 LONGEST_REST = 1.0
-"""Seconds; whoever did something else before needs no rest from that."""
+"""Limit for one rest, in seconds: time since the last read may not all be work."""
 
 
 def be_idle() -> None:
-    """Have the processor and the disk only when nobody else wants them."""
+    """Run at idle priority, for the processor and the disk."""
     os.nice(19)
     ionice = shutil.which("ionice")
     if ionice is not None:
-        # Of a system that has no such thing it is not asked.
-        subprocess.run(  # noqa: S603 - all of it is ours
+        # If the system has no such priority, it fails, and that does no harm.
+        subprocess.run(  # noqa: S603 - constant arguments
             [ionice, "--class", "idle", "--pid", str(os.getpid())],
             check=False,
             stdout=subprocess.DEVNULL,

@@ -1,22 +1,22 @@
-"""Removes what a bucket's ``keep`` does not keep, when the operator, or their timer,
-calls it; the daemon has no code that could (:mod:`filebucket.store.remove`).
+"""Deletes files that a bucket's ``keep`` does not keep, for ``filebucket prune``.
 
-:mod:`filebucket.upkeep.retention` says what stays, of what is really there: a row whose
-file is gone, or is another than the one that was received, takes no place of a rule.
-Such a file is left alone, as is all that the catalogue does not know.
+:mod:`filebucket.upkeep.retention` applies the rules to the files that are really there:
+a file that is missing, or not the one that was received, uses up no place of a rule.
+Such a file is left alone, and so is a file that is not in the catalogue. The daemon
+has no code that could delete a file (:mod:`filebucket.store.remove`).
 
-A file is removed so that nothing is left in doubt, whenever anything dies:
+The order of the steps leaves a known state whenever the process or the machine dies:
 
-1. The catalogue says that the file is about to go, and that is on the disk.
-2. The file is looked at once more and removed, while no push replaces it.
-3. That is brought to the disk, so that no power cut brings the file back.
-4. The catalogue says that it has gone.
+1. The catalogue marks the file as about to be pruned, durably.
+2. The file is checked once more and removed, while no push can replace it.
+3. The folder is synced, so that no power failure brings the file back.
+4. The catalogue marks the file as pruned.
 
-Between the first and the last a file may be there or not; the next time it is looked
-for, and whoever finds it missing before then has its reason in the catalogue. The other
-way round, with the row first, what a kill leaves would be files that nobody knows.
+Between steps 1 and 4 the file may be there or not. The next run checks; until then the
+catalogue has the reason why it may be missing. If the row was marked as pruned first, a
+kill would leave files on the disk that are not in the catalogue.
 
-No path is ever shown: a token can be a folder's name.
+No message contains a path: a folder's name can be a token.
 """
 
 from __future__ import annotations
@@ -43,33 +43,32 @@ from filebucket.store.interfaces import (
 from filebucket.upkeep.retention import choose
 
 FILES_AT_ONCE = 1000
-"""Rows that are read, and files that are removed, before the folder and the catalogue
-are brought up to date."""
+"""Batch size, in rows to read and in files to remove between syncs of the folder."""
 
 WRITTEN_AFTER = 1.0
-"""Seconds that a file may have been written after its push was received."""
+"""Seconds after its push in which a file may have been written."""
 
 
 class Fate(Enum):
-    """What becomes of a file."""
+    """The result for a file."""
 
     KEPT = "kept"
     PRUNED = "pruned"
-    """It was removed; or would be, in a rehearsal."""
+    """It was removed; in a dry run, it would be."""
     LEFT = "left alone"
-    """It is gone already, or not the file that was received."""
+    """It is missing, or not the file that was received."""
     FAILED = "failed"
-    """It should have been removed, and could not."""
+    """It could not be removed."""
 
 
 @frozen
 class FileFate:
-    """What becomes of a file.
+    """The result for a file, or for a whole bucket that cannot be pruned.
 
-    :param bucket: its label
-    :param series: the name of its series; empty where it is the whole bucket
-    :param file: None where it is the whole bucket
-    :param reasons: each in a few words; of what is pruned there are none
+    :param bucket: the bucket's label
+    :param series: the name of the series; empty for a whole bucket
+    :param file: None for a whole bucket
+    :param reasons: each in a few words; empty if it is pruned
     """
 
     bucket: str
@@ -89,17 +88,17 @@ def prune(
     rehearse: bool = False,
     others: Sequence[Bucket] = (),
 ) -> Iterator[FileFate]:
-    """Remove what is not kept, while it is asked what became of each file.
+    """Delete files that no rule keeps, as the results are iterated over.
 
-    To be called when nobody else removes files, unless it is a rehearsal.
+    The caller must hold the prune lock, except for a dry run.
 
-    :param buckets: those to look at; one without ``keep`` is left as it is
+    :param buckets: the buckets to prune; those without ``keep`` are skipped
     :param now: seconds since the epoch
-    :param zone: whose days, weeks, months and years count
-    :param hide: the mask of names
-    :param rehearse: remove nothing, and only say what would be
-    :param others: buckets that are not looked at, but for what somebody was about to
-        remove when he was stopped
+    :param zone: the time zone for days, weeks, months and years
+    :param hide: masks tokens in names
+    :param rehearse: a dry run: remove nothing
+    :param others: further buckets, in which only the removals of an interrupted prune
+        are settled
     :raises CatalogueError: the catalogue cannot be read or written
     """
     if not rehearse:
@@ -114,7 +113,7 @@ def prune(
 def _settle(
     catalogue: IInventory, remover: IRemover, buckets: Sequence[Bucket]
 ) -> None:
-    """Say what became of files that were about to go when somebody was stopped."""
+    """Record the result of removals that an interrupted prune did not finish."""
     configured = {bucket.key: bucket for bucket in buckets}
     gone: list[int] = []
     there: list[int] = []
@@ -122,7 +121,7 @@ def _settle(
         bucket = configured.get(file.received.bucket)
         if bucket is None:
             continue
-        # Where the disk does not say, it is asked again the next time.
+        # On a disk error, the next run tries again.
         with suppress(OSError):
             with remover.open(bucket.directory) as folder:
                 is_gone = _amiss(folder, file) == GONE
@@ -141,9 +140,9 @@ GONE = "the file is missing"
 
 
 def _amiss(folder: IRemovals, file: File) -> str | None:
-    """In which way what is there is not the file that was received, if it is not.
+    """Why this is not the file that was received; None if it is.
 
-    :raises OSError: one cannot know
+    :raises OSError: the file cannot be checked
     """
     received = file.received
     if "/" in received.name or "\0" in received.name:
@@ -156,7 +155,7 @@ def _amiss(folder: IRemovals, file: File) -> str | None:
         return GONE
     if found.size != received.size:
         return f"{found.size} bytes on disk, but {received.size} were received"
-    # What was found in order since then, or healed, is what was received all the same.
+    # A file that was verified or healed since then counts as received.
     known_at = received.received_at + WRITTEN_AFTER
     if file.verified_at is not None and not file.damaged:
         known_at = max(known_at, file.verified_at)
@@ -169,8 +168,10 @@ TWIN = "the filesystem opens the same file under another name"
 
 
 def _has_twin(folder: IRemovals, file: File) -> bool:
-    """Whether the file can be had by another name, as where a filesystem folds case:
-    then it may be another push's, which replaced it."""
+    """Whether another name opens the same file, as on a case-insensitive filesystem.
+
+    Then another push may have replaced it.
+    """
     name = file.received.name
     names = {
         name.swapcase(),
@@ -198,7 +199,7 @@ class _Pruning:
     rehearse: bool
     hide: Callable[[str], str]
     folder: IRemovals = field(init=False)
-    # What there is to say beside what was chosen.
+    # Results for files that the rules were not applied to.
     aside: list[FileFate] = field(factory=list)
 
     def prune(self) -> Iterator[FileFate]:
@@ -207,7 +208,7 @@ class _Pruning:
             try:
                 self.folder = stack.enter_context(folder)
             except OSError as error:
-                # Where nobody has pushed yet there is none.
+                # Before the first push there is no folder.
                 if self.catalogue.series_with_files(self.bucket.key, limit=1):
                     reason = _NO_FOLDER.get(error.errno or 0, error.strerror)
                     reason = f"cannot open the bucket's folder: {reason}"
@@ -251,7 +252,7 @@ class _Pruning:
         return aside
 
     def _files(self, series: int) -> Iterator[File]:
-        """What the catalogue has of a series, the newest first."""
+        """The files of a series in the catalogue, newest first."""
         found = self.catalogue.kept_in_series(series, limit=FILES_AT_ONCE)
         while found:
             yield from found
@@ -260,7 +261,7 @@ class _Pruning:
             found = self.catalogue.kept_in_series(series, before, FILES_AT_ONCE)
 
     def _there(self, files: Iterable[File], series: str) -> Iterator[File]:
-        """Those that are as they were received."""
+        """The files that are as they were received; the others are noted aside."""
         for file in files:
             received = file.received
             try:
@@ -269,7 +270,7 @@ class _Pruning:
                 amiss = f"cannot be checked: {error.strerror}"
             of = series_of(self.hide(received.name), self.bucket.series)
             if amiss is None and of != received.series:
-                # The operator has sorted them anew, and the catalogue has not.
+                # The configured series have changed, and the catalogue's have not.
                 amiss = "its series has changed: run filebucket reload"
             if amiss is None:
                 yield file
@@ -277,7 +278,7 @@ class _Pruning:
                 self.aside.append(self._fate(series, file, Fate.LEFT, amiss))
 
     def _remove(self, files: Sequence[File], series: str) -> Iterator[FileFate]:
-        """Remove files, or say which."""
+        """Remove files; in a dry run, only give the results."""
         if self.rehearse or not files:
             yield from (self._fate(series, file, Fate.PRUNED) for file in files)
             return
@@ -292,7 +293,7 @@ class _Pruning:
         try:
             self.folder.sync()
         except OSError as error:
-            # They may come back: the catalogue goes on saying that they are to go.
+            # They may come back, so they stay marked as about to be pruned.
             reason = f"removed, but a power failure may bring it back: {error.strerror}"
             for each in gone:
                 assert each.file is not None
@@ -303,7 +304,7 @@ class _Pruning:
 
     def _remove_one(self, file: File, series: str) -> FileFate:
         try:
-            # Since it was chosen, another file may have been put in its place.
+            # Another push may have replaced the file meanwhile.
             amiss = self.folder.remove(
                 file.received.name, lambda: _amiss(self.folder, file)
             )

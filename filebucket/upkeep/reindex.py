@@ -1,14 +1,14 @@
-"""Brings the catalogue and the disk together: what is on the disk is the truth.
+"""Reconciles the catalogue with the files on disk, which are the truth.
 
-Files without a row are read, hashed and entered, as if they had been pushed when they
-were last written. Rows without a file are marked as missing, and kept again when the
-file is back. Where a file is not what its row says it is damaged, and its row stays as
-it was: what somebody, or a disk, did to a backup is not to become what the backup is.
-Only where the bucket's pushes may overwrite, and the file was written after its row, it
-is entered in the place of that row, as a push whose row was lost.
+A file without a row is read, hashed and added, as if it had been pushed when it was
+last written. A row without a file is marked as missing, and as kept when the file is
+back. A file that differs from its row is damaged, and its row stays as it is, so that
+damage or tampering never becomes the recorded content. There is one exception: if the
+bucket allows overwriting and the file was written after its row, it replaces the row,
+as a push whose row was lost.
 
-A daemon goes on beside it. Whichever enters a new file first, the push or this, what
-the push says stands in the end.
+The daemon may take pushes meanwhile. If a push and this both add a file, the push's
+data wins.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from filebucket.upkeep.survey import (
 )
 
 LATE = 60.0
-"""Seconds that a file that changed may be of a push whose row is to come; afterwards it
-is damaged, until that row comes."""
+"""Seconds in which a changed file may belong to a push without a row yet. After that it
+counts as damaged until a row is added."""
 
 ENTER_FILES = 500
 ENTER_BYTES = 1024**3
-"""Files, and bytes of them, that are read before they are entered."""
+"""Files, and their bytes, that are read before they are added."""
 
 
 def reindex(
@@ -52,17 +52,17 @@ def reindex(
     accept: bool = False,
     pace: Callable[[int], object] = lambda size: None,
 ) -> Found:
-    """Bring the catalogue and the disk together. It may take hours.
+    """Reconcile the catalogue with the files on disk. It may take hours.
 
-    :param buckets: those of the configuration; of other folders nothing is known
-    :param now: tells the time since the epoch
-    :param stopped: asked now and then whether it is to end; what is done is kept
-    :param report: told of all that is not as it was, of entered files too
-    :param progress: told now and then how far it is
-    :param accept: whether what is missing shall be, and what is damaged is what it
-        should be
-    :param pace: told of the bytes of each piece that was read; may sleep
-    :raises CatalogueError: it cannot be read or written, or is not the home's
+    :param buckets: all buckets of the configuration; other folders are ignored
+    :param now: returns the time, in seconds since the epoch
+    :param stopped: called regularly; True stops, and the work so far is kept
+    :param report: called with each finding, including added files
+    :param progress: called regularly with the counts so far
+    :param accept: whether to accept the current state: forget missing files, and
+        trust changed ones
+    :param pace: called with the bytes of each read; may sleep
+    :raises CatalogueError: the catalogue cannot be used, or is not the home's
     """
     survey = _Reindexing(
         catalogue,
@@ -90,13 +90,13 @@ def reindex(
 @define
 class _Reindexing(Survey):
     accept: bool
-    # Of the bucket: what was read and is not entered yet.
+    # Files of the bucket that were read and are not added yet.
     waiting: list[tuple[FoundFile, Stat]] = field(factory=list)
     waiting_bytes: int = 0
     entered: bool = False
 
     def reindex(self, bucket: Bucket) -> None:
-        """Do it with one bucket."""
+        """Reconcile one bucket."""
         try:
             try:
                 self.look_for_kept(bucket)
@@ -116,7 +116,7 @@ class _Reindexing(Survey):
         if row.damaged:
             doubtful = self.accept or at.written_at > row.known_at
         else:
-            # Where pushes overwrite, the next one may have come at once.
+            # If pushes overwrite, the next one may have come right after.
             slack = 0.0 if bucket.overwrite else SLACK
             written = row.known_at + slack < at.written_at <= self.now()
             doubtful = at.size != row.size or written
@@ -168,7 +168,7 @@ class _Reindexing(Survey):
         waiting, self.waiting, self.waiting_bytes = self.waiting, [], 0
         if not waiting:
             return
-        # What was read may be another file by now.
+        # A file may have been replaced since it was read.
         with self.open(bucket) as folder:
             still = [
                 each
@@ -177,7 +177,7 @@ class _Reindexing(Survey):
             ]
         kinds = self.catalogue.enter(still, self.now(), {bucket.key: bucket})
         for each, kind in zip(still, kinds, strict=True):
-            # What is known meanwhile was a push, and is no finding.
+            # If a push has added it meanwhile, it is no finding.
             if kind != "known":
                 self.entered = True
                 self.tell(bucket, kind, each.received.name)

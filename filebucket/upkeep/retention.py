@@ -1,26 +1,27 @@
-"""Which files of a series are kept, and why.
+"""Retention: which files of a series are kept, and why.
 
-As restic's forget counts: the newest ones; of the latest days, weeks (as ISO 8601 has
-them), months and years that have any file the newest one each, in a given time zone;
-and where places are left over then, the oldest file. The time is always that of
-receipt, which no client can choose. Beside the rules:
+The rules count as restic's forget does: ``last`` keeps the newest files; ``daily``,
+``weekly`` (ISO 8601), ``monthly`` and ``yearly`` keep the newest file of each of the
+last N periods that have a file, in a given time zone. If a rule has places left over,
+the oldest file is kept, too. A file's time is when it was received, which no client can
+choose. Further rules:
 
-* A file younger than ``hold`` stays, so that whatever goes wrong there is time to see
-  it. One from the future is younger than that, and takes nobody's place: a clock that
-  was wrong for an hour is not to cost what came before.
-* The last good file stays. *Good* is what is not known to be bad: not damaged, not
-  empty, and not suspiciously small when it came. Where none is good, the last one
-  stays.
-* The rules are applied twice, to all files and to the good ones alone, and what either
-  keeps stays. So a bad file takes no good one's place, however many there are; and it
-  stays itself where a rule has it, since a dump that shrank may be all there is.
+* A file younger than ``hold`` is kept, so that there is time to notice a problem. A
+  file from the future is kept, too, and uses up no place: a clock that was wrong for an
+  hour must not cost earlier files.
+* The last good file is kept. A file is *good* unless it is known to be damaged, is
+  empty, or was suspiciously small when it was received. If no file is good, the last
+  file is kept.
+* The rules are applied twice, to all files and to the good files alone, and a file that
+  either keeps is kept. So no number of bad files displaces a good file, and a bad file
+  that a rule selects is kept, since a dump that shrank may be all there is.
 
-What a holder of the token pushes is good, if it is as large as what came before: it
-may well take places. As many files as they like take one place of a day, a week, a
-month and a year each; but all of ``last``. So what was there before goes day by day
-at the earliest, or where there is only ``last``, when ``hold`` is over.
+An attacker who has the token can push files of the usual size, which are good. All of
+one day's files together take one place of a daily, weekly, monthly and yearly rule, but
+one place each of ``last``. So older files are lost one day at a time at most, or, with
+``last`` alone, when ``hold`` has passed.
 
-Nothing here looks at a disk or asks the time. Memory does not grow with the files.
+Nothing here reads a disk or the clock. Memory does not grow with the number of files.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _PERIODS = {
     "monthly": "%Y-%m",
     "yearly": "%Y",
 }
-"""What tells a day from all others, and so on."""
+"""Formats that identify a period."""
 
 YOUNG = "younger than hold"
 LAST_GOOD = "last good file"
@@ -54,9 +55,9 @@ OF_THE_GOOD = "among good files"
 
 @frozen
 class Choice:
-    """A file, and what keeps it.
+    """Whether a file is kept.
 
-    :param reasons: each in a few words; none keeps it where there are none
+    :param reasons: why it is kept, each in a few words; empty if it is not
     """
 
     file: File
@@ -64,17 +65,17 @@ class Choice:
 
     @property
     def kept(self) -> bool:
-        """Whether it stays."""
+        """Whether the file is kept."""
         return bool(self.reasons)
 
 
 def is_good(file: File) -> bool:
-    """Whether nothing bad is known of a file."""
+    """Whether a file is not known to be bad."""
     received = file.received
     return (
         not file.damaged
         and file.judgement is not State.SHRUNK
-        # Whatever was thought of it when it came.
+        # Checked again: the judgement may predate a newer rule.
         and not holds_nothing(received.name, received.size, received.sha256)
     )
 
@@ -82,14 +83,14 @@ def is_good(file: File) -> bool:
 def choose(
     files: Iterable[File], keep: Keep, hold: float, now: float, zone: tzinfo
 ) -> Iterator[Choice]:
-    """Say of each file of a series whether it stays.
+    """Choose for each file of a series whether to keep it.
 
-    :param files: all that are there, the newest first
-    :param hold: seconds that each stays
+    :param files: all files of the series, newest first
+    :param hold: seconds for which each file is kept
     :param now: seconds since the epoch
-    :param zone: whose days they are
-    :returns: the same files, but for one or two in the same order: what may yet be
-        the oldest is answered last
+    :param zone: the time zone for days, weeks, months and years
+    :returns: the same files in the same order, except that one or two candidates for
+        the oldest file come last
     """
     everything, good = _Rules(keep, zone), _Rules(keep, zone)
     waiting: list[_Draft] = []
@@ -111,7 +112,7 @@ def choose(
         elif last is None:
             draft.others.insert(0, LAST_OF_ALL)
         last = draft
-        # There is an older one now, and an older good one.
+        # A candidate is not the oldest after all.
         for each in waiting:
             if draft.good or not each.good:
                 yield each.choice
@@ -127,10 +128,10 @@ def choose(
 
 @define
 class _Draft:
-    """A choice that is not made yet.
+    """A choice in the making.
 
-    :ivar places: what each rule says
-    :ivar others: what beside the rules keeps it
+    :ivar places: reasons by rule
+    :ivar others: further reasons
     """
 
     file: File
@@ -139,7 +140,7 @@ class _Draft:
     others: list[str] = field(factory=list)
 
     def add(self, places: dict[str, str], addition: str = "") -> None:
-        """Places that it has; where one of that rule is known, it is no news."""
+        """Add reasons, except for rules that have one already."""
         for rule, place in places.items():
             self.places.setdefault(rule, f"{place} {addition}".rstrip())
 
@@ -149,7 +150,7 @@ class _Draft:
 
 
 class _Rules:
-    """The rules, on their way from the newest file to the oldest."""
+    """The rules, applied to files from the newest to the oldest."""
 
     def __init__(self, keep: Keep, zone: tzinfo) -> None:
         self._zone = zone
@@ -159,7 +160,7 @@ class _Rules:
         self._taken: dict[str, set[str]] = {rule: set() for rule in self._places}
 
     def places_of(self, file: File) -> dict[str, str]:
-        """What the rules have for the next file."""
+        """The reasons to keep the next file, by rule."""
         then = datetime.fromtimestamp(file.received.received_at, self._zone)
         found = {}
         for rule, count in self._places.items():
@@ -168,14 +169,14 @@ class _Rules:
                 period = f"{len(taken) + 1} of {count}"
             else:
                 period = then.strftime(_PERIODS[rule])
-            # A set, since where clocks are set back over midnight a day comes twice.
+            # A set: if clocks are set back over midnight, a day occurs twice.
             if len(taken) < count and period not in taken:
                 taken.add(period)
                 found[rule] = f"{rule} {period}"
         return found
 
     def left_over(self) -> dict[str, str]:
-        """What they have for the oldest file, when all are through."""
+        """The reasons to keep the oldest file, after all others."""
         return {
             rule: f"oldest {rule}"
             for rule, count in self._places.items()

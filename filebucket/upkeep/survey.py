@@ -1,16 +1,13 @@
-"""Goes through a bucket, by its rows and by its files, and finds where they differ.
+"""Compares the rows of a bucket with its files, for
+:mod:`~filebucket.upkeep.reindex` and :mod:`~filebucket.upkeep.verify`.
 
-What is done about that is for whoever goes: :mod:`~filebucket.upkeep.reindex` brings
-both together, :mod:`~filebucket.upkeep.verify` reads and tells.
+The daemon may take pushes meanwhile, so anything may have changed since it was checked.
+A file is published before its row is written: a row that was read before its file was
+checked is reliable, and a file without a row may be a push that has just arrived.
 
-It goes on beside a daemon that takes pushes, so everything may have changed since it
-was looked at. A file is published before its row is written: a row that was there
-before its file was looked for tells the truth about it, and a file without a row may be
-a push that is a moment old.
-
-All of it is done in pieces, so that memory does not grow with the number of files, and
-each change is a short transaction. Nothing on the disk is changed. No path is ever
-shown: a folder may be called by a token.
+All work is done in batches, so that memory does not grow with the number of files, and
+each change is a short transaction. Nothing on the disk is changed. No message contains
+a path: a folder's name can be a token.
 """
 
 from __future__ import annotations
@@ -40,14 +37,14 @@ from filebucket.store.interfaces import (
 )
 
 PIECE = 1000
-"""Names, or rows, that are looked at together."""
+"""Names, or rows, in a batch."""
 
 SLACK = 60.0
-"""Seconds that a file may have been written after its push was received, by the clock
-of a filesystem that is another machine's."""
+"""Seconds after its push in which a file may have been written: the filesystem may use
+the clock of another machine."""
 
 ROW_WITHIN = 2.0
-"""Seconds in which the row of a push comes that has come to its end."""
+"""Seconds after its end in which a push gets its row."""
 
 _FOLDERS_OF_SYSTEMS = (
     "lost+found",
@@ -58,7 +55,7 @@ _FOLDERS_OF_SYSTEMS = (
     ".zfs",
     "#snapshot",
     "@recently-snapshot",
-    # what was thrown away
+    # trash
     "#recycle",
     "@recycle",
     ".recycle",
@@ -68,7 +65,7 @@ _FOLDERS_OF_SYSTEMS = (
     ".trash-*",
     ".trashes",
     "network trash folder",
-    # what storage boxes and desktops know of files
+    # metadata of storage boxes and desktops
     "@eadir",
     "@tmp",
     ".@__thumb",
@@ -86,7 +83,7 @@ _FOLDERS_OF_SYSTEMS = (
     ".stversions",
 )
 _FILES_OF_SYSTEMS = (
-    # removed while somebody had them open
+    # removed while open
     ".nfs[0-9a-f]*",
     ".fuse_hidden*",
     ".smbdelete*",
@@ -101,8 +98,8 @@ _FILES_OF_SYSTEMS = (
     "aquota.group",
     "aquota.user",
 )
-"""What filesystems, storage boxes and desktops put into folders, in lower case: nobody
-pushed it, and it is not amiss."""
+"""Names, in lower case, that filesystems, storage boxes and desktops create: no
+findings."""
 
 Kind = Literal[
     "entered",
@@ -120,11 +117,11 @@ Kind = Literal[
 
 @frozen
 class Finding:
-    """Something that is not as the catalogue has it.
+    """A difference between the catalogue and the disk.
 
-    :param bucket: its label
-    :param name: with no token in it; None where it is the bucket's folder
-    :param reason: in a few words, where the kind does not say it
+    :param bucket: the bucket's label
+    :param name: the file's name, with tokens masked; None for the bucket's folder
+    :param reason: a few words, if the kind is not enough
     """
 
     kind: Kind
@@ -135,22 +132,22 @@ class Finding:
 
 @define
 class Found:
-    """What was found.
+    """Counts of findings.
 
-    :ivar files: that were looked at
-    :ivar read: of these, those that were read to their end
-    :ivar bytes: that were read
-    :ivar entered: files that had no row
-    :ivar replaced: files that took the place of others, of which nobody had told
-    :ivar missing: files that are gone
-    :ivar accepted: files that were gone, which is how it shall be
-    :ivar back: files that had gone, and are there again
-    :ivar damaged: files that are not what was received
-    :ivar stranger: what is in a bucket and was not pushed
+    :ivar files: files that were checked
+    :ivar read: files that were read to the end
+    :ivar bytes: bytes that were read
+    :ivar entered: files without a row, which were added
+    :ivar replaced: files that replaced another one without a row of their own
+    :ivar missing: missing files
+    :ivar accepted: missing files that the operator accepted
+    :ivar back: files that were missing and are there again
+    :ivar damaged: files that differ from what was received
+    :ivar stranger: unknown files, not received by file-bucket
     :ivar unreadable: files and folders that could not be read
-    :ivar left: files that changed while they were looked at
-    :ivar folder: folders in the bucket's, which is not amiss
-    :ivar stopped: whether it ended before its end
+    :ivar left: files that changed meanwhile or may be new pushes
+    :ivar folder: folders in the bucket's folder
+    :ivar stopped: whether it was interrupted
     """
 
     files: int = 0
@@ -170,7 +167,7 @@ class Found:
 
     @property
     def text(self) -> str:
-        """In a line; empty where everything was in order."""
+        """One line; empty if everything is in order."""
         counts = (
             (self.damaged, "damaged"),
             (self.missing, "missing"),
@@ -187,21 +184,21 @@ class Found:
 
 
 class StoppedError(Exception):
-    """It is to end before its end."""
+    """The caller has asked to stop."""
 
 
 @define
 class Survey(ABC):
-    """What it is done with.
+    """Compares rows and files.
 
-    :ivar now: tells the time since the epoch
-    :ivar hide: the mask of names
-    :ivar stopped: asked now and then whether it is to end; what is done is kept
-    :ivar report: told of all that is not as it was
-    :ivar progress: told now and then that :attr:`found` is further
-    :ivar pace: told of the bytes of each piece that was read; may sleep
-    :ivar late: seconds after its file's publication in which the row of a push comes
-    :ivar wait: waits for so many seconds
+    :ivar now: returns the time, in seconds since the epoch
+    :ivar hide: masks tokens in names
+    :ivar stopped: called regularly; True stops, and the work so far is kept
+    :ivar report: called with each finding
+    :ivar progress: called regularly with :attr:`found`
+    :ivar pace: called with the bytes of each read; may sleep
+    :ivar late: seconds after the file is published in which a push gets its row
+    :ivar wait: waits for a number of seconds
     """
 
     catalogue: IInventory
@@ -218,23 +215,22 @@ class Survey(ABC):
 
     @abstractmethod
     def look_at(self, bucket: Bucket, folder: IFolder, row: Row) -> None:
-        """Look at the file of a row.
+        """Check the file of a row.
 
-        :raises NoFileError: it is not there
-        :raises OSError: it cannot be looked at
+        :raises NoFileError: the file is missing
+        :raises OSError: the file cannot be checked
         """
 
     @abstractmethod
     def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
-        """These rows are marked as missing, and their files are not there."""
+        """Handle rows that are marked as missing and whose files are still missing."""
 
     @abstractmethod
     def is_unknown(self, bucket: Bucket, folder: IFolder, name: str) -> None:
-        """Something has no row, and a name that a push may have."""
+        """Handle something without a row whose name a push could have."""
 
     def look_for_kept(self, bucket: Bucket) -> None:
-        """Look whether the files that should be there are, and mark those that are
-        not."""
+        """Check that the files of kept rows are there; mark the others as missing."""
         after = ""
         while rows := self.catalogue.rows(bucket.key, "kept", after, PIECE):
             self.go_on()
@@ -250,14 +246,14 @@ class Survey(ABC):
                         self.tell(bucket, "unreadable", row.name, error.strerror)
             if gone:
                 ids = {row.id: row for row in gone}
-                # Not those that were pruned or overwritten meanwhile.
+                # Without those that were pruned or overwritten meanwhile.
                 for id_ in self.catalogue.missed(list(ids), self.now()):
                     self.tell(bucket, "missing", ids[id_].name)
             self.found.files += len(rows)
             self.progress(self.found)
 
     def look_for_missing(self, bucket: Bucket) -> None:
-        """Look whether the files that were missing still are."""
+        """Check whether missing files are back."""
         after = ""
         while rows := self.catalogue.rows(bucket.key, "missing", after, PIECE):
             self.go_on()
@@ -272,7 +268,7 @@ class Survey(ABC):
             self.are_gone(bucket, [row for row in rows if row.id not in came])
 
     def look_at_files(self, bucket: Bucket) -> None:
-        """Look whether all files have rows."""
+        """Check that all files have rows."""
         with self.open(bucket) as folder:
             for listed in folder.list(PIECE):
                 self.go_on()
@@ -286,25 +282,23 @@ class Survey(ABC):
                 for name in self.catalogue.unknown(bucket.key, fit):
                     if _fits(name, _FILES_OF_SYSTEMS):
                         continue
-                    # It may have been entered since it was listed.
+                    # It may have been added since it was listed.
                     if self.catalogue.unknown(bucket.key, [name]):
                         self.is_unknown(bucket, folder, name)
                 self.progress(self.found)
 
     def open(self, bucket: Bucket) -> AbstractContextManager[IFolder]:
-        """The bucket's folder. It is to be opened anew for each piece: it may be
-        another by now.
-        """
-        # Without the disk of the home nothing is missing but that disk.
+        """Open the bucket's folder, anew for each batch: it may have been replaced."""
+        # If the home is not mounted, its files are not missing.
         if not self.catalogue.is_there():
             raise CatalogueError("its file is gone")
         return self.archive.open(bucket.directory)
 
     def read(self, bucket: Bucket, folder: IFolder, name: str) -> Content | None:
-        """Read a file; None where that cannot be done, which is told.
+        """Read a file; if it changes meanwhile, report that and return None.
 
-        :raises NoFileError: there is none
-        :raises OSError: the disk has lost it
+        :raises NoFileError: the file is missing
+        :raises OSError: the file cannot be read
         """
         try:
             content = folder.read(name, self._pace)
@@ -321,7 +315,7 @@ class Survey(ABC):
         self.go_on()
 
     def tell_difference(self, bucket: Bucket, row: Row, content: Content) -> None:
-        """A file is not what its row says."""
+        """Report a file whose content differs from its row."""
         if self.may_be_push(content.stat):
             self.tell_left(bucket, row.name)
             return
@@ -333,14 +327,13 @@ class Survey(ABC):
         self.tell_damage(bucket, row, reason)
 
     def tell_damage(self, bucket: Bucket, row: Row, reason: str | None) -> None:
-        """A file is lost, unless a push has replaced or healed it since its row was
-        read."""
+        """Report a damaged file, unless a push has replaced or healed it meanwhile."""
         if self.catalogue.differed(row, self.now()):
             self.tell(bucket, "damaged", row.name, reason)
 
     def may_be_push(self, at: Stat) -> bool:
-        """Whether a file may be of a push whose row is to come. It waits for a moment
-        where that is enough to know.
+        """Whether a file may be a push that has no row yet. May wait for up to
+        :data:`ROW_WITHIN` to find out.
         """
         age = max(self.now() - at.changed_at, 0)
         if age < ROW_WITHIN:
@@ -349,11 +342,11 @@ class Survey(ABC):
         return age < self.late
 
     def tell_left(self, bucket: Bucket, name: str) -> None:
-        """It is too new to be judged."""
+        """Report a file that is too new to judge."""
         self.tell(bucket, "left", name, "its push may still be in progress")
 
     def tell_no_file(self, bucket: Bucket, name: str, error: NoFileError) -> None:
-        """What has that name is no file; or it is gone, which nobody needs to know."""
+        """Report something that is not a file, unless it is gone already."""
         if isinstance(error, IsFolderError):
             if not _fits(name, _FOLDERS_OF_SYSTEMS):
                 self.tell(bucket, "folder", name, "not created by file-bucket")
@@ -379,8 +372,8 @@ class Survey(ABC):
 
 
 def _is_back(folder: IFolder, row: Row) -> bool:
-    """Whether a file that was missing is there as it was. For those that never went
-    this is enough, too; else it is read.
+    """Whether a missing file is there again, with its size and time. If only its time
+    differs, the file is read later.
     """
     try:
         at = folder.look(row.name)
@@ -394,7 +387,7 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _fit(raw: bytes) -> tuple[str, str]:
-    """A name, and why it is none that a push can have, if it is none."""
+    """The name as text, and the reason if no push can have it."""
     try:
         name = names.decode(raw)
         names.check(name)
@@ -404,19 +397,19 @@ def _fit(raw: bytes) -> tuple[str, str]:
 
 
 def spare(catalogue: IInventory, archive: IArchive, buckets: Sequence[Bucket]) -> None:
-    """What a prune that was killed was about to remove, and did not, stays: if it goes
-    now, that is a loss. What it did remove is pruned: whoever misses it says so.
+    """Keep the files that a killed prune had marked and not removed: from now on, they
+    count as missing if they go. Files that it did remove stay marked.
 
-    :raises CatalogueError: it cannot be read or written
+    :raises CatalogueError: the catalogue cannot be read or written
     """
     if not catalogue.being_pruned():
         return
     configured = {bucket.key: bucket for bucket in buckets}
-    with archive.unpruned() as nobody:
-        # Asked once more: whoever was at work may have ended since.
+    with archive.unpruned() as idle:
+        # Read again: a prune may have ended since.
         there = [
             file.id
-            for file in (catalogue.being_pruned() if nobody else ())
+            for file in (catalogue.being_pruned() if idle else ())
             if (bucket := configured.get(file.received.bucket)) is not None
             and _is_there(archive, bucket, file.received.name)
         ]
@@ -425,7 +418,7 @@ def spare(catalogue: IInventory, archive: IArchive, buckets: Sequence[Bucket]) -
 
 def _is_there(archive: IArchive, bucket: Bucket, name: str) -> bool:
     """Whether anything has that name, for certain."""
-    # A name that no file can have is in a catalogue that somebody wrote to.
+    # A tampered catalogue may contain a name that no file can have.
     with suppress(OSError, ValueError), archive.open(bucket.directory) as folder:
         try:
             folder.look(name)
@@ -438,10 +431,10 @@ def _is_there(archive: IArchive, bucket: Bucket, name: str) -> bool:
 
 
 def count_names(archive: IArchive, buckets: Sequence[Bucket]) -> int:
-    """How many names there are in these buckets: how much there is to look at."""
+    """The number of names in these buckets' folders."""
     count = 0
     for bucket in buckets:
-        # What cannot be read is told when it is looked at.
+        # A folder that cannot be read is reported later.
         with suppress(OSError), archive.open(bucket.directory) as folder:
             count += sum(map(len, folder.list(PIECE)))
     return count

@@ -1,9 +1,8 @@
-"""Reads what was pushed, and compares it with what was received.
+"""Reads stored files and compares their checksums with the catalogue.
 
-What waits longest comes first. The disk is read and not the cache; what differs is
-damaged, what is not there is missing, and what nobody pushed is a stranger. When a file
-was compared is entered soon after, so that whoever is stopped goes on where he was.
-Nothing on the disk is changed, and files that come, go or are replaced meanwhile are no
+Files that were not verified for the longest time come first. Reads bypass the page
+cache. Results are saved every few files, so an interrupted run loses little. Nothing on
+the disk is changed, and files that are added, removed or replaced meanwhile are no
 findings.
 """
 
@@ -25,19 +24,19 @@ from filebucket.store.interfaces import DAMAGE, IArchive, IFolder, NoFileError
 from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey, spare
 
 ROWS = 100
-"""Files whose rows are read at once: they may be old when their turn comes."""
+"""Rows in a batch; small, since files may change before their turn."""
 
 ENTER_FILES = 200
 ENTER_BYTES = 256 * 1024**2
-"""Files, and bytes of them, that are compared before that is entered."""
+"""Files, and their bytes, that are verified before the results are saved."""
 
 
 @frozen
 class Due:
-    """What is to be read.
+    """The files to verify.
 
-    :param ids: of the files, those that wait longest first
-    :param bytes: that they have in all
+    :param ids: ids of their rows, those not verified for the longest time first
+    :param bytes: total size
     """
 
     ids: Sequence[int]
@@ -45,9 +44,9 @@ class Due:
 
 
 def due(catalogue: IInventory, buckets: Sequence[Bucket], before: float) -> Due:
-    """What nobody has compared since ``before``, and what was damaged then.
+    """The files that were not verified since ``before``, and the damaged ones.
 
-    :raises CatalogueError: it cannot be read
+    :raises CatalogueError: the catalogue cannot be read
     """
     return Due(*catalogue.to_verify([bucket.key for bucket in buckets], before))
 
@@ -65,19 +64,20 @@ def verify(
     report: Callable[[Finding], object] = lambda finding: None,
     progress: Callable[[Found], object] = lambda found: None,
 ) -> Found:
-    """Compare ``wanted`` with what was received, and see what is missing or strange in
-    all of these buckets. It may take days.
+    """Verify the files in ``wanted``; find missing and unknown files in all buckets.
 
-    :param all_buckets: those of the configuration, for their tokens
-    :param now: tells the time since the epoch
-    :param pace: told of the bytes of each piece that was read; may sleep
-    :param late: seconds after its file's publication in which the row of a push comes,
-        of which the post-push hook may take most
-    :param wait: waits for so many seconds
-    :param report: told of all that is not as it was
-    :param progress: told now and then how far it is
-    :raises CatalogueError: it cannot be read or written, or is not the home's
-    :raises KeyboardInterrupt: as ever; what was compared is entered
+    It may take days.
+
+    :param all_buckets: all buckets of the configuration, whose tokens are masked
+    :param now: returns the time, in seconds since the epoch
+    :param pace: called with the bytes of each read; may sleep
+    :param late: seconds after the file is published in which a push gets its row,
+        including the post-push hook
+    :param wait: waits for a number of seconds
+    :param report: called with each finding
+    :param progress: called regularly with the counts so far
+    :raises CatalogueError: the catalogue cannot be used, or is not the home's
+    :raises KeyboardInterrupt: interrupted; the results so far are saved
     """
     survey = _Verification(
         catalogue,
@@ -101,14 +101,14 @@ def verify(
 @define
 class _Verification(Survey):
     buckets: dict[str, Bucket]
-    # Files that have another size, whenever they were compared.
+    # Files of the wrong size, whenever they were verified.
     doubtful: set[int] = field(factory=set)
-    # What was compared and is not entered yet.
+    # Results that are not saved yet.
     compared: list[tuple[int, bool, float]] = field(factory=list)
     compared_bytes: int = 0
 
     def verify(self, wanted: Due) -> None:
-        """Do it."""
+        """Verify, and report findings."""
         for bucket in self.buckets.values():
             try:
                 self.look_for_missing(bucket)
@@ -148,7 +148,7 @@ class _Verification(Survey):
                     self._verify(self.buckets[key], row)
 
     def _verify(self, bucket: Bucket, row: Row) -> None:
-        # What is written after that has not been compared.
+        # A later write is not covered by this read.
         began = self.now()
         try:
             with self.open(bucket) as folder:
@@ -182,17 +182,18 @@ class _Verification(Survey):
 
 
 def sums(catalogue: IInventory, buckets: Sequence[Bucket]) -> Iterator[bytes]:
-    """Lines for ``sha256sum -c``, to be run in the home. Where a bucket has no name its
-    token is in them.
+    """Lines for ``sha256sum -c``, to be run in the home.
 
-    :raises CatalogueError: it cannot be read, or holds what no push has
+    They contain the tokens of buckets without a name.
+
+    :raises CatalogueError: the catalogue cannot be read, or has a row of no push
     """
     for bucket in buckets:
         after = ""
         while rows := catalogue.rows(bucket.key, "kept", after):
             after = rows[-1].name
             for row in rows:
-                # No name has what sha256sum would want escaped, nor a terminal obey.
+                # No valid name needs escaping for sha256sum or a terminal.
                 if not _is_of_a_push(row):
                     raise CatalogueError(
                         "it contains a file that no push can have stored"
