@@ -273,7 +273,7 @@ class AdminChannel(http.HTTPChannel):
         super().connectionMade()
         # From when it is admitted.
         self.setTimeout(None)
-        self.site.admission.came(self)
+        self.site.admission.connected(self)
 
     def hold(self) -> None:
         """Read nothing until there is room for one more connection."""
@@ -292,7 +292,7 @@ class AdminChannel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = True
-        self.site.admission.left(self)
+        self.site.admission.disconnected(self)
         super().connectionLost(reason)
 
     # Its time.

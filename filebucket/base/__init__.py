@@ -1,1 +1,1 @@
-"""What everything stands on: errors, text, files, threads, time."""
+"""The foundation of the other packages: errors, text, files, threads, time."""

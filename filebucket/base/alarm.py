@@ -1,4 +1,4 @@
-"""Waiting, but not for ever: one alarm, and one way to bound a wait."""
+"""A timer that can be set again, and a wait with a timeout."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Alarm:
-    """Rings once, later. To set it again forgets what it was set for."""
+    """Calls a function once, later. Setting it again replaces the earlier setting."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._call: IDelayedCall | None = None
 
     def set(self, seconds: float, ring: Callable[[], object]) -> None:
-        """Call ``ring`` in so many seconds."""
+        """Call ``ring`` in ``seconds`` seconds."""
         self.stop()
         self._call = self._clock.callLater(seconds, self._ring, ring)
 
     def stop(self) -> None:
-        """Do not ring, if it is set."""
+        """Cancel the call, if one is set."""
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
     @property
     def is_set(self) -> bool:
-        """Whether it will ring."""
+        """Whether a call is set."""
         return self._call is not None
 
     @property
     def left(self) -> float:
-        """Seconds until it rings; infinity where it is not set."""
+        """Seconds until the call; infinity if none is set."""
         if self._call is None:
             return float("inf")
         return self._call.getTime() - self._clock.seconds()
 
     def _ring(self, ring: Callable[[], object]) -> None:
-        # First this: it may be set again while it rings.
+        # Before the call: ``ring`` may set the alarm again.
         self._call = None
         ring()
 
 
 async def within(clock: IReactorTime, seconds: float, wait: Deferred[Any]) -> bool:
-    """Await ``wait`` for so many seconds at most, and cancel it then.
+    """Await ``wait`` for at most ``seconds`` seconds, then cancel it.
 
     :returns: whether it fired in time
-    :raises Exception: what ``wait`` fails with
+    :raises Exception: the failure of ``wait``
     """
     wait.addTimeout(seconds, clock)
     try:

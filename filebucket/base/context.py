@@ -1,7 +1,6 @@
-"""The request that the code at hand works for.
+"""The current request's id, for code that is not passed one, such as the store.
 
-Every log line of a push carries the push's id. Code that is not handed the id, such as
-the store, finds it here.
+Every log line of a push carries this id.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ _request: ContextVar[str] = ContextVar("request", default="-")
 
 
 def begin_request(request_id: str) -> None:
-    """What is done from here on, in this coroutine, is done for that request."""
+    """Set the request id for the rest of this coroutine."""
     _request.set(request_id)
 
 
 def current_request() -> str:
-    """The id of the request for which this is done; ``-`` where there is none."""
+    """The current request's id; ``-`` outside a request."""
     return _request.get()

@@ -1,10 +1,9 @@
-"""Why a push is turned away, and why a configuration is.
+"""Refusals of pushes, and errors in the configuration.
 
-Every refusal is raised where its cause is found, as a status and one line
-that a person understands, and is answered in one place
-(:mod:`filebucket.web.tree`; :mod:`filebucket.http.channel` where the request
-never became one). A reason must never hold a token or a path of this machine:
-it is sent to the client and written to the log.
+A refusal is raised where its cause is found, as a status and a one-line reason, and is
+answered in one place (:mod:`filebucket.web.tree`, or :mod:`filebucket.http.channel` if
+no request could be made of the input). A reason must never contain a token or a path of
+this machine: it is sent to the client and written to the log.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ STATUSES: Mapping[int, str] = MappingProxyType(
 """Every final status that this server sends, and when."""
 
 RETRY_AFTER = 60
-"""Seconds that a client is asked to wait after a 503 (RFC 9110, 10.2.3)."""
+"""Value in seconds of ``Retry-After`` in a 503 (RFC 9110, 10.2.3)."""
 
 _PHRASES = {
     413: "Content Too Large",
     414: "URI Too Long",
     422: "Unprocessable Content",
 }
-"""RFC 9110's words where Python's table is older than the RFC."""
+"""The phrases of RFC 9110 that Python's table has in older wording."""
 
 
 def phrase(status: int) -> bytes:
@@ -53,12 +52,12 @@ def phrase(status: int) -> bytes:
     return _PHRASES.get(status, HTTPStatus(status).phrase).encode("ascii")
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, and seldom an error
-    """A push is turned away.
+class Refusal(Exception):  # noqa: N818 - an answer, rarely an error
+    """A push is refused.
 
     :param status: one of :data:`STATUSES`
-    :param reason: one line for the person at the other end
-    :param headers: what the answer carries besides, such as ``Allow``
+    :param reason: one line for the client's user
+    :param headers: additional headers of the answer, such as ``Allow``
     """
 
     def __init__(
@@ -74,16 +73,16 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, and seldom an error
             self.headers.setdefault("Retry-After", str(RETRY_AFTER))
 
 
-_LONGEST_SHOWN = 24  # no word that belongs there is longer, and no token as short
+_LONGEST_SHOWN = 24  # longer than any valid word here, and shorter than a token
 
 
 def shown(word: str) -> str:
-    """``word`` for a message, unless somebody wrote a token where it stands."""
+    """``word`` for a message; a placeholder if it is long enough to be a token."""
     return repr(word) if len(word) <= _LONGEST_SHOWN else "(a token?)"
 
 
 class OperatorError(Exception):
-    """Something an operator is told in a line, rather than in a traceback."""
+    """An error that is reported to the operator in one line, without a traceback."""
 
 
 class ConfigError(OperatorError):
@@ -91,7 +90,7 @@ class ConfigError(OperatorError):
 
     :param source: the file, as the operator named it
     :param mistakes: each with its place, such as ``$.port: must be a whole number``
-    :param text: the identity of the text with the mistakes, where that matters
+    :param text: the identity of the text that has the mistakes, if needed
     """
 
     def __init__(

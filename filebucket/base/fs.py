@@ -1,7 +1,7 @@
-"""Directories opened and made durable, files replaced at once, bytes that are free:
-one function for each, whoever needs it.
+"""Open directories, make them durable, replace files atomically, and measure free
+space.
 
-Nothing here catches an ``OSError``: what it means, the caller knows.
+Nothing here catches an ``OSError``: the caller knows what it means.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ def open_directory(
 ) -> int:
     """Open a directory.
 
-    :param directory_fd: where a relative path begins; None is the working directory
+    :param directory_fd: the directory that a relative path starts from; None is the
+        working directory
     :param follow: whether the last component may be a symbolic link
     :returns: a descriptor, which the caller closes
-    :raises OSError: it is not there, is no directory, or must not be read
+    :raises OSError: it does not exist, is no directory, or may not be read
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     return os.open(path, flags | (0 if follow else os.O_NOFOLLOW), dir_fd=directory_fd)
@@ -30,7 +31,7 @@ def open_directory(
 def directory(
     path: str, directory_fd: int | None = None, follow: bool = True
 ) -> Iterator[int]:
-    """As :func:`open_directory`, and close it at the end of the block."""
+    """Like :func:`open_directory`, but close it at the end of the block."""
     fd = open_directory(path, directory_fd, follow)
     try:
         yield fd
@@ -39,12 +40,12 @@ def directory(
 
 
 def make_directory(name: str, directory_fd: int) -> int:
-    """Open ``name``, made with mode 0700 if it is missing. The name is durable then,
-    whoever made it.
+    """Open ``name``, and create it with mode 0700 if it is missing. The name is made
+    durable even if another process created it.
 
-    :param directory_fd: the directory that it is in
+    :param directory_fd: the parent directory
     :returns: a descriptor, which the caller closes
-    :raises OSError: it cannot be made, opened or brought to the disk
+    :raises OSError: it cannot be created, opened or synced
     """
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=directory_fd)
@@ -53,20 +54,21 @@ def make_directory(name: str, directory_fd: int) -> int:
 
 
 def sync_directory(fd: int) -> None:
-    """Make durable what names a directory holds. The content of its files, and its own
-    name, are not.
+    """Make the names in a directory durable, but not the content of its files nor its
+    own name.
 
-    :raises OSError: the names may be lost. Do not try again: the second fsync lies
+    :raises OSError: the names may be lost. Do not try again: a second fsync may report
+        success although data was lost
     """
     os.fsync(fd)
-    # XFS that has shut itself down, its disk being gone, has dropped what was on its
-    # way and lets the fsync of a directory pass. A stat it does not (Linux,
+    # If XFS has shut itself down because its disk is gone, it has dropped pending
+    # changes, and fsync of a directory succeeds all the same. A stat does not (Linux,
     # xfs_dir_fsync and xfs_vn_getattr).
     os.fstat(fd)
 
 
 def sync_path(path: str) -> None:
-    """As :func:`sync_directory`, for a directory that is not open.
+    """Like :func:`sync_directory`, for a directory that is not open.
 
     :raises OSError: as there, or it cannot be opened
     """
@@ -78,21 +80,22 @@ def sync_path(path: str) -> None:
 def replacing(
     path: str, aside: str, durable: bool = False, directory_fd: int | None = None
 ) -> Iterator[BinaryIO]:
-    """Write a file that takes the place of ``path`` at once, at the end of the block.
-    If the block or anything else fails, ``path`` stays as it was.
+    """Write a file that atomically replaces ``path`` at the end of the block. If the
+    block or anything else fails, ``path`` is unchanged.
 
     Only its owner may read or write it, unless the block changes its mode.
 
-    :param aside: its path until then, in the same directory; what is there, such as
-        what a killed process left, is removed
-    :param durable: whether the content is on the disk before ``path`` has it. The name
-        is not durable before :func:`sync_directory` of the directory
-    :param directory_fd: where relative paths begin; None is the working directory
-    :raises OSError: it cannot be written, brought to the disk or renamed
+    :param aside: its path until then, in the same directory; an existing file, such as
+        one that a killed process left, is removed first
+    :param durable: whether to sync the content before the rename. The name is durable
+        only after :func:`sync_directory` of the directory
+    :param directory_fd: the directory that relative paths start from; None is the
+        working directory
+    :raises OSError: it cannot be written, synced or renamed
     """
     with suppress(FileNotFoundError):
         os.unlink(aside, dir_fd=directory_fd)
-    # Never one that is there already: it may be another name of anything.
+    # Never open an existing file: it may be a hard link to any file.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     fd = os.open(aside, flags, 0o600, dir_fd=directory_fd)
     try:
@@ -113,5 +116,5 @@ def total_bytes(found: os.statvfs_result) -> int:
 
 
 def free_bytes(found: os.statvfs_result) -> int:
-    """Bytes of a filesystem that are free for all users, and not for root only."""
+    """The bytes of a filesystem that are free for all users, not only for root."""
     return found.f_bavail * found.f_frsize

@@ -1,4 +1,4 @@
-"""Digests of bytes as they arrive, and what was promised of them."""
+"""Digests of bytes as they arrive, and their comparison with the digests sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Hashes:
         self._hashes = {each: hashlib.new(each) for each in algorithms}
 
     def update(self, chunks: Sequence[bytes]) -> None:
-        """Take the next bytes in."""
+        """Hash the next bytes."""
         for each in self._hashes.values():
             for chunk in chunks:
                 each.update(chunk)

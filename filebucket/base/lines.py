@@ -1,9 +1,8 @@
-"""Threads that nobody has all of: those who share a pool have a line each.
+"""Queues that share a thread pool, one for each key.
 
-So many calls of one line are in the pool at once; those behind them wait in their own
-line, in their order, and are made as calls of the same line come back. The pool makes
-what it is given in its order, so that all lines move on in turn. A disk that hangs
-under one of them leaves the others their threads.
+Each queue has at most N calls in the pool at once; further calls of that key wait in
+its queue, in order. The pool is first in, first out, so all queues make progress. A
+disk that hangs under one queue leaves the other threads to the others.
 """
 
 from __future__ import annotations
@@ -25,10 +24,11 @@ _Call: TypeAlias = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]
 
 @define(eq=False)
 class _Line:
-    """Calls that have a key in common.
+    """The calls that share a key.
 
-    :ivar made: how many of them are in the pool
-    :ivar still_since: when the last of those that it may have was made, or came back
+    :ivar made: number of its calls that are in the pool
+    :ivar still_since: time at which a call last started or returned while the queue was
+        at its limit
     """
 
     key: str
@@ -38,7 +38,7 @@ class _Line:
 
 
 class Lines:
-    """Runs calls in the threads of a pool. To be called in the reactor's thread."""
+    """Runs calls in the threads of a pool. Use it from the reactor's thread only."""
 
     def __init__(
         self,
@@ -47,18 +47,18 @@ class Lines:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        :param most: calls of one line that may be in the pool at once
+        :param most: calls of one queue that may be in the pool at once
         """
         self._threads = threads
         self._most = most
         self._monotonic = monotonic
-        # Those with a call in the pool.
+        # The queues that have a call in the pool.
         self._lines: dict[str, _Line] = {}
 
     def run(self, key: str, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Call ``function`` in a thread, when its line is there.
+        """Call ``function`` in a thread, when its queue allows it.
 
-        :param key: of the line
+        :param key: the key of the queue
         :returns: as :meth:`Threads.run`
         """
         line = self._lines.get(key)
@@ -74,7 +74,7 @@ class Lines:
         return done
 
     def _back(self, result: T, line: _Line) -> T:
-        """One is back: make the next."""
+        """A call has returned: start the next one of its queue."""
         if line.waiting:
             done, function, args = line.waiting.popleft()
             line.still_since = self._monotonic()
@@ -87,8 +87,8 @@ class Lines:
         return result
 
     def is_stuck(self, key: str, seconds: float) -> bool:
-        """Whether a line has all the threads that it may have, and none of them has
-        come back for so many seconds.
+        """Whether a queue has all the threads it may have, and none of its calls has
+        returned for ``seconds`` seconds.
         """
         line = self._lines.get(key)
         if line is None or line.made < self._most:

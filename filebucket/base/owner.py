@@ -1,10 +1,10 @@
-"""Whose rights a command uses that root runs.
+"""Drop root's rights while a command works in the home.
 
-To root everything is allowed, and what it makes is its own: what a command finds or
-changes in the home it does with the rights of the home's owner, who is the daemon's
-user, and whom a link that lies there can lead no further than the daemon itself. A home
-that is root's, with a group that may write in it, is told by its private folder: the
-daemon made that.
+A command that root runs reads and changes the home with the rights of the home's owner,
+the daemon's user. Otherwise its files would belong to root, and a malicious link in the
+home could lead it to files that the daemon itself may not touch. If the home belongs to
+root and a group may write to it, the owner of its private folder, which the daemon
+created, is used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ NOBODY = 65534
 
 @contextmanager
 def as_owner_of(home: str, private: str) -> Iterator[None]:
-    """As root, with the rights of whoever has ``home``, or, if that is root, its folder
-    ``private``; else, and if there is neither, with one's own.
+    """If root, run the block with the rights of the owner of ``home`` or, if that is
+    root, of its folder ``private``; otherwise, or if neither exists, change nothing.
     """
     owner = _other_owner(home, private)
     if owner is None:
@@ -34,7 +34,7 @@ def as_owner_of(home: str, private: str) -> Iterator[None]:
 
 @contextmanager
 def as_user(uid: int, gid: int) -> Iterator[None]:
-    """As root, with the rights of a user."""
+    """As root, run the block with the rights of a user."""
     group, groups = os.getegid(), os.getgroups()
     os.setgroups(_groups(uid, gid))
     os.setegid(gid)
@@ -48,9 +48,9 @@ def as_user(uid: int, gid: int) -> Iterator[None]:
 
 
 def become_owner_of(home: str, private: str) -> None:
-    """As root, give its rights up for those of whoever has ``home``, or, if that is
-    root, its folder ``private``, for good. If there is no such folder, and others may
-    make one, for nobody's; else do nothing.
+    """If root, permanently become the owner of ``home`` or, if that is root, of its
+    folder ``private``. If there is no such folder, and others may create one, become
+    :data:`NOBODY`; otherwise change nothing.
     """
     owner = _other_owner(home, private, for_good=True)
     if owner is not None:
@@ -63,7 +63,7 @@ def become_owner_of(home: str, private: str) -> None:
 def _other_owner(
     home: str, private: str, for_good: bool = False
 ) -> tuple[int, int] | None:
-    """Who has them, if that is not root, and we are."""
+    """The user and group to become; None if this process or the owner is root."""
     if os.geteuid() != 0:
         return None
     try:

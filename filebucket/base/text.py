@@ -1,8 +1,7 @@
-"""How sizes, times and names are said to people, in a terminal or in a line.
+"""Format sizes, times and names for people, in a terminal or in one line.
 
-A name is as a client chose it: here it loses whatever a terminal would obey, and what
-would make a line another than it seems. What is said is short, and as people say it;
-programs get bytes, seconds and RFC 3339.
+Clients choose the names of files: here they lose control characters and whatever makes
+text look like other text. Programs get bytes, seconds and RFC 3339 instead.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
-"""What is a letter or a mark to Python, and to the eye is nothing (Unicode's
-Default_Ignorable_Code_Point, and Braille's blank): names that differ look the same."""
+"""Characters that Python counts as letters or marks and that are invisible (Unicode's
+Default_Ignorable_Code_Point, and the blank Braille pattern): they would make different
+names look the same."""
 
 UNITS: Mapping[str, int] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ UNITS: Mapping[str, int] = MappingProxyType(
         **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", 1)},
     }
 )
-"""Bytes of each unit that the configuration knows."""
+"""Bytes of each unit that the configuration accepts."""
 
 _MINUTE = 60.0
 _HOUR = 60 * _MINUTE
@@ -40,7 +40,7 @@ _YEAR = 365.25 * _DAY
 
 
 def size_text(size: int) -> str:
-    """Bytes, in two or three digits: ``400 B``, ``1.2 GiB``."""
+    """Bytes in two or three digits: ``400 B``, ``1.2 GiB``."""
     if size < 1000:
         return f"{size} B"
     value = float(size)
@@ -52,29 +52,30 @@ def size_text(size: int) -> str:
 
 
 def exact_size_text(size: int) -> str:
-    """Bytes, in the largest unit of which they are a whole number: ``20 GiB``."""
+    """Bytes in the largest unit that divides them: ``20 GiB``."""
     fits = {value: unit for unit, value in UNITS.items() if size and not size % value}
     value = max(fits, default=1)
     return f"{size // value} {fits.get(value, 'B')}"
 
 
 def change_text(size: int, usual: int) -> str:
-    """A size beside the usual one: ``-82 %``, ``+7 %``, ``x40``.
+    """A size compared with the usual one: ``-82 %``, ``+7 %``, ``x40``.
 
-    :param usual: more than 0
+    :param usual: bytes, more than 0
     """
     if size >= 10 * usual:
         return f"x{size / usual:.3g}"
-    # Towards 0: only of nothing it is -100 %.
+    # Rounded towards 0: only an empty file is -100 %.
     percent = abs(size - usual) * 100 // usual
     sign = "" if not percent else "-" if size < usual else "+"
     return f"{sign}{percent} %"
 
 
 def change_in_words(size: int | None, usual: int | None) -> str:
-    """A size beside the usual one: ``as usual``, ``12 % smaller``, ``3.0 times usual``.
+    """A size compared with the usual one: ``as usual``, ``12 % smaller``, ``3.0 times
+    usual``.
 
-    :param size: bytes; None where nothing came yet, of which nothing is said
+    :param size: bytes; None if nothing was received yet, which gives an empty text
     """
     if size is None:
         return ""
@@ -86,7 +87,7 @@ def change_in_words(size: int | None, usual: int | None) -> str:
     if 0.9 <= share <= 1.1:
         return "as usual"
     if share < 1:
-        # Never all of it: it is not empty.
+        # Never 100 %: the file is not empty.
         return f"{int(100 - 100 * share)} % smaller"
     times = f"{share:,.1f} times usual"
     return times if share >= 2 else f"{100 * share - 100:.0f} % larger"
@@ -108,14 +109,14 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def joined(words: Sequence[str], last: str = "and") -> str:
     """Words as a list: ``a, b and c``.
 
-    :param last: the word before the last one
+    :param last: the word before the last item
     """
     *most, end = words or [""]
     return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def age_text(seconds: float) -> str:
-    """How long ago, in one unit, as the configuration has it: ``45m``, ``26h``."""
+    """An age in one unit, as the configuration writes it: ``45m``, ``26h``."""
     for unit, length, until in (("s", 1.0, 90), ("m", _MINUTE, 90), ("h", _HOUR, 48)):
         count = max(seconds, 0.0) // length
         if count < until:
@@ -124,7 +125,7 @@ def age_text(seconds: float) -> str:
 
 
 def about_text(seconds: float) -> str | None:
-    """How long it will be, roughly: ``4 months``; None where nobody can know."""
+    """A rough time until something happens: ``4 months``; None from ten years on."""
     if seconds >= 10 * _YEAR:
         return None
     for unit, length, least in (
@@ -151,7 +152,7 @@ _ABBREVIATED = frozenset({"min", "h"})
 
 
 def span(seconds: float) -> str:
-    """A length of time in one unit: ``3 h``, ``2 days``."""
+    """A duration in one unit: ``3 h``, ``2 days``."""
     unit, length = next(
         (unit, length) for unit, length, until in _SPANS if seconds < until * length
     )
@@ -160,13 +161,13 @@ def span(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long ago something was: ``just now``, ``3 h ago``."""
+    """An age in words: ``just now``, ``3 h ago``."""
     return "just now" if seconds < _MINUTE else f"{span(seconds)} ago"
 
 
 def recent_text(at: float, now: float, zone: tzinfo) -> str:
-    """When something was, in ten characters at most: the time today, the day of the
-    week this week, the date before.
+    """A time in at most ten characters: the time if it is today, the day of the week in
+    the last week, the date before that.
     """
     then, today = local(at, zone), local(now, zone)
     if then is None or today is None:
@@ -178,13 +179,13 @@ def recent_text(at: float, now: float, zone: tzinfo) -> str:
 
 
 def time_text(at: float, zone: tzinfo) -> str:
-    """When something was, to the second."""
+    """A time, to the second."""
     then = local(at, zone)
     return "-" if then is None else f"{then:%Y-%m-%d %H:%M:%S}"
 
 
 def local(at: float, zone: tzinfo) -> datetime | None:
-    """A moment in a zone; None where it is beyond all calendars.
+    """A time in a time zone; None if it is out of range.
 
     :param at: seconds since the epoch
     """
@@ -195,10 +196,10 @@ def local(at: float, zone: tzinfo) -> datetime | None:
 
 
 def rfc3339(at: float | None, precision: str = "milliseconds") -> str | None:
-    """A moment for programs, in UTC.
+    """A time for programs, in UTC.
 
-    :param at: None, infinity and what is beyond all calendars are None
-    :param precision: as ``datetime.isoformat`` has it
+    :param at: seconds since the epoch; None, infinity and times out of range give None
+    :param precision: as in ``datetime.isoformat``
     """
     if at is None or math.isinf(at):
         return None
@@ -209,8 +210,8 @@ def rfc3339(at: float | None, precision: str = "milliseconds") -> str | None:
 
 
 def moment_text(moment: float) -> str:
-    """A moment as the configuration has it, in UTC: the day that ends then, or the
-    second.
+    """A time as the configuration writes it, in UTC: a date if the day ends then, or
+    else a timestamp to the second.
     """
     at = datetime.fromtimestamp(moment, UTC)
     if at == at.replace(hour=0, minute=0, second=0, microsecond=0):
@@ -219,13 +220,13 @@ def moment_text(moment: float) -> str:
 
 
 def printable(text: str, besides: str = "") -> str:
-    """``text`` with escapes in the place of what is not to be printed: controls,
-    marks of direction, what is not seen, and what has no place in UTF-8.
+    """``text`` with escapes for characters that must not be printed: control
+    characters, direction marks, invisible ones, and those that UTF-8 cannot encode.
 
-    :param besides: characters that are not wanted either
+    :param besides: further characters to escape
     """
     if not besides and text.isprintable() and not _UNSEEN.search(text):
-        return text  # as most are
+        return text  # the common case
     return "".join(
         each
         if each.isprintable() and each not in besides and not _UNSEEN.match(each)
@@ -235,7 +236,7 @@ def printable(text: str, besides: str = "") -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As :func:`printable`, but that lines stay lines."""
+    """Like :func:`printable`, but keeps line feeds."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -247,7 +248,7 @@ def _escape(character: str) -> str:
 
 
 def columns_of(text: str) -> int:
-    """Columns that printable text takes in a terminal."""
+    """The columns that printable text takes in a terminal."""
     return sum(map(_columns, text))
 
 
@@ -258,14 +259,14 @@ def _columns(character: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """Printable text, cut in the middle where it takes more columns."""
+    """Printable text, shortened in the middle if it takes more columns."""
     if columns_of(text) <= columns:
         return text
     left = (columns - 1) // 2
     head = _fitting(text, columns - 1 - left)
     tail = _fitting(reversed(text), left)[::-1]
     while tail and not _columns(tail[0]):
-        tail = tail[1:]  # it would sit on what is not its own
+        tail = tail[1:]  # it would combine with the wrong character
     return f"{head}{CUT}{tail}"
 
 

@@ -1,9 +1,9 @@
-"""Threads for what may wait for a disk.
+"""Threads for calls that may wait for a disk.
 
-The plainest pool that there is: a queue of calls in, a list of results out, and
-the reactor is woken once for all results that wait. Twisted's own pool, which
-coordinates in Python and wakes the reactor for each result, takes a quarter
-more for a small push (``docs/performance.rst``: 1,330 instead of 1,700 a second).
+A minimal pool: a queue of calls, a list of results, and one wake-up of the reactor for
+all results that wait. Twisted's own pool coordinates in Python and wakes the reactor
+for each result, which makes a small push a quarter slower (``docs/performance.rst``:
+1,330 instead of 1,700 a second).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _Result: TypeAlias = tuple[Callable[[Any], None], Any]
 
 
 class Threads(Service):
-    """Runs calls, as many at once as there may be threads, in their order.
+    """Runs calls in order, at most ``most`` at once.
 
-    The threads are daemonic: a disk that hangs for ever keeps none of them from
-    ending with the process.
+    The threads are daemon threads: one that hangs on a disk does not keep the process
+    from exiting.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Threads(Service):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        :param most: threads there may be; each is made when it is first needed
+        :param most: maximum number of threads; each is created when it is first needed
         """
         self._reactor = reactor
         self._most = most
@@ -53,14 +53,14 @@ class Threads(Service):
         self._waking = False
         self._count = 0
         self._under_way = 0
-        # When each thread began what it does; infinity where it has nothing to do.
+        # When each thread began its current call; infinity if it is idle.
         self._began: list[list[float]] = []
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Call ``function`` in a thread. To be called in the reactor's.
+        """Call ``function`` in a thread. Use it from the reactor's thread only.
 
-        :returns: fires in the reactor's thread with what it returned, or fails
-            with what it raised; with OSError where no thread can be had
+        :returns: fires in the reactor's thread with the result, or fails with the
+            exception; fails with OSError if no thread can be created
         """
         if self._count < min(self._under_way + 1, self._most) and not self._start():
             return fail(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
@@ -70,13 +70,15 @@ class Threads(Service):
         return done
 
     def stuck(self, seconds: float) -> int:
-        """How many threads have been at one call for so many seconds."""
+        """Number of threads that have been in one call for at least ``seconds``
+        seconds.
+        """
         now = self._monotonic()
         return sum(now - began >= seconds for (began,) in self._began)
 
     def _start(self) -> bool:
-        """One thread more, if the system lets us. Is there one that will come to
-        what is to be done?
+        """Create one more thread, if the system allows it. Returns whether any thread
+        can take the call.
         """
         began = [math.inf]
         try:
@@ -88,7 +90,7 @@ class Threads(Service):
         return True
 
     def stopService(self) -> None:
-        # What was given before is done first.
+        # Calls that were queued before are finished first.
         super().stopService()
         while self._count:
             self._count -= 1
@@ -104,15 +106,18 @@ class Threads(Service):
                 result = (done.errback, Failure())
             began[0] = math.inf
             self._results.append(result)
-            # Two threads may both see it False: then the reactor wakes in vain.
+            # Two threads may both see it False: then the reactor wakes once more than
+            # needed.
             if not self._waking:
                 self._waking = True
                 self._reactor.callFromThread(self._deliver)
-            # Or the thread would hold what it has while it waits for a call.
+            # Otherwise the thread would keep references to these while it waits for a
+            # call.
             del call, done, function, args, result
 
     def _deliver(self) -> None:
-        # First this: whoever appends from here on wakes the reactor again.
+        # Before the results are read: a thread that appends one from here on wakes the
+        # reactor again.
         self._waking = False
         for _ in range(len(self._results)):
             fire, result = self._results.popleft()

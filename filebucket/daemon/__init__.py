@@ -1,1 +1,1 @@
-"""The daemon: its composition, its life, and what it tells."""
+"""The daemon: its composition, its start and stop, and its log."""

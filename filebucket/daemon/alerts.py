@@ -1,16 +1,16 @@
-"""Tells the operator, by alert.sh, of every series whose state has changed.
+"""Run the alert hook for every series whose state has changed.
 
-What was told last is kept in the catalogue beside what is so now, and whatever differs
-is to be told: so after a restart nothing is said twice or forgotten, and of a series
-that came and went before anybody could be told there is nothing to say. Only where the
-daemon dies between the hook's exit and the note of it, it is said once more.
+The catalogue keeps the state last reported beside the current one, and each difference
+is reported: so a restart neither repeats nor loses an alert, and a change that was
+reversed before it could be reported is dropped. Only if the daemon dies between the
+hook's exit and its record of it, an alert is repeated.
 
-One is told at a time, so that a storm of them does not stand in the way of pushes'
-hooks. A hook that failed is run again, later and later.
+One alert runs at a time, so that many of them do not delay the hooks of pushes. A hook
+that fails is run again, after longer and longer waits.
 
-Whoever holds a token can change the states of a bucket's series as often as they like:
-so of each bucket some are told one by one in an hour, what is late apart from the rest,
-and then how many more there are.
+A client can change the states of its bucket's series as often as it likes, so the
+alerts of a bucket are limited: :data:`MOST_AN_HOUR` an hour, late series counted
+separately, and then one alert with the number of the others.
 """
 
 from __future__ import annotations
@@ -38,40 +38,43 @@ from filebucket.model.registry import Registry
 from filebucket.model.state import WORST_FIRST, State
 
 AT_ONCE = 1000
-"""Series that are looked at together."""
+"""Series that are read from the catalogue at once."""
 
 RETRY = 60.0
-"""Seconds until a hook that failed is run again; each time twice as many."""
+"""Seconds until a failed hook is run again; doubled each time."""
 MOST_RETRY = 3600.0
-"""Seconds that never become more."""
+"""Upper limit of that wait, in seconds."""
 
 HOUR = 3600.0
 MOST_AN_HOUR = 20
-"""Series of a bucket that are told one by one in an hour; those that are late count by
-themselves, so that they wait for no others."""
+"""Alerts of a bucket in an hour, one for each series. Late series have a limit of their
+own, so that other changes do not delay them."""
 
 Share = tuple[str, bool]
-"""The key of a bucket, and whether it is those of its series that are late."""
+"""A bucket's key, and whether these are its late series."""
 
 
 class AlertStore(Protocol):
-    """Keeps what was told: a
-    :class:`~filebucket.catalogue.recorder.Recorder`."""
+    """Keeps the states last reported: a
+    :class:`~filebucket.catalogue.recorder.Recorder`.
+    """
 
     def untold(self, limit: int, but: Collection[Share]) -> Awaitable[list[Series]]:
-        """Series whose state the operator was not told, but those."""
+        """Series whose current state was not reported yet, except those of the shares
+        ``but``.
+        """
 
     def mark_told(self, series: int, state: State) -> Awaitable[None]:
-        """The operator was told that."""
+        """Record that ``state`` was reported."""
 
 
 @define
 class _Allowance:
-    """How much of a share was told in the last hour.
+    """The alerts of a share in the last hour.
 
-    :ivar times: when each was told
-    :ivar sum_at: when it may be said how many more there are
-    :ivar failures: how often the hook failed at that
+    :ivar times: when each alert was run
+    :ivar sum_at: the earliest time of the next alert that sums up the rest
+    :ivar failures: how often in a row the hook failed at such an alert
     """
 
     times: deque[float] = field(factory=deque)
@@ -79,18 +82,18 @@ class _Allowance:
     failures: int = 0
 
     def spent(self, now: float) -> bool:
-        """Whether no more is told one by one."""
+        """Whether the limit is reached."""
         while self.times and self.times[0] <= now - HOUR:
             self.times.popleft()
         return len(self.times) >= MOST_AN_HOUR
 
     def silent_until(self) -> float:
-        """Where it is spent: when there is anything more to be told."""
+        """When the next alert is possible, if the limit is reached."""
         return min(self.times[0] + HOUR, self.sum_at)
 
 
 class Alerts(Service):
-    """Tells of changes, from when it is started until it is stopped."""
+    """Reports changes while it is started."""
 
     _log = Logger()
 
@@ -102,7 +105,7 @@ class Alerts(Service):
         registry: Registry,
     ) -> None:
         """
-        :param registry: the buckets in force
+        :param registry: the current buckets
         """
         self._clock = clock
         self._store = store
@@ -110,13 +113,13 @@ class Alerts(Service):
         self._registry = registry
         self._telling: Deferred[None] | None = None
         self._again = False
-        # Of a series whose hook failed: how often, and when it is to be run again.
+        # For each series whose hook failed: how often, and when to run it again.
         self._failed: dict[int, tuple[int, float]] = {}
         self._allowances: dict[Share, _Allowance] = {}
         self._timer = Alarm(clock)
 
     def _expectation(self, key: str) -> str:
-        """When a bucket's pushes are expected, in a few words."""
+        """The bucket's schedule, as configured."""
         bucket = self._registry.of_key(key)
         return bucket.expect.text if bucket and bucket.expect else ""
 
@@ -135,7 +138,7 @@ class Alerts(Service):
         return Deferred.fromCoroutine(within(self._clock, END_TIMEOUT, ended))
 
     def look(self) -> None:
-        """Something may have changed: tell of it."""
+        """Report changes, if there are any."""
         if not self.running:
             return
         if self._telling is not None:
@@ -156,7 +159,7 @@ class Alerts(Service):
             self._again = False
             self.look()
         elif self.running:
-            # Of those that wait for their time.
+            # Set the timer for alerts that wait for a retry or for their limit.
             waiting = [when for _, when in self._failed.values()]
             waiting += [each.silent_until() for each in self._spent().values()]
             if waiting:
@@ -164,7 +167,7 @@ class Alerts(Service):
                 self._timer.set(max(left, 0), self.look)
 
     def _spent(self) -> dict[Share, _Allowance]:
-        """The shares of which no more is told one by one for now."""
+        """The shares whose limit is reached."""
         now = self._clock.seconds()
         spent = {key: each for key, each in self._allowances.items() if each.spent(now)}
         self._allowances = {
@@ -193,18 +196,19 @@ class Alerts(Service):
                 if not self.running:
                     return
                 await self._sum_up(rest, self._allowances[share])
-            # What is no more to be told need not be tried again.
+            # Forget retries of series that need no alert any more.
             there = {series.id for series in untold}
             if len(untold) < AT_ONCE:
                 self._failed = {
                     id_: each for id_, each in self._failed.items() if id_ in there
                 }
         except CatalogueError:
-            # It is told of elsewhere; when it can be used again we are called.
+            # It is logged elsewhere, and look() is called when the catalogue works
+            # again.
             return
 
     async def _sum_up(self, rest: Sequence[Series], allowance: _Allowance) -> None:
-        """Tell how many more there are, in place of each of them."""
+        """Run one alert with the number of the remaining series."""
         now = self._clock.seconds()
         if now < allowance.sum_at:
             return

@@ -1,10 +1,10 @@
-"""Ask the daemon that runs to read its buckets again, and wait until it has.
+"""Ask the running daemon to reload its buckets, and wait until it has.
 
-The file is checked here first, since a broken one would change nothing. Then the
-daemon is found by the lock that it holds, gets its signal, and says in its status file
-what came of it (:mod:`filebucket.daemon.control`). Only the text that was checked, or
-one that took its place since, counts as an answer: a reload that somebody else asked
-for a moment before may have read an older one.
+The file is checked here first, because the daemon would ignore a broken one. The daemon
+is found by the lock that it holds, gets its signal, and writes the result to its status
+file (:mod:`filebucket.daemon.control`). A result counts only if it is for the text that
+was checked, or for one that replaced it since: another reload, requested a moment
+earlier, may have read an older file.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from filebucket.daemon import control, reload
 from filebucket.daemon.control import Answer, identity
 
 ASK_EVERY = 0.05
-"""Seconds between two looks at what the daemon says."""
+"""Seconds between two reads of the status file."""
 
 
 _ENDED = "the daemon has exited; see its log"
 
 
 class NotReloadedError(OperatorError):
-    """The list of buckets is not known to be in force; why not, in a line."""
+    """The reload is not known to have been applied; the reason, in a line."""
 
 
 def ask(
@@ -39,10 +39,10 @@ def ask(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """Reload, and wait until the file's buckets are in force.
+    """Reload, and wait until the daemon has applied the file's buckets.
 
     :param path: the configuration
-    :param timeout: seconds that the daemon gets
+    :param timeout: seconds that the daemon has to answer
     :raises ConfigError: the file cannot be used; the daemon was not asked
     :raises NotReloadedError: the reason
     """
@@ -59,7 +59,8 @@ def ask(
             found = _read(home)
             if found and found.answer and found.number > number:
                 number = found.number
-                # Whoever changed the file meanwhile may have been first to ask.
+                # If the file has changed meanwhile, another command may have asked for
+                # the reload of the new text.
                 with suppress(ConfigError):
                     known.add(identity(read_text(path)))
                 if found.answer.text is None or found.answer.text in known:
@@ -87,7 +88,7 @@ def _number(found: control.Status | None) -> int:
 
 
 class _Daemon:
-    """A process that stays the same, whatever becomes of its number."""
+    """A process, pinned by a descriptor in case its pid is reused."""
 
     def __init__(self, process: int, fd: int) -> None:
         self.process = process
@@ -122,7 +123,7 @@ def _daemon(home: str) -> Iterator[_Daemon]:
     except ProcessLookupError:
         raise NotReloadedError(_ENDED) from None
     try:
-        # Until here its number may have become another's.
+        # Until the descriptor was open, the pid may have been reused.
         if _daemon_of(home) != process:
             raise NotReloadedError(_ENDED)
         yield _Daemon(process, fd)
@@ -154,9 +155,9 @@ def _not_allowed(home: str, error: OSError) -> NotReloadedError:
 
 
 def _same_file(one: str, other: str) -> bool:
-    """Whether ``one``, which the daemon has said, is ``other``."""
+    """Whether ``one``, as the daemon reported it, is the file ``other``."""
     try:
         return os.path.samefile(one, other)
     except OSError:
-        # In another mount namespace, maybe, where a name means another file.
+        # The name may be from another mount namespace.
         return one == printable_lines(os.path.abspath(other))

@@ -1,11 +1,11 @@
-"""Writes lines behind those who have them to say, who never wait.
+"""Write log lines in a thread, so that logging never blocks.
 
-Whoever reads the log may stop: a pager, a log driver, a terminal after Ctrl-S. Then a
-write waits for as long as they like, so it is done in a thread. What does not fit
-meanwhile is lost, and counted; the count is told as soon as somebody reads again.
+The reader of the log may stop: a pager, a log driver, a terminal after Ctrl-S. A write
+then blocks until it goes on. Lines that exceed the buffer meanwhile are dropped and
+counted, and the count is logged as soon as the reader goes on.
 
-The descriptor stays as it is: it may be shared with other processes, which may not
-expect that it does not block.
+The descriptor keeps its blocking mode: it may be shared with other processes that do
+not expect it to be non-blocking.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from collections.abc import Callable
 from typing import TextIO
 
 MOST_WAITING = 4 * 1024 * 1024
-"""Characters that wait to be written: some 20,000 lines."""
+"""Characters that may wait to be written: some 20,000 lines."""
 
 GATHER = 0.01
-"""Seconds in which lines gather: a thread that wakes for each costs a push more."""
+"""Seconds in which lines are collected: one wake-up of the thread for each line would
+slow pushes down."""
 
 AT_ONCE = 16 * 1024
-"""Bytes of one write; whether they are read is seen between two."""
+"""Bytes of one write; progress is checked between two of them."""
 
 STALL = 1.0
-"""Seconds, at the end, after which nobody reads any more."""
+"""Seconds without progress, at the end, after which the remaining lines are given
+up."""
 LAST = 5.0
-"""Seconds in which what waits at the end is written, if it is read."""
+"""Seconds for the remaining lines at the end, in total."""
 
 
 class LinesBehind:
-    """Writes lines in a thread, in their order."""
+    """Writes lines in order, in a thread."""
 
     def __init__(
         self,
@@ -45,18 +47,19 @@ class LinesBehind:
         stall: float,
     ) -> None:
         """
-        :param out: where they go; nobody else writes there
-        :param tell_lost: told how many were lost, when there is room for a line again;
-            it may call :meth:`write`
+        :param out: the output; only this object may write to it
+        :param tell_lost: called with the number of lost lines when there is space for a
+            line again; it may call :meth:`write`
         :param most: characters that may wait
-        :param stall: seconds, at the end, after which nobody reads any more
+        :param stall: seconds without progress, at the end, after which to give up
         """
         self._out = out
         self._tell_lost = tell_lost
         self._most = most
         self._stall = stall
         self._changed = threading.Condition()
-        # Each line, and how many are lost with it: more than one, if it tells of them.
+        # Each line, and how many lines are lost with it: more than one if it reports
+        # lost lines itself.
         self._waiting: deque[tuple[str, int]] = deque()
         self._size = 0
         self._lost = 0
@@ -67,7 +70,7 @@ class LinesBehind:
         self._end: float | None = None
 
     def write(self, line: str) -> None:
-        """Write a line, soon. To be called in any thread.
+        """Queue a line. Thread-safe.
 
         :param line: with its line feed
         """
@@ -81,14 +84,14 @@ class LinesBehind:
             self._idle = False
             self._size += len(line)
             self._changed.notify_all()
-            # The line that is told of what is lost is written with the one after it.
+            # The line that reports lost lines is written with the one after it.
             telling = bool(self._telling)
         if self._end is not None and not telling:
             self.finish()
 
     def finish(self) -> None:
-        """Wait until everything is written, or nobody reads; and so after each line
-        that comes from here on.
+        """Wait until everything is written, or the reader has stopped. Each later
+        :meth:`write` then waits, too.
         """
         if threading.current_thread() is self._thread:
             return
@@ -109,7 +112,7 @@ class LinesBehind:
                     return
 
     def _start(self) -> bool:
-        """The thread, if the system lets us have one."""
+        """Start the thread. Returns whether it runs."""
         if self._thread is None:
             thread = threading.Thread(target=self._work, daemon=True)
             try:
@@ -132,7 +135,8 @@ class LinesBehind:
         while True:
             with self._changed:
                 if written and not self._waiting:
-                    # After those that there was no room for, nothing may ever come.
+                    # Report lost lines now: there may be no further line to report them
+                    # with.
                     self._tell()
                 while not self._waiting:
                     self._idle = True
@@ -147,24 +151,24 @@ class LinesBehind:
             encoded = text.encode(self._out.encoding, "backslashreplace")
             written = self._put(fd, memoryview(encoded))
             with self._changed:
-                # Until here they took their room.
+                # Until here these characters counted as waiting.
                 self._size -= len(text)
                 if not written:
                     self._lost += sum(count for _, count in lines)
 
     def _put(self, fd: int, text: memoryview) -> bool:
-        """Write it. Could it be?"""
+        """Write it. Returns whether that succeeded."""
         while text:
             try:
                 count = os.write(fd, text[:AT_ONCE])
             except BlockingIOError:
-                # Another process that shares it has changed it.
+                # Another process that shares the descriptor made it non-blocking.
                 writable = select.poll()
                 writable.register(fd, select.POLLOUT)
                 writable.poll()
                 continue
             except OSError:
-                # Its reader is gone, or its disk is full: the next line may fit again.
+                # Its reader is gone, or its disk is full: a later line may succeed.
                 return False
             text = text[count:]
             with self._changed:

@@ -1,12 +1,10 @@
-"""All that is wrong or risky about a configuration and what it names.
+"""Find what is wrong or risky in a configuration and in the files that it names.
 
-*Wrong* is what keeps the daemon from starting, or from doing what the file says;
-*risky* is what is allowed, and seldom meant. A daemon that runs is not disturbed: no
-lock is taken, nothing is swept, and no port is opened. To see what the filesystem can
-do, a file is made in the home for a moment.
-
-To root everything is allowed, which says nothing about the daemon: as root, the home
-and the hooks are looked at with the rights of the home's owner.
+*Wrong* keeps the daemon from starting, or from doing what the file says; *risky* is
+allowed, but seldom meant. A running daemon is not disturbed: no lock is taken, nothing
+is removed, and no port is opened; a file is created in the home for a moment, to test
+its filesystem. If root runs it, the home and the hooks are checked with the rights of
+the home's owner.
 """
 
 from __future__ import annotations
@@ -47,22 +45,23 @@ TOKEN_ENDS_SOON = timedelta(days=7)
 SHORT_HOLD = timedelta(days=1)
 
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
-"""Those whom most clients know; where this machine has them not, nobody is known."""
+"""The certificate authorities that most clients trust. If this machine has no such
+file, none are known."""
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 _CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
-"""Those that TLS 1.3 has for certificates (RFC 8446, 4.2.3)."""
+"""The curves that TLS 1.3 allows in certificates (RFC 8446, 4.2.3)."""
 
 
 @frozen
 class Concern:
-    """Something that is wrong or risky.
+    """Something wrong or risky.
 
-    :param place: where: a file, a place in the configuration, or a bucket
-    :param text: what, in a line
-    :param wrong: or risky
+    :param place: a file, a place in the configuration, or a bucket
+    :param text: the description, in one line
+    :param wrong: True if it is wrong, False if it is risky
     """
 
     place: str = field(converter=printable)
@@ -71,7 +70,7 @@ class Concern:
 
     @property
     def level(self) -> str:
-        """In a word."""
+        """``wrong`` or ``risky``."""
         return "wrong" if self.wrong else "risky"
 
 
@@ -85,12 +84,12 @@ def _risky(place: str, text: str) -> Concern:
 
 @frozen
 class Report:
-    """What was found.
+    """The results of a check.
 
-    :param config: what the file says, where it can be used
-    :param tier: how the home's filesystem publishes, where that could be tried
-    :param hooks: the hooks that there are
-    :param process: the daemon that uses the home
+    :param config: the configuration, if it can be used
+    :param tier: how the home's filesystem publishes, if that could be tested
+    :param hooks: the hooks that exist
+    :param process: the pid of the daemon that uses the home
     """
 
     concerns: tuple[Concern, ...]
@@ -101,21 +100,21 @@ class Report:
 
     @property
     def wrong(self) -> int:
-        """How much is wrong."""
+        """Number of wrong things."""
         return sum(each.wrong for each in self.concerns)
 
     @property
     def risky(self) -> int:
-        """How much is risky."""
+        """Number of risky things."""
         return len(self.concerns) - self.wrong
 
 
 def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Report:
-    """Look at everything.
+    """Check everything.
 
     :param path: the configuration
     :param reactor: what the daemon would listen with; nothing is opened
-    :param environ: what the hooks would have of it
+    :param environ: the environment that hooks inherit from
     :param now: seconds since the epoch
     """
     try:
@@ -141,7 +140,7 @@ def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Re
 
 @define
 class _Examination:
-    """One look at everything; beside what is found, what is in order."""
+    """One check; it collects concerns, and facts for the report."""
 
     path: str
     text: str
@@ -166,7 +165,7 @@ class _Examination:
             yield from _writable(folder, mode)
 
     def buckets(self) -> Iterator[Concern]:
-        """Who can push, and who cannot."""
+        """Which buckets are open to all, or to no client."""
         if not self.config.buckets:
             yield _risky(self.path, "no buckets are configured: every push gets 403")
         for place in self.config.believes_anybody():
@@ -199,7 +198,7 @@ class _Examination:
 
     def _reach(self, bucket: Bucket) -> Iterator[Concern]:
         allowed = bucket.allow_from
-        # A proxy is here, and who comes through it is not.
+        # A proxy runs on this machine, its clients do not.
         if (
             allowed is None
             or self.config.trusted_proxies
@@ -218,7 +217,7 @@ class _Examination:
             yield _risky(_place(bucket.label), text)
 
     def home(self) -> Iterator[Concern]:
-        """The folder of the buckets, and its filesystem."""
+        """The storage folder and its filesystem."""
         there: str = self.config.home
         while not os.path.lexists(there):
             there = os.path.dirname(there)
@@ -226,7 +225,7 @@ class _Examination:
             yield _wrong(there, "is not a folder")
             return
         with as_owner_of(there, PRIVATE):
-            # All of it: nobody else is to run with these rights.
+            # As a list: no other code may run with these rights.
             concerns = list(self._rights(there))
         yield from concerns
         found = os.statvfs(there)
@@ -236,7 +235,9 @@ class _Examination:
             yield _wrong(there, text)
 
     def _rights(self, there: str) -> Iterator[Concern]:
-        """What the daemon's user may do, as far as ``there`` is of the home."""
+        """What the daemon's user may do in ``there``, the existing part of the home's
+        path.
+        """
         home = self.config.home
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             yield _wrong(there, f"is not writable by {_user()}")
@@ -249,7 +250,7 @@ class _Examination:
             yield _risky(self.path, text)
 
     def _own_home(self) -> Iterator[Concern]:
-        """A home that is there."""
+        """A home that exists."""
         home = self.config.home
         if os.stat(home).st_mode & stat.S_IRWXO:
             yield _risky(home, "is accessible to all users: chmod o=")
@@ -297,7 +298,7 @@ class _Examination:
                 yield from _writable(script, os.stat(script).st_mode)
 
     def endpoints(self) -> Iterator[Concern]:
-        """Certificates and keys. What systemd opens is not there to be looked at."""
+        """Certificates and keys. Sockets that systemd opens cannot be checked here."""
         yield from self._listen(self.config.places, self.config.trusted_proxies)
         admin = self.config.admin
         if admin is None:
@@ -310,7 +311,9 @@ class _Examination:
     def _listen(
         self, places: Mapping[str, Endpoint], trusted: Networks
     ) -> Iterator[Concern]:
-        """What is wrong with what the daemon would open; nothing is opened."""
+        """What is wrong with the listeners that the daemon would open; nothing is
+        opened.
+        """
         ours = {at: each for at, each in places.items() if each.kind != "systemd"}
         try:
             listeners(self.reactor, ours, trusted, self.path)
@@ -342,7 +345,7 @@ def _is_local(endpoint: Endpoint) -> bool:
 
 
 def _clients_of(endpoint: Endpoint) -> Sequence[IPNetwork]:
-    """The networks whose clients can connect there, at most."""
+    """The widest networks whose clients can connect there."""
     if _is_local(endpoint):
         return ()
     interface = endpoint.arguments.get("interface", "")
@@ -351,14 +354,14 @@ def _clients_of(endpoint: Endpoint) -> Sequence[IPNetwork]:
         return _ANYWHERE if is_6 else _ANYWHERE[:1]
     address = ip_address("127.0.0.1" if interface == "localhost" else interface)
     if address.version == 6 and address.is_unspecified:
-        # It takes those of IPv4, too.
+        # It accepts IPv4 as well.
         return _ANYWHERE
     networks = _LOOPBACK if address.is_loopback else _ANYWHERE
     return [each for each in networks if each.version == address.version]
 
 
 def _key(place: str, certificate: Certificate) -> Iterator[Concern]:
-    """Whether clients take its key."""
+    """Whether clients accept its key."""
     key = certificate.public_key()
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name not in _CURVES:
         yield _wrong(
@@ -375,7 +378,7 @@ def _issuers(
     chain: Sequence[Certificate],
     known: Sequence[Certificate],
 ) -> Iterator[Concern]:
-    """Whether those who know an issuer of it come to that one."""
+    """Whether the chain leads to an issuer that clients know."""
     sent = {each.subject: each for each in chain}
     seen = set()
     while certificate.issuer != certificate.subject:
@@ -397,7 +400,7 @@ def _issuers(
 
 
 def _read_certificates(path: str | None) -> list[Certificate]:
-    """Those of a file; what is wrong with it, whoever would listen says."""
+    """The certificates in a file; none if it is broken, which the listener reports."""
     if path is None:
         return []
     try:
@@ -420,7 +423,7 @@ def _validity(place: str, certificate: Certificate, now: datetime) -> Iterator[C
 
 
 def _in_clear(data: Any) -> bool:
-    """Whether a token stands in the configuration as it is."""
+    """Whether the configuration contains a token in clear text."""
     return any(
         isinstance(each, str)
         or "token" in each
@@ -440,7 +443,7 @@ def _place(label: str) -> str:
 
 
 def _user() -> str:
-    """Who this is at the moment."""
+    """The name of the current effective user."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -1,7 +1,4 @@
-"""The composition of the daemon: puts the parts together, each from those before it.
-
-The only module that knows all the others.
-"""
+"""Build the daemon from its parts. Only this module imports all the others."""
 
 from __future__ import annotations
 
@@ -59,12 +56,12 @@ from filebucket.web import digests
 from filebucket.web.tree import Root
 
 THREADS = 64
-"""How many calls may wait for the disk at once. More than the processor has a use for:
-those of a disk that hangs are to be had no more."""
+"""Calls that may wait for the disk at once. The processor needs fewer, but a disk that
+hangs takes some of them out of use."""
 
 PER_BUCKET = 16
-"""How many of them one bucket may have: the journal of a filesystem commits in groups,
-and 16 small files at once get 9 times the rate of one."""
+"""Calls that one bucket may have of these: the journal of a filesystem commits in
+groups, and 16 small files at once get 9 times the rate of one."""
 
 
 def make_daemon(
@@ -76,21 +73,24 @@ def make_daemon(
     capacity: int,
     wall: Callable[[], float],
 ) -> Daemon:
-    """Put the parts together.
+    """Build the daemon.
 
-    :param reactor: provides processes, sockets and time that nobody sets
-    :param pool: makes a pool of so many threads
-    :param path: where ``config`` came from and is read again at a reload
-    :param environ: what hooks may see of it, they see; and whom to notify
-    :param capacity: how many connections there may be, and how many pushes
-    :param wall: the time since the epoch, for receipts, expiry and schedules
-    :raises ConfigError: what it names to listen on is not there or unusable
+    :param reactor: provides processes, sockets and monotonic time
+    :param pool: makes a thread pool of a given size
+    :param path: the file that ``config`` came from, which a reload reads again
+    :param environ: environment of the hooks, and address of the supervisor
+    :param capacity: maximum number of connections, and of pushes
+    :param wall: returns seconds since the epoch, for receipts, expiry and schedules
+    :raises ConfigError: a listener's certificate, key or inherited socket is missing or
+        cannot be used
     """
     listening = listeners(reactor, config.places, config.trusted_proxies, path)
     threads = pool(THREADS)
-    # A disk that hangs under those who look takes no thread from those who push.
+    # Threads of their own, so that monitoring on a disk that hangs takes none from the
+    # pushes.
     looking = pool(1)
-    # Nor from the operator, who takes a bucket away whose disk hangs.
+    # The same for reloads: an operator may need one to remove a bucket whose disk
+    # hangs.
     reading = pool(1)
     watched = {"$.admin": config.admin} if config.admin else {}
     watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
@@ -202,15 +202,16 @@ def make_daemon(
         threads,
     ):
         service.setServiceParent(others)
-    # Until all is over no signal but SIGKILL is to end what is under way.
+    # Signals are handled until everything else has stopped, so that only SIGKILL can
+    # end the process before that.
     InTurn(Signals(reactor, reload), others).setServiceParent(daemon)
     return daemon
 
 
 def limits_of(config: Config, capacity: int) -> Limits:
-    """What those who push are held to.
+    """The limits of connections, from the configuration.
 
-    :param capacity: how many connections there may be
+    :param capacity: maximum number of connections
     """
     return Limits(
         idle=config.idle_timeout,
@@ -228,9 +229,9 @@ def search(
     buckets: Sequence[Bucket],
     stopped: Callable[[], bool],
 ) -> str:
-    """Bring the catalogue and the disk together, in a thread, without haste.
+    """Reconcile the catalogue with the disk, in a thread, at low priority.
 
-    :returns: what differed, in a line; empty where nothing did
+    :returns: the differences, in a line; empty if there are none
     """
     rest = Rest(time.monotonic, time.sleep)
     return reindex(catalogue, archive, buckets, seconds, stopped, pace=rest).text
@@ -248,11 +249,11 @@ def pages(
     hanging: Callable[[], Hanging],
     wall: Callable[[], float],
 ) -> Mapping[str, IResource]:
-    """What whoever watches gets to see.
+    """The pages of the admin listener.
 
-    :param run: calls in a thread that no push waits for
-    :param disk: looks at the home's filesystem
-    :param wall: the time since the epoch
+    :param run: calls a function in a thread that pushes do not use
+    :param disk: measures the home's filesystem
+    :param wall: returns seconds since the epoch
     """
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging

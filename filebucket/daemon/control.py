@@ -1,14 +1,13 @@
-"""What the daemon says of itself to the operator's command, without a port for that.
+"""The daemon's side channel for ``filebucket reload``: two files, instead of a port.
 
-Two files under ``<home>/.filebucket/``, which only the daemon's user and root can
-read. ``daemon`` is empty, and locked by the daemon as long as it heeds its signal: of
-a lock of that kind the kernel tells who holds it, in the numbers of whoever asks, so
-that no stale number is ever signalled, and nobody has to take a lock to learn of it.
-``status.json`` says what came of each reading of the configuration; it is replaced at
-once, so that it is always whole.
+They are in ``<home>/.filebucket/``, readable by the daemon's user and root only. The
+daemon holds a lock on the empty file ``daemon`` while it handles its signal. The kernel
+reports the pid of a lock's holder, in the reader's PID namespace, so a stale pid is
+never signalled, and no lock has to be taken to read it. The daemon writes the result of
+each reload to ``status.json``, which is replaced atomically.
 
-Neither ever holds a token, nor is either of any use when the daemon has gone: nothing
-is brought to the disk.
+Neither file ever contains a token. Both are useless after the daemon has exited, so
+they are not synced.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ LOCK = "daemon"
 STATUS = "status.json"
 _CALLED = {LOCK: "lock", STATUS: "status"}
 
-# struct flock: type, whence, start, length, process.
+# struct flock: type, whence, start, length, pid.
 _FLOCK = struct.Struct("hhqqi")
 
 
 def identity(text: str) -> str:
-    """What tells one text of the configuration from another: its SHA-256 in hex."""
+    """An identifier of a configuration's text: its SHA-256 in hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @frozen
 class Answer:
-    """What came of reading the configuration.
+    """The result of a reload.
 
-    :param text: the :func:`identity` of what was read; None where nothing was
-    :param reason: why nothing changed; None where the buckets are in force
-    :param buckets: how many are in force
-    :param added: tokens that there were not before
-    :param removed: tokens that there are no more
-    :param waiting: keys that wait for a restart
+    :param text: :func:`identity` of the text read; None if none was read
+    :param reason: why nothing changed; None if the buckets were applied
+    :param buckets: number of current buckets
+    :param added: number of new tokens
+    :param removed: number of removed tokens
+    :param waiting: keys whose change needs a restart
     """
 
     text: str | None = None
@@ -68,11 +67,11 @@ class Answer:
 
 @frozen
 class Status:
-    """What the daemon says.
+    """The content of the status file.
 
-    :param config: the file that it reads, as an absolute path
-    :param number: how often it has answered since its start
-    :param answer: the last one; None before the first
+    :param config: absolute path of the configuration that the daemon reads
+    :param number: number of reloads since the daemon's start
+    :param answer: the result of the last one; None before the first
     """
 
     config: str
@@ -81,16 +80,16 @@ class Status:
 
 
 class StatusFile(Service):
-    """The daemon's side. To be started when the daemon heeds its signal, and stopped
-    before it no longer does.
+    """The daemon's side. Start it after the signal is handled, and stop it before the
+    signal no longer is.
     """
 
     _log = Logger()
 
     def __init__(self, home: str, config: str) -> None:
         """
-        :param home: whose private folder is there at the start
-        :param config: the file that the daemon reads, as an absolute path
+        :param home: a folder whose private folder exists at the start
+        :param config: absolute path of the configuration that the daemon reads
         """
         self._home = home
         self._status = Status(config)
@@ -99,12 +98,12 @@ class StatusFile(Service):
     def startService(self) -> None:
         super().startService()
         try:
-            # What a daemon before this one said must be gone before this one is seen.
+            # Replace the previous daemon's status before this daemon can be found.
             self._write()
             flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
             self._lock_fd = os.open(_path(self._home, LOCK), flags, 0o600)
             if os.fstat(self._lock_fd).st_uid != os.geteuid():
-                # Another user's daemon made it, and we are root's.
+                # The daemon of another user created it, and this process is root.
                 os.fchown(self._lock_fd, os.geteuid(), -1)
             fcntl.lockf(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -121,9 +120,9 @@ class StatusFile(Service):
         super().stopService()
 
     def tell(self, answer: Answer) -> None:
-        """Say what came of a reading. It may wait for a disk; one call at a time.
+        """Write the result of a reload. It may wait for a disk; one call at a time.
 
-        :raises OSError: it cannot be said
+        :raises OSError: it cannot be written
         """
         self._status = Status(self._status.config, self._status.number + 1, answer)
         self._write()
@@ -135,11 +134,11 @@ class StatusFile(Service):
 
 
 def _open(home: str, name: str) -> int:
-    """Open a file of the private folder, to read it.
+    """Open a file of the private folder for reading.
 
-    The home is the daemon's user's, and who asks may be root: a link, or another name,
-    would lead to another's lock, whose holder would be signalled, and a pipe would not
-    answer.
+    The home belongs to the daemon's user, and the reader may be root: a symbolic or
+    hard link could lead to another file's lock, whose holder would be signalled, and a
+    pipe would block.
     """
     with (
         directory(home) as home_fd,
@@ -157,10 +156,10 @@ def _open(home: str, name: str) -> int:
 
 
 def daemon_of(home: str) -> int | None:
-    """The process that uses ``home`` and heeds its signal; None where there is none;
-    0 or less where it cannot be seen from here, such as one of another machine.
+    """The pid of the daemon that uses ``home`` and handles its signal. None if there is
+    none; 0 or less if it is in another PID namespace or on another machine.
 
-    :raises OSError: one may not know
+    :raises OSError: the file may not be read
     """
     try:
         fd = _open(home, LOCK)
@@ -175,14 +174,16 @@ def daemon_of(home: str) -> int | None:
     if kind == fcntl.F_UNLCK:
         return None
     if process > 0 and _user_of(process) not in {owner, None}:
-        # Of a file of one's own, such as a mailbox, that root's process has locked.
+        # A daemon's user could link or name any file that a process of root has locked,
+        # such as a mailbox.
         raise OSError(errno.EPERM, "the lock is held by another user's process")
     return int(process)
 
 
 def _user_of(process: int) -> int | None:
-    """Whose rights a process has; None where it is gone."""
-    # Not the owner of the folder in /proc: that is root where a process was root's.
+    """The effective user of a process; None if it has exited."""
+    # Not the owner of its folder in /proc: that is root if the process has dropped
+    # root's rights.
     try:
         status = Path(f"/proc/{process}/status").read_bytes()
     except OSError:
@@ -192,10 +193,10 @@ def _user_of(process: int) -> int | None:
 
 
 def read(home: str) -> Status | None:
-    """What the daemon that uses ``home`` said last; None where there is nothing. It is
-    printable: the home is the daemon's user's, and who reads it may be root.
+    """The last status of the daemon that uses ``home``; None if there is none. It is
+    printable: the home belongs to the daemon's user, and the reader may be root.
 
-    :raises OSError: one may not know
+    :raises OSError: the file may not be read
     """
     try:
         with open(_open(home, STATUS), encoding="utf-8") as file:
@@ -212,7 +213,7 @@ _NUMBERS = frozenset({"number", "buckets", "added", "removed"})
 
 
 def _fit(said: dict[str, Any]) -> dict[str, Any]:
-    """What was said, if it is of the kind that the daemon says."""
+    """The values read, if they have the types that the daemon writes."""
     fit: dict[str, Any] = {}
     for key, value in said.items():
         if key in _NUMBERS:

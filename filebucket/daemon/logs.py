@@ -1,9 +1,10 @@
-"""The log's lines: as text, which is Twisted's own, or as JSON, one object a line; and
-with their priorities, where the journal reads them.
+"""Format log lines, as Twisted's text or as JSON, with priorities if the journal reads
+them.
 
-Each event of the daemon's has a name that stays, in ``event``, and fields; all are in
-``docs/logging.rst``. What Twisted or anybody else logs is ``other``, and of that only
-the message is written: its fields may be anything, a request included, hence a token.
+Each event of the daemon has a permanent name in ``event``, and fields, listed in
+``docs/logging.rst``. Events of Twisted and other libraries are named ``other``, and
+only their message is written: their fields may contain anything, such as a request with
+its token.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from filebucket.base.text import rfc3339
 from filebucket.daemon import behind
 
 _TWISTED_ADDS = frozenset({"failure", "format", "isError", "message", "system", "time"})
-"""Fields that Twisted puts into an event for the observers of its older log."""
+"""Fields that Twisted adds to an event for observers of its older log."""
 
 _STDOUT = (None, "", "-")
-"""What twistd's ``--logfile`` is where it leads there."""
+"""Values of twistd's ``--logfile`` that mean standard output."""
 
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
-"""syslog's, of Twisted's levels."""
+"""Twisted's levels as syslog priorities."""
 
 
 def json_line(event: LogEvent) -> str:
@@ -70,12 +71,12 @@ def text_line(event: LogEvent) -> str:
 
 
 def untimed_line(event: LogEvent) -> str:
-    """The event as Twisted writes it, but for the time, which the journal has."""
+    """The event as Twisted writes it, without the time, which the journal adds."""
     return eventAsText(event, includeTimestamp=False) + "\n"
 
 
 def with_priority(line_of: Callable[[LogEvent], str]) -> Callable[[LogEvent], str]:
-    """What ``line_of`` gives, each line with its priority (sd-daemon(3))."""
+    """``line_of`` with its priority before each line (sd-daemon(3))."""
 
     def line(event: LogEvent) -> str:
         level = event.get("log_level")
@@ -87,7 +88,7 @@ def with_priority(line_of: Callable[[LogEvent], str]) -> Callable[[LogEvent], st
 
 
 def is_journal(out: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether what goes to ``out`` goes to the journal (systemd.exec(5))."""
+    """Whether ``out`` is connected to the journal (systemd.exec(5))."""
     stream = environ.get("JOURNAL_STREAM")
     if not stream:
         return False
@@ -100,10 +101,10 @@ def is_journal(out: IO[str], environ: Mapping[str, str]) -> bool:
 
 @implementer(ILogObserver)
 class Logs(MultiService):
-    """A service whose application logs in its way, once it is the application's.
+    """A service that becomes the log observer of its application.
 
-    Nobody who logs waits for whoever reads the log (:mod:`filebucket.daemon.behind`);
-    but from the stop of the services on, what they have said is written first.
+    Logging never waits for the reader of the log (:mod:`filebucket.daemon.behind`),
+    except that lines logged until the services stop are written first.
     """
 
     _log = Logger()
@@ -111,7 +112,7 @@ class Logs(MultiService):
     def __init__(self, out: TextIO, line_of: Callable[[LogEvent], str]) -> None:
         """
         :param out: where the lines go
-        :param line_of: makes a line of an event
+        :param line_of: formats an event as a line
         """
         super().__init__()
         self._line_of = line_of
@@ -119,7 +120,7 @@ class Logs(MultiService):
         self._lines = behind.LinesBehind(out, self._tell_lost, most, stall)
 
     def setServiceParent(self, parent: Any) -> None:
-        # twistd asks the application how to log, after its services are there.
+        # twistd asks the application for its log observer after the services are set.
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self)
         super().setServiceParent(parent)
@@ -143,7 +144,7 @@ class Logs(MultiService):
 
 
 def is_elsewhere(twistd: Mapping[str, Any]) -> bool:
-    """Whether the options of twistd itself want the log elsewhere than on stdout."""
+    """Whether twistd's own options send the log anywhere other than standard output."""
     if twistd.get("syslog") or twistd.get("logger"):
         return True
     return twistd.get("logfile") not in _STDOUT or not twistd.get("nodaemon", True)

@@ -1,7 +1,7 @@
-"""What the log says of pushes, and of a configuration that is allowed but seldom meant.
+"""Log lines about pushes, and warnings about a risky configuration.
 
-The lines about pushes come under the namespace ``filebucket.tap``: fail2ban's filter,
-which operators have installed, matches it.
+Lines about pushes have the namespace ``filebucket.tap``, because installed fail2ban
+filters match it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ log = Logger(namespace="filebucket.tap")
 
 
 class Warnings(Service):
-    """Warns at the start, and whenever other buckets are in force."""
+    """Warns at the start, and whenever the buckets change."""
 
     def __init__(self, config: Config, registry: Registry) -> None:
         """
-        :param registry: the buckets in force
+        :param registry: the current buckets
         """
         self._config = config
         self._registry = registry
@@ -41,7 +41,7 @@ class Warnings(Service):
 
 
 def warn(config: Config) -> None:
-    """The warnings about a configuration, to the log."""
+    """Log the warnings about a configuration."""
     for label in config.exposed_examples():
         log.critical(
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
@@ -65,7 +65,7 @@ def warn(config: Config) -> None:
 def log_outcome(
     outcome: Outcome, hide_tokens: Callable[[str], str] = lambda name: name
 ) -> None:
-    """The one line about a push."""
+    """Log the line about a push."""
     name = hide_tokens(outcome.name) if outcome.name else None
     log.info(
         "{log_text}",
@@ -92,9 +92,9 @@ def _event(outcome: Outcome) -> str:
 
 
 def _line(outcome: Outcome, name: str | None) -> str:
-    # Made here and not by a format with ten fields: Twisted's formatter, which
-    # is Python, takes 0.06 ms for that, a fifth of what a small push costs.
-    # repr keeps what a terminal or a log reader would stumble over out.
+    # Formatted here, not by a format with ten fields: Twisted's formatter, written in
+    # Python, takes 0.06 ms for that, a fifth of the cost of a small push. repr escapes
+    # characters that could confuse a terminal or a log reader.
     shown = repr(name) if name else "-"
     reason = f" reason={outcome.reason!r}" if outcome.reason else ""
     return (
@@ -106,7 +106,7 @@ def _line(outcome: Outcome, name: str | None) -> str:
 
 
 def before_a_request(client: Client, refusal: Refusal) -> Outcome:
-    """What became of what was refused before it was a request."""
+    """The outcome of input that was refused before it was a request."""
     return Outcome(
         request_id="-",
         bucket="-",

@@ -1,10 +1,7 @@
-"""Tells who started the daemon, such as systemd, what it is about: sd_notify(3).
+"""Notify systemd, or another supervisor, of the daemon's state: sd_notify(3).
 
-The whole protocol is a datagram of ``KEY=value`` lines to the socket that
-``NOTIFY_SOCKET`` names. Where there is none, nobody wants to know.
-
-This must never keep the daemon from its work: who cannot be told is not told, the
-log says so, and that is all.
+The protocol is one datagram of ``KEY=value`` lines to the socket in ``NOTIFY_SOCKET``;
+if that is not set, nothing is sent. A failure is logged, and never stops the daemon.
 """
 
 from __future__ import annotations
@@ -19,31 +16,31 @@ from twisted.logger import Logger
 VARIABLE = "NOTIFY_SOCKET"
 
 PATIENCE = 1.0
-"""Seconds that a datagram may wait for room, and the reactor with it. systemd's
-socket holds some hundred of them."""
+"""Seconds that a datagram may wait for space, which blocks the reactor. systemd's
+socket queues some hundred of them."""
 
 
 class Supervisor(Protocol):
-    """Whoever started the daemon."""
+    """The process that started the daemon."""
 
     def ready(self, status: str) -> None:
-        """It does what it was started, or told, to do.
+        """The daemon is ready, after its start or a reload.
 
-        :param status: a line for whoever asks how it is
+        :param status: a line for ``systemctl status``
         """
 
     def reloading(self) -> None:
-        """It reads its configuration again; :meth:`ready` follows."""
+        """The daemon reloads its configuration; :meth:`ready` follows."""
 
     def stopping(self, status: str, seconds: float) -> None:
-        """It is about to end.
+        """The daemon is shutting down.
 
-        :param seconds: that it may take, at most
+        :param seconds: the longest that this may take
         """
 
 
-class Nobody:
-    """The supervisor of a daemon that has none."""
+class NoSupervisor:
+    """No supervisor."""
 
     def ready(self, status: str) -> None:
         pass
@@ -56,7 +53,7 @@ class Nobody:
 
 
 class Systemd:
-    """systemd, or whatever else knows its protocol."""
+    """systemd, or another supervisor with its protocol."""
 
     _log = Logger()
 
@@ -67,11 +64,11 @@ class Systemd:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """
-        :param address: as ``NOTIFY_SOCKET`` has it
+        :param address: the value of ``NOTIFY_SOCKET``
         :param send: sends a datagram there; may raise OSError
-        :param clock: the system's monotonic clock, in nanoseconds
+        :param clock: returns the system's monotonic time in nanoseconds
         """
-        # An abstract name begins with a NUL, which no variable can hold.
+        # An abstract name begins with a NUL, which no environment variable can contain.
         self._address = "\0" + address[1:] if address[:1] == "@" else address
         self._send = send
         self._clock = clock
@@ -80,11 +77,11 @@ class Systemd:
         self._tell("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        # By the time systemd tells this reload from one before it.
+        # systemd matches the reload by this time.
         self._tell("RELOADING=1", f"MONOTONIC_USEC={self._clock() // 1000}")
 
     def stopping(self, status: str, seconds: float) -> None:
-        # Or systemd would end what is allowed to last longer than TimeoutStopSec.
+        # Without this systemd would apply TimeoutStopSec.
         lasts = f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}"
         self._tell("STOPPING=1", f"STATUS={status}", lasts)
 
@@ -108,6 +105,6 @@ def send(address: str, datagram: bytes) -> None:
 
 
 def supervisor(environ: Mapping[str, str]) -> Supervisor:
-    """Whom the environment names."""
+    """The supervisor that the environment names."""
     address = environ.get(VARIABLE)
-    return Systemd(address, send) if address else Nobody()
+    return Systemd(address, send) if address else NoSupervisor()

@@ -1,10 +1,9 @@
-"""Reload: read the list of buckets again, without a pause.
+"""Reload the list of buckets without interrupting pushes.
 
-The whole file is read and checked before anything changes, in a thread, for it
-may be long; then the list is swapped at once. A file that cannot be used
-changes nothing. What else changed in it is named in the log: it waits for a
-restart. The operator's command, which waits for it, finds what came of it in
-the home (:mod:`filebucket.daemon.control`).
+The whole file is read and checked in a thread, because it may be long, and then the
+list is replaced atomically. A broken file changes nothing. Changes of other keys are
+logged and need a restart. ``filebucket reload`` reads the result from the home
+(:mod:`filebucket.daemon.control`).
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from filebucket.daemon.notify import Supervisor
 from filebucket.model.registry import BucketIndex, Registry
 
 SIGNAL = signal.SIGUSR2
-"""Asks for a reload (:mod:`filebucket.daemon.signals`)."""
+"""The signal for a reload (:mod:`filebucket.daemon.signals`)."""
 
 
 @frozen
 class Loaded:
-    """A configuration, and how its buckets differ from those in force.
+    """A configuration, and how its buckets differ from the current ones.
 
-    :param buckets: those of the configuration
-    :param added: how many there were not
-    :param removed: how many there are no more
+    :param buckets: the buckets of the configuration
+    :param added: number of new tokens
+    :param removed: number of removed tokens
     :param text: the identity of the file's text
     """
 
@@ -49,18 +48,18 @@ class Loaded:
 
 
 def load_buckets(path: str, before: BucketIndex) -> Loaded:
-    """Read the file, and compare. To be called in a thread.
+    """Read the file and compare it with the current buckets. To be called in a thread.
 
-    :param before: the buckets in force
+    :param before: the current buckets
     :raises ConfigError: the file cannot be used
     """
-    # Whatever this waits for, it waits for it before what follows.
+    # Before the settings below are changed, since this may wait for a disk.
     text = read_text(path)
     read = identity(text)
-    # A push asks for the interpreter a dozen times, and a thread that computes
-    # gives it away after 5 ms each time; and Python looks through all objects
-    # for garbage while many are made. Without what follows a push beside the
-    # reading of 100,000 buckets took 150 ms.
+    # A push needs the interpreter lock a dozen times, and a computing thread releases
+    # it only after 5 ms each time; besides, Python looks for garbage while many objects
+    # are created. Without these settings a push took 150 ms while 100,000 buckets were
+    # read.
     interval = sys.getswitchinterval()
     sys.setswitchinterval(interval / 10)
     gc.disable()
@@ -69,20 +68,20 @@ def load_buckets(path: str, before: BucketIndex) -> Loaded:
     except ConfigError as error:
         raise ConfigError(error.source, error.mistakes, read) from None
     finally:
-        # Else the reactor would, on top of all that it does next.
+        # Otherwise the reactor would have to do it, beside its next work.
         gc.collect(0)
         gc.enable()
         sys.setswitchinterval(interval)
 
 
 def differences(config: Config, before: BucketIndex) -> Loaded:
-    """How the buckets of ``config`` differ from those of before."""
+    """How the buckets of ``config`` differ from ``before``."""
     index = BucketIndex(config.buckets)
     return Loaded(config, index, index.new_to(before), before.new_to(index))
 
 
 class Reload(Service):
-    """Reloads when it is asked to, from when it is started until it is stopped."""
+    """Reloads on request, while it is started."""
 
     _log = Logger()
 
@@ -95,13 +94,13 @@ class Reload(Service):
         supervisor: Supervisor,
     ) -> None:
         """
-        :param config: what is in force
-        :param registry: the buckets in force, which are replaced
-        :param load: :func:`load_buckets` in a thread, given the buckets in force; fails
+        :param config: the configuration at the start
+        :param registry: the current buckets, which are replaced
+        :param load: :func:`load_buckets` in a thread, given the current buckets; fails
             with :class:`ConfigError`
-        :param tell: takes what came of it to whoever waits for that; fails with
-            OSError where it cannot
-        :param supervisor: told when a reload begins and when it is over
+        :param tell: passes the result to ``filebucket reload``; fails with OSError if
+            that is impossible
+        :param supervisor: told when a reload begins and when it ends
         """
         self._config = config
         self._registry = registry
@@ -111,7 +110,7 @@ class Reload(Service):
         self._one_at_a_time = DeferredLock()
 
     def reload(self) -> Deferred[None]:
-        """Read the file and put its buckets in force; the log says the rest."""
+        """Read the file and apply its buckets; the result is logged."""
         done: Deferred[None] = self._one_at_a_time.run(
             lambda: Deferred.fromCoroutine(self._reload_and_tell())
         )
@@ -127,7 +126,7 @@ class Reload(Service):
         try:
             answer = await self._reload()
         finally:
-            # Whatever came of it: until then systemd lets nobody do anything.
+            # In any case: until then systemd blocks other jobs of the unit.
             self._supervisor.ready(_status(answer))
             try:
                 await self._tell(answer)
@@ -139,7 +138,7 @@ class Reload(Service):
                 )
 
     async def _reload(self) -> Answer:
-        """Do it; what came of it."""
+        """Reload, and return the result."""
         try:
             loaded = await self._load(self._registry.index)
         except ConfigError as error:

@@ -1,11 +1,9 @@
-"""The daemon's life: what must have happened before it takes a push, and what
-before it is gone.
+"""Start and stop the daemon.
 
-Start: the ports are opened, all or none (privileged ones need root, so before
-twistd gives its rights up), the hooks are checked, the home is made ready, the
-signal is listened to. Stop: no new connections; pushes under way finish within
-bounds; what is left then is ended with nothing left behind, and whoever pushed
-is told; who does not read that is dropped.
+Start: open the ports, all or none (privileged ones need root, so before twistd drops
+its rights), check the hooks, prepare the home, handle the signals. Stop: accept no
+connections; let pushes in progress finish within bounds; end the rest without leaving
+anything behind, and answer their clients; drop clients that do not read the answer.
 """
 
 from __future__ import annotations
@@ -37,14 +35,15 @@ from filebucket.push.receive import Uploads
 from filebucket.store.disk import DirectoryStore
 
 ANSWER_TIMEOUT = 5.0
-"""Seconds that clients get to read their last answers."""
+"""Seconds that clients have to read their last answers."""
 
 SERVICES_END = END_TIMEOUT + 2 * FLUSH_TIMEOUT
-"""Seconds that services may take: a hook that tells of a change, and the last batch."""
+"""Seconds for the services to stop: an alert hook, and the last batch of the
+catalogue."""
 
 
 class Readiness:
-    """Whether pushes are taken.
+    """Whether pushes are accepted.
 
     :ivar ready: whether they are
     """
@@ -53,7 +52,7 @@ class Readiness:
 
 
 class InTurn(MultiService):
-    """Services of which each needs those before it to its very end."""
+    """Services that are stopped in reverse order, one after the other."""
 
     def __init__(self, *services: Service) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class InTurn(MultiService):
 
 
 class Daemon(MultiService):
-    """All services of the daemon, in their order."""
+    """All services of the daemon, in order."""
 
     _log = Logger()
 
@@ -89,10 +88,10 @@ class Daemon(MultiService):
     ) -> None:
         """
         :param listeners: where to listen
-        :param supervisor: told when it is ready and when it stops
-        :param shutdown_timeout: seconds that pushes under way get at a stop
-        :param readiness: says whether pushes are taken
-        :param admin: where to listen for whoever watches, and what they get
+        :param supervisor: told when the daemon is ready and when it stops
+        :param shutdown_timeout: seconds that pushes in progress have at a stop
+        :param readiness: set to whether pushes are accepted
+        :param admin: the admin listener and its site
         """
         super().__init__()
         self._reactor = reactor
@@ -154,15 +153,16 @@ class Daemon(MultiService):
             tier=tier,
             hooks=", ".join(hooks) or "none",
         )
-        # The ports are open, and with super() SIGUSR2 has become harmless.
+        # Only now: the ports are open, and with super() SIGUSR2 no longer ends the
+        # process.
         self._supervisor.ready(f"ready on {where}")
 
     def _give_up(self, reason: str) -> None:
         if self._ports:
             self._close_ports(self._ports + self._admin_ports)
-            # The reactor will not run, and a UNIX socket's name would remain.
+            # The reactor will not run, and the name of a UNIX socket would remain.
             IReactorCore(self._reactor).iterate(0)
-        # twistd would show an exception as a traceback; this is no bug.
+        # An exception would be shown as a traceback; this is not a bug.
         self._log.critical("file-bucket: {reason}", event="cannot-start", reason=reason)
         raise SystemExit(1)
 
@@ -171,7 +171,7 @@ class Daemon(MultiService):
     ) -> Deferred[Any]:
         closing = [maybeDeferred(port.stopListening) for _, port in ports]
         for closed in closing:
-            # A UNIX socket's name may be gone, or not be ours to remove any more.
+            # The name of a UNIX socket may be gone, or may no longer be ours to remove.
             closed.addErrback(
                 lambda failure: self._log.warn(
                     "cannot close a listener: {error}",
@@ -190,7 +190,7 @@ class Daemon(MultiService):
         self._supervisor.stopping(
             f"shutting down; pushes in progress: {self._uploads.under_way}", lasts
         )
-        # From here on no port is told to take connections again.
+        # From here on no port is told to accept connections again.
         self._site.admission.stop()
         await self._close_ports(self._ports)
         self._site.wind_down()
@@ -199,14 +199,14 @@ class Daemon(MultiService):
                 "shutdown_timeout is over: ending the remaining pushes",
                 event="stop-ends-pushes",
             )
-        # From here on no push can begin, whatever a connection is in the midst of.
+        # From here on no push can begin, in whatever state a connection is.
         self._site.turn_away(Refusal(503, "the server is shutting down"))
         self._hooks.end_all()
         await within(self._reactor, END_TIMEOUT, self._pushes_end())
         await within(self._reactor, ANSWER_TIMEOUT, self._site.emptied())
         self._site.abort()
         ended = await within(self._reactor, END_TIMEOUT, self._pushes_end())
-        # Until here the end could be watched.
+        # Until here monitoring could watch the shutdown.
         await self._close_ports(self._admin_ports)
         if self._admin is not None:
             self._admin[1].close()
@@ -214,8 +214,8 @@ class Daemon(MultiService):
         if ended:
             self._store.close()
         else:
-            # A disk that hangs, or a hook that may not be killed. The home stays
-            # locked until the process is gone: something may still write there.
+            # A disk hangs, or a hook cannot be killed. The home stays locked until the
+            # process is gone, because a thread may still write to it.
             self._log.error(
                 "exiting with pushes that are stuck on their disk or hook",
                 event="stop-leaves-pushes",

@@ -1,9 +1,9 @@
-"""What signals mean to the daemon: none of them ends it in the midst of a push.
+"""Handle signals, so that none of them ends the daemon in the middle of a push.
 
-SIGHUP and SIGUSR2 reload. Whatever would end the process at once ends it as SIGTERM
-does, which is Twisted's, as is SIGINT; but for SIGKILL, and for what tells of a bug.
-What was ignored when the daemon started stays so, as ``nohup`` has it for SIGHUP; and
-who has taken a signal before, such as twistd's ``--logfile`` SIGUSR1, keeps it.
+SIGHUP and SIGUSR2 reload. Every signal that would end the process acts like SIGTERM,
+which Twisted handles, except SIGKILL and those that report a bug. A signal that was
+ignored at the start stays ignored, such as SIGHUP under ``nohup``, and one that already
+has a handler keeps it, such as SIGUSR1 of twistd's ``--logfile``.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ ENDS = (
     signal.SIGXCPU,
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
-"""What would end a process at once, and means what SIGTERM does."""
+"""Signals that would end the process at once, and that act like SIGTERM."""
 
 
 class Signals(Service):
-    """Heeds signals, from when it is started until it is stopped: to be started when a
-    reload can be made, and stopped last of all.
+    """Handles signals while it is started. Start it when a reload is possible, and stop
+    it last.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: IReactorFromThreads, reload: Reload) -> None:
         """
-        :param reload: not asked while it does not run
+        :param reload: not asked while it is stopped
         """
         self._reactor = reactor
         self._reload = reload
@@ -51,7 +51,7 @@ class Signals(Service):
 
     def startService(self) -> None:
         super().startService()
-        # Whoever asks for a reload by it has made sure that we are the one.
+        # Always: ``filebucket reload`` has checked that this process is the daemon.
         self._heed(SIGNAL)
         for number in (HANGUP, *ENDS):
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -68,7 +68,7 @@ class Signals(Service):
         super().stopService()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        # Anything more than this is not safe in a signal's handler.
+        # More than this is not safe in a signal handler.
         self._reactor.callFromThread(self._take, number)
 
     def _take(self, number: int) -> None:

@@ -1,1 +1,1 @@
-"""Scripts of the operator, as bounded child processes."""
+"""The operator's scripts, as bounded child processes."""

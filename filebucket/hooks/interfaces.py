@@ -1,4 +1,4 @@
-"""What hooks are asked and told, and what they may say."""
+"""The interface of hooks: what they are told, and how they answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENTS = (PRE_PUSH, POST_PUSH, ALERT)
 
 
 class Verdict(Enum):
-    """What pre-push may say, beside no."""
+    """The answers of pre-push that accept a push."""
 
     GO_ON = 0
     OVERWRITE = 2
@@ -27,12 +27,12 @@ class Verdict(Enum):
 class Subject:
     """What a hook is told of a push.
 
-    :param bucket: the bucket's name, or its token where it has none
-    :param label: what logs call the bucket
-    :param size: bytes, or -1 where it is not known
+    :param bucket: the bucket's name, or its token if it has no name
+    :param label: the bucket's name in logs
+    :param size: bytes, or -1 if unknown
     :param remote: ``ip:port`` of the client
-    :param path: the durable file (post-push)
-    :param sha256: of that file, in hex (post-push)
+    :param path: the stored file (post-push)
+    :param sha256: its SHA-256, in hex (post-push)
     """
 
     bucket: str = field(repr=False)
@@ -45,7 +45,7 @@ class Subject:
     sha256: str = ""
 
     def environment(self, event: str) -> dict[str, str]:
-        """What stands in the hook's environment."""
+        """The hook's environment variables, without their prefix."""
         told = {
             "BUCKET": self.bucket,
             "FILENAME": self.filename,
@@ -61,11 +61,11 @@ class Subject:
 class Alert:
     """What a hook is told of a series whose state has changed.
 
-    :param bucket: the bucket's label: what is said here leaves the machine
-    :param series: empty where any push is waited for
-    :param old: the state that it was told last
-    :param new: the state that it is told now
-    :param details: more, for the environment
+    :param bucket: the bucket's label, since an alert leaves this machine
+    :param series: the series; empty if the bucket still awaits its first push
+    :param old: the state reported last
+    :param new: the current state
+    :param details: further environment variables
     """
 
     bucket: str
@@ -77,11 +77,11 @@ class Alert:
 
     @property
     def label(self) -> str:
-        """What logs call the bucket."""
+        """The bucket's name in logs."""
         return self.bucket
 
     def environment(self, event: str) -> dict[str, str]:
-        """What stands in the hook's environment."""
+        """The hook's environment variables, without their prefix."""
         return {
             "BUCKET": self.bucket,
             "SERIES": self.series,
@@ -95,12 +95,12 @@ class Alert:
 class Exit:
     """How a hook ended.
 
-    :param status: its exit status; as a shell says it (128 + n) where signal n
-        ended it
-    :param output: what it wrote to stdout, cut at
+    :param status: its exit status; 128 + n if signal n ended it, as in a shell
+    :param output: its standard output, cut at
         :data:`filebucket.hooks.process.MOST_OUTPUT`
-    :param timed_out: whether it was ended at its deadline
-    :param stopped: whether it was ended, or never begun, because the daemon stops
+    :param timed_out: whether it was ended at its timeout
+    :param stopped: whether it was ended, or never started, because the daemon is
+        shutting down
     """
 
     status: int
@@ -110,21 +110,21 @@ class Exit:
 
 
 class IHooks(Interface):
-    """What a push asks of the operator's scripts."""
+    """The operator's scripts."""
 
     def pre_push(
         subject: Subject, failure: Callable[[], Refusal | None]
     ) -> Awaitable[Verdict | None]:
-        """Ask whether the push may go on. None where there is no such hook: it may.
+        """Ask whether the push may proceed. None if there is no such hook: it may.
 
-        :param failure: why nobody needs to be asked any more, if so
-        :raises Refusal: that; 409: it may not, or nobody could say; 503:
-            the daemon stops before it said
+        :param failure: the reason if the push has failed already, so that the hook need
+            not run
+        :raises Refusal: that reason; 409 if the hook rejects the push or cannot answer;
+            503 if the daemon shuts down before the hook answers
         """
 
     def post_push(subject: Subject) -> Awaitable[Exit | None]:
-        """Tell of a durable file. None where there is no such hook."""
+        """Report a stored file. None if there is no such hook."""
 
     def alert(alert: Alert) -> Awaitable[Exit | None]:
-        """Tell of a series whose state has changed. None where there is no such
-        hook."""
+        """Report a series whose state has changed. None if there is no such hook."""

@@ -1,6 +1,6 @@
-"""Where hooks wait for a place: a line for each bucket, served in turn.
+"""Queues in which hooks wait to run: one for each bucket, served in turn.
 
-A bucket with a thousand pushes in line costs another bucket one hook's time, not a
+A bucket with a thousand waiting pushes delays another bucket by one hook, not by a
 thousand.
 """
 
@@ -12,24 +12,24 @@ from twisted.internet.defer import Deferred
 
 
 class Lines:
-    """Places, and a line for each key that waits for one.
+    """A number of places, and a queue for each key.
 
-    Within a line it is first come, first served.
+    Each queue is first in, first out.
     """
 
     def __init__(self, places: int) -> None:
         """
-        :param places: how many may be held at once
+        :param places: places that can be held at once
         """
         self._free = places
         self._serving = False
-        # The line whose turn it is comes first; there is none without somebody in it.
+        # The next queue comes first; no queue is empty.
         self._lines: dict[str, deque[Deferred[None]]] = {}
 
     def acquire(self, key: str) -> Deferred[None]:
-        """Wait in the line of ``key``.
+        """Wait in the queue of ``key``.
 
-        :returns: fires with a place, which is held until :meth:`release`
+        :returns: fires when the place is acquired; it is held until :meth:`release`
         """
         place: Deferred[None] = Deferred()
         self._lines.setdefault(key, deque()).append(place)
@@ -37,14 +37,14 @@ class Lines:
         return place
 
     def release(self) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._free += 1
         self._serve()
 
     def _serve(self) -> None:
         if self._serving:
-            # Many leave as soon as they are let in, since their pushes have failed:
-            # each would be a call deeper than the one before it.
+            # If many pushes have failed, each releases its place at once: without this
+            # each would be a call deeper than the one before.
             return
         self._serving = True
         while self._free and self._lines:
@@ -53,7 +53,7 @@ class Lines:
         self._serving = False
 
     def _next(self) -> Deferred[None]:
-        """Whose turn it is. Their line goes behind the others."""
+        """The next to be served. Its queue moves behind the others."""
         key = next(iter(self._lines))
         line = self._lines.pop(key)
         place = line.popleft()

@@ -1,12 +1,11 @@
-"""A child process that stays within bounds, of time and of what it writes.
+"""A child process with limits on its time and on its output.
 
-It runs without a shell, with /dev/null as its stdin, and in a session of its own, so
-that all that it started can be killed together when its time is over; what has left
-that session is known by its environment. What it writes to stderr goes to the log; what
-it writes at all is bounded.
+It runs without a shell, with /dev/null as standard input, and in its own session, so
+that all its children can be killed together at its timeout; children that left the
+session are found by their environment. Its standard error goes to the log.
 
-How it ended is known when the process exits: a child that it left in the background may
-hold the pipes for as long as it likes.
+It has ended when the process itself exits: a background child may hold the pipes open
+for any time.
 """
 
 from __future__ import annotations
@@ -32,33 +31,35 @@ from filebucket.base.alarm import Alarm
 from filebucket.hooks.interfaces import Exit
 
 MOST_OUTPUT = 1024 * 1024
-"""Bytes of stdout that are kept; what comes after them is dropped."""
+"""Bytes of standard output that are kept; the rest is dropped."""
 MOST_STDERR = 64 * 1024
-"""Bytes of stderr that are logged."""
+"""Bytes of standard error that are logged."""
 MOST_LINE = 1024
-"""Bytes of a line of stderr that are logged."""
+"""Bytes of a line of standard error that are logged."""
 MOST_LINES = 1000
-"""Lines of stderr that are logged: each costs the log 100 bytes and the reactor
-0.1 ms beside what it says."""
+"""Lines of standard error that are logged: each adds 100 bytes to the log, and takes
+the reactor 0.1 ms."""
 
 KILL_AFTER = 5.0
 """Seconds between TERM and KILL."""
 PIPES_AFTER = 0.5
-"""Seconds that the pipes get after the exit. What the process itself wrote is in
-them already; only a child that it left behind can hold them longer."""
+"""Seconds that the pipes stay open after the exit. The process's own output is in them
+already; only a background child can hold them longer."""
 
 END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
-"""Seconds in which a process that was told to end has ended, if it can be killed."""
+"""Seconds after which a process that was told to end has ended, unless it cannot be
+killed."""
 
 MOST_SEARCHES = 16
-"""Searches for what a process started: each finds what began during the one before."""
+"""Searches for the children of a process: each finds those that started during the one
+before."""
 
 SETSID = b"/usr/bin/setsid"
-"""util-linux's: makes a session and then becomes the program, without a fork."""
+"""From util-linux: creates a session and executes the program, without a fork."""
 
 
 class Reactor(IReactorProcess, IReactorTime):
-    """What a process needs of the reactor."""
+    """The parts of the reactor that a process needs."""
 
 
 class BoundedProcess(ProcessProtocol):
@@ -79,7 +80,7 @@ class BoundedProcess(ProcessProtocol):
     ) -> None:
         """
         :param timeout: seconds until it is ended
-        :param errors: where its stderr goes
+        :param errors: takes its standard error
         :param kill_group: sends a signal to a process group
         :param kill_strays: as :func:`kill_marked`
         """
@@ -105,9 +106,10 @@ class BoundedProcess(ProcessProtocol):
         """Start a program.
 
         :param arguments: its absolute path first
-        :param marks: what of its environment, as ``name=value``, no other process has
-        :raises OSError: no descriptors are left; or, if Twisted uses posix_spawn
-            (24.11 and later), there is no such program
+        :param marks: environment variables, as ``name=value``, that no other process
+            has
+        :raises OSError: no descriptors are left; or, if Twisted uses posix_spawn (24.11
+            and later), there is no such program
         """
         self._marks = marks
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -131,9 +133,9 @@ class BoundedProcess(ProcessProtocol):
         self._end()
 
     def stop(self) -> None:
-        """End it for the daemon's sake, if it is not ending already."""
-        # Of one that exited only the pipes are waited for, and not for long; one
-        # at its deadline gets its KILL no later for being asked twice.
+        """End it because the daemon shuts down, unless it is ending already."""
+        # If it has exited, only its pipes are open, and not for long; if it is at its
+        # timeout, a second request must not delay its KILL.
         if self._exit is None and not self._ending:
             self._stopped = True
             self._end()
@@ -149,7 +151,7 @@ class BoundedProcess(ProcessProtocol):
         self._errors.write(data)
 
     def _end(self) -> None:
-        """Ask it and all that it started to end; make them, soon after."""
+        """Send TERM to it and its children, and KILL after :data:`KILL_AFTER`."""
         self._signal(signal.SIGTERM)
         self._alarm.set(KILL_AFTER, self._kill)
 
@@ -157,9 +159,9 @@ class BoundedProcess(ProcessProtocol):
         self._exit = self._ended_with(reason)
         self._alarm.stop()
         if self._ending:
-            # Its children had their TERM, and nobody is left to wait for them. Its own
-            # number, given back a moment ago, is not another's: Linux keeps a number
-            # that is a group's, and comes to one that is free after all others.
+            # Its children have had their TERM, and have no parent to wait for them. The
+            # number was freed a moment ago but still means this group: Linux does not
+            # reuse it while a group has it, and otherwise uses all other numbers first.
             self._kill_all()
         self._alarm.set(PIPES_AFTER, self._close_pipes)
 
@@ -180,18 +182,18 @@ class BoundedProcess(ProcessProtocol):
         self._kill_strays(self._marks)
 
     def _close_pipes(self) -> None:
-        # processEnded follows when they are closed.
+        # processEnded is called once they are closed.
         self.transport.loseConnection()
 
     def _signal(self, number: int) -> None:
-        # setsid made it the leader of a group of its own number.
+        # setsid made it the leader of a process group with its own pid.
         with suppress(ProcessLookupError, PermissionError):
             self._kill_group(self._pid, number)
 
 
 class LineLog:
-    """Gives lines to a log, with a bound on each and on all together, and with
-    the bucket's token hidden: a script under ``set -x`` says all its arguments.
+    """Logs lines, with a limit on each and on all together, and with the bucket's token
+    hidden: a script under ``set -x`` prints all its arguments.
     """
 
     def __init__(
@@ -206,7 +208,7 @@ class LineLog:
         self._line = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Bytes came; log the lines that they end."""
+        """Take bytes, and log the lines that are complete."""
         taken = data[: self._left]
         self._cut = self._cut or len(taken) < len(data)
         self._left -= len(taken)
@@ -216,11 +218,11 @@ class LineLog:
         self._lines_left -= len(ended)
         if self._lines_left < 0:
             self._cut, self._left, self._lines_left, rest = True, 0, 0, b""
-        # One byte more tells that the line was longer.
+        # One byte more shows that the line was longer.
         self._line = bytearray(rest[: MOST_LINE + 1])
 
     def close(self) -> None:
-        """No more will come; log what has no end of line."""
+        """Log the last line, if it has no line feed."""
         if self._line:
             self._say(bytes(self._line), self._cut)
         if self._cut:
@@ -235,22 +237,23 @@ class LineLog:
         if cut:
             line = _without_part(line, self._secret)
         text = line.decode("utf-8", "replace")
-        # One line of the hook's is one line of the log's, whatever is in it.
+        # One line of the hook must be one line of the log.
         self._log_line("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
 def kill_marked(marks: Collection[bytes]) -> None:
     """Send KILL to all processes that have ``marks`` in their environment.
 
-    That finds what a process started wherever it went, in whatever session, unless it
-    has cleared its environment or is another user's.
+    This finds a process's children in any session, unless they have cleared their
+    environment or belong to another user.
     """
     killed: set[int] = set()
     for _ in range(MOST_SEARCHES):
         found = {pid for pid in _processes() - killed if _kill_if_marked(pid, marks)}
         if not found:
             break
-        # They start no more; but others may have been started by them, unseen.
+        # The killed ones start no more children, but may have started some that this
+        # search did not see.
         killed |= found
 
 
@@ -262,7 +265,7 @@ def _processes() -> set[int]:
 
 def _kill_if_marked(pid: int, marks: Collection[bytes]) -> bool:
     with suppress(OSError):
-        # The descriptor is of that process, though its number become another's.
+        # The descriptor pins the process, in case its pid is reused.
         fd = os.pidfd_open(pid)
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -275,7 +278,7 @@ def _kill_if_marked(pid: int, marks: Collection[bytes]) -> bool:
 
 
 def _without_part(line: bytes, secret: bytes) -> bytes:
-    """``line`` without the beginning of ``secret`` that it may end with."""
+    """``line`` without the beginning of ``secret``, if it ends with one."""
     for length in range(len(secret) - 1, 0, -1):
         if line.endswith(secret[:length]):
             return line[:-length]

@@ -1,14 +1,13 @@
-"""pre-push.sh, post-push.sh and alert.sh: the operator's own scripts, as child
-processes.
+"""pre-push.sh, post-push.sh and alert.sh: the operator's scripts, as child processes.
 
-pre-push says whether a push may go on; post-push hears of one that is durable
-and may word the answer; alert hears of backups that are late, or not as they were.
-Each is looked for whenever it would be run, and runs with a scrubbed environment, as
-many at once as there may be (:mod:`filebucket.hooks.process` has the bounds of each).
-Buckets are served in turn, and alerts have a place of their own
+pre-push decides whether to accept a push; post-push is told of a stored file and may
+replace the answer; alert is told of overdue or otherwise changed backups. Each script
+is looked up whenever it is due, and runs with a scrubbed environment within the limits
+of :mod:`filebucket.hooks.process`. The number of hooks that run at once is limited;
+buckets are served in turn, and alerts have a place of their own
 (:mod:`filebucket.hooks.line`).
 
-Wherever a pre-push cannot be run or does not say, the push is refused.
+If a pre-push hook cannot be run or does not answer, the push is refused.
 """
 
 from __future__ import annotations
@@ -48,16 +47,16 @@ from filebucket.hooks.process import (
 )
 
 MOST_INTERPRETERS = 5
-"""Interpreters of interpreters that Linux puts up with."""
+"""Nested interpreters that Linux allows."""
 
 
 def unobserved(hook: str, seconds: float, ended: Exit | None) -> None:
-    """Nobody wants to know how a hook ended."""
+    """Do not record how a hook ended."""
 
 
 @implementer(IHooks)
 class ScriptHooks:
-    """Hooks that are scripts in a directory."""
+    """Hooks that are scripts in a folder."""
 
     _log = Logger()
 
@@ -73,16 +72,16 @@ class ScriptHooks:
         observe: Callable[[str, float, Exit | None], object] = unobserved,
     ) -> None:
         """
-        :param directory: absolute path; its scripts are looked for
-            whenever one would be run
-        :param environ: where PATH, LANG and HOME are taken from
+        :param directory: absolute path of the scripts' folder; they are looked up
+            whenever one is due
+        :param environ: provides PATH, LANG and HOME
         :param timeout: seconds until a hook is ended
-        :param concurrency: how many run at once, and one alert beside them; the rest
-            wait in line, each bucket in one of its own
+        :param concurrency: hooks that run at once, in addition to one alert; the others
+            wait in the queue of their bucket
         :param kill_group: sends a signal to a process group
         :param kill_strays: as :func:`filebucket.hooks.process.kill_marked`
-        :param observe: told of each run: of which hook, how many seconds, and how it
-            ended; None where it could not be run
+        :param observe: called after each run with the hook, its seconds, and how it
+            ended; None if it could not be run
         """
         self._reactor = reactor
         self._directory = directory
@@ -93,7 +92,7 @@ class ScriptHooks:
         }
         self._timeout = timeout
         self._lines = Lines(concurrency)
-        # Beside the others: pushes never keep the operator from hearing.
+        # Separate, so that pushes never delay alerts.
         self._alerts = Lines(1)
         self._kill_group = kill_group
         self._kill_strays = kill_strays
@@ -102,9 +101,9 @@ class ScriptHooks:
         self._stopped = False
 
     def check(self) -> list[str]:
-        """Which hooks there are.
+        """The hooks that exist.
 
-        :raises ConfigError: one that is there cannot be run
+        :raises ConfigError: one of them cannot be run
         """
         found, mistakes = [], []
         for event in EVENTS:
@@ -125,7 +124,7 @@ class ScriptHooks:
     def _is_there(self, event: str) -> bool:
         """Whether there is such a hook.
 
-        :raises OSError: there is, but it cannot be run
+        :raises OSError: it exists, but cannot be run
         """
         path = self._path(event)
         try:
@@ -135,7 +134,7 @@ class ScriptHooks:
         try:
             is_file = stat.S_ISREG(os.stat(path).st_mode)
         except FileNotFoundError:
-            # Somebody wanted it.
+            # A dangling link is a mistake, not the absence of a hook.
             raise OSError(errno.ENOENT, "is a dangling symbolic link") from None
         if not (is_file and os.access(path, os.X_OK)):
             raise OSError(errno.EACCES, "is not an executable file")
@@ -159,7 +158,7 @@ class ScriptHooks:
         )
         ended = await self._run(PRE_PUSH, argv, subject, failure)
         if ended.stopped:
-            # It did not say no: the client shall try again.
+            # The hook did not reject the push, so the client should retry.
             raise Refusal(503, "the server is shutting down")
         if ended.timed_out:
             raise Refusal(409, "the server's pre-push hook timed out")
@@ -179,7 +178,7 @@ class ScriptHooks:
     async def _tell(
         self, event: str, argv: tuple[str, ...], subject: Subject | Alert
     ) -> Exit | None:
-        """Run a hook that has nothing to decide."""
+        """Run a hook that decides nothing."""
         try:
             if not self._is_there(event):
                 return None
@@ -282,20 +281,20 @@ class ScriptHooks:
         }
 
     def end_all(self) -> None:
-        """End what still runs, as at its deadline, and run no more."""
+        """End the hooks that run, as at their timeout, and start no more."""
         self._stopped = True
         for process in list(self._running):
             process.stop()
 
 
 def check_program(path: str, search: str) -> None:
-    """See that Linux itself can run it, as far as its first bytes tell.
+    """Check that Linux itself can run the script, as far as its first bytes show.
 
-    What Linux cannot, setsid gives to /bin/sh (POSIX wants that of execvp): which
-    exits with 2, pre-push's word for overwriting, at whatever is no shell script.
+    Otherwise setsid passes it to /bin/sh, as POSIX requires of execvp. If it is not a
+    shell script, sh exits with 2, which pre-push uses for "overwrite".
 
     :param search: the PATH that it gets
-    :raises OSError: it cannot, or is not to be read; or its interpreter
+    :raises OSError: it or its interpreter cannot be run or read
     """
     head = _head(path)
     for _ in range(MOST_INTERPRETERS):
@@ -322,7 +321,7 @@ def check_program(path: str, search: str) -> None:
 
 
 def _check_env(argument: bytes, search: str) -> None:
-    """See that env finds the program of its only argument, if that is all it says."""
+    """Check that env finds its program, if that is its only argument."""
     if not argument or argument.startswith(b"-") or b"=" in argument:
         return
     if shutil.which(os.fsdecode(argument), path=search) is None:
@@ -337,21 +336,21 @@ def _shown(program: bytes) -> str:
     return printable(os.fsdecode(program))
 
 
-# What Linux takes for the end of the interpreter's name.
+# What ends the interpreter's name for Linux.
 _INTERPRETER_END = re.compile(rb"[ \t\0]")
 
 
 def _head(path: str | bytes) -> bytes:
-    """As much of a file as Linux looks at (``BINPRM_BUF_SIZE``)."""
+    """The bytes of a file that Linux examines (``BINPRM_BUF_SIZE``)."""
     with open(path, "rb", buffering=0) as file:
         return file.read(256)
 
 
 def _machine(head: bytes) -> tuple[bytes, bytes]:
-    """Of an ELF header: the magic, word size and byte order; and e_machine."""
+    """Parts of an ELF header: the magic, word size and byte order; and e_machine."""
     return head[:6], head[18:20]
 
 
 def _encode(text: str) -> bytes:
-    # What Python could not decode is as it was.
+    # surrogateescape restores bytes that Python could not decode.
     return text.encode("utf-8", "surrogateescape")

@@ -1,1 +1,1 @@
-"""HTTP/1.1 with streamed bodies, and where to listen. Knows no bucket."""
+"""HTTP/1.1 with streamed bodies, and listeners. Independent of buckets."""

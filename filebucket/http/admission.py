@@ -1,12 +1,10 @@
-"""How many connections there may be, and who makes room for one more.
+"""Limit the number of connections, and choose which one is dropped for another.
 
-When there are as many as there may be, that one is dropped on which nothing has been
-asked for longest: so strangers, who have no pushes, keep nobody out by being many. One
-that has just come, or was just answered, has a moment to ask, or to read its answer,
-and one with a push stays. Where nobody can be dropped, those that come wait in line,
-unread, and the ports are told to take no more: what comes then waits in the kernel.
-
-It knows nothing of what connections are for.
+At the limit, the connection that has been idle the longest is dropped, so that clients
+without pushes cannot keep others out. A connection is not dropped while it has a push,
+nor within :data:`DROP_AFTER` after it opened or was answered, so that it can send a
+request or read its answer. If none can be dropped, new connections wait in a queue,
+unread, and the ports stop accepting, so that further ones wait in the kernel.
 """
 
 from __future__ import annotations
@@ -20,24 +18,24 @@ from twisted.internet.interfaces import IReactorTime
 from filebucket.base.alarm import Alarm
 
 DROP_AFTER = 0.5
-"""Seconds in which nobody is dropped who came, or was answered."""
+"""Seconds after its opening or its last answer in which a connection is not dropped."""
 
 
 class Connection(Protocol):
-    """What comes and goes."""
+    """A connection, as the admission sees it."""
 
     @property
     def busy(self) -> bool:
-        """Whether something is asked on it that has no answer yet."""
+        """Whether a request on it has no answer yet."""
 
     def hold(self) -> None:
         """Read nothing until it is admitted."""
 
     def admit(self) -> None:
-        """Begin to read."""
+        """Start to read."""
 
     def drop(self) -> None:
-        """Be gone, soon, without a word."""
+        """Close it soon, without an answer."""
 
 
 class Admission:
@@ -45,11 +43,11 @@ class Admission:
 
     def __init__(self, clock: IReactorTime, most: int) -> None:
         """
-        :param most: connections there may be
+        :param most: maximum number of connections
         """
         self._clock = clock
         self._most = most
-        # With the time since which nothing is asked, the earliest first.
+        # With the time since which each is idle, the longest first.
         self._admitted: dict[Any, float] = {}
         self._line: deque[Any] = deque()
         self._ports: Sequence[Any] = ()
@@ -58,16 +56,16 @@ class Admission:
         self._successor_of: Any = None
 
     def listens(self, ports: Sequence[Any]) -> None:
-        """Connections come from these.
+        """Set the ports to stop and to start again.
 
-        :param ports: with ``stopReading`` and ``startReading``, which all of Twisted's
-            have and no interface says
+        :param ports: with ``stopReading`` and ``startReading``, which all ports of
+            Twisted have although no interface declares them
         """
         self._ports = ports
 
     @property
     def full(self) -> bool:
-        """Whether there are as many as there may be."""
+        """Whether the limit is reached."""
         return len(self._admitted) >= self._most
 
     def __len__(self) -> int:
@@ -75,16 +73,16 @@ class Admission:
 
     @property
     def anybody(self) -> bool:
-        """Whether there is one, be it admitted or in line."""
+        """Whether there is any connection, admitted or waiting."""
         return bool(self._admitted or self._line)
 
     @property
     def all(self) -> list[Any]:
-        """All that are there, be they admitted or in line."""
+        """All connections, admitted or waiting."""
         return [*self._admitted, *self._line]
 
-    def came(self, connection: Connection) -> None:
-        """One more: it is admitted, or held until it is."""
+    def connected(self, connection: Connection) -> None:
+        """Admit a new connection, or hold it until there is a place."""
         before, self._successor_of = self._successor_of, None
         if self._admitted.pop(before, None) is not None:
             self._admitted[connection] = self._clock.seconds()
@@ -95,30 +93,30 @@ class Admission:
         if self._line:
             connection.hold()
 
-    def becomes(self, connection: Connection, make: Callable[[], object]) -> None:
-        """Let the one that comes while ``make`` runs have the place of another."""
+    def hand_over(self, connection: Connection, make: Callable[[], object]) -> None:
+        """Give the place of ``connection`` to the connection that ``make`` opens."""
         self._successor_of = connection
         try:
             make()
         finally:
             self._successor_of = None
-            self.left(connection)
+            self.disconnected(connection)
 
     def answered(self, connection: Connection) -> None:
-        """Nothing is asked on it from now on."""
+        """The connection is idle from now on."""
         if connection in self._admitted:
             del self._admitted[connection]
             self._admitted[connection] = self._clock.seconds()
 
-    def left(self, connection: Connection) -> None:
-        """It is gone."""
+    def disconnected(self, connection: Connection) -> None:
+        """Remove a closed connection."""
         self._admitted.pop(connection, None)
         if connection in self._line:
             self._line.remove(connection)
         self._admit()
 
     def stop(self) -> None:
-        """Admit nobody any more, and leave the ports alone."""
+        """Admit no more connections, and do not touch the ports again."""
         self._stopped = True
         self._again.stop()
 
@@ -126,7 +124,7 @@ class Admission:
         if self._stopped:
             return
         waited = self._again.is_set
-        while self._line and (not self.full or self._make_room()):
+        while self._line and (not self.full or self._drop_idlest()):
             connection = self._line.popleft()
             self._admitted[connection] = self._clock.seconds()
             connection.admit()
@@ -140,17 +138,17 @@ class Admission:
             self._again.stop()
 
     def _once_more(self) -> None:
-        # Nobody left, but some have had their moment.
+        # No connection closed, but some may be dropped by now.
         self._again.set(DROP_AFTER, self._once_more)
         self._admit()
 
-    def _make_room(self) -> bool:
-        """Drop who can be dropped; whether there was one."""
+    def _drop_idlest(self) -> bool:
+        """Drop the longest idle connection; returns whether there was one."""
         for connection, since in self._admitted.items():
             if self._clock.seconds() - since < DROP_AFTER:
                 break
             if not connection.busy:
-                # It has not left before the next turn, but has no place any more.
+                # Its close is reported in a later turn, but its place is free now.
                 del self._admitted[connection]
                 connection.drop()
                 return True

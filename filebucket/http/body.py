@@ -1,7 +1,7 @@
 """A request's body as an asynchronous iterator, with backpressure.
 
-The connection delivers chunks as they arrive; whoever wants the body iterates over
-batches of them. While more waits than may, the transport is paused.
+The connection delivers chunks as they arrive, and the consumer iterates over batches of
+them. The transport is paused while too many bytes wait.
 """
 
 from __future__ import annotations
@@ -14,37 +14,38 @@ from twisted.internet.defer import Deferred
 from filebucket.base.errors import Refusal
 
 CHUNK_COST = 64
-"""Bytes that a chunk is counted for beside its own: a client that sends one
-byte a chunk would else fill 40 times the memory that it may."""
+"""Bytes counted for each chunk in addition to its content: otherwise a client that
+sends one byte per chunk could fill 40 times the memory allowed."""
 
 MANY = 16
-"""Chunks of a batch that are handed on one by one; more are put together first."""
+"""Longest batch whose chunks are passed on as they are; those of a longer one are
+joined."""
 
 UNASKED = 64 * 1024
-"""Bytes of a body that may wait before anybody asks for it: for its pre-push, say,
-which may take minutes."""
+"""Bytes of a body that may wait before it is first read: a pre-push hook may take
+minutes before that."""
 
 
 class Flow(Protocol):
-    """What brings the chunks."""
+    """The source of the chunks."""
 
     def stop_reading(self) -> None:
-        """Bring no more."""
+        """Stop delivering."""
 
     def read_on(self) -> None:
-        """Go on."""
+        """Continue to deliver."""
 
 
 class Body:
     """A request's body: batches of chunks, in order, as they arrive.
 
-    Iterate it once. Each step gives all chunks that wait, at least one; the
-    transport is paused while as many bytes wait as may.
+    Iterate it once. Each step returns all chunks that wait, at least one. The transport
+    is paused while the maximum number of bytes waits.
 
-    :ivar received: bytes that arrived so far, dropped ones included
+    :ivar received: bytes that arrived so far, including dropped ones
     :ivar ended: whether the last byte arrived
-    :ivar paused: whether it is our turn, not the client's
-    :ivar pauses: how often it became our turn
+    :ivar paused: whether the server, not the client, is the one to continue
+    :ivar pauses: number of pauses so far
     """
 
     def __init__(
@@ -54,10 +55,10 @@ class Body:
         wanted: Callable[[], None],
     ) -> None:
         """
-        :param flow: what brings the chunks: the connection
-        :param high_water: bytes that may wait, :data:`UNASKED` at most until somebody
-            asks for the body
-        :param wanted: called once, when somebody first asks for the body
+        :param flow: the source of the chunks: the connection
+        :param high_water: returns the bytes that may wait; at most :data:`UNASKED`
+            apply until the body is first read
+        :param wanted: called once, when the body is first read
         """
         self._flow = flow
         self._high_water = high_water
@@ -74,7 +75,7 @@ class Body:
 
     @property
     def failure(self) -> Refusal | None:
-        """Why the body will not come whole, if it will not."""
+        """The reason if the body will not arrive completely."""
         return self._failure
 
     def __aiter__(self) -> Body:
@@ -83,7 +84,7 @@ class Body:
     async def __anext__(self) -> list[bytes]:
         """The chunks that wait, or the next ones.
 
-        :raises Refusal: the body will not come whole
+        :raises Refusal: the body will not arrive completely
         """
         wanted, self._wanted = self._wanted, None
         if wanted is not None and self._failure is None:
@@ -97,21 +98,21 @@ class Body:
             raise StopAsyncIteration
         batch, self._chunks, self._size = self._chunks, [], 0
         if len(batch) > MANY:
-            # Each has a cost of its own, and whoever gets them would bear it, too.
+            # Each chunk costs time in every later step, too.
             batch = [b"".join(batch)]
         self._resume()
         return batch
 
     def deliver(self, chunk: bytes) -> None:
-        """The connection brought ``chunk``."""
+        """Take a chunk from the connection."""
         self.received += len(chunk)
         if self._dropped or not chunk:
             return
         self._chunks.append(chunk)
         self._size += len(chunk) + CHUNK_COST
         self._wake()
-        # Again and again, not once: bytes of a read that was under way still
-        # come after a pause, and Twisted resumes when its write buffer drains.
+        # On every chunk, not once: bytes of a read in progress still arrive after a
+        # pause, and Twisted resumes when its write buffer drains.
         most = self._high_water()
         if self._wanted is not None:
             most = min(most, UNASKED)
@@ -121,19 +122,19 @@ class Body:
             self._flow.stop_reading()
 
     def end(self) -> None:
-        """The connection brought the last byte."""
+        """The last byte has arrived."""
         self.ended = True
         self._wake()
 
     def fail(self, refusal: Refusal) -> None:
-        """The body will not come whole; whoever reads it gets ``refusal``."""
+        """The body will not arrive completely; its reader gets ``refusal``."""
         if not self.ended and self._failure is None:
             self._failure = refusal
             self.drop()
             self._wake()
 
     def drop(self) -> None:
-        """Nobody wants what is left: let it come, and forget it."""
+        """Receive the rest of the body, but discard it."""
         self._dropped = True
         self._chunks.clear()
         self._size = 0

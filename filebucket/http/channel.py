@@ -1,38 +1,37 @@
-"""HTTP/1.1 with the body as a stream: what twisted.web does not offer.
+"""HTTP/1.1 with streamed request bodies, which twisted.web does not offer.
 
-twisted.web looks for a resource only when the whole body is in. Here a
-request finds its resource when its headers are in, and is handed its body as
-an asynchronous iterator with backpressure. The way of the bytes:
+twisted.web looks up a resource only when the whole body has arrived. Here a request
+finds its resource when its headers have arrived, and gets its body as an asynchronous
+iterator with backpressure. The way of the bytes:
 
     transport -> StreamingChannel -> StreamingRequest -> Body -> ``async for``
 
-The channel and the request are Twisted's own, overridden at their seams:
+The channel and the request extend Twisted's classes:
 
-* ``allHeadersReceived``: instead of sending ``100 Continue`` on its own
-  account, the channel lets the request find its resource (Request's own
-  ``requestReceived`` and ``process``, one body too early for them to know).
-* ``handleContentChunk`` feeds the :class:`Body`, which pauses the transport
-  when more waits than it may hold, and sends ``100 Continue`` when, and only
-  when, somebody first asks for the body.
-* ``requestReceived``: all that is left for it to say is that the body ended.
+* ``allHeadersReceived``: instead of sending ``100 Continue`` itself, the channel lets
+  the request find its resource (by Request's own ``requestReceived`` and ``process``,
+  called before the body has arrived).
+* ``handleContentChunk`` feeds the :class:`Body`, which pauses the transport when too
+  many bytes wait, and causes ``100 Continue`` when it is first read, and only then.
+* ``requestReceived`` only reports that the body ended.
 
-An answer may be given at any moment (:meth:`StreamingRequest.answer`). Before
-the body's end it is sent at once, and what the client still sends is dropped:
-up to ``drain_bytes`` with the connection kept; past that, or where nobody can
-know how much follows, the sending side is closed (TCP can; TLS cannot) and the
-channel lingers, within bounds of bytes and seconds, so that the client gets
-to read the answer instead of a reset.
+An answer is possible at any time (:meth:`StreamingRequest.answer`). Before the body's
+end it is sent at once, and the rest of the body is discarded. The connection is kept if
+that rest is at most :attr:`Limits.drain`. If it is longer, or of unknown length, the
+sending side is closed (possible in TCP, not in TLS) and the channel lingers, within
+limits of bytes and seconds, so that the client can read the answer instead of getting a
+reset.
 
-What the framing may not have is refused: :mod:`filebucket.http.framing` says what.
+Ambiguous framing is refused: see :mod:`filebucket.http.framing`.
 
-Who pushes is who connected, or, where that is a proxy that is trusted, whom its
-``X-Forwarded-For`` names: :meth:`StreamingRequest.sender`.
+The client is the connected peer or, if that is a trusted proxy, the address in its
+``X-Forwarded-For``: see :meth:`StreamingRequest.sender`.
 
-Twisted's idle timer restarts at every byte, which keeps a connection for ever
-at a byte a minute. It is off here; the channel has deadlines of its own.
+Twisted's idle timer restarts at every byte, so one byte a minute would keep a
+connection forever. It is off here; the channel has its own timeouts.
 
-This module must never know what a bucket is, nor write a request's target
-anywhere: it holds the token.
+This module must not depend on buckets, nor write a request's target anywhere: the
+target contains the token.
 """
 
 from __future__ import annotations
@@ -69,25 +68,25 @@ SERVER = b"file-bucket"
 
 LEAST_READ = 16 * 1024
 MOST_READ = 256 * 1024
-"""Bytes that are read at once: twice as many whenever there were more. Against
-Twisted's 64 KiB the most takes 30 % off a large push's processor time, and the
-least 15 MB off the memory of a thousand slow ones."""
+"""Bytes of one read; doubled whenever a read was full. Compared with Twisted's 64 KiB,
+the maximum saves 30 % of a large push's processor time, and the minimum saves 15 MB for
+a thousand slow pushes."""
 
 
 @frozen
 class Limits:
-    """What a connection may cost. Times are seconds, sizes are bytes.
+    """The limits of a connection. Times are in seconds, sizes in bytes.
 
-    :param idle: how long a kept connection may wait for its next request
-    :param headers: from a request's first byte to the end of its headers
-    :param rate_window: how long a body may be slower than ``rate``
-    :param rate: the slowest body, in bytes per second
-    :param buffer: how much of a body may wait before the transport is paused
-    :param buffers: how much may wait of all bodies together, shared equally
-    :param connections: how many there may be
-    :param drain: how much of a refused body is read to keep the connection
-    :param linger: how much is read after the sending side was closed
-    :param linger_time: and for how long
+    :param idle: longest wait for the next request on a kept connection
+    :param headers: longest time from a request's first byte to the end of its headers
+    :param rate_window: time over which the upload rate is measured
+    :param rate: lowest average upload rate, in bytes per second
+    :param buffer: bytes of a body that may wait before the transport is paused
+    :param buffers: bytes that may wait in all bodies together, shared equally
+    :param connections: maximum number of connections
+    :param drain: longest rest of a refused body that is read to keep the connection
+    :param linger: bytes that are read after the sending side was closed
+    :param linger_time: time for which they are read
     """
 
     idle: float = 60.0
@@ -103,14 +102,14 @@ class Limits:
 
 
 class Site(Protocol):
-    """What a channel needs of its site; the rest is Twisted's.
+    """What a channel needs of its site, in addition to Twisted's.
 
-    :ivar trusted: whose ``X-Forwarded-For`` is believed
-    :ivar stopping: whether every answer is its connection's last
+    :ivar trusted: networks whose ``X-Forwarded-For`` is believed
+    :ivar stopping: whether each connection closes after its next answer
     :ivar trailers: the trailers that are kept, in lower case
-    :ivar admission: which connections there may be
-    :ivar turns: whose chunks are taken apart next
-    :ivar refused: told of what was refused before it was a request
+    :ivar admission: limits the connections
+    :ivar turns: the queue of connections with chunks left to decode
+    :ivar refused: called with each refusal of input that was not a request
     """
 
     reactor: IReactorTime
@@ -126,22 +125,22 @@ class Site(Protocol):
         """Twisted's: the resource of the request's path."""
 
     def share(self) -> int:
-        """How many bytes of its body a connection may hold."""
+        """Bytes of its body that a connection may hold."""
 
     def closed(self, channel: StreamingChannel) -> None:
-        """A connection is gone."""
+        """A connection has closed."""
 
 
 class StreamingRequest(server.Request):
-    """A request whose resource is found, and rendered, before its body is in.
+    """A request whose resource is found, and rendered, before its body arrives.
 
     :ivar body: the body
-    :ivar length: its length in bytes as declared; None where it is chunked
-    :ivar target_fault: why the target is not a path, if it is none. To say so is
-        the resource's, which knows to whom
-    :ivar routed: whether the headers are in
+    :ivar length: its declared length in bytes; None if it is chunked
+    :ivar target_fault: why the target is not a path, if it is not. The resource reports
+        it, because the answer depends on the client
+    :ivar routed: whether the headers have arrived
     :ivar answered: whether the answer was given
-    :ivar trailers: what came behind the body, of what the site wants
+    :ivar trailers: the trailers that the site keeps
     :ivar expects_continue: whether the client still waits for ``100 Continue``
     """
 
@@ -160,13 +159,13 @@ class StreamingRequest(server.Request):
         self.body = Body(channel, channel.site.share, channel.body_wanted)
 
     def gotLength(self, length: int | None) -> None:
-        # An empty file makes Twisted's requestReceived pass over its own,
-        # whole-body-in-memory form parsing.
+        # With an empty file Twisted's requestReceived skips its own form parsing, which
+        # needs the whole body in memory.
         self.content = BytesIO()
         self.length = length
 
     def headersReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Find the resource and render it: the headers are in.
+        """Find the resource and render it.
 
         The arguments are those of ``requestReceived``.
         """
@@ -174,7 +173,7 @@ class StreamingRequest(server.Request):
         super().requestReceived(command, path, version)
 
     def sender(self) -> Client:
-        """Who pushes, as far as it can be believed. The headers must be in."""
+        """The client, as far as it can be trusted. The headers must have arrived."""
         peer = self.channel.client
         trusted = self.channel.site.trusted
         if peer not in trusted:
@@ -183,7 +182,7 @@ class StreamingRequest(server.Request):
         return forwarded(peer, [each.decode("latin-1") for each in values], trusted)
 
     def process(self) -> None:
-        # In place of server.Request's, whose error pages quote the target.
+        # Replaces server.Request's, whose error pages quote the target.
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", http.datetimeToString())
         self.prepath = []
@@ -201,7 +200,7 @@ class StreamingRequest(server.Request):
         self.body.deliver(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """The body's last byte is in."""
+        """The body's last byte has arrived."""
         answered_early = self.answered
         self.body.end()
         if answered_early:
@@ -212,7 +211,7 @@ class StreamingRequest(server.Request):
         self.body.fail(self.ends_early())
 
     def ends_early(self) -> Refusal:
-        """Why a body is refused whose connection ended before it did."""
+        """The refusal of a body whose connection closed before its end."""
         of = "" if self.length is None else f" of {self.length}"
         return Refusal(
             400, f"the body ended early, after {self.body.received}{of} bytes"
@@ -225,11 +224,11 @@ class StreamingRequest(server.Request):
         content: bytes,
         last: bool = False,
     ) -> None:
-        """Answer, now, whether or not the body has come to its end.
+        """Answer now, whether or not the body has ended.
 
-        Does nothing where the client has gone.
+        Does nothing if the client is gone.
 
-        :param last: whether the connection is to be closed after it
+        :param last: whether to close the connection after it
         """
         if self._disconnected or self.answered:
             return
@@ -255,8 +254,8 @@ class StreamingRequest(server.Request):
             self.channel.linger()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Log a bug with its traceback, and answer 500; or 400 where a client that
-        tries again would send what is left of a pipe.
+        """Log a bug with its traceback, and answer 500; or 400 if a retry by the client
+        would send the rest of a pipe.
         """
         self._log.failure("a bug in file-bucket", failure=reason, event="bug")
         status = 400 if self.length is None and not self.body.ended else 500
@@ -264,26 +263,26 @@ class StreamingRequest(server.Request):
         return reason
 
     def __repr__(self) -> str:
-        # Twisted's shows the target, which holds the token.
+        # Twisted's shows the target, which contains the token.
         return f"<{type(self).__name__} at {id(self):#x}>"
 
 
 @implementer(IHalfCloseableProtocol)
 class StreamingChannel(http.HTTPChannel):
-    """One connection. See the module's text for what it adds to Twisted's.
+    """One connection. The module's docstring lists the differences from Twisted's.
 
-    At any moment at most one alarm is set: for the next request, for the end
-    of its headers, for its body's rate, or for the end of a closing.
+    At most one timeout is set at any time: for the next request, the end of its
+    headers, its body's rate, or the end of closing.
 
-    :ivar client: who connected
+    :ivar client: the connected peer
     """
 
-    # Not CR LF: so that a line shows whether it has the CR (RFC 9112, 2.2).
+    # Not CR LF, so that a line shows whether it has its CR (RFC 9112, 2.2).
     delimiter = b"\n"
 
     site: Site
     requests: list[StreamingRequest]
-    # TCP, TLS or UNIX: more than ITransport says, and no interface says it all.
+    # TCP, TLS or UNIX: no interface declares all methods used here.
     transport: Any
     _networkProducer: Any
     _reads: Any
@@ -301,34 +300,34 @@ class StreamingChannel(http.HTTPChannel):
     _linger_left: int | None = None
     _rate_mark: tuple[int, int | None] = (0, None)
 
-    # What the transport brings.
+    # Input from the transport.
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self._alarm = Alarm(self.site.reactor)
-        # TLS brings a record at a time, whatever is read at once beneath it.
+        # TLS delivers one record at a time, whatever the size of the reads below it.
         self._reads = self.transport.transport if self.isSecure() else self.transport
         self._reads.bufferSize = MOST_READ if self.isSecure() else LEAST_READ
-        self.site.admission.came(self)
+        self.site.admission.connected(self)
 
     def hold(self) -> None:
-        """Read nothing until there is room for one more connection."""
+        """Read nothing until the connection is admitted."""
         self._held = True
         self.transport.pauseProducing()
 
     def admit(self) -> None:
-        """Read: there is room."""
+        """Read: the connection is admitted."""
         self._alarm.set(self.site.limits.idle, self.loseConnection)
         if self._held:
             self.transport.resumeProducing()
 
     def drop(self) -> None:
-        """Make room for another connection."""
+        """Close, to make place for another connection."""
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
-            # TLS brings on what the other side sends until that closes, too.
+            # TLS delivers what the client sends until the client closes, too.
             return
         if len(data) == self._reads.bufferSize < min(MOST_READ, self.site.share()):
             self._reads.bufferSize *= 2
@@ -336,8 +335,7 @@ class StreamingChannel(http.HTTPChannel):
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
-        # A request that came along with the one before has no dataReceived of
-        # its own.
+        # A pipelined request has no dataReceived of its own.
         self._request_begins()
         if (HEADER_LINE if self.requests else REQUEST_LINE).fullmatch(line):
             super().lineReceived(line[:-1])
@@ -364,7 +362,7 @@ class StreamingChannel(http.HTTPChannel):
                 self.transport.abortConnection()
 
     def _take_turns(self) -> None:
-        """More chunks have come than are taken apart at once: others come first."""
+        """More chunks have arrived than are decoded at once: serve others first."""
         self._behind = True
         self.stop_reading()
         self.site.turns.join(self._catch_up)
@@ -382,7 +380,7 @@ class StreamingChannel(http.HTTPChannel):
         self.transport.pauseProducing()
 
     def read_on(self) -> None:
-        """Read again, unless there are chunks that were not taken apart yet."""
+        """Read again, unless some chunks are not decoded yet."""
         if not self._behind:
             self.transport.resumeProducing()
 
@@ -392,11 +390,11 @@ class StreamingChannel(http.HTTPChannel):
         self._close_unless_answering()
 
     def writeConnectionLost(self) -> None:
-        """Our own half-close is done: nothing to do but linger."""
+        """Our sending side is closed; lingering continues."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if isinstance(reason.value, SSL.Error):
-            # As where a client has no certificate, but needs one.
+            # For example, the client has no certificate, but needs one.
             reasons = [each[-1] for each in next(iter(reason.value.args), ())]
             log_dropped(self.client, f"TLS: {', '.join(reasons) or 'failed'}")
         self._closing = True
@@ -404,12 +402,12 @@ class StreamingChannel(http.HTTPChannel):
         self.site.closed(self)
         super().connectionLost(reason)
 
-    # What the request line and the headers bring.
+    # The request line and the headers.
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
         self._alarm.stop()
-        # Twisted would send 100 Continue now: it must not see the Expect.
+        # Twisted would send 100 Continue now, so hide the Expect from it.
         headers = request.requestHeaders
         expect = headers.getRawHeaders(b"Expect", [])
         headers.removeHeader(b"Expect")
@@ -438,8 +436,8 @@ class StreamingChannel(http.HTTPChannel):
         try:
             return bool(super().headerReceived(line))
         except ValueError:
-            # Python reads no number of more than 4,300 digits, and Twisted
-            # takes a Content-Length to be one that it does.
+            # Python parses no number of more than 4,300 digits, and Twisted does not
+            # expect that of a Content-Length.
             self.refuse(Refusal(400, "malformed Content-Length"))
             return False
 
@@ -450,7 +448,7 @@ class StreamingChannel(http.HTTPChannel):
             self.refuse(Refusal(414, "the request line is too long"))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # Where Twisted comes to with all that is wrong with the framing.
+        # Twisted calls this for all errors in the framing.
         request = self.requests[-1] if self.requests else None
         if request is not None and request.routed:
             self._deaf = True
@@ -465,10 +463,10 @@ class StreamingChannel(http.HTTPChannel):
             self.refuse(Refusal(400, "malformed request"))
 
     def refuse(self, refusal: Refusal, sender: Client | None = None) -> None:
-        """Answer what is not a request, and close.
+        """Answer input that is not a request, and close.
 
-        :param sender: who pushes, where all headers are in; while they are not, what
-            was forwarded may still be contradicted
+        :param sender: the client, if all headers have arrived; before that, a later
+            header may still change it
         """
         if self._deaf:
             return
@@ -496,7 +494,7 @@ class StreamingChannel(http.HTTPChannel):
     # The body.
 
     def body_wanted(self) -> None:
-        """Somebody asks for the body: let the client send it."""
+        """The body is read for the first time: let the client send it."""
         request = self.requests[-1]
         body = request.body
         if request.expects_continue and request.length != 0 and not body.received:
@@ -538,39 +536,39 @@ class StreamingChannel(http.HTTPChannel):
     # The answer, and what comes after it.
 
     def drains(self, request: StreamingRequest, last: bool) -> bool:
-        """Whether the rest of a body that nobody wants is worth reading."""
-        # Chunks would be taken apart for nothing.
+        """Whether to read the rest of a body that is not used."""
+        # Decoding chunks would be wasted work.
         if last and request.length is None:
             return False
-        # A client that waits for 100 Continue may send its body, or its next
-        # request: nobody can know which (RFC 9110, 10.1.1).
+        # A client that waits for 100 Continue may send its body or its next request:
+        # the server cannot know which (RFC 9110, 10.1.1).
         if request.body.failure or request.expects_continue:
             return False
         left = 0 if request.length is None else request.length - request.body.received
         return left <= self.site.limits.drain
 
     def keeps(self, last: bool = False) -> bool:
-        """Whether there may be another request after this one."""
+        """Whether another request may follow."""
         if last or self.site.stopping or self.site.admission.full:
             self.persistent = False
         return bool(self.persistent)
 
     def drain(self) -> None:
-        """Read on to the body's end, within bounds, to keep the connection."""
+        """Read to the body's end, within limits, to keep the connection."""
         self._drain_left = self.site.limits.drain
         self._alarm.set(self.site.limits.linger_time, self.linger)
 
     def _drained(self, size: int) -> None:
-        """``size`` bytes came after the answer, the chunks' own among them."""
+        """``size`` bytes arrived after the answer, including the chunks' framing."""
         self._drain_left -= size
         if self._drain_left < 0:
             self.linger()
 
     def linger(self) -> None:
-        """Close, but let the client read what was answered.
+        """Close, but let the client read the answer.
 
-        Closing at once would reset the connection under a client that still
-        sends, and the reset overtakes the answer (RFC 9112, 9.6).
+        Closing at once would reset the connection of a client that still sends, and the
+        reset may overtake the answer (RFC 9112, 9.6).
         """
         if self._linger_left is not None or self._closing:
             return
@@ -583,22 +581,22 @@ class StreamingChannel(http.HTTPChannel):
         self._alarm.set(self.site.limits.linger_time, self.transport.abortConnection)
         self.setRawMode()
         self.transport.resumeProducing()
-        # TLS shows its TCP transport's interfaces, but has no half-close.
+        # TLS provides its TCP transport's interfaces, but has no half-close.
         half = IHalfCloseableDescriptor.providedBy(self.transport)
         if half and not self.isSecure():
-            # A transport that has paused its producer resumes it when its buffer
-            # is empty, and then forgets that it was to close its sending side.
+            # A transport that has paused its producer resumes it when its buffer is
+            # empty, and then forgets to close its sending side.
             self._networkProducer.unregisterProducer()
             self.transport.loseWriteConnection()
 
     def requestDone(self, request: StreamingRequest) -> None:
-        # What was answered before the stop began was not told that it is the last.
+        # An answer given before the shutdown did not announce that it is the last.
         self.keeps()
         self._idle = True
         self._alarm.set(self.site.limits.idle, self.loseConnection)
         super().requestDone(request)
         if self._input_ended:
-            # Not at once: a request that came along with this one may be next.
+            # Not at once: a pipelined request may be next.
             self.callLater(0, self._close_unless_answering)
 
     def _close_unless_answering(self) -> None:
@@ -620,19 +618,19 @@ class StreamingChannel(http.HTTPChannel):
 
     @property
     def busy(self) -> bool:
-        """Whether there is a request that waits for its answer."""
+        """Whether a request waits for its answer."""
         request = self.requests[-1] if self.requests else None
         return request is not None and request.routed and not request.answered
 
     def close_if_idle(self) -> None:
-        """Close where nothing was asked that still wants an answer."""
+        """Close, unless a request waits for its answer."""
         if not self.requests and not self._deaf:
             self.loseConnection()
 
     def turn_away(self, refusal: Refusal) -> None:
-        """Take no more: what has not come whole is answered with ``refusal``.
+        """Stop reading: answer an incomplete request with ``refusal``.
 
-        What has come whole keeps its answer, and what is answered its closing.
+        A complete request keeps its answer, and an answered one its way of closing.
         """
         if self._deaf:
             return

@@ -1,9 +1,9 @@
-"""What the framing of a request may not have, and what its target means.
+"""Reject ambiguous framing of requests, and parse their targets.
 
-Where two readers of one request might see its end in two places, a request can be
-hidden in another one. So what could be read in two ways is refused, also where
-Twisted, or the RFC, would let it pass: each line of the head, the headers that frame
-the body or name the host, and the chunks of a body.
+If two programs may see the end of a request in different places, a second request can
+be smuggled in it. So everything that can be read in two ways is refused, even if
+Twisted or the RFC would allow it: in each line of the head, in the headers that frame
+the body or name the host, and in the chunks of a body.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
 from twisted.web.http_headers import Headers
 
 CHUNKS_AT_ONCE = 50
-"""Chunks of a connection that are taken apart in a turn of the reactor, which takes
-half a millisecond: a read may hold a thousand times as many."""
+"""Chunks of a connection that are decoded in one turn of the reactor, which takes half
+a millisecond: one read may contain a thousand times as many."""
 
 MOST_CHUNK = 2**63 - 1
-"""Bytes of a chunk: more make other readers' integers overflow (RFC 9112, 7.1)."""
+"""Bytes of a chunk: a larger size overflows integers of other programs (RFC 9112,
+7.1)."""
 
-# Lines of the head, as they come before their LF: with the CR that must be there (RFC
-# 9112, 2.2), and without control characters. The request line is ASCII (RFC 9112,
-# 3); a header is not continued on a next line (RFC 9112, 5.2).
+# Lines of the head before their LF, with the CR that is required (RFC 9112, 2.2) and
+# without control characters. The request line is ASCII (RFC 9112, 3); a header must not
+# be folded (RFC 9112, 5.2).
 REQUEST_LINE = re.compile(rb"[\x20-\x7e]*\r")
 HEADER_LINE = re.compile(rb"([\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?\r")
 
@@ -37,8 +38,8 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Chunks(_ChunkedTransferDecoder):
-    """Takes a chunked body apart, as Twisted does, but stricter (RFC 9112, 7.1); so
-    many chunks at once; and hands on in one piece what came at once.
+    """Decodes a chunked body like Twisted, but more strictly (RFC 9112, 7.1), with a
+    limit on the chunks decoded at once, and joins the data that arrived at once.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class Chunks(_ChunkedTransferDecoder):
     ) -> None:
         """
         :param data: takes the body's bytes
-        :param finish: takes what came behind the body
-        :param pause: called where more has come than is taken apart at once: give it
-            nothing, in another turn of the reactor, and it goes on
+        :param finish: takes the bytes after the body
+        :param pause: called if more chunks have arrived than are decoded at once; to
+            continue, call ``dataReceived`` with no bytes in another turn of the reactor
         :param wanted: the trailers that are kept, in lower case
         """
         super().__init__(self._gather, self._finish)
@@ -95,7 +96,7 @@ class Chunks(_ChunkedTransferDecoder):
 
     def _dataReceived_TRAILER(self) -> bool:
         more = super()._dataReceived_TRAILER()
-        # Few are wanted, and a tiny one takes much more memory than bytes.
+        # Keep only these: a tiny trailer takes much more memory than its bytes.
         for line in self._trailerHeaders:
             if not _FIELD_LINE.fullmatch(line):
                 raise _MalformedChunkedDataError("a malformed trailer")
@@ -107,8 +108,8 @@ class Chunks(_ChunkedTransferDecoder):
 
 
 def members(values: Sequence[str]) -> list[str]:
-    """The members of a list in lower case: one header may have several, and some of
-    them may be empty (RFC 9110, 5.6.1.2).
+    """The members of a list in lower case. A header may have several members, some of
+    them empty (RFC 9110, 5.6.1.2).
     """
     if not values:
         return []
@@ -117,10 +118,10 @@ def members(values: Sequence[str]) -> list[str]:
 
 
 def fault(headers: Headers, version: bytes) -> str | None:
-    """What is wrong with the headers that Twisted does not mind, if anything."""
+    """An error in the headers that Twisted ignores, or None."""
     coding = headers.getRawHeaders(b"Transfer-Encoding", [])
     if coding and [each.lower() for each in coding] != [b"chunked"]:
-        # Twisted takes "identity" for no body at all.
+        # Twisted treats "identity" as no body at all.
         return "unsupported Transfer-Encoding; only chunked is supported"
     if coding and version != b"HTTP/1.1":
         return "Transfer-Encoding is not allowed in HTTP/1.0"  # RFC 9112, 6.1
@@ -128,17 +129,17 @@ def fault(headers: Headers, version: bytes) -> str | None:
     if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
         return "exactly one Host header required"  # RFC 9112, 3.2
     if not all(map(_HOST.fullmatch, hosts)):
-        return "malformed Host"  # the same
+        return "malformed Host"  # RFC 9112, 3.2
     return None
 
 
 def segments(path: bytes) -> tuple[list[bytes], str | None]:
-    """The path's components, percent-decoded once (RFC 3986, 2.4), and what is
-    wrong with it.
+    """The path's components, percent-decoded once (RFC 3986, 2.4), and an error or
+    None.
     """
     if path == b"*":
         return [b""], None
-    # The absolute form, as proxies send it (RFC 9112, 3.2.2).
+    # The absolute form, which proxies send (RFC 9112, 3.2.2).
     path = _ORIGIN.sub(b"", path, count=1) or b"/"
     if not path.startswith(b"/"):
         return [b""], "the request target is not a path"

@@ -1,9 +1,8 @@
-"""Where connections are taken, from what the configuration says of it.
+"""Make Twisted's endpoints from those of the configuration.
 
-:mod:`filebucket.config.endpoint` says what was written; here it becomes Twisted's
-endpoints, which the daemon opens. Certificates and keys are read now (:mod:`tls
-<filebucket.http.tls>`); what is wrong with them is a mistake in the configuration, and
-never a traceback.
+:mod:`filebucket.config.endpoint` parses them; the daemon opens them. Certificates and
+    keys are read here (:mod:`tls <filebucket.http.tls>`); errors in them are reported
+    as errors of the configuration, never as a traceback.
 """
 
 from __future__ import annotations
@@ -30,18 +29,17 @@ from filebucket.http.tls import Certificates
 from filebucket.model.client import Networks
 
 BACKLOG = 1024
-"""Connections that may wait to be taken. Twisted's own 50 are fewer than a
-thousand cron jobs at the full hour; who finds no place tries again a second
-later, then two. The kernel has a bound of its own, net.core.somaxconn.
-"""
+"""Connections that may wait to be accepted. Twisted's default of 50 is less than a
+thousand cron jobs at the full hour; a client that finds the queue full retries after
+one second, then after two. The kernel has a limit of its own, net.core.somaxconn."""
 
 
 @frozen
 class Listener:
-    """One place to listen.
+    """One listener.
 
-    :param name: as the operator wrote it
-    :param certificates: those with which it speaks TLS, if it does
+    :param name: the endpoint, as the operator wrote it
+    :param certificates: its certificates, if it uses TLS
     :param proxied: whether each connection begins with a PROXY header
     """
 
@@ -54,14 +52,14 @@ class Listener:
 def listeners(
     reactor: Any, given: Mapping[str, Endpoint], trusted: Networks, path: str
 ) -> list[Listener]:
-    """What to listen with. Nothing is opened yet.
+    """Make the listeners. Nothing is opened yet.
 
     :param reactor: provides TCP, TLS, UNIX sockets and inherited ones
-    :param given: where to listen, by the place where the configuration says so
-    :param trusted: whose PROXY headers are believed
-    :param path: where the configuration came from
-    :raises ConfigError: certificates, keys and inherited sockets that are not
-        there or cannot be used; every mistake at once
+    :param given: the endpoints, by their place in the configuration
+    :param trusted: networks whose PROXY headers are believed
+    :param path: the configuration's file
+    :raises ConfigError: certificates, keys or inherited sockets are missing or cannot
+        be used; all mistakes at once
     """
     found: list[Listener] = []
     mistakes: list[str] = []
@@ -83,7 +81,7 @@ def _listener(reactor: Any, given: Endpoint, trusted: Networks) -> Listener:
     endpoint: IStreamServerEndpoint
     if given.kind == "ssl":
         certificates = Certificates(given.text, arguments)
-        # TLS comes after the header, so not from the endpoint, where there is one.
+        # With a PROXY header, TLS begins after it, so it cannot be the endpoint's.
         if given.proxied:
             make: Any = TCP4ServerEndpoint
         else:
@@ -114,7 +112,7 @@ def _plain(reactor: Any, kind: str, arguments: dict[str, str]) -> IStreamServerE
 
 
 def _check_inherited(fd: int, domain: str) -> None:
-    """Twisted takes any descriptor, and fails at the first connection or never."""
+    """Twisted accepts any descriptor, and fails at the first connection or never."""
     try:
         with socket.socket(fileno=os.dup(fd)) as made:
             family = made.family

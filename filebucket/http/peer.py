@@ -1,6 +1,4 @@
-"""Who is at the other end of a connection, and the log line about one that was
-dropped before there was a request.
-"""
+"""The peer of a connection, and the log line about one that closed before a request."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ log = Logger()
 
 
 def log_dropped(client: Client, reason: str) -> None:
-    """The one line about a connection that ended before there was a request."""
+    """Log a connection that ended before there was a request."""
     log.warn(
         "dropped client={client} reason={reason!r}",
         event="dropped",
@@ -23,7 +21,7 @@ def log_dropped(client: Client, reason: str) -> None:
 
 
 def client_of(address: object) -> Client:
-    """Who has an address of Twisted's."""
+    """The client with an address of Twisted's."""
     if isinstance(address, IPv4Address | IPv6Address):
         return client(address.host, address.port)
     return LOCAL

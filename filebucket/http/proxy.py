@@ -1,18 +1,18 @@
-"""The PROXY header: what a load balancer says first on a connection that it passes on.
+"""The PROXY header, with which a load balancer begins a connection that it forwards.
 
-HAProxy's protocol, in both versions
-(https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt): a line, or some binary
-words, with the address of the client; then come the client's own bytes.
+This is HAProxy's protocol, in both versions
+(https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt): one line, or a binary
+header, with the client's address, followed by the client's own bytes.
 
-:func:`read` takes a header apart. :class:`HeaderFirst` is the first protocol of a
-connection: it waits for the header, makes the one that follows with the client's
-address, gives it the transport, and is gone. So what follows has the real transport,
-with its half-close and its buffers, and costs no more than without a header; Twisted's
-own wrapper hides them, takes no header that comes in pieces, and ends in a traceback at
-some malformed ones. TLS, where it is spoken, begins after the header.
+:func:`read_header` parses a header. :class:`HeaderFirst` is a connection's first
+    protocol: it waits for the header, creates the next protocol with the client's
+    address, and hands it the transport. So that protocol has the real transport, with
+    half-close and buffers, at no extra cost. Twisted's own wrapper hides these, does
+    not accept a header that arrives in pieces, and raises on some malformed ones. TLS,
+    if used, begins after the header.
 
-What does not begin with a header is dropped, with one line in the log: the client that
-it came from is not known, so it must never be taken for a push.
+A connection that does not begin with a header is dropped and logged: its client is
+unknown, so it must never be treated as a push.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from filebucket.http.site import StreamingSite
 from filebucket.model.client import Networks
 
 HEADER_TIMEOUT = 10.0
-"""Seconds from a connection to the end of its header, which is sent in one piece at its
-very beginning: three lost packets."""
+"""Seconds from a connection's start to the end of its header. The header is sent at
+once, in one piece; this allows for three lost packets."""
 
 MOST_TEXT = 107
-"""Bytes of a header of version 1, with its CR LF: the longest that there can be."""
+"""Bytes of the longest possible header of version 1, with its CR LF."""
 
 MOST_BINARY = 4096
-"""Bytes of one of version 2, with what may follow the addresses: names and, say, the
-subject of a certificate."""
+"""Bytes of a header of version 2, with the fields after the addresses, such as names or
+the subject of a certificate."""
 
 _LINE_BEGIN = b"PROXY "
 _BINARY_BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
@@ -61,11 +61,11 @@ _BINARY_HEAD = len(_BINARY_BEGIN) + 4
 
 @frozen
 class Header:
-    """What a header said.
+    """A parsed header.
 
-    :param client: who connected to the proxy; None where it does not say, as when it
-        is itself who connects, to see whether we are there
-    :param size: bytes that it has
+    :param client: the proxy's client; None if the header does not name one, as in a
+        health check by the proxy itself
+    :param size: bytes of the header
     """
 
     client: IAddress | None
@@ -73,10 +73,10 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header at the beginning of a connection.
+    """Parse the header at the beginning of a connection.
 
-    :returns: None where it has not come whole
-    :raises ValueError: there is none, or a malformed one
+    :returns: None if it is not complete
+    :raises ValueError: there is none, or it is malformed
     """
     if data.startswith(_BINARY_BEGIN[: len(data)]):
         return _read_binary(data) if len(data) >= _BINARY_HEAD else None
@@ -108,7 +108,7 @@ def _address(family: str, host: str, port: str) -> IAddress:
         raise ValueError("malformed address in the PROXY header") from None
     if ip.version != int(family[-1]) or "%" in host:
         raise ValueError("address of another family in the PROXY header")
-    # No sign, no space, no other digits, no zeros before it.
+    # No sign, no space, no other digits, no leading zeros.
     if not port.isdecimal() or str(int(port)) != port or int(port) > 65535:
         raise ValueError("malformed port in the PROXY header")
     return _made(host, int(port))
@@ -147,10 +147,10 @@ def _read_binary(data: bytes) -> Header | None:
 
 
 class HeaderFirst(Protocol):
-    """Waits for the header, then gives its transport to what speaks after it.
+    """Waits for the header, then hands its transport to the next protocol.
 
-    For the site it is a connection without a push, from the beginning: so those that
-    send no header are counted, too.
+    To the site it is a connection without a push from the beginning, so connections
+    that send no header count, too.
     """
 
     transport: Any
@@ -163,8 +163,8 @@ class HeaderFirst(Protocol):
         peer: IAddress,
     ) -> None:
         """
-        :param make: what follows, given who the client is
-        :param peer: who connected
+        :param make: makes the next protocol for a client's address
+        :param peer: the connected peer
         """
         self._site = site
         self._deadline = Alarm(site.reactor)
@@ -173,7 +173,7 @@ class HeaderFirst(Protocol):
         self._data = b""
 
     def connectionMade(self) -> None:
-        self._site.admission.came(self)
+        self._site.admission.connected(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
@@ -190,11 +190,11 @@ class HeaderFirst(Protocol):
         self._deadline.stop()
         following = self._make(header.client or self._peer)
         assert following is not None
-        # As Twisted itself does for STARTTLS.
+        # Like Twisted for STARTTLS.
         self.transport.protocol = following
-        # With the place of this one: whoever waits in line must not get it, or what
-        # follows would wait there again, and with a request that has come already.
-        self._site.admission.becomes(
+        # Keep this connection's place: if a waiting connection got it, the next
+        # protocol would have to wait with a request that may have arrived already.
+        self._site.admission.hand_over(
             self, partial(following.makeConnection, self.transport)
         )
         if rest:
@@ -205,21 +205,21 @@ class HeaderFirst(Protocol):
 
     def _drop(self, reason: str) -> None:
         log_dropped(client_of(self._peer), reason)
-        # Nothing that still comes is looked at.
+        # Ignore everything that still arrives.
         self._data = b""
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._data:
             log_dropped(client_of(self._peer), "incomplete PROXY header")
-        # Who says nothing looked whether we are there, as load balancers do.
+        # A connection without any bytes is a load balancer's health check.
         self._gone()
 
     def _gone(self) -> None:
         self._deadline.stop()
         self._site.closed(self)
 
-    # What the site asks of a connection.
+    # The site's interface of a connection.
 
     busy = False
 
@@ -245,14 +245,14 @@ class HeaderFirst(Protocol):
 class HeaderFirstFactory(Factory):
     """Makes the first protocols.
 
-    :ivar following: the factory of what speaks after them
+    :ivar following: the factory of the next protocols
     """
 
     noisy = False
 
     def __init__(self, site: StreamingSite, following: Any, trusted: Networks) -> None:
         """
-        :param trusted: whose header is believed; where it is empty, everybody's
+        :param trusted: networks whose header is believed; if empty, every client's is
         """
         self._site = site
         self.following = following
@@ -277,7 +277,7 @@ class HeaderFirstFactory(Factory):
 
 @implementer(IStreamServerEndpoint)
 class HeaderFirstEndpoint:
-    """Listens where another endpoint would, for connections with a header."""
+    """An endpoint whose connections begin with a header."""
 
     def __init__(
         self,
@@ -286,8 +286,8 @@ class HeaderFirstEndpoint:
         secure: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
     ) -> None:
         """
-        :param trusted: whose header is believed; where it is empty, everybody's
-        :param secure: puts TLS around a factory, if it is to be spoken
+        :param trusted: networks whose header is believed; if empty, every client's is
+        :param secure: wraps a factory in TLS, if it is used
         """
         self._endpoint = endpoint
         self._trusted = trusted

@@ -1,7 +1,7 @@
-"""The factory of the connections, and what they have in common: limits, room, the end.
+"""The factory of connections, and their common limits and shutdown.
 
-Twisted's access log has each request's target, and with it the token: there is none
-here.
+Twisted's access log is disabled, because it contains each request's target, and with it
+the token.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from filebucket.http.turns import Turns
 from filebucket.model.client import NOBODY, Client, Networks
 
 LEAST_SHARE = 32 * 1024
-"""Bytes of a body that may wait however many connections there are."""
+"""Bytes of a body that may wait, whatever the number of connections."""
 
 DEFAULTS = Limits()
 
 
 class PushConnection(admission.Connection, Protocol):
-    """What a site must know of a connection: a channel, or what becomes one."""
+    """A connection, as the site sees it: a channel, or a protocol that becomes one."""
 
     def close_if_idle(self) -> None:
-        """Close where nothing was asked that still wants an answer."""
+        """Close, unless a request waits for its answer."""
 
     def turn_away(self, refusal: Refusal) -> None:
-        """Take no more: what has not come whole is answered with ``refusal``."""
+        """Stop reading: answer an incomplete request with ``refusal``."""
 
 
 class StreamingSite(server.Site):
     """The factory of the channels.
 
-    :ivar trusted: whose ``X-Forwarded-For`` is believed
-    :ivar stopping: whether every answer is its connection's last
-    :ivar admission: which connections there may be
-    :ivar turns: whose chunks are taken apart next
+    :ivar trusted: networks whose ``X-Forwarded-For`` is believed
+    :ivar stopping: whether each connection closes after its next answer
+    :ivar admission: limits the connections
+    :ivar turns: the queue of connections with chunks left to decode
     """
 
-    # Without the proxy that Twisted puts before a channel to speak HTTP/2.
+    # Without the proxy class that Twisted puts before a channel for HTTP/2.
     protocol = StreamingChannel  # type: ignore[assignment]
     requestFactory = StreamingRequest
     noisy = False
@@ -63,10 +63,10 @@ class StreamingSite(server.Site):
     ) -> None:
         """
         :param resource: the root of the tree
-        :param refused: told of what was refused before it was a request
-        :param trailers: those that are kept, in lower case
+        :param refused: called with each refusal of input that was not a request
+        :param trailers: the trailers that are kept, in lower case
         """
-        # Without Twisted's timeout: see the module's text.
+        # The channel has its own timeouts: see its module.
         super().__init__(resource, reactor=reactor, timeout=None)
         self.refused = refused
         self.limits = limits
@@ -84,17 +84,17 @@ class StreamingSite(server.Site):
 
     @property
     def channels(self) -> list[PushConnection]:
-        """The connections that are open."""
+        """The open connections."""
         return self.admission.all
 
     def share(self) -> int:
-        """How many bytes of its body a connection may hold."""
+        """Bytes of its body that a connection may hold."""
         share = self.limits.buffers // max(len(self.admission), 1)
         return min(max(share, LEAST_SHARE), self.limits.buffer)
 
     def closed(self, channel: PushConnection) -> None:
-        """A connection is gone."""
-        self.admission.left(channel)
+        """A connection has closed."""
+        self.admission.disconnected(channel)
         if not self.admission.anybody:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:
@@ -110,28 +110,27 @@ class StreamingSite(server.Site):
         return waiting
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What TLS offers: Twisted's own has HTTP/2 where h2 is installed."""
+        """The protocols that TLS offers: Twisted would add HTTP/2, if h2 is there."""
         return [b"http/1.1"]
 
     def log(self, request: http.Request) -> None:
-        """Nothing: Twisted's access log has the target, so the token."""
+        """Log nothing: Twisted's access log contains the target, and so the token."""
 
     def wind_down(self) -> None:
-        """Close what is idle, and what is busy after its next answer."""
+        """Close idle connections now, and the others after their next answer."""
         self.stopping = True
         for channel in self.channels:
             channel.close_if_idle()
 
     def turn_away(self, refusal: Refusal) -> None:
-        """Take no more bytes: whoever still sends is answered with ``refusal``.
+        """Stop reading: answer each incomplete request with ``refusal``.
 
-        No request begins after this. Those that came whole are answered as they
-        would have been.
+        No request begins after this. Complete requests get their normal answer.
         """
         for channel in self.channels:
             channel.turn_away(refusal)
 
     def abort(self) -> None:
-        """Drop every connection that is still open."""
+        """Drop all open connections."""
         for channel in self.channels:
             channel.drop()

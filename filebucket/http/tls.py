@@ -1,18 +1,16 @@
-"""TLS: certificates and keys, what is made of them, and when they are read again.
+"""TLS: load certificates and keys, and reload them when their files change.
 
-TLS is 1.2 or newer, and only with ciphers that are authenticated and with keys
-that are forgotten with the connection (RFC 9325, 4.2): what was recorded on
-the network cannot be read by whoever gets the server's key one day. Twisted
-would take RSA's exchange of keys, too, with which it could.
+TLS is 1.2 or newer, with authenticated ciphers and forward secrecy only (RFC 9325,
+4.2): a server key that is stolen later does not decrypt recorded traffic. Twisted would
+also accept RSA key exchange, with which it does.
 
-The files are read at the start, as long as the daemon may read what belongs to
-root. From then on they are looked at every second, by a clock and not by
-connections: so the log says at once, while the operator is still there, whether what
-they put there is of use, and the disk is waited for in a thread. Files that changed
-are read when a second look finds them as the first one did; what cannot be used, such
-as a key that is not the key of the certificate, changes nothing, is said once, and
-is tried again when the files change again. New connections get what is new; those that
-are there keep what they have.
+The files are first read at the start, while the daemon may still read files of root.
+After that they are examined every second, in a thread, and independent of connections,
+so that the operator sees at once in the log whether new files can be used. Changed
+files are read when two examinations in a row find them the same. Files that cannot be
+used, such as a key that does not match its certificate, change nothing, are logged
+once, and are tried again when they change again. New connections get the new
+certificate; open ones keep theirs.
 """
 
 from __future__ import annotations
@@ -48,21 +46,22 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Those of TLS 1.2, in OpenSSL's words. All of TLS 1.3 are as good."""
+"""The ciphers of TLS 1.2, in OpenSSL's syntax. All ciphers of TLS 1.3 are equally
+good."""
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the files."""
+"""Seconds between two examinations of the files."""
 
 _FILES = ("privateKey", "certKey", "extraCertChain", "clientCA")
 
-_Look: TypeAlias = tuple[object, ...]
+_FileState: TypeAlias = tuple[object, ...]
 
 
 @frozen
 class Identity:
-    """What the files of one endpoint say, ready for connections.
+    """The loaded files of one endpoint, ready for connections.
 
-    :param expires: when the server's own certificate is no longer valid
+    :param expires: the time at which the server's own certificate expires
     """
 
     context: SSL.Context
@@ -71,40 +70,40 @@ class Identity:
 
 @implementer(IOpenSSLContextFactory)
 class Certificates:
-    """The certificate, the key and the client certificates' issuers of one endpoint.
-
-    For Twisted it is a context factory.
+    """The certificate, the key and the client CAs of one endpoint. To Twisted this is a
+    context factory.
     """
 
     def __init__(self, name: str, arguments: Mapping[str, str]) -> None:
         """
         :param name: the endpoint, as the operator wrote it
-        :param arguments: the endpoint's, which name the files
+        :param arguments: the endpoint's arguments, which name the files
         :raises ValueError: what is wrong with the files
         """
         self.name = name
         self._arguments = arguments
-        # Before they are read: what changes meanwhile is then seen as changed.
+        # Before they are read, so that a change meanwhile is noticed.
         self._read = self._last = self._look()
         self._identity = identify(arguments)
 
     def getContext(self) -> SSL.Context:
-        """What a new connection gets."""
+        """The context for a new connection."""
         return self._identity.context
 
     def around(self, factory: IProtocolFactory) -> IProtocolFactory:
-        """``factory`` with TLS, where the transport has none."""
+        """Wrap ``factory`` in TLS, if the transport has none."""
         return TLSMemoryBIOFactory(self, False, factory)
 
     def use(self, identity: Identity) -> None:
-        """Give new connections this from now on."""
+        """Use this for new connections."""
         self._identity = identity
 
     def changed(self) -> Identity | None:
-        """Look at the files. To be called in a thread, by one at a time.
+        """Examine the files. To be called in a thread, one call at a time.
 
-        :returns: what they say now, if that is new; once
-        :raises ValueError: they changed, and are of no use; once
+        :returns: the new identity, once after a change; None otherwise
+        :raises ValueError: the files have changed and cannot be used; once after a
+            change
         """
         look = self._look()
         last, self._last = self._last, look
@@ -113,26 +112,26 @@ class Certificates:
         self._read = look
         return identify(self._arguments)
 
-    def _look(self) -> _Look:
-        """What shows a change."""
+    def _look(self) -> _FileState:
+        """The state of the files, for comparison."""
         return tuple(
             _look(self._arguments[key]) for key in _FILES if key in self._arguments
         )
 
 
-def _look(path: str) -> _Look:
+def _look(path: str) -> _FileState:
     try:
         found = os.stat(path)
     except OSError as error:
         return (error.errno,)
-    # That it can no longer be read, rights having been given up, is a change, too.
+    # Losing the right to read it, after root's rights were dropped, is a change, too.
     readable = os.access(path, os.R_OK, effective_ids=True)
     times = (found.st_mtime_ns, found.st_ctime_ns)
     return (found.st_dev, found.st_ino, found.st_size, *times, readable)
 
 
 class Renewal(Service):
-    """Looks at the files, from when it is started until it is stopped."""
+    """Examines the files while it is started."""
 
     _log = Logger()
 
@@ -143,7 +142,7 @@ class Renewal(Service):
         certificates: Sequence[Certificates],
     ) -> None:
         """
-        :param run: calls what it is given in a thread
+        :param run: calls a function in a thread
         """
         self._run = run
         self._certificates = certificates
@@ -191,12 +190,13 @@ class Renewal(Service):
 
 
 def identify(arguments: Mapping[str, str]) -> Identity:
-    """Read the files and make something of them.
+    """Load the files.
 
     :raises ValueError: what is wrong with them
     """
-    # Not by Twisted's endpoint: it chooses the ciphers, asks a terminal for the
-    # passphrase of a key, and sends one certificate of a file that holds a chain.
+    # Twisted's endpoint cannot be used: it chooses the ciphers, asks for a key's
+    # passphrase on the terminal, and sends only one certificate of a file that contains
+    # a chain.
     own = "certKey" if "certKey" in arguments else "privateKey"
     certificate, *chain = _certificates(arguments, own)
     if "extraCertChain" in arguments:
@@ -217,14 +217,14 @@ def identify(arguments: Mapping[str, str]) -> Identity:
             **options,
         ).getContext()
         if issuers:
-            # An issuer that has one itself is trusted as it stands there.
+            # An intermediate issuer is trusted without its own issuer.
             store = context.get_cert_store()
             assert store is not None
             store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
-            # So that a client which has several knows which is asked for.
+            # So that a client with several certificates knows which one to send.
             for each in issuers:
                 context.add_client_ca(_openssl(each))
-        # As Twisted does for each connection: where it must fail, it shall do so now.
+        # Twisted does this for each connection; an error must be raised here instead.
         context.set_alpn_select_callback(_no_protocol)
     except MemoryError:
         raise ValueError(
@@ -238,7 +238,7 @@ def identify(arguments: Mapping[str, str]) -> Identity:
 
 
 def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    """What is chosen where nobody else chooses."""
+    """The choice if no other callback chooses."""
     return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
@@ -247,9 +247,7 @@ def _openssl(certificate: Certificate) -> X509:
 
 
 def _certificates(arguments: Mapping[str, str], key: str) -> list[Certificate]:
-    """Those in a file. The server's own come first; what follows leads from it to
-    one that clients know.
-    """
+    """The certificates in a file: the server's own first, then its chain."""
     pem = _content(arguments, key)
     try:
         return load_pem_x509_certificates(pem)

@@ -1,7 +1,7 @@
-"""Whose turn it is, among connections that brought more than is taken apart at once.
+"""Take turns among connections that received more chunks than are decoded at once.
 
-They go on one after the other, a few in a turn of the reactor, so that everybody else
-waits for a few only, however many they are.
+A few of them continue in each turn of the reactor, so other work waits only for those
+few, whatever their number.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 AT_ONCE = 10
-"""How many go on in a turn of the reactor."""
+"""Connections that continue in one turn of the reactor."""
 
 
 class Turns:
-    """A line of those that have more to do."""
+    """A queue of connections that have more to do."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class Turns:
         self._called = False
 
     def join(self, go_on: Callable[[], object]) -> None:
-        """Wait at the line's end.
+        """Join the end of the queue.
 
         :param go_on: called once; may join again
         """

@@ -7,7 +7,7 @@ import errno
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.daemon.notify import Nobody, Systemd, supervisor
+from filebucket.daemon.notify import NoSupervisor, Systemd, supervisor
 
 
 class SystemdTests(SynchronousTestCase):
@@ -63,7 +63,7 @@ class SystemdTests(SynchronousTestCase):
         self.assertIsInstance(supervisor({"NOTIFY_SOCKET": "/x"}), Systemd)
         for environ in ({}, {"NOTIFY_SOCKET": ""}):
             nobody = supervisor(environ)
-            self.assertIsInstance(nobody, Nobody)
+            self.assertIsInstance(nobody, NoSupervisor)
             nobody.ready("")
             nobody.reloading()
             nobody.stopping("", 1)

@@ -59,7 +59,7 @@ class AdmissionTests(SynchronousTestCase):
         """So many, at once."""
         guests = [Guest(busy) for _ in range(count)]
         for guest in guests:
-            self.admission.came(guest)
+            self.admission.connected(guest)
         return guests
 
     def assert_states(self, expected: str, *guests: Guest) -> None:
@@ -123,7 +123,7 @@ class AdmissionTests(SynchronousTestCase):
         self.clock.advance(1000)
         self.assert_states("held " * 20, *line)
         for guest in pushing:
-            self.admission.left(guest)
+            self.admission.disconnected(guest)
         self.assert_states("admitted admitted admitted held", *line[:4])
         self.assertFalse(self.port.reading)
 
@@ -131,9 +131,9 @@ class AdmissionTests(SynchronousTestCase):
         """Places become free, in the order of the line."""
         pushing = self.come(MOST, busy=True)
         first, second = self.come(2)
-        self.admission.left(pushing[1])
+        self.admission.disconnected(pushing[1])
         self.assert_states("admitted held", first, second)
-        self.admission.left(second)
+        self.admission.disconnected(second)
         self.assertTrue(self.port.reading)
         self.assertEqual([pushing[0], pushing[2], first], self.admission.all)
         self.assertEqual([], self.clock.getDelayedCalls())
@@ -145,7 +145,7 @@ class AdmissionTests(SynchronousTestCase):
         first, *_ = self.admission.all
         self.come(1)
         self.admission.answered(first)
-        self.admission.left(first)
+        self.admission.disconnected(first)
         self.assertTrue(self.admission.full)
 
     def test_becomes(self) -> None:
@@ -153,11 +153,11 @@ class AdmissionTests(SynchronousTestCase):
         first, *_ = self.come(MOST, busy=True)
         (late,) = self.come(1)
         following, another = Guest(busy=True), Guest()
-        self.admission.becomes(first, lambda: self.admission.came(following))
+        self.admission.hand_over(first, lambda: self.admission.connected(following))
         self.assert_states("admitted held", following, late)
-        self.admission.becomes(first, lambda: self.admission.came(another))
+        self.admission.hand_over(first, lambda: self.admission.connected(another))
         self.assert_states("admitted held held", following, late, another)
-        self.admission.left(following)
+        self.admission.disconnected(following)
         self.assert_states("admitted held", late, another)
 
     def test_stop(self) -> None:
@@ -166,8 +166,8 @@ class AdmissionTests(SynchronousTestCase):
         (late,) = self.come(1)
         self.admission.stop()
         self.assertEqual([], self.clock.getDelayedCalls())
-        self.admission.left(pushing[0])
-        self.admission.left(pushing[1])
+        self.admission.disconnected(pushing[0])
+        self.admission.disconnected(pushing[1])
         self.assert_states("held", late)
         self.assertFalse(self.port.reading)
         self.assertEqual([pushing[2], late], self.admission.all)
