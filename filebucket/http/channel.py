@@ -259,7 +259,7 @@ class StreamingRequest(server.Request):
         """
         self._log.failure("a bug in file-bucket", failure=reason, event="bug")
         status = 400 if self.length is None and not self.body.ended else 500
-        self.answer(status, {}, b"internal error; the server's log says more\n")
+        self.answer(status, {}, b"internal error; see the server's log\n")
         return reason
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Tells twistd that file-bucket is there. Names only: imports nothing of ours."""
+"""Registers file-bucket with twistd. Names only, so that nothing else is imported."""
 
 from twisted.application.service import ServiceMaker
 
