@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def check(path: str, as_json: bool, strict: bool) -> None:
     """Check the configuration, home, hooks and certificates.
 
-    A running daemon is not disturbed. Exits with 1 if something is wrong: it keeps the
-    daemon from starting, or from doing what the file says.
+    A running daemon is not disturbed. Exits with 1 if anything keeps the daemon from
+    starting, or from doing what the file says.
 
     As root, checks the home and the hooks with the rights of the home's owner.
     """
