@@ -23,7 +23,7 @@ def check(path: str, as_json: bool, strict: bool) -> None:
     """Check the configuration, home, hooks and certificates.
 
     A running daemon is not disturbed. Exits with 1 if anything keeps the daemon from
-    starting, or from doing what the file says.
+    starting or from working as configured.
 
     As root, checks the home and the hooks with the rights of the home's owner.
     """
