@@ -1,4 +1,4 @@
-"""What can be asked of the configuration."""
+"""Tests of :mod:`filebucket.config.config`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,17 @@ def in_hex(token: str) -> str:
 
 
 def made_of(**keys: Any) -> Config:
-    """The configuration of a file with these keys, and those that it must have."""
+    """A configuration with these keys and the required ones."""
     text = json.dumps({"home": "buckets", "buckets": [], **keys})
     return parse(text, "/srv/drop/config.json")
 
 
 class ConfigTests(SynchronousTestCase):
-    """What can be asked of a :class:`Config`."""
-
     def exposed(self, host: str, *buckets: object) -> list[str]:
-        """The buckets that anybody can push to, on that host."""
+        """The buckets with example tokens that other machines can reach."""
         return made_of(host=host, buckets=list(buckets)).exposed_examples()
 
     def test_frozen(self) -> None:
-        """Neither a configuration nor a bucket changes."""
         made = made_of(buckets=[TOKEN])
         with self.assertRaises(FrozenInstanceError):
             made.port = values.Port(80)  # type: ignore[misc]
@@ -45,7 +42,7 @@ class ConfigTests(SynchronousTestCase):
             made.buckets[0].name = "a"  # type: ignore[misc]
 
     def test_exposed_examples(self) -> None:
-        """Tokens that everybody knows are named where others can reach them."""
+        """Buckets with an example token are reported if other machines can connect."""
         first, second = EXAMPLE_TOKENS
         buckets = first, TOKEN, {"name": "web01", "token": second}
         for host in ("0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "fe80::1%lo"):
@@ -54,19 +51,19 @@ class ConfigTests(SynchronousTestCase):
             )
 
     def test_exposed_example_by_its_digest(self) -> None:
-        """An example's SHA-256 is as well known as the example."""
+        """An example's SHA-256 is as public as the example."""
         given = {"name": "a", "token_sha256": in_hex(EXAMPLE_TOKENS[1])}
         self.assertEqual(["a"], self.exposed("0.0.0.0", given))
 
     def test_not_exposed(self) -> None:
-        """On the loopback nobody else can, and tokens of one's own are fine."""
+        """Loopback addresses and other tokens are fine."""
         for host in ("127.0.0.1", "127.255.0.9", "::1", "localhost"):
             self.assertEqual([], self.exposed(host, *EXAMPLE_TOKENS), host)
         self.assertEqual([], self.exposed("0.0.0.0", TOKEN))
         self.assertEqual([], self.exposed("0.0.0.0"))
 
     def test_open_to_others(self) -> None:
-        """Where it listens that is not this machine alone."""
+        """The endpoints that other machines can reach."""
         self.assertEqual(["0.0.0.0"], made_of().open_to_others())
         self.assertEqual([], made_of(host="::1").open_to_others())
         here = ["tcp:1:127.0.0.1", "unix:x"]
@@ -78,7 +75,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(1, len(made.exposed_examples()))
 
     def changes(self) -> Iterator[tuple[str, Any]]:
-        """A key and a value that is not its default."""
+        """Keys, each with a value that is not its default."""
         yield "home", "/elsewhere"
         yield "host", "127.0.0.1"
         yield "port", 80
@@ -96,7 +93,7 @@ class ConfigTests(SynchronousTestCase):
         yield "shutdown_timeout", 1
 
     def test_changed(self) -> None:
-        """Each key whose value differs is named, in their order."""
+        """Keys with different values are listed in order."""
         before = made_of()
         for key, value in self.changes():
             self.assertEqual([key], before.changed(made_of(**{key: value})))
@@ -106,7 +103,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(expected, after.changed(before))
 
     def test_listen_changed(self) -> None:
-        """What is written in another way, and means the same, is no change."""
+        """Another spelling of the same endpoint is no change."""
         before = made_of(listen=["tcp:1", "unix:x"])
         for listen, expected in (
             (["tcp:port=1", "unix:/srv/drop/x"], []),
@@ -118,13 +115,13 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(["listen"], made_of().changed(before))
 
     def test_listen_instead(self) -> None:
-        """A list that takes the place of host and port, and the other way round."""
+        """``listen`` may replace ``host`` and ``port``, and the other way round."""
         before, after = made_of(port=7), made_of(listen=["tcp:7"])
         for one, other in ((before, after), (after, before)):
             self.assertEqual(["port", "listen"], one.changed(other))
 
     def test_not_changed(self) -> None:
-        """The same is no change; nor are other buckets, or the same written out."""
+        """Changed buckets do not count, nor does an explicit default."""
         before = made_of()
         self.assertEqual([], before.changed(made_of()))
         self.assertEqual([], before.changed(made_of(buckets=[TOKEN])))
@@ -133,7 +130,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual([], before.changed(evolve(before)))
 
     def test_believes_anybody(self) -> None:
-        """Where a PROXY header is taken from whoever can connect."""
+        """Reachable endpoints with a PROXY header need ``trusted_proxies``."""
         listen = ["tcp:1", "haproxy:tcp:2", "haproxy:tcp:3:127.0.0.1"]
         made = made_of(listen=listen)
         self.assertEqual(["haproxy:tcp:2"], made.believes_anybody())

@@ -1,4 +1,4 @@
-"""Changes to the configuration file: what becomes of its text, and of the file."""
+"""Changes to the configuration file: the new text, and the file itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FILE = """\
 
 
 class EditingCase(SynchronousTestCase):
-    """Has a file."""
+    """Provides a configuration file."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -70,7 +70,7 @@ class EditingCase(SynchronousTestCase):
         return self.file.read_bytes().decode()
 
     def assert_refused(self, reason: str, edit: object, *arguments: object) -> None:
-        """The file stays as it was, and the reason is this."""
+        """The change is refused for ``reason``, and the file stays as it is."""
         before = self.text()
         assert callable(edit)
         error = self.assertRaises(NotChangedError, edit, self.path, *arguments)
@@ -80,10 +80,10 @@ class EditingCase(SynchronousTestCase):
 
 
 class AddTests(EditingCase):
-    """What becomes of the text when a bucket is added."""
+    """Adding a bucket."""
 
     def added(self, text: str, **settings: object) -> str:
-        """The new text, of a file that means what it should."""
+        """The new text, which must load."""
         self.write(text)
         change = add_bucket(self.path, "new", settings)
         self.assertEqual(self.token, change.token)
@@ -93,14 +93,14 @@ class AddTests(EditingCase):
         return self.text()
 
     def test_keeps_the_rest(self) -> None:
-        """Not a byte of the rest is touched."""
+        """The rest of the file stays byte for byte."""
         line = f'{{"name": "new", "token_sha256": "{self.hash}"}}'
         place = '"::1"]\n        }'
         expected = FILE.replace(place, f"{place},\n        {line}")
         self.assertEqual(expected, self.added(FILE))
 
     def test_settings(self) -> None:
-        """What is long has lines of its own."""
+        """A long object is split into lines."""
         text = self.added(FILE, quota="500 GiB", allow_from=["192.0.2.0/24"])
         expected = (
             "        {\n"
@@ -114,13 +114,13 @@ class AddTests(EditingCase):
         self.assertIn(expected, text)
 
     def test_many_networks(self) -> None:
-        """So has a list."""
+        """A long list is, too."""
         networks = [f"192.0.2.{number}/32" for number in range(20)]
         text = self.added(FILE, allow_from=networks)
         self.assertIn('\n                "192.0.2.7/32",\n', text)
 
     def test_shapes(self) -> None:
-        """As the file is written, so is what is added."""
+        """The layout follows the file's."""
         member = f'{{"name": "new", "token_sha256": "{self.hash}"}}'
         for text, expected in (
             (
@@ -148,12 +148,12 @@ class AddTests(EditingCase):
             self.assertEqual(expected % member, self.added(text), text)
 
     def test_brackets_in_strings(self) -> None:
-        """Nor do strings that look like JSON mislead."""
+        """Strings that look like JSON do not matter."""
         text = '{"home": "\\"buckets\\": [", "hooks": "]}\\\\", "buckets": []}'
         self.assertEqual('"buckets": [{"name', self.added(text)[44:62])
 
     def test_refused(self) -> None:
-        """What would not load does not replace what does."""
+        """A change that would not load is refused."""
         self.write(FILE)
         self.assert_refused("a bucket db already exists", add_bucket, "db", {})
         reason = (
@@ -162,29 +162,26 @@ class AddTests(EditingCase):
         self.assert_refused(reason, add_bucket, "new", {"quota": []})
 
     def test_broken_before(self) -> None:
-        """A file that is broken already is not touched."""
+        """A file with mistakes is not changed."""
         self.write('{"home": "h"}')
         error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
         self.assertEqual(("$.buckets: missing",), error.mistakes)
 
     def test_not_there(self) -> None:
-        """There must be a file."""
         error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
         self.assertIn("No such file", str(error))
 
 
 class TokenTests(SynchronousTestCase):
-    """The tokens that are made."""
-
     def test_fit(self) -> None:
-        """They are tokens, and no two are the same."""
+        """New tokens are valid and unique."""
         tokens = {editing.new_token() for _ in range(100)}
         self.assertEqual(100, len(tokens))
         self.assertEqual(tokens, {values.token(each) for each in tokens})
 
 
 class RotateTests(EditingCase):
-    """A new token."""
+    """Rotating a token."""
 
     def rotated(self, text: str, keep: float = 0, name: str = "db") -> str:
         self.write(text)
@@ -194,17 +191,17 @@ class RotateTests(EditingCase):
         return self.text()
 
     def bucket(self, **opens: object) -> str:
-        """A file with one bucket."""
+        """Write a file with one bucket."""
         return json.dumps({"home": "h", "buckets": [{"name": "db", **opens}]})
 
     def tokens(self, text: str, keep: float = 0) -> object:
-        """What opens the bucket after a rotation."""
+        """The bucket's tokens after a rotation."""
         (bucket,) = json.loads(self.rotated(text, keep))["buckets"]
         self.assertEqual("db", bucket.pop("name"))
         return bucket
 
     def test_at_once(self) -> None:
-        """The old token is gone, and nothing else; the new one is as good as long."""
+        """Without ``keep_until`` only the new token is left, with the old expiry."""
         new = f'"token_sha256": "{self.hash}",\n            "expires": "2026-12-31"'
         expected = FILE.replace(
             f'"token": "{TOKEN}",\n            "expires": "2026-12-31"', new
@@ -212,7 +209,7 @@ class RotateTests(EditingCase):
         self.assertEqual(expected, self.rotated(FILE))
 
     def test_keep_old(self) -> None:
-        """The old one stays for a while."""
+        """The old token stays valid for a while."""
         text = self.rotated(FILE, 7 * DAY)
         new = f'{{"token_sha256": "{self.hash}", "expires": "2026-12-31"}}'
         old = f'{{"token_sha256": "{HASH}", "expires": "2026-12-01T12:00:00Z"}}'
@@ -224,19 +221,19 @@ class RotateTests(EditingCase):
         self.assertEqual(expected, text)
 
     def test_keep_old_for_ever(self) -> None:
-        """What no calendar has is never."""
+        """Beyond the calendar means for ever."""
         text = self.rotated(self.bucket(token=TOKEN), 600000 * 7 * DAY)
         (bucket,) = json.loads(text)["buckets"]
         self.assertEqual({"token_sha256": HASH}, bucket["tokens"][1])
 
     def test_in_one_line(self) -> None:
-        """What becomes too long for its line gets several."""
+        """A line that gets too long is split."""
         text = self.rotated(FILE, DAY, "web01")
         self.assertIn('        {\n            "name": "web01",\n', text)
         self.assertLess(max(map(len, text.splitlines())), 140)
 
     def test_never_longer_nor_shorter(self) -> None:
-        """The new token is good as long as the longest of those that still are."""
+        """The new token expires with the last of the valid old ones."""
         new, old = {"token_sha256": self.hash}, {"token_sha256": HASH}
         other = {"token_sha256": "ab" * 32}
         soon, late, past = "2026-11-25", "2027-01-01", "2026-11-01"
@@ -263,14 +260,14 @@ class RotateTests(EditingCase):
             self.assertEqual(expected, self.tokens(text, keep), opens)
 
     def test_keeps_the_order(self) -> None:
-        """Wherever the tokens stood."""
+        """Keys keep their order."""
         text = self.bucket(expires="2026-12-31", quota=5, token=TOKEN)
         expected = ["name", "token_sha256", "expires", "quota"]
         (bucket,) = json.loads(self.rotated(text))["buckets"]
         self.assertEqual(expected, list(bucket))
 
     def test_refused(self) -> None:
-        """Where there is no such bucket; where its folder would be another."""
+        """An unknown bucket, or one whose folder is named after its token."""
         self.write(json.dumps({"home": "h", "buckets": [TOKEN]}))
         self.assert_refused("there is no bucket x", rotate_token, "x", NOW, NOW)
         label = f"#{HASH[:6]}"
@@ -281,10 +278,10 @@ class RotateTests(EditingCase):
 
 
 class RemoveTests(EditingCase):
-    """A bucket less."""
+    """Removing a bucket."""
 
     def test_removed(self) -> None:
-        """With its comma, and nothing else."""
+        """The object goes with its comma."""
         self.write(FILE)
         change = remove_bucket(self.path, "db")
         self.assertEqual("db", change.bucket.name)
@@ -296,19 +293,18 @@ class RemoveTests(EditingCase):
         self.assertEqual((), load(self.path).buckets)
 
     def test_first(self) -> None:
-        """The second takes its place."""
         self.write(FILE)
         remove_bucket(self.path, "web01")
         self.assertIn('"buckets": [\n        {\n            "name": "db"', self.text())
 
     def test_without_a_name(self) -> None:
-        """It is called as in the log."""
+        """A bucket without a name goes by its label."""
         self.write(json.dumps({"home": "h", "buckets": [TOKEN]}))
         remove_bucket(self.path, f"#{HASH[:6]}")
         self.assertEqual('{"home": "h", "buckets": []}', self.text())
 
     def test_refused(self) -> None:
-        """There must be such a bucket, and only one."""
+        """An unknown label, or an ambiguous one."""
         self.write(FILE)
         self.assert_refused("there is no bucket web02", remove_bucket, "web02")
 
@@ -322,10 +318,10 @@ for number in range(20):
 
 
 class FileTests(EditingCase):
-    """What becomes of the file."""
+    """The file after a change."""
 
     def test_mode_and_owner(self) -> None:
-        """They stay, and so do attributes; the umask has no say."""
+        """Mode, owner and attributes stay, whatever the umask."""
         self.write(FILE)
         self.file.chmod(0o604)
         if os.geteuid() == 0:
@@ -349,7 +345,7 @@ class FileTests(EditingCase):
         self.assertEqual(["config.json"], os.listdir(self.folder))
 
     def test_link(self) -> None:
-        """What a link leads to is changed, and the link stays."""
+        """The target of a symbolic link is changed, and the link stays."""
         self.write(FILE)
         link = self.folder / "etc" / "link.json"
         link.parent.mkdir()
@@ -360,9 +356,8 @@ class FileTests(EditingCase):
         self.assertEqual(["link.json"], os.listdir(link.parent))
 
     def test_folder_of_another(self) -> None:
-        """Whoever may change the folder can lead no change to another file: not by the
-        name that the new one has at first, nor by that of the old one.
-        """
+        """If another user owns the folder, that user cannot redirect the change to
+        another file, by the name of the temporary file or of the old one."""
         victim = self.folder.parent / "victim"
         victim.write_text(FILE)
         victim.chmod(0o600)
@@ -401,13 +396,13 @@ class FileTests(EditingCase):
             )
 
     def test_no_file(self) -> None:
-        """What would never be read to its end is not read."""
+        """A FIFO or device is refused."""
         os.mkfifo(self.file)
         error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
         self.assertEqual(("is not a file",), error.mistakes)
 
     def test_cannot_be_written(self) -> None:
-        """Nothing is left of an attempt that fails, at whatever step."""
+        """A failed change leaves no temporary file."""
         self.write(FILE)
         for call in ("fchown", "fsync", "rename"):
 
@@ -427,7 +422,7 @@ class FileTests(EditingCase):
                 patch_ids.restore()
 
     def test_not_to_stay(self) -> None:
-        """Where the folder cannot be brought to the disk, that is said."""
+        """A failed sync of the folder is reported."""
         self.write(FILE)
 
         def sync(folder: str) -> None:
@@ -442,9 +437,9 @@ class FileTests(EditingCase):
         )
 
     def test_together(self) -> None:
-        """Four commands at once lose none of each other's buckets."""
+        """Four commands at once do not lose each other's buckets."""
         self.write(FILE)
-        # The lock is one between processes.
+        # The lock works between processes only.
         commands = [
             subprocess.Popen(
                 [sys.executable, "-c", ADD, self.path, str(number)],

@@ -1,4 +1,4 @@
-"""Endpoint strings: what they may say, and what is said of the rest."""
+"""Endpoint strings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from filebucket.config.endpoint import Endpoint, parse_endpoint, tcp
 
 
 class ParseTests(SynchronousTestCase):
-    """Reading one."""
+    """Parsing."""
 
     def test_valid(self) -> None:
-        """By their place or by their key, in Twisted's order."""
+        """Arguments by position or by key, in Twisted's order."""
         for text, kind, arguments in (
             ("tcp:1234", "tcp", {"port": "1234"}),
             ("tcp:port=0", "tcp", {"port": "0"}),
@@ -42,7 +42,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIs(text.startswith("haproxy:"), made.proxied)
 
     def test_as_twisted(self) -> None:
-        """What is taken here, Twisted takes, and means the same by it."""
+        """Twisted accepts the same strings, and parses them alike."""
         for text, host, port in (
             ("tcp:1:127.0.0.1:9", "127.0.0.1", 1),
             (r"tcp6:1:9:\:\:1", "::1", 1),
@@ -59,7 +59,6 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(str(backlog), arguments.get("backlog", "50"))
 
     def test_invalid(self) -> None:
-        """Each mistake in its own words."""
         types = "the known types are tcp, tcp6, ssl, unix, systemd and haproxy"
         proxied = "the known types are tcp, tcp6, ssl, unix and systemd"
         number = "must be a whole number"
@@ -126,10 +125,10 @@ class ParseTests(SynchronousTestCase):
 
 
 class EndpointTests(SynchronousTestCase):
-    """What can be asked of one."""
+    """Properties of an endpoint."""
 
     def test_in_folder(self) -> None:
-        """Paths are made absolute, and nothing else is touched."""
+        """Paths become absolute, and the rest stays."""
         text = "ssl:443:k:../c:extraCertChain=/x:clientCA=ca"
         made = parse_endpoint(text).in_folder("/etc/drop")
         self.assertEqual(
@@ -148,7 +147,7 @@ class EndpointTests(SynchronousTestCase):
         )
 
     def test_reachable(self) -> None:
-        """Whether it is open to other machines, as far as one can know."""
+        """Whether other machines can connect, if that is known."""
         for text, expected in (
             ("tcp:1", True),
             ("tcp:1:0.0.0.0", True),
@@ -168,7 +167,7 @@ class EndpointTests(SynchronousTestCase):
             self.assertIs(expected, parse_endpoint(text).reachable, text)
 
     def test_host_and_port(self) -> None:
-        """Of either family; its text is no endpoint string."""
+        """IPv4 and IPv6."""
         for host, kind in (("0.0.0.0", "tcp"), ("localhost", "tcp"), ("::1", "tcp6")):
             made = tcp(host, 7)
             self.assertEqual(Endpoint(kind, {"port": "7", "interface": host}, ""), made)
@@ -177,7 +176,7 @@ class EndpointTests(SynchronousTestCase):
                 parse_endpoint(made.text)
 
     def test_equal(self) -> None:
-        """By what is meant."""
+        """Different spellings are equal."""
         self.assertEqual(
             Endpoint("tcp", {"port": "1"}, "x"), parse_endpoint("tcp:port=1")
         )

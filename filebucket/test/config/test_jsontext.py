@@ -1,4 +1,4 @@
-"""JSON changed in its text, however that is laid out."""
+"""Edits of JSON text in any layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUCKETS = st.lists(BUCKET | st.text('[]{}:,"\\aé', max_size=9), max_size=3)
 
 
 def spaced(draw: st.DrawFn, value: object) -> str:
-    """JSON with space wherever there may be some."""
+    """JSON with random space."""
     if isinstance(value, dict):
         pairs = value.items()
         inner = [f"{spaced(draw, k)}:{spaced(draw, each)}" for k, each in pairs]
@@ -42,7 +42,7 @@ def spaced(draw: st.DrawFn, value: object) -> str:
 
 @st.composite
 def files(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
-    """A file's text, what it says, and which of its buckets is an object."""
+    """A file's text, its data, and the index of a bucket that is an object."""
     buckets = draw(BUCKETS)
     index = draw(st.integers(0, len(buckets)))
     buckets.insert(index, draw(BUCKET))
@@ -52,7 +52,7 @@ def files(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
 
 
 class LayoutTests(SynchronousTestCase):
-    """However a file is laid out, it says afterwards what it should, in its order."""
+    """In any layout, the changed text has the expected data in the same order."""
 
     @trying
     @given(files())
@@ -89,7 +89,7 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(keys, changed)
 
     def test_as_its_neighbors(self) -> None:
-        """In one line where the others are, and indented as they are."""
+        """In one line, or indented, as the neighbors are."""
         for before, after in (
             ('{"a": [{"b": 1}]}', '{"a": [{"b": 1}, {"c": 2}]}'),
             ('{"a": []}', '{"a": [{"c": 2}]}'),
@@ -101,7 +101,7 @@ class LayoutTests(SynchronousTestCase):
             self.assertEqual(before, jsontext.remove(after, "a", last))
 
     def test_too_long_for_a_line(self) -> None:
-        """An object that no longer fits in its line gets several."""
+        """An object that no longer fits in its line is split."""
         text = '{\n  "a": [\n    {"b": 1, "c": 2}\n  ]\n}'
         new = {"d": "x" * jsontext.WIDTH}
         found = jsontext.replace_members(text, "a", 0, {"b"}, new)

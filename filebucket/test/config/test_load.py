@@ -1,7 +1,7 @@
-"""What may stand in the configuration file, and what is said of the rest.
+"""The configuration file and its mistakes.
 
-The tokens here look like real ones, so that one that shows up anywhere is
-found; none of them may occur in any message or ``repr``.
+The tokens here look real, so that one that leaks is found: none may occur in any
+message or ``repr``.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ THIRD = "f0e1d2c3b4a5968778695a4b3c2d1e0f"
 
 PATH = "/srv/drop/config.json"
 LEAST: dict[str, Any] = {"home": "buckets", "buckets": []}
-"""What every file must have."""
+"""The required keys."""
 
 
 def digest(token: str) -> bytes:
-    """What is kept of ``token``."""
+    """The SHA-256 of ``token``."""
     return sha256(token.encode("ascii")).digest()
 
 
 def in_hex(token: str) -> str:
-    """The same, as the file writes it."""
+    """The SHA-256 of ``token`` in hex."""
     return digest(token).hex()
 
 
@@ -54,15 +54,15 @@ def parse(**keys: Any) -> Config:
 
 
 def without_places(mistakes: tuple[str, ...]) -> list[str]:
-    """Those of ``mistakes`` that do not say where they are."""
+    """The ``mistakes`` that do not begin with a place."""
     return [mistake for mistake in mistakes if not mistake.startswith("$")]
 
 
 class ConfigCase(SynchronousTestCase):
-    """What the tests below have in common."""
+    """Helpers for the tests below."""
 
     def mistakes(self, document: object) -> tuple[str, ...]:
-        """What is wrong with ``document``: JSON text, or what becomes it."""
+        """The mistakes in ``document``: JSON text, or data for it."""
         text = document if isinstance(document, str) else json.dumps(document)
         with self.assertRaises(ConfigError, msg=text) as caught:
             load.parse(text, PATH)
@@ -76,10 +76,10 @@ class ConfigCase(SynchronousTestCase):
 
 
 class KeyTests(ConfigCase):
-    """Each key by itself."""
+    """Each key alone."""
 
     def test_defaults(self) -> None:
-        """Only the home and the buckets must be given."""
+        """Only the home and the buckets are required."""
         self.assertEqual(
             Config(
                 home=values.Path("/srv/drop/buckets"),
@@ -100,11 +100,11 @@ class KeyTests(ConfigCase):
         )
 
     def test_missing(self) -> None:
-        """A file without them says so of each."""
+        """Each missing key is reported."""
         self.assertEqual(("$.home: missing", "$.buckets: missing"), self.mistakes({}))
 
     def test_valid(self) -> None:
-        """What each key may be, and what becomes of it."""
+        """Valid values, and their results."""
         for key, value, expected in (
             ("host", "127.0.0.1", "127.0.0.1"),
             ("host", "::", "::"),
@@ -145,7 +145,7 @@ class KeyTests(ConfigCase):
             self.assertIs(type(expected), type(found), f"{key}: {value!r}")
 
     def test_watched(self) -> None:
-        """What is expected of a bucket, and what becomes of what is in it."""
+        """Schedule, alerts and retention of a bucket."""
         given = {
             "name": "web01",
             "token": TOKEN,
@@ -181,7 +181,6 @@ class KeyTests(ConfigCase):
         self.assertEqual(Interval(26 * 3600.0, "26h"), bucket.expect)
 
     def test_watched_mistakes(self) -> None:
-        """What is wrong with that, and where."""
         for key, value, mistake in (
             ("series", 1, ".series: must be a list"),
             ("series", [], ".series: must not be empty"),
@@ -221,7 +220,7 @@ class KeyTests(ConfigCase):
             self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
 
     def test_key(self) -> None:
-        """What tells a bucket from all others is its name, or its token's digest."""
+        """A bucket's key is its name, or its token's digest."""
         named, other = parse(
             buckets=[{"name": "web01", "token": TOKEN}, SECOND]
         ).buckets
@@ -231,7 +230,6 @@ class KeyTests(ConfigCase):
             self.assertEqual(bucket.label, label_of(bucket.key))
 
     def test_invalid(self) -> None:
-        """What it may not be is said with the key's place."""
         most = 2**63 - 1
         for keys, given, mistake in (
             (("home", "hooks", "host"), (None, 1, True, [], {}), "must be a string"),
@@ -295,7 +293,7 @@ class KeyTests(ConfigCase):
                     self.assert_mistake(f"$.{key}: {mistake}", **{key: value})
 
     def test_number_out_of_range(self) -> None:
-        """A number that is infinite to Python is no number of seconds."""
+        """1e999 is infinite in Python, and no number of seconds."""
         text = '{"home": "h", "buckets": [], "hook_timeout": 1e999}'
         self.assertEqual(
             ("$.hook_timeout: must be more than 0 and at most 604800 seconds",),
@@ -303,13 +301,13 @@ class KeyTests(ConfigCase):
         )
 
     def test_path_that_cannot_be_encoded(self) -> None:
-        """Half of a surrogate pair is no part of a path: no system call takes it."""
+        """No system call accepts half of a surrogate pair."""
         for key in ("home", "hooks"):
             (mistake,) = self.mistakes({**LEAST, key: "a\ud800"})
             self.assertEqual(f"$.{key}: ", mistake[: len(key) + 4])
 
     def test_relative_paths(self) -> None:
-        """Paths are taken from the file's folder, and made plain."""
+        """Paths are relative to the file's folder, and normalized."""
         for given, expected in (
             ("buckets", "/srv/drop/buckets"),
             ("./buckets/", "/srv/drop/buckets"),
@@ -323,7 +321,7 @@ class KeyTests(ConfigCase):
             self.assertEqual((expected, expected), (made.home, made.hooks), given)
 
     def test_relative_path_of_the_file(self) -> None:
-        """The file's own path may be relative: to where the process is."""
+        """The file's path may be relative to the working directory."""
         made = load.parse(json.dumps(LEAST), "etc/config.json")
         self.assertEqual(
             (os.path.abspath("etc/buckets"), os.path.abspath("etc")),
@@ -350,7 +348,7 @@ class KeyTests(ConfigCase):
                 self.assertEqual(f"{nearest!r}?)", mistake[len(start) :])
 
     def test_unknown_keys(self) -> None:
-        """More than one are all named."""
+        """Several unknown keys are all reported."""
         (mistake,) = self.mistakes({**LEAST, "prot": 1, "hooked": 1, "hosts": 1})
         self.assertEqual(
             "$: unknown key 'hooked' (did you mean 'hooks'?);"
@@ -360,7 +358,7 @@ class KeyTests(ConfigCase):
         )
 
     def test_listen(self) -> None:
-        """A list of endpoints, whose paths are taken from the file's folder."""
+        """Paths in endpoints are relative to the file's folder."""
         made = parse(listen=["tcp:1234", "ssl:443:../k.pem", "unix:x.sock:mode=660"])
         self.assertEqual(
             (
@@ -372,12 +370,12 @@ class KeyTests(ConfigCase):
         )
 
     def test_host_and_port(self) -> None:
-        """They are an endpoint, too, where there is no list."""
+        """Without ``listen``, they make an endpoint."""
         (made,) = parse(host="::1", port=7).places.items()
         self.assertEqual(("$.listen[0]", tcp("::1", 7)), made)
 
     def test_listen_mistakes(self) -> None:
-        """Each has its place, and all are said at once."""
+        """Each mistake has its place, and all are reported at once."""
         listen = ["tcp:1234", "tpc:1", None, "tcp:x:backlog=0", "", f"unix:a\0{TOKEN}"]
         self.assertEqual(
             (
@@ -393,7 +391,7 @@ class KeyTests(ConfigCase):
         )
 
     def test_listen_twice(self) -> None:
-        """On the same in whatever words; beside mistakes in others as well."""
+        """Duplicates in other spellings are found, also beside other mistakes."""
         listen = ["unix:x", "tcp:1", "tcp:x", "unix:address=x", "tcp:1", "tcp:1:::"]
         self.assertEqual(
             (
@@ -410,7 +408,6 @@ class KeyTests(ConfigCase):
         )
 
     def test_listen_instead_of_host_and_port(self) -> None:
-        """Not both: nobody could tell which is meant."""
         cannot = "cannot be used together with listen, which replaces it"
         listen = {**LEAST, "listen": ["tcp:1"]}
         self.assertEqual(
@@ -423,7 +420,6 @@ class KeyTests(ConfigCase):
         )
 
     def test_admin(self) -> None:
-        """A place of its own."""
         found = parse(admin="tcp:1235:interface=127.0.0.1").admin
         assert found is not None
         self.assertEqual(("tcp", False), (found.kind, found.reachable))
@@ -432,7 +428,7 @@ class KeyTests(ConfigCase):
         self.assertEqual("/srv/drop/run/admin", found.arguments["address"])
 
     def test_admin_mistakes(self) -> None:
-        """It is never where clients push, by whatever address."""
+        """It must not be an endpoint for pushes, on any address."""
         among = "$.admin: is used for pushes; admin needs its own endpoint"
         for admin, keys, mistake in (
             ("tcp:1234", {}, among),
@@ -458,7 +454,7 @@ class KeyTests(ConfigCase):
             self.assertIsNotNone(parse(admin=admin, **keys).admin)
 
     def test_trusted_proxies(self) -> None:
-        """Networks and addresses of both versions, and those of this machine."""
+        """Networks and addresses of both IP versions, and ``unix``."""
         made = parse(trusted_proxies=["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
         networks = ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32")
         self.assertEqual(
@@ -469,7 +465,6 @@ class KeyTests(ConfigCase):
         self.assertEqual(Networks(), parse().trusted_proxies)
 
     def test_trusted_proxies_mistakes(self) -> None:
-        """Each has its place."""
         no_network = "must be a network such as 192.0.2.0/24 or 2001:db8::/32"
         given = ["10.0.0.1/8", "proxy", "1.2.3.4/33", "fe80::1%2", "::ffff:1.2.3.4", 1]
         self.assertEqual(
@@ -486,22 +481,19 @@ class KeyTests(ConfigCase):
         )
 
     def test_not_an_object(self) -> None:
-        """The whole must be an object."""
         for text in ("[]", "null", "true", "1", '"a"', f'["{TOKEN}"]'):
             self.assertEqual(("$: must be an object",), self.mistakes(text))
 
 
 class BucketTests(ConfigCase):
-    """What a bucket may be."""
-
     def test_token(self) -> None:
-        """A bucket may be its token: that is then its directory, too."""
+        """A plain token is the bucket's folder, too."""
         (bucket,) = parse(buckets=[TOKEN]).buckets
         self.assertEqual(Bucket((Token(digest(TOKEN)),), directory=TOKEN), bucket)
         self.assertEqual(f"#{in_hex(TOKEN)[:6]}", bucket.label)
 
     def test_object_with_token(self) -> None:
-        """An object may name it; the name is the directory, and in logs."""
+        """The name is the folder, and the label in logs."""
         (bucket,) = parse(buckets=[{"name": "web01", "token": TOKEN}]).buckets
         self.assertEqual(
             Bucket((Token(digest(TOKEN)),), directory="web01", name="web01"),
@@ -510,14 +502,14 @@ class BucketTests(ConfigCase):
         self.assertEqual("web01", bucket.label)
 
     def test_object_without_name(self) -> None:
-        """An object that only has a token is as good as the token."""
+        """An object with only a token equals the plain token."""
         for given in ({"token": TOKEN}, {"token": TOKEN, "name": None}):
             self.assertEqual(
                 parse(buckets=[TOKEN]).buckets, parse(buckets=[given]).buckets
             )
 
     def test_object_with_digest(self) -> None:
-        """With the token's SHA-256 the file holds no secret."""
+        """With ``token_sha256`` the file contains no secret."""
         for written in (in_hex(TOKEN), in_hex(TOKEN).upper()):
             given = {"name": "web01", "token_sha256": written}
             self.assertEqual(
@@ -526,13 +518,12 @@ class BucketTests(ConfigCase):
             )
 
     def test_null_is_nothing(self) -> None:
-        """A null beside what is given is as if it were not there."""
+        """null counts as a missing key."""
         given = {"name": "a", "token": None, "token_sha256": in_hex(TOKEN)}
         (bucket,) = parse(buckets=[given]).buckets
         self.assertEqual(digest(TOKEN), bucket.tokens[0].sha256)
 
     def test_in_order(self) -> None:
-        """Buckets stay in the file's order."""
         given = [SECOND, {"name": "web01", "token": TOKEN}, THIRD]
         self.assertEqual(
             [SECOND, "web01", THIRD],
@@ -540,13 +531,13 @@ class BucketTests(ConfigCase):
         )
 
     def test_token_characters(self) -> None:
-        """Tokens are made of what needs no escape in a URL."""
+        """Tokens need no escape in a URL."""
         for token in ("-" * 32, "_" * 32, "aZ09" * 8):
             (bucket,) = parse(buckets=[token]).buckets
             self.assertEqual(digest(token), bucket.tokens[0].sha256)
 
     def test_tokens(self) -> None:
-        """Several tokens, each with its own end, so that one can replace another."""
+        """Each token may have its own expiry."""
         given = {
             "name": "web01",
             "tokens": [
@@ -566,7 +557,7 @@ class BucketTests(ConfigCase):
         )
 
     def test_settings(self) -> None:
-        """What stands beside a bucket's name."""
+        """Limits and other settings."""
         given = {
             "name": "web01",
             "token": TOKEN,
@@ -593,7 +584,7 @@ class BucketTests(ConfigCase):
         )
 
     def test_no_size_fits(self) -> None:
-        """Where nothing is large enough and small enough, nobody could push."""
+        """Limits that no file can meet."""
         bucket = {"name": "a", "token": TOKEN}
         for document, mistakes in (
             ({"max_file_size": 9, "min_file_size": 9, "buckets": [bucket]}, None),
@@ -630,7 +621,7 @@ class BucketTests(ConfigCase):
                 self.assertEqual(mistakes, list(found))
 
     def test_of_a_shell(self) -> None:
-        """What only a shell puts in the place of a path is none, unless it is meant."""
+        """Shell expansions in paths are refused."""
         for path in ("~", "~/x", "~me/x", "$HOME/x", "${HOME}"):
             for key in ("home", "hooks"):
                 (found,) = self.mistakes({**LEAST, key: path})
@@ -642,7 +633,6 @@ class BucketTests(ConfigCase):
         parse(buckets=[{"name": "a", "token": TOKEN, "series": ["[!/]*", "~*"]}])
 
     def test_invalid_settings(self) -> None:
-        """What is wrong with them, and where."""
         for key, value, mistake in (
             ("expires", "soon", ".expires: must be a date such as"),
             ("expires", "9999-12-31", ".expires: out of range; "),
@@ -698,7 +688,6 @@ class BucketTests(ConfigCase):
         )
 
     def test_invalid(self) -> None:
-        """What is wrong with a bucket, and where."""
         characters = (
             "not a valid token: it may contain only letters, digits, '-' and '_'"
         )
@@ -768,7 +757,7 @@ class BucketTests(ConfigCase):
             self.assert_mistake(f"$.buckets[1]{mistake}", buckets=[SECOND, bucket])
 
     def test_same_token(self) -> None:
-        """A token opens one bucket, however it is written."""
+        """A token opens one bucket only, in any notation."""
         for first, second in (
             (TOKEN, TOKEN),
             (TOKEN, {"name": "a", "token": TOKEN}),
@@ -781,7 +770,7 @@ class BucketTests(ConfigCase):
             )
 
     def test_same_directory(self) -> None:
-        """A directory belongs to one bucket."""
+        """A folder belongs to one bucket."""
         given = {"name": "a", "token": TOKEN}, {"name": "a", "token": THIRD}
         self.assert_mistake(
             "$.buckets[2]: has the same folder as $.buckets[0]",
@@ -789,7 +778,7 @@ class BucketTests(ConfigCase):
         )
 
     def test_same_more_than_once(self) -> None:
-        """Each repetition is named, and refers to the first."""
+        """Each repetition refers to the first."""
         given = [TOKEN, {"name": "a", "token": SECOND}, TOKEN, TOKEN]
         given.append({"name": "a", "token": THIRD})
         self.assertEqual(
@@ -806,7 +795,7 @@ class AllAtOnceTests(ConfigCase):
     """Every mistake is reported at once, each with its place."""
 
     def test_whole_text(self) -> None:
-        """What an operator reads who got everything wrong."""
+        """The whole message for a file with many mistakes."""
         document = {
             "home": 3,
             "buckets": [
@@ -852,7 +841,7 @@ class AllAtOnceTests(ConfigCase):
         )
 
     def test_contradictions_too(self) -> None:
-        """Buckets that contradict are named beside what else is wrong."""
+        """Conflicts between buckets are reported beside other mistakes."""
         found = self.mistakes({**LEAST, "port": -1, "buckets": [TOKEN, TOKEN]})
         self.assertEqual(
             {
@@ -863,7 +852,7 @@ class AllAtOnceTests(ConfigCase):
         )
 
     def test_duplicate_keys(self) -> None:
-        """A key that stands twice is a mistake: which one was meant?"""
+        """A key that is given twice is ambiguous."""
         for text, keys in (
             ('{"home": "a", "buckets": [], "home": "a"}', {"home"}),
             ('{"home": "a", "home": "b", "buckets": [], "home": "c"}', {"home"}),
@@ -884,7 +873,7 @@ class AllAtOnceTests(ConfigCase):
                 self.assertEqual(1, sum(said in each for each in found), found)
 
     def test_duplicate_keys_beside_others(self) -> None:
-        """They are named together with what else is wrong."""
+        """They are reported beside other mistakes."""
         found = self.mistakes('{"home": "a", "home": 1, "buckets": [1]}')
         self.assertEqual(3, len(found))
         self.assertEqual(
@@ -899,7 +888,6 @@ class AllAtOnceTests(ConfigCase):
         self.assertEqual("$: must be an object", found[1])
 
     def test_duplicate_keys_have_a_place(self) -> None:
-        """Also of them an operator is told where to look."""
         for text in (
             '{"home": "a", "buckets": [], "home": "a"}',
             '{"home": "a", "buckets": [{"name": "a", "name": "b",'
@@ -908,29 +896,28 @@ class AllAtOnceTests(ConfigCase):
             self.assertEqual([], without_places(self.mistakes(text)))
 
     def test_a_bug_is_not_a_mistake(self) -> None:
-        """An error that no check raised is not told as the operator's."""
+        """An unexpected error is raised, not reported as the operator's mistake."""
         with self.assertRaisesRegex(TypeError, "a bug"):
             load._mistake(TypeError("a bug"), None)
 
 
 class SecrecyTests(ConfigCase):
-    """A token never occurs in any message or ``repr``."""
+    """No message and no ``repr`` contains a token."""
 
     def assert_silent(self, *texts: str) -> None:
-        """No token, nor most of one, is in ``texts``."""
+        """No token, and no large part of one, is in ``texts``."""
         for text in texts:
             for token in (TOKEN, SECOND, THIRD):
                 for part in (token[:-2], token[2:], token[::-1][2:]):
                     self.assertNotIn(part, text)
 
     def assert_says_nothing(self, document: object) -> None:
-        """The error that ``document`` gives tells no token."""
+        """The error for ``document`` contains no token."""
         mistakes = self.mistakes(document)
         error = ConfigError(PATH, mistakes)
         self.assert_silent(str(error), repr(error), repr(error.args))
 
     def test_as_a_value(self) -> None:
-        """A token in the place of any value is not repeated."""
         for key in (
             "host",
             "port",
@@ -947,13 +934,12 @@ class SecrecyTests(ConfigCase):
                     self.assert_says_nothing({**LEAST, key: value})
 
     def test_as_a_wrong_type(self) -> None:
-        """A token within anything else is not repeated."""
         for key in ("home", "hooks"):
             for value in ([TOKEN], {TOKEN: TOKEN}, f"{TOKEN}\0"):
                 self.assert_says_nothing({**LEAST, key: value})
 
     def test_as_a_bucket(self) -> None:
-        """A token that is not quite one, or not quite there, is not repeated."""
+        """A malformed token, or one in the wrong place."""
         sha = in_hex(TOKEN)
         for bucket in (
             TOKEN + "x",
@@ -985,7 +971,7 @@ class SecrecyTests(ConfigCase):
             self.assert_says_nothing({**LEAST, "buckets": [SECOND, bucket]})
 
     def test_as_a_key(self) -> None:
-        """A token where a key belongs is not repeated, but guessed at."""
+        """A token as a key is not repeated, but the message says that it may be one."""
         (mistake,) = self.mistakes({**LEAST, TOKEN: "web01"})
         self.assertRegex(mistake, r"^\$: unknown key \(a token\?\) \(did you mean ")
         self.assert_says_nothing({**LEAST, TOKEN: "web01"})
@@ -994,7 +980,7 @@ class SecrecyTests(ConfigCase):
         self.assert_says_nothing({TOKEN: {SECOND: THIRD}})
 
     def test_in_a_key(self) -> None:
-        """Nor is one that is only part of a key, or not quite whole."""
+        """A token as a part of a key, or one character off."""
         for key in (
             f"{TOKEN} ",
             f" {TOKEN}",
@@ -1011,18 +997,17 @@ class SecrecyTests(ConfigCase):
             self.assert_says_nothing({**LEAST, "buckets": [{key: "web01"}]})
 
     def test_as_a_duplicate_key(self) -> None:
-        """Nor one that stands twice."""
         self.assert_says_nothing(f'{{"{TOKEN}": "a", "{TOKEN}": "b"}}')
         self.assert_says_nothing(f'{{"{TOKEN} ": "a", "{TOKEN} ": "b"}}')
 
     def test_duplicates(self) -> None:
-        """Tokens and directories that stand twice are told by their places."""
+        """Duplicates are reported by their places."""
         named = {"name": TOKEN, "token": SECOND}
         self.assert_says_nothing({**LEAST, "buckets": [TOKEN, TOKEN]})
         self.assert_says_nothing({**LEAST, "buckets": [TOKEN, named]})
 
     def test_not_json(self) -> None:
-        """What is not JSON is told by its place."""
+        """Syntax errors are reported by their places."""
         for text in (
             TOKEN,
             f'{{"buckets": [{TOKEN}]}}',
@@ -1036,12 +1021,11 @@ class SecrecyTests(ConfigCase):
             self.assert_says_nothing(text)
 
     def test_as_an_endpoint(self) -> None:
-        """One that was written where a place to listen belongs."""
         for text in (TOKEN, f"{TOKEN}:1", f"tcp:{TOKEN}", f"tcp:1:{TOKEN}=1"):
             self.assert_says_nothing({**LEAST, "listen": [text]})
 
     def test_as_the_name(self) -> None:
-        """A bucket's name is in logs, so it may not be the token."""
+        """A bucket's name is logged, so it may not be the token."""
         for bucket in (
             {"name": TOKEN, "token": TOKEN},
             {"name": TOKEN, "token_sha256": in_hex(TOKEN)},
@@ -1049,7 +1033,7 @@ class SecrecyTests(ConfigCase):
             self.assert_says_nothing({**LEAST, "buckets": [bucket]})
 
     def test_as_the_name_of_another(self) -> None:
-        """Nor may it be the token of another bucket."""
+        """It may not be the token of another bucket either."""
         for other in (SECOND, {"name": "a", "token_sha256": in_hex(SECOND)}):
             for name in (SECOND, f"a{SECOND}", f"{SECOND}-1"):
                 named = {"name": name, "token": TOKEN}
@@ -1057,20 +1041,19 @@ class SecrecyTests(ConfigCase):
                 self.assert_says_nothing({**LEAST, "buckets": [named, other]})
 
     def test_repr(self) -> None:
-        """What is kept shows no token."""
         given = [TOKEN, {"name": "web01", "token": SECOND}, {"token": THIRD}]
         made = parse(buckets=given)
         labels = [bucket.label for bucket in made.buckets]
         self.assert_silent(repr(made), str(made), repr(made.buckets), *labels)
 
     def test_repr_of_what_is_read(self) -> None:
-        """Nor does what is only there while the file is read."""
+        """The objects that exist only while the file is read."""
         made = load._CONVERTER.structure({"token": TOKEN}, load._BucketObject)
         self.assert_silent(repr(made))
 
 
 class LoadTests(ConfigCase):
-    """:func:`load`: from the file's bytes."""
+    """:func:`load` from a file."""
 
     def setUp(self) -> None:
         self.folder = self.mktemp()
@@ -1078,18 +1061,17 @@ class LoadTests(ConfigCase):
         self.path = os.path.join(self.folder, "config.json")
 
     def write(self, content: bytes) -> None:
-        """Put ``content`` in the file."""
         with open(self.path, "wb") as file:
             file.write(content)
 
     def assert_cannot_load(self, mistake: str) -> None:
-        """Loading fails with this one mistake."""
+        """Loading fails with only this mistake."""
         with self.assertRaises(ConfigError) as caught:
             load.load(self.path)
         self.assertEqual(f"{self.path}: {mistake}", str(caught.exception))
 
     def test_load(self) -> None:
-        """The file is UTF-8, and its folder is where paths start."""
+        """The file is UTF-8, and paths are relative to its folder."""
         document = {"home": "na\u00efve", "buckets": [TOKEN]}
         self.write(json.dumps(document, ensure_ascii=False).encode("utf-8"))
         made = load.load(self.path)
@@ -1098,16 +1080,14 @@ class LoadTests(ConfigCase):
         self.assertEqual(digest(TOKEN), made.buckets[0].tokens[0].sha256)
 
     def test_mistakes(self) -> None:
-        """What is wrong with it is told with its path."""
         self.write(b'{"home": "a", "buckets": [], "port": -1}')
         self.assert_cannot_load("$.port: must be from 0 to 65535")
 
     def test_missing(self) -> None:
-        """There is no file."""
         self.assert_cannot_load("cannot be read: No such file or directory")
 
     def test_unreadable(self) -> None:
-        """What is there is not a file, or not in a folder."""
+        """A folder, or a path through a file."""
         os.mkdir(self.path)
         self.assert_cannot_load("cannot be read: Is a directory")
         os.rmdir(self.path)
@@ -1116,7 +1096,6 @@ class LoadTests(ConfigCase):
         self.assert_cannot_load("cannot be read: Not a directory")
 
     def test_forbidden(self) -> None:
-        """The file is not ours to read."""
         if os.geteuid() == 0:
             self.skipTest("root may read everything")
         self.write(b"{}")
@@ -1124,13 +1103,13 @@ class LoadTests(ConfigCase):
         self.assert_cannot_load("cannot be read: Permission denied")
 
     def test_not_utf_8(self) -> None:
-        """Another encoding is refused, not guessed."""
+        """Another encoding is refused."""
         for content in (b'{"home": "na\xefve"}', b"\xff\xfe{\0}\0", b'{"\xc3'):
             self.write(content)
             self.assert_cannot_load("is not UTF-8")
 
     def test_bad_json(self) -> None:
-        """What is not JSON is told with line and column."""
+        """Syntax errors have a line and a column."""
         for text, fault, line, column in (
             ("", "Expecting value", 1, 1),
             ("\n\n  ", "Expecting value", 3, 3),
@@ -1146,14 +1125,14 @@ class LoadTests(ConfigCase):
             )
 
     def test_byte_order_mark(self) -> None:
-        """A byte order mark is no JSON (RFC 8259, 8.1)."""
+        """A byte order mark is not valid JSON (RFC 8259, 8.1)."""
         self.write(b"\xef\xbb\xbf{}")
         self.assert_cannot_load(
             "begins with a byte order mark; save it as UTF-8 without one"
         )
 
     def test_not_quite_json(self) -> None:
-        """What Python takes for JSON and nobody else does is refused."""
+        """Python accepts these constants, JSON does not."""
         for constant in ("NaN", "Infinity", "-Infinity"):
             self.write(b'{"port": %s}' % constant.encode("ascii"))
             self.assert_cannot_load(
@@ -1161,7 +1140,7 @@ class LoadTests(ConfigCase):
             )
 
     def test_too_much_for_python(self) -> None:
-        """Nesting and numbers without end are mistakes, no traceback."""
+        """Deep nesting and huge numbers are mistakes, not tracebacks."""
         for content in (b"[" * 200_000, b'{"a":' * 200_000, b"1" * 5000):
             self.write(content)
             with self.assertRaises(ConfigError) as caught:
@@ -1224,7 +1203,7 @@ CONFIGS = st.builds(
 
 
 def like_tokens(value: object) -> set[str]:
-    """All strings in it that may be tokens; paths are none, whatever they are."""
+    """All strings in it that may be tokens; paths do not count."""
     if isinstance(value, str):
         return {value} if len(value) == TOKEN_LENGTH else set()
     if isinstance(value, dict):
@@ -1250,18 +1229,18 @@ class AnyConfigTests(SynchronousTestCase):
     @trying
     @hypothesis.given(st.one_of(CONFIGS, JSON))
     def test_json(self, data: object) -> None:
-        """Any JSON is a configuration, or mistakes; neither shows a token."""
+        """Any JSON gives a configuration or mistakes, without a token."""
         self.check(json.dumps(data), like_tokens(data))
 
     @trying
     @hypothesis.given(st.text())
     def test_text(self, text: str) -> None:
-        """So is any text."""
+        """Any text does."""
         self.check(text, set())
 
     @trying
     @hypothesis.given(CONFIGS, PLACES)
     def test_torn_json(self, data: object, places: list[int]) -> None:
-        """So is what is left of a file that was cut."""
+        """A truncated file does."""
         for piece in cut(json.dumps(data).encode(), places):
             self.check(piece.decode(), like_tokens(data))

@@ -1,4 +1,4 @@
-"""What a value in the configuration may be."""
+"""Kinds of values in the configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from filebucket.model.schedule import Cron, Interval, Schedule
 
 
 class SizeTests(SynchronousTestCase):
-    """Numbers of bytes, and shares."""
+    """Sizes and shares."""
 
     def test_sizes(self) -> None:
-        """The units are the ones of IEC and SI; a space may stand before them."""
+        """IEC and SI units, with or without a space."""
         for written, expected in (
             (0, 0),
             (2**63 - 1, 2**63 - 1),
@@ -35,7 +35,7 @@ class SizeTests(SynchronousTestCase):
             self.assertEqual(expected, values.byte_count(written), written)
 
     def test_no_sizes(self) -> None:
-        """Nothing that could be meant in two ways."""
+        """Ambiguous sizes are refused."""
         written: Any
         for written in (
             *("", "5", "5 G", "5 KB", "5 gib", "5  GiB", " 5 B", "5 B ", "-5 B"),
@@ -46,7 +46,7 @@ class SizeTests(SynchronousTestCase):
                 values.byte_count(written)
 
     def test_shares(self) -> None:
-        """Of a filesystem of 1,000 bytes."""
+        """Shares of a filesystem of 1,000 bytes."""
         for written, expected in (
             (7, 7),
             ("1 kB", 1000),
@@ -59,17 +59,15 @@ class SizeTests(SynchronousTestCase):
         self.assertEqual(30, FreeSpace(bytes=30, share=Fraction(2, 100)).of(1000))
 
     def test_no_shares(self) -> None:
-        """More than all, or not a number."""
+        """More than 100 %, or not a number."""
         for written in ("101 %", "100.1 %", "-1 %", "%", "x %", "5  %", "1e1 %", True):
             with self.assertRaises(ValueError, msg=repr(written)):
                 values.free_space(written)
 
 
 class MomentTests(SynchronousTestCase):
-    """Days and times."""
-
     def test_moments(self) -> None:
-        """A day is until it is over, in UTC; a time needs its offset."""
+        """A date is valid to its end in UTC; a time needs an offset."""
         for written, expected in (
             ("1970-01-01", 86400.0),
             ("1970-01-01T00:00:00Z", 0.0),
@@ -81,7 +79,7 @@ class MomentTests(SynchronousTestCase):
             self.assertEqual(expected, values.moment(written), written)
 
     def test_no_moments(self) -> None:
-        """What is no day, or whose offset one would have to guess."""
+        """Invalid dates, and times without an offset."""
         for written in (
             *("", "soon", "2026-13-01", "2026-02-29", "20261231", "2026-W01-1"),
             *("2026-12-31T12:00:00", "2026-12-31T25:00:00Z", "2026-12-31T12Z"),
@@ -93,23 +91,19 @@ class MomentTests(SynchronousTestCase):
 
 
 class ExpectationTests(SynchronousTestCase):
-    """What an operator may write."""
-
     def test_interval(self) -> None:
-        """So long after the last one."""
         for text, seconds in (("90s", 90), ("26h", 26 * 3600), ("2 w", 14 * 86400)):
             found = values.expectation(text)
             assert isinstance(found, Interval)
             self.assertEqual((seconds, text), (found.seconds, found.text))
 
     def test_cron(self) -> None:
-        """Five fields, with whatever between them."""
+        """Five fields, with any space between them."""
         self.assertEqual(
             Schedule(Cron("30 2 * * MON-FRI")), values.expectation("30  2 * * MON-FRI")
         )
 
     def test_unfit(self) -> None:
-        """Each has its reason."""
         for text, reason in (
             ("", "or the five fields of a cron schedule"),
             ("26", "must be a duration"),
@@ -124,7 +118,7 @@ class ExpectationTests(SynchronousTestCase):
                 values.expectation(text)
 
     def test_zones(self) -> None:
-        """Only what is one, and nothing that is a path."""
+        """Only names of time zones, not paths."""
         self.assertEqual("Europe/Berlin", values.zone("Europe/Berlin"))
         for name in (
             "Europe/Nowhere",
@@ -138,14 +132,12 @@ class ExpectationTests(SynchronousTestCase):
 
 
 class WrittenTests(SynchronousTestCase):
-    """What is shown can be written back."""
+    """Values that are shown can be written back."""
 
     def test_sizes(self) -> None:
-        """Each is the size that it was."""
         for size in (0, 1, 999, 1000, 1024, 1536 * 1024, 3 * 10**15, *UNITS.values()):
             self.assertEqual(size, values.byte_count(exact_size_text(size)))
 
     def test_moments(self) -> None:
-        """What is written is what was read."""
         for text in ("2026-12-31", "2028-02-29", "2026-12-31T18:00:00Z"):
             self.assertEqual(text, moment_text(values.moment(text)))

@@ -1,4 +1,4 @@
-"""Buckets, and what they are called."""
+"""Buckets and their labels."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ HEX = TOKEN.sha256.hex()
 
 
 class LabelTests(SynchronousTestCase):
-    """Key and label."""
-
     def test_named(self) -> None:
-        """It is its name, whatever its tokens."""
+        """The name, whatever the tokens are."""
         for tokens in ((TOKEN,), (OTHER, TOKEN)):
             bucket = Bucket(tokens, "folder", "web01")
             self.assertEqual(("web01", "web01"), (bucket.key, bucket.label))
 
     def test_nameless(self) -> None:
-        """It is its first token's SHA-256, of which people see the beginning."""
+        """The first token's SHA-256; the label is its beginning."""
         bucket = Bucket((TOKEN, OTHER), SECRET)
         self.assertEqual((f"#{HEX}", f"#{HEX[:6]}"), (bucket.key, bucket.label))
 
@@ -42,15 +40,15 @@ class LabelTests(SynchronousTestCase):
             self.assertEqual(label, label_of(key))
 
     def test_repr(self) -> None:
-        """The folder of one without a name is its token, and not shown."""
+        """The folder of a bucket without a name is its token, so it is not shown."""
         self.assertNotIn(SECRET, repr(Bucket((TOKEN,), SECRET)))
 
 
 class FreeSpaceTests(SynchronousTestCase):
-    """How much must stay free."""
+    """Free space to keep."""
 
     def test_the_larger_one(self) -> None:
-        """Bytes and share both hold."""
+        """Both bytes and share apply."""
         for bytes_, share, expected in (
             (0, Fraction(0), 0),
             (300, Fraction(0), 300),
@@ -61,6 +59,6 @@ class FreeSpaceTests(SynchronousTestCase):
             self.assertEqual(expected, FreeSpace(bytes_, share).of(1000))
 
     def test_exact(self) -> None:
-        """A share of a large disk is no float."""
+        """Shares are exact for large disks."""
         size = 2**62 + 10
         self.assertEqual(size // 10, FreeSpace(share=Fraction(1, 10)).of(size))

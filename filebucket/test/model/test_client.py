@@ -1,4 +1,4 @@
-"""Who is at the other end, and whom to believe about that."""
+"""Clients' addresses, and trusted proxies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ PROXY = client("10.0.0.1", 5)
 
 
 class ClientTests(SynchronousTestCase):
-    """One client."""
-
     def test_text(self) -> None:
-        """How logs and hooks have it; IPv4 is IPv4, whatever socket it came by."""
+        """The text for logs and hooks; a mapped IPv4 address is IPv4."""
         for host, text in (
             ("192.0.2.1", "192.0.2.1:7"),
             ("2001:db8::1", "[2001:db8::1]:7"),
@@ -32,23 +30,21 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual("local", LOCAL.text)
 
     def test_ip(self) -> None:
-        """It can be compared."""
+        """Addresses can be compared."""
         self.assertEqual(
             Client(ip_address("192.0.2.1"), 7), client("::ffff:192.0.2.1", 7)
         )
         self.assertIsNone(LOCAL.ip)
 
     def test_no_address(self) -> None:
-        """A name is none."""
+        """A host name is not an address."""
         with self.assertRaises(ValueError):
             client("localhost", 7)
 
 
 class NetworksTests(SynchronousTestCase):
-    """Some addresses."""
-
     def test_contains(self) -> None:
-        """Which are among them; each version by itself."""
+        """Each IP version by itself."""
         anybody = Networks((network("0.0.0.0/0"),))
         for networks, host, expected in (
             (TRUSTED, "10.255.255.255", True),
@@ -64,12 +60,12 @@ class NetworksTests(SynchronousTestCase):
             self.assertIs(expected, client(host, 1) in networks, (networks, host))
 
     def test_local(self) -> None:
-        """Who comes by a UNIX socket is in no network."""
+        """A client that uses a UNIX socket is in no network."""
         self.assertIn(LOCAL, Networks(local=True))
         self.assertNotIn(LOCAL, Networks((network("0.0.0.0/0"), network("::/0"))))
 
     def test_true(self) -> None:
-        """Whether there is anybody in them."""
+        """Whether any address is in them."""
         self.assertFalse(Networks())
         self.assertTrue(Networks(local=True))
         self.assertTrue(TRUSTED)
@@ -83,7 +79,7 @@ class ForwardedTests(SynchronousTestCase):
         self.assertEqual(expected, found.text, values)
 
     def test_one(self) -> None:
-        """The address that the proxy wrote, with a port where it wrote one."""
+        """The proxy's entry, with or without a port."""
         for value, expected in (
             ("192.0.2.1", "192.0.2.1:0"),
             ("192.0.2.1:80", "192.0.2.1:80"),
@@ -97,33 +93,31 @@ class ForwardedTests(SynchronousTestCase):
             self.assert_sender(expected, value)
 
     def test_rightmost(self) -> None:
-        """What the client wrote itself is not believed."""
+        """Entries that the client sent itself are not trusted."""
         self.assert_sender("192.0.2.1:0", "10.6.6.6, 192.0.2.1")
         self.assert_sender("192.0.2.1:0", "nonsense,192.0.2.1")
         self.assert_sender("192.0.2.1:0", "10.6.6.6", "6.6.6.6,192.0.2.1")
 
     def test_several_proxies(self) -> None:
-        """Each that is trusted is believed."""
         self.assert_sender("192.0.2.1:0", "6.6.6.6, 192.0.2.1, 2001:db8::1, 10.3.3.3")
         self.assert_sender("192.0.2.1:0", "6.6.6.6, 192.0.2.1", "10.3.3.3")
 
     def test_all_trusted(self) -> None:
-        """The first of them pushes itself."""
+        """If all are trusted, the first one is the client."""
         self.assert_sender("10.2.2.2:0", "10.2.2.2, 10.3.3.3")
 
     def test_stranger(self) -> None:
-        """Who is not trusted is not believed."""
         stranger = client("192.0.2.9", 5)
         self.assert_sender("192.0.2.9:5", "192.0.2.1", peer=stranger)
         self.assert_sender("local", "192.0.2.1", peer=LOCAL)
 
     def test_nothing(self) -> None:
-        """A trusted one that says nothing pushes itself."""
+        """A trusted proxy without a header is the client."""
         self.assert_sender("10.0.0.1:5")
         self.assert_sender("10.0.0.1:5", "")
 
     def test_malformed(self) -> None:
-        """Whoever is known to have passed it on is taken for the client."""
+        """The last known address counts as the client."""
         for value in (
             "unknown",
             "unix:",
@@ -148,12 +142,12 @@ class ForwardedTests(SynchronousTestCase):
 
 
 class AnyClientTests(SynchronousTestCase):
-    """The same of whatever comes."""
+    """Properties for arbitrary input."""
 
     @trying
     @given(st.ip_addresses(), st.integers(0, 65535))
     def test_client(self, ip: IPv4Address | IPv6Address, port: int) -> None:
-        """A client's text is understood when a proxy writes it."""
+        """A client's text is parsed when a proxy sends it."""
         found = client(str(ip), port)
         trusted = Networks(local=True)
         self.assertEqual(found, forwarded(LOCAL, [found.text], trusted))
@@ -161,7 +155,7 @@ class AnyClientTests(SynchronousTestCase):
     @trying
     @given(st.lists(st.text(alphabet="0123456789abcf.:[], x%", max_size=40)))
     def test_forwarded(self, values: list[str]) -> None:
-        """Of any values a client comes out."""
+        """Any value gives a client."""
         everybody = Networks((network("0.0.0.0/0"), network("::/0")), local=True)
         found = forwarded(LOCAL, values, everybody)
         self.assertTrue(found.text.isprintable())

@@ -1,4 +1,4 @@
-"""Which files hold nothing."""
+"""Files without content."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from filebucket.test.kit.properties import trying
 
 
 def is_empty(content: bytes, name: str = "db-1") -> bool:
-    """Whether a push of that is known to hold nothing."""
+    """Whether such a file is known to have no content."""
     return holds_nothing(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def archives(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """What programs make of that."""
+    """The output of several programs for ``content``."""
     for level in range(1, 10):
         yield "gz", gzip.compress(content, level, mtime=0)
         yield "bz2", bz2.compress(content, level)
@@ -49,24 +49,22 @@ def tar_of(*names: str) -> bytes:
 
 
 class EmptyTests(SynchronousTestCase):
-    """Files, and archives of nothing."""
-
     def test_nothing(self) -> None:
-        """No bytes, and what echo makes of them."""
+        """No bytes, and the output of ``echo``."""
         for content in (b"", b"\n", b"\r\n"):
             self.assertTrue(is_empty(content))
         for content in (b"0", b"x", b"\n\n\n", b"{}"):
             self.assertFalse(is_empty(content))
 
     def test_archives(self) -> None:
-        """Of nothing, whatever they are called; not of anything."""
+        """Archives of empty input count under any name; others do not."""
         for kind, content in archives(b""):
             self.assertTrue(is_empty(content), kind)
         for kind, content in archives(b"x"):
             self.assertFalse(is_empty(content, f"db-1.{kind}"), kind)
 
     def test_other_programs(self) -> None:
-        """As they were seen to make them."""
+        """Recorded output of other programs."""
         for made in (
             "28b52ffd240001000099e9d851",  # zstd
             "28b52ffd2000010000",
@@ -89,7 +87,7 @@ class EmptyTests(SynchronousTestCase):
         self.assertFalse(is_empty(made.getvalue()))
 
     def test_tar(self) -> None:
-        """However it fills its blocks, and compressed; not with an empty file in it."""
+        """Any block size, and compressed; not with an empty file in it."""
         for size in (512, 1024, 10240):
             self.assertTrue(is_empty(bytes(size)))
         self.assertFalse(is_empty(bytes(513)))
@@ -101,7 +99,7 @@ class EmptyTests(SynchronousTestCase):
             self.assertFalse(is_empty(compress(something)))
 
     def test_gzip_with_a_time(self) -> None:
-        """Its time is in it: then its size tells, where its name says what it is."""
+        """With a time in it, gzip is recognized by size and name."""
         for content, names in (
             (b"", ("db.gz", "DB.SQL.GZ", "a.tgz", "a.tar.gz")),
             (bytes(1024), ("a.tgz", "a.tar.gz")),
@@ -118,12 +116,12 @@ class EmptyTests(SynchronousTestCase):
     @trying
     @given(st.binary(min_size=1, max_size=64))
     def test_gzip_of_anything(self, content: bytes) -> None:
-        """Never has the size of a gzip of nothing."""
+        """gzip of other input never has that size."""
         made = gzip.compress(content)
         self.assertEqual(content in (b"\n", b"\r\n"), is_empty(content, "x"))
         self.assertFalse(is_empty(made, "db.gz"))
 
     def test_small(self) -> None:
-        """Nothing is empty because it is small, not even if it has that size."""
+        """A small file is not empty, even if it has that size."""
         for size in range(1, 64):
             self.assertFalse(is_empty(b"7" * size))

@@ -1,4 +1,4 @@
-"""Texts that a client chose, with no token in them."""
+"""Masking tokens in text that a client chose."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class MaskTests(SynchronousTestCase):
         self.mask = mask([bucket("web01", TOKEN, OLD), bucket(None, OTHER)])
 
     def test_named(self) -> None:
-        """The bucket's name stands in the place of every token of it."""
+        """The bucket's name replaces each of its tokens."""
         for token in (TOKEN, OLD):
             self.assertEqual("a-web01-b", self.mask(f"a-{token}-b"))
         self.assertEqual("web01/web01/web01", self.mask(f"{TOKEN}/{OLD}/{TOKEN}"))
 
     def test_nameless(self) -> None:
-        """Of a bucket without a name the beginning of a digest says which it is."""
+        """For a bucket without a name, it is the beginning of the digest."""
         digest = token_digest(OTHER.encode()).hex()
         self.assertEqual(f"#{digest[:6]}.gz", self.mask(f"{OTHER}.gz"))
 
     def test_nobodys(self) -> None:
-        """What opens nothing is no secret, and what is no token neither."""
+        """Unknown tokens are no secret and stay."""
         for text in ("", "db-1.sql.gz", TOKEN[1:], TOKEN[::-1], "\ud800\n\u202e" * 20):
             self.assertEqual(text, self.mask(text))

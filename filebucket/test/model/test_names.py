@@ -1,4 +1,4 @@
-"""Which names are fit, and why the others are not."""
+"""Valid names, and reasons against others."""
 
 from __future__ import annotations
 
@@ -68,29 +68,26 @@ class CheckTests(SynchronousTestCase):
     """:func:`check`."""
 
     def assert_unfit(self, name: str, reason: str) -> None:
-        """``name`` is refused, for ``reason``."""
         with self.assertRaises(ValueError, msg=repr(name)) as caught:
             check(name)
         self.assertEqual(reason, str(caught.exception), repr(name))
 
     def test_fit(self) -> None:
-        """What the file system can hold and nobody can misread is fit."""
         for name in FIT:
             check(name)
 
     def test_unfit(self) -> None:
-        """What is no component of a path is refused with the reason."""
         for name, reason in UNFIT:
             self.assert_unfit(name, reason)
 
     def test_control_characters(self) -> None:
-        """All 65 control characters are refused, wherever they stand."""
+        """All 65 control characters are refused at any position."""
         for number in (*range(0x20), *range(0x7F, 0xA0)):
             for place in ("{}", "{}b", "a{}b", "a{}"):
                 self.assert_unfit(place.format(chr(number)), CONTROL)
 
     def test_separators(self) -> None:
-        """What breaks a line or a paragraph is one, too."""
+        """So are separators of lines and paragraphs."""
         for character in ("\u2028", "\u2029"):
             for name in (character, f"a{character}b"):
                 with self.assertRaises(ValueError) as caught:
@@ -98,12 +95,12 @@ class CheckTests(SynchronousTestCase):
                 self.assertEqual(CONTROL, str(caught.exception))
 
     def test_neighbours_of_control_characters(self) -> None:
-        """What stands right beside them in the table is fit."""
+        """Their neighbors in Unicode are valid."""
         for number in (0x20, 0x7E, 0xA0):
             check(chr(number))
 
     def test_length_is_in_bytes(self) -> None:
-        """255 bytes fit and one more does not, whatever a character takes."""
+        """255 bytes are valid and 256 are not, whatever a character takes."""
         for character in ("a", "\u00e9", "\u65e5", "\U0001f4be"):
             whole, rest = divmod(MOST_BYTES, len(character.encode("utf-8")))
             longest = character * whole + "a" * rest
@@ -117,7 +114,7 @@ class DecodeTests(SynchronousTestCase):
     """:func:`decode`."""
 
     def test_utf_8(self) -> None:
-        """UTF-8 comes out as it went in: nothing is normalised."""
+        """Nothing is normalized."""
         for name in ("", "a b", *FIT):
             self.assertEqual(name, decode(name.encode("utf-8")))
 
@@ -137,7 +134,7 @@ class DecodeTests(SynchronousTestCase):
             self.assertEqual("the name is not UTF-8", str(caught.exception))
 
 
-# Rich in what means something: random bytes alone come nowhere.
+# Biased to bytes with a meaning: random bytes alone reach little code.
 NAME_BYTES = st.one_of(
     st.binary(max_size=300),
     st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
@@ -158,7 +155,7 @@ class AnyNameTests(SynchronousTestCase):
     @trying
     @given(NAME_BYTES)
     def test_component(self, raw: bytes) -> None:
-        """What is a name is what was sent, and is one component of a path."""
+        """A valid name is unchanged, and one component of a path."""
         try:
             name = decode(raw)
             check(name)
@@ -172,7 +169,7 @@ class AnyNameTests(SynchronousTestCase):
     @trying
     @given(st.text(max_size=300))
     def test_text(self, text: str) -> None:
-        """Of any text at all it is said whether it is a name."""
+        """Any text is accepted or refused."""
         try:
             check(text)
         except ValueError:

@@ -1,4 +1,4 @@
-"""What became of a push."""
+"""Outcomes of pushes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from filebucket.model.token import Token
 
 
 class OutcomeTests(SynchronousTestCase):
-    """What is so until somebody says otherwise."""
+    """Defaults."""
 
     def test_our_fault(self) -> None:
-        """What nobody answered is no success: nothing is stored, and it is a 500."""
+        """A push without an answer is a 500, and nothing is stored."""
         outcome = Outcome("r", "web01", "1.2.3.4:5")
         self.assertEqual(500, outcome.status)
         self.assertIsNone(outcome.sha256)
         self.assertIsNone(outcome.published_at)
 
     def test_shows_no_token(self) -> None:
-        """The bucket has its folder, which may be one."""
+        """The bucket's folder may be a token."""
         secret = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
         bucket = Bucket((Token(b""),), secret)
         outcome = Outcome("r", bucket.label, "1.2.3.4:5", config=bucket)
@@ -28,6 +28,6 @@ class OutcomeTests(SynchronousTestCase):
         self.assertNotIn("config", repr(outcome))
 
     def test_own_headers(self) -> None:
-        """What one answers is not what the next does."""
+        """Headers are not shared between outcomes."""
         Outcome("r", "-", "local").headers["Allow"] = "POST, PUT"
         self.assertEqual({}, Outcome("s", "-", "local").headers)

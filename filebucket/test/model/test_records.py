@@ -1,4 +1,4 @@
-"""What the catalogue says, as it comes out of SQLite."""
+"""The catalogue's values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filebucket.model.state import State
 
 
 class RecordTests(SynchronousTestCase):
-    """What columns become."""
+    """Conversion from columns."""
 
     def received(self, **columns: object) -> Received:
         name = "secret-name.gz"
@@ -20,29 +20,29 @@ class RecordTests(SynchronousTestCase):
         return Received(**{"sha256": "ab", "received_at": 5.0, **row})  # type: ignore[arg-type]
 
     def test_flags(self) -> None:
-        """Numbers, to SQLite, are yes and no."""
+        """SQLite's numbers become booleans."""
         self.assertIs(True, self.received(overwrote=1).overwrote)
         self.assertIs(False, self.received(overwrote=0).overwrote)
         self.assertIs(True, File(1, self.received(), damaged=1).damaged)
 
     def test_states(self) -> None:
-        """And texts are states; others than there are are a bug."""
+        """SQLite's texts become states; an unknown one is a bug."""
         for state in State:
             self.assertIs(state, File(1, self.received(), state.value).judgement)
         self.assertRaises(ValueError, File, 1, self.received(), "no state")
 
     def test_never(self) -> None:
-        """What is never due comes after everything."""
+        """A series that is never due comes last."""
         self.assertEqual(5.0, or_infinity(5.0))
         self.assertEqual(0.0, or_infinity(0.0))
         self.assertEqual(math.inf, or_infinity(None))
 
     def test_names_are_not_shown(self) -> None:
-        """There may be a token in one, and a traceback shows what is in it."""
+        """A name may contain a token, and a traceback shows the ``repr``."""
         self.assertNotIn("secret-name", repr(File(1, self.received())))
 
     def test_nothing(self) -> None:
-        """A bucket without a push is late never, and no two share their counters."""
+        """Without a push, a bucket is never late, and counters are not shared."""
         tally = Tally("web01")
         self.assertEqual((0, None, math.inf), (tally.files, tally.last_at, tally.due))
         tally.states[State.LATE] += 1
@@ -50,10 +50,9 @@ class RecordTests(SynchronousTestCase):
 
 
 class OutcomeTests(SynchronousTestCase):
-    """What is entered of a push."""
+    """Values of a push."""
 
     def test_published(self) -> None:
-        """All that the catalogue has a column for."""
         outcome = Outcome(
             "r", "web01", "192.0.2.1:9", "db-1.gz", 7, "ab", True, 200, None, 1.5
         )
@@ -82,7 +81,6 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(9.0, received.received_at)
 
     def test_refused(self) -> None:
-        """When, what and why."""
         outcome = Outcome("r", "-", "192.0.2.1:9", "x", 7, status=405, reason="exists")
         self.assertEqual(
             Refused("", 9.0, "x", 7, 405, "exists", "192.0.2.1:9", "r"),

@@ -1,4 +1,4 @@
-"""The buckets in force."""
+"""The current buckets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ NAMELESS = Bucket((Token(DIGESTS[2]),), TOKENS[2])
 
 
 class IndexTests(SynchronousTestCase):
-    """Buckets, found in two ways."""
-
     def setUp(self) -> None:
         self.index = BucketIndex([ONE, NAMELESS])
 
     def test_by_token(self) -> None:
-        """Each of its tokens, with what that token says."""
         found = [self.index.opened_by(digest) for digest in DIGESTS]
         expected = [
             (ONE, ONE.tokens[0]),
@@ -32,29 +29,26 @@ class IndexTests(SynchronousTestCase):
         self.assertEqual(expected, found)
 
     def test_by_key(self) -> None:
-        """A name, or the digest of a token; never the token."""
+        """A name, or the digest of a token, but not the token."""
         self.assertIs(ONE, self.index.of_key("one"))
         self.assertIs(NAMELESS, self.index.of_key(NAMELESS.key))
         self.assertIsNone(self.index.of_key(TOKENS[2]))
 
     def test_hide_tokens(self) -> None:
-        """Tokens that open a bucket do not show, and others do."""
+        """Only known tokens are masked."""
         label = NAMELESS.label
         text = " ".join(TOKENS[1:])
         self.assertEqual(f"one {label} {TOKENS[3]}", self.index.hide_tokens(text))
 
     def test_new_to(self) -> None:
-        """What was added, and what was removed."""
         other = BucketIndex([ONE])
         self.assertEqual(1, self.index.new_to(other))
         self.assertEqual(0, other.new_to(self.index))
 
 
 class RegistryTests(SynchronousTestCase):
-    """What is in force, and who hears of a change."""
-
     def test_replace(self) -> None:
-        """All at once; whoever listens finds the new ones."""
+        """Listeners find the new buckets."""
         registry = Registry([ONE])
         heard: list[tuple[Bucket, ...]] = []
         registry.on_change(lambda: heard.append(registry.all))

@@ -1,4 +1,4 @@
-"""When the next push is due."""
+"""Schedules."""
 
 from __future__ import annotations
 
@@ -28,32 +28,28 @@ def at(text: str) -> float:
 
 
 class DueTests(SynchronousTestCase):
-    """When a push is late."""
-
     def test_interval(self) -> None:
-        """So long after the last one."""
         self.assertEqual(1000.0 + 3600, Interval(3600.0, "1h").due(1000.0))
 
     def test_schedule(self) -> None:
-        """With grace, after the first time that follows the last push."""
+        """The first scheduled time after the last push, plus the grace period."""
         nightly = Schedule(Cron("30 2 * * *"), GRACE, Zone("UTC"))
         for last, due in (
             ("2026-11-23T02:31Z", "2026-11-24T03:30Z"),
             ("2026-11-23T23:59Z", "2026-11-24T03:30Z"),
-            # It is a minute early at most: the client's clock is ahead.
+            # A push counts up to a minute early: the client's clock may be ahead.
             ("2026-11-24T02:29:30Z", "2026-11-25T03:30Z"),
             ("2026-11-24T02:28:30Z", "2026-11-24T03:30Z"),
         ):
             self.assertEqual(at(due), nightly.due(at(last)), last)
 
     def test_working_days(self) -> None:
-        """Nothing is due at the weekend."""
         schedule = Schedule(Cron("0 20 * * 1-5"), 7200.0, Zone("UTC"))
         friday, monday = at("2026-11-20T20:05Z"), at("2026-11-23T22:00Z")
         self.assertEqual(monday, schedule.due(friday))
 
     def test_left_out(self) -> None:
-        """On the day in March half past two comes at three."""
+        """In March, a time in the skipped hour is due right after it."""
         schedule = Schedule(Cron("30 2 * * *"), 0.0, BERLIN)
         due = schedule.due(at("2026-03-28T02:31+01:00"))
         self.assertEqual(at("2026-03-29T03:00+02:00"), due)
@@ -62,7 +58,7 @@ class DueTests(SynchronousTestCase):
         )
 
     def test_twice(self) -> None:
-        """On the day in October it comes twice, and counts once."""
+        """In October, a time in the repeated hour is due once."""
         schedule = Schedule(Cron("30 2 * * *"), 0.0, BERLIN)
         due = schedule.due(at("2026-10-24T02:31+02:00"))
         self.assertEqual(at("2026-10-25T02:30+02:00"), due)
@@ -71,12 +67,11 @@ class DueTests(SynchronousTestCase):
         )
 
     def test_never(self) -> None:
-        """Nor does the end of the calendar break it."""
+        """The end of the calendar is no error."""
         schedule = Schedule(Cron("0 0 29 2 *"), 0.0, Zone("UTC"))
         self.assertEqual(math.inf, schedule.due(at("9999-12-30T00:00Z")))
 
     def test_texts(self) -> None:
-        """As people are shown them."""
         self.assertEqual("30 2 * * *", Schedule(Cron("30 2 * * *")).text)
         self.assertEqual(
             "30 2 * * * Europe/Berlin",
@@ -85,16 +80,15 @@ class DueTests(SynchronousTestCase):
 
 
 class ZoneTests(SynchronousTestCase):
-    """The zone of this machine."""
+    """The server's time zone."""
 
     def test_named(self) -> None:
-        """TZ names it, also with a colon."""
         for name in ("Europe/Berlin", ":Europe/Berlin"):
             self.patch(os, "environ", {"TZ": name})
             self.assertEqual("Europe/Berlin", str(local_zone()))
 
     def test_file(self) -> None:
-        """Else /etc/localtime has its rules, for other times of the year, too."""
+        """With the rules for other times of the year."""
         self.patch(os, "environ", {})
         self.patch(expecting, "LOCALTIME", "/usr/share/zoneinfo/Europe/Berlin")
         if not Path(expecting.LOCALTIME).exists():
@@ -109,7 +103,6 @@ class ZoneTests(SynchronousTestCase):
         )
 
     def test_none(self) -> None:
-        """Where there is none it is UTC."""
         self.patch(os, "environ", {"TZ": "nonsense"})
         for path in ("/nonexistent", "/dev/null"):
             self.patch(expecting, "LOCALTIME", path)

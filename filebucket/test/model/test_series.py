@@ -1,4 +1,4 @@
-"""What recurs in a bucket."""
+"""Series."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from filebucket.test.kit.properties import trying
 
 
 class SeriesTests(SynchronousTestCase):
-    """Names, and what they are one of."""
-
     def test_digits(self) -> None:
-        """Names that differ in their digits only are of one series."""
+        """Names that differ only in their digits are one series."""
         for name, series in (
             ("db-2026-11-23.sql.gz", "db-#-#-#.sql.gz"),
             ("db.gz", "db.gz"),
             ("20261123", "#"),
             ("v1.2.tar", "v#.#.tar"),
-            # Digits are those that dates are made of.
+            # Only ASCII digits count.
             ("db-\u0663.gz", "db-\u0663.gz"),
         ):
             self.assertEqual(series, series_of(name, ()))
 
     def test_patterns(self) -> None:
-        """The first that fits; and by the digits where none does."""
+        """The first pattern that matches; without one, the digits."""
         patterns = ("db-*.dump", "db-*", "[ab]?")
         for name, series in (
             ("db-1.dump", "db-*.dump"),
@@ -39,13 +37,13 @@ class SeriesTests(SynchronousTestCase):
             self.assertEqual(series, series_of(name, patterns))
 
     def test_no_name_takes_long(self) -> None:
-        """However often a pattern has a star."""
-        # Where each star is tried at each place this would end after the universe.
+        """Patterns with many stars do not backtrack."""
+        # With backtracking, this would take longer than the age of the universe.
         self.assertEqual("a" * 255, series_of("a" * 255, ("*a" * 60 + "b",)))
 
     @trying
     @given(st.text(max_size=255))
     def test_idempotent(self, name: str) -> None:
-        """A series is of itself."""
+        """A series' name belongs to that series."""
         series = series_of(name, ())
         self.assertEqual(series, series_of(series, ()))

@@ -1,4 +1,4 @@
-"""Whether what should have arrived has."""
+"""States of series."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ BUCKET = Bucket(
 
 
 class AssessTests(SynchronousTestCase):
-    """The state of a series."""
-
     def state(
         self, facts: Facts, now: float, watched: bool = True, **settings: Any
     ) -> State:
@@ -31,7 +29,7 @@ class AssessTests(SynchronousTestCase):
         return assess(bucket, watched, facts, now).state
 
     def test_never(self) -> None:
-        """Until something is overdue, from when it was first known of."""
+        """From the moment when the series was first known."""
         facts = Facts(since=1000.0, last=None, sizes=())
         self.assertEqual(State.NEVER, self.state(facts, 1099.9))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
@@ -39,35 +37,32 @@ class AssessTests(SynchronousTestCase):
         self.assertEqual(State.NEVER, self.state(facts, 9999.0, expect=None))
 
     def test_late(self) -> None:
-        """From the moment on at which it is due."""
         facts = Facts(since=0.0, last=1000.0, sizes=(5,))
         self.assertEqual(State.FRESH, self.state(facts, 1099.9))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
         self.assertEqual(State.FRESH, self.state(facts, 9999.0, watched=False))
 
     def test_late_before_shrunk(self) -> None:
-        """What is not there is worse than what is small."""
         facts = Facts(since=0.0, last=1000.0, sizes=(1, 9, 9, 9))
         self.assertEqual(State.SHRUNK, self.state(facts, 1050.0))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
 
     def test_late_before_empty(self) -> None:
-        """Nothing came is worse than that nothing was in it."""
         facts = Facts(since=0.0, last=1000.0, sizes=(0, 9, 9, 9))
         self.assertEqual(State.EMPTY, self.state(facts, 1050.0))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
 
     def test_due(self) -> None:
-        """When it is to be looked at again."""
+        """The time of the next assessment."""
         facts = Facts(since=0.0, last=1000.0, sizes=(5,))
         self.assertEqual(1100.0, assess(BUCKET, True, facts, 1000.0).due)
         self.assertEqual(math.inf, assess(BUCKET, False, facts, 1000.0).due)
 
     def test_sizes(self) -> None:
-        """A push is compared with the median of the five before it."""
+        """A push is compared with the median of the five before."""
         for sizes, state in (
             ((400,), State.FRESH),
-            ((400, 9000, 9000), State.FRESH),  # of two nobody knows what is usual
+            ((400, 9000, 9000), State.FRESH),  # two are not enough
             ((400, 9000, 9000, 9000), State.SHRUNK),
             ((4500, 9000, 9000, 9000), State.FRESH),
             ((4499, 9000, 9000, 9000), State.SHRUNK),
@@ -77,7 +72,7 @@ class AssessTests(SynchronousTestCase):
             ((400, 1, 1, 1, 9000, 9000, 9000, 9000), State.GROWN),
             ((27000, 9000, 9000, 9000), State.FRESH),
             ((27001, 9000, 9000, 9000), State.GROWN),
-            # What holds nothing is never in order, and says nothing of what is usual.
+            # A push without content is never fine, and does not change the usual size.
             ((0,), State.EMPTY),
             ((0, 0, 0, 0), State.EMPTY),
             ((0, 9000, 9000, 9000), State.EMPTY),
@@ -89,7 +84,7 @@ class AssessTests(SynchronousTestCase):
             self.assertEqual(state, self.state(facts, 1000.0, grow_alert=3.0), sizes)
 
     def test_what_was_suspicious_becomes_usual(self) -> None:
-        """A series that shrank for good is said to have shrunk three times."""
+        """A series that shrank for good is reported three times."""
         sizes = [9000] * 5
         states = []
         for _ in range(5):
@@ -98,20 +93,20 @@ class AssessTests(SynchronousTestCase):
         self.assertEqual([State.SHRUNK] * 3 + [State.FRESH] * 2, states)
 
     def test_off(self) -> None:
-        """Neither is asked for: nothing is suspicious."""
+        """Thresholds that are off."""
         self.assertEqual(State.FRESH, judge(evolve(BUCKET, shrink_alert=0.0), 1, 2**62))
         self.assertEqual(State.EMPTY, judge(evolve(BUCKET, shrink_alert=0.0), 0, 2**62))
         self.assertEqual(State.FRESH, judge(BUCKET, 2**62, 1))
 
     def test_large_sizes(self) -> None:
-        """Not a byte of them is lost."""
+        """Arithmetic is exact."""
         self.assertEqual(2**54 - 1, usual_size([2**54 - 1] * 4))
         self.assertEqual(7, usual_size([1, 6, 8, 9]))
 
     @trying
     @given(st.lists(st.integers(0, 2**63 - 1), max_size=9))
     def test_usual_size(self, before: list[int]) -> None:
-        """It is between the smallest and the largest that it is taken from."""
+        """The usual size is between the smallest and the largest."""
         usual = usual_size(before)
         compared = [size for size in before[:5] if size]
         if len(compared) < 3:
