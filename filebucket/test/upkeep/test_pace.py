@@ -1,4 +1,4 @@
-"""How fast files are read that nobody waits for."""
+"""Rates and priorities of reads in the background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from filebucket.upkeep.pace import LONGEST_REST, Pace, Rest, be_idle
 
 
 class PaceTests(SynchronousTestCase):
-    """So many bytes a second."""
+    """A limit in bytes per second."""
 
     def setUp(self) -> None:
         self.now = 100.0
@@ -24,13 +24,13 @@ class PaceTests(SynchronousTestCase):
         self.pace = Pace(1000, lambda: self.now, sleep)
 
     def test_rate(self) -> None:
-        """After each piece it waits until it is time for the next."""
+        """After each read it waits for the time of the next."""
         for size, at in ((1000, 100), (500, 100.5), (0, 100.5), (3000, 103.5)):
             self.pace(size)
             self.assertEqual(at, self.now)
 
     def test_slow_disk(self) -> None:
-        """Of what reading took nothing is waited for."""
+        """A slow read leaves nothing to wait for."""
         self.pace(1000)
         for _ in range(4):
             self.now += 0.75
@@ -38,7 +38,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(104, self.now)
 
     def test_unused(self) -> None:
-        """What nobody used for long does not come in one go."""
+        """Unused time does not add up to a burst."""
         self.pace(1000)
         self.now = 1000
         for at in (1000, 1001, 1002):
@@ -47,7 +47,7 @@ class PaceTests(SynchronousTestCase):
 
 
 class RestTests(SynchronousTestCase):
-    """As long as it has worked."""
+    """Rests as long as it has worked."""
 
     def setUp(self) -> None:
         self.now = 100.0
@@ -59,7 +59,7 @@ class RestTests(SynchronousTestCase):
         self.now += seconds
 
     def test_half(self) -> None:
-        """Half of the time is others'."""
+        """Half of the time is left to others."""
         self.rest(1)
         self.slept.clear()
         for worked in (0.25, 0.5, 0.0):
@@ -68,17 +68,17 @@ class RestTests(SynchronousTestCase):
         self.assertEqual([0.25, 0.5, 0.0], self.slept)
 
     def test_after_something_else(self) -> None:
-        """It does not rest from that for long."""
+        """Other work before a read does not make the rest long."""
         self.now += 9999
         self.rest(1)
         self.assertEqual([LONGEST_REST], self.slept)
 
 
 class IdleTests(SynchronousTestCase):
-    """Have the processor and the disk only when nobody else wants them."""
+    """Idle priority."""
 
     def test_asks(self) -> None:
-        """For both, and for the first only where nothing asks for the other."""
+        """For processor and disk; for the processor only if there is no ``ionice``."""
         nice: list[int] = []
         ran: list[list[str]] = []
 

@@ -41,19 +41,19 @@ from filebucket.upkeep.prune import Fate, FileFate, prune
 
 DAY = 24 * 3600.0
 NOW = 1_700_000_000.0
-"""Before anything that a test writes is written."""
+"""A time before the test writes anything."""
 TOKEN = "0123456789abcdef0123456789ABCDEF"
 
 
 def bucket(name: str | None = "web01", **settings: Any) -> Bucket:
-    """One that keeps the last one, for a day."""
+    """A bucket that keeps the last file, and each for a day."""
     token = Token(token_digest(f"{name or TOKEN}".encode()))
     given: dict[str, Any] = {"keep": Keep(last=1), "hold": DAY, **settings}
     return Bucket((token,), name or TOKEN, name, **given)
 
 
 class PruningCase(SynchronousTestCase):
-    """Has a home."""
+    """Provides a home."""
 
     def setUp(self) -> None:
         self.home = new_home(self)
@@ -71,7 +71,7 @@ class PruningCase(SynchronousTestCase):
         content: bytes = b"content",
         **fields: Any,
     ) -> None:
-        """Files with rows: their names, and their ages in days."""
+        """Store files with rows, by name and age in days."""
         of = of or self.bucket
         folder = self.home / of.directory
         folder.mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ class PruningCase(SynchronousTestCase):
         unlink: Callable[..., None] = os.unlink,
         rehearse: bool = False,
     ) -> list[FileFate]:
-        """What became of each file."""
+        """Prune, and return the result for each file."""
         buckets = buckets or (self.bucket,)
         hide = mask(buckets)
         with removing(str(self.home), unlink) as remover:
@@ -104,14 +104,14 @@ class PruningCase(SynchronousTestCase):
         return found
 
     def fates(self, *buckets: Bucket, **arguments: Any) -> dict[str, str]:
-        """The same, in a word each."""
+        """Prune, and return each file's fate."""
         return {
             each.file.received.name if each.file else each.bucket: each.fate.value
             for each in self.prune(*buckets, **arguments)
         }
 
     def reasons(self, **arguments: Any) -> dict[str, str]:
-        """Why what was not removed was not."""
+        """Prune, and return the reasons of files that were left or failed."""
         return {
             each.file.received.name if each.file else each.bucket: ", ".join(
                 each.reasons
@@ -121,20 +121,20 @@ class PruningCase(SynchronousTestCase):
         }
 
     def there(self, of: Bucket | None = None) -> set[str]:
-        """What is in a bucket's folder."""
+        """The names in a bucket's folder."""
         return set(os.listdir(self.home / (of or self.bucket).directory))
 
     def rows(self) -> dict[str, str]:
-        """What the catalogue says became of each name, last."""
+        """The last fate of each name in the catalogue."""
         found = self.view.latest(1000)
         return {each.received.name: each.fate for each in reversed(found)}
 
 
 class PruningTests(PruningCase):
-    """What goes and what stays."""
+    """Which files are deleted."""
 
     def test_prunes(self) -> None:
-        """What no rule keeps goes, from the disk and from the catalogue's counts."""
+        """A file that no rule keeps is deleted, and not counted in the catalogue."""
         self.push(("db-1", 9), ("db-2", 8), ("db-3", 2), ("db-4", 0.5))
         found = self.prune()
         self.assertEqual(
@@ -167,13 +167,13 @@ class PruningTests(PruningCase):
         self.assertEqual([], self.inventory.being_pruned())
 
     def test_again(self) -> None:
-        """There is nothing left to do."""
+        """A second run has nothing to do."""
         self.push(("db-1", 9), ("db-2", 8))
         self.prune()
         self.assertEqual({"db-2": "kept"}, self.fates())
 
     def test_rehearsal(self) -> None:
-        """It says the same, and does nothing."""
+        """A dry run gives the same results and deletes nothing."""
         self.push(("db-1", 9), ("db-2", 8), ("db-3", 2))
         found = self.fates(rehearse=True)
         self.assertEqual({"db-1", "db-2", "db-3"}, self.there())
@@ -182,7 +182,7 @@ class PruningTests(PruningCase):
         self.assertEqual(found, self.fates())
 
     def test_series(self) -> None:
-        """Each is for itself: the last one of each stays."""
+        """Each series by itself: the last file of each is kept."""
         self.push(
             ("db-1", 9), ("db-2", 8), ("log-1", 30), ("log-2", 20), ("single", 99)
         )
@@ -190,7 +190,7 @@ class PruningTests(PruningCase):
         self.assertEqual({"db-2", "log-2", "single"}, self.there())
 
     def test_buckets(self) -> None:
-        """Those without ``keep``, and those that were not asked for, are as before."""
+        """Buckets without ``keep``, and those not asked for, stay as they are."""
         others = [bucket("web02", keep=None), bucket("web03"), bucket(None)]
         for each in (self.bucket, *others):
             self.push(("db-1", 9), ("db-2", 8), of=each)
@@ -201,7 +201,7 @@ class PruningTests(PruningCase):
         self.assertEqual({"db-2"}, self.there(others[2]))
 
     def test_names(self) -> None:
-        """Whatever a push may call a file, and a series hostile names make."""
+        """Any name that a push may use, and series with hostile names."""
         names = [
             "db 1;rm -rf",
             "-rf",
@@ -221,7 +221,7 @@ class PruningTests(PruningCase):
         self.assertEqual(1, len(self.there()))
 
     def test_strangers(self) -> None:
-        """What the catalogue does not know stays, and keeps nothing either."""
+        """A file that is not in the catalogue stays, and uses up no place."""
         self.push(("db-1", 9), ("db-2", 8))
         folder = os.fsencode(self.home / "web01")
         for name in (b"db-9", b"db-\xff", b"db\n3", b"\xe4"):
@@ -235,8 +235,7 @@ class PruningTests(PruningCase):
         )
 
     def test_missing(self) -> None:
-        """A row whose file has gone takes no place: what is there stays. It is for
-        others to say that it is missing."""
+        """A row whose file is missing uses up no place, and is not reported here."""
         self.push(("db-1", 9), ("db-2", 8), ("db-3", 7))
         os.unlink(self.home / "web01" / "db-3")
         self.assertEqual(
@@ -247,7 +246,8 @@ class PruningTests(PruningCase):
         )
 
     def test_others_in_their_place(self) -> None:
-        """What is not the file that was received is left alone, and keeps nothing."""
+        """A file that is not the one that was received is left alone, and uses up no
+        place."""
         self.push(*((f"db-{n}", 20 - n) for n in range(10)))
         folder = self.home / "web01"
         (folder / "outside").write_bytes(b"content")
@@ -274,7 +274,7 @@ class PruningTests(PruningCase):
         self.assertEqual(b"content", (folder / "outside").read_bytes())
 
     def test_slack(self) -> None:
-        """A file may have been written a second after it was received."""
+        """A file may have been written up to a second after its push."""
         for age, ahead in (("9", 1.0), ("8", 1.01)):
             self.push((f"db-{age}", float(age)))
             at = NOW - float(age) * DAY + ahead
@@ -285,8 +285,8 @@ class PruningTests(PruningCase):
         )
 
     def test_healed(self) -> None:
-        """What was written later, and found to be what was received, is that; not where
-        it was written to after that, or differed."""
+        """A file that was verified or healed after it was written counts as received;
+        one that was written to later or is damaged does not."""
         ages = (9, 8, 7, 6)
         self.push(*((f"db-{age}", age) for age in ages), ("db-1", 1))
         for age, verified, damaged in (
@@ -310,8 +310,7 @@ class PruningTests(PruningCase):
         )
 
     def test_empty(self) -> None:
-        """A backup of nothing takes no place of the one before it, whether it is empty
-        or an archive of nothing."""
+        """A push without content does not displace the one before it."""
         self.push(("db-1.gz", 50), content=b"backup" * 1000)
         self.push(("db-2.gz", 20), content=b"")
         self.assertEqual({"db-1.gz": "kept", "db-2.gz": "kept"}, self.fates())
@@ -319,12 +318,12 @@ class PruningTests(PruningCase):
         self.assertEqual({"db-1.gz", "db-4.gz"}, self.there() - set(self.pruned()))
 
     def pruned(self) -> list[str]:
-        """What goes."""
+        """Prune, and return the names of pruned files."""
         return [name for name, fate in self.fates().items() if fate == "pruned"]
 
     def test_filesystem_folds_names(self) -> None:
-        """A file that another push's name leads to may be that push's: it stays. So it
-        is where case is folded, or Unicode."""
+        """If another name leads to the same file, it may be another push's and is kept:
+        with folded case, or Unicode forms."""
         look = Folder.look
 
         def fold(name: str) -> str:
@@ -336,7 +335,7 @@ class PruningTests(PruningCase):
                     return look(folder, each)
             raise NoFileError
 
-        # Of the same size and moment, as received under either name.
+        # The same size and time under either name.
         names = ("DB-1", "\u00fc-1", "123-1")
         self.push(*((name, 9) for name in names), ("DB-2", 8), ("\u00fc-2", 8))
         self.push(("123-2", 8), ("db-3", 9))
@@ -349,7 +348,7 @@ class PruningTests(PruningCase):
         self.assertEqual({*names[:2], "DB-2", "\u00fc-2", "123-2"}, self.there())
 
     def test_damaged_and_shrunk(self) -> None:
-        """What is known of files counts: the last good one stays."""
+        """Damaged and small files are known: the last good file is kept."""
         self.push(*((f"db-{n}", 20 - n) for n in range(5)))
         self.push(("db-5", 10), content=b"x")
         found = self.journal.find("web01", "db-5")
@@ -362,8 +361,8 @@ class PruningTests(PruningCase):
         self.assertEqual({"db-5", "db-3"}, self.there())
 
     def test_sorted_anew(self) -> None:
-        """Files that the configuration has in other series than the catalogue stay
-        until it has heard of that: what is the last one is not yet known."""
+        """If the configured series have changed, files stay until the daemon has
+        applied that: the last file of a series is not known yet."""
         self.push(("web1", 9), ("web2", 8), ("other", 3))
         self.bucket = attrs.evolve(self.bucket, series=("web1*", "web2*"))
         reason = "its series has changed: run filebucket reload"
@@ -373,7 +372,7 @@ class PruningTests(PruningCase):
         self.assertEqual({"web1", "web2", "other"}, self.there())
 
     def test_bucket_is_a_link(self) -> None:
-        """It is not followed; the others go on."""
+        """The link is not followed; other buckets are pruned."""
         other = bucket("web02")
         for each in (self.bucket, other):
             self.push(("db-1", 9), ("db-2", 8), of=each)
@@ -397,8 +396,7 @@ class PruningTests(PruningCase):
         self.assertEqual({"db-2"}, self.there(other))
 
     def test_no_folder(self) -> None:
-        """Of a bucket to which nobody has pushed there is nothing to say; of another
-        there is."""
+        """A missing folder is reported only if there were pushes."""
         self.assertEqual({}, self.fates())
         self.push(("db-1", 9))
         (self.home / "web01" / "db-1").unlink()
@@ -409,7 +407,7 @@ class PruningTests(PruningCase):
         )
 
     def test_name_with_a_slash(self) -> None:
-        """Whoever wrote it into the catalogue, it leads nowhere."""
+        """A forged name in the catalogue leads nowhere."""
         (self.home / "outside").write_bytes(b"content")
         self.push(("db-1", 9), ("db-2", 8))
         self.inventory._connection.execute(
@@ -419,7 +417,7 @@ class PruningTests(PruningCase):
         self.assertTrue((self.home / "outside").exists())
 
     def test_many(self) -> None:
-        """More than are read, removed and entered at once."""
+        """More files than a batch."""
         self.patch(pruning, "FILES_AT_ONCE", 3)
         self.push(*((f"db-{n:02}", 40 - n) for n in range(20)))
         self.bucket = attrs.evolve(self.bucket, keep=Keep(last=4))
@@ -429,7 +427,7 @@ class PruningTests(PruningCase):
         self.assertEqual(4, list(self.rows().values()).count("kept"))
 
     def test_many_series(self) -> None:
-        """The same, of series."""
+        """More series than a batch."""
         real = self.inventory.series_with_files
         self.patch(
             self.inventory,
@@ -443,10 +441,11 @@ class PruningTests(PruningCase):
 
 
 class DiskTests(PruningCase):
-    """What a disk, a kill and others may do meanwhile."""
+    """Failures of the disk, kills and other processes."""
 
     def test_unlink_fails(self) -> None:
-        """It is said, and the rest goes on; the next time it is tried again."""
+        """The failure is reported, other files are pruned, and the next run tries
+        again."""
         self.push(("db-1", 9), ("db-2", 8), ("db-3", 7), ("db-4", 1))
 
         def unlink(name: bytes, dir_fd: int) -> None:
@@ -464,8 +463,8 @@ class DiskTests(PruningCase):
         self.assertEqual({"db-2": "pruned", "db-4": "kept"}, self.fates())
 
     def test_order(self) -> None:
-        """The catalogue says that it is about to go, then it goes, then the folder is
-        brought to the disk, then the catalogue says that it has gone."""
+        """The catalogue is marked, the file removed, the folder synced, and the
+        catalogue marked again."""
         self.push(("db-1", 9), ("db-2", 8), ("db-3", 1))
         said: list[str] = []
         real = os.fsync
@@ -487,8 +486,7 @@ class DiskTests(PruningCase):
         self.assertEqual("pruned", self.rows()["db-1"])
 
     def test_fsync_fails(self) -> None:
-        """It may come back: the catalogue says that it is about to go until the disk
-        has said yes."""
+        """The file may come back, so it stays marked until a sync succeeds."""
         self.push(("db-1", 9), ("db-2", 8))
 
         def fsync(fd: int) -> None:
@@ -510,7 +508,8 @@ class DiskTests(PruningCase):
         self.assertEqual("pruned", self.rows()["db-1"])
 
     def test_killed(self) -> None:
-        """Wherever it ends, the next one ends it, and nobody is told of a loss."""
+        """Wherever a run is killed, the next one completes it, and no file is reported
+        as missing."""
         self.push(*((f"db-{n}", 20 - n) for n in range(6)))
 
         class KilledError(BaseException):
@@ -535,12 +534,12 @@ class DiskTests(PruningCase):
             },
             self.rows(),
         )
-        # Those that were spared are missing when they are.
+        # Spared files count as missing if they go now.
         self.assertEqual([], self.inventory.being_pruned())
         self.assertEqual({0}, {each.missing for each in all_series(self.view)})
 
     def test_killed_and_out_of_the_configuration(self) -> None:
-        """What nobody can look for waits."""
+        """A bucket that is no longer configured waits."""
         self.push(("db-1", 9), ("db-2", 8))
         found = self.journal.find("web01", "db-1")
         assert found is not None
@@ -550,7 +549,7 @@ class DiskTests(PruningCase):
 
 
 class RaceTests(PruningCase):
-    """Pushes that overwrite what is about to go."""
+    """Pushes that overwrite files about to be pruned."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -579,20 +578,19 @@ class RaceTests(PruningCase):
             os.close(fd)
 
     def test_overwritten_before(self) -> None:
-        """What was put in its place is another file, and stays, though the catalogue
-        has not heard of it."""
+        """A newer file stays, even if the catalogue does not have its row yet."""
         self.push(("db-1", 9), ("db-2", 8))
         self.overwrite("db-1", b"anothe2")
         self.assertEqual({"db-1": "modified after it was received"}, self.reasons())
         self.assertEqual(b"anothe2", (self.home / "web01" / "db-1").read_bytes())
 
     def test_overwritten_when_it_was_chosen(self) -> None:
-        """The same, between the choice and the removal."""
+        """It also stays if it came between the choice and the removal."""
         self.push(("db-1", 9), ("db-2", 8), ("db-3", 7))
 
         def unlink(name: bytes, dir_fd: int) -> None:
             os.unlink(name, dir_fd=dir_fd)
-            # Without the lock: this thread has it.
+            # Without the lock, since this thread has it.
             new = self.home / "new"
             new.write_bytes(b"anothe2")
             os.rename(new, self.home / "web01" / "db-1")
@@ -604,7 +602,7 @@ class RaceTests(PruningCase):
         self.assertEqual(b"anothe2", (self.home / "web01" / "db-1").read_bytes())
 
     def test_removal_keeps_pushes_away(self) -> None:
-        """From the last look to the removal no push can replace the file."""
+        """From the last check to the removal, no push can replace the file."""
         self.push(("db-1", 9), ("db-2", 8))
         tried = []
 
@@ -622,7 +620,8 @@ class RaceTests(PruningCase):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_push_keeps_removals_away(self) -> None:
-        """While a push replaces a file nothing is removed; but others may replace."""
+        """While a push replaces a file, nothing is removed, but other pushes can
+        replace files."""
         self.push(("db-1", 9))
         tried = []
         real = os.rename
@@ -643,7 +642,7 @@ class RaceTests(PruningCase):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_filesystem_without_locks(self) -> None:
-        """Pushes go on, and nothing is pruned."""
+        """Pushes are taken, and nothing is pruned."""
         self.push(("db-1", 9), ("db-2", 8))
 
         def flock(fd: int, how: int) -> None:
@@ -657,7 +656,7 @@ class RaceTests(PruningCase):
         self.assertEqual(b"another", (self.home / "web01" / "db-1").read_bytes())
 
     def test_at_once(self) -> None:
-        """Two threads: of what was pushed since nothing is ever lost."""
+        """Two threads: no newer push is ever lost."""
         names = [f"db-{n}" for n in range(40)]
         self.push(*((name, 60 - n) for n, name in enumerate(names)))
         started = threading.Barrier(2)

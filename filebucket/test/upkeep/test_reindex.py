@@ -1,4 +1,4 @@
-"""The catalogue and the disk, brought together."""
+"""Reconciling the catalogue with the files on disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def bucket_of(token: str = TOKEN, name: str | None = "web01") -> Bucket:
 
 
 class HomeCase(SynchronousTestCase):
-    """Has a home with two buckets, one without a name, and its catalogue."""
+    """Provides a home with two buckets, one without a name, and its catalogue."""
 
     def setUp(self) -> None:
         self.home = new_home(self)
@@ -60,7 +60,7 @@ class HomeCase(SynchronousTestCase):
         self.findings: list[Finding] = []
 
     def open(self) -> Inventory:
-        """A connection of its own."""
+        """A separate connection."""
         return opened(self, Inventory, self.home)
 
     def put(
@@ -70,11 +70,11 @@ class HomeCase(SynchronousTestCase):
         at: float = NOW - DAY,
         bucket: Bucket | None = None,
     ) -> Path:
-        """A file that was last written then."""
+        """Write a file with this time."""
         folder = self.home / (bucket or self.bucket).directory
         folder.mkdir(exist_ok=True)
         path = folder / name
-        # As an overwriting push does it.
+        # As a push that overwrites does.
         new = self.home / ".filebucket" / "new"
         new.write_bytes(content)
         os.utime(new, (at, at))
@@ -88,7 +88,7 @@ class HomeCase(SynchronousTestCase):
         at: float = NOW - DAY,
         bucket: Bucket | None = None,
     ) -> Received:
-        """What the daemon says of a push of that."""
+        """The daemon's values for such a push."""
         return Received(
             (bucket or self.bucket).key,
             series_of(name, ()),
@@ -102,7 +102,7 @@ class HomeCase(SynchronousTestCase):
         )
 
     def record(self, *received: Received) -> None:
-        """As the daemon does it, by a connection of its own."""
+        """Add a push's row, as the daemon does, with a separate connection."""
         by_key = {each.key: each for each in self.buckets}
         with closing(Journal.open(str(self.home))) as journal:
             journal.record(received, [], by_key.get)
@@ -114,13 +114,13 @@ class HomeCase(SynchronousTestCase):
         at: float = NOW - DAY,
         bucket: Bucket | None = None,
     ) -> Path:
-        """A push from its beginning to its end."""
+        """Push a file: publish it and add its row."""
         path = self.put(name, content, at, bucket)
         self.record(self.received(name, content, at, bucket))
         return path
 
     def overwrite(self) -> None:
-        """Pushes may do so."""
+        """Allow overwriting."""
         self.bucket = evolve(self.bucket, overwrite=True)
         self.buckets = [self.bucket, self.nameless]
 
@@ -150,10 +150,8 @@ class HomeCase(SynchronousTestCase):
 
 
 class EnterTests(HomeCase):
-    """Files without a row."""
-
     def test_in_order(self) -> None:
-        """Where everything has its row, nothing happens and nothing is read."""
+        """If every file has its row, nothing is read and nothing changes."""
         self.push("a")
         self.push("b", bucket=self.nameless)
         before = self.files()
@@ -163,7 +161,7 @@ class EnterTests(HomeCase):
         self.assertEqual(before, self.files())
 
     def test_without_a_catalogue(self) -> None:
-        """All is entered again, but for what only the pushes knew."""
+        """Everything is added again, except data that only pushes have."""
         self.put("db-1.gz", b"one", NOW - 3 * DAY)
         self.put("db-2.gz", b"three", NOW - DAY)
         self.put(f"of-{OTHER}", bucket=self.nameless)
@@ -194,7 +192,7 @@ class EnterTests(HomeCase):
         self.assertEqual(Found(files=3), self.reindex())
 
     def test_patterns(self) -> None:
-        """A file's series is what the bucket's patterns say."""
+        """Series follow the bucket's patterns."""
         self.bucket = evolve(self.bucket, series=("db-*",))
         self.buckets = [self.bucket]
         self.put("db-1.gz")
@@ -206,14 +204,14 @@ class EnterTests(HomeCase):
         )
 
     def test_from_the_future(self) -> None:
-        """Nothing was received later than now."""
+        """A time in the future becomes now."""
         self.put("a", at=NOW + DAY)
         self.reindex()
         self.assertEqual(NOW, self.files()[0].received.received_at)
         self.assertEqual(0, self.reindex().bytes)
 
     def test_judged_empty(self) -> None:
-        """What holds nothing is found to, and is not what is usual."""
+        """Files without content are recognized, and do not change the usual size."""
         for number, size in enumerate((0, 0, 100, 100, 100, 0)):
             self.put(f"db-{number}", b"x" * size, NOW - DAY + number)
         self.reindex()
@@ -221,7 +219,7 @@ class EnterTests(HomeCase):
         self.assertEqual(["empty"] * 2 + ["fresh"] * 3 + ["empty"], judgements)
 
     def test_judged(self) -> None:
-        """Sizes are compared in the order of time, in whichever files are listed."""
+        """Sizes are compared in order of time, whatever the order of names."""
         for day, size in enumerate((100, 100, 100, 10, 100, 100)):
             self.put(f"db-{day}", b"x" * size, NOW - (9 - day) * DAY)
         self.patch(reindexing, "ENTER_FILES", 2)
@@ -230,7 +228,7 @@ class EnterTests(HomeCase):
         self.assertEqual(["fresh"] * 3 + ["shrunk"] + ["fresh"] * 2, judgements)
 
     def test_strangers(self) -> None:
-        """What cannot have been pushed is told of and left alone."""
+        """Files that no push can have stored are reported and left alone."""
         folder = self.put("a").parent
         (folder / "link").symlink_to(folder / "a")
         (folder / "folder").mkdir()
@@ -267,13 +265,12 @@ class EnterTests(HomeCase):
         self.assertEqual([("a", "kept")], self.fates())
 
     def test_not_of_a_bucket(self) -> None:
-        """Other folders of the home are not looked into."""
+        """Other folders in the home are ignored."""
         (self.home / "removed").mkdir()
         (self.home / "removed" / "file").write_bytes(b"x")
         self.assertEqual(Found(), self.reindex())
 
     def test_bounded(self) -> None:
-        """Memory does not grow with the number of files."""
         self.patch(survey, "PIECE", 50)
         self.patch(reindexing, "ENTER_FILES", 50)
 
@@ -299,7 +296,7 @@ class PushTests(HomeCase):
     """Beside a daemon: a push is published, and its row is written later."""
 
     def test_found_first(self) -> None:
-        """Then the push's row takes the place of what was found."""
+        """A push's row replaces the row of a file that was found."""
         self.put("a")
         self.reindex()
         self.record(self.received("a"))
@@ -309,7 +306,7 @@ class PushTests(HomeCase):
         self.assertEqual((1, 1), (series.files, series.pushes))
 
     def test_entered_while_read(self) -> None:
-        """Then the push's row stays."""
+        """A push's row stays."""
         self.put("a")
         self.during_reading(lambda: self.record(self.received("a")))
         found = self.reindex()
@@ -319,7 +316,7 @@ class PushTests(HomeCase):
         self.assertEqual([], self.findings)
 
     def during_reading(self, do: Callable[[], object]) -> None:
-        """Do something once, when the next file has been read to its end."""
+        """Call something once, after the next file was read."""
         done: list[bool] = []
 
         hash_ = archive._hash
@@ -336,7 +333,8 @@ class PushTests(HomeCase):
         self.patch(archive, "_hash", hashed)
 
     def test_overwritten_while_read(self) -> None:
-        """What was read is no more: it is left to the push, or to the next time."""
+        """A file that is replaced while it is read is left to its push or to the next
+        run."""
         self.put("a")
         self.during_reading(lambda: self.put("a", b"other", NOW))
         found = self.reindex()
@@ -348,7 +346,6 @@ class PushTests(HomeCase):
         self.assertEqual(Found(files=1), self.reindex())
 
     def test_written_to_while_read(self) -> None:
-        """The same."""
         path = self.put("a")
 
         def append() -> None:
@@ -360,7 +357,7 @@ class PushTests(HomeCase):
         self.assertEqual([], self.files())
 
     def test_replaced_before_it_is_entered(self) -> None:
-        """What was read and waits is looked at once more."""
+        """A file is checked again before it is added."""
         folder = self.put("a").parent
         self.put("b")
         first, second = os.listdir(folder)
@@ -376,7 +373,7 @@ class PushTests(HomeCase):
         self.assertEqual([(second, "kept")], self.fates())
 
     def test_published_after_the_listing(self) -> None:
-        """Its row was written after its file: it is never missing."""
+        """A row that was written after the listing: the file is not missing."""
         self.push("a")
         rows = self.inventory.rows
 
@@ -391,7 +388,7 @@ class PushTests(HomeCase):
         self.assertEqual([("a", "kept"), ("b", "kept")], self.fates())
 
     def test_overwritten_and_found_first(self) -> None:
-        """A push replaced a file, and its row comes after the new file was found."""
+        """A push replaced a file, and its row comes after the file was found."""
         self.overwrite()
         self.push("a")
         self.put("a", b"new content", NOW)
@@ -405,9 +402,8 @@ class PushTests(HomeCase):
         )
 
     def test_overwritten_at_once(self) -> None:
-        """A push replaced a file moments after the last, by one of the same size, and
-        its row was lost.
-        """
+        """A push replaced a file within moments with one of the same size, and its row
+        was lost."""
         self.overwrite()
         self.push("a", b"first", NOW - 2)
         self.put("a", b"other", NOW - 1)
@@ -417,7 +413,7 @@ class PushTests(HomeCase):
         self.assertEqual(Found(files=1), self.reindex())
 
     def test_overwritten_though_it_may_not(self) -> None:
-        """The pre-push hook let it: the row that is to come is waited for."""
+        """The pre-push hook allowed it: wait for the row."""
         self.now = time.time()
         self.push("a", at=self.now - DAY)
         self.put("a", b"new content", self.now)
@@ -425,7 +421,7 @@ class PushTests(HomeCase):
         self.assertFalse(self.files()[0].damaged)
 
     def test_two_pushes_found_between(self) -> None:
-        """The first was found, and both rows come together after that."""
+        """The first push was found, then both rows are added."""
         self.put("a")
         self.reindex()
         self.put("a", b"other", NOW)
@@ -434,9 +430,8 @@ class PushTests(HomeCase):
         self.assertEqual(2, all_series(self.view, "web01")[0].pushes)
 
     def test_all_at_once(self) -> None:
-        """Pushes overwrite each other while files are looked for again and again:
-        in the end the rows are those of the pushes, of what is on the disk.
-        """
+        """Pushes overwrite each other during repeated runs: in the end, the rows match
+        the pushes and the disk."""
         self.overwrite()
         self.now = time.time()
         self.patch(survey, "PIECE", 7)
@@ -450,7 +445,7 @@ class PushTests(HomeCase):
                 name, content = f"file-{number % 50}", b"%d" % number
                 self.put(name, content, time.time())
                 waiting.append(self.received(name, content, time.time()))
-                # The rows of some come together, and later.
+                # Some rows are added later, in one batch.
                 if number % 20 == 19:
                     journal.record(waiting, [], {"web01": self.bucket}.get)
                     waiting = []
@@ -484,10 +479,8 @@ class PushTests(HomeCase):
 
 
 class MissingTests(HomeCase):
-    """Rows without a file."""
-
     def test_gone(self) -> None:
-        """It is marked, once, and counted."""
+        """It is marked and counted once."""
         self.push("a")
         self.push("b").unlink()
         found = self.reindex()
@@ -507,7 +500,7 @@ class MissingTests(HomeCase):
         self.assertEqual((1, 1), (found.missing, found.stranger))
 
     def test_back(self) -> None:
-        """It is there again as it was: it needs not be read."""
+        """A file that is back with its size and time is not read."""
         path = self.push("a")
         path.rename(self.home / "aside")
         self.reindex()
@@ -518,7 +511,7 @@ class MissingTests(HomeCase):
         self.assertEqual(0, all_series(self.view, "web01")[0].missing)
 
     def test_restored(self) -> None:
-        """It was written anew, so it is read; its content is what it was."""
+        """A file with the same content and a new time is read."""
         path = self.push("a")
         path.unlink()
         self.reindex()
@@ -531,7 +524,7 @@ class MissingTests(HomeCase):
         self.assertEqual(Found(files=1), self.reindex())
 
     def test_another_in_its_place(self) -> None:
-        """Then nothing is missing any more, be it found or pushed."""
+        """A new file with that name was found or pushed, so nothing is missing."""
         for push in (False, True):
             self.push("a").unlink()
             self.reindex()
@@ -544,7 +537,7 @@ class MissingTests(HomeCase):
             self.assertEqual(0, all_series(self.view, "web01")[0].missing)
 
     def test_pruned_meanwhile(self) -> None:
-        """Whoever took it away knows better, before and after."""
+        """Pruned files are not missing, before and after."""
         for fates in (("pruned", "missing"), ("missing", "pruned")):
             self.push("a")
             (row,) = [each for each in self.files() if each.fate == "kept"]
@@ -553,7 +546,7 @@ class MissingTests(HomeCase):
             self.assertEqual("pruned", self.view.latest(1)[0].fate)
 
     def test_no_folder(self) -> None:
-        """All that was in it is missing, and nothing else."""
+        """All its files are missing, and no others."""
         self.push("a").unlink()
         (self.home / "web01").rmdir()
         self.push("b", bucket=self.nameless)
@@ -562,7 +555,7 @@ class MissingTests(HomeCase):
         self.assertEqual("kept", self.files(self.nameless)[0].fate)
 
     def test_another_home(self) -> None:
-        """Where the home is not there nothing is marked."""
+        """If the home is gone, nothing is marked."""
         self.push("a")
         self.home.rename(f"{self.home}.aside")
         self.assertRaises(CatalogueError, self.reindex)
@@ -572,7 +565,7 @@ class MissingTests(HomeCase):
         self.assertEqual([("a", "kept")], self.fates())
 
     def test_unreadable_folder(self) -> None:
-        """That says nothing of what is in it; the rest goes on."""
+        """Nothing is known about its files; the other buckets are checked."""
         self.push("a")
         self.put("b", bucket=self.nameless)
         (self.home / "web01").rename(self.home / "aside")
@@ -588,10 +581,10 @@ class MissingTests(HomeCase):
 
 
 class WrittenTests(HomeCase):
-    """Files that are not what their rows say."""
+    """Files that differ from their rows."""
 
     def test_touched(self) -> None:
-        """It is the same: it is read once."""
+        """Only the time differs: it is read once."""
         self.push("a")
         self.put("a", at=NOW - 1)
         self.assertEqual(Found(files=1, read=1, bytes=7), self.reindex())
@@ -599,7 +592,7 @@ class WrittenTests(HomeCase):
         self.assertEqual(Found(files=1), self.reindex())
 
     def test_overwritten(self) -> None:
-        """Where pushes may do so it was one: it is entered, and judged, as any."""
+        """If overwriting is allowed, it counts as a push and is judged as one."""
         self.overwrite()
         for days, content in ((2, b""), (1, b"CONTENT")):
             self.push("a", at=NOW - days * DAY)
@@ -614,7 +607,7 @@ class WrittenTests(HomeCase):
             self.assertEqual(Found(files=1), self.reindex())
 
     def test_damaged(self) -> None:
-        """Else it is damaged, and its row is as it was."""
+        """Otherwise it is damaged, and its row stays as it is."""
         self.push("a")
         for content, at, reason in (
             (b"cont", NOW - DAY - 1, "4 bytes on disk, but 7 were received"),
@@ -631,19 +624,19 @@ class WrittenTests(HomeCase):
             self.assertTrue(row.damaged)
             self.assertEqual(self.received("a"), row.received)
             self.assertEqual(1, all_series(self.view, "web01")[0].damaged)
-            # It is known now, and needs not be read again and again.
+            # It is known to be damaged, so it is not read each time.
             self.assertEqual(Found(files=1), self.reindex())
             self.inventory.verified([(row.id, False, row.received.received_at)])
 
     def test_not_written_to(self) -> None:
-        """Even there: what nobody wrote to was no push."""
+        """Even then, a file with an old time was not pushed."""
         self.overwrite()
         self.push("a")
         self.put("a", b"cont", NOW - DAY - 1)
         self.assertEqual(1, self.reindex().damaged)
 
     def test_mended(self) -> None:
-        """A good copy in place of a damaged file is in order again."""
+        """A good copy of a damaged file is fine again."""
         self.push("a")
         self.put("a", b"cont", NOW - DAY - 1)
         self.reindex()
@@ -654,7 +647,6 @@ class WrittenTests(HomeCase):
         self.assertEqual((False, "kept"), (row.damaged, row.fate))
 
     def test_pushed_again(self) -> None:
-        """So is a name under which something new was pushed."""
         self.push("a")
         self.put("a", b"cont", NOW - DAY - 1)
         self.reindex()
@@ -664,7 +656,7 @@ class WrittenTests(HomeCase):
 
 
 class HealedTests(HomeCase):
-    """A push took the place of the damaged file that it had been."""
+    """A repeated push replaced a damaged file."""
 
     def heal(self, entered: bool) -> None:
         self.push("a")
@@ -676,13 +668,14 @@ class HealedTests(HomeCase):
             self.record(row)
 
     def test_in_order(self) -> None:
-        """It is not read again, though it is another file and was written later."""
+        """It is not read again, even though its time is new."""
         self.heal(entered=True)
         self.assertEqual(Found(files=1), self.reindex())
         self.assertEqual([("a", "kept")], self.fates())
 
     def test_not_entered(self) -> None:
-        """Where the daemon died before, it is read and found in order."""
+        """If the daemon died before the row was written, it is read and found to be
+        good."""
         self.heal(entered=False)
         self.assertEqual(Found(files=1, read=1, bytes=7), self.reindex())
         (file,) = self.files()
@@ -690,10 +683,10 @@ class HealedTests(HomeCase):
 
 
 class AcceptTests(HomeCase):
-    """The operator knows, and it shall be so."""
+    """The operator accepts the current state."""
 
     def test_missing(self) -> None:
-        """What has been taken away is missed no more."""
+        """Removed files are no longer reported as missing."""
         self.push("a").unlink()
         self.push("b").unlink()
         self.push("c")
@@ -708,7 +701,7 @@ class AcceptTests(HomeCase):
         return [fate for _, fate in sorted(self.fates())]
 
     def test_damaged(self) -> None:
-        """What is there is what it should be."""
+        """Changed files are trusted."""
         self.push("a")
         self.push("b")
         self.put("a", b"cont", NOW - DAY - 1)
@@ -724,10 +717,8 @@ class AcceptTests(HomeCase):
 
 
 class StopTests(HomeCase):
-    """It may take hours, and be told to end."""
-
     def test_stopped(self) -> None:
-        """What was read to its end is entered, the rest is for the next time."""
+        """Files that were read are added, and the rest is left to the next run."""
         for number in range(5):
             self.put(f"a-{number}")
         asked = iter([False] * 4)
@@ -740,7 +731,6 @@ class StopTests(HomeCase):
         self.assertEqual(5, found.entered + self.reindex().entered)
 
     def test_catalogue_fails(self) -> None:
-        """That is said, and nothing else is."""
         self.put("a")
         other = sqlite3.connect(os.path.join(self.home, FILE))
         other.execute("DROP TABLE push")

@@ -1,4 +1,4 @@
-"""What is kept, beside tables worked out by hand, and what must hold of all choices."""
+"""Retention: tables worked out by hand, and properties of all choices."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def moment(text: str) -> float:
-    """Of a time in UTC; a date is its midnight."""
+    """A time in UTC; a date is its midnight."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
 def file(at: float, id_: int = 1, bad: str = "") -> File:
-    """A file; ``bad`` is damaged, shrunk or empty, or grown, which is not bad."""
+    """A file; ``bad`` is damaged, shrunk or empty; grown is not bad."""
     size = 0 if bad == "empty" else 100
     return File(
         id_,
@@ -40,7 +40,7 @@ def file(at: float, id_: int = 1, bad: str = "") -> File:
 
 
 class TableTests(SynchronousTestCase):
-    """Each policy, as restic's forget has it."""
+    """Each rule, counted as restic's forget does."""
 
     def check(
         self,
@@ -50,9 +50,8 @@ class TableTests(SynchronousTestCase):
         hold: float = 0,
         now: float = NOW,
     ) -> None:
-        """Compare with a table: when a file was received and how it is, the newest
-        first, and what keeps it. Of the last good one it is not to be said.
-        """
+        """Compare with a table: times and states of files, newest first, and their
+        reasons. The reason "last good file" is left out."""
         files = []
         for number, (text, _) in enumerate(table):
             when, _, bad = text.partition(" ")
@@ -69,7 +68,6 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_last(self) -> None:
-        """The newest, whenever they came."""
         self.check(
             Keep(last=3),
             ("2026-11-24T02:30:00", "last 1 of 3"),
@@ -80,7 +78,6 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_fewer_than_last(self) -> None:
-        """There are more places than files."""
         self.check(
             Keep(last=3),
             ("2026-11-24", "last 1 of 3"),
@@ -88,7 +85,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_empty(self) -> None:
-        """What holds nothing is not good, whatever was thought of it when it came."""
+        """A file without content is not good, whatever its judgement says."""
         self.check(
             Keep(last=1),
             ("2026-11-24 empty", "last 1 of 1"),
@@ -98,7 +95,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_daily(self) -> None:
-        """The newest of a day; days without any take no place."""
+        """The newest file of each day; days without a file do not count."""
         self.check(
             Keep(daily=3),
             ("2026-11-24T20:00:00", "daily 2026-11-24"),
@@ -110,7 +107,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_oldest(self) -> None:
-        """It stays while a place is left, although its day has its file."""
+        """The oldest file is kept while a place is left, even if its day has a file."""
         self.check(
             Keep(daily=3),
             ("2026-11-24T20:00:00", "daily 2026-11-24"),
@@ -120,7 +117,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_oldest_without_a_place(self) -> None:
-        """It does not where the last place was taken before."""
+        """It is not if no place is left."""
         self.check(
             Keep(daily=2),
             ("2026-11-24T20:00:00", "daily 2026-11-24"),
@@ -129,7 +126,6 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_oldest_of_several(self) -> None:
-        """Each rule speaks for itself."""
         self.check(
             Keep(daily=1, monthly=2, yearly=9),
             ("2026-11-24", "daily 2026-11-24, monthly 2026-11, yearly 2026"),
@@ -138,8 +134,8 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_weekly(self) -> None:
-        """From Monday to Sunday, and the week of the turn of the year is one: 2026 has
-        53, and of the last days of 2024 some are of 2025's first."""
+        """Monday to Sunday, also at the turn of the year: 2026 has 53 weeks, and the
+        last days of 2024 belong to the first week of 2025."""
         self.check(
             Keep(weekly=5),
             ("2027-01-04", "weekly 2027-W01"),
@@ -154,7 +150,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_monthly(self) -> None:
-        """Months of different years are different ones."""
+        """The same month of different years."""
         self.check(
             Keep(monthly=3),
             ("2026-11-24", "monthly 2026-11"),
@@ -175,7 +171,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_together(self) -> None:
-        """What any rule keeps stays; each counts for itself."""
+        """A file that any rule keeps is kept; the rules count separately."""
         self.check(
             Keep(last=2, daily=2, weekly=2, monthly=2, yearly=2),
             (
@@ -194,7 +190,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_zone(self) -> None:
-        """Whose days they are matters."""
+        """The time zone matters."""
         times = ("2026-11-24T22:30:00", "2026-11-24T15:30:00", "2026-11-24T14:30:00")
         self.check(
             Keep(daily=2),
@@ -211,7 +207,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_long_day(self) -> None:
-        """One of 25 hours, in Berlin."""
+        """A day of 25 hours, in Berlin."""
         self.check(
             Keep(daily=3),
             ("2026-10-25T23:00:00", "daily 2026-10-26"),
@@ -224,7 +220,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_short_day(self) -> None:
-        """One of 23 hours."""
+        """A day of 23 hours."""
         self.check(
             Keep(daily=3),
             ("2026-03-29T22:00:00", "daily 2026-03-30"),
@@ -235,7 +231,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_day_that_comes_again(self) -> None:
-        """Newfoundland set its clocks back from a minute past midnight."""
+        """In Newfoundland, clocks were set back at a minute past midnight."""
         self.check(
             Keep(daily=9),
             ("2006-10-29T03:40:00", "daily 2006-10-29"),
@@ -247,7 +243,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_hold(self) -> None:
-        """What is younger stays, and counts for the rules as well."""
+        """A younger file is kept, and counts for the rules."""
         self.check(
             Keep(last=1),
             ("2026-11-24T00:00:00", "last 1 of 1, younger than hold"),
@@ -260,7 +256,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_future(self) -> None:
-        """What a wrong clock received stays, and takes nobody's place."""
+        """A file from the future is kept, and uses up no place."""
         self.check(
             Keep(last=1),
             ("2038-01-01", "younger than hold"),
@@ -271,12 +267,12 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_beyond_all_calendars(self) -> None:
-        """No clock does that, but ``touch`` does."""
+        """``touch`` can set such a time."""
         (choice,) = choose([file(1e18)], Keep(daily=1), 0, NOW, UTC)
         self.assertTrue(choice.kept)
 
     def test_bad_ones_take_no_place(self) -> None:
-        """They stay where a rule has them, beside the good ones that it would have."""
+        """Bad files that a rule selects are kept, beside the good files."""
         self.check(
             Keep(last=2, daily=2),
             ("2026-11-24T03:00:00 shrunk", "last 1 of 2, daily 2026-11-24"),
@@ -294,7 +290,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_oldest_good_one(self) -> None:
-        """It stays as though the bad ones that are older were not there."""
+        """The oldest good file is kept as if there were no older bad files."""
         self.check(
             Keep(monthly=2),
             ("2026-11-24", "monthly 2026-11"),
@@ -305,7 +301,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_flood_of_bad_ones(self) -> None:
-        """A thousand that are worthless cost no good one."""
+        """A thousand bad files displace no good file."""
         flood = [file(NOW - HOUR - n, 3000 - n, "shrunk") for n in range(1000)]
         good = [file(NOW - n * DAY, 100 - n) for n in range(2, 6)]
         found = choose([*flood, *good], Keep(last=3), HOUR, NOW, UTC)
@@ -313,7 +309,6 @@ class TableTests(SynchronousTestCase):
         self.assertEqual([3000, 2999, 2998, 98, 97, 96], kept)
 
     def test_last_good_one(self) -> None:
-        """It is called so."""
         bad, good, older = file(3, 3, "damaged"), file(2, 2), file(1, 1)
         found = list(choose([bad, good, older], Keep(last=1), 0, NOW, UTC))
         self.assertEqual(
@@ -326,7 +321,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_none_is_good(self) -> None:
-        """The last one stays."""
+        """The last file is kept."""
         files = [file(2, 2, "shrunk"), file(1, 1, "damaged")]
         found = list(choose(files, Keep(last=1), 0, NOW, UTC))
         self.assertEqual(
@@ -334,7 +329,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_flood_of_good_ones(self) -> None:
-        """What the text at the top says of them: of each day they take a place, and
+        """As the module says: a flood of good files takes one place of each day, and
         all of ``last``."""
         mine = [file(NOW - n * DAY - HOUR, 100 - n) for n in range(1, 30)]
         theirs = [file(NOW - 8 * DAY + n, 1000 + n) for n in range(500)]
@@ -343,7 +338,7 @@ class TableTests(SynchronousTestCase):
         )
 
         def cost(keep: Keep) -> set[int]:
-            """Of mine, what it takes away that would be kept without them."""
+            """The files of ``mine`` that are lost because of ``others``."""
             kept = [
                 {
                     each.file.id
@@ -356,7 +351,7 @@ class TableTests(SynchronousTestCase):
 
         self.assertEqual(set(), cost(Keep(last=7)))
         self.assertEqual({92, 91, 90}, cost(Keep(last=10)))
-        # Only those of the day of the flood, and the oldest.
+        # Only files of the flood's day, and the oldest one.
         self.assertLessEqual(len(cost(Keep(daily=20))), 1)
 
     def test_no_files(self) -> None:
@@ -364,7 +359,7 @@ class TableTests(SynchronousTestCase):
 
 
 def set_apart(reasons: Sequence[str]) -> list[str]:
-    """Without what is said of the last one in any table."""
+    """The reasons without those for the last file."""
     return [each for each in reasons if each not in {"last good file", "last file"}]
 
 
@@ -397,20 +392,20 @@ SERIES = _series()
 def kept(
     files: Sequence[File], keep: Keep, hold: float, zone: tzinfo
 ) -> dict[int, tuple[str, ...]]:
-    """What stays, and why."""
+    """The reasons of kept files."""
     found = choose(files, keep, hold, NOW, zone)
     return {each.file.id: each.reasons for each in found if each.kept}
 
 
 class PropertyTests(SynchronousTestCase):
-    """What must hold of every choice."""
+    """Properties of every choice."""
 
     @trying
     @given(SERIES, KEEPS, HOLDS, ZONES)
     def test_each_once(
         self, files: list[File], keep: Keep, hold: float, zone: tzinfo
     ) -> None:
-        """Every file is answered once, and the same each time."""
+        """Each file gets one choice, always the same."""
         found = list(choose(iter(files), keep, hold, NOW, zone))
         self.assertEqual(found, list(choose(files, keep, hold, NOW, zone)))
         self.assertEqual(
@@ -422,7 +417,7 @@ class PropertyTests(SynchronousTestCase):
     def test_never(
         self, files: list[File], keep: Keep, hold: float, zone: tzinfo
     ) -> None:
-        """The last good one, the last one, and the young ones stay."""
+        """The last good file, the last file and the young files are never pruned."""
         found = kept(files, keep, hold, zone)
         past = [each for each in files if each.received.received_at <= NOW]
         for some in (past, [each for each in past if is_good(each)]):
@@ -437,7 +432,7 @@ class PropertyTests(SynchronousTestCase):
     def test_idempotent(
         self, files: list[File], keep: Keep, hold: float, zone: tzinfo
     ) -> None:
-        """Of what is left nothing more goes, and for the same reasons."""
+        """A second run prunes nothing more, and gives the same reasons."""
         found = kept(files, keep, hold, zone)
         left = [each for each in files if each.id in found]
         self.assertEqual(found, kept(left, keep, hold, zone))
@@ -447,7 +442,7 @@ class PropertyTests(SynchronousTestCase):
     def test_more_keeps_more(
         self, files: list[File], keep: Keep, add: Keep, hold: float, zone: tzinfo
     ) -> None:
-        """A rule more, or a larger number, costs no file."""
+        """A further rule, or a larger number, prunes no further file."""
         sums = {
             rule: (count or 0) + (getattr(add, rule) or 0) or None
             for rule, count in attrs.asdict(keep).items()
@@ -461,7 +456,7 @@ class PropertyTests(SynchronousTestCase):
     def test_bad_ones_do_not_matter(
         self, files: list[File], keep: Keep, hold: float, zone: tzinfo
     ) -> None:
-        """Of the good ones the same stay as if there were no others."""
+        """Good files are kept as if there were no bad ones."""
         good = [each for each in files if is_good(each)]
         found = set(kept(files, keep, hold, zone)) & {each.id for each in good}
         self.assertEqual(set(kept(good, keep, hold, zone)), found)
@@ -469,8 +464,8 @@ class PropertyTests(SynchronousTestCase):
     @trying
     @given(SERIES, KEEPS)
     def test_as_restic_does(self, files: list[File], keep: Keep) -> None:
-        """Where all are good, and none is of the future, it is what the words say: of
-        each period the newest, so many, and the oldest if these are fewer."""
+        """If all files are good and none is from the future, each rule keeps the newest
+        file of N periods, and the oldest file if there are fewer."""
         files = [
             attrs.evolve(each, judgement=State.FRESH, damaged=False)
             for each in files

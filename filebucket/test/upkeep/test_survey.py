@@ -1,4 +1,4 @@
-"""Going through a bucket: what any archive's files are compared with."""
+"""Comparing rows with files, for any implementation of an archive."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from filebucket.upkeep.verify import due, verify
 
 
 class FoundTests(SynchronousTestCase):
-    """What was found, in a line."""
-
     def test_in_order(self) -> None:
         self.assertEqual("", Found(files=3, read=2, bytes=1).text)
 
@@ -31,7 +29,7 @@ class FoundTests(SynchronousTestCase):
 
 
 class ArchiveTests(HomeCase):
-    """Nothing but the interfaces of an archive is used: files in memory will do."""
+    """Only the archive's interfaces are used: files in memory will do."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -57,7 +55,7 @@ class ArchiveTests(HomeCase):
             verifyObject(IFolder, folder)
 
     def test_reindex(self) -> None:
-        """What has gone, what came and what is another are told."""
+        """Missing, new and changed files are reported."""
         self.assertEqual("", self.compare().text)
         del self.there["a"]
         self.there["b"] = (b"other", NOW - DAY)
@@ -72,7 +70,7 @@ class ArchiveTests(HomeCase):
         self.assertEqual(1, self.compare().back)
 
     def test_verify(self) -> None:
-        """All that is due is read, and is as it was, or not."""
+        """All due files are read, and differences are reported."""
         self.there["b"] = (b"c0ntent", NOW - DAY)
         found = verify(
             self.inventory,
@@ -94,7 +92,7 @@ class ArchiveTests(HomeCase):
         )
 
     def test_pieces(self) -> None:
-        """A bucket is gone through in pieces, and is opened anew for each of rows."""
+        """Work is done in batches, and the folder is opened for each batch of rows."""
         self.patch(survey, "PIECE", 2)
         opened: list[str] = []
         real = MemoryArchive.open
@@ -105,10 +103,10 @@ class ArchiveTests(HomeCase):
 
         self.patch(MemoryArchive, "open", open_)
         self.assertEqual(3, self.compare().files)
-        # Two pieces of rows, and once for its names.
+        # Twice for batches of rows, and once for the names.
         self.assertEqual(3, opened.count("web01"))
 
     def test_count(self) -> None:
-        """Of all buckets; one without a folder has none."""
+        """A bucket without a folder has no names."""
         other = evolve(self.bucket, directory="elsewhere")
         self.assertEqual(3, count_names(self.archive, [self.bucket, other]))

@@ -1,4 +1,4 @@
-"""What was pushed, read and compared with what was received."""
+"""Verifying stored files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from filebucket.upkeep.verify import due, sums, verify
 
 
 class VerifyCase(HomeCase):
-    """Verifies, on a clock that only waiting moves."""
+    """Provides a clock that only waiting moves."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -71,11 +71,11 @@ class VerifyCase(HomeCase):
         )
 
     def row(self, name: str) -> File:
-        """Its latest one."""
+        """The latest row."""
         return next(each for each in self.files()[::-1] if each.received.name == name)
 
     def flip(self, path: Path) -> None:
-        """One bit, as a disk does it: the times stay."""
+        """Flip one bit without a change of times, as a failing disk does."""
         at = path.stat()
         with path.open("r+b") as file:
             byte = file.read(1)
@@ -85,10 +85,11 @@ class VerifyCase(HomeCase):
 
 
 class ContentTests(VerifyCase):
-    """Files that are there."""
+    """Files that exist."""
 
     def test_in_order(self) -> None:
-        """All are read, those that wait longest first; when is remembered."""
+        """All are read, those not verified for the longest time first, and the time is
+        saved."""
         self.push("young", at=NOW - DAY)
         self.push("old", b"", at=NOW - 3 * DAY)
         self.push("middle", at=NOW - 2 * DAY, bucket=self.nameless)
@@ -99,13 +100,13 @@ class ContentTests(VerifyCase):
         self.assertEqual([], self.findings)
 
     def test_access_times(self) -> None:
-        """When it was read is not written to the disk."""
+        """Reading does not change access times."""
         path = self.push("a", at=NOW - DAY)
         self.assertEqual(1, self.verify().read)
         self.assertEqual(NOW - DAY, path.stat().st_atime)
 
     def test_rot(self) -> None:
-        """A bit is another one: that is damage, until a good copy is there."""
+        """A flipped bit is damage until a good copy is there."""
         self.push("a")
         path = self.push("b")
         self.flip(path)
@@ -124,7 +125,7 @@ class ContentTests(VerifyCase):
         self.assertFalse(self.row("b").damaged)
 
     def test_all_that_was_damaged(self) -> None:
-        """It is read, and told, every time."""
+        """A damaged file is read and reported each time."""
         path = self.push("a")
         self.push("b")
         self.flip(path)
@@ -134,7 +135,7 @@ class ContentTests(VerifyCase):
         self.assertEqual(["a"], self.read)
 
     def test_older_than(self) -> None:
-        """What was received or compared since then is not read."""
+        """Files received or verified since then are skipped."""
         self.push("a", at=NOW - 40 * DAY)
         self.push("b", at=NOW - 30 * DAY)
         self.push("c", at=NOW - 20 * DAY)
@@ -145,7 +146,7 @@ class ContentTests(VerifyCase):
         self.assertEqual(["c"], self.read)
 
     def test_another_size(self) -> None:
-        """That is seen without reading, whenever it was read last."""
+        """A wrong size is reported without reading, whenever the file was verified."""
         self.push("a")
         self.put("a", b"cont", NOW - DAY)
         found = self.verify(30 * DAY)
@@ -155,13 +156,12 @@ class ContentTests(VerifyCase):
         )
 
     def test_once(self) -> None:
-        """Nothing is read twice."""
         self.push("a")
         self.put("a", b"cont", NOW - DAY)
         self.assertEqual((1, ["a"]), (self.verify().damaged, self.read))
 
     def test_chosen(self) -> None:
-        """Other buckets are left alone."""
+        """Other buckets are skipped."""
         self.push("a").unlink()
         self.push("b", bucket=self.nameless)
         found = self.verify(0, self.nameless)
@@ -169,7 +169,7 @@ class ContentTests(VerifyCase):
         self.assertEqual("kept", self.row("a").fate)
 
     def test_disk_fails(self) -> None:
-        """What cannot be read for good is damaged; else that is all there is to say."""
+        """A permanent read error is damage; other errors mean unreadable."""
         self.push("a")
         self.push("b")
 
@@ -188,7 +188,7 @@ class ContentTests(VerifyCase):
         self.assertIsNone(self.row("b").verified_at)
 
     def test_stopped(self) -> None:
-        """What was compared before is known, and the next one goes on with the rest."""
+        """Results so far are saved, and the next run does the rest."""
         for number in range(5):
             self.push(f"{number}")
         self.assertRaises(KeyboardInterrupt, self.verify, stop_after=4)
@@ -196,7 +196,7 @@ class ContentTests(VerifyCase):
         self.assertEqual(["3", "4"], self.read)
 
     def test_bounded(self) -> None:
-        """Rows are entered while it goes on."""
+        """Results are saved as it goes."""
         self.patch(verifying, "ENTER_FILES", 2)
         self.patch(verifying, "ROWS", 2)
         entered: list[int] = []
@@ -214,14 +214,14 @@ class ContentTests(VerifyCase):
 
 
 class MeanwhileTests(VerifyCase):
-    """A daemon takes pushes, and prune removes."""
+    """The daemon takes pushes, and prune removes files."""
 
     def new(self) -> None:
-        """Files are as old as they are."""
+        """Files have their real age."""
         self.now = time.time()
 
     def test_replaced(self) -> None:
-        """A push has replaced it, and its row comes a moment later."""
+        """A push has replaced it, and its row follows shortly."""
         self.push("a", at=time.time() - DAY)
         self.put("a", b"other")
         self.new()
@@ -233,14 +233,14 @@ class MeanwhileTests(VerifyCase):
         self.assertFalse(self.row("a").damaged)
 
     def test_changed(self) -> None:
-        """It was no push: nothing comes."""
+        """It was no push: no row follows."""
         path = self.push("a", at=time.time() - DAY)
         self.new()
         self.flip(path)
         self.assertEqual(1, self.verify().damaged)
 
     def test_replaced_while_read(self) -> None:
-        """Its row is another by now."""
+        """Its row has changed meanwhile."""
         self.push("a")
         read = Folder.read
 
@@ -254,8 +254,8 @@ class MeanwhileTests(VerifyCase):
         self.assertFalse(self.row("a").damaged)
 
     def test_healed_while_read(self) -> None:
-        """A push has put back what it was: it is not damaged once more, whether it was
-        another or could not be read."""
+        """A push has healed it: it is not reported as damaged, whether it differed or
+        could not be read."""
         read = Folder.read
 
         def heal(folder: Folder, name: str, pace: Callable[[int], object]) -> object:
@@ -278,7 +278,7 @@ class MeanwhileTests(VerifyCase):
         self.assertEqual([NOW, NOW], [each.verified_at for each in self.files()])
 
     def test_hook_takes_long(self) -> None:
-        """Then the row may come much later: it is left to the next time."""
+        """Then the row may come much later: the file is skipped."""
         self.late = 300.0
         self.push("a")
         self.put("a", b"other")
@@ -291,7 +291,6 @@ class MeanwhileTests(VerifyCase):
         self.assertEqual((1, 1), (found.damaged, found.stranger))
 
     def test_pruned_while_read(self) -> None:
-        """Whoever prunes has said so, or will."""
         path = self.push("a")
         (row,) = self.files()
 
@@ -305,7 +304,6 @@ class MeanwhileTests(VerifyCase):
         self.assertEqual("pruned", self.row("a").fate)
 
     def test_pruned_before(self) -> None:
-        """It was listed, and is not read."""
         self.push("a", at=NOW - 3 * DAY)
         self.push("b")
         wanted = due(self.inventory, self.buckets, NOW)
@@ -317,10 +315,10 @@ class MeanwhileTests(VerifyCase):
 
 
 class LossTests(VerifyCase):
-    """Files that are not there, and what else is."""
+    """Missing and unknown files."""
 
     def test_missing(self) -> None:
-        """It is told every time, whenever it was read last; until it is back."""
+        """It is reported each time, whenever it was verified, until it is back."""
         path = self.push("a")
         path.rename(self.home / "aside")
         for _ in range(2):
@@ -333,7 +331,7 @@ class LossTests(VerifyCase):
         self.assertEqual("kept", self.row("a").fate)
 
     def test_strangers(self) -> None:
-        """What nobody pushed is told of, and not entered."""
+        """Unknown files are reported, and not added."""
         folder = self.push("a").parent
         self.put("b")
         self.put(OTHER)
@@ -354,8 +352,8 @@ class LossTests(VerifyCase):
         self.assertNotIn(OTHER, repr(self.findings))
 
     def test_of_systems(self) -> None:
-        """What filesystems and storage boxes put there is not amiss, and any other
-        folder is only named; files are strangers still, also of such a name."""
+        """Files that filesystems and storage boxes create are ignored, and other
+        folders are only named; a file with the name of such a folder is unknown."""
         folder = self.push("a").parent
         for name in (
             "lost+found",
@@ -381,7 +379,6 @@ class LossTests(VerifyCase):
         self.assertEqual(3, self.verify().stranger)
 
     def test_new(self) -> None:
-        """A push whose row comes a moment later is no stranger."""
         self.put("a")
         self.now = time.time()
         self.meanwhile = lambda: self.record(self.received("a"))
@@ -389,7 +386,7 @@ class LossTests(VerifyCase):
         self.assertEqual(1, len(self.waited))
 
     def test_unreadable_folder(self) -> None:
-        """The rest goes on."""
+        """The other buckets are verified."""
         (self.home / "web01").symlink_to("web01")
         self.push("b", bucket=self.nameless)
         found = self.verify()
@@ -414,7 +411,7 @@ class KilledPruneTests(VerifyCase):
         return [each.received.name for each in self.inventory.being_pruned()]
 
     def test_lost_afterwards(self) -> None:
-        """What it left and goes later is missing, whoever looks first; what it had
+        """A file that it did not remove and that goes later is missing; one that it
         removed is not."""
         for look in (self.verify, self.reindex):
             self.setUp()
@@ -426,14 +423,14 @@ class KilledPruneTests(VerifyCase):
             self.assertEqual("missing", self.row("left").fate)
 
     def test_at_work(self) -> None:
-        """While somebody prunes, only who prunes knows what becomes of them."""
+        """While prune runs, its files are not reported."""
         with alone(str(self.home)):
             self.verify()
         self.assertEqual(["left"], self.marked())
         self.assertEqual("pruned", self.row("removed").fate)
 
     def test_folder_is_away(self) -> None:
-        """Nothing is said of what cannot be looked at."""
+        """A folder that cannot be opened proves nothing."""
         folder = self.home / "web01"
         folder.rename(self.home / "aside")
         folder.symlink_to("web01")
@@ -441,16 +438,14 @@ class KilledPruneTests(VerifyCase):
         self.assertEqual(3, len(self.marked()))
 
     def test_other_bucket(self) -> None:
-        """Also where another bucket is verified, and one that keeps everything."""
+        """Also if another bucket is verified, or one that keeps everything."""
         self.verify(0, self.nameless)
         self.assertEqual(["removed"], self.marked())
 
 
 class SumsTests(VerifyCase):
-    """For sha256sum."""
-
     def test_lines(self) -> None:
-        """Of what is kept, as it was received."""
+        """Kept files, as they were received."""
         self.push("ä b", b"")
         self.flip(self.push("c"))
         self.push("gone").unlink()
@@ -468,7 +463,7 @@ class SumsTests(VerifyCase):
         )
 
     def test_forged(self) -> None:
-        """Rows that no push makes add no line, and reach no terminal."""
+        """Forged rows add no line, and print nothing to a terminal."""
         self.push("a")
         (row,) = self.inventory.rows(self.bucket.key, "kept", "")
         for forged in (
@@ -482,7 +477,7 @@ class SumsTests(VerifyCase):
             self.assertRaises(CatalogueError, next, lines)
 
     def test_renamed(self) -> None:
-        """Of a bucket that is configured no more nothing is known."""
+        """A bucket that is no longer configured is left out."""
         self.push("a")
         self.assertEqual(
             [], list(sums(self.inventory, [evolve(self.bucket, name="x")]))
