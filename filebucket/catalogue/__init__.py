@@ -1,1 +1,1 @@
-"""What is known of every push, beside the files themselves."""
+"""The catalogue: records every push, besides the files themselves."""

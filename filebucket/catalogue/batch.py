@@ -1,7 +1,7 @@
-"""Enters pushes, many at once, and judges what came.
+"""Adds pushes to the catalogue in batches, and judges their sizes.
 
-A batch goes in as one text of JSON, by a handful of statements whatever its size: so
-SQLite works it off without Python's lock, and pushes go on beside it.
+A batch is one JSON text and takes a handful of statements, whatever its size: SQLite
+works through it without holding Python's lock, so other threads go on.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from filebucket.model.records import Received
 from filebucket.model.state import COMPARED, Facts, State, assess, judge, usual_size
 
 CLOCK_ERROR = 24 * 3600.0
-"""Seconds that a push may have been received in the future: what is more is not to be
-believed."""
+"""Seconds by which a time of receipt may lie in the future. Later times are not
+trusted."""
 
 MOST_WATCHED = 100
-"""Series of a bucket that are expected to go on, the oldest first: a client can make up
-as many as it likes."""
+"""Series of a bucket that are expected to continue, oldest first. Limited, since a
+client can create any number of series."""
 
 Do = Callable[..., sqlite3.Cursor]
 """Executes a statement of a transaction."""
@@ -32,10 +32,10 @@ Do = Callable[..., sqlite3.Cursor]
 def enter_batch(
     do: Do, received: Sequence[Received], buckets: Callable[[str], Bucket | None]
 ) -> None:
-    """Enter pushes, in their order, and say how their series are now.
+    """Add pushes in their order, and update the states of their series.
 
-    :param do: of a connection that has :data:`MAKE_BATCH` behind it
-    :param buckets: the bucket of a key, where it is configured
+    :param do: executes statements on a connection after :data:`MAKE_BATCH`
+    :param buckets: returns the bucket with a key, if it is configured
     """
     batch = _batch(received)
     for statement in _RECORD:
@@ -68,9 +68,9 @@ def _judge_latest(
 def assess_series(
     do: Do, bucket: Bucket, series: int, now: float, is_right: bool = True
 ) -> None:
-    """Say how a series is.
+    """Update the state of a series.
 
-    :param is_right: whether ``now`` is to be believed rather than what is known
+    :param is_right: whether to trust ``now`` even if the last push is later
     """
     ((since, last, watched),) = do(
         "SELECT since, last_at, watched FROM series WHERE id = ?", (series,)
@@ -95,12 +95,12 @@ def assess_series(
 
 
 def content_size(name: str, size: int, sha256: str) -> int:
-    """Bytes of a push, or 0 where it holds nothing."""
+    """Size of a push in bytes, or 0 if its content is empty."""
     return 0 if holds_nothing(name, size, sha256) else size
 
 
 def _batch(received: Sequence[Received]) -> str:
-    """Pushes as JSON; one whose name a later one took is not kept."""
+    """Pushes as JSON. A push whose file was replaced by a later one is not kept."""
     last = {
         (each.bucket, each.name): index
         for index, each in enumerate(received)
@@ -120,7 +120,7 @@ def _batch(received: Sequence[Received]) -> str:
 
 
 _BATCH = ("bucket_key", "series_name", *RECEIVED[2:], "fate")
-"""What stands in each row of a batch, in its order."""
+"""The columns of a batch, in their order."""
 
 _PUSH = ", ".join(RECEIVED)
 
@@ -137,7 +137,7 @@ _RECORD = (
     "INSERT INTO bucket (key, since) SELECT bucket_key, MIN(received_at) FROM batch"
     " WHERE true GROUP BY bucket_key ON CONFLICT DO NOTHING",
     "UPDATE batch SET bucket = (SELECT id FROM bucket WHERE key = bucket_key)",
-    # What was waited for, whatever its name, has come.
+    # The series without a name awaits the first push, whatever its name.
     "UPDATE OR IGNORE series SET name = (SELECT series_name FROM batch"
     " WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1)"
     " WHERE name = '' AND bucket IN (SELECT bucket FROM batch)",
@@ -152,7 +152,7 @@ _RECORD = (
     " GROUP BY bucket, series_name",
     "UPDATE batch SET series = (SELECT id FROM series"
     " WHERE series.bucket = batch.bucket AND series.name = series_name)",
-    # What was found before its push was entered is the same file.
+    # A file that was found on the disk before its push was added is the same file.
     "DELETE FROM push WHERE id IN (SELECT push.id FROM batch JOIN push"
     " ON push.bucket = batch.bucket AND push.name = batch.name"
     " AND push.sha256 = batch.sha256"
@@ -160,8 +160,8 @@ _RECORD = (
     "UPDATE push SET fate = 'overwritten', fate_at = batch.received_at FROM batch"
     " WHERE push.bucket = batch.bucket AND push.name = batch.name"
     " AND push.fate = 'kept' AND batch.fate = 'kept'",
-    # What was missing is there again, in whatever form. (The planner takes the index
-    # of what is gone only where it sees that it fits.)
+    # A missing file exists again, with whatever content. ("fate <> 'kept'" makes the
+    # query planner use the index push_gone.)
     "UPDATE push SET fate = 'overwritten', fate_at = batch.received_at FROM batch"
     " WHERE push.bucket = batch.bucket AND push.name = batch.name"
     " AND push.fate <> 'kept' AND push.fate = 'missing'",

@@ -1,7 +1,7 @@
-"""A connection to the catalogue's file: opened, brought up to date, and closed.
+"""A connection to the catalogue's file.
 
-Each change is one short transaction, all or nothing. What SQLite and the disk say is a
-:class:`CatalogueError`, in our words and without a path.
+Each change is one short transaction. Errors of SQLite and the disk become a
+:class:`CatalogueError` without a path.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from filebucket.catalogue.schema import NewerError, upgrade, version_of
 from filebucket.model.names import PRIVATE
 
 FILE = os.path.join(PRIVATE, "catalogue.sqlite3")
-"""Where it is, under the home."""
+"""Its path under the home."""
 
 MOST_LOG = 16 * 1024 * 1024
-"""Bytes that SQLite's log keeps on the disk when whoever made it grow, by reading for
-long, has ended."""
+"""Bytes to which SQLite truncates its write-ahead log, which grows during long reads.
+"""
 
 BUSY_TIMEOUT = 30.0
-"""Seconds to wait for another's transaction."""
+"""Seconds to wait for another transaction."""
 
 
 class CatalogueError(OperatorError):
-    """The catalogue cannot be used; why, in a line, without any path.
+    """The catalogue cannot be used. The message is one line, without a path.
 
-    :ivar damaged: whether it never will be again
+    :ivar damaged: whether the file is damaged, so that a retry cannot succeed
     """
 
     def __init__(self, reason: str, damaged: bool = False) -> None:
@@ -45,7 +45,7 @@ class CatalogueError(OperatorError):
 class Database:
     """A connection to the catalogue of a home.
 
-    :ivar inode: what tells this file from others that had its name
+    :ivar inode: the file's inode, which differs for another file with the same name
     """
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
@@ -55,9 +55,9 @@ class Database:
 
     @classmethod
     def open(cls, home: str, create: bool = True) -> Self:
-        """Open the catalogue of ``home``, and bring it up to date.
+        """Open the catalogue of ``home``, and upgrade its tables.
 
-        :param create: whether one is made where there is none
+        :param create: whether to create it if it does not exist
         :raises CatalogueError: it cannot be used
         """
         path = os.path.join(home, FILE)
@@ -80,7 +80,7 @@ class Database:
             try:
                 version_of(connection)
                 _write_ahead(connection)
-                # A power cut may take the last rows, and no more: the files are there.
+                # A power cut may lose the last rows, but not the files.
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute(f"PRAGMA journal_size_limit = {MOST_LOG}")
@@ -94,16 +94,16 @@ class Database:
 
     @classmethod
     def _prepare(cls, connection: sqlite3.Connection) -> None:
-        """Make what the connection needs beside the tables."""
+        """Create what the connection needs besides the tables."""
 
     def close(self) -> None:
-        """Use it no more."""
+        """Close the connection."""
         self._connection.close()
 
     def check(self) -> None:
-        """Look whether SQLite finds it in order, which takes a while.
+        """Have SQLite check the file, which takes a while.
 
-        :raises CatalogueError: it does not
+        :raises CatalogueError: the file is damaged
         """
         with translated_errors():
             ((found,), *_) = self._connection.execute("PRAGMA quick_check(1)")
@@ -111,8 +111,7 @@ class Database:
             raise CatalogueError("damaged, according to SQLite", damaged=True)
 
     def is_there(self) -> bool:
-        """Whether this is still the file of that name: somebody may have taken it
-        away."""
+        """Whether the file was neither removed nor replaced."""
         try:
             return os.stat(self._path).st_ino == self.inode
         except OSError:
@@ -126,7 +125,7 @@ class Database:
             try:
                 yield self._connection.execute
             except BaseException:
-                # Where the disk failed SQLite has done it already.
+                # After a disk error SQLite has rolled back already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -138,8 +137,8 @@ class Database:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Have a write-ahead log. SQLite itself does not wait for somebody else who is
-    making it one at the same moment.
+    """Switch to a write-ahead log. SQLite itself does not wait for another process that
+    does so at the same moment.
     """
     end = time.monotonic() + BUSY_TIMEOUT
     while True:
@@ -156,11 +155,11 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _make(path: str) -> None:
-    """Make an empty file, if there is none, which others cannot read.
+    """Create an empty file that only its owner can read, if there is none.
 
-    One that is there is not even opened: to close it would take the locks from this
-    process's other connections, and then whoever else closes one takes the log away
-    that they write to.
+    An existing file must not even be opened: closing it would drop the locks of this
+    process's other connections. Then another process that closes its connection would
+    delete the log that they write to.
     """
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
     with _creation_lock(os.path.dirname(path)):
@@ -169,7 +168,7 @@ def _make(path: str) -> None:
         except FileExistsError:
             return
         os.close(fd)
-        # The log of one that was taken away would be worked into this one.
+        # SQLite would apply the log of a catalogue that was removed to this one.
         for suffix in ("-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.unlink(f"{path}{suffix}")
@@ -177,8 +176,8 @@ def _make(path: str) -> None:
 
 @contextmanager
 def _creation_lock(folder: str) -> Iterator[None]:
-    """While nobody else makes one: who found it made already would write to a log that
-    is about to be removed.
+    """Keep other processes from creating the file: one that found it created already
+    would write to a log that is about to be removed.
     """
     with directory(folder) as fd:
         with suppress(OSError):
@@ -188,8 +187,8 @@ def _creation_lock(folder: str) -> Iterator[None]:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """SQLite's errors in our words, without what a terminal would obey: they may have
-    what is in the file.
+    """Translate errors of SQLite and the disk into :class:`CatalogueError`. Control
+    characters are escaped: a message may quote the file's content.
     """
     try:
         yield
@@ -198,7 +197,7 @@ def translated_errors() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise CatalogueError(printable(str(error))) from None
     except sqlite3.DatabaseError as error:
-        # Its subclasses say that a statement of ours is wrong.
+        # A subclass means a bug in a statement.
         if type(error) is not sqlite3.DatabaseError:
             raise
         raise CatalogueError(printable(str(error)), damaged=True) from None

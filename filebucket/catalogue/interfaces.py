@@ -1,7 +1,7 @@
-"""What the catalogue is asked, and told, by who asks and tells.
+"""The interfaces of the catalogue, one for each of its users.
 
-Everything may fail with :class:`~filebucket.catalogue.database.CatalogueError`, and may
-wait for a disk: each is to be called in a thread, and by one thread at a time.
+Every method may raise :class:`~filebucket.catalogue.database.CatalogueError` and may
+wait for a disk: call it in a thread, and an object by one thread at a time.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from filebucket.model.state import State
 
 
 class IJournal(Interface):
-    """What is written behind pushes: what came, and how every series is now."""
+    """What the daemon writes after pushes: pushes, refusals and states of series."""
 
     def record(
         received: Sequence[Received],
         refused: Sequence[Refused],
         buckets: Callable[[str], Bucket | None],
     ) -> None:
-        """Enter pushes and refusals, in their order; and of a push that healed a file
-        that that is in order now.
+        """Add pushes and refusals, in their order. A push that healed a file adds no
+        row, but marks the file as undamaged.
 
-        :param buckets: the bucket of a key, where it is configured
+        :param buckets: returns the bucket with a key, if it is configured
         """
 
     def watch(
@@ -54,172 +54,177 @@ class IJournal(Interface):
         now: float,
         before: Iterable[Bucket] | None = None,
     ) -> Iterator[None]:
-        """Expect what these buckets expect from now on, and nothing else. It is done
-        piece by piece, while the next one is asked for: there may be a million series,
-        and others want their turn in between.
+        """From now on, expect backups as these buckets do, and no others. Each step of
+        the iterator does a part of the work: there may be a million series, and other
+        work runs in between.
 
-        :param hide: the mask of names
-        :param before: those of which that was done already, to the end; None where
-            nobody knows
+        :param hide: masks tokens in names
+        :param before: buckets for which this was completed before; None if unknown
         """
 
     def pass_time(now: float) -> None:
-        """See what has become late."""
+        """Mark the series that have become late."""
 
     def mistrust(now: float, buckets: Callable[[str], Bucket | None]) -> int:
-        """The clock is right: of what was received in its future is not known when it
-        was, and so it counts as received now. Rows stay as they are.
+        """Given that the clock is right, let pushes from its future count as received
+        now, since the time of their receipt is unknown. Rows stay as they are.
 
-        :returns: of how many series that was the last push; there may be more
+        :returns: number of series whose last push was one of these; there may be more
         """
 
     def untold(limit: int, but: Collection[tuple[str, bool]] = ()) -> list[Series]:
-        """Series whose state the operator has not been told, of those that are watched:
-        a client can make up as many as it likes.
+        """Series with a state that was not reported to the operator yet. Only watched
+        series, since a client can create any number of series.
 
-        :param but: not those of the bucket of that key, of which are, or are not, late
+        :param but: series to leave out, as pairs: the key of their bucket, and whether
+            they are late
         """
 
     def mark_told(series: int, state: State) -> None:
-        """The operator was told that a series has that state."""
+        """Record that the state of a series was reported to the operator."""
 
     def find(bucket: str, name: str) -> File | None:
-        """The file of that name that there should be."""
+        """The file that should exist under that name."""
 
     def note_space(space: Space) -> None:
-        """Remember what is free."""
+        """Record the free space."""
 
 
 class IView(Interface):
-    """What is read by those who watch. It changes nothing."""
+    """What ``filebucket status``, ``filebucket log``, the page and the metrics read. It
+    changes nothing.
+    """
 
     def worst(bucket: str, now: float, limit: int) -> list[Series]:
-        """Some series of the bucket of that key: those first whose files are lost, then
-        by their states at ``now``, the worst first.
+        """The worst series of a bucket: first those with lost files, then by their
+        states at ``now``.
 
-        Series whose files are all gone, and which nobody expects, are left out.
+        Series that have no files and are not expected are left out.
+
+        :param bucket: the bucket's key
         """
 
     def tallies(now: float) -> list[Tally]:
-        """What these series come to, of each bucket, with their states at ``now``."""
+        """The totals of these series for each bucket, with their states at ``now``."""
 
     def sizes(series: int, limit: int) -> list[tuple[float, int]]:
-        """When the latest pushes of a series came, and their bytes, the last one
-        last."""
+        """Times and sizes in bytes of the latest pushes of a series, oldest first."""
 
     def latest(limit: int, bucket: str | None = None) -> list[File]:
-        """The latest pushes, of all buckets or of one, the last one first."""
+        """The latest pushes to all buckets or to one, newest first."""
 
     def refusals(limit: int, bucket: str | None = None) -> list[Refused]:
-        """The latest refusals, of all or of one bucket, the last one first."""
+        """The latest refusals of all buckets or of one, newest first."""
 
     def space(since: float) -> list[Space]:
-        """What was free since then, in the order of time."""
+        """The free space since then, oldest first."""
 
 
 class IInventory(Interface):
-    """What is read and written to compare the catalogue with the disk, and to prune."""
+    """What verify, reindex and prune read and write."""
 
     def is_there() -> bool:
-        """Whether the catalogue's file is still there: without it nothing is missing
-        but the disk of the home."""
+        """Whether the catalogue's file still exists. If it does not, the home's disk is
+        gone, and its files do not count as missing.
+        """
 
     def rows(bucket: str, fate: str, after: str = "", limit: int = 1000) -> list[Row]:
-        """Files of a bucket, by their names.
+        """Files of a bucket, sorted by name.
 
         :param fate: ``kept`` or ``missing``
-        :param after: the name of the last one that is known already
+        :param after: the last name of the previous call
         """
 
     def unknown(bucket: str, names: Sequence[str]) -> list[str]:
-        """Those of these names that no file has which there should be."""
+        """Those of these names that belong to no file that should exist."""
 
     def enter(
         found: Sequence[FoundFile],
         now: float,
         buckets: Mapping[str, Bucket],
     ) -> list[Entered]:
-        """Enter files that were found, but for those of which a push that was entered
-        meanwhile says what they are.
+        """Add files that were found on the disk, except those whose push was added in
+        the meantime.
 
-        One that is missing and had the same content is kept again.
+        A missing file with the same content becomes a kept one again.
 
         :param now: seconds since the epoch
-        :param buckets: by their keys
-        :returns: of each what it was
+        :param buckets: the configured buckets by their keys
+        :returns: for each file, what was done
         """
 
     def judge_anew(bucket: Bucket) -> None:
-        """Judge all pushes of a bucket by their sizes: files were entered between
-        those that were judged."""
+        """Judge all pushes of a bucket by their sizes again, after files were added
+        between pushes that were judged before.
+        """
 
     def ended(file: int, fate: str, at: float) -> None:
-        """A file is there no more.
+        """Record that a file is gone.
 
         :param fate: ``pruned`` or ``missing``
         """
 
     def prune(files: Sequence[int], at: float) -> None:
-        """These files are about to be removed.
+        """Record that these files are about to be deleted.
 
-        This is on the disk when it returns: whatever happens then, a file of them that
-        is found to be missing was pruned. It ends with :meth:`pruned` or
-        :meth:`spared`.
+        The record is durable on return: from then on, any of these files that is
+        missing counts as pruned. Call :meth:`pruned` or :meth:`spared` afterwards.
         """
 
     def pruned(files: Sequence[int]) -> None:
-        """These files were removed, and for good."""
+        """Record that these files were deleted durably."""
 
     def spared(files: Sequence[int]) -> None:
-        """These files were not removed after all."""
+        """Record that these files were not deleted after all."""
 
     def being_pruned() -> list[File]:
-        """Files that are about to be removed, or were when somebody was stopped."""
+        """Files that are about to be deleted, or were when a prune was interrupted."""
 
     def missed(files: Sequence[int], at: float) -> list[int]:
-        """These files are gone, and nobody knows why.
+        """Record that these files are missing.
 
-        :returns: those of which that is so: others may have been pruned meanwhile
+        :returns: the files that are missing now: others may have been pruned in the
+            meantime
         """
 
     def came_back(files: Sequence[int]) -> list[int]:
-        """These files that were missing are there again; nobody has read them yet.
+        """Record that these missing files exist again, unverified.
 
-        :returns: those of them that are missed no more
+        :returns: the files that are not missing any more
         """
 
     def verified(files: Sequence[tuple[int, bool, float]]) -> None:
-        """The contents of files were compared with their SHA-256.
+        """Record that files were verified.
 
-        :param files: their ids, whether they differed, and when that was
+        :param files: for each its id, whether it is damaged, and the time
         """
 
     def differed(row: Row, at: float) -> bool:
-        """The content of a file differed from its SHA-256 when it was compared.
+        """Record that a file was verified and is damaged.
 
-        :param row: as it was before that
-        :returns: whether that still says anything: not where the file has been
-            replaced, healed or compared again since
+        :param row: the file's row from before it was verified
+        :returns: whether this was recorded: not if the file was replaced, healed or
+            verified again in the meantime
         """
 
     def to_verify(buckets: Sequence[str], before: float) -> tuple[array[int], int]:
-        """Files whose content nobody has compared since ``before``, and those that
-        differed when it was.
+        """Files that were not verified since ``before``, and damaged files.
 
-        :param buckets: the keys of those that they may be of
-        :returns: their ids, those that wait longest first; and their bytes in all
+        :param buckets: keys of the buckets to consider
+        :returns: ids of the files, longest unverified first, and their total bytes
         """
 
     def kept_rows(ids: Sequence[int]) -> list[tuple[str, Row]]:
-        """Those of these files that there should be, in this order, each with the key
-        of its bucket."""
+        """Those of these files that should exist, in this order, each with the key of
+        its bucket.
+        """
 
     def series_with_files(
         bucket: str, after: int = 0, limit: int = 1000
     ) -> list[tuple[int, str]]:
-        """The ids and names of series of a bucket that have files, by their ids.
+        """The ids and names of series of a bucket that have files, sorted by id.
 
-        :param after: the id of the last one that is known already
+        :param after: the last id of the previous call
         """
 
     def kept_in_series(
@@ -227,7 +232,7 @@ class IInventory(Interface):
         before: tuple[float, int] = (math.inf, 0),
         limit: int = 1000,
     ) -> list[File]:
-        """Files of a series that there should be, the latest first.
+        """Files of a series that should exist, newest first.
 
-        :param before: when the last one that is known already was received, and its id
+        :param before: time of receipt and id of the last file of the previous call
         """

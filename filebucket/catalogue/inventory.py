@@ -1,4 +1,4 @@
-"""The inventory: what compares the catalogue with the disk, mends it, and prunes."""
+"""The catalogue as verify, reindex and prune use it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROW = (
 
 @implementer(IInventory)
 class Inventory(Database):
-    """A connection of whoever compares the catalogue with the disk, or prunes."""
+    """A connection for verify, reindex and prune."""
 
     @classmethod
     def _prepare(cls, connection: sqlite3.Connection) -> None:
@@ -38,7 +38,7 @@ class Inventory(Database):
     def rows(
         self, bucket: str, fate: str, after: str = "", limit: int = 1000
     ) -> list[Row]:
-        # The planner must see which index fits.
+        # Helps the query planner to choose the index.
         gone = "" if fate == "kept" else "fate <> 'kept' AND"
         return [
             Row(*row)
@@ -93,7 +93,7 @@ class Inventory(Database):
                     kinds.append("back")
                 else:
                     if kept:
-                        # Whatever the times say: it is not what is there.
+                        # The file on disk is another one, whatever the times are.
                         do(
                             "UPDATE push SET fate = 'overwritten', fate_at = ?"
                             " WHERE id = ?",
@@ -113,7 +113,7 @@ class Inventory(Database):
         ):
             changed = []
             with translated_errors():
-                # One by one: there may be a million.
+                # Row by row: there may be a million.
                 rows = self._connection.execute(
                     "SELECT id, judgement, name, size, sha256 FROM push"
                     " WHERE series = ?"
@@ -135,7 +135,7 @@ class Inventory(Database):
     def ended(self, file: int, fate: str, at: float) -> None:
         with self._change() as do:
             do(
-                # Somebody may miss it before it is said to be pruned.
+                # Another process may find it missing before it is marked as pruned.
                 "UPDATE push SET fate = ?1, fate_at = ?2 WHERE id = ?3 AND"
                 " (fate = 'kept' OR fate = 'missing' AND ?1 = 'pruned')",
                 (fate, at, file),
@@ -221,7 +221,7 @@ class Inventory(Database):
     ) -> tuple[array[int], int]:
         ids, size = array("q"), 0
         with translated_errors():
-            # One by one: there may be a million.
+            # Row by row: there may be a million.
             for id_, bytes_ in self._connection.execute(
                 "SELECT id, size FROM push WHERE fate = 'kept' AND bucket IN"
                 " (SELECT id FROM bucket WHERE key IN (SELECT value FROM json_each(?)))"

@@ -1,8 +1,7 @@
-"""The journal: what was pushed, and when, entered behind the pushes.
+"""The journal: records pushes in the catalogue, after they have ended.
 
-The files are the truth; this is what is known about them beside. A row is written
-after its file was published, and nothing that happens here can harm a push: without the
-catalogue nothing is lost but history, and what is on the disk is entered again
+A row is written after its file was published, so that no error here can harm a push. If
+the catalogue is lost, only history is: the files on the disk are added again
 (:mod:`filebucket.upkeep.reindex`).
 """
 
@@ -38,24 +37,24 @@ from filebucket.model.series import series_of
 from filebucket.model.state import State
 
 KEPT_REFUSALS = 100
-"""The latest refusals of each bucket that are kept, and of strangers."""
+"""Number of refusals kept for each bucket, and for requests without a valid token."""
 
 AT_ONCE = 500
-"""Rows that are changed in one turn, where there may be any number: 20 ms."""
+"""Rows changed in one transaction, if there may be any number: 20 ms."""
 
 KEPT_SPACE = 60 * 24 * 6
-"""Looks at the free space that are kept: two months, of one every ten minutes."""
+"""Samples of the free space that are kept: two months, one every ten minutes."""
 
 
 @implementer(IJournal)
 class Journal(Database):
-    """A connection that enters what became of pushes."""
+    """A connection that records the outcomes of pushes."""
 
     @classmethod
     def _prepare(cls, connection: sqlite3.Connection) -> None:
         connection.execute(MAKE_BATCH)
 
-    # What arrives.
+    # Pushes and refusals.
 
     def record(
         self,
@@ -76,7 +75,7 @@ class Journal(Database):
                 do(_REFUSE, {"batch": rows})
                 do(_FORGET_REFUSALS, {"batch": rows, "kept": KEPT_REFUSALS})
 
-    # What is watched.
+    # Series and their states.
 
     def watch(
         self,
@@ -100,7 +99,7 @@ class Journal(Database):
         for key, bucket in configured.items():
             if watched is not None and _expects_the_same(watched.get(key), bucket):
                 continue
-            # Of what nobody has pushed to or waits for, nothing is to be known.
+            # A bucket without pushes and without a schedule needs no row.
             if key in known or bucket.expect is not None:
                 yield from self._watch_bucket(bucket, known.get(key), hide, now)
 
@@ -124,7 +123,7 @@ class Journal(Database):
         yield
         after = ""
         while names := self._ask(_SERIES_BY_NAME, id_, after, AT_ONCE):
-            # No name comes between.
+            # The smallest string that is larger than the last name.
             after = f"{names[-1][1]}\0"
             with self._change() as do:
                 for series, _ in names:
@@ -132,7 +131,7 @@ class Journal(Database):
             yield
 
     def _expect(self, do: Do, id_: int, bucket: Bucket, now: float) -> None:
-        """Expect what the bucket does, and nothing else of it."""
+        """Expect the series of the bucket, and no others of it."""
         patterns = json.dumps(bucket.series)
         do("UPDATE bucket SET patterns = ? WHERE id = ?", (patterns, id_))
         expected = bucket.series
@@ -142,7 +141,7 @@ class Journal(Database):
             some = do(
                 "SELECT 1 FROM series WHERE bucket = ? AND pushes LIMIT 1", (id_,)
             )
-            # Whatever comes first will take its place.
+            # The first push replaces the series without a name.
             expected = () if some.fetchall() else ("",)
         do(_FORGET_SERIES, (id_, json.dumps(expected)))
         for name in expected[:MOST_WATCHED]:
@@ -162,9 +161,10 @@ class Journal(Database):
     def _sort_anew(
         self, id_: int, bucket: Bucket, hide: Callable[[str], str]
     ) -> Iterator[None]:
-        """The bucket's patterns are others: its pushes are of other series. Until the
-        last one is sorted that is not written down, so that it begins anew where it is
-        interrupted."""
+        """Assign the bucket's pushes to series again, after its patterns changed. The
+        new patterns are stored only afterwards, so that this starts over if it is
+        interrupted.
+        """
         after: Sequence[float] = (-math.inf, 0)
         while pushes := self._ask(_PUSHES_BY_TIME, id_, *after, AT_ONCE):
             _, *after, _ = pushes[-1]
@@ -236,7 +236,7 @@ class Journal(Database):
 
 
 def _expects_the_same(before: Bucket | None, after: Bucket) -> bool:
-    """Whether nothing that is thought of a bucket's series can have changed."""
+    """Whether the states of a bucket's series cannot have changed."""
     return before is not None and (
         (before.expect, before.series, before.shrink_alert, before.grow_alert)
         == (after.expect, after.series, after.shrink_alert, after.grow_alert)
@@ -253,7 +253,7 @@ _FORGET_EMPTY = (
     " AND pushes = 0 AND NOT watched"
 )
 
-# Of what is not configured any more, nobody wants to hear.
+# No alerts about a bucket that is not configured any more.
 _FORGET_BUCKET = (
     "UPDATE series SET watched = 0, due = NULL, told = state"
     " WHERE bucket = ? AND watched"

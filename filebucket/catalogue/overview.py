@@ -1,7 +1,6 @@
-"""How everything is, as the status command and the page show it.
+"""The state of all backups, for ``filebucket status`` and the page.
 
-What the catalogue knows, put in order: by bucket, the worst first, with bounds on how
-much of it there is, and with no token in it.
+By bucket, the worst series first, with limits on the amount, and without tokens.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
 
 MOST_SERIES = 20
-"""Series of a bucket that are shown, the worst first."""
+"""Number of series shown for a bucket, the worst first."""
 
 SIZES = 30
-"""Sizes of a series that are shown."""
+"""Number of sizes shown for a series."""
 
 REFUSALS = 20
-"""Refusals that are shown."""
+"""Number of refusals shown."""
 
 FORECAST_FROM = 30 * 24 * 3600.0
-"""Seconds whose looks at the free space say how it goes on."""
+"""Seconds of samples of the free space that the forecast is based on."""
 FORECAST_LEAST = 24 * 3600.0
-"""Seconds that these must span."""
+"""Seconds that the samples must span."""
 
 
 LOST = 2
@@ -42,16 +41,16 @@ SEVERITY_OF = {
     State.NEVER: 1,
     State.FRESH: 0,
 }
-"""0: in order; 1: worth a look; 2: a backup is missing. A file that is damaged or
-missing is :data:`LOST`."""
+"""0: OK; 1: warning; 2: a backup is missing. A damaged or missing file is
+:data:`LOST`."""
 
 
 @frozen
 class SeriesOverview(Series):
-    """A series, and how it is now, even if no daemon runs to see it.
+    """A series and its state now, even if no daemon is running.
 
-    :param last_name: with no token in it
-    :param sizes: when its latest pushes came, and their bytes, the last one last
+    :param last_name: name of the last file, with tokens masked
+    :param sizes: times and sizes in bytes of the latest pushes, oldest first
     """
 
     sizes: Sequence[tuple[float, int]] = ()
@@ -70,12 +69,12 @@ class SeriesOverview(Series):
 
     @property
     def conditions(self) -> Sequence[tuple[str, int]]:
-        """All that is to be said of its state: a state, or ``damaged`` or ``missing``,
-        each with the number of files that are, or 0 for a state.
+        """Its state, ``damaged`` and ``missing``, as far as they apply, each with the
+        number of such files, or 0 for the state.
         """
         counts = (("damaged", self.damaged), ("missing", self.missing))
         lost = [(word, count) for word, count in counts if count]
-        # What is lost is not in order.
+        # A series with lost files is not fresh.
         if self.state is State.FRESH and lost:
             return lost
         return [(self.state.value, 0), *lost]
@@ -83,11 +82,11 @@ class SeriesOverview(Series):
 
 @frozen(kw_only=True)
 class BucketOverview(Tally):
-    """A bucket, and what its series come to, also those that are not shown.
+    """A bucket and the totals of its series, including those not shown.
 
-    :param expect: when pushes are expected, in a few words; None is never
-    :param series: the worst first
-    :param more: series that are not among them
+    :param expect: the schedule as text; None if there is none
+    :param series: the series shown, the worst first
+    :param more: number of series not shown
     """
 
     label: str
@@ -98,40 +97,40 @@ class BucketOverview(Tally):
 
     @property
     def state(self) -> State:
-        """Of its series the worst."""
+        """The worst state of its series."""
         return min(self.states, key=WORST_FIRST.index, default=State.NEVER)
 
     @property
     def quota_taken(self) -> int:
-        """Bytes that its files take of a quota, as far as it knows them."""
+        """Bytes that the catalogue's files take of a quota."""
         return quota_taken(self.files, self.bytes)
 
     @property
     def severity(self) -> int:
-        """As in :data:`SEVERITY_OF`, but 0 where no first push is waited for."""
+        """As in :data:`SEVERITY_OF`, but 0 for ``never`` without a schedule."""
         return self._severity(self.state, self)
 
     def severity_of(self, series: SeriesOverview) -> int:
-        """As of a bucket that had only this series."""
+        """The severity of a bucket with only this series."""
         return self._severity(series.state, series)
 
     def _severity(self, state: State, lost: Series | Tally) -> int:
         if lost.damaged or lost.missing:
             return LOST
-        # What nobody expects is not missed.
+        # Without a schedule no push is missing.
         return 0 if state is State.NEVER and not self.expect else SEVERITY_OF[state]
 
 
 @frozen
 class Overview:
-    """Everything.
+    """The state of all buckets.
 
-    :param at: when it was so, in seconds since the epoch
+    :param at: time of this overview, in seconds since the epoch
     :param buckets: in the order of the configuration
-    :param space: what is free; None where nobody has looked yet
-    :param full_at: when it will be used up, if it goes on as it did; None where it
-        does not, or where that cannot be said yet
-    :param refusals: the latest, the last one first; their buckets are labels
+    :param space: the free space; None if it was not measured yet
+    :param full_at: forecast of the time when no space is left; None if there is no
+        downward trend or not enough history
+    :param refusals: the latest, newest first, with labels of buckets instead of keys
     """
 
     at: float
@@ -142,7 +141,7 @@ class Overview:
 
     @property
     def severity(self) -> int:
-        """As of the worst bucket."""
+        """The severity of the worst bucket."""
         return max((each.severity for each in self.buckets), default=0)
 
 
@@ -154,14 +153,16 @@ def make_overview(
     refusals: int = REFUSALS,
     most_series: int = MOST_SERIES,
 ) -> Overview:
-    """Put everything together. It may wait for a disk.
+    """Make the overview. It may wait for a disk.
 
-    :param buckets: those of the configuration; what others left is not shown
+    :param buckets: the configured buckets; files of removed buckets are not shown
     :param now: seconds since the epoch
-    :param sizes: how many of each series
-    :raises CatalogueError: it cannot be read
+    :param sizes: number of sizes for each series
+    :param refusals: number of refusals
+    :param most_series: number of series for each bucket
+    :raises CatalogueError: the catalogue cannot be read
     """
-    # A client can make up as many series as it likes: most of them are only counted.
+    # Most series are only counted, since a client can create any number of them.
     tallies = {each.bucket: each for each in view.tallies(now)}
     hide = mask(buckets)
     labels = {bucket.key: bucket.label for bucket in buckets}
@@ -230,16 +231,16 @@ def _series(
 
 
 def forecast(space: Sequence[Space]) -> float | None:
-    """When the free space is used up, if it goes on as it did.
+    """The time when no free space is left, by linear regression.
 
-    :param space: what was free, in the order of time
-    :returns: seconds since the epoch; None where it does not shrink, or where there
-        are too few looks to say
+    :param space: samples of the free space, oldest first
+    :returns: seconds since the epoch; None if there is no downward trend or not enough
+        history
     """
     if not space or space[-1].at - space[0].at < FORECAST_LEAST:
         return None
     last = space[-1]
-    # Of another filesystem, or of this one before it grew, nothing is to be learned.
+    # Samples of another filesystem, or of this one before it was resized, do not count.
     same = [each for each in space if each.total == last.total]
     if len(same) < 3 or last.at - same[0].at < FORECAST_LEAST:
         return None

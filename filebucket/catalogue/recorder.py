@@ -1,12 +1,10 @@
-"""Enters what became of pushes into the catalogue, behind them.
+"""Records the outcomes of pushes in the catalogue, after the pushes have ended.
 
-A push is never waited for here, nor does one wait: its outcome is put into a list, and
-what is in the list goes to the catalogue in one batch, in a thread of its own, soon
-after (:mod:`~filebucket.catalogue.writer`). Where the catalogue cannot be written the
-list waits, up to a bound, and what was dropped then is found on the disk again; so is
-everything where the catalogue is another one than before.
-
-Whoever reads has a thread and a connection of his own, and holds nobody up.
+No push waits for the catalogue: its outcome is appended to a list, which a thread soon
+writes in one batch (:mod:`~filebucket.catalogue.writer`). If the catalogue cannot be
+written the list grows up to a limit. Pushes that are dropped then, and all files if the
+catalogue was recreated, are added again from the disk. Readers have their own thread
+and connection, so they do not delay anything.
 """
 
 from __future__ import annotations
@@ -43,28 +41,30 @@ from filebucket.model.state import State
 T = TypeVar("T")
 
 GATHER = 0.5
-"""Seconds in which outcomes gather: so many pushes cost little more than one."""
+"""Seconds during which outcomes are collected: a batch costs little more than one push.
+"""
 
 BATCH = 1000
-"""Pushes that are entered at once."""
+"""Pushes that are added in one transaction."""
 
 MOST_WAITING = 20_000
-"""Pushes that wait where the catalogue cannot be written; some 20 MB. What is more is
-found on the disk when it can."""
+"""Pushes that wait if the catalogue cannot be written; about 20 MB. Any more are added
+from the disk later."""
 
 RETRY = 30.0
-"""Seconds until a catalogue that failed is tried again."""
+"""Seconds until a failed write is retried."""
 
 FIND_TIMEOUT = 5.0
-"""Seconds that a push waits at most to hear of the file that it finds in its way."""
+"""Seconds that a push waits at most for the lookup of a file with the same name."""
 
 FLUSH_TIMEOUT = 10.0
-"""Seconds that the last batch gets at a stop: its files are there without it."""
+"""Seconds that the last batch gets at a stop. Without it, only history is lost."""
 
 
 class Reindex(Protocol):
-    """Brings the catalogue and the disk together, as
-    :func:`filebucket.upkeep.reindex.reindex`."""
+    """Reconciles the catalogue with the files on disk, as
+    :func:`filebucket.upkeep.reindex.reindex`.
+    """
 
     def __call__(
         self,
@@ -76,11 +76,11 @@ class Reindex(Protocol):
 
 @frozen
 class WriterHealth:
-    """How the catalogue is written.
+    """Whether the catalogue can be written.
 
-    :param waiting: pushes that are not entered yet
-    :param dropped: pushes that never were, since the start
-    :param error: why it cannot be written; None where it can
+    :param waiting: number of pushes that are not added yet
+    :param dropped: number of pushes dropped since the start
+    :param error: why the catalogue cannot be written; None if it can
     """
 
     waiting: int
@@ -89,7 +89,7 @@ class WriterHealth:
 
 
 class Recorder(Service):
-    """Keeps the catalogue of a home, from when it is started until it is stopped."""
+    """The service that maintains the catalogue of a home."""
 
     _log = Logger()
 
@@ -103,10 +103,11 @@ class Recorder(Service):
         wall: Callable[[], float],
     ) -> None:
         """
-        :param pool: makes a pool of so many threads
-        :param home: whose private folder is there at the start
-        :param registry: the buckets in force
-        :param wall: tells the time since the epoch
+        :param pool: returns a pool with the given number of threads
+        :param home: path of the home; its private folder must exist at the start
+        :param registry: the configured buckets
+        :param reindex: reconciles the catalogue with the files on disk
+        :param wall: returns seconds since the epoch
         """
         self._clock = clock
         self._wall = wall
@@ -117,7 +118,7 @@ class Recorder(Service):
         registry.on_change(lambda: self._soon(0))
         self._listeners: list[Callable[[], object]] = []
         self._to_write, self._to_read, self._to_reindex = pool(1), pool(1), pool(1)
-        self._reading: View | None = None  # that thread's
+        self._reading: View | None = None  # used only in the thread for reads
         self._received: deque[Received] = deque()
         self._refused: dict[str, deque[Refused]] = {}
         self._one_at_a_time = DeferredLock()
@@ -149,7 +150,7 @@ class Recorder(Service):
         except Exception:
             self._log.failure("a bug in file-bucket", event="bug")
         self._stopped = True
-        # Where there is no thread it stays open, and ends with the process.
+        # Without a thread it stays open until the process exits.
         with suppress(OSError):
             closing = self._to_write.run(self._writer.close)
             await within(self._clock, FLUSH_TIMEOUT, closing)
@@ -157,13 +158,13 @@ class Recorder(Service):
             threads.stopService()
 
     async def _flush_all(self) -> None:
-        """Write all that waits, unless it cannot be written."""
+        """Write all that waits, until an error."""
         await self._one_at_a_time.run(_nothing)
         while (self._received or self._refused) and self._error is None:
             await self._one_at_a_time.run(self._write_some)
 
     def on_change(self, listener: Callable[[], object]) -> None:
-        """Call ``listener`` whenever the state of a series may be another."""
+        """Call ``listener`` whenever the state of a series may have changed."""
         self._listeners.append(listener)
 
     def _changed(self) -> None:
@@ -171,7 +172,7 @@ class Recorder(Service):
             listener()
 
     def observe(self, outcome: Outcome) -> None:
-        """A push has come to its end."""
+        """Record the outcome of a push."""
         bucket = outcome.config
         now = self._wall()
         if outcome.reason is not None:
@@ -197,14 +198,14 @@ class Recorder(Service):
         return self._refused.setdefault(key, deque(maxlen=KEPT_REFUSALS))
 
     def _soon(self, seconds: float) -> None:
-        """Write in so many seconds, unless that is to be sooner anyway."""
+        """Write after ``seconds``, unless a write is scheduled sooner."""
         if not self.running or self._error is not None:
             return
         if self._timer.left > seconds:
             self._timer.set(seconds, self._flush)
 
     def _flush(self) -> None:
-        """Write some of what waits, if nothing is being written."""
+        """Write a batch now, unless a write is in progress."""
         self._timer.stop()
         if not self._one_at_a_time.locked:
             self._one_at_a_time.run(self._write_some)
@@ -228,7 +229,7 @@ class Recorder(Service):
                     latest.appendleft(each)
             self._failed(str(error))
         except Exception:
-            # Tried again it would fail again; and the files are on the disk.
+            # A retry would fail again. The files on the disk are added later.
             self._log.failure("a bug in file-bucket", event="bug")
             self._dropped += count
             self._reindex_wanted = True
@@ -261,7 +262,7 @@ class Recorder(Service):
             self._timer.set(RETRY, self._flush)
 
     def _tick(self) -> None:
-        """See what has become late, and what is free."""
+        """Have late series marked and the free space recorded."""
         self._ticking.set(LOOK_EVERY, self._tick)
         if self._reindex_later:
             self._reindex_wanted, self._reindex_later = True, False
@@ -272,31 +273,31 @@ class Recorder(Service):
 
     @property
     def health(self) -> WriterHealth:
-        """How it is."""
+        """The state of the writer."""
         return WriterHealth(len(self._received), self._dropped, self._error)
 
     def read(self, function: Callable[[IView], T]) -> Deferred[T]:
-        """Call ``function`` with the catalogue, to read it, in a thread.
+        """Call ``function`` with the catalogue in the thread for reads.
 
-        :returns: fails with :class:`CatalogueError` where it cannot be read
+        :returns: fails with :class:`CatalogueError` if it cannot be read
         """
         reading = self._to_read.run(self._read, function)
         return reading.addErrback(self._note_damage)
 
     def _note_damage(self, failure: Failure) -> Failure:
-        """Whoever writes may never come to the place that is damaged."""
+        """Have the writer check the file: its own queries may never hit the damage."""
         error = failure.value
         if isinstance(error, CatalogueError) and error.damaged:
             self._damage_found = True
         return failure
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:
-        """What is known of the file of that name; None where it is missing, pruned or
-        about to be, and where nobody pushed it.
+        """The file with that name; None if it is missing, pruned or about to be pruned,
+        or was never pushed.
 
-        :raises Refusal: that cannot be known now
+        :raises Refusal: 503: that cannot be determined now
         """
-        # It may wait for its turn to be entered.
+        # Its push may not be added yet.
         for each in reversed(self._received):
             there = each.bucket, each.name, each.superseded
             if there == (bucket.key, name, False):
@@ -316,7 +317,7 @@ class Recorder(Service):
 
     @property
     def _incomplete(self) -> bool:
-        """Whether there may be files that were pushed and have no row."""
+        """Whether the catalogue may lack files that were pushed."""
         return self._reindexing or self._reindex_wanted or self._reindex_later
 
     async def untold(
@@ -324,19 +325,19 @@ class Recorder(Service):
     ) -> list[Series]:
         """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`.
 
-        :raises CatalogueError: it cannot be read
+        :raises CatalogueError: the catalogue cannot be read
         """
         return await self._to_write.run(self._writer.untold, limit, but)
 
     async def mark_told(self, series: int, state: State) -> None:
-        """The operator was told that.
+        """Record that the state was reported to the operator.
 
-        :raises CatalogueError: it cannot be written
+        :raises CatalogueError: the catalogue cannot be written
         """
         await self._to_write.run(self._writer.mark_told, series, state)
 
     def _start_reindex(self) -> None:
-        """Bring the catalogue and the disk together, in the background."""
+        """Reconcile the catalogue with the files on disk, in the background."""
         self._reindex_wanted, self._reindexing = False, True
         reindexing = self._to_reindex.run(self._run_reindex, self._registry.all)
         reindexing.addCallbacks(self._reindexed, self._not_reindexed)
@@ -350,7 +351,7 @@ class Recorder(Service):
     def _not_reindexed(self, failure: Failure) -> None:
         self._reindexing = False
         if failure.check(CatalogueError):
-            # Not at once: whatever is the matter may last.
+            # Not at once, since the error may persist.
             self._reindex_later = True
             self._note_damage(failure)
             self._log.error(
@@ -361,7 +362,7 @@ class Recorder(Service):
         else:
             self._log.failure("a bug in file-bucket", failure, event="bug")
 
-    # In threads of their own.
+    # Called in threads.
 
     def _read(self, function: Callable[[IView], T]) -> T:
         if self._reading is not None and not self._reading.is_there():

@@ -1,4 +1,4 @@
-"""The rows of pushes and of series, as values."""
+"""Reads and writes rows of pushes and series as values."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ received_values = attrgetter(*RECEIVED)
 refused_values = attrgetter(*REFUSED)
 _FILE = tuple(each.name for each in attrs.fields(File) if each.name != "received")
 _PLACES = {"bucket": "bucket.key", "series": "series.name", "since": "series.since"}
-"""Where a field comes from, where it is not the column of its name."""
+"""The column of a field, if its name differs."""
 
 Ask = Callable[..., list[Any]]
-"""Answers a query with these values by rows."""
+"""Runs a query with values, and returns the rows."""
 
 
 def extracted(names: Sequence[str]) -> str:
-    """What :class:`Received` or another, as a list in JSON, has of these."""
+    """SQL for the columns of a JSON list, such as that of a :class:`Received`."""
     return ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(names)))
 
 

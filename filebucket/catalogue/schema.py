@@ -1,8 +1,7 @@
-"""The tables of the catalogue, and what makes of an older catalogue one of today.
+"""The tables of the catalogue, and the upgrades of older ones.
 
-A version is what the ``user_version`` of SQLite says; an upgrade is never changed once
-it was released. The totals of a series are kept by triggers, whichever program changes
-a row.
+SQLite's ``user_version`` holds the version. An upgrade must not be changed after its
+release. Triggers keep the totals of a series right, whichever program changes a row.
 """
 
 from __future__ import annotations
@@ -152,7 +151,7 @@ UPGRADES = (
     END;
     """,
 )
-"""What makes of a catalogue of one version one of the next; version 0 is empty."""
+"""The upgrade from each version to the next; version 0 is an empty file."""
 
 VERSION = len(UPGRADES)
 
@@ -162,9 +161,9 @@ class NewerError(Exception):
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """Which version it is of.
+    """The version of the catalogue.
 
-    :raises NewerError: one that is not known yet
+    :raises NewerError: a newer file-bucket made it
     """
     ((version,),) = connection.execute("PRAGMA user_version")
     if version > VERSION:
@@ -173,15 +172,15 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a catalogue of any version to this one.
+    """Upgrade a catalogue of any older version.
 
-    :raises NewerError: it cannot be
+    :raises NewerError: a newer file-bucket made it
     """
     if version_of(connection) == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Another process may have been first.
+        # Another process may have upgraded it in the meantime.
         for script in UPGRADES[version_of(connection) :]:
             for statement in _statements(script):
                 connection.execute(statement)
@@ -194,7 +193,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """One by one: sqlite3 would commit before a script."""
+    """Split a script into statements: executescript would commit first."""
     waiting = ""
     for line in script.splitlines(keepends=True):
         waiting += line

@@ -1,6 +1,7 @@
-"""What is the matter, counted and in a sentence.
+"""Counts problems, and sums them up in a sentence.
 
-The page, ``status`` and its line for Nagios are made of this, so that they agree.
+The page, ``filebucket status`` and its line for Nagios all use this, so that they
+agree.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from filebucket.model.state import State
 
 @frozen
 class Trouble:
-    """Something that may be the matter.
+    """A kind of problem, which may be absent.
 
     :param word: a state, ``damaged`` or ``missing``
-    :param severity: what it is where it is the matter
-    :param count: series that have that state, or files
-    :param labels: the buckets that have it; a bucket has one state, that of its worst
+    :param severity: severity of the problem if it is present
+    :param count: number of series with that state, or of files
+    :param labels: buckets with the problem; the state of a bucket is that of its worst
         series
     """
 
@@ -32,12 +33,12 @@ class Trouble:
 
 
 def troubles(overview: Overview) -> Sequence[Trouble]:
-    """All that may be the matter, the worst first."""
+    """All kinds of problems, the worst first."""
     everything = overview.buckets
     expecting = [each for each in everything if each.expect]
 
     def of_state(state: State, buckets: Sequence[BucketOverview]) -> Trouble:
-        # A bucket that the daemon has not seen yet waits, and has no series.
+        # A bucket that is new to the daemon awaits its first push, but has no series.
         count = sum(max(each.states[state], each.state is state) for each in buckets)
         labels = [each.label for each in buckets if each.state is state]
         return Trouble(state.value, SEVERITY_OF[state], count, labels)
@@ -59,11 +60,11 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
 
 @frozen
 class Summary:
-    """Everything in a sentence or two.
+    """The state of all backups in a sentence or two.
 
-    :param severity: 0: in order; 1: worth a look; 2: a backup is missing
-    :param headline: one sentence, without its full stop
-    :param more: what else there is to say; may be empty
+    :param severity: 0: OK; 1: warning; 2: a backup is missing
+    :param headline: one sentence, without its period
+    :param more: a second sentence; may be empty
     """
 
     severity: int
@@ -72,7 +73,7 @@ class Summary:
 
 
 def summarize(overview: Overview) -> Summary:
-    """What is to be thought of everything."""
+    """Sum up an overview."""
     buckets = overview.buckets
     if not buckets:
         return Summary(0, "There are no buckets yet")

@@ -1,4 +1,4 @@
-"""The view of the catalogue: what is read by those who watch, and changes nothing."""
+"""The read-only view of the catalogue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TALLIES = (
 
 @implementer(IView)
 class View(Database):
-    """A connection that reads what status, log, the page and metrics show."""
+    """A connection for status, log, the page and the metrics."""
 
     def worst(self, bucket: str, now: float, limit: int) -> list[Series]:
         return read_series(
@@ -88,6 +88,6 @@ class View(Database):
 
 
 def _present(counts: Sequence[int]) -> Counter[State]:
-    """How many have each state, of those that any has."""
+    """The counts of states that are not 0."""
     each = zip(State, counts, strict=True)
     return Counter({state: count for state, count in each if count})

@@ -1,7 +1,7 @@
-"""Writes the catalogue, in a thread of its own.
+"""Writes the catalogue, in its own thread.
 
-A catalogue that is damaged is put aside, and one that was taken away is missed. In both
-cases a new one is made, and the caller is told: it does not know what is on the disk.
+If the catalogue's file is damaged it is renamed, and if it is damaged or gone a new one
+is created. The caller learns that, since the new one does not have the files on disk.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.state import State
 
 LOOK_EVERY = 60.0
-"""Seconds between two looks at what has become late."""
+"""Seconds between two checks for late backups."""
 
 TURN = 0.1
-"""Seconds, and one piece more, in which series are looked at before others get their
-turn."""
+"""Seconds of work on series before other work gets its turn. The step in progress is
+finished first."""
 
 SPACE_EVERY = 600.0
-"""Seconds between two looks at the free space."""
+"""Seconds between two samples of the free space."""
 
 STEADY = 3600.0
-"""Seconds in which a clock that was not set is believed to be right: one that is wrong
-when the machine starts is set sooner."""
+"""Seconds without a jump after which the clock is trusted: a clock that is wrong when
+the machine boots is set sooner."""
 
 
 class Writer:
-    """The catalogue, opened, mended or made anew when that is needed.
+    """The catalogue; opens, repairs or recreates it if needed.
 
-    Its methods are to be called in one thread.
+    Call all methods in the same thread.
     """
 
     _log = Logger()
@@ -52,15 +52,15 @@ class Writer:
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        :param home: whose private folder is there when it is used
-        :param registry: the buckets in force
-        :param elapsed: tells seconds
+        :param home: path of the home; its private folder must exist
+        :param registry: the configured buckets
+        :param elapsed: returns monotonic seconds
         """
         self._home = home
         self._registry = registry
         self._journal: Journal | None = None
-        self._inode: int | None = None  # of what was opened last
-        self._watched: BucketIndex | None = None  # to the end
+        self._inode: int | None = None  # of the file opened last
+        self._watched: BucketIndex | None = None  # completed
         self._watching: tuple[BucketIndex, Iterator[None]] | None = None
         self._elapsed = elapsed
         self._doubted_at = float("-inf")
@@ -70,12 +70,12 @@ class Writer:
     def write(
         self, received: list[Received], refused: list[Refused], now: float
     ) -> bool:
-        """Enter these, and see what has become late. What is entered is taken out of
-        the lists, whatever fails afterwards.
+        """Add pushes and refusals, and mark late series. The lists are emptied once
+        their items are added, even if a later step fails.
 
-        :returns: whether it is another catalogue than before, so that it may not know
-            what is on the disk
-        :raises CatalogueError: it cannot be written
+        :returns: whether this is another catalogue than before, which may not have the
+            files on disk
+        :raises CatalogueError: the catalogue cannot be written
         """
         try:
             return self._write(received, refused, now)
@@ -107,15 +107,15 @@ class Writer:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is more to be done than one call may take."""
+        """Whether another call has work left to do."""
         return self._watching is not None
 
     def _watch(self, journal: IJournal, now: float) -> None:
-        """Expect what the buckets in force expect; as much of it as a turn may take."""
+        """Expect backups as configured; stops after a turn."""
         buckets = self._registry.index
         under_way = self._watching and self._watching[0]
         if buckets not in (self._watched, under_way):
-            # What was begun for others has to be done anew.
+            # Start over if the work for an older configuration was not completed.
             before = self._watched.all if self._watched and not under_way else None
             pieces = journal.watch(buckets.all, buckets.hide_tokens, now, before)
             self._watching, self._watched = (buckets, pieces), None
@@ -128,8 +128,9 @@ class Writer:
         self._watched, self._watching = buckets, None
 
     def _mistrust(self, journal: IJournal, now: float) -> None:
-        """Where the clock has gone on for long as clocks do, what came in its future
-        came when it was wrong: nothing would be late until that time."""
+        """Correct pushes from the future: if the clock has run steadily, it was wrong
+        when they came. Otherwise no backup would be late until that time.
+        """
         if not 0 <= now - self._now <= 5 * LOOK_EVERY:
             self._steady_since = now
         self._now = now
@@ -145,11 +146,10 @@ class Writer:
                 )
 
     def find(self, bucket: str, name: str) -> Kept | None:
-        """What is known of the file of that name that there should be, and that nobody
-        is about to prune.
+        """The file that should exist under that name, unless it is about to be pruned.
 
-        :param bucket: its key
-        :raises CatalogueError: nothing can be known now
+        :param bucket: the bucket's key
+        :raises CatalogueError: the catalogue cannot be read now
         """
         found = self._opened().find(bucket, name)
         if found is None or found.fate_at is not None:
@@ -161,14 +161,14 @@ class Writer:
     ) -> list[Series]:
         """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`.
 
-        :raises CatalogueError: it cannot be read now
+        :raises CatalogueError: the catalogue cannot be read now
         """
         return self._opened().untold(limit, but)
 
     def mark_told(self, series: int, state: State) -> None:
-        """The operator was told that.
+        """Record that the state was reported to the operator.
 
-        :raises CatalogueError: it cannot be written now
+        :raises CatalogueError: the catalogue cannot be written now
         """
         self._opened().mark_told(series, state)
 
@@ -178,12 +178,12 @@ class Writer:
         return self._journal
 
     def recheck(self) -> None:
-        """Somebody found it damaged: look at all of it before it is used again."""
+        """Check the whole file before its next use, after a reader found damage."""
         self.close()
         self._inode = None
 
     def close(self) -> None:
-        """Have it no more; the next one who writes opens it again."""
+        """Close the catalogue; the next write opens it again."""
         journal, self._journal = self._journal, None
         if journal is not None:
             with suppress(CatalogueError):
@@ -198,7 +198,7 @@ class Writer:
                 event="catalogue-gone",
             )
             self.close()
-            # The next one's number may be the same.
+            # The new file may get the same inode.
             self._inode = None
         self._watched = self._watching = None
         self._journal = Journal.open(self._home)
@@ -224,7 +224,7 @@ class Writer:
             raise CatalogueError(failed.strerror or "disk error") from None
 
     def _note_space(self, journal: IJournal, now: float) -> None:
-        # Whether the home can be had, those who push are told.
+        # Pushes report it if the home cannot be accessed.
         with suppress(OSError):
             found = os.statvfs(self._home)
             space = Space(now, free_bytes(found), total_bytes(found))

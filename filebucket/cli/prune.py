@@ -29,7 +29,7 @@ from filebucket.config.load import load
 from filebucket.model import schedule
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
-from filebucket.store.remove import alone, removing
+from filebucket.store.remove import prune_lock, removing
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate
 
@@ -83,7 +83,7 @@ def _prune(
         return
     with (
         open_catalogue(config, Inventory) as catalogue,
-        nullcontext() if dry_run else alone(config.home),
+        nullcontext() if dry_run else prune_lock(config.home),
         removing(config.home) as remover,
     ):
         yield from pruning.prune(

@@ -1,7 +1,8 @@
-"""How often a client may promise another digest than that of a file that is there.
+"""Limits the wrong digests that a client may send for existing files.
 
-A retry is told whether the file is the one that was promised. Somebody who has the
-token and not the file could learn a file of few possible contents by trying them all.
+The answer to a retry reveals whether the stored file has the digest that the client
+sent. An attacker with the token but without the file could try all possible contents of
+a file if there are only a few.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 MOST_WRONG = 20
-"""Wrong guesses that a bucket has in :data:`WINDOW`."""
+"""Wrong guesses after which digests are ignored, for each bucket and
+:data:`WINDOW`."""
 
 WINDOW = 3600.0
-"""Seconds."""
+"""Seconds for which a wrong guess counts."""
 
 
 class Guesses:
-    """The wrong guesses of each bucket."""
+    """Counts the wrong guesses of each bucket."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        # The times of the latest, by bucket.
+        # Times of the latest wrong guesses, by bucket.
         self._wrong: dict[str, deque[float]] = {}
 
     def allowed(self, key: str) -> bool:
-        """Whether a promise of the bucket of that key is looked at."""
+        """Whether a digest for the bucket with that key may be compared."""
         latest = self._wrong.get(key)
         if latest is None:
             return True
@@ -41,9 +43,10 @@ class Guesses:
         return len(latest) < MOST_WRONG
 
     def wrong(self, key: str, label: str) -> None:
-        """One was wrong.
+        """Count a wrong guess.
 
-        :param label: what logs call the bucket
+        :param key: the bucket's key
+        :param label: the bucket's name in the log
         """
         latest = self._wrong.setdefault(key, deque())
         latest.append(self._clock.seconds())

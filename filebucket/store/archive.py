@@ -1,10 +1,9 @@
-"""Reads files that were pushed, to hash them, and leaves the page cache as it was.
+"""Reads stored files from the disk, to hash them, and leaves the page cache as it was.
 
-Whoever reads all that there is would otherwise drive out of the cache what others of
-the machine need; and what is to be known is what the disk has, not what the cache
-remembers of it. Nor does it have the disk note when they were read. Nothing but a file
-is ever opened, and no link is followed. What is written to or replaced while it is read
-has no content that can be told.
+Reading everything through the page cache would evict what other programs need, and
+would check the cache instead of the disk. The access time is not updated if the user
+owns the file. Only regular files are opened, and no link is followed. A file that is
+written to or replaced while it is read has no definite content.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from filebucket.store.interfaces import (
 )
 
 LOCK = os.path.join(PRIVATE, "prune")
-"""Who holds it removes files, under the home."""
+"""The lock file of prune, under the home."""
 
 READ_SIZE = 1024 * 1024
-"""Bytes that are read at once."""
+"""Bytes per read."""
 
 DROP_EVERY = 8 * READ_SIZE
-"""Bytes that this reading leaves in the cache at most."""
+"""Bytes read until they are dropped from the page cache."""
 
 
 @implementer(IArchive)
 @frozen
 class DirectoryArchive:
-    """Reads what a :class:`~filebucket.store.disk.DirectoryStore` keeps.
+    """Reads what a :class:`~filebucket.store.disk.DirectoryStore` stores.
 
     :param home: absolute path
     """
@@ -71,7 +70,7 @@ class DirectoryArchive:
                 stack.callback(os.close, fd)
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except FileNotFoundError:
-                # Nobody ever did.
+                # No prune has ever run.
                 yield True
             except OSError:
                 yield False
@@ -136,8 +135,8 @@ class Folder:
 
     def _open(self, name: str) -> int:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        # When it was read is not to be written to the disk, once for each file that
-        # there is; which only its owner may ask for.
+        # O_NOATIME saves a write of the access time for each file. Only the file's
+        # owner may use it.
         with suppress(PermissionError):
             return os.open(_raw(name), flags | os.O_NOATIME, dir_fd=self.fd)
         return os.open(_raw(name), flags, dir_fd=self.fd)
@@ -149,7 +148,7 @@ def _stat(found: os.stat_result) -> Stat:
 
 
 def _hash(fd: int, expected: int, pace: Callable[[int], object]) -> tuple[int, str]:
-    # What is in the cache already says nothing of the disk.
+    # Cached pages prove nothing about the disk.
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     digest = hashlib.sha256()

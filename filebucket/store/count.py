@@ -1,5 +1,5 @@
-"""What the files of a bucket take of its quota, counted a thousand at a time: a folder
-of millions holds up no other push for longer than that takes.
+"""Counts what the files of a bucket take of its quota, a thousand files at a time: so a
+folder with millions of files delays other pushes only briefly.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from itertools import islice
 from filebucket.model.bucket import FILE_COST
 
 AT_ONCE = 1000
-"""Files. They take a thread some 3 ms."""
+"""Files per step, which takes a thread about 3 ms."""
 
 
 def count(bucket_fd: int) -> Generator[int, None, None]:
-    """Count what files take, whoever put them there. For a thread.
+    """Count all files, including those that were not pushed. Call it in a thread.
 
-    :param bucket_fd: of the folder; to be closed after this
-    :returns: bytes, of some files at each step
+    :param bucket_fd: descriptor of the folder; the caller must close it afterwards
+    :returns: an iterator of bytes, for some files at each step
     :raises OSError: the folder cannot be read
     """
     with os.scandir(bucket_fd) as entries:
@@ -29,12 +29,12 @@ def count(bucket_fd: int) -> Generator[int, None, None]:
 
 
 def _taken(entry: os.DirEntry[str]) -> int:
-    # It may be taken away meanwhile.
+    # It may be removed in the meantime.
     with suppress(FileNotFoundError):
         return taken_by(entry.stat(follow_symlinks=False))
     return 0
 
 
 def taken_by(found: os.stat_result) -> int:
-    """Bytes of a quota that something takes: what is no file takes none."""
+    """Bytes of the quota that an entry takes; 0 if it is not a file."""
     return found.st_size + FILE_COST if stat.S_ISREG(found.st_mode) else 0

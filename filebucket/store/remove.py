@@ -1,11 +1,11 @@
-"""Removes files that were pushed: no other code does, and the daemon has none of it.
+"""Deletes stored files, for ``filebucket prune`` only: the daemon never loads it.
 
-A file is removed under a lock on its bucket's folder, after a last look at it. Pushes
-that overwrite take that lock, too, so that none of theirs is removed.
+A file is deleted under a lock on its bucket's folder, after a last check. Overwriting
+pushes take the same lock, so none of their files is deleted.
 
-Folders are opened by descriptor, and no link is followed: neither a file's name nor a
-bucket's leads out of the home. No error has a path in it that this module words: a
-token can be a folder's name.
+Folders are opened by descriptor, and no link is followed: neither the name of a file
+nor that of a bucket leads out of the home. The error messages of this module contain no
+path, since a token can be the name of a folder.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from filebucket.store.archive import LOCK, Folder
 from filebucket.store.interfaces import IRemovals, IRemover, Stat
 
 WAIT = 1.0
-"""Seconds to wait for who only looks whether somebody removes files."""
+"""Seconds to wait for processes that only check whether a prune is running."""
 
 
 class RemovalError(OperatorError):
-    """Nothing was removed; why, in a line, without any path."""
+    """Nothing was deleted. The message is one line, without a path."""
 
 
 @contextmanager
-def alone(home: str) -> Iterator[None]:
-    """While nobody else removes files.
+def prune_lock(home: str) -> Iterator[None]:
+    """Keep other processes from deleting files.
 
-    :raises RemovalError: somebody does, or that cannot be known
+    :raises RemovalError: another one does, or that cannot be determined
     """
     try:
         flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,10 +73,10 @@ def _lock(fd: int) -> None:
 def removing(
     home: str, unlink: Callable[..., None] = os.unlink
 ) -> Iterator[DirectoryRemover]:
-    """Open a home to remove files of it; to be done :func:`alone`.
+    """Open a home to delete files, under :func:`prune_lock`.
 
-    :param unlink: removes a file
-    :raises RemovalError: it cannot be opened
+    :param unlink: deletes a file
+    :raises RemovalError: the home cannot be opened
     """
     try:
         home_fd = open_directory(home)
@@ -91,7 +91,7 @@ def removing(
 @implementer(IRemover)
 @frozen
 class DirectoryRemover:
-    """Removes what a :class:`~filebucket.store.disk.DirectoryStore` keeps."""
+    """Deletes what a :class:`~filebucket.store.disk.DirectoryStore` stores."""
 
     home_fd: int
     unlink: Callable[..., None]
@@ -105,7 +105,7 @@ class DirectoryRemover:
 @implementer(IRemovals)
 @frozen
 class Removals:
-    """A bucket's folder, while files of it are removed."""
+    """A bucket's folder, opened for deleting files."""
 
     fd: int
     unlink: Callable[..., None]

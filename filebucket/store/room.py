@@ -1,20 +1,19 @@
-"""How much more may be kept: what filesystems have free, and what quotas leave.
+"""Free space and quotas: how much more may be stored.
 
-A push whose length is known has its room set aside when it begins, so that pushes to
-one bucket which fit one by one but not together are refused before they are sent. What
-was set aside and not used is given back when the push ends, however it ends.
+A push with a declared length reserves its space when it begins: so pushes to one bucket
+that would fit one by one, but not together, are refused before they are sent. When a
+push ends, in whatever way, unused reserved space is released.
 
-To announce costs nothing, so what is only announced takes room from no other bucket.
-The filesystem tells what is really written: it is asked again after every 64 MiB that
-all pushes together write there. Where those of several buckets do not fit together, the
-one that finds that out ends, and the others go on in the room that it leaves.
+Declaring a length costs a client nothing, so reserved space reduces the free space only
+for the same bucket. For all buckets, the free space is read from the filesystem again
+after every 64 MiB that all pushes together write there. If pushes to several buckets do
+not fit together, the push that finds that out ends, and the others use its space.
 
-What a bucket with a quota holds is kept in memory, so that a push costs the same
-however many files there are. It is counted when somebody first asks for it
-(:mod:`.count`), and again from time to time, since prune and others take files away
-and put them there.
+The size of a bucket with a quota is kept in memory, so that the cost of a push does not
+depend on the number of files. It is counted before the first push (:mod:`.count`), and
+again from time to time, since prune and other programs add and remove files.
 
-What may wait for a disk is called in threads.
+Calls that may wait for a disk are made in threads.
 """
 
 from __future__ import annotations
@@ -32,28 +31,29 @@ from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.model.bucket import FILE_COST, FreeSpace
 
 LOOK_EVERY = 64 * 1024 * 1024
-"""Bytes that pushes write to a filesystem until it is asked again what is free."""
+"""Bytes that pushes write to a filesystem until its free space is read again."""
 
 COUNT_EVERY = 60.0
-"""Seconds until what a bucket holds is counted again, behind its pushes."""
+"""Seconds until a bucket is counted again, in the background of its pushes."""
 
 FRESH = 10.0
-"""Seconds after which it is counted again before a push is refused for it."""
+"""Age of the count in seconds from which it is repeated before a push is refused."""
 
 SHARE = 20
-"""It is not counted for more than this part of the time."""
+"""Counting takes at most one part in this number of the time."""
 
 
 @define
 class _Bucket:
-    """What a bucket takes, by bytes: of a quota each file takes :data:`FILE_COST` more.
+    """The space that a bucket takes, in bytes. Of the quota, each file takes
+    :data:`FILE_COST` more than its size.
 
-    :ivar set_aside: what is announced and not written yet
-    :ivar under_way: what pushes take of a quota that have not ended
-    :ivar kept: what files take of it; None if that was never counted
-    :ivar since: what was published since the last count began
-    :ivar counted_at: when that began
-    :ivar count_took: seconds that it took
+    :ivar set_aside: reserved and not written yet
+    :ivar under_way: taken of the quota by pushes in progress
+    :ivar kept: taken of the quota by files; None if never counted
+    :ivar since: taken by files published since the last count began
+    :ivar counted_at: monotonic time when the last count began, in seconds
+    :ivar count_took: duration of the last count, in seconds
     """
 
     set_aside: int = 0
@@ -66,12 +66,12 @@ class _Bucket:
 
 @define
 class _Filesystem:
-    """What pushes do to a filesystem.
+    """The space that pushes take on a filesystem, in bytes.
 
-    :ivar set_aside: bytes that are announced and not written yet
-    :ivar written: bytes that pushes have written, since the start, or are about to
-    :ivar look_at: how many there are when it is asked again what is free
-    :ivar leaving: bytes of pushes that were refused and are not gone yet
+    :ivar set_aside: reserved and not written yet
+    :ivar written: written by pushes since the start, or about to be
+    :ivar look_at: value of ``written`` at which the free space is read again
+    :ivar leaving: written by refused pushes, and not deleted yet
     """
 
     set_aside: int = 0
@@ -81,7 +81,7 @@ class _Filesystem:
 
 
 class Room:
-    """The room on all filesystems and in all buckets."""
+    """The free space of all filesystems, and the quotas of all buckets."""
 
     def __init__(
         self,
@@ -89,49 +89,52 @@ class Room:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        :param min_free_space: what must stay free of each filesystem
+        :param min_free_space: free space that pushes must leave on each filesystem
+        :param monotonic: returns monotonic seconds
         """
         self._min_free_space = min_free_space
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        # By the number that statvfs has for them.
+        # By f_fsid of statvfs.
         self._filesystems: defaultdict[int, _Filesystem] = defaultdict(_Filesystem)
         self._buckets: defaultdict[str, _Bucket] = defaultdict(_Bucket)
 
     def set_aside_on(self, filesystem: int) -> int:
-        """Bytes that are announced and not written yet.
+        """Bytes that are reserved and not written yet.
 
-        :param filesystem: its ``f_fsid``
+        :param filesystem: the filesystem's ``f_fsid``
         """
         with self._lock:
             return self._filesystems[filesystem].set_aside
 
     def check(self, fd: int, directory: str, size: int) -> None:
-        """See whether ``size`` more bytes of a bucket would fit where ``fd`` is.
+        """Check that a bucket has enough free space for ``size`` more bytes.
 
-        :param directory: what the bucket is called
-        :raises Refusal: 507: they would not
+        :param fd: a descriptor on the filesystem
+        :param directory: name of the bucket's folder
+        :raises Refusal: 507: not enough free space
         """
         left = self._left(os.fstatvfs(fd))
         with self._lock:
             _check(left, self._buckets[directory], size)
 
     def _left(self, found: os.statvfs_result) -> int:
-        """Bytes that are free beyond those that must stay so; may be less than 0."""
+        """Free bytes beyond those that must stay free; may be negative."""
         return free_bytes(found) - self._min_free_space.of(total_bytes(found))
 
     def set_aside(
         self, bucket_fd: int, directory: str, size: int, quota: int | None
     ) -> Reservation:
-        """Keep room for a push, until it is given back.
+        """Reserve space for a push, until :meth:`give_back`.
 
-        :param directory: what the bucket that ``bucket_fd`` is of is called
-        :param size: bytes, as far as they are known
-        :param quota: bytes that the bucket may have; None is no limit
-        :raises Refusal: 507: there is none
+        :param bucket_fd: descriptor of the bucket's folder
+        :param directory: name of the bucket's folder
+        :param size: bytes, as far as known
+        :param quota: the bucket's quota in bytes; None is unlimited
+        :raises Refusal: 507: not enough free space
         """
-        # Not while others wait for the lock. What is written in between makes it no
-        # more wrong than a filesystem that others write to always is.
+        # Read without the lock, for which other pushes may wait. Writes in between
+        # make it slightly wrong, but other programs may write at any time anyway.
         found = os.fstatvfs(bucket_fd)
         left = self._left(found)
         with self._lock:
@@ -145,16 +148,16 @@ class Room:
         return reserved
 
     def take(self, reserved: Reservation, size: int, fd: int) -> None:
-        """``size`` bytes of the push are about to be written.
+        """Take space for ``size`` bytes of the push, which are about to be written.
 
-        :param fd: of the file
-        :raises Refusal: 507: more than the bucket's quota leaves, or the filesystem
+        :param fd: descriptor of the file
+        :raises Refusal: 507: the quota is used up, or there is not enough free space
         """
         filesystem = reserved.filesystem
         with self._lock:
             expected = min(size, reserved.expected)
             if size > expected:
-                # First, so that what is refused is not given back later.
+                # Checked first, so that a refused size is not released later.
                 reserved.check_quota(size - expected)
             reserved.change(taken=size, expected=-expected)
             filesystem.written += size
@@ -163,8 +166,8 @@ class Room:
                 return
         left = self._left(os.fstatvfs(fd))
         with self._lock:
-            # Of several that do not fit together not all are to end: what one leaves is
-            # for the others. But it may take a disk long to let it go.
+            # Of several pushes that do not fit together, not all should end: the others
+            # can use the space of the first. But deleting its file may take long.
             if left + min(filesystem.leaving, LOOK_EVERY) < size:
                 reserved.leaving = reserved.taken - size
                 filesystem.leaving += reserved.leaving
@@ -174,9 +177,10 @@ class Room:
     def give_back(
         self, reserved: Reservation, published: bool, replaced: int = 0
     ) -> None:
-        """The push has ended, and its file is there or gone. May be called again.
+        """Release a reservation, after the push has ended and its file is published or
+        deleted. A second call does nothing.
 
-        :param replaced: what the file that it replaced took of the quota
+        :param replaced: bytes of the quota that the replaced file took
         """
         with self._lock:
             if reserved.ended:
@@ -185,7 +189,7 @@ class Room:
             bucket = reserved.bucket
             bucket.under_way -= FILE_COST
             if published:
-                # Whether a count under way has seen it, nobody knows: better twice.
+                # A count in progress may or may not include it: better count it twice.
                 bucket.since += reserved.taken + FILE_COST
                 if bucket.kept is not None:
                     bucket.kept += reserved.taken + FILE_COST - replaced
@@ -193,15 +197,16 @@ class Room:
             reserved.change(taken=-reserved.taken, expected=-reserved.expected)
 
     def is_old(self, directory: str) -> bool:
-        """Whether it is time to count what a bucket holds once more."""
+        """Whether it is time to count a bucket again."""
         with self._lock:
             return self._is_old(self._buckets[directory], COUNT_EVERY)
 
     def must_count(self, directory: str, size: int, quota: int) -> bool:
-        """Whether what a bucket holds has to be counted before a push to it: it never
-        was, or the push would be refused for what may not be so any more.
+        """Whether a bucket must be counted before a push to it: it never was, or an old
+        count would refuse the push.
 
-        :param size: bytes, as far as they are known
+        :param size: bytes of the push, as far as known
+        :param quota: the bucket's quota in bytes
         """
         with self._lock:
             bucket = self._buckets[directory]
@@ -215,15 +220,15 @@ class Room:
         return age >= max(seconds, SHARE * bucket.count_took)
 
     def count_begins(self, directory: str) -> None:
-        """Somebody counts what a bucket holds, from now on."""
+        """Record that a count of a bucket begins."""
         with self._lock:
             bucket = self._buckets[directory]
             bucket.since, bucket.counted_at = 0, self._monotonic()
 
     def counted(self, directory: str, taken: int) -> None:
-        """It was counted.
+        """Record the result of a count.
 
-        :param taken: what the files take of a quota
+        :param taken: bytes of the quota that the files take
         """
         with self._lock:
             bucket = self._buckets[directory]
@@ -244,12 +249,13 @@ def _no_space(size: int = 0) -> Refusal:
 
 @define(eq=False)
 class Reservation:
-    """The room of one push. Only :class:`Room` changes it.
+    """The space of one push. Only :class:`Room` changes it.
 
-    :ivar quota: bytes that the bucket may have; None is no limit
-    :ivar expected: bytes that are set aside and not written yet
+    :ivar quota: the bucket's quota in bytes; None is unlimited
+    :ivar expected: bytes that are reserved and not written yet
     :ivar taken: bytes that are written, or about to be
-    :ivar leaving: of these, what is to be gone soon, for there was no room for more
+    :ivar leaving: those of ``taken`` that will be deleted soon, since the push was
+        refused
     """
 
     bucket: _Bucket
@@ -261,7 +267,7 @@ class Reservation:
     ended: bool = False
 
     def change(self, taken: int = 0, expected: int = 0) -> None:
-        """So many bytes more are taken, or expected."""
+        """Add to the bytes that are taken and expected."""
         self.taken += taken
         self.expected += expected
         self.bucket.set_aside += expected

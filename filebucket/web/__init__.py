@@ -1,1 +1,1 @@
-"""What a client asks of a bucket, over HTTP."""
+"""Pushes over HTTP: URLs, headers, forms and answers."""

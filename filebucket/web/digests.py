@@ -1,14 +1,13 @@
-"""The digests that a client may promise of what it sends.
+"""The digests that a client may send with a push.
 
-Every promise is checked, or the push is refused: a promise that nobody checks is worse
-than none. ``X-Checksum-Sha256: <hex>`` and its like promise the file's own bytes and go
-with every kind of push. ``Content-Digest`` and ``Repr-Digest`` (RFC 9530), and what
-older clients send in their place, promise the body's bytes: those are the file's where
-the body is the file, and the form's where it is a form.
+Every digest is compared, or the push is refused: ignoring one would be worse than none.
+``X-Checksum-Sha256: <hex>`` and similar headers hold the digest of the file, in every
+kind of push. ``Content-Digest`` and ``Repr-Digest`` (RFC 9530), and the older headers
+that they replace, hold the digest of the body: that is the file in a PUT, and the whole
+form in a POST.
 
-An algorithm that this server does not know is ignored if the header may name several,
-as RFC 9530 asks. A value that it cannot read is refused, and so is a header whose only
-algorithm is unknown.
+An unknown algorithm is ignored if the header may name several, as RFC 9530 requires. A
+malformed value is refused, and so is a header whose only algorithm is unknown.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from filebucket.base.errors import Refusal
 LENGTHS: Mapping[str, int] = MappingProxyType(
     {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 )
-"""What can be promised: hashlib's name of the algorithm, its digest's bytes."""
+"""Supported algorithms: hashlib's name, and the length of the digest in bytes."""
 
 Fields: TypeAlias = Mapping[str, Sequence[str]]
-"""The values of headers, by their names in lower case."""
+"""The values of each header, by its name in lower case."""
 
 _OF_FILE: Mapping[str, str] = {
     "X-Checksum-Md5": "md5",
@@ -36,14 +35,14 @@ _OF_FILE: Mapping[str, str] = {
     "X-Checksum-Sha256": "sha256",
     "X-Checksum-Sha512": "sha512",
 }
-"""In hex, of the file."""
+"""Digests of the file, in hex."""
 
 _OF_BODY: Mapping[str, str] = {
     "Content-MD5": "md5",
     "X-Amz-Checksum-Sha1": "sha1",
     "X-Amz-Checksum-Sha256": "sha256",
 }
-"""In base64, of the body (RFC 1864; Amazon S3)."""
+"""Digests of the body, in base64 (RFC 1864; Amazon S3)."""
 
 _DICTIONARIES = ("Content-Digest", "Repr-Digest")
 _RFC_9530_NAMES = {"sha-256": "sha256", "sha-512": "sha512"}
@@ -60,7 +59,7 @@ _NOT_CHECKED = (
     *("OC-Checksum", "Upload-Checksum", "X-Bz-Content-Sha1", "X-Content-Sha256"),
     *("X-Goog-Hash", "X-Ms-Content-Crc64"),
 )
-"""Some of S3, ownCloud, tus, Backblaze, Oracle, Google and Azure."""
+"""Refused headers of S3, ownCloud, tus, Backblaze, Oracle, Google and Azure."""
 
 HEADERS = frozenset(
     each.lower()
@@ -73,10 +72,10 @@ HEADERS = frozenset(
         *_NOT_CHECKED,
     )
 )
-"""All that may promise a digest, in lower case."""
+"""All headers that may hold a digest, in lower case."""
 
-# A member of an RFC 8941 dictionary, as far as RFC 9530 uses it: a key, and a
-# byte sequence between colons. What follows a ';' are parameters, ignored.
+# A member of an RFC 8941 dictionary, as RFC 9530 uses it: a key, and a byte sequence
+# between colons. Parameters after a ';' are ignored.
 _MEMBER = re.compile(
     r"(?P<key>[a-z*][a-z0-9_.*-]*)"
     r"(?:=(?::(?P<bytes>[A-Za-z0-9+/=]*):|(?P<other>[^:,;\"]+|\"[^\"]*\")))?"
@@ -85,10 +84,10 @@ _MEMBER = re.compile(
 
 
 def of_file(fields: Fields) -> dict[str, bytes]:
-    """What the headers promise of the file, however it is wrapped.
+    """The digests of the file that the headers hold.
 
-    :returns: the digest promised for each algorithm of :data:`LENGTHS` named
-    :raises Refusal: 400 where a value is malformed or two contradict
+    :returns: the digest for each algorithm of :data:`LENGTHS` that is named
+    :raises Refusal: 400 if a value is malformed or two contradict each other
     """
     found: dict[str, bytes] = {}
     if HEADERS.isdisjoint(fields):
@@ -100,9 +99,9 @@ def of_file(fields: Fields) -> dict[str, bytes]:
 
 
 def of_body(fields: Fields, found: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    """What the headers promise of the body, as :func:`of_file`.
+    """The digests of the body that the headers hold; see :func:`of_file`.
 
-    :param found: promises of the same bytes, to which these are added
+    :param found: other digests of the same bytes, to which these are added
     """
     found = {} if found is None else found
     if HEADERS.isdisjoint(fields):
@@ -127,10 +126,10 @@ def of_body(fields: Fields, found: dict[str, bytes] | None = None) -> dict[str, 
 
 
 def merge(found: dict[str, bytes], more: Mapping[str, bytes], where: str) -> None:
-    """Add promises to those that were found before.
+    """Add digests to those found before.
 
-    :param where: the header that has them
-    :raises Refusal: 400 where they contradict
+    :param where: the header that holds them
+    :raises Refusal: 400 if two contradict each other
     """
     for algorithm, digest in more.items():
         if found.setdefault(algorithm, digest) != digest:
@@ -138,7 +137,7 @@ def merge(found: dict[str, bytes], more: Mapping[str, bytes], where: str) -> Non
 
 
 def _dictionary(values: Sequence[str]) -> dict[str, bytes]:
-    """RFC 9530's; several fields of one name are one list (RFC 9110, 5.3)."""
+    """Parse RFC 9530; several fields with one name form one list (RFC 9110, 5.3)."""
     where = "Content-Digest or Repr-Digest"
     found: dict[str, bytes] = {}
     value = ", ".join(values)
@@ -154,7 +153,7 @@ def _dictionary(values: Sequence[str]) -> dict[str, bytes]:
 
 
 def _instance_digests(values: Sequence[str]) -> dict[str, bytes]:
-    """RFC 3230's ``Digest: SHA-256=<base64>,MD5=<base64>``."""
+    """Parse RFC 3230, ``Digest: SHA-256=<base64>,MD5=<base64>``."""
     found: dict[str, bytes] = {}
     for member in _members(values):
         name, equals, value = member.partition("=")
@@ -167,7 +166,7 @@ def _instance_digests(values: Sequence[str]) -> dict[str, bytes]:
 
 
 def _members(values: Sequence[str]) -> list[str]:
-    """The members of a list, which may have empty ones (RFC 9110, 5.6.1.2)."""
+    """The members of a list, without empty ones (RFC 9110, 5.6.1.2)."""
     members = (each.strip(" \t") for each in ",".join(values).split(","))
     return [each for each in members if each]
 

@@ -1,12 +1,11 @@
 """The ``file`` part of a multipart/form-data body, as a stream.
 
-The boundaries are found by ``multipart``'s push parser; this module feeds it
-the body as it comes, passes over every part that is not ``file`` within
-bounds, and gives the one that is as a name and a stream of chunks. The form
-is read to its very end before the stream of the file ends: a second ``file``,
-or a final boundary that never comes, is known before anything is published.
+``multipart``'s push parser finds the boundaries. This module feeds it the body as it
+arrives, skips other parts up to a limit, and returns the ``file`` part as a name and a
+stream of chunks. The stream ends only after the whole form was read: so a second
+``file``, or a missing final boundary, is found before anything is published.
 
-Only RFC 7578's forms are understood: no nesting, no transfer encodings.
+Only forms of RFC 7578 are supported: no nesting, no transfer encodings.
 """
 
 from __future__ import annotations
@@ -28,14 +27,15 @@ FIELD = "file"
 
 MOST_PARTS = 16
 MOST_PART_HEADERS = 8 * 1024
-"""Bytes of headers that one part may have."""
+"""Limit for the headers of one part, in bytes."""
 MOST_CUTS = 64
-"""Empty lines before the file at which a form is cut to see where the file begins. With
-more, its size is not known before its end: each cut costs as much as a read."""
+"""Number of empty lines before the file at which a form is cut to find out where the
+file begins. After more, the size is unknown until the end: each cut costs as much as a
+read."""
 MOST_SKIPPED = 1024 * 1024
-"""Bytes that all other fields together may have."""
+"""Limit for all other fields together, in bytes."""
 MOST_OVERHEAD = MOST_SKIPPED + MOST_PARTS * (MOST_PART_HEADERS + 100)
-"""How many bytes longer than its file a form can be at most."""
+"""Largest size of a form without its file, in bytes."""
 
 _MOST_BOUNDARY = 70  # RFC 2046, 5.1.1
 
@@ -45,14 +45,13 @@ _Event: TypeAlias = Any
 
 
 class FormFile:
-    """The file of a form. Made by :func:`find_file`.
+    """The file of a form; :func:`find_file` makes it.
 
-    Iterate it once, to the end, for its chunks.
+    Iterate over its chunks once, to the end.
 
-    :ivar name: its file name, unchecked
-    :ivar size: its size in bytes if no other part follows it, which nobody can
-        know before the form's end; -1 where one is seen to follow, and where
-        the form's own length is unknown
+    :ivar name: file name, unchecked
+    :ivar size: size in bytes if no other part follows, which is certain only at the end
+        of the form; -1 if a part follows, or if the length of the form is unknown
     """
 
     def __init__(self, name: str, size: int, events: list[_Event], form: _Form) -> None:
@@ -95,28 +94,28 @@ async def find_file(body: Batches, content_type: str, length: int | None) -> For
     """Read a form up to its file.
 
     :param body: the request's body
-    :param content_type: the value of the header
-    :param length: the body's length in bytes, or None where it is unknown
-    :raises Refusal: 412 where there is no file, 400 where the form is malformed
+    :param content_type: value of the Content-Type header
+    :param length: length of the body in bytes; None if unknown
+    :raises Refusal: 412 if there is no file, 400 if the form is malformed
     """
     return await _Form(body, _boundary(content_type), length).find_file()
 
 
 class _Form:
-    """A form that is being read."""
+    """A form being read."""
 
     def __init__(self, body: Batches, boundary: str, length: int | None) -> None:
         self._body = body
         self._length = length
-        # What comes after the last part: CRLF, the final boundary, CRLF.
+        # Bytes after the last part: CRLF, the final boundary, CRLF.
         self._closing = len(boundary) + 8
         self._delimiter = f"\r\n--{boundary}".encode("ascii")
         self._edge = b""
         self._fed = 0
         self._cuts_left = MOST_CUTS
         self._skipped = 0
-        # Not strict: a strict parser takes the CRLF after the final boundary
-        # for an error, but only where it comes in a chunk of its own.
+        # Not strict: a strict parser rejects the CRLF after the final boundary if it
+        # comes in a separate chunk.
         self._parser = PushMultipartParser(
             boundary,
             max_header_size=MOST_PART_HEADERS,
@@ -125,8 +124,8 @@ class _Form:
         )
 
     async def find_file(self) -> FormFile:
-        # Up to the file's headers the parser is fed in pieces that end where
-        # headers end, so that what was fed is where the file's bytes begin.
+        # Up to the file's headers, feed the parser in pieces that end where headers
+        # end: so the number of bytes fed is the position where the file begins.
         seen = b""
         async for chunks in self._body:
             data = b"".join(chunks)
@@ -140,7 +139,7 @@ class _Form:
                         name, size = _file_name(event), self._size_left()
                         rest = events[position + 1 :]
                         more = b"".join(pieces)
-                        if more:  # of nothing the parser thinks that it is the end
+                        if more:  # the parser takes an empty piece for the end
                             rest += self._feed([more])
                         if any(isinstance(each, MultipartSegment) for each in rest):
                             size = -1
@@ -152,9 +151,7 @@ class _Form:
         raise Refusal(412, f"no field {FIELD!r} in the form; use curl -F {FIELD}=@NAME")
 
     def _cut(self, before: bytes, data: bytes) -> Iterator[bytes]:
-        """``data`` in pieces, cut behind empty lines, of which a part may have come
-        ``before``.
-        """
+        """Cut ``data`` after empty lines, which may begin in ``before``."""
         start = 0
         for match in re.finditer(rb"(?<=\r\n\r\n)", before + data):
             if not self._cuts_left:
@@ -172,14 +169,14 @@ class _Form:
         return max(self._length - self._fed - self._closing, 0)
 
     async def next_events(self) -> list[_Event] | None:
-        """What the next chunks bring; None after the form's end."""
+        """The events of the next chunks; None after the end of the form."""
         async for chunks in self._body:
             return self._feed(chunks)
         self._close()
         return None
 
     def skip(self, size: int) -> None:
-        """``size`` bytes came that are not the file's."""
+        """Count ``size`` bytes of other fields."""
         self._skipped += size
         if self._skipped > MOST_SKIPPED:
             raise Refusal(400, f"the fields other than {FIELD!r} are too large")
@@ -204,9 +201,9 @@ class _Form:
         return events
 
     def _check_content(self, data: bytes) -> None:
-        """Refuse content in which a line begins with the boundary (RFC 2046,
-        5.1.1): multipart 1.2.1 takes a boundary line that has more on it for
-        content, and may miss the true one behind it.
+        """Refuse content in which a line begins with the boundary (RFC 2046, 5.1.1).
+        multipart 1.2.1 takes a boundary line with extra bytes for content, and may then
+        miss the real boundary after it.
         """
         reach = len(self._delimiter) - 1
         edge = self._edge + data[:reach]
@@ -215,7 +212,7 @@ class _Form:
         self._edge = bytes(edge[-reach:] if len(data) < reach else data[-reach:])
 
     def check_overhead(self, size: int) -> None:
-        """``size`` bytes so far are the file's; are all others within bounds?"""
+        """Check the limit for the form without its file, which has ``size`` bytes."""
         if self._fed - size > MOST_OVERHEAD:
             raise Refusal(
                 400, f"too many bytes in the form besides its field {FIELD!r}"
@@ -253,7 +250,7 @@ def _check_headers(part: MultipartSegment) -> None:
 
 
 def _check_file(part: MultipartSegment) -> None:
-    """Refuse what the file's own headers say and nobody would heed: see
+    """Refuse headers of the file's part that would be ignored; see
     :mod:`filebucket.web.put` for those of a request.
     """
     for name, value in part.headerlist:
@@ -268,22 +265,22 @@ def _check_file(part: MultipartSegment) -> None:
 
 
 def _file_name(part: MultipartSegment) -> str:
-    """The file name as curl, browsers and the Python libraries write it."""
+    """The file name as curl, browsers and Python libraries send it."""
     disposition = part.header("Content-Disposition", "")
     parameters = _parameters(disposition, "Content-Disposition")
     plain, extended = parameters.get("filename"), parameters.get("filename*")
     if plain is not None:
-        # WHATWG, multipart/form-data encoding: these three, and no others.
+        # WHATWG, multipart/form-data encoding: only these three.
         for escape, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
             plain = plain.replace(escape, character)
     name = plain
     if extended is None and _ENCODED_WORD.search(plain or ""):
-        # Cut at a '/' in its Base64 it would be no name at all.
+        # A '/' in its Base64 would cut the name.
         reason = "MIME encoded words in the file name; send filename*=UTF-8''..."
         raise Refusal(400, reason)
     if extended is not None:
-        # It counts before the other, which some clients fill with MIME's encoded words
-        # (RFC 6266, 4.3).
+        # filename* takes precedence (RFC 6266, 4.3): some clients put MIME encoded
+        # words into filename.
         name = _extended(extended)
     # PHP, Go and Windows send a path (RFC 7578, 4.2).
     name = re.split(r"[/\\]", name or "")[-1]
@@ -318,7 +315,7 @@ _PARAMETER = re.compile(
 
 
 def _parameters(value: str, header: str) -> dict[str, str]:
-    """The parameters of a header value (RFC 9110, 5.6.6), all or 400."""
+    """The parameters of a header value (RFC 9110, 5.6.6); 400 if one is malformed."""
     found: dict[str, str] = {}
     position = len(value.partition(";")[0])
     while position < len(value.rstrip("; \t")):
@@ -327,19 +324,19 @@ def _parameters(value: str, header: str) -> dict[str, str]:
             raise Refusal(400, f"malformed {header}")
         text = match["token"]
         if text is None:
-            # Only quotes are ever escaped here: a browser sends a backslash
-            # as itself, and a name that has one is refused anyway.
+            # Only quotes are escaped: browsers send a backslash unescaped, and a name
+            # that contains one is refused anyway.
             text = match["quoted"].replace('\\"', '"')
         found[match["name"].lower()] = text
         position = match.end()
     return found
 
 
-# multipart 1.2.1, Debian 13's, tries 2^n ways to read a header value in which n
-# backslashes follow a quote that nothing closes: 24 of them stop the reactor
-# for a second, 40 for a day; 8 in a line of 8 KiB do for 80 ms. Where a quote
-# follows the backslashes there is one way. Each line of a part's headers passes
-# the charset that the parser was given, so that is where a line is stopped.
+# multipart 1.2.1 (Debian 13) backtracks over 2^n ways to parse a header value with n
+# backslashes after an unclosed quote: 24 of them block the reactor for a second, 40 for
+# a day; 8 in a line of 8 KiB, for 80 ms. If a quote follows the backslashes there is
+# only one way. The parser decodes each header line of a part with the charset that it
+# was given, so a codec can reject such a line.
 _CHARSET = "x-filebucket-part-header"
 
 
@@ -350,13 +347,13 @@ def _decode_header(line: Any, errors: str = "strict") -> tuple[str, int]:
             _CHARSET, data, 0, len(data), "backslashes in open quotes"
         )
     if b"\n" in data or b"\r" in data:
-        # Both versions see it only where a chunk ends behind it.
+        # Both versions detect it only if a chunk ends after it.
         raise UnicodeDecodeError(_CHARSET, data, 0, len(data), "a bare CR or LF")
     return data.decode("utf-8", errors), len(data)
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
-    # Python looks for normalised names, in which '-' is '_'.
+    # Python looks up normalized names, with '_' for '-'.
     if name.replace("_", "-") != _CHARSET:
         return None
     return codecs.CodecInfo(codecs.utf_8_encode, _decode_header, name=_CHARSET)

@@ -13,7 +13,7 @@ from filebucket.config.load import load
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
-from filebucket.store.remove import alone
+from filebucket.store.remove import prune_lock
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 
 DAY = 24 * 3600.0
@@ -238,7 +238,7 @@ class OutputTests(PruneCase):
         """The second says so; a rehearsal is in nobody's way."""
         self.write(self.bucket(keep={"last": 1}))
         self.push(9, 8)
-        with alone(str(self.home)):
+        with prune_lock(str(self.home)):
             self.assertEqual(
                 "Error: another filebucket prune is running", self.refused("prune")
             )

@@ -20,7 +20,7 @@ from filebucket.store.interfaces import (
     NotAFileError,
     UnsteadyError,
 )
-from filebucket.store.remove import RemovalError, alone
+from filebucket.store.remove import RemovalError, prune_lock
 from filebucket.test.kit.descriptors import open_descriptors
 
 
@@ -63,12 +63,12 @@ class ArchiveTests(SynchronousTestCase):
                 return found
 
         self.assertTrue(nobody())
-        with alone(str(self.home)):
+        with prune_lock(str(self.home)):
             self.assertFalse(nobody())
         self.assertTrue(nobody())
         self.patch(remove, "WAIT", 0.0)
         with self.archive.unpruned():
-            self.assertRaises(RemovalError, alone(str(self.home)).__enter__)
+            self.assertRaises(RemovalError, prune_lock(str(self.home)).__enter__)
         lock.unlink()
         lock.symlink_to("prune")
         self.assertFalse(nobody())

@@ -17,7 +17,7 @@ from filebucket.store.interfaces import (
     NoFileError,
     NotAFileError,
 )
-from filebucket.store.remove import RemovalError, Removals, alone, removing
+from filebucket.store.remove import RemovalError, Removals, prune_lock, removing
 from filebucket.test.kit.descriptors import open_descriptors
 
 
@@ -41,7 +41,7 @@ class AloneTests(HomeCase):
     """One at a time removes files."""
 
     def enter(self) -> None:
-        with alone(str(self.home)):
+        with prune_lock(str(self.home)):
             pass
 
     def assert_refused(self, reason: str) -> None:
@@ -50,7 +50,7 @@ class AloneTests(HomeCase):
 
     def test_one_at_a_time(self) -> None:
         """The second says so; when the first has ended it may."""
-        with alone(str(self.home)):
+        with prune_lock(str(self.home)):
             self.assert_refused("another filebucket prune is running")
         self.enter()
 

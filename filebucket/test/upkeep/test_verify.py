@@ -15,7 +15,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
 from filebucket.store.archive import DirectoryArchive, Folder
 from filebucket.store.interfaces import Content, NoFileError
-from filebucket.store.remove import alone
+from filebucket.store.remove import prune_lock
 from filebucket.test.kit.catalogue import all_series
 from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
 from filebucket.upkeep import survey
@@ -424,7 +424,7 @@ class KilledPruneTests(VerifyCase):
 
     def test_at_work(self) -> None:
         """While prune runs, its files are not reported."""
-        with alone(str(self.home)):
+        with prune_lock(str(self.home)):
             self.verify()
         self.assertEqual(["left"], self.marked())
         self.assertEqual("pruned", self.row("removed").fate)
