@@ -1,4 +1,4 @@
-"""Waiting, but not for ever."""
+"""Alarms, and waits with a timeout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filebucket.base.alarm import Alarm, within
 
 
 class AlarmTests(SynchronousTestCase):
-    """An alarm that is set, and set again."""
+    """An alarm."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -23,7 +23,6 @@ class AlarmTests(SynchronousTestCase):
         self.alarm.set(seconds, lambda: self.rung.append(name))
 
     def test_rings_once(self) -> None:
-        """At its time, not before and not again."""
         self.set(3, "a")
         self.clock.advance(2.9)
         self.assertEqual(([], True), (self.rung, self.alarm.is_set))
@@ -32,7 +31,6 @@ class AlarmTests(SynchronousTestCase):
         self.assertEqual((["a"], False), (self.rung, self.alarm.is_set))
 
     def test_set_again(self) -> None:
-        """What it was set for before is forgotten."""
         self.set(3, "a")
         self.set(5, "b")
         self.clock.advance(4)
@@ -41,13 +39,11 @@ class AlarmTests(SynchronousTestCase):
         self.assertEqual(["b"], self.rung)
 
     def test_set_while_it_rings(self) -> None:
-        """What it calls may set it."""
         self.alarm.set(1, lambda: self.set(1, "again"))
         self.clock.pump([1, 1])
         self.assertEqual(["again"], self.rung)
 
     def test_stop(self) -> None:
-        """Stopped it does not ring; to stop it twice, or rung, is fine."""
         self.set(1, "a")
         self.alarm.stop()
         self.alarm.stop()
@@ -56,7 +52,6 @@ class AlarmTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_left(self) -> None:
-        """How long it still takes."""
         self.assertEqual(math.inf, self.alarm.left)
         self.set(3, "a")
         self.clock.advance(1)
@@ -64,7 +59,7 @@ class AlarmTests(SynchronousTestCase):
 
 
 class WithinTests(SynchronousTestCase):
-    """A wait with an end."""
+    """A wait with a timeout."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -73,14 +68,12 @@ class WithinTests(SynchronousTestCase):
         self.found = Deferred.fromCoroutine(within(self.clock, 5, self.wait))
 
     def test_in_time(self) -> None:
-        """What fires in time."""
         self.clock.advance(4)
         self.wait.callback(1)
         self.assertTrue(self.successResultOf(self.found))
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_late(self) -> None:
-        """What does not is cancelled."""
         self.clock.advance(4.9)
         self.assertNoResult(self.found)
         self.clock.advance(0.2)
@@ -88,6 +81,5 @@ class WithinTests(SynchronousTestCase):
         self.assertEqual([self.wait], self.cancelled)
 
     def test_fails(self) -> None:
-        """A failure is neither."""
         self.wait.errback(OSError("it"))
         self.failureResultOf(self.found, OSError)

@@ -1,4 +1,4 @@
-"""The request that the code at hand works for."""
+"""The current request's id."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from filebucket.base.context import begin_request, current_request
 
 
 class RequestTests(SynchronousTestCase):
-    """To which request a line belongs."""
+    """Which request a line belongs to."""
 
     def test_one_by_one(self) -> None:
-        """Each coroutine has its own, also after others had their turn."""
+        """Each coroutine has its own id, even if others run in between."""
         waits: list[Deferred[None]] = [Deferred(), Deferred()]
         seen: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Refusals, the table of statuses, and how mistakes are listed."""
+"""Refusals, the table of statuses, and errors in the configuration."""
 
 from __future__ import annotations
 
@@ -26,22 +26,19 @@ PHRASES = {
     503: b"Service Unavailable",
     507: b"Insufficient Storage",
 }
-"""As RFC 9110, RFC 6585 (431) and RFC 4918 (507) have them."""
+"""From RFC 9110, RFC 6585 (431) and RFC 4918 (507)."""
 
 
 class StatusTests(SynchronousTestCase):
-    """The table of statuses, and their phrases."""
+    """The statuses and their phrases."""
 
     def test_every_status_has_a_phrase(self) -> None:
-        """No status lacks its phrase, and no phrase its status."""
         self.assertEqual(set(PHRASES), set(STATUSES))
 
     def test_phrases(self) -> None:
-        """The phrases are the RFCs', whatever Python's table says."""
         self.assertEqual(PHRASES, {status: phrase(status) for status in STATUSES})
 
     def test_table_is_read_only(self) -> None:
-        """Nobody adds a status at run time."""
         with self.assertRaises(TypeError):
             STATUSES[418] = "a teapot"  # type: ignore[index]
 
@@ -50,7 +47,6 @@ class RefusalTests(SynchronousTestCase):
     """:class:`Refusal`."""
 
     def test_keeps_what_it_is_given(self) -> None:
-        """Status, reason and headers are attributes."""
         refusal = Refusal(405, "only POST, PUT", {"Allow": "POST, PUT"})
         self.assertEqual(
             (405, "only POST, PUT", {"Allow": "POST, PUT"}),
@@ -59,27 +55,22 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual((405, "only POST, PUT"), refusal.args)
 
     def test_no_headers(self) -> None:
-        """Most refusals carry no header."""
         self.assertEqual({}, Refusal(403, "no such token").headers)
 
     def test_headers_are_a_copy(self) -> None:
-        """What is done to a refusal's headers stays with that refusal."""
         given: dict[str, str] = {}
         Refusal(503, "over capacity", given)
         self.assertEqual({}, given)
 
     def test_status_not_in_table(self) -> None:
-        """A status that is not in the table is a bug of the caller's."""
         with self.assertRaisesRegex(ValueError, "418 is not a status"):
             Refusal(418, "a teapot")
 
     def test_503_says_when_to_come_back(self) -> None:
-        """A 503 has a Retry-After."""
         refusal = Refusal(503, "the disk failed")
         self.assertEqual({"Retry-After": str(RETRY_AFTER)}, refusal.headers)
 
     def test_503_with_a_time_of_its_own(self) -> None:
-        """A Retry-After that is given stands."""
         refusal = Refusal(503, "over capacity", {"Retry-After": "5"})
         self.assertEqual({"Retry-After": "5"}, refusal.headers)
 
@@ -88,19 +79,16 @@ class ConfigErrorTests(SynchronousTestCase):
     """:class:`ConfigError`."""
 
     def test_one_mistake(self) -> None:
-        """One mistake is one line."""
         error = ConfigError("config.json", ["$.port: must be a whole number"])
         self.assertEqual("config.json: $.port: must be a whole number", str(error))
 
     def test_more_mistakes(self) -> None:
-        """More are counted, a line each."""
         error = ConfigError("config.json", ["$.home: missing", "$.port: empty"])
         self.assertEqual(
             "config.json: 2 mistakes:\n  $.home: missing\n  $.port: empty", str(error)
         )
 
     def test_keeps_what_it_is_given(self) -> None:
-        """The file and the mistakes are attributes."""
         error = ConfigError("config.json", ["$.home: missing"])
         self.assertEqual(
             ("config.json", ("$.home: missing",)), (error.source, error.mistakes)

@@ -1,4 +1,4 @@
-"""Directories that are opened and synced, files that are replaced, free bytes."""
+"""Opening and syncing directories, replacing files, and free space."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from filebucket.base.fs import (
 
 
 class FolderCase(SynchronousTestCase):
-    """With a folder of its own, and its descriptor."""
+    """Has a folder, and its descriptor."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -31,7 +31,7 @@ class FolderCase(SynchronousTestCase):
         self.addCleanup(os.close, self.fd)
 
     def watch(self, *calls: str) -> list[str]:
-        """The names of these calls, as they are made from now on."""
+        """The names of these calls, as they are made."""
         made: list[str] = []
         for call in calls:
             real = getattr(os, call)
@@ -55,10 +55,9 @@ class FolderCase(SynchronousTestCase):
 
 
 class OpenTests(FolderCase):
-    """Directories are opened, and nothing else."""
+    """Only directories are opened."""
 
     def test_relative(self) -> None:
-        """A relative path begins at a descriptor."""
         (self.folder / "a").mkdir()
         with directory("a", self.fd) as fd:
             found = os.fstat(fd)
@@ -67,7 +66,6 @@ class OpenTests(FolderCase):
         self.assertRaises(OSError, os.fstat, fd)
 
     def test_no_directory(self) -> None:
-        """A file or a pipe is not opened, nor is what is not there."""
         (self.folder / "file").write_bytes(b"")
         os.mkfifo(self.folder / "pipe")
         for name in ("file", "pipe"):
@@ -75,7 +73,6 @@ class OpenTests(FolderCase):
         self.assertRaises(FileNotFoundError, open_directory, "a", self.fd)
 
     def test_link(self) -> None:
-        """It is followed, unless it must not be."""
         (self.folder / "a").mkdir()
         (self.folder / "link").symlink_to("a")
         os.close(open_directory("link", self.fd))
@@ -86,7 +83,6 @@ class OpenTests(FolderCase):
         self.assertIsInstance(error, NotADirectoryError)
 
     def test_closed_after_error(self) -> None:
-        """The block may fail."""
         try:
             with directory(str(self.folder)) as fd:
                 raise ValueError
@@ -95,11 +91,10 @@ class OpenTests(FolderCase):
 
 
 class MakeTests(FolderCase):
-    """A directory that is made, or is there."""
+    """Creating a directory, or opening an existing one."""
 
     def test_mode(self) -> None:
-        """It is its owner's only, and its name is brought to the disk before it is
-        opened."""
+        """Only its owner has access, and its name is synced before it is opened."""
         made = self.watch("mkdir", "fsync", "open")
         fd = make_directory("a", self.fd)
         self.addCleanup(os.close, fd)
@@ -107,7 +102,6 @@ class MakeTests(FolderCase):
         self.assertEqual(0o700, stat.S_IMODE(os.fstat(fd).st_mode))
 
     def test_is_there(self) -> None:
-        """It stays as it is, and its name is brought to the disk all the same."""
         (self.folder / "a").mkdir(0o750)
         made = self.watch("fsync")
         os.close(make_directory("a", self.fd))
@@ -115,22 +109,20 @@ class MakeTests(FolderCase):
         self.assertEqual(0o750, stat.S_IMODE((self.folder / "a").stat().st_mode))
 
     def test_is_a_file(self) -> None:
-        """It is not opened."""
         (self.folder / "a").write_bytes(b"")
         self.assertRaises(NotADirectoryError, make_directory, "a", self.fd)
 
 
 class SyncTests(FolderCase):
-    """A directory is brought to the disk."""
+    """Syncing a directory."""
 
     def test_calls(self) -> None:
-        """An fsync, and a stat that fails where XFS has lost its disk."""
+        """An fsync, and a stat, which fails if XFS has lost its disk."""
         made = self.watch("fsync", "fstat")
         sync_directory(self.fd)
         self.assertEqual(["fsync", "fstat"], made)
 
     def test_errors(self) -> None:
-        """Either call may tell that it failed."""
         for call in ("fsync", "fstat"):
             real = getattr(os, call)
             self.break_(call)
@@ -138,7 +130,6 @@ class SyncTests(FolderCase):
             self.patch(os, call, real)
 
     def test_path(self) -> None:
-        """It is opened for that, and closed."""
         synced: list[int] = []
         self.patch(os, "fsync", synced.append)
         sync_path(str(self.folder))
@@ -148,7 +139,7 @@ class SyncTests(FolderCase):
 
 
 class ReplaceTests(FolderCase):
-    """A file is replaced at once."""
+    """Atomic replacement of a file."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -161,7 +152,7 @@ class ReplaceTests(FolderCase):
             self.assertEqual(b"old", self.file.read_bytes())
 
     def test_replaced(self) -> None:
-        """What was there is untouched until the end; nobody else may read the new."""
+        """The old file is untouched until the end; only its owner reads the new one."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         made = self.watch("fsync")
@@ -172,14 +163,13 @@ class ReplaceTests(FolderCase):
         self.assertEqual(["file"], os.listdir(self.folder))
 
     def test_none_there(self) -> None:
-        """It need not replace anything."""
         aside = str(self.folder / "b.new")
         with replacing(str(self.folder / "b"), aside) as file:
             file.write(b"new")
         self.assertEqual({"b", "file"}, set(os.listdir(self.folder)))
 
     def test_durable(self) -> None:
-        """All of it is on the disk before it has its name."""
+        """The content is synced before the rename."""
         sizes: list[int] = []
         real = os.fsync
 
@@ -194,8 +184,7 @@ class ReplaceTests(FolderCase):
         self.assertEqual((["fsync", "rename"], [3]), (made, sizes))
 
     def test_left_over(self) -> None:
-        """What was left aside is removed, and not written to: it may be another name
-        of anything."""
+        """An existing temporary file is removed, not opened: it may be a hard link."""
         victim = self.folder / "victim"
         victim.write_bytes(b"precious")
         os.link(victim, self.aside)
@@ -207,7 +196,6 @@ class ReplaceTests(FolderCase):
         self.assertEqual({"file", "victim"}, set(os.listdir(self.folder)))
 
     def test_failures(self) -> None:
-        """Nothing has changed and nothing is left, whatever fails."""
         for call in ("fsync", "rename"):
             real = getattr(os, call)
             self.break_(call)
@@ -217,7 +205,6 @@ class ReplaceTests(FolderCase):
             self.assertEqual(["file"], os.listdir(self.folder))
 
     def test_block_fails(self) -> None:
-        """So it is when the block fails."""
         try:
             with replacing(str(self.file), str(self.aside)) as file:
                 file.write(b"new")
@@ -227,17 +214,15 @@ class ReplaceTests(FolderCase):
             self.assertEqual(["file"], os.listdir(self.folder))
 
     def test_no_folder(self) -> None:
-        """The error is the one that says so."""
         path = str(self.folder / "a" / "file")
         block = replacing(path, f"{path}.new")
         self.assertRaises(FileNotFoundError, block.__enter__)
 
 
 class BytesTests(SynchronousTestCase):
-    """What statvfs counts in blocks."""
+    """Sizes from statvfs."""
 
     def test_sizes(self) -> None:
-        """In fragments; what is root's only is not free."""
         bsize, frsize, blocks, bfree, bavail = 4096, 512, 1000, 300, 200
         found = os.statvfs_result(
             (bsize, frsize, blocks, bfree, bavail, 0, 0, 0, 0, 255)

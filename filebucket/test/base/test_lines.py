@@ -1,4 +1,4 @@
-"""Lines: nobody has all threads."""
+"""Queues that share a thread pool."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MOST = 2
 
 
 class Pool(Threads):
-    """Makes a call when the test says so.
+    """Makes calls when the test says so.
 
-    :ivar calls: what was given to it and is not back
+    :ivar calls: the calls that have not returned
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Pool(Threads):
 
 
 class LinesTests(SynchronousTestCase):
-    """Over a pool that makes calls by hand."""
+    """Over a pool that the test controls."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -54,7 +54,6 @@ class LinesTests(SynchronousTestCase):
         self.lines = Lines(self.pool, MOST, self.clock.seconds)
 
     def test_nobody_has_all(self) -> None:
-        """Another's call is made at once, however many of the first's wait."""
         waits = [self.lines.run("a", len, "x" * each) for each in range(5)]
         self.assertEqual(MOST, len(self.pool.calls))
         other = self.lines.run("b", len, "other")
@@ -69,7 +68,6 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(list(range(5)), [self.successResultOf(each) for each in waits])
 
     def test_failure(self) -> None:
-        """One that fails makes room as well, in the line as in the pool."""
         waits = [self.lines.run("a", int, each) for each in ("no", "1", "nor", "2")]
         for _ in waits:
             self.pool.go_on()
@@ -78,7 +76,6 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual([1, 2], [self.successResultOf(each) for each in waits[1::2]])
 
     def test_stuck(self) -> None:
-        """A line is stuck if none of its threads comes back, and it has no other."""
         self.assertFalse(self.lines.is_stuck("a", 0))
         self.lines.run("a", int)
         self.clock.advance(10)
@@ -88,7 +85,7 @@ class LinesTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertTrue(self.lines.is_stuck("a", 10))
         self.assertFalse(self.lines.is_stuck("b", 0))
-        # Whoever waits is given the thread that is back.
+        # The next waiting call gets the thread.
         self.lines.run("a", int)
         self.pool.go_on()
         self.assertFalse(self.lines.is_stuck("a", 10))
@@ -98,7 +95,6 @@ class LinesTests(SynchronousTestCase):
         self.assertFalse(self.lines.is_stuck("a", 0))
 
     def test_nothing_is_kept(self) -> None:
-        """Of a line without calls."""
         for number in range(3):
             self.lines.run(f"{number}", int)
         for _ in range(3):
@@ -108,8 +104,8 @@ class LinesTests(SynchronousTestCase):
     @trying
     @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60))
     def test_in_order(self, steps: list[tuple[bool, str]]) -> None:
-        """Whoever calls and comes back: each line keeps its order, has no more than its
-        share, and is never idle while one of it waits.
+        """Each queue keeps its order, never exceeds its share, and is never idle while
+        one of its calls waits.
         """
         pool = Pool()
         lines = Lines(pool, MOST)

@@ -1,4 +1,4 @@
-"""Rights that root gives up. What the kernel makes of it is in ``whole``."""
+"""Dropping root's rights. The tests with a real kernel are in ``whole``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRIVATE = ".own"
 
 @frozen
 class Person:
-    """Who has something."""
+    """The owner of something."""
 
     st_uid: int = 107
     st_gid: int = 113
@@ -27,11 +27,11 @@ class Person:
 
 
 class OwnerCase(SynchronousTestCase):
-    """A kernel that keeps what it was asked for.
+    """A fake kernel that records calls.
 
-    :ivar calls: what, in its order
-    :ivar owner: who has the home; None: it is not there
-    :ivar private: who has its private folder
+    :ivar calls: the calls, in order
+    :ivar owner: the owner of the home; None if it does not exist
+    :ivar private: the owner of its private folder
     """
 
     def setUp(self) -> None:
@@ -74,7 +74,7 @@ class ForAWhileTests(OwnerCase):
     """:func:`as_owner_of`."""
 
     def test_root(self) -> None:
-        """Groups first, while it may; back in the other order."""
+        """Groups first, while that is allowed; restored in reverse order."""
         with as_owner_of(HOME, PRIVATE):
             self.assertEqual(
                 [("setgroups", [113, 4, 10]), ("setegid", 113), ("seteuid", 107)],
@@ -86,13 +86,12 @@ class ForAWhileTests(OwnerCase):
         )
 
     def test_failure(self) -> None:
-        """Root is root again whatever happens."""
         with self.assertRaises(ZeroDivisionError), as_owner_of(HOME, PRIVATE):
             raise ZeroDivisionError
         self.assertEqual(("setgroups", [2, 3]), self.calls[-1])
 
     def test_nothing_to_give_up(self) -> None:
-        """Who is not root, whose home is root's, and where there is none."""
+        """Not root, a home of root, and no home."""
         for uid, owner in ((1000, Person()), (0, Person(0, 0)), (0, None)):
             self.run_by(uid)
             self.owner = owner
@@ -101,13 +100,12 @@ class ForAWhileTests(OwnerCase):
             self.assertEqual([], self.calls)
 
     def test_home_is_roots(self) -> None:
-        """But another's is what the daemon made in it."""
         self.owner, self.private = Person(0, 0, st_mode=0o40770), Person()
         with as_owner_of(HOME, PRIVATE):
             self.assertIn(("seteuid", 107), self.calls)
 
     def test_nobody_in_particular(self) -> None:
-        """A user that no file lists has the folder's group, and no other."""
+        """A user without an entry has the folder's group, and no other."""
         self.patch(pwd, "getpwuid", self.unknown)
         with as_owner_of(HOME, PRIVATE):
             self.assertIn(("setgroups", [113]), self.calls)
@@ -117,7 +115,7 @@ class ForGoodTests(OwnerCase):
     """:func:`become_owner_of`."""
 
     def test_root(self) -> None:
-        """All three ids, so that none leads back."""
+        """All three ids, so that there is no way back."""
         become_owner_of(HOME, PRIVATE)
         self.assertEqual(
             [
@@ -129,7 +127,6 @@ class ForGoodTests(OwnerCase):
         )
 
     def test_nothing_to_give_up(self) -> None:
-        """As above."""
         for uid, owner in ((1000, Person()), (0, Person(0, 0)), (0, None)):
             self.run_by(uid)
             self.owner = owner
@@ -137,19 +134,18 @@ class ForGoodTests(OwnerCase):
         self.assertEqual([], self.calls)
 
     def test_home_is_roots(self) -> None:
-        """What the daemon made in it is another's."""
         self.owner, self.private = Person(0, 0), Person()
         become_owner_of(HOME, PRIVATE)
         self.assertIn(("setresuid", 107, 107, 107), self.calls)
 
     def test_all_is_roots(self) -> None:
-        """So is the daemon, then, which a link that lies there leads no less far."""
+        """Then the daemon runs as root, too, and a link can lead no further."""
         self.owner, self.private = Person(0, 0, st_mode=0o40777), Person(0, 0)
         become_owner_of(HOME, PRIVATE)
         self.assertEqual([], self.calls)
 
     def test_others_may_write(self) -> None:
-        """Where no daemon was yet, somebody could put a link there in time."""
+        """If no daemon has run yet, another user could put a link there in time."""
         for mode in (0o40770, 0o40757):
             self.owner = Person(0, 0, st_mode=mode)
             self.calls.clear()

@@ -1,4 +1,4 @@
-"""How sizes, times and names are said."""
+"""Sizes, times and names as text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ class QuantityTests(SynchronousTestCase):
     """Sizes, changes and times."""
 
     def test_sizes(self) -> None:
-        """Two or three digits, and never a thousand of a unit."""
         for size, expected in (
             (0, "0 B"),
             (999, "999 B"),
@@ -63,14 +62,13 @@ class QuantityTests(SynchronousTestCase):
     @trying
     @given(integers(0, 2**63))
     def test_size_is_near(self, size: int) -> None:
-        """What is said is what there is, by a twentieth, in seven columns."""
+        """The text is within a twentieth of the size, in seven columns."""
         number, unit = size_text(size).split()
         factor = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
         self.assertLessEqual(abs(float(number) * factor - size), size * 0.0501)
         self.assertLessEqual(len(size_text(size)), 7)
 
     def test_exact_sizes(self) -> None:
-        """As somebody wrote them, in the largest unit that fits."""
         for size, expected in (
             (0, "0 B"),
             (1, "1 B"),
@@ -84,7 +82,6 @@ class QuantityTests(SynchronousTestCase):
             self.assertEqual(expected, exact_size_text(size))
 
     def test_changes(self) -> None:
-        """-100 % is of nothing only, and 0 % has no sign."""
         for size, usual, expected in (
             (100, 100, "0 %"),
             (101, 100, "+1 %"),
@@ -100,7 +97,6 @@ class QuantityTests(SynchronousTestCase):
             self.assertEqual(expected, change_text(size, usual))
 
     def test_ages(self) -> None:
-        """In one unit, the largest that says enough."""
         for seconds, expected in (
             (-5.0, "0s"),
             (0.0, "0s"),
@@ -116,7 +112,6 @@ class QuantityTests(SynchronousTestCase):
             self.assertEqual(expected, age_text(seconds))
 
     def test_about(self) -> None:
-        """Roughly, and not at all what nobody knows."""
         for seconds, expected in (
             (-1.0, "an hour"),
             (0.0, "an hour"),
@@ -134,7 +129,6 @@ class QuantityTests(SynchronousTestCase):
             self.assertEqual(expected, about_text(seconds))
 
     def test_recent(self) -> None:
-        """Short, by the calendar of the zone, and not by so many hours."""
         for at, expected in (
             (NOW, "09:05"),
             (datetime(2026, 11, 24, 0, 0, tzinfo=BERLIN).timestamp(), "00:00"),
@@ -147,7 +141,6 @@ class QuantityTests(SynchronousTestCase):
             self.assertEqual(expected, recent_text(at, NOW, BERLIN))
 
     def test_times(self) -> None:
-        """For people in their zone, for programs in UTC."""
         self.assertEqual("2026-11-24 09:05:07", time_text(NOW, BERLIN))
         self.assertEqual("2026-11-24 08:05:07", time_text(NOW, UTC))
         self.assertEqual("-", time_text(1e15, UTC))
@@ -159,14 +152,13 @@ class QuantityTests(SynchronousTestCase):
         self.assertIsNone(local(math.inf, BERLIN))
 
     def test_moments(self) -> None:
-        """As the configuration has them: a day is written for its end."""
         midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
         self.assertEqual("2026-11-24", moment_text(midnight))
         self.assertEqual("2026-11-24T23:59:59Z", moment_text(midnight - 1))
 
 
 class WordsTests(SynchronousTestCase):
-    """Times and sizes as people say them."""
+    """Times and sizes in words."""
 
     def test_spans(self) -> None:
         for expected, seconds in (
@@ -186,7 +178,7 @@ class WordsTests(SynchronousTestCase):
     def test_ago(self) -> None:
         self.assertEqual("just now", ago(59))
         self.assertEqual("1 min ago", ago(60))
-        # Clocks are set.
+        # The clock was set back.
         self.assertEqual("just now", ago(-5))
 
     def test_changes_in_words(self) -> None:
@@ -213,7 +205,6 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual("pushes", plural(0, "push", "pushes"))
 
     def test_lists(self) -> None:
-        """The last one has a word before it, unless it is alone."""
         self.assertEqual("", joined([]))
         self.assertEqual("a", joined(["a"]))
         self.assertEqual("a and b", joined(["a", "b"]))
@@ -224,7 +215,6 @@ class NameTests(SynchronousTestCase):
     """Names that clients chose."""
 
     def test_printable(self) -> None:
-        """Letters of all the world stay; what a terminal obeys does not."""
         for name, expected in (
             ("db.sql.gz", "db.sql.gz"),
             ("caf\u00e9 \u65e5\u672c \U0001f4be", "caf\u00e9 \u65e5\u672c \U0001f4be"),
@@ -241,18 +231,15 @@ class NameTests(SynchronousTestCase):
     @trying
     @given(text(max_size=40))
     def test_always_printable(self, name: str) -> None:
-        """Whatever it is."""
         found = printable(name)
         self.assertTrue(found.isprintable())
         found.encode("utf-8")
 
     def test_columns(self) -> None:
-        """As a terminal counts them."""
         for name, expected in (("abc", 3), ("\u65e5\u672c", 4), ("e\u0301", 1)):
             self.assertEqual(expected, columns_of(name))
 
     def test_cut(self) -> None:
-        """In the middle, and only what is too long."""
         for name, columns, expected in (
             ("abcdefgh", 8, "abcdefgh"),
             ("abcdefgh", 7, "abc\u2026fgh"),
@@ -267,5 +254,4 @@ class NameTests(SynchronousTestCase):
     @trying
     @given(text(max_size=40), integers(1, 30))
     def test_cut_fits(self, name: str, columns: int) -> None:
-        """Never wider than it may be."""
         self.assertLessEqual(columns_of(cut(printable(name), columns)), columns)

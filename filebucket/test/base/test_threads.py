@@ -20,7 +20,7 @@ from filebucket.test.kit.server import PATIENCE
 
 @implementer(IReactorFromThreads)
 class Reactor:
-    """Does what threads ask when, and only when, it is told to turn."""
+    """Makes calls from threads when the test turns it."""
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[Callable[[], object]] = SimpleQueue()
@@ -29,17 +29,17 @@ class Reactor:
         self._asked.put(lambda: callable(*args, **kwargs))
 
     def turn(self) -> None:
-        """Wait until it was woken, and do once what it was asked."""
+        """Wait until it is woken, and run the calls once."""
         self._asked.get(timeout=PATIENCE)()
 
     @property
     def wakes(self) -> int:
-        """How often it was woken since."""
+        """Number of wake-ups since the last call."""
         return self._asked.qsize()
 
 
 class ThreadsTests(SynchronousTestCase):
-    """Over a reactor that turns by hand."""
+    """Over a reactor that the test turns."""
 
     def setUp(self) -> None:
         self.reactor = Reactor()
@@ -52,13 +52,12 @@ class ThreadsTests(SynchronousTestCase):
         return threads
 
     def results(self, *waits: Deferred[Any]) -> list[Any]:
-        """What these give, once the reactor has turned as often as it needs."""
+        """The results of these calls, after as many turns as needed."""
         while not all(wait.called for wait in waits):
             self.reactor.turn()
         return [self.successResultOf(wait) for wait in waits]
 
     def test_result(self) -> None:
-        """The call is made elsewhere, what it returns is told here."""
         here = threading.get_ident()
 
         def call(*args: object) -> tuple[object, int]:
@@ -72,7 +71,6 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual(here, told_in)
 
     def test_failure(self) -> None:
-        """What it raises is told too, and the thread lives on."""
         for error in (ValueError, KeyboardInterrupt):
 
             def fail(error: type[BaseException] = error) -> None:
@@ -87,7 +85,6 @@ class ThreadsTests(SynchronousTestCase):
         self.failureResultOf(failing, KeyboardInterrupt)
 
     def test_at_once(self) -> None:
-        """As many calls run at once as there may be threads; others wait."""
         began: SimpleQueue[int] = SimpleQueue()
         go_on = threading.Semaphore(0)
 
@@ -105,7 +102,6 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual([0, 1, 2], self.results(*waits))
 
     def test_a_call_never_waits_for_a_busy_thread(self) -> None:
-        """Where one hangs, the next has a thread of its own."""
         hang = threading.Event()
         hanging = self.threads.run(hang.wait, PATIENCE)
         self.assertEqual([3], self.results(self.threads.run(len, "abc")))
@@ -115,14 +111,12 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual([True], self.results(hanging))
 
     def test_threads_are_used_again(self) -> None:
-        """There are no more than are needed at once."""
         used = {
             self.results(self.threads.run(threading.get_ident))[0] for _ in range(10)
         }
         self.assertEqual(1, len(used))
 
     def test_woken_once(self) -> None:
-        """The reactor is woken once for all results that wait."""
         threads = self.make(1)
         waits = [threads.run(len, "a" * number) for number in range(50)]
         last = threading.Event()
@@ -132,7 +126,6 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual(list(range(50)), self.results(*waits))
 
     def test_a_call_from_a_result(self) -> None:
-        """Who is told may call again: it is not told in the same turn."""
         wait = self.threads.run(len, "a").addCallback(
             lambda _: self.threads.run(len, "ab")
         )
@@ -142,13 +135,11 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual(2, self.successResultOf(wait))
 
     def test_nothing_is_lost(self) -> None:
-        """However many there are, each is told of its own."""
         threads = self.make(8)
         waits = [threads.run(lambda n=number: n) for number in range(5000)]
         self.assertEqual(list(range(5000)), self.results(*waits))
 
     def test_stop(self) -> None:
-        """What was given is done; then the threads end."""
         threads = Threads(self.reactor, 2)
         before = threading.active_count()
         hang = threading.Event()
@@ -165,7 +156,7 @@ class ThreadsTests(SynchronousTestCase):
         self.assertLessEqual(threading.active_count(), before + 1)
 
     def test_no_thread_to_be_had(self) -> None:
-        """A system that has no more threads is over capacity, and recovers."""
+        """A system without free threads causes errors, and recovers."""
 
         def start(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -178,7 +169,6 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual([1], self.results(self.threads.run(len, "a")))
 
     def test_no_second_thread(self) -> None:
-        """Where there is one, it comes to the call when it can."""
         hang = threading.Event()
         hanging = self.threads.run(hang.wait, PATIENCE)
 
@@ -192,7 +182,6 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual([True, 1], self.results(hanging, waiting))
 
     def test_stuck(self) -> None:
-        """How many are at what they do for how long."""
         clock = Clock()
         threads = Threads(self.reactor, 3, clock.seconds)
         threads.startService()
@@ -214,6 +203,5 @@ class ThreadsTests(SynchronousTestCase):
         self.assertEqual(0, threads.stuck(0))
 
     def test_daemonic(self) -> None:
-        """A thread that hangs does not keep the process."""
         (thread,) = self.results(self.threads.run(threading.current_thread))
         self.assertTrue(thread.daemon)

@@ -1,1 +1,1 @@
-"""Tests of :mod:`filebucket.daemon.service`."""
+"""Tests of :mod:`filebucket.daemon`."""

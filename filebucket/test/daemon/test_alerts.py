@@ -1,4 +1,4 @@
-"""Telling the operator what has changed: once, and whatever happens."""
+"""Alerts: each change of a state is reported once, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BUCKET = Bucket(
 
 
 def series(id_: int = 1, **given: Any) -> Series:
-    """One that was fresh and is late."""
+    """A series that has become late."""
     return Series(
         **{
             "id": id_,
@@ -68,7 +68,7 @@ def series(id_: int = 1, **given: Any) -> Series:
 
 @define
 class FakeStore:
-    """What is to be told, in memory."""
+    """States to report, in memory."""
 
     series: dict[int, Series] = field(factory=dict)
     failure: CatalogueError | None = None
@@ -107,15 +107,14 @@ class AlertsCase(SynchronousTestCase):
         self.alerts.startService()
 
     def changes(self) -> list[tuple[str, str, str]]:
-        """What was told: the series, and from what to what."""
+        """The reported changes: series, old and new state."""
         return [(each.series, each.old, each.new) for each in self.hooks.alerts]
 
 
 class TellTests(AlertsCase):
-    """What is told, and when."""
+    """Which changes are reported, and when."""
 
     def test_change(self) -> None:
-        """Everything that is known."""
         self.store.put(series(usual=9))
         self.alerts.look()
         (alert,) = self.hooks.alerts
@@ -138,7 +137,6 @@ class TellTests(AlertsCase):
         )
 
     def test_nothing_known(self) -> None:
-        """What there is not is empty."""
         self.store.put(
             series(name="", last_at=None, last_size=None, last_name=None, due=math.inf)
         )
@@ -148,13 +146,12 @@ class TellTests(AlertsCase):
         self.assertEqual({"", "2026-11-18T11:06:40Z"}, set(alert.details.values()))
 
     def test_end_of_time(self) -> None:
-        """A moment that no calendar has is none."""
         self.store.put(series(due=1e14))
         self.alerts.look()
         self.assertEqual("", self.hooks.alerts[0].details["DUE"])
 
     def test_no_token(self) -> None:
-        """Neither the bucket's nor one that a client used for a name."""
+        """Neither the bucket's token, nor one that a client used as a file name."""
         self.store.put(series(bucket=f"#{'ab' * 32}", last_name=f"{TOKEN}.gz"))
         self.alerts.look()
         (alert,) = self.hooks.alerts
@@ -162,7 +159,6 @@ class TellTests(AlertsCase):
         self.assertEqual("web01.gz", alert.details["LAST_NAME"])
 
     def test_once(self) -> None:
-        """What was told is not told again."""
         self.store.put(series(1), series(2, name="x"))
         for _ in range(3):
             self.alerts.look()
@@ -171,14 +167,14 @@ class TellTests(AlertsCase):
         )
 
     def test_no_hook(self) -> None:
-        """Then everything counts as told."""
+        """Without a hook all changes count as reported."""
         self.hooks.exit = None
         self.store.put(series())
         self.alerts.look()
         self.assertEqual(State.LATE, self.store.series[1].told)
 
     def test_one_at_a_time(self) -> None:
-        """A storm of them takes one place in the hooks' line."""
+        """Many alerts take one place in the hooks' queue."""
         self.hooks.gate = Deferred()
         self.store.put(series(1), series(2))
         self.alerts.look()
@@ -189,7 +185,6 @@ class TellTests(AlertsCase):
         self.assertEqual(2, len(self.hooks.alerts))
 
     def test_meanwhile(self) -> None:
-        """What changes while something is told is told then, too."""
         self.hooks.gate = Deferred()
         self.store.put(series(1))
         self.alerts.look()
@@ -200,7 +195,6 @@ class TellTests(AlertsCase):
         self.assertEqual(["db-#.gz", "x"], [each[0] for each in self.changes()])
 
     def test_changed_while_told(self) -> None:
-        """What it has become by then is told after that."""
         self.hooks.gate = Deferred()
         self.store.put(series())
         self.alerts.look()
@@ -215,10 +209,9 @@ class TellTests(AlertsCase):
 
 
 class RetryTests(AlertsCase):
-    """A hook that failed."""
+    """A hook that fails."""
 
     def test_later_and_later(self) -> None:
-        """Until it does not."""
         self.hooks.exit = Exit(1)
         self.store.put(series())
         self.alerts.look()
@@ -235,7 +228,6 @@ class RetryTests(AlertsCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_others_do_not_wait(self) -> None:
-        """One that fails is no reason to be silent about others."""
         self.hooks.exit = Exit(1)
         self.store.put(series(1))
         self.alerts.look()
@@ -246,7 +238,7 @@ class RetryTests(AlertsCase):
         self.assertEqual(2, len(self.hooks.alerts))
 
     def test_not_true_any_more(self) -> None:
-        """Of what came and went there is nothing to say."""
+        """A change that was reversed before it was reported is dropped."""
         self.hooks.exit = Exit(1)
         self.store.put(series())
         self.alerts.look()
@@ -256,7 +248,6 @@ class RetryTests(AlertsCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_catalogue_fails(self) -> None:
-        """It is told when that can be used again."""
         self.store.put(series())
         self.store.failure = CatalogueError("it is away")
         self.alerts.look()
@@ -267,14 +258,14 @@ class RetryTests(AlertsCase):
 
 
 class ManyTests(AlertsCase):
-    """Whoever has a token makes states change as often as they like."""
+    """The limit: a client can change states as often as it likes."""
 
     def setUp(self) -> None:
         super().setUp()
         self.hooks.exit = Exit(0)
 
     def flip(self, *numbers: int, bucket: str = "web01", state: str = "shrunk") -> None:
-        """These are not any more what was told."""
+        """Let these states change."""
         for number in numbers:
             before = self.store.series.get(number)
             told = before.told if before else State.FRESH
@@ -285,14 +276,15 @@ class ManyTests(AlertsCase):
         self.alerts.look()
 
     def told(self) -> list[str]:
-        """Of which series, since this was asked last."""
+        """The series reported since the last call."""
         told = [each.series for each in self.hooks.alerts]
         self.hooks.alerts.clear()
         return told
 
     def test_bound(self) -> None:
-        """Some in an hour, then how many more there are, once; for as long as it goes
-        on."""
+        """Some alerts an hour, then one with the number of the rest, as long as it goes
+        on.
+        """
         self.flip(*range(100))
         told = self.told()
         self.assertEqual([f"s{number}" for number in range(MOST_AN_HOUR)], told[:-1])
@@ -304,7 +296,7 @@ class ManyTests(AlertsCase):
             self.assertLessEqual(len(self.told()), MOST_AN_HOUR + 2)
 
     def test_what_more(self) -> None:
-        """It is an alert as any, of the worst of them, and its number beside it."""
+        """It is a normal alert of the worst of them, with their number."""
         self.flip(*range(30))
         *_, last = self.hooks.alerts
         self.assertEqual(("web01", "(10 more)"), (last.bucket, last.series))
@@ -315,7 +307,6 @@ class ManyTests(AlertsCase):
         self.assertEqual({""}, {each.details["MORE"] for each in singly})
 
     def test_all_are_told(self) -> None:
-        """What changes after that is told when the hour is over."""
         self.flip(*range(30))
         self.told()
         self.flip(3, 25)
@@ -331,7 +322,7 @@ class ManyTests(AlertsCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_late_first(self) -> None:
-        """And it waits for nothing else of its bucket."""
+        """Late series come first, and wait for no other changes of their bucket."""
         self.store.put(*(series(n, name=f"s{n}", state="grown") for n in range(30)))
         self.store.put(series(30, name="s30"))
         self.alerts.look()
@@ -343,14 +334,12 @@ class ManyTests(AlertsCase):
         self.assertEqual(["(12 more)"], self.told()[18:])
 
     def test_others(self) -> None:
-        """Another bucket's are told."""
         self.flip(*range(30))
         self.told()
         self.flip(50, bucket="web02")
         self.assertEqual(["s50"], self.told())
 
     def test_no_hook(self) -> None:
-        """Where nobody is told there is nothing to be bounded."""
         self.hooks.exit = None
         self.flip(*range(100))
         self.assertEqual(100, len(self.told()))
@@ -359,7 +348,6 @@ class ManyTests(AlertsCase):
         self.assertEqual(["s0", "s1", "s2"], self.told())
 
     def test_cannot_be_said(self) -> None:
-        """It is said later, as all that could not be."""
         self.flip(*range(20))
         self.told()
         self.hooks.exit = Exit(1)
@@ -377,10 +365,9 @@ class ManyTests(AlertsCase):
 
 
 class StopTests(AlertsCase):
-    """At the daemon's stop."""
+    """The daemon's shutdown."""
 
     def test_idle(self) -> None:
-        """It ends at once, and tells nothing more."""
         self.hooks.exit = Exit(1)
         self.store.put(series())
         self.alerts.look()
@@ -390,7 +377,7 @@ class StopTests(AlertsCase):
         self.assertEqual(1, len(self.hooks.alerts))
 
     def test_waits(self) -> None:
-        """For a hook that runs, and no other."""
+        """Only the running hook is waited for."""
         gate = self.hooks.gate = Deferred()
         self.store.put(series(1), series(2))
         self.alerts.look()
@@ -403,7 +390,7 @@ class StopTests(AlertsCase):
         self.assertEqual(State.LATE, self.store.series[1].told)
 
     def test_within_bounds(self) -> None:
-        """Also where that does not end."""
+        """Even if the hook does not end."""
         self.hooks.gate = Deferred()
         self.store.put(series())
         self.alerts.look()
@@ -413,7 +400,7 @@ class StopTests(AlertsCase):
         self.successResultOf(stopped)
 
     def test_ended_hook(self) -> None:
-        """One that was ended has told nobody."""
+        """An alert whose hook was ended is not recorded as reported."""
         self.hooks.exit = Exit(143, stopped=True)
         self.store.put(series())
         self.alerts.look()
@@ -421,7 +408,7 @@ class StopTests(AlertsCase):
 
 
 class WeeksTests(SynchronousTestCase):
-    """The recorder and the alerts together, through time and restarts."""
+    """The recorder and the alerts together, over weeks and restarts."""
 
     def setUp(self) -> None:
         self.home = new_home(self)
@@ -430,7 +417,7 @@ class WeeksTests(SynchronousTestCase):
         self.recorder: Recorder | None = None
 
     def start(self, bucket: Bucket) -> None:
-        """A daemon starts."""
+        """Start a daemon."""
         self.registry = Registry([bucket])
         recorder = Recorder(
             self.clock,
@@ -447,7 +434,7 @@ class WeeksTests(SynchronousTestCase):
         self.alerts.startService()
 
     def stop(self) -> None:
-        """It stops."""
+        """Stop it."""
         assert self.recorder is not None
         self.alerts.stopService()
         self.successResultOf(self.recorder.stopService())
@@ -459,14 +446,14 @@ class WeeksTests(SynchronousTestCase):
         self.clock.advance(GATHER)
 
     def wait_until(self, moment: str) -> None:
-        """Time passes, as a daemon sees it."""
+        """Let time pass, as a daemon sees it."""
         end = at(moment)
         while self.clock.seconds() < end:
             step = min(LOOK_EVERY, end - self.clock.seconds())
             self.clock.advance(step)
 
     def said(self) -> list[str]:
-        """What was told since it was last asked."""
+        """The changes reported since the last call."""
         said = [
             f"{moment(each.details['SINCE'])} {each.series or '(any)'}"
             f" {each.old}-{each.new}"
@@ -476,13 +463,14 @@ class WeeksTests(SynchronousTestCase):
         return said
 
     def nightly(self) -> Bucket:
-        """Half past two, as clocks in Berlin have it, and an hour of grace."""
+        """Half past two, Berlin time, with an hour of grace."""
         schedule = Schedule(Cron("30 2 * * *"), 3600.0, Zone("Europe/Berlin"))
         return evolve(BUCKET, expect=schedule)
 
     def test_weeks_in_order(self) -> None:
-        """Of five weeks of nights, with the end of summer time in them, and a restart
-        every third day, nothing is to be said but that it has begun."""
+        """Five weeks of nightly pushes, across the end of summer time, with a restart
+        every third day: only the first change is reported.
+        """
         self.clock.advance(at("2026-10-05T12:00+02:00"))
         self.start(self.nightly())
         day = datetime(2026, 10, 6, 2, 31, tzinfo=BERLIN)
@@ -497,7 +485,7 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_spring(self) -> None:
-        """On the night on which half past two does not come, three o'clock does."""
+        """On the night without a half past two, the push is due at three."""
         self.clock.advance(at("2026-03-27T12:00+01:00"))
         self.start(self.nightly())
         self.wait_until("2026-03-28T02:31+01:00")
@@ -511,7 +499,6 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_spring_without_a_push(self) -> None:
-        """And an hour after that it is late."""
         self.clock.advance(at("2026-03-28T02:31+01:00"))
         self.start(self.nightly())
         self.push("db-1.gz")
@@ -523,7 +510,7 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_autumn_without_a_push(self) -> None:
-        """The hour that comes twice is due once: the first of both."""
+        """The hour that occurs twice is due once, at the first."""
         self.clock.advance(at("2026-10-24T02:31+02:00"))
         self.start(self.nightly())
         self.push("db-1.gz")
@@ -535,7 +522,7 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_stopped_for_days(self) -> None:
-        """What became late while no daemon ran is told at its start, once."""
+        """A series that became late while no daemon ran is reported at the start."""
         self.clock.advance(at("2026-11-02T02:31+01:00"))
         self.start(self.nightly())
         self.push("db-1.gz")
@@ -553,11 +540,10 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def rounded(self) -> list[str]:
-        """What was said, whatever the minute."""
+        """The reported changes, without the minutes."""
         return [re.sub(r"02:3\d", "02:32", each) for each in self.said()]
 
     def test_hook_fails_over_a_restart(self) -> None:
-        """What was not told before the stop is told after it."""
         self.clock.advance(at("2026-11-02T02:31+01:00"))
         self.start(self.nightly())
         self.push("db-1.gz")
@@ -576,7 +562,6 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_shrinks(self) -> None:
-        """A dump that is suddenly small is told of, and that it is well again."""
         self.clock.advance(at("2026-11-02T02:31+01:00"))
         self.start(self.nightly())
         for number, size in enumerate((1000, 1010, 990, 1005, 400, 1000)):
@@ -589,8 +574,9 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_clock_of_the_future(self) -> None:
-        """A push that came while the clock was a year ahead keeps nothing from being
-        late, and small ones from being seen, once the clock is right."""
+        """After a push while the clock was a year ahead, late and small pushes are
+        still reported once the clock is right.
+        """
         self.clock.advance(at("2026-11-02T02:31+01:00"))
         self.start(self.nightly())
         for number in range(4):
@@ -616,8 +602,7 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_clock_of_the_past(self) -> None:
-        """Where it is wrong when the machine starts, and is set then, nothing is said
-        that is not so."""
+        """A clock that is wrong at boot and set later causes no false report."""
         self.clock.advance(at("2026-11-02T02:31+01:00"))
         self.start(self.nightly())
         self.push("db-1.gz")
@@ -635,8 +620,9 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_never_came(self) -> None:
-        """A bucket that nothing came to is late in time, and that is told once; with
-        patterns, each of them."""
+        """An expected bucket without any push becomes late, and that is reported once;
+        with patterns, once for each.
+        """
         self.clock.advance(at("2026-11-02T12:00+01:00"))
         self.start(evolve(self.nightly(), series=("db-*", "files-*")))
         self.wait_until("2026-11-05T12:00+01:00")
@@ -654,7 +640,9 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_made_up_series(self) -> None:
-        """A client that makes up series is told of a hundred times, and no more."""
+        """The number of series that a client can create with an alert for each is
+        limited.
+        """
         self.clock.advance(at("2026-11-02T12:00+01:00"))
         self.start(self.nightly())
         names = [
@@ -680,7 +668,6 @@ class WeeksTests(SynchronousTestCase):
         return self.recorder
 
     def test_what_nobody_expects(self) -> None:
-        """Without ``expect`` nothing is ever late."""
         self.clock.advance(at("2026-11-02T12:00+01:00"))
         self.start(evolve(BUCKET, expect=None))
         self.push("db-1.gz")
@@ -689,8 +676,9 @@ class WeeksTests(SynchronousTestCase):
         self.stop()
 
     def test_bucket_is_taken_away(self) -> None:
-        """Nobody hears of it any more; and when it is back, it counts from its last
-        push."""
+        """Nothing is reported of a removed bucket; when it is back, its schedule counts
+        from its last push.
+        """
         self.clock.advance(at("2026-11-02T12:00+01:00"))
         self.start(self.nightly())
         self.push("db-1.gz")

@@ -1,5 +1,5 @@
-"""Asking for a reload, of a daemon that is stood in for: this process is signalled, and
-what a daemon would say is said while the command sleeps.
+"""``filebucket reload`` against a stand-in daemon: this process is signalled, and the
+stand-in answers while the command sleeps.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class AskCase(SynchronousTestCase):
         self.plan: list[Callable[[], object]] = []
 
     def write(self, port: int) -> None:
-        """Another text for each port."""
+        """Write a text that differs for each port."""
         self.file.write_text(json.dumps({"home": "home", "buckets": [], "port": port}))
 
     def text(self) -> str:
@@ -50,7 +50,7 @@ class AskCase(SynchronousTestCase):
         self.signals += 1
 
     def sleep(self, seconds: float) -> None:
-        """What happens meanwhile, one thing at a time."""
+        """Let one thing happen at a time meanwhile."""
         self.assertEqual(1, self.signals)
         self.now += seconds
         if self.plan:
@@ -68,29 +68,28 @@ class AskCase(SynchronousTestCase):
 
 
 class AskTests(AskCase):
-    """What counts as an answer."""
+    """Which results count as an answer."""
 
     def test_in_force(self) -> None:
-        """The daemon answers after a while."""
         answer = Answer(self.text(), None, 3, 2, 1)
         self.assertEqual(answer, self.ask(lambda: 0, lambda: 0, self.tells(answer)))
         self.assertAlmostEqual(3 * ASK_EVERY, self.now)
 
     def test_not_an_older_answer(self) -> None:
-        """What the daemon said before it was asked is not an answer."""
+        """A result from before the request does not count."""
         self.status.tell(Answer(self.text(), "broken", 1))
         answer = Answer(self.text(), None, 2)
         self.assertEqual(answer, self.ask(lambda: 0, self.tells(answer)))
 
     def test_not_of_an_older_text(self) -> None:
-        """Nor what somebody else asked for before the file was changed."""
+        """Nor does that of a reload requested before the file was changed."""
         older = Answer(self.text(), None, 1)
         self.write(1)
         answer = Answer(self.text(), None, 2)
         self.assertEqual(answer, self.ask(self.tells(older), self.tells(answer)))
 
     def test_of_a_newer_text(self) -> None:
-        """What took the place of the file meanwhile counts."""
+        """That of a text that has replaced the file meanwhile does."""
 
         def change() -> None:
             self.write(1)
@@ -99,7 +98,6 @@ class AskTests(AskCase):
         self.assertEqual(2, self.ask(change).buckets)
 
     def test_refused(self) -> None:
-        """The reason is the daemon's."""
         for text in (self.text(), None):
             self.signals = 0
             reason = self.refused(self.tells(Answer(text, "f: cannot be read")))
@@ -107,21 +105,18 @@ class AskTests(AskCase):
             self.assertEqual(expected, reason)
 
     def test_what_a_terminal_would_obey(self) -> None:
-        """Whoever can write in the home does not write on root's terminal."""
+        """The owner of the home cannot write control characters to root's terminal."""
         reason = "c.json: 2 mistakes:\n  \x1b[2Jall is well\r\n  another"
         line = self.refused(self.tells(Answer(self.text(), reason)))
         self.assertTrue(line.replace("\n", "").isprintable(), line)
         self.assertIn("\n  another", line)
 
     def test_silence(self) -> None:
-        """There is an end to waiting."""
         reason = self.refused()
         self.assertIn("did not answer within 30 seconds", reason)
         self.assertAlmostEqual(30, self.now, delta=1)
 
     def test_ends_meanwhile(self) -> None:
-        """A daemon that has gone will not answer."""
-
         def end() -> None:
             self.process = None
 
@@ -129,7 +124,6 @@ class AskTests(AskCase):
         self.assertAlmostEqual(2 * ASK_EVERY, self.now)
 
     def test_another_file(self) -> None:
-        """A daemon with another file, which is named."""
         self.status.stopService()
         self.status = StatusFile(self.home, "/etc/other.json")
         self.status.startService()
@@ -140,31 +134,30 @@ class AskTests(AskCase):
 
 
 class NotAskedTests(AskCase):
-    """Who is not signalled."""
+    """Processes that are not signalled."""
 
     def tearDown(self) -> None:
         super().tearDown()
         self.assertEqual(0, self.signals)
 
     def test_broken(self) -> None:
-        """A file with mistakes is not shown to the daemon."""
+        """The daemon is not asked to read a broken file."""
         self.file.write_text("{}")
         error = self.assertRaises(ConfigError, self.ask)
         self.assertEqual(2, len(error.mistakes))
 
     def test_nobody(self) -> None:
-        """Where there is no daemon."""
         self.process = None
         reason = self.refused()
         self.assertIn(f"no running daemon uses {self.home} ", reason)
 
     def test_out_of_sight(self) -> None:
-        """Where it is in another world."""
+        """A daemon in another PID namespace."""
         self.process = 0
         self.assertIn("is in another container or on another machine", self.refused())
 
     def test_gone(self) -> None:
-        """Where its number is nobody's any more, or becomes another's."""
+        """The pid is unused, or is reused by another process."""
         self.process = 2**22 + 1
         self.assertIn("has exited", self.refused())
         processes = [os.getpid(), os.getppid()]
@@ -172,8 +165,6 @@ class NotAskedTests(AskCase):
         self.assertIn("has exited", self.refused())
 
     def test_not_allowed(self) -> None:
-        """Where one may not look, or not signal."""
-
         def refuse(*arguments: object) -> None:
             raise PermissionError(13, "Permission denied")
 

@@ -1,4 +1,4 @@
-"""Lines that are written behind those who have them to say."""
+"""Log lines that are written in a thread."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LinesBehindTests(SynchronousTestCase):
         return LinesBehind(self.out, self.tell, MOST, stall)
 
     def end(self) -> None:
-        """Until nobody writes: the pipe's number becomes another's."""
+        """Wait for the thread to end, since the pipe's descriptor may be reused."""
         self.close()
         self.assertTrue(comes(lambda: self.lines._idle))
         self.out.close()
@@ -51,14 +51,13 @@ class LinesBehindTests(SynchronousTestCase):
         return lines
 
     def read_to_end(self) -> list[str]:
-        """All lines until it says that this is the last one."""
+        """All lines up to the last one."""
         read = bytearray()
         while not read.endswith(b"last\n"):
             read += os.read(self.reader, 65536)
         return read.decode("ascii").splitlines()
 
     def test_in_order(self) -> None:
-        """All that is said is written, whoever says it."""
         lines = self.write(100)
         thread = threading.Thread(target=self.lines.write, args=("\u00fcber\nlast\n",))
         thread.start()
@@ -67,8 +66,8 @@ class LinesBehindTests(SynchronousTestCase):
         self.assertEqual([], self.told)
 
     def test_lost(self) -> None:
-        """Nobody waits for the reader. What found no room is counted where it would
-        be, and the rest is whole.
+        """Logging does not wait for the reader. Lost lines are counted in the right place, and
+        the other lines are complete.
         """
         lines = self.write(2000)
         read = bytearray()
@@ -84,7 +83,6 @@ class LinesBehindTests(SynchronousTestCase):
         )
 
     def test_finish(self) -> None:
-        """At the end what waits is written, and each line after that at once."""
         lines = self.write(200)
         read: list[str] = []
         thread = threading.Thread(target=lambda: read.extend(self.read_to_end()))
@@ -95,7 +93,6 @@ class LinesBehindTests(SynchronousTestCase):
         self.assertEqual([*lines, "last"], read)
 
     def test_finish_unread(self) -> None:
-        """But nobody waits for a reader that has stopped."""
         self.lines = self.make(0.1)
         self.write(200)
         self.lines.finish()
@@ -104,8 +101,8 @@ class LinesBehindTests(SynchronousTestCase):
         self.assertLess(os.fstat(self.reader).st_size, 4097)
 
     def test_reader_gone(self) -> None:
-        """Lines that cannot be written are lost with those that tell of them, and all
-        are told of when there is somebody to be told.
+        """Lines that cannot be written are lost together with the reports of lost
+        lines, and all are counted when there is a reader again.
         """
         self.close()
         self.write(3)
@@ -120,7 +117,7 @@ class LinesBehindTests(SynchronousTestCase):
         self.assertEqual(["lost 4", "last"], self.read_to_end())
 
     def test_not_blocking(self) -> None:
-        """Another process that has the pipe may make it so; lines stay whole."""
+        """Another process may make the pipe non-blocking; lines stay complete."""
         os.set_blocking(self.out.fileno(), False)
         lines = self.write(500)
         self.lines.write("last\n")

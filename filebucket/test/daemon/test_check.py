@@ -1,4 +1,4 @@
-"""What is said to be wrong, and what risky."""
+"""The findings of ``filebucket check``."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NOW = datetime.now(UTC)
 
 
 def day(days: float) -> str:
-    """So many days from now, as the configuration has it."""
+    """The date in this number of days, as the configuration writes it."""
     return f"{NOW + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class CheckCase(SynchronousTestCase):
-    """Has a configuration about which nothing is wrong."""
+    """Has a configuration without findings."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -51,12 +51,12 @@ class CheckCase(SynchronousTestCase):
         }
 
     def look(self, **keys: Any) -> check.Report:
-        """With these keys instead."""
+        """Check it with these keys changed."""
         self.file.write_text(json.dumps({**self.keys, **keys}))
         return check.check(str(self.file), MemoryReactorClock(), {}, NOW.timestamp())
 
     def found(self, **keys: Any) -> list[tuple[str, str]]:
-        """What is found, without the folder's name."""
+        """The findings, without the folder's name."""
         report = self.look(**keys)
         for each in report.concerns:
             self.assertNotIn("\n", each.text)
@@ -70,16 +70,15 @@ class CheckCase(SynchronousTestCase):
         return text.replace(f"{self.folder}/", "")
 
     def bucket(self, **settings: Any) -> list[tuple[str, str]]:
-        """What is found about a bucket."""
+        """The findings about a bucket."""
         bucket = {"name": "web01", "token_sha256": HASH, **settings}
         return self.found(buckets=[bucket])
 
 
 class OrderTests(CheckCase):
-    """What is in order."""
+    """Configurations without findings."""
 
     def test_order(self) -> None:
-        """Nothing is found; nothing is left behind."""
         report = self.look()
         self.assertEqual((), report.concerns)
         self.assertEqual((0, 0), (report.wrong, report.risky))
@@ -87,12 +86,10 @@ class OrderTests(CheckCase):
         self.assertEqual([], os.listdir(self.home))
 
     def test_no_home_yet(self) -> None:
-        """It will be made."""
         self.assertEqual([], self.found(home="home/to/be"))
         self.assertEqual([], os.listdir(self.home))
 
     def test_hooks(self) -> None:
-        """A hook that can be run."""
         self.hook("#!/bin/sh\n")
         self.assertEqual(("pre-push",), self.look().hooks)
 
@@ -103,10 +100,9 @@ class OrderTests(CheckCase):
 
 
 class WrongTests(CheckCase):
-    """What keeps the daemon from starting."""
+    """Findings that keep the daemon from starting."""
 
     def test_mistakes(self) -> None:
-        """All of them."""
         self.assertEqual(
             [
                 ("wrong", "config.json: $.port: must be a whole number"),
@@ -116,18 +112,16 @@ class WrongTests(CheckCase):
         )
 
     def test_no_file(self) -> None:
-        """There must be one."""
         report = check.check("/no", MemoryReactorClock(), {}, 0)
         self.assertEqual(1, report.wrong)
 
     def test_home_is_a_file(self) -> None:
-        """Nor can a folder be made in one."""
         for home in ("config.json", "config.json/x"):
             expected = [("wrong", "config.json: is not a folder")]
             self.assertEqual(expected, self.found(home=home))
 
     def test_home_not_writable(self) -> None:
-        """As root, for whoever has it."""
+        """As root, with the rights of the home's owner."""
         if os.geteuid() != 0:
             raise SkipTest("needs root")
         self.folder.parent.chmod(0o755)
@@ -140,19 +134,16 @@ class WrongTests(CheckCase):
             self.assertEqual((0, 0), (os.geteuid(), os.getegid()))
 
     def need_ways_in(self) -> None:
-        """Skip where others cannot reach the folder."""
+        """Skip if other users cannot reach the folder."""
         for each in self.folder.parents:
             if not each.stat().st_mode & 0o001:
                 raise SkipTest(f"{each} is not for all")
 
     def test_no_room(self) -> None:
-        """Less is free than must stay free."""
         text = "home: has less free space than min_free_space: every push gets 507"
         self.assertEqual([("wrong", text)], self.found(min_free_space="100 %"))
 
     def test_no_tier(self) -> None:
-        """A filesystem that cannot publish."""
-
         def find_tier(home: str, fd: int) -> None:
             raise ConfigError(home, ["the filesystem supports no atomic publish"])
 
@@ -162,7 +153,7 @@ class WrongTests(CheckCase):
         self.assertEqual([], os.listdir(self.home))
 
     def test_another_daemon(self) -> None:
-        """One that reads another file. One that reads this one is welcome."""
+        """A daemon with another configuration is wrong; one with this file is not."""
         (self.home / ".filebucket").mkdir()
         self.patch(control, "daemon_of", lambda home: 123)
         for config, expected in (
@@ -185,7 +176,7 @@ class WrongTests(CheckCase):
             self.assertEqual(123, self.look().process)
 
     def test_escapes(self) -> None:
-        """Of what is found in files a terminal has nothing to obey."""
+        """Text from files cannot control the terminal."""
         (self.home / ".filebucket").mkdir()
         self.patch(control, "daemon_of", lambda home: 123)
         StatusFile(str(self.home), "/etc/\x1b[2J")._write()
@@ -195,14 +186,12 @@ class WrongTests(CheckCase):
         self.assertEqual(("a\\x1b", "b\\x1b"), (concern.place, concern.text))
 
     def test_hooks(self) -> None:
-        """One that cannot be run."""
         (self.folder / "pre-push.sh").write_text("#!/bin/sh\n")
         text = "pre-push.sh: is not an executable file"
         ((level, found),) = self.found()
         self.assertEqual(("wrong", f"{self.folder}: {text}"), (level, found))
 
     def test_certificates(self) -> None:
-        """A key that is not the certificate's, and one that is not there."""
         write_pair(self.folder, make_key())
         (self.folder / "cert.pem").chmod(0o600)
         (self.folder / "key.pem").chmod(0o600)
@@ -231,15 +220,13 @@ class WrongTests(CheckCase):
 
 
 class RiskyTests(CheckCase):
-    """What is allowed, and seldom meant."""
+    """Findings that are allowed, but seldom meant."""
 
     def test_no_buckets(self) -> None:
-        """Then nobody can push."""
         text = "config.json: no buckets are configured: every push gets 403"
         self.assertEqual([("risky", text)], self.found(buckets=[]))
 
     def test_clear_text(self) -> None:
-        """Tokens that all users of the machine can read."""
         text = (
             "config.json: contains clear-text tokens and is readable by all users:"
             " chmod o-r"
@@ -257,7 +244,6 @@ class RiskyTests(CheckCase):
             self.assertEqual([], self.found(buckets=[opens]))
 
     def test_writable(self) -> None:
-        """What all users can change: the file, its folder, a hook."""
         hook = self.folder / "post-push.sh"
         hook.write_text("#!/bin/sh\n")
         hook.chmod(0o757)
@@ -272,13 +258,12 @@ class RiskyTests(CheckCase):
         self.assertEqual(2, len(self.found()))
 
     def test_open_home(self) -> None:
-        """A home whose buckets all users can list."""
         self.home.chmod(0o755)
         text = "home: is accessible to all users: chmod o="
         self.assertEqual([("risky", text)], self.found())
 
     def test_examples(self) -> None:
-        """Tokens that all the world knows, where the world can connect."""
+        """Tokens from the documentation, if other machines can connect."""
         buckets = [{"name": "x", "token": EXAMPLE_TOKENS[0]}]
         self.file.touch(0o600)
         self.assertEqual([], self.found(buckets=buckets))
@@ -288,14 +273,13 @@ class RiskyTests(CheckCase):
         self.assertEqual([("risky", text)], self.found(buckets=buckets, host="0.0.0.0"))
 
     def test_believes_anybody(self) -> None:
-        """A PROXY header, from whoever sends one."""
         del self.keys["host"]
         text = "haproxy:tcp:1: ANY CLIENT CAN FORGE ITS ADDRESS: trusted_proxies"
         text += " is not set"
         self.assertEqual([("risky", text)], self.found(listen=["haproxy:tcp:1"]))
 
     def test_expired(self) -> None:
-        """The last token of a bucket counts."""
+        """The last token of a bucket decides."""
         past, soon, late = day(-1), day(3), day(20)
         expired = "bucket web01: no client can push: its last token expired: "
         expires = "bucket web01: its last token expires soon: "
@@ -318,7 +302,7 @@ class RiskyTests(CheckCase):
             self.assertEqual(expected, found, ends)
 
     def test_short_hold(self) -> None:
-        """Where anything is ever pruned, a day is the least."""
+        """Only with ``keep`` must ``hold`` be a day or more."""
         keep = {"last": 3}
         self.assertEqual([], self.bucket(hold="0s"))
         self.assertEqual([], self.bucket(keep=keep))
@@ -330,7 +314,6 @@ class RiskyTests(CheckCase):
         self.assertEqual([("risky", text)], self.bucket(keep=keep, hold="23h"))
 
     def test_out_of_reach(self) -> None:
-        """Networks whose clients cannot connect."""
         text = "bucket web01: no client can push: no listener is reachable from"
         text += " allow_from"
         alone = [("risky", text)]
@@ -352,7 +335,6 @@ class RiskyTests(CheckCase):
         self.assertEqual([], self.bucket(allow_from=["192.0.2.0/24"]))
 
     def test_out_of_reach_by_family(self) -> None:
-        """An IPv6 client reaches no IPv4 address, nor the other way round."""
         text = "bucket web01: no client can push: no listener is reachable from"
         alone = [("risky", f"{text} allow_from")]
         del self.keys["host"]
@@ -388,12 +370,10 @@ class RiskyTests(CheckCase):
         self.assertIn(("risky", text), self.found())
 
     def test_hooks_folder(self) -> None:
-        """One that is not there."""
         text = "no: is not a folder: no hooks will run"
         self.assertEqual([("risky", text)], self.found(hooks="no"))
 
     def test_certificates(self) -> None:
-        """One that expires soon, with a key that all can read; and one that has."""
         write_pair(self.folder)
         del self.keys["host"]
         self.keys["listen"] = ["ssl:1:privateKey=key.pem:certKey=cert.pem"]
@@ -422,7 +402,7 @@ class RiskyTests(CheckCase):
             self.assertEqual(1, report.wrong)
 
     def test_no_intermediate(self) -> None:
-        """A chain that ends where clients do not begin."""
+        """The chain does not reach an issuer that clients know."""
         write_chain(self.folder)
         (self.folder / "key.pem").chmod(0o600)
         del self.keys["host"]
@@ -445,7 +425,6 @@ class RiskyTests(CheckCase):
         )
 
     def test_curve(self) -> None:
-        """A key that clients do not take."""
         del self.keys["host"]
         self.keys["listen"] = ["ssl:1:privateKey=key.pem:certKey=cert.pem"]
         for curve, taken in ((SECP384R1(), True), (SECP256K1(), False)):
@@ -458,7 +437,6 @@ class RiskyTests(CheckCase):
             self.assertEqual(taken, ("wrong", text) not in self.found(), curve)
 
     def test_admin(self) -> None:
-        """Who may look, where there is no password; its certificate, too."""
         text = "any client that can connect can read it: there is no password"
         open_ = ("risky", f"$.admin: {text}")
         for admin, expected in (
@@ -482,7 +460,6 @@ class RiskyTests(CheckCase):
             self.assertEqual(expected, self.found(admin=admin), admin)
 
     def test_systemd(self) -> None:
-        """What systemd will open is not looked at."""
         del self.keys["host"]
         inherited = "systemd:domain=INET:index=0"
         self.assertEqual([], self.found(listen=[inherited]))

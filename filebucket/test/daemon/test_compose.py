@@ -1,4 +1,4 @@
-""":mod:`filebucket.daemon.compose`: the daemon, put together."""
+"""The composition of the daemon."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from filebucket.test.kit.server import OTHER
 
 
 class CompositionTests(DaemonCase):
-    """The parts know each other."""
+    """The parts, put together."""
 
     def test_warned_at_the_start(self) -> None:
-        """Before anybody is told that it is ready."""
+        """The warnings come before the daemon is ready."""
         Path(self.path).write_text('{"home": "home", "buckets": []}')
         with capturedLogs() as events:
             daemon = self.start()
@@ -28,7 +28,7 @@ class CompositionTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_reload_and_listen(self) -> None:
-        """It waits for a restart; certificates are not asked for before that."""
+        """A changed listener needs a restart; its certificates are not read before."""
         daemon = self.start()
         self.listen("ssl:1:gone.pem")
         with capturedLogs() as events:
@@ -37,7 +37,9 @@ class CompositionTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_a_disk_that_hangs(self) -> None:
-        """Under one bucket: it leaves the others threads, and the reload its own."""
+        """A disk that hangs under one bucket leaves threads to the others, and one to
+        the reload.
+        """
         other = {"name": "web01", "token": OTHER}
         keys = {"home": "home", "host": "127.0.0.1", "buckets": [TOKEN, other]}
         Path(self.path).write_text(json.dumps(keys))
@@ -65,7 +67,7 @@ class CompositionTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_limits(self) -> None:
-        """Each is the one that the configuration has for it."""
+        """Each limit comes from its key."""
         times = {"idle_timeout": 11, "header_timeout": 12, "body_timeout": 13}
         keys = {"home": "home", "buckets": [TOKEN], "min_rate": 14, **times}
         config = parse(json.dumps(keys), self.path)

@@ -1,4 +1,4 @@
-"""What the daemon says of itself, and who is asked for it."""
+"""The daemon's lock and its status file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StatusCase(SynchronousTestCase):
         self.addCleanup(self.file.stopService)
 
     def seen(self) -> str:
-        """The daemon that another process sees."""
+        """The daemon, as another process sees it."""
         # A process does not see its own lock.
         command = [sys.executable, "-c", ASK, str(self.home)]
         return subprocess.run(
@@ -55,17 +55,15 @@ class StatusCase(SynchronousTestCase):
 
 
 class StatusTests(StatusCase):
-    """What is said, and by whom."""
+    """Both sides."""
 
     def test_nobody(self) -> None:
-        """Where there never was a daemon, and where there is no home."""
         self.assertIsNone(daemon_of(str(self.home)))
         self.assertIsNone(read(str(self.home)))
         self.assertIsNone(daemon_of("/nowhere"))
         self.assertIsNone(read("/nowhere"))
 
     def test_seen_from_start_to_stop(self) -> None:
-        """By its number, which the kernel tells."""
         self.file.startService()
         self.assertEqual(str(os.getpid()), self.seen())
         self.assertEqual(Status("/etc/config.json"), read(str(self.home)))
@@ -73,7 +71,7 @@ class StatusTests(StatusCase):
         self.assertEqual("None", self.seen())
 
     def test_links_and_pipes(self) -> None:
-        """A home's owner leads nobody who asks, such as root, to another process."""
+        """The owner of a home cannot lead root to another process."""
         self.file.startService()
         lock, other = self.private / "daemon", self.home / "other"
         lock.rename(other)
@@ -87,7 +85,7 @@ class StatusTests(StatusCase):
         self.assertRaises(OSError, read, str(self.home))
 
     def test_another_name(self) -> None:
-        """Nor by a name of a file that another process has locked, or by a folder."""
+        """Nor by a hard link to a file that another process locks, or by a folder."""
         self.file.startService()
         os.link(self.private / "daemon", self.home / "catalogue.db")
         self.assertEqual("the daemon's lock is not a regular file", self.seen())
@@ -99,7 +97,7 @@ class StatusTests(StatusCase):
         self.assertRaises(OSError, read, str(self.home))
 
     def test_another_user(self) -> None:
-        """Nor by a file of its own that another user's process has locked."""
+        """Nor by a file that another user's process has locked."""
         if os.geteuid() != 0:
             raise SkipTest("only root can make a file another's")
         self.file.startService()
@@ -110,13 +108,13 @@ class StatusTests(StatusCase):
         self.assertEqual(str(os.getpid()), self.seen())
 
     def test_no_status(self) -> None:
-        """What a power cut, or somebody, left in the place of a status."""
+        """A damaged or forged status file."""
         for text in ("", "{}", "[]", "{", '{"answer": 1}', '{"answer": {"x": 1}}'):
             (self.private / "status.json").write_text(text)
             self.assertRaises(OSError, read, str(self.home))
 
     def test_escapes(self) -> None:
-        """What a terminal would obey is shown, and what is of another kind is none."""
+        """Control characters are escaped, and values of wrong types rejected."""
         self.file.startService()
         self.file.tell(Answer("a\x1b", "b\x1b[2J:\n  c\r", waiting=("d\u202e",)))
         evil = StatusFile(str(self.home), "/etc/\x1b]0;x")
@@ -138,7 +136,7 @@ class StatusTests(StatusCase):
             self.assertRaises(OSError, read, str(self.home))
 
     def test_asking_takes_nothing(self) -> None:
-        """Whoever asks keeps no daemon from starting."""
+        """Reading the lock does not keep a daemon from starting."""
         self.file.startService()
         self.file.stopService()
         self.seen()
@@ -146,7 +144,6 @@ class StatusTests(StatusCase):
         self.assertEqual(str(os.getpid()), self.seen())
 
     def test_answers(self) -> None:
-        """Each is a number more; what it says comes back whole."""
         self.file.startService()
         for number, answer in enumerate(
             (Answer("ab", None, 3, 2, 1, ("port", "host")), Answer(None, "no")), 1
@@ -156,7 +153,7 @@ class StatusTests(StatusCase):
             self.assertEqual(expected, read(str(self.home)))
 
     def test_of_the_last_life(self) -> None:
-        """What a daemon said that was killed is not what the next one says."""
+        """The next daemon does not report the answer of one that was killed."""
         self.file.startService()
         self.file.tell(Answer("ab"))
         os.close(self.file._lock_fd)
@@ -167,7 +164,7 @@ class StatusTests(StatusCase):
         self.assertEqual(Status("/etc/config.json"), read(str(self.home)))
 
     def test_modes(self) -> None:
-        """Nobody else reads them, whatever the umask."""
+        """Only the owner can read them, whatever the umask."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         self.file.startService()
@@ -175,7 +172,7 @@ class StatusTests(StatusCase):
         self.assertEqual({"daemon", "status.json"}, set(os.listdir(self.private)))
 
     def test_cannot_be_said(self) -> None:
-        """The daemon runs all the same, and its log says it."""
+        """The daemon runs all the same, and logs it."""
         self.private.rmdir()
         with capturedLogs() as events:
             self.file.startService()
@@ -186,7 +183,6 @@ class StatusTests(StatusCase):
         )
 
     def test_identity(self) -> None:
-        """As sha256sum has it."""
         self.assertEqual(
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             identity(""),

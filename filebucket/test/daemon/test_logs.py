@@ -1,4 +1,4 @@
-"""The log's lines as JSON, and the request that they belong to."""
+"""Log lines as JSON, and the documentation of events."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def event(namespace: str = "filebucket.x", **fields: Any) -> dict[str, Any]:
 
 
 class JsonTests(SynchronousTestCase):
-    """One event, one line, one object."""
+    """One event is one line with one object."""
 
     def line(self, event: dict[str, Any]) -> dict[str, Any]:
         text = json_line(event)
@@ -54,7 +54,6 @@ class JsonTests(SynchronousTestCase):
         return parsed
 
     def test_ours(self) -> None:
-        """Name, message and fields, whatever is in them."""
         what = "a\n\x1b[2J\u202e\u2028\udc80"
         self.assertEqual(
             {
@@ -70,7 +69,9 @@ class JsonTests(SynchronousTestCase):
         )
 
     def test_of_others(self) -> None:
-        """Of what is not ours only the message: fields may be anything."""
+        """Only the message of foreign events is written: their fields may contain a
+        token.
+        """
         told = self.line(event("twisted.web", what="it", event="push", request=TOKEN))
         self.assertEqual("other", told["event"])
         self.assertEqual("it happened", told["message"])
@@ -78,7 +79,6 @@ class JsonTests(SynchronousTestCase):
         self.assertNotIn("request", told)
 
     def test_without_a_namespace(self) -> None:
-        """Nor does it take what it says for granted."""
         bare = {"log_time": 0.0}
         self.assertEqual(
             {
@@ -92,14 +92,13 @@ class JsonTests(SynchronousTestCase):
         )
 
     def test_for_older_observers(self) -> None:
-        """What Twisted adds to events on their way is left out."""
+        """Fields that Twisted adds for older observers are left out."""
         added = {"message": (), "time": 1.0, "system": "-", "isError": 0, "format": ""}
         told = self.line({**event(event="x", what="it"), **added})
         self.assertEqual({"time", "level", "event", "message", "what"}, set(told))
         self.assertEqual("it happened", told["message"])
 
     def test_traceback(self) -> None:
-        """A traceback is one field of one line."""
         try:
             raise RuntimeError("a bug")
         except RuntimeError:
@@ -109,16 +108,15 @@ class JsonTests(SynchronousTestCase):
         self.assertIn("RuntimeError: a bug", told["traceback"])
 
     def test_anything(self) -> None:
-        """What JSON does not have is written as a string."""
+        """Values that JSON does not know are written as strings."""
         told = self.line(event(event="x", what=OSError("gone"), other=b"bytes"))
         self.assertEqual(("gone", "b'bytes'"), (told["what"], told["other"]))
 
 
 class ApplicationTests(SynchronousTestCase):
-    """How twistd comes to log so."""
+    """The log observer of twistd's application."""
 
     def test_observer(self) -> None:
-        """The application is told how to log when it gets the service."""
         path = Path(self.mktemp())
         with path.open("w") as out:
             service = Logs(out, json_line)
@@ -134,7 +132,6 @@ class ApplicationTests(SynchronousTestCase):
             self.assertIn("this happened", path.read_text())
 
     def test_text(self) -> None:
-        """A line of text is what Twisted would write."""
         out = io.StringIO()
         told = event(what="it")
         textFileLogObserver(out)(told)
@@ -148,7 +145,7 @@ class ApplicationTests(SynchronousTestCase):
         self.assertEqual([service], list(parent))
 
     def test_elsewhere(self) -> None:
-        """twistd has options of its own, which JSON does not follow."""
+        """twistd's own options send the log elsewhere, so no JSON."""
         for options, elsewhere in (
             ({"nodaemon": True}, False),
             ({"nodaemon": 1, "logfile": "-", "logger": None, "syslog": 0}, False),
@@ -162,10 +159,10 @@ class ApplicationTests(SynchronousTestCase):
 
 
 class JournalTests(SynchronousTestCase):
-    """Where the journal reads the lines."""
+    """Lines for the journal."""
 
     def test_priorities(self) -> None:
-        """Each line has one, also those of a traceback; the time is left out."""
+        """Each line has a priority, including those of a traceback, and no time."""
         line = with_priority(untimed_line)
         told = event(what="it")
         self.assertEqual("<4>[filebucket.x#warn] it happened\n", line(told))
@@ -176,7 +173,6 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual("<6>{", with_priority(json_line)(told)[:4])
 
     def test_all_levels(self) -> None:
-        """There is one for every level."""
         line = with_priority(untimed_line)
         marks = [
             line(event(what="it") | {"log_level": level})[:3]
@@ -185,7 +181,6 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual(["<7>", "<6>", "<4>", "<3>", "<2>"], marks)
 
     def test_is_journal(self) -> None:
-        """By the device and the inode, as systemd has them."""
         with open(self.mktemp(), "w") as file, open(self.mktemp(), "w") as other:
             status = os.fstat(file.fileno())
             environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
@@ -196,9 +191,9 @@ class JournalTests(SynchronousTestCase):
 
 
 class Call:
-    """A call of a logger, as it stands in the code.
+    """A call of a logger in the source.
 
-    :param functions: those of its module: one of them may say which event it is
+    :param functions: those of its module, one of which may return the event's name
     """
 
     def __init__(
@@ -218,7 +213,7 @@ class Call:
 
 
 def calls() -> Iterator[Call]:
-    """All that is logged by the daemon."""
+    """All calls of loggers in the daemon."""
     levels = {each.name for each in LogLevel.iterconstants()} | {"failure"}
     for path in Path(filebucket.__file__).parent.rglob("*.py"):
         if "test" in path.parts[-3:-1]:
@@ -238,14 +233,14 @@ def calls() -> Iterator[Call]:
 
 
 class DocumentTests(SynchronousTestCase):
-    """docs/logging.rst says what there is."""
+    """docs/logging.rst matches the source."""
 
     def setUp(self) -> None:
         if not DOCUMENT.exists():
             raise SkipTest("installed without its documents")
 
     def documented(self) -> dict[str, tuple[str, set[str]]]:
-        """Level and fields of each event of the table."""
+        """Level and fields of each event in its table."""
         found: dict[str, tuple[str, set[str]]] = {}
         last = ""
         for line in DOCUMENT.read_text().split("\nEvents\n")[1].splitlines():
@@ -262,7 +257,6 @@ class DocumentTests(SynchronousTestCase):
         return found
 
     def test_events(self) -> None:
-        """Every event, its level and its fields; and none that there is not."""
         documented = self.documented()
         self.assertEqual(("any", {"source"}), documented.pop("other"))
         found: dict[str, tuple[str, set[str]]] = {}
@@ -275,7 +269,6 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(found, documented)
 
     def test_explained(self) -> None:
-        """Each has a word said about it."""
         explained = re.findall(
             r"^((?:``[a-z-]+``(?:, )?)+)$", DOCUMENT.read_text(), re.M
         )

@@ -1,4 +1,4 @@
-""":mod:`filebucket.daemon.notices`: what the daemon says in its log."""
+"""The daemon's warnings, and the log line of each push."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ PATH = "/etc/file-bucket/config.json"
 
 
 class NoticeTests(SynchronousTestCase):
-    """Warnings, and a line for every outcome."""
+    """Warnings and outcomes."""
 
     def test_warnings(self) -> None:
-        """Example tokens on an open port, and no buckets at all."""
         for host, buckets, count, said in (
             ("0.0.0.0", list(EXAMPLE_TOKENS), 2, "ANYBODY CAN PUSH to bucket #"),
             ("127.0.0.1", list(EXAMPLE_TOKENS), 0, ""),
@@ -39,7 +38,6 @@ class NoticeTests(SynchronousTestCase):
                 self.assertIn(said, line)
 
     def test_warning_names_where(self) -> None:
-        """What is open to others, and not the rest."""
         listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
         text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
         with capturedLogs() as events:
@@ -47,7 +45,6 @@ class NoticeTests(SynchronousTestCase):
         self.assertIn(" can connect to tcp:1, tcp6:3. ", texts(events)[0])
 
     def test_events(self) -> None:
-        """What became of it, in a word, in the text and beside it."""
         for given, event in (
             ({}, "push"),
             ({"repeated": True}, "repeated"),
@@ -61,7 +58,6 @@ class NoticeTests(SynchronousTestCase):
             self.assertEqual(event, texts(events)[0].split()[0])
 
     def test_outcome_lines(self) -> None:
-        """One line with everything, whatever the name."""
         outcome = Outcome(
             request_id="r",
             bucket="web01",

@@ -1,4 +1,4 @@
-"""sd_notify: what is told, over a socket that is stood in for."""
+"""sd_notify, over a fake socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filebucket.daemon.notify import NoSupervisor, Systemd, supervisor
 
 
 class SystemdTests(SynchronousTestCase):
-    """What is sent, and where."""
+    """The messages, and their address."""
 
     def setUp(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
@@ -20,7 +20,6 @@ class SystemdTests(SynchronousTestCase):
         self.sent.append((address, datagram))
 
     def test_messages(self) -> None:
-        """The words are systemd's, the time is the monotonic clock's."""
         told = Systemd("/run/notify", self.send, lambda: 1_234_567_890)
         told.ready("ready on 127.0.0.1:1")
         told.reloading()
@@ -36,12 +35,11 @@ class SystemdTests(SynchronousTestCase):
         self.assertEqual({"/run/notify"}, {address for address, _ in self.sent})
 
     def test_abstract(self) -> None:
-        """@ stands for the NUL of an abstract name."""
+        """@ means the NUL of an abstract name."""
         Systemd("@/org/x", self.send).reloading()
         self.assertEqual("\0/org/x", self.sent[0][0])
 
     def test_cannot_be_told(self) -> None:
-        """That is a warning, and nothing else."""
         for error, reason in (
             (OSError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
             (TimeoutError("timed out"), "timed out"),
@@ -59,7 +57,6 @@ class SystemdTests(SynchronousTestCase):
             )
 
     def test_from_the_environment(self) -> None:
-        """Without the variable, or with an empty one, nobody wants to know."""
         self.assertIsInstance(supervisor({"NOTIFY_SOCKET": "/x"}), Systemd)
         for environ in ({}, {"NOTIFY_SOCKET": ""}):
             nobody = supervisor(environ)

@@ -1,4 +1,4 @@
-"""Freed memory is kept, as far as the C library lets itself be told."""
+"""Freed memory is kept, if the C library allows it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ for _ in range(50):
     push()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-"""What comes and goes fifty times is 4 MB, or some thousand pages."""
+"""Allocate and free 4 MB fifty times: some thousand pages."""
 
 
 class AllocatorTests(SynchronousTestCase):
-    """In processes of their own: nothing can be taken back."""
+    """In child processes, because malloc's settings cannot be undone."""
 
     def faults(self, call: str) -> int:
-        """How often the kernel had to find a page."""
+        """The number of page faults."""
         ended = subprocess.run(
             [sys.executable, "-c", COUNT_FAULTS.format(call=call)],
             check=True,
@@ -44,20 +44,16 @@ class AllocatorTests(SynchronousTestCase):
         return int(ended.stdout)
 
     def test_kept(self) -> None:
-        """The pages of one push are there for the next."""
         if not hasattr(ctypes.CDLL(None), "mallopt"):
             raise SkipTest("this C library has no mallopt")
         self.assertGreater(self.faults(call=""), 20_000)
         self.assertLess(self.faults(call="keep_freed_memory()"), 2_000)
 
     def test_without_glibc(self) -> None:
-        """Another C library is left as it is."""
         self.patch(ctypes, "CDLL", lambda name: object())
         process.keep_freed_memory()
 
     def test_refused(self) -> None:
-        """Nor does it matter where it does not listen."""
-
         class Library:
             def mallopt(self, *args: Any) -> int:
                 return 0

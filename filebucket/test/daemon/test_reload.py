@@ -1,4 +1,4 @@
-"""The reload, with a loader that is stood in for."""
+"""The reload, with a fake loader."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from filebucket.test.kit.fakes import FakeSupervisor
 
 
 def bucket(name: str) -> Bucket:
-    """A bucket of that name, whose token nobody knows."""
+    """A bucket of that name with a random token."""
     return Bucket((Token(name.encode("ascii") * 32),), directory=name, name=name)
 
 
 A, B, C, D = map(bucket, "abcd")
 BEFORE = Config(home=values.Path("/srv/drop"), buckets=Buckets((A, B)))
-"""What is in force at first."""
+"""The buckets at the start."""
 
 BROKEN = ConfigError("config.json", ["$.port: must be a whole number"])
 
 
 def with_buckets(*buckets: Bucket) -> Config:
-    """:data:`BEFORE` but for its buckets."""
+    """:data:`BEFORE` with other buckets."""
     return evolve(BEFORE, buckets=Buckets(buckets))
 
 
 class FakeLoader:
-    """Loads when the test says so.
+    """A loader that the test controls.
 
-    :ivar waiting: the loads that are under way
+    :ivar waiting: the loads in progress
     """
 
     def __init__(self) -> None:
         self.waiting: list[Deferred[Config]] = []
 
     def load(self, before: BucketIndex) -> Deferred[Loaded]:
-        """In place of reading the file in a thread."""
+        """Stands in for reading the file in a thread."""
         waiting: Deferred[Config] = Deferred()
         self.waiting.append(waiting)
         loaded: Deferred[Loaded] = Deferred()
@@ -60,16 +60,16 @@ class FakeLoader:
         return loaded
 
     def gives(self, config: Config) -> None:
-        """The file was fit."""
+        """The load succeeds."""
         self.waiting.pop(0).callback(config)
 
     def fails(self, error: Exception) -> None:
-        """It was not."""
+        """The load fails."""
         self.waiting.pop(0).errback(Failure(error))
 
 
 class ReloadCase(SynchronousTestCase):
-    """A service with what it needs."""
+    """A service and its parts."""
 
     def setUp(self) -> None:
         self.loader = FakeLoader()
@@ -83,16 +83,16 @@ class ReloadCase(SynchronousTestCase):
         self.seen = 0
 
     def make(self, load: Callable[[BucketIndex], Deferred[Loaded]]) -> Reload:
-        """A service that loads by ``load``."""
+        """A service with this loader."""
         return Reload(BEFORE, self.registry, load, self.tell, self.supervisor)
 
     def tell(self, answer: Answer) -> Deferred[None]:
-        """Keep what is told."""
+        """Record an answer."""
         self.told.append(answer)
         return succeed(None)
 
     def logged(self) -> list[tuple[LogLevel, str]]:
-        """What the service has logged since this was last asked."""
+        """The lines logged since the last call."""
         start, self.seen = self.seen, len(self.events)
         return [
             (event["log_level"], formatEvent(event))
@@ -101,7 +101,7 @@ class ReloadCase(SynchronousTestCase):
         ]
 
     def reload(self, config: Config) -> None:
-        """A reload of a fit file, from end to end."""
+        """A complete reload of a valid file."""
         done = self.service.reload()
         self.loader.gives(config)
         self.successResultOf(done)
@@ -111,7 +111,7 @@ class ReloadTests(ReloadCase):
     """:meth:`Reload.reload`."""
 
     def test_supervisor(self) -> None:
-        """It is told of the beginning, and always of the end."""
+        """The supervisor is always told of the beginning and of the end."""
         done = self.service.reload()
         self.assertEqual(["reloading"], self.supervisor.told)
         self.loader.gives(with_buckets(B, C))
@@ -135,7 +135,7 @@ class ReloadTests(ReloadCase):
         )
 
     def test_swap(self) -> None:
-        """The whole list is swapped at once, and only when it is there."""
+        """The whole list is replaced at once, and only when it is loaded."""
         done = self.service.reload()
         self.assertNoResult(done)
         self.assertEqual([], self.swapped)
@@ -148,7 +148,6 @@ class ReloadTests(ReloadCase):
         )
 
     def test_at_once(self) -> None:
-        """A load that is done before it is waited for is as good."""
         self.service = self.make(
             lambda before: succeed(differences(with_buckets(C), before))
         )
@@ -156,7 +155,6 @@ class ReloadTests(ReloadCase):
         self.assertEqual([(C,)], self.swapped)
 
     def test_same_again(self) -> None:
-        """A file that did not change is put in force all the same."""
         self.reload(BEFORE)
         self.assertEqual([(A, B)], self.swapped)
         self.assertEqual(
@@ -165,7 +163,6 @@ class ReloadTests(ReloadCase):
         )
 
     def test_none_left(self) -> None:
-        """An empty list is a list."""
         self.reload(with_buckets())
         self.assertEqual([()], self.swapped)
         self.assertEqual(
@@ -174,7 +171,6 @@ class ReloadTests(ReloadCase):
         )
 
     def test_counts_from_the_last(self) -> None:
-        """What is added and removed is counted from the last reload."""
         self.reload(with_buckets(A, B, C))
         self.reload(with_buckets(C))
         self.assertEqual(
@@ -186,7 +182,7 @@ class ReloadTests(ReloadCase):
         )
 
     def test_other_name(self) -> None:
-        """A bucket with another name is swapped; its token is not new."""
+        """A renamed bucket is replaced; its token does not count as new."""
         renamed = evolve(A, name="web01")
         self.reload(with_buckets(renamed, B))
         self.assertEqual([(renamed, B)], self.swapped)
@@ -196,7 +192,6 @@ class ReloadTests(ReloadCase):
         )
 
     def test_broken_file(self) -> None:
-        """A broken file changes nothing and says so."""
         done = self.service.reload()
         self.loader.fails(BROKEN)
         self.assertIsNone(self.successResultOf(done))
@@ -214,7 +209,6 @@ class ReloadTests(ReloadCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_after_a_broken_file(self) -> None:
-        """The next reload counts from what is still in force."""
         self.successResultOf(self.make(lambda before: fail(BROKEN)).reload())
         self.service.reload()
         self.loader.fails(BROKEN)
@@ -227,7 +221,6 @@ class ReloadTests(ReloadCase):
         )
 
     def test_waiting_for_a_restart(self) -> None:
-        """What else changed is named; the buckets are in force already."""
         self.reload(
             evolve(with_buckets(C), port=values.Port(80), hooks=values.Path("/hooks"))
         )
@@ -241,7 +234,7 @@ class ReloadTests(ReloadCase):
         )
 
     def test_still_waiting(self) -> None:
-        """It is named at each reload until it is in force, or taken back."""
+        """The key is logged at each reload until it is applied or changed back."""
         changed = evolve(BEFORE, port=values.Port(80))
         waits = LogLevel.warn, "reload: a restart is needed to apply: port"
         for config, expected in ((changed, [waits]), (changed, [waits]), (BEFORE, [])):
@@ -249,7 +242,6 @@ class ReloadTests(ReloadCase):
             self.assertEqual(expected, self.logged()[1:])
 
     def test_one_at_a_time(self) -> None:
-        """A reload that comes during another waits, and reads the file anew."""
         first, second = self.service.reload(), self.service.reload()
         self.assertEqual(1, len(self.loader.waiting))
         self.loader.gives(with_buckets(C))
@@ -269,7 +261,6 @@ class ReloadTests(ReloadCase):
         )
 
     def test_next_in_line_after_a_broken_file(self) -> None:
-        """One that waits has its turn also after one that failed."""
         first, second = self.service.reload(), self.service.reload()
         self.loader.fails(BROKEN)
         self.successResultOf(first)
@@ -279,16 +270,14 @@ class ReloadTests(ReloadCase):
 
 
 class TellTests(ReloadCase):
-    """What came of a reload is told, when it is over."""
+    """The result is reported when the reload is over."""
 
     def test_in_force(self) -> None:
-        """With what changed, and what waits."""
         self.reload(evolve(with_buckets(A, C, D), port=values.Port(80)))
         expected = Answer(buckets=3, added=2, removed=1, waiting=("port",))
         self.assertEqual([expected], self.told)
 
     def test_after_the_swap(self) -> None:
-        """When it is told, it is so."""
         self.service.reload()
         self.assertEqual([], self.told)
         swapped: list[int] = []
@@ -302,14 +291,13 @@ class TellTests(ReloadCase):
         self.assertEqual([1], swapped)
 
     def test_unfit(self) -> None:
-        """With the reason, and which text it was."""
         self.service.reload()
         self.loader.fails(ConfigError("f", ["$.port: must be a whole number"], "ab12"))
         expected = Answer("ab12", "f: $.port: must be a whole number", buckets=2)
         self.assertEqual([expected], self.told)
 
     def test_bug(self) -> None:
-        """So that nobody waits in vain."""
+        """So that no command waits in vain."""
         self.service.reload()
         self.loader.fails(ZeroDivisionError())
         (answer,) = self.told
@@ -317,7 +305,6 @@ class TellTests(ReloadCase):
         self.flushLoggedErrors(ZeroDivisionError)
 
     def test_cannot_be_told(self) -> None:
-        """The buckets are in force all the same, and the log says it."""
         self.service._tell = lambda answer: fail(OSError(28, "No space left"))
         self.reload(with_buckets(C))
         self.assertEqual([(C,)], self.swapped)
@@ -326,7 +313,6 @@ class TellTests(ReloadCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_in_their_order(self) -> None:
-        """The next reload waits until the last one was told."""
         told: Deferred[None] = Deferred()
         self.service._tell = lambda answer: told
         self.reload_under_way()
@@ -335,24 +321,23 @@ class TellTests(ReloadCase):
         self.assertEqual(1, len(self.loader.waiting))
 
     def reload_under_way(self) -> None:
-        """One that has only to be told, and one that waits."""
+        """Two reloads: one that only has to report its result, and one that waits."""
         self.service.reload()
         self.service.reload()
         self.loader.gives(with_buckets(C))
 
 
 class BugTests(ReloadCase):
-    """A bug is a traceback in the log, and not the end of reloading."""
+    """A bug is logged with its traceback, and later reloads still work."""
 
     def assert_logged(self, kind: type[Exception]) -> None:
-        """One traceback is in the log, of such an exception."""
+        """One traceback of such an exception is in the log."""
         self.assertEqual(
             [(LogLevel.critical, "a bug in file-bucket")], self.logged()[:1]
         )
         self.assertEqual(1, len(self.flushLoggedErrors(kind)))
 
     def test_in_the_loader(self) -> None:
-        """What is no mistake of the operator's is a bug."""
         first, second = self.service.reload(), self.service.reload()
         self.loader.fails(ZeroDivisionError())
         self.assertIsNone(self.successResultOf(first))
@@ -363,8 +348,6 @@ class BugTests(ReloadCase):
         self.assertEqual([(C,)], self.swapped)
 
     def test_before_the_loader_waits(self) -> None:
-        """So it is where the loader does not even begin."""
-
         def load(before: BucketIndex) -> Deferred[Loaded]:
             raise ZeroDivisionError
 
@@ -375,7 +358,7 @@ class BugTests(ReloadCase):
             self.assert_logged(ZeroDivisionError)
 
     def test_in_a_listener(self) -> None:
-        """The buckets are in force, whoever fails to take note of it."""
+        """The buckets are applied even if a listener of the registry fails."""
         failing = [True, False]
 
         def listen() -> None:
@@ -399,7 +382,7 @@ class BugTests(ReloadCase):
 
 
 class ReadTests(SynchronousTestCase):
-    """:func:`load_buckets`, which is run in a thread."""
+    """:func:`load_buckets`, which runs in a thread."""
 
     def setUp(self) -> None:
         self.path = self.mktemp()
@@ -413,7 +396,6 @@ class ReadTests(SynchronousTestCase):
             )
 
     def test_compares(self) -> None:
-        """What was added and what is gone is counted by the tokens."""
         self.write("a", "b")
         before = load_buckets(self.path, BucketIndex()).buckets
         self.write("b", "c", "d")
@@ -424,14 +406,13 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(3, len(loaded.config.buckets))
 
     def test_unfit(self) -> None:
-        """Which text it was is known also where it has mistakes."""
         self.write("too long")
         error = self.assertRaises(ConfigError, load_buckets, self.path, BucketIndex())
         with open(self.path, encoding="utf-8") as file:
             self.assertEqual(identity(file.read()), error.text)
 
     def test_everything_is_put_back(self) -> None:
-        """Pushes are favoured while it reads, and then no more, come what may."""
+        """The interpreter's settings are restored, whatever happens."""
         interval = sys.getswitchinterval()
         seen = []
 

@@ -1,4 +1,4 @@
-"""The daemon's life, put together by the composition root over a fake reactor."""
+"""The daemon's start and stop, over a fake reactor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class LifeTests(DaemonCase):
     """Start and stop."""
 
     def test_serves(self) -> None:
-        """A push to a daemon that was started is stored."""
         with capturedLogs() as events:
             daemon = self.start()
         port, _, _, interface = self.reactor.tcpServers[0]
@@ -54,12 +53,12 @@ class LifeTests(DaemonCase):
         self.successResultOf(stopped)
 
     def admin(self) -> Config:
-        """The configuration with a listener for whoever watches."""
+        """The configuration with an admin listener."""
         keys = {"home": "home", "port": 1, "buckets": [TOKEN]}
         return parse(json.dumps({**keys, "admin": "tcp:2:127.0.0.1"}), self.path)
 
     def test_admin(self) -> None:
-        """Whoever watches has a port of their own, up to the end."""
+        """The admin listener stays open until the end."""
         daemon = self.make_from(self.admin())
         daemon.privilegedStartService()
         self.assertEqual([1, 2], [each[0] for each in self.reactor.tcpServers])
@@ -80,14 +79,13 @@ class LifeTests(DaemonCase):
         self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"))
         pusher.dataReceived(b"c")
         pusher.connectionLost()
-        # Nobody who only watches keeps it from ending.
+        # A monitoring client does not keep it from ending.
         self.successResultOf(stopped)
         self.assertEqual([[0], [0]], closed)
         self.assertTrue(wire.disconnected)
         watcher.connectionLost()
 
     def test_metrics(self) -> None:
-        """What happens to pushes, hooks and the configuration is counted."""
         daemon = self.make_from(self.admin())
         daemon.privilegedStartService()
         daemon.startService()
@@ -127,7 +125,6 @@ class LifeTests(DaemonCase):
         watcher.connectionLost()
 
     def test_no_admin(self) -> None:
-        """Nobody gets one who did not ask for it."""
         with capturedLogs() as events:
             daemon = self.start()
         self.assertEqual(1, len(self.reactor.tcpServers))
@@ -135,13 +132,11 @@ class LifeTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_ipv6(self) -> None:
-        """An IPv6 address is listened on as one."""
         config = evolve(self.config(), listen=Listen((tcp("::1", 1234),)))
         self.make_from(config).privilegedStartService()
         self.assertEqual("::1", self.reactor.tcpServers[0][3])
 
     def test_tls_and_proxies(self) -> None:
-        """What is spoken where is said, and whom anybody could pretend to be."""
         write_pair(self.folder)
         self.listen(
             "ssl:1:key.pem:cert.pem",
@@ -159,7 +154,7 @@ class LifeTests(DaemonCase):
         warning = "any client can forge its address in a PROXY header"
         self.assertEqual(1, lines.count(warning))
         self.assertIn(f"haproxy:tcp:2: {warning}", lines)
-        # The log's date, and the looks at the certificate.
+        # Let the log's date advance, and the certificates be examined.
         write_pair(self.folder)
         with capturedLogs() as events:
             self.reactor.pump([LOOK_EVERY] * 2)
@@ -167,7 +162,6 @@ class LifeTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_malformed_request_is_logged(self) -> None:
-        """What never became a request has its line too."""
         daemon = self.start()
         channel, _ = self.connect()
         with capturedLogs() as events:
@@ -178,7 +172,6 @@ class LifeTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_reload(self) -> None:
-        """SIGUSR2 puts the new list in force."""
         daemon = self.start()
         Path(self.path).write_text('{"home": "home", "buckets": []}')
         with capturedLogs() as events:
@@ -188,7 +181,7 @@ class LifeTests(DaemonCase):
         self.successResultOf(daemon.stopService())
 
     def test_stop_waits(self) -> None:
-        """A push under way has its time, and no more; its client is told."""
+        """A push in progress gets its time, and no more; its client is answered."""
         daemon = self.start()
         channel, wire = self.begin("x")
         stopped = daemon.stopService()
@@ -203,7 +196,6 @@ class LifeTests(DaemonCase):
         self.assertEqual([], self.stored())
 
     def test_stop_and_a_push_that_ends(self) -> None:
-        """Within its time it ends as ever."""
         daemon = self.start()
         channel, wire = self.begin("x")
         stopped = daemon.stopService()
@@ -215,7 +207,6 @@ class LifeTests(DaemonCase):
         self.assertEqual(["x"], self.stored())
 
     def test_stop_in_the_headers(self) -> None:
-        """A push that has not begun when the others are over does not begin."""
         daemon = self.start()
         channel, wire = self.connect()
         channel.dataReceived(b"PUT /%b/x HTTP/1.1\r\nHost: h\r\n" % TOKEN.encode())
@@ -228,7 +219,7 @@ class LifeTests(DaemonCase):
         self.assertEqual([], self.stored())
 
     def test_stop_and_a_push_that_begins(self) -> None:
-        """One that begins while others go on has the same time as they."""
+        """A push that begins while others go on gets the same time."""
         daemon = self.start()
         first, _ = self.begin("x")
         late = [self.connect() for _ in range(2)]
@@ -250,7 +241,6 @@ class LifeTests(DaemonCase):
         self.assertEqual(["x", "y"], self.stored())
 
     def test_stop_and_a_client_that_still_sends(self) -> None:
-        """It is told once, and then dropped."""
         daemon = self.start()
         channel, wire = self.begin("x")
         stopped = daemon.stopService()
@@ -264,7 +254,7 @@ class LifeTests(DaemonCase):
         channel.connectionLost()
 
     def test_stop_and_a_disk_that_hangs(self) -> None:
-        """What does not end is not waited for, and keeps the home locked."""
+        """A push that does not end is not waited for, and keeps the home locked."""
         daemon = self.start()
         channel, wire = self.begin("x")
         self.threads.hangs = True
@@ -289,7 +279,6 @@ class LifeTests(DaemonCase):
         daemon._store.close()
 
     def test_stop_and_a_client_that_does_not_read(self) -> None:
-        """The last answers are waited for, and not for ever."""
         daemon = self.start()
         channel, wire = self.connect()
         channel.dataReceived(b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
@@ -300,13 +289,11 @@ class LifeTests(DaemonCase):
         channel.connectionLost()
 
     def test_stop_before_start(self) -> None:
-        """A daemon that never opened its port stops all the same."""
         daemon = self.make()
         daemon.startService()
         self.successResultOf(daemon.stopService())
 
     def test_listens_on_all(self) -> None:
-        """All are opened, named when it is ready, and closed at the stop."""
         write_pair(self.folder)
         self.listen("tcp:1:127.0.0.1", "ssl:2:key.pem:cert.pem", "unix:x.sock")
         with capturedLogs() as events:
@@ -325,14 +312,13 @@ class LifeTests(DaemonCase):
         self.assertEqual([0, 1, 2], closed)
 
     def closed(self, daemon: Daemon, ports: Any = None) -> list[int]:
-        """Collects which of the daemon's ports were closed, or of these."""
+        """Record which of the daemon's ports, or of these, were closed."""
         closed: list[int] = []
         for number, (_, port) in enumerate(daemon._ports if ports is None else ports):
             self.patch(port, "stopListening", partial(closed.append, number))
         return closed
 
     def test_cannot_close(self) -> None:
-        """A port that cannot be closed, too, leaves the rest of a stop to happen."""
         self.listen("unix:x.sock", "tcp:1")
         daemon = self.start()
         closed = self.closed(daemon)
@@ -347,7 +333,6 @@ class LifeTests(DaemonCase):
         self.assertIn("x.sock", texts(events)[0])
 
     def test_all_or_none(self) -> None:
-        """Where one cannot be opened, those before it are closed again."""
         self.listen("tcp:1", "tcp:2:127.0.0.1", "tcp:3")
         daemon = self.make()
         listen = self.reactor.listenTCP
@@ -372,7 +357,6 @@ class LifeTests(DaemonCase):
         self.assertEqual(1, self.reactor.iterated)
 
     def test_closed_where_the_home_cannot_be_used(self) -> None:
-        """What startService finds closes the ports again as well."""
         (self.folder / "home").write_text("a file")
         daemon = self.make()
         daemon.privilegedStartService()
@@ -381,7 +365,6 @@ class LifeTests(DaemonCase):
         self.assertEqual([0], closed)
 
     def test_neither_opened_nor_closed(self) -> None:
-        """A port that cannot be closed either is one more line, and no traceback."""
         (self.folder / "home").write_text("a file")
         daemon = self.make()
         daemon.privilegedStartService()
@@ -394,7 +377,6 @@ class LifeTests(DaemonCase):
         self.assertIn("cannot be used as home", why)
 
     def test_cannot_listen_reasons(self) -> None:
-        """A UNIX socket has other ways to fail."""
         self.listen("unix:x.sock")
         for raised, reason in (
             (CannotListenError(None, b"x", OSError(98, "In use")), "In use"),
@@ -414,7 +396,6 @@ class LifeTests(DaemonCase):
             self.assertEqual(start, line[: len(start)])
 
     def test_cannot_listen(self) -> None:
-        """One line, and exit status 1; a bug remains a traceback."""
         for raised, expected in (
             (CannotListenError("1.2.3.4", 80, OSError(98, "In use")), SystemExit),
             (CannotListenError("", 80, OSError(98, "In use")), SystemExit),
@@ -431,7 +412,6 @@ class LifeTests(DaemonCase):
                 self.assertIn("127.0.0.1, port 1234: In use", texts(events)[0])
 
     def test_cannot_use_home(self) -> None:
-        """The same for what startService finds."""
         (self.folder / "home").write_text("a file")
         with capturedLogs() as events:
             self.assertRaises(SystemExit, self.make().startService)

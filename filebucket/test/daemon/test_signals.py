@@ -1,5 +1,5 @@
-"""What signals do. They are real ones, sent by this process to itself; whatever they
-meant before is put back after each test.
+"""Signal handling, with real signals of this process to itself. Their previous handlers
+are restored after each test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from filebucket.daemon.signals import ENDS, HANGUP, Signals
 
 @implementer(IReactorFromThreads)
 class FakeReactor:
-    """Keeps what it is asked to call, until the test has its turn come."""
+    """Keeps calls until the test runs them."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
@@ -37,16 +37,16 @@ class FakeReactor:
         self.calls.append(lambda: callable(*args, **kwargs))
 
     def turn(self) -> None:
-        """What a turn of the reactor would do."""
+        """Run the calls, as in a turn of the reactor."""
         calls, self.calls = self.calls, []
         for call in calls:
             call()
 
 
 class FakeReload(Service):
-    """Counts.
+    """Counts reloads.
 
-    :ivar asked: how often it was
+    :ivar asked: their number
     """
 
     asked = 0
@@ -56,10 +56,10 @@ class FakeReload(Service):
 
 
 class SignalsTests(SynchronousTestCase):
-    """From the signal to what comes of it."""
+    """From the signal to its effect."""
 
     def setUp(self) -> None:
-        # They would kill this process otherwise, if a test went wrong.
+        # Otherwise they would kill this process if a test failed.
         self.received: list[int] = []
         self.meanwhile(self.receive, SIGNAL, signal.SIGTERM)
         self.meanwhile(signal.SIG_DFL, HANGUP, *ENDS)
@@ -69,7 +69,7 @@ class SignalsTests(SynchronousTestCase):
         self.service = Signals(self.reactor, cast(Reload, self.reload))
 
     def meanwhile(self, disposition: Any, *numbers: int) -> None:
-        """What these signals do until the end of the test."""
+        """Set other handlers until the end of the test."""
         for each in numbers:
             before = signal.signal(each, disposition)
             self.addCleanup(signal.signal, each, before or signal.SIG_DFL)
@@ -79,15 +79,13 @@ class SignalsTests(SynchronousTestCase):
         self.addCleanup(self.service.stopService)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """What a signal does that the service does not heed."""
+        """Handle a signal that the service does not handle."""
         self.received.append(number)
 
     def test_reactor(self) -> None:
-        """The reactor here is one, as far as it goes."""
         verifyObject(IReactorFromThreads, self.reactor)
 
     def test_start_and_stop(self) -> None:
-        """They are heeded from start to stop, and no longer; and so again."""
         numbers = (SIGNAL, HANGUP, *ENDS)
         before = [signal.getsignal(each) for each in numbers]
         for _ in range(2):
@@ -98,7 +96,6 @@ class SignalsTests(SynchronousTestCase):
             self.assertEqual(before, [signal.getsignal(each) for each in numbers])
 
     def test_only_wakes_the_reactor(self) -> None:
-        """The signal itself does nothing but have the reactor called."""
         self.start()
         os.kill(os.getpid(), signal.SIGUSR2)
         self.assertEqual([], self.received)
@@ -106,7 +103,6 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(0, self.reload.asked)
 
     def test_reloads(self) -> None:
-        """In its turn the reactor reloads."""
         self.start()
         for count, number in enumerate((SIGNAL, signal.SIGHUP), 1):
             os.kill(os.getpid(), number)
@@ -115,7 +111,6 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual([], self.received)
 
     def test_ends(self) -> None:
-        """What would end the process does what SIGTERM does, and the log says so."""
         self.start()
         for number in (signal.SIGUSR1, signal.SIGQUIT, signal.SIGRTMIN + 3):
             with capturedLogs() as events:
@@ -130,14 +125,14 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(0, self.reload.asked)
 
     def test_ignored(self) -> None:
-        """What nohup, or whoever else started us, has ignored is ignored."""
+        """A signal that was ignored at the start, as under nohup, stays ignored."""
         self.meanwhile(signal.SIG_IGN, HANGUP)
         self.start()
         os.kill(os.getpid(), HANGUP)
         self.assertEqual([], self.reactor.calls)
 
     def test_taken(self) -> None:
-        """What twistd has taken for itself it keeps; but not what asks us to reload."""
+        """twistd's handlers stay, except for the reload signal."""
         self.meanwhile(self.receive, signal.SIGUSR1)
         self.meanwhile(signal.SIG_IGN, SIGNAL)
         self.start()
@@ -147,7 +142,6 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(1, len(self.reactor.calls))
 
     def test_at_the_end(self) -> None:
-        """When no reload can be made any more, none is, and nothing is killed."""
         self.start()
         self.reload.stopService()
         os.kill(os.getpid(), HANGUP)
@@ -155,7 +149,6 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(0, self.reload.asked)
 
     def test_after_the_stop(self) -> None:
-        """After the stop they are no longer ours."""
         self.service.startService()
         self.service.stopService()
         os.kill(os.getpid(), SIGNAL)

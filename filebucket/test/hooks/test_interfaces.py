@@ -1,4 +1,4 @@
-"""What hooks are asked and told."""
+"""What hooks are told."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ SUBJECT = Subject("token", "#c0ffee", "a.sql", -1, "192.0.2.1:9", "0a1b")
 
 
 class EnvironmentTests(SynchronousTestCase):
-    """What stands in a hook's environment."""
+    """The environment variables of a hook."""
 
     def test_before(self) -> None:
-        """Before a push there is no file to tell of."""
         self.assertEqual(
             {
                 "BUCKET": "token",
@@ -28,7 +27,6 @@ class EnvironmentTests(SynchronousTestCase):
         )
 
     def test_after(self) -> None:
-        """Afterwards there is."""
         stored = evolve(SUBJECT, size=7, path="/srv/token/a.sql", sha256="ab")
         told = stored.environment(POST_PUSH)
         self.assertEqual(
@@ -37,7 +35,6 @@ class EnvironmentTests(SynchronousTestCase):
         )
 
     def test_alert(self) -> None:
-        """What changed, and its details."""
         alert = Alert("web01", "db-#", "fresh", "late", "0a1b", {"EXPECT": "26h"})
         self.assertEqual("web01", alert.label)
         self.assertEqual(
@@ -54,9 +51,7 @@ class EnvironmentTests(SynchronousTestCase):
 
 class InterfaceTests(SynchronousTestCase):
     def test_fake(self) -> None:
-        """What stands in for hooks in other tests has their interface."""
         verifyObject(IHooks, FakeHooks())
 
     def test_no_token(self) -> None:
-        """Neither a token nor a path is in what a log may show."""
         self.assertNotIn("token", repr(evolve(SUBJECT, path="/srv/token/a.sql")))

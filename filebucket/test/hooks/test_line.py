@@ -1,4 +1,4 @@
-"""Lines that are served in turn."""
+"""Queues that are served in turn."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ class LinesTests(SynchronousTestCase):
         place.addCallback(lambda _: self.served.append(name))
 
     def test_free_place(self) -> None:
-        """Nobody waits for a place that is free, in whatever line."""
         lines = Lines(2)
         self.successResultOf(lines.acquire("a"))
         self.successResultOf(lines.acquire("b"))
         self.assertNoResult(lines.acquire("c"))
 
     def test_in_turn(self) -> None:
-        """One of each line, and the first of each first."""
         for name in ("a1", "a2", "a3", "b1", "b2", "c1", "a4"):
             self.wait(name[0], name)
         for _ in range(6):
@@ -32,7 +30,6 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(["a1", "a2", "b1", "c1", "a3", "b2", "a4"], self.served)
 
     def test_given_back(self) -> None:
-        """A place that nobody waits for is free for whoever comes next."""
         self.wait("a", "a1")
         self.lines.release()
         self.wait("a", "a2")
@@ -40,7 +37,9 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(["a1", "a2"], self.served)
 
     def test_many_leave_at_once(self) -> None:
-        """Whoever leaves as soon as it is let in is no call deeper than the others."""
+        """Many that release their place at once do not make the calls deeper and
+        deeper.
+        """
         self.wait("a", "a")
         for _ in range(5000):
             self.lines.acquire("b").addCallback(lambda _: self.lines.release())

@@ -1,4 +1,4 @@
-"""One bounded child process: its descriptors, its deadline, and what it may write."""
+"""One bounded child process: its descriptors, timeout and output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from filebucket.test.hooks.test_scripts import (
 
 
 class ProcessTests(SynchronousTestCase):
-    """One process, whatever it is for."""
+    """One process, for any purpose."""
 
     MARKS = (b"A=b",)
 
@@ -52,7 +52,7 @@ class ProcessTests(SynchronousTestCase):
 
     def tearDown(self) -> None:
         self.assertEqual([], self.reactor.getDelayedCalls())
-        # Nothing that it would read from is left open.
+        # No descriptor for its standard input is left open.
         error = self.assertRaises(OSError, os.fstat, self.reactor.null)
         self.assertEqual(errno.EBADF, error.errno)
 
@@ -60,7 +60,7 @@ class ProcessTests(SynchronousTestCase):
         self.process.start([b"/bin/true", b"a b"], {b"A": b"b"}, self.MARKS)
 
     def test_start(self) -> None:
-        """In a session of its own, with nothing to read and its environment only."""
+        """In its own session, with nothing to read, and only its environment."""
         self.start()
         (child,) = self.reactor.children
         self.assertEqual(b"/usr/bin/setsid", child.executable)
@@ -72,13 +72,11 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(Exit(0), self.successResultOf(self.process.ended))
 
     def test_cannot_be_started(self) -> None:
-        """Whoever starts it is told; it has no deadline."""
         self.reactor.fault = FileNotFoundError(errno.ENOENT, "no such program")
         self.assertRaises(FileNotFoundError, self.start)
         self.assertNoResult(self.process.ended)
 
     def test_bounds(self) -> None:
-        """What it writes is kept up to a bound, and logged without the secret."""
         self.start()
         (child,) = self.reactor.children
         child.writes(b"x" * (MOST_OUTPUT - 1), b"yz")
@@ -91,7 +89,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(["a (label)", "half a line"], self.lines)
 
     def test_stop(self) -> None:
-        """It is ended as at its deadline; asked again, no sooner and no later."""
+        """It is ended as at its timeout; a second stop changes nothing."""
         self.start()
         (child,) = self.reactor.children
         group = child.pid
@@ -108,14 +106,14 @@ class ProcessTests(SynchronousTestCase):
 
 
 class DeadlineTests(HooksCase):
-    """What becomes of a hook that takes too long."""
+    """A hook that takes too long."""
 
     def setUp(self) -> None:
         super().setUp()
         self.script(PRE_PUSH, POST_PUSH)
 
     def test_killed(self) -> None:
-        """TERM to the group at the deadline, KILL a little later."""
+        """TERM to the group at the timeout, KILL a little later."""
         verdict = self.pre_push()
         child = self.started()
         group = child.pid
@@ -134,7 +132,7 @@ class DeadlineTests(HooksCase):
         self.assertEqual(["pre-push request=0a1b exit=137 (timed out)"], self.logged())
 
     def test_term_obeyed(self) -> None:
-        """Whatever it says then is too late; its children do not outlive it."""
+        """Output after TERM is too late; its children do not outlive it."""
         for status in (0, 2, 1):
             self.kills.clear()
             verdict = self.pre_push()
@@ -146,7 +144,6 @@ class DeadlineTests(HooksCase):
             self.assertEqual([(group, TERM), (group, KILL)], self.kills)
 
     def test_term_obeyed_pipes_stay_open(self) -> None:
-        """Nor do they hold the push up."""
         verdict = self.pre_push()
         self.reactor.advance(TIMEOUT)
         self.started().exits(None, by=TERM)
@@ -156,7 +153,6 @@ class DeadlineTests(HooksCase):
         self.assert_refused(verdict, LATE)
 
     def test_post_push(self) -> None:
-        """A post-push that was ended has an exit like any other."""
         ended = self.post_push()
         self.started().writes(b"half an ans")
         self.reactor.advance(TIMEOUT)
@@ -164,7 +160,7 @@ class DeadlineTests(HooksCase):
         self.assert_exit(Exit(143, b"half an ans", timed_out=True), ended)
 
     def test_group_gone(self) -> None:
-        """It may have exited, with the news still on its way."""
+        """It may have exited without the daemon knowing yet."""
         self.no_kill = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         verdict = self.pre_push()
         self.reactor.advance(TIMEOUT)
@@ -174,7 +170,7 @@ class DeadlineTests(HooksCase):
         self.assertEqual([], self.logged(LogLevel.critical))
 
     def test_strays(self) -> None:
-        """KILL reaches those that left the group, too, by what they were told."""
+        """KILL also reaches children that left the group, by their environment."""
         ended = self.post_push()
         marks = [b"FILEBUCKET_EVENT=post-push", b"FILEBUCKET_REQUEST_ID=0a1b"]
         child = self.started()
@@ -188,7 +184,6 @@ class DeadlineTests(HooksCase):
         self.successResultOf(ended)
 
     def test_strays_of_one_that_obeyed(self) -> None:
-        """Once it has ended, they are all that is left."""
         verdict = self.pre_push()
         self.reactor.advance(TIMEOUT)
         self.started().ends(None, by=TERM)
@@ -199,7 +194,7 @@ class DeadlineTests(HooksCase):
         )
 
     def test_strays_of_one_in_time(self) -> None:
-        """What outlives a hook that ended by itself was meant to."""
+        """Children of a hook that ended in time may go on."""
         verdict = self.pre_push()
         self.started().ends()
         self.successResultOf(verdict)
@@ -207,9 +202,8 @@ class DeadlineTests(HooksCase):
         self.assertEqual([], self.kills)
 
     def test_group_of_others(self) -> None:
-        """With sudo in a hook there are processes that we may not kill.
-
-        The push has its answer nevertheless, and everything goes its way.
+        """A hook that uses sudo has processes that we may not kill. The push is
+        answered all the same.
         """
         verdict = self.pre_push()
         child = self.started()
@@ -222,7 +216,7 @@ class DeadlineTests(HooksCase):
         self.assert_refused(verdict, LATE)
 
     def test_hook_of_others(self) -> None:
-        """Even where the hook itself is one."""
+        """The hook itself may be such a process."""
         self.no_kill = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         verdict = self.pre_push()
         group = self.started().pid
@@ -234,14 +228,14 @@ class DeadlineTests(HooksCase):
 
 
 class StderrTests(HooksCase):
-    """What a hook writes to stderr."""
+    """The standard error of a hook."""
 
     def setUp(self) -> None:
         super().setUp()
         self.script(PRE_PUSH)
 
     def lines(self, *pieces: bytes, subject: Subject = SUBJECT) -> list[str]:
-        """The lines that are logged of what comes in these pieces."""
+        """The lines logged of these pieces."""
         before = len(self.events)
         verdict = self.pre_push(subject)
         self.started().complains(*pieces)
@@ -253,7 +247,6 @@ class StderrTests(HooksCase):
         return [line.removeprefix(start) for line in lines]
 
     def test_lines(self) -> None:
-        """Each line is logged as one, however it comes."""
         for pieces, expected in (
             ([], []),
             ([b"one\n"], ["one"]),
@@ -269,7 +262,6 @@ class StderrTests(HooksCase):
             self.assertEqual(expected, self.lines(*pieces), pieces)
 
     def test_logged_as_they_come(self) -> None:
-        """A line is logged when it ends, not when the hook does."""
         verdict = self.pre_push()
         self.started().complains(b"waiting for the moon\nand th")
         self.assertEqual(
@@ -281,12 +273,11 @@ class StderrTests(HooksCase):
         self.successResultOf(verdict)
 
     def test_level(self) -> None:
-        """It is no error of the daemon's."""
         self.lines(b"oh\n")
         self.assertEqual(1, len(self.logged(LogLevel.info)))
 
     def test_not_text(self) -> None:
-        """Whatever the bytes are, one line stays one line, and harmless."""
+        """Whatever the bytes are, one line stays one harmless line."""
         for line, expected in (
             (b"\xff\xfeab", "\ufffd\ufffdab"),
             (b"a\rb", "a\ufffdb"),
@@ -297,7 +288,6 @@ class StderrTests(HooksCase):
             self.assertEqual([expected], self.lines(line + b"\n"))
 
     def test_long_line(self) -> None:
-        """Of an over-long line the beginning is logged."""
         long = b"x" * MOST_LINE
         for pieces in (
             [long + b"y\nnext\n"],
@@ -309,7 +299,6 @@ class StderrTests(HooksCase):
         self.assertEqual(["x" * MOST_LINE], self.lines(long + b"y"))
 
     def test_too_much(self) -> None:
-        """After 64 KiB the log says that there was more."""
         line = b"x" * 1023 + b"\n"
         rest = f"(the rest is not logged: over {MOST_STDERR} bytes or 1000 lines)"
         for pieces in (
@@ -321,7 +310,6 @@ class StderrTests(HooksCase):
             self.assertEqual([*["x" * 1023] * 64, rest], self.lines(*pieces))
 
     def test_too_many_lines(self) -> None:
-        """So does it after 1000 lines, however short."""
         rest = f"(the rest is not logged: over {MOST_STDERR} bytes or 1000 lines)"
         for pieces in (
             [b"\n" * 1001],
@@ -333,19 +321,17 @@ class StderrTests(HooksCase):
         self.assertEqual([""] * MOST_LINES, self.lines(b"\n" * MOST_LINES))
 
     def test_too_much_in_a_line(self) -> None:
-        """The line that is cut there is logged as far as it goes."""
         line = b"x" * 1023 + b"\n"
         lines = self.lines(line * 63 + b"y" * 1000, b"y" * 1000 + b"\nz\n")
         self.assertEqual("y" * MOST_LINE, lines[63])
         self.assertEqual(65, len(lines))
 
     def test_not_too_much(self) -> None:
-        """Exactly 64 KiB are not too much."""
         line = b"x" * 1023 + b"\n"
         self.assertEqual(["x" * 1023] * 64, self.lines(line * 64))
 
     def test_token(self) -> None:
-        """A script that says its arguments does not give the token away."""
+        """A script that prints its arguments does not reveal the token."""
         token = TOKEN.encode()
         for pieces, expected in (
             ([b"+ test -e " + token + b"\n"], "+ test -e #c0ffee"),
@@ -355,12 +341,12 @@ class StderrTests(HooksCase):
             self.assertEqual([expected], self.lines(*pieces))
 
     def assert_no_part(self, *pieces: bytes) -> None:
-        """No more of the token is logged than chance would."""
+        """No more of the token is logged than is likely by chance."""
         for line in self.lines(*pieces):
             self.assertNotIn(TOKEN[:4], line)
 
     def test_token_cut(self) -> None:
-        """Nor a part of it, where a line is cut in its midst."""
+        """Nor a part of it, if a line is cut inside it."""
         for kept in (4, 16, 31):
             line = b"x" * (MOST_LINE - kept) + TOKEN.encode()
             cut = [line[:MOST_LINE], line[MOST_LINE:]]
@@ -375,17 +361,16 @@ class StderrTests(HooksCase):
             self.assert_no_part(line[:1100], line[1100:], b"\n")
 
     def test_token_cut_at_the_end(self) -> None:
-        """Nor where all of it is."""
+        """Nor if all of standard error is cut inside it."""
         line = b"x" * 1023 + b"\n"
         for kept in (4, 16, 31):
             last = b"y" * (1024 - kept) + TOKEN.encode() + b"\n"
             self.assert_no_part(line * 63 + last)
 
     def test_part_of_token(self) -> None:
-        """A whole line is logged whole, whatever it ends with."""
+        """A complete line is logged completely, whatever it ends with."""
         self.assertEqual(["exit 0"], self.lines(b"exit 0\n"))
 
     def test_name(self) -> None:
-        """A bucket's name is no secret."""
         named = evolve(SUBJECT, bucket="web01", label="web01")
         self.assertEqual(["for web01"], self.lines(b"for web01\n", subject=named))

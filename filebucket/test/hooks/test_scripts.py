@@ -1,9 +1,9 @@
 """The operator's scripts, with a reactor that only pretends to run them.
 
-The scripts are real files, since whether they are there and can be run is asked
-of the disk. Their lives are told by the test: a :class:`Child` says what it was
-started with, and writes, exits and ends when it is told to. After every test no
-delayed call may be left, and no token in the log.
+The scripts are real files, because the disk decides whether they exist and can be run.
+The test controls the processes: a :class:`Child` shows how it was started, and writes,
+exits and ends on request. After every test no delayed call may be left, and no token in
+the log.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ KILL = signal.SIGKILL
 
 
 class Child:
-    """A process that a hook would be, and the transport of its protocol.
+    """A fake process, and the transport of its protocol.
 
-    :ivar stdin: what its descriptor 0 leads to, and how that is open
-    :ivar lost: whether its pipes were closed from our side
+    :ivar stdin: what its descriptor 0 leads to, and the mode of its opening
+    :ivar lost: whether the daemon closed its pipes
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Child:
             self.protocol.errReceived(data)
 
     def exits(self, status: int | None = 0, by: int | None = None) -> None:
-        """The process exits, or is ended by a signal; its pipes may stay open."""
+        """The process exits, or a signal ends it; its pipes may stay open."""
         if status or by:
             self._reason = Failure(ProcessTerminated(status, by))
         self.pid = None
         self.protocol.processExited(self._reason)
 
     def ends(self, status: int | None = 0, by: int | None = None) -> None:
-        """It exits if it did not yet, and nobody has its pipes any more."""
+        """It exits, if it has not yet, and its pipes close."""
         if self.pid is not None:
             self.exits(status, by)
         self.protocol.processEnded(self._reason)
@@ -121,11 +121,11 @@ class Child:
 
 @implementer(Reactor)
 class FakeReactor(Clock):
-    """Time by hand, and processes that are none.
+    """A clock, and fake processes.
 
-    :ivar children: what was started
-    :ivar fault: what happens instead
-    :ivar null: the descriptor that the last one would read from
+    :ivar children: the processes started
+    :ivar fault: raised instead of starting one
+    :ivar null: the descriptor of the last one's standard input
     """
 
     def __init__(self) -> None:
@@ -164,10 +164,10 @@ class FakeReactor(Clock):
 class HooksCase(SynchronousTestCase):
     """Has :class:`ScriptHooks` on a folder of its own.
 
-    :ivar kills: what was sent to which process group
-    :ivar no_kill: what comes of that
-    :ivar strays: the marks of those that were killed wherever they are
-    :ivar observed: how they ended
+    :ivar kills: the signals sent, and their process groups
+    :ivar no_kill: raised instead
+    :ivar strays: the marks of the children that were killed outside their group
+    :ivar observed: how the hooks ended
     """
 
     def setUp(self) -> None:
@@ -209,7 +209,7 @@ class HooksCase(SynchronousTestCase):
         return os.path.join(self.directory, f"{event}.sh")
 
     def script(self, *events: str, mode: int = 0o755) -> None:
-        """Let there be these hooks."""
+        """Install these hooks."""
         for event in events:
             with open(self.path(event), "wb") as file:
                 file.write(b"#!/bin/sh\n")
@@ -233,7 +233,7 @@ class HooksCase(SynchronousTestCase):
         self.assertEqual({}, refusal.headers)
 
     def assert_stopped(self, verdict: Deferred[Verdict | None]) -> None:
-        """It is not the push's fault, and the client is told when to try again."""
+        """The client is told to retry later."""
         refusal = self.failureResultOf(verdict, Refusal).value
         self.assertEqual(
             (503, "the server is shutting down"), (refusal.status, refusal.reason)
@@ -244,7 +244,7 @@ class HooksCase(SynchronousTestCase):
         self.assertEqual(expected, self.successResultOf(ended))
 
     def logged(self, level: LogLevel | None = None) -> list[str]:
-        """What the log says, on that level or on all."""
+        """The log, on that level or on all."""
         return [
             formatEvent(event)
             for event in self.events
@@ -268,11 +268,9 @@ class AlertTests(HooksCase):
         return Deferred.fromCoroutine(self.hooks.alert(self.CHANGE))
 
     def test_missing(self) -> None:
-        """Then nobody is told."""
         self.assertIsNone(self.successResultOf(self.alert()))
 
     def test_told(self) -> None:
-        """What changed: its words and its environment."""
         self.script(ALERT)
         self.assertEqual([ALERT], self.hooks.check())
         ended = self.alert()
@@ -302,7 +300,7 @@ class AlertTests(HooksCase):
         self.assert_exit(Exit(0), ended)
 
     def test_deadline(self) -> None:
-        """It has one, as the others do, and is killed wherever it went."""
+        """It has a timeout, as the others do, and all its children are killed."""
         self.script(ALERT)
         ended = self.alert()
         child = self.started()
@@ -319,7 +317,6 @@ class AlertTests(HooksCase):
         self.assertTrue(found.timed_out)
 
     def test_cannot_be_run(self) -> None:
-        """That is logged."""
         self.script(ALERT, mode=0o644)
         self.assert_exit(Exit(126), self.alert())
         self.assertEqual(
@@ -333,12 +330,12 @@ CANNOT = "the server's pre-push hook cannot be run"
 
 
 class PresenceTests(HooksCase):
-    """Which hooks there are, and what if one cannot be run."""
+    """Which hooks exist, and what happens if one cannot be run."""
 
     def assert_unusable(
         self, reason: str, broken: Sequence[str] = (PRE_PUSH, POST_PUSH)
     ) -> None:
-        """The daemon does not start; if it runs, hooks fail closed."""
+        """The daemon does not start; if it runs, pushes are refused."""
         error = self.assertRaises(ConfigError, self.hooks.check)
         self.assertEqual(self.directory, error.source)
         self.assertEqual(
@@ -356,11 +353,9 @@ class PresenceTests(HooksCase):
         )
 
     def test_interface(self) -> None:
-        """They are hooks."""
         verifyObject(IHooks, self.hooks)
 
     def test_check(self) -> None:
-        """Those that are there are named."""
         self.assertEqual([], self.hooks.check())
         self.script(POST_PUSH)
         self.assertEqual([POST_PUSH], self.hooks.check())
@@ -368,21 +363,18 @@ class PresenceTests(HooksCase):
         self.assertEqual([PRE_PUSH, POST_PUSH], self.hooks.check())
 
     def test_missing(self) -> None:
-        """A hook that is not there is skipped."""
         self.assertIsNone(self.successResultOf(self.pre_push()))
         self.assertIsNone(self.successResultOf(self.post_push()))
         self.assertEqual([], self.reactor.children)
         self.assertEqual([], self.logged())
 
     def test_directory_missing(self) -> None:
-        """So are both where there is no folder for them."""
         os.rmdir(self.directory)
         self.assertEqual([], self.hooks.check())
         self.assertIsNone(self.successResultOf(self.pre_push()))
         self.assertIsNone(self.successResultOf(self.post_push()))
 
     def test_looked_for_at_every_push(self) -> None:
-        """A hook may come and go while the daemon runs."""
         self.script(PRE_PUSH)
         verdict = self.pre_push()
         self.started().ends(1)
@@ -391,30 +383,29 @@ class PresenceTests(HooksCase):
         self.assertIsNone(self.successResultOf(self.pre_push()))
 
     def test_not_executable(self) -> None:
-        """A script without its x bit is one that somebody wanted."""
+        """A script without its x bit is a mistake, not the absence of a hook."""
         self.script(PRE_PUSH, POST_PUSH, mode=0o644)
         self.assert_unusable("is not an executable file")
 
     def test_dangling_link(self) -> None:
-        """So is a link that leads nowhere."""
         for event in (PRE_PUSH, POST_PUSH):
             os.symlink("nowhere", self.path(event))
         self.assert_unusable("is a dangling symbolic link")
 
     def test_link_in_a_circle(self) -> None:
-        """Or back to itself."""
         for event in (PRE_PUSH, POST_PUSH):
             os.symlink(f"{event}.sh", self.path(event))
         self.assert_unusable("Too many levels of symbolic links")
 
     def test_folder(self) -> None:
-        """A folder cannot be run, though it has x bits."""
         for event in (PRE_PUSH, POST_PUSH):
             os.mkdir(self.path(event))
         self.assert_unusable("is not an executable file")
 
     def test_no_program(self) -> None:
-        """What Linux cannot run is not given to a shell, whose 2 means overwrite."""
+        """What Linux cannot run is not given to a shell, whose exit status 2 would mean
+        "overwrite".
+        """
         elf = bytearray(Path("/usr/bin/setsid").read_bytes())
         elf[18:20] = b"\xff\x7f"
         for content in (
@@ -434,7 +425,7 @@ class PresenceTests(HooksCase):
             self.assert_unusable("is neither a program nor a script with a #! line")
 
     def test_interpreters(self) -> None:
-        """Where Linux takes its name to end, so does the look at it."""
+        """The interpreter's name ends where Linux ends it."""
         for content, runs in (
             (b"#!/bin/sh", True),
             (b"#! \t/bin/sh -e\n", True),
@@ -450,7 +441,6 @@ class PresenceTests(HooksCase):
                 self.assertRaises(ConfigError, self.hooks.check)
 
     def test_no_interpreter(self) -> None:
-        """Nor is what has none that is there."""
         for first, reason in (
             (b"#!/nonexistent", "needs /nonexistent, which does not exist"),
             (b"#! /nonexistent -e", "needs /nonexistent, which does not exist"),
@@ -465,15 +455,14 @@ class PresenceTests(HooksCase):
             self.assert_unusable(reason)
 
     def test_carriage_return(self) -> None:
-        """One that Windows wrote is none: /bin/sh -e would exit with 2 there, which
-        means to overwrite.
+        """A script with Windows line ends: /bin/sh -e would exit with 2 there, which
+        means "overwrite".
         """
         for first in (b"#!/bin/sh", b"#!/usr/bin/env sh", b"#!/bin/sh -e", b"#!"):
             self.write_hooks(first + b"\r\nexit 0\r\n")
             self.assert_unusable("has CR LF line ends; use LF")
 
     def test_env(self) -> None:
-        """What env would find in the PATH that the hook gets."""
         for first in (
             b"#!/usr/bin/env sh",
             b"#! /usr/bin/env\t/bin/sh ",
@@ -494,7 +483,6 @@ class PresenceTests(HooksCase):
             os.chmod(self.path(event), 0o755)
 
     def test_program(self) -> None:
-        """A program need not be a script, nor a script name a program."""
         os.symlink("/usr/bin/setsid", self.path(PRE_PUSH))
         self.script("interpreter")
         with open(self.path(POST_PUSH), "wb") as file:
@@ -503,13 +491,12 @@ class PresenceTests(HooksCase):
         self.assertEqual([PRE_PUSH, POST_PUSH], self.hooks.check())
 
     def test_directory_is_a_file(self) -> None:
-        """Where one cannot look there may be a hook."""
+        """If the folder cannot be searched, there may be a hook."""
         os.rmdir(self.directory)
         os.close(os.open(self.directory, os.O_CREAT))
         self.assert_unusable("Not a directory", EVENTS)
 
     def test_link(self) -> None:
-        """A link to a script is a script."""
         self.script("elsewhere")
         os.symlink("elsewhere.sh", self.path(PRE_PUSH))
         self.assertEqual([PRE_PUSH], self.hooks.check())
@@ -518,7 +505,7 @@ class PresenceTests(HooksCase):
         self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
 
     def test_no_setsid(self) -> None:
-        """Without setsid no hook can be run; without hooks none is needed."""
+        """Without setsid no hook can be run; without hooks it is not needed."""
         self.patch(scripts, "SETSID", b"/nonexistent/setsid")
         self.assertEqual([], self.hooks.check())
         self.script(POST_PUSH)
@@ -529,14 +516,13 @@ class PresenceTests(HooksCase):
 
 
 class StartTests(HooksCase):
-    """What a hook is started with."""
+    """The arguments, environment and descriptors of a hook."""
 
     def setUp(self) -> None:
         super().setUp()
         self.script(PRE_PUSH, POST_PUSH)
 
     def test_pre_push(self) -> None:
-        """Bucket, filename, size and client, as arguments and by name."""
         verdict = self.pre_push()
         child = self.started()
         self.assertEqual(b"/usr/bin/setsid", child.executable)
@@ -569,7 +555,6 @@ class StartTests(HooksCase):
         self.successResultOf(verdict)
 
     def test_post_push(self) -> None:
-        """Bucket, path and client; by name the digest too."""
         ended = self.post_push()
         child = self.started()
         path = f"/srv/{TOKEN}/größe.sql".encode()
@@ -604,7 +589,7 @@ class StartTests(HooksCase):
         self.successResultOf(ended)
 
     def environment(self, environ: Mapping[str, str]) -> dict[bytes, bytes]:
-        """What a hook gets of the daemon's environment."""
+        """The part of the daemon's environment that a hook gets."""
         self.hooks = self.make(environ)
         verdict = self.pre_push()
         child = self.started()
@@ -617,7 +602,6 @@ class StartTests(HooksCase):
         }
 
     def test_scrubbed(self) -> None:
-        """Of the daemon's environment three variables are left."""
         environ = {
             "PATH": "/opt/bin:/bin",
             "LANG": "de_DE.UTF-8",
@@ -641,19 +625,17 @@ class StartTests(HooksCase):
         self.assertNotIn(b"FILEBUCKET_PATH", self.started().environment)
 
     def test_empty_is_missing(self) -> None:
-        """A variable that is there, but empty, has its default."""
         self.assertEqual(
             {b"PATH": os.defpath.encode(), b"LANG": b"C.UTF-8", b"HOME": b"/"},
             self.environment({"PATH": "", "LANG": "", "HOME": ""}),
         )
 
     def test_environment_is_no_text(self) -> None:
-        """What Python could not decode is passed on as it was."""
+        """Bytes that Python could not decode are passed on unchanged."""
         environ = {"HOME": os.fsdecode(b"/home/gr\xf6\xdfe")}
         self.assertEqual(b"/home/gr\xf6\xdfe", self.environment(environ)[b"HOME"])
 
     def test_paths_are_no_text(self) -> None:
-        """So are paths: of the hooks' folder, and of the file."""
         raw = os.fsencode(self.directory) + b"\xff"
         self.directory = os.fsdecode(raw)
         os.mkdir(self.directory)
@@ -670,12 +652,11 @@ class StartTests(HooksCase):
         self.successResultOf(ended)
 
     def assert_null_closed(self) -> None:
-        """In the daemon it is closed, once the child has it or there is none."""
+        """The daemon closes it, once the child has it or could not be started."""
         error = self.assertRaises(OSError, os.fstat, self.reactor.null)
         self.assertEqual(errno.EBADF, error.errno)
 
     def test_descriptors(self) -> None:
-        """Nothing to read, two pipes to write to, and no more."""
         verdict = self.pre_push()
         child = self.started()
         self.assertEqual({0: self.reactor.null, 1: "r", 2: "r"}, child.descriptors)
@@ -685,7 +666,7 @@ class StartTests(HooksCase):
         self.successResultOf(verdict)
 
     def test_cannot_be_started(self) -> None:
-        """spawnProcess may say so itself; nothing is left open then either."""
+        """spawnProcess may fail; nothing is left open then either."""
         for number in (errno.ENOENT, errno.EACCES, errno.EAGAIN, errno.ENOMEM):
             path = self.path(PRE_PUSH)
             self.reactor.fault = OSError(number, os.strerror(number), path)
@@ -699,8 +680,6 @@ class StartTests(HooksCase):
             self.assert_null_closed()
 
     def test_no_descriptors_left(self) -> None:
-        """What cannot be run for want of a descriptor refuses, too."""
-
         def full(*args: object) -> int:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.devnull)
 
@@ -712,20 +691,18 @@ class StartTests(HooksCase):
         )
 
     def test_repr_has_no_token(self) -> None:
-        """Not what is told to hooks, nor where the file is."""
         receipt = Receipt(f"/srv/{TOKEN}/x", 7, "ab" * 32, 0)
         self.assertNotIn(TOKEN, f"{SUBJECT!r} {STORED!r} {receipt!r}")
 
 
 class VerdictTests(HooksCase):
-    """What a hook's exit says."""
+    """The meaning of a hook's exit."""
 
     def setUp(self) -> None:
         super().setUp()
         self.script(PRE_PUSH, POST_PUSH)
 
     def test_verdicts(self) -> None:
-        """0 goes on, 2 overwrites; everything else is a no."""
         said = {0: Verdict.GO_ON, 2: Verdict.OVERWRITE}
         for status in range(256):
             verdict = self.pre_push()
@@ -736,14 +713,12 @@ class VerdictTests(HooksCase):
                 self.assert_refused(verdict, REFUSED)
 
     def test_signals(self) -> None:
-        """So is the end by a signal, whichever."""
         for number in signal.valid_signals():
             verdict = self.pre_push()
             self.started().ends(None, by=number)
             self.assert_refused(verdict, REFUSED)
 
     def test_post_push_statuses(self) -> None:
-        """The status of post-push is passed on, and what it wrote."""
         for status in range(256):
             ended = self.post_push()
             self.started().writes(b"thank you\n")
@@ -751,21 +726,18 @@ class VerdictTests(HooksCase):
             self.assert_exit(Exit(status, b"thank you\n"), ended)
 
     def test_post_push_signals(self) -> None:
-        """A signal is told as a shell tells it."""
         for number in signal.valid_signals():
             ended = self.post_push()
             self.started().ends(None, by=number)
             self.assert_exit(Exit(128 + number), ended)
 
     def test_unknown_end(self) -> None:
-        """A process that was lost sight of did not succeed."""
         ended = self.post_push()
         child = self.started()
         child.protocol.processEnded(Failure(ProcessTerminated(None, None)))
         self.assert_exit(Exit(1), ended)
 
     def test_logged(self) -> None:
-        """Every end but a plain yes is in the log."""
         for status in (0, 1, 2):
             verdict = self.pre_push()
             self.started().ends(status)
@@ -783,7 +755,6 @@ class VerdictTests(HooksCase):
         )
 
     def test_observed(self) -> None:
-        """Whoever wants to is told of every run, and of those that could not be."""
         verdict = self.pre_push()
         self.reactor.advance(3)
         self.started().ends(1)
@@ -806,14 +777,13 @@ class VerdictTests(HooksCase):
         )
 
     def test_ended_at_once(self) -> None:
-        """When the pipes close with the exit, nothing is waited for."""
         verdict = self.pre_push()
         self.started().ends()
         self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
         self.assertFalse(self.started().lost)
 
     def test_pipes_stay_open(self) -> None:
-        """A child left in the background does not hold the verdict up."""
+        """A background child does not delay the verdict."""
         for status, said in ((0, Verdict.GO_ON), (2, Verdict.OVERWRITE)):
             verdict = self.pre_push()
             child = self.started()
@@ -825,11 +795,11 @@ class VerdictTests(HooksCase):
             self.assertTrue(child.lost)
             child.ends()
             self.assertIs(said, self.successResultOf(verdict))
-        # What runs on in the background is the operator's business.
+        # A background process is the operator's business.
         self.assertEqual([], self.kills)
 
     def test_deadline_during_grace(self) -> None:
-        """A hook that exited in time was in time."""
+        """A hook that exited in time was in time, even if its pipes stay open."""
         verdict = self.pre_push()
         self.reactor.advance(TIMEOUT - PIPES_AFTER / 2)
         self.started().exits()
@@ -839,7 +809,6 @@ class VerdictTests(HooksCase):
         self.assertEqual([], self.kills)
 
     def test_output_after_exit(self) -> None:
-        """What was in the pipes at the exit is still read."""
         ended = self.post_push()
         self.started().writes(b"one, ")
         self.started().exits()
@@ -848,14 +817,12 @@ class VerdictTests(HooksCase):
         self.assert_exit(Exit(0, b"one, two"), ended)
 
     def test_output_is_bytes(self) -> None:
-        """The output is passed on as it is."""
         ended = self.post_push()
         self.started().writes(bytes(range(256)))
         self.started().ends()
         self.assert_exit(Exit(0, bytes(range(256))), ended)
 
     def test_output_is_capped(self) -> None:
-        """Of a flood the first MiB is kept."""
         for piece in (1000, 65536, MOST_OUTPUT, MOST_OUTPUT + 1):
             ended = self.post_push()
             child = self.started()
@@ -867,7 +834,7 @@ class VerdictTests(HooksCase):
 
 
 class LineTests(HooksCase):
-    """So many hooks run at once; the rest wait in line."""
+    """N hooks run at once; the rest wait."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -875,7 +842,6 @@ class LineTests(HooksCase):
         self.hooks = self.make(concurrency=2)
 
     def test_in_line(self) -> None:
-        """When one ends the next one starts."""
         verdicts = [self.pre_push() for _ in range(4)]
         children = self.reactor.children
         self.assertEqual(2, len(children))
@@ -891,7 +857,7 @@ class LineTests(HooksCase):
         self.assert_refused(verdicts[3], REFUSED)
 
     def test_gone(self) -> None:
-        """Nobody is asked for a push that failed while it stood in line."""
+        """The hook of a push that failed while it waited is not run."""
         verdicts = [self.pre_push(), self.pre_push()]
         refusal = Refusal(503, "the server is shutting down")
         gone = [self.pre_push(failure=refusal) for _ in range(2000)]
@@ -907,7 +873,6 @@ class LineTests(HooksCase):
             self.assertIs(Verdict.GO_ON, self.successResultOf(each))
 
     def test_one_line_for_both(self) -> None:
-        """pre-push and post-push wait in one line, first come, first served."""
         ended = [self.post_push(), self.post_push()]
         verdict = self.pre_push()
         ended.append(self.post_push())
@@ -925,7 +890,9 @@ class LineTests(HooksCase):
             self.assert_exit(Exit(0), each)
 
     def test_buckets_in_turn(self) -> None:
-        """However many pushes of one bucket wait, another waits for one of them."""
+        """However many pushes of one bucket wait, another waits for only one of
+        them.
+        """
         verdicts = [self.pre_push() for _ in range(100)]
         other = evolve(SUBJECT, bucket="other")
         verdicts += [self.pre_push(other), self.pre_push(other)]
@@ -941,7 +908,6 @@ class LineTests(HooksCase):
             self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
 
     def test_alerts_apart(self) -> None:
-        """No push keeps an alert waiting, nor does an alert keep a push."""
         self.script(ALERT)
         verdicts = [self.pre_push() for _ in range(3)]
         alert = Alert("web", "", "fresh", "late", "2c3d")
@@ -958,7 +924,7 @@ class LineTests(HooksCase):
             self.assert_exit(Exit(0), ended)
 
     def test_deadline_begins_at_the_start(self) -> None:
-        """The time in line is not the hook's."""
+        """The waiting time does not count."""
         verdicts = [self.pre_push() for _ in range(3)]
         children = self.reactor.children
         self.reactor.advance(TIMEOUT - 1)
@@ -973,7 +939,6 @@ class LineTests(HooksCase):
         self.assertIs(Verdict.GO_ON, self.successResultOf(verdicts[2]))
 
     def test_exit_is_not_the_end(self) -> None:
-        """Nor does the next one start before the pipes are closed."""
         verdicts = [self.pre_push() for _ in range(3)]
         children = self.reactor.children
         children[0].exits()
@@ -986,7 +951,6 @@ class LineTests(HooksCase):
             self.assertIs(Verdict.GO_ON, self.successResultOf(verdict))
 
     def test_failures_leave_the_line(self) -> None:
-        """Whatever becomes of a hook, the next one has its turn."""
         self.reactor.fault = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         for _ in range(5):
             self.assert_refused(self.pre_push(), REFUSED)
@@ -1002,7 +966,7 @@ class LineTests(HooksCase):
 
 
 class EndTests(HooksCase):
-    """The daemon stops."""
+    """The daemon's shutdown."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -1010,14 +974,12 @@ class EndTests(HooksCase):
         self.hooks = self.make(concurrency=2)
 
     def test_nothing_runs(self) -> None:
-        """Then there is nothing to end; what comes later is turned away."""
         self.hooks.end_all()
         self.assert_stopped(self.pre_push())
         self.assert_exit(Exit(143, stopped=True), self.post_push())
         self.assertEqual([], self.reactor.children)
 
     def test_end_all(self) -> None:
-        """What runs is ended; what waits in line is not started."""
         verdicts, ended = [self.pre_push()], [self.post_push()]
         verdicts.append(self.pre_push())
         ended.append(self.post_push())
@@ -1039,7 +1001,7 @@ class EndTests(HooksCase):
         self.assertIn("post-push request=0a1b exit=137 (shutting down)", self.logged())
 
     def test_term_obeyed(self) -> None:
-        """Whatever it says then was not said of the push."""
+        """Its exit status after TERM is no verdict."""
         for status in (0, 2, 1):
             verdict = self.pre_push()
             self.hooks.end_all()
@@ -1048,7 +1010,6 @@ class EndTests(HooksCase):
             self.hooks = self.make()
 
     def test_output(self) -> None:
-        """A post-push keeps what it wrote before it was ended."""
         ended = self.post_push()
         self.started().writes(b"half an ans")
         self.hooks.end_all()
@@ -1056,7 +1017,7 @@ class EndTests(HooksCase):
         self.assert_exit(Exit(143, b"half an ans", stopped=True), ended)
 
     def test_ended_before(self) -> None:
-        """What is over is let alone: its number may be another's by now."""
+        """No signal is sent to an ended process: its pid may be reused."""
         verdict = self.pre_push()
         self.started().ends()
         self.successResultOf(verdict)
@@ -1065,7 +1026,7 @@ class EndTests(HooksCase):
         self.assertEqual([], self.kills)
 
     def test_during_the_last_seconds(self) -> None:
-        """A hook at its deadline ends as it would have, and no later."""
+        """A hook at its timeout ends as it would have, and no later."""
         verdict = self.pre_push()
         group = self.started().pid
         self.reactor.advance(TIMEOUT)
@@ -1078,7 +1039,6 @@ class EndTests(HooksCase):
         self.assert_refused(verdict, LATE)
 
     def test_twice(self) -> None:
-        """A second time changes nothing."""
         verdict = self.pre_push()
         group = self.started().pid
         self.hooks.end_all()
@@ -1089,9 +1049,9 @@ class EndTests(HooksCase):
         self.assert_stopped(verdict)
 
     def test_after_the_exit(self) -> None:
-        """One that exited keeps its verdict, and the pipes are closed still.
+        """A hook that has exited keeps its verdict, and its pipes are closed.
 
-        A child in a session of its own holds them, and no signal reaches it.
+        A child in another session holds them, and no signal reaches it.
         """
         verdict = self.pre_push()
         child = self.started()

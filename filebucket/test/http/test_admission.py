@@ -1,4 +1,4 @@
-"""Who is admitted, who waits, and who makes room."""
+"""Which connections are admitted, which wait, and which are dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 3
 class Guest:
     """A connection.
 
-    :ivar state: what it was told last
+    :ivar state: the last call on it
     """
 
     busy: bool = False
@@ -32,9 +32,9 @@ class Guest:
 
 
 class Port:
-    """What connections come from.
+    """A port.
 
-    :ivar reading: whether they are taken
+    :ivar reading: whether it accepts connections
     """
 
     reading = True
@@ -47,7 +47,7 @@ class Port:
 
 
 class AdmissionTests(SynchronousTestCase):
-    """Up to three at once."""
+    """At most three at once."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -56,7 +56,7 @@ class AdmissionTests(SynchronousTestCase):
         self.admission.listens([self.port])
 
     def come(self, count: int, busy: bool = False) -> list[Guest]:
-        """So many, at once."""
+        """Open this many connections at once."""
         guests = [Guest(busy) for _ in range(count)]
         for guest in guests:
             self.admission.connected(guest)
@@ -66,7 +66,6 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(expected.split(), [guest.state for guest in guests])
 
     def test_room(self) -> None:
-        """All that there is room for."""
         self.assertFalse(self.admission.full)
         guests = self.come(MOST)
         self.assert_states("admitted admitted admitted", *guests)
@@ -75,7 +74,6 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_longest_silent_goes_first(self) -> None:
-        """In the order of their coming, or of their last answer."""
         first, second, third = self.come(MOST)
         self.clock.advance(DROP_AFTER)
         self.admission.answered(first)
@@ -85,7 +83,6 @@ class AdmissionTests(SynchronousTestCase):
         self.assert_states("admitted dropped admitted", first, third, fourth)
 
     def test_busy_stays(self) -> None:
-        """Nobody with a push is dropped, however long it takes."""
         (pushing,) = self.come(1, busy=True)
         silent = self.come(2)
         self.clock.advance(1000)
@@ -93,7 +90,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assert_states("admitted dropped dropped", pushing, *silent)
 
     def test_grace(self) -> None:
-        """Who has just come is not dropped for who comes next: that one waits."""
+        """A new connection is not dropped for the next one, which waits."""
         first = self.come(MOST)
         (late,) = self.come(1)
         self.assert_states("held", late)
@@ -104,7 +101,6 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_just_answered(self) -> None:
-        """Who was just answered has a moment to read it."""
         guests = self.come(MOST, busy=True)
         self.clock.advance(1000)
         (late,) = self.come(1)
@@ -116,7 +112,6 @@ class AdmissionTests(SynchronousTestCase):
         self.assert_states("admitted dropped admitted admitted", *guests, late)
 
     def test_burst(self) -> None:
-        """Of many that come at once while all push, none is dropped."""
         pushing = self.come(MOST, busy=True)
         line = self.come(20)
         self.assert_states("held " * 20, *line)
@@ -128,7 +123,6 @@ class AdmissionTests(SynchronousTestCase):
         self.assertFalse(self.port.reading)
 
     def test_leaves(self) -> None:
-        """Places become free, in the order of the line."""
         pushing = self.come(MOST, busy=True)
         first, second = self.come(2)
         self.admission.disconnected(pushing[1])
@@ -139,7 +133,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_dropped_leaves(self) -> None:
-        """It had no place any more: its leaving makes no other."""
+        """A dropped connection's place is free already: its close frees no other."""
         self.come(MOST)
         self.clock.advance(DROP_AFTER)
         first, *_ = self.admission.all
@@ -149,7 +143,9 @@ class AdmissionTests(SynchronousTestCase):
         self.assertTrue(self.admission.full)
 
     def test_becomes(self) -> None:
-        """What another becomes has its place; of one that was dropped there is none."""
+        """The next protocol keeps the place of the connection; a dropped one
+        has none.
+        """
         first, *_ = self.come(MOST, busy=True)
         (late,) = self.come(1)
         following, another = Guest(busy=True), Guest()
@@ -161,7 +157,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assert_states("admitted held", late, another)
 
     def test_stop(self) -> None:
-        """Nobody is admitted, and no port that was closed is told to take more."""
+        """Nothing is admitted, and no closed port is told to accept."""
         pushing = self.come(MOST, busy=True)
         (late,) = self.come(1)
         self.admission.stop()

@@ -18,10 +18,9 @@ from filebucket.test.kit.wire import (
 
 
 class BodyTests(StreamingCase):
-    """The body comes as a stream."""
+    """The streamed body."""
 
     def test_every_split(self) -> None:
-        """However the bytes are cut, the body is the same."""
         chunked = (
             CHUNKED + b"5;x=y\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nT: x\r\n\r\n"
         )
@@ -38,7 +37,6 @@ class BodyTests(StreamingCase):
             self.assertEqual((200, b"hello world"), (status, content))
 
     def test_batches(self) -> None:
-        """All that waits is given at once; what comes later, later."""
         connection = self.connect()
         connection.send(put(9), b"abc", b"def")
         (request,) = self.root.requests
@@ -50,14 +48,12 @@ class BodyTests(StreamingCase):
         self.failureResultOf(self.batch(request), StopAsyncIteration)
 
     def test_empty(self) -> None:
-        """A body of no bytes ends at once."""
         for head in (put(0), CHUNKED + b"0\r\n\r\n", PUT + b"\r\n"):
             connection = self.connect(echo)
             connection.send(head)
             self.assertEqual([200], connection.statuses())
 
     def test_backpressure(self) -> None:
-        """The transport is paused while too much waits, and only then."""
         connection = self.connect()
         connection.send(put(1000), b"x" * (LIMITS.buffer - CHUNK_COST - 1))
         (request,) = self.root.requests
@@ -68,7 +64,7 @@ class BodyTests(StreamingCase):
         self.assertFalse(connection.wire.paused)
 
     def test_backpressure_before_it_is_wanted(self) -> None:
-        """Little of a body waits for a hook, say."""
+        """Less of a body may wait before it is first read."""
         connection = self.connect(limits=evolve(LIMITS, buffer=4 * UNASKED))
         connection.send(put(9 * UNASKED), bytes(UNASKED - CHUNK_COST - 1))
         (request,) = self.root.requests
@@ -81,7 +77,7 @@ class BodyTests(StreamingCase):
         self.assertFalse(connection.wire.paused)
 
     def test_backpressure_of_many_small_chunks(self) -> None:
-        """A chunk of one byte is not one byte of memory."""
+        """A chunk of one byte counts as more than one byte."""
         connection = self.connect()
         connection.send(CHUNKED)
         few = LIMITS.buffer // (CHUNK_COST + 1)
@@ -91,7 +87,7 @@ class BodyTests(StreamingCase):
         self.assertTrue(connection.wire.paused)
 
     def test_bytes_after_a_pause(self) -> None:
-        """What was read when the pause came still counts, and pauses again."""
+        """Bytes that were read before the pause still count, and pause again."""
         connection = self.connect()
         connection.send(put(1000), b"x" * LIMITS.buffer)
         connection.wire.resumeProducing()
@@ -101,14 +97,12 @@ class BodyTests(StreamingCase):
         self.assertEqual(b"x" * LIMITS.buffer + b"y", b"".join(batch))
 
     def test_early_answer_resumes(self) -> None:
-        """What was paused is read on when nobody wants it any more."""
         connection = self.connect()
         connection.send(put(1000), b"x" * LIMITS.buffer)
         self.root.requests[0].answer(409, {}, b"")
         self.assertFalse(connection.wire.paused)
 
     def test_malformed_chunk(self) -> None:
-        """A chunk that is none fails the body and closes the connection."""
         for bad in (b"x\r\n", b"5\r\nhelloxx", b"0\r\nx\r\n"):
             connection = self.connect(echo)
             connection.send(CHUNKED, bad, b"more")
@@ -116,7 +110,6 @@ class BodyTests(StreamingCase):
             self.assertTrue(connection.wire.half_closed)
 
     def test_malformed_chunk_and_a_slow_answer(self) -> None:
-        """What follows a broken body is dropped until the answer is there."""
         connection = self.connect()
         connection.send(CHUNKED, b"x\r\n", b"1\r\nx\r\n0\r\n\r\n")
         (request,) = self.root.requests
@@ -126,14 +119,12 @@ class BodyTests(StreamingCase):
         self.assertEqual([400], connection.statuses())
 
     def test_malformed_chunk_after_the_answer(self) -> None:
-        """Nothing is answered twice."""
         connection = self.connect(refuse)
         connection.send(CHUNKED, b"x\r\n", b"more")
         self.assertEqual([403], connection.statuses())
         self.assertTrue(connection.wire.half_closed)
 
     def test_connection_lost(self) -> None:
-        """Whoever reads the body hears that it will not come whole."""
         connection = self.connect()
         connection.send(put(10), b"abc")
         (request,) = self.root.requests
@@ -147,7 +138,6 @@ class BodyTests(StreamingCase):
         self.assertEqual(b"", connection.received())
 
     def test_connection_lost_after_the_body(self) -> None:
-        """A body that is whole stays so."""
         connection = self.connect()
         connection.send(put(3), b"abc")
         connection.lose()

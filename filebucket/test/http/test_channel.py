@@ -35,10 +35,9 @@ from filebucket.test.kit.wire import (
 
 
 class RoutingTests(StreamingCase):
-    """The resource is found when the headers are in."""
+    """The resource is found when the headers have arrived."""
 
     def test_before_the_body(self) -> None:
-        """The resource is rendered before a byte of the body came."""
         connection = self.connect()
         connection.send(put(10)[:-1])
         self.assertEqual([], self.root.requests)
@@ -49,7 +48,6 @@ class RoutingTests(StreamingCase):
         self.assertEqual(10, request.length)
 
     def test_targets(self) -> None:
-        """Every form of a target becomes components, decoded once."""
         for target, components in (
             (b"/", [b""]),
             (b"/a", [b"a"]),
@@ -71,7 +69,7 @@ class RoutingTests(StreamingCase):
             self.assertIsNone(request.target_fault)
 
     def test_not_a_path(self) -> None:
-        """What is not a path is the resource's to refuse, and opens nothing."""
+        """The resource refuses a target that is not a path."""
         for target, components, fault in (
             (b"a/b", [b""], "not a path"),
             (b"token", [b""], "not a path"),
@@ -88,7 +86,6 @@ class RoutingTests(StreamingCase):
             self.assertIn(fault, request.target_fault or "")
 
     def test_refusal(self) -> None:
-        """What a resource refuses to render is answered, and the end."""
         connection = self.connect(no)
         connection.send(put(3) + b"abc" + put(3))
         self.assertEqual([400], connection.statuses())
@@ -96,7 +93,6 @@ class RoutingTests(StreamingCase):
         self.assertEqual(1, len(self.root.requests))
 
     def test_head(self) -> None:
-        """The answer to HEAD has headers only."""
         connection = self.connect(refuse)
         connection.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
         answer = connection.received()
@@ -104,8 +100,6 @@ class RoutingTests(StreamingCase):
         self.assertTrue(answer.endswith(b"\r\n\r\n"), answer)
 
     def test_bug(self) -> None:
-        """A bug is a traceback in the log and a 500 without details."""
-
         def fail(request: StreamingRequest) -> None:
             raise RuntimeError("a bug")
 
@@ -117,8 +111,6 @@ class RoutingTests(StreamingCase):
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
     def test_resource_that_does_not_answer_so(self) -> None:
-        """A resource that returns its answer is a bug."""
-
         class Returns(Resource):
             isLeaf = True
 
@@ -131,17 +123,15 @@ class RoutingTests(StreamingCase):
         self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
 
     def test_repr(self) -> None:
-        """A request never shows its target."""
         connection = self.connect()
         connection.send(put(1))
         self.assertNotIn("name", repr(self.root.requests[0]))
 
 
 class ReadTests(StreamingCase):
-    """How much is read at once."""
+    """The size of reads."""
 
     def test_grows(self) -> None:
-        """Twice as much, whenever there was more to read, up to a bound."""
         connection = self.connect(limits=Limits())
         connection.send(put(10**7))
         expected = LEAST_READ
@@ -155,7 +145,7 @@ class ReadTests(StreamingCase):
         self.assertEqual(MOST_READ, connection.wire.bufferSize)
 
     def test_tls(self) -> None:
-        """Of TLS's records nothing can be learned: the most, of what is beneath."""
+        """TLS records have a fixed size: always the largest reads beneath them."""
         wire = SecureWire()
         connection = self.connect(wire=wire)
         self.assertEqual(MOST_READ, wire.transport.bufferSize)
@@ -164,12 +154,11 @@ class ReadTests(StreamingCase):
 
 
 class ContinueTests(StreamingCase):
-    """100 Continue is sent when the body is asked for, and not before."""
+    """100 Continue is sent when the body is first read, and not before."""
 
     EXPECTS = put(3, b"Expect: 100-Continue")
 
     def test_held_back(self) -> None:
-        """Not when the headers are in, but when somebody wants the body."""
         connection = self.connect()
         connection.send(self.EXPECTS)
         self.assertEqual(b"", connection.received())
@@ -181,7 +170,6 @@ class ContinueTests(StreamingCase):
         self.assertEqual(b"", connection.received())
 
     def test_not_when_refused(self) -> None:
-        """A refusal takes its place, and ends the connection."""
         connection = self.connect(refuse)
         connection.send(self.EXPECTS)
         ((status, headers, _),) = connection.answers()
@@ -197,19 +185,16 @@ class ContinueTests(StreamingCase):
         self.assertEqual(b"", connection.received())
 
     def test_not_for_an_empty_body(self) -> None:
-        """Where nothing is to come, nothing is asked for."""
         connection = self.connect(echo)
         connection.send(put(0, b"Expect: 100-continue"))
         self.assertEqual([200], connection.statuses())
 
     def test_not_in_1_0(self) -> None:
-        """HTTP/1.0 does not know it."""
         connection = self.connect(echo)
         connection.send(self.EXPECTS.replace(b"HTTP/1.1", b"HTTP/1.0"))
         self.assertEqual(b"", connection.received())
 
     def test_the_header_stays(self) -> None:
-        """Whoever looks at the request sees what was expected."""
         connection = self.connect()
         connection.send(put(3, b"Expect: tea"))
         (request,) = self.root.requests
@@ -218,10 +203,9 @@ class ContinueTests(StreamingCase):
 
 
 class AnswerTests(StreamingCase):
-    """Answers at any moment, and what comes after them."""
+    """Answers at any time, and what follows them."""
 
     def test_keep_alive(self) -> None:
-        """One request after the other, pipelined or not."""
         connection = self.connect(echo)
         connection.send(put(1) + b"a" + put(1) + b"b", put(1), b"c")
         self.assertEqual(
@@ -230,7 +214,6 @@ class AnswerTests(StreamingCase):
         self.assertFalse(connection.closed)
 
     def test_pipelined_waits(self) -> None:
-        """A request is not begun before the one before it was answered."""
         connection = self.connect()
         connection.send(put(1) + b"a" + put(1) + b"b")
         self.assertEqual(1, len(self.root.requests))
@@ -238,7 +221,6 @@ class AnswerTests(StreamingCase):
         self.assertEqual(2, len(self.root.requests))
 
     def test_drained(self) -> None:
-        """A refusal before a short body keeps the connection."""
         for head, body in ((put(900), b"x" * 900), (CHUNKED, b"3\r\nabc\r\n0\r\n\r\n")):
             connection = self.connect(refuse)
             connection.send(head, body, head + body)
@@ -248,7 +230,6 @@ class AnswerTests(StreamingCase):
             self.assertFalse(connection.closed)
 
     def test_drained_midway(self) -> None:
-        """So does one in the middle of it."""
         connection = self.connect()
         connection.send(put(1900), b"x" * 950)
         self.root.requests[0].answer(413, {}, b"")
@@ -257,7 +238,6 @@ class AnswerTests(StreamingCase):
         self.assertEqual(2, len(self.root.requests))
 
     def test_too_long_to_drain(self) -> None:
-        """A refusal before a long body closes our side, and reads on."""
         connection = self.connect(refuse)
         connection.send(put(LIMITS.drain + 1))
         ((status, headers, _),) = connection.answers()
@@ -271,7 +251,6 @@ class AnswerTests(StreamingCase):
         self.assertFalse(connection.wire.disconnected)
 
     def test_chunked_too_long_to_drain(self) -> None:
-        """Where nobody said how long it is, it shows."""
         connection = self.connect(refuse)
         head = b"fff\r\n"
         connection.send(CHUNKED, head, b"x" * (LIMITS.drain - len(head)))
@@ -281,7 +260,6 @@ class AnswerTests(StreamingCase):
         self.assertEqual([403], connection.statuses())
 
     def test_drain_takes_too_long(self) -> None:
-        """A client that does not send what it announced is not waited for."""
         connection = self.connect(refuse)
         connection.send(put(10))
         connection.clock.advance(LIMITS.linger_time)
@@ -290,14 +268,13 @@ class AnswerTests(StreamingCase):
         self.assertTrue(connection.wire.disconnected)
 
     def test_linger_without_a_producer(self) -> None:
-        """TCP that resumes a producer forgets that it was to half-close."""
+        """A TCP transport that resumes a producer forgets to half-close."""
         connection = self.connect(refuse)
         connection.send(put(10**6))
         self.assertTrue(connection.wire.half_closed)
         self.assertIsNone(connection.wire.producer)
 
     def test_linger_bytes(self) -> None:
-        """Lingering has a bound of bytes."""
         connection = self.connect(refuse)
         connection.send(put(10**6), b"x" * LIMITS.linger)
         self.assertFalse(connection.wire.disconnected)
@@ -305,7 +282,6 @@ class AnswerTests(StreamingCase):
         self.assertTrue(connection.wire.disconnected)
 
     def test_linger_time(self) -> None:
-        """And one of seconds."""
         connection = self.connect(refuse)
         connection.send(put(10**6), b"x")
         connection.clock.advance(LIMITS.linger_time - 1)
@@ -315,7 +291,7 @@ class AnswerTests(StreamingCase):
         self.assertTrue(connection.wire.disconnected)
 
     def test_no_half_close_in_tls(self) -> None:
-        """TLS has no half-close: its TCP must not be closed under it."""
+        """TLS has no half-close: its TCP transport must not be closed under it."""
         wire = SecureWire()
         connection = self.connect(refuse, wire)
         connection.send(put(10**6), b"x")
@@ -324,8 +300,8 @@ class AnswerTests(StreamingCase):
         self.assertFalse(connection.closed)
 
     def test_closed_but_for_the_other_side(self) -> None:
-        """TLS brings on what is sent until the other side closes: it counts for
-        nothing, and that side has not for ever.
+        """TLS delivers data until the other side closes: it is ignored, and has a time
+        limit.
         """
 
         def answered(connection: Connection) -> None:
@@ -350,7 +326,6 @@ class AnswerTests(StreamingCase):
             self.assertTrue(connection.wire.disconnected)
 
     def test_close_wanted(self) -> None:
-        """A client that wants the connection closed gets it closed."""
         connection = self.connect(echo)
         connection.send(put(1, b"Connection: close") + b"a" + put(1) + b"b")
         ((_, headers, content),) = connection.answers()
@@ -358,7 +333,7 @@ class AnswerTests(StreamingCase):
         self.assertTrue(connection.closed)
 
     def test_close_wanted_before_the_body(self) -> None:
-        """It is closed at the end of a short body, so without a reset."""
+        """The connection is closed at the end of a short body, so without a reset."""
         connection = self.connect(refuse)
         connection.send(put(3, b"Connection: close"))
         self.assertFalse(connection.closed)
@@ -366,7 +341,6 @@ class AnswerTests(StreamingCase):
         self.assertTrue(connection.closed)
 
     def test_close_that_hangs(self) -> None:
-        """A client that reads nothing does not keep its connection for ever."""
         connection = self.connect(echo)
         connection.send(put(0, b"Connection: close"))
         self.assertFalse(connection.wire.disconnected)
@@ -374,7 +348,6 @@ class AnswerTests(StreamingCase):
         self.assertTrue(connection.wire.disconnected)
 
     def test_once(self) -> None:
-        """A second answer is not sent."""
         connection = self.connect()
         connection.send(put(0))
         self.root.requests[0].answer(200, {}, b"one")
@@ -383,22 +356,24 @@ class AnswerTests(StreamingCase):
 
 
 class CapacityTests(StreamingCase):
-    """As many connections as there may be, and one more."""
+    """The limit of connections."""
 
     def come(self) -> tuple[Wire, StreamingChannel]:
-        """One more."""
+        """Open one more."""
         wire = Wire()
         channel = self.connection.connect(wire)
 
         def lose() -> None:
             channel.connectionLost(Failure(ConnectionDone()))
 
-        # Before it is looked whether alarms are left.
+        # Before the check that no timers are left.
         self.addCleanup(lose)
         return wire, channel
 
     def test_makes_room(self) -> None:
-        """Who was refused and still sends makes room, and one with a push does not."""
+        """A refused client that still sends is dropped for another; one with a push is
+        not.
+        """
         connection = self.connect(limits=evolve(LIMITS, connections=2))
         connection.send(put(99))
         stranger, channel = self.come()
@@ -414,7 +389,7 @@ class CapacityTests(StreamingCase):
         self.assertEqual(3, len(self.root.requests))
 
     def test_waits(self) -> None:
-        """Where all push, one more is not read; it is when one of them ends."""
+        """If all have pushes, a new connection is not read until one of them ends."""
         connection = self.connect(echo, limits=evolve(LIMITS, connections=1))
         connection.send(put(9))
         wire, channel = self.come()
@@ -423,7 +398,7 @@ class CapacityTests(StreamingCase):
         self.assertFalse(connection.wire.disconnected)
         connection.send(b"x" * 9)
         ((_, headers, _),) = connection.answers()
-        # There is no room for one that waits for a next request.
+        # A connection that waits for its next request would not be kept.
         self.assertEqual("close", headers["connection"])
         connection.lose()
         self.assertFalse(wire.paused)
@@ -431,8 +406,8 @@ class CapacityTests(StreamingCase):
         self.assertEqual(2, len(self.root.requests))
 
     def test_answered_last(self) -> None:
-        """Who was just answered can read that, and stays longer than who asked
-        nothing since before.
+        """A client that was just answered can read the answer, and is not dropped
+        before one that has been idle for longer.
         """
         connection = self.connect(echo, limits=evolve(LIMITS, connections=3))
         silent, _ = self.come()
@@ -444,7 +419,6 @@ class CapacityTests(StreamingCase):
         self.assertFalse(connection.wire.disconnected)
 
     def test_gone_from_the_line(self) -> None:
-        """Who leaves while it waits is not waited for."""
         connection = self.connect(limits=evolve(LIMITS, connections=1))
         connection.send(put(9))
         _, channel = self.come()
@@ -452,7 +426,7 @@ class CapacityTests(StreamingCase):
         self.assertEqual([connection.channel], connection.site.channels)
 
     def test_share(self) -> None:
-        """All bodies together hold no more than they may."""
+        """The limit of all bodies together."""
         limits = evolve(LIMITS, buffer=8 * LEAST_SHARE, buffers=9 * LEAST_SHARE)
         connection = self.connect(limits=limits)
         self.assertEqual(8 * LEAST_SHARE, connection.site.share())
@@ -467,14 +441,12 @@ class DeadlineTests(StreamingCase):
     """Slow clients."""
 
     def test_idle(self) -> None:
-        """A connection on which nothing is asked is closed, without a word."""
         connection = self.connect(echo)
         connection.clock.advance(LIMITS.idle)
         self.assertTrue(connection.closed)
         self.assertEqual(b"", connection.received())
 
     def test_idle_after_a_request(self) -> None:
-        """So is one on which nothing more is asked."""
         connection = self.connect(echo)
         connection.clock.advance(LIMITS.idle - 1)
         connection.send(put(0))
@@ -484,7 +456,6 @@ class DeadlineTests(StreamingCase):
         self.assertTrue(connection.closed)
 
     def test_headers(self) -> None:
-        """Headers that drip do not extend their deadline."""
         connection = self.connect(echo)
         for byte in range(int(LIMITS.headers)):
             self.assertEqual(b"", connection.received())
@@ -494,7 +465,6 @@ class DeadlineTests(StreamingCase):
         self.assertTrue(connection.wire.half_closed)
 
     def test_headers_of_a_pipelined_request(self) -> None:
-        """The deadline of its headers ends with its headers, and not later."""
         connection = self.connect(echo)
         connection.send(put(1) + b"a" + put(2), b"b")
         connection.clock.advance(LIMITS.headers + 1)
@@ -502,21 +472,18 @@ class DeadlineTests(StreamingCase):
         self.assertEqual([200, 200], connection.statuses())
 
     def test_headers_of_a_pipelined_request_that_stop(self) -> None:
-        """It has one, though nothing came after the request before."""
         connection = self.connect(echo)
         connection.send(put(1) + b"a" + put(2)[:30])
         connection.clock.advance(LIMITS.headers)
         self.assertEqual([200, 408], connection.statuses())
 
     def test_body_stops(self) -> None:
-        """A body that does not come fails with 408."""
         connection = self.connect(echo)
         connection.send(put(10))
         connection.clock.advance(LIMITS.rate_window)
         self.assertEqual([408], connection.statuses())
 
     def test_body_drips(self) -> None:
-        """So does one below the rate, window by window."""
         connection = self.connect(echo)
         connection.send(put(5000))
         window = int(LIMITS.rate * LIMITS.rate_window)
@@ -528,7 +495,7 @@ class DeadlineTests(StreamingCase):
         self.assertEqual([408], connection.statuses())
 
     def test_not_while_it_is_our_turn(self) -> None:
-        """A client that we made wait is not slow."""
+        """A client that the server has paused is not slow."""
         connection = self.connect()
         connection.send(put(5000))
         (request,) = self.root.requests
@@ -544,14 +511,13 @@ class DeadlineTests(StreamingCase):
         self.assertTrue(request.body.failure)
 
     def test_not_before_the_body_is_wanted(self) -> None:
-        """Nor is one whose body nobody asked for yet."""
+        """Nor is one whose body is not read yet."""
         connection = self.connect()
         connection.send(put(5000))
         connection.clock.advance(LIMITS.rate_window * 3)
         self.assertFalse(self.root.requests[0].body.failure)
 
     def test_not_while_answering(self) -> None:
-        """No deadline of the connection's runs while we work on the answer."""
         connection = self.connect()
         connection.send(put(1) + b"x")
         connection.clock.advance(3600)
@@ -563,14 +529,12 @@ class HalfCloseTests(StreamingCase):
     """Clients that close their sending side."""
 
     def test_idle(self) -> None:
-        """Between requests, that is the end."""
         connection = self.connect(echo)
         connection.send(put(0))
         connection.half_close()
         self.assertTrue(connection.closed)
 
     def test_after_a_refusal(self) -> None:
-        """Whoever has read why is not waited for."""
         for message in (put(9), b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
             connection = self.connect(no)
             connection.send(message)
@@ -579,7 +543,6 @@ class HalfCloseTests(StreamingCase):
             self.assertTrue(connection.closed)
 
     def test_in_the_headers(self) -> None:
-        """In the headers, too."""
         connection = self.connect(echo)
         connection.send(put(0)[:20])
         connection.half_close()
@@ -587,7 +550,6 @@ class HalfCloseTests(StreamingCase):
         self.assertEqual(b"", connection.received())
 
     def test_in_the_body(self) -> None:
-        """In the body, the client is told."""
         for head in (put(10), CHUNKED + b"9\r\n"):
             connection = self.connect(echo)
             connection.send(head + b"abc")
@@ -598,7 +560,6 @@ class HalfCloseTests(StreamingCase):
             self.assertTrue(connection.closed)
 
     def test_after_the_body(self) -> None:
-        """After it, the answer is waited for."""
         connection = self.connect()
         connection.send(put(3) + b"abc")
         connection.half_close()
@@ -609,7 +570,6 @@ class HalfCloseTests(StreamingCase):
         self.assertTrue(connection.closed)
 
     def test_after_several(self) -> None:
-        """All requests that came are answered."""
         connection = self.connect()
         connection.send(put(1) + b"a" + put(1) + b"b" + put(1) + b"c")
         connection.half_close()
@@ -621,7 +581,6 @@ class HalfCloseTests(StreamingCase):
         self.assertTrue(connection.closed)
 
     def test_after_one_and_a_half(self) -> None:
-        """The one that did not come whole is told so."""
         connection = self.connect()
         connection.send(put(1) + b"a" + put(10) + b"b")
         connection.half_close()
@@ -630,7 +589,6 @@ class HalfCloseTests(StreamingCase):
         self.assertTrue(self.root.requests[1].body.failure)
 
     def test_our_own(self) -> None:
-        """That our own is done is no news."""
         connection = self.connect(refuse)
         connection.send(put(10**6))
         connection.channel.writeConnectionLost()
@@ -638,10 +596,12 @@ class HalfCloseTests(StreamingCase):
 
 
 class SenderTests(StreamingCase):
-    """Who pushes."""
+    """The client of a push."""
 
     def senders(self, trusted: str, *requests: bytes) -> list[str]:
-        """Who sends each of these to a site that trusts others, by one connection."""
+        """The clients of these requests, sent over one connection to a site that trusts
+        others.
+        """
         found: list[str] = []
 
         def answer(request: StreamingRequest) -> None:
@@ -653,7 +613,6 @@ class SenderTests(StreamingCase):
         return found
 
     def test_trusted(self) -> None:
-        """Each request of a trusted proxy's has its own sender."""
         self.assertEqual(
             ["203.0.113.1:0", "203.0.113.2:0", "203.0.113.4:0", "192.168.1.1:54321"],
             self.senders(
@@ -666,14 +625,12 @@ class SenderTests(StreamingCase):
         )
 
     def test_not_trusted(self) -> None:
-        """What anybody else writes is not looked at."""
         self.assertEqual(
             ["192.168.1.1:54321"],
             self.senders("192.168.1.2", put(0, b"X-Forwarded-For: 203.0.113.1")),
         )
 
     def test_refused(self) -> None:
-        """What is refused is so with its sender, once that is known for sure."""
         forwarded = PUT + b"X-Forwarded-For: 203.0.113.1\r\n"
         for request, sender in (
             (forwarded + b"Host: again\r\n\r\n", "203.0.113.1:0"),
@@ -684,7 +641,6 @@ class SenderTests(StreamingCase):
             self.assertEqual([sender], self.connection.refused_from, request)
 
     def test_tls_failure(self) -> None:
-        """A client that TLS kept out has a line, with OpenSSL's reasons."""
         for error, reason in (
             (SSL.Error([("SSL routines", "", "no certificate")]), "no certificate"),
             (SSL.Error(), "failed"),

@@ -29,11 +29,11 @@ from filebucket.test.kit.wire import (
 
 
 class FramingTests(StreamingCase):
-    """What is not HTTP/1.1 is refused before anything is dispatched."""
+    """Input that is not HTTP/1.1 is refused before anything is dispatched."""
 
     def test_refused(self) -> None:
-        """Each gets its status, one line of text, and a closed connection. What is
-        refused is in ``test_bad_http``.
+        """Each gets its status, one line of text, and a closed connection. The rows are
+        in ``test_bad_http``.
         """
         get = b"GET / HTTP/1.1\r\n"
         for status, message in (
@@ -59,29 +59,28 @@ class FramingTests(StreamingCase):
             self.assertTrue(connection.wire.half_closed)
 
     def test_only_once(self) -> None:
-        """Wherever Twisted finds a second fault, the first has been told."""
+        """If Twisted finds a second fault, only the first is reported."""
         connection = self.connect()
         connection.send(b"nonsense\r\n")
         connection.channel.refuse(Refusal(400, "again"))
         self.assertEqual([400], connection.statuses())
 
     def test_after_a_good_one(self) -> None:
-        """A request that follows a good one is judged alike."""
         connection = self.connect(echo)
         connection.send(put(1) + b"a" + b"nonsense\r\n\r\n" + put(1) + b"b")
         self.assertEqual([200, 400], connection.statuses())
 
 
 class TurnTests(StreamingCase):
-    """What one read costs is bounded, however many chunks are in it."""
+    """The work on one read is limited, however many chunks it contains."""
 
     def send_many(self, connection: Connection) -> StreamingRequest:
-        """Three times as many chunks as are taken apart at once, and the end."""
+        """Send three times as many chunks as are decoded at once, and the end."""
         connection.send(CHUNKED, b"1\r\nx\r\n" * 3 * CHUNKS_AT_ONCE + b"0\r\n\r\n")
         return self.root.requests[0]
 
     def test_in_turns(self) -> None:
-        """Others come first, and nothing more is read until it has caught up."""
+        """Other connections come first, and nothing more is read meanwhile."""
         connection = self.connect(limits=evolve(LIMITS, buffer=10**6))
         request = self.send_many(connection)
         body, seen = request.body, list[int]()
@@ -95,7 +94,6 @@ class TurnTests(StreamingCase):
         self.assertFalse(connection.wire.paused)
 
     def test_many_connections(self) -> None:
-        """However many come at once, a few of them go on in a turn of the reactor."""
         connection = self.connect()
         wires = [Wire() for _ in range(3 * AT_ONCE)]
         for wire in wires:
@@ -114,7 +112,6 @@ class TurnTests(StreamingCase):
             request.channel.connectionLost()
 
     def test_next_request(self) -> None:
-        """What came behind is the next request, as ever."""
         connection = self.connect(echo)
         chunks = b"1\r\nx\r\n" * (CHUNKS_AT_ONCE + 1) + b"0\r\n\r\n"
         connection.send(CHUNKED, chunks + put(1) + b"y")
@@ -125,7 +122,6 @@ class TurnTests(StreamingCase):
         )
 
     def test_malformed_later(self) -> None:
-        """A fault behind the first turn is found in its own."""
         connection = self.connect()
         connection.send(CHUNKED, b"1\r\nx\r\n" * CHUNKS_AT_ONCE + b"nonsense\r\n")
         request = self.root.requests[0]
@@ -135,7 +131,6 @@ class TurnTests(StreamingCase):
         self.assertEqual(400, request.body.failure.status)
 
     def test_gone_meanwhile(self) -> None:
-        """Nothing is taken apart for a client that has gone."""
         connection = self.connect()
         request = self.send_many(connection)
         connection.lose()
@@ -143,7 +138,6 @@ class TurnTests(StreamingCase):
         self.assertEqual(CHUNKS_AT_ONCE, request.body.received)
 
     def test_body_waits(self) -> None:
-        """It does not read on where the body has as much as may wait."""
         connection = self.connect(limits=evolve(LIMITS, buffer=CHUNKS_AT_ONCE))
         request = self.send_many(connection)
         connection.clock.pump([0] * 5)
@@ -151,7 +145,6 @@ class TurnTests(StreamingCase):
         self.assertTrue(connection.wire.paused)
 
     def test_nothing_after_the_last_answer(self) -> None:
-        """What comes after an answer that closes is not even looked at."""
         connection = self.connect(lambda request: request.answer(403, {}, b"", True))
         request = self.send_many(connection)
         self.assertTrue(connection.wire.half_closed)
@@ -161,10 +154,9 @@ class TurnTests(StreamingCase):
 
 
 class MembersTests(SynchronousTestCase):
-    """The members of a list in headers."""
+    """Lists in headers."""
 
     def test_members(self) -> None:
-        """In lower case, without those that are empty."""
         for values, expected in (
             ([], []),
             ([""], []),
@@ -176,10 +168,9 @@ class MembersTests(SynchronousTestCase):
 
 
 class ChunksTests(SynchronousTestCase):
-    """The chunks of a body."""
+    """Chunked bodies."""
 
     def test_wanted_trailers(self) -> None:
-        """Those that are wanted are kept, and no others."""
         chunks = Chunks(
             lambda data: None, lambda rest: None, lambda: None, frozenset({b"a"})
         )
@@ -188,7 +179,6 @@ class ChunksTests(SynchronousTestCase):
         self.assertEqual([(b"A", [b"1", b"3"])], found)
 
     def test_in_one_piece(self) -> None:
-        """What came at once is handed on at once, before what comes behind it."""
         got: list[bytes] = []
         chunks = Chunks(got.append, lambda rest: got.append(b"end"), lambda: None)
         chunks.dataReceived(b"1\r\na\r\n2\r\nbc\r\n3\r\nd")
@@ -196,7 +186,7 @@ class ChunksTests(SynchronousTestCase):
         self.assertEqual([b"abcd", b"ef", b"end"], got)
 
     def test_trailers_are_not_kept(self) -> None:
-        """A line of three bytes takes twenty times as many: nobody wants it."""
+        """A tiny trailer takes twenty times its bytes in memory."""
         chunks = Chunks(lambda data: None, lambda rest: None, lambda: None)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
@@ -217,7 +207,6 @@ class AnyChunksTests(SynchronousTestCase):
     def test_chunks(
         self, chunks: list[bytes], places: list[int], extended: bool
     ) -> None:
-        """Whatever is in the chunks, and wherever they are cut."""
         extension = b";a=b" if extended else b""
         message = self.HEAD + b"".join(
             [b"%x%b\r\n%b\r\n" % (len(each), extension, each) for each in chunks]
@@ -237,7 +226,6 @@ class AnyTargetTests(SynchronousTestCase):
     @trying
     @given(st.lists(st.binary(max_size=20), min_size=1, max_size=4))
     def test_components(self, components: list[bytes]) -> None:
-        """What was encoded comes out, in as many components."""
         path = "/".join(quote_from_bytes(each, safe="") for each in components)
         root = Recorder(nothing)
         connection = Connection(root)
@@ -249,7 +237,6 @@ class AnyTargetTests(SynchronousTestCase):
     @trying
     @given(st.binary(min_size=1, max_size=60))
     def test_anything(self, target: bytes) -> None:
-        """Any target is one, or is refused with 400."""
         root = Recorder(nothing)
         connection = Connection(root)
         connection.send(b"PUT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)

@@ -1,4 +1,4 @@
-"""Where connections are taken: what is made of what the configuration says."""
+"""Listeners from a configuration."""
 
 from __future__ import annotations
 
@@ -50,10 +50,9 @@ class ListeningCase(SynchronousTestCase):
 
 
 class OpeningTests(ListeningCase):
-    """What is opened in the end."""
+    """What is opened."""
 
     def test_host_and_port(self) -> None:
-        """Without a list: one, over IPv4 or IPv6."""
         for host in ("127.0.0.1", "::1"):
             (made,) = self.listeners(host=host, port=7)
             made.endpoint.listen(Factory())
@@ -62,7 +61,6 @@ class OpeningTests(ListeningCase):
             self.assertEqual((f"{host}, port 7", None), (made.name, made.certificates))
 
     def test_tcp(self) -> None:
-        """Both families, with what was said of them."""
         first, second = self.listeners(
             listen=["tcp:1:127.0.0.1:9", r"tcp6:2:interface=\:\:1"]
         )
@@ -73,7 +71,6 @@ class OpeningTests(ListeningCase):
         self.assertEqual("tcp:1:127.0.0.1:9", first.name)
 
     def test_unix(self) -> None:
-        """A name that Twisted's syntax has marks for comes through it."""
         (made,) = self.listeners(listen=[r"unix:a\:b\=\\c:mode=600"])
         self.assertIsNone(made.certificates)
         made.endpoint.listen(Factory())
@@ -82,7 +79,6 @@ class OpeningTests(ListeningCase):
         self.assertEqual((BACKLOG, 0o600, True), (backlog, mode, locked))
 
     def test_tls(self) -> None:
-        """One port with what was said of it, and a context for it."""
         (made,) = self.listeners(
             listen=["ssl:1:key.pem:cert.pem:interface=127.0.0.1:backlog=9"]
         )
@@ -92,18 +88,16 @@ class OpeningTests(ListeningCase):
         self.assertEqual((1, 9, "127.0.0.1"), (port, backlog, interface))
         connection = SSL.Connection(options.getContext(), None)
         for cipher in connection.get_cipher_list():
-            # All that TLS 1.3 has, and nothing without forward secrecy or AEAD.
+            # All of TLS 1.3, and nothing without forward secrecy or AEAD.
             self.assertRegex(cipher, "^TLS_|^ECDHE-.*(GCM|CHACHA20)")
 
     def test_one_file(self) -> None:
-        """A file that holds both, as servers like it."""
         both = (self.folder / "key.pem").read_bytes()
         self.write("both.pem", both + (self.folder / "cert.pem").read_bytes())
         (made,) = self.listeners(listen=["ssl:1:both.pem"])
         self.assertIsInstance(made.endpoint, SSL4ServerEndpoint)
 
     def test_line_ends(self) -> None:
-        """Those of another system do not matter."""
         for name in ("key.pem", "cert.pem"):
             content = (self.folder / name).read_bytes()
             self.write(name, content.replace(b"\n", b"\r\n"))
@@ -111,13 +105,13 @@ class OpeningTests(ListeningCase):
 
 
 class ProtocolTests(SynchronousTestCase):
-    """What is spoken within TLS."""
+    """The protocol within TLS."""
 
     def test_http_1_1_only(self) -> None:
-        """No client is told that HTTP/2 is spoken, whatever else is installed.
+        """HTTP/2 is not offered, whatever else is installed.
 
-        Twisted offers it (RFC 7301) wherever the h2 package is there, and curl
-        takes the offer.
+        Twisted offers it (RFC 7301) if the h2 package is installed, and curl accepts
+        the offer.
         """
         self.patch(http, "H2_ENABLED", True)
         site = StreamingSite(Resource(), Clock(), lambda *_: None)
@@ -125,10 +119,9 @@ class ProtocolTests(SynchronousTestCase):
 
 
 class MistakeTests(ListeningCase):
-    """What is wrong with the files."""
+    """Errors in the files."""
 
     def test_all_at_once(self) -> None:
-        """Each has its place, and a path is said in full."""
         self.assertEqual(
             (
                 f"$.listen[1]: certKey: {self.folder}/no.pem:"
@@ -147,7 +140,7 @@ class MistakeTests(ListeningCase):
         )
 
     def test_forbidden(self) -> None:
-        """A key that is not ours to read."""
+        """A key that may not be read."""
         if os.geteuid() == 0:
             raise SkipTest("root may read everything")
         (self.folder / "key.pem").chmod(0)
@@ -155,7 +148,6 @@ class MistakeTests(ListeningCase):
         self.assertTrue(mistake.endswith("/key.pem: Permission denied"), mistake)
 
     def test_content(self) -> None:
-        """Files that hold something else."""
         self.write("encrypted.pem", key_pem(make_key(), b"secret"))
         self.write("other.pem", key_pem(make_key()))
         self.write("text.pem", b"nothing")
@@ -185,7 +177,7 @@ class MistakeTests(ListeningCase):
             )
 
     def test_weak_key(self) -> None:
-        """What OpenSSL would not take is said at the start, not to every client."""
+        """A key that OpenSSL rejects is reported at the start, not to every client."""
         key = generate_private_key(65537, 1024)
         self.write("key.pem", key_pem(key))
         self.write("cert.pem", certify("server", key))

@@ -9,10 +9,10 @@ from filebucket.http.peer import client_of
 
 
 class PeerTests(SynchronousTestCase):
-    """Who is at the other end."""
+    """Addresses of clients."""
 
     def test_client_of(self) -> None:
-        """A client's address, for people; that of IPv4 on an IPv6 socket is its own."""
+        """An IPv4 address on an IPv6 socket is shown as IPv4."""
         for address, text in (
             (IPv4Address("TCP", "1.2.3.4", 5), "1.2.3.4:5"),
             (IPv6Address("TCP", "::1", 5), "[::1]:5"),

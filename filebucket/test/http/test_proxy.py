@@ -1,4 +1,4 @@
-"""The PROXY header, and what becomes of connections that begin with one, or do not."""
+"""The PROXY header, and connections that begin with one, or do not."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ BINARY = binary(0x21, 0x11, V4)
 
 
 class ReadTests(SynchronousTestCase):
-    """Taking a header apart."""
+    """Parsing a header."""
 
     def test_valid(self) -> None:
-        """Both versions, with all that may be in them."""
         client4 = IPv4Address("TCP", "192.0.2.1", 4711)
         client6 = IPv6Address("TCP", "2001:db8::1", 4711)
         client: IAddress | None
@@ -80,7 +79,7 @@ class ReadTests(SynchronousTestCase):
                 self.assertIsNone(read_header(header[:size]), header[:size])
 
     def test_malformed(self) -> None:
-        """Each is refused, as soon as it can be known, in the server's own words."""
+        """Each is refused as early as possible."""
         for header in (
             b"G",
             GET,
@@ -145,7 +144,7 @@ class HeaderFirstCase(SynchronousTestCase):
     def connect(
         self, trusted: Networks = NOBODY, peer: IAddress = PEER
     ) -> tuple[HeaderFirst, Wire]:
-        """Somebody connects."""
+        """Open a connection."""
         factory = HeaderFirstFactory(self.site, self.site, trusted)
         first = factory.buildProtocol(peer)
         assert first is not None
@@ -155,13 +154,13 @@ class HeaderFirstCase(SynchronousTestCase):
         return first, wire
 
     def channel(self, wire: Wire) -> StreamingChannel:
-        """What came to speak there."""
+        """The channel that follows the header."""
         channel = vars(wire)["protocol"]
         assert isinstance(channel, StreamingChannel)
         return channel
 
     def dropped(self, act: Callable[[], object]) -> list[str]:
-        """What is logged of a drop."""
+        """The log line of a drop."""
         with capturedLogs() as events:
             act()
         self.assertEqual([], self.flushLoggedErrors())
@@ -172,7 +171,6 @@ class HeaderFirstTests(HeaderFirstCase):
     """One connection."""
 
     def test_hands_over(self) -> None:
-        """What follows has the client's address, the transport, and all its bytes."""
         for header in (LINE, BINARY):
             first, wire = self.connect()
             first.dataReceived(header + GET)
@@ -185,7 +183,6 @@ class HeaderFirstTests(HeaderFirstCase):
         self.assertEqual(["192.0.2.1:4711"] * 2, self.senders)
 
     def test_in_pieces(self) -> None:
-        """Byte by byte it is the same."""
         for header in (LINE, BINARY):
             first, wire = self.connect()
             for index in range(len(header)):
@@ -194,20 +191,17 @@ class HeaderFirstTests(HeaderFirstCase):
             self.assertIn(b" 403 ", wire.value())
 
     def test_proxy_itself(self) -> None:
-        """Where the header names nobody, it is who connected."""
         for header in (b"PROXY UNKNOWN\r\n", binary(0x20, 0)):
             first, wire = self.connect()
             first.dataReceived(header)
             self.assertEqual("10.0.0.1:5", self.channel(wire).client.text)
 
     def test_unix(self) -> None:
-        """A client that reached the proxy by a UNIX socket has no address."""
         first, wire = self.connect()
         first.dataReceived(binary(0x21, 0x31, bytes(216)))
         self.assertEqual("local", self.channel(wire).client.text)
 
     def test_no_deadline_after_it(self) -> None:
-        """The header's own deadline ends with it; the channel has its own."""
         first, wire = self.connect()
         first.dataReceived(LINE)
         self.clock.advance(HEADER_TIMEOUT)
@@ -216,7 +210,6 @@ class HeaderFirstTests(HeaderFirstCase):
         self.assertTrue(wire.disconnecting)
 
     def test_malformed(self) -> None:
-        """One line, and nothing that follows is looked at."""
         first, wire = self.connect()
         lines = self.dropped(lambda: first.dataReceived(GET))
         line = "dropped client=10.0.0.1:5 reason='no PROXY header'"
@@ -229,7 +222,6 @@ class HeaderFirstTests(HeaderFirstCase):
         self.assertEqual([], self.refused)
 
     def test_never(self) -> None:
-        """A header that does not come, or not to its end, has a deadline."""
         for begin in (b"", LINE[:-1]):
             first, wire = self.connect()
             if begin:
@@ -243,7 +235,7 @@ class HeaderFirstTests(HeaderFirstCase):
             self.assertEqual([], self.dropped(first.connectionLost))
 
     def test_gone(self) -> None:
-        """Who only looks whether we are there is not worth a line."""
+        """A health check without a header is not logged."""
         first, _ = self.connect()
         self.assertEqual([], self.dropped(first.connectionLost))
         first, _ = self.connect()
@@ -255,7 +247,6 @@ class HeaderFirstTests(HeaderFirstCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_trusted(self) -> None:
-        """Where proxies are listed, who is none of them is dropped at once."""
         trusted = Networks((network("10.0.0.0/8"),))
         first, wire = self.connect(trusted)
         first.dataReceived(LINE)
@@ -277,10 +268,9 @@ class HeaderFirstTests(HeaderFirstCase):
 
 
 class SiteTests(HeaderFirstCase):
-    """What the site makes of connections that have no header yet."""
+    """Connections without a header yet, as the site sees them."""
 
     def test_counted(self) -> None:
-        """They are connections, and make room for others."""
         self.site = self.make_site(Limits(connections=2))
         (_, first), (second, wire) = self.connect(), self.connect()
         self.clock.advance(DROP_AFTER)
@@ -291,7 +281,7 @@ class SiteTests(HeaderFirstCase):
         self.assertEqual(2, len(self.site.channels))
 
     def test_keeps_its_place(self) -> None:
-        """What follows the header is where that was, before all that wait in line."""
+        """The channel keeps the connection's place, before all that wait."""
         self.site = self.make_site(Limits(connections=1))
         (first, wire), (second, waiting) = self.connect(), self.connect()
         self.assertEqual("paused", waiting.producerState)
@@ -301,7 +291,6 @@ class SiteTests(HeaderFirstCase):
         self.assertEqual([self.channel(wire), second], self.site.channels)
 
     def test_stop(self) -> None:
-        """They are dropped."""
         _, wire = self.connect()
         self.site.wind_down()
         self.assertTrue(wire.disconnecting)
@@ -317,7 +306,6 @@ class EndpointTests(HeaderFirstCase):
     """Listening."""
 
     def test_listen(self) -> None:
-        """On the other endpoint, with the site behind the header."""
         reactor = MemoryReactorClock()
         endpoint = TCP4ServerEndpoint(reactor, 1234)
         HeaderFirstEndpoint(endpoint, NOBODY).listen(self.site)
@@ -352,7 +340,7 @@ class AnyHeaderTests(SynchronousTestCase):
     @trying
     @given(HEADER_PIECES, PLACES)
     def test_header(self, data: bytes, places: Sequence[int]) -> None:
-        """Of any bytes it is said what they are, the same in whatever pieces."""
+        """Any bytes are parsed the same way, in whatever pieces they arrive."""
 
         def verdict(data: bytes) -> object:
             try:

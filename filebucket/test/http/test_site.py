@@ -16,10 +16,9 @@ from filebucket.test.kit.wire import (
 
 
 class SiteTests(StreamingCase):
-    """The end of all connections."""
+    """The shutdown of all connections."""
 
     def test_wind_down(self) -> None:
-        """The idle are closed; the busy after their answer, and told so."""
         connection = self.connect()
         idle = Wire()
         channel = connection.connect(idle)
@@ -39,7 +38,7 @@ class SiteTests(StreamingCase):
         self.successResultOf(connection.site.emptied())
 
     def test_wind_down_while_draining(self) -> None:
-        """An answer that was not told to be the last is the last all the same."""
+        """An answer that did not announce to be the last is the last all the same."""
         connection = self.connect(refuse)
         connection.send(put(3) + b"ab")
         ((_, headers, _),) = connection.answers()
@@ -55,7 +54,6 @@ class SiteTests(StreamingCase):
         connection.site.turn_away(Refusal(503, "stopping"))
 
     def test_turn_away_in_the_body(self) -> None:
-        """A body that has not come whole fails, and the client reads why."""
         for message in (put(10) + b"abc", CHUNKED + b"9\r\nabc", put(10)):
             connection = self.connect(echo)
             connection.send(message)
@@ -70,7 +68,6 @@ class SiteTests(StreamingCase):
             self.assertEqual(1, len(self.root.requests))
 
     def test_turn_away_before_the_body_is_wanted(self) -> None:
-        """It is not asked for any more; what comes of it is not kept."""
         connection = self.connect()
         connection.send(put(10**6, b"Expect: 100-continue"), b"x" * LIMITS.buffer)
         self.assertTrue(connection.wire.paused)
@@ -84,7 +81,6 @@ class SiteTests(StreamingCase):
         self.assertEqual(b"", connection.received())
 
     def test_turn_away_after_the_body(self) -> None:
-        """What has come whole is answered as it would have been."""
         connection = self.connect()
         connection.send(put(3) + b"abc")
         self.turn_away(connection)
@@ -94,7 +90,6 @@ class SiteTests(StreamingCase):
         self.assertEqual([200], connection.statuses())
 
     def test_turn_away_after_the_answer(self) -> None:
-        """Whoever has an answer gets to read it."""
         for message in (
             put(3) + b"ab",
             put(10**6),
@@ -111,7 +106,6 @@ class SiteTests(StreamingCase):
             self.assertFalse(connection.closed)
 
     def test_turn_away_in_the_headers(self) -> None:
-        """No request begins any more; one that had is told why not."""
         connection = self.connect(echo)
         connection.send(put(0)[:-2])
         self.turn_away(connection)
@@ -123,7 +117,6 @@ class SiteTests(StreamingCase):
         self.assertEqual([], self.root.requests)
 
     def test_turn_away_idle(self) -> None:
-        """Where nothing was asked, nothing is answered."""
         for message in (b"", b"PUT /t"):
             connection = self.connect(echo)
             if message:
@@ -133,14 +126,13 @@ class SiteTests(StreamingCase):
             self.assertEqual(b"", connection.received())
 
     def test_abort(self) -> None:
-        """What is still open is dropped."""
         connection = self.connect()
         connection.send(put(10) + b"a")
         connection.site.abort()
         self.assertTrue(connection.wire.disconnected)
 
     def test_no_access_log(self) -> None:
-        """Twisted's access log would have the token."""
+        """Twisted's access log would contain the token."""
         lines: list[str] = []
 
         class Log:

@@ -1,4 +1,4 @@
-"""TLS: what is made of the files, and when they are read again."""
+"""TLS: loading the files, and reloading them."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ class TlsCase(SynchronousTestCase):
         return server.get_peer_certificate(), client.get_peer_certificate()
 
     def serial(self, certificates: Certificates) -> int:
-        """The number of the certificate that a client gets to see."""
+        """The serial number of the certificate that a client sees."""
         _, seen = self.shake(certificates)
         assert seen is not None
         return seen.get_serial_number()
 
 
 class ClientCertificateTests(TlsCase):
-    """Clients' certificates."""
+    """Client certificates."""
 
     def write_client(self, name: str) -> None:
-        """A pair for a client, and the certificate of its issuer."""
+        """A key pair for a client, and the certificate of its issuer."""
         issuer_key, key = make_key(), make_key()
         issuer = f"{name}-ca"
         (self.folder / f"{issuer}.pem").write_bytes(certify(issuer, issuer_key))
@@ -87,12 +87,10 @@ class ClientCertificateTests(TlsCase):
         )
 
     def test_not_asked(self) -> None:
-        """Where no issuer is given, none is asked for."""
         self.write_client("a")
         self.assertIsNone(self.shake(self.make(), "a.key", "a.pem")[0])
 
     def test_demanded(self) -> None:
-        """Of the issuer that is given, and no other; and not none."""
         self.write_client("a")
         self.write_client("b")
         certificates = self.make(clientCA="a-ca.pem")
@@ -103,7 +101,6 @@ class ClientCertificateTests(TlsCase):
             self.assertRaises(SSL.Error, self.shake, certificates, *pair)
 
     def test_several_issuers(self) -> None:
-        """All that are in the file are good."""
         self.write_client("a")
         self.write_client("b")
         both = [(self.folder / f"{each}-ca.pem").read_bytes() for each in "ab"]
@@ -113,13 +110,12 @@ class ClientCertificateTests(TlsCase):
             self.assertTrue(self.shake(certificates, f"{name}.key", f"{name}.pem")[0])
 
     def test_issuer_in_the_middle(self) -> None:
-        """One that has an issuer itself stands for itself alone."""
+        """An intermediate issuer is trusted without its own issuer."""
         write_chain(self.folder)
         certificates = self.make(clientCA="middle.pem")
         self.assertTrue(self.shake(certificates, "key.pem", "cert.pem")[0])
 
     def test_mistakes(self) -> None:
-        """What the file may not be."""
         (self.folder / "text").write_bytes(b"nothing")
         for name, mistake in (
             ("text", "clientCA: no PEM certificate found"),
@@ -130,10 +126,10 @@ class ClientCertificateTests(TlsCase):
 
 
 class MemoryTests(TlsCase):
-    """Where the system lets no memory be both written and executed."""
+    """A system that forbids memory that is both writable and executable."""
 
     def test_told_at_once(self) -> None:
-        """At the start, and not at each connection."""
+        """This is reported at the start, not at each connection."""
 
         def cannot(context: SSL.Context, callback: object) -> None:
             raise MemoryError("Cannot allocate write+execute memory")
@@ -144,10 +140,9 @@ class MemoryTests(TlsCase):
 
 
 class KeyKindTests(TlsCase):
-    """Keys that are keys, and of no use."""
+    """Valid keys of unsupported types."""
 
     def test_told(self) -> None:
-        """It is a mistake like others."""
         (self.folder / "key.pem").write_bytes(key_pem(X25519PrivateKey.generate()))
         error = self.assertRaises(ValueError, self.make)
         self.assertIn("privateKey: does not match", str(error))
@@ -159,22 +154,21 @@ class KeyKindTests(TlsCase):
 
 
 class ChangedTests(TlsCase):
-    """What a look at the files finds."""
+    """How changes of the files are found."""
 
     def settled(self, certificates: Certificates) -> Identity | None:
-        """What two looks find."""
+        """The results of two examinations."""
         self.assertIsNone(certificates.changed())
         return certificates.changed()
 
     def test_nothing(self) -> None:
-        """Files that are as they were are not read."""
         certificates = self.make()
         self.patch(tls, "identify", None)
         for _ in range(3):
             self.assertIsNone(certificates.changed())
 
     def test_new_pair(self) -> None:
-        """It is read once they are quiet, and once; nothing is in force by that."""
+        """It is read once, when two examinations agree; that alone does not use it."""
         certificates = self.make()
         before = self.serial(certificates)
         write_pair(self.folder)
@@ -186,7 +180,6 @@ class ChangedTests(TlsCase):
         self.assertNotEqual(before, self.serial(certificates))
 
     def test_while_they_change(self) -> None:
-        """Files that are other ones at each look are not read."""
         certificates = self.make()
         for _ in range(3):
             write_pair(self.folder)
@@ -194,7 +187,7 @@ class ChangedTests(TlsCase):
         self.assertIsNotNone(certificates.changed())
 
     def test_half_of_it(self) -> None:
-        """A key that is not yet the certificate's is said once; then it is."""
+        """A key that does not match the certificate yet is reported once."""
         certificates = self.make()
         key = make_key()
         (self.folder / "key.pem").write_bytes(key_pem(key))
@@ -205,7 +198,6 @@ class ChangedTests(TlsCase):
         self.assertIsNotNone(self.settled(certificates))
 
     def test_gone(self) -> None:
-        """A file that is not there is said once, and may come back."""
         certificates = self.make()
         path = self.folder / "key.pem"
         path.rename(self.folder / "away")
@@ -216,7 +208,7 @@ class ChangedTests(TlsCase):
         self.assertIsNotNone(self.settled(certificates))
 
     def test_link(self) -> None:
-        """A link that leads elsewhere now, as Let's Encrypt's do, is a change."""
+        """A link to another target, as Let's Encrypt uses, is a change."""
         for name in ("old", "new"):
             (self.folder / name).mkdir()
             write_pair(self.folder / name)
@@ -230,14 +222,13 @@ class ChangedTests(TlsCase):
         self.assertIsNotNone(self.settled(certificates))
 
     def test_client_certificates(self) -> None:
-        """Their issuers are read again, too."""
         (self.folder / "ca.pem").write_bytes(certify("ca", make_key()))
         certificates = self.make(clientCA="ca.pem")
         (self.folder / "ca.pem").write_bytes(certify("ca", make_key()))
         self.assertIsNotNone(self.settled(certificates))
 
     def test_not_ours_any_more(self) -> None:
-        """Rights that were given up after the start are a change, said once."""
+        """Rights dropped after the start are a change, reported once."""
         certificates = self.make()
         may_read = True
         access = os.access
@@ -257,7 +248,7 @@ class ChangedTests(TlsCase):
 
 
 class RenewalTests(TlsCase):
-    """The looks, in time."""
+    """The examinations over time."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -273,13 +264,12 @@ class RenewalTests(TlsCase):
         return renewal
 
     def lines(self, seconds: float) -> list[str]:
-        """What is logged meanwhile."""
+        """The lines logged meanwhile."""
         with capturedLogs() as events:
             self.clock.pump([LOOK_EVERY] * int(seconds / LOOK_EVERY))
         return [formatEvent(event) for event in events]
 
     def test_new_certificate(self) -> None:
-        """It is in force soon, and the log says so once."""
         certificates, other = self.make(), self.make()
         before = self.serial(certificates)
         self.start(certificates, other)
@@ -295,7 +285,6 @@ class RenewalTests(TlsCase):
         self.assertEqual([], self.lines(60))
 
     def test_unfit(self) -> None:
-        """What was in force stays, and the log says so once."""
         certificates = self.make()
         before = self.serial(certificates)
         self.start(certificates)
@@ -310,7 +299,7 @@ class RenewalTests(TlsCase):
         self.assertEqual(before, self.serial(certificates))
 
     def test_no_thread(self) -> None:
-        """Where none can be had, the next look comes all the same."""
+        """If no thread can be created, the next examination comes all the same."""
         tries = 0
 
         def run(function: object) -> Deferred[Identity | None]:
@@ -323,7 +312,6 @@ class RenewalTests(TlsCase):
         self.assertEqual(2, tries)
 
     def test_stop(self) -> None:
-        """Nothing is left, whether or not there is anything to look at."""
         for certificates in ((self.make(),), ()):
             renewal = self.start(*certificates)
             self.assertEqual(len(certificates), len(self.clock.getDelayedCalls()))
@@ -331,7 +319,7 @@ class RenewalTests(TlsCase):
             self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stop_while_it_looks(self) -> None:
-        """A disk that hangs keeps nothing from stopping."""
+        """A disk that hangs does not delay the stop."""
         waiting: Deferred[Identity | None] = Deferred()
         renewal = self.start(self.make(), run=lambda function: waiting)
         self.clock.advance(LOOK_EVERY)

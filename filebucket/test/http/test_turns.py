@@ -1,4 +1,4 @@
-"""The line of those that have more to do."""
+"""The queue of connections that have more to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filebucket.http.turns import AT_ONCE, Turns
 
 
 class Reactor:
-    """What is called later is called in the next turn, which a test takes."""
+    """Runs calls in the next turn, which the test takes."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
@@ -36,7 +36,7 @@ class TurnsTests(SynchronousTestCase):
         self.seen: list[int] = []
 
     def test_in_order(self) -> None:
-        """Nobody goes on at once, and a few in a turn, in the order they came."""
+        """None goes on at once; a few do in each turn, in order."""
         numbers = list(range(2 * AT_ONCE + 1))
         for number in numbers:
             self.turns.join(partial(self.seen.append, number))
@@ -47,8 +47,6 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.calls)
 
     def test_again(self) -> None:
-        """Who joins again waits behind all others, and for another turn."""
-
         def again() -> None:
             self.seen.append(0)
             self.turns.join(again)

@@ -1,8 +1,8 @@
-"""Requests that are not as they should be, and what must become of each.
+"""Malformed and odd requests, and the answer that each must get.
 
-Data only: the tests send each row whole and byte by byte, and the fuzzer starts
-from them. There are three ways of being wrong, a table for each, and one of being
-odd and right. Every row is for a known token, so that nothing else is wrong with it.
+The tests send each row whole and byte by byte, and the fuzzer starts from them. Three
+tables are of malformed requests, and one of odd but valid ones. Every row uses a known
+token, so that nothing else is wrong with it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from filebucket.test.kit.server import TOKEN
 BUCKET = TOKEN.encode("ascii")
 
 NEXT = b"PUT /%b/next HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" % BUCKET
-"""What is sent behind a row: answered where the connection lives on, and else not
-even seen.
-"""
+"""Sent after a row: answered if the connection is kept, otherwise not even read."""
 
 
 @frozen
@@ -27,8 +25,8 @@ class Row:
     """A request.
 
     :param says: what is wrong with it, or odd
-    :param message: its bytes; where it has a file's name, that is ``row``
-    :param status: what must be answered
+    :param message: its bytes; its file is named ``row``, if it has a name
+    :param status: the expected status
     :param closes: whether the connection must end with the answer
     """
 
@@ -55,7 +53,7 @@ def chunked(body: bytes, *headers: bytes) -> bytes:
 
 
 def trailed(*trailers: bytes) -> bytes:
-    """A PUT of ``hello`` in chunks, with these trailers."""
+    """A chunked PUT of ``hello`` with these trailers."""
     return chunked(b"\r\n".join([b"5\r\nhello\r\n0", *trailers, b"", b""]))
 
 
@@ -82,13 +80,13 @@ def form(
 
 
 def part(*headers: bytes, disposition: bytes = b'name="file"; filename="row"') -> bytes:
-    """A part that holds ``hello``."""
+    """A part with ``hello``."""
     first = b"Content-Disposition: form-data; " + disposition
     return b"\r\n".join([first, *headers, b"", b"hello"])
 
 
 def filename(value: str) -> bytes:
-    """A form with a file whose ``filename`` and the like are these."""
+    """A form with one file that has these parameters, such as ``filename``."""
     return form(part(disposition=f"name=file; {value}".encode()))
 
 
@@ -105,7 +103,7 @@ def _base64(algorithm: str, data: bytes = b"hello") -> bytes:
 
 
 def promises(data: bytes) -> tuple[bytes, ...]:
-    """Every way of promising that digest of a body, a header each."""
+    """All headers that send this digest of a body."""
     return (
         b"X-Checksum-Sha256: " + _hex("sha256", data),
         b"X-Checksum-Sha512: " + _hex("sha512", data),
@@ -234,7 +232,7 @@ FRAMING = (
             b" chunked\0",
             b" \xc2\xa0chunked",
             " \uff43hunked".encode(),
-            " chun\u212aed".encode(),  # in lower case an ASCII k
+            " chun\u212aed".encode(),  # an ASCII k in lower case
         )
     ),
     Row("chunked, then identity", put(CHUNKED, b"Transfer-Encoding: identity")),
@@ -278,7 +276,7 @@ FRAMING = (
     Row("a header of 20 KB", put(b"X: " + b"y" * 20_000, FIVE), 431),
     Row("a header's name of 20 KB", put(b"x" * 20_000 + b": y", FIVE), 431),
 )
-"""Refused before there is a request, so before anybody asks whose it is."""
+"""Refused before there is a request, whatever its token."""
 
 CHUNKS = (
     # RFC 9112, 7.1.
@@ -319,7 +317,7 @@ CHUNKS = (
     Row("a chunk longer than its size", chunked(b"4\r\nhello\r\n0\r\n\r\n")),
     Row("a chunk shorter than its size", chunked(b"6\r\nhello\r\n0\r\n\r\n")),
     Row("two line ends behind a chunk", chunked(b"5\r\nhello\r\n\r\n0\r\n\r\n")),
-    # More than are taken apart at once.
+    # More than are decoded at once.
     Row("many chunks and no end", chunked(b"1\r\nx\r\n" * 2500 + b"x\r\n")),
     Row("many chunks in a wrong one", chunked(b"1\r\nx\r\n" * 2500 + b"1\r\nxx\r\n")),
     # The trailers: RFC 9112, 7.1.2.
@@ -337,10 +335,11 @@ CHUNKS = (
     Row("a CR for the trailers", chunked(b"0\r\n\r\r\n\r\n")),
     Row("a NUL in the trailers", chunked(b"0\r\nX: \0\r\n\r\n")),
 )
-"""Bodies whose chunks are malformed: nobody knows where the next request begins."""
+"""Bodies with malformed chunks: the start of the next request is unknown."""
 
 PUSHES = (
-    # Their framing is right: the rest of a short body is dropped, and all may go on.
+    # The framing is right: the rest of a short body is dropped, and the connection
+    # kept.
     Row("a part of a file", put(FIVE, b"Content-Range: bytes 0-4/9"), closes=False),
     Row("an escaped NUL", target(b"/%b/row%%00" % BUCKET), closes=False),
     Row("an escaped line end", target(b"/%b/row%%0d%%0a" % BUCKET), closes=False),
@@ -367,7 +366,7 @@ PUSHES = (
     Row("only slashes", target(b"///"), 403, closes=False),
     Row("slashes and no name", target(b"//%b/" % BUCKET), 412, closes=False),
     Row("neither a length nor chunked", put(body=b""), 411, closes=False),
-    # Not what it seems.
+    # Content of another kind than it seems.
     Row("a form that is PUT", put(FIVE, FORM_TYPE), 415, closes=False),
     Row("a form in capitals", put(FIVE, FORM_TYPE.upper()), 415, closes=False),
     Row("a form that is PUT in chunks", chunked(HELLO, FORM_TYPE), 415, closes=False),
@@ -398,7 +397,7 @@ PUSHES = (
         chunked(b"0\r\n\r\n", promises(b"")[0]),
         closes=False,
     ),
-    # What is promised is not what comes.
+    # Digests that do not match.
     *(
         Row(f"a wrong {each.decode()}", put(FIVE, each), 422, closes=False)
         for each in WRONG
@@ -524,7 +523,7 @@ PUSHES = (
     Row("many boundaries", form(*[b""] * 20, FILE), closes=False),
     Row("no file", form(FIELD), 412, closes=False),
 )
-"""Refused by whoever takes the push."""
+"""Refused by the code that receives the push."""
 
 ODD = (
     Row("an empty line first", b"\r\n" + put(FIVE), 200, closes=False),
@@ -646,4 +645,4 @@ ODD = (
         "empty lines behind a form", form(FILE, end=b"--b--" + b"\r\n" * 9), 200, False
     ),
 )
-"""Odd, but right: stored as ``hello``."""
+"""Odd, but valid: stored as ``hello``."""

@@ -1,8 +1,7 @@
 """A real browser: Chromium, driven by the WebDriver protocol.
 
-Each has a profile of its own, which is new and empty, and is asked for nothing but what
-a test asks it for. It has no sandbox, since tests may be run as root, so it is to see
-nothing but pages of our own.
+Each has a new profile, and requests nothing but what a test asks for. It runs without a
+sandbox, since tests may run as root, so it must open only our own pages.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Browser:
             for line in self._driver.stdout:
                 found = _STARTED.search(line)
                 if found:
-                    # What it says later is nobody's business, but it must be read.
+                    # Its further output is not used, but must be read.
                     rest = self._driver.stdout.read
                     threading.Thread(target=rest, daemon=True).start()
                     return int(found[1])
@@ -90,7 +89,7 @@ class Browser:
         return f"/session/{session}"
 
     def close(self) -> None:
-        """Be there no more."""
+        """Close the browser."""
         if self._session:
             self._ask("DELETE", self._session)
             self._session = ""
@@ -113,11 +112,11 @@ class Browser:
         return self._ask("POST", f"{self._session}/{command}", given)
 
     def devtools(self, command: str, **given: Any) -> Any:
-        """What only Chromium has a word for."""
+        """Run a command that only Chromium has."""
         return self._do("goog/cdp/execute", cmd=command, params=given)
 
     def show(self, width: int, dark: bool = False, scripts: bool = True) -> None:
-        """Be so wide, and so on, from the next page on."""
+        """Set the width and other properties, from the next page on."""
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -130,15 +129,15 @@ class Browser:
         self.devtools("Emulation.setScriptExecutionDisabled", value=not scripts)
 
     def open(self, url: str) -> None:
-        """Go there, and wait until everything is loaded."""
+        """Open a URL, and wait until everything is loaded."""
         self._do("url", url=url)
 
     def run(self, script: str, *args: Any) -> Any:
-        """What a script returns: the body of a function."""
+        """Run the body of a function, and return its result."""
         return self._do("execute/sync", script=script, args=list(args))
 
     def wait(self, expression: str) -> Any:
-        """Wait until an expression is true of the page."""
+        """Wait until an expression is true."""
         ends = time.monotonic() + PATIENCE
         while not (value := self.run(f"return ({expression})")):
             if time.monotonic() > ends:
@@ -147,20 +146,18 @@ class Browser:
         return value
 
     def type(self, selector: str, text: str) -> None:
-        """Type into the element that is found so."""
+        """Type into the element that the selector finds."""
         found = self._do("element", using="css selector", value=selector)
         (element,) = found.values()
         self._do(f"element/{element}/value", text=text)
 
     def press(self, key: str) -> None:
-        """Press a key, wherever the focus is."""
+        """Press a key, with the current focus."""
         (element,) = self._ask("GET", f"{self._session}/element/active").values()
         self._do(f"element/{element}/value", text=key)
 
     def pass_time(self, seconds: float) -> None:
-        """Let the page's timers think that so much time passes, and wait for what they
-        ask for.
-        """
+        """Advance the page's timers, and wait for its requests."""
         self.run(
             "window.passed = false;"
             "setTimeout(() => (window.passed = true), arguments[0])",
@@ -178,11 +175,13 @@ class Browser:
         return entries
 
     def complaints(self) -> list[str]:
-        """What its console said since the last time: errors, breaches of policy."""
+        """The console's messages since the last call: errors, violations of the
+        policy.
+        """
         return [entry["message"] for entry in self._log("browser")]
 
     def fetched(self) -> list[str]:
-        """The URLs that it asked for since the last time."""
+        """The URLs requested since the last call."""
         messages = (
             json.loads(entry["message"])["message"]
             for entry in self._log("performance")
@@ -191,11 +190,11 @@ class Browser:
             each["params"]["request"]["url"]
             for each in messages
             if each["method"] == "Network.requestWillBeSent"
-            # Its own first page has parts that it fetches from itself.
+            # Its own start page fetches parts from itself.
             and not each["params"]["documentURL"].startswith("chrome:")
         ]
 
     def photograph(self, path: Path, whole: bool = True) -> None:
-        """Write the page as it is seen to a PNG."""
+        """Write a screenshot of the page to a PNG."""
         taken = self.devtools("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(b64decode(taken["data"]))

@@ -1,4 +1,4 @@
-"""What tests and proofs do with a catalogue."""
+"""Catalogues for tests and proofs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Database)
 
 
 def new_home(case: SynchronousTestCase) -> Path:
-    """A home that a daemon has used, as far as that makes a folder."""
+    """A home with the folder that a daemon creates."""
     home = Path(case.mktemp()).absolute()
     (home / ".filebucket").mkdir(parents=True)
     return home
@@ -30,7 +30,7 @@ def opened(case: SynchronousTestCase, kind: type[D], home: str | os.PathLike[str
 
 
 def all_series(database: Database, bucket: str | None = None) -> list[Series]:
-    """All series, or those of the bucket of that key, in the order of their names."""
+    """All series, or those of one bucket by its key, sorted by name."""
     lives = "WHERE (files OR watched OR missing)"
     if bucket is not None:
         return read_series(database._ask, f"{lives} AND key = ? ORDER BY name", bucket)

@@ -1,4 +1,4 @@
-"""Certificates and keys for tests, made anew."""
+"""Certificates and keys for tests."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Key = SigningKey | X25519PrivateKey
 
 
 def make_key() -> EllipticCurvePrivateKey:
-    """A key that is quick to make."""
+    """A key of a type that is quick to generate."""
     return generate_private_key(SECP256R1())
 
 
 def key_pem(key: Key, passphrase: bytes | None = None) -> bytes:
-    """A key as a file holds it."""
+    """A key in PEM."""
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
@@ -44,9 +44,9 @@ def certify(
     issuer: str | None = None,
     issuer_key: SigningKey | None = None,
 ) -> bytes:
-    """A certificate as a file holds it, for 127.0.0.1.
+    """A certificate for 127.0.0.1, in PEM.
 
-    :param issuer: who signs it; itself where it is not given
+    :param issuer: the issuer; by default it is self-signed
     """
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
@@ -63,7 +63,7 @@ def certify(
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     signing = issuer_key or key
     assert not isinstance(signing, X25519PrivateKey)
-    # What Python 3.13 demands (RFC 5280, 4.2.1.1 to 4.2.1.3).
+    # Python 3.13 requires these (RFC 5280, 4.2.1.1 to 4.2.1.3).
     issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
     certificate = (
         builder.add_extension(names, critical=False)
@@ -95,15 +95,15 @@ def _name(common: str) -> x509.Name:
 
 
 def write_pair(folder: Path, key: Key | None = None) -> None:
-    """Put ``key.pem`` and a self-signed ``cert.pem`` into ``folder``."""
+    """Write ``key.pem`` and a self-signed ``cert.pem`` to ``folder``."""
     key = key or make_key()
     (folder / "key.pem").write_bytes(key_pem(key))
     (folder / "cert.pem").write_bytes(certify("server", key))
 
 
 def write_chain(folder: Path) -> None:
-    """Put ``root.pem``, which clients know, ``middle.pem``, which they do not,
-    and a pair of which the latter is the issuer, into ``folder``.
+    """Write ``root.pem``, which clients trust, ``middle.pem``, which they do not have,
+    and a key pair that the latter has issued, to ``folder``.
     """
     root, middle, key = make_key(), make_key(), make_key()
     (folder / "root.pem").write_bytes(certify("root", root))

@@ -13,7 +13,7 @@ from filebucket.test.kit.server import PATIENCE
 
 @contextmanager
 def deadline(process: Popen[Any], patience: float = PATIENCE) -> Iterator[None]:
-    """Kill it if the block takes longer, so that what is read from it ends.
+    """Kill a process if the block takes longer, so that reads from it end.
 
     :param patience: seconds
     """
@@ -29,6 +29,6 @@ def deadline(process: Popen[Any], patience: float = PATIENCE) -> Iterator[None]:
 def bounded(
     process: Popen[AnyStr], patience: float = PATIENCE
 ) -> Iterator[Popen[AnyStr]]:
-    """The same; then close its pipes, and wait for its end."""
+    """Like :func:`deadline`; then close its pipes, and wait for its end."""
     with deadline(process, patience), process:
         yield process

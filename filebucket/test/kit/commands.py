@@ -48,7 +48,7 @@ class CliCase(SynchronousTestCase):
         self.write()
 
     def write(self, *buckets: object, **keys: object) -> None:
-        """A configuration with these buckets."""
+        """Write a configuration with these buckets."""
         content = {
             "home": "home",
             "host": "192.0.2.7",
@@ -60,12 +60,12 @@ class CliCase(SynchronousTestCase):
         self.file.chmod(0o640)
 
     def invoke(self, *arguments: str, stdin: str | None = None) -> Result:
-        """The command, with the file."""
+        """Run the command with the file."""
         given = [] if arguments[0] == "token-hash" else ["--config", str(self.file)]
         return CliRunner().invoke(main.main, [*arguments, *given], input=stdin)
 
     def run_(self, *arguments: str, stdin: str | None = None) -> str:
-        """What it prints; it must succeed."""
+        """The output of a command that must succeed."""
         result = self.invoke(*arguments, stdin=stdin)
         self.assertEqual(0, result.exit_code, result.output)
         return result.output
@@ -74,7 +74,7 @@ class CliCase(SynchronousTestCase):
         return json.loads(self.run_(*arguments, "--json"))
 
     def refused(self, *arguments: str, stdin: str | None = None) -> str:
-        """The one line that it prints when it fails."""
+        """The one line that a failing command prints."""
         result = self.invoke(*arguments, stdin=stdin)
         self.assertEqual(1, result.exit_code, result.output)
         self.assertIsInstance(result.exception, SystemExit)
@@ -82,7 +82,7 @@ class CliCase(SynchronousTestCase):
         return line
 
     def misused(self, *arguments: str) -> str:
-        """The last line that it prints when it is called wrongly."""
+        """The last line that a wrong call prints."""
         before = self.file.read_text()
         result = self.invoke(*arguments)
         self.assertEqual(2, result.exit_code, result.output)
@@ -112,23 +112,23 @@ class CatalogueCase(SynchronousTestCase):
         self.view = opened(self, View, self.home)
 
     def close(self) -> None:
-        """Have no connection any more."""
+        """Close the connection."""
         for each in (self.inventory, self.journal, self.view):
             each.close()
 
     def write(self, *buckets: object) -> None:
-        """A configuration with these buckets."""
+        """Write a configuration with these buckets."""
         content = {"home": str(self.home), "min_free_space": 0, "buckets": buckets}
         self.file.write_text(json.dumps(content))
         self.config = parse(self.file.read_text(), str(self.file))
         self.buckets = {each.label: each for each in self.config.buckets}
 
     def of_key(self, key: str) -> Bucket | None:
-        """The bucket that is configured."""
+        """The configured bucket with that key."""
         return next((each for each in self.config.buckets if each.key == key), None)
 
     def push(self, label: str, name: str, size: int, at: float, **given: Any) -> None:
-        """What the daemon enters."""
+        """Record a push, as the daemon does."""
         found = self.buckets[label]
         hide = mask(self.config.buckets)
         values = {
@@ -149,7 +149,7 @@ class CatalogueCase(SynchronousTestCase):
         self.journal.record([received], [], self.of_key)
 
     def refuse(self, key: str, name: str | None, size: int, **given: Any) -> None:
-        """The same."""
+        """Record a refusal."""
         values = {
             "status": 405,
             "reason": "the file exists",
@@ -161,11 +161,11 @@ class CatalogueCase(SynchronousTestCase):
         self.journal.record([], [refused], self.of_key)
 
     def watch(self) -> None:
-        """As the daemon does."""
+        """Update the watched series, as the daemon does."""
         list(self.journal.watch(self.config.buckets, mask(self.config.buckets), NOW))
 
     def invoke(self, *arguments: str, columns: int | None = None) -> Result:
-        """The command, with the file."""
+        """Run the command with the file."""
         return CliRunner().invoke(
             main.main,
             [*arguments, "--config", str(self.file)],
@@ -175,7 +175,7 @@ class CatalogueCase(SynchronousTestCase):
     def prints(
         self, status: int, *arguments: str, columns: int | None = None
     ) -> list[str]:
-        """The lines of what it prints, and ends with ``status``."""
+        """The lines that it prints before it exits with ``status``."""
         result = self.invoke(*arguments, columns=columns)
         self.assertEqual(status, result.exit_code, result.output)
         self.assertNotIn(TOKEN, result.output)
@@ -198,7 +198,7 @@ class UpkeepCase(CliCase):
     def put(
         self, name: str, content: bytes = b"content", folder: str = "web01"
     ) -> Path:
-        """A file of some days ago."""
+        """Store a file that is some days old."""
         path = self.home / folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
@@ -209,7 +209,7 @@ class UpkeepCase(CliCase):
     def push(
         self, name: str, content: bytes = b"content", age: float = 3 * DAY
     ) -> Path:
-        """A file with its row."""
+        """Store a file and its row."""
         sha256 = hashlib.sha256(content).hexdigest()
         at = time.time() - age
         row = Received("web01", name, name, len(content), sha256, at, request="x")
@@ -218,7 +218,7 @@ class UpkeepCase(CliCase):
         return self.put(name, content)
 
     def damage(self, path: Path) -> None:
-        """Another content of the same size."""
+        """Replace the content by another of the same size."""
         self.put(path.name, path.read_bytes()[::-1])
 
     def files(self) -> dict[str, File]:
@@ -226,14 +226,14 @@ class UpkeepCase(CliCase):
             return {each.received.name: each for each in view.latest(100)}
 
     def found(self, *arguments: str) -> list[str]:
-        """What it prints that has found something."""
+        """The output of a command that has found something."""
         result = self.invoke(*arguments)
         self.assertEqual(1, result.exit_code, result.output)
         self.assertNotIn(TOKEN, result.output)
         return result.output.splitlines()
 
     def misuse(self, *arguments: str) -> str:
-        """The last line of its complaint."""
+        """The last line of the error."""
         result: Result = self.invoke(*arguments)
         self.assertEqual(2, result.exit_code, result.output)
         return result.output.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The daemon, put together by the composition root over a fake reactor."""
+"""The daemon over a fake reactor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Reactor(MemoryReactorClock):
-    """Has one thread, which is this one."""
+    """Runs everything in this thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class Reactor(MemoryReactorClock):
 
 
 def texts(events: Sequence[Any]) -> list[str]:
-    """What the log would show."""
+    """The messages of these events."""
     return [formatEvent(event) for event in events]
 
 
 class DaemonCase(SynchronousTestCase):
     """Has a daemon over a folder of its own.
 
-    :ivar clock_set: seconds by which the system's clock was set
+    :ivar clock_set: seconds by which the system's clock was set forward
     """
 
     def setUp(self) -> None:
@@ -63,11 +63,11 @@ class DaemonCase(SynchronousTestCase):
         self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
 
     def pool(self, most: int) -> Threads:
-        """The one that may hang, or one for the catalogue, which does not."""
+        """The pool that may hang, or one for the catalogue, which does not."""
         return self.threads if most > 1 else AtOnce(self.reactor)
 
     def listen(self, *endpoints: str) -> None:
-        """Listen on these instead."""
+        """Use these listeners instead."""
         keys = {"home": "home", "listen": endpoints, "buckets": [TOKEN]}
         Path(self.path).write_text(json.dumps(keys))
 
@@ -103,7 +103,7 @@ class DaemonCase(SynchronousTestCase):
         return channel, wire
 
     def push(self, token: str, name: str) -> Wire:
-        """A push of three bytes, and what came of it."""
+        """Push three bytes, and return the answer."""
         channel, wire = self.connect()
         head = f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"
         channel.dataReceived(head.encode() + b"abc")
@@ -111,7 +111,7 @@ class DaemonCase(SynchronousTestCase):
         return wire
 
     def begin(self, name: str) -> tuple[StreamingChannel, Wire]:
-        """A push of three bytes of which two have come."""
+        """Begin a push of three bytes, and send two of them."""
         channel, wire = self.connect()
         channel.dataReceived(
             b"PUT /%b/%b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
@@ -120,7 +120,7 @@ class DaemonCase(SynchronousTestCase):
         return channel, wire
 
     def assert_stopping(self, wire: Wire) -> None:
-        """The client was told, and gets to read it."""
+        """The client got its answer and can read it."""
         head, _, content = wire.value().partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
         self.assertIn(b"\r\nRetry-After: 60\r\n", head)
@@ -129,6 +129,6 @@ class DaemonCase(SynchronousTestCase):
         self.assertFalse(wire.disconnected)
 
     def stored(self) -> list[str]:
-        """The names in the bucket."""
+        """The names of the bucket's files."""
         folder = self.folder / "home" / TOKEN
         return sorted(os.listdir(folder)) if folder.exists() else []

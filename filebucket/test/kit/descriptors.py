@@ -1,4 +1,4 @@
-"""What this process has open, to see that nothing more is open afterwards."""
+"""The descriptors of this process, to check that none is leaked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 
 def open_descriptors() -> set[tuple[str, str]]:
-    """What this process has open: numbers, and what they lead to."""
+    """The open descriptors: numbers, and what they lead to."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
-        # The one that lists them is closed again.
+        # The descriptor used for listing is closed again.
         with suppress(FileNotFoundError):
             found.add((number, os.readlink(f"/proc/self/fd/{number}")))
     return found

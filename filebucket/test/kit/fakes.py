@@ -1,8 +1,7 @@
-"""Stand-ins that share an interface with the real thing.
+"""Fakes with the interfaces of the real classes.
 
-:class:`MemoryStore` passes the same tests as the directory store
-(``test_store``). Nothing here waits: what happens in a thread elsewhere
-happens at once.
+:class:`MemoryStore` passes the same tests as the directory store (``test_store``).
+    Nothing here waits: calls that would use a thread run at once.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ T = TypeVar("T")
 
 
 def at_once(function: Callable[..., T], *args: Any) -> Deferred[T]:
-    """``deferToThread`` without the thread."""
+    """``deferToThread`` without a thread."""
     return execute(function, *args)
 
 
 class LinesAtOnce:
-    """Makes at once what it is given.
+    """Runs calls at once.
 
-    :ivar stuck: keys of lines that are
+    :ivar stuck: keys of queues that are stuck
     """
 
     def __init__(self) -> None:
@@ -58,9 +57,9 @@ class LinesAtOnce:
 
 
 class AtOnce(Threads):
-    """Runs at once what it is given.
+    """Runs calls at once.
 
-    :ivar hangs: whether it does not get to it, as where a disk hangs
+    :ivar hangs: whether calls hang, as on a disk that hangs
     """
 
     hangs = False
@@ -71,11 +70,11 @@ class AtOnce(Threads):
 
     @property
     def waiting(self) -> int:
-        """How many calls it does not get to."""
+        """Number of calls that hang."""
         return len(self._left)
 
     def go_on(self) -> None:
-        """The disk is there again."""
+        """Run the calls that hung."""
         self.hangs = False
         while self._left:
             self._left.pop(0)()
@@ -98,12 +97,12 @@ class AtOnce(Threads):
 class MemoryStore:
     """Files in a dict.
 
-    :ivar files: what was published, by directory and name
-    :ivar room: bytes that fit
-    :ivar writers: those that have begun and not ended
+    :ivar files: published files, by directory and name
+    :ivar room: bytes of free space
+    :ivar writers: writers that have not ended
     :ivar gate: while it is set, each write waits for it
-    :ivar confirmed: what was asked about
-    :ivar end_gate: while it is set, what was published waits for it to be said
+    :ivar confirmed: the names passed to confirm
+    :ivar end_gate: while it is set, each publish waits for it before it returns
     """
 
     files: dict[tuple[str, str], bytes] = field(factory=dict)
@@ -116,7 +115,7 @@ class MemoryStore:
 
     @property
     def receiving(self) -> int:
-        """How many writers have begun and not ended."""
+        """Number of writers that have not ended."""
         return len(self.writers)
 
     async def check_room(self, directory: str, size: int) -> None:
@@ -141,7 +140,7 @@ class MemoryStore:
 @implementer(IWriter)
 @define(eq=False)
 class MemoryWriter:
-    """A file on its way into a :class:`MemoryStore`."""
+    """A file that is written to a :class:`MemoryStore`."""
 
     store: MemoryStore
     directory: str
@@ -223,7 +222,7 @@ class MemoryWriter:
 @implementer(IArchive)
 @define
 class MemoryArchive:
-    """Reads files in dicts.
+    """Reads files from dicts.
 
     :ivar buckets: content and time of each file, by directory and name
     """
@@ -265,13 +264,13 @@ class MemoryFolder:
 @implementer(IHooks)
 @define
 class FakeHooks:
-    """Hooks that say what they were told to say.
+    """Hooks with given answers.
 
-    :ivar verdicts: what pre-push says, one after the other; the last for ever
-    :ivar exit: what post-push does
-    :ivar asked: what pre-push was asked
-    :ivar told: what post-push was told
-    :ivar alerts: what alert was told
+    :ivar verdicts: the answers of pre-push, in order; the last one is repeated
+    :ivar exit: the exit of post-push
+    :ivar asked: the subjects of pre-push
+    :ivar told: the subjects of post-push
+    :ivar alerts: the alerts
     :ivar gate: while it is set, pre-push and alert wait for it
     :ivar post_gate: the same for post-push
     """
@@ -310,9 +309,9 @@ class FakeHooks:
 
 @define
 class FakeSupervisor:
-    """Keeps what it is told.
+    """Records its calls.
 
-    :ivar told: what, in its order
+    :ivar told: the calls, in order
     """
 
     told: list[str] = field(factory=list)

@@ -1,4 +1,4 @@
-"""The real daemon and its clients: curl, sockets that say what they are told to."""
+"""The real daemon and its clients: curl, and raw sockets."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from filebucket.test.kit.server import (
 MIB = 1024 * 1024
 
 KILLS_SOON = hurried("hooks.process", KILL_AFTER=0.3)
-"""A daemon that does not wait long for a hook that was told to end."""
+"""A daemon that soon kills a hook that was told to end."""
 
 
 def need(program: str) -> None:
-    """Skip where a program is not there."""
+    """Skip the test if a program is not installed."""
     if shutil.which(program) is None:
         raise SkipTest(f"{program} is not installed")
 
@@ -43,7 +43,7 @@ def run(
 
 
 def shell(script: str, folder: Path) -> bytes:
-    """What a pipeline prints; it must succeed."""
+    """The output of a pipeline that must succeed."""
     done = subprocess.run(
         ["/bin/sh", "-ec", script],
         cwd=folder,
@@ -57,7 +57,7 @@ def shell(script: str, folder: Path) -> bytes:
 
 
 def ended(pid: int) -> bool:
-    """Wait for the end of a process that is not ours to wait for."""
+    """Wait for the end of a process that is not our child."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -70,7 +70,7 @@ def ended(pid: int) -> bool:
 
 
 class Client:
-    """A raw connection that says exactly what it is told to say."""
+    """A raw connection."""
 
     def __init__(self, server: Server) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
@@ -108,7 +108,7 @@ class Client:
         return status, content
 
     def begin(self, name: str, length: int, token: str = TOKEN) -> None:
-        """Send a push's head, and wait until its body is asked for."""
+        """Send a push's head, and wait for 100 Continue."""
         self.send(put_head(name, length, token, extra="Expect: 100-continue\r\n"))
         status, _ = self.answer()
         if status != 100:
@@ -136,20 +136,20 @@ def put_head(
 
 
 class IntegrationCase(SynchronousTestCase):
-    """Has a folder, and daemons that are ended with the test."""
+    """Has a folder, and daemons that are stopped after the test."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
 
     def server(self, *command: str, **config: object) -> Server:
-        """A daemon that runs."""
+        """A running daemon."""
         server = Server(self.folder / "server", **config).start(*command)
         self.addCleanup(server.stop)
         return server
 
     def refused(self, server: Server, *command: str) -> str:
-        """What one prints that must not start."""
+        """The output of a daemon that must not start."""
         command = command or (*TWISTD, "-n", "--pidfile=", "filebucket")
         done = run(*command, "--config", str(server.config_file))
         output = (done.stdout + done.stderr).decode()
@@ -170,7 +170,7 @@ class IntegrationCase(SynchronousTestCase):
         return path
 
     def curl(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, bytes]:
-        """Status and content of what curl gets."""
+        """Status and content of curl's answer."""
         need("curl")
         done = run("curl", "-sS", "-w", "%{http_code}", *arguments, stdin=stdin)
         self.assertEqual(0, done.returncode, done.stderr)
@@ -182,7 +182,9 @@ class IntegrationCase(SynchronousTestCase):
         connect: Callable[[Server], Client],
         push: Callable[[Client], None],
     ) -> None:
-        """Who leaves in the midst of ``push``, by close or by reset, leaves nothing."""
+        """A client that disconnects during ``push``, by close or by reset, leaves
+        nothing.
+        """
         client = connect(server)
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(403, client.answer()[0])

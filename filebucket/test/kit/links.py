@@ -1,5 +1,6 @@
-"""Links in documents that lead nowhere. Uses the standard library only: it also looks
-at the installed Debian package, as ``python3 -m filebucket.test.kit.links FOLDER``."""
+"""Find broken links in documents. Uses the standard library only, because it also
+checks the installed Debian package: ``python3 -m filebucket.test.kit.links FOLDER``.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TARGET = re.compile(r"<([^<>`]*[^<>`_])>`_|^\.\. _[^:]+: (\S+)$", re.MULTILINE)
-"""Of a link in RST, embedded or apart; one that ends with ``_`` names another."""
+"""The target of a link in RST, embedded or separate; one that ends with ``_`` is a
+reference."""
 
 HEADING = re.compile(r"^(\S.*)\n([=~^\"'-])\2{2,}$", re.MULTILINE)
 
 
 def documents(top: Path) -> Iterator[Path]:
-    """All RST and roff beneath ``top``, but not what tools or builds left there."""
+    """All RST and roff files beneath ``top``, except those of tools and builds."""
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(
             each for each in folders if not re.match(r"[._]|debian$", each)
@@ -27,7 +29,7 @@ def documents(top: Path) -> Iterator[Path]:
 
 
 def broken(top: Path) -> list[str]:
-    """The links beneath ``top`` that lead to no file, or to no heading in it."""
+    """The links beneath ``top`` to a missing file or heading."""
     found = []
     for page in documents(top):
         for target in targets(page.read_text(encoding="utf-8")):
@@ -39,13 +41,13 @@ def broken(top: Path) -> list[str]:
 
 
 def targets(text: str) -> list[str]:
-    """The links in it to other files, not those to other sites."""
+    """Its links to other files, not those to other sites."""
     joined = (re.sub(r"\s+", " ", one or other) for one, other in TARGET.findall(text))
     return [each for each in joined if not re.match(r"[a-z]+:", each)]
 
 
 def headings(page: Path) -> set[str]:
-    """By what a link calls them, as docutils makes it."""
+    """The anchors of its headings, as docutils makes them."""
     found = HEADING.findall(page.read_text(encoding="utf-8"))
     return {re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text, _ in found}
 

@@ -1,4 +1,4 @@
-"""Overviews to show, at one moment and with no catalogue."""
+"""Overviews at a fixed time, without a catalogue."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ GIB = 1 << 30
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC).timestamp()
 
 LATE: Any = {"state": State.LATE, "due": NOW - 50 * HOUR, "last_at": NOW - 76 * HOUR}
-"""What of a series that is late."""
+"""Attributes of a late series."""
 
 
 def series(
     name: str = "db-#.gz", state: State = State.FRESH, **given: Any
 ) -> SeriesOverview:
-    """One that came three hours ago, as it does every day."""
+    """A series pushed daily, three hours ago."""
     values: dict[str, Any] = {
         "id": 1,
         "bucket": "web01",
@@ -45,7 +45,7 @@ def series(
 
 
 def never(**given: Any) -> SeriesOverview:
-    """A first push that is waited for."""
+    """A series that awaits its first push."""
     values: dict[str, Any] = {
         **dict.fromkeys(("last_at", "last_size", "last_name", "usual")),
         **dict.fromkeys(("files", "bytes", "pushes"), 0),
@@ -55,7 +55,7 @@ def never(**given: Any) -> SeriesOverview:
 
 
 def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
-    """One with these series."""
+    """A bucket with one of each of these series."""
     values: dict[str, Any] = {
         "bucket": label,
         "expect": "26h",
@@ -73,7 +73,7 @@ def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
 
 
 def overview(*buckets: BucketOverview, **given: Any) -> Overview:
-    """All that there is to be seen."""
+    """An overview of these buckets."""
     values: dict[str, Any] = {
         "space": Space(NOW - HOUR, 30 * GIB, 100 * GIB),
         "full_at": NOW + 120 * DAY,

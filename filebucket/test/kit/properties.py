@@ -1,7 +1,7 @@
-"""What must hold of every input, tried on those that hypothesis thinks of.
+"""Property tests with hypothesis.
 
-The same ones in every run, and few enough for seconds: whoever wants more sets
-``FILEBUCKET_EXAMPLES``, and then they are new ones each time.
+By default they use the same examples in every run, and few enough to take seconds.
+``FILEBUCKET_EXAMPLES`` sets a larger number of examples, which are new in each run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ trying = settings(
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
-    """``data``, cut at those places as far as it has them."""
+    """``data``, cut at those places that are inside it."""
     edges = [0, *sorted(min(place, len(data)) for place in places), len(data)]
     return [data[a:b] for a, b in pairwise(edges)]
 

@@ -1,7 +1,6 @@
 """The real daemon as a child process, for integration tests.
 
-Everything that it prints is kept, and at its end searched for the tokens that
-it was given: none may be there.
+All its output is kept, and at its end searched for the known tokens: none may be in it.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ OTHER = "cafebabe00112233445566778899aabb"
 UNKNOWN = TOKEN[::-1]
 
 TOKENS = (TOKEN, OTHER, UNKNOWN, *EXAMPLE_TOKENS)
-"""Every token that any test uses, be it right or wrong."""
+"""Every token that any test uses, valid or not."""
 
 NOBODY = 65534
 """A user and a group that own nothing."""
 
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-"""``twistd``, under whatever name it is installed."""
+"""``twistd``, whatever its name is here."""
 
 _DAEMON = ("-n", "--pidfile=", "filebucket")
 
 
 def hurried(module: str, **seconds: float) -> tuple[str, ...]:
-    """The daemon, with some of its own waits made shorter.
+    """The daemon with some of its own waits shortened.
 
-    How long they are the tests of the module see, by a frozen clock.
+    The tests of the module check the real values with a fake clock.
 
-    :param module: the one of ours whose constants these are
+    :param module: the module that has these constants
     """
     lines = [f"import filebucket.{module} as module"]
     for name, value in seconds.items():
@@ -52,14 +51,14 @@ def hurried(module: str, **seconds: float) -> tuple[str, ...]:
 
 
 PATIENCE = 60.0
-"""Seconds after which something that should happen counts as not happening."""
+"""Seconds after which an expected event counts as missing."""
 
 
 def comes(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
-    """Wait until something is so of which nothing tells.
+    """Poll a condition until it is true.
 
     :param patience: seconds
-    :returns: whether it is
+    :returns: whether it became true
     """
     end = time.monotonic() + patience
     while not true() and time.monotonic() < end:
@@ -70,9 +69,9 @@ def comes(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
 class Server:
     """A daemon in a folder of its own.
 
-    :ivar home: where its buckets are
-    :ivar url: where it listens first
-    :ivar places: all the places where it listens, as its log has them
+    :ivar home: the folder of its buckets
+    :ivar url: the URL of its first listener
+    :ivar places: its listeners, as in its log
     """
 
     def __init__(self, folder: Path, **config: Any) -> None:
@@ -93,7 +92,7 @@ class Server:
         self._news = threading.Condition()
 
     def write_config(self) -> None:
-        """Put :attr:`config` into the file, at once."""
+        """Write :attr:`config` to the file, atomically."""
         new = self.config_file.with_suffix(".new")
         new.write_text(json.dumps(self.config))
         new.replace(self.config_file)
@@ -105,7 +104,7 @@ class Server:
         path.chmod(0o755)
 
     def start(self, *command: str, environ: Mapping[str, str] | None = None) -> Server:
-        """Start it, or start it again, and wait until it is ready."""
+        """Start or restart it, and wait until it is ready."""
         self._lines = []
         command = command or (*TWISTD, *_DAEMON)
         self.process = subprocess.Popen(
@@ -119,7 +118,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.places = self.wait_for(r"ready on (.+?): home ")[1].split(", ")
-        # At its start it looks into all folders.
+        # At its start it searches all folders.
         self.wait_for("catalogue: ")
         first = re.fullmatch(
             r"\S+:(\d+)(?: with (PROXY header)?(?: and )?(TLS)?)?", self.places[0]
@@ -141,12 +140,12 @@ class Server:
 
     @property
     def log(self) -> str:
-        """Everything that it printed since it was started."""
+        """Its output since its start."""
         with self._news:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
-        """Wait until a line of the log matches, for the ``count``th time."""
+        """Wait until ``count`` lines of the log match."""
 
         hits: list[re.Match[str]] = []
         seen = 0
@@ -168,13 +167,13 @@ class Server:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end; its exit status."""
+        """Wait for its end, and return its exit status."""
         status = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return status
 
     def stop(self) -> None:
-        """End it, be it running still, and see that no token was printed."""
+        """Stop it if it runs, and check that no token was printed."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         try:
@@ -191,11 +190,11 @@ class Server:
                 raise AssertionError(f"a token was printed:\n{self.log}")
 
     def memory(self) -> int:
-        """The memory that it has, in bytes."""
+        """Its memory, in bytes."""
         return self._status("VmRSS") * 1024
 
     def peak_memory(self) -> int:
-        """The most memory that it had so far, in bytes."""
+        """Its largest memory so far, in bytes."""
         return self._status("VmHWM") * 1024
 
     def _status(self, key: str) -> int:
@@ -205,12 +204,13 @@ class Server:
         return int(match[1])
 
     def open_files(self) -> int:
-        """How many descriptors it has, but for those of its catalogue, which it opens
-        and closes behind pushes."""
+        """Number of its descriptors, except those of the catalogue, which it opens and
+        closes independently of pushes.
+        """
         return len(self._descriptors())
 
     def _descriptors(self) -> list[str]:
-        """What they lead to."""
+        """What its descriptors lead to."""
         found = []
         for each in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):
@@ -220,9 +220,8 @@ class Server:
         return found
 
     def idle_files(self, host: str = "127.0.0.1") -> int:
-        """How many descriptors it has while nobody is connected."""
-        # When it says that it is ready it has not opened all of them; when it answers
-        # somebody it has.
+        """Number of its descriptors without any connection."""
+        # Some are opened after it is ready, but before its first answer.
         with socket.create_connection((host, self.port), PATIENCE) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             if not client.recv(65536).startswith(b"HTTP/1.1 403 "):
@@ -230,18 +229,18 @@ class Server:
         return self.unconnected_files()
 
     def unconnected_files(self) -> int:
-        """How many descriptors it has beside those of its connections."""
-        # At its start it looks into all folders, which it then says.
+        """Number of its descriptors, except those of connections."""
+        # At its start it searches all folders, and logs the result.
         self.wait_for("catalogue: ")
         others = [each for each in self._descriptors() if "socket:" not in each]
         return len(others) + len(self.places)
 
     def wait_for_open_files(self, count: int) -> bool:
-        """Wait until it has so many: nothing tells when one is closed."""
+        """Poll for a number of descriptors: no event reports a close."""
         return comes(lambda: self.open_files() == count)
 
     def stored(self) -> dict[str, bytes]:
-        """All files under the home but the daemon's own, by path."""
+        """All files in the home by path, except the daemon's own."""
         return {
             str(path.relative_to(self.home)): path.read_bytes()
             for path in sorted(self.home.rglob("*"))
@@ -249,5 +248,5 @@ class Server:
         }
 
     def incoming(self) -> list[str]:
-        """What waits under private names."""
+        """The private names of files in progress."""
         return os.listdir(self.home / ".filebucket" / "incoming")

@@ -1,4 +1,4 @@
-"""Pushes that no protocol brought, and a case that receives pushes over fakes."""
+"""Pushes without a protocol, and a case that receives pushes over fakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHA256 = hashlib.sha256(b"content").hexdigest()
 
 
 async def stream(*chunks: bytes | Exception) -> AsyncIterator[Sequence[bytes]]:
-    """A body: each chunk a batch, or where it breaks off."""
+    """A body: each chunk is a batch, and an exception ends it."""
     for chunk in chunks:
         if isinstance(chunk, Exception):
             raise chunk
@@ -35,17 +35,17 @@ async def stream(*chunks: bytes | Exception) -> AsyncIterator[Sequence[bytes]]:
 @implementer(IIncoming)
 @define
 class FakeIncoming:
-    """A push that no protocol brought.
+    """A push without a protocol.
 
     :ivar called: the file's name
     :ivar named: whether the name is known before the body
-    :ivar wrong: what :meth:`check` says
-    :ivar promise: what is promised, by hashlib's names
-    :ivar late: what is promised behind the body
-    :ivar only_new: whether the client wants to replace nothing
-    :ivar condition: what it says where it would replace something
-    :ivar revoked: whether its token was taken away
-    :ivar size: of the file, as far as it is known when it is found
+    :ivar wrong: the result of :meth:`check`
+    :ivar promise: the digests sent, by hashlib's names
+    :ivar late: the digests sent after the body
+    :ivar only_new: whether the client does not want to replace a file
+    :ivar condition: the reason if it would replace one
+    :ivar revoked: whether its token was removed
+    :ivar size: bytes of the file, if known when its name is
     """
 
     chunks: AsyncIterator[Sequence[bytes]]
@@ -97,9 +97,9 @@ class FakeIncoming:
 def push(
     *chunks: bytes | Exception, sha256: str | None = None, **other: Any
 ) -> FakeIncoming:
-    """A push of db.gz; of ``content``, if nothing else is given.
+    """A push of db.gz with ``content``.
 
-    :param sha256: what is promised, in hex
+    :param sha256: the digest sent, in hex
     """
     chunks = chunks or (b"con", b"tent")
     length: int | None = sum(len(chunk) for chunk in chunks if isinstance(chunk, bytes))
@@ -141,12 +141,12 @@ class UploadCase(SynchronousTestCase):
         )
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:
-        """What is known of a file."""
+        """Look up a known file."""
         self.assertIs(BUCKET, bucket)
         return self.known.get(name)
 
     def receive(self, incoming: IIncoming, bucket: Bucket | None = BUCKET) -> Outcome:
-        """The outcome of a push, which is what the observer was told."""
+        """The outcome of a push, as the observer was told."""
         done: Deferred[Outcome] = self.uploads.receive(bucket, incoming)
         outcome: Outcome = self.successResultOf(done)
         self.assertIs(outcome, self.observed[-1])
@@ -156,7 +156,7 @@ class UploadCase(SynchronousTestCase):
     def assert_refused(
         self, status: int, incoming: IIncoming, bucket: Bucket | None = BUCKET
     ) -> Outcome:
-        """Nothing is stored, and post-push is not run."""
+        """Nothing is stored, and post-push does not run."""
         before = dict(self.store.files)
         outcome = self.receive(incoming, bucket)
         self.assertEqual(status, outcome.status, outcome.reason)

@@ -1,7 +1,6 @@
-"""A connection without a socket, for tests of what speaks HTTP.
+"""A connection without a socket, for tests of HTTP.
 
-The whole stack runs, from the channel up; only the transport and the clock
-are stood in for.
+Everything from the channel up is real; only the transport and the clock are fake.
 """
 
 from __future__ import annotations
@@ -42,23 +41,23 @@ LIMITS = Limits(
     linger=5000,
     linger_time=20,
 )
-"""Small enough to reach."""
+"""Limits that are small enough to reach."""
 
 
 @implementer(IHalfCloseableDescriptor)
 class Wire(StringTransport):
     """A transport with a half-close, after which nothing may be written.
 
-    TCP would drop that without a word, and an answer with it.
+    TCP would drop such data silently, and an answer with it.
 
-    :ivar half_closed: whether our sending side was closed
+    :ivar half_closed: whether our sending side is closed
     """
 
     half_closed = False
-    bufferSize = 65536  # as Twisted's have it
+    bufferSize = 65536  # as in Twisted's
 
     def __init__(self) -> None:
-        # Lenient, as TCP is: resuming what was closed does nothing.
+        # As lenient as TCP: resuming a closed connection does nothing.
         super().__init__(lenient=True)
 
     def loseWriteConnection(self) -> None:
@@ -83,11 +82,11 @@ class Wire(StringTransport):
     writeConnectionLost = readConnectionLost
 
     def unregisterProducer(self) -> None:
-        # TCP does not mind a second time.
+        # TCP allows a second close.
         self.producer = None
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """As TLS has it, and TCP."""
+        """For TLS and TCP."""
 
     @property
     def paused(self) -> bool:
@@ -95,7 +94,7 @@ class Wire(StringTransport):
 
 
 class SecureWire(Wire):
-    """The same with TLS around it: its ``transport`` is what is beneath."""
+    """With TLS; its ``transport`` is the TCP beneath."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +134,7 @@ class Connection:
         self.refused_from.append(client.text)
 
     def send(self, *data: bytes) -> None:
-        """Send each of ``data`` in a segment of its own."""
+        """Send each of ``data`` in its own segment."""
         for each in data:
             self.channel.dataReceived(each)
 
@@ -144,17 +143,17 @@ class Connection:
         self.channel.readConnectionLost()
 
     def lose(self) -> None:
-        """The connection is gone."""
+        """The connection is lost."""
         self.channel.connectionLost(Failure(ConnectionDone()))
 
     def received(self) -> bytes:
-        """What was answered since the last call."""
+        """The answers since the last call, as bytes."""
         value: bytes = self.wire.value()
         self.wire.clear()
         return value
 
     def answers(self) -> list[tuple[int, dict[str, str], bytes]]:
-        """As :meth:`received`, taken apart: status, headers, content."""
+        """The answers since the last call: status, headers, content."""
         found = []
         rest = self.received()
         while rest:
@@ -170,17 +169,17 @@ class Connection:
         return found
 
     def statuses(self) -> list[int]:
-        """The statuses of what was answered since the last call."""
+        """The statuses since the last call."""
         return [status for status, _, _ in self.answers()]
 
     @property
     def closed(self) -> bool:
-        """Whether the server closed it, or dropped it."""
+        """Whether the server closed or dropped it."""
         return bool(self.wire.disconnecting)
 
 
 class Recorder(Resource):
-    """Keeps what it is asked to render; ``script`` says what becomes of it."""
+    """Records requests; ``script`` answers them."""
 
     isLeaf = True
 
@@ -196,7 +195,7 @@ class Recorder(Resource):
 
 
 def nothing(request: StreamingRequest) -> None:
-    """Let the test do it."""
+    """Leave the answer to the test."""
 
 
 def refuse(request: StreamingRequest) -> None:
@@ -205,12 +204,12 @@ def refuse(request: StreamingRequest) -> None:
 
 
 def no(request: StreamingRequest) -> None:
-    """Do not even render it."""
+    """Refuse to render it."""
     raise Refusal(400, "no")
 
 
 def echo(request: StreamingRequest) -> None:
-    """Read the body and send it back; a refusal is answered."""
+    """Send the body back, or answer its refusal."""
 
     async def reading() -> None:
         try:
@@ -239,7 +238,7 @@ class StreamingCase(SynchronousTestCase):
         return self.connection
 
     def check_clock(self) -> None:
-        """No connection may leave a timer behind, nor make Twisted wonder."""
+        """No connection may leave a timer, and Twisted must log nothing."""
         self.connection.lose()
         self.assertEqual([], self.connection.clock.getDelayedCalls())
         self.assertEqual([], self.flushWarnings())
@@ -256,6 +255,6 @@ CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def put(length: int, *headers: bytes) -> bytes:
-    """The head of a PUT with so many bytes to come."""
+    """The head of a PUT with a body of this size."""
     lines = [b"Content-Length: %d" % length, *headers]
     return PUT + b"\r\n".join(lines) + b"\r\n\r\n"
