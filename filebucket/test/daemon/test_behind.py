@@ -66,8 +66,8 @@ class LinesBehindTests(SynchronousTestCase):
         self.assertEqual([], self.told)
 
     def test_lost(self) -> None:
-        """Logging does not wait for the reader. Lost lines are counted in the right place, and
-        the other lines are complete.
+        """Logging does not wait for the reader. Lost lines are counted in the right
+        place, and the other lines are complete.
         """
         lines = self.write(2000)
         read = bytearray()

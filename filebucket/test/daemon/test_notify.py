@@ -59,8 +59,8 @@ class SystemdTests(SynchronousTestCase):
     def test_from_the_environment(self) -> None:
         self.assertIsInstance(supervisor({"NOTIFY_SOCKET": "/x"}), Systemd)
         for environ in ({}, {"NOTIFY_SOCKET": ""}):
-            nobody = supervisor(environ)
-            self.assertIsInstance(nobody, NoSupervisor)
-            nobody.ready("")
-            nobody.reloading()
-            nobody.stopping("", 1)
+            none = supervisor(environ)
+            self.assertIsInstance(none, NoSupervisor)
+            none.ready("")
+            none.reloading()
+            none.stopping("", 1)

@@ -386,7 +386,7 @@ PUSHES = (
         put(b"Content-Length: 0", b"X-Amz-Copy-Source: /a/b", body=b""),
     ),
     Row(
-        "nothing, for somebody else to ask",
+        "an empty body with NTLM",
         put(b"Content-Length: 0", b"Authorization: NTLM TlRMTVNTUAAB", body=b""),
         closes=False,
     ),
@@ -416,11 +416,9 @@ PUSHES = (
         )
     ),
     Row("no bytes", put(FIVE, b"Content-Digest: sha-256=1"), closes=False),
-    Row(
-        "a digest that nobody checks", put(FIVE, b"X-Amz-Checksum-Crc32: AAAAAA=="), 400
-    ),
+    Row("an unsupported digest", put(FIVE, b"X-Amz-Checksum-Crc32: AAAAAA=="), 400),
     *(
-        Row(f"a digest that nobody checks: {name}", put(FIVE, name.encode() + b": x"))
+        Row(f"an unsupported digest: {name}", put(FIVE, name.encode() + b": x"))
         for name in ("X-Checksum-Sha384", "OC-Checksum", "X-Goog-Hash")
     ),
     Row("one in a trailer", trailed(b"X-Checksum-Sha384: x"), closes=False),
@@ -626,7 +624,7 @@ ODD = (
     ),
     Row("an extended name", filename("filename*=UTF-8'en'row"), 200, False),
     Row(
-        "two names, of which one is for others",
+        "a name for old clients, and an extended name",
         filename("filename=\"=?utf-8?B?cm93?=\"; filename*=utf-8''row"),
         200,
         False,

@@ -77,7 +77,7 @@ class Wire(StringTransport):
             raise AssertionError(f"{data!r} is written after the half-close")
 
     def readConnectionLost(self, reason: Failure) -> None:
-        raise NotImplementedError("the reactor's, of which there is none")
+        raise NotImplementedError("there is no reactor")
 
     writeConnectionLost = readConnectionLost
 
