@@ -1,4 +1,4 @@
-"""What twistd asks for: :class:`Options` and :func:`makeService`."""
+"""The twistd plugin: :class:`Options` and :func:`makeService`."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Options(usage.Options):
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
-    """The daemon, as twistd wants it."""
+    """Compose the daemon as a twistd service."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
-    # Twisted has one clock for all, which whoever sets the system's clock sets: all
-    # deadlines would ring at once, or none for an hour.
+    # Twisted's timers follow the system clock. If it is set, all timeouts would expire
+    # at once, or none for an hour.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     keep_freed_memory()
     path = os.path.abspath(options["config"])

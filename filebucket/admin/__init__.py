@@ -1,1 +1,1 @@
-"""What a monitoring client sees: page, metrics, health."""
+"""The admin listener: the status page, metrics and health."""

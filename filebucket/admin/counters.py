@@ -1,10 +1,9 @@
-"""What is counted about the daemon as it happens, in the reactor's thread and for a few
-microseconds a push.
+"""Metrics that are counted as events happen, in the reactor's thread, in a few
+microseconds per push.
 
-There are as many numbers as the operator has buckets, and no more for whatever clients
-send: a name, a series or a stranger is never a label. Of more than :data:`MOST_BUCKETS`
-buckets, those that first had a push after so many others are counted together, under an
-empty label.
+Clients cannot add time series: labels are buckets, never names of files or series. With
+more than :data:`MOST_BUCKETS` buckets, pushes to the others are counted together under
+an empty label.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ from filebucket.hooks.interfaces import EVENTS, Exit
 from filebucket.model.push import Outcome
 
 MOST_BUCKETS = 1000
-"""Buckets that have numbers of their own, 14 each."""
+"""Maximum number of buckets with metrics of their own, 14 each."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 300, 1800, 7200)
-"""From a small file to a large one over a slow line."""
+"""From a small file to a large one on a slow connection."""
 
 SIZES = tuple(1024 * 8**power for power in range(11))
 """1 KiB to 1 TiB."""
 
 EXITS = ("0", "1", "2", "other", "timeout", "stop", "broken")
-"""How a hook can end: its exit status; ``other`` statuses and signals; at its deadline;
-at the daemon's stop; and ``broken`` is one that could not be run."""
+"""How a hook run can end: its exit status; ``other`` is another status or a signal;
+``stop`` is the stop of the daemon; ``broken`` is a hook that could not be run."""
 
 
 class Process(ProcessCollector):
-    """The numbers of every process, also in a sandbox (``ProcSubset=pid``), where there
-    would be none, since nothing there says when the machine was started.
+    """Process metrics that also work in a sandbox with ``ProcSubset=pid``, where
+    ``/proc/stat``, the usual source of the boot time, is missing.
     """
 
     def _boot_time(self) -> float:
@@ -50,10 +49,10 @@ class Process(ProcessCollector):
 
 
 class Counters:
-    """What is counted as it happens. To be told in the reactor's thread."""
+    """Counts events. Call it in the reactor's thread."""
 
     def __init__(self) -> None:
-        # When each was made: numbers that nobody asks for, as many again.
+        # They would double the number of time series.
         disable_created_metrics()
         self.registry = registry = CollectorRegistry()
         Process(registry=registry)
@@ -124,12 +123,12 @@ class Counters:
             registry=registry,
         )
         self._reload.set(1)
-        # To look a label up costs more than to count.
+        # Looking up a label costs more than counting.
         self._of_bucket: dict[str, tuple[Counter, Counter]] = {}
 
     def know(self, labels: Iterable[str]) -> None:
-        """There are these buckets: what is counted begins at 0, not at the first
-        push, whose rate nobody could tell.
+        """Start the counters of these buckets at 0. A counter that appears with its
+        first push would have no rate for it.
         """
         for label in labels:
             if len(self._of_bucket) >= MOST_BUCKETS:
@@ -146,7 +145,7 @@ class Counters:
         return found
 
     def pushed(self, outcome: Outcome) -> None:
-        """A push has come to its end."""
+        """Count a push that has ended."""
         if outcome.reason is not None:
             self._refusals[outcome.status].inc()
             return
@@ -160,18 +159,18 @@ class Counters:
         self._sizes.observe(outcome.size)
 
     def hook_ran(self, hook: str, seconds: float, ended: Exit | None) -> None:
-        """A hook has run.
+        """Count a hook run.
 
-        :param ended: None where it could not be run
+        :param ended: how the hook ended; None if it could not be run
         """
         self._hook_runs.labels(hook, _exit(ended)).inc()
         if ended is not None:
             self._hook_seconds.labels(hook).observe(seconds)
 
     def reloaded(self, taken: bool) -> None:
-        """The configuration was read again.
+        """Record the result of a reload.
 
-        :param taken: whether it could be used
+        :param taken: whether the reload succeeded
         """
         self._reload.set(taken)
 

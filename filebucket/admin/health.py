@@ -1,8 +1,7 @@
-"""Whether pushes can be taken now: one answer for whoever asks every few seconds, and
-the reasons where they cannot.
+"""``/healthz``: whether the daemon can receive pushes, and the reasons if not.
 
-It writes nothing and changes nothing. A disk that hangs holds up one thread, however
-often is asked; :class:`filebucket.admin.site.SharedAnswer` sees to that, and says so.
+It is read-only. A hanging disk blocks only one thread, no matter how often clients ask,
+because :class:`filebucket.admin.site.SharedAnswer` shares the answer.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import FreeSpace
 
 STUCK = 60.0
-"""Seconds after which a call that waits for a disk is told of."""
+"""Seconds after which a thread that waits for a disk is reported."""
 
 
 @frozen
 class Filesystem:
-    """The home's filesystem.
+    """The home's filesystem. Sizes are in bytes.
 
-    :param total: bytes of the whole
-    :param free: bytes that pushes may take, but for those that are reserved
-    :param reserved: bytes that must stay free
-    :param read_only: whether nothing can be written, as after an error of the disk's
-    :param set_aside: bytes that pushes under way have announced and not written yet
-    :param full_of_files: whether it can have no more of them, whatever room there is
+    :param total: size of the filesystem
+    :param free: free space, including ``reserved``
+    :param reserved: space that must stay free
+    :param read_only: whether it is mounted read-only, as after a disk error
+    :param set_aside: space reserved by pushes in progress, and not written yet
+    :param full_of_files: whether there are no free inodes
     """
 
     total: int
@@ -47,10 +46,10 @@ class Filesystem:
 def look_at_filesystem(
     home: str, min_free_space: FreeSpace, set_aside: Callable[[int], int]
 ) -> Filesystem:
-    """Look at the filesystem of ``home``. It may wait for a disk.
+    """Examine the filesystem of ``home``. This may block on a disk.
 
-    :param set_aside: bytes that are announced on the filesystem of that ``f_fsid``
-    :raises OSError: it cannot be looked at
+    :param set_aside: function from ``f_fsid`` to the bytes reserved by pushes there
+    :raises OSError: the filesystem cannot be examined
     """
     found = os.statvfs(home)
     total = total_bytes(found)
@@ -60,17 +59,17 @@ def look_at_filesystem(
         min_free_space.of(total),
         bool(found.f_flag & os.ST_RDONLY),
         set_aside(found.f_fsid),
-        # Some, such as Btrfs, count none.
+        # Some filesystems, such as Btrfs, do not count inodes.
         bool(found.f_files) and not found.f_favail,
     )
 
 
 @frozen
 class Hanging:
-    """Threads that wait for a disk for longer than one should take.
+    """Threads that wait for a disk for too long.
 
-    :param stuck: how many have for :data:`STUCK` seconds
-    :param most: how many there may be
+    :param stuck: number of threads that have waited for :data:`STUCK` seconds
+    :param most: maximum number of threads
     """
 
     stuck: int
@@ -78,7 +77,7 @@ class Hanging:
 
 
 class Health:
-    """Says whether pushes can be taken."""
+    """Checks whether the daemon can receive pushes."""
 
     def __init__(
         self,
@@ -90,12 +89,12 @@ class Health:
         hanging: Callable[[], Hanging],
     ) -> None:
         """
-        :param ready: whether the daemon takes pushes
-        :param run: calls in a thread
+        :param ready: whether the daemon accepts pushes
+        :param run: calls a function in a thread
         :param disk: :func:`look_at_filesystem`; raises OSError
-        :param read: calls with the catalogue, in a thread; fails with
+        :param read: calls a function with the catalogue, in a thread; fails with
             :class:`CatalogueError`
-        :param writing: why the catalogue cannot be written; None where it can
+        :param writing: why the catalogue cannot be written; None if it can
         """
         self._ready = ready
         self._run = run
@@ -105,8 +104,8 @@ class Health:
         self._hanging = hanging
 
     async def __call__(self) -> AdminAnswer:
-        """``ok``, or the reasons, one a line; behind either what is not as it should be
-        but keeps no push from being taken.
+        """``ok`` or the reasons, one per line, followed by warnings: problems that do
+        not keep the daemon from receiving pushes.
         """
         reasons: list[str] = []
         notes: list[str] = []

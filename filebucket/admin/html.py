@@ -1,12 +1,8 @@
-"""The page as HTML, made from ``templates/``.
+"""The page as HTML, rendered from ``templates/``, which are compiled at import.
 
-Every text is escaped where it is put in: no name of a client's can become an element,
-an attribute or a script. Nothing is said by color alone: a state is a word, and a
-shape. There is no style and no script but the two files that the page names, and
-nothing of another host.
-
-The templates are read and compiled once, when this is imported. Nothing here waits or
-asks the time. It takes a while, so that it is to be called in a thread.
+Every text is escaped, so no name from a client can become an element, an attribute or a
+script. A state is a word and a shape, never only a color. The page uses no inline style
+or script, and nothing from other hosts. Rendering is slow: call it in a thread.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ _TEMPLATES = Environment(
     ),
     autoescape=True,
     undefined=StrictUndefined,
-    # A line that has only a tag leaves nothing in the page.
+    # A line with only a tag leaves no empty line.
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
@@ -44,15 +40,15 @@ _UNKNOWN = _TEMPLATES.get_template("unknown.html")
 def page(overview: Overview, zone: tzinfo) -> bytes:
     """The page.
 
-    :param zone: what times of day are shown in
+    :param zone: time zone of the times shown
     """
     shown = view(overview, zone)
     return _PAGE.render(page=shown, icon=shown.icon).encode()
 
 
 def unknown(reason: str) -> bytes:
-    """The page that says that nothing can be said.
+    """The page if the catalogue cannot be read.
 
-    :param reason: a line
+    :param reason: one line
     """
     return _UNKNOWN.render(icon=SEVERITIES[-1], reason=printable(reason)).encode()

@@ -1,13 +1,9 @@
-"""Numbers about the daemon, in the form that Prometheus scrapes.
+"""``/metrics`` for Prometheus.
 
-Two kinds: what is counted as it happens (:mod:`filebucket.admin.counters`); and what is
-looked up when somebody asks, of the catalogue and of the home's filesystem
-(:func:`families`), in threads. :class:`Scrape` makes a text of both.
-
-Of more buckets than :data:`~filebucket.admin.counters.MOST_BUCKETS`, those that are
-worst have numbers of their own, and one number says how many have none.
-
-No token is in it: a bucket goes by its label.
+:class:`Scrape` combines two kinds: counters (:mod:`filebucket.admin.counters`), and
+gauges that are read from the catalogue and the filesystem at each scrape, in threads
+(:func:`families`). With more than :data:`~filebucket.admin.counters.MOST_BUCKETS`
+buckets, only the worst have gauges of their own. Buckets are labels, never tokens.
 """
 
 from __future__ import annotations
@@ -40,11 +36,11 @@ T = TypeVar("T")
 
 @frozen
 class Live:
-    """What the reactor's thread knows when somebody asks.
+    """Current values that the reactor's thread knows.
 
-    :param in_flight: pushes under way
-    :param connections: of those who push
-    :param stuck_threads: threads that wait for a disk for too long
+    :param in_flight: number of pushes in progress
+    :param connections: number of open connections of clients that push
+    :param stuck_threads: number of threads that wait for a disk for too long
     """
 
     in_flight: int
@@ -56,10 +52,10 @@ class Live:
 def families(
     live: Live, disk: Filesystem | None, overview: Overview | None
 ) -> Iterator[Metric]:
-    """What is looked up.
+    """The gauges.
 
-    :param disk: None where the home cannot be looked at
-    :param overview: None where the catalogue cannot be read
+    :param disk: filesystem; None if it cannot be examined
+    :param overview: state of the buckets; None if the catalogue cannot be read
     """
 
     def gauge(name: str, text: str, value: float) -> Metric:
@@ -175,9 +171,9 @@ _NUMBERS: Sequence[tuple[str, str, Callable[[BucketOverview], float | None]]] = 
 
 
 def _shown(buckets: Sequence[BucketOverview]) -> list[BucketOverview]:
-    """As many as may be, the worst first, and no label twice."""
+    """The worst buckets, up to the limit, with unique labels."""
     by_label: dict[str, BucketOverview] = {}
-    # Those without a name may happen to share one: the worst is to be seen.
+    # Buckets without a name may share a label: the worst one is shown.
     for each in sorted(buckets, key=lambda each: -each.severity):
         if len(by_label) >= MOST_BUCKETS:
             break
@@ -186,7 +182,7 @@ def _shown(buckets: Sequence[BucketOverview]) -> list[BucketOverview]:
 
 
 class Scrape:
-    """Makes the text that is scraped."""
+    """Collects the metrics and renders them."""
 
     def __init__(
         self,
@@ -199,11 +195,11 @@ class Scrape:
         seconds: Callable[[], float],
     ) -> None:
         """
-        :param run: calls in a thread
-        :param read: calls with the catalogue, in a thread; fails with
+        :param run: calls a function in a thread
+        :param read: calls a function with the catalogue, in a thread; fails with
             :class:`CatalogueError`
-        :param disk: looks at the home's filesystem; raises OSError
-        :param seconds: the time since the epoch
+        :param disk: examines the home's filesystem; raises OSError
+        :param seconds: returns the time since the epoch
         """
         self._counters = counters
         self._run = run
@@ -214,7 +210,7 @@ class Scrape:
         self._seconds = seconds
 
     async def __call__(self) -> AdminAnswer:
-        """Look for all of it."""
+        """Collect and render everything."""
         buckets = self._buckets()
         self._counters.know(bucket.label for bucket in buckets[:MOST_BUCKETS])
         disk = overview = None
@@ -237,7 +233,7 @@ class Scrape:
 
 
 class _All:
-    """Two sources as one."""
+    """Counters and gauges as one collector."""
 
     def __init__(self, registry: CollectorRegistry, found: Iterable[Metric]) -> None:
         self._registry = registry

@@ -1,10 +1,8 @@
-"""The page at ``/`` of the admin listener: how every backup is, for a browser.
+"""The status page at ``/`` of the admin listener.
 
-The catalogue is read and the page made in a thread, once for all who look at about the
-same time, and never twice at once. Who would wait for a slow disk gets a page that says
-so, with 503.
-
-This must hold up no push, whoever looks, and keep nothing for those who have gone.
+The catalogue is read and the page rendered in a thread, once for all clients that ask
+at about the same time. If the disk is slow, clients get 503 and a page with the reason.
+Requests must never delay a push, nor use memory after the client has disconnected.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ from filebucket.model.bucket import Bucket
 T = TypeVar("T")
 
 DEADLINE = 10.0
-"""Seconds that a disk has until there is a page that says that it is slow."""
+"""Seconds to wait for the disk before the answer is 503."""
 
 KEPT = 2.0
-"""Seconds for which a page is shown to whoever asks for it next."""
+"""Seconds for which a rendered page is reused."""
 
 HTML = b"text/html; charset=utf-8"
 
@@ -44,14 +42,14 @@ _POLICY = b"Content-Security-Policy", PAGE_POLICY
 class Read(Protocol):
     """Calls a function with the catalogue, in a thread.
 
-    What it returns fails with :class:`CatalogueError` where that cannot be read.
+    The Deferred fails with :class:`CatalogueError` if the catalogue cannot be read.
     """
 
     def __call__(self, function: Callable[[IView], T]) -> Deferred[T]: ...
 
 
 class Page:
-    """Makes the page."""
+    """Renders the page."""
 
     def __init__(
         self,
@@ -61,9 +59,9 @@ class Page:
         zone: tzinfo,
     ) -> None:
         """
-        :param seconds: the time since the epoch
-        :param buckets: those that are configured now
-        :param zone: what times of day are shown in
+        :param seconds: returns the time since the epoch
+        :param buckets: returns the buckets that are configured now
+        :param zone: time zone of the times shown
         """
         self._seconds = seconds
         self._read = read
@@ -71,7 +69,7 @@ class Page:
         self._zone = zone
 
     async def __call__(self) -> AdminAnswer:
-        """The page as it is now, or one that says why there is none."""
+        """The current page, or a page with the reason why it is unavailable."""
         buckets, now = self._buckets(), self._seconds()
 
         def make(catalogue: IView) -> tuple[bytes, bytes]:
@@ -98,7 +96,7 @@ _KINDS = {".css": b"text/css", ".js": b"text/javascript", ".svg": b"image/svg+xm
 
 
 class StaticFile(Resource):
-    """A file that the page is made of."""
+    """A static file of the page."""
 
     isLeaf = True
 
@@ -113,7 +111,7 @@ class StaticFile(Resource):
 
 
 def resources(clock: IReactorTime, page: Page) -> Mapping[str, IResource]:
-    """The page and what it is made of, for the admin listener's table."""
+    """The page and its static files, as resources of the admin listener."""
     slow = _unknown("The disk of the catalogue does not answer.")
     return {
         "": SharedAnswer(clock, page, DEADLINE, slow),

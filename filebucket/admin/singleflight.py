@@ -1,8 +1,7 @@
-"""What takes a while to find is found once, for all who ask at about the same time.
+"""Share the result of a slow call between all callers that ask at about the same time.
 
-However long it takes, it is never looked for twice at once: a disk that hangs holds up
-one thread, whoever asks and however often. Those who ask have a deadline, and whoever
-goes away is forgotten.
+The call never runs twice at once, so a hanging disk blocks only one thread, no matter
+how often clients ask. Each caller has a timeout, and can cancel.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ T = TypeVar("T")
 
 
 class TooSlowError(Exception):
-    """It was not found in time."""
+    """The call did not end in time."""
 
 
 class SingleFlight(Generic[T]):
-    """Finds something, for whoever asks."""
+    """Shares the result of a slow call."""
 
     _log = Logger()
 
@@ -37,9 +36,9 @@ class SingleFlight(Generic[T]):
         kept: Callable[[T], float] = lambda found: 0.0,
     ) -> None:
         """
-        :param find: finds it
-        :param deadline: seconds that it may take
-        :param kept: for how many seconds whoever asks next is given what was found
+        :param find: the slow call
+        :param deadline: timeout of a caller, in seconds
+        :param kept: seconds for which a result is reused
         """
         self._clock = clock
         self._find = find
@@ -51,15 +50,15 @@ class SingleFlight(Generic[T]):
         self._found: tuple[T, float] | None = None
 
     def ask(self) -> Deferred[T]:
-        """Ask for it. To cancel what is returned is to go away: it is still looked for.
+        """Get the result. Cancelling the Deferred does not cancel the call.
 
-        :returns: fails with :class:`TooSlowError` if it takes longer than the deadline,
-            at once if it does so already; or with what finding it failed with, which
-            is not kept
+        :returns: Deferred that fails with :class:`TooSlowError` after the timeout, or
+            at once if the call is already past it; or with the call's own error, which
+            is not reused
         """
         if self._found is not None:
             found, at = self._found
-            # Clocks are set.
+            # The clock may have been set back.
             if 0 <= self._clock.seconds() - at < self._kept(found):
                 return succeed(found)
             self._found = None
@@ -81,7 +80,7 @@ class SingleFlight(Generic[T]):
 
     def _tell(self, result: T | Failure) -> None:
         waiting, self._waiting = self._waiting, []
-        # One may make another go away.
+        # A callback may cancel another Deferred of the list.
         while waiting:
             waiting.pop(0).callback(result)
 

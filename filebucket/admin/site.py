@@ -1,31 +1,29 @@
-"""The admin listener: HTTP for whoever watches the daemon, on an address of its own.
+"""The admin listener: read-only HTTP for monitoring, on a separate address.
 
-It shows and never changes anything: GET and HEAD, no body is read, and there is no
-password, so it is for this machine, or for a proxy that asks for one. What is answered
-is a table, :class:`AdminSite`'s ``resources``: under the only component of a path
-(``""`` is ``/``, ``"metrics"`` is ``/metrics``) a resource of Twisted's, whose
-``render(request)`` returns bytes, with what it set by ``request.setHeader``, or
-``NOT_DONE_YET``; then ``request.answer(status, content, type)`` follows, whether or not
-the client is still there, or ``request.processingFailed(failure)``. HEAD needs no
-thought. What has to wait for a disk is a :class:`SharedAnswer`. Everything else is
-answered here, by one line of text.
+It answers GET and HEAD, and reads no request body. It has no password, so it is for
+this machine, or for a reverse proxy that asks for a password.
 
-Every answer forbids browsers to do anything with it but show it. A page that has
-styles, scripts or images beside it sets ``Content-Security-Policy`` to
-:data:`PAGE_POLICY`, with which it may take them from here and from nowhere else.
+Resources: :class:`AdminSite` has a table from the only component of a path (``""`` is
+``/``, ``"metrics"`` is ``/metrics``) to a Twisted resource. ``render(request)`` returns
+bytes, or ``NOT_DONE_YET`` and calls ``request.answer(status, content, type)`` or
+``request.processingFailed(failure)`` later, even if the client has disconnected. HEAD
+needs no code. A resource that waits for a disk is a :class:`SharedAnswer`. All other
+requests get one line of text.
 
-A browser on the same machine can reach what listens there for nobody else, and could be
-led to by a foreign name that is made to mean 127.0.0.1 (DNS rebinding). So what comes
-to a loopback address must call it ``localhost`` or by an IP address. Elsewhere any name
-is taken: nobody here knows what the others call this machine.
+Browsers: the headers of every answer forbid everything except displaying it. A page
+with styles, scripts or images sets ``Content-Security-Policy`` to :data:`PAGE_POLICY`,
+which allows them from this listener only. A web page could use DNS rebinding to reach a
+loopback listener through a browser on this machine, so on a loopback address ``Host``
+must be ``localhost`` or an IP address. On other addresses any name is accepted, because
+the names of this machine are unknown.
 
-A connection has :data:`TIMEOUT` for each request, from the answer before to the end of
-the headers, and as long to read the answer; as long as that does not fit into the
-kernel's and the transport's buffers there is no other. Of :data:`CONNECTIONS` the one
-on which nothing has been asked for longest makes room.
+Limits: a connection has :data:`TIMEOUT` from an answer to the end of the next request's
+headers, and the same to read the answer. While an answer does not fit into the buffers
+of kernel and transport, no other request is read. With :data:`CONNECTIONS` open, a new
+connection closes the one that has been idle for the longest time.
 
-This module must never know what a bucket is, nor write a request's target anywhere:
-people paste URLs.
+This module must not depend on buckets, and must never log a request's target, because
+people paste URLs with tokens.
 """
 
 from __future__ import annotations
@@ -52,13 +50,13 @@ from filebucket.http.admission import Admission
 from filebucket.model.client import client
 
 CONNECTIONS = 64
-"""There may be at once: a scraper, some browsers, and many that do not mean well."""
+"""Maximum number of connections: a scraper, some browsers, and hostile clients."""
 
 TIMEOUT = 90.0
-"""Seconds. More than the minute after which most scrapers come again."""
+"""Seconds. Longer than the usual scrape interval, one minute."""
 
 DEADLINE = 8.0
-"""Seconds that a :class:`SharedAnswer` may take: Prometheus gives up after 10."""
+"""Timeout of a :class:`SharedAnswer`, in seconds: less than the 10 of Prometheus."""
 
 TEXT = b"text/plain; charset=utf-8"
 
@@ -66,7 +64,7 @@ PAGE_POLICY = (
     b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
     b" connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a page of ours may do."""
+"""The Content-Security-Policy of the status page."""
 
 _HEADERS: Mapping[bytes, bytes] = {
     b"Cache-Control": b"no-store",
@@ -75,7 +73,7 @@ _HEADERS: Mapping[bytes, bytes] = {
     b"Referrer-Policy": b"no-referrer",
     b"X-Content-Type-Options": b"nosniff",
 }
-"""What every answer has, where it does not say otherwise itself."""
+"""Default headers of every answer."""
 
 _GZIP = re.compile(rb"(?:^|[,\s])gzip\s*(?:$|,|;\s*q=(?:1|0?\.0*[1-9]))")
 
@@ -83,7 +81,7 @@ _HOST = re.compile(rb"(?:\[(?P<ip>[^\]]*)\]|(?P<name>[^:]*))(?::[0-9]*)?")
 
 
 class Message(Resource):
-    """One line of text, whatever is asked."""
+    """A resource that answers one line of text."""
 
     isLeaf = True
 
@@ -109,12 +107,12 @@ _OTHER_NAME = Message(
 
 @frozen
 class AdminAnswer:
-    """What is answered.
+    """An answer.
 
-    :param kind: the type of ``content``
-    :param packed: ``content`` in gzip, for those who take that
-    :param headers: what it has besides
-    :param kept: seconds for which it may be answered to others, too
+    :param kind: media type of ``content``
+    :param packed: ``content`` compressed with gzip, for clients that accept that
+    :param headers: additional headers
+    :param kept: seconds for which the answer may be reused
     """
 
     status: int
@@ -129,8 +127,8 @@ TOO_SLOW = AdminAnswer(503, b"the disk did not answer within %d seconds\n" % DEA
 
 
 class SharedAnswer(Resource):
-    """An answer that may take a while: it is found once, for all who ask meanwhile.
-    If it takes too long they are told so, and it is still not looked for a second time.
+    """A slow answer, which is computed once for all clients that ask meanwhile. If it
+    takes too long, they get ``too_slow``, and no second computation starts.
     """
 
     isLeaf = True
@@ -143,9 +141,9 @@ class SharedAnswer(Resource):
         too_slow: AdminAnswer = TOO_SLOW,
     ) -> None:
         """
-        :param find: finds it
-        :param deadline: seconds that it may take
-        :param too_slow: what is answered after that
+        :param find: computes the answer
+        :param deadline: timeout in seconds
+        :param too_slow: answer after the timeout
         """
         super().__init__()
         self._too_slow = too_slow
@@ -158,7 +156,7 @@ class SharedAnswer(Resource):
         request.notifyFinish().addErrback(lambda gone: asked.cancel())
         asked.addErrback(self._replace)
         asked.addCallback(request.give)
-        # Or the client has gone.
+        # The client may have disconnected.
         asked.addErrback(lambda failure: failure.trap(CancelledError))
         asked.addErrback(request.processingFailed)
         return server.NOT_DONE_YET
@@ -171,7 +169,7 @@ class SharedAnswer(Resource):
 class AdminRequest(server.Request):
     """A request to the admin listener.
 
-    :ivar has_body: whether there is more than headers
+    :ivar has_body: whether the request has a body
     """
 
     _log = Logger()
@@ -185,7 +183,7 @@ class AdminRequest(server.Request):
             self.answer(200, content, kinds[0])
 
     def answer(self, status: int, content: bytes, kind: bytes = TEXT) -> None:
-        """Answer, once; if the client is gone, that is nobody's loss."""
+        """Send the answer, unless the client has disconnected. Call it once."""
         if self.channel is None:
             return
         self.setResponseCode(status, phrase(status))
@@ -195,7 +193,7 @@ class AdminRequest(server.Request):
         self.finish()
 
     def give(self, answer: AdminAnswer) -> None:
-        """Answer that."""
+        """Send ``answer``."""
         content = answer.content
         for name, value in answer.headers:
             self.setHeader(name, value)
@@ -207,7 +205,7 @@ class AdminRequest(server.Request):
         self.answer(answer.status, content, answer.kind)
 
     def processingFailed(self, reason: Failure) -> None:
-        """Log it, and say no more than that. It may be an errback."""
+        """Log the failure, and answer 500. Usable as an errback."""
         self._log.failure("a bug in file-bucket", reason, event="bug")
         if not self.startedWriting:
             self.answer(500, b"internal error; see the server's log\n")
@@ -216,7 +214,7 @@ class AdminRequest(server.Request):
 
     @property
     def refused(self) -> Message | None:
-        """The answer, where it does not matter what is asked for."""
+        """The answer if the request is refused regardless of its path."""
         if self.method not in {b"GET", b"HEAD"}:
             self.setHeader(b"Allow", b"GET, HEAD")
             return _READ_ONLY
@@ -237,7 +235,7 @@ def _is_loopback(address: object) -> bool:
 
 
 def _is_own_name(host: bytes) -> bool:
-    """Whether no resolver can have been asked for it."""
+    """Whether ``host`` is localhost or an IP address, which need no DNS."""
     found = _HOST.fullmatch(host.strip())
     if found is None:
         return False
@@ -260,34 +258,34 @@ class AdminChannel(http.HTTPChannel):
     totalHeadersSize = 16 * 1024
     maxHeaders = 100
 
-    # Whether a request waits for its answer.
+    # Whether a request is being answered.
     busy = False
     _held = False
     _closing = False
-    # The request whose answer is to be read before there is another one.
+    # The request whose answer the client must read before the next request.
     _unread: AdminRequest | None = None
 
-    # Its place among the others.
+    # Admission.
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        # From when it is admitted.
+        # The timeout starts when the connection is admitted.
         self.setTimeout(None)
         self.site.admission.connected(self)
 
     def hold(self) -> None:
-        """Read nothing until there is room for one more connection."""
+        """Pause reading until another connection closes."""
         self._held = True
         self.transport.pauseProducing()
 
     def admit(self) -> None:
-        """Read: there is room."""
+        """Start reading."""
         self.setTimeout(TIMEOUT)
         if self._held:
             self.transport.resumeProducing()
 
     def drop(self) -> None:
-        """Make room for another connection."""
+        """Close the connection in favor of another one."""
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -295,10 +293,10 @@ class AdminChannel(http.HTTPChannel):
         self.site.admission.disconnected(self)
         super().connectionLost(reason)
 
-    # Its time.
+    # Timeouts.
 
     def resetTimeout(self) -> None:
-        """Nothing: at every byte Twisted would give as much time again."""
+        """Do nothing: Twisted would restart the timeout at every byte."""
 
     def timeoutConnection(self) -> None:
         self.transport.abortConnection()
@@ -308,10 +306,10 @@ class AdminChannel(http.HTTPChannel):
         self.setTimeout(TIMEOUT)
         super().loseConnection()
 
-    # What it brings.
+    # Requests.
 
     def dataReceived(self, data: bytes) -> None:
-        # TLS brings on what the other side sends until that closes, too.
+        # TLS delivers data until the other side closes, too.
         if not self._closing:
             super().dataReceived(data)
 
@@ -319,15 +317,15 @@ class AdminChannel(http.HTTPChannel):
         try:
             return bool(super().headerReceived(line))
         except ValueError:
-            # Python reads no number of more than 4,300 digits, and Twisted takes a
-            # Content-Length to be one that it does.
+            # Twisted does not catch the error of Python's int() for a Content-Length
+            # of more than 4,300 digits.
             self._respondToBadRequestAndDisconnect()
             return False
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
         request.has_body = self.length != 0
-        # Nobody reads it: Twisted shall neither wait for it nor ask for it.
+        # The body is not read: Twisted must not wait for it, nor send 100 Continue.
         self.length = 0
         request.requestHeaders.removeHeader(b"Expect")
         super().allHeadersReceived()
@@ -339,8 +337,8 @@ class AdminChannel(http.HTTPChannel):
         self.busy = False
         self.site.admission.answered(self)
         if self._waitingForTransport:
-            # Of thousands of requests that came at once each would be answered into
-            # memory, whether or not anybody reads that.
+            # Otherwise the answers to thousands of pipelined requests would fill the
+            # memory if the client does not read them.
             self._unread = request
             self._networkProducer.pauseProducing()
             self.setTimeout(TIMEOUT)
@@ -357,7 +355,7 @@ class AdminChannel(http.HTTPChannel):
         self._respondToBadRequestAndDisconnect()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # Where Twisted comes to with all that is no request.
+        # Twisted calls this for everything that is not a request.
         if self._closing:
             return
         content = b"malformed or oversized request\n"
@@ -372,12 +370,12 @@ class AdminChannel(http.HTTPChannel):
         self.write(content)
         self.loseConnection()
 
-    # What it answers.
+    # Answers.
 
     def writeHeaders(
         self, version: bytes, code: bytes, reason: bytes, headers: Any
     ) -> None:
-        # All answers come through here, whoever made them.
+        # All answers pass here, including those of Twisted.
         headers.removeHeader(b"Server")
         for name, value in _HEADERS.items():
             if not headers.hasHeader(name):
@@ -388,12 +386,12 @@ class AdminChannel(http.HTTPChannel):
 
 
 class AdminSite(server.Site):
-    """The factory of the channels.
+    """The factory of the connections.
 
-    :ivar admission: which connections there are
+    :ivar admission: the open connections
     """
 
-    # Without the proxy that Twisted puts before a channel to speak HTTP/2.
+    # Without Twisted's wrapper that negotiates HTTP/2.
     protocol = AdminChannel  # type: ignore[assignment]
     requestFactory = AdminRequest
     displayTracebacks = False
@@ -403,7 +401,7 @@ class AdminSite(server.Site):
         self, reactor: IReactorTime, resources: Mapping[str, IResource]
     ) -> None:
         """
-        :param resources: by the only component of their path
+        :param resources: resources by the only component of their path
         """
         super().__init__(Resource(), reactor=reactor, timeout=TIMEOUT)
         self._resources = dict(resources)
@@ -420,14 +418,14 @@ class AdminSite(server.Site):
         return self._resources.get(name.decode("latin-1"), _NOTHING)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What TLS offers: Twisted's own has HTTP/2 where h2 is installed."""
+        """The protocols for TLS: Twisted would offer HTTP/2 if h2 is installed."""
         return [b"http/1.1"]
 
     def log(self, request: http.Request) -> None:
-        """Nothing: somebody may have pasted a URL with a token in it."""
+        """Log nothing: a URL may contain a token."""
 
     def close(self) -> None:
-        """Drop all connections, whatever is being answered on them."""
+        """Close all connections, even during an answer."""
         self.admission.stop()
         for each in self.admission.all:
             each.drop()

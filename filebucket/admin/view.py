@@ -1,9 +1,8 @@
-"""What the page shows, as plain values for its templates.
+"""The content of the page, as plain values for its templates: ages and sizes in words,
+the order of the buckets, and the limits. All other words are in the templates.
 
-Here is what has to be reckoned or put into words: ages, sizes, plurals, the order of
-the buckets, and how many there is room for. All other words are in the templates. What
-would not be seen in a name, or would turn the text around it, is an escape here; that
-no text becomes HTML is the templates' part.
+Invisible characters and marks of direction in names are escaped here; HTML is escaped
+in the templates.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from filebucket.model.records import Refused
 from filebucket.model.state import State
 
 MOST_ROWS = 2000
-"""Series that one page shows. Of what is more, it says how much there is."""
+"""Maximum number of series on a page; the page shows the number of the others."""
 
 SCARCE = 0.05
-"""Where less than this share of the space is free, it is marked."""
+"""Free space below this share is marked."""
 SOON = 14 * 24 * 3600.0
-"""Where the space is used up within so many seconds, it is marked."""
+"""A forecast of a full disk within this time, in seconds, is marked."""
 
 SEVERITIES = ("ok", "look", "bad")
-"""What style and icon of the page go by."""
+"""Names of severities in styles and icons."""
 
 WORDS: Mapping[str, str] = {
     State.FRESH.value: "In order",
@@ -49,15 +48,15 @@ WORDS: Mapping[str, str] = {
     "damaged": "Damaged",
     "missing": "Missing",
 }
-"""What the page calls a state or a loss."""
+"""The page's words for states and losses."""
 
 
 @frozen
 class Moment:
-    """Words for a moment.
+    """A time in words.
 
-    :param iso: the moment for programs; empty if it is none, or beyond all calendars
-    :param exact: the moment for people, with what it was the moment of
+    :param iso: time in ISO 8601; empty if there is none, or if it is out of range
+    :param exact: exact time with its event, for the tooltip
     """
 
     text: str
@@ -67,7 +66,7 @@ class Moment:
 
 @frozen
 class Sparkline:
-    """The sizes of pushes as bars: what they are in words, and three paths of SVG."""
+    """The sizes of pushes as bars: a description, and three SVG paths."""
 
     text: str
     usual: str
@@ -79,9 +78,9 @@ class Sparkline:
 class SeriesRow:
     """A series.
 
-    :param kind: its state, for the style
-    :param states: its kinds, and words for them
-    :param name: empty where the bucket's first push is waited for
+    :param kind: state, for the style
+    :param states: kinds of states and losses, with their words
+    :param name: name; empty if the bucket is awaiting its first push
     """
 
     kind: str
@@ -98,9 +97,9 @@ class SeriesRow:
 
 @frozen
 class Bar:
-    """A bar that is filled to so many percent, and what is said beside it.
+    """A bar that is filled to ``percent``, and the text next to it.
 
-    :param kind: how to mark it; may be empty
+    :param kind: style of the mark; may be empty
     """
 
     text: str
@@ -113,8 +112,8 @@ class BucketRows:
     """A bucket and its series.
 
     :param kind: one of :data:`SEVERITIES`
-    :param height: rows that it takes
-    :param more: of how many series there is no row
+    :param height: number of table rows
+    :param more: number of series that are not shown
     """
 
     kind: str
@@ -128,7 +127,7 @@ class BucketRows:
 
 @frozen
 class Figures:
-    """How much there is of everything."""
+    """The totals."""
 
     buckets: str
     series: int
@@ -142,7 +141,7 @@ class Figures:
 class SpaceFigure:
     """The filesystem.
 
-    :param used: the bar, with the forecast in words
+    :param used: bar, with the forecast in words
     """
 
     free: str
@@ -154,7 +153,7 @@ class SpaceFigure:
 class RefusalRow:
     """A request that was refused.
 
-    :param name: None where it had none
+    :param name: name of the file; None if there was none
     """
 
     time: Moment
@@ -170,12 +169,13 @@ class PageView:
     """The page.
 
     :param icon: one of :data:`SEVERITIES`
-    :param kind: the same, or ``none`` if there are no buckets
-    :param clock: the time of day; None if it is beyond all calendars
-    :param zone: in a few letters, beside a time
-    :param zone_text: in full
-    :param troubled: the buckets that are not in order, the worst first
-    :param hidden: how many buckets there is no room for
+    :param kind: the same as ``icon``, or ``none`` if there are no buckets
+    :param clock: time of day; None if it is out of range
+    :param zone: abbreviation of the time zone
+    :param zone_text: time zone with its offset
+    :param troubled: buckets that need attention, the worst first
+    :param calm: buckets that are in order
+    :param hidden: number of buckets that are not shown
     """
 
     icon: str
@@ -194,14 +194,17 @@ class PageView:
 
 
 def most_series(buckets: int) -> int:
-    """Series of each bucket that a page of so many has room for."""
+    """The maximum number of series to show of each bucket.
+
+    :param buckets: number of buckets on the page
+    """
     return max(1, min(20, MOST_ROWS // max(buckets, 1)))
 
 
 def view(overview: Overview, zone: tzinfo) -> PageView:
-    """What the page shows of everything.
+    """The content of the page.
 
-    :param zone: what times of day are shown in
+    :param zone: time zone of the times shown
     """
     found = summarize(overview)
     now = local(overview.at, zone)
@@ -227,11 +230,11 @@ def view(overview: Overview, zone: tzinfo) -> PageView:
 def _as_many_as_fit(
     buckets: Sequence[BucketOverview],
 ) -> tuple[Sequence[BucketOverview], Sequence[BucketOverview]]:
-    """Those that are not in order, and those that are, the worst first."""
+    """The buckets that need attention, worst first, and those that are in order."""
     troubled: list[BucketOverview] = []
     calm: list[BucketOverview] = []
     room = MOST_ROWS
-    # The first of equals is the first in the configuration.
+    # The sort is stable: equals stay in the order of the configuration.
     for each in sorted(buckets, key=lambda each: -each.severity):
         room -= max(len(each.series), 1)
         if room >= 0:
@@ -251,18 +254,19 @@ def _zone(at: float, zone: tzinfo) -> str:
 
 
 def _moment(at: float, zone: tzinfo, text: str, lead: str = "") -> Moment:
-    """These words, with the exact time behind them."""
+    """A time in words, with the exact time as its tooltip."""
     then = local(at, zone)
     if then is None:
         return Moment(text)
     iso = then.isoformat("T", "seconds")
-    # Of thousands of rows, strftime for all of it took a tenth of the page's time.
+    # strftime for the whole text took a tenth of the time of a page of thousands of
+    # rows.
     exact = f"{lead}{then:%a} {iso[:10]} {iso[11:19]} {then.tzname()}"
     return Moment(text, iso, exact)
 
 
 def _clock(at: float, zone: tzinfo, form: str) -> Moment | None:
-    """What the clock showed; None if it is beyond all calendars."""
+    """The time in a format of strftime; None if it is out of range."""
     then = local(at, zone)
     if then is None:
         return None
@@ -303,7 +307,7 @@ def _space(overview: Overview) -> SpaceFigure | None:
 
 
 def _forecast(overview: Overview) -> tuple[str, bool]:
-    """When the space is used up, and whether that is soon."""
+    """The forecast in words, and whether to mark it."""
     if overview.full_at is None:
         return "no downward trend so far", False
     left = overview.full_at - overview.at
@@ -365,9 +369,7 @@ def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
 def sparkline(
     found: Sequence[tuple[float, int]], usual: int | None
 ) -> Sparkline | None:
-    """Sizes as bars over a common 0, the last one on the right; what is usual, as a
-    line.
-    """
+    """Sizes as bars from 0, the last one on the right; the usual size as a line."""
     if not found:
         return None
     sizes = [size for _, size in found]

@@ -1,1 +1,1 @@
-"""The ``filebucket`` command: one module a command."""
+"""The ``filebucket`` command."""

@@ -1,7 +1,7 @@
-"""``filebucket bucket``: the buckets of the configuration.
+"""``filebucket bucket``: change the buckets of the configuration.
 
-A token is printed once, when it is made, and never read from the command line, where
-all users of the machine could see it.
+A token is printed once, when it is created. It is never read from the command line,
+which all users of the machine can see.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
     """Remove a bucket from the configuration. Its files are kept."""
     change = remove_bucket(path, name)
     home = change.config.home
-    # Without a name the folder is called by the token.
+    # The folder of a bucket without a name is named after its token.
     named = change.bucket.name is not None
     folder = os.path.join(home, change.bucket.directory) if named else None
     if as_json:

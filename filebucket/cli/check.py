@@ -1,4 +1,4 @@
-"""``filebucket check``: what is wrong or risky."""
+"""``filebucket check``: find mistakes and risks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check(path: str, as_json: bool, strict: bool) -> None:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
-    from filebucket.daemon import check as checks  # noqa: PLC0415 - it takes long
+    from filebucket.daemon import check as checks  # noqa: PLC0415 - a slow import
 
     report = checks.check(path, reactor, os.environ, time.time())
     if as_json:

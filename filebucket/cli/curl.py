@@ -1,6 +1,5 @@
-"""How to push to a bucket with curl, from where the configuration says that it listens.
-
-These lines are for a person to copy: they hold the token.
+"""curl commands that push to a bucket, for the operator to copy. They contain the
+token.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from filebucket.config.endpoint import Endpoint
 
 @frozen
 class Address:
-    """Where curl connects.
+    """The address that curl connects to.
 
-    :param url: without a slash at its end
-    :param options: what curl needs beside it, for a shell
+    :param url: URL without a slash at the end
+    :param options: curl options, quoted for a shell
     """
 
     url: str
     options: str = ""
 
     def lines(self, token: str) -> tuple[str, ...]:
-        """Push with the token in the URL; keep it in a file; push with that. Nothing
-        in a token means anything to a shell.
+        """Commands that push with the token in the URL, that write the token to a
+        file, and that push with that file. A token needs no quoting.
         """
         curl = f"curl{self.options}"
         return (
@@ -39,9 +38,10 @@ class Address:
 
 
 def address(config: Config, hostname: str) -> Address:
-    """Where clients are most likely to connect: from other machines, by TLS.
+    """The listener that clients most likely use: reachable from other machines, and
+    with TLS.
 
-    :param hostname: this machine's, where it listens on all its addresses
+    :param hostname: the name of this machine, for a listener on all addresses
     """
     best = min(config.listen, key=_worse)
     if best.kind == "unix":
@@ -59,9 +59,9 @@ def _worse(endpoint: Endpoint) -> tuple[bool, bool, bool]:
 
 
 def _place(host: str, port: str, hostname: str) -> str:
-    # Of port 0, and of a socket of systemd's, only the log tells where it is.
+    # The number of port 0, and of a socket from systemd, is only in the log.
     port = "PORT" if port == "0" else port
-    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - not to listen on, but to show
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - for display, not for listening
         return f"{hostname}:{port}"
     if host != "localhost" and ip_address(host).version == 6:
         return f"[{host}]:{port}"

@@ -1,7 +1,7 @@
-"""Buckets as a person reads them, in 80 columns, and as a program does.
+"""The list of buckets, as a table of 80 columns and as JSON.
 
-Of a token there is only the beginning of its SHA-256, which is also what the log calls
-a bucket by that has no name.
+A token is shown as the first digits of its SHA-256; the log names a bucket without a
+name by them, too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from filebucket.model.token import Token
 
 COLUMNS = 80
 _LEAST = 20
-"""Columns that settings get, however long the names are."""
+"""Minimum width of the settings, in columns."""
 
 
 def bucket_json(bucket: Bucket) -> dict[str, Any]:
-    """What a program is told of a bucket."""
+    """A bucket as JSON."""
     return {
         "name": bucket.name,
         "label": bucket.label,
@@ -50,7 +50,7 @@ def bucket_json(bucket: Bucket) -> dict[str, Any]:
 
 
 def bucket_table(buckets: Sequence[Bucket], now: float) -> Iterator[str]:
-    """The lines of a table: each token of a bucket has one of its own.
+    """The lines of the table; each token of a bucket has its own line.
 
     :param now: seconds since the epoch
     """
@@ -92,7 +92,6 @@ def _row(bucket: Bucket, now: float) -> _Row:
 
 
 def _sizes(bucket: Bucket) -> Iterator[str]:
-    """What size a file may have."""
     least, most = bucket.min_file_size, bucket.max_file_size
     least_text = "" if least is None else exact_size_text(least)
     most_text = "" if most is None else exact_size_text(most)
@@ -105,7 +104,7 @@ def _sizes(bucket: Bucket) -> Iterator[str]:
 
 
 def _kept(keep: Keep) -> dict[str, int]:
-    """Those of its rules that there are."""
+    """The rules that are set."""
     return {rule: count for rule, count in asdict(keep).items() if count is not None}
 
 

@@ -1,7 +1,7 @@
-"""``filebucket log``: what came, and what was refused.
+"""``filebucket log``: recent pushes and refusals, from the catalogue.
 
-It is read from the catalogue, and shown without tokens and without anything that a
-terminal would obey: names are a client's.
+Clients choose the names, so tokens in them are masked and control characters are
+escaped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from filebucket.model.schedule import local_zone
 from filebucket.model.state import State
 
 MOST_PUSHES = 100_000
-"""Pushes that are shown at once: they take more than a kilobyte of memory each."""
+"""Maximum of --limit: a push takes more than a kilobyte of memory."""
 
 
 @click.command(short_help="List recent pushes, newest last.")
@@ -131,9 +131,9 @@ def _refusal_lines(refusals: Sequence[Refused], as_json: bool) -> Iterator[str]:
 
 
 def push_row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:
-    """A push, for people.
+    """The cells of a push.
 
-    :param hide: the mask of names
+    :param hide: masks the tokens in a name
     """
     push = file.received
     return [
@@ -152,7 +152,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _notes(file: File) -> Iterator[str]:
-    """What is not as with all others."""
+    """Everything that is unusual about a push."""
     push = file.received
     if file.judgement is not State.FRESH:
         yield file.judgement.value
@@ -169,7 +169,7 @@ def _notes(file: File) -> Iterator[str]:
 
 
 def push_json(file: File, hide: Callable[[str], str]) -> dict[str, Any]:
-    """A push, for programs."""
+    """A push as JSON."""
     push = file.received
     return {
         **attrs.asdict(push, filter=lambda each, _: each.name in RECEIVED),
@@ -185,9 +185,9 @@ def push_json(file: File, hide: Callable[[str], str]) -> dict[str, Any]:
 
 
 def refusal_row(refused: Refused, zone: tzinfo) -> list[str]:
-    """A refusal, for people.
+    """The cells of a refusal.
 
-    :param refused: its bucket is a label, and its name masked
+    :param refused: a refusal with a label as its bucket and a masked name
     """
     return [
         time_text(refused.at, zone),
@@ -201,9 +201,9 @@ def refusal_row(refused: Refused, zone: tzinfo) -> list[str]:
 
 
 def refusal_json(refused: Refused) -> dict[str, Any]:
-    """A refusal.
+    """A refusal as JSON.
 
-    :param refused: its bucket is a label, and its name masked
+    :param refused: a refusal with a label as its bucket and a masked name
     """
     known = refused.size >= 0
     return {

@@ -1,8 +1,7 @@
-"""The ``filebucket`` command, for operators: its commands, each in a module of its own.
+"""The ``filebucket`` command. Each subcommand has its own module, which only parses
+and prints, and is imported only if it is called: that keeps the start fast.
 
-A command only parses and prints; what it does is done elsewhere. Only the module of
-the one that is called is loaded, so that it answers at once. An operator's mistake is a
-line on stderr and the exit status 1, or 2 if the command itself is wrong.
+Errors are one line on stderr, with exit status 1, or 2 for a wrong command line.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """Commands whose failures are told in a line."""
+    """Print failures as one line."""
 
     _status = 1
 
@@ -42,7 +41,7 @@ class _Commands(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            # Its help could not be printed, or what was the matter.
+            # The help or the error message could not be printed.
             CannotPrintError(error).show()
             raise SystemExit(self._status) from None
 

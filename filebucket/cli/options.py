@@ -1,5 +1,5 @@
-"""What the commands' arguments and options have in common: types that are checked as in
-the configuration, and what is completed, read and printed in the same way everywhere.
+"""Arguments and options that commands share: types that are checked like values of the
+configuration, completion, and access to the configuration and the catalogue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ D = TypeVar("D", bound=Database)
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
-    """A value as the configuration has it, checked as there and passed on as it is."""
+    """A value of the configuration, checked as there and passed on unchanged."""
 
     def __init__(self, name: str, check: Callable[[Any], object]) -> None:
         self.name = name
@@ -46,7 +46,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
 
 
 class _Size(_Value):
-    """A size; a number is one of bytes."""
+    """A size; a plain number is in bytes."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -56,7 +56,7 @@ class _Size(_Value):
 
 
 class _Duration(_Value):
-    """How long: in seconds, from such as ``7d``."""
+    """A duration such as ``7d``, converted to seconds."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -67,7 +67,7 @@ class _Duration(_Value):
 
 
 class _Rate(_Size):
-    """Bytes a second, from such as ``50MiB`` or ``50MiB/s``."""
+    """A rate such as ``50MiB`` or ``50MiB/s``, converted to bytes per second."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -90,7 +90,7 @@ EXPECT = _Value("when", values.expectation)
 def bucket_labels(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The buckets that there are, for the shell to complete."""
+    """Complete the label of a bucket."""
     with suppress(ConfigError):
         found = load(ctx.params.get("path") or configuration.DEFAULT_CONFIG)
         labels = [each.label for each in found.buckets]
@@ -113,18 +113,18 @@ with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(**values: Any) -> None:
-    """One object, for programs."""
+    """Print one JSON object."""
     click.echo(json.dumps(values, indent=2))
 
 
 class UnknownBucketError(click.UsageError):
-    """There is no bucket that people call so."""
+    """No bucket has this label."""
 
 
 def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
-    """The buckets that are called so; all, where none is named.
+    """The buckets with these labels; all buckets if there are no labels.
 
-    :raises UnknownBucketError: one of them there is not
+    :raises UnknownBucketError: a label is unknown
     """
     known = {each.label: each for each in config.buckets}
     for label in labels:
@@ -137,11 +137,12 @@ def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
 
 @contextmanager
 def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Iterator[D]:
-    """The catalogue of the home, with the rights of the home's owner from here on.
+    """Open the home's catalogue. From here on, the process has the rights of the
+    home's owner.
 
-    :param kind: what is needed of it
-    :param create: whether one is made where there is none
-    :raises CatalogueError: it cannot be used
+    :param kind: the interface to the catalogue
+    :param create: whether to create a missing catalogue
+    :raises CatalogueError: the catalogue cannot be used
     """
     become_owner_of(config.home, PRIVATE)
     try:
@@ -154,7 +155,9 @@ def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Itera
 
 
 def _check_home(home: str) -> None:
-    """Where a disk is not mounted, say, nothing is to be made."""
+    """Refuse to create a catalogue in a folder that is no home, such as the mount point
+    of a disk that is not mounted.
+    """
     try:
         os.stat(os.path.join(home, PRIVATE))
     except FileNotFoundError:

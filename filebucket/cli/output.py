@@ -1,5 +1,5 @@
-"""What a command does that cannot print: it says so in a line, or nothing at all if its
-reader has seen enough, as after ``| head -1``.
+"""The error of a command that cannot print. It is one line, or nothing if the reader of
+a pipe has closed it, as ``| head -1`` does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import click
 
 
 class CannotPrintError(click.ClickException):
-    """Nobody can be told what came of it."""
+    """The output could not be written."""
 
     def __init__(self, error: OSError, exit_code: int = 1) -> None:
         """
-        :param error: what a write, or anything else that nobody expected, failed with
+        :param error: the error of the write, or any other unexpected OSError
         """
         if error.filename is None:
             super().__init__(f"cannot print: {error.strerror}")
@@ -33,7 +33,7 @@ class CannotPrintError(click.ClickException):
 
 
 def _discard() -> None:
-    """Let Python write, at its end, what it still has to where there is room."""
+    """Redirect unwritten output to /dev/null, so that Python can flush it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -43,4 +43,4 @@ def _discard() -> None:
                 os.dup2(null, stream.fileno())
                 os.close(null)
         except (ValueError, AttributeError):
-            pass  # closed, or none at all
+            pass  # closed or missing

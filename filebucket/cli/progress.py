@@ -1,6 +1,4 @@
-"""What is shown while files are read: on a terminal how far it is, and everywhere what
-is found, as it is found.
-"""
+"""Output while files are read: a progress bar on a terminal, and findings at once."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ import click
 from filebucket.base.text import plural, printable, size_text
 from filebucket.upkeep.survey import Finding, Found
 
-_COLOURS = {
+_COLORS = {
     "damaged": "red",
     "missing": "red",
     "unreadable": "red",
@@ -28,7 +26,7 @@ _WORDS = {"stranger": "unknown", "left": "skipped"}
 
 
 class Progress:
-    """How far it is, on a terminal."""
+    """A progress bar, or nothing if stderr is not a terminal."""
 
     def __init__(self, bar: Any, length: int = 0) -> None:
         self._bar = bar
@@ -36,7 +34,7 @@ class Progress:
         self._at = 0
 
     def to(self, at: int) -> None:
-        """It is so far; which is shown when it makes a difference."""
+        """Move the bar, in steps of at least 0.1 %."""
         if self._bar is not None:
             moved = at - self._at
             if moved * 1000 >= self._length or (moved and at == self._length):
@@ -44,7 +42,7 @@ class Progress:
                 self._at = at
 
     def clear(self) -> None:
-        """Make room for a line."""
+        """Clear the bar before a line is printed."""
         if self._bar is not None:
             click.echo("\r\033[K", nl=False, err=True)
 
@@ -53,7 +51,7 @@ class Progress:
 def progress_bar(length: int) -> Iterator[Progress]:
     """A bar, if stderr is a terminal.
 
-    :param length: where it ends; of nothing there is none
+    :param length: the value of a full bar; 0 is no bar
     """
     if not sys.stderr.isatty() or not length:
         yield Progress(None)
@@ -63,7 +61,7 @@ def progress_bar(length: int) -> Iterator[Progress]:
 
 
 class Findings:
-    """What is found, printed as it is found: in lines, or as one object."""
+    """Prints findings at once: as lines, or as one JSON object."""
 
     def __init__(self, as_json: bool, bar: Progress) -> None:
         self._as_json = as_json
@@ -71,9 +69,9 @@ class Findings:
         self._separator = '{\n  "findings": ['
 
     def print(self, finding: Finding) -> None:
-        """A line of them."""
+        """Print one finding."""
         if finding.kind == "entered":
-            return  # there may be a million
+            return  # there may be a million of them
         self._bar.clear()
         if self._as_json:
             said = json.dumps(attrs.asdict(finding))
@@ -81,13 +79,13 @@ class Findings:
             self._separator = ","
             return
         word = _WORDS.get(finding.kind, finding.kind)
-        kind = click.style(f"{word:10}", fg=_COLOURS.get(finding.kind))
+        kind = click.style(f"{word:10}", fg=_COLORS.get(finding.kind))
         name = "its folder" if finding.name is None else printable(finding.name)
         reason = f": {printable(finding.reason)}" if finding.reason else ""
         click.echo(f"{kind}  {printable(finding.bucket)}  {name}{reason}")
 
     def end(self, found: Found) -> None:
-        """Print what it comes to."""
+        """Print the totals."""
         if self._as_json:
             start = self._separator if self._separator != "," else "\n  "
             rest = json.dumps(attrs.asdict(found), indent=2)

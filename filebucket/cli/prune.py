@@ -1,6 +1,6 @@
-"""The command that removes what was pushed and is not to be kept.
+"""``filebucket prune``: delete files that no retention rule keeps.
 
-It only parses and prints; what it does is done in :mod:`~filebucket.upkeep.prune`.
+:mod:`filebucket.upkeep.prune` does the work.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from filebucket.store.remove import prune_lock, removing
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate
 
-_COLOURS = {"kept": "green", "left alone": "yellow", "failed": "red"}
+_COLORS = {"kept": "green", "left alone": "yellow", "failed": "red"}
 
 
 @click.command("prune")
@@ -41,7 +41,7 @@ _COLOURS = {"kept": "green", "left alone": "yellow", "failed": "red"}
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Delete nothing; print each file and why it would be kept.",
+    help="Delete nothing; print what would be pruned, and why the rest is kept.",
 )
 @with_config
 @with_json
@@ -100,7 +100,7 @@ def _prune(
 
 @define
 class _Tally:
-    """What became of how many."""
+    """Counts of outcomes."""
 
     dry_run: bool
     pruned: int = 0
@@ -110,7 +110,7 @@ class _Tally:
     failed: int = 0
 
     def counted(self, outcomes: Iterable[FileFate]) -> Iterator[FileFate]:
-        """The same, but for what is kept and nobody asked for."""
+        """Count the outcomes and pass them on; kept files only in a dry run."""
         for each in outcomes:
             match each.fate:
                 case Fate.PRUNED:
@@ -127,7 +127,7 @@ class _Tally:
 
     @property
     def text(self) -> str:
-        """In a line."""
+        """The summary line."""
         verb = "Would prune" if self.dry_run else "Pruned"
         files = f"{self.pruned} {plural(self.pruned, 'file')}"
         others = [f"{self.kept} kept"]
@@ -141,14 +141,14 @@ class _Tally:
 def _lines(
     outcomes: Iterable[FileFate], hide: Callable[[str], str], zone: tzinfo
 ) -> Iterator[str]:
-    """The files of each series below its name; as they come, however many."""
+    """The files of each series below its name, without collecting them in memory."""
     before = None
     for each in outcomes:
         series = (each.bucket, each.series)
         if series != before:
             yield " ".join(map(printable, series)).rstrip()
             before = series
-        fate = click.style(f"{each.fate.value:10}", fg=_COLOURS.get(each.fate.value))
+        fate = click.style(f"{each.fate.value:10}", fg=_COLORS.get(each.fate.value))
         cells = [f"  {fate}"]
         if each.file is not None:
             received = each.file.received
@@ -163,7 +163,7 @@ def _lines(
 def _print_json(
     outcomes: Iterable[FileFate], hide: Callable[[str], str], tally: _Tally
 ) -> None:
-    """One object, written as its files come."""
+    """Print one JSON object, file by file."""
     separator = '{\n  "files": [\n    '
     for each in outcomes:
         click.echo(separator + json.dumps(_as_json(each, hide)), nl=False)

@@ -1,4 +1,4 @@
-"""``filebucket reindex``: bring the catalogue and the disk together."""
+"""``filebucket reindex``: reconcile the catalogue with the files on disk."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def reindex(path: str, as_json: bool, accept: bool) -> None:
     added; files that are gone from the disk are marked as missing. No file is changed.
     Exits with 1 if a file is damaged, missing or unreadable.
 
-    Use --accept only if you deleted or changed files on purpose: missing and damaged
-    files are no longer reported after it.
+    Use --accept only if you deleted or changed files on purpose: it hides real losses
+    and damage, because missing and damaged files are no longer reported after it.
     """
     config = load(path)
     archive = DirectoryArchive(config.home)

@@ -1,4 +1,4 @@
-"""``filebucket reload``: put the list of buckets in force."""
+"""``filebucket reload``: have the daemon apply the bucket list."""
 
 from __future__ import annotations
 

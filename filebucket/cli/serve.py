@@ -1,4 +1,4 @@
-"""``filebucket serve``: receive backups."""
+"""``filebucket serve``: run the daemon."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def serve(path: str, log_format: str | None) -> None:
     SIGUSR2 reloads the bucket list. Equivalent to
     'twistd --nodaemon --pidfile= filebucket --config FILE'.
     """
-    from filebucket.cli import twistd  # noqa: PLC0415 - it takes as long as all the rest
+    from filebucket.cli import twistd  # noqa: PLC0415 - a slow import
 
     twistd.run(path, log_format)

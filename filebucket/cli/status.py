@@ -1,12 +1,11 @@
-"""``filebucket status``: how every backup is.
+"""``filebucket status``: the state of every backup.
 
-Everything is read from the catalogue, also while no daemon runs, and nothing is
-changed. What is shown holds no token: names are masked, a bucket goes by its label, and
-a path is never named. Nor does it hold what a terminal or a monitoring system would
-obey: names are a client's.
+It only reads the catalogue, with or without a daemon. The output contains no token and
+no path, and clients choose the names: tokens in them are masked, and characters that a
+terminal or a monitoring system interprets are escaped.
 
-It is a plugin for Nagios and Icinga as it stands, so its exit status is theirs:
-what cannot be said is 3, and so is a mistake on the command line.
+It is a plugin for Nagios and Icinga, and has their exit statuses: an unknown state is
+3, and so is a wrong command line.
 """
 
 from __future__ import annotations
@@ -61,36 +60,37 @@ from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
 
 NAGIOS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-"""What Nagios calls the exit statuses 0 to 3."""
+"""Nagios' names of the exit statuses 0 to 3."""
 UNKNOWN = 3
 
 MOST_PROBLEMS = 5
-"""Buckets that the one line names."""
+"""Maximum number of buckets that --line names."""
 LONGEST_TEXT = 500
-"""Bytes that it takes for more than one: NRPE takes 1024 of the whole line."""
+"""Maximum bytes of a text that names several buckets: NRPE truncates the whole line at
+1024."""
 MOST_NAMED = 3
-"""Buckets that the last line of the table names, of those of a state."""
+"""Maximum number of buckets that the summary names for each state."""
 LONGEST_NAME = 30
 LONGEST_REASON = 400
 
-_COLOURS = (None, "yellow", "red")
-"""Of a line, by its severity."""
+_COLORS = (None, "yellow", "red")
+"""Colors of a line, by severity."""
 
 
 class _UnknownError(click.ClickException):
-    """How the backups are cannot be said."""
+    """The state of the backups is unknown."""
 
     exit_code = UNKNOWN
 
 
 class _MisuseError(click.UsageError):
-    """Exit status 2 says that a backup is missing, and nothing else."""
+    """A wrong command line. Not click's exit status 2, which is CRITICAL here."""
 
     exit_code = UNKNOWN
 
 
 class _Plugin(click.Command):
-    """A command that ends with Nagios' exit statuses."""
+    """A command with the exit statuses of Nagios."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -108,7 +108,7 @@ class _Plugin(click.Command):
         except OSError as error:
             raise CannotPrintError(error, UNKNOWN) from None
         except Exception:
-            # Python's own exit status would say that something is worth a look.
+            # Python's own exit status, 1, means WARNING here.
             traceback.print_exc()
             if ctx.params["line"]:
                 click.echo(f"FILEBUCKET {NAGIOS[UNKNOWN]} - a bug in file-bucket")
@@ -138,7 +138,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     escape_unprintable()
     now = time.time()
     try:
-        found = _look(path, buckets, now)
+        found = _overview(path, buckets, now)
     except (ConfigError, CatalogueError, UnknownBucketError) as error:
         if line:
             reason = printable(" ".join(str(error).split()), "|")
@@ -155,12 +155,12 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     raise SystemExit(found.severity)
 
 
-def _look(path: str, labels: Sequence[str], now: float) -> Overview:
-    """Everything, or these buckets of it."""
+def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
+    """The overview of these buckets, or of all."""
     config = load(path)
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
     with open_catalogue(config, View) as catalogue:
-        # All of them, so that no name holds a token of another bucket.
+        # All buckets, so that the tokens of all are masked.
         found = make_overview(catalogue, config.buckets, now, sizes=0)
     if not keys:
         return found
@@ -172,7 +172,7 @@ def _look(path: str, labels: Sequence[str], now: float) -> Overview:
     )
 
 
-# The status, for people.
+# The table.
 
 _STATUS = (
     Column("BUCKET", name=True),
@@ -188,10 +188,10 @@ _STATUS = (
 
 
 def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[str]:
-    """A line for each series, and what it comes to; with colours.
+    """A line for each series, and a summary; with colors.
 
-    :param zone: what times are said in
-    :param width: columns of the terminal; None is without bounds
+    :param zone: time zone of the times shown
+    :param width: columns of the terminal; None is unlimited
     """
     rows = []
     severities = []
@@ -210,7 +210,7 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
         head, *lines = table(_STATUS, rows, width)
         yield click.style(head, bold=True)
         for line, severity in zip(lines, severities, strict=True):
-            yield click.style(line, fg=_COLOURS[severity])
+            yield click.style(line, fg=_COLORS[severity])
         yield ""
     yield from textwrap.wrap(_summary(found), width or sys.maxsize)
 
@@ -248,7 +248,7 @@ def _rest_row(bucket: BucketOverview) -> list[str]:
 
 
 def _conditions(series: SeriesOverview) -> str:
-    """All that is to be said of its state."""
+    """The state and the losses of a series."""
     return ", ".join(
         f"{count} {word}" if count else word for word, count in series.conditions
     )
@@ -292,11 +292,11 @@ def _end_of_space(found: Overview) -> str:
     return f", full in about {about}" if about else ""
 
 
-# The status, for Nagios and Icinga.
+# The line for Nagios and Icinga.
 
 
 def status_line(found: Overview) -> str:
-    """One line, as the Monitoring Plugins have it: text, and data behind a ``|``."""
+    """One line in the format of the Monitoring Plugins: text ``|`` performance data."""
     count = len(found.buckets)
     bad = [each for each in _worst_first(found) if each.severity]
     if bad:
@@ -304,7 +304,7 @@ def status_line(found: Overview) -> str:
     else:
         fresh = sum(each.state is State.FRESH for each in found.buckets)
         text = f"{fresh} {plural(fresh, 'bucket')} fresh"
-        # What nobody expects is no trouble.
+        # A bucket without a schedule may be empty.
         text += f", {count - fresh} without a push" if fresh < count else ""
     data = " ".join(_performance(found))
     return f"FILEBUCKET {NAGIOS[found.severity]} - {text} | {data}"
@@ -324,7 +324,7 @@ def _problems(bad: Sequence[BucketOverview], now: float) -> str:
 
 
 def _problem(bucket: BucketOverview, now: float) -> str:
-    """A bucket and its worst series."""
+    """A bucket with its worst series."""
     label = _short(bucket.label)
     bad = [each for each in bucket.series if bucket.severity_of(each)]
     if not bad:
@@ -336,7 +336,7 @@ def _problem(bucket: BucketOverview, now: float) -> str:
 
 
 def _condition(series: SeriesOverview, now: float) -> str:
-    """What is the matter with it, and how much."""
+    """The state of a series in words, with its age or change."""
     text = _conditions(series)
     change = _change(series)
     if series.last_at is None:
@@ -349,12 +349,12 @@ def _condition(series: SeriesOverview, now: float) -> str:
 
 
 def _short(name: str) -> str:
-    # What takes no column takes bytes.
+    # A character of zero width still takes bytes.
     return cut(printable(name, "|"), LONGEST_NAME)[:LONGEST_NAME]
 
 
 def _performance(found: Overview) -> Iterator[str]:
-    """``label=value;warn;crit;min;max``; a value beyond a threshold is a trouble."""
+    """``label=value;warn;crit;min;max``; a value over a threshold sets the status."""
     yield f"buckets={len(found.buckets)};;;0"
     for each in troubles(found):
         bounds = ";0" if each.severity == 2 else "0;"
@@ -365,11 +365,11 @@ def _performance(found: Overview) -> Iterator[str]:
         yield f"free={found.space.free}B;;;0;{found.space.total}"
 
 
-# The status, for programs.
+# JSON.
 
 
 def status_json(found: Overview) -> dict[str, Any]:
-    """Everything: times as RFC 3339 has them, bytes, seconds."""
+    """The status as JSON: times in RFC 3339, sizes in bytes, ages in seconds."""
     return {
         "at": rfc3339(found.at),
         "severity": found.severity,

@@ -1,8 +1,7 @@
 """Tables for a terminal.
 
-They fit where they can: where the terminal is too narrow, what matters less is left
-out, and names are cut in the middle. Where nobody said how wide it is, as in a pipe,
-nothing is.
+If the terminal is too narrow, optional columns are left out and names are cut in the
+middle. If the width is unknown, as in a pipe, the table is complete.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from filebucket.base.text import columns_of, cut, printable
 GAP = "  "
 
 ENOUGH = 28
-"""Columns that names get, together, before what is optional gets any."""
+"""Width that all names together get before optional columns get any."""
 LEAST = 12
-"""Columns that they get in any case."""
+"""Minimum width of all names together."""
 
 
 @frozen
 class Column:
     """A column.
 
-    :param title: at its head
-    :param right: whether it stands at the right: numbers do
-    :param name: whether it holds names, which may be cut
-    :param optional: whether it is left out where names get too little; the first
-        one first
+    :param title: heading
+    :param right: whether cells are right-aligned, as numbers are
+    :param name: whether cells are names, which may be cut
+    :param optional: whether the column may be left out to make names fit; the first
+        optional column is left out first
     """
 
     title: str
@@ -44,13 +43,13 @@ class Column:
 def table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
 ) -> Iterator[str]:
-    """The lines of a table, its head first.
+    """The lines of a table, heading first.
 
-    :param rows: as many cells as columns
-    :param width: columns of the terminal; None is without bounds
+    :param rows: rows with one cell for each column
+    :param width: columns of the terminal; None is unlimited
     """
     shown = [[each.title for each in columns]]
-    # Whoever made the cells has thought of it, or has not.
+    # In case a caller forgot to.
     shown += [list(map(printable, row)) for row in rows]
     widths = [
         max(columns_of(row[index]) for row in shown) for index in range(len(columns))
@@ -66,7 +65,7 @@ def table(
 
 
 def _fit(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """The places that are shown; names get narrower ``widths``."""
+    """The indexes of the columns to show. Narrows ``widths`` of names in place."""
     places = list(range(len(columns)))
     names = [index for index in places if columns[index].name]
     wanted = sum(widths[index] for index in names)
@@ -78,7 +77,7 @@ def _fit(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
             break
         places.remove(optional.pop(0))
     room = max(room, LEAST)
-    # The short ones are left whole, and the others share what remains.
+    # Short names stay whole; the others share the rest.
     for left, index in enumerate(sorted(names, key=lambda index: widths[index])):
         widths[index] = min(widths[index], room // (len(names) - left))
         room -= widths[index]
@@ -92,13 +91,11 @@ def _cell(text: str, width: int, right: bool) -> str:
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal; None where there is none."""
+    """Columns of the terminal; None if unknown."""
     return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def escape_unprintable() -> None:
-    """Have stdout escape letters that the terminal has not: a name with such is no
-    reason to fail.
-    """
+    """Have stdout escape characters that its encoding lacks, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

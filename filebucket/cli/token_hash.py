@@ -1,4 +1,4 @@
-"""``filebucket token-hash``: the SHA-256 of a token."""
+"""``filebucket token-hash``: print the SHA-256 of a token."""
 
 from __future__ import annotations
 

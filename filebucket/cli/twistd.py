@@ -1,7 +1,6 @@
-"""The daemon in the foreground: twistd's way of running it, with our plugin given
-rather than looked for.
+"""Run the daemon in the foreground like twistd, without a search for plugins.
 
-Only ``filebucket serve`` loads this: the other commands are to answer at once.
+Only ``filebucket serve`` imports this module, because the import is slow.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from filebucket import tap
 def run(path: str, log_format: str | None) -> None:
     """Receive backups until SIGTERM.
 
-    :param path: the configuration
-    :param log_format: how log lines are written; None is what that says
+    :param path: configuration file
+    :param log_format: ``text`` or ``json``; None is the format of the configuration
     """
     sys.argv[1:] = ["--nodaemon", "--pidfile=", "filebucket", "--config", path]
     if log_format:
@@ -30,7 +29,7 @@ def run(path: str, log_format: str | None) -> None:
 
 
 class _ServerOptions(_twistd_unix.ServerOptions):
-    """twistd's own, without its look through all plugins for ours."""
+    """twistd's options, without its search through all plugins."""
 
     @property
     def subCommands(self) -> Iterator[tuple[str, None, Any, str]]:

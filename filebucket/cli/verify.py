@@ -1,4 +1,4 @@
-"""``filebucket verify``: compare what is there with what was received."""
+"""``filebucket verify``: re-read stored files and compare their checksums."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ from filebucket.upkeep.survey import ROW_WITHIN
     "sums",
     metavar="FILE",
     type=click.Path(dir_okay=False, allow_dash=True),
-    help="Read no files; write their recorded checksums to FILE, for sha256sum -c."
-    " - is standard output.",
+    help="Read no files; write their recorded checksums for sha256sum -c to FILE (- for"
+    " standard output).",
 )
 @with_config
 @with_json
@@ -106,7 +106,7 @@ def verify(
 
 
 def _late(config: Config) -> float:
-    """Seconds after its file's publication in which the row of a push comes."""
+    """Seconds from the publication of a file until its row is in the catalogue."""
     post_push = os.path.join(config.hooks, "post-push.sh")
     return ROW_WITHIN + (config.hook_timeout if os.path.exists(post_push) else 0)
 
@@ -117,8 +117,8 @@ def _write_sums(
     file: str,
     hide: Callable[[str], str],
 ) -> None:
-    """What is in a file is for its owner only; what is on stdout may be for all, and
-    has no folder in it that is called by a token, nor a file.
+    """Write checksums. A file is private to its owner; stdout may be public, so it gets
+    no line that contains a token, in the name of a file or of a folder.
     """
     if file == "-":
         named = [each for each in buckets if each.name is not None]

@@ -1,9 +1,9 @@
-// Keeps the page as it is now, and filters it. Without this it is all there, too.
+// Refreshes and filters the page, which is complete without this script.
 "use strict";
 
 (() => {
-  const EVERY = 15000; // milliseconds from one look to the next
-  const PATIENCE = 20000; // until one counts as failed
+  const EVERY = 15000; // milliseconds between refreshes
+  const PATIENCE = 20000; // timeout of a refresh, in milliseconds
   const LIVE = ["looked", "overall", "figures", "places", "backups", "refusals", "zone"];
 
   const byId = (id) => document.getElementById(id);
@@ -28,7 +28,7 @@
     byId("found").textContent = words.length ? `${shown} of ${bodies.length} buckets` : "";
   }
 
-  // What is open stays open, what is closed stays closed.
+  // Sections stay open or closed.
   function keepOpen(fresh) {
     for (const old of document.querySelectorAll("details[id]")) {
       const same = fresh.querySelector(`details[id="${old.id}"]`);
@@ -73,7 +73,7 @@
       text = `${reason}${since}`;
       if (!document.title.startsWith("Lost: ")) document.title = `Lost: ${document.title}`;
     }
-    // Or it would be read out again and again.
+    // Otherwise a screen reader would read it again and again.
     if (connection.textContent !== text) connection.textContent = text;
   }
 
@@ -88,7 +88,7 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const heading = fresh.querySelector("#overall h1");
       if (answer.ok && heading && fresh.getElementById("figures")) {
-        // Of what was not there at first, nothing can be replaced.
+        // Elements that this page lacks cannot be replaced.
         if (!byId("figures") || !filter !== !fresh.getElementById("filter")) {
           return location.reload();
         }
@@ -122,7 +122,7 @@
   if (filter) {
     byId("filtering").hidden = false;
     filter.addEventListener("input", applyFilter);
-    // A browser may remember what was typed.
+    // A browser may restore the text of the filter.
     applyFilter();
   }
   document.documentElement.classList.add("live");
