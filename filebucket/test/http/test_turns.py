@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.http.turns import AT_ONCE, Turns
+from filebucket.http.turns import AT_ONCE, REST, Turns
 
 
 class Reactor:
@@ -16,9 +16,15 @@ class Reactor:
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
+        self.rests: list[float] = []
+        self.now = 0.0
 
-    def callLater(self, _: float, call: Callable[[], object]) -> None:
+    def seconds(self) -> float:
+        return self.now
+
+    def callLater(self, seconds: float, call: Callable[[], object]) -> None:
         self.calls.append(call)
+        self.rests.append(seconds)
 
     def turn(self) -> None:
         calls, self.calls = self.calls, []
@@ -58,3 +64,16 @@ class TurnsTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual([0, 1, 0], self.seen)
         self.assertEqual(1, len(self.reactor.calls))
+
+    def test_rests(self) -> None:
+        """Between two turns the reactor is left to others, longer than a turn took."""
+
+        def works() -> None:
+            self.reactor.now += 0.25
+            self.turns.join(works)
+
+        self.turns.join(works)
+        self.turns.join(works)
+        for _ in range(2):
+            self.reactor.turn()
+        self.assertEqual([0, REST * 0.5, REST * 0.5], self.reactor.rests)
