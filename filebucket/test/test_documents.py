@@ -19,7 +19,7 @@ TOP = Path(__file__).parents[2]
 
 
 class DocumentsCase(SynchronousTestCase):
-    """Has the source."""
+    """Needs the source."""
 
     def setUp(self) -> None:
         if not (TOP / "CHANGELOG.rst").exists():
@@ -30,10 +30,10 @@ class DocumentsCase(SynchronousTestCase):
 
 
 class ReleaseTests(DocumentsCase):
-    """What a release changes in several files is the same in all of them."""
+    """Data of a release that several files repeat."""
 
     def test_changelog(self) -> None:
-        """The newest section is Unreleased, the next one is of this version."""
+        """The newest section is Unreleased, and the next one is this version."""
         sections = re.findall(r"(?m)^(.+)\n={3,}$", self.read("CHANGELOG.rst"))
         self.assertEqual(["Changelog", "Unreleased"], sections[:2])
         self.assertRegex(
@@ -41,14 +41,14 @@ class ReleaseTests(DocumentsCase):
         )
 
     def test_groups(self) -> None:
-        """Each group is one that Keep a Changelog has."""
+        """Each group is one from Keep a Changelog."""
         groups = re.findall(r"(?m)^(.+)\n-{3,}$", self.read("CHANGELOG.rst"))
         known = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
         self.assertEqual(set(), set(groups) - known)
         self.assertIn("Added", groups)
 
     def test_debian(self) -> None:
-        """Debian's changelog begins with the same version, released on the same day."""
+        """Debian's changelog begins with the same version and day."""
         first = re.search(
             r"(?sm)^file-bucket \((.+?)\).*?^ -- .+?>  (.+?)$",
             self.read("debian/changelog"),
@@ -59,7 +59,7 @@ class ReleaseTests(DocumentsCase):
         self.assertIn(f"\n{first[1]} - {day}\n", self.read("CHANGELOG.rst"))
 
     def test_address(self) -> None:
-        """Reports of vulnerabilities go to the maintainer of the package."""
+        """Vulnerabilities are reported to the package's maintainer."""
         maintainer = re.search(
             r"(?m)^Maintainer: .*<(.+)>$", self.read("debian/control")
         )
@@ -68,10 +68,10 @@ class ReleaseTests(DocumentsCase):
 
 
 class DependencyTests(DocumentsCase):
-    """What the package stands on is the same wherever it is listed."""
+    """The dependencies, wherever they are listed."""
 
     DEBIAN: ClassVar = {"attrs": "attr", "cattrs": "cattr", "pyopenssl": "openssl"}
-    """The packages that Debian calls otherwise, after ``python3-``."""
+    """The packages with another name in Debian, after ``python3-``."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -83,7 +83,7 @@ class DependencyTests(DocumentsCase):
         self.assertIn("twisted", self.lowest)
 
     def test_debian(self) -> None:
-        """Debian's package needs the same, to be built and to run."""
+        """Debian's package needs the same to build and to run."""
         packages = re.findall(
             r"(?m)^ python3-([a-z0-9.-]+) \(>= (.+?)\)", self.read("debian/control")
         )
@@ -91,13 +91,13 @@ class DependencyTests(DocumentsCase):
         self.assertEqual(sorted(2 * list(needed.items())), sorted(packages))
 
     def test_oldest(self) -> None:
-        """The tests run on the lowest versions, too."""
+        """The tests also run with the lowest versions."""
         pins = dict(re.findall(r"(?m)^(.+)==(.+)$", self.read(".ci/debian-13.txt")))
         for name, version in self.lowest.items():
             self.assertEqual(version, pins[name][: len(version)], name)
 
     def test_installing(self) -> None:
-        """docs/installing.rst says what each is for."""
+        """docs/installing.rst lists the purpose of each."""
         text = self.read("docs/installing.rst")
         table = text.partition("Dependencies\n====")[2].lower()
         for name in self.lowest:
@@ -105,10 +105,10 @@ class DependencyTests(DocumentsCase):
 
 
 class LinkTests(DocumentsCase):
-    """Every link in the documents leads somewhere."""
+    """Links in the documents."""
 
     def test_broken(self) -> None:
-        """A link to no file or no heading is found; other sites are not asked."""
+        """A link to a missing file or heading is found; other sites are not checked."""
         top = Path(self.mktemp())
         (top / "docs").mkdir(parents=True)
         (top / "README.rst").write_text(
@@ -127,14 +127,13 @@ class LinkTests(DocumentsCase):
         )
 
     def test_source(self) -> None:
-        """In a checkout."""
         names = {str(each.relative_to(TOP)) for each in documents(TOP)}
         expected = {"README.rst", "docs/security.rst", "hooks/README.rst"}
         self.assertEqual(set(), expected - names)
         self.assertEqual([], broken(TOP))
 
     def test_package(self) -> None:
-        """In what Debian's package installs, by each of its paths to them."""
+        """In the files that Debian's package installs, through each of its paths."""
         top = self.install() / "usr/share/doc/file-bucket"
         for source in documents(TOP):
             if source.suffix == ".rst":
@@ -144,7 +143,7 @@ class LinkTests(DocumentsCase):
             self.assertEqual([], broken(alias))
 
     def test_paths(self) -> None:
-        """A path of the package that some text has is one that it installs."""
+        """Paths of the package that texts name are installed."""
         top = self.install()
         found = self.mentions(r"/usr/share/(?:doc|man)/file-bucket(?:/[\w.-]*\w)*")
         self.assertIn("/usr/share/doc/file-bucket/examples/hooks", found)
@@ -153,13 +152,13 @@ class LinkTests(DocumentsCase):
         )
 
     def test_manual(self) -> None:
-        """A manual page of ours that some text has is one that the package installs."""
+        """Man pages of file-bucket that texts name are installed."""
         there = {each.name for each in self.install().glob("usr/share/man/man*/*")}
         found = self.mentions(r"\b(file-?bucket[\w.-]*) ?\(([1-9])\)")
         self.assertEqual(there, {f"{name}.{section}" for name, section in found})
 
     def mentions(self, pattern: str) -> set[Any]:
-        """What matches in all that somebody reads, roff's backslashes left out."""
+        """Matches in all documents and shipped files, without roff's backslashes."""
         others = (TOP / each for each in ("contrib", "debian", "hooks"))
         texts = [
             path.read_text(encoding="utf-8").replace("\\", "")
@@ -169,7 +168,7 @@ class LinkTests(DocumentsCase):
         return {found for text in texts for found in re.findall(pattern, text)}
 
     def install(self) -> Path:
-        """Do what debhelper does with the lists in ``debian/``; return the root."""
+        """Install the lists in ``debian/`` as debhelper does; return the root."""
         root = Path(self.mktemp())
         doc = root / "usr/share/doc/file-bucket"
         for name in self.listed("docs"):
@@ -193,7 +192,7 @@ class LinkTests(DocumentsCase):
 
 
 def place(source: Path, folder: Path) -> None:
-    """Copy a file, or a folder with all that is in it."""
+    """Copy a file, or a folder with its content."""
     folder.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, folder / source.name)
@@ -202,7 +201,7 @@ def place(source: Path, folder: Path) -> None:
 
 
 class ArchitectureTests(DocumentsCase):
-    """docs/architecture.rst names every room."""
+    """docs/architecture.rst lists every package and module."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -212,14 +211,14 @@ class ArchitectureTests(DocumentsCase):
         self.rows = {row.split("``")[0]: row.split("``  ", 1)[1] for row in rows}
 
     def test_floors(self) -> None:
-        """They are those that import-linter checks."""
+        """The layers are those that import-linter checks."""
         configured = tomllib.loads(self.read("pyproject.toml"))
         layers = configured["tool"]["importlinter"]["contracts"][0]["layers"]
         drawn = re.findall(r"(?m)^ +\d +([a-z|]+(?: \| [a-z]+)*)", self.floors)
         self.assertEqual(layers, drawn)
 
     def test_rooms(self) -> None:
-        """Each module of each package; of the command those that others share."""
+        """Each module of each package; of the command, only the shared ones."""
         package = TOP / "filebucket"
         folders = {each.parent.name for each in package.glob("*/__init__.py")}
         self.assertEqual(folders - {"test"}, set(self.rows))

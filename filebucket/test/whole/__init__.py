@@ -1,1 +1,1 @@
-"""Tests of the whole: the real daemon, browsers, other programs."""
+"""Tests of the whole: the real daemon, browsers and other programs."""

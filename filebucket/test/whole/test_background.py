@@ -1,4 +1,4 @@
-"""Tests that a script runs in the background, where SIGINT is ignored."""
+"""Tests run by a script in the background, where SIGINT is ignored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filebucket.test.kit.children import bounded
 from filebucket.test.kit.server import PATIENCE
 
 IGNORING = ("sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh")
-"""As a shell without job control starts what ends with ``&``."""
+"""Start it as a shell without job control does for ``&``."""
 
 STARTS = """
 import subprocess, sys
@@ -30,7 +30,7 @@ sys.exit(-subprocess.run(command).returncode)
 
 
 class BackgroundTests(SynchronousTestCase):
-    """What is ignored there, and what hangs."""
+    """Ignored signals, and processes that hang."""
 
     def run_(self, program: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -42,14 +42,14 @@ class BackgroundTests(SynchronousTestCase):
         )
 
     def test_ignored_signals(self) -> None:
-        """The children of a test ignore nothing: one that is interrupted ends."""
+        """A test's children ignore no signal, so they can be interrupted."""
         _, ignored = self.run_(STARTS).stdout.split()
         self.assertEqual(0, int(ignored, 16) & 0b111)  # 1, 2, 3: HUP, INT, QUIT
         interrupted = self.run_(INTERRUPTED)
         self.assertEqual((2, ""), (interrupted.returncode, interrupted.stdout))
 
     def test_hangs(self) -> None:
-        """A child that says nothing and does not end is killed."""
+        """A child that prints nothing and does not end is killed."""
         began = time.monotonic()
         silent = subprocess.Popen(["sleep", str(PATIENCE)], stdout=subprocess.PIPE)
         with bounded(silent, patience=0.1):

@@ -1,6 +1,6 @@
-"""Bad HTTP, row by row: nothing of it is stored, and nothing behind it is seen.
+"""Malformed HTTP, row by row: none of it is stored, and nothing after it is read.
 
-Over a wire in memory; and all of it against one real daemon.
+Over a wire in memory, and all of it against one real daemon.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ LARGEST = 10**9
 
 @frozen
 class Seen:
-    """What became of a row and of what was sent behind it.
+    """The effect of a row and of the request sent after it.
 
     :ivar answers: the statuses
-    :ivar refused: those of them that came before there was a request
-    :ivar pushes: those of pushes that had begun
+    :ivar refused: the statuses that were sent before there was a request
+    :ivar pushes: the statuses of pushes that had begun
     :ivar stored: names and contents
-    :ivar closed: whether our sending side is closed, or the connection
-    :ivar left: what is left at the connection's end that nobody meant: errors and
-        warnings in the log, alarms, writers
+    :ivar closed: whether the client's sending side is closed, or the connection
+    :ivar left: leftovers at the connection's end: errors and warnings in the log,
+        timers, writers
     """
 
     answers: list[int]
@@ -59,7 +59,7 @@ class Seen:
 
 
 class MemoryCase(SynchronousTestCase):
-    """Has buckets in memory."""
+    """Provides buckets in memory."""
 
     def see(self, *segments: bytes, half_close: bool = False) -> Seen:
         """Send it to a bucket in memory."""
@@ -78,7 +78,7 @@ class MemoryCase(SynchronousTestCase):
         connection.send(*segments)
         if half_close:
             connection.half_close()
-        # Of many chunks a few are taken apart in a turn.
+        # If there are many chunks, only a few are parsed in a turn.
         connection.clock.advance(0)
         closed = connection.wire.half_closed or connection.closed
         answers = connection.statuses()
@@ -99,12 +99,12 @@ class MemoryCase(SynchronousTestCase):
 
 
 class RowTests(MemoryCase):
-    """Each row, in one segment and a byte a segment, with another request behind."""
+    """Each row, in one segment and byte by byte, with another request after it."""
 
     def check(self, rows: Iterable[Row], expected: Callable[[Row, bool], Seen]) -> None:
-        """Send all of them; every one that is not as expected is told.
+        """Send all of them, and report every unexpected one.
 
-        :param expected: of a row, and of whether the connection is closed behind it
+        :param expected: checks a row, and whether the connection is closed after it
         """
         wrong = {}
         for row in rows:
@@ -119,21 +119,21 @@ class RowTests(MemoryCase):
         self.assertEqual({}, wrong)
 
     def test_framing(self) -> None:
-        """Answered once and closed; no push begins."""
+        """One answer and a closed connection; no push begins."""
         self.check(
             FRAMING,
             lambda row, _: Seen([row.status], [row.status], [], {}, True, []),
         )
 
     def test_chunks(self) -> None:
-        """The push fails and the connection ends."""
+        """The push fails, and the connection is closed."""
         self.check(
             CHUNKS,
             lambda row, _: Seen([row.status], [], [row.status], {}, True, []),
         )
 
     def test_pushes(self) -> None:
-        """The push fails. What is behind it is a request of its own, or not seen."""
+        """The push fails. Bytes after it are a request of their own, or not read."""
 
         def expected(row: Row, closed: bool) -> Seen:
             if row.closes or closed:
@@ -144,7 +144,7 @@ class RowTests(MemoryCase):
         self.check(PUSHES, expected)
 
     def test_odd(self) -> None:
-        """What is right is stored, however odd."""
+        """Valid but odd requests are stored."""
 
         def expected(row: Row, closed: bool) -> Seen:
             if row.closes:
@@ -155,7 +155,7 @@ class RowTests(MemoryCase):
         self.check(ODD, expected)
 
     def test_alone(self) -> None:
-        """No answer waits for what comes behind."""
+        """No answer waits for further bytes."""
         wrong = {}
         for row in (*FRAMING, *CHUNKS, *PUSHES, *ODD):
             seen = self.see(row.message)
@@ -164,7 +164,7 @@ class RowTests(MemoryCase):
         self.assertEqual({}, wrong)
 
     def test_strangers(self) -> None:
-        """What is not HTTP is told to everybody in the same way."""
+        """Anything that is not HTTP gets the same answer, from any client."""
         for row in FRAMING:
             message = row.message.replace(BUCKET, UNKNOWN.encode("ascii"))
             expected = Seen([row.status], [row.status], [], {}, True, [])
@@ -172,20 +172,20 @@ class RowTests(MemoryCase):
 
 
 class CutShortTests(MemoryCase):
-    """Right requests of which not all comes."""
+    """Valid requests that are cut short."""
 
     def test_half_closed(self) -> None:
-        """Wherever the client stops, nothing is stored."""
+        """Wherever the client stops sending, nothing is stored."""
         for row in ODD:
             for cut in range(len(row.message)):
                 seen = self.see(row.message[:cut], half_close=True)
                 where = f"{row.says}, {cut} of {len(row.message)} bytes"
                 self.assertEqual(({}, True, []), (seen.stored, seen.closed, seen.left))
-                # None in the headers, and in the body that it ended early.
+                # None in the headers, and in a body that ended early.
                 self.assertIn(seen.answers, ([], [400]), where)
 
     def test_half_closed_at_the_end(self) -> None:
-        """Whoever has sent everything gets the answer."""
+        """A client that has sent everything gets the answer."""
         for row in ODD:
             seen = self.see(row.message, half_close=True)
             self.assertEqual(([200], []), (seen.answers, seen.left), row.says)
@@ -193,16 +193,16 @@ class CutShortTests(MemoryCase):
 
 
 class DaemonTests(SynchronousTestCase):
-    """All of it, against a real daemon."""
+    """All rows, against a real daemon."""
 
     def test_all(self) -> None:
-        """Each is answered as it should be, and nothing is left of any."""
+        """Each gets the expected answer, and leaves nothing behind."""
         server = Server(Path(self.mktemp()).absolute(), max_file_size=10**9).start()
         self.addCleanup(server.stop)
-        # At its start it looks into all folders.
+        # At its start the daemon lists all folders.
         server.wait_for("catalogue: ")
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as it:
-            # Whatever is opened once is open when the first is answered.
+            # Descriptors that are opened only once are open after the first answer.
             it.sendall(NEXT.replace(BUCKET, OTHER.encode("ascii")))
             self.assertIn(b" 200 ", it.recv(65536))
             files = server.open_files() - 1
@@ -228,9 +228,9 @@ class DaemonTests(SynchronousTestCase):
 
 
 def exchange(server: Server, message: bytes, ends: bool = False) -> list[int]:
-    """Send it on a connection of its own, and read until the other side ends.
+    """Send it on a new connection, and read until the daemon closes it.
 
-    :param ends: whether our side ends first
+    :param ends: whether the client stops sending first
     :returns: the statuses of the answers
     """
     answer = b""

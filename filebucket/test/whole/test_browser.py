@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium, where it and its driver are installed."""
+"""The status page in a real browser: Chromium, if it and its driver are installed."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ CUT_OFF = f"""
 """
 
 LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
-"""What a browser tells a page that is seen again."""
+"""The headers of a browser that has the page in its cache."""
 
 
 def in_thread(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
-    """Runs a test in a thread, so that the site is served while it waits for it."""
+    """Run a test in a thread, while the reactor serves the site."""
 
     @wraps(test)
     def run(self: Any) -> Deferred[None]:
@@ -74,9 +74,9 @@ def in_thread(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
 
 
 class ChromiumCase(TestCase):
-    """Has a site, what it shows, and a browser.
+    """Provides a site, its content and a browser.
 
-    :ivar failure: what reading fails with, if it does
+    :ivar failure: the error that reading raises, if any
     """
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
@@ -104,7 +104,7 @@ class ChromiumCase(TestCase):
         return maybeDeferred(self.port.stopListening)
 
     def in_reactor(self, function: Callable[[], Deferred[Any]]) -> None:
-        """Call that in the reactor's thread, and wait for what it returns."""
+        """Call that in the reactor's thread, and wait for the result."""
         blockingCallFromThread(reactor, function)
 
     def read(self, function: Callable[[IView], T]) -> Deferred[T]:
@@ -116,7 +116,7 @@ class ChromiumCase(TestCase):
         return deferToThread(look)
 
     def configure(self, *buckets: dict[str, Any]) -> None:
-        """Have these buckets from now on."""
+        """Use these buckets from now on."""
         text = json.dumps(
             {
                 "home": str(self.home),
@@ -131,7 +131,7 @@ class ChromiumCase(TestCase):
         list(self.journal.watch(self.buckets, self.hide, self.now))
 
     def record(self, *pushes: tuple[str, str, float, int]) -> None:
-        """Receive files: a bucket's name, a file's, days ago, bytes."""
+        """Receive files: bucket, name, age in days, bytes."""
         by_key = {each.key: each for each in self.buckets}
         self.journal.record(
             [
@@ -150,7 +150,7 @@ class ChromiumCase(TestCase):
         )
 
     def refuse(self, *names: str) -> None:
-        """Refuse files of these names."""
+        """Refuse files with these names."""
         rows = [
             Refused(
                 self.buckets[0].key, self.now, name, 1, 405, "it exists", "local", ""
@@ -160,7 +160,7 @@ class ChromiumCase(TestCase):
         self.journal.record([], rows, lambda key: None)
 
     def three(self) -> None:
-        """Three buckets, of which one is late, one has shrunk and one is in order."""
+        """Three buckets: one is late, one has shrunk, one is fine."""
         self.configure(
             {"name": "web01", "expect": "26h", "quota": 100 * GIB},
             {"name": "mail", "expect": "0 2 * * *"},
@@ -180,7 +180,7 @@ class ChromiumCase(TestCase):
         self.refuse("db-01.gz", "x" * 255)
 
     def many(self) -> None:
-        """As many as a large site has."""
+        """A large number of buckets."""
         names = [f"host-{index:03}" for index in range(500)]
         self.configure(*({"name": name, "expect": "26h"} for name in names))
         self.record(
@@ -193,16 +193,16 @@ class ChromiumCase(TestCase):
         )
 
     def open(self, width: int = 1440, dark: bool = False, scripts: bool = True) -> None:
-        """Look at the page."""
+        """Open the page."""
         self.browser.show(width, dark, scripts)
         self.browser.open(self.url)
 
     def check_quiet(self) -> None:
-        """Its console is empty."""
+        """The browser's console is empty."""
         self.assertEqual([], self.browser.complaints())
 
     def texts(self, selector: str) -> Sequence[str]:
-        """What these elements say."""
+        """The text of these elements."""
         found: list[str] = self.browser.run(
             "return [...document.querySelectorAll(arguments[0])]"
             ".filter((each) => each.checkVisibility()).map((each) => each.textContent)",
@@ -212,7 +212,7 @@ class ChromiumCase(TestCase):
 
 
 class ShowingTests(ChromiumCase):
-    """What is seen."""
+    """The page as it is shown."""
 
     def check_widths(self, *more: int) -> None:
         for width in (360, 768, 1440, *more):
@@ -229,7 +229,7 @@ class ShowingTests(ChromiumCase):
     @in_thread
     def test_three_buckets(self) -> None:
         self.three()
-        # Where cards become a table there is least room.
+        # Right before the cards become a table, there is least space.
         self.check_widths(320, 640, 1343, 1344)
         self.assertEqual(["1 backup is late"], self.texts("h1"))
         self.assertEqual(["web01", "mail", "laptop"], self.texts("th.bucket > bdi"))
@@ -253,7 +253,7 @@ class ShowingTests(ChromiumCase):
 
     @in_thread
     def test_many_damaged(self) -> None:
-        """A large number of them lies on no other column."""
+        """A large number of damaged files covers no other column."""
         self.configure({"name": "web01"})
         self.record(*(("web01", f"db-{number}.gz", 0, 1) for number in range(1234)))
         inventory = opened(self, Inventory, self.home)
@@ -273,7 +273,7 @@ class ShowingTests(ChromiumCase):
     @in_thread
     def test_nothing_foreign(self) -> None:
         self.three()
-        self.browser.fetched()  # it had a page of its own
+        self.browser.fetched()  # it used to have its own page
         self.open()
         fetched = self.browser.fetched()
         self.assertIn(self.url, fetched)
@@ -291,7 +291,7 @@ class ShowingTests(ChromiumCase):
         self.refuse(*names)
         self.check_widths()
         self.assertTrue(self.browser.run("return window.canary === undefined"))
-        # Only what the page itself has.
+        # Only the page's own resources.
         self.assertEqual(
             [1, 0, 0],
             self.browser.run(
@@ -348,7 +348,7 @@ class ShowingTests(ChromiumCase):
 
 
 class LiveTests(ChromiumCase):
-    """What changes while it is looked at."""
+    """Updates of an open page."""
 
     @in_thread
     def test_new_push(self) -> None:
@@ -361,7 +361,7 @@ class LiveTests(ChromiumCase):
         self.browser.run("document.querySelector('#refusals summary').focus()")
         self.browser.run("window.scrollTo(0, 500)")
         self.record(("web01", "db-99.gz", 0, GIB))
-        # What was made for another look is shown for a while.
+        # A page that was made for another client is reused for a while.
         self.browser.wait(
             f"({LOOK}, document.querySelector('h1').textContent"
             " === '1 backup has shrunk')"
@@ -446,10 +446,10 @@ class LiveTests(ChromiumCase):
 
     @in_thread
     def test_not_while_hidden(self) -> None:
-        """It is asked for every quarter of a minute, and not while nobody sees it."""
+        """It polls every 15 seconds, and not while its tab is hidden."""
         self.three()
         self.open()
-        # Its icon comes when the browser likes.
+        # The browser may fetch the icon at any time.
         fetched: list[str] = []
 
         def has_icon() -> bool:

@@ -1,5 +1,5 @@
-"""The real daemon, while all kinds of things happen to its catalogue: pushes go on, and
-it says what is the matter."""
+"""The real daemon and failures of its catalogue: pushes are taken, and problems are
+logged."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, hurried
 
 FULL = 64 * 1024
-"""Bytes that are left free where the catalogue finds no room, but pushes do."""
+"""Free bytes that are enough for pushes and too few for the catalogue."""
 
 
 class RealCase(SynchronousTestCase):
-    """Has a real daemon."""
+    """Provides a real daemon."""
 
     def make(self, **config: Any) -> Server:
         server = Server(Path(self.mktemp()).absolute(), **config)
@@ -39,7 +39,7 @@ class RealCase(SynchronousTestCase):
         self.addCleanup(server.stop)
 
     def push(self, name: str, content: bytes = b"content", **headers: str) -> int:
-        """The status that a push gets."""
+        """Push, and return the status."""
         with closing(
             http.client.HTTPConnection("127.0.0.1", self.server.port, PATIENCE)
         ) as connection:
@@ -49,11 +49,11 @@ class RealCase(SynchronousTestCase):
             return answer.status
 
     def promise(self, content: bytes) -> dict[str, str]:
-        """The header that promises it."""
+        """The header with the digest of ``body``."""
         return {"X-Checksum-Sha256": hashlib.sha256(content).hexdigest()}
 
     def retry(self, name: str, content: bytes = b"content") -> int:
-        """The same, of one that promises what it sends."""
+        """Push with a digest, and return the status."""
         return self.push(name, content, **self.promise(content))
 
     def assert_pushes(self, *names: str) -> None:
@@ -66,15 +66,15 @@ class RealCase(SynchronousTestCase):
             return connection.execute(query).fetchall()
 
     def kept(self) -> dict[str, str]:
-        """What is entered: names and digests."""
+        """Kept files: names and digests."""
         query = "SELECT name, sha256 FROM push WHERE fate = 'kept'"
         try:
             return dict(self.ask(query))
         except sqlite3.Error:
-            return {}  # it is being made
+            return {}  # it is being created
 
     def assert_entered(self) -> None:
-        """In the end what is on the disk is entered."""
+        """In the end, the catalogue matches the disk."""
         stored = {
             os.path.basename(path): hashlib.sha256(content).hexdigest()
             for path, content in self.server.stored().items()
@@ -83,12 +83,12 @@ class RealCase(SynchronousTestCase):
         self.assertEqual(stored, self.kept())
 
     def wait_for(self, over: Callable[[], object]) -> None:
-        """Nothing tells when a row is written."""
+        """Poll: nothing signals that a row was written."""
         comes(lambda: bool(over()))
 
 
 class HealTests(RealCase):
-    """A client that still has what rotted."""
+    """A client that still has a damaged file."""
 
     def verify(self) -> int:
         """The exit status of ``filebucket verify``."""
@@ -99,7 +99,7 @@ class HealTests(RealCase):
         ).returncode
 
     def test_healed(self) -> None:
-        """A retry puts it back, and everything is in order."""
+        """A retry restores the file, and everything is fine."""
         self.start(self.make(), *hurried("catalogue.recorder", GATHER=0.05))
         self.assertEqual(200, self.retry("a"))
         self.assert_entered()
@@ -123,7 +123,7 @@ class HealTests(RealCase):
         self.server.wait_for("repeated bucket=web01 name='a'")
 
     def test_about_to_go(self) -> None:
-        """There is no receipt for what is about to be pruned."""
+        """A file that is about to be pruned gets no receipt."""
         self.start(self.make(), *hurried("catalogue.recorder", GATHER=0.05))
         self.assertEqual(200, self.retry("a"))
         self.assert_entered()
@@ -136,10 +136,8 @@ class HealTests(RealCase):
 
 
 class CatalogueTests(RealCase):
-    """Whatever becomes of it."""
-
     def test_deleted(self) -> None:
-        """While it runs: it is missed, and made anew of what is there."""
+        """If it is deleted while the daemon runs, it is rebuilt from disk."""
         self.start(self.make())
         self.assert_pushes("a", "b")
         self.assert_entered()
@@ -152,7 +150,7 @@ class CatalogueTests(RealCase):
         self.assertEqual(200, self.retry("a"))
 
     def test_damaged_at_the_start(self) -> None:
-        """It is put aside, and made anew."""
+        """It is set aside and rebuilt."""
         server = self.make()
         self.start(server)
         self.assert_pushes("a")
@@ -167,7 +165,7 @@ class CatalogueTests(RealCase):
         self.assertEqual(b"no catalogue" * 1000, damaged)
 
     def test_damaged(self) -> None:
-        """While it runs, in the middle or cut to nothing: the same."""
+        """The same while the daemon runs, with a damaged page or an empty file."""
         for harm in (self.overwrite, self.truncate):
             self.start(self.make(), *hurried("catalogue.recorder", GATHER=0.05))
             self.assert_pushes("a")
@@ -190,7 +188,7 @@ class CatalogueTests(RealCase):
         os.truncate(self.file, 4096)
 
     def test_locked(self) -> None:
-        """Somebody else writes and does not end: nobody waits for that."""
+        """Another process holds a write lock for ever: no push waits for it."""
         self.start(self.make())
         self.assert_pushes("a")
         self.assert_entered()
@@ -198,14 +196,14 @@ class CatalogueTests(RealCase):
             other.execute("BEGIN IMMEDIATE")
             for number in range(20):
                 self.assert_pushes(f"f{number}")
-            # It waits to be entered, and is known.
+            # It waits to be added, and is known already.
             self.assertEqual(["a"], list(self.kept()))
             other.execute("ROLLBACK")
         self.assert_entered()
 
     def test_full(self) -> None:
-        """Where the disk is full it says so, pushes that fit go on, and what could not
-        be entered is when there is room again."""
+        """On a full disk, this is logged, pushes that fit are taken, and rows are added
+        when there is free space again."""
         if os.geteuid():
             raise SkipTest("only root can mount")
         server = self.make(min_free_space=0)
@@ -229,7 +227,7 @@ class CatalogueTests(RealCase):
             found = os.statvfs(server.home)
             file.write(b"\0" * (found.f_bavail * found.f_frsize - FULL))
         self.assertIn(507, [self.push(f"f{number}") for number in range(100)])
-        # What is empty takes no room.
+        # An empty file takes no space.
         self.assert_empty("g0")
         server.wait_for(
             "catalogue: cannot be written \\(pushes are not affected\\): .*full"
@@ -245,7 +243,7 @@ class CatalogueTests(RealCase):
         self.assertEqual(200, self.retry(name, b""))
 
     def test_overwriting_each_other(self) -> None:
-        """What is entered in the end is what is there."""
+        """In the end, the rows match the files."""
         buckets = [{"name": "web01", "token": OTHER, "overwrite": True}]
         self.start(self.make(buckets=buckets))
         statuses: list[int] = []
@@ -266,7 +264,7 @@ class CatalogueTests(RealCase):
         self.assert_entered()
 
     def test_killed(self) -> None:
-        """Nothing that was answered is missing when it runs again."""
+        """After a kill, no file that got a 200 is missing."""
         server = self.make()
         self.start(server)
         for number in range(30):
@@ -280,9 +278,10 @@ class CatalogueTests(RealCase):
         self.assertEqual(405, self.retry("f29", b"CONTENT"))
 
     def test_stopped_while_it_tells(self) -> None:
-        """A hook that comes to its end at a stop has told, and tells no more."""
+        """An alert hook that ends during a stop has delivered its alert, which is not
+        sent again."""
         server = self.make()
-        # It goes on for a moment, as a mailer that has begun would.
+        # It runs for a moment, as a mailer that has begun would.
         server.hook(
             "alert", "trap 'sleep 1; exit 0' TERM; echo $@ >&2; sleep 60 & wait"
         )

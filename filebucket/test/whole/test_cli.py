@@ -1,4 +1,4 @@
-"""The operator's command beside a real daemon."""
+"""The command beside a real daemon."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, TOKEN, TWISTD, S
 
 
 class CommandCase(IntegrationCase):
-    """Has a daemon, and calls the command as an operator would."""
+    """Provides a daemon, and runs commands as an operator would."""
 
     def command(self, server: Server, *words: str) -> subprocess.Popen[str]:
-        """A command that runs."""
+        """Start a command."""
         command = [sys.executable, "-m", "filebucket", *words]
         return subprocess.Popen(
             [*command, "--config", str(server.config_file)],
@@ -42,22 +42,22 @@ class CommandCase(IntegrationCase):
             text=True,
         )
 
-    # The rest within this process, which takes a tenth of the time.
+    # Other commands run in this process, which takes a tenth of the time.
 
     def prints(self, server: Server, *words: str) -> str:
-        """What it prints; it must succeed."""
+        """The output; the command must succeed."""
         status, output = self.ends(server, *words)
         self.assertEqual(0, status, output)
         return output
 
     def fails(self, server: Server, *words: str) -> str:
-        """What it complains of; it must fail."""
+        """The error output; the command must fail."""
         status, output = self.ends(server, *words)
         self.assertEqual(1, status, output)
         return output
 
     def ends(self, server: Server, *words: str) -> tuple[int, str]:
-        """Its status, and what it prints."""
+        """The exit status and the output."""
         arguments = [*words, "--config", str(server.config_file)]
         result = CliRunner().invoke(main.main, arguments)
         return result.exit_code, result.output
@@ -67,7 +67,7 @@ class BucketTests(CommandCase):
     """From a name to a file in its bucket."""
 
     def test_printed_lines(self) -> None:
-        """What is printed can be done as it stands."""
+        """The printed commands work as they are."""
         need("curl")
         server = self.server()
         output = self.prints(server, "bucket", "add", "new", "--quota", "1MB")
@@ -77,7 +77,7 @@ class BucketTests(CommandCase):
         self.assertTrue(reload.startswith("filebucket reload --config "), reload)
         self.file("db.gz")
         self.file("db2.gz")
-        # The daemon chose its port itself.
+        # The daemon chose its port.
         self.assertIn(":PORT/", push)
         push = push.replace("PORT", str(server.port))
         before = shell(push.replace("FILE", "db.gz"), self.folder)
@@ -93,7 +93,7 @@ class BucketTests(CommandCase):
         self.assertNotIn(token, server.log)
 
     def test_remove(self) -> None:
-        """A bucket less takes no pushes, and keeps its files."""
+        """A removed bucket takes no pushes and keeps its files."""
         server = self.server()
         client = self.client(server)
         client.send(put_head("x", 1, OTHER), b"x")
@@ -106,7 +106,7 @@ class BucketTests(CommandCase):
         self.assertEqual({"web01/x": b"x"}, server.stored())
 
     def test_rotate_under_load(self) -> None:
-        """Not one push fails while one token takes the place of another."""
+        """No push fails while one token replaces another."""
         server = self.server()
         token = [OTHER]
         stop = threading.Event()
@@ -131,7 +131,7 @@ class BucketTests(CommandCase):
                 found = json.loads(self.prints(server, *words))
                 self.prints(server, "reload")
                 token[0] = found["token"]
-                # Two: the first may have begun before.
+                # Two, since the first may have begun before.
                 for _ in range(2):
                     self.assertTrue(pushed.acquire(timeout=PATIENCE))
                 while pushed.acquire(blocking=False):
@@ -154,10 +154,8 @@ class BucketTests(CommandCase):
 
 
 class ReloadTests(CommandCase):
-    """``filebucket reload``."""
-
     def test_broken(self) -> None:
-        """The reason, and nothing that changed."""
+        """The reason is shown, and nothing changes."""
         server = self.server()
         server.config["buckets"] = [TOKEN[1:]]
         server.write_config()
@@ -171,7 +169,7 @@ class ReloadTests(CommandCase):
         self.assertEqual(200, client.answer()[0])
 
     def test_at_once(self) -> None:
-        """Five at once, and after each the file as it stood is in force."""
+        """After each of five concurrent reloads, the file's current content applies."""
         server = self.server()
         commands = []
         for number in range(5):
@@ -184,7 +182,7 @@ class ReloadTests(CommandCase):
         server.wait_for("reloaded: 5 buckets")
 
     def test_no_daemon(self) -> None:
-        """Before it was started, and after it was killed."""
+        """Before the daemon's start, and after a kill."""
         server = Server(self.folder / "server")
         self.assertIn("no running daemon", self.fails(server, "reload"))
         server.start()
@@ -197,7 +195,7 @@ class ReloadTests(CommandCase):
         self.prints(server, "reload")
 
     def test_waiting(self) -> None:
-        """What needs a restart is said."""
+        """Keys that need a restart are shown."""
         server = self.server()
         server.config["max_connections"] = 7
         server.write_config()
@@ -207,12 +205,11 @@ class ReloadTests(CommandCase):
         )
 
     def test_as_root(self) -> None:
-        """Where the daemon is another user's: it works, and what that user cannot read
-        is told.
-        """
+        """If the daemon runs as another user, it works, and reports files that this
+        user cannot read."""
         if os.geteuid() != 0:
             raise SkipTest("needs root")
-        # Where others can come: the folders of tests are for their user.
+        # In a folder that other users can enter, unlike those of tests.
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         folder.chmod(0o755)
@@ -234,10 +231,8 @@ class ReloadTests(CommandCase):
 
 
 class CheckTests(CommandCase):
-    """``filebucket check``, beside a daemon that works."""
-
     def test_does_not_disturb(self) -> None:
-        """A push that is under way ends well, and what waits aside is not swept."""
+        """A push in progress succeeds, and its temporary file is not removed."""
         server = self.server()
         (server.home / ".filebucket" / "incoming" / "aside").touch()
         client = self.client(server)

@@ -1,6 +1,6 @@
-"""The real daemon, and what the world's clients do that looks like a push and is none.
+"""The real daemon, and requests of common clients that are not quite pushes.
 
-Whatever they are answered: a name is free afterwards, or holds the whole file.
+After any answer, the name is free or has the whole file.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server
 
 
 class PipeTests(IntegrationCase):
-    """``... | curl -T -``: nobody can send again what was read from a pipe."""
+    """``... | curl -T -``: data from a pipe cannot be sent again."""
 
     content = os.urandom(3 * MIB)
 
     def piped(
         self, server: Server, meanwhile: Callable[[], object], *options: str
     ) -> bytes:
-        """What curl prints of a pipe whose second half comes after ``meanwhile``."""
+        """The output of curl for a pipe whose second half comes after ``meanwhile``."""
         need("curl")
         command = ("curl", "-sS", "-w", "%{http_code}", *options, "-T", "-")
         curl = subprocess.Popen(
@@ -47,7 +47,7 @@ class PipeTests(IntegrationCase):
         curl.stdin.write(self.content[:half])
         curl.stdin.flush()
         meanwhile()
-        with contextlib.suppress(BrokenPipeError):  # it has gone
+        with contextlib.suppress(BrokenPipeError):  # the daemon has ended
             curl.stdin.write(self.content[half:])
         return curl.communicate(timeout=PATIENCE)[0]
 
@@ -65,7 +65,8 @@ class PipeTests(IntegrationCase):
         self.assertEqual({}, server.stored())
 
     def test_restart(self) -> None:
-        """It stops in the midst, is killed, and starts again, where curl retries."""
+        """The daemon stops in the middle, is killed, and starts again, and curl
+        retries."""
         server = self.server(shutdown_timeout=0.2)
         server.config["port"] = server.port
         server.write_config()
@@ -81,7 +82,7 @@ class PipeTests(IntegrationCase):
             self.assertEqual([], server.incoming())
 
     def test_too_slow(self) -> None:
-        """It is told so by a status after which curl does not come again."""
+        """A slow push from a pipe gets a status after which curl does not retry."""
         server = self.server(body_timeout=1)
         said = self.piped(server, lambda: server.wait_for("refused "), "--retry", "3")
         self.assertIn(b"less than 1024 bytes per second", said)
@@ -90,7 +91,7 @@ class PipeTests(IntegrationCase):
         self.assertEqual(1, server.log.count("refused "))
 
     def test_too_slow_file(self) -> None:
-        """A file can be sent again, and is told so: 408."""
+        """A slow push from a file gets 408, since curl can send it again."""
         server = self.server(body_timeout=1)
         client = self.client(server)
         client.send(put_head("x", 10), b"x")
@@ -98,10 +99,10 @@ class PipeTests(IntegrationCase):
 
 
 class CurlTests(IntegrationCase):
-    """curl, with options that change what it sends."""
+    """curl, with options that change the request."""
 
     def test_ntlm(self) -> None:
-        """Its first request is empty: it is not taken for the file."""
+        """The first request of NTLM is empty, and is not taken for the file."""
         need("curl")
         if b"NTLM" not in run("curl", "--version").stdout:
             raise SkipTest("curl has no NTLM")
@@ -114,7 +115,7 @@ class CurlTests(IntegrationCase):
         self.assertEqual({}, server.stored())
 
     def test_empty_headers(self) -> None:
-        """Headers whose value is nothing."""
+        """Headers with an empty value."""
         server = self.server()
         url = f"{server.url}/{OTHER}"
         for number, header in enumerate(("Expect;", "Content-Encoding;", "Digest;")):
@@ -123,7 +124,7 @@ class CurlTests(IntegrationCase):
         self.assertEqual(3, len(server.stored()))
 
     def test_form_put(self) -> None:
-        """-X PUT with -F: what would be stored is not the file."""
+        """-X PUT with -F: the body is a form, not the file."""
         server = self.server()
         form = ("-X", "PUT", "-F", f"file=@{self.file()}", f"{server.url}/{OTHER}/x")
         status, answer = self.curl(*form)
@@ -132,7 +133,7 @@ class CurlTests(IntegrationCase):
         self.assertEqual({}, server.stored())
 
     def test_packed_part(self) -> None:
-        """A part of a form that says that it is packed."""
+        """A compressed part of a form."""
         server = self.server()
         part = f'file=@{self.file()};headers="Content-Encoding: gzip"'
         status, answer = self.curl("-F", part, f"{server.url}/{OTHER}")
@@ -140,7 +141,7 @@ class CurlTests(IntegrationCase):
         self.assertEqual({}, server.stored())
 
     def test_only_if_new(self) -> None:
-        """A condition is heeded where the bucket lets pushes overwrite."""
+        """A precondition applies if the bucket allows overwriting."""
         bucket = {"name": "web01", "token": OTHER, "overwrite": True}
         server = self.server(buckets=[bucket])
         path, url = str(self.file()), f"{server.url}/{OTHER}/x"
@@ -154,10 +155,10 @@ class CurlTests(IntegrationCase):
 
 
 class LibraryTests(IntegrationCase):
-    """Libraries of languages."""
+    """HTTP libraries."""
 
     def test_requests(self) -> None:
-        """Python's requests: a form by PUT, and a path for a name."""
+        """Python's requests: a form sent with PUT, and a path as a name."""
         try:
             import requests  # noqa: PLC0415
         except ImportError:
@@ -174,7 +175,7 @@ class LibraryTests(IntegrationCase):
         self.assertEqual({"web01/db.gz": b"content"}, server.stored())
 
     def test_node(self) -> None:
-        """Node's own client: a digest in a trailer, right and wrong; and in a form."""
+        """Node's client: right and wrong digests in a trailer, and in a form."""
         need("node")
         server = self.server()
         script = """
@@ -196,7 +197,7 @@ class LibraryTests(IntegrationCase):
         self.assertEqual({"web01/db.gz": b"content"}, server.stored())
 
     def test_trailer(self) -> None:
-        """The same, of whoever announces nothing."""
+        """The same from a client that does not announce the trailer."""
         server = self.server()
         for status, content in ((422, b"other"), (200, b"content")):
             client = self.client(server)

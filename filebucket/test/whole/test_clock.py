@@ -1,4 +1,4 @@
-"""The real daemon while somebody sets the system's clock, or so it seems to Python."""
+"""The real daemon while the system's clock is set, or seems so to Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from filebucket.test.kit.integration import IntegrationCase, put_head
 from filebucket.test.kit.server import OTHER, TOKEN, Server, comes
 
-# Python loads it before anything else asks for the time.
+# Python loads it before anything reads the clock.
 CUSTOMIZE = """
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ DAY = 24 * 3600.0
 
 
 class ClockTests(IntegrationCase):
-    """Deadlines do not go by it; receipts and expiry do."""
+    """Timeouts do not depend on the clock; receipts and expiry do."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -33,7 +33,7 @@ class ClockTests(IntegrationCase):
         self.set_clock(0)
 
     def set_clock(self, seconds: float) -> None:
-        """By so many, from what is right."""
+        """Set the clock off by a number of seconds."""
         new = self.clock / "new"
         new.write_text(str(seconds))
         new.replace(self.clock / "set")
@@ -89,7 +89,7 @@ class ClockTests(IntegrationCase):
         self.assertEqual(200, self.push(server, "good"))
 
     def test_backwards(self) -> None:
-        """It holds no deadline up."""
+        """It delays no timeout."""
         server = self.start()
         client = self.client(server)
         client.send(put_head("before", 1), b"x")

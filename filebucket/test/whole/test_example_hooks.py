@@ -1,11 +1,11 @@
 """The example hooks, run as the daemon runs them.
 
-Every script gets the arguments and the scrubbed environment of the contract, an
-empty directory to stand in, and names as a hostile client would choose them. What
-the scripts call (sendmail, curl, machinectl) is replaced by a fake in front of PATH
-that records what it was told; tar, gzip and the like are real. After a refusal the
-whole test directory must look as it did before. Nothing here needs the network or
-root, and every process has a deadline.
+Every script gets the arguments and the clean environment of the contract, an empty
+working directory, and names as a hostile client would choose them. Programs that the
+scripts call (sendmail, curl, machinectl) are replaced by a fake that comes first in
+PATH and records its calls; tar, gzip and the like are real. After a refusal the test
+directory must be unchanged. Nothing here needs the network or root, and every process
+has a timeout.
 """
 
 # trial's assertions have no annotations.
@@ -53,7 +53,7 @@ DEADLINE = 60.0
 """Seconds after which a script counts as hanging."""
 
 UNNAMED = "0123456789abcdef0123456789abcdef"
-"""What a bucket without a name is called."""
+"""The label of a bucket without a name."""
 
 REMOTE = "192.0.2.7:54321"
 
@@ -84,7 +84,7 @@ HOSTILE_NAMES = [
     "\u2028\u202e",
     "x" * 255,
 ]
-"""All of them fit the daemon's rules for names."""
+"""All of them are valid names of files."""
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -96,7 +96,7 @@ def member(
     mode: int = 0o644,
     link: str = "",
 ) -> Member:
-    """One member of an archive, however odd."""
+    """A member of an archive, valid or not."""
     info = tarfile.TarInfo(name)
     info.type = kind
     info.mode = mode
@@ -131,11 +131,11 @@ def tar_gz(*members: Member) -> bytes:
 
 
 def sparse(name: str, size: int) -> bytes:
-    """An archive of one old GNU sparse member: no bytes in it, ``size`` unpacked."""
+    """An archive of one old GNU sparse member without data, ``size`` bytes unpacked."""
     archive = bytearray(tar(member(name, kind=tarfile.GNUTYPE_SPARSE)))
     archive[257:265] = b"ustar  \0"
-    archive[386:398] = b"%011o " % size  # where the first stretch of data begins
-    archive[398:410] = b"%011o " % 0  # and how long it is
+    archive[386:398] = b"%011o " % size  # offset of the first stretch of data
+    archive[398:410] = b"%011o " % 0  # and its length
     archive[483:495] = b"%011o " % size
     archive[148:156] = b" " * 8
     archive[148:156] = b"%06o\0 " % sum(archive[:512])
@@ -143,7 +143,7 @@ def sparse(name: str, size: int) -> bytes:
 
 
 def snapshot(top: Path) -> dict[str, tuple[str, bytes]]:
-    """Everything below ``top``: its mode, and its bytes or what it points to."""
+    """Everything below ``top``: modes, and contents or targets of links."""
     seen: dict[str, tuple[str, bytes]] = {}
     for path in sorted(top.rglob("*")):
         status = path.lstat()
@@ -157,7 +157,7 @@ def snapshot(top: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def missing_tools(*names: str) -> str | None:
-    """Why the tests of a script cannot run here, or None if they can."""
+    """Why a script's tests cannot run here, or None if they can."""
     for name in names:
         if shutil.which(name) is None:
             return f"{name} is not installed"
@@ -171,7 +171,7 @@ def missing_tools(*names: str) -> str | None:
 
 
 class ExampleHookTestCase(unittest.TestCase):
-    """A directory of its own for each test, with fakes, and a way to run a script."""
+    """Provides a directory, fakes, and a way to run a script."""
 
     def setUp(self) -> None:
         self.room = Path(self.mktemp()).resolve()
@@ -183,7 +183,7 @@ class ExampleHookTestCase(unittest.TestCase):
             path.mkdir(parents=True)
 
     def fake(self, name: str, body: str) -> None:
-        """Put a shell script in front of PATH. It finds its records in $RECORDS."""
+        """Put a shell script first in PATH. It finds its records in $RECORDS."""
         path = self.fakes / name
         path.write_text(f"#!/bin/sh\nRECORDS='{self.records}'\n{body}\n")
         path.chmod(0o755)
@@ -192,7 +192,7 @@ class ExampleHookTestCase(unittest.TestCase):
         return (self.records / name).read_text()
 
     def store(self, name: str, content: bytes) -> Path:
-        """A file as the daemon leaves it in the bucket's directory."""
+        """Store a file as the daemon does."""
         path = self.bucket / name
         path.write_bytes(content)
         path.chmod(0o600)
@@ -221,7 +221,7 @@ class ExampleHookTestCase(unittest.TestCase):
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave nothing running behind a test that failed halfway."""
+        """Kill processes that a failed test left behind."""
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=DEADLINE)
@@ -232,7 +232,7 @@ class ExampleHookTestCase(unittest.TestCase):
             out, err = process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             self.fail(f"still running after {DEADLINE} s: {process.args!r}")
-        # Nothing in a name was taken for a command or for a file to write.
+        # No part of a name was run as a command or used as a file to write.
         self.assertEqual([], sorted(self.stand.glob("pwned*")))
         return process.returncode, out.decode(), err.decode()
 
@@ -274,7 +274,8 @@ class ExampleHookTestCase(unittest.TestCase):
     def alert(
         self, script: str, series: str, old: str, new: str, **settings: str
     ) -> tuple[int, str, str]:
-        """As the daemon tells of web01; ``settings`` may change what it tells."""
+        """Run an alert hook as the daemon does for web01; ``settings`` change its
+        values."""
         event = {
             "FILEBUCKET_EVENT": "alert",
             "FILEBUCKET_BUCKET": "web01",
@@ -295,7 +296,7 @@ class ExampleHookTestCase(unittest.TestCase):
         return self.finish(self.start(HOOKS / script, arguments, event))
 
     def curl_config(self) -> list[tuple[str, str]]:
-        """What curl would read: keys and values, unquoted by its rules."""
+        """The keys and values of a curl configuration, unquoted by curl's rules."""
         pairs: list[tuple[str, str]] = []
         for line in self.recorded("config").split("\n")[:-1]:
             matched = re.fullmatch(r'([a-z-]+) = "((?:[^"\\]|\\["\\])*)"', line)
@@ -304,7 +305,7 @@ class ExampleHookTestCase(unittest.TestCase):
         return pairs
 
     def checksum_line(self, path: Path) -> str:
-        """What the daemon itself would have answered."""
+        """The daemon's own answer."""
         return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
 
     def wait_for(self, path: Path) -> None:
@@ -314,7 +315,7 @@ class ExampleHookTestCase(unittest.TestCase):
             time.sleep(0.01)
 
     def broken(self, script: str, mistake: str) -> Path:
-        """A copy of a script with ``mistake`` in the middle of it."""
+        """A copy of a script with ``mistake`` in its middle."""
         text = (HOOKS / script).read_text()
         before, mark, after = text.partition("set -u\n")
         path = self.room / script
@@ -324,21 +325,21 @@ class ExampleHookTestCase(unittest.TestCase):
 
 
 class FormTests(ExampleHookTestCase):
-    """What all the scripts and their README have in common."""
+    """All scripts and their README."""
 
     def test_all_are_known(self) -> None:
-        """The list above, which the other tests walk along, is the whole folder."""
+        """The list above has all files of the folder."""
         self.assertEqual(SCRIPTS, sorted(path.name for path in HOOKS.glob("*.sh")))
 
     def test_executable(self) -> None:
-        """By whoever may read it, whatever the umask of the checkout."""
+        """For everybody who may read them, whatever the checkout's umask is."""
         for script in SCRIPTS:
             mode = stat.S_IMODE((HOOKS / script).stat().st_mode)
             self.assertEqual(mode & 0o444, (mode & 0o111) << 2, script)
             self.assertTrue(mode & 0o100, script)
 
     def test_syntax(self) -> None:
-        """/bin/sh takes each of them, and so do the other small shells, if present."""
+        """/bin/sh accepts each of them, and so do other small shells, if present."""
         shells = [["/bin/sh"], ["dash"], ["busybox", "sh"], ["bash", "--posix"]]
         for shell in shells:
             if shutil.which(shell[0]) is None:
@@ -364,7 +365,7 @@ class FormTests(ExampleHookTestCase):
         self.assertEqual((0, ""), (checked.returncode, checked.stdout.decode()))
 
     def test_usage(self) -> None:
-        """The comment at the top says what it is and how to put it to use."""
+        """The comment at the top describes purpose and use."""
         for script in SCRIPTS:
             lines = (HOOKS / script).read_text().splitlines()
             self.assertEqual("#!/bin/sh", lines[0], script)
@@ -395,7 +396,7 @@ class FormTests(ExampleHookTestCase):
         self.assertEqual(SCRIPTS, sorted(set(listed) - contract))
 
     def test_readme_chains(self) -> None:
-        """The README's pre-push.sh: the first refuses, the second may overwrite."""
+        """The README's pre-push.sh: one refuses, the second allows overwriting."""
         text = (HOOKS / "README.rst").read_text()
         blocks = re.findall(r"^    #!/bin/sh\n(?:    .*\n)+", text, re.MULTILINE)
         self.assertEqual(2, len(blocks))
@@ -438,13 +439,13 @@ class DenyTests(ExampleHookTestCase):
             self.assertEqual(1, self.verdict(name), name)
 
     def test_hostile_names(self) -> None:
-        """None matches the patterns as shipped; all match a lone star."""
+        """None matches the patterns as shipped; all match a single star."""
         for name in HOSTILE_NAMES:
             self.assertEqual(1, self.verdict(name), name)
             self.assertEqual(0, self.verdict(name, ALLOW="*"), name)
 
     def test_patterns_meet_no_files(self) -> None:
-        """A pattern is not expanded to the files that happen to lie around."""
+        """A pattern is not expanded to files in the folder."""
         (self.stand / "decoy.gz").touch()
         self.assertEqual(0, self.verdict("db.gz", ALLOW="*.gz"))
 
@@ -455,13 +456,13 @@ class DenyTests(ExampleHookTestCase):
         self.assertEqual(1, self.verdict("all.dump", "1023", bucket="db01"))
 
     def test_sizes(self) -> None:
-        """Both limits belong to what is allowed."""
+        """Both limits are allowed sizes."""
         for size, expected in (("9", 1), ("10", 0), ("20", 0), ("21", 1), ("0", 1)):
             actual = self.verdict("a.gz", size, MIN_BYTES="10", MAX_BYTES="20")
             self.assertEqual(expected, actual, size)
 
     def test_sizes_that_are_none(self) -> None:
-        """What cannot be compared is refused, not let through."""
+        """A size that is not a number is refused."""
         for size in ("", "-2", "1e3", "0x10", "10 ", "-1 -o 1", "9" * 30, "$(id)"):
             self.assertEqual(1, self.verdict("a.gz", size), size)
 
@@ -472,16 +473,16 @@ class DenyTests(ExampleHookTestCase):
         self.assertEqual(1, self.verdict("a.gz", "-1", UNKNOWN_SIZE="alow"))
 
     def test_limit_that_is_none(self) -> None:
-        """An operator's slip does not open the door."""
+        """An invalid limit refuses every push."""
         self.assertEqual(1, self.verdict("a.gz", MAX_BYTES="10G"))
 
     def test_log_tells_no_secrets(self) -> None:
-        """stderr goes to the log, where neither token nor chosen text belongs."""
+        """stderr goes to the log, so it has neither a token nor a client's text."""
         _, _, err = self.pre_push("pre-push-deny.sh", UNNAMED, "evil.exe", "10")
         self.assertEqual("pre-push-deny: the name matches no allowed pattern\n", err)
 
     def test_mistakes_never_overwrite(self) -> None:
-        """A shell leaves a broken script with 2; this one does not."""
+        """A shell ends a broken script with 2; this one does not."""
         for mistake in ("if fi", "echo $nowhere", ": ${nowhere:?}", "exit"):
             script = self.broken("pre-push-deny.sh", mistake)
             arguments = ["web01", "a.gz", "4096", REMOTE]
@@ -527,13 +528,13 @@ class OverwriteTests(ExampleHookTestCase):
         self.assertEqual(2, self.verdict("l*", OVERWRITE_BUCKET="l*"))
 
     def test_hostile_names(self) -> None:
-        """The file's name has no say."""
+        """The file's name does not matter."""
         for name in [*HOSTILE_NAMES, "latest"]:
             self.assertEqual(0, self.verdict("web01", name), name)
             self.assertEqual(2, self.verdict("latest", name), name)
 
     def test_mistakes_never_overwrite(self) -> None:
-        """A shell leaves a broken script with 2; this one does not."""
+        """A shell ends a broken script with 2; this one does not."""
         for mistake in ("if fi", "echo $nowhere", ": ${nowhere:?}", "exit"):
             script = self.broken("pre-push-overwrite.sh", mistake)
             push = self.start(script, ["web01", "a.gz", "10", REMOTE], {})
@@ -557,7 +558,7 @@ class MailTests(ExampleHookTestCase):
     def mail(
         self, name: str, bucket: str = "web01", **settings: str
     ) -> tuple[dict[str, str], str]:
-        """Headers and body of the mail that a push sends."""
+        """Headers and body of the mail for a push."""
         path = self.store(name, b"content")
         status, out, _ = self.post_push("post-push-mail.sh", bucket, path, **settings)
         self.assertEqual(0, status)
@@ -605,14 +606,14 @@ class MailTests(ExampleHookTestCase):
         self.assertEqual("-i\nops@example.org\n", self.recorded("argv"))
 
     def test_hostile_names(self) -> None:
-        """They stand in the body as they are; nothing else changes."""
+        """The body has them unchanged, and the rest is the same."""
         for name in HOSTILE_NAMES:
             headers, body = self.mail(name)
             self.assertEqual(self.expected_headers("web01"), headers, name)
             self.assertTrue(body.startswith(f"file:     {name}\nbytes: "), name)
 
     def test_line_breaks(self) -> None:
-        """The daemon lets none through; the script does not count on it."""
+        """The daemon refuses such names; the script does not rely on it."""
         path = self.store("a\r\nBcc: x@example.org\n\n.\n", b"")
         bucket = "b\nBcc: x@example.org\n\nbody"
         status, out, _ = self.post_push("post-push-mail.sh", bucket, path)
@@ -624,7 +625,7 @@ class MailTests(ExampleHookTestCase):
         self.assertIn("\nfile:     aBcc: x@example.org.\n", mail)
 
     def test_bucket_in_subject(self) -> None:
-        """Only what needs no encoding in a header."""
+        """If it needs no encoding in a header."""
         headers, _ = self.mail("a", bucket="caf\u00e9 <x@y>, =?utf-8?q?z?=")
         self.assertEqual(
             "file-bucket: a file for caf????x?y?????utf-8?q?z??", headers["Subject"]
@@ -638,7 +639,7 @@ class MailTests(ExampleHookTestCase):
         self.assertNotIn(UNNAMED, self.recorded("mail"))
 
     def test_mailer_fails(self) -> None:
-        """The file is safe all the same, and the client is told so."""
+        """The file is stored all the same, and the client learns that."""
         self.fake("sendmail", "exit 75")
         path = self.store("a.gz", b"content")
         for mailer in ("sendmail", "no-such-mailer"):
@@ -687,13 +688,13 @@ class NotifyTests(ExampleHookTestCase):
         self.assertEqual(self.payload(path), json.loads(data[1]))
 
     def test_nothing_secret_in_arguments(self) -> None:
-        """They are for everybody on the machine to see."""
+        """Every user of the machine can see them."""
         path = self.store("db.sql.gz", b"content")
         url = 'https://hooks.example.org/"s3cret"\\'
         self.assertEqual(0, self.notify(path, WEBHOOK_URL=url)[0])
         self.assertEqual(("url", url), self.curl_config()[0])
         arguments = self.recorded("argv").splitlines()
-        # First, or curl would read the settings in HOME.
+        # It must come first, or curl reads the settings in HOME.
         self.assertEqual("--disable", arguments[0])
         self.assertEqual(["--config", "-"], arguments[-2:])
         for secret in ("tk_secret", "hooks.example.org", "db.sql.gz"):
@@ -710,7 +711,7 @@ class NotifyTests(ExampleHookTestCase):
             self.assertEqual(self.payload(path), json.loads(pairs[3][1]), name)
 
     def test_line_breaks_and_backslashes(self) -> None:
-        """The daemon lets none through; the script does not count on it."""
+        """The daemon refuses such names; the script does not rely on it."""
         path = self.store('a\\b\\"\nurl = "evil.example.org"\t', b"")
         self.assertEqual(0, self.notify(path)[0])
         pairs = self.curl_config()
@@ -727,7 +728,7 @@ class NotifyTests(ExampleHookTestCase):
         self.assertNotIn(UNNAMED, self.recorded("config"))
 
     def test_no_token(self) -> None:
-        """An empty setting means that none is needed."""
+        """An empty setting means that no token is needed."""
         path = self.store("a.gz", b"")
         self.assertEqual(0, self.notify(path, WEBHOOK_TOKEN_FILE="")[0])
         self.assertEqual(
@@ -742,7 +743,7 @@ class NotifyTests(ExampleHookTestCase):
         )
 
     def test_token_file_missing(self) -> None:
-        """Nothing is sent without the token that was asked for."""
+        """Without the configured token nothing is sent."""
         path = self.store("a.gz", b"content")
         for content in (None, "", "\n"):
             self.token_file.unlink(missing_ok=True)
@@ -767,7 +768,7 @@ FIRST = {
     "FILEBUCKET_LAST_SIZE": "",
     "FILEBUCKET_USUAL_SIZE": "",
 }
-"""Of a series that nothing came of yet."""
+"""A series without a push."""
 
 LAST = "last push 2026-11-23T02:31:07Z, 1.2 GiB"
 
@@ -806,7 +807,7 @@ MESSAGES = [
         "web01 has 37 more changed series, the worst is late",
     ),
 ]
-"""What is told, and how a person reads it."""
+"""Values of an alert, and the text for people."""
 
 
 class AlertMailTests(ExampleHookTestCase):
@@ -872,7 +873,7 @@ class AlertMailTests(ExampleHookTestCase):
         self.assertEqual("-i\na@b.org\n", self.recorded("argv"))
 
     def test_hostile_names(self) -> None:
-        """They stand in the body as they are; nothing else changes."""
+        """The body has them unchanged, and the rest is the same."""
         for name in HOSTILE_NAMES:
             headers, _ = self.mail(name, "fresh", "late", FILEBUCKET_LAST_NAME=name)
             self.assertEqual("file-bucket: web01 is late", headers["Subject"])
@@ -882,7 +883,7 @@ class AlertMailTests(ExampleHookTestCase):
             self.assertIn(f"\nfile:      {name}\nbytes: ", text)
 
     def test_line_breaks_and_backslashes(self) -> None:
-        """The daemon lets none through; the script does not count on it."""
+        """The daemon refuses such names; the script does not rely on it."""
         name = "a\\nb\\c\r\n\nBcc: x@example.org\n.\n"
         _, lines = self.mail(name, "fresh", "late", FILEBUCKET_BUCKET=name)
         mail = self.recorded("mail")
@@ -893,7 +894,7 @@ class AlertMailTests(ExampleHookTestCase):
         self.assertTrue(lines[0].startswith(f"{shown}: {shown} is late;"), lines[0])
 
     def test_mailer_fails(self) -> None:
-        """Then it is called again."""
+        """The daemon calls it again."""
         self.fake("sendmail", "exit 75")
         for mailer in ("sendmail", "no-such-mailer"):
             status, out, err = self.alert(
@@ -904,7 +905,7 @@ class AlertMailTests(ExampleHookTestCase):
 
 
 class AlertWebhookTests(ExampleHookTestCase):
-    """alert-webhook.sh, and what alert-ntfy.sh has in common with it."""
+    """alert-webhook.sh, and what alert-ntfy.sh shares with it."""
 
     script = "alert-webhook.sh"
     prefix = "WEBHOOK"
@@ -936,7 +937,7 @@ class AlertWebhookTests(ExampleHookTestCase):
         return str(payload["text"])
 
     def shown(self, name: str) -> str:
-        """A name in a message."""
+        """A name as the message shows it."""
         return re.sub("[<>&@]", "?", name)
 
     def test_payload(self) -> None:
@@ -970,7 +971,7 @@ class AlertWebhookTests(ExampleHookTestCase):
             self.assertEqual(expected, self.message(payload))
 
     def test_nothing_secret_in_arguments(self) -> None:
-        """They are for everybody on the machine to see."""
+        """Every user of the machine can see them."""
         url = 'https://hooks.example.org/"s3cret"\\'
         self.told("db-#.gz", "fresh", "late", **{f"{self.prefix}_URL": url})
         self.assertEqual(
@@ -982,14 +983,14 @@ class AlertWebhookTests(ExampleHookTestCase):
             self.curl_config()[:3],
         )
         arguments = self.recorded("argv").splitlines()
-        # First, or curl would read the settings in HOME.
+        # It must come first, or curl reads the settings in HOME.
         self.assertEqual("--disable", arguments[0])
         self.assertEqual(["--config", "-"], arguments[-2:])
         for secret in ("tk_secret", "hooks.example.org", "db-#.gz"):
             self.assertNotIn(secret, " ".join(arguments))
 
     def test_hostile_names(self) -> None:
-        """As they are, but for what calls people in a chat."""
+        """Unchanged, except for text that notifies people in a chat."""
         for name in [*HOSTILE_NAMES, "<!channel> @all &amp;"]:
             payload = self.told(name, "fresh", "late", FILEBUCKET_LAST_NAME=name)
             expected = f"web01: {self.shown(name)} is late; expected by "
@@ -998,7 +999,7 @@ class AlertWebhookTests(ExampleHookTestCase):
                 self.assertEqual(name, payload[key])
 
     def test_line_breaks_and_backslashes(self) -> None:
-        """The daemon lets none through; the script does not count on it."""
+        """The daemon refuses such names; the script does not rely on it."""
         name = 'a\\b\\n\\c"\nurl = "evil.example.org"\t'
         payload = self.told(name, "fresh", "late", FILEBUCKET_BUCKET=name)
         shown = 'a\\b\\n\\c"url = "evil.example.org"'
@@ -1006,14 +1007,14 @@ class AlertWebhookTests(ExampleHookTestCase):
         self.assertTrue(self.message(payload).startswith(expected), payload)
 
     def test_no_token(self) -> None:
-        """An empty setting means that none is needed."""
+        """An empty setting means that no token is needed."""
         none = {f"{self.prefix}_TOKEN_FILE": ""}
         self.assertEqual(0, self.tell("x", "fresh", "late", **none)[0])
         keys = [key for key, _ in self.curl_config()]
         self.assertEqual(["url", "header", "data-binary"], keys)
 
     def test_token_file_missing(self) -> None:
-        """Nothing is sent without the token that was asked for."""
+        """Without the configured token nothing is sent."""
         for content in (None, "", "\n"):
             self.token_file.unlink(missing_ok=True)
             if content is not None:
@@ -1024,7 +1025,7 @@ class AlertWebhookTests(ExampleHookTestCase):
             self.assertFalse((self.records / "config").exists())
 
     def test_not_accepted(self) -> None:
-        """Then it is called again."""
+        """The daemon calls it again."""
         self.fake("curl", "exit 22")
         name = self.script.removesuffix(".sh")
         expected = (1, "", f"{name}: the alert was not accepted\n")
@@ -1044,7 +1045,7 @@ class AlertNtfyTests(AlertWebhookTests):
         return name
 
     def test_payload(self) -> None:
-        """Louder where a backup is missing."""
+        """The priority is higher if a backup is missing."""
         for old, new, priority, tag in (
             ("fresh", "late", 4, "rotating_light"),
             ("fresh", "empty", 4, "rotating_light"),
@@ -1102,7 +1103,7 @@ class SiteTests(ExampleHookTestCase):
     def refused(
         self, content: bytes, reason: str, name: str = "evil.tar.gz", **settings: str
     ) -> None:
-        """A push that must leave everything as it is, before and after a good one."""
+        """A push that must change nothing, before and after a good one."""
         path = self.store(name, content)
         (self.site / "releases").mkdir(mode=0o755, exist_ok=True)
         (self.site / ".lock").touch(mode=0o644)
@@ -1147,7 +1148,7 @@ class SiteTests(ExampleHookTestCase):
         )
 
     def test_checksum_still_proves(self) -> None:
-        """``curl ... | sha256sum -c`` takes the answer, more lines and all."""
+        """``curl ... | sha256sum -c`` accepts the answer with its further lines."""
         if shutil.which("sha256sum") is None:
             raise unittest.SkipTest("sha256sum is not installed")
         path = self.store("site.tar.gz", tar_gz(member("index.html")))
@@ -1162,7 +1163,7 @@ class SiteTests(ExampleHookTestCase):
         )
 
     def test_modes(self) -> None:
-        """The web server can read it all, whatever the archive says."""
+        """The web server can read all files, whatever the archive's modes are."""
         path = self.store(
             "site.tgz",
             tar_gz(
@@ -1190,7 +1191,7 @@ class SiteTests(ExampleHookTestCase):
         )
 
     def test_owner(self) -> None:
-        """The files are the daemon's user's, even if that is root."""
+        """The files belong to the daemon's user, even if that is root."""
         info, content = member("index.html", b"x")
         info.uid = info.gid = 12345
         path = self.store("site.tar.gz", tar_gz((info, content)))
@@ -1212,7 +1213,7 @@ class SiteTests(ExampleHookTestCase):
         self.assertEqual(["1", "2"], self.releases())
 
     def test_old_releases_go(self) -> None:
-        """The last KEEP stay, and so does what the script did not make."""
+        """The last KEEP releases stay, and so do other files."""
         (self.site / "releases" / "by-hand").mkdir(parents=True)
         (self.site / "releases" / "007").mkdir()
         for number in range(1, 13):
@@ -1227,7 +1228,7 @@ class SiteTests(ExampleHookTestCase):
         self.assertEqual(["2"], self.releases())
 
     def test_never_half(self) -> None:
-        """Whoever looks while sites are swapped always finds one whole site."""
+        """A reader always finds a whole site during swaps."""
         pages = [member(f"page{number}", b"x") for number in range(200)]
         self.published("first")
         for number in range(3):
@@ -1242,7 +1243,7 @@ class SiteTests(ExampleHookTestCase):
             self.assertEqual(f"site {number}", self.page())
 
     def test_at_once(self) -> None:
-        """Pushes at the same time are published one after the other."""
+        """Concurrent pushes are published one after the other."""
         pushes = []
         for number in range(8):
             text = str(number).encode()
@@ -1272,7 +1273,7 @@ class SiteTests(ExampleHookTestCase):
         self.assertEqual([], os.listdir(self.site))
 
     def test_interrupted(self) -> None:
-        """Stopped at the hooks' deadline while it unpacks: no trace."""
+        """Ended by the hooks' timeout while it unpacks: nothing is left."""
         self.published("good")
         real = shutil.which("tar")
         self.fake(
@@ -1294,7 +1295,7 @@ class SiteTests(ExampleHookTestCase):
             if number == signal.SIGTERM:
                 self.assertEqual(before, snapshot(self.site))
             (self.records / "busy").unlink()
-        # Killed outright it can clean nothing up; the next run does.
+        # A killed hook cannot clean up; the next run does.
         self.assertIn(".incoming", os.listdir(self.site))
         (self.fakes / "tar").unlink()
         self.published("next")
@@ -1304,7 +1305,7 @@ class SiteTests(ExampleHookTestCase):
         self.assertEqual(["1", "2"], self.releases())
 
     def test_checked_is_unpacked(self) -> None:
-        """The file being replaced between check and unpacking changes nothing."""
+        """Replacing the file between check and unpacking changes nothing."""
         path = self.store("site.tar.gz", tar_gz(member("index.html", b"checked")))
         (self.room / "evil").write_bytes(tar_gz(symlink("index.html", "/etc/passwd")))
         self.fake(
@@ -1315,7 +1316,7 @@ class SiteTests(ExampleHookTestCase):
         self.assertEqual("checked", self.page())
 
     def test_unpacked_is_checked_again(self) -> None:
-        """A link that the table of contents did not show is found all the same."""
+        """A link that the table of contents did not show is found after unpacking."""
         innocent = self.room / "innocent.tar"
         innocent.write_bytes(tar(member("index.html")))
         self.fake(
@@ -1331,7 +1332,7 @@ class SiteTests(ExampleHookTestCase):
         self.assertEqual([], self.releases())
 
     def test_current_in_the_way(self) -> None:
-        """A directory where the symlink belongs is not touched."""
+        """A directory in the symlink's place is not changed."""
         (self.site / "current").mkdir()
         (self.site / "current" / "index.html").write_text("by hand")
         path = self.store("site.tar.gz", tar_gz(member("index.html", b"x")))
@@ -1398,7 +1399,7 @@ class SiteTests(ExampleHookTestCase):
         self.refused(content, "neither a plain file")
 
     def test_symlink(self) -> None:
-        """Even one that stays inside: what it points to may change later."""
+        """Even one that stays inside: its target may change later."""
         for target in ("index.html", "/etc/passwd", "../../outside/secret"):
             content = tar_gz(member("index.html"), symlink("x", target))
             self.refused(content, "neither a plain file")
@@ -1438,13 +1439,13 @@ class SiteTests(ExampleHookTestCase):
             self.refused(content, "a backslash or control character")
 
     def test_fake_table_of_contents(self) -> None:
-        """A name that reads like a harmless line, its date like a name."""
+        """A name that looks like a harmless line with its date as the name."""
         info, content = member("x -rw-r--r-- 0/0 0 1970-01-01 00:00 y", b"x" * 4096)
         info.mtime = 2**62
         self.refused(tar_gz((info, content)), "over 1024 bytes", MAX_BYTES="1024")
 
     def test_bomb(self) -> None:
-        """Stopped while it is unzipped, not after."""
+        """Stopped during unzipping, not after."""
         self.refused(
             tar_gz(member("bomb", bytes(8 << 20))),
             "over 1048576 bytes unzipped",
@@ -1457,7 +1458,7 @@ class SiteTests(ExampleHookTestCase):
         )
 
     def test_bomb_sparse(self) -> None:
-        """A file with holes is counted by the size it would have."""
+        """A sparse file counts with its full size."""
         content = gzip.compress(sparse("bomb", 4 << 30))
         self.refused(content, "over 1048576 bytes in all", MAX_BYTES=str(1 << 20))
 
@@ -1472,7 +1473,7 @@ class SiteTests(ExampleHookTestCase):
         self.refused(tar_gz(*many), "table of contents is too long", MAX_MEMBERS="10")
 
     def test_too_deep(self) -> None:
-        """One short member could make thousands of directories."""
+        """One short member could create thousands of directories."""
         self.refused(tar_gz(member("a/" * 1000 + "b")), "more than 32 levels deep")
 
 
@@ -1489,7 +1490,7 @@ class ContainerTests(ExampleHookTestCase):
         (self.records / "images").write_text("")
 
     def machinectl(self, **verbs: str) -> None:
-        """A fake that records its calls; ``verbs`` says what one of them does else."""
+        """A fake that records its calls; ``verbs`` changes what a verb does."""
         actions = {
             "list_images": "cat $RECORDS/images",
             "import_tar": "cat >$RECORDS/imported",
@@ -1506,7 +1507,7 @@ class ContainerTests(ExampleHookTestCase):
         )
 
     def calls(self) -> list[str]:
-        """What machinectl was asked to do, without the options."""
+        """The calls of machinectl, without options."""
         if not (self.records / "calls").exists():
             return []
         lines = self.recorded("calls").splitlines()
@@ -1521,7 +1522,7 @@ class ContainerTests(ExampleHookTestCase):
     def refused(
         self, content: bytes, reason: str, name: str = "evil.tar.gz", **settings: str
     ) -> list[str]:
-        """A push that must not be started; what machinectl was asked meanwhile."""
+        """A push that must not be started; the calls of machinectl meanwhile."""
         (self.records / "calls").unlink(missing_ok=True)
         path = self.store(name, content)
         status, out, err = self.boot(path, **settings)
@@ -1535,11 +1536,11 @@ class ContainerTests(ExampleHookTestCase):
         return self.calls()
 
     def refused_archive(self, content: bytes, reason: str, **settings: str) -> None:
-        """Refused before machinectl gets to see it."""
+        """Refused before machinectl is called."""
         self.assertEqual(["list-images"], self.refused(content, reason, **settings))
 
     def test_started(self) -> None:
-        """All that a root file system is made of goes through, byte for byte."""
+        """All kinds of files of a root filesystem arrive, byte for byte."""
         archive = tar(
             directory("./"),
             directory("./usr/"),
@@ -1607,14 +1608,14 @@ class ContainerTests(ExampleHookTestCase):
             self.assertEqual([], self.refused(tar_gz(), "does not end in", name))
 
     def test_exists(self) -> None:
-        """An image of that name is neither replaced nor removed nor started."""
+        """An existing image is neither replaced nor removed nor started."""
         self.machinectl(import_tar="exit 1")
         calls = self.refused(tar_gz(member("x")), "fb-web exists", "web.tar.gz")
         self.assertEqual(["list-images", "import-tar - fb-web"], calls)
         self.assertNotIn("--force", self.recorded("calls"))
 
     def test_does_not_start(self) -> None:
-        """The image it imported goes again."""
+        """The image that it imported is removed."""
         self.machinectl(start="exit 1")
         calls = self.refused(tar_gz(member("x")), "fb-web does not start", "web.tar.gz")
         self.assertEqual(
@@ -1639,7 +1640,7 @@ class ContainerTests(ExampleHookTestCase):
         self.refused_archive(tar_gz(member("x")), "machinectl does not answer")
 
     def test_interrupted(self) -> None:
-        """Stopped at the hooks' deadline: what it had imported goes again."""
+        """Ended by the hooks' timeout: the imported image is removed."""
         self.machinectl(start="touch $RECORDS/busy; exec sleep 600")
         path = self.store("web.tar.gz", tar_gz(member("x")))
         push = self.start_post_push(
@@ -1653,7 +1654,7 @@ class ContainerTests(ExampleHookTestCase):
         self.assertEqual([".lock"], os.listdir(self.work))
 
     def test_at_once(self) -> None:
-        """One after the other: no call of machinectl while another one runs."""
+        """Calls of machinectl never overlap."""
         busy = "mkdir $RECORDS/busy || touch $RECORDS/clash; sleep 0.05"
         self.machinectl(
             import_tar=f"cat >/dev/null; {busy}", start="rmdir $RECORDS/busy"
@@ -1683,7 +1684,7 @@ class ContainerTests(ExampleHookTestCase):
             self.refused_archive(tar_gz(member("x"), member(name)), '".."')
 
     def test_behind_the_end(self) -> None:
-        """systemd-importd reads on behind the end mark, and so does the check."""
+        """systemd-importd reads past the end mark, and so does the check."""
         content = tar(member("x")) + tar(member("/etc/pwned"))
         self.refused_archive(gzip.compress(content), "an absolute one")
 
@@ -1693,7 +1694,7 @@ class ContainerTests(ExampleHookTestCase):
             self.refused_archive(content, "not a file, a directory or a link")
 
     def test_below_a_symlink(self) -> None:
-        """In whichever order, and however the path is spelt."""
+        """In any order and any spelling of the path."""
         link = symlink("./a/link", "/etc")
         for name in ("a/link/pwned", "./a//link/./pwned", "a/./link/b/c", "a/link/"):
             below = member(name + "x", b"x") if name.endswith("/") else member(name)
@@ -1707,7 +1708,7 @@ class ContainerTests(ExampleHookTestCase):
         self.assertEqual(0, self.boot(path)[0])
 
     def test_hard_links(self) -> None:
-        """Only to a plain file of the archive."""
+        """Only to a plain file in the archive."""
         for target in (
             "/etc/shadow",
             "../../etc/shadow",

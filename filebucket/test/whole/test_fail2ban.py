@@ -1,4 +1,4 @@
-"""fail2ban's filter, by fail2ban itself, on the real daemon's lines."""
+"""fail2ban's filter, run by fail2ban on the real daemon's lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
 FILTER = Path(__file__).parents[3] / "contrib" / "fail2ban" / "filter.conf"
 
 VICTIM = "203.0.113.66"
-"""Who is to be banned by what a client or a hook can bring into the log."""
+"""Addresses that clients or hooks might inject into the log."""
 
 
 class FilterTests(SynchronousTestCase):
-    """Bans strangers, and nobody else."""
+    """Bans clients without a token, and no others."""
 
     def setUp(self) -> None:
         if not FILTER.exists():
@@ -40,7 +40,7 @@ class FilterTests(SynchronousTestCase):
         return server
 
     def banned(self, log: str, *options: str) -> list[str]:
-        """The addresses of the lines that the filter finds."""
+        """The addresses of the lines that the filter matches."""
         file = Path(self.mktemp()).absolute()
         file.write_text(log)
         found = subprocess.run(
@@ -53,7 +53,7 @@ class FilterTests(SynchronousTestCase):
         return found.stdout.split()
 
     def ask(self, address: tuple[Any, ...], token: str, name: str = "x") -> int:
-        """Push nothing; the status."""
+        """Push an empty file, and return the status."""
         with socket.create_connection(address[:2], PATIENCE) as client:
             head = f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n"
             client.sendall(f"{head}Connection: close\r\n\r\n".encode())
@@ -61,12 +61,12 @@ class FilterTests(SynchronousTestCase):
                 return int(answer.read().split()[1])
 
     def lines(self, log_format: str) -> str:
-        """What the daemon logs of three strangers, a refused push and evil names."""
+        """The log of clients without a token, a refused push and hostile names."""
         server = self.serve(log_format)
         port6 = int(server.places[1].rpartition(":")[2])
         for address in (("127.0.0.1", server.port), ("::1", port6)) * 2:
             self.assertEqual(403, self.ask(address, "nobody"))
-        # Bodies of forms do not make a stranger another one.
+        # A form's body makes no other client.
         home = ("127.0.0.1", server.port)
         text = (
             f"[filebucket.tap#info] refused bucket=- name=- size=0 sha256=-"
@@ -87,7 +87,7 @@ class FilterTests(SynchronousTestCase):
         return server.log
 
     def test_filter(self) -> None:
-        """Once for each 403, by its address, in either format."""
+        """Once for each 403, with the client's address, in both formats."""
         for log_format in ("text", "json"):
             log = self.lines(log_format)
             self.assertIn(VICTIM, log)
@@ -95,11 +95,11 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual(expected, self.banned(log), log)
 
     def test_journal(self) -> None:
-        """As fail2ban makes lines of the journal's."""
+        """Lines from the journal, as fail2ban formats them."""
         log = self.lines("text")
         before = "2026-11-24T23:24:19+00:00 backup filebucket[4711]: "
         lines = log.splitlines(keepends=True)
-        # There the daemon's lines have no time of their own.
+        # In the journal, the daemon's lines have no time.
         journal = "".join(before + re.sub(r"^\S+ (?=\[)", "", each) for each in lines)
         expected = ["127.0.0.1", "::1"] * 2
         self.assertEqual(expected, self.banned(journal), journal)

@@ -1,8 +1,8 @@
-"""Real scripts that do what scripts should not, under the real daemon.
+"""Badly behaved scripts under the real daemon.
 
-Whatever a hook does, its push is answered, and nothing is left of it: no zombie, no
-descriptor, and, of one that had to be ended, no process. Processes are known by the
-environment that a hook hands down.
+Whatever a hook does, its push gets an answer and leaves nothing behind: no zombie, no
+descriptor, and no process of a hook that was ended. Processes are identified by the
+environment that a hook passes on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GIB = 1024 * MIB
 AT_ONCE = 8
 
 PYTHON_WITHOUT_SHEBANG = "import os\ndef main(arguments):\n    return 1\n"
-"""To /bin/sh, to which execvp gives it, a syntax error: dash exits with 2."""
+"""A syntax error in /bin/sh, where execvp sends it: dash exits with 2."""
 
 
 WAYS = {
@@ -45,7 +45,7 @@ WAYS = {
     "left deaf": "(trap '' TERM; exec setsid sleep 600) & trap '' TERM; wait; wait",
     "left alone": "setsid sh -c 'sleep 600 & exit' & exec sleep 600",
 }
-"""Ways of not ending, as shell scripts."""
+"""Shell scripts that do not end."""
 
 
 ENVIRONMENT = {
@@ -54,11 +54,11 @@ ENVIRONMENT = {
     "BASH_ENV": "/nonexistent",
     "SECRET": "of the daemon's",
 }
-"""What the daemon has beside its home, and its hooks have only a part of."""
+"""Descriptors and settings of the daemon, some of which hooks inherit."""
 
 
 def children(pid: int) -> list[int]:
-    """The processes that are that one's to wait for, zombies among them."""
+    """The child processes, including zombies."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def children(pid: int) -> list[int]:
 
 
 def left_by(server: Server) -> list[int]:
-    """The processes that hooks of that daemon started, and that still run."""
+    """The processes that hooks of that daemon started and that still run."""
     mark = f"HOME={server.folder}".encode()
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -85,10 +85,10 @@ Answer = tuple[int, dict[bytes, bytes], bytes]
 
 
 class RealHooksCase(IntegrationCase):
-    """Has a daemon whose hooks are told from all others."""
+    """Provides a daemon whose hooks can be identified."""
 
     def daemon(self, *command: str, **config: object) -> Server:
-        """One that runs, and at the end has nothing left of its hooks."""
+        """Start a daemon; at the end no process of its hooks may be left."""
         server = Server(self.folder / "server", **config)
         server.start(*command, environ={"HOME": str(server.folder)} | ENVIRONMENT)
         self.addCleanup(server.stop)
@@ -108,16 +108,16 @@ class RealHooksCase(IntegrationCase):
         self.assertTrue(server.wait_for_open_files(had), server.open_files())
 
     def fifo(self, server: Server) -> tuple[Path, int]:
-        """What a hook can wait for, and a descriptor to write to it."""
+        """A FIFO that a hook can wait for, and a descriptor to write to it."""
         path = server.folder / "fifo"
         os.mkfifo(path)
-        # Reading as well, so that this does not wait for the hook.
+        # Also for reading, so that this does not wait for the hook.
         fd = os.open(path, os.O_RDWR)
         self.addCleanup(os.close, fd)
         return path, fd
 
     def push(self, server: Server, name: str, content: bytes = b"content") -> Answer:
-        """Push on a connection of its own."""
+        """Push on a new connection."""
         client = Client(server)
         try:
             client.send(put_head(quote(name, safe=""), len(content), OTHER), content)
@@ -126,7 +126,7 @@ class RealHooksCase(IntegrationCase):
             client.close()
 
     def push_all(self, server: Server, names: Sequence[str]) -> dict[str, Answer]:
-        """Push them all, some at once."""
+        """Push them all, some concurrently."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = pool.map(lambda name: self.push(server, name), names)
             return dict(zip(names, answers, strict=True))
@@ -136,7 +136,7 @@ class ExitTests(RealHooksCase):
     """Every way in which a process can end by itself."""
 
     def test_statuses(self) -> None:
-        """All 256, of either hook."""
+        """All 256 statuses, of both hooks."""
         server = self.daemon()
         server.hook("pre-push", 'case "$2" in pre-*) exit "${2#pre-}";; esac')
         server.hook(
@@ -158,7 +158,7 @@ class ExitTests(RealHooksCase):
         self.assertEqual(258, len(server.stored()))
 
     def test_signals(self) -> None:
-        """Every signal that ends a process, by either hook's own hand."""
+        """Every signal that ends a process, sent by the hook itself."""
         server = self.daemon()
         harmless = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
         stopping = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -179,7 +179,7 @@ class DeadlineTests(RealHooksCase):
     """Hooks that do not end."""
 
     def test_ended(self) -> None:
-        """They are ended with all that they started, in whatever session."""
+        """The timeout ends them and all processes that they started, in any session."""
         server = self.daemon(
             *KILLS_SOON, hook_timeout=2, hook_concurrency=len(WAYS) * 2
         )
@@ -198,14 +198,15 @@ class DeadlineTests(RealHooksCase):
             self.assertEqual((409, reason), (status, content), way)
             status, headers, _ = answers[f"{way}-post"]
             self.assertEqual(200, status, way)
-            # Which of them says how far it had come: the deadline waits for nobody.
+            # The file shows how far the hook got: the timeout does not wait.
             self.assertIn(headers[b"x-post-push-exit"], (b"137", b"143"), way)
         self.assertEqual(
             sorted(f"web01/{way}-post" for way in WAYS), sorted(server.stored())
         )
 
     def test_left_on_purpose(self) -> None:
-        """What outlives a hook that ended by itself is let alone, and holds nothing."""
+        """A process that outlives a hook which ended by itself is left alone, and
+        delays nothing."""
         server = self.daemon(hook_timeout=5)
         server.hook(
             "post-push",
@@ -217,7 +218,7 @@ class DeadlineTests(RealHooksCase):
         self.addCleanup(os.close, fd)
         self.assertEqual(200, status)
         self.assert_nothing_held(server)
-        # Another's deadline does not touch it.
+        # The timeout of another hook does not affect it.
         _, headers, _ = self.push(server, "late")
         self.assertEqual(b"143", headers[b"x-post-push-exit"])
         self.assertEqual([pid], left_by(server))
@@ -226,10 +227,10 @@ class DeadlineTests(RealHooksCase):
 
 
 class OutputTests(RealHooksCase):
-    """What hooks write, and do not."""
+    """The output of hooks."""
 
     def test_flood(self) -> None:
-        """1 GiB on stdout and on stderr costs no memory, and little log."""
+        """1 GiB on stdout and on stderr costs no memory and few log lines."""
         server = self.daemon()
         flood = f"head -c {GIB} /dev/zero"
         server.hook("post-push", f"{flood} & {flood} >&2; wait; exit 7")
@@ -242,7 +243,7 @@ class OutputTests(RealHooksCase):
         server.wait_for("post-push .*stderr: .the rest is not logged: over 65536 bytes")
 
     def test_lines(self) -> None:
-        """So does a GiB of empty lines: each costs the log more than it says."""
+        """The same for 1 GiB of empty lines, which take more space in the log."""
         server = self.daemon()
         server.hook("post-push", f"yes '' | head -c {GIB} >&2; exit 7")
         status, headers, _ = self.push(server, "x")
@@ -251,7 +252,7 @@ class OutputTests(RealHooksCase):
         self.assertLess(len(server.log), 4 * MOST_STDERR)
 
     def test_no_newline(self) -> None:
-        """The end of what it writes is the end of a line."""
+        """The end of the output ends a line."""
         server = self.daemon()
         server.hook("post-push", "printf answer; printf 'my complaint' >&2")
         self.assertEqual(b"answer", self.push(server, "x")[2])
@@ -266,7 +267,7 @@ class OutputTests(RealHooksCase):
         server.wait_for("post-push .*stderr: next$")
 
     def test_closed(self) -> None:
-        """One that closes both and goes on is waited for."""
+        """A hook that closes both and runs on is waited for."""
         server = self.daemon()
         self.assertEqual(200, self.push(server, "x", b"old")[0])
         fifo, go = self.fifo(server)
@@ -286,7 +287,7 @@ class OutputTests(RealHooksCase):
         self.assertEqual({"web01/x": b"new"}, server.stored())
 
     def test_stdin(self) -> None:
-        """There is nothing to read, and no waiting for it."""
+        """stdin is empty."""
         server = self.daemon()
         server.hook("pre-push", 'test -z "$(cat)" && ! read line')
         server.hook("post-push", "cat; echo read")
@@ -294,10 +295,10 @@ class OutputTests(RealHooksCase):
 
 
 class ScriptTests(RealHooksCase):
-    """Scripts that are no scripts, or become others."""
+    """Files that are no scripts, or change."""
 
     def unfit(self) -> dict[str, Callable[[Path], object]]:
-        """How to make what cannot be run, by a word for it."""
+        """Ways to make a hook that cannot be run, by name."""
 
         def file(content: bytes, mode: int = 0o755) -> Callable[[Path], object]:
             def make(path: Path) -> None:
@@ -323,7 +324,7 @@ class ScriptTests(RealHooksCase):
         }
 
     def test_unfit(self) -> None:
-        """What cannot be run refuses, replaces nothing and undoes nothing."""
+        """A hook that cannot be run refuses; a post-push hook undoes nothing."""
         server = self.daemon()
         self.assertEqual(200, self.push(server, "x", b"old")[0])
         stored = {"web01/x": b"old"}
@@ -344,13 +345,12 @@ class ScriptTests(RealHooksCase):
         self.assertEqual(stored, server.stored())
 
     def test_program(self) -> None:
-        """A hook need not be a script."""
         server = self.daemon()
         (server.folder / "post-push.sh").symlink_to("/usr/bin/printf")
         self.assertEqual(b"web01", self.push(server, "x")[2])
 
     def test_replaced(self) -> None:
-        """One that runs is what it was at its start; the next is what is there then."""
+        """A running hook is not affected; the next push uses the new file."""
         server = self.daemon()
         fifo, go = self.fifo(server)
         script = server.folder / "post-push.sh"
@@ -380,7 +380,7 @@ class ScriptTests(RealHooksCase):
 
 
 class StartTests(RealHooksCase):
-    """What a hook is given."""
+    """Arguments and environment of a hook."""
 
     NAMES = (
         "-rf",
@@ -415,7 +415,7 @@ class StartTests(RealHooksCase):
     )
 
     def test_names(self) -> None:
-        """A name is one argument, as it was sent, whatever is in it."""
+        """A name is one argument, unchanged, with any characters."""
         server = self.daemon()
         server.hook("pre-push", 'test $# = 4 && test "$2" = "$FILEBUCKET_FILENAME"')
         server.hook("post-push", 'printf "%s\\0" $# "$2" "$FILEBUCKET_FILENAME"; pwd')
@@ -430,7 +430,7 @@ class StartTests(RealHooksCase):
         self.assertFalse((server.folder / "ran").exists())
 
     def test_unfit_names(self) -> None:
-        """What no argument could be told from another by never comes to a hook."""
+        """A name that cannot be an argument never reaches a hook."""
         server = self.daemon()
         server.hook("pre-push", "echo ran >&2")
         for raw in ("a%00b", "a%0Ab", "%FF", "%ED%A0%80", "a%2Fb", "..", "%2e%2e"):
@@ -443,9 +443,8 @@ class StartTests(RealHooksCase):
         self.assertEqual(1, server.log.count("stderr: ran"))
 
     def test_environment(self) -> None:
-        """Nothing of the daemon's but three variables; no descriptor beside three;
-        no signal ignored or blocked; a session of its own.
-        """
+        """Only three variables of the daemon's environment, only three descriptors, no
+        signal ignored or blocked, and a separate session."""
         server = self.daemon()
         tell = (
             "cat /proc/$$/environ; echo; ls /proc/self/fd | tr '\\n' ' '; echo"
@@ -482,10 +481,10 @@ class StartTests(RealHooksCase):
             self.assertEqual(event, environment.pop("FILEBUCKET_EVENT"))
             known = expected | (more if event == "post-push" else {})
             self.assertEqual(known, environment)
-            # The last is the one with which ls looks.
+            # The last one is the one that ls opens.
             self.assertEqual("0 1 2 3 ", lines[1])
             for mask in lines[2:4]:
-                # 32 and 33 are glibc's own, and its posix_spawn ignores them.
+                # 32 and 33 belong to glibc, whose posix_spawn ignores them.
                 self.assertEqual(0, int(mask, 16) & ~(0b11 << 31), mask)
             pid = lines[5]
             self.assertEqual(f"{pid} {pid} 0", lines[4])

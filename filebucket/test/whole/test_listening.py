@@ -1,4 +1,4 @@
-"""The real daemon on real endpoints: TLS, UNIX sockets, sockets of systemd's."""
+"""The real daemon on real endpoints: TLS, UNIX sockets, systemd's sockets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TlsClient(Client):
 
 
 class TlsCase(IntegrationCase):
-    """Has a daemon that speaks TLS, and a folder with its certificate."""
+    """Provides a daemon with TLS, and the folder of its certificate."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -60,7 +60,7 @@ class TlsCase(IntegrationCase):
     def tls(
         self, *arguments: str, ca: str = "cert.pem", stdin: bytes | None = None
     ) -> tuple[int, bytes]:
-        """What curl gets, which knows the certificate."""
+        """The output of curl, which trusts the certificate."""
         known = str(self.certificates / ca)
         return self.curl("--cacert", known, *arguments, stdin=stdin)
 
@@ -69,7 +69,7 @@ class TlsTests(TlsCase):
     """Pushes over TLS."""
 
     def test_push(self) -> None:
-        """The bytes arrive, over both versions, with and without a length."""
+        """The bytes arrive, with both TLS versions, with and without a length."""
         server = self.server(listen=[TLS])
         content = os.urandom(8 * MIB)
         path = str(self.file(content=content))
@@ -88,7 +88,7 @@ class TlsTests(TlsCase):
                 self.assertEqual(content, server.stored()[f"{TOKEN}/{name}"])
 
     def handshake(self, server: Server, context: ssl.SSLContext) -> str:
-        """The cipher that a client and the daemon agree on."""
+        """The cipher that a client and the daemon negotiate."""
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         with (
@@ -100,10 +100,12 @@ class TlsTests(TlsCase):
         return str(cipher[0])
 
     def test_old_version(self) -> None:
-        """A client that speaks nothing newer than TLS 1.1 is turned away."""
+        """A client that speaks only TLS 1.1 is rejected."""
         server = self.server(listen=[TLS])
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.set_ciphers("ALL:@SECLEVEL=0")  # else it would not even ask
+        context.set_ciphers(
+            "ALL:@SECLEVEL=0"
+        )  # else the client would not even offer it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             context.minimum_version = ssl.TLSVersion.TLSv1
@@ -113,7 +115,7 @@ class TlsTests(TlsCase):
         self.assertEqual("TLSV1_ALERT_PROTOCOL_VERSION", caught.exception.reason)
 
     def test_ciphers(self) -> None:
-        """One that gives up forward secrecy is turned away; a good one is not."""
+        """Without forward secrecy the handshake fails; with it, it works."""
         write_pair(self.certificates, generate_private_key(65537, 2048))
         server = self.server(listen=[TLS])
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -127,7 +129,7 @@ class TlsTests(TlsCase):
             self.assertIn("HANDSHAKE_FAILURE", caught.exception.reason)
 
     def test_chain(self) -> None:
-        """Clients that know only the root see what leads to it."""
+        """Clients that trust only the root get the intermediate certificate."""
         write_chain(self.certificates)
         middle = (self.certificates / "middle.pem").read_bytes()
         full = (self.certificates / "cert.pem").read_bytes() + middle
@@ -143,7 +145,7 @@ class TlsTests(TlsCase):
             server.stop()
 
     def test_early_answer(self) -> None:
-        """curl reads an answer that comes while it sends something large."""
+        """curl reads an answer that comes while it sends a large file."""
         server = self.server(listen=[TLS])
         path = self.folder / "large"
         with path.open("wb") as file:
@@ -166,7 +168,7 @@ class TlsTests(TlsCase):
                     self.assertEqual(1, answer.count(b"\n"), answer)
 
     def test_answer_in_the_body(self) -> None:
-        """The same where the verdict falls while the daemon does not read, or late."""
+        """The same if the verdict comes while the daemon does not read, or late."""
         server = self.server(listen=[TLS], max_file_size=150 * MIB)
         path = self.folder / "large"
         with path.open("wb") as file:
@@ -182,7 +184,7 @@ class TlsTests(TlsCase):
         self.assertEqual({}, server.stored())
 
     def test_reads_only_when_done(self) -> None:
-        """An early answer reaches a client that first sends 20 MB."""
+        """An early answer reaches a client that sends 20 MB before it reads."""
         server = self.server(listen=[TLS])
         for _ in range(10):
             client = TlsClient(server)
@@ -191,7 +193,7 @@ class TlsTests(TlsCase):
             client.close()
 
     def test_gone(self) -> None:
-        """A client that goes away in its body leaves nothing."""
+        """A client that disconnects during its body leaves nothing behind."""
         server = self.server(listen=[TLS])
 
         def push(client: Client) -> None:
@@ -201,13 +203,13 @@ class TlsTests(TlsCase):
         self.assert_nothing_left(server, TlsClient, push)
 
     def wait_for_end(self, client: Client) -> None:
-        """Wait until a connection is closed, be it with a reset."""
+        """Wait until a connection is closed, maybe by a reset."""
         with contextlib.suppress(ConnectionResetError):
             while client.socket.recv(1000):
                 pass
 
     def test_plain(self) -> None:
-        """HTTP where TLS is spoken is no push, and no traceback."""
+        """Plain HTTP to a TLS port is no push and no traceback."""
         server = self.server(listen=[TLS])
         client = self.client(server)
         client.send(put_head("x", 3), b"abc")
@@ -218,7 +220,8 @@ class TlsTests(TlsCase):
         self.assertNotIn("Traceback", server.log)
 
     def test_stop(self) -> None:
-        """Pushes under way finish; what is idle, or never shook hands, is closed."""
+        """Pushes in progress finish; idle connections, and those without a handshake,
+        are closed."""
         server = self.server(listen=[TLS])
         idle = TlsClient(server)
         self.addCleanup(idle.close)
@@ -242,10 +245,10 @@ class TlsTests(TlsCase):
 
 
 class ClientCertificateTests(TlsCase):
-    """Certificates of clients, as a second factor beside the token."""
+    """Client certificates, as a second factor beside the token."""
 
     def write_client(self, name: str) -> None:
-        """A pair for a client, and the certificate of its issuer."""
+        """A pair for a client, and the issuer's certificate."""
         issuer_key, key = make_key(), make_key()
         folder = self.certificates
         (folder / f"{name}-ca.pem").write_bytes(certify(f"{name}-ca", issuer_key))
@@ -255,12 +258,12 @@ class ClientCertificateTests(TlsCase):
         )
 
     def pair(self, name: str) -> tuple[str, ...]:
-        """What makes curl show it."""
+        """The options with which curl sends it."""
         path = self.certificates / name
         return ("--cert", f"{path}.pem", "--key", f"{path}.key")
 
     def test_both_are_needed(self) -> None:
-        """The certificate and the token; who lacks the first is not heard at all."""
+        """Without the certificate, the token does not matter."""
         need("curl")
         self.write_client("ours")
         self.write_client("other")
@@ -279,8 +282,8 @@ class ClientCertificateTests(TlsCase):
                 (self.pair("other"), "certificate verify failed"),
             ):
                 done = run("curl", "-sS", *only, *known, *pair, f"{url}/no")
-                # 35 and 56: TLS failed, before the answer or in its place; 55: while
-                # the push was sent.
+                # 35 and 56: TLS failed before or instead of the answer; 55: during the
+                # push.
                 self.assertIn(done.returncode, (35, 55, 56), done.stderr)
                 self.assertEqual(b"", done.stdout)
                 dropped = f"dropped client=127.0.0.1:.* reason='TLS: .*{reason}"
@@ -292,7 +295,7 @@ class ClientCertificateTests(TlsCase):
 
 
 class RenewalTests(TlsCase):
-    """A certificate is replaced while pushes go on."""
+    """The certificate is replaced while pushes are received."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -309,13 +312,13 @@ class RenewalTests(TlsCase):
         self.certificate = certify("server", key, "root", self.issuer_key)
 
     def write(self, key: bytes | None = None, certificate: bytes | None = None) -> None:
-        """Replace the files, or one of them."""
+        """Replace both files or one of them."""
         for name, content in (("key.pem", key), ("cert.pem", certificate)):
             if content is not None:
                 (self.certificates / name).write_bytes(content)
 
     def connect(self, server: Server) -> tuple[Client, bytes]:
-        """A connection, and the certificate that the daemon showed."""
+        """A connection, and the daemon's certificate."""
         client = Client(server)
         secure = self.context.wrap_socket(client.socket, server_hostname="127.0.0.1")
         client.socket = secure
@@ -324,9 +327,9 @@ class RenewalTests(TlsCase):
         return client, ssl.DER_cert_to_PEM_cert(shown).encode()
 
     def push_until(self, stop: threading.Event, server: Server) -> list[bytes]:
-        """Push, each time on a new connection.
+        """Push on a new connection each time.
 
-        :returns: the certificates that were shown, in their order
+        :returns: the certificates that the daemon sent, in order
         """
         shown: list[bytes] = []
         while not stop.is_set():
@@ -339,7 +342,7 @@ class RenewalTests(TlsCase):
         return shown
 
     def test_under_load(self) -> None:
-        """No push fails, new or old, in whatever order the files are replaced."""
+        """No push fails, in whatever order the files are replaced."""
         command = hurried("http.tls", LOOK_EVERY=0.2)
         server = self.server(*command, listen=[TLS])
         old, _ = self.connect(server)
@@ -367,9 +370,9 @@ class RenewalTests(TlsCase):
         self.assertEqual(1, server.log.count("changed files not loaded"))
 
     def replace_twice(self, server: Server) -> list[bytes]:
-        """Replace the pair; the certificates that were in force, in their order."""
+        """Replace the pair twice; the certificates that were used, in order."""
         expected = [self.certificate]
-        # The key first, and for so long that the daemon sees it.
+        # The key first, with a pause in which the daemon sees it.
         self.renew()
         self.write(key=self.key)
         server.wait_for("TLS: changed files not loaded: .*does not match the")
@@ -388,13 +391,14 @@ class RenewalTests(TlsCase):
         return expected
 
     def test_rights_given_up(self) -> None:
-        """A key that only root may read is kept, and the log says what that means."""
+        """A key that only root can read is kept, and the log says that it cannot be
+        reloaded."""
         if os.geteuid() != 0:
             raise SkipTest("only root has rights to give up")
         nobody = pwd.getpwnam("nobody")
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        # Theirs: the folder, but not what is in it.
+        # The folder belongs to that user, and its content does not.
         os.chown(folder.name, nobody.pw_uid, nobody.pw_gid)
         key = Path(folder.name) / "key.pem"
         write_pair(key.parent)
@@ -419,12 +423,12 @@ class ProxyHeaderTests(TlsCase):
     BINARY = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\1\xc0\0\2\x09\x12\x67\x01\xbb"
 
     def test_push(self) -> None:
-        """The client that the header names is in the log, and told to hooks."""
+        """The log and the hooks get the client from the header."""
         server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
         server.hook("pre-push", 'echo "told $4 $FILEBUCKET_REMOTE" >&2')
         for name, header in (("v1", self.LINE), ("v2", self.BINARY)):
             client = self.client(server)
-            # Byte by byte, as it may come.
+            # Byte by byte.
             for index in range(len(header)):
                 client.send(header[index : index + 1])
             client.send(put_head(name, 3), b"abc")
@@ -435,7 +439,7 @@ class ProxyHeaderTests(TlsCase):
         server.wait_for("told 192.0.2.1:4711 192.0.2.1:4711", 4)
 
     def test_half_close(self) -> None:
-        """Who sends no more after its push still gets its answer."""
+        """A client that stops sending after its push gets the answer."""
         server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
         server.hook("pre-push", "sleep 0.3")
         client = self.client(server)
@@ -445,7 +449,7 @@ class ProxyHeaderTests(TlsCase):
         self.assertEqual(b"", client.socket.recv(1))
 
     def test_early_answer(self) -> None:
-        """An early answer reaches a client that first sends 20 MB."""
+        """An early answer reaches a client that sends 20 MB before it reads."""
         server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
         for _ in range(5):
             client = self.client(server)
@@ -470,7 +474,7 @@ class ProxyHeaderTests(TlsCase):
         server.wait_for("push .*name='x' .* client=192.0.2.1:4711 ")
 
     def test_curl(self) -> None:
-        """curl can send one, too."""
+        """curl can send the header, too."""
         server = self.server(listen=["haproxy:tcp:0:127.0.0.1", f"haproxy:{TLS}"])
         push = ("--haproxy-protocol", "-T", str(self.file()))
         plain, secure = (each.partition(" ")[0] for each in server.places)
@@ -493,7 +497,7 @@ class ProxyHeaderTests(TlsCase):
         server.wait_for("push .*name='x' .* client=192.0.2.1:4711 ")
 
     def test_none(self) -> None:
-        """What begins otherwise is dropped, with one line."""
+        """A connection without the header is dropped, with one log line."""
         server = self.server(listen=["haproxy:tcp:0:127.0.0.1"])
         begins = (b"", b"PROXY TCP4 x\r\n", b"PROXY UNKNOWN")
         for number, begin in enumerate(begins, start=1):
@@ -502,7 +506,7 @@ class ProxyHeaderTests(TlsCase):
             with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(b"", client.socket.recv(1))
             server.wait_for("dropped client=127.0.0.1:.* PROXY header'", number)
-            # Not before the first: then not all of its own are open.
+            # Not before the first connection: then not all descriptors are open yet.
             before = server.unconnected_files()
         said = server.log.partition("ready on")[2].splitlines()[1:]
         self.assertEqual(3, len([line for line in said if "catalogue: " not in line]))
@@ -510,7 +514,7 @@ class ProxyHeaderTests(TlsCase):
         self.assertTrue(server.wait_for_open_files(before), server.open_files())
 
     def test_not_trusted(self) -> None:
-        """Where proxies are listed, nobody else gets as far as a header."""
+        """With ``trusted_proxies``, other clients are dropped before the header."""
         server = self.server(
             listen=["haproxy:tcp:0:127.0.0.1"], trusted_proxies=["192.0.2.0/24"]
         )
@@ -521,16 +525,16 @@ class ProxyHeaderTests(TlsCase):
 
 
 class OthersTests(TlsCase):
-    """UNIX sockets, inherited ones, and all of them at once."""
+    """UNIX sockets, inherited sockets, and several endpoints at once."""
 
     def socket_folder(self) -> Path:
-        """One whose name is short: a UNIX socket's has 107 bytes."""
+        """A folder with a short path: a UNIX socket's path has up to 107 bytes."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         return Path(folder.name)
 
     def test_unix(self) -> None:
-        """A push through a socket's name, which is gone with the daemon."""
+        """A push over a UNIX socket, whose file is removed when the daemon ends."""
         path = self.socket_folder() / "s"
         server = self.server(listen=[f"unix:{path}:mode=600"])
         self.assertEqual([f"unix:{path}"], server.places)
@@ -550,7 +554,7 @@ class OthersTests(TlsCase):
         self.assertEqual([], os.listdir(path.parent))
 
     def test_killed(self) -> None:
-        """A socket's name that a dead daemon left is taken over."""
+        """The socket of a killed daemon is replaced."""
         path = self.socket_folder() / "s"
         server = Server(self.folder / "server", listen=[f"unix:{path}"]).start()
         server.signal(signal.SIGKILL)
@@ -561,7 +565,7 @@ class OthersTests(TlsCase):
         self.assertEqual(0, done.returncode, done.stderr)
 
     def test_all(self) -> None:
-        """Several at once serve the same buckets."""
+        """Several endpoints serve the same buckets."""
         need("curl")
         path = self.socket_folder() / "s"
         server = self.server(listen=["tcp:0:127.0.0.1", TLS, f"unix:{path}"])
@@ -577,7 +581,7 @@ class OthersTests(TlsCase):
         self.assertEqual(405, self.curl(*here, "-T", file, f"http://h/{TOKEN}/x")[0])
 
     def test_all_or_none(self) -> None:
-        """One that is taken: nothing remains of those that were open before."""
+        """If one endpoint is in use, none stays open."""
         port = self.server().port
         folder = self.socket_folder()
         taken = f"tcp:{port}:127.0.0.1"
@@ -589,7 +593,7 @@ class OthersTests(TlsCase):
         self.assertEqual([], os.listdir(folder))
 
     def test_cannot_listen(self) -> None:
-        """Why, in a line."""
+        """The reason, in one line."""
         folder = self.socket_folder()
         (folder / "file").write_text("kept")
         for listen, reason in (
@@ -604,14 +608,14 @@ class OthersTests(TlsCase):
         self.assertEqual("kept", (folder / "file").read_text())
 
     def test_mistakes(self) -> None:
-        """A certificate that is not there."""
+        """A missing certificate."""
         server = Server(self.folder / "second", listen=["tcp:0", "ssl:0:no.pem"])
         path = server.folder / "no.pem"
         line = f"$.listen[1]: privateKey: {path}: No such file or directory\n"
         self.assertIn(line, self.refused(server))
 
     def inherit(self, family: str, listen: str = "made.listen()") -> tuple[str, ...]:
-        """A command that passes a listening socket on as systemd does."""
+        """A command that passes a listening socket as systemd does."""
         if family == "UNIX":
             bind = repr(str(self.socket_folder() / "s"))
         else:
@@ -631,7 +635,7 @@ class OthersTests(TlsCase):
         return (sys.executable, "-c", script, *serve)
 
     def test_systemd(self) -> None:
-        """A socket that was open before the daemon began."""
+        """A socket that was open before the daemon started."""
         for index, listen in enumerate(("INET:index=0", "INET:name=drop")):
             server = Server(self.folder / str(index), listen=[f"systemd:{listen}"])
             self.addCleanup(server.stop)
@@ -640,7 +644,7 @@ class OthersTests(TlsCase):
             self.assertEqual(200, self.curl("-T", str(self.file()), url)[0])
 
     def test_systemd_unix(self) -> None:
-        """The same with a name."""
+        """The same for a UNIX socket."""
         server = Server(self.folder / "x", listen=["systemd:UNIX:0"])
         self.addCleanup(server.stop)
         server.start(*self.inherit("UNIX"))
@@ -650,7 +654,7 @@ class OthersTests(TlsCase):
         self.assertEqual(200, self.curl(*push, f"http://h/{TOKEN}/x")[0])
 
     def test_socket_activation(self) -> None:
-        """The first push starts the daemon, which takes it."""
+        """The first push starts the daemon, which receives it."""
         need("systemd-socket-activate")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -671,7 +675,7 @@ class OthersTests(TlsCase):
         server.wait_for("push .* client=127.0.0.1:")
 
     def test_both_families(self) -> None:
-        """A client over IPv4 is one, though the socket is of IPv6."""
+        """A client over IPv4 counts as IPv4 on an IPv6 socket."""
         try:
             socket.create_server(("::", 0), family=socket.AF_INET6).close()
         except OSError:
@@ -685,7 +689,7 @@ class OthersTests(TlsCase):
             server.wait_for(rf"push .*name='{len(host)}' .* client={client}:\d+ ")
 
     def test_systemd_mistakes(self) -> None:
-        """What was passed is not what was written, or not of use."""
+        """The passed socket does not match the configuration, or cannot be used."""
         not_a_socket = "made = open('/dev/null')"
         for listen, command, mistake in (
             ("INET6:0", self.inherit("INET"), "domain: .* systemd is not INET6"),

@@ -29,8 +29,6 @@ SERVE = (sys.executable, "-m", "filebucket", "serve")
 
 
 class RealTests(SynchronousTestCase):
-    """The real daemon's log."""
-
     def serve(self, *command: str, **config: Any) -> Server:
         server = Server(Path(self.mktemp()).absolute(), **config)
         server.hook("pre-push", 'echo "asked $FILEBUCKET_REQUEST_ID" >&2')
@@ -40,14 +38,14 @@ class RealTests(SynchronousTestCase):
         return server
 
     def lines(self, server: Server) -> list[dict[str, Any]]:
-        """All that it logged, once it has ended."""
+        """All log lines, after the daemon has ended."""
         server.stop()
         lines = server.log.splitlines()
         self.assertEqual("(end)", lines.pop())
         return [json.loads(line) for line in lines]
 
     def curl(self, url: str) -> dict[str, str]:
-        """Push to there; the headers of the answer, in lower case."""
+        """Push to that URL; the answer's headers in lower case."""
         answer = subprocess.run(
             ["curl", "-sS", "-i", "-X", "PUT", "-d", "", url],
             check=True,
@@ -59,7 +57,7 @@ class RealTests(SynchronousTestCase):
         return {name.lower(): value for name, _, value in pairs}
 
     def test_one_push(self) -> None:
-        """All lines of a push have the id that its client was told."""
+        """All lines of a push have the request id that its client got."""
         server = self.serve(log_format="json")
         request = self.curl(f"{server.url}/{OTHER}/{TOKEN}")["x-request-id"]
         self.assertRegex(request, "^[0-9a-f]{16}$")
@@ -85,7 +83,7 @@ class RealTests(SynchronousTestCase):
         )
 
     def test_options(self) -> None:
-        """Of the command and of the plugin; they go before the configuration."""
+        """Options of the command and the plugin override the configuration."""
         plugin = (*TWISTD, "-n", "--pidfile=", "filebucket")
         for command in (SERVE, plugin):
             server = self.serve(*command, "--log-format", "json")
@@ -96,7 +94,7 @@ class RealTests(SynchronousTestCase):
             self.assertRegex(server.log, r"(?m)^\S+ \[filebucket.daemon.*#info\] ready")
 
     def test_journal(self) -> None:
-        """In the journal lines have priorities, and no time of their own."""
+        """In the journal, lines have a priority and no time."""
         stream = "JOURNAL_STREAM=$(stat -Lc %d:%i /proc/$$/fd/1)"
         command = ("sh", "-c", f'export {stream}; exec "$@"', "sh", *SERVE)
         for log_format, start in (
@@ -111,7 +109,7 @@ class RealTests(SynchronousTestCase):
             self.assertRegex(server.log, f"(?m)^{start}")
 
     def test_refused(self) -> None:
-        """Where JSON cannot go it does not seem to."""
+        """Where JSON is not possible, the option fails."""
         server = Server(Path(self.mktemp()).absolute(), log_format="json")
         words = ("--pidfile=", "--logfile=x", "filebucket", "--config")
         ended = subprocess.run(
@@ -127,12 +125,13 @@ class RealTests(SynchronousTestCase):
 
 
 class UnreadTests(SynchronousTestCase):
-    """Nobody reads what the daemon prints."""
+    """Nothing reads the daemon's output."""
 
     def test_pushes_go_on(self) -> None:
-        """A stranger cannot stop it with lines, and it tells how many are lost."""
+        """Clients without a token cannot block it with log lines; it reports how many
+        were lost."""
         folder = Path(self.mktemp()).absolute()
-        # A UNIX socket's path has 107 bytes at most.
+        # A UNIX socket's path has up to 107 bytes.
         short = Path(self.enterContext(tempfile.TemporaryDirectory()))
         server = Server(folder, listen=[f"unix:{short}/s"])
         process = subprocess.Popen(
@@ -168,6 +167,6 @@ class UnreadTests(SynchronousTestCase):
         lines = (read + rest).splitlines()
         refused = sum(b"] refused " in line for line in lines)
         pushed = sum(b"] push " in line for line in lines)
-        # It may tell more than once, and others' lines may be among those.
+        # It may report more than once, with other lines between.
         told = re.findall(rb"#warn\] lost (\d+) log lines: ", read + rest)
         self.assertIn(refused + pushed + sum(map(int, told)) - 1401, range(20))

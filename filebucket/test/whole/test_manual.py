@@ -1,4 +1,4 @@
-"""The manual says what there is: every key, every command, every option."""
+"""The man pages list every key, every command and every option."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGES = ("filebucket.8", "file-bucket.json.5")
 def commands(
     group: click.Group, before: str = ""
 ) -> Iterator[tuple[str, click.Command]]:
-    """All commands that do something, with the words that lead to them."""
+    """All commands, with the words that lead to them."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -48,7 +48,7 @@ class ManualTests(SynchronousTestCase):
             raise SkipTest("there is no man")
 
     def page(self, name: str) -> str:
-        """The page's text; what groff warns of is a failure."""
+        """The page's text; a warning of groff is a failure."""
         shown = subprocess.run(
             ["man", "--warnings=w", "--local-file", str(MANUAL / name)],
             env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "PAGER": "cat"},
@@ -61,7 +61,7 @@ class ManualTests(SynchronousTestCase):
         return re.sub(r".\x08|\x1b\[[0-9;]*m", "", shown.stdout)
 
     def test_keys(self) -> None:
-        """Every key of the configuration is a term; and no other is."""
+        """The terms are exactly the keys of the configuration."""
         page = self.page("file-bucket.json.5")
         terms = set(re.findall(r"(?m)^ {7}(\w+) \([^)]+\)$", page))
         known = {each.name for each in attrs.fields(Config)}
@@ -69,7 +69,6 @@ class ManualTests(SynchronousTestCase):
         self.assertEqual(known, terms)
 
     def test_example(self) -> None:
-        """What it shows can be used."""
         page = self.page("file-bucket.json.5")
         example = re.search(r"(?ms)^ {7}\{$.*?^ {7}\}$", page)
         assert example is not None

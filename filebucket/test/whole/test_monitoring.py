@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given: it is valid, and of what the daemon says."""
+"""The rules and the dashboard for Prometheus and Grafana match the daemon's metrics."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ DASHBOARD = MONITORING / "grafana-dashboard.json"
 DOCUMENT = TOP / "docs" / "monitoring.rst"
 
 LABELS_OF_ALL = {"le"}
-"""Those that a histogram has of itself."""
+"""Suffixes of a histogram."""
 
 
 def promtool(*arguments: str, given: bytes = b"") -> None:
-    """Run it; what it does not like is a failure."""
+    """Run promtool; its complaints are a failure."""
     if shutil.which("promtool") is None:
         raise SkipTest("there is no promtool")
     done = subprocess.run(
@@ -48,12 +48,12 @@ def promtool(*arguments: str, given: bytes = b"") -> None:
 
 
 def named(text: str) -> set[str]:
-    """The numbers of the daemon that are named in ``text``."""
+    """The daemon's metrics that ``text`` uses."""
     return set(re.findall(r"\b(?:filebucket|process)_\w+", text))
 
 
 class MonitoringCase(SynchronousTestCase):
-    """Has the source."""
+    """Needs the source."""
 
     def setUp(self) -> None:
         if not MONITORING.exists():
@@ -61,19 +61,19 @@ class MonitoringCase(SynchronousTestCase):
 
 
 class RulesTests(MonitoringCase):
-    """What Prometheus is given."""
+    """The rules for Prometheus."""
 
     def test_valid(self) -> None:
-        """Prometheus takes it, and the example that says where it is."""
+        """Prometheus accepts them, and the example that includes them."""
         promtool("check", "rules", str(RULES))
         promtool("check", "config", str(MONITORING / "prometheus.yml"))
 
     def test_alerts(self) -> None:
-        """Each alert comes when it should, and not when it should not."""
+        """Each alert fires if and only if it should."""
         promtool("test", "rules", str(MONITORING / "prometheus-rules-test.yml"))
 
     def test_each_is_tested(self) -> None:
-        """With a case in which it comes, and one in which it does not."""
+        """Each has a case in which it fires, and one in which it does not."""
         alerts = re.findall(r"alert: (\w+)", RULES.read_text())
         self.assertEqual(len(alerts), len(set(alerts)))
         tests = (MONITORING / "prometheus-rules-test.yml").read_text()
@@ -83,7 +83,7 @@ class RulesTests(MonitoringCase):
 
 
 class DashboardTests(MonitoringCase):
-    """What Grafana is given."""
+    """The dashboard for Grafana."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -95,7 +95,7 @@ class DashboardTests(MonitoringCase):
                 yield target["expr"]
 
     def test_panels(self) -> None:
-        """Each is there once, and none on another."""
+        """Each panel occurs once, and none overlaps another."""
         panels = self.dashboard["panels"]
         self.assertEqual(len(panels), len({each["id"] for each in panels}))
         self.assertEqual(len(panels), len({each["title"] for each in panels}))
@@ -111,7 +111,7 @@ class DashboardTests(MonitoringCase):
             self.assertTrue(beside, (one, other))
 
     def test_data_source(self) -> None:
-        """All is of the one that is chosen, and nothing of whoever made it."""
+        """All use the chosen data source, and nothing from its author's."""
         variables = {each["name"] for each in self.dashboard["templating"]["list"]}
         self.assertEqual({"datasource", "job", "instance"}, variables)
         found = re.findall(r'"uid": "([^"]*)"', DASHBOARD.read_text())
@@ -120,19 +120,19 @@ class DashboardTests(MonitoringCase):
             self.assertIn('job=~"$job",instance=~"$instance"', expression)
 
     def test_expressions(self) -> None:
-        """Prometheus understands them."""
+        """Prometheus parses them."""
         rules = [
             {"record": f"panel:{number}", "expr": _filled(expression)}
             for number, expression in enumerate(self.expressions())
         ]
         path = Path(self.mktemp())
-        # Of YAML, JSON is a part.
+        # JSON is a part of YAML.
         path.write_text(json.dumps({"groups": [{"name": "x", "rules": rules}]}))
         promtool("check", "rules", str(path))
 
 
 def _filled(expression: str) -> str:
-    """As Grafana does it."""
+    """Fill in variables, as Grafana does."""
     for variable, value in (
         ("$job", ".*"),
         ("$instance", ".*"),
@@ -143,7 +143,7 @@ def _filled(expression: str) -> str:
 
 
 class ExpositionTests(MonitoringCase):
-    """What a daemon says."""
+    """The metrics of a daemon."""
 
     text: ClassVar[str] = ""
 
@@ -153,7 +153,7 @@ class ExpositionTests(MonitoringCase):
             ExpositionTests.text = self.scrape()
 
     def scrape(self) -> str:
-        """What one says that has received something."""
+        """The metrics of a daemon that has received something."""
         bucket = {"name": "web01", "token": OTHER, "quota": "1 GiB", "expect": "26h"}
         server = Server(
             Path(self.mktemp()).absolute(),
@@ -176,7 +176,7 @@ class ExpositionTests(MonitoringCase):
         return text
 
     def enter(self, server: Server) -> None:
-        """What the daemon would enter in its own time: one file of the bucket."""
+        """Add a file of the bucket, as the daemon would."""
         buckets = load(str(server.config_file)).buckets
         journal = opened(self, Journal, server.home)
         list(journal.watch(buckets, str, 0))
@@ -184,7 +184,7 @@ class ExpositionTests(MonitoringCase):
         journal.record([pushed], [], {each.key: each for each in buckets}.get)
 
     def exposed(self) -> set[str]:
-        """All that may stand in an expression."""
+        """All names that an expression may use."""
         names: set[str] = set()
         for name, kind in re.findall(r"(?m)^# TYPE (\w+) (\w+)$", self.text):
             names.add(name)
@@ -193,11 +193,11 @@ class ExpositionTests(MonitoringCase):
         return names
 
     def test_valid(self) -> None:
-        """Prometheus reads it, and finds nothing unusual."""
+        """Prometheus parses it without a warning."""
         promtool("check", "metrics", given=self.text.encode())
 
     def test_pushed(self) -> None:
-        """It is about what happened."""
+        """It matches the pushes."""
         for line in (
             'filebucket_pushes_total{bucket="web01"} 1.0',
             'filebucket_received_bytes_total{bucket="web01"} 3.0',
@@ -208,16 +208,16 @@ class ExpositionTests(MonitoringCase):
             self.assertIn(f"\n{line}\n", self.text)
 
     def test_rules(self) -> None:
-        """No alert waits for a number that there is not."""
+        """Each rule uses existing metrics."""
         expressions = re.sub(r"(?m)^ *#.*$|summary:.*$", "", RULES.read_text())
         self.assertEqual(set(), named(expressions) - self.exposed())
 
     def test_dashboard(self) -> None:
-        """No panel does."""
+        """Each panel does."""
         self.assertEqual(set(), named(DASHBOARD.read_text()) - self.exposed())
 
     def test_documented(self) -> None:
-        """Every number is in the manual, with its type and labels; no other is."""
+        """The documents list every metric, with type and labels, and no others."""
         labels: dict[str, set[str]] = {}
         for family in text_string_to_metric_families(self.text):
             for sample in family.samples:

@@ -18,14 +18,14 @@ from filebucket.test.kit.server import OTHER, PATIENCE, Server
 class Listener:
     """systemd's end of the protocol.
 
-    :ivar variable: what ``NOTIFY_SOCKET`` is to be
+    :ivar variable: the value for ``NOTIFY_SOCKET``
     """
 
     def __init__(self, abstract: bool) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.settimeout(PATIENCE)
-        # Not under the working directory, whose path may be too long for a socket's.
+        # Not in the working directory, whose path may be too long for a socket.
         path = f"{self._folder.name}/notify"
         self.socket.bind(f"\0{path}" if abstract else path)
         self.variable = f"@{path}" if abstract else path
@@ -40,28 +40,26 @@ class Listener:
 
 
 class RealTests(SynchronousTestCase):
-    """Over real sockets, and from the real daemon."""
-
     def listener(self, abstract: bool = False) -> Listener:
         listener = Listener(abstract)
         self.addCleanup(listener.close)
         return listener
 
     def test_sockets(self) -> None:
-        """Names in the filesystem and abstract ones."""
+        """In the filesystem, and abstract."""
         for abstract in (False, True):
             listener = self.listener(abstract)
             Systemd(listener.variable, send).ready("well")
             self.assertEqual(["READY=1", "STATUS=well"], listener.lines())
 
     def test_gone(self) -> None:
-        """A socket that is not there is an error that can be logged."""
+        """A missing socket is an error that can be logged."""
         listener = self.listener()
         listener.close()
         self.assertRaises(OSError, send, listener.variable, b"READY=1")
 
     def test_no_room(self) -> None:
-        """Who does not read what it is told is not waited for, for long."""
+        """A full socket blocks only for a short time."""
         listener = self.listener()
         self.patch(notify, "PATIENCE", 0.01)
 
@@ -72,7 +70,7 @@ class RealTests(SynchronousTestCase):
         self.assertRaises(TimeoutError, fill)
 
     def test_daemon(self) -> None:
-        """From its start to its end; hooks are not told where systemd listens."""
+        """From start to end; hooks do not get the variable."""
         listener = self.listener()
         shutdown_timeout = 40
         folder = Path(self.mktemp()).absolute()
@@ -83,7 +81,7 @@ class RealTests(SynchronousTestCase):
         self.assertEqual(
             ["READY=1", f"STATUS=ready on 127.0.0.1:{server.port}"], listener.lines()
         )
-        # Not later than now the signal must be harmless.
+        # By now the signal must be harmless.
         server.signal(signal.SIGUSR2)
         reloading, time = listener.lines()
         self.assertEqual("RELOADING=1", reloading)

@@ -1,4 +1,4 @@
-"""The real daemon behind real proxies, with the configurations of the documentation."""
+"""The real daemon behind real proxies, with the documented configurations."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from filebucket.test.whole.test_listening import TlsCase
 CONTRIB = Path(__file__).parents[3] / "contrib"
 
 CLIENT = "127.0.0.2"
-"""Where the client comes from, which is not where the proxy does."""
+"""The client's address, which differs from the proxy's."""
 
 
 class ProxyCase(TlsCase):
-    """Has a folder, a certificate, a listening socket, and what is put before it."""
+    """Provides a folder, a certificate, a listening socket and a proxy."""
 
     program = ""
 
@@ -37,13 +37,13 @@ class ProxyCase(TlsCase):
 
     def open(self) -> None:
         """A port for the proxy."""
-        # Opened here, so that nobody else has it and nothing must be waited for.
+        # Opened here, so that no other process takes it and nothing has to wait.
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.addCleanup(self.socket.close)
         self.port = self.socket.getsockname()[1]
 
     def page(self, name: str, changes: Mapping[str, str]) -> str:
-        """A configuration of the documentation's, with each of these in it changed."""
+        """A documented configuration, with replacements."""
         path = CONTRIB / name
         if not path.exists():
             raise SkipTest("the documentation is not there")
@@ -68,7 +68,7 @@ class ProxyCase(TlsCase):
         self.addCleanup(process.terminate)
 
     def push(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, bytes]:
-        """What curl gets through the proxy, with the path as the last argument."""
+        """The output of curl through the proxy, with the path as the last argument."""
         *others, path = arguments
         url = f"https://127.0.0.1:{self.port}/{path}"
         return self.tls("--interface", CLIENT, *others, url, stdin=stdin)
@@ -90,11 +90,11 @@ class ProxyCase(TlsCase):
             self.assertEqual(content, server.stored()[f"{TOKEN}/{way}"])
 
     def assert_early_answers(self) -> None:
-        """A verdict reaches a client that sends something large."""
+        """An early answer reaches a client that sends a large file."""
         large = self.folder / "large"
         with large.open("wb") as file:
             # More than is drained to keep a connection, and less than the daemon goes
-            # on reading: past that it resets, which a proxy may hear of first.
+            # on reading: after that it resets, and a proxy may see the reset first.
             file.truncate(50 * MIB)
         self.assertEqual(200, self.push("-T", str(self.file()), f"{OTHER}/x")[0])
         for status, path in ((403, f"{UNKNOWN}/x"), (405, f"{OTHER}/x")):
@@ -106,7 +106,7 @@ class ProxyCase(TlsCase):
 
 
 class NginxTests(ProxyCase):
-    """nginx, which says X-Forwarded-For."""
+    """nginx, which sends X-Forwarded-For."""
 
     program = "nginx"
 
@@ -138,7 +138,7 @@ class NginxTests(ProxyCase):
         )
 
     def test_push(self) -> None:
-        """Every way to push works, and what is refused is so in time."""
+        """Every way to push works, and refusals come early."""
         server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
         self.start(server.url)
         self.assert_ways(server)
@@ -146,7 +146,7 @@ class NginxTests(ProxyCase):
         self.assertEqual("", (self.folder / "error.log").read_text())
 
     def test_client(self) -> None:
-        """The client is who connected to nginx, whatever it says itself."""
+        """The client is the address that connected to nginx, whatever it sends."""
         server = self.server(
             listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1", "::1"]
         )
@@ -167,7 +167,7 @@ class NginxTests(ProxyCase):
         """The same over a UNIX socket."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        # nginx's workers are somebody else, where root starts it.
+        # If root starts it, nginx's workers run as another user.
         Path(folder.name).chmod(0o755)
         path = f"{folder.name}/s"
         server = self.server(listen=[f"unix:{path}"], trusted_proxies=["unix"])
@@ -177,7 +177,7 @@ class NginxTests(ProxyCase):
 
 
 class HaproxyTests(ProxyCase):
-    """HAProxy, which begins with a PROXY header."""
+    """HAProxy, which sends a PROXY header."""
 
     program = "haproxy"
 
@@ -201,14 +201,14 @@ class HaproxyTests(ProxyCase):
         return self.daemon("haproxy:ssl:0:key.pem:cert.pem:interface=127.0.0.1")
 
     def push_from(self, *arguments: str) -> tuple[int, str]:
-        """The status, and the port from which curl came."""
+        """The status, and curl's source port."""
         status, answer = self.push("-w", "port=%{local_port} %{http_code}", *arguments)
         match = re.search(rb"port=(\d+) $", answer)
         assert match is not None
         return status, match[1].decode()
 
     def test_tls(self) -> None:
-        """TLS goes through it, as documented."""
+        """TLS passes through, as documented."""
         server = self.secure()
         self.start(server)
         self.assert_ways(server)
@@ -216,7 +216,7 @@ class HaproxyTests(ProxyCase):
         self.assertNotIn("dropped", server.log)
 
     def test_client(self) -> None:
-        """Both versions of the header name the client with its port."""
+        """Both versions of the header have the client's address and port."""
         server = self.secure()
         server.hook("post-push", 'echo "$3 $FILEBUCKET_REMOTE"')
         self.start(server)
@@ -231,9 +231,9 @@ class HaproxyTests(ProxyCase):
         server.wait_for(f"push .*name='v1' .* client=127.0.0.2:{port} ")
 
     def test_checks(self) -> None:
-        """Its looks whether we are there leave no line, with a header or without."""
+        """Health checks write no log line, with or without a header."""
         server = self.secure()
-        # It looks at this as often as at the daemon.
+        # It checks this server as often as the daemon.
         other = socket.create_server(("127.0.0.1", 0))
         other.settimeout(PATIENCE)
         self.addCleanup(other.close)
@@ -251,7 +251,7 @@ class HaproxyTests(ProxyCase):
         self.assertEqual(1, len([line for line in said if "catalogue: " not in line]))
 
     def test_http(self) -> None:
-        """As a proxy for HTTP it adds X-Forwarded-For behind what the client says."""
+        """In HTTP mode it appends X-Forwarded-For to the client's."""
         server = self.daemon("tcp:0:127.0.0.1")
         write_pair(self.certificates)
         both = b"".join(

@@ -25,7 +25,7 @@ class ProcessTests(PruneCase):
     def test_process(self) -> None:
         if os.geteuid() != 0:
             raise SkipTest("only root has rights to give up")
-        # Where others can come: the folders of tests are for their user.
+        # In a folder that other users can enter, unlike those of tests.
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.folder.chmod(0o755)
@@ -37,7 +37,7 @@ class ProcessTests(PruneCase):
         for folder, folders, files in os.walk(self.home):
             for each in (".", *folders, *files):
                 os.chown(Path(folder) / each, NOBODY, NOBODY)
-        # What is root's in there is not for the owner to remove.
+        # The owner cannot remove root's files there.
         os.chown(self.home / "web01", 0, 0)
         command = [sys.executable, "-m", "filebucket", "prune", "--json"]
         done = self.process(command)
@@ -71,7 +71,8 @@ class DaemonTests(IntegrationCase):
     """Beside a daemon that takes pushes."""
 
     def test_prunes(self) -> None:
-        """What was really pushed goes, its name is free again, and nobody misses it."""
+        """A pushed file is pruned, its name is free again, and it is not reported as
+        missing."""
         bucket = {"name": "web01", "token": OTHER, "keep": {"last": 2}, "hold": "0s"}
         server = self.server(buckets=[bucket])
         for number in range(1, 5):
@@ -92,12 +93,12 @@ class DaemonTests(IntegrationCase):
         self.assertEqual(200, status, answer)
 
     def restart(self, server: Server) -> None:
-        """At its end it has entered what was pushed."""
+        """At its end, the daemon has added all pushes."""
         server.stop()
         server.start()
 
     def command(self, server: Server, word: str) -> str:
-        """What it prints; it must succeed."""
+        """The output; the command must succeed."""
         found = CliRunner().invoke(main.main, [word, "-c", str(server.config_file)])
         self.assertEqual(0, found.exit_code, found.output)
         return found.output

@@ -1,7 +1,6 @@
 """The real daemon with real clients: curl, wget, Python requests, sockets.
 
-Slow as tests go, and the only ones here that use the network, processes and
-the wall clock.
+These tests are slow: they use the network, processes and the real clock.
 """
 
 from __future__ import annotations
@@ -71,10 +70,10 @@ class CurlTests(IntegrationCase):
         )
 
     def test_one_connection(self) -> None:
-        """Pushes on a connection that is kept.
+        """Several pushes on one connection.
 
-        Refusals are not among them: curl itself closes the connection when an
-        answer comes before it has sent everything.
+        Refusals are not among them: curl closes the connection if an answer comes
+        before it has sent everything.
         """
         need("curl")
         server = self.server()
@@ -92,7 +91,7 @@ class CurlTests(IntegrationCase):
         self.assertEqual(expected, done.stdout, done.stderr)
 
     def test_receipt(self) -> None:
-        """sha256sum -c takes the answer as it stands."""
+        """sha256sum -c accepts the answer."""
         need("curl")
         server = self.server()
         self.file("a b.gz", os.urandom(1000))
@@ -100,7 +99,7 @@ class CurlTests(IntegrationCase):
         self.assertEqual(b"a b.gz: OK\n", shell(script, self.folder))
 
     def test_token_as_a_name(self) -> None:
-        """A token that is used for a name is stored, and not printed."""
+        """A token as a file's name is stored, and not printed."""
         server = self.server()
         path = str(self.file())
         for token in (TOKEN, OTHER):
@@ -112,7 +111,7 @@ class CurlTests(IntegrationCase):
         server.wait_for("name='x#[0-9a-f]{6}.gz'")
 
     def test_promise(self) -> None:
-        """A digest that is right, and one that is not."""
+        """A digest that matches, and one that does not."""
         server = self.server()
         url = f"{server.url}/{OTHER}/db.gz"
         for status, content in ((422, b"other"), (200, b"content")):
@@ -131,7 +130,7 @@ class CurlTests(IntegrationCase):
             self.assertIn(f"web01/{name}", server.stored())
 
     def test_statuses(self) -> None:
-        """What a person sees of each mistake."""
+        """The output for each mistake."""
         server = self.server(max_file_size=4 * MIB)
         url = f"{server.url}/{TOKEN}"
         path = str(self.file())
@@ -159,10 +158,10 @@ class CurlTests(IntegrationCase):
 
 
 class OtherClientsTests(IntegrationCase):
-    """Clients that are not curl."""
+    """Other clients."""
 
     def test_wget(self) -> None:
-        """wget puts a file."""
+        """wget uploads a file."""
         need("wget")
         server = self.server()
         done = run(
@@ -205,10 +204,10 @@ class OtherClientsTests(IntegrationCase):
 
 
 class LargeTests(IntegrationCase):
-    """A file larger than the memory that the daemon may have."""
+    """A file larger than the daemon's memory limit."""
 
     def test_gibibyte(self) -> None:
-        """1 GiB by each way, whole, in less than 80 MiB of memory."""
+        """1 GiB in each way, complete, with less than 80 MiB of memory."""
         need("curl")
         server = self.server()
         large = self.folder / "large"
@@ -237,7 +236,7 @@ class ManyTests(IntegrationCase):
     """Many clients at once."""
 
     def test_two_hundred(self) -> None:
-        """200 pushes that are all under way at the same time."""
+        """200 pushes in progress at the same time."""
         server = self.server()
         clients = [self.client(server) for _ in range(200)]
         contents = [os.urandom(100_000) for _ in clients]
@@ -251,7 +250,7 @@ class ManyTests(IntegrationCase):
         self.assertEqual(stored, server.stored())
 
     def test_one_name(self) -> None:
-        """32 pushes of one name: one 200, and 31 times 405."""
+        """32 pushes of one name: one 200 and 31 times 405."""
         server = self.server()
         clients = [self.client(server) for _ in range(32)]
         for number, client in enumerate(clients):
@@ -265,7 +264,7 @@ class ManyTests(IntegrationCase):
 
 
 class RefusalTests(IntegrationCase):
-    """Refusals reach clients that do not listen before they are done."""
+    """Refusals reach clients that do not read before they have sent everything."""
 
     def check(self, server: Server, status: int, head: bytes, *body: bytes) -> None:
         for _ in range(50):
@@ -275,20 +274,20 @@ class RefusalTests(IntegrationCase):
             client.close()
 
     def test_before_the_body(self) -> None:
-        """A client that sends 20 MB and only then reads: 50 of 50."""
+        """A client that sends 20 MB before it reads: 50 of 50."""
         server = self.server()
         head = put_head("x", 20_000_000, token=UNKNOWN)
         self.check(server, 403, head, b"x" * 20_000_000)
 
     def test_in_the_body(self) -> None:
-        """The same where the verdict falls in the middle."""
+        """The same if the verdict comes in the middle."""
         server = self.server(max_file_size=5_000_000)
         chunk = b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n"
         self.check(server, 413, put_head("x", None), *[chunk] * 20, b"0\r\n\r\n")
         self.assertEqual({}, server.stored())
 
     def test_continue(self) -> None:
-        """A client that waits for 100 Continue sends nothing in vain."""
+        """A client that waits for 100 Continue sends no body."""
         server = self.server()
         expect = "Expect: 100-continue\r\n"
         client = self.client(server)
@@ -302,10 +301,10 @@ class RefusalTests(IntegrationCase):
 
 
 class GoneTests(IntegrationCase):
-    """Clients that go away."""
+    """Clients that disconnect."""
 
     def test_gone(self) -> None:
-        """By close or by reset, in the body: nothing visible, nothing left."""
+        """By close or by reset during the body: nothing visible, nothing left."""
         server = self.server()
         server.hook("post-push", f"touch {server.folder}/ran")
 
@@ -316,7 +315,7 @@ class GoneTests(IntegrationCase):
         self.assertFalse((server.folder / "ran").exists())
 
     def test_killed(self) -> None:
-        """Killed in a push, the daemon leaves nothing that shows."""
+        """A killed daemon leaves no visible file."""
         server = Server(self.folder / "server").start()
         client = self.client(server)
         client.send(put_head("x", 1000), b"x" * 500)
@@ -341,7 +340,7 @@ class HookTests(IntegrationCase):
         return status
 
     def test_arguments(self) -> None:
-        """What each is told, and where the answer comes from."""
+        """The arguments of each hook, and the source of the answer."""
         server = self.server()
         tell = 'printf "%s\\n" "$@"; env | grep ^FILEBUCKET | sort'
         server.hook("pre-push", f"({tell}) > asked")
@@ -386,7 +385,7 @@ class HookTests(IntegrationCase):
         self.assertEqual({"web01/x": b"exit 2"}, server.stored())
 
     def test_not_runnable(self) -> None:
-        """A hook that cannot be run refuses; one that is gone does not."""
+        """A hook that cannot be run refuses; a removed one does not."""
         server = self.server()
         server.hook("pre-push", "exit 0")
         script = server.folder / "pre-push.sh"
@@ -399,7 +398,7 @@ class HookTests(IntegrationCase):
         self.assertEqual(200, self.push(server))
 
     def test_background(self) -> None:
-        """What a hook leaves behind does not hold the answer back."""
+        """A background process of a hook does not delay the answer."""
         server = self.server()
         server.hook("post-push", "echo mine; sleep 600 & echo $!")
         self.assertEqual(200, self.push(server))
@@ -407,14 +406,14 @@ class HookTests(IntegrationCase):
         os.kill(int(self.content.split()[1]), signal.SIGKILL)
 
     def test_group_is_killed(self) -> None:
-        """At the deadline all that the hook started is ended with it."""
+        """The timeout ends all processes that the hook started."""
         server = self.server(hook_timeout=1)
         server.hook("post-push", "sleep 600 & echo $! ; wait")
         self.assertEqual(200, self.push(server))
         self.assertTrue(ended(int(self.content)))
 
     def test_fails(self) -> None:
-        """post-push cannot undo; what it says on stderr is in the log."""
+        """post-push cannot undo; its stderr is in the log."""
         server = self.server()
         server.hook("post-push", f"echo out; echo err {OTHER[:4]} >&2; exit 7")
         self.assertEqual(200, self.push(server))
@@ -423,7 +422,7 @@ class HookTests(IntegrationCase):
         server.wait_for("post-push .*exit=7")
 
     def test_tokens_in_a_trace(self) -> None:
-        """A script that says all its arguments does not say the token."""
+        """A script that prints all its arguments does not print the token."""
         server = self.server()
         server.hook("pre-push", 'set -x; test "$1" != x')
         client = self.client(server)
@@ -441,9 +440,8 @@ class ReloadTests(IntegrationCase):
         server.wait_for("reloaded: ", count)
 
     def test_buckets(self) -> None:
-        """What is taken away gets 403, and so does what it had under way; a file with
-        a mistake changes nothing.
-        """
+        """A removed bucket gets 403, and so does its push in progress; a file with a
+        mistake changes nothing."""
         server = self.server()
         under_way = self.client(server)
         under_way.begin("x", 2)
@@ -469,7 +467,7 @@ class ReloadTests(IntegrationCase):
         self.assertEqual(200, other.answer()[0])
 
     def test_under_load(self) -> None:
-        """20 reloads, and no push that fails."""
+        """20 reloads, and no push fails."""
         server = self.server()
         stop = threading.Event()
         statuses: list[int] = []
@@ -502,12 +500,11 @@ class ReloadTests(IntegrationCase):
 
 
 class SettingsTests(IntegrationCase):
-    """What stands beside a bucket's name."""
+    """Settings of a bucket."""
 
     def test_together(self) -> None:
-        """Ten pushes that fit one by one but not together: three may begin; and when
-        one of them leaves, another.
-        """
+        """Ten pushes that fit alone but not together: three may begin, and another one
+        when one of them disconnects."""
         bucket = {"name": "web01", "token": OTHER, "quota": "1 MB"}
         server = self.server(buckets=[bucket])
         clients, statuses = [], []
@@ -528,7 +525,7 @@ class SettingsTests(IntegrationCase):
         self.assertEqual(3, len(server.stored()))
 
     def test_rotation(self) -> None:
-        """A new token beside the old one, which then expires; all by reloads."""
+        """A new token beside the old one, which then expires, all by reloads."""
         old = {"token": OTHER}
         server = self.server(buckets=[{"name": "web01", "tokens": [old]}])
         for count, tokens, statuses in (
@@ -544,7 +541,7 @@ class SettingsTests(IntegrationCase):
                 self.assertEqual(status, self.curl("-T", "-", path, stdin=b"x")[0])
 
     def test_from_elsewhere(self) -> None:
-        """A token is no token for clients of other networks."""
+        """A token does not work from other networks."""
         bucket = {"name": "web01", "token": OTHER, "allow_from": ["192.0.2.0/24"]}
         server = self.server(buckets=[bucket])
         path = f"{server.url}/{OTHER}/x"
@@ -557,7 +554,7 @@ class SettingsTests(IntegrationCase):
         self.assertEqual(200, self.curl("-T", "-", path, stdin=b"x")[0])
 
     def test_overwrite(self) -> None:
-        """Where the bucket allows it, what is sent last stays."""
+        """If the bucket allows overwriting, the last push stays."""
         bucket = {"name": "web01", "token": OTHER, "overwrite": True}
         server = self.server(buckets=[bucket])
         for content in (b"first", b"second"):
@@ -566,7 +563,7 @@ class SettingsTests(IntegrationCase):
         self.assertEqual({"web01/x": b"second"}, server.stored())
 
     def test_few_descriptors(self) -> None:
-        """Who asks for more connections than the system allows is told."""
+        """More connections than the system allows are reported."""
         need("prlimit")
         server = Server(self.folder / "server", max_connections=1000)
         command = ("prlimit", "--nofile=432:432", *TWISTD, "-n", "--pidfile=")
@@ -579,7 +576,7 @@ class StopTests(IntegrationCase):
     """SIGTERM."""
 
     def test_lets_pushes_finish(self) -> None:
-        """Those under way get their 200; nobody else gets in."""
+        """Pushes in progress get their 200; new connections are refused."""
         server = self.server()
         clients = [self.client(server) for _ in range(20)]
         for number, client in enumerate(clients):
@@ -600,7 +597,7 @@ class StopTests(IntegrationCase):
         self.assertEqual(21, len(server.stored()))
 
     def test_other_signals(self) -> None:
-        """SIGHUP reloads; the others let pushes finish, too, and the log names them."""
+        """SIGHUP reloads; the others let pushes finish, too, and are logged."""
         for number in (signal.SIGUSR1, signal.SIGQUIT):
             server = self.server()
             client = self.client(server)
@@ -615,7 +612,7 @@ class StopTests(IntegrationCase):
             self.assertEqual(-signal.SIGTERM, server.wait())
 
     def test_ends_what_takes_too_long(self) -> None:
-        """Each client is told how its push ended; nothing else is left of it."""
+        """Each client gets an answer, and nothing else is left."""
         server = self.server(shutdown_timeout=0.5)
         server.hook("pre-push", 'test "$2" != asked || { echo asks >&2; sleep 600; }')
         server.hook("post-push", "echo started >&2; echo so far; exec sleep 600")
@@ -648,26 +645,26 @@ class StopTests(IntegrationCase):
         self.assertEqual([], server.incoming())
 
     def test_in_the_hooks_line(self) -> None:
-        """Who waits for a pre-push that waits for others is told of the stop."""
+        """A push that waits for its turn to run pre-push is refused at the stop."""
         server = self.server(shutdown_timeout=0.5, hook_concurrency=1)
         server.hook("pre-push", "echo began >&2; exec sleep 600")
         clients = [self.client(server) for _ in range(2)]
         for number, client in enumerate(clients):
             client.send(put_head(f"{number}", 100_000), b"x" * 1000)
         server.wait_for("pre-push .*stderr: began")
-        # Who comes after them is answered: so both were read.
+        # A later request gets its answer, so both were read.
         stranger = self.client(server)
         stranger.send(put_head("x", 0, UNKNOWN))
         self.assertEqual(403, stranger.answer()[0])
         server.signal(signal.SIGTERM)
         for client in clients:
             self.assertEqual((503, b"the server is shutting down\n"), client.answer())
-            # Else it would be let to read on for a while.
+            # Otherwise the daemon would go on reading for a while.
             client.close()
         self.assertEqual(-signal.SIGTERM, server.wait())
 
     def test_hook_that_does_not_end(self) -> None:
-        """It is killed, and the push has its answer still."""
+        """The hook is killed, and the push gets its answer."""
         server = self.server(*KILLS_SOON, shutdown_timeout=0.5)
         server.hook("post-push", "trap '' TERM; echo started >&2; exec sleep 600")
         stuck = self.client(server)
@@ -680,8 +677,6 @@ class StopTests(IntegrationCase):
 
 
 class StartTests(IntegrationCase):
-    """Starting, and not starting."""
-
     def test_bad_config(self) -> None:
         """Every mistake at once, on stderr."""
         server = Server(self.folder, port="x", hots="y", buckets=[TOKEN[1:]])
@@ -693,38 +688,35 @@ class StartTests(IntegrationCase):
             )
 
     def test_no_config(self) -> None:
-        """A file that is not there."""
         server = Server(self.folder)
         server.config_file.unlink()
         self.assertIn("No such file", self.refused(server))
 
     def test_port_in_use(self) -> None:
-        """One line says which."""
+        """One line with the port."""
         port = self.server().port
         server = Server(self.folder / "second", port=port)
         line = f"cannot listen on 127.0.0.1, port {port}: Address already in use"
         self.assertIn(line, self.refused(server))
 
     def test_home_in_use(self) -> None:
-        """Two daemons would sweep each other's files away."""
+        """Two daemons would remove each other's files."""
         first = self.server()
         server = Server(self.folder / "second", home=str(first.home))
         self.assertIn("another file-bucket", self.refused(server))
 
     def test_home_is_a_file(self) -> None:
-        """A home that cannot be one."""
         server = Server(self.folder, home="config.json")
         self.assertIn("cannot be used as home", self.refused(server))
 
     def test_hook_not_executable(self) -> None:
-        """A hook that somebody forgot to make so."""
         server = Server(self.folder)
         server.hook("pre-push", "exit 0")
         (self.folder / "pre-push.sh").chmod(0o644)
         self.assertIn("pre-push.sh: is there, but", self.refused(server))
 
     def test_serve(self) -> None:
-        """``filebucket serve`` is the same thing."""
+        """``filebucket serve`` does the same."""
         server = Server(self.folder / "server")
         server.start(sys.executable, "-m", "filebucket", "serve")
         self.addCleanup(server.stop)
@@ -733,7 +725,7 @@ class StartTests(IntegrationCase):
         self.assertEqual(200, client.answer()[0])
 
     def test_warning(self) -> None:
-        """Example tokens, open to the world, are shouted about."""
+        """Example tokens that other machines can use are logged."""
         shouted = r"ANYBODY CAN PUSH to bucket #[0-9a-f]{6}"
         buckets = list(EXAMPLE_TOKENS)
         server = self.server(buckets=buckets, host="0.0.0.0")
@@ -743,5 +735,4 @@ class StartTests(IntegrationCase):
         self.assertNotRegex(quiet.log, shouted)
 
     def test_plugin(self) -> None:
-        """twistd knows it."""
         self.assertIn(b"\n    filebucket ", run(*TWISTD, "--help").stdout)

@@ -1,8 +1,7 @@
-"""What an attacker would try, and what comes of it.
+"""Attacks and their results.
 
-``docs/security.rst`` names the test that shows each of its answers: many are here, and
-the last test of all sees that every one of them is somewhere. Most run in memory; some
-need the real daemon.
+``docs/security.rst`` names a test for each of its answers. Many of them are here, and
+the last test checks that all exist. Most run in memory; some need the real daemon.
 """
 
 from __future__ import annotations
@@ -56,10 +55,10 @@ HOSTILE_NAMES = (
     "\u200b",
     "\ufeff",
 )
-"""Names that are taken as they are: each is one file, and one line of a log."""
+"""Names that are stored unchanged: each is one file, and one line of a log."""
 
 DESCRIPTORS = 1024 * process.PER_PUSH + process.OWN_DESCRIPTORS
-"""How many the daemon asks for, by default."""
+"""The descriptors that the daemon asks for by default."""
 
 UNFIT_NAMES = (
     "a\nb",
@@ -78,16 +77,15 @@ UNFIT_NAMES = (
 
 
 class StrangerTests(ResourceCase):
-    """Who has no token."""
+    """Clients without a token."""
 
     def setUp(self) -> None:
         super().setUp()
         self.store.files["one", "there"] = b"precious"
 
     def answer(self, request: bytes) -> tuple[bytes, bool, bool, int]:
-        """All that can be seen of an answer: bytes, and what becomes of the
-        connection.
-        """
+        """Everything visible of an answer: its bytes, and whether the connection
+        closes."""
         connection = Connection(self.root)
         connection.send(request)
         wire = connection.wire
@@ -96,9 +94,8 @@ class StrangerTests(ResourceCase):
         return said, wire.disconnecting, wire.half_closed, timers
 
     def test_near_misses(self) -> None:
-        """However near a guess is, and whatever the request is like: one answer for
-        each shape of a request, and one way to go on.
-        """
+        """However close a guess is, each kind of request gets one answer, and one way
+        to go on."""
         guesses = (
             b"z" * 32,
             TOKEN[:-1] + b"0",
@@ -146,7 +143,7 @@ class StrangerTests(ResourceCase):
                 self.assertRegex(seen.pop()[0], rb"^HTTP/1\.[01] 403 Forbidden\r\n")
 
     def test_asks_nobody(self) -> None:
-        """Neither the store nor a hook hears of it, and no name is noted."""
+        """Neither the store nor a hook is involved, and no name is logged."""
         self.connection.send(put(b"/%b/there" % (TOKEN[:-1] + b"0")))
         self.assertEqual([403], self.connection.statuses())
         self.assertEqual([], self.hooks.asked)
@@ -154,17 +151,17 @@ class StrangerTests(ResourceCase):
         self.assertEqual([None], [outcome.name for outcome in self.observed])
 
     def test_body_is_not_kept(self) -> None:
-        """What a stranger sends is dropped as it comes."""
+        """The body is dropped as it comes."""
         self.connection.send(put(b"/x/y", b"x" * 900)[:-1])
         request = self.connection.channel.requests[-1]
         self.assertEqual(([403], 0), (self.connection.statuses(), request.body._size))
 
 
 class NeighbourTests(ResourceCase):
-    """Who has a token, but not that one."""
+    """A client with the token of another bucket."""
 
     def test_names_of_others(self) -> None:
-        """What is in another bucket can be neither reached nor probed."""
+        """Files in another bucket can be neither reached nor probed."""
         self.store.files["two", "there"] = b"precious"
         for name in (
             b"..%2ftwo%2fthere",
@@ -194,10 +191,10 @@ class NeighbourTests(ResourceCase):
 
 
 class LogTests(ResourceCase):
-    """What can be brought into the log."""
+    """Injections into the log."""
 
     def lines(self, *requests: bytes) -> list[str]:
-        """What the log says of these."""
+        """The log of these requests."""
         with capturedLogs() as events:
             for request in requests:
                 connection = self.connect()
@@ -210,7 +207,7 @@ class LogTests(ResourceCase):
         return [formatEvent(event) for event in events]
 
     def test_names(self) -> None:
-        """A name is one word of one line, in characters that do nothing."""
+        """A name is one word of one line, without control characters."""
         for name in (*HOSTILE_NAMES, *UNFIT_NAMES):
             self.observed.clear()
             target = f"/{TOKEN.decode()}/{quote(name, safe='')}".encode()
@@ -218,7 +215,7 @@ class LogTests(ResourceCase):
             self.assertTrue(line.isprintable(), line)
 
     def test_nothing_of_a_malformed_request(self) -> None:
-        """Neither what was wrong nor a token beside it is said."""
+        """Neither the malformed part nor a token beside it is logged."""
         evil = b"\x1b[2J push bucket=evil"
         requests = (
             b"\x1b[2J %b\r\n\r\n" % TOKEN,
@@ -238,7 +235,7 @@ class LogTests(ResourceCase):
             self.assertNotIn(TOKEN.decode(), line)
 
     def test_traceback(self) -> None:
-        """A bug's traceback has no token in it, wherever the bug is."""
+        """A bug's traceback has no token, wherever the bug is."""
         broken: Deferred[None] = Deferred()
         broken.errback(RuntimeError("a bug"))
         self.hooks.gate = broken
@@ -252,7 +249,7 @@ class LogTests(ResourceCase):
 
 
 class SpecialFileTests(SynchronousTestCase):
-    """What a hook, or somebody else, may have put into a bucket."""
+    """Special files that a hook or another process puts into a bucket."""
 
     def setUp(self) -> None:
         self.home = Path(self.mktemp()).absolute()
@@ -263,7 +260,7 @@ class SpecialFileTests(SynchronousTestCase):
         self.bucket.mkdir()
 
     def push(self, begins: bool, overwrite: bool) -> int:
-        """The status of a push to the name ``special``."""
+        """Push the name ``special``, and return the status."""
 
         async def push() -> None:
             writer = self.store.open("one", "special", (), None)
@@ -283,16 +280,15 @@ class SpecialFileTests(SynchronousTestCase):
         return int(refusal.status)
 
     def test_never_opened(self) -> None:
-        """A FIFO without a reader would hold a thread for ever; a device would take
-        the bytes. Neither is opened, and overwriting replaces the name.
-        """
+        """A FIFO without a reader would block a thread for ever, and a device would
+        take the bytes. Neither is opened, and overwriting replaces the name."""
         path = self.bucket / "special"
         listener = socket.socket(socket.AF_UNIX)
         self.addCleanup(listener.close)
 
         def bind() -> None:
             here = os.open(".", os.O_RDONLY)
-            os.chdir(self.bucket)  # a socket's path may have 107 bytes only
+            os.chdir(self.bucket)  # a socket's path has up to 107 bytes
             try:
                 listener.bind("special")
             finally:
@@ -314,14 +310,14 @@ class SpecialFileTests(SynchronousTestCase):
             path.unlink()
 
     def test_bucket_is_special(self) -> None:
-        """Nor is a bucket that is no folder."""
+        """A bucket's folder that is not a folder."""
         self.bucket.rmdir()
         os.mkfifo(self.bucket)
         for begins in (True, False):
             self.assertEqual(401, self.push(begins, overwrite=True))
 
     def test_modes(self) -> None:
-        """Nobody else on the machine can read, whatever the umask is."""
+        """Other users of the machine cannot read files, whatever the umask is."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         self.assertEqual(200, self.push(begins=True, overwrite=False))
@@ -330,16 +326,16 @@ class SpecialFileTests(SynchronousTestCase):
 
 
 class HolderTests(ResourceCase):
-    """Who has a token."""
+    """A client with a token."""
 
     def test_reload_between_requests(self) -> None:
-        """The next request on a kept connection is a stranger's."""
+        """A kept connection gets 403 after its token is removed."""
         self.assertEqual([200], self.statuses(put(b"/%b/a" % TOKEN)))
         self.registry.replace(BucketIndex([]))
         self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))
 
     def test_overwrite_is_the_hooks(self) -> None:
-        """No header and no way of pushing overwrites; only pre-push can let it."""
+        """No header and no way of pushing overwrites; only pre-push can allow it."""
         self.store.files["one", "a"] = b"precious"
         for headers in ((), (b"Overwrite: T",), (b"If-Match: *",)):
             push = put(b"/%b/a" % TOKEN, b"x", *headers)
@@ -351,7 +347,7 @@ class HolderTests(ResourceCase):
 
 
 class RealTests(IntegrationCase):
-    """What needs a real daemon."""
+    """With a real daemon."""
 
     def push(self, server: Server, name: str, token: str = OTHER) -> int:
         client = self.client(server)
@@ -359,7 +355,7 @@ class RealTests(IntegrationCase):
         return client.answer()[0]
 
     def test_names_for_hooks(self) -> None:
-        """No name is taken for an option, a pattern, a command or a second word."""
+        """No name acts as an option, a pattern, a command or a second word."""
         server = self.server()
         asked = self.folder / "asked"
         server.hook("pre-push", f'printf "%s\\0" "$#" "$2" >>{asked}')
@@ -372,7 +368,8 @@ class RealTests(IntegrationCase):
         self.assertEqual(kept, set(server.stored()))
 
     def test_process_list(self) -> None:
-        """ps shows no token: not the daemon's, nor that of a bucket with a name."""
+        """ps shows no token: not the daemon's arguments, nor those of a named bucket's
+        hook."""
         server = self.server()
         seen = self.folder / "seen"
         server.hook("pre-push", f"cat /proc/$$/cmdline /proc/$$/environ >>{seen}")
@@ -386,9 +383,8 @@ class RealTests(IntegrationCase):
         self.assertNotIn(OTHER.encode(), shown)
 
     def test_process_list_without_a_name(self) -> None:
-        """The token of a bucket without a name is what its hooks are told: whoever
-        may see the process list sees it there. Give buckets names.
-        """
+        """The token of a bucket without a name is an argument of its hooks: users who
+        can see the process list can see it. Give buckets names."""
         server = self.server()
         seen = self.folder / "seen"
         server.hook("pre-push", f"cat /proc/$$/cmdline >>{seen}")
@@ -396,7 +392,6 @@ class RealTests(IntegrationCase):
         self.assertIn(REAL_TOKEN.encode(), seen.read_bytes())
 
     def test_many_signals(self) -> None:
-        """Reload upon reload: it goes on."""
         server = self.server()
         for _ in range(100):
             server.signal(signal.SIGUSR2)
@@ -404,8 +399,8 @@ class RealTests(IntegrationCase):
         server.wait_for("reloaded: 2 buckets \\(0 tokens added, 0 removed\\)")
 
     def test_descriptors(self) -> None:
-        """It asks for as many as a thousand pushes need, where it was given few, and
-        for as many more as those may take who watch."""
+        """It raises the limit of descriptors to what a thousand pushes and monitoring
+        connections need."""
         need("prlimit")
         command = (*TWISTD, "-n", "--pidfile=", "filebucket")
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -420,7 +415,7 @@ class RealTests(IntegrationCase):
             self.assertEqual((min(DESCRIPTORS + more, hard), hard), limits)
 
     def test_descriptors_are_not_taken(self) -> None:
-        """It takes no more than the operator's limit, and gives none back."""
+        """It stays within the operator's hard limit, and never lowers the limit."""
         need("prlimit")
         if resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= DESCRIPTORS:
             raise SkipTest("this process may not have so many itself")
@@ -436,10 +431,8 @@ class RealTests(IntegrationCase):
 
 
 class DocumentTests(SynchronousTestCase):
-    """docs/security.rst."""
-
     def test_every_test_is_there(self) -> None:
-        """Each test that the document names, and each module."""
+        """The document names existing tests and modules."""
         if not DOCUMENT.exists():
             raise SkipTest("installed without its documents")
         named = re.findall(

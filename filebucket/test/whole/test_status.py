@@ -29,10 +29,10 @@ NAME = f"日本-\x1b[31m-\u202e-{'x' * 100}.gz"
 
 
 class ProcessTests(SynchronousTestCase):
-    """What an operator and a monitoring system call."""
+    """Called by an operator or a monitoring system."""
 
     def setUp(self) -> None:
-        # Not where only root gets to.
+        # In a folder that other users can enter.
         self.folder = Path(tempfile.mkdtemp(prefix="filebucket-"))
         self.folder.chmod(0o755)
         self.addCleanup(shutil.rmtree, self.folder)
@@ -56,7 +56,7 @@ class ProcessTests(SynchronousTestCase):
         journal.close()
 
     def run_(self, *words: str, **environment: str) -> tuple[int, str]:
-        """Its exit status, and what it prints into a pipe."""
+        """The exit status, and the output to a pipe."""
         found = subprocess.run(
             [sys.executable, "-m", "filebucket", *words, "--config", str(self.file)],
             env={**os.environ, "COLUMNS": "", **environment},
@@ -69,7 +69,7 @@ class ProcessTests(SynchronousTestCase):
         return found.returncode, found.stdout.decode()
 
     def run_in_terminal(self, columns: int, *words: str) -> tuple[int, str]:
-        """Its exit status, and what the terminal gets to see."""
+        """The exit status, and the output to a terminal."""
         ours, theirs = pty.openpty()
         size = struct.pack("HHHH", 24, columns, 0, 0)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
@@ -86,13 +86,13 @@ class ProcessTests(SynchronousTestCase):
             try:
                 while data := os.read(ours, 65536):
                     shown += data
-            except OSError:  # that is how a terminal ends
+            except OSError:  # this is how a terminal ends
                 pass
         os.close(ours)
         return process.returncode, shown.decode().replace("\r\n", "\n")
 
     def test_pipe(self) -> None:
-        """No colours, and nothing is cut."""
+        """No colors, and nothing is cut."""
         status, output = self.run_("status")
         self.assertEqual(2, status, output)
         head, line, *_ = output.splitlines()
@@ -103,7 +103,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual((0, 3), (status, len(output.splitlines())))
 
     def test_terminal(self) -> None:
-        """Colours, and lines that fit."""
+        """Colors, and lines that fit."""
         status, output = self.run_in_terminal(80, "status")
         self.assertEqual(2, status, output)
         line = output.splitlines()[1]
@@ -116,7 +116,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertLessEqual(len(plain) + 2, 80)
 
     def test_other_alphabet(self) -> None:
-        """What a terminal has no letters for is no reason to fail."""
+        """A terminal without those characters is no reason to fail."""
         status, output = self.run_("status", "--line", PYTHONIOENCODING="latin-1")
         self.assertEqual(2, status, output)
         self.assertIn("web01: \\u65e5\\u672c-", output)
@@ -134,7 +134,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertNotIn(b"Traceback", found.stderr)
 
     def test_only_what_it_needs(self) -> None:
-        """It is to be quick, so that it can be called every minute."""
+        """It imports little: it must be quick enough to run every minute."""
         program = (
             "import sys\n"
             "from filebucket.cli.main import COMMANDS, main\n"
@@ -152,7 +152,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual([" ".join(COMMANDS), ""], found.stdout.splitlines())
 
     def test_cannot_be_printed(self) -> None:
-        """Each command says so in a line, if anybody reads it, and fails."""
+        """Each command reports it in a line on stderr, if it can, and fails."""
         commands = (
             ["--help"],
             ["--version"],
@@ -188,7 +188,7 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual(status, ended.returncode, words)
 
     def into_full(self, *words: str, stderr: int) -> subprocess.CompletedProcess[str]:
-        """With a stdout that has no room."""
+        """With a stdout that is full."""
         config = [] if words[0][:2] in {"--", "to"} else ["--config", str(self.file)]
         with open("/dev/full", "w") as full:
             return subprocess.run(
@@ -202,7 +202,7 @@ class ProcessTests(SynchronousTestCase):
             )
 
     def test_nobody_reads(self) -> None:
-        """A reader that has seen enough is no reason for a word."""
+        """A reader that stops early causes no message."""
         for words, status in (("status", 3), ("status --json", 3), ("log", 1)):
             read, write = os.pipe()
             os.close(read)
@@ -221,7 +221,7 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual((status, ""), (ended.returncode, ended.stderr), words)
 
     def test_root(self) -> None:
-        """It gives its rights up for those of the home's owner."""
+        """Root changes to the home's owner."""
         if os.geteuid():
             raise SkipTest("only root can give rights up")
         os.chown(self.home, NOBODY, NOBODY)
@@ -234,7 +234,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual({NOBODY}, left)
 
     def test_home_is_roots(self) -> None:
-        """Whoever may write in it, as the daemon's user may, leads root nowhere."""
+        """A user with write access, such as the daemon's, cannot redirect root."""
         if os.geteuid():
             raise SkipTest("only root can give rights up")
         self.home.chmod(0o770)

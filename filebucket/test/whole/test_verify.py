@@ -21,13 +21,11 @@ from filebucket.test.kit.server import NOBODY, PATIENCE
 
 
 class RealTests(UpkeepCase):
-    """As processes of their own."""
-
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "filebucket", *words, "--config", str(self.file)]
 
     def test_stopped(self) -> None:
-        """It is idle, is stopped by Ctrl-C, and goes on where it was."""
+        """It runs at idle priority, is stopped by Ctrl-C, and resumes."""
         self.push("good", age=4 * DAY)
         self.damage(self.push("damaged", b"two", age=3 * DAY))
         self.push("large", b"x" * 2**20, age=2 * DAY)
@@ -39,7 +37,7 @@ class RealTests(UpkeepCase):
         )
         with bounded(verifying) as process:
             assert process.stdout is not None
-            # Then it reads the large one, and waits.
+            # Then it reads the large file, and waits.
             self.assertIn("damaged", process.stdout.readline())
             self.assertEqual(19, os.getpriority(os.PRIO_PROCESS, process.pid))
             if shutil.which("ionice"):
@@ -57,7 +55,7 @@ class RealTests(UpkeepCase):
         self.assertIsNone(files["large"].verified_at)
 
     def test_sums(self) -> None:
-        """``sha256sum -c`` takes what it wrote, whatever is in a name."""
+        """``sha256sum -c`` accepts its output, for any name."""
         need("sha256sum")
         for name in ("a 1", "\u00fc", "-c 'x' *"):
             self.push(name)
@@ -74,7 +72,7 @@ class RealTests(UpkeepCase):
         self.assertEqual(3, said.count(b": OK\n"), said)
 
     def test_terminal(self) -> None:
-        """There is a bar there, and lines are whole."""
+        """A progress bar is shown, and lines are complete."""
         self.push("a" * 20, b"x" * 2**20)
         self.damage(self.push("b"))
         self.put("c")
@@ -106,15 +104,15 @@ class RealTests(UpkeepCase):
                 while piece := os.read(ours, 65536):
                     yield piece
             except OSError:
-                pass  # of a terminal this is the end
+                pass  # this is how a terminal ends
             finally:
                 os.close(ours)
 
     def test_as_root(self) -> None:
-        """Root becomes whoever has the home."""
+        """Root changes to the home's owner."""
         if os.geteuid() != 0:
             raise SkipTest("needs root")
-        # Whoever that is must get there.
+        # The owner must be able to get there.
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.folder.chmod(0o755)
