@@ -1,4 +1,4 @@
-"""What is counted as it happens, and how many numbers there can be."""
+"""Counters, and the limit of their number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filebucket.model.push import Outcome
 
 
 def read(text: bytes) -> dict[str, float]:
-    """The numbers, by their names and labels as one would write them."""
+    """The values by name and labels."""
     found = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -29,8 +29,6 @@ def read(text: bytes) -> dict[str, float]:
 
 
 class CountingTests(SynchronousTestCase):
-    """What is counted as it happens."""
-
     def setUp(self) -> None:
         self.counters = Counters()
 
@@ -46,7 +44,7 @@ class CountingTests(SynchronousTestCase):
         self.counters.pushed(Outcome("0a1b", "-", "c", status=status, reason="no"))
 
     def test_pushes(self) -> None:
-        """By bucket, and their sizes and times of all together."""
+        """Counts by bucket; sizes and times for all buckets together."""
         self.push("web01", 3)
         self.push("web01", 2000, 100)
         self.push("db", 5)
@@ -64,7 +62,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(0, found["filebucket_refusals_total{status=403}"])
 
     def test_repeated(self) -> None:
-        """What is pushed once more is no push."""
+        """A repeated push counts separately."""
         self.counters.know(["web01"])
         self.counters.pushed(
             Outcome("0a1b", "web01", "c", "x", 3, "ab", status=200, repeated=True)
@@ -75,7 +73,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(0, found["filebucket_push_size_bytes_count"])
 
     def test_refusals(self) -> None:
-        """By status, each from the start, and of no bucket's."""
+        """By status, from 0, without buckets."""
         self.refuse(403)
         self.refuse(403)
         self.refuse(500)
@@ -94,7 +92,7 @@ class CountingTests(SynchronousTestCase):
         self.assertFalse([name for name in found if "bucket=" in name])
 
     def test_known_buckets(self) -> None:
-        """A bucket's count begins at nought, before its first push."""
+        """A bucket's counters start at 0 before its first push."""
         self.counters.know(["web01"])
         self.assertEqual(0, self.numbers()["filebucket_pushes_total{bucket=web01}"])
         self.push("web01")
@@ -102,7 +100,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(1, self.numbers()["filebucket_pushes_total{bucket=web01}"])
 
     def test_too_many_buckets(self) -> None:
-        """The rest is counted together, and nothing is lost."""
+        """Buckets over the limit are counted together."""
         labels = [str(number) for number in range(MOST_BUCKETS + 7)]
         self.counters.know(labels)
         for label in labels:
@@ -114,7 +112,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(21, found["filebucket_received_bytes_total{bucket=}"])
 
     def test_hooks(self) -> None:
-        """By how they ended, with no more ends than there are."""
+        """By exit, with a fixed set of exits."""
         runs = "filebucket_hook_runs_total"
         before = [name for name in self.numbers() if runs in name]
         self.assertEqual(3 * len(EXITS), len(before))
@@ -146,7 +144,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(before, [name for name in found if runs in name])
 
     def test_reloads(self) -> None:
-        """Whether the last one succeeded; the start is one that did."""
+        """1 after the start and after a successful reload."""
         name = "filebucket_config_last_reload_successful"
         self.assertEqual(1, self.numbers()[name])
         self.counters.reloaded(False)
@@ -155,14 +153,14 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(1, self.numbers()[name])
 
     def test_process(self) -> None:
-        """What Prometheus wants to know of every process, and which one it is."""
+        """The usual metrics of a process, and the version."""
         found = self.numbers()
         self.assertEqual(1, found[f"filebucket_build_info{{version={__version__}}}"])
         self.assertIn("process_resident_memory_bytes", found)
         self.assertFalse([name for name in found if name.endswith("_created")])
 
     def test_process_in_a_sandbox(self) -> None:
-        """The same where /proc has nothing but processes."""
+        """The same with ProcSubset=pid."""
         proc = self.mktemp()
         os.mkdir(proc)
         os.symlink("/proc/self", os.path.join(proc, "self"))

@@ -1,4 +1,4 @@
-"""Whether pushes can be taken, and why not."""
+"""/healthz."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False)
 
 
 class HealthTests(SynchronousTestCase):
-    """What is answered."""
-
     def setUp(self) -> None:
         self.ready = True
         self.disk: Filesystem | OSError = DISK
@@ -52,13 +50,12 @@ class HealthTests(SynchronousTestCase):
         return answer.status, answer.content.decode()
 
     def test_ok(self) -> None:
-        """One word where all is well, down to the last byte."""
+        """ok, down to the last free byte."""
         self.assertEqual((200, "ok\n"), self.ask())
         self.disk = evolve(DISK, free=21)
         self.assertEqual((200, "ok\n"), self.ask())
 
     def test_each_reason(self) -> None:
-        """One line where it is not."""
         self.ready = False
         self.assertEqual((503, "the daemon is starting or stopping\n"), self.ask())
         self.ready = True
@@ -73,9 +70,7 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual((503, "the home: Input/output error\n"), self.ask())
 
     def test_stuck(self) -> None:
-        """A disk that hangs is told of; it is a reason where nothing is left for any
-        push.
-        """
+        """Stuck threads are a warning; they are a reason if no thread is left."""
         told = "of 64 threads have been waiting for a disk for 60 seconds\n"
         self.stuck = 3
         self.assertEqual((200, f"ok\n3 {told}"), self.ask())
@@ -86,7 +81,7 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual((503, f"64 {told}"), self.ask())
 
     def test_set_aside(self) -> None:
-        """More than there is may be announced: pushes are taken, some in vain."""
+        """Reserved space above the free space is a warning."""
         self.disk = evolve(DISK, set_aside=80)
         self.assertEqual((200, "ok\n"), self.ask())
         self.disk = evolve(DISK, set_aside=81)
@@ -94,7 +89,6 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual((200, f"ok\n{told}"), self.ask())
 
     def test_all_reasons(self) -> None:
-        """Each has its line."""
         self.ready = False
         self.disk = OSError(5, "Input/output error", "/srv/secret")
         self.unreadable = "no"
@@ -112,15 +106,13 @@ class HealthTests(SynchronousTestCase):
 
 
 def nothing(filesystem: int) -> int:
-    """What is announced there."""
+    """No reserved space."""
     return 0
 
 
 class DiskTests(SynchronousTestCase):
-    """What is seen of a filesystem."""
-
     def test_look(self) -> None:
-        """What statvfs says, and what must stay of it."""
+        """The values of statvfs, and min_free_space."""
         found = os.statvfs(".")
         asked: list[int] = []
 
@@ -137,7 +129,6 @@ class DiskTests(SynchronousTestCase):
         self.assertFalse(disk.read_only)
 
     def test_read_only(self) -> None:
-        """A filesystem that cannot be written is seen to be one."""
         self.patch(os, "statvfs", lambda path: _Found())
         self.assertEqual(
             Filesystem(400, 200, 7, True),
@@ -145,7 +136,7 @@ class DiskTests(SynchronousTestCase):
         )
 
     def test_full_of_files(self) -> None:
-        """Where no file can be made, room is of no use; some do not count them."""
+        """No free inodes; 0 of 0 inodes means that they are not counted."""
         for files, free, full in ((9, 0, True), (9, 1, False), (0, 0, False)):
             found = _Found()
             found.f_files, found.f_favail = files, free
@@ -154,7 +145,6 @@ class DiskTests(SynchronousTestCase):
             self.assertEqual(full, seen.full_of_files)
 
     def test_gone(self) -> None:
-        """A home that is not there is an error."""
         with self.assertRaises(FileNotFoundError):
             look_at_filesystem(self.mktemp(), FreeSpace(), nothing)
 

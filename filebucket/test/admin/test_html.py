@@ -1,4 +1,4 @@
-"""The page as HTML: what it says, and what a name cannot make it say."""
+"""The page as HTML, with normal and with hostile names."""
 
 from __future__ import annotations
 
@@ -69,14 +69,13 @@ class Node:
 
     @property
     def text(self) -> str:
-        """All the text in it."""
         return "".join(each if isinstance(each, str) else each.text for each in self)
 
     def __iter__(self) -> Iterator[Node | str]:
         return iter(self.children)
 
     def all(self, name: str = "", **attributes: str) -> list[Node]:
-        """The elements in it of that name and with these attributes."""
+        """The elements with this name and these attributes."""
         wanted = {key.rstrip("_"): value for key, value in attributes.items()}
         found = []
         for each in self.children:
@@ -90,13 +89,12 @@ class Node:
         return found
 
     def one(self, name: str = "", **attributes: str) -> Node:
-        """The only such element."""
         (found,) = self.all(name, **attributes)
         return found
 
 
 class Reader(HTMLParser):
-    """Reads a page, in which every element is closed where it should be."""
+    """Parses a page, and checks that all elements are closed in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +122,7 @@ class Reader(HTMLParser):
 
 
 def read(page: bytes) -> Node:
-    """The page as a browser has it."""
+    """Parse the page."""
     reader = Reader()
     reader.feed(page.decode("utf-8"))
     reader.close()
@@ -133,15 +131,12 @@ def read(page: bytes) -> Node:
 
 
 def show(*buckets: BucketOverview, **given: Any) -> Node:
-    """The page of these."""
     return read(html.page(overview(*buckets, **given), BERLIN))
 
 
 class PageTests(SynchronousTestCase):
-    """What is on the page."""
-
     def row(self, *buckets: BucketOverview) -> dict[str | None, str]:
-        """Of the only row, the text of each column."""
+        """The text of each column of the only row."""
         (body,) = show(*buckets).one(id="backups").all("tbody")
         row = body.one("tr")
         return {
@@ -291,7 +286,7 @@ class PageTests(SynchronousTestCase):
     def test_rows_of_a_bucket(self) -> None:
         page = show(bucket("a", series("x"), series("y"), more=7))
         body = page.one(id="backups").one("tbody")
-        # That row is the bucket's, too.
+        # That row belongs to the bucket, too.
         self.assertEqual("3", body.one("th", scope="rowgroup").attributes["rowspan"])
         *_, last = body.all("tr")
         self.assertEqual("and 7 more series, none in a worse state", last.text)
@@ -394,14 +389,14 @@ class PageTests(SynchronousTestCase):
 
 
 class NamesTests(SynchronousTestCase):
-    """A client chooses the names of files."""
+    """Clients choose the names of files."""
 
     def show(self, name: str) -> Node:
         refused = Refused("web01", NOW, name, 1, 405, name, name, "id")
         return show(bucket("a", series(name, last_name=name)), refusals=(refused,))
 
     def shape(self, node: Node) -> object:
-        """What there is but texts."""
+        """Everything but the texts."""
         return (
             node.name,
             sorted(node.attributes),
@@ -430,7 +425,7 @@ class NamesTests(SynchronousTestCase):
             self.check(name, expected)
 
     def test_marks(self) -> None:
-        """What is put together is not what a name says."""
+        """Combining marks in a name cannot change other text."""
         self.check("\0words\0\0", "\\x00words\\x00\\x00")
 
     def test_nothing_inline(self) -> None:
@@ -455,8 +450,8 @@ class NamesTests(SynchronousTestCase):
             self.assertNotRegex(text, r"url\(|@import|https?:")
 
 
-class ColoursTests(SynchronousTestCase):
-    """Whether all can read it: WCAG 2.2, 1.4.3."""
+class ColorsTests(SynchronousTestCase):
+    """The contrast of the colors: WCAG 2.2, 1.4.3."""
 
     PAIRS = (
         ("text", "ground"),
@@ -483,20 +478,20 @@ class ColoursTests(SynchronousTestCase):
         style = files("filebucket.admin").joinpath("static", "page.css").read_text()
         light, dark = re.findall(r":root \{([^}]*--text[^}]*)\}", style)
         for theme in (light, dark):
-            colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", theme))
+            colors = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", theme))
             for front, back in self.PAIRS:
-                found = contrast(colours[front], colours[back])
+                found = contrast(colors[front], colors[back])
                 self.assertGreaterEqual(found, 4.5, (front, back, theme))
 
 
 def contrast(one: str, other: str) -> float:
-    """How much lighter one colour is than the other, from 1 to 21."""
+    """The contrast of two colors, from 1 to 21."""
     dark, light = sorted((_luminance(one), _luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
-def _luminance(colour: str) -> float:
-    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+def _luminance(color: str) -> float:
+    parts = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
     linear = (
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
         for part in parts

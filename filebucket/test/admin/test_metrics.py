@@ -1,4 +1,4 @@
-"""The numbers: what is looked up, and the whole text."""
+"""Gauges, and the whole text of a scrape."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ def bucket(name: str, **settings: Any) -> Bucket:
 
 
 class ScrapeTests(SynchronousTestCase):
-    """What is looked up, and the whole text."""
-
     def setUp(self) -> None:
         self.counters = Counters()
         home = self.mktemp()
@@ -88,7 +86,7 @@ class ScrapeTests(SynchronousTestCase):
         self.journal.record(pushes, [], known.get)
 
     def test_nothing(self) -> None:
-        """Without buckets there are still the daemon and its disk."""
+        """Without buckets, the daemon and its disk have metrics."""
         found = self.scrape()
         for name, value in (
             ("pushes_in_flight", 2),
@@ -106,7 +104,6 @@ class ScrapeTests(SynchronousTestCase):
             self.assertEqual(value, found[f"filebucket_{name}"], name)
 
     def test_buckets(self) -> None:
-        """Each with its state, and what is known of it."""
         self.buckets = [bucket("web01", quota=99, expect=HOUR), NAMELESS]
         self.enter(
             Received("web01", "a#", "a1", 7, "ab", 50.0),
@@ -153,7 +150,7 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(0, found["filebucket_pushes_total{bucket=web01}"])
 
     def test_trouble(self) -> None:
-        """What is late, damaged and missing is seen."""
+        """Late series, and damaged and missing files."""
         self.buckets = [bucket("web01", expect=HOUR)]
         self.enter(*(Received("web01", "a", f"{i}", 7, "ab", 50.0) for i in range(3)))
         _, second, first = self.view.latest(3, "web01")
@@ -168,7 +165,7 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(2, found["files{bucket=web01}"])
 
     def test_hostile(self) -> None:
-        """Whatever clients send, there are no more numbers, and none of it is shown."""
+        """Clients cannot add time series or labels."""
         self.buckets = [bucket("web01"), NAMELESS]
         before = set(self.scrape())
         self.enter(
@@ -185,7 +182,7 @@ class ScrapeTests(SynchronousTestCase):
         self.assertNotIn("evil", self.text)
 
     def test_odd_names(self) -> None:
-        """What operators call their buckets is escaped."""
+        """Labels are escaped."""
         names = ['a"b', "a{b}", "größe", "a b", "#c0ffee"]
         self.buckets = [bucket(name) for name in names]
         found = self.scrape()
@@ -193,7 +190,7 @@ class ScrapeTests(SynchronousTestCase):
             self.assertEqual(0, found[f"filebucket_bucket_files{{bucket={name}}}"])
 
     def test_same_label(self) -> None:
-        """No number is there twice, and the one that matters is."""
+        """A shared label appears once, for the worst bucket."""
         label = NAMELESS.label
         self.buckets = [bucket(label), NAMELESS]
         self.enter(Received(NAMELESS.key, "a", "x", 7, "ab", 50.0))
@@ -205,7 +202,6 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(1, found["filebucket_buckets_left_out"])
 
     def test_too_many(self) -> None:
-        """The worst are shown, the others counted."""
         self.buckets = [
             *(bucket(str(number)) for number in range(MOST_BUCKETS)),
             bucket("last", expect=HOUR),
@@ -221,7 +217,7 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(MOST_BUCKETS, found["filebucket_buckets{state=never}"])
 
     def test_no_catalogue(self) -> None:
-        """Without it all the rest is there, and that it is not."""
+        """Without a catalogue, all other metrics exist, and catalogue_up is 0."""
         self.buckets = [bucket("web01")]
         self.error = "it cannot be read"
         self.writing = WriterHealth(3, 4, "disk I/O error")
@@ -234,7 +230,7 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual({}, _of(found, "web01"))
 
     def test_read_but_not_written(self) -> None:
-        """What is known is shown, and that it grows old."""
+        """If the catalogue is read-only, its metrics exist, and catalogue_up is 0."""
         self.buckets = [bucket("web01")]
         self.writing = WriterHealth(3, 0, "disk I/O error")
         found = self.scrape()
@@ -242,7 +238,7 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(0, found["filebucket_bucket_files{bucket=web01}"])
 
     def test_no_disk(self) -> None:
-        """A home that cannot be looked at has no numbers, not nought."""
+        """A home that cannot be examined has no metrics, rather than 0."""
         self.disk = OSError(5, "Input/output error", TOKEN)
         found = self.scrape()
         self.assertFalse([name for name in found if "filesystem" in name])
@@ -250,7 +246,7 @@ class ScrapeTests(SynchronousTestCase):
 
 
 def _of(found: dict[str, float], label: str) -> dict[str, float]:
-    """What is looked up of one bucket."""
+    """The gauges of one bucket."""
     start = "filebucket_bucket_"
     return {
         name.removeprefix(start): value

@@ -1,4 +1,4 @@
-"""The page's resource: who waits for what, and for how long."""
+"""The page's resource: sharing and timeouts."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reads from a catalogue when it is told to.
+    """Reads from a catalogue on demand.
 
-    :ivar waiting: what was asked for and not answered
-    :ivar times: how often anything was asked for
+    :ivar waiting: pending reads
+    :ivar times: number of reads
     """
 
     def __init__(self, view: IView) -> None:
@@ -62,14 +62,14 @@ class Reader:
         return done
 
     def answer(self) -> None:
-        """Answer all that was asked."""
+        """Answer all pending reads."""
         waiting, self.waiting = self.waiting, []
         for each in waiting:
             each()
 
 
 class PageCase(SynchronousTestCase):
-    """Has a page of two buckets, of which one has no name."""
+    """A page of two buckets, one without a name."""
 
     def setUp(self) -> None:
         home = new_home(self)
@@ -95,13 +95,12 @@ class PageCase(SynchronousTestCase):
         self.site = AdminSite(self.clock, resources(self.clock, page))
 
     def ask(self, target: str = "/", head: str = "") -> Client:
-        """Ask, and be the one to whom it is answered."""
+        """Send a request, and return its connection."""
         client = Client(self.site)
         client.send(f"GET {target} HTTP/1.1\r\nHost: h\r\n{head}\r\n".encode())
         return client
 
     def answer_to(self, client: Client) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and content."""
         head, _, content = client.received().partition(b"\r\n\r\n")
         line, *lines = head.decode("ascii").split("\r\n")
         return (
@@ -111,7 +110,7 @@ class PageCase(SynchronousTestCase):
         )
 
     def record(self, name: str, at: float = NOW, bucket: int = 1) -> None:
-        """Receive a file."""
+        """Record a push."""
         key = self.buckets[bucket].key
         series = series_of(mask(self.buckets)(name), ())
         received = Received(key, series, name, 7, "0" * 64, at)
@@ -120,8 +119,6 @@ class PageCase(SynchronousTestCase):
 
 
 class AnsweringTests(PageCase):
-    """What is answered."""
-
     def test_page(self) -> None:
         self.record("db-1.gz")
         client = self.ask()
@@ -203,8 +200,6 @@ class AnsweringTests(PageCase):
 
 
 class WaitingTests(PageCase):
-    """Who waits, and how long."""
-
     def check_unknown(self, client: Client, reason: str) -> None:
         status, headers, content = self.answer_to(client)
         self.assertEqual(503, status)
@@ -238,7 +233,7 @@ class WaitingTests(PageCase):
         self.clock.advance(1)
         for client in (first, second, self.ask()):
             self.check_unknown(client, "The disk of the catalogue does not answer")
-        # However often it is asked for: there is one that waits for the disk.
+        # Only one request waits for the disk, no matter how many clients ask.
         self.assertEqual(1, self.read.times)
         self.read.answer()
         self.assertEqual(200, self.answer_to(self.ask())[0])

@@ -1,4 +1,4 @@
-"""What is found once for all who ask."""
+"""Shared results of a slow call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from filebucket.admin.singleflight import SingleFlight, TooSlowError
 
 
 class SingleFlightTests(SynchronousTestCase):
-    """Something is kept for as many seconds as it is long."""
+    """A result is reused for as many seconds as it is long."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -23,7 +23,7 @@ class SingleFlightTests(SynchronousTestCase):
         return self.looks[-1]
 
     def test_once(self) -> None:
-        """All who ask meanwhile are given the same, the next what is found next."""
+        """Callers during a call share its result; the next caller starts a new call."""
         asked = [self.flight.ask() for _ in range(3)]
         self.assertEqual(1, len(self.looks))
         self.looks[0].callback("")
@@ -34,7 +34,6 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual("new", self.successResultOf(last))
 
     def test_kept(self) -> None:
-        """For as long as it says, from when it was found."""
         self.flight.ask()
         self.clock.advance(5)
         self.looks[0].callback("ab")
@@ -45,7 +44,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(2, len(self.looks))
 
     def test_clock_is_set_back(self) -> None:
-        """What was found in the future is not kept until then."""
+        """A result from the future is not reused."""
         self.flight.ask()
         self.looks[0].callback("ab")
         self.clock.rightNow -= 500
@@ -53,9 +52,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(2, len(self.looks))
 
     def test_deadline(self) -> None:
-        """It is that of finding it, whenever anybody asks, and there is no second try
-        while the first goes on.
-        """
+        """The timeout starts with the call, and no second call starts meanwhile."""
         first = self.flight.ask()
         self.clock.advance(9)
         second = self.flight.ask()
@@ -75,7 +72,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual("c", self.successResultOf(third))
 
     def test_failure(self) -> None:
-        """All are told of it, and it is not kept."""
+        """All callers get the error, and it is not reused."""
         asked = [self.flight.ask() for _ in range(2)]
         self.looks[0].errback(ValueError("no"))
         for each in asked:
@@ -85,7 +82,6 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual("yes", self.successResultOf(again))
 
     def test_failure_that_nobody_hears_of(self) -> None:
-        """It is in the log."""
         asked = self.flight.ask()
         self.clock.advance(10)
         self.failureResultOf(asked, TooSlowError)
@@ -93,7 +89,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
     def test_going_away(self) -> None:
-        """The others wait on; it is found even if nobody does."""
+        """Other callers still wait, and the call ends even without callers."""
         gone, stays = self.flight.ask(), self.flight.ask()
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
@@ -106,14 +102,14 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(2, len(self.looks))
 
     def test_going_away_together(self) -> None:
-        """Whoever is told may make another go away."""
+        """A callback may cancel another caller."""
         first, second = self.flight.ask(), self.flight.ask()
         first.addCallback(lambda found: second.cancel())
         self.looks[0].callback("ab")
         self.failureResultOf(second, CancelledError)
 
     def test_at_once(self) -> None:
-        """What need not be waited for is there."""
+        """A call that does not wait gives its result at once."""
 
         async def find() -> str:
             return "x"

@@ -1,4 +1,4 @@
-"""The admin listener: what it answers, and what it puts up with."""
+"""The admin listener: answers, refusals and limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from filebucket.test.kit.wire import Wire
 
 
 class Page(Resource):
-    """Something to look at, as Twisted has it."""
+    """A resource of Twisted."""
 
     def render_GET(self, request: AdminRequest) -> bytes:
         request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
@@ -40,7 +40,7 @@ class Page(Resource):
 
 
 class Waiting(Resource):
-    """Something that takes its time."""
+    """A resource that answers later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,15 +52,13 @@ class Waiting(Resource):
 
 
 class Broken(Resource):
-    """Something that has a bug."""
+    """A resource with a bug."""
 
     def render(self, request: AdminRequest) -> bytes:
         raise RuntimeError("secret")
 
 
 class Client:
-    """A client's end of a connection."""
-
     def __init__(self, site: AdminSite, host: object = None) -> None:
         self.wire = Wire()
         if host is not None:
@@ -81,7 +79,7 @@ class Client:
     def ask(
         self, target: str = "/", method: str = "GET", head: str = "Host: h\r\n"
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and content of the answer."""
+        """The status, headers and content of the answer."""
         self.send(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode())
         head_, _, content = self.received().partition(b"\r\n\r\n")
         line, *lines = head_.decode("ascii").split("\r\n")
@@ -90,7 +88,7 @@ class Client:
 
 
 class AdminCase(SynchronousTestCase):
-    """Has a site with one of each kind."""
+    """A site with one resource of each kind."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -108,10 +106,8 @@ class AdminCase(SynchronousTestCase):
 
 
 class AnswerTests(AdminCase):
-    """What is answered."""
-
     def test_line(self) -> None:
-        """A line of text, and what every answer has."""
+        """One line of text, and the default headers."""
         status, headers, content = self.connect().ask("/healthz")
         self.assertEqual((200, b"ok\n"), (status, content))
         del headers["Date"]
@@ -129,7 +125,7 @@ class AnswerTests(AdminCase):
         )
 
     def test_page(self) -> None:
-        """What it says of itself stands; a query does not matter."""
+        """The headers of a resource stay, and a query is ignored."""
         for target in ("/", "/?a=b"):
             status, headers, content = self.connect().ask(target)
             self.assertEqual((200, b"<p>hello"), (status, content))
@@ -138,7 +134,7 @@ class AnswerTests(AdminCase):
             self.assertEqual("nosniff", headers["X-Content-Type-Options"])
 
     def test_head(self) -> None:
-        """The same without its content, and without a word in the log."""
+        """HEAD has the same headers and no content, and is not logged."""
         client = self.connect()
         with capturedLogs() as events:
             for target, length in (("/", "8"), ("/healthz", "3"), ("/no", "10")):
@@ -147,14 +143,14 @@ class AnswerTests(AdminCase):
         self.assertEqual([], list(events))
 
     def test_nothing(self) -> None:
-        """Nothing lies beneath anything."""
+        """A path of two components is 404."""
         client = self.connect()
         for target in ("/no", "/healthz/", "/healthz/x", "//", "/%2e%2e", "/%ff"):
             status, _, content = client.ask(target)
             self.assertEqual((404, b"not found\n"), (status, content))
 
     def test_later(self) -> None:
-        """What takes its time is answered when it is there, and then the next."""
+        """A late answer is sent before the next one."""
         client = self.connect()
         client.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n" * 2)
         self.clock.advance(TIMEOUT)
@@ -165,7 +161,7 @@ class AnswerTests(AdminCase):
         self.assertTrue(client.received().endswith(b"\r\n\r\nfine\n"))
 
     def test_later_and_nobody(self) -> None:
-        """Whoever is gone misses nothing."""
+        """An answer after a disconnect is dropped."""
         client = self.connect()
         client.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n")
         client.channel.connectionLost()
@@ -173,7 +169,7 @@ class AnswerTests(AdminCase):
         self.assertEqual(b"", client.received())
 
     def test_bug(self) -> None:
-        """A traceback is for the log, and not for whoever asks."""
+        """The traceback is logged, but not sent."""
         status, headers, content = self.connect().ask("/broken")
         self.assertEqual(500, status)
         self.assertEqual(b"internal error; see the server's log\n", content)
@@ -181,17 +177,15 @@ class AnswerTests(AdminCase):
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
     def test_no_access_log(self) -> None:
-        """A pasted URL goes nowhere."""
+        """A URL with a token is not logged."""
         with capturedLogs() as events:
             self.connect().ask("/0123456789abcdef0123456789abcdef/x")
         self.assertEqual([], list(events))
 
 
 class RefusalTests(AdminCase):
-    """What is not answered."""
-
     def test_methods(self) -> None:
-        """Nothing is changed here."""
+        """Only GET and HEAD are allowed."""
         client = self.connect()
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"):
             status, headers, content = client.ask(method=method)
@@ -201,7 +195,7 @@ class RefusalTests(AdminCase):
             self.assertEqual("nosniff", headers["X-Content-Type-Options"])
 
     def test_bodies(self) -> None:
-        """None is asked for, and none is read."""
+        """No body is requested, and none is read."""
         for method, expected in (("POST", 405), ("GET", 400)):
             for length in ("Content-Length: 9999999", "Transfer-Encoding: chunked"):
                 client = self.connect()
@@ -213,7 +207,7 @@ class RefusalTests(AdminCase):
                 self.assertEqual(b"", client.received())
 
     def test_names(self) -> None:
-        """What comes to a loopback address must not come by a foreign name."""
+        """On a loopback address, Host must not be a foreign name."""
         own = ("localhost", "LocalHost:1", "127.0.0.1:1235", "[::1]:1235", "192.0.2.1")
         foreign = (
             "evil.example",
@@ -240,7 +234,7 @@ class RefusalTests(AdminCase):
         self.assertEqual(421, client.ask(head=twice)[0])
 
     def test_malformed(self) -> None:
-        """One line, and an end."""
+        """One line, and the connection closes."""
         for sent in (
             b"nonsense\r\n",
             b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
@@ -263,8 +257,6 @@ class RefusalTests(AdminCase):
 
 
 class SharedAnswerTests(AdminCase):
-    """What has to be looked for."""
-
     def setUp(self) -> None:
         super().setUp()
         self.looks: list[Deferred[AdminAnswer]] = []
@@ -280,7 +272,7 @@ class SharedAnswerTests(AdminCase):
         return client
 
     def test_once(self) -> None:
-        """Whoever asks while it is looked for gets the same; the next, the next."""
+        """Clients that ask meanwhile share the answer; the next one gets a new one."""
         clients = [self.ask() for _ in range(3)]
         self.assertEqual(1, len(self.looks))
         self.looks[0].callback(AdminAnswer(200, b"first", b"a/b"))
@@ -292,7 +284,7 @@ class SharedAnswerTests(AdminCase):
         self.assertTrue(client.received().endswith(b"\r\n\r\nsecond"))
 
     def test_slow(self) -> None:
-        """Whoever asks is told, and nothing piles up."""
+        """Clients get 503 after the timeout, and no requests pile up."""
         first = self.ask()
         self.clock.advance(DEADLINE / 2)
         second = self.ask()
@@ -311,7 +303,7 @@ class SharedAnswerTests(AdminCase):
         self.assertTrue(last.received().endswith(b"at last"))
 
     def test_gone(self) -> None:
-        """Whoever goes away is forgotten, and it is no bug."""
+        """A disconnected client is forgotten, and not logged as a bug."""
         gone, stays = self.ask(), self.ask()
         gone.channel.connectionLost(Failure(ConnectionDone()))
         self.looks[0].callback(AdminAnswer(200, b"found"))
@@ -320,7 +312,7 @@ class SharedAnswerTests(AdminCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_headers_and_packed(self) -> None:
-        """What it has besides is there, and gzip is for those who take it."""
+        """Additional headers are sent, and gzip only if accepted."""
         answer = AdminAnswer(
             200, b"plain", b"a/b", packed=b"gzip", headers=((b"X-Y", b"z"),), kept=9
         )
@@ -337,7 +329,7 @@ class SharedAnswerTests(AdminCase):
             )
 
     def test_bug(self) -> None:
-        """Everybody is told, and the log."""
+        """All clients get 500, and the log a traceback."""
         clients = [self.ask() for _ in range(2)]
         self.looks[0].errback(RuntimeError("secret"))
         for client in clients:
@@ -346,10 +338,10 @@ class SharedAnswerTests(AdminCase):
 
 
 class TimeTests(AdminCase):
-    """Who is slow, and who is many."""
+    """Slow clients, and many clients."""
 
     def test_slow_request(self) -> None:
-        """A byte now and then gives no more time; an answer does."""
+        """Single bytes do not extend the timeout; an answer does."""
         client = self.connect()
         client.ask()
         for byte in b"GET / HTTP/1.1\r\n"[:9]:
@@ -361,7 +353,7 @@ class TimeTests(AdminCase):
         client.channel.connectionLost()
 
     def test_idle(self) -> None:
-        """Who asks again in time may go on."""
+        """A request within the timeout keeps the connection open."""
         client = self.connect()
         for _ in range(5):
             self.clock.advance(TIMEOUT - 1)
@@ -371,7 +363,7 @@ class TimeTests(AdminCase):
         client.channel.connectionLost()
 
     def test_answer_that_nobody_reads(self) -> None:
-        """It is closed, and then dropped."""
+        """The connection is closed, and then aborted."""
         client = self.connect()
         client.ask(head="Host: h\r\nConnection: close\r\n")
         self.assertTrue(client.wire.disconnecting)
@@ -381,7 +373,7 @@ class TimeTests(AdminCase):
         client.channel.connectionLost()
 
     def test_answers_that_nobody_reads(self) -> None:
-        """Of many requests at once the next is answered when there is room for it."""
+        """Of pipelined requests, the next is answered when the buffers have space."""
         client = self.connect()
         client.channel.pauseProducing()
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
@@ -398,7 +390,7 @@ class TimeTests(AdminCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_many(self) -> None:
-        """Whoever asks nothing makes room, and nobody else does."""
+        """A new connection closes an idle one, and no other."""
         busy = self.connect()
         busy.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n")
         idle = [self.connect() for _ in range(CONNECTIONS - 1)]
@@ -416,7 +408,7 @@ class TimeTests(AdminCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_close(self) -> None:
-        """At the end nobody is waited for."""
+        """All connections are closed at once."""
         client = self.connect()
         client.send(b"GET /waiting HTTP/1.1\r\nHost: h\r\n\r\n")
         self.site.close()

@@ -1,4 +1,4 @@
-"""What the page shows, before it is HTML."""
+"""The content of the page."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 class ViewTests(SynchronousTestCase):
-    """What is reckoned."""
-
     def test_kinds(self) -> None:
-        """The page looks as its worst bucket does, or as one that has none."""
+        """The page has the severity of its worst bucket."""
         for kind, icon, found in (
             ("none", "ok", overview()),
             ("ok", "ok", overview(bucket("a", series()))),
@@ -40,7 +38,6 @@ class ViewTests(SynchronousTestCase):
             self.assertEqual((kind, icon), (shown.kind, shown.icon))
 
     def test_words(self) -> None:
-        """There is a word for each state."""
         self.assertLessEqual({each.value for each in State}, set(WORDS))
 
     def test_time_of_day(self) -> None:
@@ -51,13 +48,13 @@ class ViewTests(SynchronousTestCase):
         )
 
     def test_beyond_all_calendars(self) -> None:
-        """A clock that is wrong by ages takes the times away, and nothing else."""
+        """With a clock that is out of range, only the times are missing."""
         shown = view(evolve(overview(bucket("a", never())), at=1e18), UTC)
         self.assertEqual((None, "", ""), (shown.clock, shown.zone, shown.zone_text))
         self.assertEqual(1, len(shown.troubled))
 
     def test_last_push(self) -> None:
-        """Of all buckets, and of none that never had any."""
+        """The latest of all buckets that had a push."""
         shown = view(
             overview(
                 bucket("a", series(last_at=NOW - DAY)),
@@ -79,7 +76,7 @@ class ViewTests(SynchronousTestCase):
         )
 
     def test_space(self) -> None:
-        """Whatever a filesystem says of itself, the bar stays in its bounds."""
+        """The bar stays in its bounds for all values."""
         for free, total, percent in (
             (25, 100, "75.0"),
             (0, 100, "100.0"),
@@ -102,7 +99,7 @@ class ViewTests(SynchronousTestCase):
             self.assertEqual((percent, kind), (shown.quota.percent, shown.quota.kind))
 
     def test_height(self) -> None:
-        """Rows, at least one, and one that says what is not shown."""
+        """At least one row, and one more for the series that are not shown."""
         shown = view(
             overview(
                 bucket("a", expect=None),
@@ -114,8 +111,6 @@ class ViewTests(SynchronousTestCase):
 
 
 class RoomTests(SynchronousTestCase):
-    """How much there is room for."""
-
     def test_room_for_series(self) -> None:
         self.assertEqual(
             [20, 20, 20, 4, 1],
@@ -123,7 +118,7 @@ class RoomTests(SynchronousTestCase):
         )
 
     def test_the_worst_first(self) -> None:
-        """What there is no room for is not the worst."""
+        """The buckets that are not shown are not the worst."""
         buckets = [bucket(f"host{i}", series()) for i in range(MOST_ROWS + 3)]
         buckets[-1] = bucket("late", series(**LATE))
         shown = view(overview(*buckets), UTC)
@@ -145,7 +140,7 @@ class SparklineTests(SynchronousTestCase):
         )
 
     def test_usual(self) -> None:
-        """The line is at the height that a bar of that size has."""
+        """The line has the height of a bar of that size."""
         found = sparkline([(NOW - DAY, 200), (NOW, 100)], 100)
         assert found is not None
         self.assertEqual(

@@ -13,10 +13,8 @@ from filebucket.test.kit.commands import HASH, LABEL, TOKEN, CliCase
 
 
 class AddTests(CliCase):
-    """``bucket add``."""
-
     def test_prints_the_token(self) -> None:
-        """Once, with lines to copy that fit into a terminal."""
+        """The commands to copy fit into a terminal."""
         output = self.run_("bucket", "add", "web01")
         (token,) = re.findall("(?m)^    ([A-Za-z0-9_-]{32})$", output)
         (bucket,) = load(str(self.file)).buckets
@@ -33,7 +31,7 @@ class AddTests(CliCase):
         self.assertLessEqual(max(map(len, lines)), 80)
 
     def test_settings(self) -> None:
-        """Each is written as it was given, and a number as a number."""
+        """Settings are written as given; numbers stay numbers."""
         self.run_(
             *("bucket", "add", "web01", "--quota", "500 GiB", "--overwrite"),
             *("--max-file-size", "1000", "--expires", "2026-12-31"),
@@ -56,7 +54,6 @@ class AddTests(CliCase):
         )
 
     def test_json(self) -> None:
-        """The token and the rest, for a program."""
         found = self.json("bucket", "add", "web01", "--quota", "1kB")
         (bucket,) = load(str(self.file)).buckets
         sha256 = token_digest(found["token"].encode())
@@ -69,7 +66,7 @@ class AddTests(CliCase):
         )
 
     def test_misused(self) -> None:
-        """What is no name, no size and so on is a mistake of usage."""
+        """Invalid values are usage errors."""
         for arguments, text in (
             (("a/b",), "a name may not contain"),
             ((".filebucket",), "reserved"),
@@ -84,7 +81,7 @@ class AddTests(CliCase):
             self.assertIn(text, self.misused("bucket", "add", *arguments))
 
     def test_refused(self) -> None:
-        """What cannot be done is told in a line."""
+        """An error is one line."""
         self.write({"name": "web01", "token_sha256": HASH})
         line = self.refused("bucket", "add", "web01")
         self.assertEqual("Error: a bucket web01 already exists", line)
@@ -96,21 +93,18 @@ class AddTests(CliCase):
         self.assertEqual(expected, line)
 
     def test_of_this_machine(self) -> None:
-        """The host's name is the machine's own where all addresses are listened on."""
+        """With a listener on all addresses, the URL has this machine's host name."""
         self.write(host="0.0.0.0")
         self.patch(socket, "gethostname", lambda: "keeper")
         self.assertEqual("http://keeper:1234", self.json("bucket", "add", "x")["url"])
 
 
 class RotateTests(CliCase):
-    """``bucket rotate``."""
-
     def setUp(self) -> None:
         super().setUp()
         self.write({"name": "db", "token": TOKEN})
 
     def test_at_once(self) -> None:
-        """A new token, and no old one."""
         output = self.run_("bucket", "rotate", "db")
         self.assertNotIn("An old one", output)
         self.assertNotIn(TOKEN, output)
@@ -118,7 +112,7 @@ class RotateTests(CliCase):
         self.assertNotEqual(HASH, token.sha256.hex())
 
     def test_keep_old(self) -> None:
-        """The old one stays for a while, and that is said."""
+        """The old token stays valid, and the output shows how long."""
         for duration, seconds in (
             ("90s", 90),
             ("7d", 7 * 24 * 3600),
@@ -133,7 +127,6 @@ class RotateTests(CliCase):
             self.assertIn("An old token stays valid until 2027-0", output)
 
     def test_refused(self) -> None:
-        """What it cannot do."""
         line = self.refused("bucket", "rotate", "web01")
         self.assertEqual("Error: there is no bucket web01", line)
         line = self.misused("bucket", "rotate", "db", "--keep-old", "7")
@@ -141,10 +134,7 @@ class RotateTests(CliCase):
 
 
 class RemoveTests(CliCase):
-    """``bucket remove``."""
-
     def test_says_where_the_files_are(self) -> None:
-        """They stay."""
         self.write({"name": "db", "token": TOKEN})
         folder = self.folder / "home" / "db"
         folder.mkdir(parents=True)
@@ -154,7 +144,7 @@ class RemoveTests(CliCase):
         self.assertEqual((), load(str(self.file)).buckets)
 
     def test_without_a_name(self) -> None:
-        """Whose folder is not named."""
+        """The folder's name, a token, is not printed."""
         for arguments in ((), ("--json",)):
             self.write(TOKEN)
             output = self.run_("bucket", "remove", LABEL, *arguments)

@@ -8,10 +8,7 @@ from filebucket.test.kit.commands import HASH, CliCase
 
 
 class CheckTests(CliCase):
-    """``check``."""
-
     def test_in_order(self) -> None:
-        """What there is."""
         self.write({"name": "db", "token_sha256": HASH})
         output = self.run_("check", "--strict")
         self.assertEqual(f"{self.file}: no problems found", output.splitlines()[0])
@@ -19,14 +16,14 @@ class CheckTests(CliCase):
         self.assertFalse((self.folder / "home").exists())
 
     def test_risky(self) -> None:
-        """Is told, and fails only where that is wanted."""
+        """Risks are printed; they fail the check only with --strict."""
         output = self.run_("check")
         self.assertIn(f"risky  {self.file}: no buckets are configured: every", output)
         self.assertIn("0 wrong, 1 risky", output)
         self.assertEqual(1, self.invoke("check", "--strict").exit_code)
 
     def test_wrong(self) -> None:
-        """A line for each, for people and for programs."""
+        """One line per mistake, or JSON."""
         self.write(port="x", hots="y")
         result = self.invoke("check")
         self.assertEqual(1, result.exit_code)

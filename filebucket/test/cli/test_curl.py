@@ -1,4 +1,4 @@
-"""How to push with curl."""
+"""The curl commands."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from filebucket.config.load import parse
 
 
 class AddressTests(SynchronousTestCase):
-    """Where curl is told to connect."""
-
     def address(self, **keys: object) -> Address:
         text = json.dumps({"home": "h", "buckets": [], **keys})
         return address(parse(text, "/etc/config.json"), "backup")
 
     def test_host(self) -> None:
-        """The host's, or this machine's where that is all addresses."""
+        """The configured host, or this machine's name for all addresses."""
         for keys, url in (
             ({}, "http://backup:1234"),
             ({"host": "::", "port": 80}, "http://backup:80"),
@@ -28,7 +26,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(Address(url), self.address(**keys))
 
     def test_listen(self) -> None:
-        """The best: from other machines, by TLS."""
+        """The preferred listener is reachable from other machines and has TLS."""
         tls = "ssl:1443:privateKey=key.pem"
         for listen, url in (
             (["tcp:80", tls], "https://backup:1443"),
@@ -41,7 +39,7 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(Address(url), self.address(listen=listen))
 
     def test_unix(self) -> None:
-        """A socket's name is fit for a shell."""
+        """The path of a socket is quoted for a shell."""
         made = self.address(listen=["unix:/run/a b"])
         first, *_, last = made.lines("TOKEN")
         self.assertEqual(

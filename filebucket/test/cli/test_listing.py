@@ -1,4 +1,4 @@
-"""Buckets in a table, and for programs."""
+"""The list of buckets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from filebucket.test.kit.commands import HASH, LABEL, TOKEN, CliCase
 
 
 class ListTests(CliCase):
-    """``bucket list``."""
-
     def test_table(self) -> None:
-        """A line for each token, within 80 columns, and never a token."""
+        """One line per token, within 80 columns, without the token itself."""
         networks = [f"192.0.2.{number * 8}/29" for number in range(6)]
         self.write(
             TOKEN,
@@ -44,7 +42,6 @@ class ListTests(CliCase):
         self.assertNotIn(TOKEN, output)
 
     def test_sizes(self) -> None:
-        """How large a file may be, and how small."""
         for settings, expected in (
             ({"min_file_size": "1 KiB"}, "min file size 1 KiB"),
             ({"min_file_size": 1, "max_file_size": "1 MB"}, "file size 1 B to 1 MB"),
@@ -53,7 +50,6 @@ class ListTests(CliCase):
             self.assertIn(expected, self.run_("bucket", "list"))
 
     def test_json(self) -> None:
-        """The same for a program."""
         self.write(TOKEN, {"name": "db", "token_sha256": HASH[::-1], "quota": 5})
         first, second = self.json("bucket", "list")
         self.assertEqual(
@@ -65,7 +61,6 @@ class ListTests(CliCase):
         )
 
     def test_what_is_expected(self) -> None:
-        """And what is kept of it."""
         expected = {
             "series": ["db-*"],
             "expect": "26h",

@@ -11,10 +11,8 @@ from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
 
 
 class LogTests(CatalogueCase):
-    """``filebucket log``."""
-
     def test_table(self) -> None:
-        """The newest last, and what became of each."""
+        """The newest push is last, and notes show the fate of each file."""
         self.push("web01", "db-1.gz", 1000, NOW - 50 * HOUR, seconds=83.4)
         self.push("web01", "db-1.gz", 1000, NOW - 40 * HOUR, overwrote=True)
         for number in range(2, 5):
@@ -43,7 +41,7 @@ class LogTests(CatalogueCase):
         self.assertEqual(3, len(self.prints(0, "log", "web01", "--limit", "2")))
 
     def test_80_columns(self) -> None:
-        """Names get the room of what matters less."""
+        """Optional columns make room for names."""
         self.push("web01", "a-very-long-name-of-a-backup-2026-11-24.tar.zst", 9, NOW)
         expected = """
             TIME                 BUCKET  NAME                          SIZE  NOTES
@@ -52,7 +50,7 @@ class LogTests(CatalogueCase):
         self.assertEqual(block(expected), self.prints(0, "log", columns=70))
 
     def test_json(self) -> None:
-        """An object a line."""
+        """One object per line."""
         self.push("web01", f"db-{TOKEN}.gz", 1000, NOW - HOUR, pre_push=0)
         self.push(LABEL, HOSTILE, 10, NOW)
         first, second = map(json.loads, self.prints(0, "log", "--json"))
@@ -81,7 +79,7 @@ class LogTests(CatalogueCase):
         self.assertEqual((LABEL, HOSTILE), (second["bucket"], second["name"]))
 
     def test_refused(self) -> None:
-        """With the reasons; of strangers, too."""
+        """Also refusals without a valid token."""
         self.refuse(self.buckets["db"].key, "a.gz", 1000)
         self.refuse("", None, -1, status=403, reason="no such token", client="[::1]:5")
         self.refuse(self.buckets[LABEL].key, TOKEN, -1, status=409, reason="no")
@@ -101,7 +99,7 @@ class LogTests(CatalogueCase):
         )
 
     def test_hostile_names(self) -> None:
-        """A terminal obeys nothing of it."""
+        """Control characters are escaped."""
         self.push("web01", HOSTILE, 1, NOW, client=HOSTILE)
         self.refuse(self.buckets["db"].key, HOSTILE, 1, reason=HOSTILE)
         for option in ((), ("--refused",)):
@@ -110,20 +108,20 @@ class LogTests(CatalogueCase):
             self.assertTrue(lines[1].isprintable(), lines[1])
 
     def test_bucket_that_is_no_more(self) -> None:
-        """What it got stays to be seen, and no more of its token than in the log."""
+        """Pushes to a removed bucket stay visible, but not its token."""
         self.push(LABEL, "x", 1, NOW)
         self.write()
         (_, line) = self.prints(0, "log")
         self.assertEqual(LABEL, line.split()[2])
 
     def test_nothing_yet(self) -> None:
-        """Only the head, and no object."""
+        """Only the heading, and no JSON."""
         self.assertEqual(1, len(self.prints(0, "log")))
         self.assertEqual(1, len(self.prints(0, "log", "--refused")))
         self.assertEqual([], self.prints(0, "log", "--json"))
 
     def test_refuses(self) -> None:
-        """What it cannot do is told in a line, as of other commands."""
+        """An error is one line."""
         (line,) = self.prints(1, "log", "web1")
         expected = "Error: there is no bucket 'web1'; did you mean 'web01'?"
         self.assertEqual(expected, line)

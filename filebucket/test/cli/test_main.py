@@ -1,4 +1,4 @@
-"""The commands together."""
+"""All commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEVERAL = "f: 2 mistakes:\n  a\\x1b[2J\n  b\\x0d"
 
 
 def command(*words: str) -> click.Command:
-    """The command that these words call."""
+    """Find the command of these words."""
     found: click.Command = main.main
     for word in words:
         assert isinstance(found, click.Group)
@@ -29,10 +29,8 @@ def command(*words: str) -> click.Command:
 
 
 class HelpTests(SynchronousTestCase):
-    """What it says of itself."""
-
     def test_fits(self) -> None:
-        """Every command has a page, of 80 columns, and a line that is whole."""
+        """Every help page fits 80 columns, and no short help is cut."""
         waiting: list[tuple[str, ...]] = [()]
         seen = 0
         while waiting:
@@ -48,23 +46,20 @@ class HelpTests(SynchronousTestCase):
         self.assertEqual(15, seen)
 
     def test_unknown(self) -> None:
-        """What is no command is no module either."""
+        """An unknown command imports no module."""
         for word in ("main", "options", "frob", "token_hash"):
             result = CliRunner().invoke(main.main, [word])
             self.assertEqual(2, result.exit_code)
             self.assertIn(f"No such command '{word}'", result.output)
 
     def test_names(self) -> None:
-        """Each is called as it is listed."""
         for name in main.COMMANDS:
             self.assertEqual(name, command(name).name)
 
 
 class FailureTests(SynchronousTestCase):
-    """What an operator is told if a command fails."""
-
     def test_in_a_line(self) -> None:
-        """A mistake of the operator's is a line, and a bug is a traceback."""
+        """An operator's error is one line, a bug a traceback."""
         for error, text in (
             (ConfigError("f", ["no"]), "f: no"),
             (CatalogueError("no"), "no"),
@@ -79,7 +74,7 @@ class FailureTests(SynchronousTestCase):
         self.assertIsInstance(self.fail_with(KeyError("x")).exception, KeyError)
 
     def fail_with(self, error: Exception) -> Result:
-        """What is printed when a command raises this."""
+        """The output of a command that raises this."""
 
         @click.command("fails")
         def fails() -> None:
@@ -90,9 +85,6 @@ class FailureTests(SynchronousTestCase):
 
 
 class VersionTests(SynchronousTestCase):
-    """The command line."""
-
     def test_version(self) -> None:
-        """It knows its version."""
         result = CliRunner().invoke(main.main, ["--version"])
         self.assertIn(__version__, result.output)

@@ -1,4 +1,4 @@
-"""What the commands have in common."""
+"""Shared arguments and options."""
 
 from __future__ import annotations
 
@@ -25,17 +25,14 @@ from filebucket.test.kit.commands import LABEL, TOKEN, CliCase
 
 
 class CompletionTests(CliCase):
-    """What the shell completes."""
-
     def complete(self, *words: str) -> list[str]:
-        """The values for the last of the words."""
+        """Completions of the last word."""
         completer = BashComplete(main.main, {}, "filebucket", "_FILEBUCKET_COMPLETE")
         *arguments, incomplete = words
         items = completer.get_completions(list(arguments), incomplete)
         return [each.value for each in items]
 
     def test_commands(self) -> None:
-        """All of them."""
         expected = [
             *("bucket", "check", "log", "prune", "reindex", "reload", "serve"),
             *("status", "token-hash", "verify"),
@@ -43,7 +40,7 @@ class CompletionTests(CliCase):
         self.assertEqual(expected, self.complete(""))
 
     def test_names(self) -> None:
-        """The buckets of the file that was named, and no tokens."""
+        """The labels of the given file, without tokens."""
         self.write(
             TOKEN, *({"name": name, "token": name * 16} for name in ("db", "dc"))
         )
@@ -53,15 +50,13 @@ class CompletionTests(CliCase):
         self.assertEqual([LABEL, "db", "dc"], found)
 
     def test_broken(self) -> None:
-        """Nothing where there is nothing to be read."""
+        """An unreadable configuration completes nothing."""
         self.assertEqual([], self.complete("bucket", "rotate", ""))
 
 
 class ValueTests(SynchronousTestCase):
-    """Values as the configuration has them."""
-
     def test_converted(self) -> None:
-        """What goes into the file stays as it is; the rest is a number."""
+        """Values for the file stay unchanged; others become numbers."""
         for kind, text, value in (
             (NAME, "web01", "web01"),
             (SIZE, "1 GiB", "1 GiB"),
@@ -75,7 +70,7 @@ class ValueTests(SynchronousTestCase):
             self.assertEqual(value, kind.convert(text, None, None))
 
     def test_refused(self) -> None:
-        """With the configuration's words."""
+        """The errors are those of the configuration."""
         given: list[tuple[click.ParamType[Any], str, str]] = [
             (NAME, "a/b", "a name may not contain"),
             (SIZE, "1 XB", "must be a size such as"),
@@ -89,10 +84,8 @@ class ValueTests(SynchronousTestCase):
 
 
 class ChoiceTests(CliCase):
-    """The buckets that a command is for."""
-
     def test_chosen(self) -> None:
-        """In the order of the configuration; all, if none is named."""
+        """In the order of the configuration; all buckets without names."""
         self.write({"name": "a", "token": "a" * 32}, {"name": "b", "token": "b" * 32})
         config = load(str(self.file))
         for labels, chosen in (
@@ -107,7 +100,7 @@ class ChoiceTests(CliCase):
         self.assertIn("did you mean", str(caught.exception))
 
     def test_no_home(self) -> None:
-        """A catalogue is made only where a daemon was before."""
+        """A catalogue is created only in a home that a daemon has used."""
         config = load(str(self.file))
         with (
             self.assertRaises(CatalogueError) as caught,

@@ -1,4 +1,4 @@
-"""Commands that cannot print. What comes of it for a process is in ``whole``."""
+"""Commands that cannot print. ``whole`` tests it with processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 class CannotPrintTests(SynchronousTestCase):
-    """What is said of it."""
-
     def said(self, error: OSError) -> str:
         with redirect_stderr(io.StringIO()) as stream:
             CannotPrintError(error).show()
         return stream.getvalue()
 
     def test_line(self) -> None:
-        """What failed, and the file, if it was one."""
+        """The error, with the file if there is one."""
         self.assertEqual(
             "Error: cannot print: No space left on device\n", self.said(FULL)
         )
@@ -31,16 +29,16 @@ class CannotPrintTests(SynchronousTestCase):
         self.assertEqual("Error: /x: Permission denied\n", self.said(denied))
 
     def test_quiet(self) -> None:
-        """A reader that has seen enough is told nothing."""
+        """A closed pipe is no error."""
         self.assertEqual("", self.said(BrokenPipeError(errno.EPIPE, "Broken pipe")))
 
     def test_status(self) -> None:
-        """It is the command's."""
+        """The exit status is the command's."""
         self.assertEqual(1, CannotPrintError(FULL).exit_code)
         self.assertEqual(3, CannotPrintError(FULL, 3).exit_code)
 
     def test_rest(self) -> None:
-        """What could not be written is not tried again at Python's end."""
+        """Python does not retry the write at exit."""
         with open("/dev/full", "w") as full, redirect_stderr(full):
             full.write("x")
             CannotPrintError(FULL).show()

@@ -1,4 +1,4 @@
-"""What is shown while files are read."""
+"""Progress and findings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from filebucket.upkeep.survey import Finding, Found
 
 
 class Terminal(io.StringIO):
-    """A stream that is one."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class BarTests(SynchronousTestCase):
-    """How far it is."""
-
     def shown(self, stream: io.StringIO, length: int) -> str:
         with redirect_stderr(stream):
             self.assertIs(stream, sys.stderr)
@@ -34,16 +32,16 @@ class BarTests(SynchronousTestCase):
         return stream.getvalue()
 
     def test_terminal(self) -> None:
-        """To its end."""
+        """The bar is drawn to its end."""
         self.assertIn("100%", self.shown(Terminal(), 10))
 
     def test_no_terminal(self) -> None:
-        """Nothing of it, nor of nothing."""
+        """No bar without a terminal, nor with length 0."""
         self.assertEqual("", self.shown(io.StringIO(), 10))
         self.assertEqual("", self.shown(Terminal(), 0))
 
     def test_seldom(self) -> None:
-        """A thousand times at most, and once more at the end."""
+        """A thousand updates at most, and one at the end."""
         moved: list[int] = []
         bar = Progress(SimpleNamespace(update=moved.append), 100_050)
         for at in range(100_051):
@@ -53,8 +51,6 @@ class BarTests(SynchronousTestCase):
 
 
 class FindingsTests(SynchronousTestCase):
-    """What is found."""
-
     def printed(self, as_json: bool, *found: Finding) -> str:
         with redirect_stdout(io.StringIO()) as stream:
             findings = Findings(as_json, Progress(None))
@@ -64,7 +60,7 @@ class FindingsTests(SynchronousTestCase):
         return stream.getvalue()
 
     def test_lines(self) -> None:
-        """A line each, with nothing that a terminal obeys, and what it comes to."""
+        """One escaped line per finding, and the totals."""
         self.assertEqual(
             "unknown     web01  a\\x1b: no\\x1b\n"
             "unreadable  web01  its folder\n"
@@ -80,12 +76,12 @@ class FindingsTests(SynchronousTestCase):
         )
 
     def test_entered(self) -> None:
-        """These may be a million: they are only counted."""
+        """Added files are only counted: there may be a million."""
         text = self.printed(False, Finding("entered", "web01", "a"))
         self.assertEqual(1, text.count("\n"))
 
     def test_json(self) -> None:
-        """One object, however many there are."""
+        """One object with all findings."""
         one = Finding("stranger", "web01", "a")
         for found in ((), (one,), (one, one)):
             said = json.loads(self.printed(True, *found))

@@ -20,7 +20,7 @@ DAY = 24 * 3600.0
 
 
 class PruneCase(CliCase):
-    """Has a home with files, beside the configuration."""
+    """A home with files, and a configuration."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -33,7 +33,7 @@ class PruneCase(CliCase):
         return {"name": "web01", "token_sha256": HASH, **settings}
 
     def push(self, *ages: float, name: str = "db-", size: int = 1500) -> None:
-        """Files of a series of the first bucket, of so many days."""
+        """Push files of a series to the first bucket; their ages are in days."""
         bucket = load(str(self.file)).buckets[0]
         folder = self.home / bucket.directory
         folder.mkdir(exist_ok=True)
@@ -56,10 +56,8 @@ class PruneCase(CliCase):
 
 
 class OutputTests(PruneCase):
-    """In memory."""
-
     def lines(self, *arguments: str) -> list[str]:
-        """What it prints, without times, which are another's to test."""
+        """The printed lines, with times replaced."""
         printed = self.run_("prune", *arguments).splitlines()
         return [
             f"{line[:14]}TIME{line[33:]}" if line.startswith("  ") else line
@@ -67,8 +65,7 @@ class OutputTests(PruneCase):
         ]
 
     def test_killed_and_keep_taken_out(self) -> None:
-        """What was about to go, and is there, stays: of all buckets, whichever are
-        pruned."""
+        """Files that a killed prune was about to delete stay, in all buckets."""
         self.write(
             self.bucket(),
             {"name": "web02", "token_sha256": "0" * 64, "keep": {"last": 1}},
@@ -82,7 +79,7 @@ class OutputTests(PruneCase):
         self.assertEqual({"db-9"}, self.there())
 
     def test_no_keep(self) -> None:
-        """It says so, in a line, also where there is no home."""
+        """One line, even without a home."""
         for words in ((), ("--dry-run",), ("web01",)):
             self.write(self.bucket(), home="nowhere")
             which = "none of these buckets" if "web01" in words else "no bucket"
@@ -97,7 +94,6 @@ class OutputTests(PruneCase):
         )
 
     def test_dry_run(self) -> None:
-        """What would go, and why the rest would not."""
         self.write(self.bucket(keep={"last": 1}))
         self.push(30, 9, 8)
         self.push(40, name="log-", size=3 * 1024**2)
@@ -116,14 +112,13 @@ class OutputTests(PruneCase):
         self.assertEqual({"db-8", "db-9", "db-30", "log-40"}, self.there())
 
     def test_times(self) -> None:
-        """They are those of this machine."""
+        """Times are in the local zone."""
         self.write(self.bucket(keep={"last": 1}))
         self.now = 1_700_000_000 + DAY
         self.push(1)
         self.assertIn(" 2023-11-14 23:13:20 ", self.run_("prune", "--dry-run"))
 
     def test_prunes(self) -> None:
-        """What went, and how much came of it."""
         self.write(self.bucket(keep={"last": 1}))
         self.push(9, 8, size=800)
         self.assertEqual(
@@ -138,7 +133,6 @@ class OutputTests(PruneCase):
         self.assertEqual(["Pruned 0 files (0 B); 1 kept."], self.lines())
 
     def test_json(self) -> None:
-        """The same, for programs."""
         self.now = 1_700_000_000
         self.write(self.bucket(keep={"last": 1}))
         self.push(9, 8)
@@ -168,7 +162,6 @@ class OutputTests(PruneCase):
         )
 
     def test_buckets(self) -> None:
-        """Only those that are named."""
         other = self.bucket(name="web02", token_sha256="1" * 64, keep={"last": 1})
         self.write(self.bucket(keep={"last": 1}), other)
         self.push(9, 8)
@@ -183,8 +176,7 @@ class OutputTests(PruneCase):
         )
 
     def test_left_and_failed(self) -> None:
-        """What is not as it was received is said; a bucket that cannot be pruned is a
-        failure."""
+        """Changed files are left alone; a bucket that cannot be pruned is a failure."""
         self.write(self.bucket(keep={"last": 1}))
         self.push(9, 8, 7)
         (self.home / "web01" / "db-8").write_bytes(b"")
@@ -213,7 +205,7 @@ class OutputTests(PruneCase):
         )
 
     def test_names(self) -> None:
-        """No token, and nothing that a terminal would obey."""
+        """Tokens are masked, and control characters escaped."""
         self.write({"token": TOKEN, "keep": {"last": 1}})
         self.push(9, 8, name=f"{TOKEN}\u202e-")
         self.assertEqual(2, len(os.listdir(self.home / TOKEN)))
@@ -226,7 +218,6 @@ class OutputTests(PruneCase):
         self.assertIn(f"  {label}\\u202e-19\n", self.run_("prune"))
 
     def test_no_catalogue(self) -> None:
-        """There is nothing to go by."""
         self.write(self.bucket(keep={"last": 1}))
         line = self.refused("prune")
         self.assertTrue(
@@ -235,7 +226,7 @@ class OutputTests(PruneCase):
         self.assertEqual([], os.listdir(self.home / ".filebucket"))
 
     def test_one_at_a_time(self) -> None:
-        """The second says so; a rehearsal is in nobody's way."""
+        """A second prune is refused; a dry run is not."""
         self.write(self.bucket(keep={"last": 1}))
         self.push(9, 8)
         with prune_lock(str(self.home)):

@@ -9,10 +9,8 @@ from filebucket.test.kit.commands import TOKEN, UpkeepCase
 
 
 class ReindexTests(UpkeepCase):
-    """``reindex``."""
-
     def test_enters(self) -> None:
-        """It makes a catalogue of what is there."""
+        """The catalogue is created from the files on disk."""
         self.put("a")
         self.put("b", folder=TOKEN)
         output = self.run_("reindex")
@@ -22,7 +20,7 @@ class ReindexTests(UpkeepCase):
         self.assertEqual([], self.idle)
 
     def test_findings(self) -> None:
-        """One a line, and nothing in it that a terminal would obey."""
+        """One escaped line per finding."""
         self.push("a").unlink()
         (self.put("b").parent / "esc\x1b[31m").mkdir()
         self.assertEqual(
@@ -40,7 +38,6 @@ class ReindexTests(UpkeepCase):
         self.assertEqual("pruned", self.files()["a"].fate)
 
     def test_json(self) -> None:
-        """The same for programs."""
         self.put("a")
         (self.home / TOKEN).symlink_to(TOKEN)
         output = self.invoke("reindex", "--json").output
@@ -62,7 +59,7 @@ class ReindexTests(UpkeepCase):
         self.assertEqual([], self.json("reindex")["findings"])
 
     def test_no_home(self) -> None:
-        """Where there is none, none is made: its disk may not be mounted."""
+        """No home is created: its disk may not be mounted."""
         shutil.rmtree(self.home / ".filebucket")
         self.assertIn("no home, or no daemon", self.refused("reindex"))
         self.assertIn("there is no catalogue yet", self.refused("verify"))

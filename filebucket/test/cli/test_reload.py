@@ -10,10 +10,8 @@ from filebucket.test.kit.commands import CliCase
 
 
 class ReloadTests(CliCase):
-    """``reload``."""
-
     def answers(self, answer: Answer | Exception) -> None:
-        """What the daemon will say."""
+        """Set the daemon's answer."""
 
         def ask(path: str, timeout: float) -> Answer:
             self.assertEqual(str(self.file), path)
@@ -25,7 +23,6 @@ class ReloadTests(CliCase):
         self.patch(reload, "ask", ask)
 
     def test_in_force(self) -> None:
-        """What came of it."""
         self.answers(Answer("ab", None, 3, 2, 1, ("port", "host")))
         self.assertEqual(
             "Reloaded: 3 buckets (2 tokens added, 1 removed).\n"
@@ -40,7 +37,7 @@ class ReloadTests(CliCase):
         self.assertEqual(1.5, self.timeout)
 
     def test_failed(self) -> None:
-        """The reason, in a line."""
+        """The reason is one line."""
         for error in (NotReloadedError("no"), ConfigError("f", ["no"])):
             self.answers(error)
             self.assertEqual(f"Error: {error}", self.refused("reload"))

@@ -7,10 +7,8 @@ from filebucket.test.kit.commands import CliCase
 
 
 class ServeTests(CliCase):
-    """``serve``."""
-
     def test_starts(self) -> None:
-        """The daemon gets the file, and what its log is to look like."""
+        """The daemon gets the file and the log format."""
         started: list[tuple[str, str | None]] = []
         self.patch(twistd, "run", lambda *given: started.append(given))
         self.run_("serve")
@@ -19,5 +17,4 @@ class ServeTests(CliCase):
         self.assertEqual([(path, None), (path, "json")], started)
 
     def test_misused(self) -> None:
-        """There are two formats."""
         self.assertIn("'text', 'json'", self.misused("serve", "--log-format", "xml"))

@@ -34,7 +34,7 @@ HOSTILE = "\x1b]0;x\x07|'=1;\n\u202e\u65e5$(reboot)<b>"
 
 
 def series(name: str, state: State = State.FRESH, **given: Any) -> SeriesOverview:
-    """One that came six hours ago as it always does."""
+    """A fresh series; its last push was six hours ago."""
     values: dict[str, Any] = {
         "due": NOW + 20 * HOUR,
         "last_at": NOW - 6 * HOUR,
@@ -45,12 +45,12 @@ def series(name: str, state: State = State.FRESH, **given: Any) -> SeriesOvervie
 
 
 def block(text: str) -> list[str]:
-    """The lines of a text that stands in between others."""
+    """The lines of an indented text."""
     return textwrap.dedent(text).strip("\n").split("\n")
 
 
 def overview(*buckets: BucketOverview, full_in: float | None = None) -> Overview:
-    """These, with a tebibyte of room."""
+    """An overview of these buckets, with 1 TiB free."""
     full_at = None if full_in is None else NOW + full_in
     return Overview(NOW, buckets, Space(NOW, 1 << 40, 4 << 40), full_at, ())
 
@@ -84,17 +84,15 @@ MANY = bucket("many", series("a"), series("b"), more=7, files=100, bytes=100 * G
 
 
 class TableTests(SynchronousTestCase):
-    """The status, for people."""
-
     def lines(self, found: Overview, width: int | None) -> list[str]:
-        """Without colours; none is too wide."""
+        """The lines without colors, checked to fit."""
         lines = [click.unstyle(each) for each in status_table(found, UTC, width)]
         if width is not None:
             self.assertLessEqual(max(map(len, lines)), width)
         return lines
 
     def test_every_state(self) -> None:
-        """The worst first, and what it comes to."""
+        """The worst first, and the summary."""
         found = overview(
             FRESH, LATE, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, MANY, GONE
         )
@@ -118,7 +116,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(block(expected), self.lines(found, None))
 
     def test_80_columns(self) -> None:
-        """The time of the last push is left out where names need its room."""
+        """The time of the last push is left out if names need the space."""
         expected = """
             BUCKET  SERIES    STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT    TOTAL
             web02   db-#.gz   late   Sat 09:00   3d  1.0 GiB     0 %     14   14 GiB
@@ -137,7 +135,6 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(block(expected), self.lines(overview(long), 78))
 
     def test_summary(self) -> None:
-        """In words that say what to do."""
         many = [bucket(f"web{number}", *LATE.series) for number in range(12)]
         for found, expected in (
             (overview(), "no buckets; 0 B kept, 1.0 TiB free"),
@@ -159,16 +156,15 @@ class TableTests(SynchronousTestCase):
             self.assertTrue(" ".join(wrapped).endswith(expected))
 
     def test_no_space_known(self) -> None:
-        """Nobody has looked yet."""
         found = Overview(NOW, (FRESH,), None, None, ())
         *_, last = self.lines(found, None)
         self.assertEqual("1 bucket, all in order; 14 GiB kept", last)
 
-    def test_colours(self) -> None:
-        """The bad ones stand out, and the others do not."""
+    def test_colors(self) -> None:
+        """Only bad states have a color."""
         found = overview(FRESH, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, LATE)
         lines = list(status_table(found, UTC, None))
-        colours = [
+        colors = [
             (click.unstyle(line).split()[0], re.findall(r"\x1b\[(\d+)m", line))
             for line in lines[1:-2]
         ]
@@ -183,11 +179,11 @@ class TableTests(SynchronousTestCase):
                 ("unused", ["0"]),
                 ("web01", ["0"]),
             ],
-            colours,
+            colors,
         )
 
     def test_hostile_names(self) -> None:
-        """A terminal obeys nothing of it."""
+        """Control characters are escaped."""
         found = overview(
             bucket(HOSTILE, series(HOSTILE, State.LATE)),
             bucket("x", series("\u202e")),
@@ -201,10 +197,8 @@ class TableTests(SynchronousTestCase):
 
 
 class LineTests(SynchronousTestCase):
-    """The status, for Nagios and Icinga."""
-
     def test_states(self) -> None:
-        """What is the matter comes first, then the figures."""
+        """The state comes first, then the numbers."""
         rest = ";0 files=14;;;0 bytes=15032385536B;;;0 free=1099511627776B;;;0;"
         for found, expected, figures in (
             ([FRESH], "OK - 1 bucket fresh", (0, 0, 0, 0, 0, 0, 0)),
@@ -250,7 +244,7 @@ class LineTests(SynchronousTestCase):
             )
 
     def test_worst_first(self) -> None:
-        """And no more than one can read."""
+        """At most five buckets are named."""
         found = overview(FRESH, SHRUNK, LATE, GONE)
         text, _ = status_line(found).split(" | ")
         self.assertEqual(
@@ -267,19 +261,18 @@ class LineTests(SynchronousTestCase):
         self.assertTrue(text.endswith("; and 95 more"), text)
 
     def test_no_series_yet(self) -> None:
-        """The daemon has not started since the bucket was added."""
         text, _ = status_line(overview(bucket("new"))).split(" | ")
         expected = "FILEBUCKET WARNING - 1 of 1 buckets: new is awaiting its first push"
         self.assertEqual(expected, text)
 
     def test_form(self) -> None:
-        """As the guidelines have it: one line, one bar, data that can be read."""
+        """The format of the plugin guidelines: one line, one bar, valid data."""
         data = status_line(overview(LATE)).split(" | ")[1]
         for each in data.split(" "):
             self.assertRegex(each, r"^[a-z]+=\d+B?(;\d*){3}(;\d+)?$")
 
     def test_hostile_names(self) -> None:
-        """No bar, no control, and less than NRPE takes, whatever is sent."""
+        """No bar, no control character, and short enough for NRPE."""
         for name in (
             HOSTILE,
             "|" * 255,
@@ -296,10 +289,8 @@ class LineTests(SynchronousTestCase):
 
 
 class StatusTests(CatalogueCase):
-    """``filebucket status``."""
-
     def test_in_order(self) -> None:
-        """Exits with 0, in each of its forms."""
+        """Exits with 0, in all formats."""
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
         lines = self.prints(0, "status")
@@ -311,7 +302,7 @@ class StatusTests(CatalogueCase):
         self.assertEqual(0, found["severity"])
 
     def test_worth_a_look(self) -> None:
-        """Exits with 1: a size that is not the usual one, a first push waited for."""
+        """Exits with 1 for an unusual size, or a bucket awaiting its first push."""
         self.watch()
         (line,) = self.prints(1, "status", "--line")
         self.assertIn(" WARNING - 1 of 3 buckets: web01: never, no push yet", line)
@@ -322,7 +313,7 @@ class StatusTests(CatalogueCase):
         self.assertIn("-90 %", self.prints(1, "status")[1])
 
     def test_missing(self) -> None:
-        """Exits with 2; also where no daemon has seen it become late."""
+        """Exits with 2, even if no daemon ran when the series became late."""
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
         self.now = NOW + 25 * HOUR
@@ -338,7 +329,7 @@ class StatusTests(CatalogueCase):
         self.assertIn("1 missing", self.prints(2, "status")[1])
 
     def test_cannot_be_said(self) -> None:
-        """Exits with 3, and a line that says why."""
+        """Exits with 3, and prints the reason."""
         place = str(self.file)
         self.write("x" * 32)
         for text, expected in (
@@ -362,7 +353,6 @@ class StatusTests(CatalogueCase):
             self.assertEqual(f"Error: {expected}", " ".join(words))
 
     def test_damaged_catalogue(self) -> None:
-        """The same."""
         self.close()
         path = self.home / FILE
         for name in self.home.glob(f"{FILE}-*"):
@@ -373,7 +363,7 @@ class StatusTests(CatalogueCase):
         self.assertEqual(expected, line)
 
     def test_bug(self) -> None:
-        """What nobody thought of says nothing of the backups, and all of itself."""
+        """A bug exits with 3 and a traceback."""
         self.push("web01", "a", 1, NOW)
         with closing(sqlite3.connect(self.home / FILE)) as connection:
             connection.execute("UPDATE series SET state = 'frosh'")
@@ -385,7 +375,7 @@ class StatusTests(CatalogueCase):
         self.assertIn("'frosh' is not a valid State", result.output)
 
     def test_hostile_catalogue(self) -> None:
-        """A terminal obeys nothing of what SQLite finds in it."""
+        """Control characters in SQLite's errors are escaped."""
         with closing(sqlite3.connect(self.home / FILE)) as connection:
             connection.execute("PRAGMA writable_schema = 1")
             connection.execute(
@@ -398,14 +388,14 @@ class StatusTests(CatalogueCase):
         self.assertTrue(line.isprintable())
 
     def test_long_reason(self) -> None:
-        """As long as a plugin's line may be, without what ends its text."""
+        """A reason is cut to the length of a plugin's line, without a bar."""
         self.file.write_text(json.dumps({f"a|{n}": 1 for n in range(100)}))
         (line,) = self.prints(3, "status", "--line")
         self.assertNotIn("|", line)
         self.assertLess(len(line), 500)
 
     def test_misused(self) -> None:
-        """Exits with 3: with 2 a backup would be missing."""
+        """Exits with 3, because 2 is CRITICAL."""
         for arguments, expected in (
             (["--nothing"], "No such option"),
             (["--line", "--json"], "--line and --json exclude"),
@@ -421,7 +411,6 @@ class StatusTests(CatalogueCase):
         self.assertEqual("Error: there is no bucket 'web01'", last)
 
     def test_chosen(self) -> None:
-        """Only these, each once."""
         self.push("db", "a", 1, NOW)
         self.push("web01", "b", 2, NOW)
         self.push(LABEL, "c", 3, NOW)
@@ -431,7 +420,6 @@ class StatusTests(CatalogueCase):
         self.assertTrue(lines[-1].startswith(summary), lines)
 
     def test_json(self) -> None:
-        """Everything: RFC 3339, bytes, seconds."""
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
         self.journal.note_space(Space(NOW, 10, 20))
@@ -500,17 +488,15 @@ class StatusTests(CatalogueCase):
         )
 
     def test_json_of_all_states(self) -> None:
-        """Is JSON, whatever there is."""
         found = overview(LATE, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, MANY, GONE)
         json.dumps(status_json(found), allow_nan=False)
 
     def test_masked(self) -> None:
-        """A token in the name of another bucket's file, too."""
+        """Also a token in the name of another bucket's file."""
         self.push("db", f"{TOKEN}.gz", 1, NOW)
         self.assertIn(f"{LABEL}.gz", "".join(self.prints(0, "status", "db", "--json")))
 
     def test_completion(self) -> None:
-        """Buckets are completed."""
         complete = BashComplete(main.main, {}, "filebucket", "_X")
         for command in ("status", "log"):
             given = [command, "--config", str(self.file)]
@@ -518,7 +504,7 @@ class StatusTests(CatalogueCase):
             self.assertEqual(["web01"], found)
 
     def test_nothing_is_made(self) -> None:
-        """It only looks."""
+        """status creates no file."""
         self.close()
         for name in os.listdir(self.home / ".filebucket"):
             (self.home / ".filebucket" / name).unlink()

@@ -1,4 +1,4 @@
-"""Tables that fit."""
+"""Tables for a terminal."""
 
 from __future__ import annotations
 
@@ -24,17 +24,15 @@ ROWS = (
 
 
 class TableTests(SynchronousTestCase):
-    """At all widths."""
-
     def lines(self, width: int | None) -> list[str]:
-        """With a bar behind each that is not too wide."""
+        """The lines with a bar at the end, checked to fit."""
         found = list(table(COLUMNS, ROWS, width))
         if width is not None:
             self.assertLessEqual(max(map(columns_of, found)), width)
         return found
 
     def test_unbounded(self) -> None:
-        """Whole, and aligned in a terminal's columns."""
+        """Without a width, the table is complete and aligned."""
         expected = [
             "NAME                   SERIES           WHEN          SIZE  STATE",
             "web01                  db-#-#-#.sql.gz  yesterday  1.2 GiB  fresh",
@@ -44,7 +42,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(expected, self.lines(65))
 
     def test_cut(self) -> None:
-        """The longest name first."""
+        """The longest name is cut first."""
         self.assertEqual(
             [
                 "NAME            SERIES          WHEN          SIZE  STATE",
@@ -55,7 +53,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_left_out(self) -> None:
-        """What is optional, one after the other."""
+        """Optional columns are left out one by one."""
         self.assertEqual(
             [
                 "NAME                SERIES              SIZE  STATE",
@@ -74,19 +72,18 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_escapes(self) -> None:
-        """Whatever is in a cell, a terminal has nothing to obey."""
+        """Control characters in cells are escaped."""
         lines = table([Column("X"), Column("Y")], [["a\x1b[2J", "\u202e"]], None)
         self.assertEqual(["X         Y", "a\\x1b[2J  \\u202e"], list(lines))
 
     def test_no_rows(self) -> None:
-        """Only the head."""
         expected = ["NAME  SERIES  WHEN  SIZE  STATE"]
         self.assertEqual(expected, list(table(COLUMNS, [], 80)))
 
     @trying
     @given(lists(tuples(*[text(max_size=40).map(printable)] * 2)), integers(24, 200))
     def test_fits(self, names: list[tuple[str, str]], width: int) -> None:
-        """Whatever the names."""
+        """All names fit."""
         rows = [(*each, "yesterday", "1.2 GiB", "fresh") for each in names]
         found = list(table(COLUMNS, rows, width))
         self.assertEqual(len(rows) + 1, len(found))

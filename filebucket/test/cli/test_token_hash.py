@@ -6,15 +6,13 @@ from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 
 
 class TokenHashTests(CliCase):
-    """``token-hash``."""
-
     def test_stdin(self) -> None:
-        """With and without the line's end."""
+        """With and without a newline."""
         for end in ("", "\n", "\r\n"):
             self.assertEqual(f"{HASH}\n", self.run_("token-hash", stdin=TOKEN + end))
 
     def test_no_token(self) -> None:
-        """Which is not repeated."""
+        """An invalid token is not printed."""
         for stdin, reason in (
             ("secret", "6 characters, expected 32"),
             ("", "0 characters"),
@@ -24,5 +22,5 @@ class TokenHashTests(CliCase):
             self.assertNotIn("secret", line)
 
     def test_not_as_an_argument(self) -> None:
-        """Where all users of the machine would see it."""
+        """All users of the machine can see arguments."""
         self.assertEqual(2, self.invoke("token-hash", TOKEN).exit_code)

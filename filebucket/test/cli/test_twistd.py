@@ -1,4 +1,4 @@
-"""twistd, with our plugin given."""
+"""twistd without a search for plugins."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from filebucket.cli import main
 
 
 class RunTests(SynchronousTestCase):
-    """The command line."""
-
     def test_serve(self) -> None:
-        """It hands the right words to twistd, and our plugin only."""
+        """twistd gets the right arguments, and only our plugin."""
         found: list[Any] = []
 
         def app_run(run: object, options: Any) -> None:
@@ -38,7 +36,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(["filebucket"], list(options.loadedPlugins))
 
     def test_log_format(self) -> None:
-        """It goes on to the daemon's options, which know two."""
+        """The format is passed to the daemon's options, which check it."""
         found: list[Any] = []
         self.patch(app, "run", lambda run, options: found.append(list(sys.argv)))
         self.patch(sys, "argv", ["filebucket"])

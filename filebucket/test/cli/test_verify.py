@@ -12,17 +12,15 @@ from filebucket.test.kit.commands import DAY, TOKEN, UpkeepCase
 
 
 class VerifyTests(UpkeepCase):
-    """``verify``."""
-
     def test_in_order(self) -> None:
-        """It says so, and has done it with nobody in the way."""
+        """The summary is printed, and the process was idle."""
         self.push("a")
         self.assertEqual("1 file, 1 read (7 B): all in order\n", self.run_("verify"))
         self.assertEqual([True], self.idle)
         self.assertIsNotNone(self.files()["a"].verified_at)
 
     def test_findings(self) -> None:
-        """Rot, loss, strangers; as JSON, too."""
+        """Damaged, missing and unknown files, also as JSON."""
         self.damage(self.push("a"))
         self.push("b").unlink()
         self.put("c")
@@ -42,7 +40,6 @@ class VerifyTests(UpkeepCase):
         self.assertEqual([1, 1, 1], [found[kind] for kind in kinds])
 
     def test_options(self) -> None:
-        """Which buckets, since when, and how fast."""
         self.push("a", age=40 * DAY)
         self.push("b")
         output = self.run_("verify", "web01", "--older-than", "30d", "--rate", "1MiB/s")
@@ -53,7 +50,7 @@ class VerifyTests(UpkeepCase):
         )
 
     def test_misused(self) -> None:
-        """That is no finding."""
+        """A usage error is not exit status 1."""
         for arguments, text in (
             (["nope"], "there is no bucket 'nope'"),
             (["--rate", "0"], "must be more than 0"),
@@ -64,11 +61,10 @@ class VerifyTests(UpkeepCase):
             self.assertIn(text, self.misuse("verify", *arguments))
 
     def test_no_catalogue(self) -> None:
-        """It says what makes one."""
         self.assertIn("filebucket reindex", self.refused("verify"))
 
     def test_hook_takes_long(self) -> None:
-        """The row of a push comes after its hook: so long nobody is accused."""
+        """A file is skipped while its post-push hook may still run."""
         (self.folder / "post-push.sh").touch()
         self.put("a")
         with closing(Journal.open(str(self.home))):
@@ -77,8 +73,6 @@ class VerifyTests(UpkeepCase):
 
 
 class SumsTests(UpkeepCase):
-    """``verify --sha256sums``."""
-
     def setUp(self) -> None:
         super().setUp()
         self.put("a 1")
@@ -86,7 +80,7 @@ class SumsTests(UpkeepCase):
         self.run_("reindex")
 
     def test_file(self) -> None:
-        """All is in it, so that nobody else may read it; nothing is read for it."""
+        """The file is complete and private; no stored file is read."""
         sums = self.folder / "SHA256SUMS"
         sums.write_text("old")
         sums.chmod(0o644)
@@ -100,7 +94,7 @@ class SumsTests(UpkeepCase):
         self.assertEqual([], self.idle)
 
     def test_stdout(self) -> None:
-        """What anybody may see has no token in it."""
+        """Standard output contains no token."""
         output = self.run_("verify", "--sha256sums", "-")
         self.assertIn("  web01/a 1\n", output)
         self.assertIn(f"{self.nameless.label} left out", output)
@@ -114,12 +108,12 @@ class SumsTests(UpkeepCase):
         self.assertNotIn(TOKEN, output)
 
     def test_cannot_write(self) -> None:
-        """A line says why, and nothing is left."""
+        """One line with the reason, and no file left behind."""
         text = self.refused("verify", "--sha256sums", str(self.folder / "x" / "sums"))
         self.assertIn("No such file", text)
 
     def test_other_names(self) -> None:
-        """What somebody put in its place is replaced, and not written to."""
+        """A link in its place is replaced, not followed."""
         sums, new = self.folder / "sums", self.folder / "sums.new"
         new.symlink_to(self.folder / "elsewhere")
         self.run_("verify", "--sha256sums", str(sums))
