@@ -1,7 +1,7 @@
-"""What file-bucket costs, measured beside others that do the same work.
+"""Benchmarks of file-bucket beside programs that do the same work.
 
-``make bench`` runs it. Every case is a list of contestants; in each round each
-of them is started anew, is given its loads, and is stopped, so that what the
-machine does meanwhile falls on all alike. The first round is thrown away.
-Nothing here asserts a time: the table says what was measured.
+``make bench`` runs them. Every case has several contestants. In each round, each
+contestant is started, given its loads, and stopped, so that other work on the machine
+affects all alike. The first round does not count. Nothing here asserts a time: the
+table has the measurements.
 """

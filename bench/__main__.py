@@ -33,20 +33,22 @@ PACKAGES = ("twisted", "multipart", "copyparty", "uploadserver", "wsgidav", "che
 
 @click.command()
 @click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
-@click.option("--full", is_flag=True, help="Larger files, more pushes, longer.")
-@click.option("--rounds", default=7, show_default=True, help="That count.")
+@click.option("--full", is_flag=True, help="Use larger files, more pushes, more time.")
+@click.option(
+    "--rounds", default=7, show_default=True, help="Number of rounds that count."
+)
 @click.option(
     "--directory",
     default=".",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A place on the disk that is measured.",
+    help="Folder on the disk to measure.",
 )
 def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None:
     """Measure CASES, or all of them."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         raise click.ClickException(f"not installed: {', '.join(missing)}")
-    # A thousand clients, with a connection, a file and a directory each.
+    # For a thousand clients, with a connection, a file and a directory each.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=directory.absolute()))
@@ -65,7 +67,7 @@ def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None
 
 
 def _machine(folder: Path) -> str:
-    """Where this was measured, and what."""
+    """The machine and the versions."""
     cpu = next(
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

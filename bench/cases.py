@@ -1,4 +1,4 @@
-"""What is measured: the loads, and who gets which."""
+"""The cases: loads and contestants."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ FLOOR = "floor in C"
 
 @frozen
 class Scale:
-    """How much is done.
+    """The amount of work.
 
     :ivar large: bytes of a large file
-    :ivar small: pushes of small files, at one load
-    :ivar seconds: of the many slow clients
+    :ivar small: pushes of small files in one load
+    :ivar seconds: duration of the many slow clients
     :ivar hooks: pushes with hooks
     """
 
@@ -129,7 +129,7 @@ CLIENTS = 1000
 
 
 def idle(scale: Scale, tools: Path) -> Case:
-    """Connections that wait."""
+    """Idle connections."""
     given: Mapping[str, Load] = {"PUT, and wait": partial(keep_idle, CLIENTS)}
     return Case(
         "idle",
@@ -170,7 +170,7 @@ def tls(scale: Scale, tools: Path) -> Case:
     """A large file over TLS 1.3."""
     file = content(tools, scale.large)
     given: Mapping[str, Load] = {PUT: partial(curl, PUT, file, 1)}
-    # sha256sum itself does without the processor's own instructions for it.
+    # sha256sum itself does not use the processor's SHA instructions.
     command = ("openssl", "dgst", "-sha256", str(file))
     summing = ProgramTurn("openssl dgst", "SHA-256", lambda _: command)
     return Case(
@@ -228,7 +228,7 @@ def hooks(scale: Scale, tools: Path) -> Case:
 
 
 def files(scale: Scale, tools: Path) -> Case:
-    """What a full bucket costs."""
+    """The cost of a full bucket."""
     fill = (1, 1000, 100_000)
 
     def start(count: int, folder: Path) -> Server:
@@ -259,7 +259,7 @@ def files(scale: Scale, tools: Path) -> Case:
 
 
 def buckets(scale: Scale, tools: Path) -> Case:
-    """What a long configuration costs."""
+    """The cost of a long configuration."""
     return Case(
         "buckets",
         "Growth: buckets in the configuration",
@@ -272,9 +272,9 @@ def buckets(scale: Scale, tools: Path) -> Case:
 
 @frozen
 class BucketsTurn:
-    """Starts with ``count`` buckets, pushes to the last, and reloads the list.
+    """Starts with ``count`` buckets, pushes to the last one, and reloads.
 
-    :ivar most: pushes at one load
+    :ivar most: pushes in one load
     """
 
     count: int

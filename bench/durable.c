@@ -1,4 +1,4 @@
-/* The disk's own limit for small files: no network, no hash, THREADS at once, each
+/* The disk's own limit for small files, without network and hash: THREADS at once, each
  * open, write, fsync, link, fsync of the directory.
  *
  *     cc -O2 -pthread -o durable durable.c && ./durable DIRECTORY SIZE THREADS COUNT

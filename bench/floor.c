@@ -1,8 +1,8 @@
-/* The floor: what a durable, hashed upload costs at the least.
+/* The floor: the least cost of a durable, hashed upload.
  *
  * One thread and no framework: recv, SHA-256 by libcrypto, write to an unnamed
- * file, fsync, link, fsync of the directory, answer. It understands just what the
- * benchmark sends: PUT with a Content-Length, on connections that are kept.
+ * file, fsync, link, fsync of the directory, answer. It understands only the
+ * benchmark's requests: PUT with a Content-Length, on kept connections.
  *
  *     cc -O2 -o floor floor.c -lcrypto && ./floor PORT DIRECTORY
  */
@@ -30,7 +30,7 @@ struct connection {
 static int directory;
 static char buffer[READ];
 
-/* The file is whole: make it durable, publish it, answer. */
+/* The file is complete: make it durable, publish it, answer. */
 static void commit(struct connection *c) {
     unsigned char digest[32];
     char path[64], hex[65], answer[512];
@@ -61,7 +61,7 @@ static void body(struct connection *c, const char *data, int size) {
     if (!c->left) commit(c);
 }
 
-/* Headers, as far as they came. Returns how much of data was theirs, -1 to close. */
+/* Headers, as far as received. Returns the bytes of data they took, -1 to close. */
 static int headers(struct connection *c, const char *data, int size) {
     int before = c->headers;
     if (before + size > MOST_HEADERS) size = MOST_HEADERS - before;
@@ -76,7 +76,7 @@ static int headers(struct connection *c, const char *data, int size) {
     *end = 0;
     char *length = strcasestr(c->head, "\r\ncontent-length:");
     char *slash = strchr(c->head, ' ');
-    slash = slash ? strchr(slash + 2, '/') : NULL; /* behind the token */
+    slash = slash ? strchr(slash + 2, '/') : NULL; /* after the token */
     if (!length || !slash || sscanf(slash + 1, "%255s", c->name) != 1) return -1;
     c->left = atoll(length + 17);
     c->file = openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);

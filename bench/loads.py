@@ -1,4 +1,4 @@
-"""What a server is given to do."""
+"""The loads for servers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bench.process import LONGEST, PATIENCE, run
 from bench.servers import Server
 
 Load: TypeAlias = Callable[[Server], Mapping[str, float]]
-"""Works a server. Gives what it has to tell: ``wall``, its own time in seconds, if
-that is not all of it; and what else the table shall have, by its column."""
+"""Puts a load on a server. Returns further results: ``wall``, its own time in seconds
+if that is not all of it, and other columns of the table."""
 
 PUT, POST, CHUNKED = "PUT", "POST", "chunked PUT"
 
@@ -36,7 +36,7 @@ def content(tools: Path, size: int) -> Path:
 
 
 def curl(kind: str, file: Path, at_once: int, server: Server) -> dict[str, float]:
-    """Push with curl, and see that what was kept is what was sent."""
+    """Push with curl, and check that the stored file is the same."""
     begin = time.monotonic()
     sending = [
         _start_curl(kind, file, f"{number}.bin", server) for number in range(at_once)
@@ -81,7 +81,7 @@ def _start_curl(
 def pushes(
     tools: Path, method: str, connections: int, count: int, keep: bool = True
 ) -> Load:
-    """``count`` small pushes; gives the time of the slowest."""
+    """``count`` small pushes; returns the time of the slowest."""
 
     def load(server: Server) -> dict[str, float]:
         path, field = (server.path, "-") if method == PUT else server.form
@@ -110,7 +110,7 @@ def trickle(
 
 
 def keep_idle(clients: int, server: Server) -> dict[str, float]:
-    """Connections that wait after a push: what each adds to the memory."""
+    """Connections that stay open after a push: the memory of each."""
     before = server.process.memory()
     waiting = [_push_and_keep(server, number) for number in range(clients)]
     added = server.process.memory() - before

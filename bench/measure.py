@@ -1,4 +1,4 @@
-"""Interleaved rounds, and what is kept of them."""
+"""Interleaved rounds and their samples."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bench.servers import Start
 class Sample:
     """One contestant under one load, once.
 
-    :ivar wall: seconds from the load's begin to its end
-    :ivar cpu: seconds of the contestant's processor time meanwhile
-    :ivar memory: bytes that were resident at the most; 0 where nobody looked
-    :ivar more: what only this case tells, by the name of its column
+    :ivar wall: seconds from the start of the load to its end
+    :ivar cpu: the contestant's processor time in seconds meanwhile
+    :ivar memory: peak resident memory in bytes; 0 if it was not measured
+    :ivar more: further results of this case, by column
     """
 
     wall: float
@@ -35,7 +35,7 @@ class Sample:
 
 @frozen
 class Row:
-    """What a line of the table is about."""
+    """A row of the table."""
 
     load: str
     contestant: str
@@ -45,18 +45,18 @@ Samples: TypeAlias = Mapping[Row, Sample]
 
 
 class Turn(Protocol):
-    """What one contestant does in one round."""
+    """The turn of one contestant in one round."""
 
     def take(self, folder: Path) -> Samples:
-        """Do it, in an empty folder."""
+        """Run it in an empty folder."""
 
 
 @frozen
 class Case:
     """Contestants that do the same work.
 
-    :ivar unit: what the work is counted in, and how much of it a row did
-    :ivar reference: the rows, together, that a row is compared with
+    :ivar unit: the unit of work, and the amount of each row
+    :ivar reference: the rows whose sum a row is compared with
     """
 
     name: str
@@ -69,7 +69,7 @@ class Case:
 
 @frozen
 class ServerTurn:
-    """Starts a server, warms it up, and gives it its loads, one after another."""
+    """Starts a server, warms it up, and gives it its loads in turn."""
 
     contestant: str
     start: Start
@@ -101,7 +101,7 @@ class ServerTurn:
 
 @frozen
 class ProgramTurn:
-    """Runs a program to its end. It may print its own time, and that alone."""
+    """Runs a program to its end. It may print only its own time."""
 
     contestant: str
     load: str
@@ -123,8 +123,7 @@ def _children() -> float:
 
 
 def measure(case: Case, rounds: int, folder: Path) -> dict[Row, list[Sample]]:
-    """Let all take their turns, ``rounds`` times and once before that does not
-    count.
+    """Let all take their turns ``rounds`` times, after one round that does not count.
 
     :param folder: a place on the disk that is measured
     """
@@ -133,8 +132,8 @@ def measure(case: Case, rounds: int, folder: Path) -> dict[Row, list[Sample]]:
     for number in range(rounds + 1):
         print(f"{case.name}: round {number} of {rounds}", file=sys.stderr)
         for position, turn in enumerate(case.turns):
-            # Nothing is deleted between the rounds: ext4 would look each inode
-            # over that was freed a moment ago, at whoever comes next.
+            # Nothing is deleted between the rounds: ext4 would check each inode that
+            # was just freed, at the next contestant's expense.
             mine = here / f"{number}-{position}"
             mine.mkdir(parents=True)
             for row, sample in turn.take(mine).items():

@@ -1,4 +1,4 @@
-"""A program that is measured: its processor time, its memory, its end."""
+"""A measured program: its processor time, its memory, its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 120.0
-"""Seconds after which something that should happen counts as not happening."""
+"""Timeout in seconds for expected events."""
 
 LONGEST = 1800.0
 """Seconds that a load takes at most."""
@@ -21,9 +21,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A server that runs, with all its children.
+    """A running server with all its children.
 
-    :ivar log: the file that holds all it prints
+    :ivar log: the file with all its output
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Process:
             )
 
     def wait_for_port(self, port: int) -> None:
-        """Return when something listens there."""
+        """Return when the port is open."""
         for _ in self._tries():
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -57,7 +57,7 @@ class Process:
                 return
 
     def count_lines(self, text: str) -> int:
-        """How many of the lines that it printed have ``text`` in them."""
+        """The number of its output lines with ``text`` in them."""
         printed = self.log.read_text("utf-8", "replace")
         return sum(text in line for line in printed.splitlines())
 
@@ -86,9 +86,8 @@ class Process:
         self._popen.send_signal(number)
 
     def cpu(self) -> float:
-        """Seconds of processor time, user and system, so far: its own, its
-        children's, and those of the children that have ended.
-        """
+        """Seconds of processor time, user and system, so far: its own, its children's,
+        and that of children that have ended."""
         return sum(_cpu(stat) for stat in self._read("stat"))
 
     def memory(self) -> int:
@@ -96,17 +95,17 @@ class Process:
         return sum(_bytes(status, "VmRSS") for status in self._read("status"))
 
     def peak_memory(self) -> int:
-        """The most bytes that were resident since :meth:`forget_peak`."""
+        """Peak resident memory in bytes since :meth:`forget_peak`."""
         return sum(_bytes(status, "VmHWM") for status in self._read("status"))
 
     def forget_peak(self) -> None:
-        """Let the peak be what is resident now."""
+        """Reset the peak to the current value."""
         for pid in self._pids():
             with suppress(FileNotFoundError, ProcessLookupError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def _read(self, name: str) -> Iterator[str]:
-        """What the kernel says of each of its processes that is still there."""
+        """The kernel's data about each of its running processes."""
         for pid in self._pids():
             with suppress(FileNotFoundError, ProcessLookupError):
                 yield Path(f"/proc/{pid}/{name}").read_text()
@@ -122,8 +121,8 @@ class Process:
 
 
 def _cpu(stat: str) -> float:
-    # proc(5): utime, stime, cutime and cstime are the fields 14 to 17; the
-    # second, the name, is in parentheses and may hold anything.
+    # proc(5): utime, stime, cutime and cstime are the fields 14 to 17; the second
+    # field, the name, is in parentheses and may contain anything.
     return sum(map(int, stat.rpartition(")")[2].split()[11:15])) / _TICKS
 
 
@@ -136,9 +135,9 @@ def _bytes(status: str, key: str) -> int:
 
 
 def run(command: Sequence[str]) -> str:
-    """What a program prints, once it has ended well.
+    """The output of a program that succeeds.
 
-    :raises RuntimeError: it did not, with what it said
+    :raises RuntimeError: it failed; with its output
     """
     ended = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=LONGEST

@@ -1,13 +1,13 @@
-/* A load of small pushes, from one thread, so that the client costs little.
+/* A load of small pushes, from one thread, so that the client needs little CPU.
  *
  *     cc -O2 -o push push.c
  *     ./push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP
  *
  * COUNT files of SIZE bytes to PATH ("/token/"), named PREFIX and a number, as the
  * body of a PUT (FIELD -) or in a POST as that field of a form, over CONNECTIONS at
- * once, which are kept (KEEP 1) or made anew for each push (KEEP 0). Prints the
- * seconds that all took, and the seconds of the slowest; any answer other than 2xx
- * ends it with status 1.
+ * once, which are kept (KEEP 1) or opened for each push (KEEP 0). Prints the seconds
+ * that all took, and the seconds of the slowest. Any answer other than 2xx ends it with
+ * status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -52,7 +52,7 @@ static void dial(struct connection *c) {
     listen_for(c, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
-/* Make the next request; the content differs from file to file. */
+/* Make the next request, with different content for each file. */
 static void next(struct connection *c) {
     int number = started++, before = 0, after = 0;
     char head[1024], form[512] = "";
@@ -84,7 +84,7 @@ static void next(struct connection *c) {
     c->started = now();
 }
 
-/* Whether the answer is whole. */
+/* Whether the answer is complete. */
 static int whole(struct connection *c) {
     c->answer[c->got] = 0;
     char *end = strstr(c->answer, "\r\n\r\n");
@@ -124,14 +124,14 @@ int main(int argc, char **argv) {
             if (size < 0 && errno != EAGAIN && errno != EPIPE && errno != ECONNRESET)
                 err(1, "send");
             if (size > 0) c->sent += size;
-            else if (errno != EAGAIN) c->sent = c->size; /* recv tells */
+            else if (errno != EAGAIN) c->sent = c->size; /* recv reports it */
             if (c->sent == c->size) listen_for(c, EPOLL_CTL_MOD, EPOLLIN);
             continue;
         }
         int size = recv(c->socket, c->answer + c->got, sizeof c->answer - 1 - c->got, 0);
         if (size < 0 && errno != ECONNRESET) err(1, "recv");
         if (size <= 0 && keep && !c->got && redials++ < count) {
-            /* Closed between two requests: a client must reckon with it. */
+            /* Closed between two requests, which a server may do. */
             close(c->socket);
             c->sent = 0;
             dial(c);

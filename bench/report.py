@@ -1,4 +1,4 @@
-"""The table, as reStructuredText that is read as it stands."""
+"""The table, as reStructuredText that is readable as it is."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _cost(
     rows: Iterable[Row],
     figure: Callable[[Sample], float],
 ) -> float:
-    """The median of one figure for one unit, of all rows together."""
+    """The median of one figure per unit, of all rows together."""
     return sum(median(map(figure, found[row])) / case.amount(row) for row in rows)
 
 

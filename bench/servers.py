@@ -18,11 +18,11 @@ TOKEN = "c0ffee00c0ffee00c0ffee00c0ffee00"
 
 @frozen
 class Server:
-    """A server that is up.
+    """A running server.
 
-    :ivar path: where a PUT goes, without the name
-    :ivar form: where a form goes, and the name of its file's field
-    :ivar kept: the folder in which the files end
+    :ivar path: the URL for a PUT, without the name
+    :ivar form: the URL for a form, and the name of its file field
+    :ivar kept: the folder in which files are stored
     :ivar curl: options that curl needs for it
     """
 
@@ -45,20 +45,20 @@ Start: TypeAlias = Callable[[Path], Server]
 
 
 def free_port() -> int:
-    """A port that nobody listens to."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def file_bucket(folder: Path, **config: Any) -> Server:
-    """file-bucket, with ``config`` beside what it needs."""
+    """file-bucket, with ``config`` in addition to the required keys."""
     port = free_port()
     return _file_bucket(folder, port, host="127.0.0.1", port=port, **config)
 
 
 def file_bucket_tls(folder: Path) -> Server:
-    """file-bucket with TLS of its own."""
+    """file-bucket with its own TLS."""
     certificate(folder)
     port = free_port()
     listen = f"ssl:{port}:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
@@ -79,7 +79,7 @@ def _file_bucket(folder: Path, at: int, **config: Any) -> Server:
 
 
 def floor(tools: Path) -> Start:
-    """The floor in C. It reads PUTs only."""
+    """The floor in C. It accepts PUTs only."""
 
     def start(folder: Path) -> Server:
         port = free_port()
@@ -94,12 +94,12 @@ def floor(tools: Path) -> Start:
 
 
 def nginx(folder: Path) -> Server:
-    """Debian's nginx with one worker, and its own DAV module."""
+    """Debian's nginx with one worker and its DAV module."""
     return _nginx(folder, "", "http")
 
 
 def nginx_tls(folder: Path) -> Server:
-    """The same, with TLS 1.3."""
+    """The same with TLS 1.3."""
     certificate(folder)
     tls = (
         "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.3;"
@@ -146,7 +146,7 @@ def copyparty(folder: Path) -> Server:
 
 
 def uploadserver(folder: Path) -> Server:
-    """uploadserver, which takes forms only."""
+    """uploadserver, which accepts forms only."""
 
     def command(port: int, kept: Path) -> Sequence[str]:
         return "uploadserver", str(port), "--bind=127.0.0.1", f"--directory={kept}"
@@ -155,7 +155,7 @@ def uploadserver(folder: Path) -> Server:
 
 
 def wsgidav(folder: Path) -> Server:
-    """wsgidav on cheroot, which takes PUTs only."""
+    """wsgidav on cheroot, which accepts PUTs only."""
 
     def command(port: int, kept: Path) -> Sequence[str]:
         return (
@@ -172,7 +172,7 @@ def _module(
     command: Callable[[int, Path], Sequence[str]],
     form: tuple[str, str] = ("/", "file"),
 ) -> Server:
-    """A server that is a module of this Python's."""
+    """A server that is a module of this Python."""
     port = free_port()
     kept = folder / "kept"
     kept.mkdir()
@@ -190,7 +190,7 @@ TLS_1_3 = ("--insecure", "--tlsv1.3")
 
 
 def certificate(folder: Path) -> None:
-    """A key and a certificate of its own, as most have: EC, P-256."""
+    """A self-signed certificate and its key of the usual kind: EC, P-256."""
     run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days=2"),

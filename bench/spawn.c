@@ -1,5 +1,5 @@
-/* What it costs to run scripts, with nothing around it: COUNT times each of SCRIPTs,
- * one after the other, by posix_spawn, until it ends.
+/* The bare cost of running scripts: each SCRIPT COUNT times, one after the other, with
+ * posix_spawn.
  *
  *     cc -O2 -o spawn spawn.c && ./spawn COUNT SCRIPT...
  *

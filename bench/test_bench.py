@@ -1,4 +1,4 @@
-"""What the table says, of figures that are known."""
+"""The table for known figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.servers import Server
 
 @define
 class Told:
-    """A turn whose samples are told beforehand."""
+    """A turn with given samples."""
 
     row: Row
     samples: list[Sample]
@@ -36,7 +36,7 @@ OURS, THEIRS = Row("PUT", "ours"), Row("PUT", "theirs")
 
 
 class BenchCase(SynchronousTestCase):
-    """Has a folder, and a case in which ours is compared with theirs."""
+    """Provides a folder, and a case with two contestants."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -51,8 +51,6 @@ class BenchCase(SynchronousTestCase):
 
 
 class MeasureTests(BenchCase):
-    """Rounds."""
-
     def test_interleaved(self) -> None:
         """All take their turns in each round, and the first does not count."""
         ours = [Sample(float(number)) for number in (9, 1, 2)]
@@ -96,7 +94,7 @@ class MeasureTests(BenchCase):
         self.assertRaises(RuntimeError, self.process.wait_for_line, "never")
 
     def test_failed_start(self) -> None:
-        """A server that does not come up is not left behind."""
+        """A server that fails to start is not left running."""
         process = Process(
             [sys.executable, "-c", "print('no port')"], self.folder / "server.log"
         )
@@ -111,7 +109,7 @@ class MeasureTests(BenchCase):
         self.assertEqual(0.0, process.cpu())
 
     def test_program_turn(self) -> None:
-        """A program tells its own time, or is timed; its processor time counts."""
+        """A program prints its own time, or is timed; its processor time counts."""
         work = "for _ in range(3_000_000): pass"
         for line, expected in ((f"{work}\nprint(123.5)", 123.5), (work, None)):
             command = (sys.executable, "-c", line)
@@ -124,7 +122,7 @@ class MeasureTests(BenchCase):
                 self.assertEqual(expected, sample.wall)
 
     def test_failing_program(self) -> None:
-        """What a program says when it fails is the error."""
+        """The error has the output of a failed program."""
         error = self.assertRaises(
             RuntimeError, run, [sys.executable, "-c", "raise SystemExit('no disk')"]
         )
@@ -132,10 +130,8 @@ class MeasureTests(BenchCase):
 
 
 class TableTests(BenchCase):
-    """The report."""
-
     def test_table(self) -> None:
-        """Medians, minima, the most memory, and ratios of medians for a unit."""
+        """Medians, minima, peak memory, and ratios of medians for a unit."""
         ours = [
             Sample(1.0, 0.5, 1_000_000, {"extra": 1.0}),
             Sample(2.0, 1.0, 3_000_000, {"extra": 2.0}),
@@ -155,7 +151,7 @@ class TableTests(BenchCase):
         self.assertEqual(r"PUT theirs 4.00 0.0100 1.00 2.00 1.00 \- \-", _words(second))
 
     def test_reference_of_two(self) -> None:
-        """What is compared with two is compared with their sum."""
+        """A row may be compared with the sum of two."""
         case = Case(
             "case", "A case", [], "GiB", lambda row: 1.0, lambda row: [OURS, THEIRS]
         )

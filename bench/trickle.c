@@ -3,11 +3,10 @@
  *     cc -O2 -o trickle trickle.c && ./trickle PORT PATH CLIENTS RATE SECONDS
  *
  * CLIENTS PUT a file each to new names under PATH ("/token/"), at RATE bytes per second
- * for SECONDS, in ten pieces a second. The sending buffers are small, so that a server
- * that is late makes its client late. Prints the seconds until the last answer, by how
- * many the latest client was behind its rate when its last byte was taken, and the
- * longest wait for an answer after the last byte. Any answer other than 2xx ends it
- * with status 1.
+ * for SECONDS, in ten pieces a second. The sending buffers are small, so that a slow
+ * server delays its client. Prints the seconds until the last answer, the longest delay
+ * of a client's last byte, and the longest wait for an answer after the last byte. Any
+ * answer other than 2xx ends it with status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -52,7 +51,7 @@ static void start(struct client *c, int port, const char *path, int number) {
     c->started = now();
 }
 
-/* Send what is due by now: a piece at the end of each tick. */
+/* Send the bytes that are due: a piece at the end of each tick. */
 static void send_due(struct client *c, double at, int rate, const char *content) {
     long long due = (long long)((at - c->started) * TICKS) * (rate / TICKS);
     if (due > c->whole) due = c->whole;

@@ -1,9 +1,9 @@
-"""Experiments on the promises that file-bucket makes.
+"""Experiments that try to break the promises of file-bucket.
 
-Each module holds one kind of experiment: it does to a real daemon what disks,
-kernels, clients and power stations do, again and again, and compares what is left
-with what was answered. ``docs/reliability.rst`` says which promise each one is for.
+Each module is one kind of experiment: it does to a real daemon what disks, kernels,
+clients and power failures do, many times, and compares the result with the answers.
+``docs/reliability.rst`` lists the promise behind each one.
 
-They need root, since they mount filesystems, cut networks and limit what a process
-may have; and time. They touch nothing but what they have made themselves.
+The experiments need root, since they mount filesystems, cut networks and limit
+processes; and they take time. They change only what they have created.
 """

@@ -22,13 +22,13 @@ MOST_FAULTS = 5
 
 @click.command()
 @click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
-@click.option("--quick", is_flag=True, help="A few trials of each only.")
-@click.option("--trials", type=int, help="So many trials, or seconds, of each.")
+@click.option("--quick", is_flag=True, help="Run only a few trials of each.")
+@click.option("--trials", type=int, help="Number of trials, or seconds, of each.")
 @click.option(
     "--directory",
     default=tempfile.gettempdir(),
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A place with some 20 GB of room.",
+    help="Folder with about 20 GB of free space.",
 )
 def main(
     cases: Sequence[str], quick: bool, trials: int | None, directory: Path
@@ -36,7 +36,7 @@ def main(
     """Try to break the promises in CASES, or all of them."""
     if os.geteuid():
         raise click.ClickException("only root can mount filesystems and cut networks")
-    # A thousand clients at once.
+    # For a thousand clients at once.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     held = True

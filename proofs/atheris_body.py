@@ -1,10 +1,10 @@
-"""Guided by coverage, bytes are made up that are sent to a connection in memory.
+"""A coverage-guided fuzzer for request bodies on a connection in memory.
 
-A program of its own, ``python -m proofs.atheris_body CORPUS -max_total_time=N``, as
-libFuzzer takes the process for itself. The first byte says what comes before the
-others (chunks, a form, or nothing), the second how they are cut. Whatever comes, no
-bug may be logged, no alarm and no writer be left, and there be as many files as
-answers with 200.
+It is a separate program, ``python -m proofs.atheris_body CORPUS -max_total_time=N``,
+because libFuzzer takes over the process. The first byte of an input selects what
+precedes the others (chunks, a form, or nothing), and the second how they are split. For
+any input, no bug may be logged, no timer and no writer may be left, and the number of
+files must equal the number of answers with 200.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _observe(event: LogEvent) -> None:
 
 
 def one_input(data: bytes) -> None:
-    """Send it, end, and look at what is left."""
+    """Send it, end the connection, and check what is left."""
     if len(data) < 2:
         return
     message = KINDS[data[0] % len(KINDS)](data[2:])
@@ -116,7 +116,7 @@ def one_input(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    """Inputs to start from: the rows whose fault is in the body, and all odd ones."""
+    """Seeds: the rows with a fault in the body, and all odd ones."""
     found = [bytes([4, 0]) + row.message for row in (*CHUNKS, *PUSHES, *ODD)]
     for row in (*CHUNKS, *PUSHES, *ODD):
         head, _, body = row.message.partition(b"\r\n\r\n")

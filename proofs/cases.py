@@ -61,7 +61,7 @@ CASES = {
     "races-rename": Proof(races.tells, trials=100, quick=40),
     "rot": Proof(rot.seen, trials=300, quick=10),
     "rot-cached": Proof(rot.tells, trials=30, quick=10),
-    # Nothing is quick where deadlines are waited for.
+    # An experiment that waits for timeouts is never quick.
     "vanish": Proof(vanish.nothing_is_left, trials=200, quick=40),
     "vanish-kept": Proof(vanish.tells, trials=40, quick=40),
     "fuzz": Proof(fuzz.prove, trials=60, quick=5),

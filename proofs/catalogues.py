@@ -1,8 +1,8 @@
-"""How large a catalogue may be: what is asked of it is answered at once all the same.
+"""Large catalogues: commands must still answer quickly.
 
-Rows are entered as the daemon enters them, and the commands are called as an operator
-calls them, each in a process of its own; of several calls the fastest counts, since
-others use the machine, too.
+Rows are added as the daemon adds them. The commands run as an operator runs them, each
+in its own process; the fastest of several runs counts, since the machine has other
+work.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ BUCKETS = 500
 BATCH = 5_000
 CALLS = 5
 SIZE = 1000
-"""Bytes of every push, so that sums are known."""
+"""Bytes of every push, so that totals are known."""
 
 MOST_SECONDS = 1.0
-"""That ``status`` takes, from its start to its end."""
+"""Seconds that ``status`` takes, from start to end."""
 MOST_MEMORY = 128
-"""MiB of it."""
+"""MiB of memory that it takes."""
 
 
 def million(folder: Path, trials: int) -> Outcome:
-    """So many pushes into 500 buckets."""
+    """A number of pushes into 500 buckets."""
     return _prove(folder, trials, lambda number: f"db-{number:07}.sql.gz")
 
 
@@ -50,7 +50,7 @@ _LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
 def many_series(folder: Path, trials: int) -> Outcome:
-    """So many pushes, each of which is a series of its own: letters of its name differ,
+    """A number of pushes, each a series of its own: the letters of their names differ,
     as hex digits do."""
     return _prove(folder, trials, lambda number: f"{number:07}.gz".translate(_LETTERS))
 
@@ -90,8 +90,8 @@ def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
 class _Call:
     """A command that ended.
 
-    :ivar seconds: of the wall
-    :ivar memory: MiB that it had at most
+    :ivar seconds: wall-clock time
+    :ivar memory: peak memory in MiB
     """
 
     output: str
@@ -117,7 +117,7 @@ def _configuration(folder: Path) -> Path:
 def _record(
     folder: Path, file: Path, pushes: int, name: Callable[[int], str], now: float
 ) -> None:
-    """Enter them, spread over the last day, in the order of time."""
+    """Add them in order of time, spread over the last day."""
     buckets = load(str(file)).buckets
     known = {each.key: each for each in buckets}
 
@@ -151,7 +151,7 @@ def _fastest(file: Path, *words: str) -> _Call:
 
 def _call(file: Path, *words: str) -> _Call:
     began = time.monotonic()
-    # What the kernel tells of a child that ended counts what its parent had.
+    # The kernel's maximum for children includes their parent's memory before exec.
     program = (
         "import atexit, sys; from pathlib import Path;"
         "status = Path('/proc/self/status');"
@@ -171,7 +171,7 @@ def _call(file: Path, *words: str) -> _Call:
 
 
 def _overview(folder: Path, file: Path, now: float) -> float:
-    """Seconds that the overview alone takes."""
+    """Seconds that the overview takes alone."""
     buckets = load(str(file)).buckets
     view = View.open(str(folder), create=False)
     began = time.monotonic()

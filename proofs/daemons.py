@@ -1,4 +1,4 @@
-"""The daemon, as it is and with something taken out or put around it."""
+"""The daemon, unchanged, with a part removed, or under another program."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PRUNE = (sys.executable, "-m", "filebucket", "prune")
 
 
 def without_sync(kind: str) -> tuple[str, ...]:
-    """The daemon with its fsync of files or of directories taken out.
+    """The daemon without fsync of files or of directories.
 
     :param kind: ``file`` or ``directory``
     """
@@ -42,7 +42,7 @@ def without_sync(kind: str) -> tuple[str, ...]:
 
 
 def prune_without_sync() -> tuple[str, ...]:
-    """``filebucket prune`` with its fsync of directories taken out."""
+    """``filebucket prune`` without fsync of directories."""
     return (*_without("directory", _PRUNE), "prune")
 
 

@@ -1,7 +1,7 @@
-"""No descriptors are left: what was answered holds, and all is well afterwards.
+"""When descriptors run out, every answer still holds, and the daemon recovers.
 
-The daemon may have few descriptors, and more clients come than it has: some stay and
-say nothing, the others push.
+The daemon has few descriptors, and more clients connect than it can serve: some are
+silent and stay, the others push.
 """
 
 from __future__ import annotations
@@ -35,42 +35,42 @@ FEW = 64
 """Descriptors that the daemon may have."""
 
 CLIENTS = 200
-"""Clients that come at once: some stay and say nothing, the others push."""
+"""Clients that connect at once: some are silent and stay, the others push."""
 
 LEFT = (2, 30)
-"""Descriptors that the former leave to the latter, at least and at most: too few,
-but enough that some pushes begin."""
+"""Descriptors that the silent clients leave to the others, at least and at most: too
+few for all, but enough for some pushes to begin."""
 
 SYSTEMD = 1024
-"""Descriptors that systemd gives a service which does not ask for more."""
+"""Descriptors that systemd gives a service by default."""
 
 IDLE = 3.0
-"""Seconds over which an exhausted daemon is watched."""
+"""Seconds for which an exhausted daemon is observed."""
 
 MOST_CPU = 0.3
-"""Seconds of processor time that it may take meanwhile."""
+"""Processor time, in seconds, that it may use meanwhile."""
 
 RECOVERS_WITHIN = 5.0
-"""Seconds after which a push must be taken when the others are gone."""
+"""Seconds after which a push must work when the other clients are gone."""
 
 MOST_LOG = 64 * 1024
-"""Bytes that it may write meanwhile."""
+"""Bytes that it may log meanwhile."""
 
 
 def _command(limit: str) -> tuple[str, ...]:
-    """The daemon with so many descriptors."""
+    """The daemon with a limit on descriptors."""
     return ("prlimit", f"--nofile={limit}", *DAEMON)
 
 
 def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process had."""
+    """The processor time of a process, in seconds."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def _strangers(port: int, number: int) -> Iterator[None]:
-    """So many connections on which nothing is said."""
+    """A number of silent connections."""
     sockets: list[socket.socket] = []
     try:
         for _ in range(number):
@@ -85,7 +85,7 @@ def _strangers(port: int, number: int) -> Iterator[None]:
 def _push_at_once(
     port: int, ledger: Ledger, names: list[str]
 ) -> list[threading.Thread]:
-    """Push all these at once; those that are not over soon are returned."""
+    """Push all these at once; return those that do not end soon."""
     threads = [
         threading.Thread(target=partial(ledger.push, port, name)) for name in names
     ]
@@ -98,7 +98,7 @@ def _push_at_once(
 
 
 def _taken(port: int, ledger: Ledger, prefix: str, within: float) -> float | None:
-    """Seconds until a push is taken."""
+    """Seconds until a push works."""
     began = time.monotonic()
     number = 0
     while time.monotonic() - began < within:
@@ -110,7 +110,7 @@ def _taken(port: int, ledger: Ledger, prefix: str, within: float) -> float | Non
 
 
 def _comes_back(server: Server, descriptors: int) -> bool:
-    """Whether it soon has no more than so many."""
+    """Whether it soon has no more descriptors than this."""
     return comes(lambda: server.open_files() <= descriptors, RECOVERS_WITHIN)
 
 
@@ -133,7 +133,7 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
             names = [named(f"{trial}-{n}", 1000) for n in range(CLIENTS - strangers)]
             with ExitStack() as staying:
                 staying.enter_context(_strangers(server.port, strangers))
-                # Those that still wait are taken when the strangers leave.
+                # Waiting pushes are accepted when the silent clients leave.
                 waiting = _push_at_once(server.port, ledger, names)
                 staying.enter_context(_strangers(server.port, FEW))
                 began = processor_time(server.process.pid)
@@ -148,7 +148,7 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
                 faults.append(f"trial {trial}: no push is taken afterwards")
             else:
                 recovery = max(recovery, taken)
-            # Twisted keeps one in reserve, and may lose it when there is none left.
+            # Twisted keeps one in reserve, and may lose it when none is left.
             if not _comes_back(server, before):
                 faults.append(
                     f"trial {trial}: {server.open_files()} descriptors,"
@@ -174,7 +174,7 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
         faults.append(f"{idle:.2f} s of processor time in {IDLE:g} s of nothing")
     if written > MOST_LOG:
         faults.append(f"{written:,} bytes of log in {IDLE:g} s of nothing")
-    # Of losing that one it has a traceback.
+    # It logs a traceback if it loses that one.
     if server.log.count("Traceback") > server.log.count("reserve EMFILE"):
         faults.append("a traceback in the log")
     return Outcome(
@@ -187,19 +187,18 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
 
 
 def run_out(folder: Path, trials: int) -> Outcome:
-    """Let them come, so many times."""
+    """Exhaust the descriptors a number of times."""
     return _exhaust(folder, trials, asks=False)
 
 
 def run_out_with_hook(folder: Path, trials: int) -> Outcome:
-    """The same where a pre-push is asked: it needs descriptors, too."""
+    """The same with a pre-push hook, which needs descriptors, too."""
     return _exhaust(folder, trials, asks=True)
 
 
 def strangers_stay(folder: Path, trials: int) -> Outcome:
-    """Whether those who stay and say nothing keep the others out, with the limits
-    that systemd gives, for so many seconds.
-    """
+    """Whether silent clients keep others out under systemd's default limits, for a
+    number of seconds."""
     server = Server(folder / "daemon").start(*_command(f"{SYSTEMD}:"))
     ledger = Ledger()
     longest = 0.0
@@ -230,15 +229,15 @@ def strangers_stay(folder: Path, trials: int) -> Outcome:
 
 
 MANY_PLACES = 800
-"""Descriptors of a daemon that has some two hundred places."""
+"""Descriptors of a daemon with about two hundred connections."""
 
 STRANGERS_AT_ONCE = 300
 WAITING = 0.15
-"""Seconds that a push takes: as long as hundreds of strangers need to come."""
+"""Seconds that a push takes: as long as hundreds of silent clients need to connect."""
 
 
 def flooded(folder: Path, trials: int) -> Outcome:
-    """Whether strangers that keep coming cost a push its answer, in so many pushes."""
+    """Whether a stream of silent clients costs any of ``trials`` pushes its answer."""
     server = Server(folder / "daemon").start(*_command(str(MANY_PLACES)))
     ledger = Ledger()
     stopped = threading.Event()

@@ -1,6 +1,4 @@
-"""What the catalogue says, beside what is on the disk: read by SQLite alone, from
-outside the daemon.
-"""
+"""Compares the catalogue with the disk, using only SQLite, from outside the daemon."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from filebucket.catalogue import database
 from filebucket.test.kit.server import PATIENCE, TOKEN, Server, comes
 
 FILE = database.FILE
-"""Where the catalogue is, under a home."""
+"""The catalogue's path in a home."""
 
 KEY = f"#{hashlib.sha256(TOKEN.encode()).hexdigest()}"
-"""What it calls the bucket that has no name."""
+"""The key of the bucket that has no name."""
 
 TROUBLE = re.compile("catalogue: can(not)? be written|catalogue file is ")
 """Log lines about a catalogue that failed."""
@@ -40,13 +38,13 @@ _FATES = """
 
 
 def faults(server: Server, bucket: str = TOKEN, key: str = KEY) -> list[str]:
-    """Where the catalogue of a daemon that was started is not whole, or is not what is
-    on the disk.
+    """Faults in the catalogue of a daemon that was started, and differences from the
+    disk.
 
     :param bucket: the name of a bucket's folder
-    :param key: what the catalogue calls it
+    :param key: the bucket's key in the catalogue
     """
-    # Once it has looked at the disk, it has entered what it did not know.
+    # Once it has checked the disk, it has added all unknown files.
     server.wait_for(r"catalogue: (in order|\d)")
     bad = (
         f"the log: {line}"
@@ -57,7 +55,7 @@ def faults(server: Server, bucket: str = TOKEN, key: str = KEY) -> list[str]:
 
 
 def differences(home: Path, bucket: str, key: str) -> list[str]:
-    """Where a catalogue is not whole, or is not what is on the disk."""
+    """Faults in a catalogue, and differences from the disk."""
     with closing(_read(home / FILE)) as catalogue:
         found = _not_whole(catalogue)
         kept = catalogue.execute(_KEPT, [key]).fetchall()
@@ -78,25 +76,23 @@ def differences(home: Path, bucket: str, key: str) -> list[str]:
 
 
 def left(home: Path) -> list[str]:
-    """In what way a catalogue is not whole that nobody has opened since its daemon was
-    killed.
-    """
+    """Faults in a catalogue that no process has opened since its daemon was killed."""
     with _copy(home) as catalogue:
         return _not_whole(catalogue)
 
 
 def fates(home: Path, key: str) -> dict[str, tuple[str, float | None]]:
-    """What its rows say became of each file of a bucket, and since when."""
+    """The fate of each file of a bucket in the catalogue, and its time."""
     with _copy(home) as catalogue:
         return {name: (fate, at) for name, fate, at in catalogue.execute(_FATES, [key])}
 
 
 @contextmanager
 def _copy(home: Path) -> Iterator[sqlite3.Connection]:
-    """A catalogue, as it would be once it was opened: to open it is to mend it."""
+    """A copy of a catalogue, to be opened: opening the original would repair it."""
     with tempfile.TemporaryDirectory() as folder:
         for path in (home / FILE).parent.glob(f"{Path(FILE).name}*"):
-            # What was in memory only is made anew.
+            # The shared memory is created again.
             if not path.name.endswith("-shm"):
                 shutil.copy(path, folder)
         with closing(sqlite3.connect(Path(folder) / Path(FILE).name)) as catalogue:
@@ -130,6 +126,6 @@ def _not_whole(catalogue: sqlite3.Connection) -> list[str]:
 
 
 def said(path: Path) -> tuple[int, str]:
-    """What the row of a file should say."""
+    """The expected values of a file's row."""
     content = path.read_bytes()
     return len(content), hashlib.sha256(content).hexdigest()

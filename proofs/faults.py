@@ -1,7 +1,6 @@
-"""The kernel says no, once, at each system call of a push.
+"""Injects one error from the kernel at each system call of a push.
 
-What is done to a call is done by strace: the call is not made, and its error is
-given in place of its result.
+strace injects it: the call is not made, and returns the error.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ ERRORS: dict[str, Collection[int]] = {
     "ENOSPC": (507,),
     "EDQUOT": (507,),
     "EMFILE": (503,),
-    # Most calls are made again then, by Python.
+    # Python repeats most calls after that.
     "EINTR": (200, 503),
 }
-"""What may be said to a call to the disk, and what may be answered then."""
+"""Errors for calls to the disk, and the answers that are allowed then."""
 
 HARMLESS = ("close", "unlinkat")
-"""Calls that clear away: where they fail, the push may have its 200."""
+"""Calls that clean up: if they fail, the push may still get its 200."""
 
 CALLS: dict[Which, Collection[str]] = {
     worker: (
@@ -45,23 +44,22 @@ CALLS: dict[Which, Collection[str]] = {
         *("newfstatat", "write", "shutdown", "close"),
     ),
 }
-"""The calls that are made to fail. What is left out no kernel refuses so: to be woken
-through a pipe, to be told of a descriptor's events, random numbers.
-"""
+"""The calls that are made to fail. The kernel never fails the others like this:
+wake-ups through a pipe, polling of descriptors, random numbers."""
 
 ENTERING = ("openat", "newfstatat", "fstat", "pread64", "pwrite64", "fsync")
-"""The same of the thread that enters pushes into the catalogue. To give a lock back is
-refused by no kernel, and looks like to take one."""
+"""The same for the thread that writes the catalogue. The kernel never fails to release
+a lock, and strace cannot tell that from taking one."""
 
 NAMES = ("new.4096", "new.100000")
 
 
 @frozen
 class _Fault:
-    """One fault of one push.
+    """One fault in one push.
 
-    :param which: the thread that has it
-    :param number: which of the calls of that name
+    :param which: the thread in which the call fails
+    :param number: the ordinal of the call among those of its name
     """
 
     which: Which
@@ -75,19 +73,20 @@ class _Fault:
 
     @property
     def right(self) -> Collection[int | None]:
-        """What may be answered."""
+        """The answers that are allowed."""
         if self.which is worker:
             also = (200,) if self.call in HARMLESS else ()
             return (*ERRORS[self.error], *also)
         if self.call == "newfstatat":
-            # Is there a pre-push, or a post-push? Who cannot say refuses the first.
+            # Whether there is a pre-push or post-push hook: if the daemon cannot find
+            # out, it refuses, except after the push.
             return (409, 200)
-        # The connection's own: it may be lost, and what is answered is checked.
+        # The connection's own calls: it may break, and the answer is checked.
         return (200, None)
 
 
 def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
-    """Let each call fail in each way; so many faults, where there are more."""
+    """Make each call fail in each way, or only ``trials`` of them."""
     wrong: list[str] = []
     answers: Counter[str] = Counter()
     with place(folder / "place") as disk:
@@ -97,8 +96,8 @@ def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
             faults = list(_faults(server, folder / "trace"))
             for fault in some(faults, trials):
                 if threads(server) != these:
-                    # A client that was lost left its push beside the next one; or it
-                    # was started again.
+                    # A push whose connection broke is stored beside the next one; or
+                    # the daemon was restarted.
                     server.stop()
                     these = _start(server)
                 status, found = _push(server, fault, folder / "trace")
@@ -115,7 +114,7 @@ def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
 
 
 def _start(server: Server) -> set[int]:
-    """With a thread that has nothing to do, and a catalogue that knows the disk.
+    """Start a daemon with an idle thread and an up-to-date catalogue.
 
     :returns: its threads
     """
@@ -140,7 +139,7 @@ def _faults(server: Server, output: Path) -> Iterator[_Fault]:
 
 
 def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list[str]]:
-    """What a push gets that has this fault, and all that is wrong then."""
+    """The answer to a push with this fault, and all problems after it."""
     bucket = server.home / TOKEN
     shutil.rmtree(bucket, ignore_errors=True)
     before = server.idle_files()
@@ -155,7 +154,7 @@ def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list
     if status not in (200, None) and (bucket / fault.name).exists():
         wrong.append("refused, but there")
     if fault.call in HARMLESS:
-        # What could not be cleared away is, at the next start.
+        # Leftovers are removed at the next start.
         server.stop()
         _start(server)
     again = Ledger()
@@ -169,7 +168,8 @@ def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list
 
 
 def behind_pushes(folder: Path, trials: int) -> Outcome:
-    """Let each call fail by which a push is entered into the catalogue; or so many."""
+    """Make each call of adding a push to the catalogue fail, or only ``trials`` of
+    them."""
     wrong: list[str] = []
     server = Server(folder / "daemon")
     _start(server)
@@ -185,7 +185,7 @@ def behind_pushes(folder: Path, trials: int) -> Outcome:
                 said = _said(server, f"first-{index}.4096")
             entered += said is None
             failed += said is not None
-            # It is tried again after a while; nobody waits for that.
+            # It tries again after a while; no push waits for that.
             ledger.push(server.port, f"next-{index}.4096")
             found = [f"{name}: {got}" for name, got in ledger.statuses.items()]
             found = [each for each in found if not each.endswith(" 200")]
@@ -213,7 +213,7 @@ def _entering(server: Server, output: Path) -> list[tuple[str, int]]:
 
 
 def _said(server: Server, name: str) -> str | None:
-    """What the log says of the catalogue; None when that push is entered."""
+    """The log lines about the catalogue; None once that push is added."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         for line in server.log.splitlines():
@@ -226,5 +226,5 @@ def _said(server: Server, name: str) -> str | None:
 
 
 def answered_rightly(place: type[Place]) -> Prove:
-    """Whether no fault there gets a wrong answer, or leaves anything."""
+    """Whether no fault causes a wrong answer, or leaves anything behind."""
     return partial(everywhere, place)

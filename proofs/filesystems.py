@@ -1,6 +1,5 @@
-"""Filesystems of our own: some whose power can be cut, some that are small, one that
-can do little.
-"""
+"""Temporary filesystems: some whose power can be cut, some small ones, and one with few
+features."""
 
 from __future__ import annotations
 
@@ -25,9 +24,9 @@ SMALL = 8 * MIB
 
 
 def run(*command: str | Path) -> str:
-    """What a command prints.
+    """The output of a command.
 
-    :raises RuntimeError: it failed, with what it said
+    :raises RuntimeError: it failed; with its output
     """
     done = subprocess.run(
         [str(each) for each in command],
@@ -42,7 +41,7 @@ def run(*command: str | Path) -> str:
 
 
 class Place:
-    """Somewhere to keep a home.
+    """A place for a home.
 
     :ivar root: the folder
     """
@@ -64,22 +63,22 @@ class Place:
         self.unmount()
 
     def mount(self) -> None:
-        """Let it be seen."""
+        """Mount it."""
 
     def unmount(self) -> None:
-        """Let it be seen no more."""
+        """Unmount it."""
         run("umount", self.root)
 
 
 class Folder(Place):
-    """A folder of the filesystem that is there."""
+    """A folder on an existing filesystem."""
 
     def unmount(self) -> None:
         pass
 
 
 class Fuse(Place):
-    """A folder behind FUSE, which has no files without a name."""
+    """A folder behind FUSE, which has no unnamed files."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -98,7 +97,7 @@ class Tmpfs(Place):
 
 
 class Loop(Place):
-    """A filesystem in a file, mounted on a folder of its own while in use.
+    """A filesystem in a file, mounted on its own folder while in use.
 
     :ivar image: the file
     """
@@ -116,27 +115,27 @@ class Loop(Place):
         return super().__enter__()
 
     def create(self) -> None:
-        """Make it, empty."""
+        """Create it, empty."""
         with self.image.open("wb") as image:
             image.truncate(self.size)
         run(*self.make, self.image)
 
     def mount(self) -> None:
-        """Let it be seen, after what a journal has to say."""
+        """Mount it, with recovery from its journal."""
         run("mount", "-o", self.options, self.image, self.root)
 
     def cut(self) -> None:
-        """Let nothing come to the disk from here on."""
+        """Stop all writes to the disk from now on."""
         shut_down(self.root)
 
     def restore(self) -> None:
-        """Start anew from what is on the disk."""
+        """Mount it again, with the state on the disk."""
         self.unmount()
         self.mount()
 
 
 class Ext4(Loop):
-    """ext4 that writes nothing on its own account: the journal waits 5 minutes."""
+    """ext4 that writes nothing by itself: the journal waits 5 minutes."""
 
     make = ("mkfs.ext4", "-q", "-F")
     options = "loop,commit=300"
@@ -150,7 +149,7 @@ class SmallExt4(Loop):
 
 
 class QuotaBtrfs(Loop):
-    """A subvolume that may have 8 MB of a Btrfs. This quota root obeys, too."""
+    """A subvolume of a Btrfs with a quota of 8 MB, which limits root, too."""
 
     make = ("mkfs.btrfs", "-q", "-f")
     options = "loop,subvol=limited"
@@ -173,8 +172,8 @@ class Xfs(Loop):
 class Btrfs(Loop):
     """Btrfs, which has no shutdown: its device is a file on an ext4 that has one.
 
-    That is the harder cut: what was not flushed to the device is lost with it, in
-    whatever order the kernel had written the rest.
+    This is the harder cut: data that was not flushed to the device is lost, in whatever
+    order the kernel had written the rest.
     """
 
     make = ("mkfs.btrfs", "-q", "-f")
@@ -189,7 +188,7 @@ class Btrfs(Loop):
     def create(self) -> None:
         self._beneath.create()
         self._beneath.mount()
-        # Allocated and on the disk: else it is the image's own blocks that are lost.
+        # Allocated on the disk: else the cut would lose the image's own blocks.
         with self.image.open("wb") as image:
             for _ in range(self.size // MIB):
                 image.write(bytes(MIB))
@@ -210,7 +209,7 @@ class Btrfs(Loop):
 
 
 def shut_down(root: Path) -> None:
-    """Cut a filesystem off from its disk: its journal is not flushed either."""
+    """Cut a filesystem off from its disk, without flushing its journal."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(fd, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG_FLUSH))

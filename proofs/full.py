@@ -1,4 +1,5 @@
-"""A filesystem is filled with pushes until there is no room, and room is made again."""
+"""A filesystem is filled with pushes until it has no free space, and then space is
+freed."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from proofs.outcome import Outcome, Prove
 from proofs.pushes import ANSWER_WITHIN, Ledger, Uploaders, count, named, residue
 
 ENOUGH = 9
-"""Pushes that have to be refused before it counts as full."""
+"""Pushes that must be refused before it counts as full."""
 
 SIZES = (0, 1, 4096, 30_000, 300_000, 1_000_000)
 
 
 def fill(place: type[Place], folder: Path, trials: int) -> Outcome:
-    """Fill, look, make room, push, so many times on the same filesystem."""
+    """Fill, check, free space, push; a number of times on the same filesystem."""
     chance = random.Random(place.__name__)
     faults: list[str] = []
     answers: dict[str, int | None] = {}
@@ -53,7 +54,7 @@ def fill(place: type[Place], folder: Path, trials: int) -> Outcome:
 
 
 def _filled(server: Server, kept: Ledger, prefix: str) -> list[str]:
-    """Push, four at a time, until there is no room for anything: what was wrong."""
+    """Push, four at a time, until nothing fits; the faults."""
     began = len(kept.statuses)
     with Uploaders(server.port, kept, prefix, sizes=SIZES) as uploaders:
         uploaders.wait_until(
@@ -67,7 +68,7 @@ def _filled(server: Server, kept: Ledger, prefix: str) -> list[str]:
 
 
 def _refused_before_the_body(server: Server) -> list[str]:
-    """Whether a client that waits hears of it before it sends anything."""
+    """Whether a client that waits is refused before it sends the body."""
     head = (
         f"PUT /{TOKEN}/large HTTP/1.1\r\nHost: h\r\nContent-Length: {1 << 30}\r\n"
         "Expect: 100-continue\r\n\r\n"
@@ -84,10 +85,10 @@ def _make_room(bucket: Path, kept: Ledger, chance: random.Random) -> None:
     for name in chance.sample(names, max(len(names) * 3 // 4, 1)):
         (bucket / name).unlink()
         del kept.statuses[name]
-    # What Btrfs has freed counts only then.
+    # Btrfs counts freed space only after that.
     os.sync()
 
 
 def filled(place: type[Place]) -> Prove:
-    """Whether a place that is full keeps what it has, and says so."""
+    """Whether a full place keeps its files, and refuses pushes correctly."""
     return partial(fill, place)

@@ -1,9 +1,8 @@
-"""Bad HTTP, made worse at random, against the real daemon.
+"""Malformed HTTP with random mutations, against the real daemon.
 
-Mutated requests and good ones come at the same time. Whatever is sent: the daemon
-lives, logs no traceback and gives back every descriptor; every answer's status is
-one of its own; and what is stored is what was answered with 200, no file less and
-no file more.
+Mutated and valid requests are sent at the same time. Whatever is sent: the daemon runs
+on, logs no traceback and frees every descriptor; every status in an answer is one of
+its own; and the stored files are exactly those that were answered with 200.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from proofs.daemons import DAEMON, OPTIONS
 from proofs.outcome import Outcome, Prove, found_out
 from proofs.pushes import ANSWER_WITHIN, WAYS, expected, named, residue, wrapped
 
-"""Seconds in which a connection must come to its end."""
+"""Seconds in which a connection must end."""
 
 CLIENTS = 4
 
@@ -80,7 +79,7 @@ def mutated(chance: random.Random) -> bytes:
 
 @define
 class Seen:
-    """What was answered to all clients together."""
+    """The answers to all clients together."""
 
     requests: int = 0
     statuses: Counter[int] = Factory(Counter)
@@ -89,7 +88,7 @@ class Seen:
     lock: threading.Lock = Factory(threading.Lock)
 
     def answer(self, sent: bytes, answer: bytes) -> list[int]:
-        """Take apart all that was answered to one connection.
+        """Parse all answers on a connection.
 
         :returns: the statuses
         """
@@ -105,7 +104,7 @@ class Seen:
                 status = int(start[1])
                 statuses.append(status)
                 length = re.search(rb"\r\nContent-Length: (\d+)", head)
-                # The answer to HEAD has none of the content that it announces.
+                # The answer to HEAD has a Content-Length and no content.
                 size = int(length[1]) if length and rest[:7] != b"HTTP/1." else 0
                 content, answer = rest[:size], rest[size:]
                 if status not in {*STATUSES, 100} or status == 500:
@@ -127,7 +126,7 @@ class Seen:
 
 
 class _Client(threading.Thread):
-    """Sends one request after the other until it is time."""
+    """Sends one request after the other until its time is up."""
 
     def __init__(self, port: int, seed: str, end: float, seen: Seen) -> None:
         super().__init__()
@@ -143,7 +142,7 @@ class _Client(threading.Thread):
             while time.monotonic() < self._end:
                 number += 1
                 self._one(f"{self._seed.rpartition('-')[2]}-{number}")
-        except Exception as error:  # whatever it is: else nobody would know
+        except Exception as error:  # any error: else it would go unnoticed
             with self._seen.lock:
                 self._seen.faults.append(f"the client of seed {self._seed}: {error!r}")
 
@@ -158,12 +157,12 @@ class _Client(threading.Thread):
                     self._seen.faults.append(f"{name}, a good one, got {statuses}")
             return
         message = mutated(chance)
-        # A name of its own, or none is ever stored but the first.
+        # A unique name, or only the first push of a name would be stored.
         message = message.replace(b"row", name.encode()).replace(
             b"/next", f"/next-{name}".encode()
         )
         if chance.random() < 0.1:
-            # Into the other bucket, where nobody compares: not to be answered.
+            # Into the other bucket, which is not checked: no answer is read.
             self._leave(message.replace(BUCKET, OTHER.encode("ascii")))
         else:
             self._seen.answer(message, self._exchange(message))
@@ -180,7 +179,7 @@ class _Client(threading.Thread):
         return it
 
     def _exchange(self, message: bytes) -> bytes:
-        """Send it, say that it is all, and read to the end."""
+        """Send it, end the sending side, and read to the end."""
         answer = b""
         with self._connect(message) as it:
             with suppress(OSError):
@@ -191,16 +190,16 @@ class _Client(threading.Thread):
         return answer
 
     def _leave(self, message: bytes) -> None:
-        """Send it, and go without a word."""
+        """Send it, and close the connection."""
         self._connect(message).close()
 
 
 def fuzz(
     command: Sequence[str], folder: Path, seconds: int, seed: str | None = None
 ) -> Outcome:
-    """Send for so many seconds, then look at what is stored.
+    """Send for a number of seconds, then check the stored files.
 
-    :param seed: of a fault that was reported, to send the same again
+    :param seed: the seed of a reported fault, to send the same again
     """
     seed = seed or secrets.token_hex(4)
     seen = Seen()
@@ -223,7 +222,7 @@ def fuzz(
             seen.faults.append(f"{after} descriptors, and {before} at first")
     finally:
         server.stop()
-    # Its bugs, and what the reactor says of those that nobody caught.
+    # The daemon's bugs, and errors that only the reactor caught.
     tracebacks = server.log.count("Traceback (most recent")
     if tracebacks:
         seen.faults.append(f"{tracebacks} tracebacks in its log")
@@ -251,7 +250,7 @@ def fuzz(
 
 
 prove: Prove = partial(fuzz, DAEMON)
-"""Whether the daemon holds."""
+"""Whether the daemon withstands it."""
 
 _WITHOUT = """
 from twisted.web import http
@@ -281,11 +280,11 @@ channel.StreamingChannel.readConnectionLost = lambda self: (
 )
 """,
 }
-"""Rules that a daemon can be without."""
+"""Rules that can be removed from the daemon."""
 
 
 def tells(flaw: str) -> Prove:
-    """Whether the experiment would find out: with a rule taken out, it must see it."""
+    """Whether the experiment detects a removed rule."""
     script = _WITHOUT.format(flaw=FLAWS[flaw])
     command = (sys.executable, "-c", script, *OPTIONS)
 

@@ -1,6 +1,5 @@
-"""The body's way, from the connection to the store, under a fuzzer that sees which
-lines are reached: :mod:`proofs.atheris_body`, as a process of its own.
-"""
+"""The coverage-guided fuzzer for bodies, :mod:`proofs.atheris_body`, in a separate
+process."""
 
 from __future__ import annotations
 
@@ -22,17 +21,17 @@ WORDS = (
     *(b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"HTTP/1.0", b"HEAD "),
     *(b"X-Checksum-Sha256: ", b"Content-Digest: sha-256=:", b"Content-Range: "),
 )
-"""What the bytes may be made of."""
+"""The characters of inputs."""
 
 MEMORY = 2048
-"""MiB that the process may have."""
+"""MiB of memory for the process."""
 
 GRACE = 120.0
-"""Seconds over those that it was told to take."""
+"""Seconds that it may run over its time."""
 
 
 def prove(folder: Path, seconds: int) -> Outcome:
-    """Let it try for so many seconds."""
+    """Run it for a number of seconds."""
     corpus = folder / "corpus"
     corpus.mkdir()
     words = folder / "words"
@@ -55,7 +54,7 @@ def prove(folder: Path, seconds: int) -> Outcome:
     said = done.stdout + done.stderr
     tried = re.search(r"^stat::number_of_executed_units:\s+(\d+)", said, re.MULTILINE)
     inputs = int(tried[1]) if tried else 0
-    # Of the last line that says so; there is none where a seed was one too many.
+    # From the last such line; there is none if a seed failed.
     reached = re.findall(r"\bcov: (\d+) ft: (\d+) corp: (\d+)/", said)
     covered, features, kept = map(int, reached[-1] if reached else (0, 0, 0))
     figures = (

@@ -1,6 +1,5 @@
-"""The daemon is killed: before every single system call of a push, and at random
-moments under load. Then it is started again on the same home.
-"""
+"""The daemon is killed before each system call of a push, and at random times under
+load. Then it is started again on the same home."""
 
 from __future__ import annotations
 
@@ -24,16 +23,16 @@ from proofs.tracing import Trace, Which, ordinals, reactor, recorder, worker
 NAME = "file.4096"
 
 KILLED_WITHIN = 2.0
-"""Seconds after its answer in which a call has to come that is to be killed at."""
+"""Seconds after the answer in which a call must come to be a point for a kill."""
 
 MOST_SECONDS = 0.5
-"""How long clients push before the daemon is killed, at most."""
+"""Seconds that clients push before the daemon is killed, at most."""
 
 
 def at_every_call(
     place: type[Place], of: Sequence[Which], folder: Path, trials: int
 ) -> Outcome:
-    """Kill before each call of each thread; before so many, where there are more."""
+    """Kill before each call of each thread, or before only ``trials`` of them."""
     faults: list[str] = []
     answers: dict[str, int | None] = {}
     missed = 0
@@ -58,7 +57,7 @@ def at_every_call(
 def _points(
     server: Server, of: Sequence[Which], output: Path
 ) -> Iterator[tuple[Which, str, int]]:
-    """Each call of a push: its thread, its name and its number among those."""
+    """Each call of a push: its thread, its name and its ordinal."""
     for which in of:
         with _without_the_bucket(server):
             before = server.idle_files()
@@ -74,7 +73,7 @@ def _points(
 def _pushed(
     server: Server, which: Which, output: Path, inject: str
 ) -> tuple[Ledger, bool]:
-    """A push to a daemon that is to be killed, and whether it was."""
+    """Push to a daemon that will be killed, and return whether it was."""
     ledger = Ledger()
     with _without_the_bucket(server):
         with Trace(which(server), output, inject):
@@ -87,9 +86,8 @@ def _pushed(
 
 @contextmanager
 def _without_the_bucket(server: Server) -> Iterator[None]:
-    """It runs, has looked at its disk, and has a thread that has nothing to do, but no
-    bucket.
-    """
+    """Run a daemon without the bucket, until it has checked its disk and has an idle
+    thread."""
     shutil.rmtree(server.home, ignore_errors=True)
     with _running(server):
         server.wait_for("catalogue: ")
@@ -99,7 +97,7 @@ def _without_the_bucket(server: Server) -> Iterator[None]:
 
 @contextmanager
 def _running(server: Server) -> Iterator[None]:
-    """It runs, and is killed if it still does so then."""
+    """Run the daemon, and kill it if it is still running."""
     server.start()
     try:
         yield
@@ -110,7 +108,7 @@ def _running(server: Server) -> Iterator[None]:
 
 
 def _after_restart(server: Server, ledger: Ledger) -> Iterator[str]:
-    """What is wrong on the home, and with what a client gets who tries again."""
+    """Faults in the home, and in the answer to a retry."""
     was = ledger.statuses[NAME]
     with _running(server):
         yield from _wrong(server, ledger)
@@ -130,7 +128,7 @@ def _wrong(server: Server, ledger: Ledger) -> list[str]:
 
 
 def under_load(folder: Path, trials: int) -> Outcome:
-    """Kill at random while clients push, always on the same home."""
+    """Kill at random times while clients push, always on the same home."""
     chance = random.Random("kills")
     server = Server(folder / "daemon")
     faults: list[str] = []
@@ -139,7 +137,7 @@ def under_load(folder: Path, trials: int) -> Outcome:
     for number in range(trials):
         ledger = Ledger()
         with _running(server):
-            # What the one before has left, after this start.
+            # Leftovers of the run before, after this start.
             faults += [f"kill {number}: {each}" for each in _wrong(server, before)]
             shutil.rmtree(server.home / TOKEN, ignore_errors=True)
             with Uploaders(server.port, ledger, f"{number}"):
@@ -161,5 +159,5 @@ def survives_every_call(place: type[Place]) -> Prove:
 
 
 def survives_in_catalogue(folder: Path, trials: int) -> Outcome:
-    """Whether a kill at every call by which a push is entered is survived."""
+    """Whether it survives a kill at every call of adding a push to the catalogue."""
     return at_every_call(Folder, (recorder,), folder, trials)

@@ -1,6 +1,5 @@
-"""Clients that push for long, while the daemon is told to reload, and while others
-leave, err and try what they may not.
-"""
+"""Clients that push for a long time, during reloads, and beside clients that disconnect
+or send wrong requests."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from proofs.pushes import Ledger, Uploaders, count, residue, send, status_of, wr
 
 
 def reloads(folder: Path, trials: int) -> Outcome:
-    """Reload so many times while four clients push."""
+    """Reload a number of times while four clients push."""
     server = Server(folder / "daemon")
     ledger = Ledger()
     buckets = server.config["buckets"]
@@ -24,7 +23,7 @@ def reloads(folder: Path, trials: int) -> Outcome:
     try:
         with Uploaders(server.port, ledger, "load"):
             for number in range(trials):
-                # A bucket comes, and goes again.
+                # A bucket is added, and removed again.
                 more = [] if number % 2 else [{"name": "new", "token": UNKNOWN}]
                 server.config["buckets"] = [*buckets, *more]
                 server.write_config()
@@ -40,16 +39,16 @@ def reloads(folder: Path, trials: int) -> Outcome:
 
 
 MOST_GROWTH = 4 << 20
-"""Bytes of memory by which the last quarter may be above the first."""
+"""Bytes of memory by which the last quarter may exceed the first."""
 
 ROUND = 20.0
-"""Seconds after which is looked at what was kept, and room is made for more."""
+"""Seconds between checks of the stored files, which are deleted then."""
 
 WARM_UP = 0.1
-"""The share of the rounds, in the beginning, whose memory is not looked at."""
+"""The share of rounds at the start whose memory is ignored."""
 
 PAUSE = 0.01
-"""Seconds that a client waits before its next push: the disk is others', too."""
+"""Seconds that a client waits before its next push, to leave the disk to others."""
 
 _BODY = bytes(50_000)
 _TORN = wrapped("PUT", "torn", _BODY)[: len(_BODY) // 2]
@@ -63,11 +62,12 @@ WRONG: tuple[tuple[bytes, int], ...] = (
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     (_TORN, 400),
 )
-"""What others send, who close their side after it, and what they get."""
+"""Requests of other clients, which then close their side, and the expected answers."""
 
 
 def soak(folder: Path, trials: int) -> Outcome:
-    """Push for so many seconds, with a hook, beside others that do wrong."""
+    """Push for a number of seconds, with a hook, beside clients that send wrong
+    requests."""
     server = Server(folder / "daemon")
     server.hook("post-push", 'echo "$1"')
     faults: list[str] = []
@@ -105,7 +105,7 @@ def soak(folder: Path, trials: int) -> Outcome:
 
 
 def _do_wrong(port: int, seconds: float) -> tuple[int, list[str]]:
-    """How many requests were sent, and which were answered wrongly."""
+    """The number of wrong requests, and those with a wrong answer."""
     faults: list[str] = []
     end = time.monotonic() + seconds
     number = 0
@@ -124,7 +124,7 @@ def _unlike_200(ledger: Ledger) -> list[str]:
 
 
 def _quarters(samples: list[int]) -> tuple[float, float]:
-    """The medians of the first quarter and of the last, after the warm-up."""
+    """The medians of the first and the last quarter, after the warm-up."""
     samples = samples[int(len(samples) * WARM_UP) :]
     quarter = max(len(samples) // 4, 1)
     return statistics.median(samples[:quarter]), statistics.median(samples[-quarter:])

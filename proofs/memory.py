@@ -1,4 +1,4 @@
-"""Pushes of many times the memory that the daemon may have."""
+"""Pushes of many times the daemon's memory limit."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SIZE = 8 << 30
 """Bytes of a push."""
 
 LIMIT = 128 << 20
-"""Bytes that the daemon may have, page cache and all."""
+"""The daemon's memory limit in bytes, including its page cache."""
 
 MOST_GROWTH = 20 << 20
-"""Bytes by which it may grow from before the first push to after the last."""
+"""Bytes by which it may grow from the first push to the last."""
 
 _BLOCK = os.urandom(1 << 20)
 _ENDED_WITHIN = 600.0
 
 
 def large(folder: Path, trials: int) -> Outcome:
-    """Push 8 GiB so many times, in each of the ways in turn."""
+    """Push 8 GiB a number of times, in each of the ways in turn."""
     faults: list[str] = []
     with _group() as group:
         server = Server(folder / "daemon")
@@ -61,7 +61,7 @@ def large(folder: Path, trials: int) -> Outcome:
 
 @contextmanager
 def _group() -> Iterator[Path]:
-    """A control group with that limit, by either version of the kernel's interface."""
+    """A control group with that limit, in either version of the kernel's interface."""
     name = f"file-bucket-{os.getpid()}"
     first = Path("/sys/fs/cgroup/memory")
     if first.is_dir():
@@ -77,7 +77,7 @@ def _group() -> Iterator[Path]:
 
 
 def _push(port: int, name: str, size: int, how: str) -> tuple[int | None, str]:
-    """Push ``size`` bytes: the answer's status, and the SHA-256 of what was sent."""
+    """Push ``size`` bytes: the answer's status, and the SHA-256 of the data."""
     wrap = wrapping(how, name, size)
     block = wrap.block(_BLOCK)
     digest = hashlib.sha256()

@@ -1,6 +1,6 @@
-"""What the holder of a bucket, and strangers, may do to their neighbors.
+"""Ways in which a client, with or without a token, may harm other clients.
 
-Each way is done again and again, in a process of its own, until it is told to stop.
+Each way is repeated in a separate process until it is told to stop.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from filebucket.test.kit.server import OTHER, UNKNOWN
 from proofs.pushes import send
 
 LOUD = OTHER
-"""The token of whoever misbehaves; the bucket is called ``loud``."""
+"""The misbehaving client's token; its bucket is ``loud``."""
 FULL = "0f" * 16
-"""That of a bucket that has a quota, and many files; it is called ``full``."""
+"""The token of a bucket with a quota and many files, ``full``."""
 
 PATIENCE = 10.0
-"""Seconds after which they give up."""
+"""Timeout in seconds."""
 
 NICE = 10
-"""They come from other machines; so the daemon and the honest client go first."""
+"""In reality they run on other machines, so the daemon and the honest client have
+priority."""
 
 THERE = "there"
-"""A file of theirs, of a byte."""
+"""A file in their bucket, of one byte."""
 ZEROS = bytes(8 << 20)
-"""Another one, called ``zeros``."""
+"""Another file there, called ``zeros``."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -47,7 +48,7 @@ _LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
 
 @frozen
 class Town:
-    """Where they live.
+    """The daemon and the folders under attack.
 
     :param home: the folder of all buckets
     """
@@ -57,15 +58,15 @@ class Town:
     _stop: Event
 
     def stopped(self, seconds: float = 0.0) -> bool:
-        """Whether they have to stop; wait so long for that."""
+        """Whether to stop; waits up to this time for that."""
         return self._stop.wait(seconds)
 
     def connect(self) -> socket.socket:
-        """Another connection."""
+        """Open another connection."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
     def send(self, *request: bytes) -> bytes:
-        """Send it on a connection of its own; all that is answered."""
+        """Send it on a new connection, and return all answers."""
         return send(self.port, b"".join(request), PATIENCE)
 
 
@@ -74,11 +75,11 @@ class Misbehavior:
     """A way to misbehave.
 
     :param says: what it is, in a word or two
-    :param once: does it once; given what of all clients' it is, by number
-    :param clients: how many do it at the same time
-    :param hook: the text of a pre-push.sh that is there meanwhile
+    :param once: does it once, for the client of this number
+    :param clients: how many clients do it at the same time
+    :param hook: the text of a pre-push.sh during it
     :param reloads: whether the operator reloads again and again
-    :param reads: whether somebody reads the daemon's log
+    :param reads: whether the daemon's log is read
     """
 
     says: str
@@ -131,7 +132,7 @@ def _new(prefix: str) -> str:
 
 
 def _announces(town: Town, _: int) -> None:
-    """All room that there is, and sends none of it."""
+    """Reserve all free space, and send nothing."""
     room = os.statvfs(town.home)
     size = room.f_bavail * room.f_frsize
     while size > 1 << 20 and not town.stopped():
@@ -143,7 +144,7 @@ def _announces(town: Town, _: int) -> None:
 
 
 def _chunks_of_strangers(town: Town, _: int) -> None:
-    """7 MB that were refused, a byte a chunk."""
+    """7 MB in a refused body, in chunks of one byte."""
     with suppress(OSError), town.connect() as it:
         it.sendall(_head("/x", _CHUNKED, token=UNKNOWN))
         for _ in range(7):
@@ -153,12 +154,13 @@ def _chunks_of_strangers(town: Town, _: int) -> None:
 
 
 def _chunks_of_holders(town: Town, _: int) -> None:
-    """3 MB of them that were taken."""
+    """3 MB in an accepted body."""
     town.send(_head(_new("c"), _CHUNKED), _TINY * 500_000, _MALFORMED)
 
 
 def _chunks_that_wait(town: Town, _: int) -> None:
-    """24,000 bytes, two a chunk, on each of many connections that then say nothing."""
+    """24,000 bytes in chunks of two, on each of many connections that are silent after
+    that."""
     with ExitStack() as all_of_them:
         for _ in range(30):
             with suppress(OSError):
@@ -179,7 +181,7 @@ def _empty_lines(town: Town, _: int) -> None:
 
 
 def _tiny_parts(town: Town, _: int) -> None:
-    """As many parts, headers and all but boundaries as there may be."""
+    """The largest number of parts and headers, full of almost-boundaries."""
     headers = b"".join(b"\r\nX%d: y" % number for number in range(600))
     field = _PART % (b"x", headers) + b"y\r\n"
     near = b"\r\n--" * 100_000 + b"\r\n--c\r\n\r\n" * 30_000
@@ -187,7 +189,7 @@ def _tiny_parts(town: Town, _: int) -> None:
 
 
 def _hashed_forms(town: Town, _: int) -> None:
-    """8 MB of which all digests may come in a trailer."""
+    """8 MB for which the trailer may have any digest."""
     chunk = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
     town.send(
         _head("", _CHUNKED, _FORM, "Trailer: Digest", *_ALL_WRONG, method="POST"),
@@ -199,12 +201,12 @@ def _hashed_forms(town: Town, _: int) -> None:
 
 
 def _hashed_files(town: Town, _: int) -> None:
-    """8 MB with all digests, all of them wrong."""
+    """8 MB with all digests, all wrong."""
     town.send(_head(_new("h"), _sized(len(ZEROS)), *_ALL_WRONG), ZEROS)
 
 
 def _retries(town: Town, _: int) -> None:
-    """8 MB that are there, to be compared in all ways."""
+    """8 MB that are stored already, to be compared in all ways."""
     town.send(_head("/zeros", _sized(len(ZEROS)), *_all_right()), ZEROS)
 
 
@@ -213,7 +215,7 @@ def _push(town: Town, target: str, *headers: str, token: str = LOUD) -> None:
 
 
 def _series(town: Town, _: int) -> None:
-    """Each name is a series of its own."""
+    """Each name is a new series."""
     _push(town, _new("s").translate(_LETTERS) + ".gz")
 
 
@@ -250,7 +252,7 @@ def _drips(town: Town, _: int) -> None:
 
 
 def _connections(town: Town, number: int) -> None:
-    """A quarter of all that there may be, each with half a request or with none."""
+    """A quarter of all connections, each with half a request or none."""
     half = _head("/x")[:20] if number % 2 else b""
     with ExitStack() as all_of_them:
         for _ in range(256):
@@ -263,7 +265,7 @@ def _connections(town: Town, number: int) -> None:
 
 
 def _all_pushes(town: Town, _: int) -> None:
-    """More than a quarter of all that may be under way, each as slow as may be."""
+    """More than a quarter of all pushes, each at the lowest rate."""
     with ExitStack() as all_of_them:
         for _ in range(300):
             with suppress(OSError):
@@ -280,7 +282,7 @@ def _comes_and_goes(town: Town, _: int) -> None:
 
 
 def _storm(town: Town, number: int) -> None:
-    """Guessed tokens, with bodies, with long heads, or a thousand in one go."""
+    """Guessed tokens, with bodies, with long heads, or a thousand at once."""
     guess = secrets.token_hex(16)
     match number % 4:
         case 0 | 1:
@@ -298,7 +300,7 @@ def _strangers(town: Town, _: int) -> None:
 
 
 def _answers_unread(town: Town, _: int) -> None:
-    """Thousands of pushes of a name that is there, whose answers nobody reads."""
+    """Thousands of pushes of an existing name, whose answers are not read."""
     one = f"PUT /{LOUD}/{THERE} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"
     with suppress(OSError), town.connect() as it:
         it.settimeout(1.0)
@@ -307,7 +309,7 @@ def _answers_unread(town: Town, _: int) -> None:
 
 
 def _locked(town: Town, number: int) -> None:
-    """The first holds the folder's lock, as who prunes does; the others push."""
+    """The first locks the folder, as prune does; the others push."""
     if number:
         _pushes(town, number)
         return
@@ -347,7 +349,7 @@ MISBEHAVIORS = (
 
 
 def together(all_of_them: Sequence[Misbehavior]) -> Misbehavior:
-    """All at once, with a client for each: more have no time to."""
+    """All at once, with one client each: there is not enough time for more."""
 
     def once(town: Town, number: int) -> None:
         all_of_them[number].once(town, 0)
@@ -387,26 +389,26 @@ def _main(says: str, town: Town, ready: Event, did: Synchronized[int]) -> None:
         thread.start()
     ready.set()
     town.stopped(3600)
-    # Who waits for an answer, or for a lock, is not waited for.
+    # A client that waits for an answer or a lock is not waited for.
 
 
 @frozen
 class Others:
-    """Those who misbehave.
+    """The misbehaving clients.
 
-    :ivar did: how often they did
+    :ivar did: how often they did it
     """
 
     _did: Synchronized[int] = field(factory=partial(_SPAWN.Value, "L", 0))
 
     @property
     def did(self) -> int:
-        """How often they have misbehaved so far."""
+        """How often they have done it so far."""
         return self._did.value
 
     @contextmanager
     def misbehaving(self, way: Misbehavior, port: int, home: str) -> Iterator[None]:
-        """They are at it."""
+        """They are running."""
         stop, ready = _SPAWN.Event(), _SPAWN.Event()
         town = Town(port, home, stop)
         process = _SPAWN.Process(

@@ -1,8 +1,8 @@
-"""An honest client, and neighbors who misbehave in every way that is known.
+"""An honest client beside others that misbehave in every known way.
 
-They have the tokens of other buckets, or none. Each way has its time, and then all
-come at once; meanwhile the honest client pushes small files and large ones, with and
-without digests, and tries some of them again.
+The others have tokens of other buckets, or none. Each way runs for a time, and then all
+run at once. Meanwhile the honest client pushes small and large files, with and without
+digests, and repeats some of its pushes.
 """
 
 from __future__ import annotations
@@ -57,22 +57,22 @@ PAUSE = 0.02
 """Seconds between them."""
 
 FILES = 50_000
-"""Files in the bucket that has a quota, each of which is a series of its own."""
+"""Files in the bucket with a quota, each a series of its own."""
 
 RELOAD_EVERY = 1.0
 
 MOST_MEMORY = 256 << 20
-"""Bytes that the daemon may have."""
+"""The daemon's memory limit in bytes."""
 
 MOST_GROWTH = 96 << 20
-"""Bytes by which it may have more when all is over than when nothing had begun: not all
-that bodies waited in goes back to the system."""
+"""Bytes of memory that it may have more at the end than at the start: not all memory
+for waiting bodies goes back to the system."""
 
 MOST_ALERTS = 60
-"""Times that ``alert.sh`` may run meanwhile for the bucket whose holder misbehaves."""
+"""Times that ``alert.sh`` may run meanwhile for the misbehaving client's bucket."""
 
 SETTLES = 180.0
-"""Seconds in which all that they began must come to its end."""
+"""Seconds in which all requests of the others must end."""
 
 _STALLS = """
 import time
@@ -110,10 +110,10 @@ class OwnLog(Server):
 
 @define
 class Honest:
-    """Pushes, and knows what must be answered.
+    """Pushes, and checks the answers.
 
-    :ivar seconds: that each push took
-    :ivar faults: what was answered wrongly
+    :ivar seconds: the duration of each push
+    :ivar faults: wrong answers
     """
 
     port: int
@@ -125,7 +125,7 @@ class Honest:
 
     @contextmanager
     def pushing(self) -> Iterator[None]:
-        """It does, meanwhile."""
+        """Push, meanwhile."""
         thread = threading.Thread(target=self._work)
         thread.start()
         try:
@@ -170,7 +170,7 @@ class Honest:
             self.ledger.enter(name, got)
 
     def latest(self, share: float) -> float:
-        """Seconds in which so many of the pushes were answered."""
+        """Seconds in which this share of the pushes was answered."""
         ordered = sorted(self.seconds)
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
@@ -185,7 +185,7 @@ class _Street:
     figures: list[str] = field(factory=list)
 
     def watch(self, way: Misbehavior | None, seconds: float) -> None:
-        """Let the honest client push for so long, and the others at it."""
+        """Let the honest client push for a time, while the others run."""
         server = self.server
         says = way.says if way else "nobody"
         honest = Honest(server.port, says.replace(" ", "-").replace(",", ""))
@@ -214,11 +214,11 @@ class _Street:
             (bucket / name).unlink(missing_ok=True)
 
     def _settle(self, says: str) -> None:
-        """Let the daemon come to the end of what it has got."""
+        """Wait until the daemon has worked off its queue."""
 
         def quiet() -> bool:
             asked = time.monotonic()
-            # Of a name that is there: it goes to the disk, and stores nothing.
+            # Of an existing name: it reaches the disk, and stores nothing.
             send(self.server.port, wrapped("PUT", THERE, bytes(30_000), LOUD))
             return time.monotonic() - asked < 0.1
 
@@ -251,7 +251,7 @@ class _Street:
 
 
 def _many_files(folder: Path) -> None:
-    """Files of which each is a series of its own: letters of their names differ."""
+    """Files that are a series each: letters of their names differ."""
     folder.mkdir(parents=True)
     letters = str.maketrans("0123456789", "abcdefghij")
     for number in range(FILES):
@@ -281,7 +281,7 @@ def _prove(
     )
     _many_files(server.home / "full")
     (server.home / ".filebucket").mkdir(mode=0o700)
-    # The daemon enters what it finds, too, but not in a hurry.
+    # The daemon would add the files by itself, but slowly.
     reindex = (sys.executable, "-m", "filebucket", "reindex", "--config")
     subprocess.run(
         [*reindex, str(server.config_file)],
@@ -300,7 +300,7 @@ def _prove(
         idle = server.idle_files()
         memory = 0
         for way in (None, *ways):
-            # Each push waits for a hook then: there would be few.
+            # Each push waits for a hook then, so there are few.
             street.watch(way, seconds * (4 if way is ALL_AT_ONCE else 1))
             memory = memory or server.memory()
         alerts = asked.read_text().count("loud\n")
@@ -330,14 +330,13 @@ def _prove(
 
 
 def held(folder: Path, trials: int) -> Outcome:
-    """Each way for so many seconds, and then all of them at once."""
+    """Each way for a number of seconds, and then all at once."""
     return _prove(folder, trials, DAEMON, [*MISBEHAVIORS, ALL_AT_ONCE])
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """Whether the experiment would see it: a stranger can hold the reactor up for two
-    seconds.
-    """
+    """Whether the experiment detects a client without a token that blocks the reactor
+    for two seconds."""
     stalls = _STALLS.format(token=UNKNOWN.encode("ascii"))
     return found_out(
         _prove(

@@ -1,4 +1,4 @@
-"""A network of our own, whose cable can be pulled."""
+"""A private network whose cable can be pulled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from proofs.filesystems import run
 
 
 class Cable:
-    """A namespace for a daemon, and the cable between it and this machine.
+    """A network namespace for a daemon, and the cable between it and this machine.
 
     :ivar host: the daemon's address
     """
@@ -18,7 +18,7 @@ class Cable:
         number = os.getpid()
         self._space = f"proofs-{number}"
         self._near = f"proof{number}"
-        # Of the addresses that are for such tests (RFC 2544), four for each process.
+        # From the addresses for such tests (RFC 2544), four for each process.
         first = number % (1 << 14) * 4
         self._near_host, self.host = (
             f"198.18.{(first + each) >> 8}.{(first + each) & 255}" for each in (1, 2)
@@ -43,13 +43,13 @@ class Cable:
         run("ip", "netns", "delete", self._space)
 
     def inside(self, *command: str) -> tuple[str, ...]:
-        """A command that runs where the daemon is."""
+        """A command that runs in the daemon's namespace."""
         return ("ip", "netns", "exec", self._space, *command)
 
     def pull(self) -> None:
-        """From here on nothing comes through, and nobody is told."""
+        """From now on nothing is transmitted, and no side is told."""
         run("ip", "link", "set", self._near, "down")
 
     def plug(self) -> None:
-        """Put it in again."""
+        """Plug it in again."""
         run("ip", "link", "set", self._near, "up")

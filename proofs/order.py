@@ -1,7 +1,6 @@
-"""What a push asks of the disk, and in which order, before it is answered.
+"""The system calls for the disk that a push makes before its answer, and their order.
 
-Everything is compared exactly: a sync that is missing, comes too early or is one
-too many is a fault.
+The comparison is exact: a sync that is missing, too early or superfluous is a fault.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ EXPECTED: dict[tuple[type[Place], str], tuple[str, ...]] = {
         "200",
     ),
 }
-"""What a push has to ask for, by where the home is and what becomes of its name; one
-that may replace a file and finds none does as a new one."""
+"""The calls that a push must make, by place and by what happens to its name. A push
+that may overwrite and finds no file is like a new one."""
 
 SIZES = (0, 4096, 100_000)
 
@@ -55,7 +54,7 @@ SIZES = (0, 4096, 100_000)
 def order(
     place: type[Place], command: Sequence[str], folder: Path, trials: int
 ) -> Outcome:
-    """Push in every way, so many times, and compare what was asked for."""
+    """Push in every way a number of times, and compare the calls."""
     faults: list[str] = []
     count = 0
     with place(folder / "place") as disk:
@@ -63,7 +62,7 @@ def order(
         server.hook("pre-push", 'case "$2" in re*|may*) exit 2;; esac')
         server.start(*command)
         try:
-            # A thread, and a first push that is not looked at.
+            # Creates the thread; the first push is not checked.
             Ledger().push(server.port, "first.10", token=OTHER)
             for number in range(trials):
                 faults += _pushes(place, server, folder / "trace", number)
@@ -96,9 +95,8 @@ def _pushes(
 
 
 def asked(calls: list[Call]) -> Iterator[str]:
-    """The calls that matter, in a word or two; that one begins before the one
-    before it is over is said, too.
-    """
+    """The calls that matter, in a word or two, and those that overlap with the one
+    before."""
     over = -1.0
     for call in calls:
         word = _word(call)
@@ -125,10 +123,10 @@ def _kind(path: str, call: Call) -> str:
 
 
 def in_order(place: type[Place]) -> Prove:
-    """Whether pushes to a home there ask for everything in order."""
+    """Whether pushes to a home there make all calls in order."""
     return partial(order, place, DAEMON)
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """Whether the experiment would find out: one sync is taken out."""
+    """Whether the experiment detects a missing sync."""
     return found_out(order(Folder, without_sync("directory"), folder, trials))

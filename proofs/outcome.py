@@ -1,4 +1,4 @@
-"""What an experiment comes to."""
+"""The outcome of an experiment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 @frozen
 class Outcome:
-    """What an experiment saw.
+    """The outcome of an experiment.
 
-    :param figures: what was done and measured, in one line
-    :param faults: each thing that was against the promise, in a line; none: it held
+    :param figures: actions and measurements, in one line
+    :param faults: each broken promise, in a line; empty if all held
     """
 
     figures: str
@@ -25,16 +25,15 @@ class Outcome:
 
 
 Prove: TypeAlias = Callable[[Path, int], Outcome]
-"""An experiment: given an empty folder of its own and how often, or for how many
-seconds, to try."""
+"""An experiment: it gets an empty folder, and the number of trials or seconds."""
 
 
 @frozen
 class Proof:
-    """An experiment and how much of it there is.
+    """An experiment and its extent.
 
-    :param trials: how often, or for how many seconds
-    :param quick: the same where one only wants to see that it works
+    :param trials: the number of trials or seconds
+    :param quick: the same for a quick check that it works
     """
 
     prove: Prove
@@ -43,7 +42,7 @@ class Proof:
 
 
 def found_out(outcome: Outcome) -> Outcome:
-    """Of an experiment on what is broken: it has to have found that."""
+    """The outcome for a deliberately broken daemon: the experiment must detect it."""
     if outcome.faults:
         return Outcome(
             f"{outcome.figures}, {len(outcome.faults)} faults, as there must be"
@@ -52,7 +51,7 @@ def found_out(outcome: Outcome) -> Outcome:
 
 
 def some(all_of_them: Sequence[T], most: int) -> list[T]:
-    """All of them; or so many, which are the same in every run."""
+    """All of them, or a number of them, the same in every run."""
     if most >= len(all_of_them):
         return list(all_of_them)
     return random.Random(most).sample(all_of_them, most)

@@ -1,7 +1,7 @@
-"""The power is cut: the filesystem is shut down while clients push.
+"""Power cuts: the filesystem is shut down while clients push.
 
-Nothing that was not flushed comes to the disk, not even the journal. Then the
-daemon is killed and the filesystem mounted anew, as after a start of the machine.
+Data that was not flushed does not reach the disk, not even the journal. Then the daemon
+is killed and the filesystem mounted again, as after a start of the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proofs.outcome import Outcome, Prove, found_out
 from proofs.pushes import Ledger, OverwritingLedger, Uploaders
 
 MOST_SECONDS = 0.7
-"""How long clients push before a cut, at most."""
+"""Seconds that clients push before a cut, at most."""
 
 
 def cut(
@@ -31,7 +31,7 @@ def cut(
     folder: Path,
     trials: int,
 ) -> Outcome:
-    """Push, cut, look, so many times, each time on a new filesystem."""
+    """Push, cut, check; a number of times, each on a new filesystem."""
     chance = random.Random(filesystem.__name__)
     acknowledged = under_way = 0
     faults: list[str] = []
@@ -70,19 +70,17 @@ def cut(
 
 
 def survives(filesystem: type[Loop]) -> Prove:
-    """Whether what was answered with 200 survives."""
+    """Whether files that were answered with 200 survive."""
     return partial(cut, filesystem, DAEMON, Ledger)
 
 
 def survives_overwriting(filesystem: type[Loop]) -> Prove:
-    """Whether there is the last or a later one of those that overwrite each other."""
+    """Whether the last or a later one of several overwriting pushes survives."""
     return partial(cut, filesystem, DAEMON, OverwritingLedger)
 
 
 def tells(kind: str) -> Prove:
-    """Whether the experiment would find out: with a sync taken out, it must report
-    losses.
-    """
+    """Whether the experiment detects a missing sync."""
 
     def prove(folder: Path, trials: int) -> Outcome:
         return found_out(cut(Ext4, without_sync(kind), Ledger, folder, trials))

@@ -1,8 +1,8 @@
-"""The power is cut while ``filebucket prune`` removes files.
+"""The power is cut while ``filebucket prune`` deletes files.
 
-What it did not name stays, whole. What it said to be removed is not there again. Where
-a file is gone the catalogue says why, whatever is cut: the row says so before the file
-goes. Pruned once more, what is left is what should be.
+Files that prune did not list are there, complete. Files that it listed as pruned stay
+away. If a file is gone, its row has the reason, since that is written before the file
+is removed. After another prune, exactly the right files are left.
 """
 
 from __future__ import annotations
@@ -33,22 +33,21 @@ from proofs.outcome import Outcome, found_out
 from proofs.pushes import expected, named
 
 SERIES = 60
-"""Series in the bucket: each is a round of the catalogue, the files, the folder, and
-the catalogue."""
+"""Series in the bucket: each is a round of catalogue, files, folder and catalogue."""
 
 FILES = 8
-"""Files of each series, of which two are kept."""
+"""Files of each series, two of which are kept."""
 
 DAY = 24 * 3600.0
 
 BUCKET = "web01"
 
 MOST_SECONDS = 0.01
-"""How long a cut comes after a line, at most."""
+"""Seconds between an output line and a cut, at most."""
 
 
 def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
-    """Prune, cut, look, so many times, each time on a new filesystem."""
+    """Prune, cut, check; a number of times, each on a new filesystem."""
     chance = random.Random("prune")
     faults: list[str] = []
     said = back = begun = 0
@@ -60,7 +59,8 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
             server.write_config()
             going = _fill(home, load(str(server.config_file)).buckets[1])
             with bounded(_prune(server, command)) as pruning:
-                # So many lines, each flushed: it is cut in the midst of something.
+                # Each line is flushed, so after this number of lines the cut comes in
+                # the middle of work.
                 wanted = chance.randrange(SERIES * FILES)
                 removed = _removed(pruning.stdout, wanted)
                 time.sleep(chance.uniform(0, MOST_SECONDS))
@@ -89,7 +89,7 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
 def _fill(home: Path, bucket: Bucket) -> set[str]:
     """Files that were pushed some time ago, and are on the disk.
 
-    :returns: which of them are not to be kept
+    :returns: those that are to be pruned
     """
     (home / ".filebucket").mkdir(parents=True)
     (home / BUCKET).mkdir()
@@ -127,7 +127,7 @@ def _prune(server: Server, command: Sequence[str]) -> Popen[str]:
 
 
 def _removed(output: Iterable[str] | None, lines: int | None = None) -> set[str]:
-    """What it says to be removed, in so many lines or in all of them."""
+    """The files listed as pruned, in this number of lines or in all."""
     assert output is not None
     found = set()
     for line in islice(output, lines):
@@ -141,7 +141,7 @@ def _there(home: Path) -> set[str]:
 
 
 def _faults(home: Path, going: set[str], removed: set[str]) -> Iterator[str]:
-    """What is wrong on the disk, and with what the rows say of it."""
+    """Faults on the disk and in the rows."""
     there = _there(home)
     kept = {
         named(f"{chr(97 + n // 26)}{chr(97 + n % 26)}-{age}", 1000)
@@ -165,7 +165,7 @@ def _faults(home: Path, going: set[str], removed: set[str]) -> Iterator[str]:
 
 
 def _afterwards(server: Server, going: set[str]) -> Iterator[str]:
-    """What is wrong when the daemon was started, and when all is pruned."""
+    """Faults after a start of the daemon and another prune."""
     server.start()
     try:
         yield from entries.faults(server, BUCKET, BUCKET)
@@ -188,10 +188,10 @@ def _missing(home: Path) -> Iterator[str]:
 
 
 def survives(folder: Path, trials: int) -> Outcome:
-    """Whether nothing is lost, back or in doubt."""
+    """Whether no file is lost, comes back, or has an unclear state."""
     return cut(PRUNE, folder, trials)
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """Whether the experiment would find out: the folder is not synced."""
+    """Whether the experiment detects that the folder is not synced."""
     return found_out(cut(prune_without_sync(), folder, trials))

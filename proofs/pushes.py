@@ -1,7 +1,6 @@
-"""Pushes whose answers are remembered, and compared with what was kept.
+"""Pushes whose answers are recorded and compared with the stored files.
 
-What a push is called decides what is in it, so that whatever is found can be told
-from whatever should be there, without keeping a copy.
+A push's name determines its content, so that files can be checked without a copy.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ SIZES = (0, 1, 4096, 24 * 1024, 100_000, 1_500_000)
 """Bytes of a push: less than a batch, one, and several."""
 
 WAYS = ("PUT", "POST", "chunked")
-"""How a file can be pushed."""
+"""The ways to push a file."""
 
 
 def content(name: str, size: int) -> bytes:
-    """What a file of that name holds."""
+    """The content of the file with that name."""
     return hashlib.shake_128(name.encode()).digest(size)
 
 
 def named(prefix: str, size: int) -> str:
-    """A name that says how much is in the file."""
+    """A name that contains the file's size."""
     return f"{prefix}.{size}"
 
 
 def expected(name: str) -> bytes:
-    """What must be in the file that :func:`named` named."""
+    """The expected content of a file that :func:`named` named."""
     return content(name, int(name.rpartition(".")[2]))
 
 
 @frozen
 class Wrapping:
-    """How a file goes over the wire.
+    """The bytes around a file in a request.
 
-    :param before: what comes before its first byte, the head among it
-    :param after: what comes after its last
+    :param before: bytes before the file, including the head
+    :param after: bytes after the file
     :param chunked: whether each block is a chunk
     """
 
@@ -67,14 +66,14 @@ _BOUNDARY = "----------------------------0123456789abcdef"
 
 
 def wrapping(how: str, name: str, size: int, token: str = TOKEN) -> Wrapping:
-    """How a push is sent; the connection is closed after it.
+    """The bytes around a file; the connection is closed after the push.
 
-    :param how: ``PUT``, ``POST``, or ``chunked``, which is a PUT; in chunks only where
-        there is something
+    :param how: ``PUT``, ``POST``, or ``chunked``, which is a PUT with chunks if the
+        file is not empty
     :param size: bytes of the file
     """
     if not size and how == "chunked":
-        # The server takes that for a pipe before which all has failed.
+        # The server would take that for a pipe whose command failed.
         how = "PUT"
     path, kind, form, end = f"/{token}/{name}", "", "", ""
     if how == "POST":
@@ -96,7 +95,7 @@ def wrapping(how: str, name: str, size: int, token: str = TOKEN) -> Wrapping:
 
 
 def wrapped(how: str, name: str, data: bytes, token: str = TOKEN) -> bytes:
-    """A whole push as it goes over the wire; of several chunks, if of any."""
+    """A whole push as bytes, with several chunks if it is chunked."""
     wrap = wrapping(how, name, len(data), token)
     half = len(data) // 2
     blocks = [wrap.block(part) for part in (data[:half], data[half:]) if part]
@@ -104,9 +103,8 @@ def wrapped(how: str, name: str, data: bytes, token: str = TOKEN) -> bytes:
 
 
 def status_of(answer: bytes) -> int | None:
-    """The status of an answer that came whole, whatever ``100 Continue`` went
-    before it; None where none did.
-    """
+    """The status of a complete answer, after any ``100 Continue``; None if there is
+    none."""
     while answer.startswith(b"HTTP/1.1 100 "):
         answer = answer.partition(b"\r\n\r\n")[2]
     head, found, body = answer.partition(b"\r\n\r\n")
@@ -120,14 +118,14 @@ def status_of(answer: bytes) -> int | None:
 def send(
     port: int, request: bytes, within: float = ANSWER_WITHIN, half_close: bool = False
 ) -> bytes:
-    """Send a request on a connection of its own.
+    """Send a request on a new connection.
 
-    :param half_close: whether to say that no more will come
-    :returns: all that was answered until the connection ended, however it did
+    :param half_close: whether to end the sending side
+    :returns: all answers until the connection ends in any way
     """
     answer = b""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), within) as it:
-        # Refused early, the rest may not go out; the answer is there all the same.
+        # If it is refused early, the rest may not go out; the answer is there anyway.
         with suppress(OSError):
             it.sendall(request)
             if half_close:
@@ -139,30 +137,30 @@ def send(
 
 @define
 class Ledger:
-    """What was answered, by the name of the push.
+    """The answers, by the name of the push.
 
-    :ivar statuses: the answer of each; None where there was none
+    :ivar statuses: the status of each; None if there was no answer
     """
 
     statuses: dict[str, int | None] = Factory(dict)
     _lock: threading.Lock = Factory(threading.Lock)
 
     def enter(self, name: str, status: int | None) -> None:
-        """Note the answer of a push."""
+        """Record the answer to a push."""
         with self._lock:
             self.statuses[name] = status
 
     def push(
         self, port: int, name: str, how: str = "PUT", token: str = TOKEN
     ) -> int | None:
-        """Push the file of that name, and note the answer."""
+        """Push the file of that name, and record the answer."""
         request = wrapped(how, self.path(name), expected(name), token)
         status = status_of(send(port, request))
         self.enter(name, status)
         return status
 
     def path(self, name: str) -> str:
-        """What the file is called."""
+        """The file's path."""
         return name
 
     @property
@@ -172,9 +170,8 @@ class Ledger:
             return [name for name, status in self.statuses.items() if status == 200]
 
     def faults(self, bucket: Path) -> list[str]:
-        """Every push that was answered with 200 and is not there as it was sent, and
-        everything there that is not whole.
-        """
+        """Every push that was answered with 200 and is not stored as it was sent, and
+        every incomplete file."""
         kept = _names(bucket)
         lost = [f"{name}: lost" for name in self.acknowledged if name not in kept]
         return lost + [
@@ -186,18 +183,17 @@ class Ledger:
 
 @define
 class OverwritingLedger(Ledger):
-    """The same where all pushes of a client are of one name, and overwrite."""
+    """The same if all pushes of a client have one name, and overwrite."""
 
     def path(self, name: str) -> str:
         return name.rpartition("-")[0]
 
     def faults(self, bucket: Path) -> list[str]:
-        """Every file that is not what was sent last, or after what was answered last
-        with 200.
-        """
+        """Every file that is neither the last push answered with 200 nor a
+        later one."""
         right: dict[str, list[str]] = {}
         for name, status in self.statuses.items():
-            # Each begins where the one before is answered.
+            # Each push begins after the answer to the one before.
             sent = right.setdefault(self.path(name), [])
             if status == 200:
                 sent.clear()
@@ -219,7 +215,7 @@ def _names(bucket: Path) -> set[str]:
 
 
 def residue(home: Path) -> list[str]:
-    """What is in a home beside files in buckets: nothing may be."""
+    """Anything in a home except files in buckets: there must be nothing."""
     inside = (home / ".filebucket" / "incoming").iterdir()
     beside = (path for path in home.iterdir() if not path.is_dir())
     return [f"{path}: left" for path in (*inside, *beside)]
@@ -238,8 +234,8 @@ class Uploaders:
         pause: float = 0.0,
     ) -> None:
         """
-        :param prefix: what the names begin with
-        :param pause: seconds from a client's answer to its next push
+        :param prefix: the beginning of names
+        :param pause: seconds from an answer to the client's next push
         """
         self._port = port
         self._ledger = ledger
@@ -262,17 +258,17 @@ class Uploaders:
             thread.join()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Let them push until that is so, or until the last of them has given up."""
+        """Let them push until this is true, or until the last of them has given up."""
         while not condition() and any(each.is_alive() for each in self._threads):
             time.sleep(0.01)
 
     def _work(self, prefix: str) -> None:
-        # Seeded: the same names hold the same sizes in every run.
+        # Seeded: a name has the same size in every run.
         chance = random.Random(prefix)
         for name in self._pushes(prefix, chance):
             how = chance.choice(WAYS)
             status = self._ledger.push(self._port, name, how)
-            # A push without an answer: there is nobody any more.
+            # A push without an answer: the daemon is gone.
             if self._stopped.wait(self._pause) or status is None:
                 return
 
@@ -284,7 +280,7 @@ class Uploaders:
 
 
 def count(statuses: Mapping[str, int | None]) -> str:
-    """How many of each answer there were: ``12 x 200, 3 x none``."""
+    """The number of each answer: ``12 x 200, 3 x none``."""
     found: dict[str, int] = {}
     for status in statuses.values():
         found[str(status or "none")] = found.get(str(status or "none"), 0) + 1

@@ -1,8 +1,8 @@
 """Races for one name: pushes of different contents that end at the same moment.
 
-Each racer sends all but its end, or nothing yet; when all have come so far, the ends
-are sent one right after the other. What is there afterwards, and while it goes on, is
-compared with what each racer sent and with what each was told.
+Each racer sends all but its end, or nothing yet. When all are ready, the ends are sent
+one right after the other. The file, afterwards and meanwhile, is compared with what
+each racer sent and with its answer.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from proofs.pushes import (
 )
 
 SIZES = (16, 4096, 20_000, 24 * 1024, 100_000, 1_500_000)
-"""Bytes of a push: in one batch, in one and a bit, in many. None so few that two
-contents could be the same."""
+"""Bytes of a push: in one batch, in a little more than one, in many. Enough that
+contents always differ."""
 
 MANY = 32
 """Racers of the large races."""
 FEW_PER_MANY = 20
-"""Races of two for each of many."""
+"""Races of two for each race of many."""
 
 NAMES = 50
 """Names that are overwritten again and again."""
 
-# What publishes by a rename, which takes a name from whoever has it.
+# Publishes with a rename, which replaces an existing file.
 _RENAMES = """
 import os
 real = os.link
@@ -60,8 +60,8 @@ run()
 class Racer:
     """One push of a race.
 
-    :ivar held: what of its request waits until all others have come so far
-    :ivar answer: all that it was answered
+    :ivar held: the part of its request that waits until all others are ready
+    :ivar answer: all bytes of its answer
     """
 
     data: bytes
@@ -71,12 +71,12 @@ class Racer:
 
     @property
     def status(self) -> int | None:
-        """What it was answered."""
+        """The status of its answer."""
         return status_of(self.answer)
 
     @property
     def told(self) -> bool:
-        """Whether its receipt is that of what it sent."""
+        """Whether its receipt matches what it sent."""
         digest = hashlib.sha256(self.data).hexdigest().encode()
         return b"X-Checksum-Sha256: %b\r\n" % digest in self.answer
 
@@ -93,9 +93,9 @@ def line_up(name: str, ways: int, race: int, chance: random.Random) -> list[Race
 
 
 def run(port: int, racers: Sequence[Racer], file: Path) -> list[bytes | None]:
-    """Let them race.
+    """Run the race.
 
-    :returns: what was in the file when all ends were sent, and after each answer
+    :returns: the file's content when all ends were sent, and after each answer
     """
     with ExitStack() as closing:
         sockets = [
@@ -107,7 +107,7 @@ def run(port: int, racers: Sequence[Racer], file: Path) -> list[bytes | None]:
         for it, racer in zip(sockets, racers, strict=True):
             it.sendall(racer.sent)
         for it, racer in zip(sockets, racers, strict=True):
-            # Who is late is refused before the rest is out.
+            # A late racer is refused before the rest is sent.
             with suppress(OSError):
                 it.sendall(racer.held)
         seen = [_content(file)]
@@ -126,19 +126,19 @@ def _content(file: Path) -> bytes | None:
 
 
 def one_wins(folder: Path, trials: int) -> Outcome:
-    """Whether one racer, and only one, gets 200 and has its content kept."""
+    """Whether exactly one racer gets 200 and has its content stored."""
     return _hold(Server(folder / "daemon").start(*DAEMON), trials, _one_won)
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """Whether that would show: with a rename in place of the link it must."""
+    """Whether the experiment detects a rename in place of the link."""
     command = (sys.executable, "-c", _RENAMES, *OPTIONS)
     server = Server(folder / "daemon").start(*command)
     return found_out(_hold(server, trials, _one_won))
 
 
 def one_stays(folder: Path, trials: int) -> Outcome:
-    """Whether, where pre-push lets all overwrite, one whole push is what stays."""
+    """Whether one whole push is left if pre-push lets all overwrite."""
     server = Server(folder / "daemon", hook_concurrency=MANY)
     server.hook("pre-push", "exit 2")
     return _hold(server.start(*DAEMON), trials, _one_stayed, names=NAMES)
@@ -169,10 +169,10 @@ def _hold(
     fault: Callable[[Sequence[Racer], bytes | None], str],
     names: int | None = None,
 ) -> Outcome:
-    """So many races of two, and some of many; then the daemon is stopped.
+    """A number of races of two and some of many; then the daemon is stopped.
 
-    :param fault: what was wrong with a race, if anything
-    :param names: how many names there are to race for; None is one for each race
+    :param fault: returns the fault of a race, if any
+    :param names: the number of names to race for; None is one for each race
     """
     chance = random.Random(fault.__name__)
     ways = [2] * trials + [MANY] * -(-trials // FEW_PER_MANY)

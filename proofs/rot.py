@@ -1,7 +1,7 @@
-"""A bit on the disk is another one, while the cache still has the right one.
+"""A bit is flipped on the disk, while the page cache still has the right one.
 
-The filesystem is in a file, in which a bit is changed where a pushed file lies. Whoever
-reads that file gets what the cache remembers; verifying has to see what the disk has.
+The filesystem is in a file, in which a bit of a pushed file is changed. A normal read
+gets the cached content; verify must see the disk's.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from proofs.filesystems import Ext4, run
 from proofs.outcome import Outcome, found_out
 
 SIZES = (1, 4096, 100_000, 3_000_000)
-"""Bytes of the files: a part of a block, and more than is read ahead."""
+"""Bytes of the files: a part of a block, and more than the read-ahead."""
 
 
 def seen(folder: Path, trials: int) -> Outcome:
-    """Change a bit of one of the files, verify, change it back, and verify."""
+    """Flip a bit of one of the files, verify, flip it back, and verify."""
     chance = random.Random(1)
     bucket = Bucket((Token(bytes(32)),), "bucket", name="bucket")
     faults: list[str] = []
@@ -39,7 +39,7 @@ def seen(folder: Path, trials: int) -> Outcome:
         (disk.root / ".filebucket").mkdir()
         archive = DirectoryArchive(str(disk.root))
         with closing(Inventory.open(str(disk.root))) as inventory:
-            # A moment later nothing is too new to be judged.
+            # After that, no file is too new to be judged.
             reindex(inventory, archive, [bucket], lambda: time.time() + 1)
 
             def look() -> Found:
@@ -67,7 +67,7 @@ def seen(folder: Path, trials: int) -> Outcome:
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """The same where the cache is asked."""
+    """The same if the cache is read."""
     with _trusting_the_cache():
         return found_out(seen(folder, trials))
 
@@ -94,7 +94,7 @@ def _make_files(folder: Path, chance: random.Random) -> list[Path]:
 
 
 def _bit(image: Path, file: Path, chance: random.Random) -> Callable[[], None]:
-    """What changes a bit of a file, below its filesystem."""
+    """Returns a function that flips a bit of a file, below its filesystem."""
     said = run("filefrag", "-v", file)
     unit = re.search(r"blocks? of (\d+) bytes", said)
     extents = re.findall(r"(?m)^ +\d+: +(\d+)\.\. +\d+: +(\d+)\.\.", said)

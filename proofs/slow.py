@@ -1,7 +1,7 @@
-"""A thousand slow clients, and an honest one that must not feel them.
+"""A thousand slow clients, and an honest one that must not be affected.
 
-A third of them send their headers a byte a second, a third their bodies, and a third
-stop in the midst of one. Whoever is dropped connects again.
+A third of them send their headers at a byte a second, a third their bodies, and a third
+stop in the middle of one. A client that is dropped connects again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ LATEST = 1.0
 """Seconds that 99 of 100 honest pushes may take at most."""
 
 MOST_MEMORY = 160 << 20
-"""Bytes that the daemon may have."""
+"""The daemon's memory limit in bytes."""
 
 SLACK = 5.0
-"""Seconds that a deadline may be off: the clients measure it, and are busy."""
+"""Seconds by which a timeout may be off: busy clients measure it."""
 
 _LIMITS = Limits()
 _HEAD = f"PUT /{TOKEN}/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n".encode()
@@ -43,10 +43,10 @@ _HEAD = f"PUT /{TOKEN}/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n".
 
 @frozen
 class Kind:
-    """How a client is slow.
+    """A way to be slow.
 
     :param name: what it does
-    :param at_once: bytes that it sends as fast as it can
+    :param at_once: bytes that it sends at full speed
     :param drips: whether a byte a second follows
     :param limit: seconds after which it must be dropped
     """
@@ -66,24 +66,24 @@ KINDS = (
 
 @define
 class Seen:
-    """What became of the slow clients.
+    """What happened to the slow clients.
 
-    :ivar ages: seconds at which they were dropped, by kind
-    :ivar faults: what else was answered, and who was not dropped in time
+    :ivar ages: seconds after which they were dropped, by kind
+    :ivar faults: wrong answers, and clients that were not dropped in time
     """
 
     ages: dict[str, list[float]] = Factory(lambda: {kind.name: [] for kind in KINDS})
     faults: list[str] = Factory(list)
 
     def dropped(self, kind: Kind, age: float, answer: bytes) -> None:
-        """Note an answer and when it came."""
+        """Record an answer and its time."""
         self.ages[kind.name].append(age)
         status = status_of(answer)
         if status != 408 or abs(age - kind.limit) > SLACK:
             self.faults.append(f"{kind.name}: {status} after {age:.1f} s")
 
     def still_there(self, kind: Kind, age: float) -> None:
-        """Note who was not dropped when the time was over."""
+        """Record a client that was not dropped in time."""
         if age > kind.limit + SLACK:
             self.faults.append(f"{kind.name}: not dropped after {age:.1f} s")
 
@@ -97,8 +97,8 @@ class Seen:
 
 
 async def _slow(port: int, kind: Kind, until: float, seen: Seen) -> None:
-    """One slow client, and those that come after it."""
-    # Not all at the same moment: neither are a thousand machines.
+    """One slow client, and those that follow it."""
+    # Spread over time, as a thousand machines would be.
     await asyncio.sleep(random.random())
     while time.monotonic() < until:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -134,7 +134,7 @@ async def _thousand(port: int, until: float, seen: Seen) -> None:
 def _push_on(
     port: int, ledger: Ledger, seconds: list[float], stop: threading.Event
 ) -> None:
-    """The honest client, and how long each of its pushes took."""
+    """The honest client, and the duration of each of its pushes."""
     number = 0
     while not stop.is_set():
         name = named(f"honest-{number}", HONEST_SIZES[number % len(HONEST_SIZES)])
@@ -145,7 +145,7 @@ def _push_on(
 
 
 def outlasts(folder: Path, trials: int) -> Outcome:
-    """Let them at it for so many seconds."""
+    """Run them for a number of seconds."""
     server = Server(folder / "daemon").start()
     ledger, seen = Ledger(), Seen()
     seconds: list[float] = []

@@ -34,21 +34,19 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
 
 
 class DocumentTests(SynchronousTestCase):
-    """What the documents say of experiments."""
-
     def test_reliability(self) -> None:
-        """Each is described, and none that there is not."""
+        """Every experiment is described, and no others."""
         self.assertEqual(set(CASES), _described(RELIABILITY.read_text()))
 
     def test_security(self) -> None:
-        """Each that is named is there."""
+        """Every named experiment exists."""
         named = re.findall(r"proof\s+``([\w-]+)``", SECURITY.read_text())
         self.assertNotEqual([], named)
         self.assertEqual(set(), set(named) - set(CASES))
 
 
 class StatusTests(SynchronousTestCase):
-    """Only an answer that came whole is one."""
+    """Only a complete answer has a status."""
 
     def test_whole(self) -> None:
         self.assertEqual(200, status_of(OK + b"yes"))
@@ -61,10 +59,10 @@ class StatusTests(SynchronousTestCase):
 
 
 class NeighborsTests(SynchronousTestCase):
-    """What is made of the honest client's times."""
+    """The statistics of the honest client's times."""
 
     def test_latest(self) -> None:
-        """99 of 100, of few the longest."""
+        """99 of 100; the longest if there are few."""
         honest = neighbors.Honest(0, "x")
         honest.seconds += [number / 100 for number in range(200)]
         self.assertEqual(
@@ -74,13 +72,13 @@ class NeighborsTests(SynchronousTestCase):
         self.assertEqual(5.0, honest.latest(0.99))
 
     def test_ways(self) -> None:
-        """Each has a name of its own, by which another process finds it."""
+        """Names are unique, since another process uses them."""
         ways = misbehavior.MISBEHAVIORS
         self.assertEqual(len(ways), len({each.says for each in ways}))
 
 
 class WrappedTests(SynchronousTestCase):
-    """A push goes over the wire as it says."""
+    """The bytes of a push."""
 
     def test_put(self) -> None:
         head, _, body = wrapped("PUT", "a", b"data").partition(b"\r\n\r\n")
@@ -100,7 +98,7 @@ class WrappedTests(SynchronousTestCase):
 
 
 class LedgerTests(SynchronousTestCase):
-    """What was lost or torn is found."""
+    """Lost and incomplete files are found."""
 
     def setUp(self) -> None:
         self.bucket = Path(self.mktemp())
@@ -123,7 +121,7 @@ class LedgerTests(SynchronousTestCase):
             )
 
     def test_never_answered(self) -> None:
-        """Without an answer it may be there, but whole."""
+        """A push without an answer may be there, but only complete."""
         self.ledger.enter(self.name, None)
         self.assertEqual([], self.ledger.faults(self.bucket))
         (self.bucket / self.name).write_bytes(b"part")
@@ -141,7 +139,7 @@ class LedgerTests(SynchronousTestCase):
 
 
 class OverwritingLedgerTests(SynchronousTestCase):
-    """Of what overwrites, the last that was answered or a later one has to be there."""
+    """Of overwriting pushes, the last answered one or a later one must be there."""
 
     def setUp(self) -> None:
         self.bucket = Path(self.mktemp())
@@ -149,7 +147,7 @@ class OverwritingLedgerTests(SynchronousTestCase):
         self.names = [named(f"client-{number}", 10) for number in range(4)]
 
     def faults(self, statuses: list[int | None], kept: int | None) -> int:
-        """How many there are if the file is what that push sent."""
+        """The number of faults if the file is from that push."""
         ledger = OverwritingLedger(dict(zip(self.names, statuses, strict=True)))
         (self.bucket / "client").unlink(missing_ok=True)
         if kept is not None:
@@ -171,7 +169,7 @@ class OverwritingLedgerTests(SynchronousTestCase):
 
 
 class EntriesTests(SynchronousTestCase):
-    """A catalogue that is not what is on the disk is found out."""
+    """Differences between catalogue and disk are found."""
 
     def setUp(self) -> None:
         self.home = Path(self.mktemp()).absolute()
@@ -216,7 +214,7 @@ class EntriesTests(SynchronousTestCase):
 
 
 class TraceTests(SynchronousTestCase):
-    """What strace prints is understood."""
+    """Parsing strace's output."""
 
     LINES = (
         "7 fsync(15</home/b/#9>(deleted) <unfinished ...>",
@@ -244,7 +242,7 @@ class TraceTests(SynchronousTestCase):
         )
 
     def test_too_early(self) -> None:
-        """A call that begins before the one before it is over is told."""
+        """A call that begins before the previous one ends is found."""
         overlapping = (
             "7 fsync(15</home/b/#9>(deleted) <unfinished ...>",
             '6 sendto(13<socket:[1]>, "HTTP/1.1 200 OK"..., 9, 0, NULL, 0) = 9',
@@ -257,7 +255,7 @@ class TraceTests(SynchronousTestCase):
 
 
 class FoundOutTests(SynchronousTestCase):
-    """An experiment on what is broken fails where it finds nothing."""
+    """An experiment on a broken daemon fails if it finds nothing."""
 
     def test_verdicts(self) -> None:
         self.assertEqual([], found_out(Outcome("", ["lost"])).faults)

@@ -1,7 +1,7 @@
-"""Whether the time of a 403 tells how near a guess was to a token.
+"""Whether the time of a 403 reveals how close a guess was to a token.
 
-Requests with all kinds of wrong tokens, in random order, of one size and shape; the
-times of each kind against those of each other by Welch's t-test, as dudect does it
+Requests with all kinds of wrong tokens, in random order, with the same size and shape.
+The times of each pair of kinds are compared with Welch's t-test, as dudect does
 (Reparaz, Balasch, Verbauwhede: Dude, is my code constant time?, 2017).
 """
 
@@ -30,14 +30,14 @@ from proofs.pushes import named, send, status_of, wrapped
 
 RUNS = 3
 MOST_T = 4.5
-"""A larger difference than chance makes."""
+"""A larger t is no chance."""
 
 KEPT = 0.9
-"""How many of the times count, the shortest: the rest is the machine's noise. The
-bound is drawn over all kinds together."""
+"""The share of times that count, the shortest: the rest is noise. The bound is the same
+for all kinds."""
 
 SIZE = 300
-"""Bytes of every request, so that its length tells nothing."""
+"""Bytes of every request, so that its length reveals nothing."""
 
 _LEAKS = """
 import sys, time
@@ -71,18 +71,18 @@ GUESSES: dict[str, Callable[[], str]] = {
     "the first wrong": lambda: _changed(TOKEN, 0),
     "named, the last wrong": lambda: _changed(OTHER, -1),
 }
-"""Wrong tokens. :data:`TOKEN`'s bucket is there and has files, and so has the bucket
-with a name that :data:`OTHER` opens. None is over 55 bytes: of more SHA-256 takes two
-blocks, and 0.6 microseconds longer, which tells how long the guess was and no more."""
+"""Wrong tokens. :data:`TOKEN`'s bucket exists and has files, and so does the named
+bucket that :data:`OTHER` opens. None is longer than 55 bytes: SHA-256 of more takes two
+blocks and 0.6 microseconds longer, which reveals only the length of the guess."""
 
 
 @frozen
 class Shape:
-    """What all requests that are compared have in common.
+    """The common shape of compared requests.
 
     :param bearer: whether the token is in a header
     :param expects: whether the client waits for ``100 Continue``; the server closes
-        after the refusal, so that each has a connection of its own
+        after the refusal, so that each has its own connection
     """
 
     method: str
@@ -131,10 +131,9 @@ SHAPES = (
 
 @define
 class Asker:
-    """Asks, and takes the time.
+    """Sends requests, and measures the time.
 
-    :ivar answers: all answers but for their date, and whether the connection was
-        kept
+    :ivar answers: all answers without their date, and whether the connection was kept
     """
 
     port: int
@@ -142,7 +141,7 @@ class Asker:
     _socket: socket.socket | None = None
 
     def ask(self, request: bytes, fresh: bool) -> int:
-        """How long the answer took, in nanoseconds."""
+        """The time of the answer, in nanoseconds."""
         if fresh:
             self.close()
         if self._socket is None:
@@ -164,7 +163,7 @@ class Asker:
         return took
 
     def close(self) -> None:
-        """Ask on another connection next."""
+        """Use a new connection next."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -203,7 +202,7 @@ def measured(
     chance.shuffle(order)
     ready = [(kind, requests[kind]()) for kind in order]
     times: dict[str, list[float]] = {kind: [] for kind in requests}
-    # The connection, and what is done once, are nobody's.
+    # The connection and other work that is done once belong to no kind.
     for make in requests.values():
         asker.ask(make(), fresh)
     gc.collect()
@@ -236,7 +235,7 @@ def _guess(shape: Shape, guess: Callable[[], str]) -> bytes:
 def _compare(
     server: Server, shapes: Sequence[Shape], trials: int
 ) -> tuple[str, list[str]]:
-    """The largest differences of each shape, and what is too large."""
+    """The largest differences of each shape, and those over the limit."""
     figures: list[str] = []
     faults: list[str] = []
     for shape in shapes:
@@ -274,9 +273,8 @@ def says_nothing(folder: Path, trials: int) -> Outcome:
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """Whether the experiment would find out: 10 microseconds more for a token of
-    which the first half is right must be seen.
-    """
+    """Whether the experiment detects 10 microseconds more for a token whose first half
+    is right."""
     script = _LEAKS.format(prefix=TOKEN[:16].encode())
     command = (sys.executable, "-c", script, *OPTIONS)
     server = _started(folder, command)
@@ -292,7 +290,7 @@ def tells(folder: Path, trials: int) -> Outcome:
 
 
 def told_apart(folder: Path, trials: int) -> Outcome:
-    """A right token whose method is wrong, against a wrong one: must be seen."""
+    """A valid token with a wrong method, against an invalid one: must be detected."""
     server = _started(folder, DAEMON)
     shape = Shape("GET")
     try:

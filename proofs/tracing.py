@@ -1,8 +1,8 @@
-"""strace on threads of a running daemon: what they ask of the kernel, and what
-becomes of them where the kernel says no.
+"""Runs strace on threads of a running daemon: records their system calls, and injects
+errors.
 
-Left out are calls that only wait for another thread or give memory back: how many
-there are is a matter of chance, and nothing can be lost by them.
+Calls that only wait for another thread or free memory are left out: their number is
+random, and they cannot lose anything.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from proofs import entries
 from proofs.pushes import Ledger
 
 CALLS = "!futex,mmap,munmap,mprotect,madvise,brk,rt_sigreturn,restart_syscall"
-"""The calls that are looked at, as strace has it."""
+"""The calls that are traced, for strace."""
 
 
 @frozen
 class Call:
     """A system call.
 
-    :param began: where in the trace it began
-    :param ended: where in the trace it was over; never, where it was not
-    :param text: its arguments and what it gave
+    :param began: its first line in the trace
+    :param ended: its last line in the trace; infinity if it did not end
+    :param text: its arguments and its result
     """
 
     thread: int
@@ -51,20 +51,20 @@ class Call:
 
     @property
     def paths(self) -> list[str]:
-        """What its descriptors stand for."""
+        """The paths of its descriptors."""
         return re.findall(r"\d+<(.*?)>", self.text)
 
 
 class Trace:
-    """A trace, from when it is entered until it is left."""
+    """A trace, from enter to exit."""
 
     def __init__(
         self, thread: int, output: Path, inject: str = "", follow: bool = False
     ) -> None:
         """
-        :param thread: which to trace
-        :param inject: what to do to which call, as strace's ``inject`` has it
-        :param follow: whether to trace all threads of its process, too
+        :param thread: the thread to trace
+        :param inject: the call and its error, as strace's ``inject``
+        :param follow: whether to trace all threads of its process
         """
         self._thread = thread
         self._output = output
@@ -93,24 +93,24 @@ class Trace:
         return self
 
     def __exit__(self, *ignored: object) -> None:
-        # At SIGINT it lets go of the threads.
+        # At SIGINT it detaches from the threads.
         self._process.send_signal(signal.SIGINT)
         self._process.communicate(timeout=PATIENCE)
 
     @property
     def calls(self) -> list[Call]:
-        """What was called, in the order of beginning."""
+        """The calls, in the order in which they began."""
         return read(self._output.read_text().splitlines())
 
 
-# Where several threads are traced each line begins with its thread's number.
+# If several threads are traced, each line begins with the thread's number.
 _LINE = re.compile(r"(?:(?P<thread>\d+) +)?(?P<rest>.*)")
 _BEGUN = re.compile(r"(?P<name>\w+)\((?P<text>.*)")
 _RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<text>.*)")
 
 
 def read(lines: Sequence[str]) -> list[Call]:
-    """The calls that strace printed, in the order of beginning."""
+    """The calls that strace printed, in the order in which they began."""
     found: list[Call] = []
     open_calls: dict[int, int] = {}
     for number, line in enumerate(lines):
@@ -136,9 +136,7 @@ def read(lines: Sequence[str]) -> list[Call]:
 
 
 def ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
-    """Each call's name, and how many of that name there were up to it: so strace
-    counts.
-    """
+    """Each call's name with its ordinal among calls of that name, as strace counts."""
     counts: Counter[str] = Counter()
     found = []
     for call in calls:
@@ -148,7 +146,7 @@ def ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
 
 
 Which: TypeAlias = Callable[[Server], int]
-"""Finds a thread of a daemon that runs."""
+"""Finds a thread of a running daemon."""
 
 
 def reactor(server: Server) -> int:
@@ -157,9 +155,7 @@ def reactor(server: Server) -> int:
 
 
 def worker(server: Server) -> int:
-    """The thread that goes to the disk for pushes, of a daemon that never had two at
-    once: the one that publishes.
-    """
+    """The thread that publishes pushes, in a daemon that never had two at once."""
     return _who(server, lambda call: call.name == "linkat")
 
 
@@ -175,9 +171,9 @@ def recorder(server: Server) -> int:
 
 
 def _who(server: Server, does: Callable[[Call], bool], entered: bool = False) -> int:
-    """The one thread that does such a thing for a push.
+    """The one thread that makes such a call for a push.
 
-    :param entered: whether it does so no sooner than the push has a row
+    :param entered: whether it makes the call only after the push has a row
     """
     name = f"who-{time.monotonic_ns()}.10"
     with tempfile.NamedTemporaryFile() as output:
@@ -190,5 +186,5 @@ def _who(server: Server, does: Callable[[Call], bool], entered: bool = False) ->
 
 
 def threads(server: Server) -> set[int]:
-    """All of them."""
+    """All threads."""
     return {int(each) for each in os.listdir(f"/proc/{server.process.pid}/task")}

@@ -1,8 +1,8 @@
 """Clients that vanish: at any byte of a push they reset their connection, close it,
-close their half of it, or have their cable pulled.
+close one half of it, or have their cable pulled.
 
-Only what had come whole may be there then, whole, and only for that may post-push
-have run; and the daemon must come back to the descriptors and the memory that it had.
+Only complete pushes may be there then, post-push may have run only for those, and the
+daemon must return to its earlier number of descriptors and memory.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from proofs.pushes import (
 ENDS = ("reset", "close", "half-close", "cable")
 
 PATIENCE = 240.0
-"""Seconds after which what the daemon still holds counts as held for ever: its
-deadlines are 30 for a head, up to 120 for a body, and 30 for the closing."""
+"""Seconds after which a resource of the daemon counts as leaked: its timeouts are 30
+for a head, up to 120 for a body, and 30 for the closing."""
 
 MOST_MEMORY = 32 << 20
-"""Bytes that it may have more than before: what two hundred at once leave in an
-allocator that has seen one push so far."""
+"""Bytes of memory that it may have more than before: two hundred pushes at once leave
+memory in an allocator that has seen one."""
 
 _LISTEN = "0A"
 """A socket's state in /proc."""
 
 _RESET = struct.pack("ii", 1, 0)
 
-# What takes a body that ended early for one that ended.
+# Takes a body that was cut short for a complete one.
 _COMMITS_ANYWAY = """
 from filebucket.http.body import Body
 Body.fail = lambda self, refusal: self.end()
@@ -62,11 +62,11 @@ run()
 
 @define
 class Client:
-    """One that vanishes.
+    """A client that vanishes.
 
     :ivar sent: bytes of its request that it sends
     :ivar waits: whether it stays until the daemon has read them
-    :ivar answer: what it was answered; only who half-closes gets to know
+    :ivar answer: its answer, which only a half-closing client gets
     """
 
     name: str
@@ -78,17 +78,17 @@ class Client:
 
     @property
     def whole(self) -> bool:
-        """Whether it sends all."""
+        """Whether it sends the whole request."""
         return self.sent == len(self.request)
 
     @property
     def routed(self) -> bool:
-        """Whether it sends its head."""
+        """Whether it sends the whole head."""
         return b"\r\n\r\n" in self.request[: self.sent]
 
 
 def client(name: str, leaves: str, chance: random.Random) -> Client:
-    """One with a push of any kind, who vanishes anywhere in it."""
+    """A client with a push of any kind, which vanishes anywhere in it."""
     name = named(name, chance.choice(SIZES))
     data = expected(name)
     request = wrapped(chance.choice(WAYS), name, data)
@@ -101,18 +101,19 @@ def client(name: str, leaves: str, chance: random.Random) -> Client:
             len(request),
         )
     )
-    # Whoever has to be cut off has to be there first.
+    # A client whose cable is pulled must be connected first.
     waits = leaves == "cable" or chance.random() < 0.5
     return Client(name, request, sent, leaves, waits)
 
 
 def nothing_is_left(folder: Path, trials: int) -> Outcome:
-    """Whether nothing is left of those who vanish, in whatever way."""
+    """Whether clients leave nothing behind, however they vanish."""
     return _vanish(folder, trials, ENDS, DAEMON)
 
 
 def tells(folder: Path, trials: int) -> Outcome:
-    """Whether that would show: with bodies cut short taken for whole ones it must."""
+    """Whether the experiment detects bodies cut short that are taken for
+    complete ones."""
     command = (sys.executable, "-c", _COMMITS_ANYWAY, *OPTIONS)
     return found_out(_vanish(folder, trials, ("close", "half-close"), command))
 
@@ -172,7 +173,7 @@ def _send(
     closing: ExitStack,
     cable: Cable | None,
 ) -> None:
-    """Let them send what they send, and vanish."""
+    """Let the clients send, and vanish."""
     stay = []
     for each in clients:
         connection = socket.create_connection(where, ANSWER_WITHIN)
@@ -206,12 +207,12 @@ def _leave(client: Client, connection: socket.socket) -> None:
 
 
 def _is_read(server: Server, connections: Sequence[socket.socket]) -> bool:
-    """Whether the daemon has read all that was sent on them."""
+    """Whether the daemon has read all data on these connections."""
     for connection in connections:
         if struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
             return False
-    # proc_pid_net(5): a line for each socket of its namespace; the fifth word is
-    # what waits to be sent and to be read.
+    # proc_pid_net(5): a line for each socket of the namespace; the fifth word has the
+    # sizes of the send and the receive queue.
     lines = Path(f"/proc/{server.process.pid}/net/tcp").read_text().splitlines()[1:]
     mine = f":{server.port:04X}"
     sockets = [line.split() for line in lines]
@@ -223,7 +224,7 @@ def _is_read(server: Server, connections: Sequence[socket.socket]) -> bool:
 
 
 def _push(where: tuple[str, int], name: str) -> list[str]:
-    """A push as it should be; and what was wrong with it."""
+    """A normal push; returns its faults."""
     answer = b""
     with socket.create_connection(where, ANSWER_WITHIN) as connection:
         connection.sendall(wrapped("PUT", name, expected(name)))
@@ -234,7 +235,7 @@ def _push(where: tuple[str, int], name: str) -> list[str]:
 
 
 def _back(server: Server, descriptors: int) -> float | None:
-    """The seconds until it has no more descriptors than that; None: it has not."""
+    """Seconds until it has no more descriptors than that; None if it does not."""
     began = time.monotonic()
     back = comes(lambda: server.open_files() <= descriptors, PATIENCE)
     return time.monotonic() - began if back else None
