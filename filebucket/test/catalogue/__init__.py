@@ -1,1 +1,1 @@
-"""Tests of :mod:`filebucket.catalogue.journal`."""
+"""Tests of :mod:`filebucket.catalogue`."""

@@ -1,4 +1,4 @@
-"""Pushes, entered many at once."""
+"""Tests of :mod:`filebucket.catalogue.batch`."""
 
 from __future__ import annotations
 
@@ -30,25 +30,23 @@ NOW = 1_795_000_000.0
 def received(
     name: str = "db-1", at: float = NOW, size: int = 100, series: str = "db-#"
 ) -> Received:
-    """A push into that bucket."""
+    """A push to that bucket."""
     return Received("web01", series, name, size, f"{size:064}", at, request="r")
 
 
 class BatchCase(SynchronousTestCase):
-    """Has a catalogue."""
-
     def setUp(self) -> None:
         self.home = new_home(self)
         self.journal = opened(self, Journal, self.home)
         self.view = opened(self, View, self.home)
 
     def enter(self, *rows: Received) -> None:
-        """As one batch."""
+        """Add pushes in one batch."""
         with self.journal._change() as do:
             enter_batch(do, rows, {"web01": BUCKET}.get)
 
     def fates(self) -> list[tuple[str, int, str]]:
-        """Of all pushes, in the order in which they came."""
+        """The fates of all pushes, in the order of their receipt."""
         files = sorted(self.view.latest(1000), key=lambda each: each.id)
         return [(each.received.name, each.received.size, each.fate) for each in files]
 
@@ -58,10 +56,10 @@ class BatchCase(SynchronousTestCase):
 
 
 class EnterTests(BatchCase):
-    """What becomes of names that were there."""
+    """Pushes with names that exist already."""
 
     def test_same_name_in_a_batch(self) -> None:
-        """The last of them is kept, unless another had its name before it ended."""
+        """The last one is kept, unless another file had replaced it before it ended."""
         self.enter(received(size=1), received(size=2), received("db-2", size=3))
         self.assertEqual(
             [("db-1", 1, "overwritten"), ("db-1", 2, "kept"), ("db-2", 3, "kept")],
@@ -87,7 +85,7 @@ class EnterTests(BatchCase):
         self.assertEqual(("kept", None), (second.fate, second.fate_at))
 
     def test_found_before(self) -> None:
-        """A file that was found while its push ended is that push."""
+        """A file that was found on the disk before its push was added is that push."""
         found = evolve(received(), request=None)
         self.enter(found)
         self.enter(received())
@@ -99,7 +97,7 @@ class EnterTests(BatchCase):
         self.assertEqual(["overwritten", "kept"], fates)
 
     def test_was_missing(self) -> None:
-        """It is there again, in whatever form."""
+        """It exists again, with whatever content."""
         self.enter(received(size=1))
         (file,) = self.view.latest(1)
         opened(self, Inventory, self.home).missed([file.id], NOW + 1)
@@ -111,7 +109,7 @@ class EnterTests(BatchCase):
         self.assertEqual(0, self.series().missing)
 
     def test_all_or_nothing(self) -> None:
-        """Where one cannot be entered none is."""
+        """If one cannot be added, none is."""
         broken = evolve(received("db-2"), name=None)  # type: ignore[arg-type]
         with self.assertRaisesRegex(Exception, "NOT NULL"):
             self.enter(received(), broken)
@@ -121,10 +119,10 @@ class EnterTests(BatchCase):
 
 
 class SeriesTests(BatchCase):
-    """The series that pushes are of."""
+    """The series of pushes."""
 
     def test_first_push(self) -> None:
-        """It is what was waited for, whatever its name."""
+        """It ends the wait for a first push, whatever its name."""
         list(self.journal.watch([BUCKET], str, NOW))
         (before,) = all_series(self.view)
         self.assertEqual(("", State.NEVER), (before.name, before.state))
@@ -134,7 +132,7 @@ class SeriesTests(BatchCase):
         self.assertEqual({"b-#"}, set(after))
 
     def test_made_up(self) -> None:
-        """Only so many are expected to go on, and those that came first."""
+        """Only a limited number of series is expected to continue, the oldest ones."""
         rows = [
             received(f"x{number}", series=f"s{number:03}")
             for number in range(MOST_WATCHED + 20)
@@ -146,7 +144,7 @@ class SeriesTests(BatchCase):
         self.assertEqual(expected, sorted(name for (name,) in watched))
 
     def test_unknown_bucket(self) -> None:
-        """Its pushes are entered, and nothing is thought of them."""
+        """Its pushes are added, but not judged."""
         self.enter(evolve(received(), bucket="gone"))
         found = self.series()
         self.assertEqual(("gone", State.FRESH), (found.bucket, found.state))
@@ -154,14 +152,13 @@ class SeriesTests(BatchCase):
 
 
 class JudgementTests(BatchCase):
-    """What is thought of a push beside those before it."""
+    """How a push is judged by those before it."""
 
     def judgements(self) -> list[str]:
         files = sorted(self.view.latest(100), key=lambda each: each.id)
         return [each.judgement.value for each in files]
 
     def test_in_one_batch_or_many(self) -> None:
-        """It makes no difference."""
         sizes = [100, 100, 100, 10, 100, 900, 100]
         rows = [
             received(f"db-{index}", NOW + index, size)
@@ -179,7 +176,7 @@ class JudgementTests(BatchCase):
         self.assertEqual((State.FRESH, 100), (at_once.state, at_once.usual))
 
     def test_empty(self) -> None:
-        """What holds nothing is never in order, be it the first or one of many."""
+        """An empty file is never fresh, whether the first or one of many."""
         self.enter(received("db-1", NOW, 0))
         self.assertEqual(["empty"], self.judgements())
         self.assertEqual(State.EMPTY, self.series().state)
@@ -195,14 +192,14 @@ class JudgementTests(BatchCase):
         )
 
     def test_always_empty(self) -> None:
-        """It does not become usual."""
+        """Empty files do not become usual."""
         for number in range(6):
             self.enter(received(f"db-{number}", NOW + number, 0))
         self.assertEqual(["empty"] * 6, self.judgements())
         self.assertEqual(State.EMPTY, self.series().state)
 
     def test_of_the_future(self) -> None:
-        """What came when the clock was far ahead is compared with nothing."""
+        """Pushes from when the clock was far ahead are not compared."""
         ahead = [received(f"a-{n}", NOW + 2 * CLOCK_ERROR + n, 9000) for n in range(4)]
         self.enter(*ahead)
         self.enter(*(received(f"db-{n}", NOW + n) for n in range(5)))
@@ -211,10 +208,10 @@ class JudgementTests(BatchCase):
 
 
 class CostTests(BatchCase):
-    """A handful of statements, whatever its size."""
+    """The number of statements, whatever the size of a batch."""
 
     def count(self, number: int) -> int:
-        """Statements that so many pushes take."""
+        """The number of statements for this many pushes."""
         statements = []
 
         def counted(statement: str, *values: Any) -> sqlite3.Cursor:
@@ -227,6 +224,6 @@ class CostTests(BatchCase):
         return len(statements)
 
     def test_count(self) -> None:
-        """After the first push, to which the others are compared."""
+        """After the first push, with which the others are compared."""
         self.count(1)
         self.assertEqual(self.count(10), self.count(1000))

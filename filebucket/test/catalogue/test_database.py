@@ -1,4 +1,4 @@
-"""Connections to the file of the catalogue, of several processes."""
+"""Tests of :mod:`filebucket.catalogue.database`, in several processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ view.close()
 
 
 class OpeningTests(SynchronousTestCase):
-    """Several connections, of several processes."""
+    """Several connections, in several processes."""
 
     def setUp(self) -> None:
         self.home = new_home(self)
@@ -43,8 +43,8 @@ class OpeningTests(SynchronousTestCase):
         return journal
 
     def seen_by_another(self) -> int:
-        """Looks at the free space that another process finds."""
-        # SQLite's locks are between processes: in one it would see its own.
+        """The free space that another process reads."""
+        # Another process, since SQLite's locks work between processes.
         command = [sys.executable, "-c", LOOK, str(self.home)]
         found = subprocess.run(
             command, capture_output=True, check=True, timeout=PATIENCE
@@ -52,13 +52,13 @@ class OpeningTests(SynchronousTestCase):
         return int(found.stdout)
 
     def test_second_connection(self) -> None:
-        """It takes nothing from the first one: what that writes stays to be found."""
+        """It does not disturb the first one, whose writes are not lost."""
         for create in (True, False):
             journal = self.open()
             journal.note_space(Space(1.0, 1, 2))
             self.open(create)
             self.assertEqual(1, self.seen_by_another())
-            # Had that been the last one to know of the log, the log would be gone.
+            # If that had been the last user of the log, the log would be gone.
             self.assertTrue((self.home / f"{FILE}-wal").exists())
             journal.note_space(Space(2.0, 1, 2))
             self.assertEqual(2, self.seen_by_another())
@@ -66,14 +66,14 @@ class OpeningTests(SynchronousTestCase):
             self.setUp()
 
     def test_made_by_another(self) -> None:
-        """Who comes while it is being made waits until it is; SQLite does not."""
+        """Opening waits until another process has created it; SQLite does not."""
         busy = sqlite3.OperationalError("database is locked")
         busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
         full = sqlite3.OperationalError("database or disk is full")
         full.sqlite_errorcode = sqlite3.SQLITE_FULL
 
         class Connection(sqlite3.Connection):
-            """Says these first."""
+            """Raises these errors first."""
 
             faults: ClassVar[list[Exception]] = []
 
@@ -94,7 +94,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertRaises(CatalogueError, self.open)
 
     def test_mode(self) -> None:
-        """It is its owner's only, whatever the umask."""
+        """Only the owner can read it, whatever the umask."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         self.open().note_space(Space(1.0, 1, 2))
@@ -105,13 +105,13 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual({0o600}, modes)
 
     def test_none(self) -> None:
-        """Looked for, and not made."""
+        """It is not created."""
         with self.assertRaisesRegex(CatalogueError, "there is no catalogue yet; "):
             self.open(create=False)
         self.assertEqual([], os.listdir(self.home / ".filebucket"))
 
     def test_not_to_be_seen(self) -> None:
-        """That is something else."""
+        """Another error than a missing catalogue."""
         if os.geteuid():
             raise SkipTest("only root can become somebody else")
         self.open()
@@ -124,8 +124,8 @@ class OpeningTests(SynchronousTestCase):
             os.seteuid(0)
 
     def test_made_by_two(self) -> None:
-        """Who finds it made writes to no log that is then removed with the one of a
-        catalogue that was there before.
+        """A process that finds it created does not write to a log that is then removed
+        with that of an earlier catalogue.
         """
         others: list[threading.Thread] = []
 
@@ -139,7 +139,7 @@ class OpeningTests(SynchronousTestCase):
             if not others:
                 others.append(threading.Thread(target=open_and_write))
                 others[0].start()
-                # It must be held up, and that is seen by nothing but waiting.
+                # It must block, which only waiting can show.
                 written.wait(0.5)
             real(path)
 
@@ -154,7 +154,7 @@ class OpeningTests(SynchronousTestCase):
             others[0].join(60)
 
     def test_log_does_not_stay_large(self) -> None:
-        """Whoever reads for long makes it grow, and afterwards it is cut."""
+        """It grows during a long read, and is truncated afterwards."""
         self.patch(database, "MOST_LOG", 100_000)
         journal = self.open()
         with closing(sqlite3.connect(self.home / FILE)) as reader:

@@ -1,4 +1,4 @@
-"""What the catalogue is asked, and by whom."""
+"""Tests of :mod:`filebucket.catalogue.interfaces`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ((IJournal, Journal), (IView, View), (IInventory, Inventory))
 
 
 class InterfaceTests(SynchronousTestCase):
-    """Each connection has its interface, and nothing beside it."""
+    """Each connection implements its interface, and nothing else."""
 
     def test_implemented(self) -> None:
         """All of it, with these arguments."""
@@ -23,12 +23,12 @@ class InterfaceTests(SynchronousTestCase):
             self.assertTrue(verifyClass(interface, kind))
 
     def test_narrow(self) -> None:
-        """What is public is in the interface, but for the file's own life."""
+        """Public methods are in the interface, except those about the file."""
         for interface, kind in KINDS:
             public = {each for each in vars(kind) if not each.startswith("_")}
             self.assertEqual(set(interface) - set(vars(Database)), public)
 
     def test_apart(self) -> None:
-        """No question has two places."""
+        """No method is in two interfaces."""
         names = [set(interface) for interface, _ in KINDS]
         self.assertEqual(sum(map(len, names)), len(set().union(*names)))

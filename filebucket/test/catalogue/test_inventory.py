@@ -1,4 +1,4 @@
-"""What reindexing, verifying and pruning read and write."""
+"""Tests of :mod:`filebucket.catalogue.inventory`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 
 
 def received(name: str, at: float, series: str = "db-#", size: int = 100) -> Received:
-    """A push of that bucket."""
+    """A push to that bucket."""
     return Received("web01", series, name, size, "0" * 64, at, request="r")
 
 
 class PruningQueryTests(SynchronousTestCase):
-    """What pruning asks of it, and tells it."""
+    """The methods that prune uses."""
 
     def setUp(self) -> None:
         home = Path(self.mktemp())
@@ -44,7 +44,7 @@ class PruningQueryTests(SynchronousTestCase):
         return [each.id for each in found if each is not None]
 
     def test_pages(self) -> None:
-        """The latest first, of the same moment the one entered last; none twice."""
+        """Newest first, of the same time the one added last; none twice."""
         self.enter(*(received(f"db-{n}", float(n // 3)) for n in range(10)))
         self.enter(received("other", 99.0, "other"))
         ((series, name), _) = self.inventory.series_with_files("web01")
@@ -74,7 +74,7 @@ class PruningQueryTests(SynchronousTestCase):
         self.assertEqual([], [each for each in plan if "TEMP" in each])
 
     def test_series(self) -> None:
-        """Those that have files, some at a time."""
+        """Series with files, some at a time."""
         self.enter(*(received(f"{n}", 1.0, f"s{n}") for n in "abcd"))
         self.inventory.ended(self.ids("b")[0], "missing", 2.0)
         found: list[str] = []
@@ -87,7 +87,7 @@ class PruningQueryTests(SynchronousTestCase):
         self.assertEqual([], self.inventory.series_with_files("other"))
 
     def test_pruned(self) -> None:
-        """Files and bytes of a series go with the file, and not before."""
+        """Totals of a series change when the file is deleted, and not before."""
         self.enter(received("db-1", 1.0), received("db-2", 2.0))
         ids = self.ids("db-1")
         self.inventory.prune(ids, 9.0)
@@ -106,7 +106,7 @@ class PruningQueryTests(SynchronousTestCase):
         return [getattr(each, what) for each in all_series(self.view)]
 
     def test_spared(self) -> None:
-        """As if nothing had been."""
+        """As if nothing had happened."""
         self.enter(received("db-1", 1.0))
         self.inventory.prune(self.ids("db-1"), 9.0)
         self.inventory.spared(self.ids("db-1"))
@@ -114,7 +114,7 @@ class PruningQueryTests(SynchronousTestCase):
         self.assertEqual([], self.inventory.being_pruned())
 
     def test_missing_while_it_is_pruned(self) -> None:
-        """Whoever finds it missing finds it pruned: nobody is to be alarmed."""
+        """A file that is found missing counts as pruned, so there is no alert."""
         self.enter(received("db-1", 1.0), received("db-2", 2.0))
         self.inventory.prune(self.ids("db-1"), 9.0)
         first, second = self.ids("db-1", "db-2")
@@ -138,8 +138,7 @@ class PruningQueryTests(SynchronousTestCase):
         self.assertEqual(["kept", "overwritten"], [each.fate for each in rows])
 
     def test_is_on_the_disk(self) -> None:
-        """What is about to go is written down for good first; nothing else waits for
-        the disk."""
+        """The intent to delete is durable first; nothing else waits for the disk."""
         said: list[str] = []
         self.inventory._connection.set_trace_callback(said.append)
         self.enter(received("db-1", 1.0))
@@ -154,7 +153,7 @@ class PruningQueryTests(SynchronousTestCase):
 
 
 class OnDiskTests(SynchronousTestCase):
-    """What compares it with the disk, a million files or not."""
+    """The methods for comparing the catalogue with the disk, with many files."""
 
     def setUp(self) -> None:
         home = new_home(self)
@@ -172,7 +171,7 @@ class OnDiskTests(SynchronousTestCase):
         }
 
     def test_pieces(self) -> None:
-        """By their names, of one bucket and of one fate."""
+        """Sorted by name, for one bucket and one fate."""
         self.inventory.missed([self.ids["03"], self.ids["07"]], 2.0)
         found, after = [], ""
         while rows := self.inventory.rows("web01", "kept", after, 3):
@@ -187,7 +186,7 @@ class OnDiskTests(SynchronousTestCase):
         self.assertEqual(["x", "03", "a"], unknown)
 
     def test_missed_and_back(self) -> None:
-        """Whose state changed is said; what has another in its place stays gone."""
+        """The files that changed are returned; a replaced file stays missing."""
         ids = [self.ids[name] for name in ("01", "02", "03")]
         self.inventory.ended(ids[0], "pruned", 2.0)
         self.assertEqual(ids[1:], self.inventory.missed(ids, 3.0))
@@ -203,7 +202,7 @@ class OnDiskTests(SynchronousTestCase):
         )
 
     def test_to_verify(self) -> None:
-        """What waits longest comes first, and what was damaged whenever that was."""
+        """Longest unverified first; damaged files at any time."""
         by_name = [self.ids[name] for name in sorted(self.ids)]
         self.inventory.verified([(by_name[0], False, 5.0), (by_name[1], True, 9.0)])
         ids, size = self.inventory.to_verify(["web01", "web02"], 5.0)
@@ -219,7 +218,7 @@ class OnDiskTests(SynchronousTestCase):
         )
 
     def test_indexes(self) -> None:
-        """Nothing that is asked for each piece looks at all rows."""
+        """No query for a piece scans all rows."""
         asked: list[str] = []
         connection = self.inventory._connection
         connection.set_trace_callback(asked.append)

@@ -1,4 +1,4 @@
-"""What is written behind pushes."""
+"""Tests of :mod:`filebucket.catalogue.journal`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JournalCase(SynchronousTestCase):
 
 
 class RecordTests(JournalCase):
-    """What came, and what was refused."""
+    """Pushes and refusals."""
 
     def refuse(self, bucket: str, count: int, start: int = 0) -> None:
         rows = [
@@ -51,7 +51,7 @@ class RecordTests(JournalCase):
         self.journal.record([], rows, lambda key: None)
 
     def test_refusals_are_bounded(self) -> None:
-        """Of each bucket, and of strangers: none drives another's away."""
+        """For each bucket, and without a token: none displaces those of another."""
         self.refuse("web01", 3)
         self.refuse("", KEPT_REFUSALS + 50)
         self.refuse("", 7, start=1000)
@@ -65,13 +65,13 @@ class RecordTests(JournalCase):
         )
 
     def test_nothing(self) -> None:
-        """Nothing is no change."""
+        """An empty batch changes nothing."""
         before = self.journal._connection.total_changes
         self.journal.record([], [], lambda key: None)
         self.assertEqual(before, self.journal._connection.total_changes)
 
     def test_find(self) -> None:
-        """The file that there should be, of all that had its name."""
+        """The file that should exist, of all that had its name."""
         self.push("db-1")
         self.push("db-1", at=NOW + 1)
         found = self.journal.find("web01", "db-1")
@@ -83,7 +83,7 @@ class RecordTests(JournalCase):
 
 
 class HealTests(JournalCase):
-    """A push that took the place of the damaged file that it had been."""
+    """A push of a damaged file with its original content."""
 
     def heal(self, name: str = "db-1", **given: Any) -> None:
         row = Received(
@@ -99,7 +99,7 @@ class HealTests(JournalCase):
         inventory.verified([(self.file().id, True, NOW + 20)])
 
     def test_healed(self) -> None:
-        """It is the push that it was, and in order from then on."""
+        """The row of the original push stays, now undamaged."""
         self.push("db-1")
         before = self.file()
         self.damage()
@@ -112,7 +112,7 @@ class HealTests(JournalCase):
         )
 
     def test_another(self) -> None:
-        """Not one of another content, of another name, or that is there no more."""
+        """Not with another content, another name, or if the file is gone."""
         self.push("db-1")
         self.damage()
         self.heal(sha256="cd" * 32)
@@ -125,7 +125,7 @@ class HealTests(JournalCase):
         self.assertEqual(1, len(self.view.latest(9)))
 
     def test_replaced_in_the_same_batch(self) -> None:
-        """The push that replaced it afterwards stands."""
+        """The push that replaced it afterwards counts."""
         self.push("db-1")
         self.damage()
         healed = Received(
@@ -143,7 +143,7 @@ class WatchTests(JournalCase):
     """What is expected."""
 
     def test_patterns(self) -> None:
-        """Pushes that were there are sorted by them, under names with no token."""
+        """Existing pushes are sorted by new patterns, with tokens masked."""
         self.push("db-1")
         self.push("db-secret", "db-secret")
         patterns = evolve(BUCKET, series=("*hidden*", "db-*", "log-*"))
@@ -178,7 +178,7 @@ class WatchTests(JournalCase):
         }
 
     def test_sorted_in_pieces(self) -> None:
-        """Totals are right at any time; and it begins anew where it was stopped."""
+        """Totals are right at any time; an interrupted sort starts over."""
         for number in range(10):
             self.push(f"db-{number}", at=NOW + number)
         inventory = opened(self, Inventory, self.home)
@@ -204,7 +204,7 @@ class WatchTests(JournalCase):
         )
 
     def test_in_pieces(self) -> None:
-        """However many series there are, no piece looks at more than some."""
+        """The work of a piece is limited, however many series there are."""
         for number in range(30):
             self.push(f"{number}", f"s{number:02}")
         self.patch(journals, "AT_ONCE", 5)
@@ -219,7 +219,7 @@ class WatchTests(JournalCase):
         self.assertEqual({NOW + 60}, {each.due for each in self.series().values()})
 
     def test_only_what_changed(self) -> None:
-        """Of buckets that expect what they did, nothing is looked at."""
+        """Buckets whose schedules did not change are skipped."""
         self.push("db-1")
         list(self.journal.watch([BUCKET], str, NOW))
         new = evolve(BUCKET, name="web02", directory="web02")
@@ -240,7 +240,7 @@ class WatchTests(JournalCase):
         self.assertEqual(1, len(list(self.journal.watch([], str, NOW, [new]))))
 
     def test_patterns_no_more(self) -> None:
-        """What only a pattern had expected is forgotten."""
+        """Series that only a pattern expected are forgotten."""
         self.push("db-1")
         patterns = evolve(BUCKET, series=("db-*", "log-*"))
         list(self.journal.watch([patterns], str, NOW))
@@ -248,7 +248,7 @@ class WatchTests(JournalCase):
         self.assertEqual({"db-#"}, set(self.series()))
 
     def test_no_more(self) -> None:
-        """What is not configured is neither late nor told."""
+        """A removed bucket is neither late nor reported."""
         self.push("db-1")
         list(self.journal.watch([BUCKET], str, NOW))
         self.journal.pass_time(NOW + DAY)
@@ -258,12 +258,12 @@ class WatchTests(JournalCase):
         self.assertEqual(float("inf"), self.series()["db-#"].due)
 
     def test_not_expected(self) -> None:
-        """Of what nobody has pushed to or waits for nothing is known."""
+        """A bucket without pushes and without a schedule has no row."""
         list(self.journal.watch([evolve(BUCKET, expect=None)], str, NOW))
         self.assertEqual([], self.journal._ask("SELECT * FROM bucket"))
 
     def test_pass_time(self) -> None:
-        """Late from the moment on at which it was due, and once."""
+        """Late from the time when it was due, and only once."""
         self.push("db-1")
         self.journal.pass_time(NOW + 3599)
         self.assertEqual(State.FRESH, self.series()["db-#"].state)
@@ -275,7 +275,7 @@ class WatchTests(JournalCase):
         self.assertEqual(before, self.journal._connection.total_changes)
 
     def test_mistrust(self) -> None:
-        """What came in the future of a right clock came now."""
+        """Pushes from the future of a right clock count as received now."""
         self.push("db-1", at=NOW + 9 * DAY)
         known = {"web01": BUCKET}.get
         self.assertEqual(0, self.journal.mistrust(NOW + 9 * DAY - CLOCK_ERROR, known))
@@ -288,10 +288,10 @@ class WatchTests(JournalCase):
 
 
 class ToldTests(JournalCase):
-    """What the operator knows."""
+    """What was reported to the operator."""
 
     def test_untold(self) -> None:
-        """The longest known first, and only of what is watched."""
+        """The oldest change first, and only watched series."""
         for index, name in enumerate(("b", "a", "c")):
             self.push(name, name, NOW + index)
         self.journal._connection.execute(
@@ -303,13 +303,12 @@ class ToldTests(JournalCase):
         self.assertEqual(["b"], [each.name for each in self.journal.untold(1)])
         self.journal.mark_told(untold[0].id, State.LATE)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
-        # It is told what it was; it has become another thing meanwhile.
+        # The old state is reported; the state has changed meanwhile.
         self.journal.mark_told(untold[1].id, State.SHRUNK)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
 
     def test_but(self) -> None:
-        """Not those of which nobody wants to hear now: the late ones of a bucket, or
-        the others."""
+        """Leaves out the late series of a bucket, or the others."""
         known = {key: evolve(BUCKET, name=key) for key in ("web01", "web02")}
         for key in known:
             for name, size in (("a", 100), ("b", 0)):
@@ -333,10 +332,10 @@ class ToldTests(JournalCase):
 
 
 class SpaceTests(JournalCase):
-    """What was free."""
+    """The free space."""
 
     def test_bounded(self) -> None:
-        """The latest looks, one of each moment."""
+        """The latest samples, one for each time."""
         self.patch(journals, "KEPT_SPACE", 5)
         for number in range(12):
             self.journal.note_space(Space(float(number), number, 100))

@@ -1,4 +1,4 @@
-"""How everything is, put together."""
+"""Tests of :mod:`filebucket.catalogue.overview`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from filebucket.test.kit.overviews import DAY, LATE, bucket, never, series
 
 
 class StateTests(SynchronousTestCase):
-    """How a series is, and a bucket."""
+    """The state of a series, and of a bucket."""
 
     def test_conditions(self) -> None:
-        """A state, and what was lost; without a loss only."""
+        """The state and the lost files, or only those."""
         for expected, found in (
             ([("fresh", 0)], series()),
             ([("damaged", 2), ("missing", 1)], series(damaged=2, missing=1)),
@@ -30,7 +30,7 @@ class StateTests(SynchronousTestCase):
             self.assertEqual(expected, found.conditions)
 
     def test_severity(self) -> None:
-        """Of a bucket with one series as of that series; the worst of several."""
+        """A bucket has the severity of its worst series."""
         for severity, one in (
             (0, series()),
             (0, series(due=math.inf)),
@@ -54,19 +54,19 @@ class StateTests(SynchronousTestCase):
 
 
 class ForecastTests(SynchronousTestCase):
-    """When the free space is used up."""
+    """The forecast of the free space."""
 
     def check(self, expected: float | None, *looks: tuple[float, int, int]) -> None:
-        """Of looks after so many days, with so much free of so much."""
+        """The forecast from samples: days, free space and total."""
         space = [Space(days * DAY, free, total) for days, free, total in looks]
         self.assertEqual(expected, forecast(space))
 
     def test_line(self) -> None:
-        """As it went, it goes on."""
+        """A linear trend continues."""
         self.check(5 * DAY, (0, 50, 100), (1, 40, 100), (2, 30, 100))
 
     def test_not_less(self) -> None:
-        """It lasts."""
+        """No downward trend."""
         self.check(None, (0, 50, 100), (1, 50, 100), (2, 50, 100))
         self.check(None, (0, 50, 100), (1, 60, 100), (2, 70, 100))
 
@@ -77,17 +77,17 @@ class ForecastTests(SynchronousTestCase):
         self.check(None, (0, 50, 100), (0.5, 40, 100), (0.9, 30, 100))
 
     def test_grown(self) -> None:
-        """What was free before the disk grew says nothing."""
+        """Samples from before the disk grew do not count."""
         self.check(None, (0, 50, 100), (1, 140, 200), (2, 130, 200))
         small = ((0, 9, 100), (1, 9, 100))
         self.check(7 * DAY, *small, (2, 50, 200), (3, 40, 200), (4, 30, 200))
 
 
 class OverviewTests(ManySeriesCase):
-    """What the catalogue knows, by bucket."""
+    """The catalogue by buckets."""
 
     def test_overview(self) -> None:
-        """Some are shown, and all are counted."""
+        """Some series are shown, all are counted."""
         many, few, none = make_overview(self.view, self.buckets, THEN).buckets
         self.assertEqual((20, 43), (len(many.series), many.more))
         self.assertEqual((State.LATE, 2, 249), (many.state, many.severity, many.files))

@@ -1,4 +1,4 @@
-"""What becomes of pushes, entered behind them."""
+"""Tests of :mod:`filebucket.catalogue.recorder`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ BUCKET = Bucket(
 
 
 def outcome(name: str = "db-1.gz", **given: Any) -> Outcome:
-    """Of a push that was published."""
+    """The outcome of a push that was published."""
     return Outcome(
         **{
             "request_id": "0a1b",
@@ -70,12 +70,12 @@ def outcome(name: str = "db-1.gz", **given: Any) -> Outcome:
 
 
 def refused(**given: Any) -> Outcome:
-    """Of one that was not."""
+    """The outcome of a refused push."""
     return outcome(**{"status": 405, "reason": "exists", "sha256": None, **given})
 
 
 class RecorderCase(SynchronousTestCase):
-    """Has a recorder over a home, and threads that are this one."""
+    """Has a recorder for a home, whose threads are the test's own."""
 
     def setUp(self) -> None:
         self.home = new_home(self)
@@ -129,17 +129,17 @@ class RecorderCase(SynchronousTestCase):
             self.successResultOf(self.recorder.stopService())
 
     def read(self) -> View:
-        """The catalogue as others see it."""
+        """The catalogue as readers see it."""
         view = View.open(str(self.home), create=False)
         self.addCleanup(view.close)
         return view
 
     def names(self) -> list[str]:
-        """The files that are entered."""
+        """The names of all files in the catalogue."""
         return [each.received.name for each in self.kept()]
 
     def kept(self) -> list[File]:
-        """Those that there should be, in the order in which they came."""
+        """The files that should exist, in the order of their receipt."""
         latest = self.read().latest(10_000, "web01")
         return sorted(
             (each for each in latest if each.fate == "kept"), key=lambda each: each.id
@@ -150,10 +150,10 @@ class RecorderCase(SynchronousTestCase):
 
 
 class EnterTests(RecorderCase):
-    """What is entered, and when."""
+    """What is added, and when."""
 
     def test_push(self) -> None:
-        """All that there is to be known of it."""
+        """The complete row."""
         self.start()
         self.recorder.observe(outcome(overwrote=True, pre_push=2, post_push=0))
         self.clock.advance(GATHER)
@@ -184,8 +184,9 @@ class EnterTests(RecorderCase):
         self.assertEqual("kept", file.fate)
 
     def test_slow_post_push(self) -> None:
-        """Of two that overwrote each other the later one is there, though it came to
-        its end first: in one batch, and in two; whatever the clock did meanwhile."""
+        """Of two pushes that overwrote each other the later one counts, even if it ends
+        first: in one batch, and in two, whatever the clock did.
+        """
         self.start()
         first = outcome(
             "a", sha256="11" * 32, published_at=1_795_000_003.0, superseded=True
@@ -203,7 +204,7 @@ class EnterTests(RecorderCase):
         self.assertEqual([1, 1], files)
 
     def test_nothing_waits(self) -> None:
-        """What is observed is written later, and together."""
+        """Outcomes are written later, and together."""
         self.start()
         for number in range(10):
             self.recorder.observe(outcome(f"f{number}"))
@@ -214,7 +215,7 @@ class EnterTests(RecorderCase):
         self.assertEqual(0, self.recorder.health.waiting)
 
     def test_many(self) -> None:
-        """They go in one batch after the other."""
+        """In one batch after the other."""
         self.start()
         for number in range(2 * BATCH + 1):
             self.recorder.observe(outcome(f"f{number}"))
@@ -223,13 +224,13 @@ class EnterTests(RecorderCase):
         self.assertEqual(2 * BATCH + 1, series.files)
 
     def test_before_the_start(self) -> None:
-        """Nothing that comes early is lost."""
+        """Early outcomes are not lost."""
         self.recorder.observe(outcome())
         self.start()
         self.assertEqual(["db-1.gz"], self.names())
 
     def test_repeated(self) -> None:
-        """Nothing was stored, so nothing is entered."""
+        """Nothing was stored, so nothing is added."""
         self.start()
         self.recorder.observe(outcome())
         self.recorder.observe(outcome(repeated=True))
@@ -237,7 +238,7 @@ class EnterTests(RecorderCase):
         self.assertEqual(1, len(self.read().latest(9)))
 
     def test_refusals(self) -> None:
-        """The latest of each bucket, and of strangers; never more than some."""
+        """The latest of each bucket, and those without a token; a limited number."""
         self.start()
         for number in range(KEPT_REFUSALS + 50):
             self.recorder.observe(refused(size=number))
@@ -256,7 +257,7 @@ class EnterTests(RecorderCase):
         )
 
     def test_token_for_a_name(self) -> None:
-        """Its series holds none."""
+        """The name of its series does not contain it."""
         self.start()
         self.recorder.observe(outcome(f"{TOKEN}.gz"))
         self.clock.advance(GATHER)
@@ -264,7 +265,7 @@ class EnterTests(RecorderCase):
         self.assertEqual("web#.gz", series.name)
 
     def test_stop(self) -> None:
-        """What waits is written first, however much it is."""
+        """All that waits is written first."""
         self.start()
         for number in range(BATCH + 5):
             self.recorder.observe(outcome(f"f{number}"))
@@ -273,7 +274,7 @@ class EnterTests(RecorderCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_bug_at_the_stop(self) -> None:
-        """It goes to the log, and holds nobody up."""
+        """It is logged, and does not delay the stop."""
         self.start()
         self.recorder.on_change(lambda: 1 / 0)
         self.recorder.observe(outcome())
@@ -283,7 +284,7 @@ class EnterTests(RecorderCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_changed(self) -> None:
-        """Whoever tells of states is called."""
+        """Listeners are called."""
         self.start()
         before = self.changes
         self.recorder.observe(outcome())
@@ -299,7 +300,7 @@ class WatchTests(RecorderCase):
         return series.state
 
     def test_time_passes(self) -> None:
-        """Lateness is seen within a minute."""
+        """Lateness is detected within a minute."""
         self.start()
         self.assertEqual(State.NEVER, self.state())
         self.clock.advance(3600 - LOOK_EVERY)
@@ -311,7 +312,7 @@ class WatchTests(RecorderCase):
         self.assertEqual(State.FRESH, self.state())
 
     def test_reload(self) -> None:
-        """What is expected from now on, for what came before, too."""
+        """The new schedule applies to earlier pushes, too."""
         self.start()
         self.recorder.observe(outcome())
         self.clock.pump([GATHER, 600])
@@ -325,7 +326,7 @@ class WatchTests(RecorderCase):
         self.assertEqual(State.FRESH, self.state())
 
     def test_reload_of_many(self) -> None:
-        """It is done in turns, in which others are served; to its end."""
+        """In turns, between which other work runs; to the end."""
         self.start()
         for number in range(50):
             self.recorder.observe(outcome(f"{chr(0x4E00 + number)}.gz"))
@@ -341,7 +342,7 @@ class WatchTests(RecorderCase):
         self.assertEqual({State.LATE}, states)
 
     def test_space(self) -> None:
-        """What is free is looked at every ten minutes."""
+        """The free space is sampled every ten minutes."""
         self.start()
         for _ in range(3):
             self.clock.pump([LOOK_EVERY] * int(SPACE_EVERY / LOOK_EVERY) + [0])
@@ -352,7 +353,7 @@ class WatchTests(RecorderCase):
         self.assertLess(found[0].free, found[0].total)
 
     def test_search(self) -> None:
-        """At the start the disk is looked at, once."""
+        """At the start the catalogue is reconciled with the disk, once."""
         self.search = lambda catalogue: "1 entered"
         with capturedLogs() as events:
             self.start()
@@ -362,21 +363,21 @@ class WatchTests(RecorderCase):
 
 
 class FailureTests(RecorderCase):
-    """Whatever becomes of the catalogue, pushes go on."""
+    """Pushes go on, whatever happens to the catalogue."""
 
     def lock(self) -> sqlite3.Connection:
-        """Somebody else writes, and does not end."""
+        """Let another process hold a write transaction."""
         other = sqlite3.connect(self.file, isolation_level=None)
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
         return other
 
     def patch_timeout(self) -> None:
-        """Nobody waits for others."""
+        """Do not wait for other transactions."""
         self.patch(database, "BUSY_TIMEOUT", 0.0)
 
     def test_cannot_be_written(self) -> None:
-        """It is said once, tried again, and entered in the end."""
+        """Logged once, retried, and written in the end."""
         self.patch_timeout()
         self.start()
         other = self.lock()
@@ -400,7 +401,7 @@ class FailureTests(RecorderCase):
         )
 
     def test_fails_half_way(self) -> None:
-        """What was entered is not entered again, whatever could not be done then."""
+        """What was added is not added again, even if a later step failed."""
         self.start()
 
         def fail(*args: Any) -> None:
@@ -418,9 +419,7 @@ class FailureTests(RecorderCase):
         self.assertEqual(1, len(self.read().refusals(9)))
 
     def test_refusals_wait(self) -> None:
-        """They are not forgotten where they cannot be written; nor are they ever more
-        than some.
-        """
+        """They are kept if they cannot be written, up to the limit."""
         self.patch_timeout()
         self.start()
         other = self.lock()
@@ -435,7 +434,7 @@ class FailureTests(RecorderCase):
         self.assertEqual([1000, *range(KEPT_REFUSALS - 1, 0, -1)], kept)
 
     def test_clock_is_set_back(self) -> None:
-        """What waits does not wait for as long."""
+        """It does not delay a retry."""
         self.start()
         self.recorder.observe(outcome("a"))
         self.clock_set -= 7200
@@ -465,7 +464,7 @@ class FailureTests(RecorderCase):
         return self.recorder.health.dropped
 
     def test_bug(self) -> None:
-        """What could never be entered is not tried for ever."""
+        """A write that fails by a bug is not retried forever."""
         self.start()
         self.clock.advance(1)
         self.searches.clear()
@@ -479,7 +478,7 @@ class FailureTests(RecorderCase):
         self.assertEqual((2, 1), (self.dropped, len(self.searches)))
 
     def test_taken_away(self) -> None:
-        """It is made anew, and filled from the disk; so are its companions' ends."""
+        """It is rebuilt from the disk; its log files were removed, too."""
         self.start()
         self.recorder.observe(outcome("a"))
         self.clock.advance(GATHER)
@@ -497,7 +496,7 @@ class FailureTests(RecorderCase):
         self.assertEqual("ok", self.integrity())
 
     def test_taken_away_without_its_log(self) -> None:
-        """What is left of it does not get into the new one."""
+        """The old log is not applied to the new file."""
         self.start()
         self.recorder.observe(outcome("a"))
         self.clock.advance(GATHER)
@@ -523,14 +522,14 @@ class FailureTests(RecorderCase):
         self.assertEqual("ok", self.integrity())
 
     def test_damaged_at_the_start(self) -> None:
-        """It is put aside, and made anew."""
+        """It is renamed and rebuilt."""
         self.file.write_bytes(b"no catalogue, but as long as one" * 1000)
         with capturedLogs() as events:
             self.start()
         self.assert_made_anew(events)
 
     def test_rotten_at_the_start(self) -> None:
-        """Also where only a look at all of it finds that."""
+        """Also if only a check of the whole file finds the damage."""
         self.start()
         for number in range(200):
             self.recorder.observe(outcome(f"f{number}"))
@@ -549,7 +548,7 @@ class FailureTests(RecorderCase):
         self.assertEqual(["new"], self.names())
 
     def test_no_folder(self) -> None:
-        """Nothing is made where there is no home."""
+        """Nothing is created if there is no home."""
         (self.home / ".filebucket").rmdir()
         with capturedLogs() as events:
             self.start()
@@ -562,7 +561,7 @@ class FailureTests(RecorderCase):
         self.assertEqual(["db-1.gz"], self.names())
 
     def test_newer(self) -> None:
-        """A catalogue that a newer daemon made is not touched."""
+        """A catalogue of a newer daemon is not touched."""
         other = sqlite3.connect(self.file)
         other.execute("PRAGMA user_version = 1000")
         other.close()
@@ -575,7 +574,7 @@ class FailureTests(RecorderCase):
         self.assertEqual(before, self.file.read_bytes())
 
     def test_search_fails(self) -> None:
-        """It is said, and tried again when anything is written."""
+        """It is logged, and retried at the next write."""
 
         def fail(catalogue: IInventory) -> str:
             raise CatalogueError("it is away")
@@ -597,7 +596,7 @@ class FailureTests(RecorderCase):
         self.assertEqual(2, len(self.searches))
 
     def test_damage_that_is_found_elsewhere(self) -> None:
-        """Where whoever writes does not come, whoever reads does."""
+        """A reader may find damage that the writer does not."""
         for find in (self.find_by_search, self.find_by_reading):
             with capturedLogs() as events:
                 find()
@@ -632,8 +631,8 @@ class FailureTests(RecorderCase):
         self.failureResultOf(self.recorder.read(fail), CatalogueError)
 
     def test_not_damaged(self) -> None:
-        """It is not put aside only because somebody said so; nor is it searched all the
-        time while that fails.
+        """A reader's error alone does not rename it; while that persists, the check is
+        not repeated all the time.
         """
 
         def fail(catalogue: IInventory) -> str:
@@ -652,7 +651,7 @@ class FailureTests(RecorderCase):
         self.assertEqual(10, len(self.names()))
 
     def fill(self) -> None:
-        """So that there are pages that nobody looks at."""
+        """Add enough rows for pages that no query reads."""
         for number in range(200):
             self.recorder.observe(outcome(f"f{number}"))
         self.clock.advance(GATHER)
@@ -669,7 +668,7 @@ class FailureTests(RecorderCase):
             file.write(b"\xff" * 64)
 
     def test_stop_while_the_disk_hangs(self) -> None:
-        """It ends within bounds."""
+        """It ends within its timeouts."""
         self.start()
         self.pools[0].hangs = True
         self.recorder.observe(outcome())
@@ -681,13 +680,13 @@ class FailureTests(RecorderCase):
 
 
 class FindTests(RecorderCase):
-    """What is known of a file."""
+    """Looking up a file."""
 
     def find(self, name: str) -> Deferred[Kept | None]:
         return Deferred.fromCoroutine(self.recorder.find(BUCKET, name))
 
     def test_find(self) -> None:
-        """Of one that is entered, and of one that waits."""
+        """One that is added, and one that waits."""
         self.start()
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
         self.recorder.observe(outcome())
@@ -697,7 +696,7 @@ class FindTests(RecorderCase):
             self.clock.advance(GATHER)
 
     def test_latest(self) -> None:
-        """The one that is there now."""
+        """The one that exists now."""
         self.start()
         self.recorder.observe(outcome())
         self.recorder.observe(outcome(size=8, overwrote=True))
@@ -707,7 +706,7 @@ class FindTests(RecorderCase):
             self.clock.advance(GATHER)
 
     def test_superseded(self) -> None:
-        """Not one that was replaced before it came to its end."""
+        """Not one that was replaced before it ended."""
         self.start()
         self.recorder.observe(outcome(size=8, overwrote=True))
         self.recorder.observe(outcome(superseded=True))
@@ -717,7 +716,7 @@ class FindTests(RecorderCase):
             self.clock.advance(GATHER)
 
     def test_gone(self) -> None:
-        """Of what was pruned nothing is known."""
+        """Not one that was pruned."""
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
@@ -727,8 +726,7 @@ class FindTests(RecorderCase):
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
 
     def test_damaged(self) -> None:
-        """Of a file that is known to be another than the one received, that is said;
-        until a push has healed it."""
+        """A damaged file is reported as such until a push has healed it."""
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
@@ -746,7 +744,7 @@ class FindTests(RecorderCase):
             self.clock.advance(GATHER)
 
     def test_about_to_be_pruned(self) -> None:
-        """Nobody is told that it is there."""
+        """It counts as gone."""
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
@@ -759,7 +757,7 @@ class FindTests(RecorderCase):
         self.assertEqual(Kept(7, SHA256), found)
 
     def test_missing(self) -> None:
-        """Nor of what is known to be gone."""
+        """It counts as gone, too."""
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
@@ -768,13 +766,13 @@ class FindTests(RecorderCase):
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
 
     def assert_unknown(self, found: Deferred[Kept | None]) -> None:
-        """Whoever asks is to ask again."""
+        """The client gets 503, and may retry."""
         refusal = self.failureResultOf(found, Refusal).value
         self.assertEqual(503, refusal.status)
         self.assertIn("Retry-After", refusal.headers)
 
     def test_cannot_be_known(self) -> None:
-        """Then nobody is told that the file is another; nor waits for long."""
+        """Then no client gets a wrong answer, or waits for long."""
         self.assert_unknown(self.find("db-1.gz"))
         self.start()
         self.pools[0].hangs = True
@@ -785,8 +783,7 @@ class FindTests(RecorderCase):
         self.pools[0].go_on()
 
     def test_not_entered_yet(self) -> None:
-        """A file without a row may have been pushed, while the disk is looked at or
-        waits to be."""
+        """A file without a row may have been pushed, until the disk was searched."""
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
@@ -799,7 +796,7 @@ class FindTests(RecorderCase):
         self.assertIsNone(self.successResultOf(self.find("db-2.gz")))
 
     def test_search_failed(self) -> None:
-        """So it is until the disk was looked at in the end."""
+        """The same until a search of the disk has succeeded."""
 
         def fail(catalogue: IInventory) -> str:
             raise CatalogueError("it is away")
@@ -812,7 +809,7 @@ class FindTests(RecorderCase):
         self.assertIsNone(self.successResultOf(self.find("db-1.gz")))
 
     def test_bug(self) -> None:
-        """The log has it."""
+        """It is logged."""
         self.start()
         self.patch(Writer, "find", lambda *arguments: 1 / 0)
         self.assert_unknown(self.find("db-1.gz"))
@@ -821,10 +818,10 @@ class FindTests(RecorderCase):
 
 
 class ReadTests(RecorderCase):
-    """Whoever looks."""
+    """Readers."""
 
     def test_read(self) -> None:
-        """Beside whoever writes, and after the catalogue was made anew."""
+        """Beside the writer, and after the catalogue was rebuilt."""
         self.start()
         self.pools[0].hangs = True
         self.assertEqual(1, len(self.successResultOf(self.read_tallies())))

@@ -1,4 +1,4 @@
-"""Rows as values."""
+"""Tests of :mod:`filebucket.catalogue.rows`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UPDATE series SET due = 9.0, usual = 8 WHERE id = 2;
 
 
 class RowsTests(SynchronousTestCase):
-    """What comes out of SQLite."""
+    """Reading rows."""
 
     def setUp(self) -> None:
         self.connection = sqlite3.connect(":memory:")
@@ -48,7 +48,7 @@ class RowsTests(SynchronousTestCase):
         return self.connection.execute(query, values).fetchall()
 
     def test_series(self) -> None:
-        """With its bucket's key; what is never due is so far off."""
+        """With the key of its bucket; without a schedule it is due at infinity."""
         late, never = read_series(self.ask, "ORDER BY series.id")
         self.assertEqual(
             Series(
@@ -88,10 +88,10 @@ class RowsTests(SynchronousTestCase):
 
 
 class ValuesTests(SynchronousTestCase):
-    """What goes in."""
+    """Writing rows."""
 
     def test_order(self) -> None:
-        """As the columns are; nothing is entered of what only its batch must know."""
+        """In the order of the columns; fields for the batch only are left out."""
         received = Received("b", "s", "n", 1, "ab", 2.0, superseded=True)
         self.assertEqual(
             ("b", "s", "n", 1, "ab", 2.0, None, None, False, None, None, None),
@@ -105,7 +105,7 @@ class ValuesTests(SynchronousTestCase):
         self.assertEqual(len(REFUSED), len(values))
 
     def test_extracted(self) -> None:
-        """SQLite takes a list apart as it was put together."""
+        """SQLite reads a list in the order in which it was written."""
         names = ("a", "b", "c")
         value = json.dumps(["x", None, 1.5])
         with closing(sqlite3.connect(":memory:")) as connection:

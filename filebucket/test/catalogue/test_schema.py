@@ -1,4 +1,4 @@
-"""Catalogues of every version, and how they become those of today."""
+"""Tests of :mod:`filebucket.catalogue.schema`: upgrades from every version."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.server import PATIENCE
 
 RELEASED = ("8bb6c2db", "0c4cd298")
-"""The beginnings of the SHA-256 of each upgrade. Where one differs, and a catalogue was
-ever made with it, take the change back and write another upgrade."""
+"""The first digits of the SHA-256 of each upgrade. If one differs after its release,
+undo the change and write another upgrade."""
 
 SAMPLES = {
     0: "",
@@ -43,8 +43,8 @@ SAMPLES = {
     """,
 }
 SAMPLES[2] = SAMPLES[1]
-"""What stands in a catalogue of each version, as that version would have written it:
-the same of all of them but 0, which is empty."""
+"""Rows of a catalogue of each version, as that version would have written them: the
+same for all versions except 0, which is empty."""
 
 DIES = """
 import os, signal, sys
@@ -61,19 +61,17 @@ schema.UPGRADES = (*schema.UPGRADES, sys.argv[2])
 schema.VERSION = len(schema.UPGRADES)
 Journal.open(sys.argv[1])
 """
-"""A daemon that dies in the middle of an upgrade."""
+"""A daemon that is killed in the middle of an upgrade."""
 
 NEXT = """
 CREATE TABLE other (id INTEGER PRIMARY KEY);
 ALTER TABLE push ADD COLUMN other INTEGER;
 DELETE FROM push;
 """
-"""An upgrade that may yet come."""
+"""A future upgrade."""
 
 
 class UpgradeTests(SynchronousTestCase):
-    """Upgrades."""
-
     def setUp(self) -> None:
         self.home = new_home(self)
 
@@ -83,7 +81,7 @@ class UpgradeTests(SynchronousTestCase):
             yield connection
 
     def make(self, version: int) -> None:
-        """A catalogue of that version, with something in it."""
+        """A catalogue of that version, with some rows."""
         self.setUp()
         with self.connection() as connection:
             for script in schema.UPGRADES[:version]:
@@ -95,7 +93,7 @@ class UpgradeTests(SynchronousTestCase):
         return opened(self, Journal, self.home)
 
     def shape(self) -> dict[str, Any]:
-        """What there is, whatever the words are that made it."""
+        """The tables, indexes and triggers, whatever the SQL that created them."""
         with self.connection() as connection:
             found: dict[str, Any] = {}
             for kind, name, sql in connection.execute(
@@ -117,12 +115,12 @@ class UpgradeTests(SynchronousTestCase):
             return list(connection.iterdump())
 
     def test_never_changed(self) -> None:
-        """What was released stays as it was."""
+        """Released upgrades stay as they are."""
         digests = (hashlib.sha256(each.encode()) for each in schema.UPGRADES)
         self.assertEqual(RELEASED, tuple(each.hexdigest()[:8] for each in digests))
 
     def test_from_every_version(self) -> None:
-        """Each becomes what a new one is, and nothing in it is lost."""
+        """Each becomes like a new one, and keeps its rows."""
         self.assertEqual(list(range(schema.VERSION + 1)), sorted(SAMPLES))
         self.make(0)
         self.open()
@@ -135,7 +133,7 @@ class UpgradeTests(SynchronousTestCase):
             self.assert_there(journal)
 
     def assert_there(self, journal: Journal) -> None:
-        """All of the sample; and it goes on from there."""
+        """All rows of the sample exist, and new pushes can be added."""
         view = opened(self, View, self.home)
         (file,) = view.latest(9)
         self.assertEqual(9, file.id)
@@ -183,7 +181,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assertEqual((2, 75, 5), (series.files, series.bytes, series.last_size))
 
     def test_empty(self) -> None:
-        """What holds nothing, as far as its size says, is judged so from version 2."""
+        """Files that are empty by their size are judged so from version 2."""
         self.make(1)
         with self.connection() as connection:
             for id_, (name, size) in enumerate(
@@ -202,7 +200,7 @@ class UpgradeTests(SynchronousTestCase):
         )
 
     def test_fails_half_way(self) -> None:
-        """It stays what it was, and can be upgraded later."""
+        """It stays as it was, and can be upgraded later."""
         for version in range(schema.VERSION + 1):
             self.make(version)
             before = self.shape(), self.content()
@@ -220,11 +218,11 @@ class UpgradeTests(SynchronousTestCase):
             self.assertEqual((schema.VERSION,), self.shape()["version"])
 
     def test_dies_half_way(self) -> None:
-        """The same where the daemon is killed."""
+        """The same if the daemon is killed."""
         for version in range(schema.VERSION + 1):
             self.make(version)
             before = self.shape(), self.content()
-            # Only a process can be killed.
+            # This needs a process to kill.
             command = [sys.executable, "-c", DIES, str(self.home), NEXT]
             died = subprocess.run(command, check=False, timeout=PATIENCE)
             self.assertEqual(-signal.SIGKILL, died.returncode)

@@ -1,4 +1,4 @@
-"""What is the matter, counted and in a sentence."""
+"""Tests of :mod:`filebucket.catalogue.summary`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from filebucket.test.kit.overviews import LATE, bucket, never, overview, series
 
 
 class SummaryTests(SynchronousTestCase):
-    """All of it in a sentence."""
+    """The summary as a sentence."""
 
     def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
         found = summarize(overview(*buckets))
         self.assertEqual((severity, headline), (found.severity, found.headline))
-        # Else the page and the command would say two things.
+        # Otherwise the page and the command could differ.
         self.assertEqual(severity, overview(*buckets).severity)
 
     def test_none(self) -> None:
@@ -63,7 +63,7 @@ class SummaryTests(SynchronousTestCase):
         )
 
     def test_empty(self) -> None:
-        """It is as if nothing had come."""
+        """An empty backup counts like a missing one."""
         self.check(2, "1 backup is empty", bucket("a", series(state=State.EMPTY)))
 
     def test_odd(self) -> None:
@@ -80,10 +80,10 @@ class SummaryTests(SynchronousTestCase):
 
 
 class TroublesTests(SynchronousTestCase):
-    """Which buckets have which trouble."""
+    """The buckets with each problem."""
 
     def test_of_buckets(self) -> None:
-        """A bucket has one state, its worst, and is named for each loss."""
+        """A bucket has one state, its worst, and is named for each kind of loss."""
         found = troubles(
             overview(
                 bucket("a", series(state=State.SHRUNK), series(**LATE)),

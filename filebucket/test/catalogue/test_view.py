@@ -1,4 +1,4 @@
-"""What status, the page and metrics read."""
+"""Tests of :mod:`filebucket.catalogue.view`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOUR = 3600.0
 
 
 class ManySeriesCase(SynchronousTestCase):
-    """Has three buckets, one of them with series that a client made up."""
+    """Has three buckets, one of them with many series that a client created."""
 
     def setUp(self) -> None:
         home = new_home(self)
@@ -50,7 +50,7 @@ class ManySeriesCase(SynchronousTestCase):
         self.inventory.verified([(file.id, True, NOW)])
 
     def push(self, key: str, series: str, *hours: int, last: int = 1000) -> None:
-        """Pushes so many hours ago."""
+        """Push this many hours ago."""
         known = {each.key: each for each in self.buckets}
         for each in hours:
             size = last if each == hours[-1] else 1000
@@ -62,10 +62,10 @@ class ManySeriesCase(SynchronousTestCase):
 
 
 class ManySeriesTests(ManySeriesCase):
-    """Series that a client makes up are counted, and the worst of them shown."""
+    """All series are counted, and the worst ones shown."""
 
     def test_tallies(self) -> None:
-        """The same as of all series, one by one, at any time."""
+        """The totals equal the sum of all series, at any time."""
         for now in (NOW - 10 * HOUR, NOW, NOW + 10 * HOUR, NOW + 1000 * HOUR):
             found = {each.bucket: each for each in self.view.tallies(now)}
             keys = {each.bucket for each in all_series(self.view)}
@@ -88,7 +88,7 @@ class ManySeriesTests(ManySeriesCase):
                 self.assertEqual(min(each.due for each in series), tally.due)
 
     def test_worst(self) -> None:
-        """What is lost first, then by the state at that time, then by name."""
+        """Lost files first, then by the state at that time, then by name."""
 
         def badness(series: Series) -> tuple[bool, int, str]:
             state = State.LATE if series.due <= now else series.state

@@ -1,4 +1,4 @@
-"""The catalogue, as the thread has it that writes it."""
+"""Tests of :mod:`filebucket.catalogue.writer`."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def received(name: str = "db-1.gz", at: float = NOW) -> Received:
 
 
 def refused() -> Refused:
-    """What was not one."""
+    """A refused push."""
     return Refused("web01", NOW, "x", 7, 405, "exists", "192.0.2.1:9", "q")
 
 
 class WriterCase(SynchronousTestCase):
-    """Has a writer, and a home for it."""
+    """Has a writer and a home."""
 
     def setUp(self) -> None:
         self.home = new_home(self)
@@ -49,12 +49,12 @@ class WriterCase(SynchronousTestCase):
         self.addCleanup(self.writer.close)
 
     def remove(self) -> None:
-        """Somebody takes the catalogue away."""
+        """Remove the catalogue's file."""
         for path in (self.home / ".filebucket").glob("catalogue*"):
             path.unlink()
 
     def names(self) -> list[str]:
-        """The files that are entered."""
+        """The names of all files in the catalogue."""
         view = opened(self, View, self.home)
         return sorted(each.received.name for each in view.latest(100))
 
@@ -63,7 +63,7 @@ class WriteTests(WriterCase):
     """What is written."""
 
     def test_entered(self) -> None:
-        """And taken out of the lists."""
+        """And the lists are emptied."""
         pushes, refusals = [received(), received("db-2.gz")], [refused()]
         self.writer.write(pushes, refusals, NOW)
         self.assertEqual(([], []), (pushes, refusals))
@@ -72,7 +72,7 @@ class WriteTests(WriterCase):
         self.assertEqual([refused()], view.refusals(9))
 
     def test_is_new(self) -> None:
-        """Said once: when it was made, found, or made anew."""
+        """Reported once: when it was created, found, or recreated."""
         self.assertTrue(self.writer.write([], [], NOW))
         self.assertFalse(self.writer.write([], [], NOW))
         self.writer.close()
@@ -85,7 +85,7 @@ class WriteTests(WriterCase):
         self.assertTrue(other.write([], [], NOW))
 
     def test_fails(self) -> None:
-        """What is not entered stays in the list, for the next time."""
+        """What was not added stays in the list for the next time."""
 
         def fail(*arguments: object) -> None:
             raise CatalogueError("database or disk is full")
@@ -110,7 +110,7 @@ class WriteTests(WriterCase):
         self.assertEqual([], all_series(view))
 
     def test_turns(self) -> None:
-        """Many series are looked at in pieces, and others are served in between."""
+        """Many series are processed in pieces, with other work in between."""
         seconds = itertools.count(0.0)
         writer = Writer(str(self.home), self.registry, lambda: next(seconds))
         self.addCleanup(writer.close)
@@ -137,7 +137,7 @@ class WriteTests(WriterCase):
         self.assertEqual({State.LATE}, states)
 
     def test_changed_midway(self) -> None:
-        """What was begun is done anew, for all buckets."""
+        """Unfinished work starts over, for all buckets."""
         self.writer.write([received()], [], NOW)
         self.patch(writers, "TURN", 0.0)
         odd = evolve(BUCKET, expect=None)
@@ -151,7 +151,7 @@ class WriteTests(WriterCase):
         self.assertEqual(NOW + 3600, series.due)
 
     def test_taken_away(self) -> None:
-        """Another one is made, whoever has the old one open."""
+        """A new one is created, even if readers have the old one open."""
         self.writer.write([received()], [], NOW)
         self.remove()
         with capturedLogs() as events:
@@ -160,7 +160,7 @@ class WriteTests(WriterCase):
         self.assertEqual(["b"], self.names())
 
     def test_damaged(self) -> None:
-        """It is put aside, as it is."""
+        """It is renamed, unchanged."""
         (self.home / FILE).write_bytes(b"no catalogue" * 1000)
         with capturedLogs() as events:
             self.assertTrue(self.writer.write([received()], [], NOW))
@@ -170,7 +170,7 @@ class WriteTests(WriterCase):
         self.assertEqual(b"no catalogue" * 1000, aside.read_bytes())
 
     def test_cannot_be_put_aside(self) -> None:
-        """Then it is as one that cannot be written."""
+        """The catalogue then counts as not writable."""
         (self.home / FILE).write_bytes(b"no catalogue" * 1000)
         (self.home / f"{FILE}.damaged" / "x").mkdir(parents=True)
         pushes = [received()]
@@ -180,7 +180,7 @@ class WriteTests(WriterCase):
         self.assertEqual([received()], pushes)
 
     def test_the_next_one_fails(self) -> None:
-        """It was put aside, and the new one cannot be written: it is closed."""
+        """It was renamed, and the new one cannot be written: it is closed."""
         (self.home / FILE).write_bytes(b"no catalogue" * 1000)
 
         def fail(*arguments: object) -> None:
@@ -193,7 +193,7 @@ class WriteTests(WriterCase):
         self.assertRaises(CatalogueError, self.writer.untold, 9)
 
     def test_space(self) -> None:
-        """Looked at now and then."""
+        """Sampled from time to time."""
         self.writer.write([], [], NOW)
         self.writer.write([], [], NOW + SPACE_EVERY - 1)
         self.writer.write([], [], NOW + SPACE_EVERY)
@@ -203,14 +203,14 @@ class WriteTests(WriterCase):
 
 
 class ClockTests(WriterCase):
-    """A clock that was ahead is not believed for ever."""
+    """A clock that was ahead."""
 
     def last(self) -> float | None:
         (series,) = all_series(opened(self, View, self.home))
         return series.last_at
 
     def test_steady(self) -> None:
-        """Only once the clock has gone on for long."""
+        """It is trusted only after it has run steadily for long."""
         self.writer.write([received(at=NOW + 9 * DAY)], [], NOW)
         now = NOW
         with capturedLogs() as events:
@@ -224,18 +224,18 @@ class ClockTests(WriterCase):
         self.assertEqual(["clock"], [each["event"] for each in events])
 
     def test_set(self) -> None:
-        """One that was set has to prove itself anew."""
+        """After a jump, that time starts over."""
         self.writer.write([received(at=NOW + 9 * DAY)], [], NOW)
         now = NOW
         for step in range(int(2 * STEADY / LOOK_EVERY)):
-            # Set back, again and again.
+            # Set back repeatedly.
             now += -LOOK_EVERY if step % 50 == 49 else LOOK_EVERY
             self.writer.write([], [], now)
         self.assertEqual(NOW + 9 * DAY, self.last())
 
 
 class AskTests(WriterCase):
-    """What is asked in between."""
+    """Reads between writes."""
 
     def test_not_open(self) -> None:
         """Before the first write, and after one that failed."""
@@ -248,7 +248,7 @@ class AskTests(WriterCase):
                 ask()
 
     def test_find(self) -> None:
-        """What there should be."""
+        """The file that should exist."""
         self.writer.write([received()], [], NOW)
         found = self.writer.find("web01", "db-1.gz")
         self.assertEqual(Kept(7, "ab" * 32), found)
@@ -259,7 +259,7 @@ class AskTests(WriterCase):
         self.assertIsNone(self.writer.find("web01", "db-1.gz"))
 
     def test_told(self) -> None:
-        """Until the operator knows."""
+        """Until the operator was told."""
         self.writer.write([], [], NOW)
         self.assertEqual([], self.writer.untold(9))
         self.writer.write([], [], NOW + 3600)

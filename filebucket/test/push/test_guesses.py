@@ -1,4 +1,4 @@
-"""How often a client may promise a wrong digest of a file that is there."""
+"""Tests of :mod:`filebucket.push.guesses`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from filebucket.push.guesses import MOST_WRONG, WINDOW, Guesses
 
 
 class GuessesTests(SynchronousTestCase):
-    """The wrong guesses of buckets."""
-
     def setUp(self) -> None:
         self.clock = Clock()
         self.guesses = Guesses(self.clock)
@@ -21,7 +19,9 @@ class GuessesTests(SynchronousTestCase):
             self.guesses.wrong("web01", "web01")
 
     def test_bounded(self) -> None:
-        """After so many none is looked at, which is logged once; no neighbor pays."""
+        """After too many wrong digests the bucket's digests are ignored, which is
+        logged once. Other buckets are not affected.
+        """
         with capturedLogs() as events:
             self.wrong(MOST_WRONG - 1)
             self.assertTrue(self.guesses.allowed("web01"))
@@ -32,7 +32,7 @@ class GuessesTests(SynchronousTestCase):
         self.assertRegex(line or "", "^bucket=web01: 20 wrong digests")
 
     def test_forgotten(self) -> None:
-        """Within the window they count, and then no more."""
+        """Wrong digests count within the window only."""
         self.wrong(MOST_WRONG - 1)
         self.clock.advance(WINDOW / 2)
         self.wrong(1)

@@ -1,4 +1,4 @@
-"""What receiving a push asks of it."""
+"""Tests of :mod:`filebucket.push.interfaces`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from filebucket.test.web.test_put import post, put
 
 
 class IncomingTests(SynchronousTestCase):
-    """:class:`IIncoming`, on both of its sides."""
+    """Both sides of :class:`IIncoming`."""
 
     def test_fronts(self) -> None:
-        """A PUT and a form have all of it, and so has what stands in for them."""
+        """PUTs, forms and the fake implement all of it."""
         for incoming in (put(), post(), push(), push(named=False)):
             self.assertTrue(verifyObject(IIncoming, incoming))
 
     def test_all_of_it_is_asked(self) -> None:
-        """And nothing else: another front has no more to do."""
+        """Receiving uses all of it and nothing else, so a front end needs no more."""
         asked = re.findall(r"\b_?incoming\.(\w+)", inspect.getsource(receive))
         self.assertEqual(set(IIncoming), set(asked))

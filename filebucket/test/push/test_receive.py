@@ -1,4 +1,4 @@
-"""One push, from its first byte to its outcome, without any protocol."""
+"""Tests of :mod:`filebucket.push.receive`, without any protocol."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from filebucket.test.kit.uploads import BUCKET, SHA256, UploadCase, push
 
 
 class StoredTests(UploadCase):
-    """Pushes that go well."""
+    """Pushes that succeed."""
 
     def test_stored(self) -> None:
-        """The file is there, and all is said of it."""
+        """The file is stored, and the outcome is complete."""
         outcome = self.receive(push())
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
         self.assertEqual(
@@ -44,25 +44,23 @@ class StoredTests(UploadCase):
         )
 
     def test_name_with_the_body(self) -> None:
-        """The name may come later; it is checked all the same."""
+        """A name that comes with the body is checked, too."""
         self.assertEqual(200, self.receive(push(named=False)).status)
         self.hooks.told.clear()
         outcome = self.assert_refused(400, push(named=False, called=".."))
         self.assertIsNone(outcome.name)
 
     def test_promise(self) -> None:
-        """What was promised is compared."""
+        """Digests that the client sent are compared."""
         self.assertEqual(200, self.receive(push(sha256=SHA256)).status)
         self.hooks.told.clear()
         self.assert_refused(422, push(sha256="00" * 32, called="other"))
 
     def test_empty(self) -> None:
-        """An empty file is a file."""
         self.assertEqual(200, self.receive(push(b"")).status)
         self.assertEqual({("web01", "db.gz"): b""}, self.store.files)
 
     def test_seconds(self) -> None:
-        """The time it took is told."""
         self.store.gate = Deferred()
         done = self.uploads.receive(BUCKET, push())
         self.clock.advance(1.5)
@@ -70,7 +68,7 @@ class StoredTests(UploadCase):
         self.assertEqual(1.5, self.successResultOf(done).seconds)
 
     def test_observer_fails(self) -> None:
-        """An observer with a bug does not undo a durable file."""
+        """A bug in the observer does not undo a durable file."""
 
         def observe(outcome: Outcome) -> None:
             raise RuntimeError("a bug")
@@ -84,10 +82,10 @@ class StoredTests(UploadCase):
 
 
 class RefusedTests(UploadCase):
-    """Pushes that are turned away, from each cause."""
+    """Each cause of a refusal."""
 
     def test_order(self) -> None:
-        """The first of several faults answers, in the order of the contract."""
+        """Of several faults, the first in the documented order is the answer."""
         wrong = Refusal(415, "encoded")
         unread = RuntimeError("read")
         self.uploads = self.make(max_file_size=6, most=0)
@@ -110,14 +108,14 @@ class RefusedTests(UploadCase):
         self.assertEqual([], self.flushLoggedErrors(RuntimeError))
 
     def test_overhead(self) -> None:
-        """What wraps the file does not count for its size."""
+        """The wrapping does not count for the size of the file."""
         self.uploads = self.make(max_file_size=7)
         self.assert_refused(413, push(length=10, overhead=2))
         wrapped = push(length=10, size=7, overhead=3)
         self.assertEqual(200, self.receive(wrapped).status)
 
     def test_exists_as_promised(self) -> None:
-        """A second try gets its receipt; a client that waits need not send it."""
+        """A retry gets its receipt; a client that waits need not send the body."""
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
         unread = RuntimeError("read")
@@ -128,14 +126,14 @@ class RefusedTests(UploadCase):
         self.assertEqual([], self.hooks.told)
 
     def test_repeated_with_another_body(self) -> None:
-        """What is sent is compared, whatever was promised and is there."""
+        """The body of a retry is compared even if the digest matches."""
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
         for length in (7, BATCH):
             self.assert_refused(422, push(b"CONTENT", sha256=SHA256, length=length))
 
     def test_repeated_with_another_promise(self) -> None:
-        """One of two that is wrong: a client that waits has to send it."""
+        """A second digest is wrong: even a client that waits has to send the body."""
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
         sha512 = hashlib.sha512(b"content").digest()
@@ -146,7 +144,7 @@ class RefusedTests(UploadCase):
                 self.assertEqual(status, outcome.status)
 
     def test_guesses(self) -> None:
-        """Of a file that is there few digests can be tried."""
+        """Only a few digests can be tried for an existing file."""
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
         for number in range(MOST_WRONG):
@@ -156,9 +154,7 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push(sha256=SHA256)).status)
 
     def test_heals(self) -> None:
-        """What is known to be damaged gets no receipt before it is replaced by what was
-        received at first.
-        """
+        """A damaged file gets no receipt until its original content replaces it."""
         for length, waits in ((7, False), (BATCH, False), (7, True), (None, False)):
             self.store.files["web01", "db.gz"] = b"CONTENT"
             self.known["db.gz"] = Kept(7, SHA256, damaged=True)
@@ -172,7 +168,7 @@ class RefusedTests(UploadCase):
         self.assertEqual([], self.hooks.told)
 
     def test_does_not_heal(self) -> None:
-        """Anything else does not take its place."""
+        """Only the original content replaces a damaged file."""
         self.store.files["web01", "db.gz"] = b"CONTENT"
         self.known["db.gz"] = Kept(7, SHA256, damaged=True)
         for length in (7, BATCH):
@@ -184,7 +180,7 @@ class RefusedTests(UploadCase):
             self.assert_refused(403, revoked)
 
     def test_late_promises(self) -> None:
-        """What is promised behind the body."""
+        """Digests after the body."""
         sha256, sha512 = bytes.fromhex(SHA256), hashlib.sha512(b"content").digest()
         for late, status in (
             ({"sha256": bytes(32)}, 422),
@@ -199,16 +195,16 @@ class RefusedTests(UploadCase):
         self.assert_refused(400, known)
 
     def test_revoked(self) -> None:
-        """A token that is taken away does not publish what it had under way."""
+        """If a token is removed, its pushes in progress are not published."""
         self.assert_refused(403, push(revoked=True))
 
     def test_nothing_came(self) -> None:
-        """The end of a pipe whose command failed; an empty file says that it is."""
+        """A pipe whose command failed is refused; a declared empty file is not."""
         self.assert_refused(400, push(b"", length=None))
         self.assertEqual(200, self.receive(push(b"")).status)
 
     def test_too_small(self) -> None:
-        """Of all buckets, and of one; known from the length, or found at the end."""
+        """The global limit and that of a bucket; from the length, or at the end."""
         unread = RuntimeError("read")
         self.uploads = self.make(min_file_size=8)
         self.assert_refused(400, push(unread, length=7))
@@ -222,7 +218,7 @@ class RefusedTests(UploadCase):
         self.assertEqual("the file is smaller than 9 bytes", outcome.reason)
 
     def test_spent(self) -> None:
-        """What curl --retry would repeat with what is left of a pipe."""
+        """curl --retry would send the rest of a pipe."""
         for status in REPEATED & set(STATUSES):
             fails = Refusal(status, "for now")
             self.assert_refused(status, push(b"con", fails))
@@ -231,7 +227,7 @@ class RefusedTests(UploadCase):
         self.assert_refused(422, push(b"con", Refusal(422, "no"), length=None))
 
     def test_only_new(self) -> None:
-        """A client that wants to replace nothing, where it could."""
+        """Overwriting is allowed, but the client does not want it."""
         overwrites = evolve(BUCKET, overwrite=True)
         self.store.files["web01", "db.gz"] = b"old"
         self.assert_refused(412, push(only_new=True), overwrites)
@@ -241,12 +237,12 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push(only_new=True), overwrites).status)
 
     def test_breaks_off(self) -> None:
-        """Nothing is left of what does not come whole."""
+        """Nothing is left of an incomplete push."""
         outcome = self.assert_refused(400, push(b"con", Refusal(400, "ended early")))
         self.assertEqual((3, "ended early"), (outcome.size, outcome.reason))
 
     def test_no_such_token(self) -> None:
-        """Whatever else is wrong."""
+        """The token comes before any other fault."""
         wrong = Refusal(405, "a method")
         for asked in (push(), push(wrong=wrong), push(called="..")):
             outcome = self.assert_refused(403, asked, bucket=None)
@@ -255,7 +251,7 @@ class RefusedTests(UploadCase):
             self.assertEqual("-", outcome.bucket)
 
     def test_bucket_has_its_own_size(self) -> None:
-        """A bucket's largest file counts in place of everybody's."""
+        """The limit of a bucket replaces the global one."""
         self.uploads = self.make(max_file_size=10)
         small, large = (evolve(BUCKET, max_file_size=size) for size in (6, 100))
         self.assert_refused(413, push(b"7 bytes"), small)
@@ -263,7 +259,6 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push(b"11 bytes..!"), large).status)
 
     def test_quota(self) -> None:
-        """What a bucket may have in all."""
         bucket = evolve(BUCKET, quota=FILE_COST + 10)
         self.assertEqual(200, self.receive(push(called="a"), bucket).status)
         self.hooks.told.clear()
@@ -271,7 +266,7 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push(called="b")).status)
 
     def test_too_many(self) -> None:
-        """More pushes at once than there may be: the client shall come again."""
+        """A push beyond the limit gets 503 and Retry-After."""
         self.uploads = self.make(most=2)
         self.hooks.gate = Deferred()
         first = [self.uploads.receive(BUCKET, push(called=name)) for name in "ab"]
@@ -284,7 +279,7 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push()).status)
 
     def test_too_many_of_one(self) -> None:
-        """A bucket has three quarters of them; the others have the rest."""
+        """One bucket gets three quarters of the pushes, other buckets the rest."""
         self.uploads = self.make(most=4)
         self.hooks.gate = Deferred()
         first = [self.uploads.receive(BUCKET, push(called=name)) for name in "abc"]
@@ -298,7 +293,7 @@ class RefusedTests(UploadCase):
         self.assertEqual(200, self.receive(push()).status)
 
     def test_exists_and_is_still_told_of(self) -> None:
-        """Its post-push has not ended, so nobody else knows of it."""
+        """While its post-push hook runs, the catalogue does not know the file yet."""
         self.hooks.post_gate = Deferred()
         first = self.uploads.receive(BUCKET, push())
         self.assertNoResult(first)
@@ -307,15 +302,15 @@ class RefusedTests(UploadCase):
         self.assert_exists("00" * 32)
         self.hooks.post_gate.callback(None)
         self.assertFalse(self.successResultOf(first).repeated)
-        self.assert_exists(SHA256)  # whoever is asked now does not know it
+        self.assert_exists(SHA256)  # the catalogue does not know it now
 
     def assert_exists(self, promised: str) -> None:
         outcome = self.receive(push(sha256=promised))
         self.assertEqual(405, outcome.status)
 
     def test_exists_and_was_replaced(self) -> None:
-        """What was replaced while it was told of is not there, of whatever size it
-        was, and whatever is known.
+        """A file that was replaced while its post-push hook ran does not count,
+        whatever its size and whatever the catalogue knows.
         """
         overwrites = evolve(BUCKET, overwrite=True)
         gate: Deferred[None] = Deferred()
@@ -330,8 +325,8 @@ class RefusedTests(UploadCase):
         self.assertFalse(other.superseded)
 
     def test_replaced_and_heard_of_later(self) -> None:
-        """Of two that replace each other the last one is there, whichever of them the
-        disk is done with first.
+        """Of two pushes that replace each other the last one counts, whichever returns
+        from the disk first.
         """
         overwrites = evolve(BUCKET, overwrite=True)
         gate: Deferred[None] = Deferred()
@@ -344,7 +339,7 @@ class RefusedTests(UploadCase):
         self.assertFalse(self.receive(push(), overwrites).superseded)
 
     def test_exists_otherwise(self) -> None:
-        """Whatever else is promised or known: it exists, and no more is said."""
+        """With any other digest or content the answer is a plain 405."""
         self.store.files["web01", "db.gz"] = b"content"
         other = "00" * 32
         promise = {"sha256": bytes.fromhex(SHA256)}
@@ -353,7 +348,7 @@ class RefusedTests(UploadCase):
             (Kept(7, SHA256), {"sha256": bytes.fromhex(other)}),
             (Kept(7, SHA256), {"sha512": hashlib.sha512(b"content").digest()}),
             (Kept(7, other), promise),
-            (Kept(8, SHA256), promise),  # it is not what was received any more
+            (Kept(8, SHA256), promise),  # its content has changed
             (None, promise),
         ):
             self.known = {"db.gz": known} if known else {}
@@ -362,7 +357,7 @@ class RefusedTests(UploadCase):
             self.assertFalse(outcome.repeated)
 
     def test_exists_and_refused(self) -> None:
-        """What comes before it does so here, too."""
+        """Earlier checks refuse a retry, too."""
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
         self.assert_refused(403, push(sha256=SHA256), bucket=None)
@@ -370,7 +365,7 @@ class RefusedTests(UploadCase):
         self.assert_refused(409, push(sha256=SHA256))
 
     def test_exists_meanwhile(self) -> None:
-        """Two at once: the first to be whole wins."""
+        """Of two pushes at the same time, the first to complete wins."""
         self.store.gate = Deferred()
         first = self.uploads.receive(BUCKET, push(b"first"))
         second = self.uploads.receive(BUCKET, push(b"second"))
@@ -381,12 +376,12 @@ class RefusedTests(UploadCase):
         self.assertEqual(0, self.store.receiving)
 
     def test_promise_broken(self) -> None:
-        """Nothing is stored of what is not what was promised."""
+        """Nothing is stored if a digest does not match."""
         outcome = self.assert_refused(422, push(sha256="0" * 64))
         self.assertEqual(7, outcome.size)
 
     def test_bug(self) -> None:
-        """A bug of ours is a traceback in the log, and 500 without details."""
+        """A bug is a traceback in the log, and a 500 without details."""
 
         async def broken() -> AsyncIterator[Sequence[bytes]]:
             yield [b"x"]
@@ -398,10 +393,10 @@ class RefusedTests(UploadCase):
 
 
 class HookTests(UploadCase):
-    """What hooks are asked, and what comes of it."""
+    """What hooks get, and what their answers do."""
 
     def test_asked(self) -> None:
-        """pre-push is told what is known before the body."""
+        """pre-push gets what is known before the body."""
         self.receive(push())
         (subject,) = self.hooks.asked
         self.assertEqual(
@@ -418,7 +413,7 @@ class HookTests(UploadCase):
         self.assertEqual(self.observed[0].request_id, subject.request_id)
 
     def test_told(self) -> None:
-        """post-push is told what became of it."""
+        """post-push gets the result."""
         self.receive(push(length=None))
         (subject,) = self.hooks.told
         self.assertEqual(
@@ -427,25 +422,25 @@ class HookTests(UploadCase):
         )
 
     def test_unnamed_bucket(self) -> None:
-        """A bucket without a name is its token to hooks, and not to logs."""
+        """Hooks get the token as the bucket's folder, logs do not show it."""
         bucket = Bucket((Token(b"\xab" * 32),), directory="t" * 32)
         outcome = self.receive(push(), bucket)
         self.assertEqual("t" * 32, self.hooks.asked[0].bucket)
         self.assertEqual("#ababab", outcome.bucket)
 
     def test_refuses(self) -> None:
-        """A refusal comes before the body is asked for."""
+        """pre-push refuses before the body is requested."""
         self.hooks.verdicts = [Refusal(409, "no")]
         self.assert_refused(409, push(RuntimeError("read")))
 
     def test_comes_before_existence(self) -> None:
-        """A push that pre-push refuses cannot learn what is there."""
+        """A push that pre-push refuses does not learn whether the file exists."""
         self.store.files["web01", "db.gz"] = b"old"
         self.hooks.verdicts = [Refusal(409, "no")]
         self.assert_refused(409, push())
 
     def test_waits(self) -> None:
-        """Nothing is opened while pre-push thinks."""
+        """Nothing is opened while pre-push runs."""
         self.hooks.gate = Deferred()
         done = self.uploads.receive(BUCKET, push())
         self.assertEqual(0, self.store.receiving)
@@ -454,7 +449,7 @@ class HookTests(UploadCase):
         self.assertEqual(200, self.successResultOf(done).status)
 
     def test_overwrite(self) -> None:
-        """Only pre-push can allow it."""
+        """Without a setting, only pre-push can allow it."""
         self.store.files["web01", "db.gz"] = b"old"
         self.hooks.verdicts = [Verdict.OVERWRITE]
         outcome = self.receive(push())
@@ -462,14 +457,14 @@ class HookTests(UploadCase):
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
 
     def test_bucket_overwrites(self) -> None:
-        """A bucket may allow it by itself; then no hook needs to."""
+        """The bucket's setting allows it without a hook."""
         self.store.files["web01", "db.gz"] = b"old"
         outcome = self.receive(push(), evolve(BUCKET, overwrite=True))
         self.assertEqual((200, True), (outcome.status, outcome.overwrote))
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
 
     def test_nothing_to_overwrite(self) -> None:
-        """Where nothing had the name, nothing was overwritten, whoever allowed it."""
+        """If the name was free, nothing counts as overwritten."""
         outcome = self.receive(push(called="a"), evolve(BUCKET, overwrite=True))
         self.assertEqual((200, False), (outcome.status, outcome.overwrote))
         self.hooks.verdicts = [Verdict.OVERWRITE]
@@ -477,7 +472,7 @@ class HookTests(UploadCase):
         self.assertEqual((200, False), (outcome.status, outcome.overwrote))
 
     def test_post_push_has_a_bug(self) -> None:
-        """Not even a bug of ours can undo a durable file."""
+        """Not even a bug can undo a durable file."""
 
         async def post_push(subject: Subject) -> Exit | None:
             raise RuntimeError("a bug")
@@ -490,7 +485,7 @@ class HookTests(UploadCase):
 
 
 class StepTests(UploadCase):
-    """A file that comes in steps, with nothing kept between them but the upload."""
+    """A file that arrives in steps."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -509,7 +504,7 @@ class StepTests(UploadCase):
         )
 
     def run_step(self, step: Coroutine[Deferred[Any], Any, None]) -> None:
-        """A step that needs nobody to wait for."""
+        """Run a step that does not have to wait."""
         self.successResultOf(Deferred.fromCoroutine(step))
 
     def assert_step_refused(
@@ -519,7 +514,6 @@ class StepTests(UploadCase):
         self.assertEqual(status, failure.value.status)
 
     def test_whole(self) -> None:
-        """Admitted, appended to, finished."""
         self.run_step(self.upload.admit(-1, look=True))
         self.assertEqual(1, self.store.receiving)
         self.run_step(self.upload.append([b"con"]))
@@ -531,7 +525,7 @@ class StepTests(UploadCase):
         self.assertEqual([-1], [each.size for each in self.hooks.asked])
 
     def test_not_admitted(self) -> None:
-        """By pre-push, by its name, or for want of room."""
+        """Refused by pre-push, for its name, or for lack of space."""
         self.hooks.verdicts = [Refusal(409, "no"), Verdict.GO_ON]
         self.assert_step_refused(409, self.upload.admit(7, look=True))
         self.store.files["web01", "db.gz"] = b"old"
@@ -543,7 +537,7 @@ class StepTests(UploadCase):
         self.assertEqual(0, self.store.receiving)
 
     def test_size_learned_late(self) -> None:
-        """pre-push that was told another size is asked again at the end."""
+        """pre-push runs again at the end if the size was another."""
         self.run_step(self.upload.admit(9, look=True))
         self.run_step(self.upload.append([b"content"]))
         self.hooks.verdicts = [Refusal(409, "no")]
@@ -551,13 +545,13 @@ class StepTests(UploadCase):
         self.assertEqual([9, 7], [each.size for each in self.hooks.asked])
 
     def test_too_large(self) -> None:
-        """However it comes."""
+        """The limit applies to every way of sending."""
         self.run_step(self.upload.admit(-1, look=True))
         self.run_step(self.upload.append([b"x" * 10]))
         self.assert_step_refused(413, self.upload.append([b"x"]))
 
     def test_given_up(self) -> None:
-        """Nothing is left behind, whenever it is; before it began, too."""
+        """Aborting leaves nothing behind, even before the upload begins."""
         self.run_step(self.upload.abort())
         self.run_step(self.upload.admit(7, look=True))
         self.run_step(self.upload.append([b"con"]))
@@ -566,11 +560,11 @@ class StepTests(UploadCase):
 
 
 class IdleTests(UploadCase):
-    """Knowing when no push is under way."""
+    """Waiting until no push is in progress."""
 
     def test_idle(self) -> None:
-        """With none, at once; with some, after the last, those that come later
-        included.
+        """Returns at once without pushes, else after the last one, including later
+        ones.
         """
         self.successResultOf(Deferred.fromCoroutine(self.uploads.idle()))
         gates: list[Deferred[None]] = [Deferred(), Deferred()]

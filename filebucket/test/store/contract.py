@@ -1,7 +1,6 @@
-"""What every store does: tests that each back end passes, and the fake of the tests.
-
-A case of a back end inherits :class:`StoreContract`, and from :class:`StoreCase` what
-that looks at a store with.
+"""Tests that every store passes, including the fake one. A back end's test case
+inherits :class:`StoreContract`, and from :class:`StoreCase` the means to look into its
+store.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from filebucket.store.interfaces import IStore, IWriter, Receipt
 T = TypeVar("T")
 
 TOKEN = "0123456789abcdef0123456789ABCDEF"
-"""A directory of that name is what a bucket without a name has."""
+"""The folder of a bucket without a name is named after its token."""
 NAME = "db.sql.gz"
 
 SHAPES: dict[str, list[list[Any]]] = {
@@ -38,7 +37,7 @@ SHAPES: dict[str, list[list[Any]]] = {
     "bytearrays": [[bytearray(b"abc"), b"d", bytearray(), bytearray(b"e" * 999)]],
     "a large chunk": [[bytes(range(256)) * 8192]],
 }
-"""Writes, each of them a list of chunks."""
+"""Lists of writes; each write is a list of chunks."""
 
 
 def sha256(content: bytes) -> str:
@@ -46,7 +45,7 @@ def sha256(content: bytes) -> str:
 
 
 class StoreCase(SynchronousTestCase):
-    """Has a store, and can look at it from behind."""
+    """Has a store, and can look into it."""
 
     store: IStore
 
@@ -59,19 +58,19 @@ class StoreCase(SynchronousTestCase):
         self.assertEqual(0, self.left_aside())
 
     def published(self) -> dict[str, bytes]:
-        """What is in the bucket, by name."""
+        """The files in the bucket, by name."""
         raise NotImplementedError
 
     def left_aside(self) -> int:
-        """How many files are neither published nor gone."""
+        """The number of files that are neither published nor deleted."""
         raise NotImplementedError
 
     def result(self, wait: Awaitable[T]) -> T:
-        """What ``wait`` gives, at once."""
+        """The result of ``wait``, which must be available."""
         return self.successResultOf(Deferred.fromCoroutine(wait_for(wait)))
 
     def assert_refused(self, status: int, wait: Awaitable[object]) -> Refusal:
-        """It is refused, and no word of it says where files are."""
+        """Refused, and no path in the reason."""
         failure = self.failureResultOf(Deferred.fromCoroutine(wait_for(wait)), Refusal)
         refusal: Refusal = failure.value
         self.assertEqual(status, refusal.status, refusal.reason)
@@ -91,7 +90,7 @@ class StoreCase(SynchronousTestCase):
         self.assertNotIn(TOKEN, text)
 
     def writer(self, *algorithms: str, name: str = NAME) -> IWriter:
-        """A writer that has begun; aborted at the latest when the test is over."""
+        """A writer that has begun; aborted at the end of the test."""
         writer = self.idle_writer(*algorithms, name=name)
         self.result(writer.begin(0, overwrite=True))
         return writer
@@ -103,25 +102,25 @@ class StoreCase(SynchronousTestCase):
         directory: str = TOKEN,
         quota: int | None = None,
     ) -> IWriter:
-        """A writer that has done nothing yet."""
+        """A writer that has not begun."""
         writer = self.store.open(directory, name, algorithms, quota)
         self.writers.append(writer)
         return writer
 
     def assert_taken(self, name: str = NAME, directory: str = TOKEN) -> None:
-        """Whoever would push a file of that name is told so at once."""
+        """A push of a file with that name is refused at once."""
         writer = self.idle_writer(name=name, directory=directory)
         self.assert_refused(405, writer.begin(0, overwrite=False))
         self.result(writer.abort())
 
     def assert_free(self, name: str = NAME, directory: str = TOKEN) -> None:
-        """There is nothing of that name."""
+        """There is no file with that name."""
         writer = self.idle_writer(name=name, directory=directory)
         self.result(writer.begin(0, overwrite=False))
         self.result(writer.abort())
 
     def written(self, *chunks: bytes, name: str = NAME) -> IWriter:
-        """A writer that has ``chunks``."""
+        """A writer that got ``chunks``."""
         writer = self.writer(name=name)
         self.result(writer.write(chunks))
         return writer
@@ -135,7 +134,7 @@ class StoreCase(SynchronousTestCase):
     def assert_push_refused(
         self, status: int, content: bytes = b"new", overwrite: bool = False
     ) -> Refusal:
-        """A push is refused when it commits; nothing changes, nothing is left."""
+        """A push is refused at the commit; nothing changes, nothing is left."""
         before = self.published()
         writer = self.written(content)
         refusal = self.assert_refused(status, writer.commit({}, overwrite))
@@ -158,19 +157,18 @@ async def push_whole(writer: IWriter, content: bytes) -> Receipt:
 if TYPE_CHECKING:
     AnyStore = StoreCase
 else:
-    AnyStore = object  # or the contract would be run by itself
+    AnyStore = object  # or the contract itself would run as a test
 
 
 class StoreContract(AnyStore):
     """What every store does."""
 
     def test_interfaces(self) -> None:
-        """The store and its writers are what they say."""
         verifyObject(IStore, self.store)
         verifyObject(IWriter, self.writer())
 
     def test_receipt(self) -> None:
-        """A receipt says where the file is, its size and its SHA-256."""
+        """The receipt has the path of the file, its size and its SHA-256."""
         receipt = self.push(b"content")
         self.assertTrue(os.path.isabs(receipt.path))
         self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
@@ -180,7 +178,7 @@ class StoreContract(AnyStore):
         self.assertEqual(0, self.left_aside())
 
     def test_shapes(self) -> None:
-        """Whatever the chunks are like, their bytes are stored in order."""
+        """Chunks of any sizes are stored in order."""
         for number, (shape, writes) in enumerate(SHAPES.items()):
             content = b"".join(b"".join(chunks) for chunks in writes)
             writer = self.writer(name=str(number))
@@ -192,7 +190,7 @@ class StoreContract(AnyStore):
             self.assertEqual(content, self.published()[str(number)], shape)
 
     def test_without_begin(self) -> None:
-        """Nobody has to begin."""
+        """``begin`` is optional."""
         for number, (shape, writes) in enumerate(SHAPES.items()):
             content = b"".join(b"".join(chunks) for chunks in writes)
             writer = self.idle_writer(name=str(number))
@@ -212,7 +210,6 @@ class StoreContract(AnyStore):
         self.assertEqual(b"new", self.published()["0"])
 
     def test_abort_without_begin(self) -> None:
-        """What never began leaves nothing either."""
         self.result(self.idle_writer().abort())
         writer = self.idle_writer()
         self.result(writer.write([b"x"]))
@@ -220,19 +217,19 @@ class StoreContract(AnyStore):
         self.assertEqual({}, self.published())
 
     def test_nothing_before_commit(self) -> None:
-        """A file that is being received is not there."""
+        """A file that is being received does not exist yet."""
         self.written(b"content")
         self.assertEqual({}, self.published())
         self.assert_free()
 
     def test_name_taken(self) -> None:
-        """Without overwrite the name stays whose it is."""
+        """Without overwrite, the existing file stays."""
         self.push(b"old")
         self.assert_push_refused(405)
         self.assertEqual({NAME: b"old"}, self.published())
 
     def test_confirm(self) -> None:
-        """What is there, of that size; and of nothing else is anything made."""
+        """An existing file of that size; any other one is left as it is."""
         self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0)))
         self.push(b"content")
         self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7)))
@@ -240,7 +237,7 @@ class StoreContract(AnyStore):
         self.assertEqual({NAME: b"content"}, self.published())
 
     def test_overwrite(self) -> None:
-        """With overwrite the new file takes the old one's place."""
+        """With overwrite, the new file replaces the old one."""
         self.push(b"a file that is longer than the new one")
         receipt = self.push(b"new", overwrite=True)
         self.assertEqual(sha256(b"new"), receipt.sha256)
@@ -248,21 +245,21 @@ class StoreContract(AnyStore):
         self.assertEqual(0, self.left_aside())
 
     def test_which_is_later(self) -> None:
-        """Receipts of files that replaced each other say so."""
+        """The order of receipts shows which file was later."""
         receipts = [self.push(b"x", overwrite=each) for each in (False, True, True)]
         self.assertEqual([False, True, True], [each.replaced for each in receipts])
         orders = [each.order for each in receipts]
         self.assertEqual(sorted(set(orders)), orders)
 
     def test_overwrite_nothing(self) -> None:
-        """Overwrite does not need an old file."""
+        """Overwrite does not need an existing file."""
         receipt = self.push(b"new", overwrite=True)
         self.assertFalse(receipt.replaced)
         self.assertEqual({NAME: b"new"}, self.published())
         self.assertEqual(0, self.left_aside())
 
     def test_digests_kept(self) -> None:
-        """A file that has the promised digests is published."""
+        """A file with matching digests is published."""
         for algorithm in ("sha256", "sha512"):
             digest = hashlib.new(algorithm, b"content").digest()
             writer = self.writer(algorithm, name=algorithm)
@@ -272,7 +269,7 @@ class StoreContract(AnyStore):
         self.assertEqual({"sha256", "sha512"}, self.published().keys())
 
     def test_digests_broken(self) -> None:
-        """One that has not is not, and replaces nothing."""
+        """A file with another digest is not, and replaces nothing."""
         self.push(b"old")
         right = {each: hashlib.new(each, b"new").digest() for each in ("sha256",)}
         for promised in (
@@ -290,7 +287,7 @@ class StoreContract(AnyStore):
                 self.assertEqual(0, self.left_aside())
 
     def test_abort(self) -> None:
-        """After abort nothing is there, whenever it comes."""
+        """Abort at any time leaves nothing."""
         for writes in ([], [[b"x"]], [[b"x"] * 5000, [b"y"]]):
             writer = self.writer()
             for chunks in writes:
@@ -301,14 +298,13 @@ class StoreContract(AnyStore):
             self.assertEqual(0, self.left_aside())
 
     def test_abort_twice(self) -> None:
-        """Abort again changes nothing."""
         writer = self.written(b"x")
         self.result(writer.abort())
         self.result(writer.abort())
         self.assertEqual(0, self.left_aside())
 
     def test_abort_after_commit(self) -> None:
-        """Abort does not take back what was committed."""
+        """Abort does not undo a commit."""
         writer = self.written(b"content")
         self.result(writer.commit({}, overwrite=False))
         self.result(writer.abort())
@@ -316,7 +312,6 @@ class StoreContract(AnyStore):
         self.assertEqual(0, self.left_aside())
 
     def test_taken(self) -> None:
-        """A name is taken in the bucket that it was pushed to."""
         self.assert_free()
         self.push(b"content")
         self.assert_taken()
@@ -332,7 +327,7 @@ class StoreContract(AnyStore):
         self.assertEqual({NAME: b"here"}, self.published())
 
     def test_names(self) -> None:
-        """Names are kept as they are: UTF-8, spaces, dots and all."""
+        """Names are stored unchanged: UTF-8, spaces, dots and all."""
         names = ["größe.sql", "日本.tar", "a b", "-rf", ".hidden", "n" * 255, "\xa0"]
         for name in names:
             self.push(name.encode(), name=name)
@@ -340,13 +335,13 @@ class StoreContract(AnyStore):
         self.assertEqual({name: name.encode() for name in names}, self.published())
 
     def test_check_room(self) -> None:
-        """There is room for a byte, and none for more than any disk has."""
+        """There is space for a byte, but not for more than any disk has."""
         self.result(self.store.check_room(TOKEN, 0))
         self.result(self.store.check_room(TOKEN, 1))
         self.assert_refused(507, self.store.check_room(TOKEN, 2**64))
 
     def test_quota(self) -> None:
-        """A directory has no more than its quota, however pushes come."""
+        """A folder holds no more than its quota, however pushes arrive."""
         quota = 2 * FILE_COST + 10
         self.result(push_whole(self.idle_writer(name="a", quota=quota), b"12345678"))
         for name, content, fits in (("b", b"123", False), ("b", b"12", True)):
@@ -356,7 +351,7 @@ class StoreContract(AnyStore):
             else:
                 self.assert_refused(507, push_whole(writer, content))
                 self.result(writer.abort())
-        # Nor is a file without any bytes to be had for nothing.
+        # An empty file counts, too.
         writer = self.idle_writer(name="c", quota=quota + FILE_COST - 1)
         self.assert_refused(507, writer.begin(0, overwrite=False))
         self.result(writer.abort())
@@ -364,8 +359,8 @@ class StoreContract(AnyStore):
         self.assertEqual({"a", "b", "c"}, set(self.published()))
 
     def test_quota_together(self) -> None:
-        """Pushes that fit one by one but not together are refused in time; what is not
-        used is given back.
+        """Pushes that fit one by one but not together are refused early; unused
+        reserved space is released.
         """
         quota = 2 * FILE_COST + 10
         first = self.idle_writer(name="a", quota=quota)
@@ -382,7 +377,7 @@ class StoreContract(AnyStore):
         self.assert_refused(507, third.begin(5, overwrite=False))
 
     def test_quota_of_what_is_replaced(self) -> None:
-        """It counts until it is replaced, and then no more."""
+        """A file counts until it is replaced."""
         quota = 2 * FILE_COST + 10
 
         def overwrite(size: int) -> IWriter:
@@ -398,7 +393,7 @@ class StoreContract(AnyStore):
         self.assert_refused(507, writer.begin(2, overwrite=True))
 
     def test_quota_of_unknown_length(self) -> None:
-        """What nobody knew is counted as it comes."""
+        """A file of unknown size counts as it arrives."""
         writer = self.idle_writer(quota=100_000)
         self.result(writer.begin(0, overwrite=False))
 
@@ -412,7 +407,7 @@ class StoreContract(AnyStore):
         self.assertEqual({}, self.published())
 
     def test_one_wins(self) -> None:
-        """Of the pushes of one name, the first to commit wins."""
+        """Of several pushes of one name, the first to commit wins."""
         writers = [self.written(b"%d" % number) for number in range(3)]
         self.assertEqual(3, self.left_aside())
         receipt = self.result(writers[1].commit({}, overwrite=False))

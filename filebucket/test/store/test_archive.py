@@ -1,4 +1,4 @@
-"""Reading what was pushed: from the disk, and nothing but files."""
+"""Tests of :mod:`filebucket.store.archive`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ArchiveTests(SynchronousTestCase):
             verifyObject(IFolder, folder)
 
     def test_unpruned(self) -> None:
-        """Whether nobody removes files, where that can be known; then nobody begins."""
+        """Whether a prune is running, if that is known; none can begin then."""
         (self.home / ".filebucket").mkdir()
         lock = self.home / archive.LOCK
 
@@ -74,7 +74,7 @@ class ArchiveTests(SynchronousTestCase):
         self.assertFalse(nobody())
 
     def test_no_bucket(self) -> None:
-        """It has no files; a file in its place is an error."""
+        """A missing folder has no files; a file in its place is an error."""
         with self.archive.open("web02") as folder:
             self.assertEqual([], list(folder.list(10)))
             self.assertRaises(NoFileError, folder.look, "a")
@@ -84,7 +84,7 @@ class ArchiveTests(SynchronousTestCase):
         self.assertRaises(NotADirectoryError, block.__enter__)
 
     def test_list(self) -> None:
-        """All that is there, a few at a time, whatever its name is."""
+        """All entries, a few at a time, whatever their names."""
         self.put("a")
         (self.bucket / "b").mkdir()
         (self.bucket / "c").symlink_to("nowhere")
@@ -98,7 +98,7 @@ class ArchiveTests(SynchronousTestCase):
         )
 
     def test_look(self) -> None:
-        """It tells a file from what is none, and from one that was changed."""
+        """Distinguishes files from other entries, and detects changes."""
         path = self.put("\xe4", b"1234")
         os.utime(path, (1, 2))
         (self.bucket / "folder").mkdir()
@@ -112,7 +112,6 @@ class ArchiveTests(SynchronousTestCase):
             self.assertRaises(NotAFileError, folder.look, "folder")
 
     def test_read(self) -> None:
-        """Piece by piece."""
         content = bytes(range(256)) * 3
         self.patch(archive, "READ_SIZE", 512)
         self.put("a", content)
@@ -123,7 +122,7 @@ class ArchiveTests(SynchronousTestCase):
         self.assertEqual((768, 768), (found.size, found.stat.size))
 
     def test_file_of_another(self) -> None:
-        """It is read, too; when that was, only its owner may leave out."""
+        """It is read, too, but only its owner may keep the access time."""
         open_ = os.open
 
         def refuse(
@@ -147,7 +146,7 @@ class ArchiveTests(SynchronousTestCase):
         self.assertRaises(NoFileError, self.read, "b")
 
     def test_unsteady(self) -> None:
-        """What is written to, replaced or removed meanwhile has no content."""
+        """A file that is written to, replaced or removed meanwhile has no content."""
 
         def append() -> None:
             with open(self.bucket / "a", "ab") as file:
@@ -168,7 +167,7 @@ class ArchiveTests(SynchronousTestCase):
             )
 
     def test_stopped(self) -> None:
-        """The pace may end it."""
+        """The pace may stop it."""
         self.put("a")
 
         def stop(size: int) -> None:
@@ -178,7 +177,7 @@ class ArchiveTests(SynchronousTestCase):
 
 
 def _next(calls: Iterator[Callable[[], object]]) -> None:
-    """Make the next call, if there is one."""
+    """Run one step."""
     for call in calls:
         call()
         return

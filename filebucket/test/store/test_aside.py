@@ -1,4 +1,4 @@
-"""Files that wait aside, on either tier, and which tier a filesystem can do."""
+"""Tests of :mod:`filebucket.store.aside`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from filebucket.test.kit.descriptors import open_descriptors
 
 
 class FolderCase(SynchronousTestCase):
-    """Has a bucket, and a folder where files may wait."""
+    """Has a bucket, and a folder for private names."""
 
     def setUp(self) -> None:
         folder = Path(self.mktemp())
@@ -30,28 +30,28 @@ class FolderCase(SynchronousTestCase):
         self.descriptors = open_descriptors()
 
     def assert_nothing_left(self) -> None:
-        """Nothing waits, and nothing is open."""
+        """No file is left, and no descriptor open."""
         self.assertEqual([], os.listdir(self.incoming))
         self.assertEqual(set(), open_descriptors() - self.descriptors)
 
     def published(self) -> dict[str, bytes]:
-        """What is in the bucket, by name."""
+        """The files in the bucket, by name."""
         return {each.name: each.read_bytes() for each in self.bucket.iterdir()}
 
 
 if TYPE_CHECKING:
     AnyFolder = FolderCase
 else:
-    AnyFolder = object  # or the tests would be run without a tier
+    AnyFolder = object  # or the tests would run without a tier
 
 
 class TierContract(AnyFolder):
-    """What a file that waits aside does, whatever its tier."""
+    """What each tier does."""
 
     tier: type[AsideFile]
 
     def make(self, content: bytes = b"new") -> AsideFile:
-        """One that is sealed."""
+        """A sealed file."""
         aside = self.tier(*self.fds)
         os.write(aside.fd, content)
         self.assertFalse(os.get_inheritable(aside.fd))
@@ -60,7 +60,7 @@ class TierContract(AnyFolder):
         return aside
 
     def test_link(self) -> None:
-        """It has its name, for its owner only."""
+        """Only its owner can read the published file."""
         self.addCleanup(os.umask, os.umask(0))
         aside = self.make()
         aside.link(b"a")
@@ -71,7 +71,7 @@ class TierContract(AnyFolder):
         self.assert_nothing_left()
 
     def test_name_taken(self) -> None:
-        """A link never replaces, not even a link that leads nowhere."""
+        """A link never replaces anything, not even a dangling symlink."""
         (self.bucket / "a").write_bytes(b"old")
         (self.bucket / "b").symlink_to("nowhere")
         aside = self.tier(*self.fds)
@@ -84,7 +84,7 @@ class TierContract(AnyFolder):
         self.assert_nothing_left()
 
     def test_replace(self) -> None:
-        """It takes the name, whether something has it or not."""
+        """It gets the name, whether that is taken or not."""
         for content in (b"first", b"second"):
             aside = self.make(content)
             aside.replace(b"a")
@@ -93,7 +93,7 @@ class TierContract(AnyFolder):
         self.assert_nothing_left()
 
     def test_replace_fails(self) -> None:
-        """Nothing is left of it, and the old one stays."""
+        """Nothing is left of it, and the old file stays."""
         (self.bucket / "a").mkdir()
         aside = self.tier(*self.fds)
         aside.seal()
@@ -103,7 +103,7 @@ class TierContract(AnyFolder):
         self.assert_nothing_left()
 
     def test_has(self) -> None:
-        """A name that another has by now is its own no more."""
+        """A name that another file took does not belong to it any more."""
         aside = self.make()
         aside.link(b"a")
         other = self.make(b"other")
@@ -120,7 +120,6 @@ class TierContract(AnyFolder):
         self.assert_nothing_left()
 
     def test_seal(self) -> None:
-        """The content is brought to the disk."""
         synced: list[int] = []
         aside = self.tier(*self.fds)
         fd = aside.fd
@@ -134,7 +133,7 @@ class UnnamedFileTests(TierContract, FolderCase):
     tier = UnnamedFile
 
     def test_no_name(self) -> None:
-        """While it waits it is nowhere."""
+        """Until then it is in no folder."""
         aside = self.tier(*self.fds)
         self.assertEqual(([], {}), (os.listdir(self.incoming), self.published()))
         aside.discard()
@@ -144,7 +143,7 @@ class StagedFileTests(TierContract, FolderCase):
     tier = StagedFile
 
     def test_private_name(self) -> None:
-        """While it waits it is where nobody looks, for its owner only."""
+        """Until then it is in the incoming folder, for its owner only."""
         self.addCleanup(os.umask, os.umask(0))
         aside = self.tier(*self.fds)
         (private,) = self.incoming.iterdir()
@@ -153,7 +152,7 @@ class StagedFileTests(TierContract, FolderCase):
         self.assert_nothing_left()
 
     def test_other_filesystem(self) -> None:
-        """A bucket of another filesystem is told before anything is received."""
+        """A bucket on another filesystem is refused before anything is received."""
         proc = open_directory("/proc")
         self.addCleanup(os.close, proc)
         error = self.assertRaises(OSError, self.tier, proc, self.fds[1])
@@ -162,13 +161,13 @@ class StagedFileTests(TierContract, FolderCase):
 
 
 class FindTierTests(FolderCase):
-    """Which tier a filesystem can do."""
+    """Which tier a filesystem supports."""
 
     def find(self) -> str:
         return find_tier("/home", self.fds[1]).tier
 
     def break_(self, call: str, when: Any = lambda *given, **more: True) -> None:
-        """Have a call fail, when that is so."""
+        """Make a call fail if the condition is true."""
         real = getattr(os, call)
 
         def fails(*given: Any, **more: Any) -> Any:
@@ -179,18 +178,17 @@ class FindTierTests(FolderCase):
         self.patch(os, call, fails)
 
     def test_best(self) -> None:
-        """Where both would do it is the one that leaves nothing."""
+        """Prefers the one that leaves nothing behind."""
         self.assertEqual(UnnamedFile.tier, self.find())
         self.assert_nothing_left()
 
     def test_no_unnamed_files(self) -> None:
-        """Private names will do."""
         self.break_("open", lambda path, *given, **more: path == ".")
         self.assertEqual(StagedFile.tier, self.find())
         self.assert_nothing_left()
 
     def test_none(self) -> None:
-        """The error has the home, and a reason for each."""
+        """The error names the home, and a reason for each tier."""
         self.break_("link")
         error = self.assertRaises(ConfigError, self.find)
         self.assertEqual(

@@ -1,4 +1,4 @@
-"""What the files of a bucket take of its quota."""
+"""Tests of :mod:`filebucket.store.count`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual([], list(count(self.fd)))
 
     def test_some_at_a_time(self) -> None:
-        """Together it is what all of them take; what is no file takes nothing."""
+        """The steps add up; entries other than files take nothing."""
         for size in range(5):
             (self.folder / f"{size}").write_bytes(bytes(size))
         (self.folder / "folder").mkdir()
@@ -38,7 +38,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(quota_taken(5, 10), sum(steps))
 
     def test_gone_meanwhile(self) -> None:
-        """A file that was removed since the folder was read takes nothing."""
+        """A file that was removed after the folder was read takes nothing."""
         paths = [self.folder / name for name in "abcd"]
         for path in paths:
             path.touch()
@@ -49,7 +49,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(2 * FILE_COST, taken + sum(counting))
 
     def test_given_up(self) -> None:
-        """Nothing stays open of a count that does not come to its end."""
+        """An unfinished count leaves nothing open."""
         for name in "abc":
             (self.folder / name).touch()
         before = open_descriptors()

@@ -1,9 +1,7 @@
-"""The directory store does what every store does, whatever a disk does to it.
-
-It works on real folders, once for each tier. :class:`Kernel`
-stands between it and the ``os`` module: it writes down what it was asked, and
-fails where a test says so. After every test nothing may be left aside, no
-descriptor open, and no path in anything that was said.
+"""Tests of the store in folders, with all kinds of disk errors. They work on real
+folders, once for each tier. :class:`Kernel` stands between the store and the ``os``
+module: it records calls, and fails on request. After every test no temporary file may
+be left, no descriptor open, and no path in any text.
 """
 
 from __future__ import annotations
@@ -56,9 +54,9 @@ Call = Callable[..., Any]
 
 
 def fails(number: int, after: Call | None = None) -> Call:
-    """A system call that fails as the kernel's do, with a path in the error.
+    """A system call that fails like those of the kernel, with a path in the error.
 
-    :param after: what it does nevertheless
+    :param after: what the call does before it fails
     """
 
     def call(*args: Any, **named: Any) -> None:
@@ -70,9 +68,9 @@ def fails(number: int, after: Call | None = None) -> Call:
 
 
 class Kernel:
-    """The ``os`` module, as the store sees it.
+    """The ``os`` module for the store.
 
-    :ivar calls: the system calls that matter, each in a few words
+    :ivar calls: the relevant system calls, each in a few words
     :ivar faults: what is done instead, by the same words
     """
 
@@ -95,7 +93,7 @@ class Kernel:
         return call
 
     def only(self, *names: str) -> list[str]:
-        """The calls of these names, in order."""
+        """The calls with these names, in order."""
         return [call for call in self.calls if call.split()[0] in names]
 
     def what_is(self, fd: int) -> str:
@@ -154,7 +152,7 @@ WORDS: dict[str, Callable[..., str]] = {
 
 
 class DirectoryCase(StoreCase):
-    """Has a directory store in a folder of its own."""
+    """Has a store in its own folder."""
 
     store: DirectoryStore
     tier: type[AsideFile] = StagedFile
@@ -176,7 +174,7 @@ class DirectoryCase(StoreCase):
         self.store = self.make()
 
     def tearDown(self) -> None:
-        # By now the store sees the real kernel again.
+        # From here on, the store uses the real kernel again.
         super().tearDown()
         for store in self.stores:
             store.close()
@@ -185,7 +183,7 @@ class DirectoryCase(StoreCase):
             self.assert_says_no_path(text)
 
     def assert_closed(self, before: set[tuple[str, str]]) -> None:
-        """Nothing is open that was not before."""
+        """No descriptor is open that was not open before."""
         self.assertEqual(set(), open_descriptors() - before)
 
     def make(
@@ -225,8 +223,8 @@ class DirectoryCase(StoreCase):
         return stat.S_IMODE(os.stat(os.path.join(self.home, *path)).st_mode)
 
     def assert_begin_refused(self, status: int) -> None:
-        """A writer cannot begin, and nothing is left of the attempt; nor where it
-        has the whole file already.
+        """A writer is refused at the beginning and leaves nothing, also if it has the
+        whole file already.
         """
         before = open_descriptors()
         writer = self.idle_writer()
@@ -270,7 +268,7 @@ OPEN_ERRORS: dict[str, tuple[tuple[int, int], ...]] = {
         (errno.EIO, 503),
     ),
 }
-"""What a writer's opening may meet with: the call, the errors, the statuses."""
+"""Errors while a writer opens: the call, the errors, the statuses."""
 
 WRITE_ERRORS = (
     (errno.ENOSPC, 507),
@@ -309,26 +307,25 @@ else:
 
 
 class DirectoryContract(StoreContract, AnyDirectoryStore):
-    """What the directory store does on either tier."""
+    """What the store does on either tier."""
 
     def setUp(self) -> None:
         super().setUp()
-        # Every byte goes to the disk at once, but where a test says otherwise.
+        # Every byte is written at once, unless a test says otherwise.
         self.patch(disk, "BATCH", 1)
         self.assertEqual(self.tier.tier, self.store.prepare())
         self.kernel.calls.clear()
 
-    # What it does when all goes well
+    # Success
 
     def test_path(self) -> None:
-        """A receipt's path is where the bytes are."""
         receipt = self.push(b"content")
         self.assertEqual(os.path.join(self.bucket, NAME), receipt.path)
         with open(receipt.path, "rb") as file:
             self.assertEqual(b"content", file.read())
 
     def test_modes(self) -> None:
-        """Only the daemon can read, whatever the umask was."""
+        """Only the daemon can read, whatever the umask."""
         for umask in (0o000, 0o002, 0o022, 0o027, 0o077):
             before = os.umask(umask)
             self.addCleanup(os.umask, before)
@@ -340,7 +337,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assertEqual(0o700, self.mode(bucket))
 
     def test_order(self) -> None:
-        """Write, fsync the file, link, fsync the directory: in this order."""
+        """Write, fsync the file, link, fsync the folder, in this order."""
         self.push(b"first")
         self.kernel.calls.clear()
         self.push(b"content", name="second")
@@ -350,7 +347,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_order_of_a_small_push(self) -> None:
-        """The same for one that comes whole, in one go."""
+        """The same for a file that arrives whole."""
         self.push(b"first")
         self.patch(disk, "BATCH", 8)
         self.kernel.calls.clear()
@@ -372,7 +369,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_order_of_refusals(self) -> None:
-        """A name that is taken is told before all else, however the push comes."""
+        """A taken name is reported first, however the push arrives."""
         self.push(b"old")
         self.patch(disk, "BATCH", 100)
         self.kernel.faults["fstatvfs bucket"] = self.free(0)
@@ -387,7 +384,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(507, writer.commit(promised, overwrite=True))
 
     def test_batches(self) -> None:
-        """Bytes gather until there are enough of them, and then go together."""
+        """Chunks are collected into batches."""
         self.patch(disk, "BATCH", 8)
         writer = self.writer()
         for chunk, writes in ((b"1234", 0), (b"567", 0), (b"8", 1), (b"9", 1)):
@@ -398,8 +395,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"123456789"}, self.published())
 
     def test_small_chunks(self) -> None:
-        """Chunks that are smaller than what Python takes for each wait as one; large
-        ones are not copied.
+        """Chunks smaller than their overhead in Python are joined; large ones are not
+        copied.
         """
         self.patch(disk, "BATCH", 24 * 1024)
         writer = self.writer()
@@ -425,7 +422,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: content}, self.published())
 
     def test_one_batch_ahead(self) -> None:
-        """While one batch is written the next one gathers, and no more than that."""
+        """While one batch is written, one more is collected."""
         calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
 
         class Later(LinesAtOnce):
@@ -456,14 +453,14 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"ab"}, self.published())
 
     def test_nothing_to_say(self) -> None:
-        """When all goes well, the log is quiet."""
+        """Success logs nothing."""
         self.push(b"old")
         self.push(b"new", overwrite=True)
         self.result(self.written(b"content").abort())
         self.assertEqual([], self.logged())
 
     def test_home_is_synced_once(self) -> None:
-        """A bucket's name is on disk before its first file; once is enough."""
+        """A bucket's name is durable before its first file; once is enough."""
         self.push(b"a", name="a")
         self.assertEqual(
             ["mkdir", "fsync home", "fsync file", "link", "fsync bucket"],
@@ -477,7 +474,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_home_is_synced_in_each_life(self) -> None:
-        """Nor is a bucket trusted that an earlier daemon made and died."""
+        """An earlier daemon may have created the bucket and died."""
         self.push(b"a", name="a")
         self.store.close()
         self.store = self.make()
@@ -487,14 +484,13 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertIn("fsync home", self.kernel.calls)
 
     def test_home_is_synced_for_each_bucket(self) -> None:
-        """Each bucket has a first file."""
         for bucket in ("web01", "web02"):
             self.kernel.calls.clear()
             self.assert_free(directory=bucket)
             self.assertEqual(["fsync home"], self.kernel.only("fsync"))
 
     def test_home_sync_failed(self) -> None:
-        """A bucket counts as known only when the home was synced."""
+        """A bucket counts as known only after the home was synced."""
         self.kernel.faults["fsync home"] = fails(errno.EIO)
         self.assert_begin_refused(503)
         del self.kernel.faults["fsync home"]
@@ -503,7 +499,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertIn("fsync home", self.kernel.calls)
 
     def test_bucket_taken_away(self) -> None:
-        """A bucket's directory that was removed is made anew."""
+        """A bucket's folder that was removed is created again."""
         receipt = self.push(b"old")
         os.unlink(receipt.path)
         os.rmdir(self.bucket)
@@ -514,7 +510,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertIn("fsync home", self.kernel.calls)
 
     def test_bucket_taken_away_during_push(self) -> None:
-        """A file has nowhere to go when its bucket was removed meanwhile."""
+        """A push fails if its bucket is removed meanwhile."""
         for overwrite in (False, True):
             writer = self.written(b"content")
             os.rmdir(self.bucket)
@@ -529,7 +525,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual([NAME], os.listdir(elsewhere))
 
     def test_partial_writes(self) -> None:
-        """What the kernel did not take is offered again."""
+        """The rest of a partial write is written again."""
 
         def few(fd: int, chunks: Sequence[memoryview]) -> int:
             return os.write(fd, b"".join(chunks)[:7])
@@ -543,10 +539,10 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(len(content), receipt.size)
         self.assertEqual(sha256(content), receipt.sha256)
 
-    # Names that are something else than a file
+    # Names of something other than a file
 
     def test_name_is_a_directory(self) -> None:
-        """A directory is never replaced."""
+        """A folder is never replaced."""
         os.makedirs(os.path.join(self.bucket, NAME, "below"))
         self.assert_taken()
         for overwrite in (False, True):
@@ -557,7 +553,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(["below"], os.listdir(os.path.join(self.bucket, NAME)))
 
     def test_name_is_a_dangling_link(self) -> None:
-        """Nor is a link followed: it is there, and can be replaced itself."""
+        """A link is not followed: it exists, and can be replaced."""
         target = os.path.join(self.home, "target")
         os.mkdir(self.bucket)
         os.symlink(target, os.path.join(self.bucket, NAME))
@@ -572,7 +568,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertFalse(os.path.lexists(target))
 
     def test_name_is_a_link(self) -> None:
-        """What a link leads to stays as it was."""
+        """The target of a link stays as it is."""
         target = os.path.join(self.home, "target")
         os.mkdir(self.bucket)
         with open(target, "wb") as file:
@@ -583,10 +579,10 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         with open(target, "rb") as file:
             self.assertEqual(b"precious", file.read())
 
-    # What the disk may say
+    # Disk errors
 
     def test_open_errors(self) -> None:
-        """Whatever keeps a writer from opening has its status."""
+        """Each error on opening has its status."""
         aside = "open unnamed" if self.tier is UnnamedFile else "open private"
         for call, errors in OPEN_ERRORS.items():
             for number, status in errors:
@@ -598,14 +594,14 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.push(b"content")
 
     def test_known_bucket_open_errors(self) -> None:
-        """A bucket that was used before may be out of reach later."""
+        """A bucket that was used before may be inaccessible later."""
         self.push(b"old")
         for number, status in OPEN_ERRORS["open directory"]:
             self.kernel.faults["open directory"] = fails(number)
             self.assert_begin_refused(status)
 
     def test_write_errors(self) -> None:
-        """Whatever keeps bytes from the disk has its status."""
+        """Each error on writing has its status."""
         for number, status in WRITE_ERRORS:
             writer = self.written(b"begun")
             self.kernel.faults["writev"] = fails(number)
@@ -617,7 +613,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assertEqual(0, self.left_aside())
 
     def test_write_errors_and_abort(self) -> None:
-        """Who gives up after an error that nobody heard of leaves nothing."""
+        """An abort after an unreported error leaves nothing."""
         writer = self.written(b"begun")
         self.kernel.faults["writev"] = fails(errno.EIO)
         self.result(writer.write([b"more"]))
@@ -625,7 +621,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(0, self.left_aside())
 
     def test_bug_and_abort(self) -> None:
-        """A bug on the way to the disk is told, and leaves nothing either."""
+        """A bug in a thread is raised, and leaves nothing either."""
 
         def divide(*args: object) -> None:
             raise ZeroDivisionError
@@ -650,7 +646,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(507, writer.commit({}, overwrite=False))
 
     def test_commit_errors(self) -> None:
-        """Whatever keeps a file from its name has its status; it has none then."""
+        """Each error on publishing has its status; then there is no file."""
         self.push(b"another", name="another")
         for call, errors in COMMIT_ERRORS.items():
             for number, status in errors:
@@ -661,7 +657,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.push(b"content")
 
     def test_overwrite_errors(self) -> None:
-        """Whatever keeps a file from the old one's name leaves the old one."""
+        """If replacing fails, the old file stays."""
         self.push(b"old")
         calls = {"fsync file": COMMIT_ERRORS["fsync file"]}
         calls["rename"] = calls["link"] = COMMIT_ERRORS["link"]
@@ -672,7 +668,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"old"}, self.published())
 
     def test_fsync_is_not_tried_again(self) -> None:
-        """The second fsync would lie: one that failed is the last."""
+        """A second fsync would succeed wrongly."""
         self.kernel.faults["fsync file"] = fails(errno.EIO)
         for overwrite in (False, True):
             self.kernel.calls.clear()
@@ -681,7 +677,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assertEqual([], self.kernel.only("link", "rename"))
 
     def test_directory_fsync_failed(self) -> None:
-        """A name that may not last is taken away again, with no second try."""
+        """A name that may not be durable is removed, with no second try."""
         self.kernel.faults["fsync bucket"] = fails(errno.EIO)
         self.assert_push_refused(503)
         self.assertEqual(
@@ -691,7 +687,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_free()
 
     def test_shut_down(self) -> None:
-        """An fsync that says yes though the disk is gone: XFS tells a stat."""
+        """On a filesystem that was shut down, fsync succeeds; XFS fails a stat."""
 
         def shut_down(fd: int) -> None:
             self.kernel.faults["fstat bucket"] = fails(errno.EIO)
@@ -704,7 +700,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.result(writer.abort())
 
     def test_directory_fsync_failed_and_replaced(self) -> None:
-        """What has the name by then is another push's, and stays."""
+        """If another push has the name by then, its file stays."""
         first = self.written(b"first")
 
         def replaced(fd: int) -> None:
@@ -717,7 +713,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"second"}, self.published())
 
     def test_directory_fsync_failed_and_replaced_at_the_last_moment(self) -> None:
-        """Nor is it replaced between the look whose it is and its end."""
+        """Nor can it be replaced between the check and the removal."""
         first = self.written(b"first")
         second = self.written(b"second")
 
@@ -741,7 +737,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     # Locks
 
     def test_locked_for_a_moment(self) -> None:
-        """A push that replaces a file waits for whoever has locked the folder."""
+        """A push that replaces a file waits for the lock of the folder."""
         self.push(b"old")
         with open_directory_of(self.bucket) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -752,7 +748,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"new"}, self.published())
 
     def test_locked_for_good(self) -> None:
-        """But not for ever."""
+        """It does not wait forever."""
         self.push(b"old")
         self.assertEqual(5, disk.LOCK_TIMEOUT)
         self.patch(disk, "LOCK_TIMEOUT", 0.05)
@@ -761,14 +757,14 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assert_push_refused(503, overwrite=True)
             # Nothing is replaced here.
             self.push(b"another", name="another")
-            # A file that must not stay could be another's by now, and stays.
+            # A file that must go could belong to another push by now, so it stays.
             self.kernel.faults["fsync bucket"] = fails(errno.EIO)
             writer = self.written(b"third", name="third")
             self.assert_refused(503, writer.commit({}, overwrite=False))
         self.assertEqual({NAME, "another", "third"}, set(self.published()))
 
     def test_no_locks(self) -> None:
-        """Where the filesystem has none nothing is pruned, and pushes go on."""
+        """On a filesystem without locks, pushes go on."""
         self.push(b"old")
         self.patch(fcntl, "flock", fails(errno.ENOLCK))
         self.push(b"new", overwrite=True)
@@ -781,7 +777,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         return self.result(writer.commit({}, overwrite=True))
 
     def test_a_bucket_that_hangs(self) -> None:
-        """No push waits for what another bucket's has locked."""
+        """No push waits for a lock of another bucket."""
         self.patch(disk, "LOCK_TIMEOUT", 0.05)
         for said, call in (("open directory", os.open), ("rename", os.rename)):
             hang = Hang(self.kernel, said, call)
@@ -798,8 +794,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
                 first.join(PATIENCE)
 
     def test_stuck(self) -> None:
-        """Where a bucket's disk hangs a push hears so at once; one that has begun, and
-        what is pushed to others, goes on.
+        """If a bucket's disk is stuck, a new push is refused at once. A push in
+        progress and pushes to other buckets go on.
         """
         begun = self.written(b"begun", name="begun")
         self.lines.stuck.add(TOKEN)
@@ -816,9 +812,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({"begun": b"begun, and ended"}, self.published())
 
     def test_directory_went_read_only(self) -> None:
-        """Where not even that can be done, it is the fsync's failure that counts.
-
-        So it is on ext4 with errors=remount-ro.
+        """If the removal fails, too, the error of fsync counts. This happens on ext4
+        with errors=remount-ro.
         """
         writer = self.written(b"content")
         self.kernel.faults["fsync bucket"] = fails(errno.EIO)
@@ -826,7 +821,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(503, writer.commit({}, overwrite=False))
 
     def test_overwrite_directory_fsync_failed(self) -> None:
-        """After a rename there is no way back: refused, but the file is whole."""
+        """A rename cannot be undone: refused, but the file is whole."""
         self.push(b"old")
         writer = self.written(b"new")
         self.kernel.faults["fsync bucket"] = fails(errno.EIO)
@@ -834,14 +829,14 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"new"}, self.published())
 
     def test_overwrite_nothing_and_directory_fsync_failed(self) -> None:
-        """Where nothing was replaced there is a way back."""
+        """If nothing was replaced, it can be undone."""
         writer = self.written(b"new")
         self.kernel.faults["fsync bucket"] = fails(errno.EIO)
         self.assert_refused(503, writer.commit({}, overwrite=True))
         self.assertEqual({}, self.published())
 
     def test_name_comes_while_it_is_published(self) -> None:
-        """Whoever is first has the name, and is replaced; both know which they are."""
+        """The first one gets the name and is replaced; both receipts show it."""
         later = self.written(b"later")
 
         def first(*args: Any, **named: Any) -> None:
@@ -854,7 +849,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({NAME: b"later"}, self.published())
 
     def test_abort_closes(self) -> None:
-        """After abort no descriptor is open that was not before; nor after commit."""
+        """No descriptor is left open after abort or commit."""
         before = open_descriptors()
         for writes in ([], [b"x"], [b"x"] * 5000):
             self.result(self.written(*writes).abort())
@@ -863,7 +858,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_closed(before)
 
     def test_clearing_away_failed(self) -> None:
-        """An error while clearing away is logged; the push has its verdict."""
+        """An error while cleaning up is logged, and does not change the outcome."""
         writer = self.written(b"content")
         self.kernel.faults["close file"] = fails(errno.EIO, after=os.close)
         self.result(writer.abort())
@@ -874,7 +869,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(0, self.left_aside())
 
     def test_bucket_close_failed(self) -> None:
-        """What is durable stays a success, whatever else cannot be closed."""
+        """A durable file stays a success if a close fails."""
         self.kernel.faults["close bucket"] = fails(errno.EIO, after=os.close)
         self.assertEqual(sha256(b"content"), self.push(b"content").sha256)
         self.assertEqual(
@@ -883,7 +878,6 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_errors_are_logged(self) -> None:
-        """The log says what failed and why."""
         self.kernel.faults["mkdir"] = fails(errno.EROFS)
         self.assert_begin_refused(401)
         self.kernel.faults.clear()
@@ -899,14 +893,14 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_refusals_are_not_logged(self) -> None:
-        """A verdict is no failure of the disk's."""
+        """A refusal is not a disk error."""
         self.push(b"old")
         self.assert_push_refused(405)
         self.assert_refused(507, self.store.check_room(TOKEN, 2**64))
         self.assertEqual([], self.logged())
 
     def test_out_of_descriptors(self) -> None:
-        """With all descriptors in use the server is over capacity, and recovers."""
+        """Without free descriptors the server is overloaded, and recovers."""
         self.push(b"old")
         with no_more_descriptors():
             beginning = Deferred.fromCoroutine(
@@ -932,12 +926,12 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             os.unlink(self.bucket)
 
     def test_bucket_on_another_filesystem(self) -> None:
-        """A bucket that files cannot be moved to is refused before the body."""
+        """A bucket to which files cannot be moved is refused before the body."""
         os.symlink("/proc/self", self.bucket)
         self.assert_begin_refused(401)
 
     def test_begin_name_too_long(self) -> None:
-        """A name that the filesystem cannot have is unfit."""
+        """A name that the filesystem does not support is invalid."""
         os.mkdir(self.bucket)
         long = self.idle_writer(name="n" * 256)
         self.assert_refused(400, long.begin(0, overwrite=False))
@@ -947,7 +941,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assert_refused(400, writer.begin(0, overwrite=False))
 
     def test_commit_name_too_long(self) -> None:
-        """Also where nobody asked whether it exists."""
+        """Also without a check at the beginning."""
         for number in (errno.EILSEQ, errno.EINVAL):
             self.kernel.faults["link"] = fails(number)
             self.assert_refused(400, push_whole(self.idle_writer(), b"content"))
@@ -958,7 +952,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assertEqual({}, self.published())
 
     def test_begin_errors(self) -> None:
-        """One cannot say what one cannot see."""
+        """An inaccessible name is not reported as free."""
         for number, status in (
             (errno.EACCES, 401),
             (errno.ENOTDIR, 401),
@@ -968,19 +962,19 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             writer = self.idle_writer()
             self.assert_refused(status, writer.begin(0, overwrite=False))
 
-    # Room
+    # Free space
 
     def free(self, count: int) -> Call:
         """A filesystem with ``count`` free bytes."""
 
         def call(fd: int) -> os.statvfs_result:
-            # f_bfree counts what only root may use.
+            # f_bfree includes what only root may use.
             return os.statvfs_result((4096, 1, 10**9, 10**6, count, 0, 0, 0, 0, 255, 1))
 
         return call
 
     def test_min_free_space(self) -> None:
-        """Room is what is left when what must stay free is taken off."""
+        """Space that must stay free is not available."""
         self.store.close()
         self.store = self.make(min_free_space=1000)
         self.store.prepare()
@@ -997,7 +991,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
                 self.assert_refused(507, self.store.check_room(TOKEN, size))
 
     def test_share_of_the_filesystem(self) -> None:
-        """What must stay free may be a share of it."""
+        """``min_free_space`` may be a share of the filesystem."""
         size = 10**9
         self.patch(
             self.store.room, "_min_free_space", FreeSpace(share=Fraction(2, 100))
@@ -1007,8 +1001,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(507, self.store.check_room(TOKEN, 6))
 
     def test_room_is_nobody_elses(self) -> None:
-        """What a push announces takes room from its own bucket's, and from no other:
-        those find out while they are written.
+        """Reserved space counts only against the same bucket. Others find out while
+        they are written.
         """
         self.kernel.faults["fstatvfs bucket"] = self.free(100)
         self.kernel.faults["fstatvfs home"] = self.free(100)
@@ -1026,7 +1020,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_refused(507, second.write([b"y"]))
 
     def test_room_is_set_aside(self) -> None:
-        """For a push that has begun, until it is written or over."""
+        """Reserved for a push from its beginning until it is written or over."""
         self.kernel.faults["fstatvfs bucket"] = self.free(100)
         self.kernel.faults["fstatvfs home"] = self.free(100)
         first, second = (self.idle_writer(name=name) for name in "ab")
@@ -1041,11 +1035,11 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.result(third.begin(60, overwrite=False))
         self.result(third.write([bytes(60)]))
         self.result(third.commit({}, overwrite=False))
-        # The filesystem, if it were one, would tell of them now.
+        # A real filesystem would report them as used now.
         self.result(self.store.check_room(TOKEN, 100))
 
     def assert_quota_leaves(self, size: int, files: int) -> None:
-        """Of a quota of 100 bytes in so many files, a new one may have ``size``."""
+        """Of a quota of 100 bytes, with these files, a new one may have ``size``."""
         quota = 100 + files * FILE_COST
         for more in (1, 0):
             writer = self.idle_writer(name="new", quota=quota)
@@ -1057,8 +1051,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.result(writer.abort())
 
     def test_quota_counts_what_is_there(self) -> None:
-        """Whoever put it there, and took it away again; but folders and links count
-        nothing.
+        """Files of any origin count, and stop counting when they are removed; folders
+        and links do not count.
         """
         self.push(b"content")
         path = os.path.join(self.bucket, "other")
@@ -1068,7 +1062,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         os.symlink("/etc/passwd", os.path.join(self.bucket, "link"))
         self.assert_quota_leaves(3, files=3)
         os.unlink(path)
-        # It is known by then, and not looked at so soon again.
+        # It is counted by then, and not counted again so soon.
         self.assert_quota_leaves(3, files=3)
         self.clock.advance(10)
         self.assert_quota_leaves(93, files=2)
@@ -1076,7 +1070,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             os.rename(os.path.join(self.bucket, name), os.path.join(self.home, name))
 
     def test_quota_costs_no_look(self) -> None:
-        """A push looks at no other file, however many there are."""
+        """A push reads no other file, however many there are."""
         self.push(b"content")
         for number in range(3):
             writer = self.idle_writer(name=f"{number}", quota=2**30)
@@ -1084,7 +1078,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(1, self.kernel.calls.count("scandir"))
 
     def test_quota_is_looked_at_behind_pushes(self) -> None:
-        """From time to time, though all of them have room."""
+        """The count is repeated from time to time, even if all pushes fit."""
         self.assert_quota_leaves(100, files=1)
         self.clock.advance(59)
         with open(os.path.join(self.bucket, "other"), "wb") as file:
@@ -1097,8 +1091,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assert_quota_leaves(10, files=2)
 
     def test_quota_is_counted_once(self) -> None:
-        """However many pushes wait for that, and however many files there are; and
-        others go on meanwhile.
+        """Once for all pushes that wait for it, whatever the number of files; other
+        buckets go on.
         """
         self.patch(count_module, "AT_ONCE", 2)
         for number in range(5):
@@ -1118,7 +1112,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         for name in ("a", "b"):
             writer = self.idle_writer(name=name, quota=7 * FILE_COST + 35)
             waits.append(Deferred.fromCoroutine(wait_for(push_whole(writer, b""))))
-        # To open the folder, some files three times, nothing more, and to close it.
+        # Open the folder, read files in three steps, and close it.
         for _ in range(6):
             self.assertEqual(1, len(calls))
             done, call = calls.pop()
@@ -1131,7 +1125,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual(1, self.kernel.calls.count("scandir"))
 
     def test_quota_cannot_be_counted(self) -> None:
-        """Nobody knows then whether there is room; and nobody is held up behind it."""
+        """If counting fails, pushes are refused, and do not block each other."""
         self.kernel.faults["scandir"] = fails(errno.EIO)
         for _ in range(2):
             writer = self.idle_writer(quota=2**30)
@@ -1148,9 +1142,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         )
 
     def test_room_is_checked_midway(self) -> None:
-        """A file whose size nobody knew is stopped before the disk is full, whoever
-        else fills it.
-        """
+        """A file of unknown size is refused before the disk is full."""
         self.assertEqual(64 * 1024 * 1024, room_module.LOOK_EVERY)
         self.patch(room_module, "LOOK_EVERY", 10)
         self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1000))
@@ -1171,13 +1163,13 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.assertEqual({}, self.published())
 
     def test_room_cannot_be_checked(self) -> None:
-        """Nor can what the disk does not tell be taken for granted."""
+        """If the free space cannot be read, the push is refused."""
         self.kernel.faults["fstatvfs home"] = fails(errno.EIO)
         self.assert_refused(503, self.store.check_room(TOKEN, 1))
 
 
 async def push_over(writer: IWriter) -> Receipt:
-    """Push nothing, in the place of whatever is there."""
+    """Push an empty file, and replace any other."""
     return await writer.commit({}, overwrite=True)
 
 
@@ -1195,7 +1187,7 @@ async def push_more(writer: IWriter) -> None:
 
 @contextlib.contextmanager
 def no_more_descriptors() -> Iterator[None]:
-    """Within, this process can open nothing."""
+    """Let this process open nothing."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -1205,7 +1197,7 @@ def no_more_descriptors() -> Iterator[None]:
 
 
 class UnnamedFileStoreTests(DirectoryContract, DirectoryCase):
-    """The directory store where there is O_TMPFILE."""
+    """The store with O_TMPFILE."""
 
     tier = UnnamedFile
 
@@ -1219,14 +1211,15 @@ class UnnamedFileStoreTests(DirectoryContract, DirectoryCase):
         super().setUp()
 
     def test_nothing_has_a_name(self) -> None:
-        """What is being received is in no directory."""
+        """A file that is being received is in no folder."""
         self.written(b"content")
         self.assertEqual([], os.listdir(self.incoming))
         self.assertEqual([], os.listdir(self.bucket))
 
     def test_overwrite_order(self) -> None:
-        """The name, if it is free, as without overwriting; else a private one, then a
-        rename. Then the directory is synced."""
+        """If the name is free, the same as without overwriting; else a private name,
+        then a rename. Then the folder is synced.
+        """
         self.push(b"old", overwrite=True)
         self.assertEqual(
             ["fsync file", "link", "fsync bucket"],
@@ -1241,19 +1234,19 @@ class UnnamedFileStoreTests(DirectoryContract, DirectoryCase):
 
 
 class StagedFileStoreTests(DirectoryContract, DirectoryCase):
-    """The directory store where there is not."""
+    """The store without O_TMPFILE."""
 
     tier = StagedFile
 
     def test_waits_in_incoming(self) -> None:
-        """What is being received has a private name, and nothing in the bucket."""
+        """A file that is being received has a private name outside the bucket."""
         self.written(b"content")
         (private,) = os.listdir(self.incoming)
         self.assertEqual(0o600, self.mode(self.incoming, private))
         self.assertEqual([], os.listdir(self.bucket))
 
     def test_private_name_ends_after_the_sync(self) -> None:
-        """The private name is given up when the other is durable."""
+        """The private name is removed when the other one is durable."""
         self.push(b"content")
         self.assertEqual(
             ["fsync file", "close file", "link", "fsync bucket", "unlink"],
@@ -1265,8 +1258,7 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
         )
 
     def test_overwrite_order(self) -> None:
-        """It has a name already: a link, if the other one is free, else one rename.
-        Then the directory is synced."""
+        """A link if the name is free, else one rename. Then the folder is synced."""
         self.push(b"old", overwrite=True)
         self.assertEqual(
             ["fsync file", "link", "fsync bucket"],
@@ -1280,7 +1272,7 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
         )
 
     def test_close_tells_late(self) -> None:
-        """A network filesystem may keep its error until close."""
+        """A network filesystem may report an error only on close."""
         self.push(b"old", name="old")
         for number, status in ((errno.EIO, 503), (errno.EDQUOT, 507)):
             for overwrite in (False, True):
@@ -1288,7 +1280,7 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
                 self.assert_push_refused(status, overwrite=overwrite)
 
     def test_link_succeeded_unheard(self) -> None:
-        """NFS may lose the answer: EEXIST, though the name is ours."""
+        """NFS may lose the reply: EEXIST, though the link succeeded."""
         self.kernel.faults["link"] = fails(errno.EEXIST, after=os.link)
         receipt = self.push(b"content")
         self.assertEqual(sha256(b"content"), receipt.sha256)
@@ -1296,7 +1288,7 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
         self.assertEqual(0, self.left_aside())
 
     def test_private_name_stays(self) -> None:
-        """Where the private name cannot be given up, the file is durable still."""
+        """If the private name cannot be removed, the file is durable all the same."""
         writer = self.written(b"content")
         self.kernel.faults["unlink"] = fails(errno.EIO)
         receipt = self.result(writer.commit({}, overwrite=False))
@@ -1310,16 +1302,15 @@ class StagedFileStoreTests(DirectoryContract, DirectoryCase):
 
 
 class PrepareTests(DirectoryCase):
-    """What happens to a home before its first push."""
+    """The home at the start."""
 
     def setUp(self) -> None:
         super().setUp()
         self.patch(aside, "TIERS", (UnnamedFile, StagedFile))
 
     def assert_unusable(self, *reasons: str) -> None:
-        """The home is refused, for one of these reasons.
-
-        What was opened until then is closed by close(), or the test fails.
+        """The home is refused for one of these reasons. close() must close what was
+        opened until then.
         """
         error = self.assertRaises(ConfigError, self.store.prepare)
         self.assertEqual(self.home, error.source)
@@ -1328,7 +1319,7 @@ class PrepareTests(DirectoryCase):
         self.store.close()
 
     def test_makes_what_is_missing(self) -> None:
-        """Directories have mode 0700, files 0600, whatever the umask was."""
+        """Folders get mode 0700, files 0600, whatever the umask."""
         for umask in (0o000, 0o022, 0o077):
             self.addCleanup(os.umask, os.umask(umask))
             self.home = os.path.abspath(self.mktemp())
@@ -1342,7 +1333,7 @@ class PrepareTests(DirectoryCase):
                 self.assertEqual(mode, self.mode(*path), path)
 
     def test_keeps_what_is_there(self) -> None:
-        """An operator's home keeps its mode and its files."""
+        """An existing home keeps its mode and its files."""
         os.makedirs(self.bucket)
         os.chmod(self.home, 0o750)
         os.close(os.open(os.path.join(self.bucket, NAME), os.O_CREAT))
@@ -1351,7 +1342,7 @@ class PrepareTests(DirectoryCase):
         self.assertEqual({NAME: b""}, self.published())
 
     def test_syncs_what_it_makes(self) -> None:
-        """Each directory that is made is on disk with its name."""
+        """Each folder that is created is made durable."""
         self.store.prepare()
         made = [call for call in self.kernel.only("fsync") if call != "fsync incoming"]
         self.assertEqual(
@@ -1359,7 +1350,7 @@ class PrepareTests(DirectoryCase):
         )
 
     def test_missing_parents(self) -> None:
-        """They are made too, and each is on disk with its name."""
+        """Missing parents are created and made durable, too."""
         top = self.home
         self.kernel.home = self.home = os.path.join(top, "a", "b")
         self.store = self.make()
@@ -1370,7 +1361,7 @@ class PrepareTests(DirectoryCase):
             self.assertIn(place, synced)
 
     def test_sweeps(self) -> None:
-        """What a crash left aside is removed; nothing else is."""
+        """Leftovers of a crash are deleted, and nothing else."""
         os.makedirs(self.incoming)
         os.makedirs(self.bucket)
         for path in (
@@ -1385,7 +1376,7 @@ class PrepareTests(DirectoryCase):
         self.assertEqual({NAME: b"left"}, self.published())
 
     def test_in_use(self) -> None:
-        """One home, one daemon: the second one gets it when the first is gone."""
+        """One daemon for each home: a second one is refused until the first is gone."""
         self.store.prepare()
         private = os.path.join(self.incoming, "0" * 32)
         os.close(os.open(private, os.O_CREAT))
@@ -1411,7 +1402,7 @@ class PrepareTests(DirectoryCase):
         self.store.close()
 
     def test_prepare_again(self) -> None:
-        """A store that was closed can be made ready again."""
+        """A store that was closed can be prepared again."""
         self.store.prepare()
         self.push(b"content")
         self.store.close()
@@ -1419,12 +1410,10 @@ class PrepareTests(DirectoryCase):
         self.assert_push_refused(405)
 
     def test_home_is_a_file(self) -> None:
-        """A file is no home."""
         os.close(os.open(self.home, os.O_CREAT))
         self.assert_unusable("cannot be used as home: File exists")
 
     def test_home_is_below_a_file(self) -> None:
-        """Nor can one be below a file."""
         os.close(os.open(self.home, os.O_CREAT))
         self.home = os.path.join(self.home, "home")
         self.store = self.make()
@@ -1441,19 +1430,17 @@ class PrepareTests(DirectoryCase):
         self.assert_unusable("cannot be used as home: Not a directory")
 
     def test_incoming_is_a_file(self) -> None:
-        """Down to the last of them."""
         os.makedirs(os.path.dirname(self.incoming))
         os.close(os.open(self.incoming, os.O_CREAT))
         self.assert_unusable("cannot be used as home: Not a directory")
 
     def test_lock_is_a_directory(self) -> None:
-        """The lock too."""
         os.makedirs(self.incoming)
         os.mkdir(os.path.join(self.home, ".filebucket", "lock"))
         self.assert_unusable("cannot be used as home: Is a directory")
 
     def test_cannot_be_made(self) -> None:
-        """The disk's own word is the reason."""
+        """The reason is the system's error text."""
         for calls in (("makedirs", "mkdir"), ("mkdir",), ("open lock",)):
             if len(calls) == 1:
                 os.makedirs(self.home, exist_ok=True)
@@ -1461,7 +1448,7 @@ class PrepareTests(DirectoryCase):
             self.assert_unusable("cannot be used as home: Permission denied")
 
     def test_best_tier(self) -> None:
-        """Where both would do, the file needs no name."""
+        """If both tiers work, the file needs no name."""
         probed: list[str] = []
         for tier in (UnnamedFile, StagedFile):
             self.patch(tier, "seal", lambda aside: probed.append(aside.tier))
@@ -1479,7 +1466,7 @@ class PrepareTests(DirectoryCase):
         return call
 
     def test_no_unnamed_files(self) -> None:
-        """Without O_TMPFILE, or a way to link it, private names will do."""
+        """Without O_TMPFILE, or a way to link it, private names are used."""
         for call, number in (
             ("open unnamed", errno.EOPNOTSUPP),
             ("open unnamed", errno.EISDIR),
@@ -1495,7 +1482,7 @@ class PrepareTests(DirectoryCase):
             self.store.close()
 
     def test_no_tier(self) -> None:
-        """A filesystem that can do neither is refused, with both reasons."""
+        """A filesystem that supports neither is refused, with both reasons."""
         for number, word in (
             (errno.EOPNOTSUPP, "Operation not supported"),
             (errno.EPERM, "Operation not permitted"),
@@ -1509,7 +1496,7 @@ class PrepareTests(DirectoryCase):
             self.assertEqual([], os.listdir(self.incoming))
 
     def test_no_fsync(self) -> None:
-        """So is one that cannot bring a directory to the disk."""
+        """So is one that cannot sync a folder."""
         self.kernel.faults["fsync incoming"] = fails(errno.EINVAL)
         self.assert_unusable(
             "the filesystem supports no atomic publish (O_TMPFILE: Invalid "
@@ -1518,7 +1505,7 @@ class PrepareTests(DirectoryCase):
         self.assertEqual([], os.listdir(self.incoming))
 
     def test_writer(self) -> None:
-        """The tier that was found is the one that is used."""
+        """Writers use the tier that was found."""
         self.store.prepare()
         writer = self.writer()
         assert isinstance(writer, DirectoryWriter)
@@ -1526,10 +1513,10 @@ class PrepareTests(DirectoryCase):
 
 
 class LogTests(SynchronousTestCase):
-    """What the log says of a disk."""
+    """Disk errors in the log."""
 
     def test_disk(self) -> None:
-        """Who is not told of the push says to which one it belongs."""
+        """A log line of a thread names the push."""
 
         def write() -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))

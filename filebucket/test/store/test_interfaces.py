@@ -1,4 +1,4 @@
-"""What a store is: the one in memory, which other tests use, is one."""
+"""The store in memory, which other tests use, fulfills the contract of a store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MemoryStoreTests(StoreContract, StoreCase):
         self.successResultOf(write)
 
     def test_full(self) -> None:
-        """What does not fit is refused while it is written."""
+        """A file that does not fit is refused while it is written."""
         self.store.room = 3
         writer = self.written(b"abc")
         self.assert_refused(507, writer.write([b"d"]))

@@ -1,4 +1,4 @@
-"""The only code that removes what was pushed."""
+"""Tests of :mod:`filebucket.store.remove`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class HomeCase(SynchronousTestCase):
 
 
 class AloneTests(HomeCase):
-    """One at a time removes files."""
+    """The lock of prune."""
 
     def enter(self) -> None:
         with prune_lock(str(self.home)):
@@ -49,20 +49,20 @@ class AloneTests(HomeCase):
         self.assertEqual(reason, str(error))
 
     def test_one_at_a_time(self) -> None:
-        """The second says so; when the first has ended it may."""
+        """A second prune is refused until the first one has ended."""
         with prune_lock(str(self.home)):
             self.assert_refused("another filebucket prune is running")
         self.enter()
 
     def test_no_lock(self) -> None:
-        """Without the lock nothing is done; a link is none."""
+        """Nothing is deleted without the lock; a link is none."""
         (self.home / ".filebucket" / "prune").symlink_to("elsewhere")
         self.assert_refused(
             "the home cannot be locked: Too many levels of symbolic links"
         )
 
     def test_filesystem_without_locks(self) -> None:
-        """That is said in a line, too."""
+        """That is reported in one line, too."""
 
         def flock(fd: int, how: int) -> None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -72,7 +72,7 @@ class AloneTests(HomeCase):
 
 
 class RemoveTests(HomeCase):
-    """What is opened, looked at and removed."""
+    """Opening, checking and deleting."""
 
     def remove(self, name: str, objection: str | None = None) -> str | None:
         with removing(str(self.home)) as remover, remover.open("web01") as folder:
@@ -87,12 +87,12 @@ class RemoveTests(HomeCase):
         )
 
     def test_removed(self) -> None:
-        """That one, and no other."""
+        """Only that file is deleted."""
         self.assertIsNone(self.remove("a"))
         self.assertEqual(["b"], os.listdir(self.bucket))
 
     def test_objection(self) -> None:
-        """Whoever objects is heard, and the file stays."""
+        """With an objection the file stays."""
         self.assertEqual("it is another", self.remove("a", "it is another"))
         self.assertEqual({"a", "b"}, set(os.listdir(self.bucket)))
 
@@ -100,14 +100,15 @@ class RemoveTests(HomeCase):
         self.assertRaises(FileNotFoundError, self.remove, "c")
 
     def test_link_stays_in_the_bucket(self) -> None:
-        """The link goes, and not what it leads to."""
+        """The link is deleted, not its target."""
         (self.bucket / "c").symlink_to("a")
         self.remove("c")
         self.assertEqual({"a", "b"}, set(os.listdir(self.bucket)))
 
     def test_locked(self) -> None:
-        """From the objection to the removal no push can replace the file, and
-        afterwards it can, whatever happened."""
+        """From the objection to the deletion no push can replace the file; afterwards
+        it can, whatever happened.
+        """
         held: list[str] = []
 
         def try_lock(when: str) -> None:
@@ -142,7 +143,6 @@ class RemoveTests(HomeCase):
             self.assertNotIsInstance(error, NotAFileError)
 
     def test_sync(self) -> None:
-        """The folder is brought to the disk."""
         synced: list[int] = []
         with removing(str(self.home)) as remover, remover.open("web01") as folder:
             assert isinstance(folder, Removals)

@@ -1,4 +1,4 @@
-"""What is set aside, what a quota leaves, and that all of it is given back."""
+"""Tests of :mod:`filebucket.store.room`: reserved space, quotas, and their release."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ QUOTA = 1000
 
 
 class Disk:
-    """A filesystem, as ``os`` would tell of it.
+    """A filesystem for ``os.fstatvfs``.
 
-    :ivar free: bytes
-    :ivar looks: how often it was asked
+    :ivar free: free bytes
+    :ivar looks: number of calls
     """
 
     def __init__(self, free: int) -> None:
@@ -35,14 +35,14 @@ class Disk:
 
 
 class FilesystemTests(SynchronousTestCase):
-    """What is free, and who may have it. 100 bytes must stay free."""
+    """Free space and how it is shared. 100 bytes must stay free."""
 
     def setUp(self) -> None:
         self.patch(room, "LOOK_EVERY", 10)
         self.fill(1000)
 
     def fill(self, left: int) -> None:
-        """Begin anew, with so many bytes beyond those that must stay free."""
+        """Start over with this many bytes beyond those that must stay free."""
         self.room = Room(FreeSpace(bytes=100))
         self.disk = Disk(100 + left)
         self.patch(room, "os", self.disk)
@@ -59,7 +59,7 @@ class FilesystemTests(SynchronousTestCase):
         self.room.give_back(push, published=False)
 
     def test_looked_at_for_all(self) -> None:
-        """However many pushes write, it is looked at for all of them together."""
+        """The free space is read for all pushes together, however many write."""
         pushes = [self.begin(directory=f"{number}") for number in range(9)]
         self.disk.looks = 0
         for push in pushes[:6]:
@@ -75,8 +75,8 @@ class FilesystemTests(SynchronousTestCase):
         st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), max_size=40),
     )
     def test_never_less(self, left: int, writes: list[tuple[int, int]]) -> None:
-        """As long as nobody else writes there, and who is refused leaves, what must
-        stay free does.
+        """If no other program writes there, and refused pushes delete their files, the
+        required space stays free.
         """
         self.fill(left)
         pushes: dict[int, tuple[Reservation, int]] = {}
@@ -91,7 +91,9 @@ class FilesystemTests(SynchronousTestCase):
             self.assertGreaterEqual(self.disk.free, 100)
 
     def test_announced(self) -> None:
-        """It takes room from the bucket's own, and tells so, until it is written."""
+        """Reserved space counts against the same bucket, and is reported, until it is
+        written.
+        """
         first = self.begin(900)
         self.assertRaises(Refusal, self.begin, 101)
         self.assertRaises(Refusal, self.room.check, -1, "bucket", 101)
@@ -106,14 +108,14 @@ class FilesystemTests(SynchronousTestCase):
         self.assertEqual(1100, self.room.set_aside_on(7))
 
     def test_not_all_end(self) -> None:
-        """Of two that do not fit together one ends, and the other has its room."""
+        """Of two that do not fit together one ends, and the other gets its space."""
         self.fill(100)
         first, second = self.begin(60, "a"), self.begin(60, "b")
         for _ in range(5):
             self.write(first, 10)
             self.write(second, 10)
         self.assertRaises(Refusal, self.write, first, 10)
-        # While the first one's file is on its way.
+        # Before the first one's file is deleted.
         self.write(second, 5)
         self.leave(first, 50)
         self.write(second, 5)
@@ -122,7 +124,7 @@ class FilesystemTests(SynchronousTestCase):
         self.assertRaises(Refusal, self.begin, 41, "a")
 
     def test_one_that_does_not_leave(self) -> None:
-        """If its file stays, the others do not have its room for ever."""
+        """If its file stays, the others do not get its space forever."""
         self.fill(50)
         first, second = self.begin(directory="a"), self.begin(directory="b")
         self.write(first, 50)
@@ -133,7 +135,7 @@ class FilesystemTests(SynchronousTestCase):
 
 
 class RoomTests(SynchronousTestCase):
-    """Of one bucket that has a quota, and no files. Each push is of one."""
+    """A bucket with a quota and without files. Each push is one file."""
 
     def setUp(self) -> None:
         folder = self.mktemp()
@@ -154,7 +156,7 @@ class RoomTests(SynchronousTestCase):
         return self.room.set_aside(self.fd, "bucket", size, quota)
 
     def test_refused_is_not_given_back(self) -> None:
-        """What was never counted leaves no room for others when its push ends."""
+        """A refused size is not released when its push ends."""
         for _ in range(3):
             share = self.set_aside(0)
             self.assertRaises(Refusal, self.room.take, share, QUOTA + 1, self.fd)
@@ -184,7 +186,7 @@ class RoomTests(SynchronousTestCase):
         self.set_aside(600, files=2)
 
     def test_counted_first(self) -> None:
-        """What was never counted is, before it is judged."""
+        """A bucket that was never counted is counted first."""
         self.assertTrue(self.room.must_count("other", 0, 2**62))
         self.room.count_begins("other")
         self.assertTrue(self.room.must_count("other", 0, 2**62))
@@ -193,7 +195,7 @@ class RoomTests(SynchronousTestCase):
         self.assertTrue(self.room.must_count("another", 0, 2**62))
 
     def test_counted_again(self) -> None:
-        """From time to time; and before somebody is refused, if it is no more fresh."""
+        """From time to time, and before a refusal if the count is old."""
         quota = QUOTA + FILE_COST
         self.assertFalse(self.room.must_count("bucket", QUOTA + 1, quota))
         self.clock.advance(10)
@@ -204,7 +206,7 @@ class RoomTests(SynchronousTestCase):
         self.assertTrue(self.room.is_old("bucket"))
 
     def test_counted_for_long(self) -> None:
-        """Whoever counts for long does not begin again at once."""
+        """After a long count the next one does not begin at once."""
         self.room.count_begins("bucket")
         self.clock.advance(30)
         self.room.counted("bucket", 0)
@@ -216,7 +218,7 @@ class RoomTests(SynchronousTestCase):
         self.assertTrue(self.room.must_count("bucket", QUOTA + 1, QUOTA))
 
     def test_published_while_it_is_counted(self) -> None:
-        """It is not missed, whether or not who counts has seen it."""
+        """It counts, whether or not the count has seen it."""
         share = self.set_aside(600)
         self.room.count_begins("bucket")
         self.room.take(share, 600, self.fd)
@@ -236,8 +238,8 @@ class RoomTests(SynchronousTestCase):
         )
     )
     def test_as_before(self, pushes: list[tuple[int, list[int]]]) -> None:
-        """However pushes come, grow, are refused and leave: then there is as much room
-        as before them, and never were more bytes counted in than there may be.
+        """However pushes arrive, grow, are refused and end: afterwards there is as much
+        space as before, and never was more counted than allowed.
         """
         all_room = self.make()
         some = 3 * FILE_COST

@@ -1,4 +1,4 @@
-"""The digests that headers promise."""
+"""Tests of :mod:`filebucket.web.digests`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTRADICTS = "contradicts another digest sent"
 
 
 def promised(checksum: Sequence[str], *dictionaries: Sequence[str]) -> dict[str, bytes]:
-    """What X-Checksum-Sha256, Content-Digest and Repr-Digest promise of a PUT."""
+    """The digests of a PUT with X-Checksum-Sha256, Content-Digest and Repr-Digest."""
     names = ("Content-Digest", "Repr-Digest")
     given = {
         "X-Checksum-Sha256": checksum,
@@ -35,13 +35,13 @@ def promised(checksum: Sequence[str], *dictionaries: Sequence[str]) -> dict[str,
 
 
 def of_all(given: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
-    """What these headers promise of a PUT."""
+    """The digests of a PUT with these headers."""
     fields = {name.lower(): values for name, values in given.items()}
     return digests.of_body(fields, digests.of_file(fields))
 
 
 def member(algorithm: str, digest: bytes) -> str:
-    """A digest as RFC 9530 writes it."""
+    """A digest as in RFC 9530."""
     return f"{algorithm}=:{base64.b64encode(digest).decode('ascii')}:"
 
 
@@ -50,12 +50,12 @@ IN_512 = member("sha-512", SHA512)
 
 
 class PromisedTests(SynchronousTestCase):
-    """:func:`promised`."""
+    """Headers with digests."""
 
     def assert_refused(
         self, reason: str, checksum: Sequence[str], *dictionaries: Sequence[str]
     ) -> None:
-        """These headers get a 400, for ``reason``."""
+        """These headers get a 400 with ``reason``."""
         with self.assertRaises(Refusal, msg=f"{checksum} {dictionaries}") as caught:
             promised(checksum, *dictionaries)
         self.assertEqual(
@@ -65,18 +65,17 @@ class PromisedTests(SynchronousTestCase):
         )
 
     def test_nothing(self) -> None:
-        """No header, no promise."""
         self.assertEqual({}, promised([]))
         self.assertEqual({}, promised([], [], []))
 
     def test_hex(self) -> None:
-        """X-Checksum-Sha256 is in hex, of either case."""
+        """X-Checksum-Sha256 is in hex, upper or lower case."""
         value = SHA256.hex()
         for written in (value, value.upper(), value[:32].upper() + value[32:]):
             self.assertEqual({"sha256": SHA256}, promised([written]))
 
     def test_hex_malformed(self) -> None:
-        """What is not 64 hex digits is refused."""
+        """Anything but 64 hex digits is refused."""
         value = SHA256.hex()
         for written in (
             "",
@@ -99,17 +98,17 @@ class PromisedTests(SynchronousTestCase):
             self.assert_refused(NOT_SHA256, [written])
 
     def test_hex_twice(self) -> None:
-        """The same twice is one promise; two that differ are none."""
+        """The same digest twice is fine, two different ones are not."""
         value = SHA256.hex()
         self.assertEqual({"sha256": SHA256}, promised([value, value.upper()]))
         self.assert_refused(f"X-Checksum-Sha256 {CONTRADICTS}", [value, OTHER.hex()])
 
     def test_hex_one_malformed(self) -> None:
-        """A good promise does not make up for a bad one."""
+        """A good digest does not make up for a malformed one."""
         self.assert_refused(NOT_SHA256, [SHA256.hex(), "0"])
 
     def test_dictionary(self) -> None:
-        """Content-Digest and Repr-Digest promise either algorithm, or both."""
+        """Content-Digest and Repr-Digest may hold either algorithm, or both."""
         both = {"sha256": SHA256, "sha512": SHA512}
         for fields, expected in (
             ([IN_256], {"sha256": SHA256}),
@@ -127,18 +126,18 @@ class PromisedTests(SynchronousTestCase):
             self.assertEqual(expected, promised([], fields, fields), fields)
 
     def test_dictionaries_add_up(self) -> None:
-        """Each of the two may name another algorithm."""
+        """Each header may name another algorithm."""
         expected = {"sha256": SHA256, "sha512": SHA512}
         self.assertEqual(expected, promised([], [IN_256], [IN_512]))
 
     def test_all_agree(self) -> None:
-        """All headers may promise the same."""
+        """All headers may hold the same digest."""
         expected = {"sha256": SHA256, "sha512": SHA512}
         found = promised([SHA256.hex()], [f"{IN_256}, {IN_512}"], [IN_256])
         self.assertEqual(expected, found)
 
     def test_contradiction(self) -> None:
-        """Two digests of one algorithm must be the same, wherever they stand."""
+        """Digests of one algorithm must agree, in whatever headers."""
         other = member("sha-256", OTHER)
         reason = f"Content-Digest or Repr-Digest {CONTRADICTS}"
         self.assert_refused(reason, [SHA256.hex()], [other])
@@ -148,7 +147,7 @@ class PromisedTests(SynchronousTestCase):
         self.assert_refused(reason, [], [f"{IN_256}, {other}"])
 
     def test_unknown_algorithms(self) -> None:
-        """What this server does not know it ignores, whatever its value."""
+        """Unknown algorithms are ignored, whatever their value."""
         for unknown in (
             "md5=:AAAAAAAAAAAAAAAAAAAAAA==:",
             "sha=::",
@@ -165,7 +164,6 @@ class PromisedTests(SynchronousTestCase):
                 self.assertEqual({"sha256": SHA256}, promised([], fields), fields)
 
     def test_parameters(self) -> None:
-        """Parameters are ignored."""
         for parameters in (";a", ";a=1", "; a=b;c=:AAAA:", ';a="b"'):
             for fields in (
                 [IN_256 + parameters],
@@ -175,7 +173,7 @@ class PromisedTests(SynchronousTestCase):
                 self.assertEqual({"sha256": SHA256}, promised([], fields), fields)
 
     def test_malformed_dictionary(self) -> None:
-        """What is no dictionary (RFC 8941, 3.2) is refused, known or not."""
+        """Anything but a dictionary (RFC 8941, 3.2) is refused."""
         for value in (
             ",",
             f"{IN_256},",
@@ -199,7 +197,7 @@ class PromisedTests(SynchronousTestCase):
             self.assert_refused(MALFORMED, [], [], [value])
 
     def test_malformed_digest(self) -> None:
-        """A known algorithm with anything but its digest is refused."""
+        """A known algorithm must have a digest of its length."""
         encoded = base64.b64encode(SHA256).decode("ascii")
         self.assertEqual("=", encoded[-1])
         for value in (
@@ -249,14 +247,14 @@ VALUES = st.lists(
 
 
 class AnyDigestTests(SynchronousTestCase):
-    """:mod:`filebucket.web.digests`."""
+    """Random headers."""
 
     @trying
     @given(VALUES, VALUES, VALUES)
     def test_anything(
         self, hexes: list[str], content: list[str], repr_: list[str]
     ) -> None:
-        """Any headers are a promise that can be kept, or refused."""
+        """Any headers give digests that can be compared, or are refused."""
         try:
             found = promised(hexes, content, repr_)
         except Refusal as refusal:
@@ -270,7 +268,7 @@ class AnyDigestTests(SynchronousTestCase):
     def test_said_rightly(
         self, said: dict[str, bytes], by_hex: bool, as_a_list: bool
     ) -> None:
-        """What was promised is what is read, whatever else is promised there."""
+        """A digest is read correctly, whatever other headers there are."""
         hexes = [
             digest.hex()
             for algorithm, digest in said.items()

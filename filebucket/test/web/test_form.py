@@ -1,7 +1,6 @@
-"""Forms, cut in every way that a network can cut them.
-
-The bodies come as a network brings them: batches of chunks, from an
-asynchronous generator that never has to wait, so no reactor is needed.
+"""Tests of :mod:`filebucket.web.form`, with forms cut in every way that a network can
+cut them. The bodies are asynchronous generators that never wait, so no reactor is
+needed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ BOUNDARY = "------------------------d74496d66958873e"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 FINAL = f"--{BOUNDARY}--".encode("ascii")
 
-# Full of what looks like a boundary, or like the end of headers, and is not.
+# Full of bytes that look like a boundary, or like the end of headers.
 CONTENT = b"\r\n--\r\n\r\n-\r\n------------------------d74496d6\r\n--\0\xff\r\r\n\n\r\n"
 
 NO_END = "the form has no final boundary"
@@ -45,7 +44,7 @@ Batches = Iterable[Sequence[bytes]]
 
 
 def part(disposition: str | bytes, content: bytes = b"", *headers: str) -> bytes:
-    """A part; ``disposition`` is what follows ``form-data``."""
+    """A part; ``disposition`` follows ``form-data``."""
     if isinstance(disposition, str):
         disposition = disposition.encode("utf-8")
     lines = [b"--" + BOUNDARY.encode("ascii")]
@@ -55,12 +54,12 @@ def part(disposition: str | bytes, content: bytes = b"", *headers: str) -> bytes
 
 
 def field(content: bytes = b"x", *headers: str) -> bytes:
-    """A part that is not the file."""
+    """A part other than the file."""
     return part('; name="comment"', content, *headers)
 
 
 def file(content: bytes = CONTENT, filename: str = "db.sql.gz") -> bytes:
-    """The part that is the file."""
+    """The part with the file."""
     kind = "Content-Type: application/octet-stream"
     return part(f'; name="file"; filename="{filename}"', content, kind)
 
@@ -71,7 +70,7 @@ def whole(*parts: bytes) -> bytes:
 
 
 def in_pieces(data: bytes, size: int) -> Iterator[list[bytes]]:
-    """``data``, so many bytes at a time."""
+    """Cut ``data`` into pieces of this many bytes."""
     for start in range(0, len(data), size):
         yield [data[start : start + size]]
 
@@ -85,7 +84,7 @@ def in_two(data: bytes) -> Iterator[list[list[bytes]]]:
 
 
 async def body(batches: Batches, error: Exception | None = None) -> Body:
-    """A request's body, that may end with an error."""
+    """A request's body, which may end with an error."""
     for batch in batches:
         yield batch
     if error is not None:
@@ -97,7 +96,7 @@ Body = AsyncIterator[Sequence[bytes]]
 
 @frozen
 class Found:
-    """What was found in a form."""
+    """The file of a form."""
 
     name: str
     size: int
@@ -105,22 +104,20 @@ class Found:
 
 
 async def read(stream: Body, content_type: str, length: int | None) -> Found:
-    """All of a form's file."""
+    """Read the file of a form."""
     found = await find_file(stream, content_type, length)
     content = b"".join([b"".join(batch) async for batch in found])
     return Found(found.name, found.size, content)
 
 
 class FormCase(SynchronousTestCase):
-    """A form is read at once, or refused."""
-
     def found(
         self,
         batches: Batches | bytes,
         content_type: str = CONTENT_TYPE,
         length: int | None = None,
     ) -> Found:
-        """The file that is in this form."""
+        """The file in this form."""
         if isinstance(batches, bytes):
             batches = [[batches]]
         reading = read(body(batches), content_type, length)
@@ -132,7 +129,7 @@ class FormCase(SynchronousTestCase):
         content_type: str = CONTENT_TYPE,
         error: Exception | None = None,
     ) -> tuple[int, str]:
-        """Why this form is refused."""
+        """The refusal of this form."""
         if isinstance(batches, bytes):
             batches = [[batches]]
         reading = Deferred.fromCoroutine(
@@ -144,7 +141,7 @@ class FormCase(SynchronousTestCase):
     def assert_malformed(
         self, batches: Batches | bytes, reason: str = "malformed form: "
     ) -> None:
-        """This form gets a 400 whose reason begins so, whoever finds the fault."""
+        """This form gets a 400 whose reason begins with ``reason``."""
         status, found = self.refusal(batches)
         self.assertEqual((400, reason), (status, found[: len(reason)]))
 
@@ -166,17 +163,16 @@ class CutTests(FormCase):
         self.assert_same(whole(file()), Found("db.sql.gz", len(CONTENT), CONTENT))
 
     def test_empty_file(self) -> None:
-        """A file of no bytes is a file."""
         self.assert_same(whole(file(b"")), Found("db.sql.gz", 0, b""))
 
     def test_fields_before(self) -> None:
-        """Fields before the file are passed over, and its size is known."""
+        """Fields before the file are skipped, and the size of the file is known."""
         data = whole(field(CONTENT), field(b""), file())
         self.assert_same(data, Found("db.sql.gz", len(CONTENT), CONTENT))
 
     def test_fields_after(self) -> None:
-        """With fields after it, the file's size is unknown where they have come
-        with it, and presumed too large where they have not.
+        """If fields follow the file, its size is unknown if they arrive together with
+        it, else assumed too large.
         """
         after = field(CONTENT) + field(b"")
         data = whole(file(), after)
@@ -194,14 +190,14 @@ class CutTests(FormCase):
         )
 
     def test_preamble(self) -> None:
-        """What comes before the first boundary is nobody's (RFC 2046, 5.1.1)."""
+        """Bytes before the first boundary are ignored (RFC 2046, 5.1.1)."""
         for preamble in (b"\r\n", b"\r\nTo whom it may concern\r\n\r\n"):
             self.assert_same(
                 preamble + whole(file()), Found("db.sql.gz", len(CONTENT), CONTENT)
             )
 
     def test_epilogue(self) -> None:
-        """What comes after the final boundary is nobody's, either."""
+        """Bytes after the final boundary are ignored, too."""
         for epilogue in (b"\r\n", b"bye\r\n", b"\r\n" + file() + b"\r\n"):
             self.assert_same(
                 whole(file()) + epilogue,
@@ -209,13 +205,13 @@ class CutTests(FormCase):
             )
 
     def test_no_line_end_after_the_final_boundary(self) -> None:
-        """Some clients stop at the final boundary's last dash."""
+        """Some clients stop after the last dash."""
         data = whole(file())[:-2]
         for batches in in_two(data):
             self.assertEqual(CONTENT, self.found(batches).content)
 
     def test_cut_short(self) -> None:
-        """A form that ends anywhere before its end is refused."""
+        """A form that is cut at any point is refused."""
         data = whole(field(CONTENT), file(), field())
         for end in range(len(data) - len(b"-\r\n")):
             self.assertEqual((400, NO_END), self.refusal(data[:end]), data[:end])
@@ -223,7 +219,6 @@ class CutTests(FormCase):
             self.assertEqual((400, NO_END), self.refusal(pieces), data[:end])
 
     def test_large(self) -> None:
-        """A file of many pieces is the sum of its pieces."""
         content = b"\r\n".join(b"%d" % number for number in range(50_000))
         data = whole(field(), file(content))
         for size in (1000, 65536, len(data)):
@@ -232,7 +227,7 @@ class CutTests(FormCase):
             self.assertEqual(content, found.content)
 
     def test_as_it_comes(self) -> None:
-        """The file's bytes are there before the form's end is."""
+        """The bytes of the file are available before the form ends."""
 
         async def reading() -> list[int]:
             stream = body([[data[:-5000]], [data[-5000:]]])
@@ -246,10 +241,12 @@ class CutTests(FormCase):
 
 
 class SizeTests(FormCase):
-    """What is said of the file's size before it is there."""
+    """The size of the file, before it is read."""
 
     def test_many_empty_lines(self) -> None:
-        """A form is not cut at each empty line: then the size shows at its end."""
+        """A form is cut at a limited number of empty lines; after that the size is
+        unknown until the end.
+        """
         for count, known in ((form.MOST_CUTS - 6, True), (form.MOST_CUTS + 2, False)):
             data = whole(field(b"\r\n\r\n" + b"x\r\n\r\n" * count), file(b"content"))
             found = self.found([[data]], length=len(data))
@@ -257,17 +254,17 @@ class SizeTests(FormCase):
             self.assertEqual(7 if known else -1, found.size, count)
 
     def test_unknown(self) -> None:
-        """Where the form's length is unknown, so is the file's."""
+        """If the length of the form is unknown, so is that of the file."""
         for data in (whole(file()), whole(field(), file(), field())):
             self.assertEqual(-1, self.found(data).size)
 
     def test_impossible(self) -> None:
-        """A form that is longer than was said has no file of less than nothing."""
+        """A form that is longer than declared gives no negative size."""
         for length in (0, 10, len(whole(file(b"")))):
             self.assertEqual(0, self.found(whole(file()), length=length).size)
 
     def test_boundary_of_any_length(self) -> None:
-        """The size is exact whatever the boundary's length."""
+        """The size is exact, whatever the length of the boundary."""
         for boundary in ("b", "b" * 70):
             data = whole(file()).replace(BOUNDARY.encode(), boundary.encode())
             found = self.found(
@@ -277,10 +274,10 @@ class SizeTests(FormCase):
 
 
 class PartTests(FormCase):
-    """Which part is the file, and what the others may be."""
+    """Which part is the file, and the limits on others."""
 
     def test_no_file(self) -> None:
-        """A form without the field is refused with a word on how to push."""
+        """A form without the field is refused, with a hint how to push."""
         for data in (
             whole(),
             whole(field()),
@@ -292,7 +289,7 @@ class PartTests(FormCase):
             self.assertEqual((412, NO_FILE), self.refusal(data), data)
 
     def test_second_file(self) -> None:
-        """A second file is refused, before or behind other fields."""
+        """A second file is refused, before or after other fields."""
         for parts in (
             (file(), file()),
             (file(), file(b"", "other")),
@@ -305,7 +302,7 @@ class PartTests(FormCase):
                 self.assertEqual((400, SECOND), self.refusal(batches), data)
 
     def test_most_parts(self) -> None:
-        """16 parts are fine and 17 are not, wherever the file is."""
+        """16 parts are accepted, 17 are not, wherever the file is."""
         others = [field()] * (MOST_PARTS - 1)
         for position in (0, 7, MOST_PARTS - 1):
             parts = [*others[:position], file(), *others[position:]]
@@ -317,7 +314,7 @@ class PartTests(FormCase):
                 self.assert_malformed(in_pieces(data, 100))
 
     def test_most_skipped(self) -> None:
-        """Other fields may have 1 MiB together, and not a byte more."""
+        """Other fields may have 1 MiB in total, and not a byte more."""
         half = MOST_SKIPPED // 2
         for before, after in ((MOST_SKIPPED, 0), (0, MOST_SKIPPED), (half, half)):
             for more in (0, 1):
@@ -335,17 +332,17 @@ class PartTests(FormCase):
                         self.assertEqual(CONTENT, content)
 
     def test_most_skipped_without_file(self) -> None:
-        """Nor while there is no file."""
+        """The limit applies before the file, too."""
         data = whole(field(b"\r\n" * 1000), field(b"x" * MOST_SKIPPED))
         self.assertEqual((400, TOO_LONG), self.refusal(data))
 
     def test_most_preamble(self) -> None:
-        """What comes before the first boundary has bounds as well."""
+        """The limit applies to bytes before the first boundary, too."""
         data = b"x" * MOST_OVERHEAD + b"xx\r\n" + whole(file())
         self.assertEqual(400, self.refusal(in_pieces(data, 65536))[0])
 
     def test_most_epilogue(self) -> None:
-        """What comes after the final boundary has bounds as well."""
+        """The limit applies to bytes after the final boundary, too."""
         data = whole(file()) + b"x" * MOST_OVERHEAD
         self.assertEqual(400, self.refusal(in_pieces(data, 65536))[0])
 
@@ -372,14 +369,14 @@ class PartTests(FormCase):
                     self.assertEqual(CONTENT, content)
 
     def test_part_headers_are_counted_in_bytes(self) -> None:
-        """Not in characters, of which one may take four bytes."""
+        """Not in characters, which may take four bytes each."""
         wide = ["X-A: " + "\u00e9" * 2500, "X-B: " + "\u00e9" * 2500]
         self.assertEqual(
             (400, LARGE_HEADERS), self.refusal(whole(field(b"", *wide), file()))
         )
 
     def test_long_header_lines(self) -> None:
-        """One line alone may not be larger either, ended or not."""
+        """The limit applies to a single line, too, ended or not."""
         line = "X-A: " + "a" * 10_000
         for data in (whole(field(b"", line), file()), field(b"", line)[:9000]):
             self.assert_malformed(data)
@@ -395,7 +392,7 @@ class PartTests(FormCase):
                 self.assert_malformed(data)
 
     def test_transfer_encodings(self) -> None:
-        """An encoding that changes nothing is fine (RFC 7578, 4.7)."""
+        """An encoding that changes nothing is accepted (RFC 7578, 4.7)."""
         for fine in ("7bit", "8bit", "binary", "BINARY", "binary "):
             header = f"Content-Transfer-Encoding: {fine}"
             data = whole(
@@ -405,7 +402,7 @@ class PartTests(FormCase):
             self.assertEqual(CONTENT, self.found(data).content, fine)
 
     def test_other_transfer_encodings(self) -> None:
-        """A file that is not sent as it is cannot be kept as it is."""
+        """Encodings that change the content are refused."""
         for other in ("base64", "quoted-printable", "x-gzip", ""):
             header = f"Content-Transfer-Encoding: {other}"
             encoded = part('; name="file"; filename="a"', b"YQ==", header)
@@ -413,7 +410,9 @@ class PartTests(FormCase):
                 self.assertEqual((400, ENCODED), self.refusal(whole(*parts)))
 
     def test_what_nobody_would_heed(self) -> None:
-        """A digest, a range or a coding of the file's part; of others it is naught."""
+        """A digest, a range or a coding of the file's part is refused; in other parts
+        it is ignored.
+        """
         for status, header in (
             (400, "Content-MD5: x"),
             (400, "x-checksum-sha256: " + "0" * 64),
@@ -427,7 +426,7 @@ class PartTests(FormCase):
             self.assertEqual(CONTENT, self.found(others).content, header)
 
     def test_length_of_a_part(self) -> None:
-        """A part that says its length must have it."""
+        """A part with a Content-Length must have that length."""
 
         def sized(length: str) -> bytes:
             header = f"Content-Length: {length}"
@@ -438,12 +437,12 @@ class PartTests(FormCase):
             self.assert_malformed(sized(wrong))
 
     def test_absurd_length_of_a_part(self) -> None:
-        """One with more digits than Python reads is malformed, no bug."""
+        """A length with more digits than Python parses is malformed, not a bug."""
         data = whole(field(b"x", "Content-Length: " + "9" * 5000), file())
         self.assert_malformed(data)
 
     def test_two_dispositions(self) -> None:
-        """A part with two names has none: whose file would it be?"""
+        """A part with two names is ambiguous."""
         for first, second in (
             ('name="x"; filename="first"', 'name="file"; filename="second"'),
             ('name="file"; filename="first"', 'name="file"; filename="second"'),
@@ -453,7 +452,6 @@ class PartTests(FormCase):
             self.assertEqual(400, self.refusal(data)[0], data)
 
     def test_malformed(self) -> None:
-        """What is no form is refused."""
         start = b"--" + BOUNDARY.encode("ascii")
         for data in (
             start + b"\r\n\r\nx\r\n" + FINAL,  # no headers
@@ -470,15 +468,14 @@ class PartTests(FormCase):
             self.assert_malformed(data)
 
     def test_folded_header(self) -> None:
-        """A header may go on in the next line, as old mail has it."""
+        """A header may continue on the next line, as in old mail."""
         data = whole(part('; name="file";\r\n filename="a b"', CONTENT))
         self.assertEqual(Found("a b", -1, CONTENT), self.found(data))
 
     def test_padded_boundary(self) -> None:
-        """A boundary with more on its line makes the form malformed.
-
-        No line of content may begin with the boundary (RFC 2046, 5.1.1), so
-        who takes it for content keeps the rest of the form with the file.
+        """Extra bytes on a boundary line make the form malformed. No line of content
+        may begin with the boundary (RFC 2046, 5.1.1). A parser that takes such a line
+        for content would store the rest of the form with the file.
         """
         marker = b"\r\n--" + BOUNDARY.encode("ascii")
         for padding in (b" ", b"\t", b"x", b"-", b"\n"):
@@ -494,7 +491,7 @@ class PartTests(FormCase):
                     self.assertEqual(400, self.refusal(batches)[0], padding)
 
     def test_boundary_behind_headers(self) -> None:
-        """So does one in the first line of content, where there is no content."""
+        """The same in the first line of an empty content."""
         for before in ([], [field()]):
             data = whole(*before, file(b""), field())
             data = data.replace(b"octet-stream\r\n\r\n\r\n", b"octet-stream\r\n\r\n")
@@ -502,14 +499,14 @@ class PartTests(FormCase):
                 self.assertEqual(400, self.refusal(batches)[0])
 
     def test_refusal_on_the_way(self) -> None:
-        """A body that fails has the form fail so, wherever it is."""
+        """If the body fails, the form fails with the same refusal."""
         data = whole(field(), file(), field())
         for end in range(0, len(data), 10):
             reason = self.refusal(data[:end], error=Refusal(408, "too slow"))
             self.assertEqual((408, "too slow"), reason)
 
     def test_bug_on_the_way(self) -> None:
-        """An exception that is no refusal stays what it is."""
+        """Any other exception is passed on."""
         for data in (b"", whole(file())):
             stream = body([[data]], ZeroDivisionError())
             reading = Deferred.fromCoroutine(read(stream, CONTENT_TYPE, None))
@@ -517,12 +514,12 @@ class PartTests(FormCase):
 
 
 class ContentTypeTests(FormCase):
-    """The header that says that a body is a form, and what divides it."""
+    """The Content-Type header and its boundary."""
 
     DATA = whole(file()).replace(BOUNDARY.encode("ascii"), b"B")
 
     def test_not_a_form(self) -> None:
-        """What is no form has no file, and is told how to push one."""
+        """Another type is refused, with a hint how to push."""
         for content_type in (
             "",
             "application/octet-stream",
@@ -535,7 +532,7 @@ class ContentTypeTests(FormCase):
             self.assertEqual((412, NO_FORM), self.refusal(self.DATA, content_type))
 
     def test_boundary(self) -> None:
-        """The boundary as it may be written."""
+        """The boundary in its several notations."""
         for content_type in (
             "multipart/form-data; boundary=B",
             "multipart/form-data;boundary=B",
@@ -549,7 +546,7 @@ class ContentTypeTests(FormCase):
             self.assertEqual(Found("db.sql.gz", -1, CONTENT), found, content_type)
 
     def test_boundary_characters(self) -> None:
-        """Boundaries as clients make them, and as RFC 2046 allows them."""
+        """Boundaries of common clients, and others that RFC 2046 allows."""
         for boundary, written in (
             ("----WebKitFormBoundary7MA4YWxkTrZu0gW", None),
             ("---------------------------9051914041544843365972754266", None),
@@ -564,7 +561,7 @@ class ContentTypeTests(FormCase):
             self.assertEqual(CONTENT, self.found(data, content_type).content, boundary)
 
     def test_no_boundary(self) -> None:
-        """A form without a fit boundary cannot be read."""
+        """A form without a valid boundary is refused."""
         for parameters in (
             "",
             ";",
@@ -579,7 +576,7 @@ class ContentTypeTests(FormCase):
             self.assertEqual((400, NO_BOUNDARY), found, parameters)
 
     def test_malformed(self) -> None:
-        """Parameters are read whole or not at all."""
+        """A header with one malformed parameter is refused."""
         for parameters in (
             "; boundary",
             "; boundary=",
@@ -597,16 +594,16 @@ class ContentTypeTests(FormCase):
             self.assertEqual((400, BAD_TYPE), found, parameters)
 
     def test_other_boundary(self) -> None:
-        """With a boundary that is not the body's there is no form in it."""
+        """With a boundary that the body does not have, there is no form."""
         content_type = "multipart/form-data; boundary=C"
         self.assertEqual((400, NO_END), self.refusal(self.DATA, content_type))
 
 
 class FileNameTests(FormCase):
-    """The file's name, as those write it that are out there."""
+    """File names as various clients send them."""
 
     def test_names(self) -> None:
-        """What is sent, and the name that is meant."""
+        """The name as sent, and as stored."""
         for sender, written, expected in (
             ("curl", 'filename="db.sql.gz"', "db.sql.gz"),
             ("curl", 'filename="-"', "-"),
@@ -620,7 +617,7 @@ class FileNameTests(FormCase):
             ("a browser", "filename=\"100% 'quoted' & <so>.txt\"", None),
             ("a browser", 'filename="two%0D%0Alines"', "two\r\nlines"),
             ("a browser", 'filename="100%25 a%2Fb%00"', None),
-            # A path counts by its last component (RFC 7578, 4.2).
+            # Only the last component of a path counts (RFC 7578, 4.2).
             ("a browser", r'filename="a\b"', "b"),
             ("an old browser", r'filename="C:\temp\db.sql"', "db.sql"),
             ("an old browser", r'filename="\\host\db.sql"', "db.sql"),
@@ -673,7 +670,7 @@ class FileNameTests(FormCase):
             self.assertEqual((412, NO_NAME), self.refusal(data), written)
 
     def test_extended_first(self) -> None:
-        """filename* counts, whatever stands in filename (RFC 6266, 4.3)."""
+        """filename* takes precedence over filename (RFC 6266, 4.3)."""
         for written in (
             "filename=a; filename*=utf-8''b",
             "filename*=utf-8''b; filename=a",
@@ -684,7 +681,7 @@ class FileNameTests(FormCase):
             self.assertEqual("b", self.found([[data]]).name, written)
 
     def test_encoded_words(self) -> None:
-        """They are no name, and cut at a '/' still less."""
+        """They are refused, even if a '/' would cut them."""
         reason = "MIME encoded words in the file name; send filename*=UTF-8''..."
         for word in ("=?utf-8?B?w7/vYmlu?=", "x=?UTF-8?q?=C3=BC?=.gz"):
             data = whole(part(f'; name="file"; filename="{word}"', CONTENT))
@@ -694,7 +691,7 @@ class FileNameTests(FormCase):
             self.assertEqual(name, self.found(data).name)
 
     def test_extended(self) -> None:
-        """Only UTF-8 is understood (RFC 8187 asks for no more)."""
+        """Only UTF-8 is supported (RFC 8187 requires no more)."""
         reason = "filename* must have the form UTF-8''..."
         for value in ("iso-8859-1''a", "''a", "utf-8'a", "utf-8", "a", "utf8''a"):
             data = whole(part(f'; name="file"; filename*={value}', CONTENT))
@@ -705,13 +702,13 @@ class FileNameTests(FormCase):
             self.assertEqual((400, "the name is not UTF-8"), found, value)
 
     def test_not_utf_8(self) -> None:
-        """A header in another encoding is refused, not guessed at."""
+        """A header in another encoding is refused."""
         for raw in (b"na\xefve", b"\xff", b"\xed\xa0\x80"):
             data = whole(part(b'; name="file"; filename="' + raw + b'"', CONTENT))
             self.assert_malformed(data)
 
     def test_malformed(self) -> None:
-        """Parameters are read whole or not at all."""
+        """A header with one malformed parameter is refused."""
         for written in (
             "filename",
             "filename=",
@@ -733,7 +730,7 @@ class FileNameTests(FormCase):
             self.assertEqual((400, BAD_DISPOSITION), self.refusal(data), written)
 
     def test_fields_are_not_read_so_strictly(self) -> None:
-        """How the other fields are written is not our business."""
+        """File names of other fields are not checked."""
         for written in ("; filename=a b", "; x", ';; name="x"', '; name="x"; name=y'):
             data = whole(part(written), file())
             self.assertEqual(CONTENT, self.found(data).content, written)
@@ -743,7 +740,7 @@ class BackslashTests(FormCase):
     """Header lines that an old parser would try 2^n ways to read."""
 
     def test_many(self) -> None:
-        """Many backslashes are refused before anybody tries."""
+        """Many backslashes are refused before the parser sees them."""
         for backslashes in ("\\" * 9, "\\a" * 40, "\\" * 4000):
             for data in (
                 part(f'; name="file"; filename="{backslashes}'),
@@ -755,38 +752,37 @@ class BackslashTests(FormCase):
                 self.assert_malformed(whole(file(), data))
 
     def test_in_folded_lines(self) -> None:
-        """They count together where a header goes on in the next line."""
+        """Backslashes in a folded header add up."""
         folded = ['Content-Type: text/plain; a="\\a\\a\\a', *[" \\a\\a\\a"] * 6]
         self.assert_malformed(whole(field(b"", "\r\n".join(folded)), file()))
 
     def test_bare_line_end(self) -> None:
-        """However the form is cut, a line ends with both or not at all."""
+        """A bare CR or LF is refused, however the form is cut."""
         for end in (b"\n", b"\r"):
             data = whole(file()).replace(b"; filename", b"; filename" + end)
             for batches in in_two(data):
                 self.assertEqual(400, self.refusal(batches)[0])
 
     def test_few_but_long(self) -> None:
-        """Eight are too many where each way is long and no quote ends it.
-
-        256 ways of 8 KiB, for each part: a second for a form of 128 KiB.
+        """Eight are too many if the line is long and no quote ends it. 256 ways of 8
+        KiB, for each part: a second for a form of 128 KiB.
         """
         line = '; name="x"; a="' + "\\a" * 8 + "a" * 8000
         self.assertEqual(400, self.refusal(whole(part(line), file()))[0])
 
     def test_few(self) -> None:
-        """A name that has some, all within quotes, is read."""
+        """A name with some backslashes, all within quotes, is read."""
         data = whole(part(r'; name="file"; filename="\"a\" \"b\" \"c\""', CONTENT))
         self.assertEqual('"a" "b" "c"', self.found(data).name)
 
     def test_in_content(self) -> None:
-        """In what is not a header there may be any number."""
+        """Content may have any number of backslashes."""
         content = b'a="' + b"\\" * 1000
         data = whole(field(content), file(content))
         self.assertEqual(content, self.found(data).content)
 
     def test_codec_is_private(self) -> None:
-        """The check goes by a codec's name, and leaves other names alone."""
+        """The check is a codec, which must not affect other codecs."""
         with self.assertRaises(LookupError):
             codecs.lookup("x-filebucket-no-such")
 
@@ -807,13 +803,13 @@ FILE_NAMES = st.text(
 
 
 def any_field(boundary: str, content: bytes, disposition: str = 'name="x"') -> bytes:
-    """A part of a form."""
+    """A random part of a form."""
     head = f"--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
     return head.encode() + content + b"\r\n"
 
 
 class AnyFormTests(SynchronousTestCase):
-    """:mod:`filebucket.web.form`."""
+    """Random forms."""
 
     @trying
     @given(BOUNDARIES, FILE_NAMES, st.binary(), FIELDS, FIELDS, PLACES, st.booleans())
@@ -827,7 +823,7 @@ class AnyFormTests(SynchronousTestCase):
         places: list[int],
         extended: bool,
     ) -> None:
-        """Whatever is in the file and around it, and wherever it is cut."""
+        """Whatever the file and the other fields, wherever the form is cut."""
         assume(
             not any(boundary.encode() in each for each in (content, *before, *after))
         )
@@ -851,7 +847,7 @@ class AnyFormTests(SynchronousTestCase):
             Deferred.fromCoroutine(read(body(batches), kind, len(data)))
         )
         self.assertEqual((name, content), (found.name, found.content))
-        # What follows the file makes the size a bound, or unknown: never too small.
+        # If other fields follow the file, the size is an upper limit, or unknown.
         self.assertTrue(found.size == -1 or found.size >= len(content))
         if not after:
             self.assertEqual(len(content), found.size)

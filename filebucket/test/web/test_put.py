@@ -1,4 +1,4 @@
-"""A push over HTTP, from its headers to its answer, over a store in memory."""
+"""Tests of :mod:`filebucket.web.put`, with a store in memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MORE = b'\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--B'
 
 
 def in_base64(digest: str) -> str:
-    """What is in hex, as digests in headers are."""
+    """Convert hex to base64, as in headers with digests."""
     return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def put(
     *chunks: bytes | Refusal, headers: Mapping[str, str] | None = None, **other: Any
 ) -> Put:
-    """A PUT of db.gz; of ``content``, if nothing else is given."""
+    """A PUT of db.gz, with ``content`` if given."""
     return Put(**asked(chunks or (b"con", b"tent"), headers, other))
 
 
@@ -53,7 +53,7 @@ def asked(
     headers: Mapping[str, str] | None,
     other: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a request says."""
+    """Parse a request."""
     length = sum(len(chunk) for chunk in chunks if isinstance(chunk, bytes))
     lines = {"Content-Length": str(length), **(headers or {})}
     return {
@@ -73,7 +73,7 @@ def asked(
 
 
 class HttpCase(UploadCase):
-    """Knows answers, too."""
+    """Has answers, too."""
 
     def answer(self, outcome: Outcome) -> bytes:
         """The body of the answer."""
@@ -86,7 +86,7 @@ class HttpCase(UploadCase):
     def assert_refused(
         self, status: int, push: IIncoming, bucket: Bucket | None = BUCKET
     ) -> Outcome:
-        """One line says why."""
+        """The answer is one line with the reason."""
         outcome = super().assert_refused(status, push, bucket)
         self.assertEqual(f"{outcome.reason}\n".encode(), self.answer(outcome))
         self.assertEqual(1, self.answer(outcome).count(b"\n"))
@@ -94,10 +94,10 @@ class HttpCase(UploadCase):
 
 
 class StoredTests(HttpCase):
-    """Pushes that go well."""
+    """Pushes that succeed."""
 
     def test_put(self) -> None:
-        """The file is stored; the answer is what sha256sum would print."""
+        """The file is stored; the answer is a line of sha256sum."""
         outcome = self.receive(put())
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
         self.assertEqual(200, outcome.status)
@@ -117,30 +117,29 @@ class StoredTests(HttpCase):
         self.assertIsNone(outcome.reason)
 
     def test_post(self) -> None:
-        """So is the file of a form."""
         outcome = self.receive(post())
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
         self.assertEqual(f"{SHA256}  db.gz\n".encode(), self.answer(outcome))
 
     def test_post_without_slash(self) -> None:
-        """With the token last in the URL, or a slash behind it."""
+        """The token is the last component, with or without a slash."""
         self.receive(post(path=[]))
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
 
     def test_chunked(self) -> None:
-        """A body of a length that nobody knows is as good."""
+        """A body of unknown length."""
         push = put(headers={"Transfer-Encoding": "chunked"}, length=None)
         self.assertEqual(200, self.receive(push).status)
         self.assertEqual([-1], [each.size for each in self.hooks.asked])
 
     def test_name_from_the_path(self) -> None:
-        """The name is what the path's component says, byte for byte."""
+        """The name is the last component of the path, byte for byte."""
         for name in ("-rf", "a b", "ünï.gz", '"; rm', "$(id)", "a.", "x" * 255):
             self.receive(put(path=[name.encode()]))
             self.assertIn(("web01", name), self.store.files)
 
     def test_promises_kept(self) -> None:
-        """Digests that are right, alone and together."""
+        """Matching digests, alone and together."""
         sha512 = base64.b64encode(hashlib.sha512(b"content").digest()).decode()
         sha256 = base64.b64encode(bytes.fromhex(SHA256)).decode()
         for number, headers in enumerate(
@@ -156,7 +155,7 @@ class StoredTests(HttpCase):
             self.assertEqual(200, self.receive(push).status, headers)
 
     def test_promises_of_other_clients(self) -> None:
-        """What S3's clients and older ones send is checked, too, or refused."""
+        """Digests that S3 and older clients send are compared, or refused."""
         md5 = hashlib.md5(b"content")
         sha1 = base64.b64encode(hashlib.sha1(b"content").digest()).decode()
         in_64 = base64.b64encode(md5.digest()).decode()
@@ -186,7 +185,7 @@ class StoredTests(HttpCase):
             self.assert_refused(400, put(headers=headers))
 
     def test_trailers(self) -> None:
-        """A promise behind the body is checked as one before it."""
+        """A digest after the body is compared, like one before it."""
         for kind in (put, post):
             for value, status in ((SHA256, 200), ("00" * 32, 422), ("x", 400)):
                 trailers = Headers({"X-Checksum-Sha256": [value]})
@@ -195,7 +194,9 @@ class StoredTests(HttpCase):
                 self.assertEqual(status, outcome.status, outcome.reason)
 
     def test_trailers_of_a_form(self) -> None:
-        """What is promised of a form must be announced: it is hashed on its way."""
+        """A digest of the form must be announced, since the form is hashed while it
+        arrives.
+        """
         digest = in_base64(hashlib.sha256(FORM + b"--\r\n").hexdigest())
         right = Headers({"Content-Digest": [f"sha-256=:{digest}:"]})
         wrong = Headers({"Content-Digest": [f"sha-256=:{in_base64(SHA256)}:"]})
@@ -210,8 +211,8 @@ class StoredTests(HttpCase):
             self.assertEqual(status, self.receive(push).status)
 
     def test_promise_of_a_form(self) -> None:
-        """X-Checksum-Sha256 speaks of the file; RFC 9530's of the form, and so do those
-        before it.
+        """X-Checksum-Sha256 is the digest of the file. The headers of RFC 9530 and
+        older ones are digests of the form.
         """
         self.receive(post(headers={"X-Checksum-Sha256": SHA256}))
         self.hooks.told.clear()
@@ -230,16 +231,16 @@ class StoredTests(HttpCase):
 
 
 class RefusedTests(HttpCase):
-    """Pushes that are turned away, from each cause."""
+    """Each cause of a refusal."""
 
     def test_method(self) -> None:
-        """Only two methods are ours; the answer names them."""
+        """The answer to another method names the two that are allowed."""
         for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PATCH", "put"):
             outcome = self.assert_refused(405, put(method=method))
             self.assertEqual("POST, PUT", self.headers(outcome)["Allow"])
 
     def test_headers(self) -> None:
-        """What the headers alone say."""
+        """Refusals by the headers alone."""
         for status, headers in (
             (400, {"Content-Range": "bytes 0-6/7"}),
             (400, {"X-Checksum-Sha256": "short"}),
@@ -254,7 +255,7 @@ class RefusedTests(HttpCase):
         self.assertEqual(200, self.receive(put(headers=headers)).status)
 
     def test_lists(self) -> None:
-        """A list may be empty, say a thing twice and have empty members (RFC 9110,
+        """A list may be empty, repeat itself, and have empty members (RFC 9110,
         5.6.1.2).
         """
         for headers in (
@@ -274,7 +275,9 @@ class RefusedTests(HttpCase):
         self.assert_refused(415, put(headers={"Content-Encoding": "identity, gzip"}))
 
     def test_form_by_put(self) -> None:
-        """requests.put(files=), say: the form would be stored, not the file."""
+        """For example, requests.put(files=): the form would be stored instead of the
+        file.
+        """
         for kind in ("multipart/form-data; boundary=B", "Multipart/Form-Data"):
             outcome = self.assert_refused(415, put(headers={"Content-Type": kind}))
             self.assertIn(b"curl -T", self.answer(outcome))
@@ -283,14 +286,16 @@ class RefusedTests(HttpCase):
         )
 
     def test_part_of_an_upload(self) -> None:
-        """What says that more is to come is no file; what says that it is all is."""
+        """A header that announces more parts is refused, unless its value means that
+        this is all.
+        """
         for value in ("?0", "0", "?1, ?0", "nonsense"):
             self.assert_refused(400, put(b"", headers={"Upload-Complete": value}))
         push = put(headers={"Upload-Complete": "?1"})
         self.assertEqual(200, self.receive(push).status)
 
     def test_empty_for_a_challenge(self) -> None:
-        """curl --ntlm sends the file only when its first request was refused."""
+        """curl --ntlm sends the file only after its first request was refused."""
         for scheme in ("NTLM x", "Negotiate x", "Digest username=x", "Basic eDp5"):
             self.assert_refused(400, put(b"", headers={"Authorization": scheme}))
         for content, scheme in ((b"", "Bearer x"), (b"x", "Basic eDp5")):
@@ -299,7 +304,7 @@ class RefusedTests(HttpCase):
             self.assertEqual(200, self.receive(push).status, scheme)
 
     def test_conditions(self) -> None:
-        """They are heeded where a push may overwrite, and nothing is written."""
+        """Conditions are respected if overwriting is allowed; nothing is written."""
         overwrites = evolve(BUCKET, overwrite=True)
         self.store.files["web01", "db.gz"] = b"old"
         for headers in (
@@ -317,7 +322,7 @@ class RefusedTests(HttpCase):
         self.assertEqual(200, self.receive(push, overwrites).status)
 
     def test_headers_that_are_no_text(self) -> None:
-        """Bytes that are not UTF-8 are refused as anything else is."""
+        """Headers that are not UTF-8 are refused like other invalid ones."""
         for status, name in (
             (417, b"Expect"),
             (415, b"Content-Encoding"),
@@ -332,18 +337,18 @@ class RefusedTests(HttpCase):
         self.assert_refused(412, form)
 
     def test_no_length(self) -> None:
-        """Neither a length nor chunks."""
+        """Neither Content-Length nor chunked."""
         self.assert_refused(411, evolve(put(), headers=Headers()))
 
     def test_no_file(self) -> None:
-        """No name in the URL; no form; no file in it."""
+        """No name in the URL, no form, no file in the form."""
         self.assert_refused(412, put(path=[]))
         self.assert_refused(412, put(path=[b""]))
         self.assert_refused(412, post(headers={"Content-Type": "text/plain"}))
         self.assert_refused(412, post(FORM.replace(b'"file"', b'"x"') + b"--\r\n"))
 
     def test_unfit_names(self) -> None:
-        """Refused, never changed."""
+        """Invalid names are refused, never changed."""
         for name in (b".", b"..", b"a/b", b"a\\b", b"a\0", b"\n", b"\xff", b"x" * 256):
             outcome = self.assert_refused(400, put(path=[name]))
             self.assertIsNone(outcome.name)
@@ -354,13 +359,13 @@ class RefusedTests(HttpCase):
         self.assert_refused(400, post(FORM.replace(b"db.gz", b"..") + b"--\r\n"))
 
     def test_post_with_a_name(self) -> None:
-        """POST takes its name from the form, and says how."""
+        """The answer explains how to POST."""
         for path in ([b"db.gz"], [b"", b""], [b"a", b"b"]):
             outcome = self.assert_refused(400, post(path=path))
             self.assertIn(b"curl -F file=@", self.answer(outcome))
 
     def test_too_large(self) -> None:
-        """Known from the length, before the body; or found on the way."""
+        """Known from the length before the body, or found while it arrives."""
         self.uploads = self.make(max_file_size=6)
         self.assert_refused(413, put(Refusal(400, "not read"), length=7))
         self.assert_refused(413, put(length=None))
@@ -370,14 +375,14 @@ class RefusedTests(HttpCase):
         self.assertEqual(200, self.receive(put()).status)
 
     def test_larger_than_any(self) -> None:
-        """More bytes than a file can have, where there is no other limit."""
+        """Larger than any file can be, without another limit."""
         for push in (put, post):
             self.assert_refused(413, push(length=2**64))
         self.store.room = 2**65
         self.assert_refused(413, put(length=2**63))
 
     def test_no_room(self) -> None:
-        """The same of the disk: what is large is refused before it is read."""
+        """The same for free space: a large file is refused before it is read."""
         self.store.room = BATCH - 1
         unread = Refusal(400, "not read")
         self.assert_refused(507, put(unread, length=BATCH))
@@ -388,13 +393,13 @@ class RefusedTests(HttpCase):
         self.assert_refused(507, post())
 
     def test_exists(self) -> None:
-        """What is there stays; no method is offered instead."""
+        """The file stays as it is; the answer offers no method instead."""
         self.store.files["web01", "db.gz"] = b"old"
         self.assertEqual({}, self.headers(self.assert_refused(405, put())))
         self.assert_refused(405, post())
 
     def test_exists_unread(self) -> None:
-        """Where the body is not here at once, it is refused unread."""
+        """Refused before the body is read, if that is not here yet."""
         self.store.files["web01", "db.gz"] = b"old"
         unread = Refusal(400, "not read")
         waits = {"Expect": "100-continue", "Content-Length": "7"}
@@ -406,8 +411,8 @@ class RefusedTests(HttpCase):
             self.assert_refused(405, push)
 
     def test_exists_as_promised(self) -> None:
-        """A second try of what arrived is as good as the first; no post-push is run,
-        and the body need not come.
+        """A retry of a stored file succeeds; post-push does not run again, and the body
+        need not be sent.
         """
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
@@ -429,7 +434,7 @@ class RefusedTests(HttpCase):
         self.assertEqual([("web01", "db.gz")] * 4, self.store.confirmed)
 
     def test_exists_and_is_sent_again(self) -> None:
-        """Whoever does not ask first sends all of it before he reads the answer."""
+        """A client without Expect sends the whole body before it reads the answer."""
         self.store.files["web01", "db.gz"] = b"content"
         self.known["db.gz"] = Kept(7, SHA256)
         promise = {"X-Checksum-Sha256": SHA256}
@@ -441,7 +446,6 @@ class RefusedTests(HttpCase):
         self.assert_refused(413, put(b"con" * 3, length=None, headers=promise))
 
     def test_body_breaks_off(self) -> None:
-        """Wherever it does."""
         gone = Refusal(400, "the body ended early")
         self.assert_refused(400, put(gone))
         outcome = self.assert_refused(400, put(b"con", gone))
@@ -451,10 +455,10 @@ class RefusedTests(HttpCase):
 
 
 class HookTests(HttpCase):
-    """What hooks are asked, and what comes of it."""
+    """What hooks get, and what their answers do."""
 
     def test_size_of_a_form(self) -> None:
-        """Exact where the file is the last part; unknown without a length."""
+        """Exact if the file is the last part; unknown without a length."""
         self.receive(post())
         self.store.files.clear()
         headers = {"Transfer-Encoding": "chunked"}
@@ -462,8 +466,8 @@ class HookTests(HttpCase):
         self.assertEqual([7, -1], [each.size for each in self.hooks.asked])
 
     def test_size_of_a_form_that_goes_on(self) -> None:
-        """Unknown where that is seen; or else pre-push is asked again, with
-        what nobody could know before.
+        """Unknown if the next part is here already; else pre-push runs again with the
+        right size.
         """
         self.assertEqual(200, self.receive(post(FORM + MORE + b"--\r\n")).status)
         self.store.files.clear()
@@ -473,7 +477,7 @@ class HookTests(HttpCase):
         )
 
     def test_second_verdict_counts(self) -> None:
-        """Be it a refusal, or the permission to overwrite."""
+        """Whether it refuses, or allows overwriting."""
         push = (FORM, MORE + b"--\r\n")
         self.hooks.verdicts = [Verdict.GO_ON, Refusal(409, "no")]
         self.assert_refused(409, post(*push))
@@ -484,14 +488,14 @@ class HookTests(HttpCase):
         self.assertEqual(200, self.receive(post(*push)).status)
 
     def test_post_push_answers(self) -> None:
-        """Its output is the answer, whatever its verdict."""
+        """The output of post-push is the answer, whatever its exit status."""
         self.hooks.exit = Exit(0, b"thank you\n")
         outcome = self.receive(put())
         self.assertEqual((200, b"thank you\n"), (outcome.status, self.answer(outcome)))
         self.assertEqual({"X-Checksum-Sha256": SHA256}, self.headers(outcome))
 
     def test_post_push_fails(self) -> None:
-        """A failure cannot undo a durable file, and is told."""
+        """A failure does not undo a durable file, and is reported."""
         self.hooks.exit = Exit(143, b"half a wo", timed_out=True)
         outcome = self.receive(put())
         self.assertEqual((200, b"half a wo"), (outcome.status, self.answer(outcome)))

@@ -1,4 +1,4 @@
-"""The tree of buckets, over HTTP in memory: the contract on the wire."""
+"""Tests of :mod:`filebucket.web.tree`: the protocol on the wire, in memory."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class ResourceCase(SynchronousTestCase):
         self.assertEqual([], self.flushWarnings())
 
     def statuses(self, *data: bytes) -> list[int]:
-        """What is answered, on a connection that is open."""
+        """The statuses of all answers on one connection."""
         self.send(*data)
         return self.connection.statuses()
 
     def send(self, *data: bytes) -> None:
-        """Send, on another connection if this one was closed."""
+        """Send; opens another connection if this one is closed."""
         if self.connection.closed or self.connection.wire.half_closed:
             self.connection = Connection(self.root)
         self.connection.send(*data)
@@ -87,13 +87,13 @@ class TokenTests(ResourceCase):
     """Which bucket a request opens."""
 
     def test_path(self) -> None:
-        """The token as the first component."""
+        """The token is the first component."""
         self.assertEqual([200], self.statuses(put(b"/%b/a" % TOKEN)))
         self.assertEqual([200], self.statuses(put(b"/%b/b" % OTHER)))
         self.assertEqual({("one", "a"), ("two", "b")}, set(self.store.files))
 
     def test_bearer(self) -> None:
-        """The token in a header, and the path for the name."""
+        """The token in a header, and the name in the path."""
         for scheme in (b"Bearer", b"bearer", b"BEARER"):
             self.store.files.clear()
             push = put(b"/a", b"x", b"Authorization: %b %b" % (scheme, TOKEN))
@@ -120,14 +120,14 @@ class TokenTests(ResourceCase):
             self.assertEqual({("one", "f"): b"x"}, self.store.files)
 
     def test_bearer_decides(self) -> None:
-        """A header that opens nothing is not made good by the path."""
+        """If the header's token is invalid, the path's is not used."""
         push = put(b"/%b/a" % TOKEN, b"x", bearer(b"nonsense"))
         self.assertEqual([403], self.statuses(push))
         push = put(b"/a", b"x", bearer(TOKEN), bearer(TOKEN))
         self.assertEqual([403], self.statuses(push))
 
     def test_token_twice(self) -> None:
-        """Or else a token would become a file's name."""
+        """Otherwise a token would become the name of a file."""
         for target in (TOKEN, b"%b/a" % TOKEN, OTHER):
             connection = self.connect()
             connection.send(put(b"/" + target, b"x", bearer(TOKEN)))
@@ -135,7 +135,7 @@ class TokenTests(ResourceCase):
         self.assertEqual({}, self.store.files)
 
     def test_hide_tokens(self) -> None:
-        """No token is left in a text, wherever it stands in it."""
+        """Tokens are masked wherever they occur in a text."""
         token, other = TOKEN.decode(), OTHER.decode()
         for text, hidden in (
             ("db.gz", "db.gz"),
@@ -148,12 +148,12 @@ class TokenTests(ResourceCase):
             self.assertEqual(hidden, self.registry.hide_tokens(text))
 
     def test_basic(self) -> None:
-        """Other schemes are a proxy's business."""
+        """Other schemes are for proxies, and ignored."""
         push = put(b"/%b/a" % TOKEN, b"x", b"Authorization: Basic eDp5")
         self.assertEqual([200], self.statuses(push))
 
     def test_strangers(self) -> None:
-        """The same bytes for every path and method."""
+        """Without a token the answer is the same for every path and method."""
         answers = set()
         date = re.compile(rb"Date: [^\r]*\r\n")
         for target in (
@@ -185,7 +185,7 @@ class TokenTests(ResourceCase):
         self.assertTrue(answers.pop().startswith(b"HTTP/1.1 403 Forbidden\r\n"))
 
     def test_targets_that_are_no_paths(self) -> None:
-        """Whoever has a token is told; the verdict is the path's, not the token's."""
+        """Only a client with a valid token learns about an invalid path."""
         for target, *headers in (
             (b"/%b/%%zz" % TOKEN,),
             (b"/%b/a%%" % TOKEN,),
@@ -200,12 +200,12 @@ class TokenTests(ResourceCase):
         self.assertEqual({}, self.store.files)
 
     def test_strangers_do_not_continue(self) -> None:
-        """A stranger's body is never asked for."""
+        """A client without a token gets no 100 Continue."""
         push = head(b"PUT", b"/x/y", b"Content-Length: 2", b"Expect: 100-continue")
         self.assertEqual([403], self.statuses(push))
 
     def test_expired(self) -> None:
-        """A token that has expired opens nothing; the bucket's others do."""
+        """An expired token opens nothing; other tokens of the bucket do."""
         tokens = (
             Token(token_digest(TOKEN), 100.0),
             Token(token_digest(OTHER)),
@@ -222,7 +222,7 @@ class TokenTests(ResourceCase):
             self.assertEqual(statuses, found)
 
     def test_allow_from(self) -> None:
-        """A token opens its bucket only for clients of its networks."""
+        """A token opens its bucket only for clients in the bucket's networks."""
         for networks, host, status in (
             (["192.0.2.0/24"], "192.0.2.9", 200),
             (["192.0.2.0/24"], "192.0.3.9", 403),
@@ -254,7 +254,7 @@ class TokenTests(ResourceCase):
         self.assertEqual([412], self.statuses(put(b"//%b" % TOKEN)))
 
     def test_swap_at_the_end(self) -> None:
-        """Also what has come whole and waits for its hook."""
+        """Also for a push that is complete and waits for its hook."""
         self.hooks.gate = Deferred()
         self.connection.send(put(b"/%b/a" % TOKEN))
         self.registry.replace(BucketIndex([bucket(OTHER, "two")]))
@@ -263,7 +263,7 @@ class TokenTests(ResourceCase):
         self.assertEqual({}, self.store.files)
 
     def test_expires_under_way(self) -> None:
-        """A token that has come to its end publishes nothing, however slow it is."""
+        """If a token expires during a push, nothing is published."""
         token = Token(token_digest(TOKEN), expires=10.0)
         self.registry.replace(BucketIndex([Bucket((token,), "one", "one")]))
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
@@ -272,15 +272,15 @@ class TokenTests(ResourceCase):
         self.assertEqual({}, self.store.files)
 
     def test_rotated_under_way(self) -> None:
-        """With another token for the same bucket, what the first began goes on."""
+        """With a new token for the same bucket, pushes in progress go on."""
         tokens = (Token(token_digest(TOKEN)), Token(token_digest(b"n" * 32)))
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
         self.registry.replace(BucketIndex([Bucket(tokens, "one", "one", quota=10**9)]))
         self.assertEqual([200], self.statuses(b"t"))
 
     def test_swap(self) -> None:
-        """A bucket that is taken away: no push begins, and what is under way is not
-        published any more.
+        """If a bucket is removed, no push begins, and pushes in progress are not
+        published.
         """
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
         self.registry.replace(BucketIndex([bucket(OTHER, "two")]))
@@ -292,10 +292,10 @@ class TokenTests(ResourceCase):
 
 
 class WireTests(ResourceCase):
-    """What only the whole of it can show."""
+    """Behavior of the whole stack."""
 
     def test_trailers(self) -> None:
-        """A digest behind a chunked body, as ``Trailer`` announces it."""
+        """A digest after a chunked body, announced by ``Trailer``."""
         for name, digest, status in (
             (b"a", hashlib.sha256(b"hello").hexdigest(), 200),
             (b"b", hashlib.sha256(b"other").hexdigest(), 422),
@@ -309,7 +309,7 @@ class WireTests(ResourceCase):
         self.assertEqual({("one", "a"): b"hello"}, self.store.files)
 
     def test_nothing_to_repeat(self) -> None:
-        """A pipe of which something came gets no status that curl --retry repeats."""
+        """A pipe that was partly read gets no status that curl --retry repeats."""
         chunked = b"Transfer-Encoding: chunked"
         waits = b"Expect: 100-continue"
         for headers, sent, status in (
@@ -325,7 +325,7 @@ class WireTests(ResourceCase):
             self.assertEqual([status], self.connection.statuses())
 
     def test_bug_and_a_pipe(self) -> None:
-        """Nor does a bug of ours."""
+        """A bug gets no such status, either."""
         self.patch(Uploads, "receive", lambda *args: fail(ZeroDivisionError()))
         for headers, status in (
             ([b"Transfer-Encoding: chunked"], 400),
@@ -337,7 +337,7 @@ class WireTests(ResourceCase):
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_receipt(self) -> None:
-        """The answer to a push, to the letter."""
+        """The answer to a push, byte for byte."""
         self.connection.send(put(b"/%b/db.gz" % TOKEN))
         digest = hashlib.sha256(b"content").hexdigest()
         ((status, headers, content),) = self.connection.answers()
@@ -348,7 +348,7 @@ class WireTests(ResourceCase):
         self.assertEqual(self.observed[0].request_id, headers["x-request-id"])
 
     def test_request_id(self) -> None:
-        """Refusals have it too, each its own; those of strangers have none."""
+        """Refusals have one, too, each its own; without a valid token there is none."""
         refused = (
             (405, head(b"GET", b"/%b/x" % TOKEN)),
             (400, put(b"/%b/a/b" % TOKEN)),
@@ -365,7 +365,7 @@ class WireTests(ResourceCase):
         self.assertEqual((403, False), (answered, "x-request-id" in headers))
 
     def test_verdicts_before_continue(self) -> None:
-        """What the headers tell is told before 100 Continue."""
+        """Refusals by the headers come before 100 Continue."""
         self.store.files["one", "there"] = b""
         self.store.room = 5000
         self.connection = self.connect(max_file_size=10_000)
@@ -388,7 +388,6 @@ class WireTests(ResourceCase):
         self.assertEqual([409], self.statuses(push))
 
     def test_continue_waits_for_pre_push(self) -> None:
-        """And comes when it has passed."""
         self.hooks.gate = Deferred()
         push = head(
             b"PUT", b"/%b/x" % TOKEN, b"Content-Length: 2", b"Expect: 100-continue"
@@ -400,7 +399,6 @@ class WireTests(ResourceCase):
         self.assertEqual([200], self.statuses(b"xy"))
 
     def test_disk_slower_than_network(self) -> None:
-        """The transport waits for the disk."""
         self.store.gate = Deferred()
         push = put(b"/%b/x" % TOKEN, b"x" * 1000)
         self.connection.send(push[:-999], push[-999:-500])
@@ -412,7 +410,6 @@ class WireTests(ResourceCase):
         self.assertEqual(b"x" * 1000, self.store.files["one", "x"])
 
     def test_hook_slower_than_network(self) -> None:
-        """And for a hook."""
         self.hooks.gate = Deferred()
         push = put(b"/%b/x" % TOKEN, b"x" * 1000)
         self.connection.send(push[:-500])
@@ -422,7 +419,7 @@ class WireTests(ResourceCase):
         self.assertEqual([200], self.statuses(push[-500:]))
 
     def test_refused_midway(self) -> None:
-        """A verdict that falls in the middle of the body is told at once."""
+        """A refusal in the middle of the body is sent at once."""
         self.connection = self.connect(max_file_size=1000)
         chunk = b"400\r\n" + b"x" * 0x400 + b"\r\n"
         push = head(b"PUT", b"/%b/x" % TOKEN, b"Transfer-Encoding: chunked")
@@ -432,7 +429,7 @@ class WireTests(ResourceCase):
         self.assertFalse(self.connection.wire.disconnected)
 
     def test_client_goes_away(self) -> None:
-        """At every byte of a push: nothing is left, nothing is run."""
+        """At every byte of a push: nothing is left, no hook runs."""
         push = put(b"/%b/x" % TOKEN)
         for cut in range(len(push)):
             for leave in (Connection.lose, Connection.half_close):
@@ -448,7 +445,7 @@ class WireTests(ResourceCase):
                 self.assertEqual([], connection.clock.getDelayedCalls())
 
     def test_client_goes_away_after_its_last_byte(self) -> None:
-        """What came whole is kept, though nobody hears of it."""
+        """A complete file is stored even if the client is gone."""
         self.store.gate = Deferred()
         self.connection.send(put(b"/%b/x" % TOKEN))
         self.connection.lose()
@@ -457,7 +454,7 @@ class WireTests(ResourceCase):
         self.assertEqual(1, len(self.hooks.told))
 
     def test_keeps_the_connection(self) -> None:
-        """Pushes, pipelined on one connection."""
+        """Pipelined pushes on one connection."""
         again = put(b"/%b/a" % TOKEN)
         self.assertEqual(
             [200, 405, 200], self.statuses(again + again + put(b"/%b/b" % TOKEN))
@@ -465,7 +462,7 @@ class WireTests(ResourceCase):
         self.assertFalse(self.connection.closed)
 
     def test_closes_the_connection(self) -> None:
-        """What is no push is the last request that is answered."""
+        """The connection closes after a request other than a push."""
         for request in (
             put(b"/nobody/a"),
             put(b"/%b/.." % TOKEN),
@@ -476,7 +473,7 @@ class WireTests(ResourceCase):
             self.assertTrue(self.connection.closed)
 
     def test_answering_fails(self) -> None:
-        """A bug on the way back is logged once, and told."""
+        """A bug while answering is logged once, and answered."""
 
         def answer(request: StreamingRequest, status: int, *args: object) -> None:
             if status == 200:
