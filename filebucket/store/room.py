@@ -40,7 +40,7 @@ FRESH = 10.0
 """Age of the count in seconds from which it is repeated before a push is refused."""
 
 SHARE = 20
-"""Counting takes at most one part in this number of the time."""
+"""A bucket is counted for at most 1/20 of the time."""
 
 
 @define
