@@ -521,7 +521,7 @@ class ProxyHeaderTests(TlsCase):
         client = self.client(server)
         with contextlib.suppress(ConnectionResetError):
             self.assertEqual(b"", client.socket.recv(1))
-        server.wait_for("dropped client=127.0.0.1:.* reason='not one of trusted")
+        server.wait_for("dropped client=127.0.0.1:.* reason='not in trusted")
 
 
 class OthersTests(TlsCase):

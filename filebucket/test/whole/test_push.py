@@ -713,7 +713,7 @@ class StartTests(IntegrationCase):
         server = Server(self.folder)
         server.hook("pre-push", "exit 0")
         (self.folder / "pre-push.sh").chmod(0o644)
-        self.assertIn("pre-push.sh: is there, but", self.refused(server))
+        self.assertIn("pre-push.sh: is not an executable", self.refused(server))
 
     def test_serve(self) -> None:
         """``filebucket serve`` does the same."""
