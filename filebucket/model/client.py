@@ -2,7 +2,7 @@
 
 A client is an IP address and a port, or a UNIX socket on this machine. Behind a proxy,
 the connection has the proxy's address, and a header has the client's. Only headers from
-trusted proxies are used, since anybody can send one.
+trusted proxies are used, because any client can send one.
 
 An IPv4 client of an IPv6 socket (``::ffff:192.0.2.1``, RFC 4291, 2.5.5.2) counts as
 that IPv4 client: in logs, for hooks, and wherever addresses are compared.

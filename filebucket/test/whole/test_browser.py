@@ -312,7 +312,7 @@ class ShowingTests(ChromiumCase):
         self.assertEqual(["1 backup is late"], self.texts("h1"))
         self.assertEqual(["web01", "mail", "laptop"], self.texts("th.bucket > bdi"))
         self.assertEqual([], self.texts("#filter"))
-        self.assertIn("again every minute", "".join(self.texts("footer")))
+        self.assertIn("reloads every minute", "".join(self.texts("footer")))
         refresh = "document.querySelector('noscript meta[http-equiv=refresh]')"
         self.assertTrue(self.browser.run(f"return {refresh} !== null"))
         self.check_quiet()
