@@ -20,7 +20,7 @@ _WITHOUT_LOG_FLUSH = 2
 MIB = 1 << 20
 
 SMALL = 8 * MIB
-"""Bytes of a filesystem that is to be filled."""
+"""Bytes of a filesystem that will be filled."""
 
 
 def run(*command: str | Path) -> str:

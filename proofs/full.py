@@ -39,7 +39,7 @@ def fill(place: type[Place], folder: Path, trials: int) -> Outcome:
                 found += [*kept.faults(bucket), *residue(server.home)]
                 _make_room(bucket, kept, chance)
                 if kept.push(server.port, named(f"{number}-after", 300_000)) != 200:
-                    found.append("no room, though some was made")
+                    found.append("not enough free space, although files were deleted")
                 if not server.wait_for_open_files(before):
                     found.append(f"{server.open_files()} descriptors, not {before}")
                 faults += [f"time {number}: {fault}" for fault in found]

@@ -89,7 +89,7 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
 def _fill(home: Path, bucket: Bucket) -> set[str]:
     """Files that were pushed some time ago, and are on the disk.
 
-    :returns: those that are to be pruned
+    :returns: those that must be pruned
     """
     (home / ".filebucket").mkdir(parents=True)
     (home / BUCKET).mkdir()

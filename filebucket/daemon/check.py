@@ -153,7 +153,7 @@ class _Examination:
     process: int | None = None
 
     def file(self) -> Iterator[Concern]:
-        """Who can read and write the configuration."""
+        """Permissions of the configuration."""
         mode = os.stat(self.path).st_mode
         if mode & stat.S_IROTH and _in_clear(json.loads(self.text)):
             text = "contains clear-text tokens and is readable by all users: chmod o-r"
@@ -311,9 +311,7 @@ class _Examination:
     def _listen(
         self, places: Mapping[str, Endpoint], trusted: Networks
     ) -> Iterator[Concern]:
-        """What is wrong with the listeners that the daemon would open; nothing is
-        opened.
-        """
+        """Mistakes in the listeners that the daemon would open. Nothing is opened."""
         ours = {at: each for at, each in places.items() if each.kind != "systemd"}
         try:
             listeners(self.reactor, ours, trusted, self.path)

@@ -25,7 +25,7 @@ class Verdict(Enum):
 
 @frozen
 class Subject:
-    """What a hook is told of a push.
+    """The data of a push for a hook.
 
     :param bucket: the bucket's name, or its token if it has no name
     :param label: the bucket's name in logs
@@ -59,7 +59,7 @@ class Subject:
 
 @frozen
 class Alert:
-    """What a hook is told of a series whose state has changed.
+    """The data for a hook of a series whose state has changed.
 
     :param bucket: the bucket's label, since an alert leaves this machine
     :param series: the series; empty if the bucket still awaits its first push

@@ -1,13 +1,12 @@
 """pre-push.sh, post-push.sh and alert.sh: the operator's scripts, as child processes.
 
-pre-push decides whether to accept a push; post-push is told of a stored file and may
-replace the answer; alert is told of overdue or otherwise changed backups. Each script
-is looked up whenever it is due, and runs with a scrubbed environment within the limits
-of :mod:`filebucket.hooks.process`. The number of hooks that run at once is limited;
-buckets are served in turn, and alerts have a place of their own
-(:mod:`filebucket.hooks.line`).
-
-If a pre-push hook cannot be run or does not answer, the push is refused.
+pre-push decides whether to accept a push; post-push runs after a file is stored, and
+may replace the answer; alert runs when a backup is overdue or changes its state
+otherwise. Each script is looked up whenever it is due, and runs with a scrubbed
+environment within the limits of :mod:`filebucket.hooks.process`. The number of hooks
+that run at once is limited; buckets are served in turn, and alerts have a place of
+their own (:mod:`filebucket.hooks.line`). If a pre-push hook cannot be run or does not
+answer, the push is refused.
 """
 
 from __future__ import annotations

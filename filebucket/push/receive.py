@@ -480,7 +480,7 @@ class Upload:
         hashes.compare(self._all_promised())
 
     async def _rest(self, file: IncomingFile) -> AsyncIterator[Sequence[bytes]]:
-        """What is still to be compared: what was held, or else the whole file."""
+        """The data that is not compared yet: the held part, or else the whole file."""
         if self._held is not None:
             yield self._held
             return

@@ -161,7 +161,7 @@ class UnsteadyError(Exception):
 
 @frozen
 class Stat:
-    """What is known about a file without reading it.
+    """The properties of a file that are known without reading it.
 
     :param size: in bytes
     :param written_at: last change of the content, in seconds since the epoch

@@ -2,8 +2,8 @@
 
 import signal
 
-# What a script starts in the background, or with nohup, finds these ignored, and so
-# would all its children. What is caught they do not inherit: they have the default.
+# In the background of a script, or with nohup, these signals are ignored, and child
+# processes inherit that. A signal with a handler gets its default in them instead.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)

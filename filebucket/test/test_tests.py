@@ -34,7 +34,7 @@ def mirror(module: str) -> str:
 
 
 class MirrorTests(SynchronousTestCase):
-    """Who looks for a module's tests finds them."""
+    """Each module's tests are where they are expected."""
 
     def setUp(self) -> None:
         here = {str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")}

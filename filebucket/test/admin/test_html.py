@@ -46,7 +46,7 @@ HOSTILE = (
     "x" * 255,
     "e" + "\u0301" * 100,
 )
-"""Names that are to be read as they are."""
+"""Names that are shown unchanged."""
 
 DECEPTIVE = {
     "gz.\u202etxt.exe\u2066": "gz.\\u202etxt.exe\\u2066",
@@ -54,7 +54,7 @@ DECEPTIVE = {
     "\x1b[2J\x7f\r\n": "\\x1b[2J\\x7f\\x0d\\x0a",
     "no\u00a0break\u2003": "no\\xa0break\\u2003",
 }
-"""Names that would be read as others, and what they are to be read as."""
+"""Names that look like others, and how they must be shown."""
 
 VOID = {"meta", "link", "input"}
 

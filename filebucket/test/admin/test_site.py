@@ -297,7 +297,7 @@ class SharedAnswerTests(AdminCase):
             self.assertTrue(self.ask().received().endswith(late))
             self.clock.advance(DEADLINE)
         self.assertEqual(1, len(self.looks))
-        self.looks[0].callback(AdminAnswer(200, b"nobody waits"))
+        self.looks[0].callback(AdminAnswer(200, b"too late"))
         last = self.ask()
         self.looks[1].callback(AdminAnswer(200, b"at last"))
         self.assertTrue(last.received().endswith(b"at last"))

@@ -113,7 +113,7 @@ class OpeningTests(SynchronousTestCase):
     def test_not_to_be_seen(self) -> None:
         """Another error than a missing catalogue."""
         if os.geteuid():
-            raise SkipTest("only root can become somebody else")
+            raise SkipTest("only root can become another user")
         self.open()
         (self.home / ".filebucket").chmod(0o700)
         os.seteuid(NOBODY)

@@ -140,7 +140,7 @@ class HealTests(JournalCase):
 
 
 class WatchTests(JournalCase):
-    """What is expected."""
+    """Expected series."""
 
     def test_patterns(self) -> None:
         """Existing pushes are sorted by new patterns, with tokens masked."""
@@ -288,7 +288,7 @@ class WatchTests(JournalCase):
 
 
 class ToldTests(JournalCase):
-    """What was reported to the operator."""
+    """States that were reported to the operator."""
 
     def test_untold(self) -> None:
         """The oldest change first, and only watched series."""

@@ -150,7 +150,7 @@ class RecorderCase(SynchronousTestCase):
 
 
 class EnterTests(RecorderCase):
-    """What is added, and when."""
+    """Adding pushes."""
 
     def test_push(self) -> None:
         """The complete row."""
@@ -293,7 +293,7 @@ class EnterTests(RecorderCase):
 
 
 class WatchTests(RecorderCase):
-    """What is watched."""
+    """Watched series."""
 
     def state(self) -> State:
         (series,) = all_series(self.read(), "web01")
@@ -401,7 +401,7 @@ class FailureTests(RecorderCase):
         )
 
     def test_fails_half_way(self) -> None:
-        """What was added is not added again, even if a later step failed."""
+        """A push is not added again, even if a later step failed."""
         self.start()
 
         def fail(*args: Any) -> None:

@@ -60,7 +60,7 @@ class WriterCase(SynchronousTestCase):
 
 
 class WriteTests(WriterCase):
-    """What is written."""
+    """Writing pushes and refusals."""
 
     def test_entered(self) -> None:
         """And the lists are emptied."""
@@ -85,7 +85,7 @@ class WriteTests(WriterCase):
         self.assertTrue(other.write([], [], NOW))
 
     def test_fails(self) -> None:
-        """What was not added stays in the list for the next time."""
+        """A push that was not added stays in the list for the next time."""
 
         def fail(*arguments: object) -> None:
             raise CatalogueError("database or disk is full")

@@ -111,7 +111,7 @@ class ReloadTests(ReloadCase):
     """:meth:`Reload.reload`."""
 
     def test_supervisor(self) -> None:
-        """The supervisor is always told of the beginning and of the end."""
+        """The supervisor always learns when a reload begins and ends."""
         done = self.service.reload()
         self.assertEqual(["reloading"], self.supervisor.told)
         self.loader.gives(with_buckets(B, C))

@@ -466,7 +466,7 @@ class PresenceTests(HooksCase):
         for first in (
             b"#!/usr/bin/env sh",
             b"#! /usr/bin/env\t/bin/sh ",
-            b"#!/usr/bin/env -S nobody knows",
+            b"#!/usr/bin/env -S no-such program",
             b"#!/usr/bin/env A=b sh",
             b"#!/usr/bin/env",
         ):

@@ -50,7 +50,7 @@ class ListeningCase(SynchronousTestCase):
 
 
 class OpeningTests(ListeningCase):
-    """What is opened."""
+    """Endpoints that are opened."""
 
     def test_host_and_port(self) -> None:
         for host in ("127.0.0.1", "::1"):

@@ -41,7 +41,7 @@ DAY = 24 * 3600.0
 
 
 def bucket_of(token: str = TOKEN, name: str | None = "web01") -> Bucket:
-    """A bucket as the configuration has it."""
+    """A bucket as in the configuration."""
     digest = Token(token_digest(token.encode()))
     return Bucket((digest,), directory=name or token, name=name)
 

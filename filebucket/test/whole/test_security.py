@@ -418,7 +418,7 @@ class RealTests(IntegrationCase):
         """It stays within the operator's hard limit, and never lowers the limit."""
         need("prlimit")
         if resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= DESCRIPTORS:
-            raise SkipTest("this process may not have so many itself")
+            raise SkipTest("this process has a lower limit itself")
         server = Server(self.folder / "server")
         command = (*TWISTD, "-n", "--pidfile=", "filebucket")
         for given in ((80, 80), (DESCRIPTORS + 1, DESCRIPTORS + 1)):
