@@ -36,6 +36,7 @@ lint: $(VENV)/linters
 	$(BIN)/lint-imports --cache-dir=$(VENV)/imports
 	for page in *.rst */*.rst; do \
 	    $(BIN)/python -m docutils --halt=2 --writer=null $$page || exit 1; done
+	$(BIN)/python -m filebucket.test.kit.words .
 	if command -v shellcheck >/dev/null; then \
 	    shellcheck -x hooks/*.sh .ci/run .ci/deb .ci/check-deb* .ci/check-wheel \
 	        debian/file-bucket.p* debian/tests/s*; fi
@@ -60,7 +61,7 @@ proofs-quick: $(VENV)/installed
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
 	    races-rename fuzz fuzz-contents reloads
 
-# The README's, made anew after a change of the page or of what commands print. Needs
+# The README's pictures, after a change of the page or of the commands' output. Needs
 # chromium, chromium-driver, curl and pngquant.
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures/make.py

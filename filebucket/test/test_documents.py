@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket import __version__
+from filebucket.test.kit import words
 from filebucket.test.kit.links import broken, documents
 
 TOP = Path(__file__).parents[2]
@@ -198,6 +199,49 @@ def place(source: Path, folder: Path) -> None:
         shutil.copytree(source, folder / source.name)
     else:
         shutil.copy(source, folder)
+
+
+class WordTests(DocumentsCase):
+    """Turns of phrase that ``.ci/words.toml`` lists."""
+
+    def test_list(self) -> None:
+        """Each is found in its example, and nothing is in what to write."""
+        listed = words.turns(TOP)
+        self.assertLess(15, len(listed))
+        for turn in listed:
+            self.assertEqual(1, len(list(turn.find(turn.instead))), turn.instead)
+            found = [list(each.find(turn.write)) for each in listed]
+            self.assertEqual([[]] * len(listed), found, turn.write)
+
+    def test_across_lines(self) -> None:
+        """Of comments and of strings, but not across paragraphs."""
+        turn = words.Turn("red fox", "", "", "")
+        for text, lines in (
+            ("red fox", [1]),
+            ("a red\n  fox", [1]),
+            ("# red\n    # fox", [1]),
+            ('x = (\n    "red"\n    f" fox"\n)', [2]),
+            ("red\n\nfox", []),
+            ('"red"\n    fox = 1', []),
+        ):
+            self.assertEqual(lines, [line for line, _ in turn.find(text)], text)
+
+    def test_places(self) -> None:
+        """In documents and code, with the line and a suggestion; not in copies."""
+        top = Path(self.mktemp())
+        last = words.turns(TOP)[-1]
+        for name in (".ci/x", "docs/a.rst", "hooks/a.svg", "debian/copyright"):
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            (top / name).write_text(f"A\n{last.instead}\n")
+        shutil.copy(TOP / words.LIST, top / words.LIST)
+        found = words.misworded(top)
+        self.assertEqual(2, len(found), found)
+        self.assertEqual([".ci/x:2", "docs/a.rst:2"], [e.split(": ")[0] for e in found])
+        self.assertIn(f"write {last.write!r}.", found[0])
+
+    def test_source(self) -> None:
+        """In a checkout."""
+        self.assertEqual([], words.misworded(TOP))
 
 
 class ArchitectureTests(DocumentsCase):
