@@ -110,9 +110,9 @@ def one_input(data: bytes) -> None:
     if set(statuses) - {*STATUSES, 100}:
         raise AssertionError(f"answered with {statuses}")
     if statuses.count(200) != len(store.files):
-        raise AssertionError(f"{len(store.files)} files, and {statuses}")
+        raise AssertionError(f"{len(store.files)} files, answers {statuses}")
     if store.receiving or connection.clock.getDelayedCalls():
-        raise AssertionError("something is left")
+        raise AssertionError("leftovers at the end of the connection")
 
 
 def seeds() -> list[bytes]:

@@ -70,9 +70,9 @@ def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
     if expected not in calls["status", "--line"].output:
         faults.append(f"not {expected}: {calls['status', '--line'].output}")
     if len(json.loads(calls["status", "--json"].output)["buckets"]) != BUCKETS:
-        faults.append("not all buckets")
+        faults.append("some buckets are missing")
     if calls["log", "--json"].output.count("\n") != 50:
-        faults.append("not the latest 50")
+        faults.append("these are not the latest 50")
     for words, call in calls.items():
         if call.seconds > MOST_SECONDS or call.memory > MOST_MEMORY:
             faults.append(f"{' '.join(words)}: {call}")

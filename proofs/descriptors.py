@@ -145,7 +145,7 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
                 thread.join()
             taken = _taken(server.port, ledger, f"after-{trial}", RECOVERS_WITHIN)
             if taken is None:
-                faults.append(f"trial {trial}: no push is taken afterwards")
+                faults.append(f"trial {trial}: no push works afterwards")
             else:
                 recovery = max(recovery, taken)
             # Twisted keeps one in reserve, and may lose it when none is left.
@@ -158,7 +158,7 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
         if asks:
             permitted = set(asked.read_text().splitlines())
             faults += [
-                f"{name}: stored, and pre-push was not asked"
+                f"{name}: stored without a call of pre-push"
                 for name in os.listdir(server.home / TOKEN)
                 if name not in permitted
             ]
@@ -171,9 +171,9 @@ def _exhaust(folder: Path, trials: int, asks: bool) -> Outcome:
         if status not in fitting
     ]
     if idle > MOST_CPU:
-        faults.append(f"{idle:.2f} s of processor time in {IDLE:g} s of nothing")
+        faults.append(f"{idle:.2f} s of processor time in {IDLE:g} s of idle time")
     if written > MOST_LOG:
-        faults.append(f"{written:,} bytes of log in {IDLE:g} s of nothing")
+        faults.append(f"{written:,} bytes of log in {IDLE:g} s of idle time")
     # It logs a traceback if it loses that one.
     if server.log.count("Traceback") > server.log.count("reserve EMFILE"):
         faults.append("a traceback in the log")

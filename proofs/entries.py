@@ -64,11 +64,11 @@ def differences(home: Path, bucket: str, key: str) -> list[str]:
     there = set(os.listdir(folder)) if folder.exists() else set()
     return [
         *found,
-        *(f"{name}: said to be damaged" for name, *_, damaged in kept if damaged),
+        *(f"{name}: marked as damaged" for name, *_, damaged in kept if damaged),
         *(f"{name}: no row" for name in there - set(rows)),
-        *(f"{name}: a row, and no file" for name in set(rows) - there),
+        *(f"{name}: a row without a file" for name in set(rows) - there),
         *(
-            f"{name}: not what its row says"
+            f"{name}: differs from its row"
             for name in there & set(rows)
             if rows[name] != said(folder / name)
         ),

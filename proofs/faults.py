@@ -150,9 +150,9 @@ def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list
     happened = any(call.failed for call in trace.calls)
     wrong = ledger.faults(bucket)
     if happened and status not in fault.right:
-        wrong.append("not the right answer")
+        wrong.append("the wrong answer")
     if status not in (200, None) and (bucket / fault.name).exists():
-        wrong.append("refused, but there")
+        wrong.append("refused, but stored")
     if fault.call in HARMLESS:
         # Leftovers are removed at the next start.
         server.stop()
@@ -222,7 +222,7 @@ def _said(server: Server, name: str) -> str | None:
         if entries.is_there(server.home, name):
             return None
         time.sleep(0.01)
-    raise AssertionError(f"{name} is not entered, and nothing is said")
+    raise AssertionError(f"{name} is not added, and nothing is logged")
 
 
 def answered_rightly(place: type[Place]) -> Prove:

@@ -154,7 +154,7 @@ class _Client(threading.Thread):
             statuses = self._seen.answer(message[:99], self._exchange(message))
             if statuses != [200]:
                 with self._seen.lock:
-                    self._seen.faults.append(f"{name}, a good one, got {statuses}")
+                    self._seen.faults.append(f"{name}, a valid push, got {statuses}")
             return
         message = mutated(chance)
         # A unique name, or only the first push of a name would be stored.
@@ -219,7 +219,7 @@ def fuzz(
             seen.faults.append("the daemon is gone")
         elif not server.wait_for_open_files(before):
             after = server.open_files()
-            seen.faults.append(f"{after} descriptors, and {before} at first")
+            seen.faults.append(f"{after} descriptors, {before} at first")
     finally:
         server.stop()
     # The daemon's bugs, and errors that only the reactor caught.

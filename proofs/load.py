@@ -95,7 +95,7 @@ def soak(folder: Path, trials: int) -> Outcome:
     faults += [line for line in server.log.splitlines() if "Traceback" in line]
     first, last = _quarters(memory)
     if last - first > MOST_GROWTH:
-        faults.append("its memory grows")
+        faults.append("the daemon's memory grows")
     return Outcome(
         f"{trials} s: {pushes:,} pushes, {wrong:,} wrong requests;"
         f" {first / 1e6:.1f} MB in the first quarter, {last / 1e6:.1f} MB in the last;"

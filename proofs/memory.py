@@ -45,7 +45,7 @@ def large(folder: Path, trials: int) -> Outcome:
                 if status != 200:
                     faults.append(f"{name}: {status}")
                 elif _sha256(path) != sha256:
-                    faults.append(f"{name}: not what was sent")
+                    faults.append(f"{name}: differs from what was sent")
                 path.unlink(missing_ok=True)
             growth = server.peak_memory() - before
         finally:

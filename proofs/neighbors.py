@@ -225,7 +225,7 @@ class _Street:
         end = time.monotonic() + SETTLES
         while not all(quiet() for _ in range(5)):
             if time.monotonic() > end:
-                self.faults.append(f"{says}: still at it after {SETTLES:g} s")
+                self.faults.append(f"{says}: still busy after {SETTLES:g} s")
                 return
 
     def _while(self, way: Misbehavior, seconds: float) -> None:
@@ -306,7 +306,7 @@ def _prove(
         alerts = asked.read_text().count("loud\n")
         faults = street.faults
         if not comes(lambda: server.open_files() <= idle, SETTLES):
-            faults.append(f"{server.open_files()} descriptors, and {idle} before")
+            faults.append(f"{server.open_files()} descriptors, {idle} before")
         faults += residue(server.home)
         after, peak = server.memory(), server.peak_memory()
     finally:
@@ -315,9 +315,7 @@ def _prove(
     if peak > MOST_MEMORY:
         faults.append(f"the daemon had {peak >> 20} MiB")
     if after > memory + MOST_GROWTH:
-        faults.append(
-            f"the daemon has {after >> 20} MiB, and had {memory >> 20} before"
-        )
+        faults.append(f"the daemon has {after >> 20} MiB; it had {memory >> 20} before")
     if alerts > MOST_ALERTS:
         faults.append(f"alert.sh ran {alerts} times")
     faults += re.findall(r".*(?:a bug in file-bucket|Traceback).*", server.log)

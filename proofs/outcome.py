@@ -47,7 +47,7 @@ def found_out(outcome: Outcome) -> Outcome:
         return Outcome(
             f"{outcome.figures}, {len(outcome.faults)} faults, as there must be"
         )
-    return Outcome(outcome.figures, ["what was broken was not found out"])
+    return Outcome(outcome.figures, ["the broken daemon was not detected"])
 
 
 def some(all_of_them: Sequence[T], most: int) -> list[T]:

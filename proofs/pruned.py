@@ -150,18 +150,18 @@ def _faults(home: Path, going: set[str], removed: set[str]) -> Iterator[str]:
     }
     yield from (f"{name}: lost" for name in kept - there)
     yield from (f"{name}: back" for name in removed & there)
-    yield from (f"{name}: removed, and not to go" for name in removed - going)
+    yield from (f"{name}: removed, though it must stay" for name in removed - going)
     for name in there:
         if (home / BUCKET / name).read_bytes() != expected(name):
-            yield f"{name}: not what it was"
+            yield f"{name}: changed"
     fates = entries.fates(home, BUCKET)
     for name in (kept | going) - set(fates):
         yield f"{name}: no row"
     for name, (fate, at) in fates.items():
         if fate == "pruned" and name in there:
-            yield f"{name}: pruned, says its row, and there"
+            yield f"{name}: there, though its row has it as pruned"
         if name not in there and fate != "pruned" and at is None:
-            yield f"{name}: gone, and its row does not know"
+            yield f"{name}: gone, though its row has it as kept"
 
 
 def _afterwards(server: Server, going: set[str]) -> Iterator[str]:
@@ -175,16 +175,16 @@ def _afterwards(server: Server, going: set[str]) -> Iterator[str]:
     with bounded(_prune(server, PRUNE)) as pruning:
         _removed(pruning.stdout)
     if pruning.returncode:
-        yield f"pruned once more, it ended with {pruning.returncode}"
+        yield f"the second prune ended with {pruning.returncode}"
     if (left := _there(server.home) & going) or len(_there(server.home)) != SERIES * 2:
-        yield f"pruned once more, {len(left)} are left that should not be"
+        yield f"after the second prune, {len(left)} files are left"
     yield from _missing(server.home)
 
 
 def _missing(home: Path) -> Iterator[str]:
     for name, (fate, _) in entries.fates(home, BUCKET).items():
         if fate not in ("kept", "pruned"):
-            yield f"{name}: {fate}, says its row"
+            yield f"{name}: {fate} in its row"
 
 
 def survives(folder: Path, trials: int) -> Outcome:

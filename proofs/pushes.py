@@ -175,7 +175,7 @@ class Ledger:
         kept = _names(bucket)
         lost = [f"{name}: lost" for name in self.acknowledged if name not in kept]
         return lost + [
-            f"{name}: not what was sent"
+            f"{name}: differs from what was sent"
             for name in kept
             if (bucket / name).read_bytes() != expected(name)
         ]
@@ -204,7 +204,7 @@ class OverwritingLedger(Ledger):
             if kept is None and self.statuses[names[0]] == 200:
                 faults.append(f"{path}: lost")
             if kept is not None and kept not in map(expected, names):
-                faults.append(f"{path}: none of the last that were sent")
+                faults.append(f"{path}: not one of the last pushes")
         return faults
 
 

@@ -151,7 +151,7 @@ def _one_won(racers: Sequence[Racer], kept: bytes | None) -> str:
     if {racer.status for racer in racers} - {200, 405}:
         return f"answered: {[racer.status for racer in racers]}"
     if kept != winners[0].data:
-        return "what is kept is not the winner's"
+        return "the stored file is not the winner's"
     return "" if winners[0].told else "the winner's receipt is not its file's"
 
 
@@ -159,7 +159,7 @@ def _one_stayed(racers: Sequence[Racer], kept: bytes | None) -> str:
     if {racer.status for racer in racers} != {200}:
         return f"answered: {[racer.status for racer in racers]}"
     if kept not in [racer.data for racer in racers]:
-        return "what is kept is none of what was pushed"
+        return "the stored file is none of the pushes"
     return "" if all(racer.told for racer in racers) else "a receipt is wrong"
 
 
@@ -190,7 +190,9 @@ def _hold(
             looks += len(seen)
             wrong = [fault(racers, _content(file))]
             whole = [had, *(racer.data for racer in racers)]
-            wrong += ["torn while it went on" for each in seen if each not in whole]
+            wrong += [
+                "incomplete during the race" for each in seen if each not in whole
+            ]
             wrong += residue(server.home)
             faults += [
                 f"race {number}, {count_of} ways: {each}" for each in wrong if each

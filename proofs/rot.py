@@ -54,11 +54,13 @@ def seen(folder: Path, trials: int) -> Outcome:
                 cached += file.read_bytes() == content
                 found = look()
                 if (found.damaged, found.read) != (1, len(files)):
-                    faults.append(f"{number}: {found.text or 'in order'}, of a bit")
+                    faults.append(
+                        f"{number}: {found.text or 'in order'}, for a flipped bit"
+                    )
                 flip()
                 found = look()
                 if found.text:
-                    faults.append(f"{number}: {found.text}, though all was in order")
+                    faults.append(f"{number}: {found.text}, though nothing was changed")
     return Outcome(
         f"{trials} bits of {len(files)} files on Ext4, {cached} of them hidden by the"
         f" cache; {len(faults)} not seen, or seen where there was nothing",

@@ -164,7 +164,7 @@ def outlasts(folder: Path, trials: int) -> Outcome:
         memory = server.peak_memory()
         faults = seen.faults
         if not server.wait_for_open_files(before):
-            faults.append(f"{server.open_files()} descriptors, and {before} before")
+            faults.append(f"{server.open_files()} descriptors, {before} before")
         faults += ledger.faults(server.home / TOKEN) + residue(server.home)
     finally:
         server.stop()

@@ -117,7 +117,8 @@ class LedgerTests(SynchronousTestCase):
         for wrong in (b"", expected(self.name)[:-1], bytes(100)):
             (self.bucket / self.name).write_bytes(wrong)
             self.assertEqual(
-                [f"{self.name}: not what was sent"], self.ledger.faults(self.bucket)
+                [f"{self.name}: differs from what was sent"],
+                self.ledger.faults(self.bucket),
             )
 
     def test_never_answered(self) -> None:
@@ -199,9 +200,9 @@ class EntriesTests(SynchronousTestCase):
         self.assertEqual(["a.txt: no row"], self.found())
         self.record(self.row)
         self.file.write_bytes(b"Content")
-        self.assertEqual(["a.txt: not what its row says"], self.found())
+        self.assertEqual(["a.txt: differs from its row"], self.found())
         self.file.unlink()
-        self.assertEqual(["a.txt: a row, and no file"], self.found())
+        self.assertEqual(["a.txt: a row without a file"], self.found())
 
     def test_not_whole(self) -> None:
         self.record(*(evolve(self.row, name=f"{n}" * 100) for n in range(100)))

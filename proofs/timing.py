@@ -285,7 +285,7 @@ def tells(folder: Path, trials: int) -> Outcome:
     told = [fault for fault in faults if "the last wrong" in fault]
     return Outcome(
         f"10 microseconds for half a token: {figures}",
-        [] if told else ["they are not seen"],
+        [] if told else ["they are not detected"],
     )
 
 
