@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from filebucket.push.receive import Uploads
     from filebucket.test.kit.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
     from filebucket.test.kit.fakes import FakeHooks, MemoryStore
+    from filebucket.test.kit.uploads import make_sessions
     from filebucket.test.kit.wire import Connection
     from filebucket.web.tree import Root
 
@@ -99,7 +100,10 @@ def one_input(data: bytes) -> None:
         store, FakeHooks(), clock, clock.seconds, lambda outcome: None, 10**9
     )
     bucket = Bucket((Token(token_digest(BUCKET)),), directory="bucket", name="bucket")
-    connection = Connection(Root(uploads, Registry([bucket]), clock.seconds), Limits())
+    registry = Registry([bucket])
+    sessions = make_sessions(uploads, store, registry, clock)
+    root = Root(uploads, sessions, registry, clock.seconds)
+    connection = Connection(root, Limits())
     connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
     connection.half_close()
     connection.clock.advance(0)

@@ -15,12 +15,16 @@ from types import MappingProxyType
 STATUSES: Mapping[int, str] = MappingProxyType(
     {
         200: "the file is stored, durably",
+        201: "a resumable upload is created",
+        204: "a part is stored, durably, or the upload is deleted",
         400: "malformed request, invalid file name, or incomplete body",
         401: "the bucket's folder cannot be created or written",
         403: "no such token",
+        404: "no such upload",
         405: "a file with that name already exists, or unsupported method",
         408: "the client is too slow",
-        409: "rejected by the pre-push hook, or the hook failed",
+        409: "rejected by the pre-push hook, or the upload is at another offset",
+        410: "the upload is lost",
         411: "Content-Length or chunked encoding required",
         412: "no file in the request",
         413: "the file is larger than a limit",
@@ -30,6 +34,7 @@ STATUSES: Mapping[int, str] = MappingProxyType(
         422: "the data received does not match the digest sent",
         431: "the headers are too large",
         500: "internal error",
+        501: "resumable uploads are switched off",
         503: "too many pushes, shutting down, or a disk error",
         507: "not enough free space, or the quota is used up",
     }

@@ -17,6 +17,12 @@ class Hashes:
     def __init__(self, algorithms: Iterable[str]) -> None:
         self._hashes = {each: hashlib.new(each) for each in algorithms}
 
+    def copy(self) -> Hashes:
+        """The same digests, of the bytes so far."""
+        copied = Hashes(())
+        copied._hashes = {name: each.copy() for name, each in self._hashes.items()}
+        return copied
+
     def update(self, chunks: Sequence[bytes]) -> None:
         """Hash the next bytes."""
         for each in self._hashes.values():

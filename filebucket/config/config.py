@@ -13,6 +13,7 @@ from filebucket.config.endpoint import Endpoint
 from filebucket.config.values import (
     ByteCount,
     Count,
+    DurationOrOff,
     Host,
     LogFormat,
     Path,
@@ -60,6 +61,9 @@ class Config:
     :param hook_timeout: timeout of a hook, in seconds
     :param hook_concurrency: limit for hooks that run at once
     :param shutdown_timeout: seconds that pushes in progress get when the daemon stops
+    :param unfinished: seconds after its last byte when a resumable upload expires; 0
+        switches resumable uploads off
+    :param max_unfinished: limit for unfinished uploads to one bucket
     :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
     """
 
@@ -82,6 +86,8 @@ class Config:
     hook_timeout: Seconds = Seconds(300.0)
     hook_concurrency: Count = Count(4)
     shutdown_timeout: Seconds = Seconds(30.0)
+    unfinished: DurationOrOff = DurationOrOff(24 * 3600.0)
+    max_unfinished: Count = Count(16)
     log_format: LogFormat = LogFormat("text")
 
     @listen.default

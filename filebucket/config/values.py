@@ -41,6 +41,8 @@ Moment = NewType("Moment", float)
 """Seconds since the epoch."""
 Duration = NewType("Duration", float)
 """Seconds."""
+DurationOrOff = NewType("DurationOrOff", float)
+"""Seconds; 0 is off."""
 Share = NewType("Share", float)
 Factor = NewType("Factor", float)
 Pattern = NewType("Pattern", str)
@@ -161,6 +163,11 @@ def seconds(value: Any, _: Any = None) -> float:
 
 
 _SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+def duration_or_off(value: Any, _: Any = None) -> float:
+    """A duration in seconds, or 0."""
+    return 0.0 if type(value) is int and value == 0 else duration(value)
 
 
 def duration(value: Any, _: Any = None) -> float:
@@ -330,6 +337,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Flag: flag,
         Moment: moment,
         Duration: duration,
+        DurationOrOff: duration_or_off,
         Share: share,
         Factor: factor,
         Pattern: pattern,

@@ -42,13 +42,15 @@ from filebucket.http.site import StreamingSite
 from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
-from filebucket.model.push import Outcome
+from filebucket.model.push import Outcome, Step
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
 from filebucket.push.receive import Uploads
+from filebucket.push.session import Sessions
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.interfaces import IArchive
+from filebucket.store.parts import DirectoryParts
 from filebucket.store.room import Room
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
@@ -58,6 +60,9 @@ from filebucket.web.tree import Root
 THREADS = 64
 """Calls that may wait for the disk at once. The processor needs fewer, but a disk that
 hangs takes some of them out of use."""
+
+REREADING = 2
+"""Resumable uploads that are read again at once, after a restart."""
 
 PER_BUCKET = 16
 """Calls that one bucket may have of these: the journal of a filesystem commits in
@@ -92,6 +97,7 @@ def make_daemon(
     # The same for reloads: an operator may need one to remove a bucket whose disk
     # hangs.
     reading = pool(1)
+    rereading = pool(REREADING)
     watched = {"$.admin": config.admin} if config.admin else {}
     watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
     counters = Counters() if watching else None
@@ -114,9 +120,11 @@ def make_daemon(
 
     def observe(outcome: Outcome) -> None:
         log_outcome(outcome, registry.hide_tokens)
-        recorder.observe(outcome)
-        if counters is not None:
-            counters.pushed(outcome)
+        # Of a resumable upload its end counts, or that it was refused from the start.
+        if outcome.step is None or (outcome.step is Step.CREATED and outcome.reason):
+            recorder.observe(outcome)
+            if counters is not None:
+                counters.pushed(outcome)
 
     uploads = Uploads(
         store,
@@ -129,7 +137,17 @@ def make_daemon(
         recorder.find,
         config.min_file_size,
     )
-    root = Root(uploads, registry, wall)
+    sessions = Sessions(
+        uploads,
+        DirectoryParts(store),
+        registry,
+        reactor,
+        wall,
+        rereading,
+        config.unfinished,
+        config.max_unfinished,
+    )
+    root = Root(uploads, sessions, registry, wall)
 
     def refused(client: Client, refusal: Refusal) -> None:
         observe(before_a_request(client, refusal))
@@ -197,6 +215,8 @@ def make_daemon(
         Renewal(reactor, reading.run, certificates),
         Warnings(config, registry),
         InTurn(recorder, alerts),
+        sessions,
+        rereading,
         looking,
         reading,
         threads,

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from filebucket.base.errors import Refusal
 from filebucket.config.config import Buckets, Config
 from filebucket.model.client import Client
-from filebucket.model.push import Outcome
+from filebucket.model.push import Outcome, Step
 from filebucket.model.registry import Registry
 
 log = Logger(namespace="filebucket.tap")
@@ -65,7 +65,9 @@ def warn(config: Config) -> None:
 def log_outcome(
     outcome: Outcome, hide_tokens: Callable[[str], str] = lambda name: name
 ) -> None:
-    """Log the line about a push."""
+    """Log the line about a push, or about a part of one."""
+    if outcome.step is Step.LOOKED and outcome.reason is None:
+        return
     name = hide_tokens(outcome.name) if outcome.name else None
     log.info(
         "{log_text}",
@@ -83,9 +85,19 @@ def log_outcome(
     )
 
 
+_EVENTS = {
+    Step.CREATED: "upload",
+    Step.PART: "part",
+    Step.LOOKED: "offset",
+    Step.GIVEN_UP: "upload-deleted",
+}
+
+
 def _event(outcome: Outcome) -> str:
     if outcome.reason:
         return "refused"
+    if outcome.step is not None:
+        return _EVENTS[outcome.step]
     if outcome.healed:
         return "healed"
     return "repeated" if outcome.repeated else "push"

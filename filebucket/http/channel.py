@@ -238,8 +238,9 @@ class StreamingRequest(server.Request):
         drains = not self.body.ended and self.channel.drains(self, last)
         keeps = (self.body.ended or drains) and self.channel.keeps(last)
         self.setResponseCode(status, phrase(status))
-        self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
-        self.setHeader(b"Content-Length", b"%d" % len(content))
+        if status != 204:  # which has no content, nor headers of it (RFC 9110, 8.6)
+            self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+            self.setHeader(b"Content-Length", b"%d" % len(content))
         for name, value in headers.items():
             self.setHeader(name.encode("ascii"), value.encode("ascii"))
         if not keeps:

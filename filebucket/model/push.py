@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from attrs import define, field, frozen
 
 from filebucket.model.bucket import Bucket
@@ -19,6 +21,39 @@ class Kept:
     size: int
     sha256: str
     damaged: bool = False
+
+
+class Step(Enum):
+    """What a request about a resumable upload did, if it did not end the upload."""
+
+    CREATED = "created"
+    PART = "part"
+    LOOKED = "looked"
+    GIVEN_UP = "given up"
+
+
+@frozen
+class Progress:
+    """How far a resumable upload has come.
+
+    :param id: its secret name
+    :param offset: bytes that are durable
+    :param length: bytes of the whole file; None if not known yet
+    :param complete: whether it has ended, so that the answer is about the file
+    :param left: seconds until it expires
+    :param expires: when it does, in seconds since the epoch
+    :param largest: bytes that the file may have
+    :param metadata: ``Upload-Metadata`` of a tus client
+    """
+
+    id: str = field(repr=False)
+    offset: int
+    length: int | None
+    complete: bool
+    left: float
+    expires: float
+    largest: int
+    metadata: str = field(default="", repr=False)
 
 
 @define
@@ -41,6 +76,9 @@ class Outcome:
     :ivar superseded: whether another push replaced it before it ended
     :ivar headers: further headers of a refusal, such as ``Allow``
     :ivar output: the output of post-push, which is the answer
+    :ivar step: what the request did for a resumable upload that goes on; None for a
+        push that ended, also for the last part of one
+    :ivar upload: the resumable upload, if it is known
     """
 
     request_id: str
@@ -62,3 +100,5 @@ class Outcome:
     healed: bool = False
     headers: dict[str, str] = field(factory=dict)
     output: bytes = field(default=b"", repr=False)
+    step: Step | None = None
+    upload: Progress | None = None

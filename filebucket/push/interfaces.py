@@ -6,8 +6,9 @@ A front end such as HTTP implements :class:`IIncoming`; this package knows no fr
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Sequence
+from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 from zope.interface import Attribute, Interface
 
 from filebucket.base.errors import Refusal
@@ -86,3 +87,53 @@ class IIncoming(Interface):
 
     def failure() -> Refusal | None:
         """The reason that the body will not come whole, if there is one."""
+
+
+class Action(Enum):
+    """What a client asks of a resumable upload."""
+
+    CREATE = "create"
+    LOOK = "look"
+    APPEND = "append"
+    GIVE_UP = "give up"
+
+
+@frozen
+class Resume:
+    """A request about a resumable upload.
+
+    :param action: what the client asks
+    :param id: of the upload; empty for a new one
+    :param offset: at which the body begins, in bytes
+    :param last: whether the upload is whole with this body; None if its length decides
+    :param length: bytes of the whole file; None if the request does not tell
+    :param metadata: ``Upload-Metadata`` of a tus client
+    """
+
+    action: Action
+    id: str = field(default="", repr=False)
+    offset: int = 0
+    last: bool | None = None
+    length: int | None = None
+    metadata: str = field(default="", repr=False)
+
+
+class IResuming(IIncoming):
+    """A request about a resumable upload. Its body is a part of the file."""
+
+    token: str = Attribute("SHA-256 in hex of the token that it came with")
+
+    def asks() -> Resume:
+        """What the client asks.
+
+        :raises Refusal: 400 or 415: that is malformed
+        """
+
+    def promised_of_part() -> dict[str, bytes]:
+        """The digests of the body that the client sent, by hashlib's names.
+
+        :raises Refusal: 400: a digest is malformed
+        """
+
+    def cut(refusal: Refusal) -> None:
+        """End the body here: its reader gets ``refusal``."""

@@ -20,6 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
+from typing import TypeVar
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
@@ -44,6 +45,8 @@ REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which curl --retry sends a file again."""
 
 log = Logger()
+
+Incoming = TypeVar("Incoming", bound=IIncoming)
 
 
 async def nothing_known(bucket: Bucket, name: str) -> Kept | None:
@@ -139,7 +142,19 @@ class Uploads:
         :param bucket: the bucket that its token opens, if any
         :returns: fires with the outcome, which may be a refusal; never fails
         """
-        done = Deferred.fromCoroutine(self._outcome(bucket, incoming))
+        return self.work(bucket, incoming, self._push)
+
+    def work(
+        self,
+        bucket: Bucket | None,
+        incoming: Incoming,
+        work: Callable[[Bucket, Incoming, Outcome], Awaitable[None]],
+    ) -> Deferred[Outcome]:
+        """As :meth:`receive`, for any work on a request that has a bucket.
+
+        :param work: fills in the outcome, or raises :class:`Refusal`
+        """
+        done = Deferred.fromCoroutine(self._outcome(bucket, incoming, work))
         if not done.called:
             key = bucket.key if bucket else ""
             self._under_way.add(done)
@@ -170,7 +185,12 @@ class Uploads:
             for wait in waits:
                 await wait
 
-    async def _outcome(self, bucket: Bucket | None, incoming: IIncoming) -> Outcome:
+    async def _outcome(
+        self,
+        bucket: Bucket | None,
+        incoming: Incoming,
+        work: Callable[[Bucket, Incoming, Outcome], Awaitable[None]],
+    ) -> Outcome:
         started = self._clock.seconds()
         outcome = Outcome(
             request_id=secrets.token_hex(8),
@@ -180,7 +200,7 @@ class Uploads:
         )
         begin_request(outcome.request_id)
         try:
-            await self._push(bucket, incoming, outcome)
+            await work(self._admitted(bucket, incoming), incoming, outcome)
         except Refusal as refusal:
             outcome.status, outcome.reason = refusal.status, refusal.reason
             outcome.headers = refusal.headers
@@ -190,7 +210,7 @@ class Uploads:
         except Exception:  # any bug is logged and answered
             _log_bug(outcome.request_id)
             outcome.reason = "internal error; see the server's log"
-        outcome.seconds = self._clock.seconds() - started
+        outcome.seconds += self._clock.seconds() - started
         try:
             self._observe(outcome)
         except Exception:
@@ -201,10 +221,8 @@ class Uploads:
             )
         return outcome
 
-    async def _push(
-        self, bucket: Bucket | None, incoming: IIncoming, outcome: Outcome
-    ) -> None:
-        """Run the checks in order; the first that fails is the answer."""
+    def _admitted(self, bucket: Bucket | None, incoming: IIncoming) -> Bucket:
+        """The first checks, of every request."""
         if bucket is None:
             raise Refusal(403, "no such token")
         incoming.check()
@@ -215,24 +233,63 @@ class Uploads:
         if self._of_bucket[bucket.key] >= self._most_of_one:
             # A push that waits for a hook counts even if its client is gone.
             raise Refusal(503, "too many pushes to this bucket in progress")
+        return bucket
+
+    async def _push(
+        self, bucket: Bucket, incoming: IIncoming, outcome: Outcome
+    ) -> None:
+        """Run the other checks in order; the first that fails is the answer."""
         promised = incoming.promised()
         name = incoming.name()
         if name is not None:
-            _check_name(name)
-        least, most = self._bounds(bucket, incoming)
+            check_name(name)
+        least, most = self.bounds(bucket, incoming.length is not None)
         declared = incoming.length or 0
-        _check_size(declared - incoming.overhead, most)
+        check_size(declared - incoming.overhead, most)
         if incoming.length is not None:
-            _check_least(incoming.length, least)
+            check_least(incoming.length, least)
         small = _is_small(incoming)
         if name is None and not small:
             # The name comes with the body, but the free space can be checked now.
             await self._store.check_room(bucket.directory, declared)
         file = await incoming.find_file()
         if name is None:
-            _check_name(file.name)
+            check_name(file.name)
         outcome.name = file.name
-        upload = Upload(
+        upload = self.upload(bucket, promised, incoming, outcome, least, most)
+        try:
+            await upload.admit(file.size, look=not small)
+            async for chunks in file.chunks:
+                await upload.append(chunks)
+            await upload.finish()
+        except NameTaken as taken:
+            await upload.abort()
+            kept = await self.kept(bucket, file.name, promised)
+            if kept is None:
+                raise upload.taken(taken) from None
+            # A retry: the answer to an earlier push was lost, or its file is damaged.
+            await upload.repeat(kept, file)
+        finally:
+            await upload.abort()
+
+    def upload(
+        self,
+        bucket: Bucket,
+        promised: Mapping[str, bytes],
+        incoming: IIncoming,
+        outcome: Outcome,
+        least: int,
+        most: int,
+        writer: IWriter | None = None,
+    ) -> Upload:
+        """A file, before its first byte.
+
+        :param outcome: has the file's name
+        :param least: smallest size, in bytes
+        :param most: largest size, in bytes
+        :param writer: writes it; None is a new writer of the store
+        """
+        return Upload(
             self._store,
             self._hooks,
             self._wall,
@@ -243,33 +300,23 @@ class Uploads:
             promised,
             incoming,
             outcome,
+            writer,
         )
-        try:
-            await upload.admit(file.size, look=not small)
-            async for chunks in file.chunks:
-                await upload.append(chunks)
-            await upload.finish()
-        except NameTaken as taken:
-            await upload.abort()
-            kept = await self._kept(bucket, file.name, promised)
-            if kept is None:
-                raise upload.taken(taken) from None
-            # A retry: the answer to an earlier push was lost, or its file is damaged.
-            await upload.repeat(kept, file)
-        finally:
-            await upload.abort()
 
-    def _bounds(self, bucket: Bucket, incoming: IIncoming) -> tuple[int, int]:
-        """The smallest and the largest size of a file, in bytes."""
+    def bounds(self, bucket: Bucket, declared: bool) -> tuple[int, int]:
+        """The smallest and the largest size of a file, in bytes.
+
+        :param declared: whether the client has told the size
+        """
         least, most = bucket.min_file_size, bucket.max_file_size
         if least is None:
             least = self._min_file_size
         if least is None:
             # A pipe is empty if the command before it fails.
-            least = int(incoming.length is None)
+            least = int(not declared)
         return least, self._max_file_size if most is None else most
 
-    async def _kept(
+    async def kept(
         self, bucket: Bucket, name: str, promised: Mapping[str, bytes]
     ) -> Kept | None:
         """The file with that name, but only if the client sent its SHA-256: so a client
@@ -308,6 +355,7 @@ class Upload:
         promised: Mapping[str, bytes],
         incoming: IIncoming,
         outcome: Outcome,
+        writer: IWriter | None = None,
     ) -> None:
         """
         :param most: largest size, in bytes
@@ -316,6 +364,7 @@ class Upload:
             names
         :param incoming: the push
         :param outcome: has the file's name
+        :param writer: writes it; None is a new writer of the store
         """
         assert outcome.name is not None
         self._store = store
@@ -331,9 +380,10 @@ class Upload:
         self._overwrite = False
         self._only_new = False
         self._compared = False
+        self._in_parts = False
         # What has arrived, if the disk is checked only at the end.
         self._held: list[bytes] | None = None
-        self._writer: IWriter | None = None
+        self._writer = writer
         self._subject = Subject(
             bucket=bucket.directory,
             label=bucket.label,
@@ -352,7 +402,7 @@ class Upload:
         :raises Refusal: the file is refused
         """
         await self._ask(size)
-        self._writer = self._open()
+        self._writer = self._writer or self._open()
         if look:
             await self._writer.begin(max(size, 0), self._overwrite)
         else:
@@ -375,6 +425,26 @@ class Upload:
         self._only_new = may and not self._overwrite
         self._outcome.pre_push = verdict.value if verdict else None
 
+    async def go_on(self, size: int, told: int, overwrite: bool) -> None:
+        """Continue a file that was admitted before.
+
+        :param size: bytes that are still to come, as far as known
+        :param told: the size in bytes that pre-push was told; -1 if it was not known,
+            so that it is asked again at the end
+        :param overwrite: whether the file may replace another one
+        """
+        assert self._writer is not None
+        self._in_parts = True
+        self._subject = evolve(self._subject, size=told)
+        self._overwrite = overwrite
+        # Whether the name is free decides the end.
+        await self._writer.begin(size, overwrite=True)
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether it may replace a file."""
+        return self._overwrite
+
     async def append(self, chunks: Sequence[bytes]) -> None:
         """Append to the file.
 
@@ -388,7 +458,7 @@ class Upload:
 
     def _count(self, chunks: Sequence[bytes]) -> None:
         self._outcome.size += sum(map(len, chunks))
-        _check_size(self._outcome.size, self._most)
+        check_size(self._outcome.size, self._most)
 
     async def finish(self) -> None:
         """Publish the file, which has come whole, and run the post-push hook.
@@ -399,9 +469,11 @@ class Upload:
         outcome = self._outcome
         promised = self._all_promised()
         self._check_whole()
-        if self._subject.size not in (-1, outcome.size):
+        known = self._subject.size != -1
+        if self._subject.size != outcome.size and (known or self._in_parts):
             # Fields follow the file in its form, so the size that pre-push got was too
-            # large. Now the size is known: run the hook again.
+            # large; or a resumable upload was created before its size was known. Now
+            # the size is known: run the hook again.
             await self._ask(outcome.size)
         # The commit compares the digests first, unless it still has to check the name.
         self._compared = self._held is None
@@ -436,7 +508,7 @@ class Upload:
 
     def _check_whole(self) -> None:
         """Check a file that has come whole, except for its digests."""
-        _check_least(self._outcome.size, self._least)
+        check_least(self._outcome.size, self._least)
         if not self._incoming.allowed():
             raise Refusal(403, "no such token")
 
@@ -488,11 +560,22 @@ class Upload:
             self._count(chunks)
             yield chunks
 
+    async def repeat_whole(self, kept: Kept) -> None:
+        """As :meth:`repeat`, after :meth:`finish` has found the name taken."""
+        outcome = self._outcome
+        if kept.damaged:
+            await self._replace_damaged()
+        outcome.status, outcome.repeated, outcome.sha256 = 200, True, kept.sha256
+
     async def _heal(self, file: IncomingFile) -> None:
         self._writer = self._open()
         await self._writer.begin(max(file.size, 0), overwrite=True)
         async for chunks in self._rest(file):
             await self._writer.write(chunks)
+        await self._replace_damaged()
+
+    async def _replace_damaged(self) -> None:
+        assert self._writer is not None
         promised = self._all_promised()
         self._check_whole()
         with self._pending.giving(self._bucket, self._subject.filename) as name:
@@ -515,19 +598,22 @@ def _is_small(incoming: IIncoming) -> bool:
     return length is not None and length < BATCH and not incoming.waits
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that a file cannot have."""
     try:
         names.check(name)
     except ValueError as error:
         raise Refusal(400, str(error)) from None
 
 
-def _check_size(size: int, most: int) -> None:
+def check_size(size: int, most: int) -> None:
+    """Refuse a file that is too large."""
     if size > most:
         raise Refusal(413, f"the file is larger than {most} bytes")
 
 
-def _check_least(size: int, least: int) -> None:
+def check_least(size: int, least: int) -> None:
+    """Refuse a file that is too small."""
     if size < least:
         if not size:
             reason = "the file is empty; did the command before the pipe fail?"

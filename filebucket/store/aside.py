@@ -126,6 +126,88 @@ class StagedFile:
                 os.unlink(self._private, dir_fd=self._incoming_fd)
 
 
+class PartFile:
+    """A file that is received in parts. It stays under its private name when it is
+    closed, and may be linked while it has that.
+    """
+
+    def __init__(
+        self,
+        bucket_fd: int,
+        incoming_fd: int,
+        parts_fd: int,
+        name: bytes,
+        offset: int | None,
+    ) -> None:
+        """
+        :param parts_fd: the folder that has the private name
+        :param offset: bytes that it has; what follows is cut off. None creates it
+        :raises OSError: ESTALE if it has fewer bytes, or is published
+        """
+        if os.fstat(bucket_fd).st_dev != os.fstat(parts_fd).st_dev:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        self._bucket_fd = bucket_fd
+        self._incoming_fd = incoming_fd
+        self._parts_fd = parts_fd
+        self._private = name
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        if offset is None:
+            flags |= os.O_CREAT | os.O_EXCL
+        self.fd = os.open(name, flags, 0o600, dir_fd=parts_fd)
+        try:
+            found = os.fstat(self.fd)
+            if found.st_size < (offset or 0) or found.st_nlink != 1:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            self.cut(offset or 0)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def cut(self, size: int) -> None:
+        """Remove what follows the first ``size`` bytes; the next byte goes there."""
+        os.ftruncate(self.fd, size)
+        os.lseek(self.fd, size, os.SEEK_SET)
+
+    def seal(self) -> None:
+        """Make the content durable."""
+        os.fsync(self.fd)
+
+    def link(self, name: bytes) -> None:
+        """Publish it under ``name``.
+
+        :raises FileExistsError: the name is taken
+        """
+        self._link(name, self._bucket_fd)
+
+    def replace(self, name: bytes) -> None:
+        """Publish it under ``name``, over an existing file."""
+        private = secrets.token_hex(16).encode("ascii")
+        self._link(private, self._incoming_fd)
+        try:
+            _rename(private, self._incoming_fd, name, self._bucket_fd)
+        except OSError:
+            os.unlink(private, dir_fd=self._incoming_fd)
+            raise
+
+    def has(self, name: bytes) -> bool:
+        """Whether ``name`` is this file."""
+        found = os.lstat(name, dir_fd=self._bucket_fd)
+        return os.path.samestat(os.fstat(self.fd), found)
+
+    def discard(self) -> None:
+        """Close it; the private name stays."""
+        os.close(self.fd)
+
+    def _link(self, name: bytes, directory_fd: int) -> None:
+        os.link(
+            self._private,
+            name,
+            src_dir_fd=self._parts_fd,
+            dst_dir_fd=directory_fd,
+            follow_symlinks=False,
+        )
+
+
 AsideFile: TypeAlias = UnnamedFile | StagedFile
 
 TIERS: tuple[type[AsideFile], ...] = (UnnamedFile, StagedFile)

@@ -42,7 +42,7 @@ from filebucket.base.fs import (
 )
 from filebucket.base.hashes import Hashes
 from filebucket.model.names import PRIVATE
-from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
+from filebucket.store.aside import AsideFile, PartFile, UnnamedFile, find_tier
 from filebucket.store.count import count, taken_by
 from filebucket.store.interfaces import (
     BATCH,
@@ -101,7 +101,7 @@ class DirectoryStore:
         self.home = home
         self._lines = lines
         self.room = room
-        self._home_fd = self._incoming_fd = self._lock_fd = -1
+        self._home_fd = self._incoming_fd = self._lock_fd = self.parts_fd = -1
         self._tier: type[AsideFile] = UnnamedFile
         self._folders: dict[str, _Folder] = {}
         # Pushes that wait until a bucket is counted.
@@ -129,6 +129,7 @@ class DirectoryStore:
             private_fd = make_directory(PRIVATE, self._home_fd)
             try:
                 self._incoming_fd = make_directory("incoming", private_fd)
+                self.parts_fd = make_directory("uploads", private_fd)
                 flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
                 self._lock_fd = os.open("lock", flags, 0o600, dir_fd=private_fd)
             finally:
@@ -149,10 +150,10 @@ class DirectoryStore:
 
     def close(self) -> None:
         """Release the home."""
-        for fd in (self._home_fd, self._incoming_fd, self._lock_fd):
+        for fd in (self._home_fd, self._incoming_fd, self._lock_fd, self.parts_fd):
             if fd >= 0:
                 os.close(fd)
-        self._home_fd = self._incoming_fd = self._lock_fd = -1
+        self._home_fd = self._incoming_fd = self._lock_fd = self.parts_fd = -1
 
     async def check_room(self, directory: str, size: int) -> None:
         self.check_moves(directory)
@@ -286,6 +287,10 @@ class DirectoryStore:
         """Open a file to receive into, for that bucket."""
         return self._tier(bucket_fd, self._incoming_fd)
 
+    def open_part(self, bucket_fd: int, name: bytes, offset: int | None) -> PartFile:
+        """Open the file of a resumable upload to that bucket, as :class:`PartFile`."""
+        return PartFile(bucket_fd, self._incoming_fd, self.parts_fd, name, offset)
+
 
 @implementer(IWriter)
 class DirectoryWriter:
@@ -310,7 +315,7 @@ class DirectoryWriter:
         self._hashes = Hashes({"sha256", *algorithms})
         self._quota = quota
         self._bucket_fd = -1
-        self._aside: AsideFile | None = None
+        self._aside: AsideFile | PartFile | None = None
         self._reserved: Reservation | None = None
         self._published = False
         self._replaced = 0
@@ -336,10 +341,13 @@ class DirectoryWriter:
         self._bucket_fd = self._store.open_bucket(self._directory)
         if not overwrite and self._exists():
             raise NameTaken()
-        self._aside = self._store.open_aside(self._bucket_fd)
+        self._aside = self._open_aside()
         self._reserved = self._store.room.set_aside(
             self._bucket_fd, self._directory, size, self._quota
         )
+
+    def _open_aside(self) -> AsideFile | PartFile:
+        return self._store.open_aside(self._bucket_fd)
 
     def _exists(self) -> bool:
         try:
@@ -486,9 +494,7 @@ class DirectoryWriter:
             finally:
                 if self._reserved is not None:
                     # Only now, since the space is free only when the file is gone.
-                    self._store.room.give_back(
-                        self._reserved, self._published, self._replaced
-                    )
+                    self._give_back(self._reserved)
                 os.close(bucket_fd)
         except OSError as error:
             # The leftover has no published name, or is deleted at the next start; and
@@ -499,6 +505,9 @@ class DirectoryWriter:
                 request=self._request,
                 error=error.strerror,
             )
+
+    def _give_back(self, reserved: Reservation) -> None:
+        self._store.room.give_back(reserved, self._published, self._replaced)
 
 
 @contextmanager

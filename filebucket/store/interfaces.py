@@ -25,6 +25,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
+from filebucket.model.unfinished import Unfinished
 
 T = TypeVar("T")
 
@@ -106,6 +108,94 @@ class IWriter(Interface):
 
     def abort() -> Awaitable[None]:
         """Delete what was received. Does nothing after :meth:`commit`."""
+
+
+class IPartWriter(IWriter):
+    """A resumable upload, while one request is about it.
+
+    What was not kept is gone after :meth:`IWriter.abort`; what was kept stays.
+    """
+
+    def keep() -> Awaitable[Hashes]:
+        """Make all that was written durable.
+
+        :returns: the digests of the upload so far
+        :raises Refusal: as :meth:`IWriter.write`, also if an earlier write failed
+        """
+
+    def take_back() -> Awaitable[None]:
+        """Remove what was written since the last :meth:`keep`.
+
+        :raises Refusal: 503 on a disk error
+        """
+
+
+class IParts(Interface):
+    """Stores resumable uploads until they end, through a restart and a power cut."""
+
+    def load() -> list[Unfinished]:
+        """Read all uploads that go on, and remove what a crash left. Blocks.
+
+        An upload whose file was published before the crash is recorded as finished.
+
+        :raises OSError: the folder cannot be read
+        """
+
+    def count(directory: str, upload: Unfinished) -> None:
+        """Count an upload as part of its bucket's quota, once it is recorded."""
+
+    def open(
+        directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
+    ) -> IPartWriter:
+        """A writer that continues an upload at its offset; it creates the upload's file
+        if nothing is recorded of it yet. Touches no disk yet.
+
+        :param hashes: the digests of the upload so far; the writer continues them
+        :param quota: the folder's quota in bytes; None is unlimited
+        """
+
+    def record(directory: str, upload: Unfinished) -> Awaitable[None]:
+        """Record durably how far an upload has come.
+
+        :raises Refusal: 503 on a disk error
+        """
+
+    def finish(directory: str, upload: Unfinished) -> Awaitable[None]:
+        """Record the end of an upload whose file is published.
+
+        :raises Refusal: 503 on a disk error
+        """
+
+    def remove(directory: str, upload: Unfinished) -> Awaitable[None]:
+        """Delete an upload, and count it no more if it was recorded.
+
+        :raises Refusal: 503 on a disk error
+        """
+
+    def find(directory: str, identity: str) -> Awaitable[Unfinished | None]:
+        """The record of an upload that has ended, if there still is one.
+
+        :param directory: the bucket's folder
+        :raises Refusal: 503 on a disk error
+        """
+
+    def hashed(upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
+        """Read an upload up to its offset. Blocks; for a thread.
+
+        :param pace: called with the seconds that each piece took; may sleep, or raise
+        :returns: its digests
+        :raises LostError: the data is not what was recorded
+        """
+
+    def sweep(before: float) -> Awaitable[None]:
+        """Delete the records of uploads that ended before a time.
+
+        :param before: seconds since the epoch
+        """
+
+
+class LostError(Exception):
+    """The data of a resumable upload is not what was recorded."""
 
 
 class IStore(Interface):

@@ -50,6 +50,7 @@ class _Bucket:
 
     :ivar set_aside: reserved and not written yet
     :ivar under_way: taken of the quota by pushes in progress
+    :ivar unfinished: taken of the quota by durable bytes of resumable uploads
     :ivar kept: taken of the quota by files; None if never counted
     :ivar since: taken by files published since the last count began
     :ivar counted_at: monotonic time when the last count began, in seconds
@@ -58,6 +59,7 @@ class _Bucket:
 
     set_aside: int = 0
     under_way: int = 0
+    unfinished: int = 0
     kept: int | None = None
     since: int = 0
     counted_at: float = 0.0
@@ -174,13 +176,39 @@ class Room:
                 raise _no_space()
             filesystem.look_at = written - size + min(max(left, 0), LOOK_EVERY)
 
+    def hand_over(self, reserved: Reservation) -> None:
+        """Count what the push has written as part of a resumable upload."""
+        with self._lock:
+            reserved.bucket.unfinished += reserved.taken
+            reserved.change(taken=-reserved.taken)
+
+    def drop(self, reserved: Reservation) -> None:
+        """Release what the push has written since the last :meth:`hand_over`."""
+        with self._lock:
+            reserved.change(taken=-reserved.taken)
+
+    def count_unfinished(self, directory: str, size: int) -> None:
+        """Count a resumable upload, or count it no more.
+
+        :param directory: name of the bucket's folder
+        :param size: bytes of the quota; negative if the upload has ended
+        """
+        with self._lock:
+            self._buckets[directory].unfinished += size
+
     def give_back(
-        self, reserved: Reservation, published: bool, replaced: int = 0
+        self,
+        reserved: Reservation,
+        published: bool,
+        replaced: int = 0,
+        unfinished: int = 0,
     ) -> None:
         """Release a reservation, after the push has ended and its file is published or
         deleted. A second call does nothing.
 
         :param replaced: bytes of the quota that the replaced file took
+        :param unfinished: bytes of the quota that it took as a resumable upload, if it
+            is published now
         """
         with self._lock:
             if reserved.ended:
@@ -190,9 +218,11 @@ class Room:
             bucket.under_way -= FILE_COST
             if published:
                 # A count in progress may or may not include it: better count it twice.
-                bucket.since += reserved.taken + FILE_COST
+                taken = unfinished or reserved.taken + FILE_COST
+                bucket.unfinished -= unfinished
+                bucket.since += taken
                 if bucket.kept is not None:
-                    bucket.kept += reserved.taken + FILE_COST - replaced
+                    bucket.kept += taken - replaced
             reserved.filesystem.leaving -= reserved.leaving
             reserved.change(taken=-reserved.taken, expected=-reserved.expected)
 
@@ -212,7 +242,8 @@ class Room:
             bucket = self._buckets[directory]
             if bucket.kept is None:
                 return True
-            taken = bucket.kept + bucket.under_way + size + FILE_COST
+            taken = bucket.kept + bucket.unfinished + bucket.under_way
+            taken += size + FILE_COST
             return taken > quota and self._is_old(bucket, FRESH)
 
     def _is_old(self, bucket: _Bucket, seconds: float) -> bool:
@@ -280,7 +311,8 @@ class Reservation:
         :param size: bytes of the file, for the answer; 0 if unknown
         :raises Refusal: 507: they are not
         """
-        total = (self.bucket.kept or 0) + self.bucket.under_way + taken
+        bucket = self.bucket
+        total = (bucket.kept or 0) + bucket.unfinished + bucket.under_way + taken
         if self.quota is None or total <= self.quota:
             return
         if size:

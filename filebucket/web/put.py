@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cached_property
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import field, frozen
 from twisted.web.http_headers import Headers
@@ -23,6 +23,9 @@ from filebucket.push.interfaces import IIncoming, IncomingFile
 from filebucket.web import digests, form
 
 METHODS = ("POST", "PUT")
+
+BODILESS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS"})
+"""Methods that need no length, since their requests seldom have a body."""
 
 _OF_PARTS = {"Upload-Complete": "?1", "Upload-Incomplete": "?0", "Upload-Offset": "0"}
 """Headers of partial uploads, each with the value that means that the file is whole
@@ -49,7 +52,7 @@ _JUDGED = frozenset(
 
 
 @frozen
-class _Request:
+class Request:
     """A request, as its headers describe it.
 
     :param path: components of the path after the token, percent-decoded
@@ -61,6 +64,8 @@ class _Request:
     :param received: returns the number of bytes of the body received so far
     :param opened: returns whether the token still opens the bucket
     :param trailers: headers after the body
+    :param token: SHA-256 of its token in hex
+    :param cut: ends the body; a reader of it gets the refusal
     """
 
     method: str
@@ -74,98 +79,62 @@ class _Request:
     received: Callable[[], int] = field(repr=False)
     opened: Callable[[], bool] = field(repr=False)
     trailers: Headers = field(repr=False)
+    token: str = field(default="", repr=False)
+    cut: Callable[[Refusal], None] = field(default=lambda _: None, repr=False)
+
+    methods: ClassVar[Sequence[str]] = METHODS
+    parts: ClassVar[bool] = False
+    """Whether the request is about a part of a file."""
 
     @property
     def waits(self) -> bool:
-        return bool(members(self._values("Expect")))
+        return bool(members(self.values("Expect")))
 
     def check(self) -> None:
-        if self.method not in METHODS:
-            reason = "only POST and PUT are allowed; files cannot be read"
-            raise Refusal(405, reason, {"Allow": ", ".join(METHODS)})
-        if not (self._values("Content-Length") or self._values("Transfer-Encoding")):
+        if self.method not in self.methods:
+            reason = (
+                f"only {' and '.join(self.methods)} are allowed; files cannot be read"
+            )
+            raise Refusal(405, reason, {"Allow": ", ".join(self.methods)})
+        sized = self.values("Content-Length") or self.values("Transfer-Encoding")
+        if self.method not in BODILESS and not sized:
             raise Refusal(411, "Content-Length or chunked encoding required")
-        if not _JUDGED.isdisjoint(self._fields):
+        if not _JUDGED.isdisjoint(self.fields):
             self._judge()
 
     def _judge(self) -> None:
         """Refuse what the less usual headers ask for."""
-        if set(members(self._values("Expect"))) - {"100-continue"}:
+        if set(members(self.values("Expect"))) - {"100-continue"}:
             raise Refusal(417, "unsupported Expect header")
-        if set(members(self._values("Content-Encoding"))) - {"identity"}:
+        if set(members(self.values("Content-Encoding"))) - {"identity"}:
             raise Refusal(
                 415, "Content-Encoding is not supported; files are stored as sent"
             )
-        if self._values("Content-Range"):
+        if self.values("Content-Range"):
             # A server without partial PUT must not take a part for the whole (RFC 9110,
             # 14.5).
             raise Refusal(400, "partial uploads are not supported (Content-Range)")
-        for header, whole in _OF_PARTS.items():
-            if set(members(self._values(header))) - {whole}:
+        for header, whole in () if self.parts else _OF_PARTS.items():
+            if set(members(self.values(header))) - {whole}:
                 raise Refusal(400, f"partial uploads are not supported ({header})")
         for header in _OTHER_METHODS:
-            if any(each.upper() != self.method for each in self._values(header)):
+            if any(each.upper() != self.method for each in self.values(header)):
                 raise Refusal(400, f"overriding the method is not supported ({header})")
-        if self._values("X-Amz-Copy-Source"):
+        if self.values("X-Amz-Copy-Source"):
             # The empty body would be stored instead of the copy.
             raise Refusal(400, "copying is not supported (X-Amz-Copy-Source)")
-        for value in self._values("Authorization"):
+        for value in self.values("Authorization"):
             if self.length == 0 and value.partition(" ")[0].lower() != "bearer":
                 # curl --ntlm sends an empty body first, and the file only with its next
                 # request.
                 reason = "an empty file with an Authorization header other than Bearer"
                 raise Refusal(400, reason)
 
-    def failure(self) -> Refusal | None:
-        return self.failed()
+    def name_in_url(self) -> str:
+        """The name in the URL of a PUT.
 
-    def overwrites(self) -> bool:
-        # The last one is from WebDAV (RFC 4918, 10.4).
-        for header in ("If-Match", "If-Unmodified-Since", "If"):
-            if self._values(header):
-                raise Refusal(412, f"{header} is not supported; files cannot be read")
-        return "*" not in members(self._values("If-None-Match"))
-
-    def allowed(self) -> bool:
-        return self.opened()
-
-    def spent(self) -> bool:
-        # A client that does not wait has sent some of its pipe, even if nothing has
-        # arrived yet.
-        return self.length is None and (self.received() > 0 or not self.waits)
-
-    @cached_property
-    def _fields(self) -> _Fields:
-        # Converted once: a request has few headers, and many names are looked up.
-        return _fields_of(self.headers)
-
-    def _values(self, name: str) -> list[str]:
-        return self._fields.get(name.lower(), [])
-
-
-@implementer(IIncoming)
-class Put(_Request):
-    """A file that is the body, with its name in the URL."""
-
-    overhead = 0
-
-    def check(self) -> None:
-        super().check()
-        given = members(self._values("Content-Type"))
-        kinds = {each.partition(";")[0].strip() for each in given}
-        if "multipart/form-data" in kinds:
-            reason = "PUT takes no form; use POST, or send the file: curl -T NAME"
-            raise Refusal(415, reason)
-        if kinds & _OF_PART_TYPES:
-            raise Refusal(400, "partial uploads are not supported (Content-Type)")
-
-    def promised(self) -> dict[str, bytes]:
-        return _promised_of_all(self._fields)
-
-    def promised_late(self) -> dict[str, bytes]:
-        return _promised_of_all(_fields_of(self.trailers))
-
-    def name(self) -> str:
+        :raises Refusal: 400 or 412: it is missing or malformed
+        """
         if not any(self.path):
             raise Refusal(412, "no file name in the URL; use curl -T FILE URL/NAME")
         if len(self.path) > 1:
@@ -177,22 +146,74 @@ class Put(_Request):
         except ValueError as error:
             raise Refusal(400, str(error)) from None
 
+    def failure(self) -> Refusal | None:
+        return self.failed()
+
+    def overwrites(self) -> bool:
+        # The last one is from WebDAV (RFC 4918, 10.4).
+        for header in ("If-Match", "If-Unmodified-Since", "If"):
+            if self.values(header):
+                raise Refusal(412, f"{header} is not supported; files cannot be read")
+        return "*" not in members(self.values("If-None-Match"))
+
+    def allowed(self) -> bool:
+        return self.opened()
+
+    def spent(self) -> bool:
+        # A client that does not wait has sent some of its pipe, even if nothing has
+        # arrived yet.
+        return self.length is None and (self.received() > 0 or not self.waits)
+
+    @cached_property
+    def fields(self) -> _Fields:
+        # Converted once: a request has few headers, and many names are looked up.
+        return fields_of(self.headers)
+
+    def values(self, name: str) -> list[str]:
+        return self.fields.get(name.lower(), [])
+
+
+@implementer(IIncoming)
+class Put(Request):
+    """A file that is the body, with its name in the URL."""
+
+    overhead = 0
+
+    def check(self) -> None:
+        super().check()
+        given = members(self.values("Content-Type"))
+        kinds = {each.partition(";")[0].strip() for each in given}
+        if "multipart/form-data" in kinds:
+            reason = "PUT takes no form; use POST, or send the file: curl -T NAME"
+            raise Refusal(415, reason)
+        if kinds & _OF_PART_TYPES:
+            raise Refusal(400, "partial uploads are not supported (Content-Type)")
+
+    def promised(self) -> dict[str, bytes]:
+        return _promised_of_all(self.fields)
+
+    def promised_late(self) -> dict[str, bytes]:
+        return _promised_of_all(fields_of(self.trailers))
+
+    def name(self) -> str:
+        return self.name_in_url()
+
     async def find_file(self) -> IncomingFile:
         size = -1 if self.length is None else self.length
         return IncomingFile(self.name(), size, self.body)
 
 
 @implementer(IIncoming)
-class Form(_Request):
+class Form(Request):
     """A file in a form, with its name in the form."""
 
     overhead = form.MOST_OVERHEAD
 
     def promised(self) -> dict[str, bytes]:
-        return digests.of_file(self._fields)
+        return digests.of_file(self.fields)
 
     def promised_late(self) -> dict[str, bytes]:
-        return digests.of_file(_fields_of(self.trailers))
+        return digests.of_file(fields_of(self.trailers))
 
     def name(self) -> None:
         if any(self.path) or len(self.path) > 1:
@@ -202,7 +223,7 @@ class Form(_Request):
             )
 
     async def find_file(self) -> IncomingFile:
-        content_type = ", ".join(self._values("Content-Type"))
+        content_type = ", ".join(self.values("Content-Type"))
         found = await form.find_file(self._checked(), content_type, self.length)
         return IncomingFile(found.name, found.size, found)
 
@@ -210,14 +231,14 @@ class Form(_Request):
         """The form. At its end, the digests of the body, which include the boundaries,
         are compared (RFC 9530, 2).
         """
-        promised = digests.of_body(self._fields)
-        announced = self._values("Trailer")
+        promised = digests.of_body(self.fields)
+        announced = self.values("Trailer")
         algorithms = set(digests.LENGTHS if announced else promised)
         hashes = Hashes(algorithms)
         async for chunks in self.body:
             hashes.update(chunks)
             yield chunks
-        digests.of_body(_fields_of(self.trailers), promised)
+        digests.of_body(fields_of(self.trailers), promised)
         if not promised.keys() <= algorithms:
             raise Refusal(400, "a digest in a trailer that no Trailer header announced")
         hashes.compare(promised, "form")
@@ -226,7 +247,7 @@ class Form(_Request):
 _Fields: TypeAlias = dict[str, list[str]]
 
 
-def _fields_of(headers: Headers) -> _Fields:
+def fields_of(headers: Headers) -> _Fields:
     """The values of each header, by its name in lower case. Bytes that are not UTF-8
     are replaced, so that they match nothing.
     """

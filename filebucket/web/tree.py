@@ -9,6 +9,7 @@ way, whatever its path and method.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -21,21 +22,32 @@ from filebucket.model.push import Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import token_digest
 from filebucket.push.receive import Uploads
+from filebucket.push.session import Sessions
+from filebucket.web import resume
 from filebucket.web.put import Form, Put, answer
+
+Resuming: TypeAlias = resume.Native | resume.Tus
 
 
 class Root(Resource):
     """Finds the bucket that a token opens."""
 
     def __init__(
-        self, uploads: Uploads, registry: Registry, wall: Callable[[], float]
+        self,
+        uploads: Uploads,
+        sessions: Sessions,
+        registry: Registry,
+        wall: Callable[[], float],
     ) -> None:
         """
+        :param uploads: receives plain pushes
+        :param sessions: receives resumable uploads
         :param registry: the configured buckets
         :param wall: returns seconds since the epoch, for the expiry of tokens
         """
         super().__init__()
         self._uploads = uploads
+        self._sessions = sessions
         self._registry = registry
         self._wall = wall
         # Values: whether the request's token still opens its bucket.
@@ -82,14 +94,23 @@ class Root(Resource):
             # Only now, so that a client without a token gets 403 for this, too.
             raise Refusal(400, request.target_fault)
         if bucket is None:
-            return BucketResource(self._uploads, None, lambda: False, {})
+            return BucketResource(
+                self._uploads, self._sessions, None, "", lambda: False, {}
+            )
         key = bucket.key
 
         def opened() -> bool:
             now = self._opened(token, request)
             return now is not None and now.key == key
 
-        return BucketResource(self._uploads, bucket, opened, self._under_way)
+        return BucketResource(
+            self._uploads,
+            self._sessions,
+            bucket,
+            token_digest(token).hex(),
+            opened,
+            self._under_way,
+        )
 
 
 class BucketResource(Resource):
@@ -100,23 +121,28 @@ class BucketResource(Resource):
     def __init__(
         self,
         uploads: Uploads,
+        sessions: Sessions,
         bucket: Bucket | None,
+        token: str,
         opened: Callable[[], bool],
         under_way: dict[StreamingRequest, Callable[[], bool]],
     ) -> None:
         """
+        :param token: SHA-256 of the token in hex
         :param opened: returns whether the token still opens the bucket
         :param under_way: requests without an answer yet, each with its ``opened``
         """
         super().__init__()
         self._uploads = uploads
+        self._sessions = sessions
         self._bucket = bucket
+        self._token = token
         self._opened = opened
         self._under_way = under_way
 
     def render(self, request: StreamingRequest) -> int:
         method = request.method.decode("ascii")
-        kind = Form if method == "POST" else Put
+        kind = self._kind(method, request)
         incoming = kind(
             method=method,
             path=tuple(request.postpath),
@@ -129,23 +155,55 @@ class BucketResource(Resource):
             received=lambda: request.body.received,
             opened=self._opened,
             trailers=request.trailers,
+            token=self._token,
+            cut=request.body.fail,
         )
         self._under_way[request] = self._opened
-        outcome = self._uploads.receive(self._bucket, incoming)
-        outcome.addCallback(self._answer, request)
+        if isinstance(incoming, Resuming):
+            outcome = self._sessions.receive(self._bucket, incoming)
+        else:
+            outcome = self._uploads.receive(self._bucket, incoming)
+        outcome.addCallback(self._answer, request, incoming)
         outcome.addErrback(_failed, request)
         return NOT_DONE_YET
 
-    def _answer(self, outcome: Outcome, request: StreamingRequest) -> None:
+    def _kind(
+        self, method: str, request: StreamingRequest
+    ) -> type[Put | Form | Resuming]:
+        """What the request is. Without a token, all are treated alike."""
+        if self._bucket is not None:
+            headers = request.requestHeaders
+            kind = resume.kind_of(
+                method,
+                request.postpath,
+                tus=headers.hasHeader(b"Tus-Resumable"),
+                part=headers.getRawHeaders(b"Upload-Complete") == [b"?0"],
+            )
+            if kind is not None:
+                return kind
+        return Form if method == "POST" else Put
+
+    def _answer(
+        self,
+        outcome: Outcome,
+        request: StreamingRequest,
+        incoming: Put | Form | Resuming,
+    ) -> None:
         del self._under_way[request]
-        headers, body = answer(outcome)
+        status = outcome.status
+        if isinstance(incoming, Resuming):
+            # A PUT names the file beside the uploads, a POST the bucket above them.
+            base = resume.base_of(request.path) if request.method == b"POST" else ""
+            status, headers, body = resume.answer_to(incoming, outcome, base)
+        else:
+            headers, body = answer(outcome)
         if self._bucket is not None:
             # Without a valid token, all answers are the same.
             headers["X-Request-Id"] = outcome.request_id
         # A connection that sends something other than pushes is closed: it could send
         # many such requests at once.
         last = outcome.name is None
-        request.answer(outcome.status, headers, body, last)
+        request.answer(status, headers, body, last)
 
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:

@@ -17,15 +17,20 @@ from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
 from filebucket.base.threads import Threads
 from filebucket.hooks.interfaces import Alert, Exit, IHooks, Subject, Verdict
 from filebucket.model.bucket import FILE_COST
+from filebucket.model.unfinished import Unfinished
 from filebucket.store.interfaces import (
     Content,
     IArchive,
     IFolder,
+    IParts,
+    IPartWriter,
     IStore,
     IWriter,
+    LostError,
     NameTaken,
     NoFileError,
     Receipt,
@@ -217,6 +222,96 @@ class MemoryWriter:
         if self.receiving:
             self.receiving = False
             self.store.writers.remove(self)
+
+
+@implementer(IParts)
+@define
+class MemoryParts:
+    """Resumable uploads in a dict; their files are those of a :class:`MemoryStore`.
+
+    :ivar data: what is durable of each upload that goes on, by id
+    :ivar records: how far each has come, by id
+    :ivar counted: bytes of quotas, by directory
+    :ivar failure: raised instead of recording anything, while it is set
+    """
+
+    store: MemoryStore
+    data: dict[str, bytes] = field(factory=dict)
+    records: dict[str, Unfinished] = field(factory=dict)
+    counted: dict[str, int] = field(factory=dict)
+    failure: Refusal | None = None
+
+    def load(self) -> list[Unfinished]:
+        return [each for each in self.records.values() if each.finished is None]
+
+    def count(self, directory: str, upload: Unfinished) -> None:
+        self._count(directory, upload.offset + FILE_COST)
+
+    def _count(self, directory: str, size: int) -> None:
+        self.counted[directory] = self.counted.get(directory, 0) + size
+
+    def open(
+        self, directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
+    ) -> MemoryPartWriter:
+        return MemoryPartWriter(self, directory, upload, quota)
+
+    async def record(self, directory: str, upload: Unfinished) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.records[upload.id] = upload
+
+    async def finish(self, directory: str, upload: Unfinished) -> None:
+        await self.record(directory, upload)
+        self.data.pop(upload.id, None)
+
+    async def remove(self, directory: str, upload: Unfinished) -> None:
+        if upload.sha256:
+            self._count(directory, -(upload.offset + FILE_COST))
+        self.data.pop(upload.id, None)
+        self.records.pop(upload.id, None)
+
+    async def find(self, directory: str, identity: str) -> Unfinished | None:
+        found = self.records.get(identity)
+        return found if found is not None and found.finished is not None else None
+
+    def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
+        content = self.data.get(upload.id, b"")[: upload.offset]
+        hashes = Hashes({"sha256", *upload.promised})
+        hashes.update([content])
+        pace(0.0)
+        if hashes.hexdigest("sha256") != upload.sha256:
+            raise LostError
+        return hashes
+
+    async def sweep(self, before: float) -> None:
+        for identity, upload in list(self.records.items()):
+            if upload.finished is not None and upload.touched_at < before:
+                del self.records[identity]
+
+
+@implementer(IPartWriter)
+class MemoryPartWriter(MemoryWriter):
+    """A resumable upload in a :class:`MemoryParts`, during one request."""
+
+    def __init__(
+        self, parts: MemoryParts, directory: str, upload: Unfinished, quota: int | None
+    ) -> None:
+        content = parts.data.get(upload.id, b"")
+        super().__init__(parts.store, directory, upload.name, quota, content)
+        self.parts = parts
+        self.id = upload.id
+        self.algorithms = {"sha256", *upload.promised}
+
+    async def keep(self) -> Hashes:
+        new = len(self.content) - len(self.parts.data.get(self.id, b""))
+        self.parts._count(self.directory, new)
+        self.parts.data[self.id] = self.content
+        hashes = Hashes(self.algorithms)
+        hashes.update([self.content])
+        return hashes
+
+    async def take_back(self) -> None:
+        self.content = self.parts.data.get(self.id, b"")
 
 
 @implementer(IArchive)

@@ -15,10 +15,12 @@ from zope.interface import implementer
 from filebucket.base.errors import Refusal
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
+from filebucket.model.registry import Registry
 from filebucket.model.token import Token
 from filebucket.push.interfaces import IIncoming, IncomingFile
 from filebucket.push.receive import Uploads
-from filebucket.test.kit.fakes import FakeHooks, MemoryStore
+from filebucket.push.session import Sessions
+from filebucket.test.kit.fakes import AtOnce, FakeHooks, MemoryParts, MemoryStore
 
 BUCKET = Bucket((Token(b"\xab" * 32),), directory="web01", name="web01")
 SHA256 = hashlib.sha256(b"content").hexdigest()
@@ -108,6 +110,29 @@ def push(
     length = other.pop("length", length)
     size = other.pop("size", -1 if length is None else length)
     return FakeIncoming(stream(*chunks), length, size, **other)
+
+
+def make_sessions(
+    uploads: Uploads,
+    store: MemoryStore,
+    registry: Registry,
+    clock: Clock,
+    unfinished: float = 86400.0,
+    most: int = 16,
+) -> Sessions:
+    """Resumable uploads over fakes, started."""
+    sessions = Sessions(
+        uploads,
+        MemoryParts(store),
+        registry,
+        clock,
+        clock.seconds,
+        AtOnce(clock),
+        unfinished,
+        most,
+    )
+    sessions.startService()
+    return sessions
 
 
 class UploadCase(SynchronousTestCase):

@@ -21,6 +21,7 @@ from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import Uploads
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
+from filebucket.test.kit.uploads import make_sessions
 from filebucket.test.kit.wire import LIMITS, Connection, Wire
 from filebucket.web.tree import Root
 
@@ -65,7 +66,8 @@ class ResourceCase(SynchronousTestCase):
         )
         self.clock = Clock()
         self.registry = Registry([bucket(TOKEN, "one"), bucket(OTHER, "two")])
-        self.root = Root(self.uploads, self.registry, self.clock.seconds)
+        sessions = make_sessions(self.uploads, self.store, self.registry, self.clock)
+        self.root = Root(self.uploads, sessions, self.registry, self.clock.seconds)
         return Connection(self.root)
 
     def tearDown(self) -> None:

@@ -31,6 +31,7 @@ from filebucket.test.kit.bad_http import (
 )
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
+from filebucket.test.kit.uploads import make_sessions
 from filebucket.test.kit.wire import Connection
 from filebucket.web.tree import Root
 
@@ -72,9 +73,10 @@ class MemoryCase(SynchronousTestCase):
         bucket = Bucket(
             (Token(token_digest(BUCKET)),), directory="bucket", name="bucket"
         )
-        connection = Connection(
-            Root(uploads, Registry([bucket]), clock.seconds), Limits()
-        )
+        registry = Registry([bucket])
+        sessions = make_sessions(uploads, store, registry, clock)
+        root = Root(uploads, sessions, registry, clock.seconds)
+        connection = Connection(root, Limits())
         connection.send(*segments)
         if half_close:
             connection.half_close()
