@@ -260,6 +260,7 @@ class _Examination:
         except OSError as error:
             yield _risky(home, f"cannot tell which daemon uses it: {error.strerror}")
             said = None
+        yield from self._other_filesystems()
         if self.process is not None and said and not self._reads_this(said):
             other = f"process {self.process}, configuration {said.config}"
             yield _wrong(home, f"is used by another daemon ({other})")
@@ -273,6 +274,19 @@ class _Examination:
             yield _wrong(home, error.mistakes[0])
         except OSError as error:
             yield _wrong(home, f"cannot be used as home: {error.strerror}")
+
+    def _other_filesystems(self) -> Iterator[Concern]:
+        """Buckets that the data of a resumable upload cannot be linked to."""
+        if not self.config.unfinished:
+            return
+        device = os.stat(self.config.home).st_dev
+        for bucket in self.config.buckets:
+            folder = os.path.join(self.config.home, bucket.directory)
+            with suppress(OSError):
+                if os.stat(folder).st_dev != device:
+                    text = "its folder is on another filesystem than the home:"
+                    text += " resumable uploads get 501"
+                    yield _risky(_place(bucket.label), text)
 
     def _reads_this(self, said: control.Status) -> bool:
         ours = os.path.abspath(self.path), os.path.realpath(self.path)

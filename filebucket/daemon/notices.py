@@ -85,19 +85,15 @@ def log_outcome(
     )
 
 
-_EVENTS = {
-    Step.CREATED: "upload",
-    Step.PART: "part",
-    Step.LOOKED: "offset",
-    Step.GIVEN_UP: "upload-deleted",
-}
-
-
 def _event(outcome: Outcome) -> str:
     if outcome.reason:
         return "refused"
+    if outcome.step is Step.CREATED:
+        return "upload"
+    if outcome.step is Step.GIVEN_UP:
+        return "upload-deleted"
     if outcome.step is not None:
-        return _EVENTS[outcome.step]
+        return "part"
     if outcome.healed:
         return "healed"
     return "repeated" if outcome.repeated else "push"

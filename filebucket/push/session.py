@@ -172,6 +172,7 @@ class Sessions(Service):
                     outcome.status, outcome.step = 204, Step.LOOKED
                 else:
                     await self._drop(session)
+                    outcome.size = session.upload.offset
                     outcome.status, outcome.step = 204, Step.GIVEN_UP
             finally:
                 if not session.gone:

@@ -91,6 +91,8 @@ class ConfigTests(SynchronousTestCase):
         yield "hook_timeout", 1
         yield "hook_concurrency", 1
         yield "shutdown_timeout", 1
+        yield "unfinished", 0
+        yield "max_unfinished", 1
 
     def test_changed(self) -> None:
         """Keys with different values are listed in order."""

@@ -95,6 +95,8 @@ class KeyTests(ConfigCase):
                 hook_timeout=values.Seconds(300.0),
                 hook_concurrency=values.Count(4),
                 shutdown_timeout=values.Seconds(30.0),
+                unfinished=values.DurationOrOff(86400.0),
+                max_unfinished=values.Count(16),
             ),
             parse(),
         )
@@ -137,6 +139,9 @@ class KeyTests(ConfigCase):
             ("hook_concurrency", 1, 1),
             ("hook_concurrency", 1000, 1000),
             ("shutdown_timeout", 604800.0, 604800.0),
+            ("unfinished", "36h", 36 * 3600.0),
+            ("unfinished", 0, 0.0),
+            ("max_unfinished", 1, 1),
             ("log_format", "text", "text"),
             ("log_format", "json", "json"),
         ):
@@ -241,7 +246,7 @@ class KeyTests(ConfigCase):
                 "must be an IP address or localhost",
             ),
             (
-                ("port", "hook_concurrency", "max_connections"),
+                ("port", "hook_concurrency", "max_connections", "max_unfinished"),
                 (None, "1", "", True, False, 1.0, 1.5, 1e3, [1], {}),
                 "must be a whole number",
             ),
@@ -252,7 +257,7 @@ class KeyTests(ConfigCase):
             ),
             (("port",), (-1, 65536, 10**400), "must be from 0 to 65535"),
             (
-                ("hook_concurrency", "max_connections"),
+                ("hook_concurrency", "max_connections", "max_unfinished"),
                 (0, -1, 1_000_001),
                 "must be from 1 to 1000000",
             ),
@@ -270,6 +275,12 @@ class KeyTests(ConfigCase):
                 ("hook_timeout", "shutdown_timeout"),
                 (0, 0.0, -1, -0.5, 604800.1, 604801, 10**400, float("1e308")),
                 "must be more than 0 and at most 604800 seconds",
+            ),
+            (("unfinished",), (None, 1, 0.0, False, []), "must be a string"),
+            (
+                ("unfinished",),
+                ("1", "1y", "-1d"),
+                'must be a duration such as "90s", "30m", "26h", "7d" or "2w"',
             ),
             (
                 ("log_format",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,18 @@ class RiskyTests(CheckCase):
         self.home.chmod(0o755)
         text = "home: is accessible to all users: chmod o="
         self.assertEqual([("risky", text)], self.found())
+
+    def test_other_filesystem(self) -> None:
+        """A bucket there, unless resumable uploads are switched off."""
+        if os.stat("/dev/shm").st_dev == os.stat(self.home).st_dev:
+            raise SkipTest("/dev/shm is not another filesystem")
+        folder = tempfile.mkdtemp(dir="/dev/shm")
+        self.addCleanup(os.rmdir, folder)
+        (self.home / "web01").symlink_to(folder)
+        text = "bucket web01: its folder is on another filesystem than the home: "
+        text += "resumable uploads get 501"
+        self.assertEqual([("risky", text)], self.found())
+        self.assertEqual([], self.found(unfinished=0))
 
     def test_examples(self) -> None:
         """Tokens from the documentation, if other machines can connect."""

@@ -13,7 +13,7 @@ from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.config.load import parse
 from filebucket.daemon import notices
 from filebucket.model.client import client
-from filebucket.model.push import Outcome
+from filebucket.model.push import Outcome, Step
 from filebucket.test.kit.daemon import TOKEN, texts
 
 PATH = "/etc/file-bucket/config.json"
@@ -50,12 +50,24 @@ class NoticeTests(SynchronousTestCase):
             ({"repeated": True}, "repeated"),
             ({"repeated": True, "healed": True}, "healed"),
             ({"reason": "no"}, "refused"),
+            ({"step": Step.CREATED}, "upload"),
+            ({"step": Step.PART}, "part"),
+            ({"step": Step.GIVEN_UP}, "upload-deleted"),
+            ({"step": Step.PART, "reason": "no"}, "refused"),
+            ({"step": Step.LOOKED, "reason": "no"}, "refused"),
         ):
             outcome = Outcome(request_id="r", bucket="web01", client="local")
             with capturedLogs() as events:
                 notices.log_outcome(evolve(outcome, **given))
             self.assertEqual(event, events[0]["event"])
             self.assertEqual(event, texts(events)[0].split()[0])
+
+    def test_no_event(self) -> None:
+        """A client that asks for an offset leaves no line."""
+        outcome = Outcome("r", "web01", "local", step=Step.LOOKED)
+        with capturedLogs() as events:
+            notices.log_outcome(outcome)
+        self.assertEqual([], events)
 
     def test_outcome_lines(self) -> None:
         outcome = Outcome(
