@@ -21,9 +21,12 @@ from bench.loads import (
     Load,
     content,
     curl,
+    idle_uploads,
+    in_parts,
     keep_idle,
     pushes,
     trickle,
+    whole,
 )
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn
 from bench.servers import TOKEN, Server
@@ -122,6 +125,44 @@ def small(scale: Scale, tools: Path) -> Case:
         unit="1000",
         amount=lambda row: count(row.load) / 1000,
         reference=lambda row: [Row(disk.load, disk.contestant)],
+    )
+
+
+PART = 64 << 20
+UPLOADS = 1000
+
+
+def parts(scale: Scale, tools: Path) -> Case:
+    """A large file in one push, and as a resumable upload."""
+    file = content(tools, scale.large)
+    one = "one PUT"
+    return Case(
+        "parts",
+        f"Parts: {scale.large >> 20} MiB, whole and in parts of {PART >> 20} MiB",
+        [
+            ServerTurn(
+                FILE_BUCKET,
+                servers.file_bucket,
+                {one: partial(whole, file), "in parts": partial(in_parts, file, PART)},
+            )
+        ],
+        unit="GiB",
+        amount=lambda row: scale.large / (1 << 30),
+        reference=lambda row: [Row(one, FILE_BUCKET)],
+    )
+
+
+def uploads(scale: Scale, tools: Path) -> Case:
+    """Unfinished uploads."""
+    load = "create, and leave"
+    start = partial(servers.file_bucket, max_unfinished=UPLOADS)
+    return Case(
+        "uploads",
+        f"Uploads: {UPLOADS} that stay unfinished",
+        [ServerTurn(FILE_BUCKET, start, {load: partial(idle_uploads, UPLOADS)})],
+        unit="1000",
+        amount=lambda row: UPLOADS / 1000,
+        reference=lambda row: [Row(load, FILE_BUCKET)],
     )
 
 
@@ -324,5 +365,8 @@ class BucketsTurn:
 
 CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
     each.__name__: each
-    for each in (large, small, many, idle, tls, hooks, files, buckets)
+    for each in (
+        *(large, parts, small, many, idle, uploads),
+        *(tls, hooks, files, buckets),
+    )
 }

@@ -78,6 +78,93 @@ def _start_curl(
         )
 
 
+def whole(file: Path, server: Server) -> dict[str, float]:
+    """Push with one PUT, sent by the kernel."""
+    begin = time.monotonic()
+    with _connected(server) as connection:
+        _send(connection, f"PUT {server.path}whole.bin", file, 0, file.stat().st_size)
+    wall = time.monotonic() - begin
+    _compare(server, file, "whole.bin")
+    return {"wall": wall}
+
+
+def in_parts(file: Path, part: int, server: Server) -> dict[str, float]:
+    """Push as a resumable upload, each part with a request of its own.
+
+    :param part: bytes
+    """
+    begin = time.monotonic()
+    size = file.stat().st_size
+    with _connected(server) as connection:
+        created = _send(
+            connection,
+            f"PUT {server.path}parts.bin",
+            file,
+            0,
+            0,
+            "Upload-Complete: ?0",
+            f"Upload-Length: {size}",
+        )
+        place = created.partition("Location: ")[2].partition("\r\n")[0]
+        for offset in range(0, size, part):
+            count = min(part, size - offset)
+            last = offset + count == size
+            _send(
+                connection,
+                f"PATCH {server.path}{place}",
+                file,
+                offset,
+                count,
+                f"Upload-Complete: ?{int(last)}",
+                f"Upload-Offset: {offset}",
+                "Content-Type: application/partial-upload",
+            )
+    wall = time.monotonic() - begin
+    _compare(server, file, "parts.bin")
+    return {"wall": wall}
+
+
+def idle_uploads(count: int, server: Server) -> dict[str, float]:
+    """Uploads that stay unfinished: the memory of each."""
+    before = server.process.memory()
+    with _connected(server) as connection:
+        for number in range(count):
+            target = f"PUT {server.path}unfinished{number}.bin"
+            nothing = Path(os.devnull)
+            _send(connection, target, nothing, 0, 0, "Upload-Complete: ?0")
+    return {"kB each": (server.process.memory() - before) / count / 1e3}
+
+
+def _connected(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), LONGEST)
+
+
+def _send(
+    connection: socket.socket,
+    target: str,
+    file: Path,
+    offset: int,
+    count: int,
+    *headers: str,
+) -> str:
+    """Send a piece of a file; returns the headers of the answer."""
+    lines = (f"{target} HTTP/1.1", "Host: h", f"Content-Length: {count}", *headers)
+    connection.sendall("\r\n".join((*lines, "", "")).encode())
+    with file.open("rb") as opened:
+        if count:
+            connection.sendfile(opened, offset, count)
+    answer = connection.recv(4096).decode()
+    if not answer.startswith("HTTP/1.1 2"):
+        raise RuntimeError(answer)
+    return answer
+
+
+def _compare(server: Server, file: Path, name: str) -> None:
+    (kept,) = server.kept.rglob(name)
+    run(["cmp", str(kept), str(file)])
+    kept.unlink()
+
+
 def pushes(
     tools: Path, method: str, connections: int, count: int, keep: bool = True
 ) -> Load:
