@@ -150,6 +150,9 @@ UPGRADES = (
         WHERE id = new.series;
     END;
     """,
+    """
+    ALTER TABLE push ADD COLUMN parts INTEGER;
+    """,
 )
 """The upgrade from each version to the next; version 0 is an empty file."""
 

@@ -15,7 +15,7 @@ import attrs
 import click
 from attrs import evolve
 
-from filebucket.base.text import printable, rfc3339, size_text, time_text
+from filebucket.base.text import counted, printable, rfc3339, size_text, time_text
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.rows import RECEIVED
 from filebucket.catalogue.view import View
@@ -160,6 +160,8 @@ def _notes(file: File) -> Iterator[str]:
         yield "overwrote"
     if push.request is None:
         yield "found on disk"
+    if push.parts is not None:
+        yield counted(push.parts, "part")
     if push.post_push:
         yield f"post-push {push.post_push}"
     if file.fate != "kept":

@@ -79,6 +79,7 @@ class Outcome:
     :ivar step: what the request did for a resumable upload that goes on; None for a
         push that ended, also for the last part of one
     :ivar upload: the resumable upload, if it is known
+    :ivar parts: requests that brought the file, if it was a resumable upload
     """
 
     request_id: str
@@ -102,3 +103,4 @@ class Outcome:
     output: bytes = field(default=b"", repr=False)
     step: Step | None = None
     upload: Progress | None = None
+    parts: int | None = None

@@ -31,6 +31,7 @@ class Received:
     :param pre_push: exit status of the hook; None if there was none
     :param post_push: the same
     :param request: the push's id; None if the file was found on the disk
+    :param parts: requests that brought it; None if it was no resumable upload
     :param superseded: whether another push replaced it before it ended; only for
         values to be added
     :param healed: whether it is not a new push but the repetition of one whose file
@@ -49,6 +50,7 @@ class Received:
     pre_push: int | None = None
     post_push: int | None = None
     request: str | None = None
+    parts: int | None = None
     superseded: bool = False
     healed: bool = False
 
@@ -73,6 +75,7 @@ class Received:
             pre_push=outcome.pre_push,
             post_push=outcome.post_push,
             request=outcome.request_id,
+            parts=outcome.parts,
             superseded=outcome.superseded,
             healed=outcome.healed,
         )

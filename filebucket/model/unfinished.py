@@ -37,6 +37,7 @@ class Unfinished:
     :param overwrite: whether it may replace a file
     :param promised: digests in hex that the file must have, by hashlib's names
     :param metadata: ``Upload-Metadata`` of a tus client
+    :param parts: requests that brought some of it
     :param offset: bytes that are durable
     :param sha256: of these bytes, in hex
     :param finished: its end; None while it goes on
@@ -57,6 +58,7 @@ class Unfinished:
     overwrite: bool = False
     promised: Mapping[str, str] = field(factory=dict)
     metadata: str = field(default="", repr=False)
+    parts: int = 0
     offset: int = 0
     finished: Finished | None = None
 

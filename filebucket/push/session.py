@@ -348,7 +348,7 @@ class Sessions(Service):
             bucket, promised, incoming, outcome, least, most, writer
         )
         began = self._clock.seconds()
-        session.upload = evolve(upload, length=length)
+        session.upload = evolve(upload, length=length, parts=upload.parts + 1)
         try:
             left = incoming.length or (length or 0) - upload.offset
             await receiving.go_on(left, upload.told, upload.overwrite)
@@ -431,6 +431,7 @@ class Sessions(Service):
     ) -> None:
         upload = session.upload
         outcome.step, outcome.pre_push = None, upload.pre_push
+        outcome.parts = upload.parts
         try:
             try:
                 await receiving.finish()

@@ -94,7 +94,7 @@ class ValuesTests(SynchronousTestCase):
         """In the order of the columns; fields for the batch only are left out."""
         received = Received("b", "s", "n", 1, "ab", 2.0, superseded=True)
         self.assertEqual(
-            ("b", "s", "n", 1, "ab", 2.0, None, None, False, None, None, None),
+            ("b", "s", "n", 1, "ab", 2.0, *(None, None, False), *[None] * 4),
             received_values(received),
         )
         self.assertEqual(len(RECEIVED), len(received_values(received)))

@@ -17,7 +17,7 @@ class LogTests(CatalogueCase):
         self.push("web01", "db-1.gz", 1000, NOW - 40 * HOUR, overwrote=True)
         for number in range(2, 5):
             self.push("web01", f"db-{number}.gz", 1000, NOW - (10 - number) * HOUR)
-        self.push("web01", "db-5.gz", 10, NOW - HOUR, post_push=3)
+        self.push("web01", "db-5.gz", 10, NOW - HOUR, post_push=3, parts=3)
         self.push("db", "x", 5, NOW, seconds=None, client=None, request=None)
         ids = {each.received.name: each.id for each in self.view.latest(9)}
         self.inventory.verified([(ids["db-2.gz"], True, NOW)])
@@ -31,7 +31,7 @@ class LogTests(CatalogueCase):
             2026-11-24 01:00:00  web01   db-2.gz  1.0 KiB     1.25  192.0.2.7:5000  damaged
             2026-11-24 02:00:00  web01   db-3.gz  1.0 KiB     1.25  192.0.2.7:5000  pruned
             2026-11-24 03:00:00  web01   db-4.gz  1.0 KiB     1.25  192.0.2.7:5000  missing
-            2026-11-24 08:00:00  web01   db-5.gz     10 B     1.25  192.0.2.7:5000  shrunk, post-push 3
+            2026-11-24 08:00:00  web01   db-5.gz     10 B     1.25  192.0.2.7:5000  shrunk, 3 parts, post-push 3
             2026-11-24 09:00:00  db      x            5 B        -  -               found on disk
             """  # noqa: E501
         )
@@ -68,6 +68,7 @@ class LogTests(CatalogueCase):
                 "pre_push": 0,
                 "post_push": None,
                 "request": "r1",
+                "parts": None,
                 "judgement": "fresh",
                 "fate": "kept",
                 "fate_at": None,

@@ -57,7 +57,7 @@ class OutcomeTests(SynchronousTestCase):
             "r", "web01", "192.0.2.1:9", "db-1.gz", 7, "ab", True, 200, None, 1.5
         )
         outcome.pre_push, outcome.post_push, outcome.superseded = 0, 3, True
-        outcome.published_at = 5.0
+        outcome.published_at, outcome.parts = 5.0, 2
         self.assertEqual(
             Received(
                 bucket="key",
@@ -72,6 +72,7 @@ class OutcomeTests(SynchronousTestCase):
                 pre_push=0,
                 post_push=3,
                 request="r",
+                parts=2,
                 superseded=True,
             ),
             Received.of(outcome, "key", "db-1.gz", "db-#.gz", 9.0),
