@@ -35,6 +35,7 @@ class Unfinished:
     :param told: the size in bytes that pre-push was told; -1 if it was not known
     :param pre_push: exit status of the pre-push hook; None if there is none
     :param overwrite: whether it may replace a file
+    :param only_new: whether the client does not want to replace a file
     :param promised: digests in hex that the file must have, by hashlib's names
     :param metadata: ``Upload-Metadata`` of a tus client
     :param parts: requests that brought some of it
@@ -56,6 +57,7 @@ class Unfinished:
     told: int = -1
     pre_push: int | None = None
     overwrite: bool = False
+    only_new: bool = False
     promised: Mapping[str, str] = field(factory=dict)
     metadata: str = field(default="", repr=False)
     parts: int = 0

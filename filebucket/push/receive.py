@@ -34,6 +34,7 @@ from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
+from filebucket.model.unfinished import Unfinished
 from filebucket.push.guesses import Guesses
 from filebucket.push.interfaces import IIncoming, IncomingFile
 from filebucket.store.interfaces import BATCH, IStore, IWriter, NameTaken
@@ -52,6 +53,10 @@ Incoming = TypeVar("Incoming", bound=IIncoming)
 async def nothing_known(bucket: Bucket, name: str) -> Kept | None:
     """Find no file: the lookup without a catalogue."""
     return None
+
+
+async def _ready() -> None:
+    """Do nothing."""
 
 
 @define
@@ -325,13 +330,29 @@ class Uploads:
         digest = promised.get("sha256")
         if digest is None or not self._guesses.allowed(bucket.key):
             return None
-        kept = self._pending.kept(bucket, name) or await self._find(bucket, name)
-        if kept is None:
-            return None
-        if kept.sha256 != digest.hex():
+        kept = await self._found(bucket, name)
+        if kept is not None and kept.sha256 != digest.hex():
             self._guesses.wrong(bucket.key, bucket.label)
             return None
-        if kept.damaged:
+        return await self._confirmed(bucket, name, kept)
+
+    async def still_kept(self, bucket: Bucket, name: str, sha256: str) -> bool:
+        """Whether an earlier push of the client is still stored, as it was received.
+
+        :param sha256: of its file, in hex
+        """
+        kept = await self._found(bucket, name)
+        if kept is None or kept.sha256 != sha256 or kept.damaged:
+            return False
+        return await self._confirmed(bucket, name, kept) is not None
+
+    async def _found(self, bucket: Bucket, name: str) -> Kept | None:
+        return self._pending.kept(bucket, name) or await self._find(bucket, name)
+
+    async def _confirmed(
+        self, bucket: Bucket, name: str, kept: Kept | None
+    ) -> Kept | None:
+        if kept is None or kept.damaged:
             return kept
         there = await self._store.confirm(bucket.directory, name, kept.size)
         return kept if there else None
@@ -380,7 +401,9 @@ class Upload:
         self._overwrite = False
         self._only_new = False
         self._compared = False
-        self._in_parts = False
+        # The upload was created by an earlier request.
+        self._created: Unfinished | None = None
+        self._still_allowed: Callable[[], bool] = lambda: True
         # What has arrived, if the disk is checked only at the end.
         self._held: list[bytes] | None = None
         self._writer = writer
@@ -421,22 +444,30 @@ class Upload:
             self._subject = evolve(self._subject, size=size)
         verdict = await self._hooks.pre_push(self._subject, self._incoming.failure)
         may = self._bucket.overwrite or verdict is Verdict.OVERWRITE
-        self._overwrite = may and self._incoming.overwrites()
+        only_new = self._created is not None and self._created.only_new
+        self._overwrite = may and not only_new and self._incoming.overwrites()
         self._only_new = may and not self._overwrite
         self._outcome.pre_push = verdict.value if verdict else None
 
-    async def go_on(self, size: int, told: int, overwrite: bool) -> None:
-        """Continue a file that was admitted before.
+    async def go_on(
+        self, created: Unfinished, size: int, allowed: Callable[[], bool]
+    ) -> None:
+        """Continue a file that an earlier request was admitted with. If pre-push was
+        not told its size, it is asked again at the end.
 
+        :param created: what is known from that request
         :param size: bytes that are still to come, as far as known
-        :param told: the size in bytes that pre-push was told; -1 if it was not known,
-            so that it is asked again at the end
-        :param overwrite: whether the file may replace another one
+        :param allowed: whether that request would still be allowed
         """
         assert self._writer is not None
-        self._in_parts = True
-        self._subject = evolve(self._subject, size=told)
-        self._overwrite = overwrite
+        self._created = created
+        self._still_allowed = allowed
+        self._subject = evolve(self._subject, size=created.told)
+        # The operator may have forbidden it since.
+        asked = created.pre_push == Verdict.OVERWRITE.value
+        may = self._bucket.overwrite or asked
+        self._overwrite = may and created.overwrite
+        self._only_new = may and created.only_new
         # Whether the name is free decides the end.
         await self._writer.begin(size, overwrite=True)
 
@@ -460,9 +491,10 @@ class Upload:
         self._outcome.size += sum(map(len, chunks))
         check_size(self._outcome.size, self._most)
 
-    async def finish(self) -> None:
+    async def finish(self, published: Callable[[], Awaitable[None]] = _ready) -> None:
         """Publish the file, which has come whole, and run the post-push hook.
 
+        :param published: called before the hook; never fails
         :raises Refusal: a digest does not match, or the file cannot be published
         """
         assert self._writer is not None
@@ -470,11 +502,12 @@ class Upload:
         promised = self._all_promised()
         self._check_whole()
         known = self._subject.size != -1
-        if self._subject.size != outcome.size and (known or self._in_parts):
+        if self._subject.size != outcome.size and (known or self._created is not None):
             # Fields follow the file in its form, so the size that pre-push got was too
             # large; or a resumable upload was created before its size was known. Now
             # the size is known: run the hook again.
             await self._ask(outcome.size)
+            self._check_allowed()
         # The commit compares the digests first, unless it still has to check the name.
         self._compared = self._held is None
         with self._pending.giving(self._bucket, self._subject.filename) as name:
@@ -485,6 +518,7 @@ class Upload:
             outcome.published_at = self._wall()
             outcome.sha256 = receipt.sha256
             outcome.overwrote = receipt.replaced
+            await published()
             ended = await self._post_push(
                 evolve(
                     self._subject,
@@ -509,7 +543,10 @@ class Upload:
     def _check_whole(self) -> None:
         """Check a file that has come whole, except for its digests."""
         check_least(self._outcome.size, self._least)
-        if not self._incoming.allowed():
+        self._check_allowed()
+
+    def _check_allowed(self) -> None:
+        if not (self._incoming.allowed() and self._still_allowed()):
             raise Refusal(403, "no such token")
 
     def _all_promised(self) -> dict[str, bytes]:

@@ -10,9 +10,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from attrs import define, evolve, field
 from twisted.application.service import Service
@@ -40,8 +47,6 @@ from filebucket.push.receive import (
 )
 from filebucket.store.interfaces import IParts, IPartWriter, LostError, NameTaken
 
-T = TypeVar("T")
-
 KEEP_EVERY = 64 * 1024 * 1024
 """Bytes of one body after which what has come is made durable."""
 
@@ -54,6 +59,9 @@ SWEEP_EVERY = 60.0
 HASH_WAIT = 20.0
 """Seconds that a request waits while its upload is read again after a restart."""
 
+LOOK_EVERY = 1.0
+"""Seconds after which such a request finds out that it was cut off."""
+
 
 @define(eq=False)
 class _Session:
@@ -62,21 +70,69 @@ class _Session:
     :ivar upload: as it is recorded
     :ivar directory: of its bucket
     :ivar hashes: its digests so far; None after a restart, until it was read again
-    :ivar reading: fires when that is done
-    :ivar current: the request that appends to it
+    :ivar reading: whether that is under way
+    :ivar was_read: the request that waits for it
+    :ivar current: the request that has the turn
     :ivar newest: the last request about it
     :ivar gone: whether it has ended
-    :ivar turn: held by the request that works on it
+    :ivar turn: only one request works on it
     """
 
     upload: Unfinished
     directory: str
     hashes: Hashes | None = None
-    reading: Deferred[Any] | None = None
+    reading: bool = False
+    was_read: Deferred[None] | None = None
     current: IResuming | None = None
     newest: IResuming | None = None
     gone: bool = False
     turn: DeferredLock = field(factory=DeferredLock)
+
+    def leave(self, incoming: IResuming) -> None:
+        """Let the next request have its turn. A second call does nothing."""
+        if self.current is incoming:
+            self.current = None
+            self.turn.release()
+
+
+@define(eq=False)
+class _Part:
+    """A request that appends to an upload.
+
+    :ivar upload: as it was before, with what the request tells about it
+    :ivar began: when the request began to append
+    """
+
+    session: _Session
+    upload: Unfinished
+    bucket: Bucket
+    incoming: IResuming
+    asked: Resume
+    outcome: Outcome
+    writer: IPartWriter
+    receiving: Upload
+    began: float
+
+
+class _Body:
+    """The chunks of a body until it ends, or is cut. Iterate it once.
+
+    :ivar cut: the reason if it was cut
+    """
+
+    def __init__(self, chunks: AsyncIterable[Sequence[bytes]]) -> None:
+        self._chunks = aiter(chunks)
+        self.cut: Refusal | None = None
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> Sequence[bytes]:
+        try:
+            return await anext(self._chunks)
+        except Refusal as refusal:
+            self.cut = refusal
+            raise StopAsyncIteration from None
 
 
 class Sessions(Service):
@@ -115,6 +171,8 @@ class Sessions(Service):
         self._most = most
         self._sessions: dict[str, _Session] = {}
         self._creating: Counter[str] = Counter()
+        # Keys of the buckets of uploads whose data was lost, by id: few, if any.
+        self._lost: dict[str, str] = {}
         self._timer = Alarm(clock)
         registry.on_change(self._end_revoked)
 
@@ -152,31 +210,30 @@ class Sessions(Service):
     async def _work(
         self, bucket: Bucket, incoming: IResuming, outcome: Outcome
     ) -> None:
-        asked = incoming.asks()
         if not self._unfinished:
             raise Refusal(501, "resumable uploads are switched off")
+        asked = incoming.asks()
         if asked.action is Action.CREATE:
             await self._create(bucket, incoming, asked, outcome)
             return
         session = self._sessions.get(asked.id)
         if session is None or session.upload.bucket != bucket.key:
-            await self._tell_end(bucket, asked, outcome)
+            await self._tell_end(bucket, incoming, asked, outcome)
             return
-        async with self._taken_over(session, incoming, outcome):
-            try:
-                if asked.action is Action.APPEND:
-                    await self._append(session, bucket, incoming, asked, outcome)
-                elif asked.action is Action.LOOK:
-                    # If it must be read again, there is no time to lose.
-                    self._read(session)
-                    outcome.status, outcome.step = 204, Step.LOOKED
-                else:
-                    await self._drop(session)
-                    outcome.size = session.upload.offset
-                    outcome.status, outcome.step = 204, Step.GIVEN_UP
-            finally:
-                if not session.gone:
-                    outcome.upload = self._progress(session.upload, bucket)
+        async with self._taken_over(session, bucket, incoming, outcome):
+            if session.gone:
+                # The request before it was the last one.
+                await self._tell_end(bucket, incoming, asked, outcome)
+            elif asked.action is Action.APPEND:
+                await self._append(session, bucket, incoming, asked, outcome)
+            elif asked.action is Action.LOOK:
+                # If it must be read again, there is no time to lose.
+                self._read(session)
+                outcome.status, outcome.step = 204, Step.LOOKED
+            else:
+                await self._drop(session)
+                outcome.size = session.upload.offset
+                outcome.status, outcome.step = 204, Step.GIVEN_UP
 
     # Creation.
 
@@ -184,92 +241,133 @@ class Sessions(Service):
         self, bucket: Bucket, incoming: IResuming, asked: Resume, outcome: Outcome
     ) -> None:
         promised = incoming.promised()
+        only_new = not incoming.overwrites()
         name = incoming.name()
         assert name is not None
         check_name(name)
-        outcome.name = name
+        outcome.name, outcome.step = name, Step.CREATED
         least, most = self._uploads.bounds(bucket, declared=asked.length is not None)
         if asked.length is not None:
             check_size(asked.length, most)
             check_least(asked.length, least)
-        outcome.step = Step.CREATED
-        session = self._same(bucket, name, promised, asked)
-        if session is None:
-            session = await self._created(
-                bucket, incoming, asked, promised, outcome, least, most
-            )
-            if session is None:
-                return
-        outcome.status = 201
-        if incoming.length == 0 and asked.length != 0:
-            outcome.upload = self._progress(session.upload, bucket)
-            return
-        # The first part comes with it; or there is nothing to come.
-        async with self._taken_over(session, incoming, outcome):
-            try:
-                await self._append(session, bucket, incoming, asked, outcome)
-                outcome.status = 201
-                if outcome.step is Step.PART:
-                    outcome.step = Step.CREATED
-            finally:
-                if not session.gone:
-                    outcome.upload = self._progress(session.upload, bucket)
-
-    def _same(
-        self, bucket: Bucket, name: str, promised: dict[str, bytes], asked: Resume
-    ) -> _Session | None:
-        """The upload of the very same file, whose client has lost its id."""
-        if "sha256" not in promised or asked.length is None:
-            return None
-        digests = {algorithm: digest.hex() for algorithm, digest in promised.items()}
-        for session in self._sessions.values():
-            upload = session.upload
-            same = upload.bucket, upload.name, upload.length
-            if same == (bucket.key, name, asked.length) and upload.promised == digests:
-                return session
-        return None
-
-    async def _created(
-        self,
-        bucket: Bucket,
-        incoming: IResuming,
-        asked: Resume,
-        promised: dict[str, bytes],
-        outcome: Outcome,
-        least: int,
-        most: int,
-    ) -> _Session | None:
-        """A new upload; None if its file is stored already."""
-        assert outcome.name is not None
+        check_size(incoming.length or 0, most)
         now = self._wall()
         upload = Unfinished(
             id=secrets.token_hex(16),
             bucket=bucket.key,
             token=incoming.token,
-            name=outcome.name,
+            name=name,
             request=outcome.request_id,
             created_at=now,
             touched_at=now,
             sha256="",
             length=asked.length,
             told=-1 if asked.length is None else asked.length,
+            only_new=only_new,
             promised={each: digest.hex() for each, digest in promised.items()},
             metadata=asked.metadata,
         )
-        of_bucket = sum(
-            each.upload.bucket == bucket.key for each in self._sessions.values()
-        )
-        if of_bucket + self._creating[bucket.key] >= self._most:
+        while (session := self._same(upload)) is not None:
+            async with self._taken_over(session, bucket, incoming, outcome):
+                if not session.gone:
+                    await self._begin(session, bucket, incoming, asked, outcome)
+                    return
+        outcome.request_id = upload.request
+        begin_request(outcome.request_id)
+        with self._place(bucket):
+            session = await self._created(upload, bucket, incoming, outcome, least)
+        if session is None:
+            return
+        async with self._taken_over(session, bucket, incoming, outcome):
+            try:
+                await self._begin(session, bucket, incoming, asked, outcome)
+            except Refusal:
+                if not session.gone and not _is_findable(session.upload):
+                    # The client never learns its id.
+                    outcome.step = Step.CREATED
+                    with suppress(Refusal):
+                        await self._drop(session)
+                raise
+
+    async def _begin(
+        self,
+        session: _Session,
+        bucket: Bucket,
+        incoming: IResuming,
+        asked: Resume,
+        outcome: Outcome,
+    ) -> None:
+        """Answer a creation, whose body is the first part."""
+        empty = incoming.length == 0 and asked.length != 0
+        if not empty and session.upload.offset == 0:
+            await self._append(session, bucket, incoming, asked, outcome)
+        if outcome.step is Step.PART:
+            outcome.step = Step.CREATED
+        outcome.status = 201
+
+    def _same(self, upload: Unfinished) -> _Session | None:
+        """The upload of the very same file, whose client has lost its id."""
+        if not _is_findable(upload):
+            return None
+        same = upload.bucket, upload.name, upload.length, upload.promised
+        for session in self._sessions.values():
+            other = session.upload
+            found = other.bucket, other.name, other.told, other.promised
+            if found == same and not (other.overwrite and upload.only_new):
+                return session
+        return None
+
+    @contextmanager
+    def _place(self, bucket: Bucket) -> Iterator[None]:
+        """Take one of the bucket's places for unfinished uploads."""
+        key = bucket.key
+        taken = sum(each.upload.bucket == key for each in self._sessions.values())
+        if taken + self._creating[key] >= self._most:
             raise Refusal(503, "too many unfinished uploads to this bucket")
-        self._creating[bucket.key] += 1
+        self._creating[key] += 1
+        try:
+            yield
+        finally:
+            self._creating[key] -= 1
+            if not self._creating[key]:
+                del self._creating[key]
+
+    async def _created(
+        self,
+        upload: Unfinished,
+        bucket: Bucket,
+        incoming: IResuming,
+        outcome: Outcome,
+        least: int,
+    ) -> _Session | None:
+        """A new upload; None if its file is stored already."""
+        promised = upload.digests()
         hashes = Hashes({"sha256", *promised})
         writer = self._parts.open(bucket.directory, upload, hashes, bucket.quota)
         receiving = self._uploads.upload(
-            bucket, promised, incoming, outcome, least, most, writer
+            bucket, promised, incoming, outcome, least, self.largest(bucket), writer
         )
         try:
-            await receiving.admit(upload.told, look=True)
+            try:
+                await receiving.admit(upload.told, look=True)
+            except NameTaken as taken:
+                await receiving.abort()
+                kept = await self._uploads.kept(bucket, upload.name, promised)
+                if kept is None:
+                    raise receiving.taken(taken) from None
+                if not kept.damaged:
+                    outcome.step = None
+                    outcome.status, outcome.repeated = 200, True
+                    outcome.sha256 = kept.sha256
+                    return None
+                # The client has a good copy of it.
+                writer = self._parts.open(
+                    bucket.directory, upload, hashes, bucket.quota
+                )
+                await writer.begin(max(upload.told, 0), overwrite=True)
             hashes = await writer.keep()
+            if not incoming.allowed():
+                raise Refusal(403, "no such token")
             recorded = evolve(
                 upload,
                 sha256=hashes.hexdigest("sha256"),
@@ -277,23 +375,13 @@ class Sessions(Service):
                 overwrite=receiving.overwrites,
             )
             await self._parts.record(bucket.directory, recorded)
-        except NameTaken as taken:
-            await receiving.abort()
-            kept = await self._uploads.kept(bucket, outcome.name, promised)
-            if kept is None or kept.damaged:
-                raise receiving.taken(taken) from None
-            outcome.step = None
-            outcome.status, outcome.repeated = 200, True
-            outcome.sha256 = kept.sha256
-            return None
         except BaseException:
-            await receiving.abort()
+            await writer.abort()
             with suppress(Refusal):
                 await self._parts.remove(bucket.directory, upload)
             raise
         finally:
-            self._creating[bucket.key] -= 1
-            await receiving.abort()
+            await writer.abort()
         self._parts.count(bucket.directory, recorded)
         session = _Session(recorded, bucket.directory, hashes)
         self._sessions[recorded.id] = session
@@ -303,27 +391,31 @@ class Sessions(Service):
 
     @asynccontextmanager
     async def _taken_over(
-        self, session: _Session, incoming: IResuming, outcome: Outcome
+        self,
+        session: _Session,
+        bucket: Bucket,
+        incoming: IResuming,
+        outcome: Outcome,
     ) -> AsyncIterator[None]:
-        """Have the upload alone: a request that appends to it is cut off."""
-        newer = Refusal(409, "a newer request continues this upload")
+        """Have the upload alone: a request that appends to it is cut off. The upload
+        may have ended by then.
+        """
         outcome.name = session.upload.name
         outcome.request_id = session.upload.request
         begin_request(outcome.request_id)
         session.newest = incoming
         if session.current is not None:
-            session.current.cut(newer)
+            session.current.cut(_newer())
         await session.turn.acquire()
+        session.current = incoming
         try:
-            if session.gone:
-                raise _unknown()
             if session.newest is not incoming:
-                raise newer
-            session.current = incoming
+                raise _newer()
             yield
         finally:
-            session.current = None
-            session.turn.release()
+            if not session.gone:
+                outcome.upload = self._progress(session.upload, bucket)
+            session.leave(incoming)
             await self._end_if_over(session)
 
     async def _append(
@@ -334,137 +426,155 @@ class Sessions(Service):
         asked: Resume,
         outcome: Outcome,
     ) -> None:
-        upload = session.upload
-        outcome.step, outcome.size = Step.PART, upload.offset
-        if asked.offset != upload.offset:
-            raise Refusal(409, f"the upload is at offset {upload.offset}")
-        length = _length(upload, incoming, asked)
-        least, most = self._uploads.bounds(bucket, declared=length is not None)
-        check_size(max(length or 0, upload.offset + (incoming.length or 0)), most)
-        hashes = await self._hashes(session)
-        writer = self._parts.open(bucket.directory, upload, hashes, bucket.quota)
-        promised = {**upload.digests(), **incoming.promised()}
-        receiving = self._uploads.upload(
-            bucket, promised, incoming, outcome, least, most, writer
+        before = session.upload
+        outcome.step, outcome.size = Step.PART, before.offset
+        if asked.offset != before.offset:
+            raise Refusal(409, f"the upload is at offset {before.offset}")
+        length = _length(before, incoming, asked)
+        promised = _promised(before, incoming.promised())
+        least, most = self._uploads.bounds(bucket, declared=before.told != -1)
+        end = before.offset + (incoming.length or 0)
+        check_size(max(length or 0, end), most)
+        hashes = await self._hashes(session, incoming)
+        upload = evolve(
+            before, length=length, promised=promised, parts=before.parts + 1
         )
-        began = self._clock.seconds()
-        session.upload = evolve(upload, length=length, parts=upload.parts + 1)
+        writer = self._parts.open(bucket.directory, before, hashes, bucket.quota)
+        receiving = self._uploads.upload(
+            bucket, upload.digests(), incoming, outcome, least, most, writer
+        )
+        part = _Part(
+            session,
+            upload,
+            bucket,
+            incoming,
+            asked,
+            outcome,
+            writer,
+            receiving,
+            self._clock.seconds(),
+        )
+        left = incoming.length
+        if left is None:
+            left = max((length or 0) - before.offset, 0)
         try:
-            left = incoming.length or (length or 0) - upload.offset
-            await receiving.go_on(left, upload.told, upload.overwrite)
-            try:
-                await self._take(session, bucket, incoming, receiving, writer, outcome)
-            finally:
-                seconds = self._clock.seconds() - began
-                session.upload = evolve(
-                    session.upload, seconds=session.upload.seconds + seconds
-                )
+            await receiving.go_on(upload, left, lambda: self._opened(upload))
+            await self._take(part)
             whole = asked.last
             if whole is None:
-                whole = session.upload.offset == length
+                whole = outcome.size == length
             if whole:
-                outcome.seconds = upload.seconds
-                await self._finish(session, bucket, receiving, promised, outcome)
+                await self._finish(part)
             else:
                 outcome.status = 204
         finally:
             await receiving.abort()
 
-    async def _take(
-        self,
-        session: _Session,
-        bucket: Bucket,
-        incoming: IResuming,
-        receiving: Upload,
-        writer: IPartWriter,
-        outcome: Outcome,
-    ) -> None:
+    async def _take(self, part: _Part) -> None:
         """Append the body, and make it durable."""
+        incoming, outcome, length = part.incoming, part.outcome, part.upload.length
         of_part = incoming.promised_of_part()
         hashes = Hashes(of_part)
-        length = session.upload.length
-        kept, kept_at = outcome.size, self._clock.seconds()
+        kept_at = self._clock.seconds()
         file = await incoming.find_file()
-        try:
-            async for chunks in file.chunks:
-                if of_part:
-                    hashes.update(chunks)
-                await receiving.append(chunks)
-                if length is not None and outcome.size > length:
-                    raise Refusal(400, f"the upload has {length} bytes, and more came")
-                late = self._clock.seconds() - kept_at >= KEEP_AFTER
-                if not of_part and (late or outcome.size - kept >= KEEP_EVERY):
-                    await self._keep(session, bucket, writer, outcome.size)
-                    kept, kept_at = outcome.size, self._clock.seconds()
-            hashes.compare(of_part, "part")
-        except Refusal:
-            # What a cut body has brought is kept, unless it should have a digest.
-            over = length is not None and outcome.size > length
-            if not of_part and not over:
+        body = _Body(file.chunks)
+        async for chunks in body:
+            hashes.update(chunks)
+            if length is not None and outcome.size + sum(map(len, chunks)) > length:
+                raise Refusal(400, f"the upload has {length} bytes, and more came")
+            await part.receiving.append(chunks)
+            late = self._clock.seconds() - kept_at >= KEEP_AFTER
+            much = outcome.size - part.session.upload.offset >= KEEP_EVERY
+            if (late or much) and not of_part:
+                await self._keep(part)
+                kept_at = self._clock.seconds()
+        if body.cut is not None:
+            # Without its end, the digest of the part cannot be compared.
+            if not of_part and outcome.size > part.session.upload.offset:
                 with suppress(Refusal):
-                    await self._keep(session, bucket, writer, outcome.size)
-            raise
-        await self._keep(session, bucket, writer, outcome.size)
+                    await self._keep(part)
+            raise body.cut
+        hashes.compare(of_part, "part")
+        part.upload = evolve(
+            part.upload, promised=_promised(part.upload, incoming.promised_late())
+        )
+        if part.asked.last and length is not None and outcome.size != length:
+            raise Refusal(400, f"the upload has {length} bytes, and fewer came")
+        await self._keep(part)
 
-    async def _keep(
-        self, session: _Session, bucket: Bucket, writer: IPartWriter, offset: int
-    ) -> None:
-        hashes = await writer.keep()
+    async def _keep(self, part: _Part) -> None:
+        session, offset = part.session, part.outcome.size
+        hashes = await part.writer.keep()
         upload = evolve(
-            session.upload,
+            part.upload,
             offset=offset,
             sha256=hashes.hexdigest("sha256"),
-            touched_at=self._wall(),
+            seconds=part.upload.seconds + self._clock.seconds() - part.began,
+            # A request without a byte does not make it live longer.
+            touched_at=session.upload.touched_at
+            if offset == session.upload.offset
+            else self._wall(),
         )
-        await self._parts.record(bucket.directory, upload)
+        await self._parts.record(part.bucket.directory, upload)
         session.upload, session.hashes = upload, hashes
 
     # The end.
 
-    async def _finish(
-        self,
-        session: _Session,
-        bucket: Bucket,
-        receiving: Upload,
-        promised: dict[str, bytes],
-        outcome: Outcome,
-    ) -> None:
-        upload = session.upload
+    async def _finish(self, part: _Part) -> None:
+        session, bucket, outcome = part.session, part.bucket, part.outcome
+        receiving, upload = part.receiving, session.upload
         outcome.step, outcome.pre_push = None, upload.pre_push
         outcome.parts = upload.parts
+        outcome.seconds = part.upload.seconds
+
+        async def published() -> None:
+            await self._published(part)
+
         try:
             try:
-                await receiving.finish()
+                await receiving.finish(published)
             except NameTaken as taken:
+                promised = upload.digests()
                 kept = await self._uploads.kept(bucket, upload.name, promised)
                 if kept is None:
                     raise receiving.taken(taken) from None
                 await receiving.repeat_whole(kept)
+                await self._published(part)
         except Refusal as refusal:
             if refusal.status < 500:
                 # Tried again it would fail again.
                 await receiving.abort()
-                await self._drop(session)
-                outcome.upload = self._progress(upload, bucket, complete=True)
+                with suppress(Refusal):
+                    await self._drop(session)
             raise
-        self._end(session)
-        outcome.upload = self._progress(upload, bucket, complete=True)
-        finished = Finished(outcome.size, outcome.sha256 or "")
+        finally:
+            if session.gone:
+                outcome.upload = self._progress(upload, bucket, complete=True)
+
+    async def _published(self, part: _Part) -> None:
+        """The file has its name: the upload is over, and its end can be told."""
+        self._end(part.session)
+        finished = Finished(part.outcome.size, part.outcome.sha256 or "")
+        ended = evolve(part.session.upload, finished=finished)
         with suppress(Refusal):
             # If it is not recorded, the next daemon finds out.
-            ended = evolve(upload, finished=finished)
-            await self._parts.finish(bucket.directory, ended)
+            await self._parts.finish(part.bucket.directory, ended)
+        # Other requests need not wait for the post-push hook.
+        part.session.leave(part.incoming)
 
-    async def _tell_end(self, bucket: Bucket, asked: Resume, outcome: Outcome) -> None:
+    async def _tell_end(
+        self, bucket: Bucket, incoming: IResuming, asked: Resume, outcome: Outcome
+    ) -> None:
         """Answer a request about an upload that has ended, or that never was."""
+        if self._lost.get(asked.id) == bucket.key:
+            raise _lost()
         upload = await self._parts.find(bucket.directory, asked.id)
         if upload is None or upload.bucket != bucket.key or upload.finished is None:
             raise _unknown()
         finished = upload.finished
         outcome.name, outcome.request_id = upload.name, upload.request
-        promised = {"sha256": bytes.fromhex(finished.sha256)}
-        kept = await self._uploads.kept(bucket, upload.name, promised)
-        if kept is None or kept.damaged:
+        begin_request(outcome.request_id)
+        if not await self._uploads.still_kept(bucket, upload.name, finished.sha256):
             raise _unknown()
         outcome.upload = evolve(
             self._progress(upload, bucket, complete=True), offset=finished.size
@@ -472,11 +582,14 @@ class Sessions(Service):
         if asked.action is not Action.APPEND:
             # The file stays, also if the client gives the upload up.
             outcome.status, outcome.step = 204, Step.LOOKED
-        elif asked.offset != finished.size:
+            return
+        if asked.offset != finished.size:
             raise Refusal(409, f"the upload is complete, with {finished.size} bytes")
-        else:
-            outcome.status, outcome.repeated = 200, True
-            outcome.size, outcome.sha256 = finished.size, finished.sha256
+        async for chunks in (await incoming.find_file()).chunks:
+            if any(chunks):
+                raise Refusal(400, f"the upload has only {finished.size} bytes")
+        outcome.status, outcome.repeated = 200, True
+        outcome.size, outcome.sha256 = finished.size, finished.sha256
 
     async def _drop(self, session: _Session) -> None:
         self._end(session)
@@ -507,40 +620,55 @@ class Sessions(Service):
 
     # After a restart.
 
-    async def _hashes(self, session: _Session) -> Hashes:
+    async def _hashes(self, session: _Session, incoming: IResuming) -> Hashes:
         """The digests of an upload so far.
 
         :raises Refusal: 410: its data is lost; 503: it is still being read
         """
         self._read(session)
-        if session.reading is not None:
-            wait: Deferred[None] = Deferred()
-            session.reading.addBoth(_pass_on, wait)
-            await within(self._clock, HASH_WAIT, wait)
+        end = self._clock.seconds() + HASH_WAIT
+        while session.reading and self._clock.seconds() < end:
+            session.was_read = Deferred()
+            await within(self._clock, LOOK_EVERY, session.was_read)
+            session.was_read = None
+            failure = incoming.failure()
+            if failure is not None:
+                raise failure
+            if session.newest is not incoming:
+                raise _newer()
         if session.gone:
-            raise Refusal(410, "the upload is lost; start again")
+            raise _lost()
         if session.hashes is None:
             raise Refusal(503, "the upload is being verified after a restart")
         return session.hashes
 
     def _read(self, session: _Session) -> None:
-        if session.hashes is None and session.reading is None:
-            reading = self._reading.run(self._parts.hashed, session.upload, self._rest)
-            session.reading = reading
-            reading.addCallbacks(
-                self._was_read, self._was_lost, (session,), {}, (session,), {}
-            )
+        """Read an upload again, unless its digests are known."""
+        if session.hashes is not None or session.reading:
+            return
 
-    def _rest(self, seconds: float) -> None:
-        """Leave the disk to pushes for as long as it was used; in a thread."""
-        if not self.running:
-            raise LostError
-        time.sleep(seconds)
+        def rest(seconds: float) -> None:
+            """Leave the disk to pushes for as long as it was used; in a thread."""
+            if session.gone or not self.running:
+                raise LostError
+            time.sleep(seconds)
+
+        session.reading = True
+        reading = self._reading.run(self._parts.hashed, session.upload, rest)
+        reading.addCallbacks(
+            self._was_read, self._was_lost, (session,), {}, (session,), {}
+        )
+        reading.addErrback(self._failed)
+        reading.addBoth(_ended, session)
 
     def _was_read(self, hashes: Hashes, session: _Session) -> None:
-        session.hashes, session.reading = hashes, None
+        session.hashes = hashes
 
-    async def _lost(self, session: _Session) -> None:
+    def _was_lost(self, failure: Failure, session: _Session) -> None:
+        failure.trap(LostError)
+        # A daemon that stops, or an upload that ends, ends the reading, too.
+        if session.gone or not self.running:
+            return
         self._log.error(
             "request={request}: upload of {name!r} to bucket {bucket} is lost after"
             " {offset} bytes: its data is not what was received",
@@ -550,13 +678,8 @@ class Sessions(Service):
             name=self._registry.hide_tokens(session.upload.name),
             offset=session.upload.offset,
         )
-        await self._drop(session)
-
-    def _was_lost(self, failure: Failure, session: _Session) -> None:
-        session.reading = None
-        failure.trap(LostError)
-        if self.running:
-            self._in_background(self._lost(session))
+        self._lost[session.upload.id] = session.upload.bucket
+        self._in_background(self._drop(session))
 
     # Expiry.
 
@@ -575,8 +698,11 @@ class Sessions(Service):
         """
         if session.gone or session.turn.locked:
             return
-        upload = session.upload
-        if self._wall() - upload.touched_at >= self._unfinished:
+        upload, now = session.upload, self._wall()
+        if upload.touched_at > now:
+            # The clock was set back.
+            session.upload = upload = evolve(upload, touched_at=now)
+        if now - upload.touched_at >= self._unfinished:
             reason = "it has expired"
         elif not self._opened(upload):
             reason = "its token is no longer valid"
@@ -592,7 +718,8 @@ class Sessions(Service):
             offset=upload.offset,
             reason=reason,
         )
-        await self._drop(session)
+        with suppress(Refusal):
+            await self._drop(session)
 
     def _opened(self, upload: Unfinished) -> bool:
         """Whether the token that created an upload is still valid for its bucket."""
@@ -616,6 +743,18 @@ async def _awaited(work: Awaitable[None]) -> None:
     await work
 
 
+def _ended(_: object, session: _Session) -> None:
+    """The reading of an upload has ended, in whatever way."""
+    session.reading = False
+    if session.was_read is not None:
+        session.was_read.callback(None)
+
+
+def _is_findable(upload: Unfinished) -> bool:
+    """Whether a client that does not know its id can be given it again."""
+    return "sha256" in upload.promised and upload.told != -1
+
+
 def _length(upload: Unfinished, incoming: IResuming, asked: Resume) -> int | None:
     """Bytes of the whole file, if they are known now.
 
@@ -623,19 +762,37 @@ def _length(upload: Unfinished, incoming: IResuming, asked: Resume) -> int | Non
     """
     end = None if incoming.length is None else upload.offset + incoming.length
     told = [upload.length, asked.length, end if asked.last else None]
-    lengths = {each for each in told if each is not None}
+    lengths = sorted({each for each in told if each is not None})
     if len(lengths) > 1:
         raise Refusal(400, f"contradictory lengths: {', '.join(map(str, lengths))}")
-    length = next(iter(lengths), None)
+    length = lengths[0] if lengths else None
     if length is not None and (end or upload.offset) > length:
         raise Refusal(400, f"the upload has only {length} bytes")
     return length
+
+
+def _promised(upload: Unfinished, digests: Mapping[str, bytes]) -> dict[str, str]:
+    """The digests that the file must have, in hex.
+
+    :param digests: those that a part promises of the whole file
+    :raises Refusal: 400: they contradict earlier ones, or cannot be computed any more
+    """
+    promised = dict(upload.promised)
+    for algorithm, digest in digests.items():
+        if algorithm not in {"sha256", *upload.promised}:
+            raise Refusal(400, "only a SHA-256 digest can be sent after the creation")
+        if promised.setdefault(algorithm, digest.hex()) != digest.hex():
+            raise Refusal(400, f"another {algorithm} digest was sent before")
+    return promised
 
 
 def _unknown() -> Refusal:
     return Refusal(404, "no such upload")
 
 
-def _pass_on(result: T, wait: Deferred[None]) -> T:
-    wait.callback(None)
-    return result
+def _lost() -> Refusal:
+    return Refusal(410, "the upload is lost; start again")
+
+
+def _newer() -> Refusal:
+    return Refusal(409, "a newer request continues this upload")
