@@ -182,13 +182,16 @@ class Sessions(Service):
         :raises OSError: that cannot be read
         """
         super().startService()  # type: ignore[no-untyped-call]
-        for upload in self._parts.load():
-            bucket = self._registry.of_key(upload.bucket)
+        for upload in self._parts.load(self._directory_of):
             # Of a bucket that is gone, it will be removed at once.
-            directory = bucket.directory if bucket else ""
+            directory = self._directory_of(upload.bucket) or ""
             self._parts.count(directory, upload)
             self._sessions[upload.id] = _Session(upload, directory)
         self._sweep()
+
+    def _directory_of(self, key: str) -> str | None:
+        bucket = self._registry.of_key(key)
+        return bucket.directory if bucket else None
 
     def stopService(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -665,6 +668,15 @@ class Sessions(Service):
         session.hashes = hashes
 
     def _was_lost(self, failure: Failure, session: _Session) -> None:
+        if isinstance(failure.value, OSError):
+            # The next request reads it again.
+            self._log.error(
+                "request={request}: disk error during read: {error}",
+                event="disk",
+                request=session.upload.request,
+                error=failure.value.strerror,
+            )
+            return
         failure.trap(LostError)
         # A daemon that stops, or an upload that ends, ends the reading, too.
         if session.gone or not self.running:

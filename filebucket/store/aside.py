@@ -142,15 +142,17 @@ class PartFile:
         """
         :param parts_fd: the folder that has the private name
         :param offset: bytes that it has; what follows is cut off. None creates it
-        :raises OSError: ESTALE if it has fewer bytes, or is published
+        :raises OSError: EXDEV if it cannot be linked into the bucket; ESTALE if it has
+            fewer bytes, or is published
         """
-        if os.fstat(bucket_fd).st_dev != os.fstat(parts_fd).st_dev:
+        if _place(bucket_fd) != _place(parts_fd):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._bucket_fd = bucket_fd
         self._incoming_fd = incoming_fd
         self._parts_fd = parts_fd
         self._private = name
-        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._sealed = -1
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         if offset is None:
             flags |= os.O_CREAT | os.O_EXCL
         self.fd = os.open(name, flags, 0o600, dir_fd=parts_fd)
@@ -165,12 +167,16 @@ class PartFile:
 
     def cut(self, size: int) -> None:
         """Remove what follows the first ``size`` bytes; the next byte goes there."""
+        self._sealed = -1
         os.ftruncate(self.fd, size)
         os.lseek(self.fd, size, os.SEEK_SET)
 
     def seal(self) -> None:
-        """Make the content durable."""
-        os.fsync(self.fd)
+        """Make the content durable, unless nothing was written since the last time."""
+        size = os.lseek(self.fd, 0, os.SEEK_CUR)
+        if size != self._sealed:
+            os.fsync(self.fd)
+            self._sealed = size
 
     def link(self, name: bytes) -> None:
         """Publish it under ``name``.
@@ -240,6 +246,19 @@ def find_tier(home: str, directory_fd: int) -> type[AsideFile]:
     raise ConfigError(
         home, [f"the filesystem supports no atomic publish ({'; '.join(reasons)})"]
     )
+
+
+def _place(fd: int) -> tuple[int, str]:
+    """Two places that differ cannot have links to one file: the filesystem, or the
+    subvolume, and where it is mounted.
+    """
+    found = os.fstat(fd).st_dev
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
+            mount = [line for line in info if line.startswith("mnt_id:")]
+    except FileNotFoundError:
+        mount = []
+    return found, "".join(mount)
 
 
 def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:

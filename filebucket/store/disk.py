@@ -297,6 +297,8 @@ class DirectoryWriter:
     """A file that a :class:`DirectoryStore` is receiving."""
 
     _log = Logger()
+    _upload = ""
+    """Id of the resumable upload that it continues."""
 
     def __init__(
         self,
@@ -343,7 +345,7 @@ class DirectoryWriter:
             raise NameTaken()
         self._aside = self._open_aside()
         self._reserved = self._store.room.set_aside(
-            self._bucket_fd, self._directory, size, self._quota
+            self._bucket_fd, self._directory, size, self._quota, self._upload
         )
 
     def _open_aside(self) -> AsideFile | PartFile:
@@ -494,7 +496,9 @@ class DirectoryWriter:
             finally:
                 if self._reserved is not None:
                     # Only now, since the space is free only when the file is gone.
-                    self._give_back(self._reserved)
+                    self._store.room.give_back(
+                        self._reserved, self._published, self._replaced
+                    )
                 os.close(bucket_fd)
         except OSError as error:
             # The leftover has no published name, or is deleted at the next start; and
@@ -505,9 +509,6 @@ class DirectoryWriter:
                 request=self._request,
                 error=error.strerror,
             )
-
-    def _give_back(self, reserved: Reservation) -> None:
-        self._store.room.give_back(reserved, self._published, self._replaced)
 
 
 @contextmanager

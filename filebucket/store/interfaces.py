@@ -117,7 +117,7 @@ class IPartWriter(IWriter):
     """
 
     def keep() -> Awaitable[Hashes]:
-        """Make all that was written durable.
+        """Make all that was written durable. The caller has to record it.
 
         :returns: the digests of the upload so far
         :raises Refusal: as :meth:`IWriter.write`, also if an earlier write failed
@@ -133,16 +133,20 @@ class IPartWriter(IWriter):
 class IParts(Interface):
     """Stores resumable uploads until they end, through a restart and a power cut."""
 
-    def load() -> list[Unfinished]:
+    def load(directory_of: Callable[[str], str | None]) -> list[Unfinished]:
         """Read all uploads that go on, and remove what a crash left. Blocks.
 
-        An upload whose file was published before the crash is recorded as finished.
+        An upload whose file was published before the crash is recorded as finished. One
+        whose record or data is lost is logged and removed; one that cannot be read now
+        is logged, and left for the next start.
 
+        :param directory_of: the folder of the bucket with a key; None if there is none
         :raises OSError: the folder cannot be read
         """
 
     def count(directory: str, upload: Unfinished) -> None:
-        """Count an upload as part of its bucket's quota, once it is recorded."""
+        """Count an upload as part of its bucket's quota, once it is recorded. A second
+        call changes nothing."""
 
     def open(
         directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
@@ -167,7 +171,7 @@ class IParts(Interface):
         """
 
     def remove(directory: str, upload: Unfinished) -> Awaitable[None]:
-        """Delete an upload, and count it no more if it was recorded.
+        """Delete an upload, and then count it no more.
 
         :raises Refusal: 503 on a disk error
         """
@@ -185,6 +189,7 @@ class IParts(Interface):
         :param pace: called with the seconds that each piece took; may sleep, or raise
         :returns: its digests
         :raises LostError: the data is not what was recorded
+        :raises OSError: it cannot be read now
         """
 
     def sweep(before: float) -> Awaitable[None]:

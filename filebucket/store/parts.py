@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -25,15 +27,29 @@ from zope.interface import implementer
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import replacing, sync_directory
 from filebucket.base.hashes import Hashes
-from filebucket.model.bucket import FILE_COST
+from filebucket.model import names
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.aside import PartFile
 from filebucket.store.disk import DirectoryStore, DirectoryWriter
-from filebucket.store.interfaces import IParts, IPartWriter, LostError, Receipt
-from filebucket.store.room import Reservation
+from filebucket.store.interfaces import (
+    DAMAGE,
+    IParts,
+    IPartWriter,
+    LostError,
+    Receipt,
+)
 
 PIECE = 4 * 1024 * 1024
 """Bytes that are read at once when an upload is hashed again."""
+
+MOST_RECORD = 64 * 1024
+"""Bytes of a record. A name and the metadata of a client make most of it."""
+
+_LOST = DAMAGE | {errno.ENOENT, errno.ELOOP}
+"""Error numbers by which a file of an upload is lost, and not only out of reach."""
+
+# A pipe in place of a file must not be waited for.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _ID = re.compile("[0-9a-f]{32}")
 _RECORD = ".json"
@@ -52,45 +68,92 @@ class DirectoryParts:
         """
         self._store = store
 
-    def load(self) -> list[Unfinished]:
+    def load(self, directory_of: Callable[[str], str | None]) -> list[Unfinished]:
         names = set(os.listdir(self._store.parts_fd))
         found = []
         for name in names:
             if name.endswith(_NEW) or name.removesuffix(_RECORD) + _RECORD not in names:
-                self._unlink(name)
+                self._clean(name)
             elif name.endswith(_RECORD):
-                upload = self._loaded(name.removesuffix(_RECORD))
+                upload = self._loaded(name.removesuffix(_RECORD), directory_of)
                 if upload is not None and upload.finished is None:
                     found.append(upload)
         return found
 
-    def _loaded(self, identity: str) -> Unfinished | None:
+    def _loaded(
+        self, identity: str, directory_of: Callable[[str], str | None]
+    ) -> Unfinished | None:
         try:
             upload = self._read(identity)
             if upload is None or upload.finished is not None:
-                self._unlink(identity)
+                self._clean(identity)
                 return upload
-            data = os.stat(identity, dir_fd=self._store.parts_fd, follow_symlinks=False)
-            if data.st_nlink > 1:
-                # It was published, and the daemon ended before it could record that.
+            data = os.lstat(identity, dir_fd=self._store.parts_fd)
+            if not stat.S_ISREG(data.st_mode) or data.st_size < upload.offset:
+                raise ValueError("its data is not what was received")
+            directory = directory_of(upload.bucket)
+            if data.st_nlink > 1 and directory is not None:
+                if not self._is_published(upload, directory, data):
+                    raise ValueError("its data has a second name")
+                # The daemon ended before it could record that.
                 finished = Finished(upload.offset, upload.sha256)
                 upload = evolve(upload, finished=finished)
-                self._finish(upload)
+                self._record(upload)
+                self._clean(identity)
             return upload
-        except (OSError, ValueError, cattrs.BaseValidationError) as error:
-            reason = getattr(error, "strerror", None) or "its record cannot be read"
-            self._log.error(
-                "upload {id}: lost: {error}",
-                event="upload-lost",
-                id=identity[:6],
-                error=reason,
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            if error.errno not in _LOST:
+                # Perhaps the next start can read it.
+                self._report("cannot be read", identity, reason)
+                return None
+        except ValueError as error:
+            reason = str(error)
+        self._report("lost", identity, reason)
+        self._clean(identity + _RECORD)
+        self._clean(identity)
+        return None
+
+    def _is_published(
+        self, upload: Unfinished, directory: str, data: os.stat_result
+    ) -> bool:
+        """Whether the file of an upload has its name, durably from now on."""
+        bucket_fd = self._store.open_bucket(directory)
+        try:
+            name = upload.name.encode("utf-8")
+            if not os.path.samestat(data, os.lstat(name, dir_fd=bucket_fd)):
+                return False
+            sync_directory(bucket_fd)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(bucket_fd)
+        return True
+
+    def _report(self, what: str, identity: str, reason: str) -> None:
+        # The id is secret.
+        self._log.error(
+            "upload {id!r}: {what}: {error}",
+            event="upload-lost",
+            id=identity[:6],
+            what=what,
+            error=reason,
+        )
+
+    def _clean(self, name: str) -> None:
+        """Remove a leftover, at a start that goes on if that fails."""
+        try:
+            self._unlink(name)
+        except OSError as error:
+            self._log.warn(
+                "upload {id!r}: cannot delete a leftover: {error}",
+                event="leftover",
+                id=name[:6],
+                error=error.strerror,
             )
-            self._unlink(identity)
-            self._unlink(identity + _RECORD)
-            return None
 
     def count(self, directory: str, upload: Unfinished) -> None:
-        self._store.room.count_unfinished(directory, upload.offset + FILE_COST)
+        self._store.room.count_unfinished(directory, upload.id, upload.offset)
 
     def open(
         self, directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
@@ -104,9 +167,8 @@ class DirectoryParts:
         await self._store.run(directory, self._finish, upload)
 
     async def remove(self, directory: str, upload: Unfinished) -> None:
-        if upload.sha256:
-            self._store.room.count_unfinished(directory, -(upload.offset + FILE_COST))
         await self._store.run(directory, self._remove, upload)
+        self._store.room.forget_unfinished(directory, upload.id)
 
     async def find(self, directory: str, identity: str) -> Unfinished | None:
         return await self._store.run(directory, self._find, identity)
@@ -116,9 +178,8 @@ class DirectoryParts:
 
     def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
         hashes = Hashes({"sha256", *upload.promised})
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(upload.id, flags, dir_fd=self._store.parts_fd)
+            fd = os.open(upload.id, _READ, dir_fd=self._store.parts_fd)
             with open(fd, "rb", buffering=0) as file:
                 left = upload.offset
                 while left:
@@ -129,8 +190,10 @@ class DirectoryParts:
                     hashes.update([piece])
                     left -= len(piece)
                     pace(time.monotonic() - began)
-        except OSError:
-            raise LostError from None
+        except OSError as error:
+            if error.errno in _LOST:
+                raise LostError from None
+            raise
         if hashes.hexdigest("sha256") != upload.sha256:
             raise LostError
         return hashes
@@ -149,13 +212,14 @@ class DirectoryParts:
         self._unlink(upload.id)
 
     def _remove(self, upload: Unfinished) -> None:
-        # The data first: a record without data is reported as a loss at the next start,
-        # but data without a record is only deleted.
-        self._unlink(upload.id)
+        # The record first, durably: a record without data is reported as a loss at the
+        # next start, but data without a record is only deleted.
         self._unlink(upload.id + _RECORD)
+        sync_directory(self._store.parts_fd)
+        self._unlink(upload.id)
 
     def _find(self, identity: str) -> Unfinished | None:
-        with suppress(ValueError, cattrs.BaseValidationError):
+        with suppress(ValueError):
             found = self._read(identity) if _ID.fullmatch(identity) else None
             if found is not None and found.finished is not None:
                 return found
@@ -175,13 +239,31 @@ class DirectoryParts:
             self._unlink(identity + _RECORD)
 
     def _read(self, identity: str) -> Unfinished | None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        """The record of an upload; None if there is none.
+
+        :raises ValueError: it is not one of this daemon's
+        """
         try:
-            fd = os.open(identity + _RECORD, flags, dir_fd=self._store.parts_fd)
+            fd = os.open(identity + _RECORD, _READ, dir_fd=self._store.parts_fd)
         except FileNotFoundError:
             return None
-        with open(fd, "rb") as file:
-            return cattrs.structure(json.load(file), Unfinished)
+        try:
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            text = os.read(fd, MOST_RECORD + 1) if is_file else b""
+        finally:
+            os.close(fd)
+        if len(text) > MOST_RECORD:
+            raise ValueError("its record is too large")
+        try:
+            return _checked(cattrs.structure(json.loads(text), Unfinished), identity)
+        except (
+            ValueError,
+            TypeError,
+            RecursionError,
+            OverflowError,
+            cattrs.BaseValidationError,
+        ):
+            raise ValueError("its record cannot be read") from None
 
     def _unlink(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -201,7 +283,7 @@ class PartWriter(DirectoryWriter):
         quota: int | None,
     ) -> None:
         super().__init__(store, directory, upload.name, (), quota)
-        self._part = upload.id.encode("ascii")
+        self._upload = upload.id
         self._hashes = hashes.copy()
         self._kept = hashes
         self._size = self._durable = upload.offset
@@ -210,13 +292,20 @@ class PartWriter(DirectoryWriter):
 
     def _open_aside(self) -> PartFile:
         offset = None if self._is_new else self._durable
+        part = self._upload.encode("ascii")
         try:
-            return self._store.open_part(self._bucket_fd, self._part, offset)
+            aside = self._store.open_part(self._bucket_fd, part, offset)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 reason = "the bucket is on another filesystem than the storage folder"
                 raise Refusal(501, f"no resumable uploads: {reason}") from None
             raise
+        if not self._is_new:
+            # More was counted if it could not be recorded; that is cut off now.
+            self._store.room.count_unfinished(
+                self._directory, self._upload, self._durable
+            )
+        return aside
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         try:
@@ -227,8 +316,11 @@ class PartWriter(DirectoryWriter):
             raise
 
     async def keep(self) -> Hashes:
-        self._check()
+        if self._broken:
+            raise Refusal(503, "disk error on the server")
         try:
+            if not self._entered:
+                await self._enter(self._waiting_size)
             await self._settle()
             waiting, self._waiting, self._waiting_size = self._waiting, [], 0
             await self._store.run(self._directory, self._keep, waiting)
@@ -237,24 +329,22 @@ class PartWriter(DirectoryWriter):
             raise
         return self._kept
 
-    def _check(self) -> None:
-        if self._broken:
-            raise Refusal(503, "disk error on the server")
-
     def _keep(self, chunks: Sequence[bytes]) -> None:
+        self._write(chunks, True)
         assert self._aside is not None
         assert self._reserved is not None
-        self._write(chunks, True)
         self._aside.seal()
         self._durable = self._size
         self._kept = self._hashes.copy()
-        self._store.room.hand_over(self._reserved)
+        self._store.room.hand_over(self._reserved, self._durable)
 
     async def take_back(self) -> None:
         with suppress(Refusal):
             await self._settle()
         self._waiting, self._waiting_size = [], 0
-        await self._store.run(self._directory, self._take_back)
+        if self._reserved is not None:
+            await self._store.run(self._directory, self._take_back)
+        self._broken = False
 
     def _take_back(self) -> None:
         assert isinstance(self._aside, PartFile)
@@ -263,10 +353,10 @@ class PartWriter(DirectoryWriter):
         self._size = self._durable
         self._hashes = self._kept.copy()
         self._store.room.drop(self._reserved)
-        self._broken = False
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
-        self._check()
+        # If the end fails, nothing of it is cut off: the file may have its name.
+        await self.keep()
         return await super().commit(promised, overwrite)
 
     def _clear(self) -> None:
@@ -276,8 +366,23 @@ class PartWriter(DirectoryWriter):
                 self._aside.cut(self._durable)
         super()._clear()
 
-    def _give_back(self, reserved: Reservation) -> None:
-        taken = self._durable + FILE_COST if self._published else 0
-        self._store.room.give_back(
-            reserved, self._published, self._replaced, unfinished=taken
-        )
+
+def _checked(upload: Unfinished, identity: str) -> Unfinished:
+    """An upload whose record another program may have written.
+
+    :raises ValueError: something in it cannot be
+    """
+    names.check(upload.name)
+    Hashes(upload.promised)
+    upload.digests()
+    times = (upload.created_at, upload.touched_at, upload.seconds)
+    if not (
+        upload.id == identity
+        and _ID.fullmatch(identity)
+        and len(bytes.fromhex(upload.token)) == len(bytes.fromhex(upload.sha256)) == 32
+        and upload.offset >= 0
+        and (upload.length is None or upload.offset <= upload.length)
+        and all(map(math.isfinite, times))
+    ):
+        raise ValueError(identity)
+    return upload

@@ -24,7 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, field
 
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import free_bytes, total_bytes
@@ -50,7 +50,7 @@ class _Bucket:
 
     :ivar set_aside: reserved and not written yet
     :ivar under_way: taken of the quota by pushes in progress
-    :ivar unfinished: taken of the quota by durable bytes of resumable uploads
+    :ivar unfinished: taken of the quota by each resumable upload, by its id
     :ivar kept: taken of the quota by files; None if never counted
     :ivar since: taken by files published since the last count began
     :ivar counted_at: monotonic time when the last count began, in seconds
@@ -59,11 +59,17 @@ class _Bucket:
 
     set_aside: int = 0
     under_way: int = 0
-    unfinished: int = 0
+    unfinished: dict[str, int] = field(factory=dict)
     kept: int | None = None
     since: int = 0
     counted_at: float = 0.0
     count_took: float = 0.0
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the quota that are taken now."""
+        unfinished = sum(self.unfinished.values())
+        return (self.kept or 0) + unfinished + self.under_way
 
 
 @define
@@ -125,7 +131,12 @@ class Room:
         return free_bytes(found) - self._min_free_space.of(total_bytes(found))
 
     def set_aside(
-        self, bucket_fd: int, directory: str, size: int, quota: int | None
+        self,
+        bucket_fd: int,
+        directory: str,
+        size: int,
+        quota: int | None,
+        upload: str = "",
     ) -> Reservation:
         """Reserve space for a push, until :meth:`give_back`.
 
@@ -133,6 +144,7 @@ class Room:
         :param directory: name of the bucket's folder
         :param size: bytes, as far as known
         :param quota: the bucket's quota in bytes; None is unlimited
+        :param upload: id of the resumable upload that it continues, if any
         :raises Refusal: 507: not enough free space
         """
         # Read without the lock, for which other pushes may wait. Writes in between
@@ -143,9 +155,10 @@ class Room:
             bucket = self._buckets[directory]
             _check(left, bucket, size)
             filesystem = self._filesystems[found.f_fsid]
-            reserved = Reservation(bucket, filesystem, quota)
-            reserved.check_quota(size + FILE_COST, size)
-            bucket.under_way += FILE_COST
+            cost = 0 if upload in bucket.unfinished else FILE_COST
+            reserved = Reservation(bucket, filesystem, quota, upload, cost)
+            reserved.check_quota(size + cost, size)
+            bucket.under_way += cost
             reserved.change(expected=size)
         return reserved
 
@@ -176,10 +189,16 @@ class Room:
                 raise _no_space()
             filesystem.look_at = written - size + min(max(left, 0), LOOK_EVERY)
 
-    def hand_over(self, reserved: Reservation) -> None:
-        """Count what the push has written as part of a resumable upload."""
+    def hand_over(self, reserved: Reservation, size: int) -> None:
+        """Count what the push has written as part of its resumable upload.
+
+        :param size: bytes that the upload has now
+        """
         with self._lock:
-            reserved.bucket.unfinished += reserved.taken
+            bucket = reserved.bucket
+            bucket.unfinished[reserved.upload] = size + FILE_COST
+            bucket.under_way -= reserved.cost
+            reserved.cost = 0
             reserved.change(taken=-reserved.taken)
 
     def drop(self, reserved: Reservation) -> None:
@@ -187,39 +206,39 @@ class Room:
         with self._lock:
             reserved.change(taken=-reserved.taken)
 
-    def count_unfinished(self, directory: str, size: int) -> None:
-        """Count a resumable upload, or count it no more.
+    def count_unfinished(self, directory: str, upload: str, size: int) -> None:
+        """Count a resumable upload, instead of what was counted of it before.
 
         :param directory: name of the bucket's folder
-        :param size: bytes of the quota; negative if the upload has ended
+        :param upload: its id
+        :param size: bytes that it has
         """
         with self._lock:
-            self._buckets[directory].unfinished += size
+            self._buckets[directory].unfinished[upload] = size + FILE_COST
+
+    def forget_unfinished(self, directory: str, upload: str) -> None:
+        """Count a resumable upload no more. A second call does nothing."""
+        with self._lock:
+            self._buckets[directory].unfinished.pop(upload, None)
 
     def give_back(
-        self,
-        reserved: Reservation,
-        published: bool,
-        replaced: int = 0,
-        unfinished: int = 0,
+        self, reserved: Reservation, published: bool, replaced: int = 0
     ) -> None:
         """Release a reservation, after the push has ended and its file is published or
         deleted. A second call does nothing.
 
         :param replaced: bytes of the quota that the replaced file took
-        :param unfinished: bytes of the quota that it took as a resumable upload, if it
-            is published now
         """
         with self._lock:
             if reserved.ended:
                 return
             reserved.ended = True
             bucket = reserved.bucket
-            bucket.under_way -= FILE_COST
+            bucket.under_way -= reserved.cost
             if published:
                 # A count in progress may or may not include it: better count it twice.
-                taken = unfinished or reserved.taken + FILE_COST
-                bucket.unfinished -= unfinished
+                taken = bucket.unfinished.pop(reserved.upload, 0)
+                taken += reserved.taken + reserved.cost
                 bucket.since += taken
                 if bucket.kept is not None:
                     bucket.kept += taken - replaced
@@ -242,8 +261,7 @@ class Room:
             bucket = self._buckets[directory]
             if bucket.kept is None:
                 return True
-            taken = bucket.kept + bucket.unfinished + bucket.under_way
-            taken += size + FILE_COST
+            taken = bucket.taken + size + FILE_COST
             return taken > quota and self._is_old(bucket, FRESH)
 
     def _is_old(self, bucket: _Bucket, seconds: float) -> bool:
@@ -283,6 +301,8 @@ class Reservation:
     """The space of one push. Only :class:`Room` changes it.
 
     :ivar quota: the bucket's quota in bytes; None is unlimited
+    :ivar upload: id of the resumable upload that it continues, if any
+    :ivar cost: of the quota, besides the bytes
     :ivar expected: bytes that are reserved and not written yet
     :ivar taken: bytes that are written, or about to be
     :ivar leaving: those of ``taken`` that will be deleted soon, since the push was
@@ -292,6 +312,8 @@ class Reservation:
     bucket: _Bucket
     filesystem: _Filesystem
     quota: int | None
+    upload: str
+    cost: int
     expected: int = 0
     taken: int = 0
     leaving: int = 0
@@ -311,9 +333,7 @@ class Reservation:
         :param size: bytes of the file, for the answer; 0 if unknown
         :raises Refusal: 507: they are not
         """
-        bucket = self.bucket
-        total = (bucket.kept or 0) + bucket.unfinished + bucket.under_way + taken
-        if self.quota is None or total <= self.quota:
+        if self.quota is None or self.bucket.taken + taken <= self.quota:
             return
         if size:
             left = f"has not enough space left for {size} bytes"

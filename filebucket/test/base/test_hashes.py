@@ -54,3 +54,20 @@ class HashesTests(SynchronousTestCase):
             (422, "md5 mismatch: the form received does not match the digest sent"),
             self.refused({"md5": bytes(16)}, "form"),
         )
+
+    def test_copy(self) -> None:
+        """It has the bytes so far, and neither changes the other."""
+        copied = self.hashes.copy()
+        self.assertEqual(
+            self.digest("sha256").hex(),
+            copied.hexdigest("sha256"),
+        )
+        copied.update([b", and others"])
+        self.hashes.update([b"!"])
+        for hashes, data in (
+            (copied, b"some bytes more, and others"),
+            (self.hashes, b"some bytes more!"),
+        ):
+            hashes.compare(
+                {each: self.digest(each, data) for each in ("sha256", "md5")}
+            )

@@ -1,18 +1,20 @@
 """Fakes with the interfaces of the real classes.
 
-:class:`MemoryStore` passes the same tests as the directory store (``test_store``).
-    Nothing here waits: calls that would use a thread run at once.
+:class:`MemoryStore` passes the same tests as the directory store, and
+:class:`MemoryParts` as its resumable uploads. Nothing here waits: calls that would
+use a thread run at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
@@ -21,7 +23,7 @@ from filebucket.base.hashes import Hashes
 from filebucket.base.threads import Threads
 from filebucket.hooks.interfaces import Alert, Exit, IHooks, Subject, Verdict
 from filebucket.model.bucket import FILE_COST
-from filebucket.model.unfinished import Unfinished
+from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.interfaces import (
     Content,
     IArchive,
@@ -108,6 +110,7 @@ class MemoryStore:
     :ivar gate: while it is set, each write waits for it
     :ivar confirmed: the names passed to confirm
     :ivar end_gate: while it is set, each publish waits for it before it returns
+    :ivar unfinished: bytes of quotas that resumable uploads take, by directory and id
     """
 
     files: dict[tuple[str, str], bytes] = field(factory=dict)
@@ -117,6 +120,7 @@ class MemoryStore:
     confirmed: list[tuple[str, str]] = field(factory=list)
     end_gate: Deferred[None] | None = None
     order: Iterator[int] = field(factory=itertools.count)
+    unfinished: dict[tuple[str, str], int] = field(factory=dict)
 
     @property
     def receiving(self) -> int:
@@ -170,19 +174,28 @@ class MemoryWriter:
 
     def _check_quota(self) -> None:
         store = self.store
-        size = max(self.expected, len(self.content)) + FILE_COST
+        size = self._taken()
         size += sum(
             len(content) + FILE_COST
             for (directory, _), content in store.files.items()
             if directory == self.directory
         )
         size += sum(
-            max(each.expected, len(each.content)) + FILE_COST
+            each._taken()
             for each in store.writers
             if each is not self and each.directory == self.directory
         )
+        size += sum(
+            taken
+            for (directory, _), taken in store.unfinished.items()
+            if directory == self.directory
+        )
         if self.quota is not None and size > self.quota:
             raise Refusal(507, "the bucket's quota is used up")
+
+    def _taken(self) -> int:
+        """Bytes of the quota that it takes, besides what is counted already."""
+        return max(self.expected, len(self.content)) + FILE_COST
 
     def _receive(self) -> None:
         if not self.receiving:
@@ -231,24 +244,41 @@ class MemoryParts:
 
     :ivar data: what is durable of each upload that goes on, by id
     :ivar records: how far each has come, by id
-    :ivar counted: bytes of quotas, by directory
+    :ivar published: ids of uploads whose file is published
     :ivar failure: raised instead of recording anything, while it is set
     """
 
     store: MemoryStore
     data: dict[str, bytes] = field(factory=dict)
     records: dict[str, Unfinished] = field(factory=dict)
-    counted: dict[str, int] = field(factory=dict)
+    published: set[str] = field(factory=set)
     failure: Refusal | None = None
 
-    def load(self) -> list[Unfinished]:
+    @property
+    def counted(self) -> dict[str, int]:
+        """Bytes of quotas that unfinished uploads take, by directory."""
+        counted: Counter[str] = Counter()
+        for (directory, _), taken in self.store.unfinished.items():
+            counted[directory] += taken
+        return dict(counted)
+
+    def load(self, directory_of: Callable[[str], str | None]) -> list[Unfinished]:
+        for identity in self.data.keys() - self.records.keys():
+            del self.data[identity]
+        for identity, upload in list(self.records.items()):
+            if upload.finished is not None:
+                self.data.pop(identity, None)
+            elif len(self.data.get(identity, b"")) < upload.offset:
+                del self.records[identity]
+                self.data.pop(identity, None)
+            elif identity in self.published:
+                finished = Finished(upload.offset, upload.sha256)
+                self.records[identity] = evolve(upload, finished=finished)
+                del self.data[identity]
         return [each for each in self.records.values() if each.finished is None]
 
     def count(self, directory: str, upload: Unfinished) -> None:
-        self._count(directory, upload.offset + FILE_COST)
-
-    def _count(self, directory: str, size: int) -> None:
-        self.counted[directory] = self.counted.get(directory, 0) + size
+        self.store.unfinished[directory, upload.id] = upload.offset + FILE_COST
 
     def open(
         self, directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
@@ -265,8 +295,7 @@ class MemoryParts:
         self.data.pop(upload.id, None)
 
     async def remove(self, directory: str, upload: Unfinished) -> None:
-        if upload.sha256:
-            self._count(directory, -(upload.offset + FILE_COST))
+        self.store.unfinished.pop((directory, upload.id), None)
         self.data.pop(upload.id, None)
         self.records.pop(upload.id, None)
 
@@ -278,7 +307,8 @@ class MemoryParts:
         content = self.data.get(upload.id, b"")[: upload.offset]
         hashes = Hashes({"sha256", *upload.promised})
         hashes.update([content])
-        pace(0.0)
+        if content:
+            pace(0.0)
         if hashes.hexdigest("sha256") != upload.sha256:
             raise LostError
         return hashes
@@ -296,22 +326,62 @@ class MemoryPartWriter(MemoryWriter):
     def __init__(
         self, parts: MemoryParts, directory: str, upload: Unfinished, quota: int | None
     ) -> None:
-        content = parts.data.get(upload.id, b"")
+        content = parts.data.get(upload.id, b"")[: upload.offset]
         super().__init__(parts.store, directory, upload.name, quota, content)
         self.parts = parts
-        self.id = upload.id
-        self.algorithms = {"sha256", *upload.promised}
+        self.upload = upload
+        self.kept = len(content)
+        self.broken = False
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.directory, self.upload.id
+
+    def _taken(self) -> int:
+        cost = 0 if self._key in self.store.unfinished else FILE_COST
+        return max(self.expected, len(self.content) - self.kept) + cost
+
+    def _receive(self) -> None:
+        if not self.receiving:
+            super()._receive()
+            if self.upload.sha256:
+                self.parts.count(self.directory, self.upload)
+            self.parts.data[self.upload.id] = self.content[: self.kept]
+
+    async def begin(self, size: int, overwrite: bool) -> None:
+        if self.upload.id in self.parts.published:
+            raise Refusal(503, "disk error on the server")
+        await super().begin(size, overwrite)
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        try:
+            await super().write(chunks)
+        except BaseException:
+            self.broken = True
+            raise
 
     async def keep(self) -> Hashes:
-        new = len(self.content) - len(self.parts.data.get(self.id, b""))
-        self.parts._count(self.directory, new)
-        self.parts.data[self.id] = self.content
-        hashes = Hashes(self.algorithms)
+        if self.broken:
+            raise Refusal(503, "disk error on the server")
+        self._receive()
+        new, self.kept = len(self.content) - self.kept, len(self.content)
+        self.expected = max(self.expected - new, 0)
+        self.parts.data[self.upload.id] = self.content
+        self.store.unfinished[self._key] = self.kept + FILE_COST
+        hashes = Hashes({"sha256", *self.upload.promised})
         hashes.update([self.content])
         return hashes
 
     async def take_back(self) -> None:
-        self.content = self.parts.data.get(self.id, b"")
+        self.content = self.content[: self.kept]
+        self.broken = False
+
+    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        await self.keep()
+        receipt = await super().commit(promised, overwrite)
+        self.store.unfinished.pop(self._key, None)
+        self.parts.published.add(self.upload.id)
+        return receipt
 
 
 @implementer(IArchive)

@@ -1,23 +1,34 @@
 """Tests that every store passes, including the fake one. A back end's test case
 inherits :class:`StoreContract`, and from :class:`StoreCase` the means to look into its
-store.
+store; for its resumable uploads :class:`PartsContract` and :class:`PartsCase`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import traceback
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
 from filebucket.model.bucket import FILE_COST
-from filebucket.store.interfaces import IStore, IWriter, Receipt
+from filebucket.model.unfinished import Finished, Unfinished
+from filebucket.store.interfaces import (
+    IParts,
+    IPartWriter,
+    IStore,
+    IWriter,
+    LostError,
+    Receipt,
+)
 
 T = TypeVar("T")
 
@@ -417,3 +428,623 @@ class StoreContract(AnyStore):
             self.result(loser.abort())
         self.assertEqual({NAME: b"1"}, self.published())
         self.assertEqual(0, self.left_aside())
+
+
+class PartsCase(StoreCase):
+    """Has resumable uploads to its store, and can look at them."""
+
+    parts: IParts
+
+    def setUp(self) -> None:
+        super().setUp()
+        self._ids = itertools.count(1)
+
+    def restart(self) -> list[Unfinished]:
+        """The uploads that a new daemon finds, which counts them. Writers of the old
+        one are gone, as after a kill.
+        """
+        raise NotImplementedError
+
+    def data(self) -> dict[str, bytes]:
+        """The data of each upload that has some, by id."""
+        raise NotImplementedError
+
+    def recorded(self) -> set[str]:
+        """The ids of the uploads that have a record."""
+        raise NotImplementedError
+
+    def spoil(self, upload: Unfinished, data: bytes) -> None:
+        """Change its data behind the daemon's back."""
+        raise NotImplementedError
+
+    def assert_nothing_of(self, upload: Unfinished) -> None:
+        self.assertNotIn(upload.id, self.data())
+        self.assertNotIn(upload.id, self.recorded())
+
+    def directory_of(self, key: str) -> str | None:
+        return TOKEN if key == "bucket" else None
+
+    def loaded(self) -> list[Unfinished]:
+        """Load, and count what is found."""
+        found = self.parts.load(self.directory_of)
+        for upload in found:
+            self.parts.count(TOKEN, upload)
+        return found
+
+    def new(self, name: str = NAME, **other: Any) -> Unfinished:
+        """An upload of which nothing is stored yet."""
+        return Unfinished(
+            id=f"{next(self._ids):032x}",
+            bucket="bucket",
+            token="ab" * 32,
+            name=name,
+            request="0a1b",
+            created_at=100.0,
+            touched_at=100.0,
+            sha256="",
+            **other,
+        )
+
+    def part_writer(
+        self, upload: Unfinished, hashes: Hashes | None = None, quota: int | None = None
+    ) -> IPartWriter:
+        """A writer that has not begun; aborted at the end of the test."""
+        if hashes is None:
+            hashes = Hashes({"sha256", *upload.promised})
+            if upload.offset:
+                hashes = self.parts.hashed(upload, lambda seconds: None)
+        writer = self.parts.open(TOKEN, upload, hashes, quota)
+        self.writers.append(writer)
+        return writer
+
+    def begun(
+        self, upload: Unfinished, size: int = 0, quota: int | None = None
+    ) -> IPartWriter:
+        writer = self.part_writer(upload, quota=quota)
+        self.result(writer.begin(size, overwrite=True))
+        return writer
+
+    def kept(self, writer: IPartWriter, upload: Unfinished, size: int) -> Unfinished:
+        """The upload after ``size`` more bytes, not recorded yet."""
+        hashes = self.result(writer.keep())
+        sha256 = hashes.hexdigest("sha256")
+        return evolve(upload, offset=upload.offset + size, sha256=sha256)
+
+    def append(
+        self, upload: Unfinished, *chunks: bytes, quota: int | None = None
+    ) -> Unfinished:
+        """Append in one request, or create the upload with this content."""
+        size = sum(map(len, chunks))
+        writer = self.begun(upload, size, quota)
+        self.result(writer.write(list(chunks)))
+        upload = self.kept(writer, upload, size)
+        self.result(self.parts.record(TOKEN, upload))
+        self.result(writer.abort())
+        self.parts.count(TOKEN, upload)
+        return upload
+
+    def commit(
+        self, upload: Unfinished, *chunks: bytes, overwrite: bool = False
+    ) -> Receipt:
+        """Append what is left, and publish."""
+        writer = self.begun(upload)
+        self.result(writer.write(list(chunks)))
+        return self.result(writer.commit(upload.digests(), overwrite))
+
+    def finish(self, upload: Unfinished, receipt: Receipt) -> Unfinished:
+        finished = Finished(receipt.size, receipt.sha256)
+        upload = evolve(upload, finished=finished)
+        self.result(self.parts.finish(TOKEN, upload))
+        return upload
+
+    def assert_quota_left(self, quota: int, size: int) -> None:
+        """Of the bucket's quota, a file of this size is left, and no more."""
+        for more in (1, 0):
+            writer = self.idle_writer(name="probe", quota=quota)
+            begin = writer.begin(size + more, overwrite=True)
+            if more:
+                self.assert_refused(507, begin)
+            else:
+                self.result(begin)
+            self.result(writer.abort())
+
+
+if TYPE_CHECKING:
+    AnyParts = PartsCase
+else:
+    AnyParts = object
+
+
+class PartsContract(AnyParts):
+    """How every store keeps resumable uploads."""
+
+    def test_interfaces(self) -> None:
+        verifyObject(IParts, self.parts)
+        verifyObject(IPartWriter, self.part_writer(self.new()))
+
+    def test_open_touches_nothing(self) -> None:
+        self.part_writer(self.new())
+        self.assertEqual({}, self.data())
+        self.assertEqual(set(), self.recorded())
+
+    def test_create(self) -> None:
+        """An upload exists from its record on, and its file does not."""
+        upload = self.append(self.new(length=7, metadata="filename ZGI=", promised={}))
+        self.assertEqual({upload.id: b""}, self.data())
+        self.assertEqual({}, self.published())
+        self.assert_free()
+        self.assertEqual([upload], self.restart())
+
+    def test_everything_is_recorded(self) -> None:
+        """A restart loses nothing of what is known about an upload."""
+        upload = self.append(
+            self.new(
+                "gr\xf6\xdfe \u65e5.sql",
+                length=7,
+                told=7,
+                pre_push=3,
+                overwrite=True,
+                promised={"sha512": "00" * 64},
+                metadata="filename ZGI=,b c",
+                seconds=1.25,
+            ),
+            b"abc",
+        )
+        self.assertEqual([upload], self.restart())
+
+    def test_parts(self) -> None:
+        """Parts of any shape follow each other, through restarts."""
+        for shape, writes in SHAPES.items():
+            content = b"".join(b"".join(chunks) for chunks in writes)
+            upload = self.append(self.new(name=shape), b"first")
+            for number in range(3):
+                writer = self.begun(upload)
+                for chunks in writes:
+                    self.result(writer.write([bytes(chunk) for chunk in chunks]))
+                upload = self.kept(writer, upload, len(content))
+                self.result(self.parts.record(TOKEN, upload))
+                self.result(writer.abort())
+                if number == 1:
+                    self.assertEqual([upload], self.restart(), shape)
+            whole = b"first" + content * 3
+            self.assertEqual(whole, self.data()[upload.id], shape)
+            self.assertEqual(sha256(whole), upload.sha256, shape)
+            receipt = self.commit(upload, b"last")
+            self.assertEqual(len(whole) + 4, receipt.size, shape)
+            self.assertEqual(sha256(whole + b"last"), receipt.sha256, shape)
+            self.assertEqual(whole + b"last", self.published()[shape], shape)
+            self.finish(upload, receipt)
+
+    def test_without_begin(self) -> None:
+        """``begin`` is optional, also to keep and to take back."""
+        upload = self.new()
+        writer = self.part_writer(upload)
+        self.result(writer.take_back())
+        upload = self.kept(writer, upload, 0)
+        self.result(self.parts.record(TOKEN, upload))
+        self.result(writer.abort())
+        writer = self.part_writer(upload)
+        self.result(writer.write([b"abc"]))
+        upload = self.kept(writer, upload, 3)
+        self.result(self.parts.record(TOKEN, upload))
+        self.result(writer.abort())
+        self.result(self.part_writer(upload).abort())
+        writer = self.part_writer(upload)
+        receipt = self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(sha256(b"abc"), receipt.sha256)
+        self.assertEqual({NAME: b"abc"}, self.published())
+
+    def test_keep_again(self) -> None:
+        """Within one request, as often as the caller likes."""
+        upload = self.append(self.new())
+        writer = self.begun(upload)
+        for number in range(1, 4):
+            self.result(writer.write([b"ab"]))
+            for _ in range(2):
+                hashes = self.result(writer.keep())
+                self.assertEqual(sha256(b"ab" * number), hashes.hexdigest("sha256"))
+                self.assertEqual(b"ab" * number, self.data()[upload.id])
+
+    def test_digests_are_a_copy(self) -> None:
+        """Those of a keep do not change with the next write."""
+        writer = self.begun(self.append(self.new()))
+        self.result(writer.write([b"ab"]))
+        hashes = self.result(writer.keep())
+        self.result(writer.write([b"cd"]))
+        self.result(writer.keep())
+        self.assertEqual(sha256(b"ab"), hashes.hexdigest("sha256"))
+
+    def test_abort_cuts_off(self) -> None:
+        """Bytes that were not kept are gone; the others stay."""
+        upload = self.append(self.new(), b"first")
+        writer = self.begun(upload)
+        self.result(writer.write([b"second"]))
+        upload = self.kept(writer, upload, 6)
+        self.result(self.parts.record(TOKEN, upload))
+        self.result(writer.write([b"third"] * 10_000))
+        self.result(writer.abort())
+        self.result(writer.abort())
+        self.assertEqual({upload.id: b"firstsecond"}, self.data())
+        upload = self.append(upload, b"third")
+        self.assertEqual({upload.id: b"firstsecondthird"}, self.data())
+        self.assertEqual(sha256(b"firstsecondthird"), upload.sha256)
+
+    def test_take_back(self) -> None:
+        """Bytes since the last keep go, and other bytes may come."""
+        upload = self.append(self.new(), b"first")
+        writer = self.begun(upload)
+        for wrong in ([b"wrong"], [b"very " * 10_000, b"wrong"], []):
+            self.result(writer.write(wrong))
+            self.result(writer.take_back())
+            self.result(writer.take_back())
+        self.result(writer.write([b"second"]))
+        upload = self.kept(writer, upload, 6)
+        self.result(writer.write([b"wrong"]))
+        self.result(writer.take_back())
+        self.assertEqual(sha256(b"firstsecond"), upload.sha256)
+        self.assertEqual({upload.id: b"firstsecond"}, self.data())
+        receipt = self.result(writer.commit({}, overwrite=False))
+        self.assertEqual({NAME: b"firstsecond"}, self.published())
+        self.assertEqual(sha256(b"firstsecond"), receipt.sha256)
+
+    def test_commit(self) -> None:
+        """The end: it is published, its record says so, and its data is one file."""
+        upload = self.append(self.new(), b"con")
+        receipt = self.commit(upload, b"tent")
+        self.assertTrue(os.path.isabs(receipt.path))
+        self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
+        self.assertEqual((7, sha256(b"content")), (receipt.size, receipt.sha256))
+        self.assertFalse(receipt.replaced)
+        self.assertEqual({NAME: b"content"}, self.published())
+        ended = self.finish(upload, receipt)
+        self.assertEqual({}, self.data())
+        self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
+        self.assertEqual([], self.restart())
+        self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_abort_after_commit(self) -> None:
+        """Abort does not undo a commit."""
+        upload = self.append(self.new(), b"con")
+        writer = self.begun(upload)
+        self.result(writer.write([b"tent"]))
+        self.result(writer.commit({}, overwrite=False))
+        self.result(writer.abort())
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_digests(self) -> None:
+        """They cover the whole file, however many parts it has."""
+        digest = hashlib.sha512(b"content").hexdigest()
+        upload = self.append(self.new(promised={"sha512": digest}), b"con")
+        self.assertEqual([upload], self.restart())
+        self.commit(self.append(upload, b"te"), b"nt")
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_wrong_digest(self) -> None:
+        """Then it is not published, and replaces nothing; what was kept stays until it
+        is removed.
+        """
+        self.push(b"old")
+        upload = self.append(self.new(promised={"sha256": "00" * 32}), b"con")
+        for overwrite in (False, True):
+            writer = self.begun(upload)
+            self.result(writer.write([b"tent"]))
+            upload_whole = self.kept(writer, upload, 4)
+            self.result(self.parts.record(TOKEN, upload_whole))
+            commit = writer.commit(upload.digests(), overwrite)
+            self.assert_refused(422, commit)
+            self.result(writer.abort())
+            upload = upload_whole
+            self.assertEqual({NAME: b"old"}, self.published())
+            self.assertEqual({upload.id: upload_data(upload)}, self.data())
+            self.assertEqual([upload], self.restart())
+            upload = self.cut(upload, 3)
+        self.result(self.parts.remove(TOKEN, upload))
+        self.assert_nothing_of(upload)
+
+    def cut(self, upload: Unfinished, size: int) -> Unfinished:
+        """A new upload, with the first bytes of another one."""
+        content = self.data()[upload.id][:size]
+        self.result(self.parts.remove(TOKEN, upload))
+        return self.append(self.new(promised=upload.promised), content)
+
+    def test_name_taken(self) -> None:
+        """A file that came first stays, and so does the upload; then the same writer
+        may replace it.
+        """
+        upload = self.append(self.new(), b"new")
+        self.push(b"old")
+        writer = self.begun(upload)
+        for _ in range(2):
+            self.assert_refused(405, writer.commit({}, overwrite=False))
+            self.assertEqual({NAME: b"old"}, self.published())
+            self.assertEqual({upload.id: b"new"}, self.data())
+        self.assertTrue(self.result(writer.commit({}, overwrite=True)).replaced)
+        self.assertEqual({NAME: b"new"}, self.published())
+
+    def test_name_taken_at_the_beginning(self) -> None:
+        """If it is asked for."""
+        self.push(b"old")
+        writer = self.part_writer(self.new())
+        self.assert_refused(405, writer.begin(0, overwrite=False))
+        self.result(writer.abort())
+        self.assertEqual({}, self.data())
+
+    def test_not_doubled_by_a_second_commit(self) -> None:
+        """Bytes that were not kept before the first one are in the file once."""
+        upload = self.append(self.new(), b"n")
+        self.push(b"old")
+        writer = self.begun(upload)
+        self.result(writer.write([b"ew"]))
+        self.assert_refused(405, writer.commit({}, overwrite=False))
+        self.result(writer.commit({}, overwrite=True))
+        self.assertEqual({NAME: b"new"}, self.published())
+
+    def test_overwrite(self) -> None:
+        self.push(b"a file that is longer than the new one")
+        upload = self.append(self.new(), b"n")
+        receipt = self.commit(upload, b"ew", overwrite=True)
+        self.assertTrue(receipt.replaced)
+        self.assertEqual({NAME: b"new"}, self.published())
+        self.finish(upload, receipt)
+        self.assertEqual({}, self.data())
+        other = self.append(self.new("other"), b"x")
+        self.assertFalse(self.commit(other, overwrite=True).replaced)
+
+    def test_which_is_later(self) -> None:
+        """The order of receipts shows which file was later, of uploads and pushes."""
+        receipts = []
+        for number in range(4):
+            if number % 2:
+                receipts.append(self.push(b"x", overwrite=True))
+            else:
+                upload = self.append(self.new(), b"x")
+                receipts.append(self.commit(upload, overwrite=True))
+        orders = [each.order for each in receipts]
+        self.assertEqual(sorted(set(orders)), orders)
+
+    def test_one_wins(self) -> None:
+        """Of several uploads of one name and a push, the first to commit wins."""
+        uploads = [self.append(self.new(), b"%d" % number) for number in range(3)]
+        writers = [self.begun(upload) for upload in uploads]
+        push = self.written(b"push")
+        self.result(writers[1].commit({}, overwrite=False))
+        for loser in (writers[0], writers[2], push):
+            self.assert_refused(405, loser.commit({}, overwrite=False))
+            self.result(loser.abort())
+        self.assertEqual({NAME: b"1"}, self.published())
+
+    def test_published_is_closed(self) -> None:
+        """A file that is published cannot be appended to, recorded or not."""
+        upload = self.append(self.new(), b"content")
+        self.commit(upload)
+        writer = self.part_writer(upload, Hashes({"sha256"}))
+        self.assert_refused(503, writer.begin(0, overwrite=True))
+        self.result(writer.abort())
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_find(self) -> None:
+        """Only uploads that have ended, and only by an id."""
+        upload = self.append(self.new(), b"content")
+        for identity in (upload.id, "0" * 32, "", "..", "a/b", "\0", "x" * 300, "\xe4"):
+            self.assertIsNone(self.result(self.parts.find(TOKEN, identity)))
+        ended = self.finish(upload, self.commit(upload))
+        self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
+
+    def test_remove(self) -> None:
+        """At any time, more than once, and nothing else."""
+        other = self.append(self.new("other"), b"other")
+        unrecorded = self.new()
+        self.result(self.begun(unrecorded).abort())
+        for upload in (
+            self.new(),
+            unrecorded,
+            self.append(self.new()),
+            self.append(self.new(), b"content"),
+        ):
+            for _ in range(2):
+                self.result(self.parts.remove(TOKEN, upload))
+                self.assert_nothing_of(upload)
+        self.assertEqual([other], self.restart())
+        self.assertEqual({other.id: b"other"}, self.data())
+
+    def test_remove_what_has_ended(self) -> None:
+        """The file stays."""
+        upload = self.append(self.new(), b"content")
+        ended = self.finish(upload, self.commit(upload))
+        self.result(self.parts.remove(TOKEN, ended))
+        self.assert_nothing_of(upload)
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_hashed(self) -> None:
+        """The digests up to the offset, which can be continued."""
+        digest = hashlib.sha512(b"content").hexdigest()
+        upload = self.append(self.new(promised={"sha512": digest}), b"con")
+        self.spoil(upload, b"content")
+        paces: list[float] = []
+        hashes = self.parts.hashed(upload, paces.append)
+        self.assertEqual(1, len(paces))
+        self.assertEqual(sha256(b"con"), hashes.hexdigest("sha256"))
+        hashes.update([b"tent"])
+        self.assertEqual(digest, hashes.hexdigest("sha512"))
+
+    def test_hashing_may_stop(self) -> None:
+        """If the pace raises."""
+        upload = self.append(self.new(), b"content")
+
+        def stop(seconds: float) -> None:
+            raise ZeroDivisionError
+
+        self.assertRaises(ZeroDivisionError, self.parts.hashed, upload, stop)
+
+    def test_lost(self) -> None:
+        """Other data than was recorded, or less of it, or none."""
+        upload = self.append(self.new(), b"content")
+        for data in (b"Content", b"contenT", b"conten", b""):
+            self.spoil(upload, data)
+            self.assertRaises(
+                LostError, self.parts.hashed, upload, lambda seconds: None
+            )
+        self.result(self.parts.remove(TOKEN, upload))
+        self.assertRaises(LostError, self.parts.hashed, upload, lambda seconds: None)
+
+    def test_sweep(self) -> None:
+        """Old records of ends go; uploads that go on and files stay."""
+        going_on = self.append(self.new("other"), b"abc")
+        upload = self.append(self.new(), b"content")
+        ended = self.finish(upload, self.commit(upload))
+        self.result(self.parts.sweep(0.0))
+        self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
+        self.result(self.parts.sweep(2.0**33))
+        self.assertIsNone(self.result(self.parts.find(TOKEN, upload.id)))
+        self.assert_nothing_of(upload)
+        self.assertEqual({NAME: b"content"}, self.published())
+        self.assertEqual([going_on], self.restart())
+
+    # Crashes
+
+    def test_crash_before_the_record(self) -> None:
+        """Of an upload that was never told, nothing is left."""
+        for size in (0, 100_000):
+            upload = self.new()
+            writer = self.begun(upload)
+            self.result(writer.write([bytes(size)]))
+            self.result(writer.keep())
+            self.assertEqual([], self.restart())
+            self.assert_nothing_of(upload)
+
+    def test_crash_in_a_part(self) -> None:
+        """Recorded bytes stay, and the others are cut off."""
+        upload = self.append(self.new(), b"first")
+        writer = self.begun(upload)
+        self.result(writer.write([b"second"] * 10_000))
+        self.result(writer.keep())
+        self.result(writer.write([b"third"]))
+        self.assertEqual([upload], self.restart())
+        upload = self.append(upload, b", then another")
+        self.assertEqual({upload.id: b"first, then another"}, self.data())
+        self.assertEqual(sha256(b"first, then another"), upload.sha256)
+
+    def test_crash_after_the_end(self) -> None:
+        """A file that was published, but not recorded as that, counts as finished."""
+        for overwrite in (False, True):
+            upload = self.append(self.new(f"{overwrite}"), b"content")
+            if overwrite:
+                self.push(b"old", name="True")
+            self.commit(upload, overwrite=overwrite)
+            self.assertEqual([], self.restart())
+            self.assertEqual({}, self.data())
+            ended = evolve(upload, finished=Finished(7, sha256(b"content")))
+            self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
+            self.assertEqual(b"content", self.published()[f"{overwrite}"])
+            self.assertEqual([], self.restart())
+
+    def test_crash_with_less_data(self) -> None:
+        """An upload whose data is gone is not offered any more."""
+        other = self.append(self.new("other"), b"other")
+        upload = self.append(self.new(), b"content")
+        self.spoil(upload, b"conten")
+        self.assertEqual([other], self.restart())
+        self.assert_nothing_of(upload)
+
+    # Quotas
+
+    def test_quota(self) -> None:
+        """An upload takes what is durable of it, and as much as a file of its size in
+        the end.
+        """
+        quota = 2 * FILE_COST + 100
+        self.assert_quota_left(quota, 100 + FILE_COST)
+        upload = self.append(self.new(length=30), quota=quota)
+        self.assert_quota_left(quota, 100)
+        for size in (90, 80):
+            upload = self.append(upload, bytes(10), quota=quota)
+            self.assert_quota_left(quota, size)
+        self.assertEqual([upload], self.restart())
+        self.assert_quota_left(quota, 80)
+        writer = self.begun(upload, 10, quota)
+        self.assert_quota_left(quota, 70)
+        self.result(writer.write([bytes(10)]))
+        self.assert_quota_left(quota, 70)
+        receipt = self.result(writer.commit({}, overwrite=False))
+        self.assert_quota_left(quota, 70)
+        self.finish(upload, receipt)
+        self.assert_quota_left(quota, 70)
+        self.assertEqual([], self.restart())
+        self.assert_quota_left(quota, 70)
+
+    def test_quota_to_the_last_byte(self) -> None:
+        """A file that fits in one push fits in parts, and no byte more."""
+        quota = FILE_COST + 10
+        upload = self.append(self.new(), quota=quota)
+        upload = self.append(upload, b"12345", quota=quota)
+        writer = self.part_writer(upload, quota=quota)
+        self.assert_refused(507, writer.begin(6, overwrite=False))
+        self.result(writer.abort())
+        upload = self.append(upload, b"67890", quota=quota)
+        writer = self.begun(upload, quota=quota)
+
+        async def one_more() -> None:
+            await writer.write([b"x"])
+            await writer.keep()
+
+        self.assert_refused(507, one_more())
+        self.result(writer.abort())
+        self.commit(upload)
+        self.assertEqual({NAME: b"1234567890"}, self.published())
+
+    def test_quota_of_what_goes(self) -> None:
+        """Bytes that are taken back, cut off or removed do not count."""
+        quota = 2 * FILE_COST + 100
+        upload = self.append(self.new(), bytes(10), quota=quota)
+        writer = self.begun(upload, quota=quota)
+        for _ in range(2):
+            self.result(writer.write([bytes(20)]))
+            self.assert_quota_left(quota, 70)
+            self.result(writer.take_back())
+            self.assert_quota_left(quota, 90)
+        self.result(writer.write([bytes(20)]))
+        self.result(writer.abort())
+        self.assert_quota_left(quota, 90)
+        for _ in range(2):
+            self.result(self.parts.remove(TOKEN, upload))
+            self.assert_quota_left(quota, 100 + FILE_COST)
+
+    def test_quota_of_a_creation_that_failed(self) -> None:
+        quota = FILE_COST + 100
+        upload = self.new()
+        writer = self.begun(upload, 50, quota)
+        self.assert_refused(507, self.idle_writer(quota=quota).begin(0, True))
+        self.result(writer.write([bytes(50)]))
+        self.result(writer.keep())
+        self.result(writer.abort())
+        self.result(self.parts.remove(TOKEN, upload))
+        self.assert_quota_left(quota, 100)
+
+    def test_quota_is_not_counted_twice(self) -> None:
+        """Bytes that were kept but could not be recorded are sent again."""
+        quota = 2 * FILE_COST + 100
+        upload = self.append(self.new(), bytes(10), quota=quota)
+        for _ in range(3):
+            writer = self.begun(upload, quota=quota)
+            self.result(writer.write([bytes(20)]))
+            self.result(writer.keep())
+            self.result(writer.abort())
+        upload = self.append(upload, bytes(20), quota=quota)
+        self.assert_quota_left(quota, 70)
+        self.commit(upload)
+        self.assert_quota_left(quota, 70)
+
+    def test_quota_of_what_is_replaced(self) -> None:
+        quota = 2 * FILE_COST + 100
+        writer = self.idle_writer(quota=quota)
+        self.result(push_whole(writer, bytes(40)))
+        upload = self.append(self.new(), bytes(30), quota=quota)
+        writer = self.begun(upload, quota=quota)
+        self.result(writer.commit({}, overwrite=True))
+        self.assert_quota_left(quota, 70)
+
+
+def upload_data(upload: Unfinished) -> bytes:
+    """The content of the uploads in :meth:`PartsContract.test_wrong_digest`."""
+    return b"content"[: upload.offset]

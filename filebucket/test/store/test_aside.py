@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
+import itertools
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.fs import open_directory
-from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile, find_tier
+from filebucket.store.aside import (
+    AsideFile,
+    PartFile,
+    StagedFile,
+    UnnamedFile,
+    _place,
+    find_tier,
+)
 from filebucket.test.kit.descriptors import open_descriptors
 
 
@@ -48,11 +59,13 @@ else:
 class TierContract(AnyFolder):
     """What each tier does."""
 
-    tier: type[AsideFile]
+    def open(self) -> AsideFile | PartFile:
+        """A file to write to."""
+        raise NotImplementedError
 
-    def make(self, content: bytes = b"new") -> AsideFile:
+    def make(self, content: bytes = b"new") -> AsideFile | PartFile:
         """A sealed file."""
-        aside = self.tier(*self.fds)
+        aside = self.open()
         os.write(aside.fd, content)
         self.assertFalse(os.get_inheritable(aside.fd))
         self.assertEqual({}, {k: v for k, v in self.published().items() if k != "a"})
@@ -74,7 +87,7 @@ class TierContract(AnyFolder):
         """A link never replaces anything, not even a dangling symlink."""
         (self.bucket / "a").write_bytes(b"old")
         (self.bucket / "b").symlink_to("nowhere")
-        aside = self.tier(*self.fds)
+        aside = self.open()
         aside.seal()
         for name in (b"a", b"b"):
             self.assertRaises(FileExistsError, aside.link, name)
@@ -95,7 +108,7 @@ class TierContract(AnyFolder):
     def test_replace_fails(self) -> None:
         """Nothing is left of it, and the old file stays."""
         (self.bucket / "a").mkdir()
-        aside = self.tier(*self.fds)
+        aside = self.open()
         aside.seal()
         self.assertRaises(IsADirectoryError, aside.replace, b"a")
         aside.discard()
@@ -114,14 +127,14 @@ class TierContract(AnyFolder):
 
     def test_discard(self) -> None:
         """Before it is sealed, and after."""
-        self.tier(*self.fds).discard()
+        self.open().discard()
         self.make().discard()
         self.assertEqual({}, self.published())
         self.assert_nothing_left()
 
     def test_seal(self) -> None:
         synced: list[int] = []
-        aside = self.tier(*self.fds)
+        aside = self.open()
         fd = aside.fd
         self.patch(os, "fsync", synced.append)
         aside.seal()
@@ -130,22 +143,24 @@ class TierContract(AnyFolder):
 
 
 class UnnamedFileTests(TierContract, FolderCase):
-    tier = UnnamedFile
+    def open(self) -> UnnamedFile:
+        return UnnamedFile(*self.fds)
 
     def test_no_name(self) -> None:
         """Until then it is in no folder."""
-        aside = self.tier(*self.fds)
+        aside = self.open()
         self.assertEqual(([], {}), (os.listdir(self.incoming), self.published()))
         aside.discard()
 
 
 class StagedFileTests(TierContract, FolderCase):
-    tier = StagedFile
+    def open(self) -> StagedFile:
+        return StagedFile(*self.fds)
 
     def test_private_name(self) -> None:
         """Until then it is in the incoming folder, for its owner only."""
         self.addCleanup(os.umask, os.umask(0))
-        aside = self.tier(*self.fds)
+        aside = self.open()
         (private,) = self.incoming.iterdir()
         self.assertEqual(0o100600, private.stat().st_mode)
         aside.discard()
@@ -155,9 +170,160 @@ class StagedFileTests(TierContract, FolderCase):
         """A bucket on another filesystem is refused before anything is received."""
         proc = open_directory("/proc")
         self.addCleanup(os.close, proc)
-        error = self.assertRaises(OSError, self.tier, proc, self.fds[1])
+        error = self.assertRaises(OSError, StagedFile, proc, self.fds[1])
         self.assertEqual(errno.EXDEV, error.errno)
         self.assertEqual([], os.listdir(self.incoming))
+
+
+class PartFileTests(TierContract, FolderCase):
+    """A file that keeps its private name."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.parts = self.incoming.with_name("parts")
+        self.parts.mkdir()
+        self.parts_fd = open_directory(str(self.parts))
+        self.addCleanup(os.close, self.parts_fd)
+        self.descriptors = open_descriptors()
+        self.names = itertools.count()
+
+    def open(self) -> PartFile:
+        return self.part(f"{next(self.names)}".encode(), None)
+
+    def part(self, name: bytes, offset: int | None) -> PartFile:
+        bucket_fd, incoming_fd = self.fds
+        return PartFile(bucket_fd, incoming_fd, self.parts_fd, name, offset)
+
+    def write(self, name: bytes, offset: int | None, content: bytes) -> None:
+        """Write and close."""
+        part = self.part(name, offset)
+        os.write(part.fd, content)
+        part.seal()
+        part.discard()
+
+    def assert_error(self, number: int, name: bytes, offset: int | None) -> None:
+        error = self.assertRaises(OSError, self.part, name, offset)
+        self.assertEqual(number, error.errno)
+        self.assert_nothing_left()
+
+    def test_private_name(self) -> None:
+        """For its owner only, from the beginning until it is removed."""
+        self.addCleanup(os.umask, os.umask(0))
+        part = self.part(b"part", None)
+        self.assertEqual(0o100600, (self.parts / "part").stat().st_mode)
+        part.link(b"a")
+        part.discard()
+        self.assertTrue((self.parts / "part").samefile(self.bucket / "a"))
+
+    def test_go_on(self) -> None:
+        """At the offset, also if there is more."""
+        self.write(b"part", None, b"first")
+        self.write(b"part", 5, b"second")
+        self.write(b"part", 5, b"2nd")
+        self.assertEqual(b"first2nd", (self.parts / "part").read_bytes())
+
+    def test_create_what_is_there(self) -> None:
+        """Nothing is overwritten."""
+        self.write(b"part", None, b"first")
+        self.assert_error(errno.EEXIST, b"part", None)
+        self.assertEqual(b"first", (self.parts / "part").read_bytes())
+
+    def test_go_on_with_less(self) -> None:
+        """A file that is missing, or shorter than it was, is not continued."""
+        self.assert_error(errno.ENOENT, b"part", 0)
+        self.write(b"part", None, b"first")
+        self.assert_error(errno.ESTALE, b"part", 6)
+
+    def test_go_on_with_another_name(self) -> None:
+        """A published file, or one with another name, is never written to."""
+        self.write(b"part", None, b"first")
+        os.link(self.parts / "part", self.bucket / "a")
+        self.assert_error(errno.ESTALE, b"part", 5)
+        self.assertEqual({"a": b"first"}, self.published())
+
+    def test_go_on_with_a_link(self) -> None:
+        (self.bucket / "a").write_bytes(b"precious")
+        (self.parts / "part").symlink_to((self.bucket / "a").absolute())
+        self.assert_error(errno.ELOOP, b"part", 3)
+        self.assertEqual({"a": b"precious"}, self.published())
+
+    def test_cut(self) -> None:
+        """The next byte follows, and the cut is made durable, too."""
+        synced: list[int] = []
+        self.patch(os, "fsync", synced.append)
+        part = self.part(b"part", None)
+        part.seal()
+        os.write(part.fd, b"first wrong")
+        part.seal()
+        part.seal()
+        part.cut(5)
+        self.assertEqual(2, len(synced))
+        os.write(part.fd, b" right")
+        part.seal()
+        self.assertEqual(3, len(synced))
+        part.cut(11)
+        part.seal()
+        self.assertEqual(4, len(synced))
+        part.discard()
+        self.assertEqual(b"first right", (self.parts / "part").read_bytes())
+
+    def test_a_failed_seal(self) -> None:
+        """It does not count."""
+
+        def fail(fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        part = self.part(b"part", None)
+        synced: list[int] = []
+        for _ in range(2):
+            self.patch(os, "fsync", fail)
+            self.assertRaises(OSError, part.seal)
+        self.patch(os, "fsync", synced.append)
+        part.seal()
+        self.assertEqual([part.fd], synced)
+        part.discard()
+
+    def test_other_filesystem(self) -> None:
+        """It could never be linked there."""
+        proc = open_directory("/proc")
+        self.addCleanup(os.close, proc)
+        self.fds[0] = proc
+        self.descriptors = open_descriptors()
+        self.assert_error(errno.EXDEV, b"part", None)
+        self.assertEqual([], os.listdir(self.parts))
+
+    def test_place(self) -> None:
+        """Two folders of one mount are one place; without /proc, of one filesystem."""
+        self.assertEqual(*map(_place, self.fds))
+        device, mount = _place(self.fds[0])
+        self.assertRegex(mount, r"\Amnt_id:\s*\d+\n\Z")
+
+        def missing(*given: Any, **more: Any) -> Any:
+            raise FileNotFoundError
+
+        self.patch(builtins, "open", missing)
+        self.assertEqual((device, ""), _place(self.fds[0]))
+
+    def test_a_mount(self) -> None:
+        """A folder mounted from the same filesystem is another place."""
+        if os.geteuid():
+            raise SkipTest("only root can mount")
+        mounted = self.bucket / "mounted"
+        mounted.mkdir()
+        run = ["mount", "--bind", str(self.incoming), str(mounted)]
+        if subprocess.run(run, check=False, stderr=subprocess.DEVNULL).returncode:
+            raise SkipTest("mount does not work here")
+        try:
+            self.fds[0] = open_directory(str(mounted))
+            try:
+                self.descriptors = open_descriptors()
+                self.assert_error(errno.EXDEV, b"part", None)
+            finally:
+                os.close(self.fds[0])
+                self.fds[0] = os.dup(self.fds[1])
+                self.addCleanup(os.close, self.fds[0])
+        finally:
+            subprocess.run(["umount", str(mounted)], check=True)
 
 
 class FindTierTests(FolderCase):

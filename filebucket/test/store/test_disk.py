@@ -99,6 +99,8 @@ class Kernel:
     def what_is(self, fd: int) -> str:
         place = os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), self.home)
         is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        if place.startswith(".filebucket/uploads/"):
+            return part_words(place)
         return PLACES.get(place, place if is_directory else "file")
 
 
@@ -123,7 +125,20 @@ PLACES = {
     TOKEN: "bucket",
     ".filebucket/incoming": "incoming",
     ".filebucket/lock": "lock",
+    ".filebucket/uploads": "uploads",
 }
+
+
+def part_words(name: str) -> str:
+    """A file of a resumable upload."""
+    if name.endswith(".new"):
+        return "new record"
+    return "record" if name.endswith(".json") else "data"
+
+
+def _file_words(name: str | bytes) -> str:
+    """Only the names of files of resumable uploads are strings."""
+    return f" {part_words(name)}" if isinstance(name, str) else ""
 
 
 def _open_words(_: Kernel, path: str, flags: int, *rest: object) -> str:
@@ -131,6 +146,10 @@ def _open_words(_: Kernel, path: str, flags: int, *rest: object) -> str:
         return "open unnamed"
     if flags & os.O_DIRECTORY:
         return "open directory"
+    if isinstance(path, str) and path != "lock":
+        return f"open {part_words(path)}"
+    if len(path) == 32 and not flags & os.O_EXCL:
+        return "open data"
     return "open lock" if path == "lock" else "open private"
 
 
@@ -139,14 +158,15 @@ WORDS: dict[str, Callable[..., str]] = {
     "fstatvfs": lambda kernel, fd: f"fstatvfs {kernel.what_is(fd)}",
     "fstat": lambda kernel, fd: f"fstat {kernel.what_is(fd)}",
     "fsync": lambda kernel, fd: f"fsync {kernel.what_is(fd)}",
+    "ftruncate": lambda *_: "ftruncate",
     "link": lambda *_: "link",
     "lstat": lambda *_: "lstat",
     "makedirs": lambda *_: "makedirs",
     "mkdir": lambda *_: "mkdir",
     "open": _open_words,
     "scandir": lambda *_: "scandir",
-    "rename": lambda *_: "rename",
-    "unlink": lambda *_: "unlink",
+    "rename": lambda kernel, name, *_: f"rename{_file_words(name)}",
+    "unlink": lambda kernel, name, *_: f"unlink{_file_words(name)}",
     "writev": lambda *_: "writev",
 }
 
@@ -1346,7 +1366,14 @@ class PrepareTests(DirectoryCase):
         self.store.prepare()
         made = [call for call in self.kernel.only("fsync") if call != "fsync incoming"]
         self.assertEqual(
-            ["fsync parent", "fsync home", "fsync .filebucket", "fsync file"], made
+            [
+                "fsync parent",
+                "fsync home",
+                "fsync .filebucket",
+                "fsync .filebucket",
+                "fsync file",
+            ],
+            made,
         )
 
     def test_missing_parents(self) -> None:

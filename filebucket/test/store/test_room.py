@@ -185,6 +185,87 @@ class RoomTests(SynchronousTestCase):
         self.assertRaises(Refusal, self.set_aside, 601, files=2)
         self.set_aside(600, files=2)
 
+    def part(self, size: int, files: int = 1) -> Reservation:
+        """A request of a resumable upload."""
+        quota = QUOTA + files * FILE_COST
+        return self.room.set_aside(self.fd, "bucket", size, quota, "upload")
+
+    def test_unfinished(self) -> None:
+        """Its bytes count after the request, with the cost of one file."""
+        for written in (100, 200, 300):
+            share = self.part(0)
+            self.room.take(share, 100, self.fd)
+            self.room.hand_over(share, written)
+            self.room.give_back(share, published=False)
+            self.assertRaises(Refusal, self.set_aside, QUOTA - written + 1, files=2)
+            share = self.set_aside(QUOTA - written, files=2)
+            self.room.give_back(share, published=False)
+        # It needs no second file.
+        self.assertRaises(Refusal, self.part, QUOTA - 299)
+        self.room.give_back(self.part(QUOTA - 300), published=False)
+
+    def test_unfinished_is_published(self) -> None:
+        """Then it counts as a file, and no more as an upload."""
+        share = self.part(0)
+        self.room.take(share, 300, self.fd)
+        self.room.hand_over(share, 300)
+        self.room.take(share, 100, self.fd)
+        self.room.give_back(share, published=True)
+        for _ in range(2):
+            self.assertRaises(Refusal, self.set_aside, QUOTA - 399, files=2)
+            share = self.set_aside(QUOTA - 400, files=2)
+            self.room.give_back(share, published=False)
+            self.room.forget_unfinished("bucket", "upload")
+        # The next count finds the file.
+        self.room.count_begins("bucket")
+        self.room.counted("bucket", 0)
+        self.room.give_back(self.set_aside(QUOTA), published=False)
+
+    def test_unfinished_while_it_is_counted(self) -> None:
+        """Uploads are not in the bucket: a count of its files finds none of them."""
+        self.room.count_unfinished("bucket", "upload", 300)
+        self.room.count_begins("bucket")
+        self.room.counted("bucket", 0)
+        self.assertRaises(Refusal, self.set_aside, QUOTA - 299, files=2)
+        share = self.set_aside(QUOTA - 300, files=2)
+        self.assertFalse(self.room.must_count("bucket", 0, QUOTA + 3 * FILE_COST))
+        self.clock.advance(10)
+        self.assertTrue(self.room.must_count("bucket", 1, QUOTA + 3 * FILE_COST))
+        self.room.give_back(share, published=False)
+
+    def test_dropped(self) -> None:
+        """Bytes that were taken back count no more; those handed over do."""
+        share = self.part(0)
+        self.room.take(share, 300, self.fd)
+        self.room.hand_over(share, 300)
+        self.room.take(share, 600, self.fd)
+        self.assertRaises(Refusal, self.set_aside, QUOTA - 899, files=2)
+        self.room.drop(share)
+        self.assertRaises(Refusal, self.set_aside, QUOTA - 299, files=2)
+        self.room.give_back(self.set_aside(QUOTA - 300, files=2), published=False)
+        self.room.give_back(share, published=False)
+
+    def test_counted_anew(self) -> None:
+        """The last count of an upload is right, and a forgotten one takes nothing."""
+        for size in (QUOTA, 100, 100):
+            self.room.count_unfinished("bucket", "upload", size)
+        self.room.count_unfinished("bucket", "other", 0)
+        self.assertRaises(Refusal, self.set_aside, QUOTA - 99, files=3)
+        self.room.give_back(self.set_aside(QUOTA - 100, files=3), published=False)
+        for each in ("upload", "upload", "other"):
+            self.room.forget_unfinished("bucket", each)
+        self.room.give_back(self.set_aside(QUOTA), published=False)
+
+    def test_idle_uploads_reserve_nothing(self) -> None:
+        """Bytes to come are reserved only during a request."""
+        share = self.part(QUOTA)
+        self.assertRaises(Refusal, self.set_aside, 1, files=2)
+        self.room.take(share, 100, self.fd)
+        self.room.hand_over(share, 100)
+        self.assertRaises(Refusal, self.set_aside, 1, files=2)
+        self.room.give_back(share, published=False)
+        self.room.give_back(self.set_aside(QUOTA - 100, files=2), published=False)
+
     def test_counted_first(self) -> None:
         """A bucket that was never counted is counted first."""
         self.assertTrue(self.room.must_count("other", 0, 2**62))
