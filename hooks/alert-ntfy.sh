@@ -55,6 +55,7 @@ message() {
     case $old-$new in
     *-late) text="is late; expected by ${FILEBUCKET_DUE:-now}, $last" ;;
     *-empty) text="is empty; $last$usual" ;;
+    *-unfinished) text="has a push that never ended; $last" ;;
     *-shrunk | *-grown) text="has $new; $last$usual" ;;
     never-fresh) text="has its first push; $last" ;;
     *-fresh) text="is fresh again, was $old; $last" ;;

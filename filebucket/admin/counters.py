@@ -23,7 +23,8 @@ from prometheus_client import (
 from filebucket import __version__
 from filebucket.base.errors import STATUSES
 from filebucket.hooks.interfaces import EVENTS, Exit
-from filebucket.model.push import Outcome
+from filebucket.model.push import Outcome, Step
+from filebucket.model.unfinished import Broken
 
 MOST_BUCKETS = 1000
 """Maximum number of buckets with metrics of their own, 14 each."""
@@ -37,6 +38,11 @@ SIZES = tuple(1024 * 8**power for power in range(11))
 EXITS = ("0", "1", "2", "other", "timeout", "stop", "broken")
 """How a hook run can end: its exit status; ``other`` is another status or a signal;
 ``stop`` is the stop of the daemon; ``broken`` is a hook that could not be run."""
+
+
+ENDS = ("finished", "refused", "deleted", *(each.value for each in Broken))
+"""How a resumable upload can end: its file is stored, or refused; the client gave it
+up; it expired, or its data is lost."""
 
 
 class Process(ProcessCollector):
@@ -100,6 +106,28 @@ class Counters:
         self._refusals = {
             status: refusals.labels(str(status)) for status in STATUSES if status != 200
         }
+        self._uploads = Counter(
+            "filebucket_uploads",
+            "Resumable uploads that clients began.",
+            registry=registry,
+        )
+        self._parts = Counter(
+            "filebucket_upload_parts",
+            "Requests that appended to a resumable upload.",
+            registry=registry,
+        )
+        self._part_bytes = Counter(
+            "filebucket_upload_part_bytes",
+            "Bytes of resumable uploads that became durable.",
+            registry=registry,
+        )
+        ends = Counter(
+            "filebucket_uploads_ended",
+            "Resumable uploads that ended, by how.",
+            ["end"],
+            registry=registry,
+        )
+        self._ends = {each: ends.labels(each) for each in ENDS}
         self._hook_runs = Counter(
             "filebucket_hook_runs",
             "Hook runs, by exit status or other end.",
@@ -157,6 +185,26 @@ class Counters:
         size.inc(outcome.size)
         self._seconds.observe(outcome.seconds)
         self._sizes.observe(outcome.size)
+
+    def resumed(self, outcome: Outcome) -> None:
+        """Count the work of a request about a resumable upload, if it is one."""
+        if outcome.is_new:
+            self._uploads.inc()
+        if outcome.began is not None:
+            self._parts.inc()
+            if outcome.upload is not None:
+                self._part_bytes.inc(max(outcome.upload.offset - outcome.began, 0))
+        if outcome.parts is not None:
+            if outcome.reason is None:
+                self._ends["finished"].inc()
+            elif outcome.upload is not None and outcome.upload.complete:
+                self._ends["refused"].inc()
+        elif outcome.step is Step.GIVEN_UP and outcome.reason is None:
+            self._ends["deleted"].inc()
+
+    def broken(self, how: Broken) -> None:
+        """Count a resumable upload whose push never ended."""
+        self._ends[how.value].inc()
 
     def hook_ran(self, hook: str, seconds: float, ended: Exit | None) -> None:
         """Count a hook run.

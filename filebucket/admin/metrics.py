@@ -41,12 +41,16 @@ class Live:
     :param in_flight: number of pushes in progress
     :param connections: number of open connections of clients that push
     :param stuck_threads: number of threads that wait for a disk for too long
+    :param unfinished: number of unfinished resumable uploads
+    :param unfinished_bytes: durable bytes of these
     """
 
     in_flight: int
     connections: int
     stuck_threads: int
     writing: WriterHealth
+    unfinished: int = 0
+    unfinished_bytes: int = 0
 
 
 def families(
@@ -69,6 +73,12 @@ def families(
         "stuck_threads",
         f"Threads that have been waiting for a disk for {STUCK:.0f} seconds.",
         live.stuck_threads,
+    )
+    yield gauge("uploads_unfinished", "Unfinished resumable uploads.", live.unfinished)
+    yield gauge(
+        "uploads_unfinished_bytes",
+        "Bytes that they have on the disk.",
+        live.unfinished_bytes,
     )
     writing = live.writing
     usable = overview is not None and writing.error is None

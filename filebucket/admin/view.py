@@ -42,6 +42,7 @@ WORDS: Mapping[str, str] = {
     State.FRESH.value: "In order",
     State.LATE.value: "Late",
     State.EMPTY.value: "Empty",
+    State.UNFINISHED.value: "Unfinished",
     State.SHRUNK.value: "Shrunk",
     State.GROWN.value: "Grown",
     State.NEVER.value: "Nothing yet",

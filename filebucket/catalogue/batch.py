@@ -72,13 +72,14 @@ def assess_series(
 
     :param is_right: whether to trust ``now`` even if the last push is later
     """
-    ((since, last, watched),) = do(
-        "SELECT since, last_at, watched FROM series WHERE id = ?", (series,)
+    ((since, last, watched, unfinished),) = do(
+        "SELECT since, last_at, watched, unfinished_at FROM series WHERE id = ?",
+        (series,),
     )
     until = (now if is_right else max(now, last or now)) + CLOCK_ERROR
     latest = do(_LATEST, (series, until, COMPARED + 1))
     sizes = [content_size(*each) for _, *each in latest]
-    found = assess(bucket, bool(watched), Facts(since, last, sizes), now)
+    found = assess(bucket, bool(watched), Facts(since, last, sizes, unfinished), now)
     do(
         "UPDATE series SET due = ?, usual = ?,"
         " state_at = CASE state WHEN ? THEN state_at ELSE ? END, state = ?"

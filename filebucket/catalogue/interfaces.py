@@ -21,6 +21,7 @@ from zope.interface import Interface
 
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
+    Abandoned,
     Entered,
     File,
     FoundFile,
@@ -44,6 +45,17 @@ class IJournal(Interface):
     ) -> None:
         """Add pushes and refusals, in their order. A push that healed a file adds no
         row, but marks the file as undamaged.
+
+        :param buckets: returns the bucket with a key, if it is configured
+        """
+
+    def abandon(
+        abandoned: Sequence[Abandoned],
+        buckets: Callable[[str], Bucket | None],
+        now: float,
+    ) -> None:
+        """Note pushes that never ended. A series that the catalogue does not know is
+        not added.
 
         :param buckets: returns the bucket with a key, if it is configured
         """

@@ -32,7 +32,7 @@ from filebucket.catalogue.rows import (
     refused_values,
 )
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import File, Received, Refused, Series, Space
+from filebucket.model.records import Abandoned, File, Received, Refused, Series, Space
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 
@@ -74,6 +74,21 @@ class Journal(Database):
                 rows = json.dumps([refused_values(each) for each in refused])
                 do(_REFUSE, {"batch": rows})
                 do(_FORGET_REFUSALS, {"batch": rows, "kept": KEPT_REFUSALS})
+
+    def abandon(
+        self,
+        abandoned: Sequence[Abandoned],
+        buckets: Callable[[str], Bucket | None],
+        now: float,
+    ) -> None:
+        with self._change() as do:
+            for each in abandoned:
+                bucket = buckets(each.bucket)
+                if bucket is None:
+                    continue
+                found = do(_ABANDON, (each.at, each.bucket, each.series)).fetchall()
+                for (series,) in found:
+                    assess_series(do, bucket, series, now, is_right=False)
 
     # Series and their states.
 
@@ -282,6 +297,14 @@ _MOVE = (
 _HEAL = (
     "UPDATE push SET damaged = 0, verified_at = ? WHERE fate = 'kept'"
     " AND bucket = (SELECT id FROM bucket WHERE key = ?) AND name = ? AND sha256 = ?"
+)
+
+# Only of series that are there: a client can invent any number of names. The one
+# without a name awaits the first push.
+_ABANDON = (
+    "UPDATE series SET unfinished_at = MAX(?, IFNULL(unfinished_at, -1e300))"
+    " WHERE bucket = (SELECT id FROM bucket WHERE key = ?) AND name IN (?, '')"
+    " RETURNING id"
 )
 
 _REFUSE = (

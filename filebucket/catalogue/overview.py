@@ -36,6 +36,7 @@ LOST = 2
 SEVERITY_OF = {
     State.LATE: 2,
     State.EMPTY: 2,
+    State.UNFINISHED: 1,
     State.SHRUNK: 1,
     State.GROWN: 1,
     State.NEVER: 1,

@@ -33,10 +33,11 @@ from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, Writer
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
-from filebucket.model.records import Received, Refused, Series
+from filebucket.model.records import Abandoned, Received, Refused, Series
 from filebucket.model.registry import Registry
 from filebucket.model.series import series_of
 from filebucket.model.state import State
+from filebucket.model.unfinished import Unfinished
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ class Recorder(Service):
         self._reading: View | None = None  # used only in the thread for reads
         self._received: deque[Received] = deque()
         self._refused: dict[str, deque[Refused]] = {}
+        self._abandoned: deque[Abandoned] = deque(maxlen=BATCH)
         self._one_at_a_time = DeferredLock()
         self._timer = Alarm(clock)
         self._ticking = Alarm(clock)
@@ -160,8 +162,13 @@ class Recorder(Service):
     async def _flush_all(self) -> None:
         """Write all that waits, until an error."""
         await self._one_at_a_time.run(_nothing)
-        while (self._received or self._refused) and self._error is None:
+        while self._waits and self._error is None:
             await self._one_at_a_time.run(self._write_some)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._received or self._refused or self._abandoned)
 
     def on_change(self, listener: Callable[[], object]) -> None:
         """Call ``listener`` whenever the state of a series may have changed."""
@@ -187,12 +194,22 @@ class Recorder(Service):
                 self._received.popleft()
                 self._dropped += 1
                 self._reindex_wanted = True
-            shown = self._registry.hide_tokens(outcome.name)
-            series = series_of(shown, bucket.series)
+            series = self._series(bucket, outcome.name)
             self._received.append(
                 Received.of(outcome, bucket.key, outcome.name, series, now)
             )
         self._soon(GATHER)
+
+    def abandoned(self, upload: Unfinished) -> None:
+        """Record that a resumable upload expired or was lost."""
+        bucket = self._registry.of_key(upload.bucket)
+        if bucket is not None:
+            series = self._series(bucket, upload.name)
+            self._abandoned.append(Abandoned(bucket.key, series, upload.touched_at))
+            self._soon(GATHER)
+
+    def _series(self, bucket: Bucket, name: str) -> str:
+        return series_of(self._registry.hide_tokens(name), bucket.series)
 
     def _latest_refused(self, key: str) -> deque[Refused]:
         return self._refused.setdefault(key, deque(maxlen=KEPT_REFUSALS))
@@ -218,11 +235,16 @@ class Recorder(Service):
         received = [self._received.popleft() for _ in range(count)]
         refused, self._refused = self._refused, {}
         rows = [each for latest in refused.values() for each in latest]
+        abandoned = list(self._abandoned)
+        self._abandoned.clear()
         now = self._wall()
         try:
-            is_new = await self._to_write.run(self._writer.write, received, rows, now)
+            is_new = await self._to_write.run(
+                self._writer.write, received, rows, now, abandoned
+            )
         except CatalogueError as error:
             self._received.extendleft(reversed(received))
+            self._abandoned.extendleft(reversed(abandoned))
             for each in reversed(rows):
                 latest = self._latest_refused(each.bucket)
                 if len(latest) < KEPT_REFUSALS:
@@ -241,7 +263,7 @@ class Recorder(Service):
         if self._error is not None:
             self._error = None
             self._log.info("catalogue: can be written again", event="catalogue")
-        if self._received or self._refused:
+        if self._waits:
             self._soon(0 if len(self._received) >= BATCH else GATHER)
         if self._writer.unfinished:
             self._soon(0)

@@ -152,6 +152,7 @@ UPGRADES = (
     """,
     """
     ALTER TABLE push ADD COLUMN parts INTEGER;
+    ALTER TABLE series ADD COLUMN unfinished_at REAL;
     """,
 )
 """The upgrade from each version to the next; version 0 is an empty file."""

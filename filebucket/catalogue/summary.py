@@ -52,6 +52,7 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
         of_files("damaged", lambda each: each.damaged),
         of_files("missing", lambda each: each.missing),
         of_state(State.EMPTY, everything),
+        of_state(State.UNFINISHED, everything),
         of_state(State.SHRUNK, everything),
         of_state(State.GROWN, everything),
         of_state(State.NEVER, expecting),
@@ -110,6 +111,7 @@ _PHRASES = {
     "damaged": ("file is damaged", "files are damaged"),
     "missing": ("file is missing", "files are missing"),
     "empty": ("backup is empty", "backups are empty"),
+    "unfinished": ("push never ended", "pushes never ended"),
     "shrunk": ("backup has shrunk", "backups have shrunk"),
     "grown": ("backup has grown", "backups have grown"),
     "never": (

@@ -18,7 +18,7 @@ from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IJournal
 from filebucket.catalogue.journal import Journal
 from filebucket.model.push import Kept
-from filebucket.model.records import Received, Refused, Series, Space
+from filebucket.model.records import Abandoned, Received, Refused, Series, Space
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.state import State
 
@@ -68,30 +68,40 @@ class Writer:
         self._now = self._steady_since = float("-inf")
 
     def write(
-        self, received: list[Received], refused: list[Refused], now: float
+        self,
+        received: list[Received],
+        refused: list[Refused],
+        now: float,
+        abandoned: list[Abandoned] | None = None,
     ) -> bool:
         """Add pushes and refusals, and mark late series. The lists are emptied once
         their items are added, even if a later step fails.
+
+        :param abandoned: pushes that never ended
 
         :returns: whether this is another catalogue than before, which may not have the
             files on disk
         :raises CatalogueError: the catalogue cannot be written
         """
         try:
-            return self._write(received, refused, now)
+            return self._write(received, refused, now, abandoned or [])
         except CatalogueError as error:
             self.close()
             if not error.damaged:
                 raise
             self._put_aside(error)
         try:
-            return self._write(received, refused, now)
+            return self._write(received, refused, now, abandoned or [])
         except CatalogueError:
             self.close()
             raise
 
     def _write(
-        self, received: list[Received], refused: list[Refused], now: float
+        self,
+        received: list[Received],
+        refused: list[Refused],
+        now: float,
+        abandoned: list[Abandoned],
     ) -> bool:
         journal, is_new = self._open()
         self._watch(journal, now)
@@ -99,6 +109,10 @@ class Writer:
             journal.record(received, refused, self._registry.of_key)
             received.clear()
             refused.clear()
+        if abandoned:
+            # After the pushes: these may be of a series that was unknown.
+            journal.abandon(abandoned, self._registry.of_key, now)
+            abandoned.clear()
         journal.pass_time(now)
         self._mistrust(journal, now)
         if now - self._space_noted_at >= SPACE_EVERY:

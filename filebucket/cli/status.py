@@ -125,9 +125,9 @@ class _Plugin(click.Command):
 def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None:
     """Show the state of every backup, or of those in each BUCKET, worst first.
 
-    Exits with 0 if all is in order; 1 if a backup has shrunk or grown, or a bucket is
-    awaiting its first push; 2 if a backup is late, empty, damaged or missing; 3 if the
-    state is unknown.
+    Exits with 0 if all is in order; 1 if a backup has shrunk or grown, a push never
+    ended, or a bucket is awaiting its first push; 2 if a backup is late, empty,
+    damaged or missing; 3 if the state is unknown.
 
     As root, reads the catalogue with the rights of the home's owner.
     """
@@ -341,7 +341,7 @@ def _condition(series: SeriesOverview, now: float) -> str:
     change = _change(series)
     if series.last_at is None:
         return f"{text}, no push yet"
-    if series.state is State.LATE:
+    if series.state in {State.LATE, State.UNFINISHED}:
         return f"{text}, last push {age_text(now - series.last_at)} ago"
     if series.state in {State.SHRUNK, State.GROWN} and change:
         return f"{text}, {change}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
@@ -45,6 +46,7 @@ from filebucket.model.client import NOBODY, Client
 from filebucket.model.push import Outcome, Step
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
+from filebucket.model.unfinished import Broken, Unfinished
 from filebucket.push.receive import Uploads
 from filebucket.push.session import Sessions
 from filebucket.store.archive import DirectoryArchive
@@ -118,20 +120,13 @@ def make_daemon(
     alerts = Alerts(reactor, recorder, hooks, registry)
     recorder.on_change(alerts.look)
 
-    def observe(outcome: Outcome) -> None:
-        log_outcome(outcome, registry.hide_tokens)
-        # Of a resumable upload its end counts, or that it was refused from the start.
-        if outcome.step is None or (outcome.step is Step.CREATED and outcome.reason):
-            recorder.observe(outcome)
-            if counters is not None:
-                counters.pushed(outcome)
-
+    seen = _Seen(registry, recorder, counters)
     uploads = Uploads(
         store,
         hooks,
         reactor,
         wall,
-        observe,
+        seen.outcome,
         config.max_file_size,
         capacity,
         recorder.find,
@@ -146,16 +141,14 @@ def make_daemon(
         rereading,
         config.unfinished,
         config.max_unfinished,
+        seen.broken,
     )
     root = Root(uploads, sessions, registry, wall)
-
-    def refused(client: Client, refusal: Refusal) -> None:
-        observe(before_a_request(client, refusal))
 
     limits = limits_of(config, capacity)
     trailers = frozenset(each.encode("ascii") for each in digests.HEADERS)
     site = StreamingSite(
-        root, reactor, refused, limits, config.trusted_proxies, trailers
+        root, reactor, seen.refused, limits, config.trusted_proxies, trailers
     )
     told = supervisor(environ)
     readiness = Readiness()
@@ -179,6 +172,8 @@ def make_daemon(
                 len(site.admission),
                 threads.stuck(STUCK),
                 recorder.health,
+                len(sessions.all),
+                sum(each.offset for each in sessions.all),
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
             wall,
@@ -226,6 +221,42 @@ def make_daemon(
     # end the process before that.
     InTurn(Signals(reactor, reload), others).setServiceParent(daemon)
     return daemon
+
+
+@frozen
+class _Seen:
+    """Tells the log, the catalogue and the metrics how pushes end.
+
+    :param counters: None if nothing shows them
+    """
+
+    registry: Registry
+    recorder: Recorder
+    counters: Counters | None
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A request has ended."""
+        log_outcome(outcome, self.registry.hide_tokens)
+        # Of a resumable upload its end counts, or that it was refused from the start.
+        counts = outcome.step is None or (
+            outcome.step is Step.CREATED and outcome.reason is not None
+        )
+        if counts:
+            self.recorder.observe(outcome)
+        if self.counters is not None:
+            self.counters.resumed(outcome)
+            if counts or outcome.reason is not None:
+                self.counters.pushed(outcome)
+
+    def refused(self, client: Client, refusal: Refusal) -> None:
+        """Some input was refused before it was a request."""
+        self.outcome(before_a_request(client, refusal))
+
+    def broken(self, upload: Unfinished, how: Broken) -> None:
+        """A resumable upload has ended, and its push never will."""
+        self.recorder.abandoned(upload)
+        if self.counters is not None:
+            self.counters.broken(how)
 
 
 def limits_of(config: Config, capacity: int) -> Limits:

@@ -80,6 +80,8 @@ class Outcome:
         push that ended, also for the last part of one
     :ivar upload: the resumable upload, if it is known
     :ivar parts: requests that brought the file, if it was a resumable upload
+    :ivar is_new: whether the request began a resumable upload
+    :ivar began: bytes of it that were durable before this part; None if it is no part
     """
 
     request_id: str
@@ -104,3 +106,5 @@ class Outcome:
     step: Step | None = None
     upload: Progress | None = None
     parts: int | None = None
+    is_new: bool = False
+    began: int | None = None

@@ -117,6 +117,20 @@ class Refused:
 
 
 @frozen
+class Abandoned:
+    """A resumable upload that expired or was lost: a push that never ended.
+
+    :param bucket: the bucket's key
+    :param series: the name of its series
+    :param at: when its last byte came
+    """
+
+    bucket: str
+    series: str
+    at: float
+
+
+@frozen
 class File:
     """A row: a push and the state of its file.
 

@@ -28,6 +28,8 @@ class State(Enum):
     """A push is overdue."""
     EMPTY = "empty"
     """The last push has no content."""
+    UNFINISHED = "unfinished"
+    """A push after the last one began and never ended."""
     SHRUNK = "shrunk"
     """The last push is much smaller than earlier ones."""
     GROWN = "grown"
@@ -39,6 +41,7 @@ class State(Enum):
 WORST_FIRST = (
     State.LATE,
     State.EMPTY,
+    State.UNFINISHED,
     State.SHRUNK,
     State.GROWN,
     State.NEVER,
@@ -54,11 +57,14 @@ class Facts:
     :param last: time of its last push; None if there was none
     :param sizes: sizes of its latest pushes in bytes, the last one first; 0 for a push
         without content (:mod:`~filebucket.model.empty`)
+    :param unfinished: when the last byte came of a push that never ended; None if there
+        was none
     """
 
     since: float
     last: float | None
     sizes: Sequence[int]
+    unfinished: float | None = None
 
 
 @frozen
@@ -86,6 +92,11 @@ def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessmen
     state = State.FRESH if facts.sizes else State.NEVER
     if facts.sizes:
         state = judge(bucket, facts.sizes[0], usual)
+    unfinished, last = (
+        -math.inf if each is None else each for each in (facts.unfinished, facts.last)
+    )
+    if state is not State.EMPTY and unfinished > last:
+        state = State.UNFINISHED
     if now >= due:
         state = State.LATE
     return Assessment(state, due, usual)

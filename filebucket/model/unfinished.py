@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 from attrs import field, frozen
 
@@ -17,6 +18,13 @@ class Finished:
 
     size: int
     sha256: str
+
+
+class Broken(Enum):
+    """How a resumable upload ended whose push did not."""
+
+    EXPIRED = "expired"
+    LOST = "lost"
 
 
 @frozen

@@ -36,7 +36,7 @@ from filebucket.base.threads import Threads
 from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.push import Outcome, Progress, Step
 from filebucket.model.registry import Registry
-from filebucket.model.unfinished import Finished, Unfinished
+from filebucket.model.unfinished import Broken, Finished, Unfinished
 from filebucket.push.interfaces import Action, IResuming, Resume
 from filebucket.push.receive import (
     Upload,
@@ -150,6 +150,7 @@ class Sessions(Service):
         reading: Threads,
         unfinished: float,
         most: int,
+        broken: Callable[[Unfinished, Broken], object] = lambda upload, how: None,
     ) -> None:
         """
         :param uploads: receives plain pushes
@@ -160,6 +161,7 @@ class Sessions(Service):
         :param unfinished: seconds after its last byte when an upload expires; 0
             switches resumable uploads off
         :param most: unfinished uploads of a bucket
+        :param broken: called with each upload that expires or is lost
         """
         self._uploads = uploads
         self._parts = parts
@@ -169,6 +171,7 @@ class Sessions(Service):
         self._reading = reading
         self._unfinished = unfinished
         self._most = most
+        self._broken = broken
         self._sessions: dict[str, _Session] = {}
         self._creating: Counter[str] = Counter()
         # Keys of the buckets of uploads whose data was lost, by id: few, if any.
@@ -281,13 +284,14 @@ class Sessions(Service):
             session = await self._created(upload, bucket, incoming, outcome, least)
         if session is None:
             return
+        outcome.is_new = True
         async with self._taken_over(session, bucket, incoming, outcome):
             try:
                 await self._begin(session, bucket, incoming, asked, outcome)
             except Refusal:
                 if not session.gone and not _is_findable(session.upload):
                     # The client never learns its id.
-                    outcome.step = Step.CREATED
+                    outcome.step, outcome.is_new = Step.CREATED, False
                     with suppress(Refusal):
                         await self._drop(session)
                 raise
@@ -431,6 +435,7 @@ class Sessions(Service):
     ) -> None:
         before = session.upload
         outcome.step, outcome.size = Step.PART, before.offset
+        outcome.began = before.offset
         if asked.offset != before.offset:
             raise Refusal(409, f"the upload is at offset {before.offset}")
         length = _length(before, incoming, asked)
@@ -691,6 +696,7 @@ class Sessions(Service):
             offset=session.upload.offset,
         )
         self._lost[session.upload.id] = session.upload.bucket
+        self._broken(session.upload, Broken.LOST)
         self._in_background(self._drop(session))
 
     # Expiry.
@@ -730,6 +736,7 @@ class Sessions(Service):
             offset=upload.offset,
             reason=reason,
         )
+        self._broken(upload, Broken.EXPIRED)
         with suppress(Refusal):
             await self._drop(session)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -13,7 +14,8 @@ from filebucket import __version__
 from filebucket.admin.counters import EXITS, MOST_BUCKETS, Counters, Process
 from filebucket.base.errors import STATUSES
 from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit
-from filebucket.model.push import Outcome
+from filebucket.model.push import Outcome, Progress, Step
+from filebucket.model.unfinished import Broken
 
 
 def read(text: bytes) -> dict[str, float]:
@@ -90,6 +92,49 @@ class CountingTests(SynchronousTestCase):
         expected["filebucket_refusals_total{status=500}"] = 1
         self.assertEqual(expected, counted)
         self.assertFalse([name for name in found if "bucket=" in name])
+
+    def resumed(self, offset: int | None = None, **given: Any) -> None:
+        """A request about a resumable upload."""
+        outcome = Outcome("0a1b", "web01", "c", **given)
+        if offset is not None:
+            complete = outcome.step is None
+            outcome.upload = Progress("0c", offset, 9, complete, 1.0, 1.0, 99)
+        self.counters.resumed(outcome)
+
+    def test_uploads(self) -> None:
+        """Each begins once, has parts, and ends once."""
+        self.resumed(0, step=Step.CREATED, is_new=True)
+        # The same upload was asked for again.
+        self.resumed(0, step=Step.CREATED)
+        self.resumed(4, step=Step.PART, began=0)
+        # A cut part has brought something, too.
+        self.resumed(6, step=Step.PART, began=4, reason="no")
+        self.resumed(6, step=Step.LOOKED)
+        self.resumed(9, began=6, parts=3)
+        # The client asks for the answer again.
+        self.resumed(9, repeated=True)
+        self.resumed(2, step=Step.PART, began=2)
+        # A disk that is full ends nothing.
+        full = Outcome("0a1b", "web01", "c", reason="no", parts=2)
+        full.upload = Progress("0c", 2, 2, False, 1.0, 1.0, 99)
+        self.counters.resumed(full)
+        self.resumed(2, parts=2, reason="no", status=422)
+        self.resumed(step=Step.GIVEN_UP)
+        self.resumed(step=Step.GIVEN_UP, reason="no")
+        self.resumed()
+        self.counters.broken(Broken.EXPIRED)
+        found = self.numbers()
+        for name, number in (
+            ("uploads_total", 1),
+            ("upload_parts_total", 4),
+            ("upload_part_bytes_total", 9),
+            ("uploads_ended_total{end=finished}", 1),
+            ("uploads_ended_total{end=refused}", 1),
+            ("uploads_ended_total{end=deleted}", 1),
+            ("uploads_ended_total{end=expired}", 1),
+            ("uploads_ended_total{end=lost}", 0),
+        ):
+            self.assertEqual(number, found[f"filebucket_{name}"], name)
 
     def test_known_buckets(self) -> None:
         """A bucket's counters start at 0 before its first push."""

@@ -70,7 +70,7 @@ class ScrapeTests(SynchronousTestCase):
             self.read,
             self.look,
             lambda: self.buckets,
-            lambda: Live(2, 5, 3, self.writing),
+            lambda: Live(2, 5, 3, self.writing, 4, 99),
             lambda: self.now,
         )
         answer = self.successResultOf(Deferred.fromCoroutine(scrape()))
@@ -92,6 +92,8 @@ class ScrapeTests(SynchronousTestCase):
             ("pushes_in_flight", 2),
             ("connections", 5),
             ("stuck_threads", 3),
+            ("uploads_unfinished", 4),
+            ("uploads_unfinished_bytes", 99),
             ("catalogue_up", 1),
             ("catalogue_waiting_pushes", 0),
             ("filesystem_size_bytes", 1000),
@@ -115,6 +117,7 @@ class ScrapeTests(SynchronousTestCase):
                 "state{bucket=web01,state=fresh}": 1,
                 "state{bucket=web01,state=late}": 0,
                 "state{bucket=web01,state=empty}": 0,
+                "state{bucket=web01,state=unfinished}": 0,
                 "state{bucket=web01,state=shrunk}": 0,
                 "state{bucket=web01,state=grown}": 0,
                 "state{bucket=web01,state=never}": 0,
@@ -135,6 +138,7 @@ class ScrapeTests(SynchronousTestCase):
                 f"state{{bucket={label},state=fresh}}": 0,
                 f"state{{bucket={label},state=late}}": 0,
                 f"state{{bucket={label},state=empty}}": 0,
+                f"state{{bucket={label},state=unfinished}}": 0,
                 f"state{{bucket={label},state=shrunk}}": 0,
                 f"state{{bucket={label},state=grown}}": 0,
                 f"state{{bucket={label},state=never}}": 1,

@@ -13,7 +13,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import File, Received, Refused, Series, Space
+from filebucket.model.records import Abandoned, File, Received, Refused, Series, Space
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
@@ -329,6 +329,69 @@ class ToldTests(JournalCase):
         self.assertEqual(
             everything[:1] + everything[3:], untold(("web01", False), ("web02", True))
         )
+
+
+class AbandonTests(JournalCase):
+    """Pushes that began and never ended."""
+
+    def abandon(self, series: str = "db-#", at: float = NOW + 10) -> None:
+        found = [Abandoned("web01", series, at), Abandoned("gone", series, at)]
+        self.journal.abandon(found, {"web01": BUCKET}.get, NOW + 20)
+
+    def test_until_the_next_push(self) -> None:
+        """Told once, and again when a push arrives."""
+        self.push("db-1")
+        self.journal.mark_told(self.series()["db-#"].id, State.FRESH)
+        self.abandon()
+        (series,) = self.journal.untold(9)
+        self.assertEqual((State.UNFINISHED, NOW + 20), (series.state, series.state_at))
+        self.journal.mark_told(series.id, State.UNFINISHED)
+        self.abandon(at=NOW + 15)
+        self.assertEqual([], self.journal.untold(9))
+        # Its schedule goes on.
+        self.journal.pass_time(NOW + 3600)
+        self.assertEqual(State.LATE, self.series()["db-#"].state)
+        self.push("db-2", at=NOW + 3700)
+        (series,) = self.journal.untold(9)
+        self.assertEqual(State.FRESH, series.state)
+
+    def test_after_a_reload(self) -> None:
+        """It stays."""
+        self.push("db-1")
+        self.abandon()
+        for _ in self.journal.watch([BUCKET], str, NOW + 30):
+            pass
+        self.assertEqual(State.UNFINISHED, self.series()["db-#"].state)
+
+    def test_pushed_since(self) -> None:
+        """The file has arrived in another way, or another one."""
+        self.push("db-1", at=NOW + 11)
+        self.abandon()
+        self.assertEqual(State.FRESH, self.series()["db-#"].state)
+
+    def test_order(self) -> None:
+        """Only the latest counts."""
+        self.push("db-1", at=NOW + 11)
+        self.abandon(at=NOW + 12)
+        self.abandon(at=NOW + 5)
+        self.assertEqual(State.UNFINISHED, self.series()["db-#"].state)
+
+    def test_first_push(self) -> None:
+        """A bucket that still awaits it."""
+        for _ in self.journal.watch([BUCKET], str, NOW):
+            pass
+        self.abandon("any")
+        self.assertEqual({""}, set(self.series()))
+        self.assertEqual(State.UNFINISHED, self.series()[""].state)
+        self.push("db-1", at=NOW + 30)
+        self.assertEqual(State.FRESH, self.series()["db-#"].state)
+
+    def test_unknown(self) -> None:
+        """A client cannot add series."""
+        self.push("db-1")
+        self.abandon("invented")
+        self.assertEqual({"db-#"}, set(self.series()))
+        self.assertEqual(State.FRESH, self.series()["db-#"].state)
 
 
 class SpaceTests(JournalCase):

@@ -38,6 +38,7 @@ from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
+from filebucket.model.unfinished import Unfinished
 from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.fakes import AtOnce
 from filebucket.test.kit.server import TOKEN
@@ -67,6 +68,11 @@ def outcome(name: str = "db-1.gz", **given: Any) -> Outcome:
             **given,
         }
     )
+
+
+def broken(*_: Any) -> bool:
+    """Write nothing."""
+    raise CatalogueError("disk full")
 
 
 def refused(**given: Any) -> Outcome:
@@ -310,6 +316,48 @@ class WatchTests(RecorderCase):
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
         self.assertEqual(State.FRESH, self.state())
+
+    def unfinished(self, **given: Any) -> Unfinished:
+        now = self.clock.seconds() + self.clock_set
+        upload = Unfinished(
+            *("00" * 16, "web01", "ab" * 32, "db-2.gz", "0a1c", now, now, SHA256)
+        )
+        return evolve(upload, **given)
+
+    def test_abandoned(self) -> None:
+        """A push that never ended, of a bucket that is there."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.pump([GATHER, 5])
+        self.recorder.abandoned(self.unfinished(bucket="gone"))
+        self.recorder.abandoned(self.unfinished(name="other"))
+        self.clock.advance(GATHER)
+        self.assertEqual(State.FRESH, self.state())
+        self.recorder.abandoned(self.unfinished())
+        self.clock.advance(GATHER)
+        self.assertEqual(State.UNFINISHED, self.state())
+
+    def test_abandoned_is_kept(self) -> None:
+        """Until the catalogue can be written, or the daemon stops."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.pump([GATHER, 5])
+        write = self.patch(Writer, "write", broken)
+        with capturedLogs():
+            self.recorder.abandoned(self.unfinished())
+            self.clock.advance(GATHER)
+            self.assertEqual(State.FRESH, self.state())
+            write.restore()
+            self.clock.advance(RETRY)
+        self.assertEqual(State.UNFINISHED, self.state())
+
+    def test_abandoned_at_a_stop(self) -> None:
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.pump([GATHER, 5])
+        self.recorder.abandoned(self.unfinished())
+        self.successResultOf(self.recorder.stopService())
+        self.assertEqual(State.UNFINISHED, self.state())
 
     def test_reload(self) -> None:
         """The new schedule applies to earlier pushes, too."""

@@ -94,6 +94,7 @@ class TroublesTests(SynchronousTestCase):
                 bucket("f", series(state=State.GROWN)),
                 bucket("g"),
                 bucket("h", series(state=State.EMPTY), series(state=State.SHRUNK)),
+                bucket("i", series(state=State.UNFINISHED)),
             )
         )
         self.assertEqual(
@@ -102,6 +103,7 @@ class TroublesTests(SynchronousTestCase):
                 Trouble("damaged", 2, 3, ["b"]),
                 Trouble("missing", 2, 1, ["b"]),
                 Trouble("empty", 2, 1, ["h"]),
+                Trouble("unfinished", 1, 1, ["i"]),
                 Trouble("shrunk", 1, 2, []),
                 Trouble("grown", 1, 1, ["f"]),
                 Trouble("never", 1, 2, ["d", "g"]),

@@ -76,6 +76,7 @@ LATE = bucket(
 SHRUNK = bucket("db", series("shop-#.dump", State.SHRUNK, last_size=GIB // 5))
 EMPTY = bucket("dump", series("db-#.gz", State.EMPTY, last_size=20))
 GROWN = bucket("mail", series("vmail-#.tar", State.GROWN, last_size=40 * GIB))
+UNFINISHED = bucket("big", series("all.tar", State.UNFINISHED))
 WAITED_FOR = bucket("new", series("", State.NEVER, **NEVER_CAME))
 UNUSED = bucket("unused", expect=None)
 DAMAGED = bucket("rot", series("x-#", damaged=2))
@@ -201,44 +202,50 @@ class LineTests(SynchronousTestCase):
         """The state comes first, then the numbers."""
         rest = ";0 files=14;;;0 bytes=15032385536B;;;0 free=1099511627776B;;;0;"
         for found, expected, figures in (
-            ([FRESH], "OK - 1 bucket fresh", (0, 0, 0, 0, 0, 0, 0)),
+            ([FRESH], "OK - 1 bucket fresh", (0, 0, 0, 0, 0, 0, 0, 0)),
             (
                 [FRESH, UNUSED],
                 "OK - 1 bucket fresh, 1 without a push",
-                (0, 0, 0, 0, 0, 0, 0),
+                (0, 0, 0, 0, 0, 0, 0, 0),
             ),
             (
                 [SHRUNK],
                 "WARNING - 1 of 1 buckets: db: shop-#.dump shrunk, -80 %",
-                (0, 0, 0, 0, 1, 0, 0),
+                (0, 0, 0, 0, 0, 1, 0, 0),
             ),
             (
                 [GROWN],
                 "WARNING - 1 of 1 buckets: mail: vmail-#.tar grown, x40",
-                (0, 0, 0, 0, 0, 1, 0),
+                (0, 0, 0, 0, 0, 0, 1, 0),
             ),
             (
                 [FRESH, WAITED_FOR],
                 "WARNING - 1 of 2 buckets: new: never, no push yet",
-                (0, 0, 0, 0, 0, 0, 1),
+                (0, 0, 0, 0, 0, 0, 0, 1),
             ),
             (
                 [EMPTY],
                 "CRITICAL - 1 of 1 buckets: dump: db-#.gz empty",
-                (0, 0, 0, 1, 0, 0, 0),
+                (0, 0, 0, 1, 0, 0, 0, 0),
+            ),
+            (
+                [UNFINISHED],
+                "WARNING - 1 of 1 buckets: big: all.tar unfinished, last push 6h ago",
+                (0, 0, 0, 0, 1, 0, 0, 0),
             ),
             (
                 [DAMAGED],
                 "CRITICAL - 1 of 1 buckets: rot: x-# 2 damaged",
-                (0, 1, 0, 0, 0, 0, 0),
+                (0, 1, 0, 0, 0, 0, 0, 0),
             ),
         ):
             line = status_line(overview(*found))
-            late, damaged, missing, empty, shrunk, grown, never = figures
+            late, damaged, missing, empty, left, shrunk, grown, never = figures
             self.assertEqual(
                 f"FILEBUCKET {expected} | buckets={len(found)};;;0 late={late};;0;0"
                 f" damaged={damaged};;0;0 missing={missing};;0;0 empty={empty};;0;0"
-                f" shrunk={shrunk};0;;0 grown={grown};0;;0 never={never};0;{rest}"
+                f" unfinished={left};0;;0 shrunk={shrunk};0;;0 grown={grown};0;;0"
+                f" never={never};0;{rest}"
                 "4398046511104",
                 line,
             )

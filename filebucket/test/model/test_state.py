@@ -52,6 +52,20 @@ class AssessTests(SynchronousTestCase):
         self.assertEqual(State.EMPTY, self.state(facts, 1050.0))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
 
+    def test_unfinished(self) -> None:
+        """A push that never ended, until a later one arrives."""
+        for last, sizes, expected in (
+            (1000.0, (1, 9, 9, 9), State.UNFINISHED),
+            (1000.0, (0, 9, 9, 9), State.EMPTY),
+            (None, (), State.UNFINISHED),
+            (1010.0, (9,), State.FRESH),
+            (1020.0, (9,), State.FRESH),
+        ):
+            facts = Facts(990.0, last, sizes, unfinished=1010.0)
+            self.assertEqual(expected, self.state(facts, 1050.0), facts)
+        facts = Facts(0.0, 1000.0, (9,), unfinished=1010.0)
+        self.assertEqual(State.LATE, self.state(facts, 1100.0))
+
     def test_due(self) -> None:
         """The time of the next assessment."""
         facts = Facts(since=0.0, last=1000.0, sizes=(5,))

@@ -787,6 +787,10 @@ MESSAGES = [
         " usual size 1.3 GiB",
     ),
     (
+        ("x", "fresh", "unfinished", {}),
+        f"web01: x has a push that never ended; {LAST}",
+    ),
+    (
         ("db-#.sql.gz", "fresh", "shrunk", {"FILEBUCKET_LAST_SIZE": "400"}),
         "web01: db-#.sql.gz has shrunk; last push 2026-11-23T02:31:07Z, 400 B,"
         " usual size 1.3 GiB",
@@ -1049,6 +1053,7 @@ class AlertNtfyTests(AlertWebhookTests):
         for old, new, priority, tag in (
             ("fresh", "late", 4, "rotating_light"),
             ("fresh", "empty", 4, "rotating_light"),
+            ("fresh", "unfinished", 3, "warning"),
             ("fresh", "shrunk", 3, "warning"),
             ("fresh", "grown", 3, "warning"),
             ("late", "fresh", 2, "white_check_mark"),
