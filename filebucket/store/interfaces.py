@@ -165,7 +165,8 @@ class IParts(Interface):
         """
 
     def finish(directory: str, upload: Unfinished) -> Awaitable[None]:
-        """Record the end of an upload whose file is published.
+        """Record the end of an upload whose file is published, by this upload or an
+        earlier push, and count it no more.
 
         :raises Refusal: 503 on a disk error
         """

@@ -703,6 +703,16 @@ class PartsContract(AnyParts):
         self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
         self.assertEqual({NAME: b"content"}, self.published())
 
+    def test_end_of_a_repeat(self) -> None:
+        """If its file was stored already, nothing of it takes room any more."""
+        quota = 3 * FILE_COST + 100
+        self.push(b"content")
+        upload = self.append(self.new(), b"content", quota=quota)
+        self.assert_quota_left(quota, 86)
+        self.finish(upload, Receipt("", 7, upload.sha256, 0, False))
+        self.assert_quota_left(quota, 93 + FILE_COST)
+        self.assertEqual({}, self.data())
+
     def test_abort_after_commit(self) -> None:
         """Abort does not undo a commit."""
         upload = self.append(self.new(), b"con")
