@@ -33,7 +33,9 @@ HEADER_LINE = re.compile(rb"([\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?\r")
 _FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 # RFC 3986, 3.2.2 and 3.2.3.
 _HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(:[0-9]*)?")
-_ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
+ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
+"""The beginning of a target in the absolute form (RFC 9112, 3.2.2)."""
+
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -140,7 +142,7 @@ def segments(path: bytes) -> tuple[list[bytes], str | None]:
     if path == b"*":
         return [b""], None
     # The absolute form, which proxies send (RFC 9112, 3.2.2).
-    path = _ORIGIN.sub(b"", path, count=1) or b"/"
+    path = ORIGIN.sub(b"", path, count=1) or b"/"
     if not path.startswith(b"/"):
         return [b""], "the request target is not a path"
     wrong = None

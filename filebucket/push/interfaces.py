@@ -5,7 +5,7 @@ A front end such as HTTP implements :class:`IIncoming`; this package knows no fr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Collection, Sequence
 from enum import Enum
 
 from attrs import field, frozen
@@ -92,6 +92,7 @@ class IIncoming(Interface):
 class Action(Enum):
     """What a client asks of a resumable upload."""
 
+    ASK = "ask what is possible"
     CREATE = "create"
     LOOK = "look"
     APPEND = "append"
@@ -129,10 +130,18 @@ class IResuming(IIncoming):
         :raises Refusal: 400 or 415: that is malformed
         """
 
-    def promised_of_part() -> dict[str, bytes]:
-        """The digests of the body that the client sent, by hashlib's names.
+    def algorithms_of_part() -> Collection[str]:
+        """Hashlib's names of the algorithms by which the body must be hashed.
 
         :raises Refusal: 400: a digest is malformed
+        """
+
+    def promised_of_part() -> dict[str, bytes]:
+        """The digests of the body that the client sent, by hashlib's names; once the
+        body has come whole, those in its trailers, too.
+
+        :raises Refusal: 400: a digest is malformed, or by another algorithm than
+            :meth:`algorithms_of_part` names
         """
 
     def cut(refusal: Refusal) -> None:

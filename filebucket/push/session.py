@@ -219,6 +219,9 @@ class Sessions(Service):
         if not self._unfinished:
             raise Refusal(501, "resumable uploads are switched off")
         asked = incoming.asks()
+        if asked.action is Action.ASK:
+            outcome.status, outcome.step = 204, Step.LOOKED
+            return
         if asked.action is Action.CREATE:
             await self._create(bucket, incoming, asked, outcome)
             return
@@ -481,7 +484,7 @@ class Sessions(Service):
     async def _take(self, part: _Part) -> None:
         """Append the body, and make it durable."""
         incoming, outcome, length = part.incoming, part.outcome, part.upload.length
-        of_part = incoming.promised_of_part()
+        of_part = incoming.algorithms_of_part()
         hashes = Hashes(of_part)
         kept_at = self._clock.seconds()
         file = await incoming.find_file()
@@ -502,7 +505,7 @@ class Sessions(Service):
                 with suppress(Refusal):
                     await self._keep(part)
             raise body.cut
-        hashes.compare(of_part, "part")
+        hashes.compare(incoming.promised_of_part(), "part")
         part.upload = evolve(
             part.upload, promised=_promised(part.upload, incoming.promised_late())
         )
@@ -592,6 +595,8 @@ class Sessions(Service):
             outcome.status, outcome.step = 204, Step.LOOKED
             return
         if asked.offset != finished.size:
+            # This answer is not about the file (the draft, 4.4.2).
+            outcome.upload = evolve(outcome.upload, complete=False)
             raise Refusal(409, f"the upload is complete, with {finished.size} bytes")
         async for chunks in (await incoming.find_file()).chunks:
             if any(chunks):
@@ -621,6 +626,11 @@ class Sessions(Service):
             self.largest(bucket),
             upload.metadata,
         )
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds after its last byte when an upload expires."""
+        return self._unfinished
 
     def largest(self, bucket: Bucket) -> int:
         """Bytes that a file in a bucket may have."""

@@ -83,6 +83,10 @@ _MEMBER = re.compile(
 )
 
 
+OF_FILE = frozenset(each.lower() for each in _OF_FILE)
+"""The headers with digests of the file, whatever the body is, in lower case."""
+
+
 def of_file(fields: Fields) -> dict[str, bytes]:
     """The digests of the file that the headers hold.
 

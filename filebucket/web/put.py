@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import cached_property
 from typing import ClassVar, TypeAlias
 
@@ -92,15 +92,18 @@ class Request:
 
     def check(self) -> None:
         if self.method not in self.methods:
-            reason = (
-                f"only {' and '.join(self.methods)} are allowed; files cannot be read"
-            )
-            raise Refusal(405, reason, {"Allow": ", ".join(self.methods)})
+            raise self.not_allowed()
         sized = self.values("Content-Length") or self.values("Transfer-Encoding")
         if self.method not in BODILESS and not sized:
             raise Refusal(411, "Content-Length or chunked encoding required")
         if not _JUDGED.isdisjoint(self.fields):
             self._judge()
+
+    def not_allowed(self) -> Refusal:
+        """The refusal of the method."""
+        allowed = " and ".join(METHODS)
+        reason = f"only {allowed} are allowed; files cannot be read"
+        return Refusal(405, reason, {"Allow": ", ".join(METHODS)})
 
     def _judge(self) -> None:
         """Refuse what the less usual headers ask for."""
@@ -183,9 +186,7 @@ class Put(Request):
         super().check()
         given = members(self.values("Content-Type"))
         kinds = {each.partition(";")[0].strip() for each in given}
-        if "multipart/form-data" in kinds:
-            reason = "PUT takes no form; use POST, or send the file: curl -T NAME"
-            raise Refusal(415, reason)
+        check_no_form(kinds)
         if kinds & _OF_PART_TYPES:
             raise Refusal(400, "partial uploads are not supported (Content-Type)")
 
@@ -242,6 +243,13 @@ class Form(Request):
         if not promised.keys() <= algorithms:
             raise Refusal(400, "a digest in a trailer that no Trailer header announced")
         hashes.compare(promised, "form")
+
+
+def check_no_form(types: Collection[str]) -> None:
+    """Refuse a form that is sent by PUT."""
+    if "multipart/form-data" in types:
+        reason = "PUT takes no form; use POST, or send the file: curl -T NAME"
+        raise Refusal(415, reason)
 
 
 _Fields: TypeAlias = dict[str, list[str]]

@@ -8,12 +8,15 @@ creation, creation-defer-length, expiration and termination. Both are a thin fro
 | HEAD /<token>/uploads/<id>                 its offset
 | PATCH /<token>/uploads/<id>                the next part
 | DELETE /<token>/uploads/<id>               gives it up
+| OPTIONS /<token>                           versions, extensions and limits
+
+Where the draft has a header ignored, because it is malformed, the request is refused
+instead: without the header it would mean another thing.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import ClassVar
@@ -22,12 +25,14 @@ from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
-from filebucket.http.framing import members
+from filebucket.base.hashes import Hashes
+from filebucket.http.framing import ORIGIN, members
 from filebucket.model import names
 from filebucket.model.push import Outcome, Progress, Step
 from filebucket.push.interfaces import Action, IncomingFile, IResuming, Resume
+from filebucket.push.receive import MOST_SIZE
 from filebucket.web import digests
-from filebucket.web.put import Request, answer, fields_of
+from filebucket.web.put import Request, answer, check_no_form, fields_of
 
 FOLDER = b"uploads"
 """Where the uploads of a bucket are, as far as their URLs say."""
@@ -41,18 +46,34 @@ TUS_PART_TYPE = "application/offset+octet-stream"
 MOST_METADATA = 4096
 """Bytes of ``Upload-Metadata``, which each HEAD returns."""
 
+MOST_TOLD = 10**15 - 1
+"""The largest number in a structured field (RFC 9651, 3.3.1): a client would ignore a
+header with a larger one, and cannot send one either."""
+
 _ACTIONS = {
     "HEAD": Action.LOOK,
     "PATCH": Action.APPEND,
     "DELETE": Action.GIVE_UP,
 }
 
-_NUMBER = re.compile("[0-9]{1,19}")
-_METADATA = re.compile("[ -~]*")
+_ALLOWED = "DELETE, HEAD, OPTIONS, PATCH"
+"""Methods of an upload."""
 
-_OF_WHOLE = {"repr-digest", "digest"}
+# An item may have parameters (RFC 9651, 3.1.2), and neither dialect defines any.
+_NUMBER = re.compile("([0-9]{1,19}) *(?:;.*)?")
+_BOOLEAN = re.compile(r"\?([01]) *(?:;.*)?")
+# A key without spaces and commas, and a value in base64. Python would accept more or
+# less padding than that, depending on its version.
+_PAIR = re.compile(
+    r"([!-+\--~]+)"
+    "(?: ((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?))?"
+)
+
+_OF_WHOLE = frozenset({"repr-digest", "digest"})
 """Headers with digests of the whole file (RFC 9530, 3; RFC 3230); the others in
 :data:`~filebucket.web.digests.HEADERS`, but for ``X-Checksum-...``, cover the body."""
+
+_OF_PART = digests.HEADERS - _OF_WHOLE - digests.OF_FILE
 
 
 class Resuming(Request):
@@ -62,15 +83,15 @@ class Resuming(Request):
     parts = True
     methods: ClassVar[Sequence[str]] = ("HEAD", "PATCH", "DELETE")
 
+    def not_allowed(self) -> Refusal:
+        reason = "an upload takes only DELETE, HEAD, OPTIONS and PATCH"
+        return Refusal(405, reason, {"Allow": _ALLOWED})
+
     def name(self) -> str | None:
         return None
 
     async def find_file(self) -> IncomingFile:
         return IncomingFile("", -1, self.body)
-
-    def spent(self) -> bool:
-        # A client that tries again asks first how much has come.
-        return False
 
     def promised(self) -> dict[str, bytes]:
         found = digests.of_file(self.fields)
@@ -81,8 +102,19 @@ class Resuming(Request):
         found = digests.of_file(trailers)
         return digests.of_body(_only(trailers, of_whole=True), found)
 
+    def algorithms_of_part(self) -> set[str]:
+        announced = members(self.values("Trailer"))
+        if not _OF_PART.isdisjoint(announced):
+            return set(digests.LENGTHS)
+        return set(digests.of_body(_only(self.fields, of_whole=False)))
+
     def promised_of_part(self) -> dict[str, bytes]:
-        return digests.of_body(_only(self.fields, of_whole=False))
+        found = digests.of_body(_only(self.fields, of_whole=False))
+        late = _only(fields_of(self.trailers), of_whole=False)
+        digests.of_body(late, found)
+        if not found.keys() <= self.algorithms_of_part():
+            raise Refusal(400, "a digest in a trailer that no Trailer header announced")
+        return found
 
     def number(self, header: str) -> int | None:
         """The value of a header, which is a number of bytes; None if it is not there.
@@ -92,9 +124,10 @@ class Resuming(Request):
         values = self.values(header)
         if not values:
             return None
-        if len(values) > 1 or not _NUMBER.fullmatch(values[0]):
+        found = _NUMBER.fullmatch(values[0])
+        if found is None or len(values) > 1:
             raise Refusal(400, f"malformed {header}")
-        return int(values[0])
+        return int(found[1])
 
     def identity(self) -> str:
         """The id of the upload in the URL."""
@@ -106,14 +139,16 @@ class Resuming(Request):
             raise Refusal(400, "Upload-Offset is missing")
         return offset
 
-    def check_type(self, wanted: str) -> None:
-        """Refuse a part of another media type."""
-        given = {each.partition(";")[0].strip() for each in self._types()}
-        if given - {wanted}:
-            raise Refusal(415, f"the Content-Type of a part is {wanted}")
+    def types(self) -> set[str]:
+        """The media types of the body, without parameters."""
+        given = members(self.values("Content-Type"))
+        return {each.partition(";")[0].strip() for each in given}
 
-    def _types(self) -> list[str]:
-        return members(self.values("Content-Type"))
+    def check_empty(self) -> None:
+        """Compare the digests of a body that is empty."""
+        if self.length == 0:
+            promised = self.promised_of_part()
+            Hashes(promised).compare(promised, "part")
 
 
 @implementer(IResuming)
@@ -124,16 +159,20 @@ class Native(Resuming):
         action = _ACTIONS[self.method]
         if action is not Action.APPEND:
             return Resume(action, self.identity())
-        self.check_type(PART_TYPE)
-        complete = self.values("Upload-Complete")
-        if complete not in (["?0"], ["?1"]):
-            fault = "malformed Upload-Complete" if complete else "is missing"
-            raise Refusal(400, fault if complete else f"Upload-Complete {fault}")
+        # Clients of older drafts send no type.
+        if self.types() - {PART_TYPE}:
+            raise Refusal(415, f"the Content-Type of a part is {PART_TYPE}")
+        values = self.values("Upload-Complete")
+        if not values:
+            raise Refusal(400, "Upload-Complete is missing")
+        complete = completeness(values)
+        if complete is None:
+            raise Refusal(400, "malformed Upload-Complete")
         return Resume(
             action,
             self.identity(),
             self.offset(),
-            last=complete == ["?1"],
+            last=complete,
             length=self.number("Upload-Length"),
         )
 
@@ -147,8 +186,10 @@ class NativeCreation(Native):
         return self.name_in_url()
 
     def asks(self) -> Resume:
+        check_no_form(self.types())
         if self.number("Upload-Offset"):
             raise Refusal(400, "an upload is created with Upload-Offset: 0, or without")
+        self.check_empty()
         return Resume(Action.CREATE, last=False, length=self.number("Upload-Length"))
 
 
@@ -161,7 +202,7 @@ class Tus(Resuming):
         action = _ACTIONS[self.method]
         if action is not Action.APPEND:
             return Resume(action, self.identity())
-        if TUS_PART_TYPE not in self._types():
+        if self.types() != {TUS_PART_TYPE}:
             raise Refusal(415, f"the Content-Type of a part is {TUS_PART_TYPE}")
         return Resume(
             action,
@@ -187,52 +228,79 @@ class TusCreation(Tus):
             raise Refusal(400, "tus: the first part cannot come with the creation")
         if self.values("Upload-Concat"):
             raise Refusal(400, "tus: concatenation is not supported")
-        length, deferred = (
-            self.number("Upload-Length"),
-            self.values("Upload-Defer-Length"),
-        )
+        self.check_empty()
+        length = self.number("Upload-Length")
+        deferred = self.values("Upload-Defer-Length")
         if (length is None) == (not deferred) or deferred not in ([], ["1"]):
             raise Refusal(
                 400, "tus: Upload-Length, or Upload-Defer-Length: 1, required"
             )
-        return Resume(Action.CREATE, length=length, metadata=self.metadata())
+        return Resume(Action.CREATE, length=length, metadata=self._metadata)
 
-    def metadata(self) -> str:
-        """``Upload-Metadata``, which each HEAD returns.
-
-        :raises Refusal: 400: it is malformed
-        """
-        metadata = ",".join(self.values("Upload-Metadata"))
-        if len(metadata) > MOST_METADATA or not _METADATA.fullmatch(metadata):
-            raise Refusal(400, "malformed Upload-Metadata")
-        return metadata
+    @property
+    def _metadata(self) -> str:
+        # Several headers are one list (RFC 9110, 5.3).
+        return ",".join(self.values("Upload-Metadata"))
 
     def name(self) -> str:
         if any(self.path) or len(self.path) > 1:
             raise Refusal(400, "tus: POST takes no name in the URL")
-        pairs = (each.strip().partition(" ") for each in self.metadata().split(","))
-        found = {key: value for key, _, value in pairs}
+        found = self._pairs()
         value = found.get("filename") or found.get("name")
         if not value:
             raise Refusal(412, "no filename in Upload-Metadata")
         try:
             return names.decode(base64.b64decode(value, validate=True))
-        except binascii.Error:
-            raise Refusal(400, "malformed Upload-Metadata") from None
         except ValueError as error:
             raise Refusal(400, str(error)) from None
+
+    def _pairs(self) -> dict[str, str]:
+        """The keys of ``Upload-Metadata``, with their values in base64.
+
+        :raises Refusal: 400: it is malformed
+        """
+        metadata = self._metadata
+        if len(metadata) > MOST_METADATA:
+            raise Refusal(400, f"more than {MOST_METADATA} bytes of Upload-Metadata")
+        found: dict[str, str] = {}
+        for each in metadata.split(",") if metadata.strip() else []:
+            pair = _PAIR.fullmatch(each.strip(" \t"))
+            if pair is None:
+                raise Refusal(400, "malformed Upload-Metadata")
+            if pair[1] in found:
+                raise Refusal(400, "Upload-Metadata has a key twice")
+            found[pair[1]] = pair[2] or ""
+        return found
+
+
+@implementer(IResuming)
+class Options(Resuming):
+    """A request for versions, extensions and limits; of both dialects."""
+
+    methods: ClassVar[Sequence[str]] = ("OPTIONS",)
+
+    def asks(self) -> Resume:
+        return Resume(Action.ASK)
+
+
+def completeness(values: Sequence[str]) -> bool | None:
+    """The value of ``Upload-Complete``; None if it is missing or malformed."""
+    found = _BOOLEAN.fullmatch(values[0]) if len(values) == 1 else None
+    return None if found is None else found[1] == "1"
 
 
 def kind_of(
     method: str, path: Sequence[bytes], tus: bool, part: bool
-) -> type[Native | Tus] | None:
-    """What a request about a resumable upload is; None if it is about none.
+) -> type[Native | Tus | Options] | None:
+    """What a request about resumable uploads is; None if it is about none.
 
     :param path: after the token
     :param tus: whether it has ``Tus-Resumable``
     :param part: whether it has ``Upload-Complete: ?0``
     """
-    if len(path) == 2 and path[0] == FOLDER and method in _ACTIONS:
+    if method == "OPTIONS":
+        return Options
+    if _is_upload(path) and method not in ("POST", "PUT"):
         return Tus if tus else Native
     if method == "POST" and tus:
         return TusCreation
@@ -241,35 +309,59 @@ def kind_of(
     return None
 
 
+def _is_upload(path: Sequence[bytes]) -> bool:
+    return len(path) == 2 and path[0] == FOLDER
+
+
 def answer_to(
-    request: Request, outcome: Outcome, base: str
+    request: Resuming, outcome: Outcome, base: str, most: int, lifetime: float
 ) -> tuple[int, dict[str, str], bytes]:
     """The status, headers and body of the answer to such a request.
 
     :param base: of the uploads' URLs, relative to the request's
+    :param most: bytes that a file of the bucket may have
+    :param lifetime: seconds for which an upload is kept after its last byte
     """
     tus = isinstance(request, Tus)
     headers, body = answer(outcome)
-    status = outcome.status
+    status, upload = outcome.status, outcome.upload
     if tus:
         headers["Tus-Resumable"] = TUS
-    upload = outcome.upload
+    if request.method == "HEAD":
+        headers["Cache-Control"] = "no-store"
+    if isinstance(request, Options) and outcome.reason is None:
+        allowed = _ALLOWED if _is_upload(request.path) else "OPTIONS, POST, PUT"
+        return status, {"Allow": allowed, **_offers(most, lifetime)}, b""
     if upload is None:
+        if status == 413 and not tus:
+            headers["Upload-Limit"] = limits(most, lifetime)
         return status, headers, body
     headers |= _of_tus(upload) if tus else _of_draft(upload)
-    if outcome.step is Step.LOOKED:
-        headers["Cache-Control"] = "no-store"
-        if tus and upload.metadata:
-            headers["Upload-Metadata"] = upload.metadata
-    if status == 201:
+    if outcome.step is Step.LOOKED and tus and upload.metadata:
+        headers["Upload-Metadata"] = upload.metadata
+    creates = isinstance(request, NativeCreation | TusCreation)
+    if creates and (status == 201 or not upload.complete):
+        # Also if only the first part is refused.
         headers["Location"] = f"{base}uploads/{upload.id}"
     if outcome.step is not None and outcome.reason is None:
         body = b""
         headers.pop("X-Checksum-Sha256", None)
-    elif tus and status == 200:
+    elif tus and status == 200 and not creates:
         # The receipt has no place in a 204; the header has the digest.
         status, body = 204, b""
     return status, headers, body
+
+
+def _offers(most: int, lifetime: float) -> dict[str, str]:
+    headers = {
+        "Tus-Resumable": TUS,
+        "Tus-Version": TUS,
+        "Tus-Extension": EXTENSIONS,
+        "Upload-Limit": limits(most, lifetime),
+    }
+    if most < MOST_SIZE:
+        headers["Tus-Max-Size"] = str(most)
+    return headers
 
 
 def base_of(path: bytes) -> str:
@@ -278,7 +370,10 @@ def base_of(path: bytes) -> str:
 
     :param path: of the request
     """
-    return "" if path.endswith(b"/") else path.rpartition(b"/")[2].decode("ascii") + "/"
+    last = path.rpartition(b"/")[2]
+    # The target "*" and a URL without a path have no last component.
+    at_root = not last or b"/" not in ORIGIN.sub(b"", path, count=1)
+    return "" if at_root else last.decode("ascii") + "/"
 
 
 def limits(most: int, left: float) -> str:
@@ -287,7 +382,7 @@ def limits(most: int, left: float) -> str:
     :param most: bytes that a file may have
     :param left: seconds until the upload expires
     """
-    return f"max-size={most},max-age={int(left)}"
+    return f"max-size={min(most, MOST_TOLD)},max-age={int(left)}"
 
 
 def _of_draft(upload: Progress) -> dict[str, str]:

@@ -8,7 +8,7 @@ way, whatever its path and method.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from filebucket.push.session import Sessions
 from filebucket.web import resume
 from filebucket.web.put import Form, Put, answer
 
-Resuming: TypeAlias = resume.Native | resume.Tus
+Resuming: TypeAlias = resume.Native | resume.Tus | resume.Options
 
 
 class Root(Resource):
@@ -177,7 +177,7 @@ class BucketResource(Resource):
                 method,
                 request.postpath,
                 tus=headers.hasHeader(b"Tus-Resumable"),
-                part=headers.getRawHeaders(b"Upload-Complete") == [b"?0"],
+                part=_is_part(headers.getRawHeaders(b"Upload-Complete", [])),
             )
             if kind is not None:
                 return kind
@@ -192,9 +192,16 @@ class BucketResource(Resource):
         del self._under_way[request]
         status = outcome.status
         if isinstance(incoming, Resuming):
+            assert self._bucket is not None
             # A PUT names the file beside the uploads, a POST the bucket above them.
             base = resume.base_of(request.path) if request.method == b"POST" else ""
-            status, headers, body = resume.answer_to(incoming, outcome, base)
+            status, headers, body = resume.answer_to(
+                incoming,
+                outcome,
+                base,
+                self._sessions.largest(self._bucket),
+                self._sessions.lifetime,
+            )
         else:
             headers, body = answer(outcome)
         if self._bucket is not None:
@@ -202,12 +209,17 @@ class BucketResource(Resource):
             headers["X-Request-Id"] = outcome.request_id
         # A connection that sends something other than pushes is closed: it could send
         # many such requests at once.
-        last = outcome.name is None
+        last = outcome.name is None and status != 204
         request.answer(status, headers, body, last)
 
 
 def _failed(failure: Failure, request: StreamingRequest) -> None:
     request.processingFailed(failure)
+
+
+def _is_part(values: Sequence[bytes]) -> bool:
+    """Whether ``Upload-Complete`` says that more of the file is to come."""
+    return resume.completeness([each.decode("latin-1") for each in values]) is False
 
 
 def _bearer(request: StreamingRequest) -> bytes | None:

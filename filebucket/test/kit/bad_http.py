@@ -370,7 +370,6 @@ PUSHES = (
     Row("a form that is PUT", put(FIVE, FORM_TYPE), 415, closes=False),
     Row("a form in capitals", put(FIVE, FORM_TYPE.upper()), 415, closes=False),
     Row("a form that is PUT in chunks", chunked(HELLO, FORM_TYPE), 415, closes=False),
-    Row("the first of more", put(FIVE, PATCHY), closes=False),
     Row("the first of more, and the last", put(FIVE, PATCHY + b", ?1"), closes=False),
     Row("more that is not there", put(FIVE, b"Upload-Complete: 1"), closes=False),
     Row("the first of more, to iOS 17", put(FIVE, b"Upload-Incomplete: ?1")),
@@ -522,6 +521,222 @@ PUSHES = (
     Row("no file", form(FIELD), 412, closes=False),
 )
 """Refused by the code that receives the push."""
+
+LOST = b"/%b/uploads/%032d" % (BUCKET, 0)
+"""The URL of an upload that never was."""
+
+ON_UPLOAD = b"PATCH %b HTTP/1.1" % LOST
+CREATES_TUS = b"POST /%b HTTP/1.1" % BUCKET
+TUS = b"Tus-Resumable: 1.0.0"
+NAMED = b"Upload-Metadata: filename cm93"
+NONE = b"Content-Length: 0"
+PART = b"Content-Type: application/partial-upload"
+TUS_PART = b"Content-Type: application/offset+octet-stream"
+LAST = b"Upload-Complete: ?1"
+AT_0 = b"Upload-Offset: 0"
+OF_5 = b"Upload-Length: 5"
+
+
+def appends(*headers: bytes, body: bytes = b"hello", target: bytes = LOST) -> bytes:
+    """A part in the dialect of the draft."""
+    line = b"PATCH %b HTTP/1.1" % target
+    return put(*headers, b"Content-Length: %d" % len(body), body=body, line=line)
+
+
+def tus_appends(*headers: bytes) -> bytes:
+    """A part in the dialect of tus."""
+    return appends(TUS, *headers)
+
+
+def creates(*headers: bytes) -> bytes:
+    """An upload in the dialect of the draft, without its first part."""
+    return put(NONE, PATCHY, *headers, body=b"")
+
+
+def tus_creates(*headers: bytes, version: bytes = TUS) -> bytes:
+    """An upload in the dialect of tus."""
+    return put(NONE, version, *headers, body=b"", line=CREATES_TUS)
+
+
+NUMBERS = (
+    *(b"", b"x", b"-1", b"-0", b"+5", b"5.0", b"5e0", b"0x5", b"5_0", b"5 5"),
+    *(b"5, 5", b'"5"', b"?1", b"5" * 20, b"9" * 4301, b"\xd9\xa5", b";5"),
+)
+"""Values that are no numbers."""
+
+BOOLEANS = (b"", b"0", b"?2", b"??0", b"?", b"true", b"?0?", b'"?0"', b"?0, ?0", b";?0")
+"""Values of ``Upload-Complete`` that tell nothing."""
+
+VERSIONS = (b"", b"0", b"1", b"1.0", b"1.0.1", b"2.0.0", b"1.0.0, 1.0.0", b"1" * 999)
+
+METADATA = (
+    (b"filename !", 400),
+    (b"filename cm93,filename cm93", 400),
+    (b"filename cm93,,x", 400),
+    (b"filename cm9", 400),
+    (b"filename cm93=", 400),
+    (b"filename cm93 cm93", 400),
+    (b"filename  cm93", 400),
+    (b"filename /w==", 400),
+    (b"filename Li4=", 400),
+    (b"filename YS9i", 400),
+    (b"filename YQBi", 400),
+    (b"filename cm93,x \xff", 400),
+    (b"filename cm93,x " + b"A" * 5000, 400),
+    (b"a" + b" " * 5000 + b"b", 400),
+    (b"a," * 3000, 400),
+    (b"=" * 5000, 400),
+    (b"filename", 412),
+    (b"", 412),
+)
+"""Values of ``Upload-Metadata`` without a name that is fit, and the status."""
+
+RESUMED = (
+    *(
+        Row(
+            f"{header.decode()}{value[:20]!r} of a part",
+            appends(*others, header + value),
+        )
+        for value in NUMBERS
+        for header, others in (
+            (b"Upload-Offset: ", (PART, LAST)),
+            (b"Upload-Length: ", (PART, LAST, AT_0)),
+            (b"Upload-Offset: ", (TUS_PART, TUS)),
+            (b"Upload-Length: ", (TUS_PART, TUS, AT_0)),
+        )
+    ),
+    *(
+        Row(f"a creation of the length {value[:20]!r}", message)
+        for value in NUMBERS
+        for message in (
+            creates(b"Upload-Length: " + value),
+            creates(b"Upload-Offset: " + value),
+            tus_creates(b"Upload-Length: " + value, NAMED),
+        )
+    ),
+    *(
+        Row(f"the completeness {value!r}", message)
+        for value in BOOLEANS
+        for message in (
+            appends(PART, AT_0, b"Upload-Complete: " + value),
+            # An empty one is missing for a plain push.
+            *([put(FIVE, b"Upload-Complete: " + value)] if value else []),
+        )
+    ),
+    *(
+        Row(f"version {value[:9]!r} of tus", message, 412)
+        for value in VERSIONS
+        for message in (
+            tus_creates(OF_5, NAMED, version=b"Tus-Resumable: " + value),
+            appends(b"Tus-Resumable: " + value, TUS_PART, AT_0),
+        )
+    ),
+    *(
+        Row(
+            f"the metadata {value[:40]!r}",
+            tus_creates(OF_5, b"Upload-Metadata: " + value),
+            status,
+        )
+        for value, status in METADATA
+    ),
+    # Missing, twice, and contradictory.
+    Row("a part without an offset", appends(PART, LAST)),
+    Row("a part without completeness", appends(PART, AT_0)),
+    Row("a part with nothing", appends()),
+    Row("two offsets", appends(PART, LAST, AT_0, AT_0)),
+    Row("two completenesses", appends(PART, AT_0, LAST, LAST)),
+    Row("the last and not", appends(PART, AT_0, LAST, PATCHY)),
+    Row("two lengths of a part", appends(PART, AT_0, LAST, OF_5, OF_5)),
+    Row("a part of another type", appends(AT_0, LAST, TUS_PART), 415),
+    Row("a part of two types", appends(AT_0, LAST, PART, TUS_PART), 415),
+    Row("two lengths at the creation", creates(OF_5, OF_5)),
+    Row("a creation in the middle", creates(b"Upload-Offset: 5")),
+    Row("the first of more, twice", creates(PATCHY)),
+    Row("the first of more, and all of it", creates(LAST)),
+    Row("a form in parts", creates(FORM_TYPE), 415),
+    Row("a creation without a length of its body", put(PATCHY, body=b""), 411),
+    Row("a creation of too much", creates(b"Upload-Length: 1000000001"), 413),
+    Row("a creation of 19 digits", creates(b"Upload-Length: " + b"9" * 19), 413),
+    Row(
+        "a creation of nothing, with a digest",
+        creates(b"Content-Digest: sha-256=:%b:" % _base64("sha256")),
+        422,
+    ),
+    Row("a creation with another method", creates(b"X-HTTP-Method-Override: POST")),
+    Row("a creation with POST", put(FIVE, PATCHY, line=CREATES_TUS)),
+    Row("a part of tus without an offset", tus_appends(TUS_PART)),
+    Row("a part of tus without a type", tus_appends(AT_0), 415),
+    Row("a part of the draft, with tus' version", tus_appends(AT_0, PART, LAST), 415),
+    Row("two offsets of tus", tus_appends(TUS_PART, AT_0, AT_0)),
+    Row("tus' version twice", tus_appends(TUS, TUS_PART, AT_0), 412),
+    Row(
+        "a checksum of tus",
+        tus_appends(
+            TUS_PART, AT_0, b"Upload-Checksum: sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00="
+        ),
+        404,
+    ),
+    Row("tus without a length", tus_creates(NAMED)),
+    Row("tus with two lengths", tus_creates(NAMED, OF_5, OF_5)),
+    Row(
+        "tus with a length and none",
+        tus_creates(NAMED, OF_5, b"Upload-Defer-Length: 1"),
+    ),
+    *(
+        Row(
+            f"a deferred length of {value[:9]!r}",
+            tus_creates(NAMED, b"Upload-Defer-Length: " + value),
+        )
+        for value in (b"", b"0", b"2", b"x", b"1, 1", b"-1", b"1" * 5000)
+    ),
+    Row("tus without a name", tus_creates(OF_5), 412),
+    Row("tus with two names", tus_creates(OF_5, NAMED, NAMED)),
+    Row("tus with too much", tus_creates(NAMED, b"Upload-Length: 1000000001"), 413),
+    Row("concatenation", tus_creates(NAMED, OF_5, b"Upload-Concat: partial")),
+    Row(
+        "concatenation of others",
+        tus_creates(NAMED, b"Upload-Concat: final;/a /b"),
+    ),
+    Row("another method than POST", tus_creates(NAMED, OF_5, b"X-HTTP-Method: PATCH")),
+    Row(
+        "another method than POST, of an upload",
+        put(
+            FIVE,
+            TUS,
+            TUS_PART,
+            AT_0,
+            b"X-HTTP-Method-Override: PATCH",
+            line=b"POST %b HTTP/1.1" % LOST,
+        ),
+    ),
+    Row(
+        "creation with upload",
+        put(FIVE, TUS, TUS_PART, OF_5, NAMED, line=CREATES_TUS),
+    ),
+    Row("a part without a length of its body", put(AT_0, LAST, line=ON_UPLOAD), 411),
+    # Uploads that are not there.
+    *(
+        Row(f"{method} of an upload {which}", put(TUS, *more, line=line), status)
+        for method, status in (("DELETE", 404), ("GET", 405), ("TRACE", 405))
+        for which, target in (
+            ("that never was", LOST),
+            ("without an id", LOST[:-32]),
+            ("with a long id", LOST + b"0" * 5000),
+            ("with an id in capitals", LOST[:-1] + b"F"),
+            ("with a path for an id", LOST[:-32] + b"..%2f..%2frow"),
+            ("with a NUL for an id", LOST[:-32] + b"%00"),
+            ("with half a character for an id", LOST[:-32] + b"%ff"),
+        )
+        for line, more in (((f"{method} ".encode() + target + b" HTTP/1.1"), (NONE,)),)
+    ),
+    Row("a part of no upload", appends(PART, AT_0, LAST), 404),
+    Row("a part of no upload, to tus", tus_appends(TUS_PART, AT_0), 404),
+    Row("a part of no upload, and far", appends(PART, LAST, b"Upload-Offset: 5"), 404),
+    Row("a part of a file", appends(PART, AT_0, LAST, target=LINE[4:-9]), 405),
+    Row("a part of a bucket", appends(PART, AT_0, LAST, target=b"/" + BUCKET), 405),
+    Row("a file below uploads", target(b"/%b/uploads/row" % BUCKET)),
+)
+"""Refused as requests about resumable uploads: none is created, and none was there."""
 
 ODD = (
     Row("an empty line first", b"\r\n" + put(FIVE), 200, closes=False),

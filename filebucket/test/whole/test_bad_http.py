@@ -27,6 +27,7 @@ from filebucket.test.kit.bad_http import (
     NEXT,
     ODD,
     PUSHES,
+    RESUMED,
     Row,
 )
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
@@ -145,6 +146,17 @@ class RowTests(MemoryCase):
 
         self.check(PUSHES, expected)
 
+    def test_resumed(self) -> None:
+        """The same for parts, and for uploads that are not created."""
+
+        def expected(row: Row, closed: bool) -> Seen:
+            if closed:
+                return Seen([row.status], [], [row.status], {}, True, [])
+            both = [row.status, 200]
+            return Seen(both, [], both, {"next": b"abc"}, False, [])
+
+        self.check(RESUMED, expected)
+
     def test_odd(self) -> None:
         """Valid but odd requests are stored."""
 
@@ -159,7 +171,7 @@ class RowTests(MemoryCase):
     def test_alone(self) -> None:
         """No answer waits for further bytes."""
         wrong = {}
-        for row in (*FRAMING, *CHUNKS, *PUSHES, *ODD):
+        for row in (*FRAMING, *CHUNKS, *PUSHES, *RESUMED, *ODD):
             seen = self.see(row.message)
             if (seen.answers, seen.left) != ([row.status], []):
                 wrong[row.says] = seen
@@ -213,7 +225,7 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual([row.status], exchange(server, row.message), row.says)
             both = exchange(server, row.message + NEXT)
             self.assertEqual([row.status], both, row.says)
-        for row in PUSHES:
+        for row in (*PUSHES, *RESUMED):
             statuses = exchange(server, row.message, ends=True)
             self.assertEqual([row.status], statuses, row.says)
         for row in ODD:
@@ -226,6 +238,8 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual({**first, **odd}, server.stored())
         self.assertTrue(server.wait_for_open_files(files), server.open_files())
         self.assertEqual([], server.incoming())
+        uploads = server.home / ".filebucket" / "uploads"
+        self.assertEqual([], list(uploads.iterdir()))
         self.assertNotIn("Traceback", server.log)
 
 
