@@ -235,6 +235,12 @@ class Sessions(Service):
                 await self._tell_end(bucket, incoming, asked, outcome)
             elif asked.action is Action.APPEND:
                 await self._append(session, bucket, incoming, asked, outcome)
+            elif asked.action is Action.LOOK and _has_all(session.upload):
+                # It could not be published, or the daemon ended before. Many clients
+                # take this offset for a success, so make it one.
+                at = session.upload.offset
+                rest = evolve(asked, offset=at, last=True)
+                await self._append(session, bucket, incoming, rest, outcome)
             elif asked.action is Action.LOOK:
                 # If it must be read again, there is no time to lose.
                 self._read(session)
@@ -448,7 +454,10 @@ class Sessions(Service):
         check_size(max(length or 0, end), most)
         hashes = await self._hashes(session, incoming)
         upload = evolve(
-            before, length=length, promised=promised, parts=before.parts + 1
+            before,
+            length=length,
+            promised=promised,
+            parts=before.parts + (asked.action is not Action.LOOK),
         )
         writer = self._parts.open(bucket.directory, before, hashes, bucket.quota)
         receiving = self._uploads.upload(
@@ -821,6 +830,10 @@ def _unknown() -> Refusal:
 
 def _lost() -> Refusal:
     return Refusal(410, "the upload is lost; start again")
+
+
+def _has_all(upload: Unfinished) -> bool:
+    return upload.offset == upload.length
 
 
 def _newer() -> Refusal:

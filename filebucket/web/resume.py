@@ -4,7 +4,8 @@ The native one is draft-ietf-httpbis-resumable-upload, the other one is tus 1.0 
 creation, creation-defer-length, expiration and termination. Both are a thin front of
 :mod:`filebucket.push.session`: they read what a request asks, and word its answer.
 
-| PUT /<token>/<name>, Upload-Complete: ?0   creates an upload (tus: POST /<token>)
+| PUT /<token>/<name>, Upload-Complete: ?0   creates an upload, and so does POST
+| POST /<token>, Tus-Resumable: 1.0.0        the same with tus
 | HEAD /<token>/uploads/<id>                 its offset
 | PATCH /<token>/uploads/<id>                the next part
 | DELETE /<token>/uploads/<id>               gives it up
@@ -28,7 +29,7 @@ from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
 from filebucket.http.framing import ORIGIN, members
 from filebucket.model import names
-from filebucket.model.push import Outcome, Progress, Step
+from filebucket.model.push import Outcome, Progress
 from filebucket.push.interfaces import Action, IncomingFile, IResuming, Resume
 from filebucket.push.receive import MOST_SIZE
 from filebucket.web import digests
@@ -180,7 +181,7 @@ class Native(Resuming):
 class NativeCreation(Native):
     """A request of the draft that creates an upload."""
 
-    methods: ClassVar[Sequence[str]] = ("PUT",)
+    methods: ClassVar[Sequence[str]] = ("PUT", "POST")
 
     def name(self) -> str:
         return self.name_in_url()
@@ -304,7 +305,7 @@ def kind_of(
         return Tus if tus else Native
     if method == "POST" and tus:
         return TusCreation
-    if method == "PUT" and part:
+    if method in NativeCreation.methods and part:
         return NativeCreation
     return None
 
@@ -337,7 +338,7 @@ def answer_to(
             headers["Upload-Limit"] = limits(most, lifetime)
         return status, headers, body
     headers |= _of_tus(upload) if tus else _of_draft(upload)
-    if outcome.step is Step.LOOKED and tus and upload.metadata:
+    if request.method == "HEAD" and tus and upload.metadata:
         headers["Upload-Metadata"] = upload.metadata
     creates = isinstance(request, NativeCreation | TusCreation)
     if creates and (status == 201 or not upload.complete):
@@ -346,7 +347,7 @@ def answer_to(
     if outcome.step is not None and outcome.reason is None:
         body = b""
         headers.pop("X-Checksum-Sha256", None)
-    elif tus and status == 200 and not creates:
+    elif status == 200 and (request.method == "HEAD" or (tus and not creates)):
         # The receipt has no place in a 204; the header has the digest.
         status, body = 204, b""
     return status, headers, body

@@ -193,8 +193,9 @@ class BucketResource(Resource):
         status = outcome.status
         if isinstance(incoming, Resuming):
             assert self._bucket is not None
-            # A PUT names the file beside the uploads, a POST the bucket above them.
-            base = resume.base_of(request.path) if request.method == b"POST" else ""
+            # The draft's URL names a file beside the uploads, that of tus their bucket.
+            tus = isinstance(incoming, resume.TusCreation)
+            base = resume.base_of(request.path) if tus else ""
             status, headers, body = resume.answer_to(
                 incoming,
                 outcome,
