@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -89,6 +91,62 @@ class ProxyCase(TlsCase):
             self.assertEqual((200, receipt.encode()), (status, answer))
             self.assertEqual(content, server.stored()[f"{TOKEN}/{way}"])
 
+    def assert_parts(self, server: Server) -> None:
+        """An upload arrives in parts, and what a cut part has brought counts."""
+        content = os.urandom(3 * MIB)
+        head = self.folder / "head"
+
+        def ask(path: str, *arguments: str) -> tuple[int, str]:
+            status, _ = self.push("-D", str(head), *arguments, f"{OTHER}/{path}")
+            # The last head, after any 100 Continue.
+            return status, head.read_text().split("HTTP/")[-1].lower()
+
+        creation = ("-X", "PUT", "-d", "", "-H", "Upload-Complete: ?0")
+        status, headers = ask("parts", *creation)
+        self.assertEqual(201, status)
+        found = re.search(r"\nlocation: (uploads/[0-9a-f]+)\n", headers)
+        assert found is not None
+        self.send_half(f"{OTHER}/{found[1]}", content[:MIB])
+        server.wait_for(r"refused bucket=web01 name='parts' .*ended early")
+        for end in (MIB, 2 * MIB, 3 * MIB):
+            status, headers = ask(found[1], "-I")
+            self.assertEqual(204, status)
+            at = re.search(r"\nupload-offset: (\d+)\n", headers)
+            assert at is not None
+            offset = int(at[1])
+            if end == MIB:
+                # What the proxy or the daemon had not passed on yet is lost.
+                self.assertTrue(0 < offset <= MIB // 2, offset)
+            else:
+                self.assertEqual(end - MIB, offset)
+            part = str(self.file("part", content[offset:end]))
+            complete = f"Upload-Complete: ?{int(end == len(content))}"
+            headers = f"Upload-Offset: {offset}"
+            patch = ("-X", "PATCH", "-T", part, "-H", headers, "-H", complete)
+            status, _ = ask(found[1], *patch)
+            self.assertEqual(204 if end < len(content) else 200, status)
+        self.assertEqual(content, server.stored()["web01/parts"])
+
+    def send_half(self, path: str, part: bytes) -> None:
+        """Send half of a part, and disconnect."""
+        context = ssl.create_default_context(cafile=str(self.certificates / "cert.pem"))
+        place = ("127.0.0.1", self.port)
+        with (
+            socket.create_connection(place, PATIENCE, (CLIENT, 0)) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+        ):
+            client.sendall(
+                b"PATCH /%b HTTP/1.1\r\nHost: h\r\nUpload-Offset: 0\r\n"
+                b"Upload-Complete: ?0\r\nContent-Length: %d\r\n\r\n%b"
+                % (path.encode(), len(part), part[: len(part) // 2])
+            )
+            # Not closed at once: with something unread, that would be a reset, which
+            # overtakes the bytes.
+            client.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+                while client.recv(65536):
+                    pass
+
     def assert_early_answers(self) -> None:
         """An early answer reaches a client that sends a large file."""
         large = self.folder / "large"
@@ -142,6 +200,7 @@ class NginxTests(ProxyCase):
         server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
         self.start(server.url)
         self.assert_ways(server)
+        self.assert_parts(server)
         self.assert_early_answers()
         self.assertEqual("", (self.folder / "error.log").read_text())
 
@@ -212,6 +271,7 @@ class HaproxyTests(ProxyCase):
         server = self.secure()
         self.start(server)
         self.assert_ways(server)
+        self.assert_parts(server)
         self.assert_early_answers()
         self.assertNotIn("dropped", server.log)
 
@@ -266,6 +326,7 @@ class HaproxyTests(ProxyCase):
             (" send-proxy-v2 check", ""),
         )
         self.assert_ways(server)
+        self.assert_parts(server)
         forged = ("-H", "X-Forwarded-For: 203.0.113.6, 127.0.0.1")
         path = str(self.file())
         self.assertEqual(200, self.push(*forged, "-T", path, f"{TOKEN}/forged")[0])

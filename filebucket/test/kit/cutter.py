@@ -1,0 +1,130 @@
+"""A TCP proxy that cuts connections after a number of bytes."""
+
+from __future__ import annotations
+
+import re
+import socket
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from filebucket.test.kit.server import PATIENCE
+
+_RESET = b"\1\0\0\0\0\0\0\0"
+
+
+class Cutter:
+    """Passes bytes on to a port of this machine, and cuts some connections.
+
+    :ivar port: where it listens
+    :ivar cuts: number of connections that it has cut
+    :ivar passed: bytes that clients have sent
+    """
+
+    def __init__(
+        self,
+        target: int,
+        offsets: Sequence[int],
+        between: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """
+        :param target: the port
+        :param offsets: after how many bytes from clients a connection is cut, counted
+            from the last cut; then none is
+        :param between: called at each cut with its ordinal; meanwhile clients that
+            connect must wait
+        """
+        self._target = target
+        self._left: Iterator[int] = iter(offsets)
+        self._between = between
+        self._lock = threading.Lock()
+        self._going = threading.Lock()
+        self._until = next(self._left, None)
+        self.cuts = self.passed = 0
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._socket.accept()[0]
+                near.settimeout(PATIENCE)
+                target = ("127.0.0.1", self._target)
+                try:
+                    with self._going:
+                        far = socket.create_connection(target, PATIENCE)
+                except OSError:
+                    near.close()
+                    continue
+                for work in (self._from_client, self._from_server):
+                    threading.Thread(target=work, args=(near, far), daemon=True).start()
+
+    def _from_client(self, near: socket.socket, far: socket.socket) -> None:
+        with suppress(OSError):
+            while data := near.recv(65536):
+                passed = self._passed(len(data))
+                if passed is None:
+                    far.sendall(data)
+                    continue
+                far.sendall(data[:passed])
+                self._cut(near, far)
+                return
+            far.shutdown(socket.SHUT_WR)
+
+    def _passed(self, size: int) -> int | None:
+        """Bytes of this read that are passed on before a cut; None if there is none."""
+        with self._lock:
+            self.passed += size
+            if self._until is None:
+                return None
+            if size < self._until:
+                self._until -= size
+                return None
+            passed, self._until = self._until, next(self._left, None)
+            self.cuts += 1
+            return passed
+
+    def _cut(self, near: socket.socket, far: socket.socket) -> None:
+        with self._going:
+            self._between(self.cuts)
+        for each in (far, near):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            # Not only closed: the other thread still reads from it.
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _from_server(self, near: socket.socket, far: socket.socket) -> None:
+        with suppress(OSError):
+            while data := far.recv(65536):
+                near.sendall(data)
+        with suppress(OSError):
+            near.shutdown(socket.SHUT_RDWR)
+        near.close()
+        far.close()
+
+
+def examples(document: Path) -> dict[str, str]:
+    """The literal blocks of a document, by their heading, or by their comment ``#
+    NAME`` in the second line of a script.
+    """
+    found = {}
+    text = document.read_text()
+    pattern = r"::\n\n((?:    .*\n|\n)+)"
+    for match in re.finditer(pattern, text):
+        block = textwrap.dedent(match[1]).strip() + "\n"
+        script = re.match(r"#!/bin/sh\n# ([\w-]+)", block)
+        library = re.search(r"tus-js-client|tusclient|aiotus", block)
+        name = script[1] if script else library[0] if library else ""
+        if name:
+            found[name] = block
+    return found

@@ -1,0 +1,335 @@
+"""Resumable uploads with the scripts of the document, and through cut connections."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
+
+from filebucket.test.kit.cutter import Cutter, examples
+from filebucket.test.kit.integration import MIB, IntegrationCase, need, run
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server, comes
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "resuming.rst"
+
+PART = 300_000
+"""Bytes of a part of ``push-large`` here."""
+
+_NO_LINKS = """
+import os
+real = os.link
+failed = []
+def link(*args, **kwargs):
+    if kwargs.get("src_dir_fd") is not None and not failed:
+        failed.append(True)
+        raise OSError(5, "injected")
+    return real(*args, **kwargs)
+os.link = link
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class ScriptCase(IntegrationCase):
+    """Has the scripts, and a daemon that can be killed and started again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        need("curl")
+        if not DOCUMENT.exists():
+            raise SkipTest("the documentation is not there")
+        self.scripts = examples(DOCUMENT)
+        self.chance = random.Random(self.id())
+        (self.folder / ".file-bucket").write_text(f"Authorization: Bearer {OTHER}\n")
+
+    def daemon(self, **config: object) -> Server:
+        """A daemon that keeps its port."""
+        server = self.server(**config)
+        server.config["port"] = server.port
+        server.write_config()
+        return server
+
+    def kill(self, server: Server) -> None:
+        """Kill the daemon and start it again."""
+        server.signal(signal.SIGKILL)
+        server.wait()
+        server.start()
+
+    def script(self, name: str, port: int, **changes: str) -> Path:
+        """A script, with another server."""
+        text = self.scripts[name]
+        changes = {"http://backup:1234": f"http://127.0.0.1:{port}", **changes}
+        for old, new in {"pause=10": "pause=0.05", **changes}.items():
+            self.assertEqual(1, text.count(old), old)
+            text = text.replace(old, new)
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def large(self, port: int, part: int = PART) -> str:
+        size = {"$((64 * 1024 * 1024))": str(part)}
+        return str(self.script("push-large", port, **size))
+
+    def output(self, port: int) -> str:
+        return str(self.script("push-output", port, **{"mib=64": "mib=1"}))
+
+    def run_script(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            command,
+            env={**os.environ, "HOME": str(self.folder), "TMPDIR": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def offsets(self, count: int, most: int) -> list[int]:
+        return [self.chance.randrange(most) for _ in range(count)]
+
+    def assert_stored(
+        self,
+        done: subprocess.CompletedProcess[bytes],
+        server: Server,
+        name: str,
+        content: bytes,
+    ) -> None:
+        self.assertEqual(0, done.returncode, done.stderr)
+        receipt = f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+        self.assertEqual(receipt.encode(), done.stdout)
+        self.assertEqual(content, server.stored()[f"web01/{name}"])
+        server.wait_for(f"push bucket=web01 name='{name}' size={len(content)} ")
+        self.assertEqual(1, server.log.count(f"push bucket=web01 name='{name}'"))
+
+
+class LargeTests(ScriptCase):
+    """``push-large``."""
+
+    def test_parts(self) -> None:
+        """It sends parts, or all at once, and prints the receipt."""
+        server = self.daemon()
+        for number, (size, part) in enumerate(
+            ((2 * MIB, PART), (PART, PART), (2 * MIB, 1 << 40), (1, PART), (0, PART))
+        ):
+            content = os.urandom(size)
+            path = self.file(f"db{number}", content)
+            done = self.run_script(self.large(server.port, part), str(path))
+            self.assertEqual(0, done.returncode, done.stderr)
+            self.assertEqual(content, server.stored()[f"web01/db{number}"])
+            parts = server.log.count(f"part bucket=web01 name='db{number}'")
+            self.assertEqual(max(-(-size // part) - 1, 0), parts)
+
+    def test_cut(self) -> None:
+        """Lost connections cost only the bytes that were on their way."""
+        server = self.daemon()
+        content = os.urandom(4 * MIB)
+        path = self.file(content=content)
+        for part in (PART, 1 << 40):
+            (server.home / "web01" / "db.gz").unlink(missing_ok=True)
+            cutter = Cutter(server.port, self.offsets(8, MIB))
+            self.addCleanup(cutter.close)
+            done = self.run_script(self.large(cutter.port, part), str(path))
+            self.assert_stored(done, server, "db.gz", content)
+            self.assertGreaterEqual(cutter.cuts, 3)
+            self.kill(server)
+
+    def test_restart(self) -> None:
+        """The daemon is killed at each cut, and the script continues."""
+        server = self.daemon()
+        content = os.urandom(3 * MIB)
+        cutter = Cutter(server.port, self.offsets(4, MIB), lambda _: self.kill(server))
+        self.addCleanup(cutter.close)
+        path = str(self.file(content=content))
+        done = self.run_script(self.large(cutter.port), path)
+        self.assert_stored(done, server, "db.gz", content)
+        self.assertGreaterEqual(cutter.cuts, 2)
+
+    def test_again(self) -> None:
+        """Run again, it continues; of a stored file it gets the receipt."""
+        server = self.daemon()
+        content = os.urandom(2 * MIB)
+        path = str(self.file(content=content))
+        cutter = Cutter(server.port, [MIB, *[1] * 1000])
+        self.addCleanup(cutter.close)
+        done = self.run_script(self.large(cutter.port), path)
+        self.assertEqual((1, b""), (done.returncode, done.stdout))
+        counter = Cutter(server.port, [])
+        self.addCleanup(counter.close)
+        script = self.large(counter.port)
+        self.assert_stored(self.run_script(script, path), server, "db.gz", content)
+        self.assertLess(counter.passed, 3 * MIB // 2)
+        done = self.run_script(script, path)
+        self.assertEqual((0, b""), (done.returncode, done.stderr))
+        self.assertIn(b"  db.gz\n", done.stdout)
+
+    def test_refused(self) -> None:
+        """A refusal ends it, with the reason."""
+        server = self.daemon()
+        (server.home / "web01").mkdir(exist_ok=True)
+        (server.home / "web01" / "db.gz").write_bytes(b"other")
+        path = str(self.file(content=b"x"))
+        done = self.run_script(self.large(server.port), path)
+        self.assertEqual(1, done.returncode)
+        self.assertIn(b"push-large: 405\n", done.stderr)
+        self.assertIn(b"already exists", done.stderr)
+        (self.folder / ".file-bucket").write_text("Authorization: Bearer wrong\n")
+        done = self.run_script(self.large(server.port), path)
+        self.assertEqual((1, b""), (done.returncode, done.stdout))
+        self.assertIn(b"403\nno such token\n", done.stderr)
+
+    def test_gives_up(self) -> None:
+        """Without a server it ends with an error."""
+        server = self.daemon()
+        script = self.large(server.port)
+        server.stop()
+        done = self.run_script(script, str(self.file()))
+        self.assertEqual((1, b""), (done.returncode, done.stdout))
+        self.assertIn(b"push-large: 000", done.stderr)
+
+
+class OutputTests(ScriptCase):
+    """``push-output``."""
+
+    def printed(self, size: int) -> tuple[list[str], bytes]:
+        """A command that prints random bytes from a pipe, and these bytes."""
+        content = os.urandom(size)
+        path = self.file("content", content)
+        return ["sh", "-c", f"cat {shlex.quote(str(path))} | cat"], content
+
+    def test_output(self) -> None:
+        """Any size arrives, also if it is a number of whole parts."""
+        server = self.daemon()
+        for number, size in enumerate((1, MIB - 1, MIB, 2 * MIB, 2 * MIB + 7)):
+            command, content = self.printed(size)
+            script = self.output(server.port)
+            done = self.run_script(script, f"db{number}", *command)
+            self.assert_stored(done, server, f"db{number}", content)
+
+    def test_cut(self) -> None:
+        """Lost connections and a killed daemon do not end the pipe."""
+        server = self.daemon()
+        command, content = self.printed(5 * MIB)
+        kill = [self.chance.randrange(1, 4)]
+        cutter = Cutter(
+            server.port,
+            self.offsets(8, MIB),
+            lambda number: self.kill(server) if number in kill else None,
+        )
+        self.addCleanup(cutter.close)
+        done = self.run_script(self.output(cutter.port), "db", *command)
+        self.assert_stored(done, server, "db", content)
+        self.assertGreaterEqual(cutter.cuts, 4)
+
+    def test_failed(self) -> None:
+        """If the command fails, nothing is stored and nothing is left."""
+        server = self.daemon()
+        script = self.output(server.port)
+        for size in (0, 10, 3 * MIB):
+            command, _ = self.printed(size)
+            failing = f"{shlex.join(command)}; exit 3"
+            done = self.run_script(script, "db", "sh", "-c", failing)
+            self.assertEqual((1, b""), (done.returncode, done.stdout))
+            self.assertIn(b"push-output: sh failed; nothing is stored\n", done.stderr)
+        server.wait_for("upload-deleted ", 3)
+        self.assertEqual({}, server.stored())
+        self.assertEqual([], os.listdir(server.home / ".filebucket" / "uploads"))
+
+    def test_taken(self) -> None:
+        """The command does not start if the name is taken."""
+        server = self.daemon()
+        (server.home / "web01").mkdir(exist_ok=True)
+        (server.home / "web01" / "db").write_bytes(b"other")
+        ran = self.folder / "ran"
+        done = self.run_script(self.output(server.port), "db", "touch", str(ran))
+        self.assertEqual(1, done.returncode)
+        self.assertIn(b"405\n", done.stderr)
+        self.assertFalse(ran.exists())
+
+
+class EndTests(ScriptCase):
+    """A client asks for the offset while the end is not decided."""
+
+    def ask(self, server: Server, *arguments: str) -> tuple[int, dict[str, str]]:
+        """The status and the headers of an answer."""
+        done = run("curl", "-sS", "-D", "-", "-o", "/dev/null", *arguments)
+        self.assertEqual(0, done.returncode, done.stderr)
+        # The last one, after any 100 Continue.
+        line, *lines = done.stdout.decode().split("HTTP/")[-1].strip().splitlines()
+        headers = dict(each.lower().split(": ", 1) for each in lines)
+        return int(line.split()[1]), headers
+
+    def create(self, server: Server, dialect: str, method: str = "PUT") -> str:
+        """The URL of a new upload of 7 bytes."""
+        url, length = f"{server.url}/{TOKEN}/", ("-H", "Upload-Length: 7", "-d", "")
+        kind = ("-X", method, "-H", "Upload-Complete: ?0", f"{url}{dialect}")
+        if dialect == "tus":
+            named = ("-H", "Upload-Metadata: filename dHVz")
+            kind = ("-H", "Tus-Resumable: 1.0.0", *named, url)
+        status, headers = self.ask(server, *length, *kind)
+        self.assertEqual(201, status)
+        return url + headers["location"]
+
+    def part(self, dialect: str, url: str) -> list[str]:
+        kind = ["-H", "Upload-Complete: ?1"]
+        if dialect == "tus":
+            kind = ["-H", "Content-Type: application/offset+octet-stream"]
+        path = str(self.file(content=b"content"))
+        more = ["-X", "PATCH", "-H", "Upload-Offset: 0", "-T", path, url]
+        return [*kind, *self.version(dialect), *more]
+
+    def version(self, dialect: str) -> list[str]:
+        return ["-H", "Tus-Resumable: 1.0.0"] if dialect == "tus" else []
+
+    def assert_complete(self, dialect: str, server: Server, url: str) -> None:
+        status, headers = self.ask(server, "-I", *self.version(dialect), url)
+        self.assertEqual((204, "7"), (status, headers["upload-offset"]))
+        self.assertEqual("no-store", headers["cache-control"])
+        self.assertEqual(b"content", server.stored()[f"{TOKEN}/{dialect}"])
+
+    def test_hook(self) -> None:
+        """A question during the post-push hook gets the end, not 404."""
+        server = self.daemon()
+        server.hook("post-push", "until [ -e go ]; do sleep 0.02; done")
+        for dialect in ("draft", "tus"):
+            url = self.create(server, dialect)
+            client = subprocess.Popen(["curl", "-s", *self.part(dialect, url)])
+            self.addCleanup(client.wait, PATIENCE)
+            self.addCleanup(client.kill)
+            path = server.home / TOKEN / dialect
+            self.assertTrue(comes(path.exists))
+            self.assert_complete(dialect, server, url)
+        (server.folder / "go").touch()
+
+    def test_not_published(self) -> None:
+        """No answer has the offset at the end unless the file is stored: tus clients
+        take it for a success.
+        """
+        for dialect in ("draft", "tus"):
+            server = self.server(sys.executable, "-c", _NO_LINKS, *DAEMON)
+            url = self.create(server, dialect)
+            status, _ = self.ask(server, *self.part(dialect, url))
+            self.assertEqual(503, status)
+            self.assertEqual({}, server.stored())
+            self.assert_complete(dialect, server, url)
+            server.wait_for(rf" push bucket=\S+ name='{dialect}' size=7 ")
+            server.stop()
+            (server.home / TOKEN / dialect).unlink()
+
+    def test_post(self) -> None:
+        """The draft lets any method create an upload: tus-js-client uses POST."""
+        server = self.daemon()
+        url = self.create(server, "draft", "POST")
+        self.assertRegex(url, f"/{TOKEN}/uploads/[0-9a-f]{{32}}$")
+        status, _ = self.ask(server, *self.part("draft", url))
+        self.assertEqual(200, status)
+        self.assert_complete("draft", server, url)
+
+
+DAEMON = ("-n", "--pidfile=", "filebucket")
