@@ -165,6 +165,8 @@ class DirectoryParts:
 
     async def finish(self, directory: str, upload: Unfinished) -> None:
         await self._store.run(directory, self._finish, upload)
+        # If the file was stored already, this one was not published.
+        self._store.room.forget_unfinished(directory, upload.id)
 
     async def remove(self, directory: str, upload: Unfinished) -> None:
         await self._store.run(directory, self._remove, upload)

@@ -292,6 +292,7 @@ class MemoryParts:
 
     async def finish(self, directory: str, upload: Unfinished) -> None:
         await self.record(directory, upload)
+        self.store.unfinished.pop((directory, upload.id), None)
         self.data.pop(upload.id, None)
 
     async def remove(self, directory: str, upload: Unfinished) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -13,11 +13,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
+from filebucket.base.threads import Threads
+from filebucket.http.body import Body
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import Token
-from filebucket.push.interfaces import IIncoming, IncomingFile
+from filebucket.push.interfaces import (
+    IIncoming,
+    IncomingFile,
+    IResuming,
+    Resume,
+)
 from filebucket.push.receive import Uploads
 from filebucket.push.session import Sessions
 from filebucket.test.kit.fakes import AtOnce, FakeHooks, MemoryParts, MemoryStore
@@ -112,6 +119,69 @@ def push(
     return FakeIncoming(stream(*chunks), length, size, **other)
 
 
+class _Source:
+    """A client that never needs to be held back."""
+
+    def stop_reading(self) -> None:
+        raise AssertionError("the body has become too large")
+
+    def read_on(self) -> None:
+        raise AssertionError("the body was never stopped")
+
+
+@implementer(IResuming)
+@define
+class FakeResuming(FakeIncoming):
+    """A request about a resumable upload, without a protocol.
+
+    :ivar asked: what it asks
+    :ivar body: its body, which may not have come whole yet
+    :ivar of_part: the digests of the body, by hashlib's names
+    :ivar token: SHA-256 in hex of its token
+    """
+
+    asked: Resume = field(kw_only=True)
+    body: Body = field(init=False)
+    of_part: Mapping[str, bytes] = field(factory=dict)
+    token: str = BUCKET.tokens[0].sha256.hex()
+
+    def __attrs_post_init__(self) -> None:
+        assert isinstance(self.chunks, Body)
+        self.body = self.chunks
+
+    def asks(self) -> Resume:
+        return self.asked
+
+    def algorithms_of_part(self) -> set[str]:
+        return set(self.of_part)
+
+    def promised_of_part(self) -> dict[str, bytes]:
+        return dict(self.of_part)
+
+    def cut(self, refusal: Refusal) -> None:
+        self.body.fail(refusal)
+
+    def failure(self) -> Refusal | None:
+        return self.body.failure
+
+
+def request(
+    asked: Resume, *chunks: bytes, end: bool = True, **other: Any
+) -> FakeResuming:
+    """A request about a resumable upload.
+
+    :param chunks: what has come of its body
+    :param end: whether that is all of it
+    """
+    body = Body(_Source(), lambda: 2**63, lambda: None)
+    for chunk in chunks:
+        body.deliver(chunk)
+    if end:
+        body.end()
+    length = other.pop("size", sum(map(len, chunks)))
+    return FakeResuming(body, length, -1, asked=asked, **other)
+
+
 def make_sessions(
     uploads: Uploads,
     store: MemoryStore,
@@ -119,15 +189,18 @@ def make_sessions(
     clock: Clock,
     unfinished: float = 86400.0,
     most: int = 16,
+    parts: MemoryParts | None = None,
+    wall: Callable[[], float] | None = None,
+    reading: Threads | None = None,
 ) -> Sessions:
     """Resumable uploads over fakes, started."""
     sessions = Sessions(
         uploads,
-        MemoryParts(store),
+        parts or MemoryParts(store),
         registry,
         clock,
-        clock.seconds,
-        AtOnce(clock),
+        wall or clock.seconds,
+        reading or AtOnce(clock),
         unfinished,
         most,
     )

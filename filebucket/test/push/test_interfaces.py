@@ -8,10 +8,11 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from filebucket.push import receive
-from filebucket.push.interfaces import IIncoming
-from filebucket.test.kit.uploads import push
+from filebucket.push import receive, session
+from filebucket.push.interfaces import Action, IIncoming, IResuming, Resume
+from filebucket.test.kit.uploads import push, request
 from filebucket.test.web.test_put import post, put
+from filebucket.web.resume import Native, NativeCreation, Tus, TusCreation
 
 
 class IncomingTests(SynchronousTestCase):
@@ -26,3 +27,15 @@ class IncomingTests(SynchronousTestCase):
         """Receiving uses all of it and nothing else, so a front end needs no more."""
         asked = re.findall(r"\b_?incoming\.(\w+)", inspect.getsource(receive))
         self.assertEqual(set(IIncoming), set(asked))
+
+    def test_resuming(self) -> None:
+        """So it is with requests about resumable uploads."""
+        self.assertTrue(verifyObject(IResuming, request(Resume(Action.LOOK))))
+        for kind in (Native, NativeCreation, Tus, TusCreation):
+            self.assertTrue(IResuming.implementedBy(kind))
+        asked = re.findall(
+            r"\b_?(?:incoming|current)\.(\w+)", inspect.getsource(session)
+        )
+        own = set(IResuming.names())
+        self.assertEqual(own, own & set(asked))
+        self.assertLess(set(asked), set(IResuming))

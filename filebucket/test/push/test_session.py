@@ -1,0 +1,1456 @@
+"""Tests of :mod:`filebucket.push.session`, without any protocol or disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
+from filebucket.hooks.interfaces import Exit, Verdict
+from filebucket.model.bucket import FILE_COST, Bucket
+from filebucket.model.push import Kept, Outcome, Step
+from filebucket.model.registry import BucketIndex, Registry
+from filebucket.model.token import Token
+from filebucket.model.unfinished import Unfinished
+from filebucket.push.interfaces import Action, Resume
+from filebucket.push.session import (
+    HASH_WAIT,
+    KEEP_AFTER,
+    KEEP_EVERY,
+    LOOK_EVERY,
+    SWEEP_EVERY,
+)
+from filebucket.test.kit.fakes import AtOnce, MemoryParts
+from filebucket.test.kit.uploads import (
+    BUCKET,
+    SHA256,
+    FakeResuming,
+    UploadCase,
+    make_sessions,
+    push,
+    request,
+)
+
+CONTENT = b"content"
+DAY = 86400.0
+FILE = "web01", "db.gz"
+OTHER = Token(b"\xcd" * 32)
+CUT = Refusal(400, "the body ends early")
+BROKEN = Refusal(503, "disk error on the server")
+
+
+def creation(*chunks: bytes, length: int | None = 7, **other: Any) -> FakeResuming:
+    """A request that creates an upload of db.gz.
+
+    :param length: of the whole file, if the client tells it
+    """
+    last = other.pop("last", None)
+    sha256 = other.pop("sha256", None)
+    if sha256 is not None:
+        other["promise"] = {"sha256": bytes.fromhex(sha256)}
+    asked = Resume(Action.CREATE, length=length, last=last)
+    return request(asked, *chunks, **other)
+
+
+def part(
+    identity: str,
+    offset: int,
+    *chunks: bytes,
+    last: bool | None = None,
+    length: int | None = None,
+    **other: Any,
+) -> FakeResuming:
+    """A request that appends to an upload."""
+    asked = Resume(Action.APPEND, identity, offset, last, length)
+    return request(asked, *chunks, **other)
+
+
+def look(identity: str, **other: Any) -> FakeResuming:
+    """A request for the offset."""
+    return request(Resume(Action.LOOK, identity), **other)
+
+
+def give_up(identity: str, **other: Any) -> FakeResuming:
+    """A request to delete an upload."""
+    return request(Resume(Action.GIVE_UP, identity), **other)
+
+
+def opened_by(*tokens: Token, **other: Any) -> Bucket:
+    """The bucket, with these tokens."""
+    return evolve(BUCKET, tokens=tokens, **other)
+
+
+class BrokenParts(MemoryParts):
+    """Uploads that the disk does not delete."""
+
+    async def remove(self, directory: str, upload: Unfinished) -> None:
+        raise BROKEN
+
+
+class UnreadableParts(MemoryParts):
+    """Uploads that cannot be read now."""
+
+    def __init__(self, error: Exception, *others: Any) -> None:
+        super().__init__(*others)
+        self.error = error
+
+    def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
+        raise self.error
+
+
+class SessionCase(UploadCase):
+    """Has resumable uploads over fakes, and a catalogue that knows a file as soon as
+    its push was observed.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        # The wall's clock is ahead of the other one.
+        self.ahead = 1e9
+        self.busy = False
+        self.registry = Registry([BUCKET])
+        self.parts = MemoryParts(self.store)
+        self.reading = AtOnce(self.clock)
+        self.start()
+
+    def start(self, unfinished: float = DAY, most: int = 16) -> None:
+        """Start a daemon."""
+        self.sessions = make_sessions(
+            self.uploads,
+            self.store,
+            self.registry,
+            self.clock,
+            unfinished,
+            most,
+            self.parts,
+            lambda: self.clock.seconds() + self.ahead,
+            self.reading,
+        )
+
+    def restart(self) -> None:
+        """Stop the daemon, and start another one."""
+        self.sessions.stopService()
+        self.start()
+
+    async def find(self, bucket: Bucket, name: str) -> Kept | None:
+        if self.busy:
+            raise Refusal(503, "the catalogue is busy")
+        if name in self.known:
+            return self.known[name]
+        for outcome in reversed(self.observed):
+            if outcome.published_at is not None and outcome.name == name:
+                return Kept(outcome.size, outcome.sha256 or "")
+        return None
+
+    def ask(self, incoming: FakeResuming, bucket: Bucket = BUCKET) -> Deferred[Outcome]:
+        """Begin a request."""
+        return self.sessions.receive(bucket, incoming)
+
+    def outcome(
+        self, status: int, incoming: FakeResuming, bucket: Bucket = BUCKET
+    ) -> Outcome:
+        """The outcome of a request that ends at once."""
+        return self.ended(status, self.ask(incoming, bucket))
+
+    def ended(self, status: int, done: Deferred[Outcome]) -> Outcome:
+        """The outcome of a request that has ended."""
+        outcome: Outcome = self.successResultOf(done)
+        self.assertEqual(status, outcome.status, outcome.reason)
+        return outcome
+
+    def created(self, incoming: FakeResuming | None = None) -> str:
+        """The id of a new upload."""
+        outcome = self.outcome(201, incoming or creation())
+        assert outcome.upload is not None
+        return outcome.upload.id
+
+    def assert_at(self, offset: int, identity: str) -> None:
+        """The upload is told to be at this offset, and its bytes are there."""
+        outcome = self.outcome(204, look(identity))
+        assert outcome.upload is not None
+        self.assertEqual(
+            (offset, False), (outcome.upload.offset, outcome.upload.complete)
+        )
+        self.assertEqual(CONTENT[:offset], self.parts.data[identity][:offset])
+        self.assertEqual(offset, self.parts.records[identity].offset)
+
+    def assert_gone(self, identity: str) -> None:
+        """Nothing is left of the upload."""
+        self.outcome(404, look(identity))
+        self.assertNotIn(identity, self.parts.records)
+        self.assert_idle()
+
+    def assert_idle(self) -> None:
+        """No request is under way, and quotas have exactly what is unfinished."""
+        self.assertEqual(0, self.uploads.under_way)
+        self.assertEqual(0, self.store.receiving)
+        unfinished = sum(each.offset + FILE_COST for each in self.sessions.all)
+        self.assertEqual(unfinished, sum(self.parts.counted.values()))
+
+    def assert_stored(self, content: bytes = CONTENT) -> None:
+        self.assertEqual({FILE: content}, self.store.files)
+        self.assertEqual([], self.sessions.all)
+        self.assertEqual({}, self.parts.data)
+        self.assert_idle()
+
+
+class WholeTests(SessionCase):
+    """Uploads that become files."""
+
+    def test_stored(self) -> None:
+        """An upload in two parts is a push like any other."""
+        self.hooks.exit = Exit(0, b"thanks\n")
+        identity = self.created()
+        self.assertEqual([7], [each.size for each in self.hooks.asked])
+        self.clock.advance(100)
+        first = self.outcome(204, part(identity, 0, b"con", size=None))
+        self.assertEqual((Step.PART, 3), (first.step, first.size))
+        self.assert_at(3, identity)
+        last = self.outcome(200, part(identity, 3, b"te", b"nt"))
+        self.assertEqual((None, 7, SHA256), (last.step, last.size, last.sha256))
+        self.assertEqual(
+            (0, 0, b"thanks\n"), (last.pre_push, last.post_push, last.output)
+        )
+        self.assertEqual(2, last.parts)
+        assert last.upload is not None
+        self.assertTrue(last.upload.complete)
+        self.assert_stored()
+        self.assertEqual(1, len(self.hooks.asked))
+        self.assertEqual([(7, SHA256)], [(e.size, e.sha256) for e in self.hooks.told])
+
+    def test_request_id(self) -> None:
+        """Each request has the request id of the creation."""
+        identity = self.created(creation(sha256=SHA256))
+        self.outcome(409, part(identity, 1, b"x"))
+        self.outcome(201, creation(sha256=SHA256))
+        self.outcome(200, part(identity, 0, CONTENT))
+        self.outcome(204, look(identity))
+        self.assertEqual(5, len(self.observed))
+        self.assertEqual(1, len({each.request_id for each in self.observed}))
+        self.assertEqual({"db.gz"}, {each.name for each in self.observed})
+
+    def test_seconds(self) -> None:
+        """The time of all parts, without the time between them."""
+        identity = self.created()
+        incoming = part(identity, 0, size=3, end=False)
+        done = self.ask(incoming)
+        self.clock.advance(5)
+        incoming.body.deliver(b"con")
+        incoming.body.end()
+        self.assertEqual(5, self.ended(204, done).seconds)
+        self.clock.advance(1000)
+        self.restart()
+        incoming = part(identity, 3, size=4, end=False)
+        done = self.ask(incoming)
+        self.clock.advance(2)
+        incoming.body.deliver(b"tent")
+        incoming.body.end()
+        self.assertEqual(7, self.ended(200, done).seconds)
+
+    def test_length_at_the_end(self) -> None:
+        """If the size is not known, pre-push is asked again when it is."""
+        identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, b"con", last=False))
+        self.outcome(200, part(identity, 3, b"tent", last=True))
+        self.assertEqual([-1, 7], [each.size for each in self.hooks.asked])
+        self.assert_stored()
+
+    def test_length_before_the_end(self) -> None:
+        """So it is if the length comes with a part."""
+        identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, b"con", length=7))
+        self.outcome(200, part(identity, 3, b"tent"))
+        self.assertEqual([-1, 7], [each.size for each in self.hooks.asked])
+        self.assert_stored()
+
+    def test_with_the_creation(self) -> None:
+        """The first part may come with the creation."""
+        outcome = self.outcome(201, creation(b"con", last=False))
+        assert outcome.upload is not None
+        self.assertEqual((Step.CREATED, 3), (outcome.step, outcome.upload.offset))
+        self.outcome(200, part(outcome.upload.id, 3, b"tent"))
+        self.assert_stored()
+
+    def test_empty(self) -> None:
+        """A file of no bytes is whole when it is created, unless the client says that
+        there is a last part.
+        """
+        outcome = self.outcome(201, creation(length=0))
+        self.assertIsNone(outcome.step)
+        self.assert_stored(b"")
+        identity = self.created(creation(length=0, last=False, called="other"))
+        self.outcome(200, part(identity, 0, last=True))
+
+    def test_overwrite(self) -> None:
+        """A verdict of pre-push to overwrite holds until the end."""
+        self.store.files[FILE] = b"old"
+        self.hooks.verdicts = [Verdict.OVERWRITE, Verdict.GO_ON]
+        identity = self.created()
+        self.restart()
+        outcome = self.outcome(200, part(identity, 0, CONTENT))
+        self.assertTrue(outcome.overwrote)
+        self.assertEqual(2, outcome.pre_push)
+        self.assert_stored()
+
+    def test_overwrite_ends(self) -> None:
+        """The last verdict counts, and the operator may change the bucket."""
+        self.hooks.verdicts = [Verdict.OVERWRITE, Verdict.GO_ON]
+        undeclared = self.created(creation(length=None))
+        self.hooks.verdicts = [Verdict.GO_ON]
+        writable = evolve(BUCKET, overwrite=True)
+        outcome = self.outcome(201, creation(), writable)
+        assert outcome.upload is not None
+        self.store.files[FILE] = b"old"
+        self.outcome(405, part(undeclared, 0, CONTENT, last=True))
+        self.outcome(405, part(outcome.upload.id, 0, CONTENT))
+        self.assert_stored(b"old")
+
+    def test_only_new(self) -> None:
+        """``If-None-Match: *`` at the creation holds at the end, too."""
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        identities = [
+            self.created(creation(length=length, only_new=True)) for length in (7, None)
+        ]
+        self.store.files[FILE] = b"old"
+        self.restart()
+        for identity in identities:
+            self.outcome(412, part(identity, 0, CONTENT, last=True))
+        self.assert_stored(b"old")
+
+    def test_condition(self) -> None:
+        """A condition that cannot be checked is refused."""
+        self.outcome(412, creation(condition=Refusal(412, "If-Match")))
+        self.assertEqual([], self.sessions.all)
+
+
+class CreationTests(SessionCase):
+    """Creations: refused at once, or given an upload again."""
+
+    def assert_none(self, status: int, incoming: FakeResuming) -> Outcome:
+        """Nothing is created."""
+        outcome = self.outcome(status, incoming)
+        self.assertEqual({}, self.parts.data)
+        self.assertEqual({}, self.parts.records)
+        self.assert_idle()
+        return outcome
+
+    def test_switched_off(self) -> None:
+        """With ``unfinished: 0`` what there was is removed."""
+        identity = self.created()
+        self.sessions.stopService()
+        self.start(unfinished=0.0)
+        self.assertEqual({}, self.parts.records)
+        for incoming in creation(), look(identity), part(identity, 0, b"c"):
+            self.assert_none(501, incoming)
+
+    def test_taken(self) -> None:
+        self.store.files[FILE] = b"old"
+        self.assert_none(405, creation())
+        self.assert_none(405, creation(sha256=SHA256))
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        self.assert_none(412, creation(only_new=True))
+
+    def test_stored_already(self) -> None:
+        """The client gets its receipt, and no upload."""
+        self.store.files[FILE] = CONTENT
+        self.known["db.gz"] = Kept(7, SHA256)
+        outcome = self.assert_none(200, creation(sha256=SHA256))
+        self.assertEqual(
+            (None, True, SHA256), (outcome.step, outcome.repeated, outcome.sha256)
+        )
+        self.assertIsNone(outcome.upload)
+        self.assert_none(405, creation(sha256="00" * 32))
+
+    def test_damaged(self) -> None:
+        """A damaged file is healed by the same file in parts."""
+        self.store.files[FILE] = b"conTENT"
+        self.known["db.gz"] = Kept(7, SHA256, damaged=True)
+        identity = self.created(creation(sha256=SHA256))
+        self.outcome(204, part(identity, 0, b"con"))
+        outcome = self.outcome(200, part(identity, 3, b"tent"))
+        self.assertTrue(outcome.healed)
+        self.assert_stored()
+
+    def test_name(self) -> None:
+        self.assertIsNone(self.assert_none(400, creation(called="..")).name)
+
+    def test_bounds(self) -> None:
+        self.uploads = self.make(max_file_size=7, min_file_size=7)
+        self.start()
+        self.assert_none(413, creation(length=8))
+        self.assert_none(400, creation(length=6))
+        self.assert_none(413, creation(length=None, size=8, end=False))
+        self.assertEqual([], self.hooks.asked)
+        self.created()
+
+    def test_room(self) -> None:
+        """The whole of it must fit, but is not reserved."""
+        self.store.room = 6
+        self.assert_none(507, creation())
+        self.store.room = 7
+        self.created()
+        self.created()
+        quota = evolve(BUCKET, quota=3 * FILE_COST + 6)
+        self.outcome(507, creation(), quota)
+        self.assert_idle()
+
+    def test_pre_push(self) -> None:
+        self.hooks.verdicts = [Refusal(409, "no")]
+        outcome = self.assert_none(409, creation())
+        self.assertEqual((Step.CREATED, "no"), (outcome.step, outcome.reason))
+
+    def test_disk(self) -> None:
+        """An upload that cannot be recorded does not exist."""
+        self.parts.failure = BROKEN
+        self.assert_none(503, creation())
+        self.parts.failure = None
+        self.created()
+
+    def test_revoked_meanwhile(self) -> None:
+        """The token is checked after pre-push, too."""
+        self.hooks.gate = Deferred()
+        incoming = creation()
+        done = self.ask(incoming)
+        incoming.revoked = True
+        self.hooks.gate.callback(None)
+        self.ended(403, done)
+        self.assertEqual({}, self.parts.records)
+
+    def test_given_again(self) -> None:
+        """The same file again is the same upload, as far as it has come."""
+        identity = self.created(creation(sha256=SHA256))
+        self.outcome(204, part(identity, 0, b"con"))
+        for restart in False, True:
+            if restart:
+                self.restart()
+            outcome = self.outcome(201, creation(sha256=SHA256))
+            assert outcome.upload is not None
+            self.assertEqual((identity, 3), (outcome.upload.id, outcome.upload.offset))
+            self.assertEqual(Step.CREATED, outcome.step)
+        self.assertEqual(1, len(self.hooks.asked))
+        self.assertEqual(identity, self.created(creation(b"co", sha256=SHA256)))
+        self.assert_at(3, identity)
+        others = [
+            creation(),
+            creation(sha256=SHA256, length=None),
+            creation(sha256=SHA256, length=8),
+            creation(sha256="00" * 32),
+            creation(sha256=SHA256, called="other"),
+        ]
+        for other in others:
+            self.assertNotEqual(identity, self.created(other))
+        found = self.outcome(
+            201, creation(sha256=SHA256), evolve(BUCKET, name="db01", directory="db01")
+        )
+        assert found.upload is not None
+        self.assertNotEqual(identity, found.upload.id)
+
+    def test_given_again_cuts(self) -> None:
+        """The connection of the earlier request is dead, so it is cut off."""
+        identity = self.created(creation(sha256=SHA256))
+        older = self.ask(part(identity, 0, b"con", size=7, end=False))
+        outcome = self.outcome(201, creation(sha256=SHA256))
+        self.ended(409, older)
+        assert outcome.upload is not None
+        self.assertEqual((identity, 3), (outcome.upload.id, outcome.upload.offset))
+
+    def test_given_again_at_its_end(self) -> None:
+        """If the upload ends in the meantime, its file is stored already."""
+        identity = self.created(creation(sha256=SHA256))
+        self.store.end_gate = Deferred()
+        last = self.ask(part(identity, 0, CONTENT))
+        again = self.ask(creation(sha256=SHA256))
+        self.store.end_gate.callback(None)
+        self.ended(200, last)
+        outcome = self.ended(200, again)
+        self.assertTrue(outcome.repeated)
+        self.assert_stored()
+
+    def test_given_again_after_its_end(self) -> None:
+        """If it turns out to be wrong in the meantime, a new one is created, with a
+        request id of its own.
+        """
+        identity = self.created(creation(sha256=SHA256))
+        gate = self.store.gate = Deferred()
+        last = self.ask(part(identity, 0, b"CONTENT"))
+        again = self.ask(creation(sha256=SHA256))
+        self.store.gate = None
+        gate.callback(None)
+        wrong = self.ended(422, last)
+        outcome = self.ended(201, again)
+        assert outcome.upload is not None
+        self.assertNotEqual(identity, outcome.upload.id)
+        self.assertNotEqual(wrong.request_id, outcome.request_id)
+        self.assert_at(0, outcome.upload.id)
+
+    def test_not_given_for_another_condition(self) -> None:
+        """An upload that may overwrite is not for a client that does not want to."""
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        identity = self.created(creation(sha256=SHA256))
+        other = self.created(creation(sha256=SHA256, only_new=True))
+        self.assertNotEqual(identity, other)
+
+    def test_too_many(self) -> None:
+        self.sessions.stopService()
+        self.start(most=2)
+        first = self.created()
+        self.created()
+        self.assertIn("Retry-After", self.outcome(503, creation()).headers)
+        other = evolve(BUCKET, name="db01", directory="db01")
+        self.outcome(201, creation(), other)
+        self.outcome(204, give_up(first))
+        self.created()
+
+    def test_too_many_at_once(self) -> None:
+        """Creations that wait for pre-push count, and those that failed do not."""
+        self.sessions.stopService()
+        self.start(most=2)
+        self.hooks.gate = Deferred()
+        waiting = [self.ask(creation()) for _ in range(2)]
+        self.outcome(503, creation())
+        self.hooks.verdicts = [Verdict.GO_ON, Refusal(409, "no")]
+        gate, self.hooks.gate = self.hooks.gate, None
+        gate.callback(None)
+        self.ended(201, waiting[0])
+        self.ended(409, waiting[1])
+        self.hooks.verdicts = [Verdict.GO_ON]
+        self.created()
+        self.outcome(503, creation())
+
+    def test_first_part_refused(self) -> None:
+        """An upload whose id the client never learns is not left behind."""
+        self.assert_none(422, creation(b"con", of_part={"sha256": bytes(32)}))
+        cut = creation(b"con", size=7, end=False)
+        done = self.ask(cut)
+        cut.cut(CUT)
+        self.assertEqual(Step.CREATED, self.ended(400, done).step)
+        self.assertEqual([], self.sessions.all)
+        self.assert_idle()
+
+    def test_first_part_cut(self) -> None:
+        """If the client can find it again, what has come is kept."""
+        cut = creation(b"con", size=7, end=False, sha256=SHA256)
+        done = self.ask(cut)
+        cut.cut(CUT)
+        self.ended(400, done)
+        self.assert_at(3, self.created(creation(sha256=SHA256)))
+
+
+class PartTests(SessionCase):
+    """Parts, and what is kept of those that fail."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.identity = self.created()
+        self.outcome(204, part(self.identity, 0, b"co"))
+
+    def assert_unchanged(self, status: int, incoming: FakeResuming) -> Outcome:
+        """The upload is as it was, and can go on."""
+        before = self.parts.records[self.identity]
+        outcome = self.outcome(status, incoming)
+        self.assertEqual(before, self.parts.records[self.identity])
+        self.assert_at(2, self.identity)
+        self.assert_idle()
+        return outcome
+
+    def test_offset(self) -> None:
+        for offset in 0, 1, 3, 7, 8:
+            outcome = self.assert_unchanged(409, part(self.identity, offset, b"n"))
+            assert outcome.upload is not None
+            self.assertEqual(2, outcome.upload.offset)
+
+    def test_lengths(self) -> None:
+        for incoming in (
+            part(self.identity, 2, b"n", length=8),
+            part(self.identity, 2, b"n", last=True),
+            part(self.identity, 2, b"ntent!", last=True),
+            part(self.identity, 2, b"ntent!", last=False),
+            part(self.identity, 2, b"ntent", last=True, length=6),
+        ):
+            self.assert_unchanged(400, incoming)
+        self.outcome(200, part(self.identity, 2, b"ntent", last=True, length=7))
+
+    def test_lengths_of_unknown(self) -> None:
+        """A length that is not known yet may not be less than has come."""
+        identity = self.identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, b"co", last=False))
+        self.assert_unchanged(400, part(identity, 2, b"", length=1))
+        self.assert_unchanged(400, part(identity, 2, b"nt", length=3))
+        self.assert_unchanged(400, part(identity, 2, b"nt", last=True, length=5))
+        self.assert_unchanged(
+            400, part(identity, 2, b"ntent", last=True, length=6, size=None)
+        )
+        self.outcome(204, part(identity, 2, b"nt", length=7))
+        self.outcome(400, part(identity, 4, b"ent", length=8))
+        self.outcome(200, part(identity, 4, b"ent", length=7))
+
+    def test_a_refused_length(self) -> None:
+        """The length that a refused request tells is forgotten."""
+        identity = self.identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, b"co", last=False))
+        self.store.room = 0
+        self.assert_unchanged(507, part(identity, 2, b"n", length=3))
+        self.store.room = 2**63
+        wrong = {"sha256": bytes(32)}
+        self.assert_unchanged(422, part(identity, 2, b"n", length=3, of_part=wrong))
+        self.outcome(200, part(identity, 2, b"ntent", length=7))
+
+    def test_body_too_long(self) -> None:
+        """A body of unknown length is refused as soon as it has too much."""
+        incoming = part(self.identity, 2, b"nten", size=None, end=False)
+        done = self.ask(incoming)
+        incoming.body.deliver(b"t!")
+        self.ended(400, done)
+        self.assert_at(2, self.identity)
+
+    def test_body_too_short(self) -> None:
+        """Nor does a body that ends early make the file whole."""
+        incoming = part(self.identity, 2, b"nten", last=True, size=None)
+        self.assert_unchanged(400, incoming)
+
+    def test_too_large(self) -> None:
+        """A limit on the size holds for bodies and uploads of unknown length."""
+        self.uploads = self.make(max_file_size=7)
+        self.start()
+        identity = self.identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, b"co", last=False))
+        self.assert_unchanged(413, part(identity, 2, b"ntent!", last=False))
+        self.assert_unchanged(413, part(identity, 2, b"n", length=8))
+        self.assert_unchanged(413, part(identity, 2, b"ntent!", last=True, size=None))
+        incoming = part(identity, 2, b"nt", last=True, size=None, end=False)
+        done = self.ask(incoming)
+        incoming.body.deliver(b"ent!")
+        self.ended(413, done)
+        self.assert_at(2, identity)
+        self.outcome(200, part(identity, 2, b"ntent", last=True, size=None))
+        self.assertEqual(CONTENT, self.store.files[FILE])
+
+    def test_empty_file(self) -> None:
+        """The command before a pipe may have failed."""
+        identity = self.created(creation(length=None))
+        self.outcome(400, part(identity, 0, last=True))
+        self.outcome(404, look(identity))
+        self.assertEqual({}, self.store.files)
+
+    def test_digest_of_a_part(self) -> None:
+        digest = {"sha256": hashlib.sha256(b"nt").digest()}
+        self.assert_unchanged(422, part(self.identity, 2, b"NT", of_part=digest))
+        self.outcome(204, part(self.identity, 2, b"nt", of_part=digest))
+        self.assert_at(4, self.identity)
+
+    def test_cut_with_a_digest(self) -> None:
+        """Without its end, a part with a digest cannot be compared."""
+        digest = {"sha256": hashlib.sha256(b"nt").digest()}
+        incoming = part(self.identity, 2, b"NT", size=5, end=False, of_part=digest)
+        done = self.ask(incoming)
+        self.clock.advance(KEEP_AFTER)
+        incoming.body.deliver(b"e")
+        incoming.cut(CUT)
+        self.ended(400, done)
+        self.assert_at(2, self.identity)
+
+    def test_promises(self) -> None:
+        """A promise holds, whichever request made it, and cannot be changed."""
+        identity = self.identity = self.created(creation(sha256=SHA256))
+        self.outcome(204, part(identity, 0, b"co"))
+        wrong = {"sha256": bytes(32)}
+        self.assert_unchanged(400, part(identity, 2, b"ntent", promise=wrong))
+        self.assert_unchanged(400, part(identity, 2, b"ntent", late=wrong))
+        other = {"sha512": bytes(64)}
+        self.assert_unchanged(400, part(identity, 2, b"ntent", promise=other))
+        self.outcome(422, part(identity, 2, b"NTENT"))
+        self.outcome(404, look(identity))
+
+    def test_promised_with_a_part(self) -> None:
+        """In its headers, or after its body."""
+        wrong = {"sha256": bytes(32)}
+        for sent in "promise", "late":
+            identity = self.created()
+            told: dict[str, Any] = {sent: wrong}
+            self.outcome(204, part(identity, 0, b"con", **told))
+            self.restart()
+            self.outcome(422, part(identity, 3, b"tent"))
+            self.assertEqual({}, self.store.files)
+
+    def test_other_promises(self) -> None:
+        """SHA-512 is compared, also after a restart."""
+        for content, status in (b"ntent", 200), (b"NTENT", 422):
+            promise = {"sha512": hashlib.sha512(CONTENT).digest()}
+            identity = self.created(creation(promise=promise, called=content.decode()))
+            self.outcome(204, part(identity, 0, b"co"))
+            self.restart()
+            self.outcome(status, part(identity, 2, content))
+
+    def test_cut(self) -> None:
+        """All bytes that have come are kept."""
+        incoming = part(self.identity, 2, b"nte", size=5, end=False)
+        done = self.ask(incoming)
+        incoming.cut(CUT)
+        self.assertEqual(5, self.ended(400, done).size)
+        self.assert_at(5, self.identity)
+        self.assert_idle()
+        self.outcome(200, part(self.identity, 5, b"nt"))
+        self.assert_stored()
+
+    def test_cut_at_once(self) -> None:
+        """If nothing has come, nothing is written."""
+        self.parts.failure = BROKEN
+        incoming = part(self.identity, 2, size=5, end=False)
+        incoming.cut(CUT)
+        self.assert_unchanged(400, incoming)
+
+    def test_kept_by_size(self) -> None:
+        """A kill loses at most :data:`KEEP_EVERY` bytes of a long body."""
+        identity = self.created(creation(length=KEEP_EVERY + 2))
+        piece = bytes(KEEP_EVERY - 1)
+        incoming = part(identity, 0, size=KEEP_EVERY + 2, end=False)
+        done = self.ask(incoming)
+        incoming.body.deliver(piece)
+        self.assertEqual(0, self.parts.records[identity].offset)
+        incoming.body.deliver(b"12")
+        self.assertEqual(KEEP_EVERY + 1, self.parts.records[identity].offset)
+        incoming.body.deliver(b"3")
+        self.assertEqual(KEEP_EVERY + 1, self.parts.records[identity].offset)
+        incoming.body.end()
+        self.ended(200, done)
+        self.assertEqual(piece + b"123", self.store.files[FILE])
+
+    def test_kept_by_time(self) -> None:
+        incoming = part(self.identity, 2, b"n", size=5, end=False)
+        done = self.ask(incoming)
+        self.clock.advance(KEEP_AFTER - 1)
+        incoming.body.deliver(b"t")
+        self.assertEqual(2, self.parts.records[self.identity].offset)
+        self.clock.advance(1)
+        incoming.body.deliver(b"e")
+        self.assertEqual(5, self.parts.records[self.identity].offset)
+        incoming.body.deliver(b"n")
+        self.assertEqual(5, self.parts.records[self.identity].offset)
+        incoming.body.deliver(b"t")
+        incoming.body.end()
+        self.ended(200, done)
+        self.assert_stored()
+
+    def test_disk_error(self) -> None:
+        """No more is told than is durable, and the next part goes on there."""
+        incoming = part(self.identity, 2, b"n", size=5, end=False)
+        done = self.ask(incoming)
+        self.clock.advance(KEEP_AFTER)
+        self.parts.failure = BROKEN
+        incoming.body.deliver(b"t")
+        self.ended(503, done)
+        self.parts.failure = None
+        self.assert_at(2, self.identity)
+        self.outcome(204, part(self.identity, 2, b"NT", last=False))
+        self.outcome(404, part("0" * 32, 2, b"NT"))
+        self.outcome(200, part(self.identity, 4, b"ent"))
+        self.assert_stored(b"coNTent")
+
+    def test_disk_full(self) -> None:
+        incoming = part(self.identity, 2, b"n", size=None, end=False)
+        done = self.ask(incoming)
+        self.store.room = 0
+        incoming.body.deliver(b"t")
+        self.ended(507, done)
+        self.assert_at(2, self.identity)
+        self.store.room = 2**63
+        self.outcome(200, part(self.identity, 2, b"ntent"))
+        self.assert_stored()
+
+    def test_no_room_is_reserved_twice(self) -> None:
+        """A part reserves what it brings, or else what is left."""
+        self.store.room = 5
+        for size, expected in (1, 1), (0, 0), (None, 5):
+            incoming = part(self.identity, 2, size=size, end=False)
+            done = self.ask(incoming)
+            self.assertEqual([expected], [e.expected for e in self.store.writers])
+            incoming.cut(CUT)
+            self.ended(400, done)
+        identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, b"co", last=False))
+        self.ask(part(identity, 2, size=None, end=False))
+        self.assertEqual([0], [each.expected for each in self.store.writers])
+
+    def test_unknown(self) -> None:
+        """Ids of nothing, and of another bucket."""
+        other = evolve(BUCKET, name="db01", directory="db01")
+        for incoming in (
+            part(self.identity, 2, b"ntent"),
+            look(self.identity),
+            give_up(self.identity),
+        ):
+            outcome = self.outcome(404, incoming, other)
+            self.assertEqual((None, None), (outcome.upload, outcome.name))
+        for identity in "", "0" * 32, "../x", self.identity.upper():
+            self.outcome(404, look(identity))
+        self.assert_at(2, self.identity)
+
+    def test_asked_wrongly(self) -> None:
+        """A request that cannot be read."""
+
+        class Wrong(FakeResuming):
+            def asks(self) -> Resume:
+                raise Refusal(400, "malformed Upload-Offset")
+
+        incoming = part(self.identity, 2, b"ntent")
+        wrong = Wrong(incoming.body, 5, -1, asked=incoming.asked)
+        self.assert_unchanged(400, wrong)
+
+    def test_given_up(self) -> None:
+        outcome = self.outcome(204, give_up(self.identity))
+        self.assertEqual((Step.GIVEN_UP, 2), (outcome.step, outcome.size))
+        self.assert_gone(self.identity)
+
+    def test_given_up_on_a_broken_disk(self) -> None:
+        """It is over, even if the disk keeps it until the next start."""
+        self.sessions.stopService()
+        self.parts = BrokenParts(self.store, self.parts.data, self.parts.records)
+        self.start()
+        self.outcome(503, give_up(self.identity))
+        self.outcome(404, look(self.identity))
+
+    def test_progress(self) -> None:
+        """The client hears what it may send, and until when."""
+        self.uploads = self.make(max_file_size=100)
+        self.sessions.stopService()
+        self.start()
+        self.clock.advance(1000)
+        upload = self.outcome(204, look(self.identity)).upload
+        assert upload is not None
+        self.assertEqual(
+            (2, 7, False, DAY - 1000, 100),
+            (
+                upload.offset,
+                upload.length,
+                upload.complete,
+                upload.left,
+                upload.largest,
+            ),
+        )
+        self.assertEqual(1e9 + DAY, upload.expires)
+
+
+class TakeOverTests(SessionCase):
+    """A newer request about an upload ends an older one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.identity = self.created()
+        self.older = part(self.identity, 0, b"con", size=7, end=False)
+
+    def test_by_any(self) -> None:
+        """A PATCH, a HEAD or a DELETE ends it at once."""
+        done = self.ask(self.older)
+        looked = self.outcome(204, look(self.identity))
+        assert looked.upload is not None
+        self.assertEqual(3, looked.upload.offset)
+        self.assertEqual(3, self.ended(409, done).size)
+        self.older.body.deliver(b"tent")
+        self.assert_at(3, self.identity)
+        done = self.ask(part(self.identity, 3, b"t", size=4, end=False))
+        outcome = self.outcome(409, part(self.identity, 3, b"t"))
+        self.assertEqual("the upload is at offset 4", outcome.reason)
+        self.ended(409, done)
+        done = self.ask(part(self.identity, 4, b"e", size=3, end=False))
+        self.outcome(204, give_up(self.identity))
+        self.ended(409, done)
+        self.assert_gone(self.identity)
+
+    def test_waits_for_the_write(self) -> None:
+        """The bytes that are being written are neither lost nor doubled."""
+        gate = self.store.gate = Deferred()
+        older = self.ask(self.older)
+        newer = self.ask(part(self.identity, 3, b"tent"))
+        self.assertNoResult(older)
+        self.assertNoResult(newer)
+        self.store.gate = None
+        gate.callback(None)
+        self.ended(409, older)
+        self.ended(200, newer)
+        self.assert_stored()
+
+    def test_three(self) -> None:
+        """Of several that wait, the last one gets it."""
+        gate = self.store.gate = Deferred()
+        older = self.ask(self.older)
+        waiting = [self.ask(part(self.identity, 3, b"tent")) for _ in range(2)]
+        looked = self.ask(look(self.identity))
+        self.store.gate = None
+        gate.callback(None)
+        for each in (older, *waiting):
+            self.assertIsNotNone(self.ended(409, each).reason)
+        self.ended(204, looked)
+        self.assert_at(3, self.identity)
+        self.assert_idle()
+
+    def test_after_a_restart(self) -> None:
+        """A request that waits until the upload is read again is cut off, too."""
+        self.outcome(204, part(self.identity, 0, b"con"))
+        self.restart()
+        self.reading.hangs = True
+        older = self.ask(part(self.identity, 3, b"TENT"))
+        newer = self.ask(part(self.identity, 3, b"tent"))
+        self.clock.advance(LOOK_EVERY)
+        self.ended(409, older)
+        looked = self.ask(look(self.identity))
+        self.clock.advance(LOOK_EVERY)
+        self.ended(409, newer)
+        self.ended(204, looked)
+
+    def test_in_its_commit(self) -> None:
+        """An older request that has everything ends the upload, and the newer one gets
+        the receipt.
+        """
+        for ask, status in (look, 204), (give_up, 204):
+            identity = self.created(creation(called=ask.__name__))
+            gate = self.store.end_gate = Deferred()
+            older = self.ask(part(identity, 0, CONTENT))
+            newer = self.ask(ask(identity))
+            self.assertNoResult(newer)
+            self.store.end_gate = None
+            gate.callback(None)
+            self.ended(200, older)
+            outcome = self.ended(status, newer)
+            assert outcome.upload is not None
+            self.assertEqual(
+                (7, True), (outcome.upload.offset, outcome.upload.complete)
+            )
+            self.assertEqual(CONTENT, self.store.files["web01", ask.__name__])
+
+    def test_the_same_again_in_its_commit(self) -> None:
+        for offset, status in (0, 409), (7, 200):
+            identity = self.created(creation(called=str(offset)))
+            gate = self.store.end_gate = Deferred()
+            older = self.ask(part(identity, 0, CONTENT))
+            newer = self.ask(part(identity, offset, CONTENT[offset:]))
+            self.store.end_gate = None
+            gate.callback(None)
+            self.ended(200, older)
+            outcome = self.ended(status, newer)
+            assert outcome.upload is not None
+            self.assertEqual(7, outcome.upload.offset)
+
+    def test_in_its_post_push(self) -> None:
+        """The file is there: other requests do not wait for the hook."""
+        gate = self.hooks.post_gate = Deferred()
+        done = self.ask(part(self.identity, 0, CONTENT))
+        self.assertNoResult(done)
+        looked = self.outcome(204, look(self.identity))
+        assert looked.upload is not None
+        self.assertTrue(looked.upload.complete)
+        again = self.outcome(200, part(self.identity, 7))
+        self.assertEqual((True, SHA256), (again.repeated, again.sha256))
+        self.assertEqual({}, self.parts.data)
+        gate.callback(None)
+        self.ended(200, done)
+        self.assertEqual(1, len(self.hooks.told))
+        self.assert_stored()
+
+    def test_before_its_post_push(self) -> None:
+        """Nor does a request that came during the commit."""
+        self.hooks.post_gate = Deferred()
+        gate = self.store.end_gate = Deferred()
+        done = self.ask(part(self.identity, 0, CONTENT))
+        looked = self.ask(look(self.identity))
+        self.assertNoResult(looked)
+        gate.callback(None)
+        self.ended(204, looked)
+        self.assertNoResult(done)
+        self.hooks.post_gate.callback(None)
+        self.ended(200, done)
+
+    def test_in_its_last_pre_push(self) -> None:
+        """The end of an upload of unknown size is not cut off, but waited for."""
+        identity = self.created(creation(length=None, called="other"))
+        gate = self.hooks.gate = Deferred()
+        done = self.ask(part(identity, 0, CONTENT, last=True))
+        looked = self.ask(look(identity))
+        self.assertNoResult(looked)
+        self.hooks.gate = None
+        gate.callback(None)
+        self.ended(200, done)
+        self.ended(204, looked)
+
+
+class EndTests(SessionCase):
+    """The last part, and what can be asked afterwards."""
+
+    def last(self, identity: str, status: int, content: bytes = CONTENT) -> Outcome:
+        """The outcome of the only part."""
+        return self.outcome(status, part(identity, 0, content))
+
+    def test_wrong(self) -> None:
+        """An upload with a wrong digest is gone."""
+        identity = self.created(creation(sha256=SHA256))
+        outcome = self.last(identity, 422, b"CONTENT")
+        self.assertIsNone(outcome.step)
+        self.assert_gone(identity)
+        self.assertEqual({}, self.store.files)
+
+    def test_wrong_on_a_broken_disk(self) -> None:
+        """The client hears that the digest is wrong, whatever the disk does."""
+        self.sessions.stopService()
+        self.parts = BrokenParts(self.store)
+        self.start()
+        self.last(self.created(creation(sha256=SHA256)), 422, b"CONTENT")
+
+    def test_taken(self) -> None:
+        """A plain push of that name was faster."""
+        identity = self.created()
+        self.assertEqual(200, self.receive(push()).status)
+        self.hooks.told.clear()
+        self.last(identity, 405)
+        self.assert_gone(identity)
+        self.assertEqual([], self.hooks.told)
+
+    def test_faster(self) -> None:
+        """The upload was faster than a plain push."""
+        identity = self.created()
+        gate = self.store.gate = Deferred()
+        plain = self.uploads.receive(BUCKET, push(b"CONTENT"))
+        self.store.gate = None
+        self.last(identity, 200)
+        gate.callback(None)
+        self.ended(405, plain)
+        self.assert_stored()
+
+    def test_both_promised(self) -> None:
+        """Whichever is second, its file is stored already."""
+        identity = self.created(creation(sha256=SHA256))
+        self.receive(push(sha256=SHA256))
+        outcome = self.last(identity, 200)
+        self.assertTrue(outcome.repeated)
+        self.assertEqual(SHA256, outcome.sha256)
+        self.assert_stored()
+        self.outcome(204, look(identity))
+        self.assertEqual(1, len(self.hooks.told))
+
+    def test_promised_in_post_push(self) -> None:
+        """A plain push of the same file is stored already, as soon as it is."""
+        identity = self.created(creation(sha256=SHA256))
+        self.hooks.post_gate = Deferred()
+        done = self.ask(part(identity, 0, CONTENT))
+        plain = self.successResultOf(self.uploads.receive(BUCKET, push(sha256=SHA256)))
+        self.assertEqual((200, True), (plain.status, plain.repeated))
+        self.hooks.post_gate.callback(None)
+        self.ended(200, done)
+
+    def test_pre_push(self) -> None:
+        """A file that pre-push refuses at its end is gone."""
+        self.hooks.verdicts = [Verdict.GO_ON, Refusal(409, "no")]
+        identity = self.created(creation(length=None))
+        self.outcome(409, part(identity, 0, CONTENT, last=True))
+        self.assert_gone(identity)
+
+    def test_heals(self) -> None:
+        """A file that was damaged since is healed."""
+        identity = self.created(creation(sha256=SHA256))
+        self.store.files[FILE] = b"conTENT"
+        self.known["db.gz"] = Kept(7, SHA256, damaged=True)
+        self.assertTrue(self.last(identity, 200).healed)
+        self.assert_stored()
+
+    def test_again(self) -> None:
+        """If the server cannot do it now, an empty part may try again."""
+        identity = self.created_unknown()
+        for refusal in Refusal(503, "busy"), Refusal(507, "full"):
+            self.hooks.verdicts = [refusal]
+            self.outcome(refusal.status, part(identity, 7, last=True))
+            self.assertEqual(7, self.parts.records[identity].offset)
+            self.restart()
+        self.hooks.verdicts = [Verdict.GO_ON]
+        self.outcome(200, part(identity, 7, last=True))
+        self.assert_stored()
+
+    def test_catalogue_busy(self) -> None:
+        """A file that cannot be looked up now is no reason to lose the upload."""
+        identity = self.created(creation(sha256=SHA256))
+        self.store.files[FILE] = CONTENT
+        self.busy = True
+        self.last(identity, 503)
+        self.assertEqual(7, self.parts.records[identity].offset)
+        self.busy = False
+        self.known["db.gz"] = Kept(7, SHA256)
+        self.outcome(200, part(identity, 7))
+        self.assert_stored()
+
+    def created_unknown(self) -> str:
+        """An upload of unknown size that has come whole."""
+        self.hooks.verdicts = [Verdict.GO_ON]
+        identity = self.created(creation(length=None))
+        self.outcome(204, part(identity, 0, CONTENT, last=False))
+        return identity
+
+    def test_again_by_head(self) -> None:
+        """Many clients ask for the offset, and take the end for a success."""
+        identity = self.created_unknown()
+        self.hooks.verdicts = [Refusal(503, "busy")]
+        self.outcome(503, part(identity, 7, last=True))
+        self.outcome(503, look(identity))
+        self.restart()
+        self.hooks.verdicts = [Verdict.GO_ON]
+        outcome = self.ask(look(identity))
+        self.assertIsNone(self.successResultOf(outcome).reason)
+        self.assert_stored()
+        looked = self.outcome(204, look(identity)).upload
+        assert looked is not None
+        self.assertEqual((7, True), (looked.offset, looked.complete))
+
+    def test_told_again(self) -> None:
+        """The receipt can be had for as long as an unfinished upload would live."""
+        self.hooks.exit = Exit(0, b"thanks\n")
+        identity = self.created()
+        self.last(identity, 200)
+        for _ in range(2):
+            looked = self.outcome(204, look(identity))
+            assert looked.upload is not None
+            self.assertEqual(
+                (7, 7, True),
+                (looked.upload.offset, looked.upload.length, looked.upload.complete),
+            )
+            again = self.outcome(200, part(identity, 7))
+            self.assertEqual(
+                (True, 7, SHA256), (again.repeated, again.size, again.sha256)
+            )
+            self.outcome(409, part(identity, 3, b"tent"))
+            self.outcome(400, part(identity, 7, b"more"))
+            self.outcome(204, give_up(identity))
+            self.restart()
+        self.assertEqual({FILE: CONTENT}, self.store.files)
+        self.assertEqual(1, len(self.hooks.told))
+        other = evolve(BUCKET, name="db01", directory="db01")
+        self.outcome(404, look(identity), other)
+        self.clock.advance(DAY + SWEEP_EVERY)
+        self.outcome(404, look(identity))
+
+    def test_not_told_of_another_file(self) -> None:
+        """A receipt is only for a file that is still what was received."""
+        identity = self.created()
+        self.last(identity, 200)
+        self.known["db.gz"] = Kept(7, SHA256, damaged=True)
+        self.outcome(404, look(identity))
+        self.known["db.gz"] = Kept(7, "00" * 32)
+        self.outcome(404, look(identity))
+        del self.known["db.gz"]
+        self.outcome(204, look(identity))
+        del self.store.files[FILE]
+        for incoming in look(identity), part(identity, 7), give_up(identity):
+            self.outcome(404, incoming)
+
+    def test_no_guesses(self) -> None:
+        """An upload's id is enough to ask for its receipt, and no guess."""
+        identity = self.created()
+        self.last(identity, 200)
+        self.known["db.gz"] = Kept(7, "00" * 32)
+        for _ in range(100):
+            self.outcome(404, look(identity))
+        del self.known["db.gz"]
+        self.outcome(204, look(identity))
+        self.assertEqual(
+            200,
+            self.successResultOf(
+                self.uploads.receive(BUCKET, push(sha256=SHA256))
+            ).status,
+        )
+
+    def test_not_recorded(self) -> None:
+        """A disk error after the publication does not undo it."""
+        identity = self.created()
+        incoming = part(identity, 0, CONTENT, end=False)
+        gate = self.store.end_gate = Deferred()
+        done = self.ask(incoming)
+        incoming.body.end()
+        self.parts.failure = BROKEN
+        gate.callback(None)
+        self.ended(200, done)
+        self.assertEqual({FILE: CONTENT}, self.store.files)
+        self.assertEqual(1, len(self.hooks.told))
+
+
+class TokenTests(SessionCase):
+    """An upload ends with the token that created it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.first = BUCKET.tokens[0]
+        self.use(self.first, OTHER)
+        self.identity = self.created()
+
+    def use(self, *tokens: Token) -> None:
+        """Reload with these tokens of the bucket."""
+        buckets = [opened_by(*tokens)] if tokens else []
+        self.registry.replace(BucketIndex(buckets))
+
+    def by_other(self, *args: Any, **kwargs: Any) -> FakeResuming:
+        """A part that comes with the other token."""
+        return part(self.identity, *args, token=OTHER.sha256.hex(), **kwargs)
+
+    def test_idle(self) -> None:
+        """It ends at once, and says so."""
+        with capturedLogs() as logged:
+            self.use(OTHER)
+        (event,) = [each for each in logged if each.get("event") == "upload-expired"]
+        self.assertIn("token", event["reason"])
+        self.assertEqual(self.observed[0].request_id, event["request"])
+        self.assert_gone(self.identity)
+
+    def test_bucket_removed(self) -> None:
+        self.use()
+        self.assert_gone(self.identity)
+
+    def test_still_valid(self) -> None:
+        """Either token may continue it."""
+        self.use(OTHER, self.first)
+        self.outcome(204, self.by_other(0, b"con"))
+        self.outcome(200, part(self.identity, 3, b"tent"))
+
+    def test_expires(self) -> None:
+        """A token may expire by itself."""
+        self.use(evolve(self.first, expires=1e9 + 100), OTHER)
+        self.assert_at(0, self.identity)
+        self.clock.advance(100 + SWEEP_EVERY)
+        self.assert_gone(self.identity)
+
+    def test_during_a_part(self) -> None:
+        """A part with the other token goes on, but the upload is over."""
+        incoming = self.by_other(0, b"con", size=7, end=False)
+        done = self.ask(incoming)
+        self.use(OTHER)
+        self.assertNoResult(done)
+        incoming.cut(CUT)
+        self.ended(400, done)
+        self.assert_gone(self.identity)
+
+    def test_during_the_last_part(self) -> None:
+        """The file is not published."""
+        incoming = self.by_other(0, b"con", size=7, end=False)
+        done = self.ask(incoming)
+        self.use(OTHER)
+        incoming.body.deliver(b"tent")
+        incoming.body.end()
+        self.ended(403, done)
+        self.assert_gone(self.identity)
+        self.assertEqual({}, self.store.files)
+
+    def test_during_the_last_pre_push(self) -> None:
+        """Nor is it if the token ends while the hook runs."""
+        for by_part in True, False:
+            self.use(self.first, OTHER)
+            self.identity = self.created(creation(length=None))
+            gate = self.hooks.gate = Deferred()
+            incoming = self.by_other(0, CONTENT, last=True)
+            done = self.ask(incoming)
+            if by_part:
+                incoming.revoked = True
+            else:
+                self.use(OTHER)
+            self.hooks.gate = None
+            gate.callback(None)
+            self.ended(403, done)
+            self.outcome(404, look(self.identity))
+        self.assertEqual({}, self.store.files)
+
+    def test_after_a_restart(self) -> None:
+        self.sessions.stopService()
+        self.registry = Registry([opened_by(OTHER)])
+        self.start()
+        self.assert_gone(self.identity)
+
+    def test_on_a_broken_disk(self) -> None:
+        """A disk that cannot delete the upload does not change the answer."""
+        self.sessions.stopService()
+        self.parts = BrokenParts(self.store, self.parts.data, self.parts.records)
+        self.start()
+        incoming = self.by_other(0, b"con", size=3, end=False)
+        done = self.ask(incoming)
+        self.use(OTHER)
+        incoming.body.end()
+        self.ended(204, done)
+        self.outcome(404, look(self.identity))
+
+
+class ExpiryTests(SessionCase):
+    """Uploads end a day after their last byte."""
+
+    def test_idle(self) -> None:
+        """The last byte counts, and requests without one do not."""
+        identity = self.created()
+        self.clock.advance(DAY - 100)
+        self.outcome(204, part(identity, 0, b"con"))
+        self.clock.advance(DAY - 100)
+        self.outcome(204, part(identity, 3))
+        self.assert_at(3, identity)
+        with capturedLogs() as logged:
+            self.clock.pump([SWEEP_EVERY] * 3)
+        (event,) = [each for each in logged if each.get("event") == "upload-expired"]
+        self.assertEqual((3, "it has expired"), (event["offset"], event["reason"]))
+        self.assert_gone(identity)
+
+    def test_during_a_part(self) -> None:
+        """A part may take longer than a day."""
+        identity = self.created()
+        incoming = part(identity, 0, size=7, end=False)
+        done = self.ask(incoming)
+        self.clock.pump([SWEEP_EVERY] * int(DAY / SWEEP_EVERY + 2))
+        self.assertNoResult(done)
+        incoming.body.deliver(b"con")
+        incoming.cut(CUT)
+        self.ended(400, done)
+        self.assert_at(3, identity)
+
+    def test_after_a_part(self) -> None:
+        """If it has brought nothing, the upload ends with it."""
+        identity = self.created()
+        incoming = part(identity, 0, size=7, end=False)
+        done = self.ask(incoming)
+        self.clock.pump([SWEEP_EVERY] * int(DAY / SWEEP_EVERY + 2))
+        incoming.cut(CUT)
+        self.ended(400, done)
+        self.assert_gone(identity)
+
+    def test_clock_set_back(self) -> None:
+        """An upload from the future lives for a day from now on."""
+        identity = self.created()
+        self.ahead -= 1000 * DAY
+        self.clock.advance(SWEEP_EVERY)
+        self.assert_at(0, identity)
+        self.clock.advance(DAY)
+        self.assert_gone(identity)
+
+    def test_stopped(self) -> None:
+        """A daemon that has stopped sweeps no more."""
+        self.sessions.stopService()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_tokens_in_names(self) -> None:
+        """No log line shows a token."""
+        token = "t" * 32
+        digest = hashlib.sha256(token.encode()).digest()
+        self.registry.replace(BucketIndex([opened_by(BUCKET.tokens[0], Token(digest))]))
+        self.created(creation(called=token))
+        with capturedLogs() as logged:
+            self.clock.pump([DAY, SWEEP_EVERY])
+        (event,) = [each for each in logged if each.get("event") == "upload-expired"]
+        self.assertNotIn(token, event["name"])
+
+
+class RestartTests(SessionCase):
+    """After a restart, an upload is read again before it goes on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.identity = self.created(creation(sha256=SHA256))
+        self.outcome(204, part(self.identity, 0, b"con"))
+
+    def test_goes_on(self) -> None:
+        self.restart()
+        self.outcome(204, part(self.identity, 3, b"te"))
+        self.restart()
+        self.outcome(200, part(self.identity, 5, b"nt"))
+        self.assert_stored()
+
+    def test_being_read(self) -> None:
+        """The offset is known before; a part waits for a while."""
+        self.restart()
+        self.reading.hangs = True
+        self.assert_at(3, self.identity)
+        done = self.ask(part(self.identity, 3, b"tent"))
+        self.clock.pump([LOOK_EVERY] * int(HASH_WAIT / LOOK_EVERY - 1))
+        self.assertNoResult(done)
+        self.clock.advance(LOOK_EVERY)
+        self.assertIn("Retry-After", self.ended(503, done).headers)
+        done = self.ask(part(self.identity, 3, b"tent"))
+        self.assertEqual(1, self.reading.waiting)
+        self.reading.go_on()
+        self.ended(200, done)
+        self.assert_stored()
+
+    def test_client_gone(self) -> None:
+        """A client that is gone does not wait."""
+        self.restart()
+        self.reading.hangs = True
+        incoming = part(self.identity, 3, b"t", size=4, end=False)
+        done = self.ask(incoming)
+        incoming.cut(CUT)
+        self.clock.advance(LOOK_EVERY)
+        self.ended(400, done)
+
+    def test_lost(self) -> None:
+        """Data that is not what was received is never published."""
+        self.parts.data[self.identity] = b"CON"
+        self.restart()
+        with capturedLogs() as logged:
+            self.outcome(410, part(self.identity, 3, b"tent"))
+        (event,) = [each for each in logged if each.get("event") == "upload-lost"]
+        self.assertEqual(
+            (self.observed[0].request_id, "db.gz", 3),
+            (event["request"], event["name"], event["offset"]),
+        )
+        self.outcome(410, look(self.identity))
+        self.outcome(404, look(self.identity), evolve(BUCKET, name="db01"))
+        self.assertEqual({}, self.parts.data)
+        self.assert_idle()
+        self.created(creation(sha256=SHA256))
+
+    def test_lost_while_looked_at(self) -> None:
+        """A client hears of it after a HEAD, too."""
+        self.parts.data[self.identity] = b"CON"
+        self.restart()
+        self.reading.hangs = True
+        self.outcome(204, look(self.identity))
+        self.reading.go_on()
+        self.outcome(410, part(self.identity, 3, b"tent"))
+
+    def test_ends_while_read(self) -> None:
+        """An upload that is given up is not lost."""
+        self.restart()
+        self.reading.hangs = True
+        self.outcome(204, look(self.identity))
+        self.outcome(204, give_up(self.identity))
+        with capturedLogs() as logged:
+            self.reading.go_on()
+        self.assertEqual([], [e for e in logged if e.get("event") == "upload-lost"])
+        self.assert_gone(self.identity)
+
+    def test_stops_while_read(self) -> None:
+        """A daemon that stops does not lose what it was reading."""
+        self.restart()
+        self.reading.hangs = True
+        self.outcome(204, look(self.identity))
+        self.sessions.stopService()
+        self.reading.go_on()
+        self.start()
+        self.outcome(200, part(self.identity, 3, b"tent"))
+        self.assert_stored()
+
+    def test_unreadable(self) -> None:
+        """If it cannot be read now, the next request tries again."""
+        for error in OSError(errno.EMFILE, "too many"), RuntimeError("a bug"):
+            self.sessions.stopService()
+            parts = self.parts
+            self.parts = UnreadableParts(error, self.store, parts.data, parts.records)
+            self.start()
+            self.outcome(503, part(self.identity, 3, b"tent"))
+            self.sessions.stopService()
+            self.parts = parts
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.start()
+        self.outcome(200, part(self.identity, 3, b"tent"))
+
+    def test_stop_during_a_part(self) -> None:
+        """All bytes that have come are kept."""
+        incoming = part(self.identity, 3, b"te", size=4, end=False)
+        done = self.ask(incoming)
+        incoming.cut(Refusal(503, "the server is shutting down"))
+        self.ended(503, done)
+        self.restart()
+        self.assert_at(5, self.identity)
+        self.outcome(200, part(self.identity, 5, b"nt"))
+        self.assert_stored()
