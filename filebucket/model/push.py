@@ -79,6 +79,8 @@ class Outcome:
     :ivar step: what the request did for a resumable upload that goes on; None for a
         push that ended, also for the last part of one
     :ivar upload: the resumable upload, if it is known
+    :ivar advanced: whether the request appended to it, so that it is refused when it is
+        sent again with the same offset
     :ivar parts: requests that brought the file, if it was a resumable upload
     :ivar is_new: whether the request began a resumable upload
     :ivar began: bytes of it that were durable before this part; None if it is no part
@@ -108,3 +110,4 @@ class Outcome:
     parts: int | None = None
     is_new: bool = False
     began: int | None = None
+    advanced: bool = False

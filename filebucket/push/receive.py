@@ -209,7 +209,8 @@ class Uploads:
         except Refusal as refusal:
             outcome.status, outcome.reason = refusal.status, refusal.reason
             outcome.headers = refusal.headers
-            if refusal.status in REPEATED and incoming.spent():
+            spent = incoming.spent() and not outcome.advanced
+            if refusal.status in REPEATED and spent:
                 # A client that retries would send the rest of its pipe as a file.
                 outcome.status, outcome.headers = 400, {}
         except Exception:  # any bug is logged and answered

@@ -536,6 +536,8 @@ class Sessions(Service):
             else self._wall(),
         )
         await self._parts.record(part.bucket.directory, upload)
+        if part.asked.action is Action.APPEND and offset > session.upload.offset:
+            part.outcome.advanced = True
         session.upload, session.hashes = upload, hashes
 
     # The end.

@@ -663,7 +663,7 @@ RESUMED = (
         422,
     ),
     Row("a creation with another method", creates(b"X-HTTP-Method-Override: POST")),
-    Row("a creation with POST", put(FIVE, PATCHY, line=CREATES_TUS)),
+    Row("a creation with POST", put(FIVE, PATCHY, line=CREATES_TUS), 412),
     Row("a part of tus without an offset", tus_appends(TUS_PART)),
     Row("a part of tus without a type", tus_appends(AT_0), 415),
     Row("a part of the draft, with tus' version", tus_appends(AT_0, PART, LAST), 415),

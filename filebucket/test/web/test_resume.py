@@ -21,6 +21,7 @@ from filebucket.model.push import Kept
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.push.receive import Uploads
 from filebucket.push.session import Sessions
+from filebucket.test.kit.fakes import MemoryParts
 from filebucket.test.kit.uploads import make_sessions
 from filebucket.test.kit.wire import Connection
 from filebucket.test.web.test_tree import (
@@ -242,6 +243,29 @@ class NativeTests(ResumeCase):
         self.assertEqual((200, RECEIPT), (status, content))
         self.assertEqual("?1", headers["upload-complete"])
         self.assertEqual(["f"], [each.filename for each in self.hooks.told])
+
+    def test_creation_by_post(self) -> None:
+        """4.2.1: a POST to the file's URL creates it, too; one to the bucket not."""
+        target = b"/%b/f" % TOKEN
+        status, headers, _ = self.ask(b"POST", target, MORE, LENGTH)
+        self.assertEqual(201, status)
+        url = urljoin(target.decode(), headers["location"]).encode()
+        self.assertEqual(200, self.patch_native(url, 0, FILE)[0])
+        for base in (b"/%b" % TOKEN, b"/%b/" % TOKEN):
+            self.assert_refused(412, self.ask(b"POST", base, MORE, LENGTH))
+
+    def test_whole_already(self) -> None:
+        """HEAD publishes an upload whose bytes are all there: many clients take such an
+        offset for success.
+        """
+        url = self.native(LENGTH)
+        self.patch_native(url, 0, FILE, MORE)
+        status, headers, content = self.ask(b"HEAD", url)
+        self.assertEqual((204, b""), (status, content))
+        self.assertEqual(
+            ("?1", SHA256), (headers["upload-complete"], headers["x-checksum-sha256"])
+        )
+        self.assertEqual({("one", "f"): FILE}, self.store.files)
 
     def test_first_part_with_the_creation(self) -> None:
         """4.2: it may come in any number of bytes."""
@@ -866,6 +890,7 @@ class BothTests(ResumeCase):
                 answer = self.ask(method, target)
                 self.assert_refused(405, answer, {"allow": "POST, PUT"})
         self.assert_refused(400, self.ask(b"PUT", url, body=FILE))
+        self.assert_refused(400, self.ask(b"PUT", url, MORE, body=FILE))
         self.assert_refused(400, self.ask(b"POST", url, body=FILE))
         self.assert_refused(400, self.ask(b"POST", url, TUS, LENGTH, named()))
         for override in (b"X-HTTP-Method-Override", b"X-HTTP-Method"):
@@ -1104,19 +1129,32 @@ class BothTests(ResumeCase):
 
     def test_no_half_pipe(self) -> None:
         """A body from a pipe of which some was taken gets no status that curl --retry
-        repeats with the rest.
+        repeats with the rest, unless the offset has advanced: then that is refused.
         """
-        for method, headers in ((b"PUT", (MORE,)), (b"PATCH", (at(0), LAST))):
-            for sized, status in ((CHUNKED, 400), (b"Content-Length: 9", 408)):
-                target = self.native() if method == b"PATCH" else b"/%b/g" % TOKEN
-                connection = Connection(self.root)
-                connection.send(head(method, target, sized, *headers))
-                connection.send(b"1\r\nx" if sized == CHUNKED else b"x")
-                connection.clock.advance(connection.site.limits.rate_window)
-                self.assertEqual([status], connection.statuses(), (method, sized))
-                connection.lose()
-                if method == b"PATCH":
-                    self.assert_unchanged(target, 1)
+        parts = self.sessions._parts
+        assert isinstance(parts, MemoryParts)
+        for method, sized, fails, statuses in (
+            (b"PUT", CHUNKED, False, [400]),
+            (b"PUT", b"Content-Length: 9", False, [408]),
+            (b"PATCH", CHUNKED, False, [408]),
+            (b"PATCH", CHUNKED, True, [400]),
+            (b"PATCH", b"Content-Length: 9", True, [408]),
+        ):
+            target = self.native() if method == b"PATCH" else b"/%b/g" % TOKEN
+            headers = (at(0), LAST) if method == b"PATCH" else (MORE,)
+            connection = Connection(self.root)
+            connection.send(head(method, target, sized, *headers))
+            connection.send(b"1\r\nx" if sized == CHUNKED else b"x")
+            parts.failure = Refusal(503, "disk error on the server") if fails else None
+            connection.clock.advance(connection.site.limits.rate_window)
+            self.assertEqual(statuses, connection.statuses(), (method, sized))
+            connection.lose()
+            parts.failure = None
+            if method == b"PATCH":
+                self.assert_unchanged(target, 0 if fails else 1)
+                again = self.patch_native(target, 0, b"rest")
+                self.assertEqual(200 if fails else 409, again[0])
+                self.store.files.clear()
 
     def test_only_if_new(self) -> None:
         """``If-None-Match: *`` at the creation holds to the end."""
