@@ -25,6 +25,7 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import make_overview
 from filebucket.model.bucket import Bucket
+from filebucket.model.unfinished import Unfinished
 
 T = TypeVar("T")
 
@@ -57,24 +58,38 @@ class Page:
         read: Read,
         buckets: Callable[[], Sequence[Bucket]],
         zone: tzinfo,
+        uploads: Callable[[], Sequence[Unfinished]] = tuple,
+        unfinished: float = 0.0,
     ) -> None:
         """
         :param seconds: returns the time since the epoch
         :param buckets: returns the buckets that are configured now
         :param zone: time zone of the times shown
+        :param uploads: returns the resumable uploads that go on
+        :param unfinished: seconds after its last byte when one expires
         """
         self._seconds = seconds
         self._read = read
         self._buckets = buckets
         self._zone = zone
+        self._uploads = uploads
+        self._unfinished = unfinished
 
     async def __call__(self) -> AdminAnswer:
         """The current page, or a page with the reason why it is unavailable."""
         buckets, now = self._buckets(), self._seconds()
+        uploads = self._uploads()
 
         def make(catalogue: IView) -> tuple[bytes, bytes]:
             most = most_series(len(buckets))
-            overview = make_overview(catalogue, buckets, now, most_series=most)
+            overview = make_overview(
+                catalogue,
+                buckets,
+                now,
+                most_series=most,
+                uploads=uploads,
+                unfinished=self._unfinished,
+            )
             page = html.page(overview, self._zone)
             return page, gzip.compress(page, compresslevel=1)
 

@@ -22,13 +22,21 @@ from filebucket.base.text import (
     size_text,
     span,
 )
-from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.catalogue.overview import (
+    BucketOverview,
+    Overview,
+    SeriesOverview,
+    UploadOverview,
+)
 from filebucket.catalogue.summary import summarize
 from filebucket.model.records import Refused
 from filebucket.model.state import State
 
 MOST_ROWS = 2000
 """Maximum number of series on a page; the page shows the number of the others."""
+
+MOST_UPLOADS = 100
+"""Maximum number of unfinished uploads on a page."""
 
 SCARCE = 0.05
 """Free space below this share is marked."""
@@ -166,6 +174,23 @@ class RefusalRow:
 
 
 @frozen
+class UploadRow:
+    """An unfinished resumable upload.
+
+    :param got: the received part as a bar; without ``percent`` if the whole is unknown
+    :param rate: empty if not known yet
+    """
+
+    bucket: str
+    name: str
+    got: Bar
+    rate: str
+    since: Moment
+    last: Moment
+    expires: Moment
+
+
+@frozen
 class PageView:
     """The page.
 
@@ -177,6 +202,8 @@ class PageView:
     :param troubled: buckets that need attention, the worst first
     :param calm: buckets that are in order
     :param hidden: number of buckets that are not shown
+    :param uploads: unfinished uploads, the first to expire first
+    :param more_uploads: number of those that are not shown
     """
 
     icon: str
@@ -192,6 +219,8 @@ class PageView:
     calm: Sequence[BucketRows]
     hidden: int
     refusals: Sequence[RefusalRow]
+    uploads: Sequence[UploadRow]
+    more_uploads: int
 
 
 def most_series(buckets: int) -> int:
@@ -225,6 +254,27 @@ def view(overview: Overview, zone: tzinfo) -> PageView:
         calm=[_bucket(each, overview.at, zone) for each in calm],
         hidden=len(overview.buckets) - len(troubled) - len(calm),
         refusals=[_refusal(each, zone) for each in overview.refusals],
+        uploads=[
+            _upload(each, overview.at, zone) for each in overview.uploads[:MOST_UPLOADS]
+        ],
+        more_uploads=max(len(overview.uploads) - MOST_UPLOADS, 0),
+    )
+
+
+def _upload(upload: UploadOverview, now: float, zone: tzinfo) -> UploadRow:
+    got = Bar(size_text(upload.offset), "", "")
+    if upload.length is not None:
+        share = upload.offset / max(upload.length, 1)
+        got = _bar(share, f"{got.text} of {size_text(upload.length)} ({share:.0%})", "")
+    left = max(upload.expires - now, 0)
+    return UploadRow(
+        bucket=upload.bucket,
+        name=printable(upload.name),
+        got=got,
+        rate="" if upload.rate is None else f"{size_text(round(upload.rate))}/s",
+        since=_moment(upload.since, zone, ago(now - upload.since), "began "),
+        last=_moment(upload.last_at, zone, ago(now - upload.last_at), "last byte "),
+        expires=_moment(upload.expires, zone, f"in {span(left)}", "expires "),
     )
 
 

@@ -16,6 +16,7 @@ from filebucket.model.bucket import Bucket, quota_taken
 from filebucket.model.mask import mask
 from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
+from filebucket.model.unfinished import Unfinished
 
 MOST_SERIES = 20
 """Number of series shown for a bucket, the worst first."""
@@ -123,6 +124,30 @@ class BucketOverview(Tally):
 
 
 @frozen
+class UploadOverview:
+    """A resumable upload that goes on.
+
+    :param bucket: the bucket's label
+    :param name: of the file, with tokens masked
+    :param offset: bytes that were received
+    :param length: bytes of the whole file; None if not known yet
+    :param rate: bytes per second while the client sent; None if not known yet
+    :param since: when it began
+    :param last_at: when the last byte came
+    :param expires: when it is removed, if no more comes
+    """
+
+    bucket: str
+    name: str
+    offset: int
+    length: int | None
+    rate: float | None
+    since: float
+    last_at: float
+    expires: float
+
+
+@frozen
 class Overview:
     """The state of all buckets.
 
@@ -132,6 +157,7 @@ class Overview:
     :param full_at: forecast of the time when no space is left; None if there is no
         downward trend or not enough history
     :param refusals: the latest, newest first, with labels of buckets instead of keys
+    :param uploads: the resumable uploads that go on, the first to expire first
     """
 
     at: float
@@ -139,6 +165,7 @@ class Overview:
     space: Space | None
     full_at: float | None
     refusals: tuple[Refused, ...]
+    uploads: tuple[UploadOverview, ...] = ()
 
     @property
     def severity(self) -> int:
@@ -153,6 +180,8 @@ def make_overview(
     sizes: int = SIZES,
     refusals: int = REFUSALS,
     most_series: int = MOST_SERIES,
+    uploads: Sequence[Unfinished] = (),
+    unfinished: float = 0.0,
 ) -> Overview:
     """Make the overview. It may wait for a disk.
 
@@ -161,6 +190,8 @@ def make_overview(
     :param sizes: number of sizes for each series
     :param refusals: number of refusals
     :param most_series: number of series for each bucket
+    :param uploads: the resumable uploads that go on
+    :param unfinished: seconds after its last byte when one expires
     :raises CatalogueError: the catalogue cannot be read
     """
     # Most series are only counted, since a client can create any number of them.
@@ -192,6 +223,31 @@ def make_overview(
             )
             for each in view.refusals(refusals)
         ),
+        tuple(
+            _upload(each, labels[each.bucket], hide, unfinished)
+            for each in sorted(uploads, key=lambda each: each.touched_at)
+            if each.bucket in labels
+        ),
+    )
+
+
+LEAST_SECONDS = 1.0
+"""Seconds that a client must have sent for its rate to be known."""
+
+
+def _upload(
+    found: Unfinished, label: str, hide: Callable[[str], str], unfinished: float
+) -> UploadOverview:
+    known = found.offset and found.seconds >= LEAST_SECONDS
+    return UploadOverview(
+        label,
+        hide(found.name),
+        found.offset,
+        found.length,
+        found.offset / found.seconds if known else None,
+        found.created_at,
+        found.touched_at,
+        found.touched_at + unfinished,
     )
 
 

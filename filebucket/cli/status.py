@@ -1,6 +1,7 @@
 """``filebucket status``: the state of every backup.
 
-It only reads the catalogue, with or without a daemon. The output contains no token and
+It only reads the catalogue and the records of unfinished uploads, with or without a
+daemon. The output contains no token and
 no path, and clients choose the names: tokens in them are masked, and characters that a
 terminal or a monitoring system interprets are escaped.
 
@@ -26,6 +27,7 @@ from filebucket.base.text import (
     about_text,
     age_text,
     change_text,
+    counted,
     cut,
     plural,
     printable,
@@ -39,6 +41,7 @@ from filebucket.catalogue.overview import (
     BucketOverview,
     Overview,
     SeriesOverview,
+    UploadOverview,
     make_overview,
 )
 from filebucket.catalogue.summary import troubles
@@ -58,6 +61,8 @@ from filebucket.cli.table import Column, escape_unprintable, table, terminal_wid
 from filebucket.config.load import load
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
+from filebucket.model.unfinished import Unfinished
+from filebucket.store.archive import DirectoryArchive
 
 NAGIOS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """Nagios' names of the exit statuses 0 to 3."""
@@ -70,6 +75,8 @@ LONGEST_TEXT = 500
 1024."""
 MOST_NAMED = 3
 """Maximum number of buckets that the summary names for each state."""
+MOST_UPLOADS = 50
+"""Maximum number of unfinished uploads in the table."""
 LONGEST_NAME = 30
 LONGEST_REASON = 400
 
@@ -161,7 +168,14 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
     with open_catalogue(config, View) as catalogue:
         # All buckets, so that the tokens of all are masked.
-        found = make_overview(catalogue, config.buckets, now, sizes=0)
+        found = make_overview(
+            catalogue,
+            config.buckets,
+            now,
+            sizes=0,
+            uploads=_uploads(config.home),
+            unfinished=config.unfinished,
+        )
     if not keys:
         return found
     chosen = {each.label for each in config.buckets if each.key in keys}
@@ -169,7 +183,20 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
         found,
         buckets=tuple(each for each in found.buckets if each.label in chosen),
         refusals=tuple(each for each in found.refusals if each.bucket in chosen),
+        uploads=tuple(each for each in found.uploads if each.bucket in chosen),
     )
+
+
+def _uploads(home: str) -> list[Unfinished]:
+    """The resumable uploads that go on.
+
+    :raises CatalogueError: that cannot be read
+    """
+    try:
+        return DirectoryArchive(home).unfinished()
+    except OSError as error:
+        reason = error.strerror or "disk error"
+        raise CatalogueError(f"cannot read the unfinished uploads: {reason}") from None
 
 
 # The table.
@@ -184,6 +211,18 @@ _STATUS = (
     Column("CHANGE", right=True),
     Column("COUNT", right=True),
     Column("TOTAL", right=True),
+)
+
+
+_UPLOADS = (
+    Column("BUCKET", name=True),
+    Column("UNFINISHED UPLOAD", name=True),
+    Column("RECEIVED", right=True),
+    Column("OF", right=True),
+    Column("RATE", right=True),
+    Column("BEGAN", optional=True),
+    Column("IDLE", right=True),
+    Column("EXPIRES", right=True),
 )
 
 
@@ -211,6 +250,11 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
         yield click.style(head, bold=True)
         for line, severity in zip(lines, severities, strict=True):
             yield click.style(line, fg=_COLORS[severity])
+        yield ""
+    if found.uploads:
+        head, *lines = table(_UPLOADS, list(_upload_rows(found, zone)), width)
+        yield click.style(head, bold=True)
+        yield from lines
         yield ""
     yield from textwrap.wrap(_summary(found), width or sys.maxsize)
 
@@ -247,6 +291,23 @@ def _rest_row(bucket: BucketOverview) -> list[str]:
     return [printable(bucket.label), more, *[""] * 5, str(files), total]
 
 
+def _upload_rows(found: Overview, zone: tzinfo) -> Iterator[list[str]]:
+    for each in found.uploads[:MOST_UPLOADS]:
+        yield [
+            printable(each.bucket),
+            printable(each.name),
+            size_text(each.offset),
+            "-" if each.length is None else size_text(each.length),
+            "-" if each.rate is None else f"{size_text(round(each.rate))}/s",
+            recent_text(each.since, found.at, zone),
+            age_text(found.at - each.last_at),
+            age_text(each.expires - found.at),
+        ]
+    more = len(found.uploads) - MOST_UPLOADS
+    if more > 0:
+        yield ["", f"({more} more)", *[""] * 6]
+
+
 def _conditions(series: SeriesOverview) -> str:
     """The state and the losses of a series."""
     return ", ".join(
@@ -272,6 +333,8 @@ def _summary(found: Overview) -> str:
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
     if not wrong and count:
         parts = [f"{buckets}, all in order"]
+    if found.uploads:
+        parts.append(counted(len(found.uploads), "unfinished upload"))
     space = [f"{size_text(sum(each.bytes for each in found.buckets))} kept"]
     if found.space is not None:
         space.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
@@ -361,6 +424,7 @@ def _performance(found: Overview) -> Iterator[str]:
         yield f"{each.word}={len(each.labels)};{bounds};0"
     yield f"files={sum(each.files for each in found.buckets)};;;0"
     yield f"bytes={sum(each.bytes for each in found.buckets)}B;;;0"
+    yield f"uploads={len(found.uploads)};;;0"
     if found.space is not None:
         yield f"free={found.space.free}B;;;0;{found.space.total}"
 
@@ -379,6 +443,20 @@ def status_json(found: Overview) -> dict[str, Any]:
         "free_at": found.space and rfc3339(found.space.at),
         "full_at": rfc3339(found.full_at),
         "refusals": [refusal_json(each) for each in found.refusals],
+        "uploads": [_upload_json(each) for each in found.uploads],
+    }
+
+
+def _upload_json(upload: UploadOverview) -> dict[str, Any]:
+    return {
+        "bucket": upload.bucket,
+        "name": upload.name,
+        "received": upload.offset,
+        "size": upload.length,
+        "rate": None if upload.rate is None else round(upload.rate),
+        "since": rfc3339(upload.since),
+        "last_at": rfc3339(upload.last_at),
+        "expires": rfc3339(upload.expires),
     }
 
 

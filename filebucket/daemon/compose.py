@@ -177,6 +177,8 @@ def make_daemon(
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
             wall,
+            lambda: sessions.all,
+            config.unfinished,
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -299,18 +301,22 @@ def pages(
     live: Callable[[], Live],
     hanging: Callable[[], Hanging],
     wall: Callable[[], float],
+    uploads: Callable[[], Sequence[Unfinished]],
+    unfinished: float,
 ) -> Mapping[str, IResource]:
     """The pages of the admin listener.
 
     :param run: calls a function in a thread that pushes do not use
     :param disk: measures the home's filesystem
     :param wall: returns seconds since the epoch
+    :param uploads: returns the resumable uploads that go on
+    :param unfinished: seconds after its last byte when one expires
     """
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
     )
     scrape = Scrape(counters, run, recorder.read, disk, buckets, live, wall)
-    page = Page(wall, recorder.read, buckets, local_zone())
+    page = Page(wall, recorder.read, buckets, local_zone(), uploads, unfinished)
     return {
         **resources(reactor, page),
         "healthz": SharedAnswer(reactor, health),

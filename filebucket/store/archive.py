@@ -1,4 +1,5 @@
-"""Reads stored files from the disk, to hash them, and leaves the page cache as it was.
+"""Reads stored files from the disk, to hash them, and leaves the page cache as it was;
+and the records of resumable uploads.
 
 Reading everything through the page cache would evict what other programs need, and
 would check the cache instead of the disk. The access time is not updated if the user
@@ -10,17 +11,23 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
+import math
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 
+import cattrs
 from attrs import frozen
 from zope.interface import implementer
 
 from filebucket.base.fs import directory as opened
-from filebucket.model.names import PRIVATE
+from filebucket.base.hashes import Hashes
+from filebucket.model.names import PRIVATE, check
+from filebucket.model.unfinished import Unfinished
 from filebucket.store.interfaces import (
     Content,
     IArchive,
@@ -34,6 +41,18 @@ from filebucket.store.interfaces import (
 
 LOCK = os.path.join(PRIVATE, "prune")
 """The lock file of prune, under the home."""
+
+UPLOADS = os.path.join(PRIVATE, "uploads")
+"""The folder of unfinished resumable uploads, under the home."""
+
+RECORD = ".json"
+"""End of the name of a record."""
+
+ID = re.compile("[0-9a-f]{32}")
+"""The names of uploads."""
+
+MOST_RECORD = 64 * 1024
+"""Bytes of a record. A name and the metadata of a client make most of it."""
 
 READ_SIZE = 1024 * 1024
 """Bytes per read."""
@@ -76,6 +95,70 @@ class DirectoryArchive:
                 yield False
             else:
                 yield True
+
+    def unfinished(self) -> list[Unfinished]:
+        path = os.path.join(self.home, UPLOADS)
+        found = []
+        with suppress(FileNotFoundError), opened(path, follow=False) as fd:
+            for name in os.listdir(fd):
+                # The daemon goes on, and reports the records that it cannot read.
+                with suppress(ValueError, OSError):
+                    if name.endswith(RECORD):
+                        found.append(read_record(name.removesuffix(RECORD), fd))
+        return [each for each in found if each is not None and each.finished is None]
+
+
+def read_record(identity: str, directory_fd: int) -> Unfinished | None:
+    """The record of a resumable upload; None if there is none.
+
+    :param directory_fd: the folder of the uploads
+    :raises ValueError: it is not one of the daemon's
+    :raises OSError: it cannot be read
+    """
+    # A pipe in place of a file must not be waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(identity + RECORD, flags, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        text = os.read(fd, MOST_RECORD + 1) if is_file else b""
+    finally:
+        os.close(fd)
+    if len(text) > MOST_RECORD:
+        raise ValueError("its record is too large")
+    try:
+        return _checked(cattrs.structure(json.loads(text), Unfinished), identity)
+    except (
+        ValueError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+        cattrs.BaseValidationError,
+    ):
+        raise ValueError("its record cannot be read") from None
+
+
+def _checked(upload: Unfinished, identity: str) -> Unfinished:
+    """An upload whose record another program may have written.
+
+    :raises ValueError: something in it cannot be
+    """
+    check(upload.name)
+    Hashes(upload.promised)
+    upload.digests()
+    times = (upload.created_at, upload.touched_at, upload.seconds)
+    if not (
+        upload.id == identity
+        and ID.fullmatch(identity)
+        and len(bytes.fromhex(upload.token)) == len(bytes.fromhex(upload.sha256)) == 32
+        and upload.offset >= 0
+        and (upload.length is None or upload.offset <= upload.length)
+        and all(map(math.isfinite, times))
+    ):
+        raise ValueError(identity)
+    return upload
 
 
 @implementer(IFolder)

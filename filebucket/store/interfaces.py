@@ -327,6 +327,13 @@ class IArchive(Interface):
         or if that cannot be determined.
         """
 
+    def unfinished() -> list[Unfinished]:
+        """The resumable uploads that go on, in any order, as the daemon recorded them
+        last. Records that cannot be read are left out.
+
+        :raises OSError: their folder cannot be read
+        """
+
 
 class IRemovals(Interface):
     """The files of one bucket, opened for deleting some of them."""

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-import cattrs
 from attrs import asdict, evolve
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -27,8 +24,8 @@ from zope.interface import implementer
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import replacing, sync_directory
 from filebucket.base.hashes import Hashes
-from filebucket.model import names
 from filebucket.model.unfinished import Finished, Unfinished
+from filebucket.store.archive import ID, RECORD, read_record
 from filebucket.store.aside import PartFile
 from filebucket.store.disk import DirectoryStore, DirectoryWriter
 from filebucket.store.interfaces import (
@@ -42,17 +39,12 @@ from filebucket.store.interfaces import (
 PIECE = 4 * 1024 * 1024
 """Bytes that are read at once when an upload is hashed again."""
 
-MOST_RECORD = 64 * 1024
-"""Bytes of a record. A name and the metadata of a client make most of it."""
-
 _LOST = DAMAGE | {errno.ENOENT, errno.ELOOP}
 """Error numbers by which a file of an upload is lost, and not only out of reach."""
 
 # A pipe in place of a file must not be waited for.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_ID = re.compile("[0-9a-f]{32}")
-_RECORD = ".json"
 _NEW = ".new"
 
 
@@ -72,10 +64,10 @@ class DirectoryParts:
         names = set(os.listdir(self._store.parts_fd))
         found = []
         for name in names:
-            if name.endswith(_NEW) or name.removesuffix(_RECORD) + _RECORD not in names:
+            if name.endswith(_NEW) or name.removesuffix(RECORD) + RECORD not in names:
                 self._clean(name)
-            elif name.endswith(_RECORD):
-                upload = self._loaded(name.removesuffix(_RECORD), directory_of)
+            elif name.endswith(RECORD):
+                upload = self._loaded(name.removesuffix(RECORD), directory_of)
                 if upload is not None and upload.finished is None:
                     found.append(upload)
         return found
@@ -110,7 +102,7 @@ class DirectoryParts:
         except ValueError as error:
             reason = str(error)
         self._report("lost", identity, reason)
-        self._clean(identity + _RECORD)
+        self._clean(identity + RECORD)
         self._clean(identity)
         return None
 
@@ -204,7 +196,7 @@ class DirectoryParts:
 
     def _record(self, upload: Unfinished) -> None:
         folder = self._store.parts_fd
-        path, aside = upload.id + _RECORD, upload.id + _NEW
+        path, aside = upload.id + RECORD, upload.id + _NEW
         with replacing(path, aside, durable=True, directory_fd=folder) as file:
             file.write(json.dumps(asdict(upload)).encode())
         sync_directory(folder)
@@ -216,13 +208,13 @@ class DirectoryParts:
     def _remove(self, upload: Unfinished) -> None:
         # The record first, durably: a record without data is reported as a loss at the
         # next start, but data without a record is only deleted.
-        self._unlink(upload.id + _RECORD)
+        self._unlink(upload.id + RECORD)
         sync_directory(self._store.parts_fd)
         self._unlink(upload.id)
 
     def _find(self, identity: str) -> Unfinished | None:
         with suppress(ValueError):
-            found = self._read(identity) if _ID.fullmatch(identity) else None
+            found = self._read(identity) if ID.fullmatch(identity) else None
             if found is not None and found.finished is not None:
                 return found
         return None
@@ -231,41 +223,18 @@ class DirectoryParts:
         with os.scandir(self._store.parts_fd) as entries:
             for entry in entries:
                 # A record is written last when its upload ends.
-                if entry.name.endswith(_RECORD):
+                if entry.name.endswith(RECORD):
                     with suppress(FileNotFoundError):
                         if entry.stat(follow_symlinks=False).st_mtime < before:
-                            self._forget(entry.name.removesuffix(_RECORD))
+                            self._forget(entry.name.removesuffix(RECORD))
 
     def _forget(self, identity: str) -> None:
         if self._find(identity) is not None:
-            self._unlink(identity + _RECORD)
+            self._unlink(identity + RECORD)
 
     def _read(self, identity: str) -> Unfinished | None:
-        """The record of an upload; None if there is none.
-
-        :raises ValueError: it is not one of this daemon's
-        """
-        try:
-            fd = os.open(identity + _RECORD, _READ, dir_fd=self._store.parts_fd)
-        except FileNotFoundError:
-            return None
-        try:
-            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-            text = os.read(fd, MOST_RECORD + 1) if is_file else b""
-        finally:
-            os.close(fd)
-        if len(text) > MOST_RECORD:
-            raise ValueError("its record is too large")
-        try:
-            return _checked(cattrs.structure(json.loads(text), Unfinished), identity)
-        except (
-            ValueError,
-            TypeError,
-            RecursionError,
-            OverflowError,
-            cattrs.BaseValidationError,
-        ):
-            raise ValueError("its record cannot be read") from None
+        """As :func:`~filebucket.store.archive.read_record`."""
+        return read_record(identity, self._store.parts_fd)
 
     def _unlink(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -367,24 +336,3 @@ class PartWriter(DirectoryWriter):
             with suppress(OSError):
                 self._aside.cut(self._durable)
         super()._clear()
-
-
-def _checked(upload: Unfinished, identity: str) -> Unfinished:
-    """An upload whose record another program may have written.
-
-    :raises ValueError: something in it cannot be
-    """
-    names.check(upload.name)
-    Hashes(upload.promised)
-    upload.digests()
-    times = (upload.created_at, upload.touched_at, upload.seconds)
-    if not (
-        upload.id == identity
-        and _ID.fullmatch(identity)
-        and len(bytes.fromhex(upload.token)) == len(bytes.fromhex(upload.sha256)) == 32
-        and upload.offset >= 0
-        and (upload.length is None or upload.offset <= upload.length)
-        and all(map(math.isfinite, times))
-    ):
-        raise ValueError(identity)
-    return upload

@@ -28,6 +28,7 @@ from filebucket.test.kit.overviews import (
     never,
     overview,
     series,
+    unfinished,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -329,6 +330,26 @@ class PageTests(SynchronousTestCase):
             last = page.one(id="figures").all("dd")[-1]
             self.assertEqual(expected, last.text)
             self.assertEqual(kind, last.attributes["class"])
+
+    def test_uploads(self) -> None:
+        """Unfinished uploads, if there are any."""
+        page = show(bucket("web01", series()))
+        self.assertEqual([], page.one(id="unfinished").all())
+        found = [unfinished(HOSTILE[0]), unfinished("x", length=None, rate=None)]
+        page = show(bucket("web01", series()), uploads=(*found, *found * 50))
+        first, second, *rest = page.one(id="uploads").one("tbody").all("tr")
+        self.assertEqual(99, len(rest))
+        self.assertIn("and 2 more uploads", rest[-1].text)
+        self.assertEqual(
+            [
+                *("web01", HOSTILE[0], "12 GiB of 48 GiB (25%)", "3.0 MiB/s"),
+                *("3 h ago", "1 h ago", "in 23 h"),
+            ],
+            [each.text for each in first if isinstance(each, Node)],
+        )
+        self.assertEqual("25.0", first.one("rect").attributes["width"])
+        self.assertEqual([], second.all("rect"))
+        self.assertIn("102 unfinished uploads", page.one(id="places").text)
 
     def test_refusals(self) -> None:
         page = show(

@@ -12,18 +12,21 @@ from datetime import UTC
 from typing import Any
 
 import click
+from attrs import asdict, evolve
 from click.shell_completion import BashComplete
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main
-from filebucket.cli.status import status_json, status_line, status_table
+from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status_table
 from filebucket.model.records import Space
 from filebucket.model.state import State
+from filebucket.model.unfinished import Finished, Unfinished
+from filebucket.store.archive import UPLOADS
 from filebucket.test.kit import overviews
 from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
-from filebucket.test.kit.overviews import bucket
+from filebucket.test.kit.overviews import bucket, unfinished
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -156,6 +159,35 @@ class TableTests(SynchronousTestCase):
             wrapped = self.lines(found, 60)
             self.assertTrue(" ".join(wrapped).endswith(expected))
 
+    def test_uploads(self) -> None:
+        """Unfinished uploads follow, and fit a terminal."""
+        found = evolve(
+            overview(FRESH),
+            uploads=(
+                unfinished(),
+                unfinished("a-very-long-name-of-a-backup-2026-11-24.tar.zst"),
+                unfinished("x", length=None, offset=0, rate=None, last_at=NOW - 7),
+            ),
+        )
+        expected = """
+            BUCKET  SERIES   STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT   TOTAL
+            web01   db-#.gz  fresh  03:00       6h  1.0 GiB     0 %     14  14 GiB
+
+            BUCKET  UNFINISHED UPLOAD             RECEIVED      OF       RATE  IDLE  EXPIRES
+            web01   all.tar                         12 GiB  48 GiB  3.0 MiB/s   60m      23h
+            web01   a-very-long-na…11-24.tar.zst    12 GiB  48 GiB  3.0 MiB/s   60m      23h
+            web01   x                                  0 B       -          -    7s      23h
+
+            1 bucket, all in order; 3 unfinished uploads; 14 GiB kept, 1.0 TiB free
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.lines(found, 80))
+        many = evolve(
+            found, uploads=tuple(unfinished() for _ in range(MOST_UPLOADS + 7))
+        )
+        *_, last, _, _ = self.lines(many, None)
+        self.assertEqual("(7 more)", last.strip())
+        self.assertIn(" uploads=3;;;0 free=", status_line(found))
+
     def test_no_space_known(self) -> None:
         found = Overview(NOW, (FRESH,), None, None, ())
         *_, last = self.lines(found, None)
@@ -200,7 +232,8 @@ class TableTests(SynchronousTestCase):
 class LineTests(SynchronousTestCase):
     def test_states(self) -> None:
         """The state comes first, then the numbers."""
-        rest = ";0 files=14;;;0 bytes=15032385536B;;;0 free=1099511627776B;;;0;"
+        rest = ";0 files=14;;;0 bytes=15032385536B;;;0 uploads=0;;;0"
+        rest += " free=1099511627776B;;;0;"
         for found, expected, figures in (
             ([FRESH], "OK - 1 bucket fresh", (0, 0, 0, 0, 0, 0, 0, 0)),
             (
@@ -490,9 +523,61 @@ class StatusTests(CatalogueCase):
                         "request": "r2",
                     }
                 ],
+                "uploads": [],
             },
             found,
         )
+
+    def uploads(self, *buckets: str) -> list[Any]:
+        """As JSON shows them."""
+        result = self.invoke("status", "--json", *buckets)
+        self.assertEqual(0, result.exit_code, result.output)
+        found = json.loads(result.output)["uploads"]
+        assert isinstance(found, list)
+        return found
+
+    def test_unfinished(self) -> None:
+        """Uploads are read from their records; tokens in their names are hidden."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        folder = self.home / UPLOADS
+        folder.mkdir()
+        for number, (label, name, age) in enumerate(
+            [("db", f"x-{TOKEN}", 9.0), ("web01", "all.tar", 99.0), ("db", "y", 5.0)]
+        ):
+            upload = Unfinished(
+                f"{number:032x}",
+                self.buckets[label].key,
+                *("ab" * 32, name, "r1", NOW - 100, NOW - age, "cd" * 32),
+                seconds=10.0,
+                offset=2000,
+                finished=Finished(2000, "cd" * 32) if name == "y" else None,
+            )
+            path = folder / f"{upload.id}.json"
+            path.write_text(json.dumps(asdict(upload)))
+        (folder / ("f" * 32 + ".json")).write_text("{")
+        found = self.uploads()
+        second = found[1]
+        self.assertEqual(["all.tar", f"x-{LABEL}"], [each["name"] for each in found])
+        self.assertEqual(
+            {
+                "bucket": "db",
+                "name": f"x-{LABEL}",
+                "received": 2000,
+                "size": None,
+                "rate": 200,
+                "since": "2026-11-24T08:58:20.000Z",
+                "last_at": "2026-11-24T08:59:51.000Z",
+                "expires": "2026-11-25T08:59:51.000Z",
+            },
+            second,
+        )
+        (first,) = self.uploads("web01")
+        self.assertEqual("all.tar", first["name"])
+
+    def test_unreadable_uploads(self) -> None:
+        (self.home / UPLOADS).write_text("")
+        text = "cannot read the unfinished uploads: Not a directory"
+        self.assertIn(text, self.prints(3, "status")[0])
 
     def test_json_of_all_states(self) -> None:
         found = overview(LATE, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, MANY, GONE)

@@ -391,9 +391,14 @@ class MemoryArchive:
     """Reads files from dicts.
 
     :ivar buckets: content and time of each file, by directory and name
+    :ivar uploads: the resumable uploads that go on
     """
 
     buckets: dict[str, dict[str, tuple[bytes, float]]] = field(factory=dict)
+    uploads: list[Unfinished] = field(factory=list)
+
+    def unfinished(self) -> list[Unfinished]:
+        return list(self.uploads)
 
     def open(self, directory: str) -> AbstractContextManager[IFolder]:
         return nullcontext(MemoryFolder(self.buckets.get(directory, {})))

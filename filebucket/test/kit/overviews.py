@@ -6,7 +6,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
+from filebucket.catalogue.overview import (
+    BucketOverview,
+    Overview,
+    SeriesOverview,
+    UploadOverview,
+)
 from filebucket.model.records import Space
 from filebucket.model.state import State
 
@@ -70,6 +75,20 @@ def bucket(label: str, *found: SeriesOverview, **given: Any) -> BucketOverview:
         "states": Counter(each.state for each in found),
     }
     return BucketOverview(label=label, **{**values, **given})
+
+
+def unfinished(name: str = "all.tar", **given: Any) -> UploadOverview:
+    """A resumable upload that began three hours ago and is idle for one."""
+    values: dict[str, Any] = {
+        "bucket": "web01",
+        "offset": 12 * GIB,
+        "length": 48 * GIB,
+        "rate": 3.0 * (1 << 20),
+        "since": NOW - 3 * HOUR,
+        "last_at": NOW - HOUR,
+        "expires": NOW + 23 * HOUR,
+    }
+    return UploadOverview(name=name, **{**values, **given})
 
 
 def overview(*buckets: BucketOverview, **given: Any) -> Overview:

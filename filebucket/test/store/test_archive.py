@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from attrs import asdict, evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store import archive, remove
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import (
@@ -52,6 +56,35 @@ class ArchiveTests(SynchronousTestCase):
         verifyObject(IArchive, self.archive)
         with self.archive.open("web01") as folder:
             verifyObject(IFolder, folder)
+
+    def test_unfinished(self) -> None:
+        """Records of uploads that go on; what is none of them is left out."""
+        self.assertEqual([], self.archive.unfinished())
+        folder = self.home / archive.UPLOADS
+        folder.mkdir(parents=True)
+
+        def make(number: int, **given: Any) -> Unfinished:
+            upload = Unfinished(
+                f"{number:032x}",
+                *("web01", "ab" * 32, "db.gz", "r1", 1.0, 2.0, "cd" * 32),
+            )
+            return evolve(upload, **given)
+
+        one = make(1, offset=7, length=9)
+        other = make(2, promised={"sha512": "ab" * 64})
+
+        ended = make(3, finished=Finished(7, "cd" * 32))
+        for each in (one, other, ended):
+            path = folder / f"{each.id}{archive.RECORD}"
+            path.write_text(json.dumps(asdict(each)))
+        (folder / one.id).write_bytes(b"content")
+        (folder / f"{one.id}.new").write_text("{")
+        (folder / f"{4:032x}.json").write_text("{")
+        (folder / f"{5:032x}.json").symlink_to(f"{one.id}.json")
+        os.mkfifo(folder / f"{6:032x}.json")
+        (folder / f"{7:032x}.json").write_text(json.dumps(asdict(one)))
+        found = sorted(self.archive.unfinished(), key=lambda each: each.id)
+        self.assertEqual([one, other], found)
 
     def test_unpruned(self) -> None:
         """Whether a prune is running, if that is known; none can begin then."""

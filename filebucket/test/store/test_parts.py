@@ -16,10 +16,11 @@ from twisted.internet.defer import Deferred
 from filebucket.base.hashes import Hashes
 from filebucket.model.bucket import FILE_COST as FILES
 from filebucket.model.unfinished import Finished, Unfinished
-from filebucket.store import aside, disk, parts
+from filebucket.store import archive, aside, disk, parts
+from filebucket.store.archive import MOST_RECORD
 from filebucket.store.aside import PartFile, UnnamedFile
 from filebucket.store.interfaces import IPartWriter, LostError
-from filebucket.store.parts import MOST_RECORD, DirectoryParts
+from filebucket.store.parts import DirectoryParts
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.server import PATIENCE
 from filebucket.test.store.contract import (
@@ -52,6 +53,7 @@ class DirectoryPartsCase(DirectoryCase, PartsCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(parts, "os", self.kernel)
+        self.patch(archive, "os", self.kernel)
         # Every byte is written at once.
         self.patch(disk, "BATCH", 1)
         self.uploads = os.path.join(self.home, ".filebucket", "uploads")

@@ -24,6 +24,7 @@ from filebucket.config.load import parse
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
+from filebucket.model.unfinished import Unfinished
 from filebucket.test.admin.test_html import DECEPTIVE, HOSTILE
 from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.catalogue import new_home, opened
@@ -86,7 +87,15 @@ class ChromiumCase(TestCase):
         self.now = reactor.seconds()
         self.configure()
         self.failure: Exception | None = None
-        page = Page(reactor.seconds, self.read, lambda: self.buckets, UTC)
+        self.uploads: list[Unfinished] = []
+        page = Page(
+            reactor.seconds,
+            self.read,
+            lambda: self.buckets,
+            UTC,
+            lambda: self.uploads,
+            24 * 3600.0,
+        )
         self.resources = resources(reactor, page)
         self.site = AdminSite(reactor, self.resources)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
@@ -178,6 +187,19 @@ class ChromiumCase(TestCase):
         )
         self.journal.note_space(Space(self.now, 30 * GIB, 100 * GIB))
         self.refuse("db-01.gz", "x" * 255)
+
+    def upload(self, name: str, length: int | None = 48 * GIB) -> None:
+        """An unfinished upload to the first bucket."""
+        self.uploads.append(
+            Unfinished(
+                f"{len(self.uploads):032x}",
+                self.buckets[0].key,
+                *("ab" * 32, name, "r1", self.now - 5000, self.now - 300, "cd" * 32),
+                seconds=1000.0,
+                length=length,
+                offset=12 * GIB,
+            )
+        )
 
     def many(self) -> None:
         """A large number of buckets."""
@@ -398,6 +420,24 @@ class LiveTests(ChromiumCase):
         )
         self.browser.type("#filter", "mail")
         self.assertEqual(["mail"], self.texts("th.bucket > bdi"))
+
+    @in_thread
+    def test_uploads(self) -> None:
+        """They come and go with the refreshes, and fit a phone."""
+        self.three()
+        self.open(width=360)
+        names = "#uploads .series > bdi"
+        self.assertEqual([], self.texts(names))
+        self.upload(HOSTILE[0])
+        self.upload("x" * 255, length=None)
+        self.browser.wait(f"({LOOK}, document.querySelector('#uploads') !== null)")
+        self.assertEqual([HOSTILE[0], "x" * 255], self.texts(names))
+        self.assertLessEqual(
+            self.browser.run("return document.documentElement.scrollWidth"), 360
+        )
+        self.uploads.clear()
+        self.browser.wait(f"({LOOK}, document.querySelector('#uploads') === null)")
+        self.check_quiet()
 
     @in_thread
     def test_connection_lost(self) -> None:
