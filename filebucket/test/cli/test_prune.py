@@ -13,6 +13,7 @@ from filebucket.config.load import load
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
+from filebucket.store.archive import UPLOADS
 from filebucket.store.remove import prune_lock
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 
@@ -131,6 +132,27 @@ class OutputTests(PruneCase):
         )
         self.assertEqual({"db-8"}, self.there())
         self.assertEqual(["Pruned 0 files (0 B); 1 kept."], self.lines())
+
+    def test_uploads(self) -> None:
+        """Unfinished uploads are no files: prune, reindex and verify leave them alone,
+        also if the file of one has its name already.
+        """
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(9, 8)
+        uploads = self.home / UPLOADS
+        uploads.mkdir()
+        for number, name in enumerate(("db-9", "db-8")):
+            os.link(self.home / "web01" / name, uploads / f"{number:032x}")
+            (uploads / f"{number:032x}.json").write_text("{}")
+        (uploads / ("f" * 32)).write_bytes(b"con")
+        before = {each.name: each.read_bytes() for each in uploads.iterdir()}
+        self.assertEqual("2 files, 0 read (0 B): all in order\n", self.run_("reindex"))
+        self.assertEqual("Pruned 1 file (1.5 KiB); 1 kept.", self.lines()[-1])
+        self.assertEqual({"db-8"}, self.there())
+        result = self.invoke("verify")
+        self.assertIn("1 file, 1 read", result.output)
+        after = {each.name: each.read_bytes() for each in uploads.iterdir()}
+        self.assertEqual(before, after)
 
     def test_json(self) -> None:
         self.now = 1_700_000_000

@@ -86,6 +86,16 @@ class ArchiveTests(SynchronousTestCase):
         found = sorted(self.archive.unfinished(), key=lambda each: each.id)
         self.assertEqual([one, other], found)
 
+    def test_upload_ends_meanwhile(self) -> None:
+        """The file of a resumable upload has two names until its end is recorded."""
+        path = self.put("db.gz")
+        (self.home / archive.UPLOADS).mkdir(parents=True)
+        other = self.home / archive.UPLOADS / ("0" * 32)
+        os.link(path, other)
+        found = self.read("db.gz", lambda size: other.unlink())
+        self.assertEqual(hashlib.sha256(b"content").hexdigest(), found.sha256)
+        self.assertFalse(other.exists())
+
     def test_unpruned(self) -> None:
         """Whether a prune is running, if that is known; none can begin then."""
         (self.home / ".filebucket").mkdir()

@@ -24,6 +24,7 @@ from filebucket.store.aside import (
     find_tier,
 )
 from filebucket.test.kit.descriptors import open_descriptors
+from filebucket.test.kit.server import PATIENCE
 
 
 class FolderCase(SynchronousTestCase):
@@ -311,7 +312,10 @@ class PartFileTests(TierContract, FolderCase):
         mounted = self.bucket / "mounted"
         mounted.mkdir()
         run = ["mount", "--bind", str(self.incoming), str(mounted)]
-        if subprocess.run(run, check=False, stderr=subprocess.DEVNULL).returncode:
+        mounting = subprocess.run(
+            run, check=False, stderr=subprocess.DEVNULL, timeout=PATIENCE
+        )
+        if mounting.returncode:
             raise SkipTest("mount does not work here")
         try:
             self.fds[0] = open_directory(str(mounted))
@@ -323,7 +327,7 @@ class PartFileTests(TierContract, FolderCase):
                 self.fds[0] = os.dup(self.fds[1])
                 self.addCleanup(os.close, self.fds[0])
         finally:
-            subprocess.run(["umount", str(mounted)], check=True)
+            subprocess.run(["umount", str(mounted)], check=True, timeout=PATIENCE)
 
 
 class FindTierTests(FolderCase):
