@@ -7,9 +7,19 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve, field
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
@@ -28,6 +38,7 @@ from filebucket.push.session import (
     SWEEP_EVERY,
 )
 from filebucket.test.kit.fakes import AtOnce, MemoryParts
+from filebucket.test.kit.properties import trying
 from filebucket.test.kit.uploads import (
     BUCKET,
     SHA256,
@@ -1454,3 +1465,346 @@ class RestartTests(SessionCase):
         self.assert_at(5, self.identity)
         self.outcome(200, part(self.identity, 5, b"nt"))
         self.assert_stored()
+
+
+@define(eq=False)
+class _Model:
+    """An upload as its client knows it.
+
+    :ivar data: the bytes that must be durable
+    :ivar told: the last offset that the client heard of
+    :ivar open: the request whose body has not ended yet
+    :ivar done: the outcome of that
+    :ivar pending: the bytes that it has brought so far
+    """
+
+    id: str
+    name: str
+    length: int | None
+    data: bytes = b""
+    told: int = 0
+    open: FakeResuming | None = None
+    done: Deferred[Outcome] = field(factory=Deferred)
+    pending: bytes = b""
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the client has sent."""
+        return len(self.data + self.pending)
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.data) == self.length
+
+    def fitting(self, body: bytes) -> bytes:
+        """The part of ``body`` that does not exceed the length."""
+        return body if self.length is None else body[: self.length - self.sent]
+
+    def keep(self) -> None:
+        """The open request has ended, and its bytes are durable."""
+        self.data += self.pending
+        self.pending, self.open = b"", None
+
+
+BYTES = st.binary(max_size=5)
+NAMES = st.sampled_from(["a", "b", "c"])
+
+
+class MachineCase(SessionCase):
+    """A daemon for :class:`UploadMachine`."""
+
+    def start(self, unfinished: float = DAY, most: int = 1000) -> None:
+        super().start(unfinished, most)
+
+
+class UploadMachine(RuleBasedStateMachine):
+    """Clients that do anything with their uploads, and a daemon that restarts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.case = MachineCase()
+        self.case.setUp()
+        self.alive: list[_Model] = []
+        self.ended: list[_Model] = []
+        self.files: dict[str, bytes] = {}
+
+    # Rules.
+
+    @rule(name=NAMES, length=st.none() | st.integers(1, 12))
+    def create(self, name: str, length: int | None) -> None:
+        taken = name in self.files
+        outcome = self.answer(creation(length=length, called=name))
+        assert outcome.status == (405 if taken else 201), outcome
+        if not taken:
+            assert outcome.upload is not None
+            self.alive.append(_Model(outcome.upload.id, name, length))
+
+    @precondition(lambda self: self.alive)
+    @rule(
+        data=st.data(),
+        off=st.sampled_from([0, 0, 0, 0, -1, 1, 5]),
+        body=BYTES,
+        last=st.none() | st.booleans(),
+        is_sized=st.booleans(),
+        is_right=st.none() | st.booleans(),
+        is_broken=st.sampled_from([False, False, False, True]),
+    )
+    def append(
+        self,
+        data: st.DataObject,
+        off: int,
+        body: bytes,
+        last: bool | None,
+        is_sized: bool,
+        is_right: bool | None,
+        is_broken: bool,
+    ) -> None:
+        """A part that comes whole, perhaps to the wrong place or with a wrong digest,
+        perhaps on a broken disk.
+        """
+        upload = self.one(data)
+        if is_broken:
+            self.close(upload)
+        digest = {}
+        if is_right is not None:
+            digest["sha256"] = hashlib.sha256(body if is_right else b"wrong!").digest()
+        incoming = part(
+            upload.id,
+            upload.sent + off,
+            body,
+            last=last,
+            of_part=digest,
+            size=len(body) if is_sized else None,
+        )
+        self.case.parts.failure = BROKEN if is_broken else None
+        outcome = self.answer(incoming)
+        self.case.parts.failure = None
+        self.settle(upload)
+        end = upload.sent + len(body)
+        if off:
+            expected = 409
+        elif upload.length is not None and (
+            end > upload.length or (last and is_sized and end != upload.length)
+        ):
+            expected = 400
+        elif is_right is False:
+            expected = 422
+        elif last and upload.length not in (None, end):
+            expected = 400
+        elif is_broken:
+            expected = 503
+        else:
+            expected = 204
+            upload.data += body
+            if last or (last is None and upload.is_whole):
+                self.expect_end(upload, outcome)
+                return
+        assert outcome.status == expected, (expected, outcome)
+        self.heard(upload, outcome)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), body=BYTES)
+    def begin(self, data: st.DataObject, body: bytes) -> None:
+        """A part whose body comes slowly."""
+        upload = self.one(data)
+        body = upload.fitting(body)
+        incoming = part(upload.id, upload.sent, body, size=None, end=False)
+        done = self.case.ask(incoming)
+        self.settle(upload)
+        upload.open, upload.done, upload.pending = incoming, done, body
+
+    @precondition(lambda self: self.opened())
+    @rule(data=st.data(), body=BYTES, seconds=st.sampled_from([0.0, 1.0, KEEP_AFTER]))
+    def go_on(self, data: st.DataObject, body: bytes, seconds: float) -> None:
+        upload = data.draw(st.sampled_from(self.opened()))
+        assert upload.open is not None
+        body = upload.fitting(body)
+        self.case.clock.advance(seconds)
+        upload.open.body.deliver(body)
+        upload.pending += body
+
+    @precondition(lambda self: self.opened())
+    @rule(data=st.data())
+    def cut(self, data: st.DataObject) -> None:
+        self.close(data.draw(st.sampled_from(self.opened())))
+
+    @precondition(lambda self: self.opened())
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """The body ends."""
+        upload = data.draw(st.sampled_from(self.opened()))
+        assert upload.open is not None
+        upload.open.body.end()
+        outcome = self.case.successResultOf(upload.done)
+        upload.keep()
+        self.expect_offset(upload, outcome)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), first=BYTES, second=BYTES)
+    def take_over_a_write(
+        self, data: st.DataObject, first: bytes, second: bytes
+    ) -> None:
+        """A newer request comes while the older one writes."""
+        upload = self.one(data)
+        first = upload.fitting(first)
+        gate = self.case.store.gate = Deferred()
+        incoming = part(upload.id, upload.sent, first, size=None, end=False)
+        older = self.case.ask(incoming)
+        self.settle(upload)
+        upload.open, upload.done, upload.pending = incoming, older, first
+        second = upload.fitting(second)
+        incoming.body.deliver(second)
+        # The second bytes wait in the body until the first ones are written.
+        upload.pending = first or second
+        newer = self.case.ask(look(upload.id))
+        self.case.store.gate = None
+        gate.callback(None)
+        self.settle(upload)
+        self.expect_offset(upload, self.case.successResultOf(newer))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def look(self, data: st.DataObject) -> None:
+        upload = self.one(data)
+        outcome = self.answer(look(upload.id))
+        self.settle(upload)
+        self.expect_offset(upload, outcome)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        upload = self.one(data)
+        outcome = self.answer(give_up(upload.id))
+        self.settle(upload)
+        assert outcome.status == 204, outcome
+        self.alive.remove(upload)
+        assert self.answer(look(upload.id)).status == 404
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def tell_again(self, data: st.DataObject) -> None:
+        upload = data.draw(st.sampled_from(self.ended))
+        again = self.answer(part(upload.id, upload.sent))
+        sha256 = hashlib.sha256(upload.data).hexdigest()
+        assert (again.status, again.sha256) == (200, sha256)
+
+    @rule(name=NAMES, content=BYTES)
+    def push_whole(self, name: str, content: bytes) -> None:
+        """A plain push."""
+        outcome = self.case.successResultOf(
+            self.case.uploads.receive(BUCKET, push(content, called=name))
+        )
+        assert outcome.status == (405 if name in self.files else 200)
+        self.files.setdefault(name, content)
+
+    @rule()
+    def restart(self) -> None:
+        for upload in self.opened():
+            self.close(upload)
+        self.case.restart()
+
+    @rule()
+    def expire(self) -> None:
+        """Only a body that still brings bytes keeps its upload alive."""
+        self.case.clock.advance(DAY + SWEEP_EVERY)
+        self.alive = self.opened()
+        for upload in self.opened():
+            offset = self.case.parts.records[upload.id].offset
+            is_late = offset == upload.sent
+            self.close(upload)
+            if is_late:
+                self.alive.remove(upload)
+        self.ended = []
+
+    # Invariants.
+
+    @invariant()
+    def nothing_else(self) -> None:
+        """The published files are those of the model, and quotas count all bytes that
+        are kept.
+        """
+        files = {name: content for (_, name), content in self.case.store.files.items()}
+        assert files == self.files
+        records = self.case.parts.records.values()
+        unfinished = [each for each in records if each.finished is None]
+        assert {each.id for each in unfinished} == {each.id for each in self.alive}
+        data = self.case.parts.data
+        assert data.keys() == {each.id for each in unfinished}
+        counted = sum(len(each) + FILE_COST for each in data.values())
+        assert sum(self.case.parts.counted.values()) == counted
+
+    @invariant()
+    def durable(self) -> None:
+        """Exactly the bytes of the model are durable, or some more of an open body."""
+        for upload in self.alive:
+            offset = self.case.parts.records[upload.id].offset
+            sent = upload.data + upload.pending
+            assert upload.told <= len(upload.data) <= offset <= len(sent)
+            assert self.case.parts.data[upload.id][:offset] == sent[:offset]
+            assert upload.open is not None or offset == len(upload.data)
+
+    # Steps of rules.
+
+    def one(self, data: st.DataObject) -> _Model:
+        found: _Model = data.draw(st.sampled_from(self.alive))
+        return found
+
+    def opened(self) -> list[_Model]:
+        """The uploads that have a request."""
+        return [each for each in self.alive if each.open is not None]
+
+    def answer(self, incoming: FakeResuming) -> Outcome:
+        outcome: Outcome = self.case.successResultOf(self.case.ask(incoming))
+        return outcome
+
+    def close(self, upload: _Model) -> None:
+        """The connection is lost, if there is a request."""
+        if upload.open is not None:
+            upload.open.cut(CUT)
+            self.settle(upload, CUT.status)
+
+    def settle(self, upload: _Model, status: int = 409) -> None:
+        """The open request, if there was one, has been cut off; its bytes are kept."""
+        if upload.open is not None:
+            outcome = self.case.successResultOf(upload.done)
+            assert outcome.status == status, outcome
+            upload.keep()
+
+    def heard(self, upload: _Model, outcome: Outcome) -> None:
+        """The client is told the offset, which never decreases."""
+        assert outcome.upload is not None
+        assert outcome.upload.offset == len(upload.data) >= upload.told
+        upload.told = outcome.upload.offset
+
+    def expect_offset(self, upload: _Model, outcome: Outcome) -> None:
+        """The client is told the offset; if that is the length, it is the end."""
+        if upload.is_whole:
+            self.expect_end(upload, outcome)
+        else:
+            assert outcome.status == 204, outcome
+            self.heard(upload, outcome)
+
+    def expect_end(self, upload: _Model, outcome: Outcome) -> None:
+        """The upload is over: published, or refused for good."""
+        expected = 200
+        if not upload.data:
+            expected = 400
+        elif upload.name in self.files:
+            expected = 405
+        assert outcome.status == expected, (expected, outcome)
+        self.alive.remove(upload)
+        if expected == 200:
+            self.files[upload.name] = upload.data
+            self.ended.append(upload)
+
+
+class MachineTests(SynchronousTestCase):
+    """Any order of requests."""
+
+    def test_any_order(self) -> None:
+        run_state_machine_as_test(
+            UploadMachine,
+            settings=settings(
+                trying, max_examples=trying.max_examples // 2, stateful_step_count=30
+            ),
+        )
