@@ -21,7 +21,11 @@ from proofs import (
     timing,
     vanish,
 )
-from proofs.faults import answered_rightly, behind_pushes
+from proofs.faults import (
+    answered_rightly,
+    behind_pushes,
+    resumed_answered_rightly,
+)
 from proofs.filesystems import (
     Btrfs,
     Ext4,
@@ -41,6 +45,11 @@ CASES = {
     "power-overwriting": Proof(power.survives_overwriting(Ext4), trials=100, quick=5),
     "power-no-file-sync": Proof(power.tells("file"), trials=10, quick=3),
     "power-no-directory-sync": Proof(power.tells("directory"), trials=10, quick=5),
+    "power-parts-ext4": Proof(power.survives_resumed(Ext4), trials=200, quick=5),
+    "power-parts-xfs": Proof(power.survives_resumed(Xfs), trials=50, quick=3),
+    "power-parts-btrfs": Proof(power.survives_resumed(Btrfs), trials=50, quick=3),
+    "power-parts-no-sync": Proof(power.tells_resumed("data"), trials=10, quick=3),
+    "power-parts-no-record": Proof(power.tells_resumed("record"), trials=10, quick=3),
     "power-prune": Proof(pruned.survives, trials=100, quick=5),
     "power-prune-no-sync": Proof(pruned.tells, trials=5, quick=3),
     "order-unnamed": Proof(order.in_order(Folder), trials=3, quick=1),
@@ -48,10 +57,12 @@ CASES = {
     "order-no-directory-sync": Proof(order.tells, trials=1, quick=1),
     "kill-unnamed": Proof(kills.survives_every_call(Folder), trials=1000, quick=6),
     "kill-staged": Proof(kills.survives_every_call(Fuse), trials=1000, quick=6),
+    "kill-parts": Proof(kills.survives_resumed, trials=1000, quick=6),
     "kill-catalogue": Proof(kills.survives_in_catalogue, trials=1000, quick=6),
     "kill-under-load": Proof(kills.under_load, trials=300, quick=5),
     "faults-unnamed": Proof(answered_rightly(Folder), trials=10_000, quick=50),
     "faults-staged": Proof(answered_rightly(Fuse), trials=10_000, quick=50),
+    "faults-parts": Proof(resumed_answered_rightly, trials=10_000, quick=30),
     "faults-catalogue": Proof(behind_pushes, trials=10_000, quick=10),
     "full-tmpfs": Proof(full.filled(Tmpfs), trials=50, quick=2),
     "full-ext4": Proof(full.filled(SmallExt4), trials=50, quick=2),

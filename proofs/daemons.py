@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import sys
 
-from filebucket.test.kit.server import TWISTD
+from filebucket.test.kit.server import TWISTD, hurried
 
 OPTIONS = ("-n", "--pidfile=", "filebucket")
 
 DAEMON = (*TWISTD, *OPTIONS)
+
+KEEPING = hurried("push.session", KEEP_EVERY=100_000)
+"""The daemon, which keeps more often what has come of a resumable upload."""
+
+_TOLD_EARLY = {
+    "data": """
+from filebucket.store.aside import PartFile
+PartFile.seal = lambda self: None
+""",
+    "record": """
+import os
+from filebucket.store import parts
+real = parts.replacing
+def replacing(path, aside, durable, directory_fd):
+    return real(path, aside, False, directory_fd)
+parts.replacing = replacing
+parts.sync_directory = lambda fd: None
+""",
+}
 
 _WITHOUT = """
 import os, stat
@@ -39,6 +58,14 @@ def without_sync(kind: str) -> tuple[str, ...]:
     :param kind: ``file`` or ``directory``
     """
     return (*_without(kind, _TWISTD), *OPTIONS)
+
+
+def told_early(what: str) -> tuple[str, ...]:
+    """The daemon, which tells an offset before that many bytes are durable.
+
+    :param what: the part whose fsync is missing: ``data`` or ``record``
+    """
+    return (sys.executable, "-c", _TOLD_EARLY[what] + _TWISTD, *OPTIONS)
 
 
 def prune_without_sync() -> tuple[str, ...]:

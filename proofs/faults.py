@@ -16,9 +16,10 @@ from attrs import frozen
 
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server
 from proofs import entries
-from proofs.filesystems import Place
+from proofs.filesystems import Folder, Place
 from proofs.outcome import Outcome, Prove, some
 from proofs.pushes import Ledger, residue
+from proofs.resumed import ResumedLedger, SteadyLedger
 from proofs.tracing import Trace, Which, ordinals, reactor, recorder, threads, worker
 
 ERRORS: dict[str, Collection[int]] = {
@@ -53,6 +54,15 @@ a lock, and strace cannot tell that from taking one."""
 
 NAMES = ("new.4096", "new.100000")
 
+OF_RESUMED: dict[Which, Collection[str]] = {
+    worker: (*CALLS[worker], "ftruncate", "write"),
+    reactor: CALLS[reactor],
+}
+"""The same for a resumable upload, which has a record."""
+
+MAY_PASS = ("fstat", *HARMLESS)
+"""The same: Python opens a file although it cannot stat its descriptor."""
+
 
 @frozen
 class _Fault:
@@ -60,6 +70,7 @@ class _Fault:
 
     :param which: the thread in which the call fails
     :param number: the ordinal of the call among those of its name
+    :param may_pass: whether the push may get its 200 all the same
     """
 
     which: Which
@@ -67,6 +78,7 @@ class _Fault:
     number: int
     error: str
     name: str
+    may_pass: bool
 
     def __str__(self) -> str:
         return f"{self.error} from {self.call} {self.number} at {self.name}"
@@ -75,7 +87,7 @@ class _Fault:
     def right(self) -> Collection[int | None]:
         """The answers that are allowed."""
         if self.which is worker:
-            also = (200,) if self.call in HARMLESS else ()
+            also = (200,) if self.may_pass else ()
             return (*ERRORS[self.error], *also)
         if self.call == "newfstatat":
             # Whether there is a pre-push or post-push hook: if the daemon cannot find
@@ -85,22 +97,25 @@ class _Fault:
         return (200, None)
 
 
-def everywhere(place: type[Place], folder: Path, trials: int) -> Outcome:
+def everywhere(
+    place: type[Place], kind: type[Ledger], folder: Path, trials: int
+) -> Outcome:
     """Make each call fail in each way, or only ``trials`` of them."""
     wrong: list[str] = []
     answers: Counter[str] = Counter()
     with place(folder / "place") as disk:
-        server = Server(folder / "daemon", home=str(disk.root / "home"))
+        home = str(disk.root / "home")
+        server = Server(folder / "daemon", home=home, max_unfinished=10_000)
         these = _start(server)
         try:
-            faults = list(_faults(server, folder / "trace"))
+            faults = list(_faults(server, kind, folder / "trace"))
             for fault in some(faults, trials):
                 if threads(server) != these:
                     # A push whose connection broke is stored beside the next one; or
                     # the daemon was restarted.
                     server.stop()
                     these = _start(server)
-                status, found = _push(server, fault, folder / "trace")
+                status, found = _push(server, fault, kind, folder / "trace")
                 answers[str(status or "none")] += 1
                 wrong += [f"{fault}: {status}: {each}" for each in found]
         finally:
@@ -124,26 +139,46 @@ def _start(server: Server) -> set[int]:
     return threads(server)
 
 
-def _faults(server: Server, output: Path) -> Iterator[_Fault]:
+def _faults(server: Server, kind: type[Ledger], output: Path) -> Iterator[_Fault]:
+    resumed = issubclass(kind, ResumedLedger)
+    these, may_pass = (OF_RESUMED, MAY_PASS) if resumed else (CALLS, HARMLESS)
     for name in NAMES:
         for which in (reactor, worker):
             shutil.rmtree(server.home / TOKEN, ignore_errors=True)
             before = server.idle_files()
             with Trace(which(server), output) as trace:
-                Ledger().push(server.port, name)
+                kind().push(server.port, name)
                 server.wait_for_open_files(before)
-            for call, number in ordinals(trace.calls):
-                if call in CALLS[which]:
+            published = False
+            for call, (_, number) in zip(
+                trace.calls, ordinals(trace.calls), strict=True
+            ):
+                # A worker wakes the reactor through a pipe.
+                wakes = (
+                    call.name == "write" and "/uploads/" not in call.text.split(",")[0]
+                )
+                if call.name in these[which] and not (wakes and which is worker):
+                    stats = resumed and "AT_EMPTY_PATH" in call.text
+                    late = call.name in may_pass or published or stats
                     for error in ERRORS:
-                        yield _Fault(which, call, number, error, name)
+                        yield _Fault(which, call.name, number, error, name, late)
+                # After that, only the record of the end is missing.
+                published = published or (
+                    resumed
+                    and which is worker
+                    and call.name == "fsync"
+                    and call.paths[0].endswith(TOKEN)
+                )
 
 
-def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list[str]]:
+def _push(
+    server: Server, fault: _Fault, kind: type[Ledger], output: Path
+) -> tuple[int | None, list[str]]:
     """The answer to a push with this fault, and all problems after it."""
     bucket = server.home / TOKEN
     shutil.rmtree(bucket, ignore_errors=True)
     before = server.idle_files()
-    ledger = Ledger()
+    ledger = kind()
     inject = f"{fault.call}:error={fault.error}:when={fault.number}"
     with Trace(fault.which(server), output, inject) as trace:
         status = ledger.push(server.port, fault.name)
@@ -153,10 +188,11 @@ def _push(server: Server, fault: _Fault, output: Path) -> tuple[int | None, list
         wrong.append("the wrong answer")
     if status not in (200, None) and (bucket / fault.name).exists():
         wrong.append("refused, but stored")
-    if fault.call in HARMLESS:
+    if fault.may_pass:
         # Leftovers are removed at the next start.
         server.stop()
         _start(server)
+    wrong += ledger.after(server.port, server.home)
     again = Ledger()
     if again.push(server.port, "next.4096") != 200:
         wrong.append(f"the next push got {again.statuses}")
@@ -227,4 +263,10 @@ def _said(server: Server, name: str) -> str | None:
 
 def answered_rightly(place: type[Place]) -> Prove:
     """Whether no fault causes a wrong answer, or leaves anything behind."""
-    return partial(everywhere, place)
+    return partial(everywhere, place, Ledger)
+
+
+def resumed_answered_rightly(folder: Path, trials: int) -> Outcome:
+    """The same for the creation, a part and the end of a resumable upload, which must
+    go on after the fault."""
+    return everywhere(Folder, SteadyLedger, folder, trials)

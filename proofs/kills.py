@@ -18,6 +18,7 @@ from proofs import entries
 from proofs.filesystems import Folder, Place
 from proofs.outcome import Outcome, Prove, some
 from proofs.pushes import Ledger, Uploaders, count, residue
+from proofs.resumed import ResumedLedger
 from proofs.tracing import Trace, Which, ordinals, reactor, recorder, worker
 
 NAME = "file.4096"
@@ -30,7 +31,11 @@ MOST_SECONDS = 0.5
 
 
 def at_every_call(
-    place: type[Place], of: Sequence[Which], folder: Path, trials: int
+    place: type[Place],
+    of: Sequence[Which],
+    kind: type[Ledger],
+    folder: Path,
+    trials: int,
 ) -> Outcome:
     """Kill before each call of each thread, or before only ``trials`` of them."""
     faults: list[str] = []
@@ -38,11 +43,11 @@ def at_every_call(
     missed = 0
     with place(folder / "place") as disk:
         server = Server(folder / "daemon", home=str(disk.root / "home"))
-        points = list(_points(server, of, folder / "trace"))
+        points = list(_points(server, of, kind, folder / "trace"))
         for which, name, number in some(points, trials):
             where = f"{name} {number} of the {which.__name__}"
             inject = f"{name}:signal=KILL:when={number}"
-            ledger, killed = _pushed(server, which, folder / "trace", inject)
+            ledger, killed = _pushed(server, which, kind, folder / "trace", inject)
             answers[where] = ledger.statuses[NAME]
             missed += not killed
             faults += [f"{where}: {each}" for each in entries.left(server.home)]
@@ -55,14 +60,14 @@ def at_every_call(
 
 
 def _points(
-    server: Server, of: Sequence[Which], output: Path
+    server: Server, of: Sequence[Which], kind: type[Ledger], output: Path
 ) -> Iterator[tuple[Which, str, int]]:
     """Each call of a push: its thread, its name and its ordinal."""
     for which in of:
         with _without_the_bucket(server):
             before = server.idle_files()
             with Trace(which(server), output) as trace:
-                Ledger().push(server.port, NAME)
+                kind().push(server.port, NAME)
                 server.wait_for_open_files(before)
                 if which is recorder:
                     entries.wait(server.home, NAME)
@@ -71,10 +76,10 @@ def _points(
 
 
 def _pushed(
-    server: Server, which: Which, output: Path, inject: str
+    server: Server, which: Which, kind: type[Ledger], output: Path, inject: str
 ) -> tuple[Ledger, bool]:
     """Push to a daemon that will be killed, and return whether it was."""
-    ledger = Ledger()
+    ledger = kind()
     with _without_the_bucket(server):
         with Trace(which(server), output, inject):
             ledger.push(server.port, NAME)
@@ -112,6 +117,7 @@ def _after_restart(server: Server, ledger: Ledger) -> Iterator[str]:
     was = ledger.statuses[NAME]
     with _running(server):
         yield from _wrong(server, ledger)
+        yield from ledger.after(server.port, server.home)
         again = Ledger()
         status = again.push(server.port, NAME)
         if status not in ((405,) if was == 200 else (200, 405)):
@@ -155,9 +161,15 @@ def under_load(folder: Path, trials: int) -> Outcome:
 
 def survives_every_call(place: type[Place]) -> Prove:
     """Whether a home there survives a kill at every call of a push."""
-    return partial(at_every_call, place, (reactor, worker))
+    return partial(at_every_call, place, (reactor, worker), Ledger)
+
+
+def survives_resumed(folder: Path, trials: int) -> Outcome:
+    """Whether it survives a kill at every call of a resumable upload: of its creation,
+    of a part and of its end."""
+    return at_every_call(Folder, (reactor, worker), ResumedLedger, folder, trials)
 
 
 def survives_in_catalogue(folder: Path, trials: int) -> Outcome:
     """Whether it survives a kill at every call of adding a push to the catalogue."""
-    return at_every_call(Folder, (recorder,), folder, trials)
+    return at_every_call(Folder, (recorder,), Ledger, folder, trials)

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from filebucket.test.kit.server import TOKEN, Server
 from proofs import entries
-from proofs.daemons import DAEMON, without_sync
+from proofs.daemons import DAEMON, KEEPING, told_early, without_sync
 from proofs.filesystems import Ext4, Loop
 from proofs.outcome import Outcome, Prove, found_out
 from proofs.pushes import Ledger, OverwritingLedger, Uploaders
+from proofs.resumed import ResumedLedger
 
 MOST_SECONDS = 0.7
 """Seconds that clients push before a cut, at most."""
@@ -40,7 +41,9 @@ def cut(
         seconds = chance.uniform(0.01, MOST_SECONDS)
         with filesystem(folder / f"disk-{number}") as disk:
             home = disk.root / "home"
-            server = Server(folder / f"daemon-{number}", home=str(home))
+            server = Server(
+                folder / f"daemon-{number}", home=str(home), max_unfinished=1000
+            )
             if kind is OverwritingLedger:
                 server.config["buckets"] = [{"token": TOKEN, "overwrite": True}]
                 server.write_config()
@@ -57,6 +60,7 @@ def cut(
             server.start(*command)
             try:
                 found += entries.faults(server)
+                found += ledger.after(server.port, home)
             finally:
                 server.stop()
         acknowledged += len(ledger.acknowledged)
@@ -77,6 +81,20 @@ def survives(filesystem: type[Loop]) -> Prove:
 def survives_overwriting(filesystem: type[Loop]) -> Prove:
     """Whether the last or a later one of several overwriting pushes survives."""
     return partial(cut, filesystem, DAEMON, OverwritingLedger)
+
+
+def survives_resumed(filesystem: type[Loop]) -> Prove:
+    """Whether the offsets that clients were told survive, and whole files."""
+    return partial(cut, filesystem, KEEPING, ResumedLedger)
+
+
+def tells_resumed(what: str) -> Prove:
+    """Whether the experiment detects an offset that is told too early."""
+
+    def prove(folder: Path, trials: int) -> Outcome:
+        return found_out(cut(Ext4, told_early(what), ResumedLedger, folder, trials))
+
+    return prove
 
 
 def tells(kind: str) -> Prove:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +27,7 @@ from proofs.pushes import (
     status_of,
     wrapped,
 )
+from proofs.resumed import ResumedLedger, Told, answer_of
 
 DOCUMENTS = Path(__file__).parent.parent / "docs"
 RELIABILITY = DOCUMENTS / "reliability.rst"
@@ -132,8 +135,20 @@ class LedgerTests(SynchronousTestCase):
         home = Path(self.mktemp())
         incoming = home / ".filebucket" / "incoming"
         incoming.mkdir(parents=True)
+        uploads = incoming.with_name("uploads")
+        uploads.mkdir()
         (home / "bucket").mkdir()
+        # An upload that goes on, and one that has ended.
+        (uploads / "a").touch()
+        (uploads / "a.json").write_text('{"finished": null}')
+        (uploads / "b.json").write_text('{"finished": {}}')
         self.assertEqual([], residue(home))
+        (uploads / "b").touch()
+        self.assertEqual(2, len(residue(home)))
+        for name in ("a.json", "b", "b.json"):
+            (uploads / name).unlink()
+        self.assertEqual(1, len(residue(home)))
+        (uploads / "a").unlink()
         (incoming / "left").touch()
         (home / "stray").touch()
         self.assertEqual(2, len(residue(home)))
@@ -167,6 +182,75 @@ class OverwritingLedgerTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         self.assertEqual(1, self.faults([200, None, None, None], None))
+
+
+class ResumedLedgerTests(SynchronousTestCase):
+    """Each told offset must be there."""
+
+    def setUp(self) -> None:
+        home = Path(self.mktemp())
+        self.bucket = home / "bucket"
+        self.bucket.mkdir(parents=True)
+        self.uploads = home / ".filebucket" / "uploads"
+        self.uploads.mkdir(parents=True)
+        self.name = named("client", 10)
+
+    def faults(self, told: int, recorded: int | None, data: bytes) -> list[str]:
+        """The faults of one upload.
+
+        :param recorded: the offset in its record; None if that is lost
+        """
+        ledger = ResumedLedger({self.name: None})
+        ledger.told[self.name] = Told("uploads/id", told)
+        (self.uploads / "id").write_bytes(data)
+        record = self.uploads / "id.json"
+        record.unlink(missing_ok=True)
+        if recorded is not None:
+            sha256 = hashlib.sha256(expected(self.name)[:recorded]).hexdigest()
+            record.write_text(json.dumps({"offset": recorded, "sha256": sha256}))
+        return ledger.faults(self.bucket)
+
+    def test_kept(self) -> None:
+        """More may be there than was recorded, and more recorded than told."""
+        data = expected(self.name)
+        for told, recorded, size in ((0, 0, 0), (4, 4, 4), (4, 4, 9), (4, 6, 8)):
+            self.assertEqual([], self.faults(told, recorded, data[:size]))
+
+    def test_lost(self) -> None:
+        data = expected(self.name)
+        for told, recorded, content in (
+            (0, None, b""),
+            (4, None, data),
+            (4, 3, data),
+            (4, 4, data[:3]),
+            (4, 4, b"x" + data[1:]),
+            (4, 4, bytes(4)),
+        ):
+            self.assertEqual(1, len(self.faults(told, recorded, content)))
+
+    def test_ended(self) -> None:
+        """The whole file takes the place of the upload."""
+        (self.bucket / self.name).write_bytes(expected(self.name))
+        self.assertEqual([], self.faults(10, None, b""))
+        (self.bucket / self.name).write_bytes(expected(self.name)[:9])
+        self.assertEqual(1, len(self.faults(10, None, b"")))
+
+    def test_answers(self) -> None:
+        """Only whole ones count."""
+        head = b"HTTP/1.1 %d X\r\nUpload-Offset: 7\r\nContent-Length: 2\r\n\r\n"
+        for status, head_only, body in (
+            (204, False, b""),
+            (200, True, b""),
+            (200, False, b"ok"),
+        ):
+            whole = head % status + body
+            answer = answer_of(b"HTTP/1.1 100 Continue\r\n\r\n" + whole, head_only)
+            assert answer is not None
+            self.assertEqual(status, answer.status)
+            self.assertEqual(7, answer.number("upload-offset"))
+            self.assertEqual(-1, answer.number("upload-length"))
+            for end in range(len(whole)):
+                self.assertIsNone(answer_of(whole[:end], head_only))
 
 
 class EntriesTests(SynchronousTestCase):
