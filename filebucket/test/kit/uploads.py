@@ -158,9 +158,6 @@ class FakeResuming(FakeIncoming):
     def promised_of_part(self) -> dict[str, bytes]:
         return dict(self.of_part)
 
-    def spent(self) -> bool:
-        return False
-
     def cut(self, refusal: Refusal) -> None:
         self.body.fail(refusal)
 
