@@ -248,17 +248,18 @@ def find_tier(home: str, directory_fd: int) -> type[AsideFile]:
     )
 
 
-def _place(fd: int) -> tuple[int, str]:
+def _place(fd: int) -> tuple[int, bytes]:
     """Two places that differ cannot have links to one file: the filesystem, or the
     subvolume, and where it is mounted.
     """
     found = os.fstat(fd).st_dev
     try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-            mount = [line for line in info if line.startswith("mnt_id:")]
+        # As bytes: a codec would be imported here, and perhaps not found.
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+            mount = [line for line in info if line.startswith(b"mnt_id:")]
     except FileNotFoundError:
         mount = []
-    return found, "".join(mount)
+    return found, b"".join(mount)
 
 
 def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:

@@ -297,13 +297,13 @@ class PartFileTests(TierContract, FolderCase):
         """Two folders of one mount are one place; without /proc, of one filesystem."""
         self.assertEqual(*map(_place, self.fds))
         device, mount = _place(self.fds[0])
-        self.assertRegex(mount, r"\Amnt_id:\s*\d+\n\Z")
+        self.assertRegex(mount, rb"\Amnt_id:\s*\d+\n\Z")
 
         def missing(*given: Any, **more: Any) -> Any:
             raise FileNotFoundError
 
         self.patch(builtins, "open", missing)
-        self.assertEqual((device, ""), _place(self.fds[0]))
+        self.assertEqual((device, b""), _place(self.fds[0]))
 
     def test_a_mount(self) -> None:
         """A folder mounted from the same filesystem is another place."""
