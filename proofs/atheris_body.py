@@ -2,9 +2,10 @@
 
 It is a separate program, ``python -m proofs.atheris_body CORPUS -max_total_time=N``,
 because libFuzzer takes over the process. The first byte of an input selects what
-precedes the others (chunks, a form, or nothing), and the second how they are split. For
-any input, no bug may be logged, no timer and no writer may be left, and the number of
-files must equal the number of answers with 200.
+precedes the others (chunks, a form, a part of a resumable upload, the headers of one,
+or nothing), and the second how they are split. For any input, no bug may be logged, no
+timer and no writer may be left, and the number of files must equal the number of
+answers with a SHA-256.
 """
 
 from __future__ import annotations
@@ -27,7 +28,24 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from filebucket.model.registry import Registry
     from filebucket.model.token import Token, token_digest
     from filebucket.push.receive import Uploads
-    from filebucket.test.kit.bad_http import BUCKET, CHUNKED, CHUNKS, ODD, PUSHES, put
+    from filebucket.test.kit.bad_http import (
+        BUCKET,
+        CHUNKED,
+        CHUNKS,
+        LOST,
+        NAMED,
+        NONE,
+        ODD,
+        ON_UPLOAD,
+        PUSHES,
+        RESUMED,
+        TUS,
+        TUS_PART,
+        UPLOADS,
+        creates,
+        put,
+        tus_creates,
+    )
     from filebucket.test.kit.fakes import FakeHooks, MemoryStore
     from filebucket.test.kit.uploads import make_sessions
     from filebucket.test.kit.wire import Connection
@@ -65,6 +83,34 @@ def _typed_form(data: bytes) -> bytes:
     )
 
 
+def _parts(data: bytes) -> bytes:
+    """A part of chunks, and then the last one, of no bytes."""
+    trailers = b"Trailer: Content-Digest"
+    headers = b"Upload-Offset: 0", b"Upload-Complete: ?0"
+    last = b"Upload-Offset: 5", b"Upload-Complete: ?1"
+    return put(CHUNKED, trailers, *headers, body=data, line=ON_UPLOAD) + put(
+        NONE, *last, body=b"", line=ON_UPLOAD
+    )
+
+
+def _tus_part(data: bytes) -> bytes:
+    """A part of tus, to which the input gives more headers."""
+    head, _, body = data.partition(b"\n\n")
+    return put(
+        TUS,
+        TUS_PART,
+        b"Content-Length: %d" % len(body),
+        *head.split(b"\n"),
+        body=body,
+        line=ON_UPLOAD,
+    )
+
+
+def _metadata(data: bytes) -> bytes:
+    """A creation of tus, with this metadata."""
+    return tus_creates(b"Upload-Length: 5", b"Upload-Metadata: " + data)
+
+
 def _as_it_is(data: bytes) -> bytes:
     return data
 
@@ -75,8 +121,12 @@ KINDS: tuple[Callable[[bytes], bytes], ...] = (
     _chunked_form,
     _typed_form,
     _as_it_is,
+    _parts,
+    _tus_part,
+    _metadata,
 )
 
+_LOCATION = re.compile(rb"Location: [^\r]*([0-9a-f]{32})\r\n")
 _ANSWER = re.compile(rb"^HTTP/1\.[01] (\d{3}) ", re.MULTILINE)
 
 _bugs: list[LogEvent] = []
@@ -104,16 +154,24 @@ def one_input(data: bytes) -> None:
     sessions = make_sessions(uploads, store, registry, clock)
     root = Root(uploads, sessions, registry, clock.seconds)
     connection = Connection(root, Limits())
+    if LOST in message:
+        tus = tus_creates(b"Upload-Length: 5", NAMED)
+        connection.send(tus if TUS in message else creates())
+        created = _LOCATION.search(connection.received())
+        if created is None:
+            raise AssertionError("no upload was created")
+        message = message.replace(LOST, UPLOADS + created[1])
     connection.send(*(message[i : i + size] for i in range(0, len(message), size)))
     connection.half_close()
     connection.clock.advance(0)
-    statuses = [int(status) for status in _ANSWER.findall(connection.received())]
+    received = connection.received()
+    statuses = [int(status) for status in _ANSWER.findall(received)]
     connection.lose()
     if _bugs:
         raise AssertionError(_bugs.pop()["log_failure"].getTraceback())
     if set(statuses) - {*STATUSES, 100}:
         raise AssertionError(f"answered with {statuses}")
-    if statuses.count(200) != len(store.files):
+    if received.count(b"\r\nX-Checksum-Sha256: ") != len(store.files):
         raise AssertionError(f"{len(store.files)} files, answers {statuses}")
     if store.receiving or connection.clock.getDelayedCalls():
         raise AssertionError("leftovers at the end of the connection")
@@ -121,7 +179,15 @@ def one_input(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Seeds: the rows with a fault in the body, and all odd ones."""
-    found = [bytes([4, 0]) + row.message for row in (*CHUNKS, *PUSHES, *ODD)]
+    rows = (*CHUNKS, *PUSHES, *RESUMED, *ODD)
+    found = [bytes([4, 0]) + row.message for row in rows]
+    found += [bytes([5, 0]) + row.message.partition(b"\r\n\r\n")[2] for row in CHUNKS]
+    found += [
+        bytes([5, 0]) + b"5\r\nhello\r\n0\r\n\r\n",
+        bytes([6, 0]) + b"Upload-Offset: 0\n\nhello",
+        bytes([6, 3]) + b"Upload-Offset: 0\nUpload-Length: 5\nExpect: x\n\nhel",
+        bytes([7, 0]) + b"filename cm93,x AA==,y",
+    ]
     for row in (*CHUNKS, *PUSHES, *ODD):
         head, _, body = row.message.partition(b"\r\n\r\n")
         kind = 1 if b"boundary=b\r\n" in head else 0

@@ -79,6 +79,7 @@ CASES = {
     "fuzz-lengths": Proof(fuzz.tells("lengths"), trials=20, quick=5),
     "fuzz-contents": Proof(fuzz.tells("contents"), trials=10, quick=5),
     "fuzz-early-ends": Proof(fuzz.tells("early ends"), trials=10, quick=5),
+    "fuzz-offsets": Proof(fuzz.tells("offsets"), trials=10, quick=5),
     "guided": Proof(guided.prove, trials=600, quick=20),
     "slow": Proof(slow.outlasts, trials=300, quick=40),
     "descriptors": Proof(descriptors.run_out, trials=10, quick=2),

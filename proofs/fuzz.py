@@ -2,11 +2,14 @@
 
 Mutated and valid requests are sent at the same time. Whatever is sent: the daemon runs
 on, logs no traceback and frees every descriptor; every status in an answer is one of
-its own; and the stored files are exactly those that were answered with 200.
+its own; and the stored files are exactly those whose SHA-256 was in an answer. Some
+requests are about resumable uploads, of both dialects, that the client has created: the
+offset of an upload never decreases, and never exceeds its length.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import random
 import re
@@ -24,19 +27,36 @@ from pathlib import Path
 from attrs import Factory, define
 
 from filebucket.base.errors import STATUSES
-from filebucket.test.kit.bad_http import BUCKET, CHUNKS, FRAMING, NEXT, ODD, PUSHES
+from filebucket.test.kit.bad_http import (
+    AT_0,
+    BUCKET,
+    CHUNKS,
+    FRAMING,
+    LOST,
+    NEXT,
+    ODD,
+    PUSHES,
+    RESUMED,
+    UPLOADS,
+    creates,
+    tus_creates,
+)
 from filebucket.test.kit.server import OTHER, TOKEN, Server
 from proofs.daemons import DAEMON, OPTIONS
 from proofs.outcome import Outcome, Prove, found_out
 from proofs.pushes import ANSWER_WITHIN, WAYS, expected, named, residue, wrapped
 
-"""Seconds in which a connection must end."""
-
 CLIENTS = 4
+
+LENGTH = 10
+"""Bytes of a resumable upload, if its length is known: two parts of a row."""
 
 LARGEST = 10**9
 
-SEEDS = [row.message for row in (*FRAMING, *CHUNKS, *PUSHES, *ODD)]
+SEEDS = [row.message for row in (*FRAMING, *CHUNKS, *PUSHES, *RESUMED, *ODD)]
+PARTS = [
+    row.message for row in RESUMED if row.status == 404 and row.message[:1] == b"P"
+]
 SHORT = [seed for seed in SEEDS if len(seed) < 5000]
 
 WORDS = (
@@ -46,8 +66,18 @@ WORDS = (
     *(b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"HTTP/1.0", b"HEAD "),
     *(b"Authorization: Bearer %b\r\n" % BUCKET, b"ffffffffffffffff", b"..", b"?"),
     *(b"X-Checksum-Sha256: 00\r\n", b"Content-Digest: sha-256=:AA==:\r\n", NEXT),
+    *(
+        b"Upload-Complete: ?0\r\n",
+        b"Upload-Complete: ?1\r\n",
+        b"Tus-Resumable: 1.0.0\r\n",
+    ),
+    *(b"Upload-Offset: 5\r\n", b"Upload-Length: 10\r\n", b"Upload-Defer-Length: 1\r\n"),
+    *(b"Trailer: Content-Digest\r\n", b"PATCH ", b"DELETE ", b"OPTIONS ", b"/uploads/"),
 )
 
+_OFFSET = re.compile(rb"\r\nUpload-Offset: (\d+)\r\n")
+_LOCATION = re.compile(rb"\r\nLocation: [^\r]*?([0-9a-f]{32})\r\n")
+_DIGEST = re.compile(rb"\r\nX-Checksum-Sha256: ([0-9a-f]{64})\r\n")
 _RECEIPT = re.compile(rb"([0-9a-f]{64})  ([^\n]+)\n")
 
 
@@ -84,6 +114,8 @@ class Seen:
     requests: int = 0
     statuses: Counter[int] = Factory(Counter)
     receipts: dict[str, str] = Factory(dict)
+    nameless: set[str] = Factory(set)
+    offsets: int = 0
     faults: list[str] = Factory(list)
     lock: threading.Lock = Factory(threading.Lock)
 
@@ -109,20 +141,26 @@ class Seen:
                 content, answer = rest[:size], rest[size:]
                 if status not in {*STATUSES, 100} or status == 500:
                     self.faults.append(f"{sent!r} was answered with {status}")
+                digest = _DIGEST.search(head + end)
                 if status == 200:
-                    self._receipt(sent, content)
+                    again = b"\r\nUpload-Complete: ?1" in head
+                    self._receipt(sent, content, again)
+                elif digest:
+                    # The end of an upload with tus, or its offset: there is no name.
+                    self.nameless.add(digest[1].decode("ascii"))
             self.statuses.update(statuses or [0])
         return statuses
 
-    def _receipt(self, sent: bytes, content: bytes) -> None:
+    def _receipt(self, sent: bytes, content: bytes, again: bool) -> None:
         receipt = _RECEIPT.fullmatch(content)
         if receipt is None:
             self.faults.append(f"{sent!r} was answered with 200 and {content!r}")
         else:
             name = receipt[2].decode("utf-8", "surrogateescape")
-            if name in self.receipts:
+            digest = receipt[1].decode("ascii")
+            if name in self.receipts and not (again and self.receipts[name] == digest):
                 self.faults.append(f"two receipts for {name!r}")
-            self.receipts[name] = receipt[1].decode("ascii")
+            self.receipts[name] = digest
 
 
 class _Client(threading.Thread):
@@ -135,6 +173,8 @@ class _Client(threading.Thread):
         self._chance = random.Random(seed)
         self._end = end
         self._seen = seen
+        self._url = b""
+        self._offset = 0
 
     def run(self) -> None:
         number = 0
@@ -157,6 +197,9 @@ class _Client(threading.Thread):
                     self._seen.faults.append(f"{name}, a valid push, got {statuses}")
             return
         message = mutated(chance)
+        if chance.random() < 0.3:
+            self._upload(name, message)
+            return
         # A unique name, or only the first push of a name would be stored.
         message = message.replace(b"row", name.encode()).replace(
             b"/next", f"/next-{name}".encode()
@@ -166,6 +209,56 @@ class _Client(threading.Thread):
             self._leave(message.replace(BUCKET, OTHER.encode("ascii")))
         else:
             self._seen.answer(message, self._exchange(message))
+
+    def _upload(self, name: str, message: bytes) -> None:
+        """Send it as a request about a resumable upload: a new one, or an older one."""
+        chance = self._chance
+        if not self._url or chance.random() < 0.3:
+            encoded = base64.b64encode(name.encode())
+            create = chance.choice(
+                (
+                    creates(),
+                    creates(b"Upload-Length: %d" % LENGTH),
+                    tus_creates(
+                        b"Upload-Length: %d" % LENGTH,
+                        b"Upload-Metadata: filename " + encoded,
+                    ),
+                    tus_creates(
+                        b"Upload-Defer-Length: 1",
+                        b"Upload-Metadata: filename " + encoded,
+                    ),
+                )
+            ).replace(b"row", name.encode())
+            answer = self._exchange(create)
+            self._seen.answer(create, answer)
+            found = _LOCATION.search(answer)
+            if found is None:
+                self._fault(f"{name}, a valid creation, got {answer!r}")
+                return
+            self._url, self._offset = UPLOADS + found[1], 0
+        if LOST not in message:
+            # An unharmed one, so that uploads end, too.
+            message = chance.choice(PARTS)
+        message = message.replace(LOST, self._url).replace(b"row", name.encode())
+        if chance.random() < 0.7:
+            message = message.replace(AT_0, b"Upload-Offset: %d" % self._offset)
+        self._seen.answer(message, self._exchange(message))
+        look = b"HEAD %b HTTP/1.1\r\nHost: h\r\n\r\n" % self._url
+        answer = self._exchange(look)
+        self._seen.answer(look, answer)
+        found = _OFFSET.search(answer)
+        if found is None:
+            self._url = b""
+            return
+        if not self._offset <= int(found[1]):
+            self._fault(f"{message!r}: the offset {self._offset} became {found[1]!r}")
+        self._offset = int(found[1])
+        with self._seen.lock:
+            self._seen.offsets += 1
+
+    def _fault(self, fault: str) -> None:
+        with self._seen.lock:
+            self._seen.faults.append(fault)
 
     def _connect(self, message: bytes) -> socket.socket:
         it = socket.create_connection(("127.0.0.1", self._port), ANSWER_WITHIN)
@@ -203,7 +296,9 @@ def fuzz(
     """
     seed = seed or secrets.token_hex(4)
     seen = Seen()
-    server = Server(folder / "daemon", max_file_size=LARGEST).start(*command)
+    server = Server(
+        folder / "daemon", max_file_size=LARGEST, max_unfinished=10**6
+    ).start(*command)
     try:
         before = server.idle_files()
         end = time.monotonic() + seconds
@@ -235,7 +330,8 @@ def fuzz(
     for name, digest in seen.receipts.items() - stored.items():
         seen.faults.append(f"{name!r}: 200 for {digest}, stored {stored.get(name)}")
     for name in stored.keys() - seen.receipts.keys():
-        seen.faults.append(f"{name!r}: stored without a 200")
+        if stored[name] not in seen.nameless:
+            seen.faults.append(f"{name!r}: stored without a 200")
     seen.faults += residue(server.home)
     counts = ", ".join(
         f"{number} x {status or 'none'}"
@@ -244,7 +340,7 @@ def fuzz(
     faults = [f"seed {seed}: {fault[:400]}" for fault in seen.faults]
     return Outcome(
         f"{seen.requests:,} requests, {seen.requests / seconds:,.0f}/s: {counts};"
-        f" {len(stored):,} files, {len(faults)} faults",
+        f" {len(stored):,} files, {seen.offsets:,} offsets, {len(faults)} faults",
         faults,
     )
 
@@ -272,6 +368,16 @@ async def commit_and_cut(self, promised, overwrite):
     open(receipt.path, "wb").close()
     return receipt
 disk.DirectoryWriter.commit = commit_and_cut
+""",
+    "offsets": """
+from itertools import count
+from filebucket.web import resume
+of_draft, turns = resume._of_draft, count()
+def more_than_there_is(upload):
+    headers = of_draft(upload)
+    headers["Upload-Offset"] = str(upload.offset + next(turns) % 2)
+    return headers
+resume._of_draft = more_than_there_is
 """,
     "early ends": """
 channel.StreamingChannel.readConnectionLost = lambda self: (

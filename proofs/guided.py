@@ -20,6 +20,9 @@ WORDS = (
     *(b"Content-Length: ", b"Content-Transfer-Encoding: base64", b"Content-Type: "),
     *(b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"HTTP/1.0", b"HEAD "),
     *(b"X-Checksum-Sha256: ", b"Content-Digest: sha-256=:", b"Content-Range: "),
+    *(b"Upload-Offset: ", b"Upload-Length: ", b"Upload-Complete: ?0", b"PATCH "),
+    *(b"Tus-Resumable: 1.0.0", b"Upload-Metadata: filename ", b"Upload-Defer-Length: "),
+    *(b"DELETE ", b"OPTIONS ", b"Trailer: Content-Digest", b"/uploads/"),
 )
 """The characters of inputs."""
 

@@ -324,7 +324,12 @@ def answer_to(
     :param lifetime: seconds for which an upload is kept after its last byte
     """
     tus = isinstance(request, Tus)
-    headers, body = answer(outcome)
+    headers: dict[str, str] = {}
+    if outcome.step is not None and outcome.reason is None:
+        # There is no file yet.
+        body = b""
+    else:
+        headers, body = answer(outcome)
     status, upload = outcome.status, outcome.upload
     if tus:
         headers["Tus-Resumable"] = TUS
@@ -344,10 +349,7 @@ def answer_to(
     if creates and (status == 201 or not upload.complete):
         # Also if only the first part is refused.
         headers["Location"] = f"{base}uploads/{upload.id}"
-    if outcome.step is not None and outcome.reason is None:
-        body = b""
-        headers.pop("X-Checksum-Sha256", None)
-    elif status == 200 and (request.method == "HEAD" or (tus and not creates)):
+    if status == 200 and (request.method == "HEAD" or (tus and not creates)):
         # The receipt has no place in a 204; the header has the digest.
         status, body = 204, b""
     return status, headers, body

@@ -522,7 +522,9 @@ PUSHES = (
 )
 """Refused by the code that receives the push."""
 
-LOST = b"/%b/uploads/%032d" % (BUCKET, 0)
+UPLOADS = b"/%b/uploads/" % BUCKET
+
+LOST = UPLOADS + b"0" * 32
 """The URL of an upload that never was."""
 
 ON_UPLOAD = b"PATCH %b HTTP/1.1" % LOST

@@ -178,7 +178,7 @@ class TokenTests(ResourceCase):
             b"host:80",
             b"ftp://host/%b/x" % TOKEN,
         ):
-            for method in (b"GET", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"X"):
+            for method in (b"GET", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"):
                 self.send(head(method, target, b"Content-Length: 2") + b"xy")
                 answers.add(date.sub(b"", self.connection.received()))
                 self.send(head(method, target, bearer(b"x" * 32)))

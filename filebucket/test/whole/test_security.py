@@ -117,17 +117,20 @@ class StrangerTests(ResourceCase):
             (b"1.1", (b"Content-Encoding: gzip", b"Content-Length: 2"), b"xy"),
             (b"1.1", (b"Connection: close", b"Content-Length: 2"), b"xy"),
             (b"1.1", (b"X-Checksum-Sha256: nonsense",), b""),
+            (b"1.1", (b"Upload-Complete: ?0", b"Content-Length: 2"), b"xy"),
+            (b"1.1", (b"Tus-Resumable: 1.0.0", b"Upload-Offset: 0"), b""),
             (b"1.1", (), b""),
             (b"1.0", (b"Content-Length: 2",), b"xy"),
         )
         for version, headers, body in shapes:
-            for method in (b"PUT", b"POST", b"GET", b"HEAD"):
+            for method in (b"PUT", b"POST", b"GET", b"HEAD", b"PATCH", b"OPTIONS"):
                 seen = set()
                 for guess in guesses:
                     for target, more in (
                         (b"/%b/there" % guess, ()),
                         (b"/%b/missing" % guess, ()),
                         (b"/" + guess, ()),
+                        (b"/%b/uploads/%032d" % (guess, 0), ()),
                         (b"/there", (bearer(guess),)),
                         (b"/", (bearer(guess), bearer(TOKEN))),
                     ):
