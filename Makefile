@@ -50,8 +50,8 @@ format: $(VENV)/linters
 bench bench-full: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
 
-# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, bindfs and iproute2. Takes an hour
-# and a half.
+# Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, bindfs, iproute2, curl, nginx,
+# haproxy, chromium-driver and npm. Takes an hour and a half.
 proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
 

@@ -81,6 +81,7 @@ class Browser:
         }
         wanted = {
             "browserName": "chrome",
+            "acceptInsecureCerts": True,
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }

@@ -37,15 +37,22 @@ class Cutter:
             connect must wait
         """
         self._target = target
-        self._left: Iterator[int] = iter(offsets)
+        self._left: Iterator[int] = iter(())
+        self._until: int | None = None
         self._between = between
         self._lock = threading.Lock()
         self._going = threading.Lock()
-        self._until = next(self._left, None)
         self.cuts = self.passed = 0
+        self.arm(offsets)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def arm(self, offsets: Sequence[int]) -> None:
+        """Cut at these offsets, counted from now."""
+        with self._lock:
+            self._left = iter(offsets)
+            self._until = next(self._left, None)
 
     def close(self) -> None:
         """Accept no more connections."""
