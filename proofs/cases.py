@@ -73,7 +73,7 @@ CASES = {
     "races-rename": Proof(races.tells, trials=100, quick=40),
     "rot": Proof(rot.seen, trials=300, quick=10),
     "rot-cached": Proof(rot.tells, trials=30, quick=10),
-    "clients": Proof(clients.resume, trials=192, quick=8),
+    "clients": Proof(clients.resume, trials=48, quick=8),
     # An experiment that waits for timeouts is never quick.
     "vanish": Proof(vanish.nothing_is_left, trials=200, quick=40),
     "vanish-kept": Proof(vanish.tells, trials=40, quick=40),
