@@ -359,7 +359,7 @@ def _install(folder: Path) -> list[str]:
     if (
         shutil.which("npm") is None
         or subprocess.run(
-            command, cwd=folder, capture_output=True, check=False
+            command, cwd=folder, capture_output=True, check=False, timeout=5 * PATIENCE
         ).returncode
     ):
         missing += [name for name in CLIENTS if name.startswith("tus-js")]

@@ -10,7 +10,7 @@ OPTIONS = ("-n", "--pidfile=", "filebucket")
 
 DAEMON = (*TWISTD, *OPTIONS)
 
-KEEPING = hurried("push.session", KEEP_EVERY=100_000)
+KEEPING = hurried("push.part", KEEP_EVERY=100_000)
 """The daemon, which keeps more often what has come of a resumable upload."""
 
 _TOLD_EARLY = {

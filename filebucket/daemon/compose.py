@@ -48,7 +48,7 @@ from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
 from filebucket.model.unfinished import Broken, Unfinished
 from filebucket.push.receive import Uploads
-from filebucket.push.session import Sessions
+from filebucket.push.sessions import Sessions
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.interfaces import IArchive

@@ -2,7 +2,7 @@
 
 The native one is draft-ietf-httpbis-resumable-upload, the other one is tus 1.0 with
 creation, creation-defer-length, expiration and termination. Both are a thin front of
-:mod:`filebucket.push.session`: they read what a request asks, and word its answer.
+:mod:`filebucket.push.sessions`: they read what a request asks, and word its answer.
 
 | PUT /<token>/<name>, Upload-Complete: ?0   creates an upload, and so does POST
 | POST /<token>, Tus-Resumable: 1.0.0        the same with tus

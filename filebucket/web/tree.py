@@ -22,7 +22,7 @@ from filebucket.model.push import Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import token_digest
 from filebucket.push.receive import Uploads
-from filebucket.push.session import Sessions
+from filebucket.push.sessions import Sessions
 from filebucket.web import resume
 from filebucket.web.put import Form, Put, answer
 

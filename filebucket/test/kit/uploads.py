@@ -26,7 +26,7 @@ from filebucket.push.interfaces import (
     Resume,
 )
 from filebucket.push.receive import Uploads
-from filebucket.push.session import Sessions
+from filebucket.push.sessions import Sessions
 from filebucket.test.kit.fakes import AtOnce, FakeHooks, MemoryParts, MemoryStore
 
 BUCKET = Bucket((Token(b"\xab" * 32),), directory="web01", name="web01")

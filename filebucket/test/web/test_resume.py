@@ -20,7 +20,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.push.receive import Uploads
-from filebucket.push.session import Sessions
+from filebucket.push.sessions import Sessions
 from filebucket.test.kit.fakes import MemoryParts
 from filebucket.test.kit.uploads import make_sessions
 from filebucket.test.kit.wire import Connection
