@@ -92,9 +92,9 @@ class Body:
         if not self._chunks and not self.ended and self._failure is None:
             self._waiting = Deferred()
             await self._waiting
-        if self._failure is not None:
-            raise self._failure
         if not self._chunks:
+            if self._failure is not None:
+                raise self._failure
             raise StopAsyncIteration
         batch, self._chunks, self._size = self._chunks, [], 0
         if len(batch) > MANY:
@@ -127,10 +127,16 @@ class Body:
         self._wake()
 
     def fail(self, refusal: Refusal) -> None:
-        """The body will not arrive completely; its reader gets ``refusal``."""
+        """The body will not arrive completely; its reader gets ``refusal``, after the
+        chunks that wait: they may belong to a resumable upload.
+        """
         if not self.ended and self._failure is None:
             self._failure = refusal
-            self.drop()
+            self._dropped = True
+            if self._wanted is not None:
+                # Whether they are ever read is unknown.
+                self.drop()
+            self._resume()
             self._wake()
 
     def drop(self) -> None:

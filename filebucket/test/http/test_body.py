@@ -137,6 +137,25 @@ class BodyTests(StreamingCase):
         request.answer(400, {}, b"into the void")
         self.assertEqual(b"", connection.received())
 
+    def test_connection_lost_with_bytes_that_wait(self) -> None:
+        """Bytes that have arrived are read before the refusal."""
+        connection = self.connect()
+        connection.send(put(10), b"abc")
+        (request,) = self.root.requests
+        self.successResultOf(self.batch(request))
+        connection.send(b"de")
+        connection.lose()
+        self.assertEqual([b"de"], self.successResultOf(self.batch(request)))
+        self.failureResultOf(self.batch(request), Refusal)
+
+    def test_connection_lost_before_the_body_is_read(self) -> None:
+        """Before the first read, they do not stay in memory."""
+        connection = self.connect()
+        connection.send(put(10), b"abc")
+        connection.lose()
+        (request,) = self.root.requests
+        self.failureResultOf(self.batch(request), Refusal)
+
     def test_connection_lost_after_the_body(self) -> None:
         connection = self.connect()
         connection.send(put(3), b"abc")

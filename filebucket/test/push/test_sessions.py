@@ -891,8 +891,9 @@ class UploadMachine(RuleBasedStateMachine):
         upload.open, upload.done, upload.pending = incoming, older, first
         second = upload.fitting(second)
         incoming.body.deliver(second)
-        # The second bytes wait in the body until the first ones are written.
-        upload.pending = first or second
+        # The second bytes wait in the body until the first ones are written, and then
+        # they are kept, too.
+        upload.pending = first + second
         newer = self.case.ask(look(upload.id))
         self.case.store.gate = None
         gate.callback(None)
