@@ -58,16 +58,22 @@ class Refusal(Exception):  # noqa: N818 - an answer, rarely an error
     :param status: one of :data:`STATUSES`
     :param reason: one line for the client's user
     :param headers: additional headers of the answer, such as ``Allow``
+    :param cause: more for the operator's log; the client never gets it
     """
 
     def __init__(
-        self, status: int, reason: str, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        cause: str | None = None,
     ) -> None:
         if status not in STATUSES:
             raise ValueError(f"{status} is not a status of this server")
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.cause = cause
         self.headers: dict[str, str] = dict(headers or {})
         if status == 503:
             self.headers.setdefault("Retry-After", str(RETRY_AFTER))

@@ -21,6 +21,19 @@ class Kept:
     damaged: bool = False
 
 
+@frozen
+class Denied:
+    """A request whose token opens no bucket.
+
+    :param cause: the reason, for the operator only
+    :param bucket: the bucket that the token opened before it expired, or opens for
+        other clients; None if the token is unknown
+    """
+
+    cause: str
+    bucket: Bucket | None = None
+
+
 @define
 class Outcome:
     """The outcome of a push, filled in step by step.
@@ -41,6 +54,7 @@ class Outcome:
     :ivar superseded: whether another push replaced it before it ended
     :ivar headers: further headers of a refusal, such as ``Allow``
     :ivar output: the output of post-push, which is the answer
+    :ivar cause: more about ``reason``, for the operator only
     """
 
     request_id: str
@@ -62,3 +76,4 @@ class Outcome:
     healed: bool = False
     headers: dict[str, str] = field(factory=dict)
     output: bytes = field(default=b"", repr=False)
+    cause: str | None = None

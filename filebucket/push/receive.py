@@ -32,7 +32,7 @@ from filebucket.base.hashes import Hashes
 from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
-from filebucket.model.push import Kept, Outcome
+from filebucket.model.push import Denied, Kept, Outcome
 from filebucket.push.guesses import Guesses
 from filebucket.push.interfaces import IIncoming, IncomingFile
 from filebucket.store.interfaces import BATCH, IStore, IWriter, NameTaken
@@ -42,6 +42,11 @@ MOST_SIZE = 2**63 - 1
 
 REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which curl --retry sends a file again."""
+
+ENDED = "the token was removed, or expired, during the push"
+"""The cause of a 403 that ends a push in progress."""
+
+_UNKNOWN = Denied("unknown token")
 
 log = Logger()
 
@@ -133,13 +138,19 @@ class Uploads:
         self._pending = PendingNames()
         self._guesses = Guesses(clock)
 
-    def receive(self, bucket: Bucket | None, incoming: IIncoming) -> Deferred[Outcome]:
+    def receive(
+        self,
+        bucket: Bucket | None,
+        incoming: IIncoming,
+        denied: Denied = _UNKNOWN,
+    ) -> Deferred[Outcome]:
         """Receive a push.
 
         :param bucket: the bucket that its token opens, if any
+        :param denied: why there is none
         :returns: fires with the outcome, which may be a refusal; never fails
         """
-        done = Deferred.fromCoroutine(self._outcome(bucket, incoming))
+        done = Deferred.fromCoroutine(self._outcome(bucket, incoming, denied))
         if not done.called:
             key = bucket.key if bucket else ""
             self._under_way.add(done)
@@ -170,19 +181,25 @@ class Uploads:
             for wait in waits:
                 await wait
 
-    async def _outcome(self, bucket: Bucket | None, incoming: IIncoming) -> Outcome:
+    async def _outcome(
+        self, bucket: Bucket | None, incoming: IIncoming, denied: Denied
+    ) -> Outcome:
         started = self._clock.seconds()
+        meant = bucket or denied.bucket
         outcome = Outcome(
             request_id=secrets.token_hex(8),
-            bucket=bucket.label if bucket else "-",
+            bucket=meant.label if meant else "-",
             client=incoming.client,
-            config=bucket,
+            config=meant,
         )
         begin_request(outcome.request_id)
         try:
+            if bucket is None:
+                raise Refusal(403, "no such token", cause=denied.cause)
             await self._push(bucket, incoming, outcome)
         except Refusal as refusal:
             outcome.status, outcome.reason = refusal.status, refusal.reason
+            outcome.cause = refusal.cause
             outcome.headers = refusal.headers
             if refusal.status in REPEATED and incoming.spent():
                 # A client that retries would send the rest of its pipe as a file.
@@ -202,11 +219,9 @@ class Uploads:
         return outcome
 
     async def _push(
-        self, bucket: Bucket | None, incoming: IIncoming, outcome: Outcome
+        self, bucket: Bucket, incoming: IIncoming, outcome: Outcome
     ) -> None:
         """Run the checks in order; the first that fails is the answer."""
-        if bucket is None:
-            raise Refusal(403, "no such token")
         incoming.check()
         if len(self._under_way) >= self._most:
             # Clients that disconnect leave pushes behind, so the limit on connections
@@ -438,7 +453,7 @@ class Upload:
         """Check a file that has come whole, except for its digests."""
         _check_least(self._outcome.size, self._least)
         if not self._incoming.allowed():
-            raise Refusal(403, "no such token")
+            raise Refusal(403, "no such token", cause=ENDED)
 
     def _all_promised(self) -> dict[str, bytes]:
         """The digests that were sent before and after the body."""
