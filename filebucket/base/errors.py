@@ -8,7 +8,8 @@ this machine: it is sent to the client and written to the log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 
@@ -85,6 +86,12 @@ _LONGEST_SHOWN = 24  # longer than any valid word here, and shorter than a token
 def shown(word: str) -> str:
     """``word`` for a message; a placeholder if it is long enough to be a token."""
     return repr(word) if len(word) <= _LONGEST_SHOWN else "(a token?)"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that is similar to ``word``; empty if none is."""
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 class OperatorError(Exception):

@@ -131,6 +131,7 @@ class Overview:
     :param full_at: forecast of the time when no space is left; None if there is no
         downward trend or not enough history
     :param refusals: the latest, newest first, with labels of buckets instead of keys
+    :param too_full: whether the free space is known to be below ``min_free_space``
     """
 
     at: float
@@ -138,10 +139,13 @@ class Overview:
     space: Space | None
     full_at: float | None
     refusals: tuple[Refused, ...]
+    too_full: bool = False
 
     @property
     def severity(self) -> int:
-        """The severity of the worst bucket."""
+        """The severity of the worst bucket; 2 if no bucket can receive a push."""
+        if self.too_full:
+            return 2
         return max((each.severity for each in self.buckets), default=0)
 
 

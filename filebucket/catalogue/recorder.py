@@ -218,6 +218,7 @@ class Recorder(Service):
         received = [self._received.popleft() for _ in range(count)]
         refused, self._refused = self._refused, {}
         rows = [each for latest in refused.values() for each in latest]
+        rows.sort(key=lambda each: each.at)
         now = self._wall()
         try:
             is_new = await self._to_write.run(self._writer.write, received, rows, now)

@@ -72,7 +72,7 @@ class FindingsTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(
-            "1 file, 1 read (1.0 KiB): all in order\n", self.printed(False)
+            "1 file, 1 read (1.0 KiB): no problems found\n", self.printed(False)
         )
 
     def test_entered(self) -> None:

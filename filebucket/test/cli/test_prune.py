@@ -220,9 +220,7 @@ class OutputTests(PruneCase):
     def test_no_catalogue(self) -> None:
         self.write(self.bucket(keep={"last": 1}))
         line = self.refused("prune")
-        self.assertTrue(
-            line.startswith("Error: the catalogue: there is no catalogue yet"), line
-        )
+        self.assertTrue(line.startswith("Error: the catalogue: not created yet"), line)
         self.assertEqual([], os.listdir(self.home / ".filebucket"))
 
     def test_one_at_a_time(self) -> None:
