@@ -435,6 +435,17 @@ class FailureTests(RecorderCase):
             {("web01", "no: expired")}, {(e.bucket, e.reason) for e in kept}
         )
 
+    def test_refusals_in_order(self) -> None:
+        """Refusals of one batch are in the order in which they happened."""
+        self.start()
+        for number in range(6):
+            config = BUCKET if number % 2 else None
+            self.recorder.observe(refused(size=number, config=config))
+            self.clock.advance(GATHER / 10)
+        self.clock.advance(GATHER)
+        kept = [each.size for each in self.read().refusals(10)]
+        self.assertEqual([5, 4, 3, 2, 1, 0], kept)
+
     def test_refusals_wait(self) -> None:
         """They are kept if they cannot be written, up to the limit."""
         self.patch_timeout()

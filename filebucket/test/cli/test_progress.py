@@ -87,3 +87,11 @@ class FindingsTests(SynchronousTestCase):
             said = json.loads(self.printed(True, *found))
             self.assertEqual(len(found), len(said["findings"]))
             self.assertEqual((1, len(found)), (said["files"], said["stranger"]))
+
+    def test_words(self) -> None:
+        """Some kinds have another word in the text than in JSON."""
+        for kind, word in (("back", "restored"), ("left", "skipped")):
+            finding = Finding(kind, "web01", "a")  # type: ignore[arg-type]
+            self.assertTrue(self.printed(False, finding).startswith(f"{word}  "), word)
+            self.assertIn(f'"kind": "{kind}"', self.printed(True, finding))
+        self.assertEqual("1 restored", Found(back=1).text)
