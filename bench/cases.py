@@ -347,18 +347,18 @@ class BucketsTurn:
         return {Row(f"start, {self.count:,}", FILE_BUCKET): started[0], **found}
 
     def _reload(self, server: Server) -> dict[str, float]:
-        before = server.process.count_lines("reload:")
+        before = server.process.count_lines("reloaded:")
         server.process.signal(signal.SIGUSR2)
-        server.process.wait_for_line("reload:", before + 1)
+        server.process.wait_for_line("reloaded:", before + 1)
         return {}
 
     def _push_beside(self, server: Server) -> dict[str, float]:
         """One push after another, until the reload is done."""
-        before = server.process.count_lines("reload:")
+        before = server.process.count_lines("reloaded:")
         push = pushes(self.tools, PUT, 1, 20)
         server.process.signal(signal.SIGUSR2)
         slowest = push(server)["slowest ms"]
-        while server.process.count_lines("reload:") == before:
+        while server.process.count_lines("reloaded:") == before:
             slowest = max(slowest, push(server)["slowest ms"])
         return {"slowest ms": slowest}
 

@@ -63,6 +63,9 @@ def _changed(token: str, index: int) -> str:
     return "".join(made)
 
 
+EXPIRED = secrets.token_hex(16)
+AWAY = secrets.token_hex(16)
+
 GUESSES: dict[str, Callable[[], str]] = {
     "random": lambda: secrets.token_hex(16),
     "half as long": lambda: secrets.token_hex(8),
@@ -70,10 +73,13 @@ GUESSES: dict[str, Callable[[], str]] = {
     "the last wrong": lambda: _changed(TOKEN, -1),
     "the first wrong": lambda: _changed(TOKEN, 0),
     "named, the last wrong": lambda: _changed(OTHER, -1),
+    "expired": lambda: EXPIRED,
+    "outside allow_from": lambda: AWAY,
 }
 """Wrong tokens. :data:`TOKEN`'s bucket exists and has files, and so does the named
-bucket that :data:`OTHER` opens. None is longer than 55 bytes: SHA-256 of more takes two
-blocks and 0.6 microseconds longer, which reveals only the length of the guess."""
+bucket that :data:`OTHER` opens. :data:`EXPIRED` is expired, and the bucket of
+:data:`AWAY` is for other clients. None is longer than 55 bytes: SHA-256 of more takes
+two blocks and 0.6 microseconds longer, which reveals only the length of the guess."""
 
 
 @frozen
@@ -218,7 +224,15 @@ def measured(
 
 def _started(folder: Path, command: Sequence[str]) -> Server:
     """A daemon whose buckets have a file each."""
-    server = Server(folder / "daemon").start(*command)
+    server = Server(
+        folder / "daemon",
+        buckets=[
+            TOKEN,
+            {"name": "web01", "token": OTHER},
+            {"name": "old", "token": EXPIRED, "expires": "2020-01-01"},
+            {"name": "away", "token": AWAY, "allow_from": ["192.0.2.0/24"]},
+        ],
+    ).start(*command)
     for token in (TOKEN, OTHER):
         name = named("there", 100)
         status = status_of(send(server.port, wrapped("PUT", name, bytes(100), token)))

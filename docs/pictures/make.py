@@ -193,7 +193,7 @@ def session(server: Server) -> list[str]:
         show("web03$", f"curl -T db.sql.gz {url}", "curl", "-T", "db.sql.gz", real)
 
     found = re.search(
-        r"curl -T FILE (\S+)", operator("bucket", "add", "web03", "--expect", "26h")
+        r"-T FILE \\\s+(\S+)", operator("bucket", "add", "web03", "--expect", "26h")
     )
     assert found is not None
     operator("reload")

@@ -8,7 +8,8 @@ this machine: it is sent to the client and written to the log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 
@@ -63,16 +64,22 @@ class Refusal(Exception):  # noqa: N818 - an answer, rarely an error
     :param status: one of :data:`STATUSES`
     :param reason: one line for the client's user
     :param headers: additional headers of the answer, such as ``Allow``
+    :param cause: more for the operator's log; the client never gets it
     """
 
     def __init__(
-        self, status: int, reason: str, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        cause: str | None = None,
     ) -> None:
         if status not in STATUSES:
             raise ValueError(f"{status} is not a status of this server")
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.cause = cause
         self.headers: dict[str, str] = dict(headers or {})
         if status == 503:
             self.headers.setdefault("Retry-After", str(RETRY_AFTER))
@@ -84,6 +91,12 @@ _LONGEST_SHOWN = 24  # longer than any valid word here, and shorter than a token
 def shown(word: str) -> str:
     """``word`` for a message; a placeholder if it is long enough to be a token."""
     return repr(word) if len(word) <= _LONGEST_SHOWN else "(a token?)"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that is similar to ``word``; empty if none is."""
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 class OperatorError(Exception):

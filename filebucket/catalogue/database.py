@@ -68,7 +68,7 @@ class Database:
                 os.stat(path)
             except FileNotFoundError:
                 raise CatalogueError(
-                    "there is no catalogue yet; start the daemon or run filebucket"
+                    "not created yet; start the daemon or run filebucket"
                     " reindex to create it"
                 ) from None
             connection = sqlite3.connect(

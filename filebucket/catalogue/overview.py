@@ -158,6 +158,7 @@ class Overview:
         downward trend or not enough history
     :param refusals: the latest, newest first, with labels of buckets instead of keys
     :param uploads: the resumable uploads that go on, the first to expire first
+    :param too_full: whether the free space is known to be below ``min_free_space``
     """
 
     at: float
@@ -166,10 +167,13 @@ class Overview:
     full_at: float | None
     refusals: tuple[Refused, ...]
     uploads: tuple[UploadOverview, ...] = ()
+    too_full: bool = False
 
     @property
     def severity(self) -> int:
-        """The severity of the worst bucket."""
+        """The severity of the worst bucket; 2 if no bucket can receive a push."""
+        if self.too_full:
+            return 2
         return max((each.severity for each in self.buckets), default=0)
 
 

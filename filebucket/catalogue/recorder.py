@@ -237,6 +237,7 @@ class Recorder(Service):
         rows = [each for latest in refused.values() for each in latest]
         abandoned = list(self._abandoned)
         self._abandoned.clear()
+        rows.sort(key=lambda each: each.at)
         now = self._wall()
         try:
             is_new = await self._to_write.run(

@@ -11,13 +11,14 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import click
 
-from filebucket.base.text import moment_text
+from filebucket.base.text import time_text
 from filebucket.cli.curl import address
-from filebucket.cli.listing import bucket_json, bucket_table
+from filebucket.cli.listing import COLUMNS, bucket_json, bucket_table
 from filebucket.cli.options import (
     DATE,
     DURATION,
@@ -30,7 +31,7 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
-from filebucket.config import config
+from filebucket.config import config, values
 from filebucket.config.edit import Change, add_bucket, remove_bucket, rotate_token
 from filebucket.config.load import load
 
@@ -83,6 +84,9 @@ def bucket_add(
     The configuration stores only the token's SHA-256. NAME is also the name of the
     bucket's folder.
     """
+    expires = settings["expires"]
+    if expires is not None and values.moment(expires) <= time.time():
+        raise click.BadParameter("is in the past", param_hint="--expires")
     settings["allow_from"] = list(allow_from)
     given = {
         key: each for key, each in settings.items() if each not in (None, [], False)
@@ -116,7 +120,8 @@ def bucket_rotate(name: str, path: str, as_json: bool, keep_old: float) -> None:
         as_json,
         f"New token of bucket {name}:",
         *(
-            f"An old token stays valid until {moment_text(each.expires)}."
+            f"The old token {each.sha256.hex()[:6]} stays valid until"
+            f" {time_text(each.expires, UTC)} UTC."
             for each in change.bucket.tokens[1:]
             if each.expires is not None
         ),
@@ -143,11 +148,19 @@ def _print_token(
         "This is the only time the token is shown; the file stores only its SHA-256.",
         *notes,
         f"\nActivate it:\n\n    {_reload(path)}\n",
-        f"Then push a file, with the token in the URL:\n\n    {lines[0]}\n",
+        f"Then push a file, with the token in the URL:\n\n{_indented(lines[0])}\n",
         "or keep it in a file, out of process lists and proxy logs:\n",
-        *(f"    {line}" for line in lines[1:]),
+        *map(_indented, lines[1:]),
     ):
         click.echo(line)
+
+
+def _indented(command: str) -> str:
+    """A command to copy; if it is too wide for a terminal, on two lines."""
+    line = f"    {command}"
+    if len(line) > COLUMNS:
+        line = " \\\n        ".join(line.rsplit(" ", 1))
+    return line
 
 
 def _reload(path: str) -> str:
@@ -171,9 +184,20 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
         print_json(config=file, folder=folder, **bucket_json(change.bucket))
         return
     stays = folder or f"a folder of {home} that is named after its token"
-    click.echo(f"Removed bucket {name} from {path}. Its files are still in\n")
-    click.echo(f"    {stays}\n")
+    removed = f"Removed bucket {name} from {path}."
+    if _is_empty(os.path.join(home, change.bucket.directory)):
+        click.echo(f"{removed} It has no files.\n")
+    else:
+        click.echo(f"{removed} Its files are still in\n\n    {stays}\n")
     click.echo(f"It still accepts pushes until you run:\n\n    {_reload(path)}")
+
+
+def _is_empty(folder: str) -> bool:
+    """Whether a folder is missing or has no files; False if that cannot be read."""
+    try:
+        return not os.listdir(folder)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
 
 
 @bucket.command("list")

@@ -26,9 +26,10 @@ class Address:
 
     def lines(self, token: str) -> tuple[str, ...]:
         """Commands that push with the token in the URL, that write the token to a
-        file, and that push with that file. A token needs no quoting.
+        file, and that push with that file. They fail if the push is refused. A token
+        needs no quoting.
         """
-        curl = f"curl{self.options}"
+        curl = f"curl --fail-with-body{self.options}"
         return (
             f"{curl} -T FILE {self.url}/{token}/",
             "touch ~/.file-bucket && chmod 600 ~/.file-bucket",

@@ -100,6 +100,7 @@ _REFUSALS = (
     Column("NAME", name=True),
     Column("SIZE", right=True, optional=True),
     Column("CLIENT", optional=True),
+    Column("REQUEST", optional=True),
     Column("STATUS", right=True),
     Column("REASON"),
 )
@@ -165,9 +166,13 @@ def _notes(file: File) -> Iterator[str]:
     if push.post_push:
         yield f"post-push {push.post_push}"
     if file.fate != "kept":
-        yield file.fate
+        yield _WORDS.get(file.fate, file.fate)
     if file.damaged:
         yield "damaged"
+
+
+_WORDS = {"overwritten": "replaced"}
+"""Words for fates. A missing file that was pushed again is overwritten, too."""
 
 
 def push_json(file: File, hide: Callable[[str], str]) -> dict[str, Any]:
@@ -197,6 +202,7 @@ def refusal_row(refused: Refused, zone: tzinfo) -> list[str]:
         "-" if refused.name is None else printable(refused.name),
         size_text(refused.size) if refused.size >= 0 else "-",
         printable(refused.client),
+        printable(refused.request),
         str(refused.status),
         printable(refused.reason),
     ]

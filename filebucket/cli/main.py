@@ -37,6 +37,17 @@ class _Commands(click.Group):
         found: click.Command = getattr(import_module(f"filebucket.cli.{name}"), name)
         return found
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name in {"-c", "--config"}:
+                text = (
+                    "--config goes after the command: filebucket status --config FILE"
+                )
+                raise click.UsageError(text, ctx) from None
+            raise
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)

@@ -4,7 +4,6 @@ configuration, completion, and access to the configuration and the catalogue.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from filebucket.base.errors import ConfigError, shown
+from filebucket.base.errors import ConfigError, shown, suggestion
 from filebucket.base.owner import become_owner_of
 from filebucket.catalogue.database import CatalogueError, Database
 from filebucket.config import config as configuration
@@ -56,7 +55,7 @@ class _Size(_Value):
 
 
 class _Duration(_Value):
-    """A duration such as ``7d``, converted to seconds."""
+    """A time span such as ``7d``, converted to seconds."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -129,8 +128,7 @@ def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
     known = {each.label: each for each in config.buckets}
     for label in labels:
         if label not in known:
-            nearest = difflib.get_close_matches(label, known, n=1, cutoff=0)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            hint = suggestion(label, known)
             raise UnknownBucketError(f"there is no bucket {shown(label)}{hint}")
     return [each for each in config.buckets if not labels or each.label in labels]
 

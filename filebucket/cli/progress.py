@@ -22,7 +22,7 @@ _COLORS = {
     "replaced": "yellow",
 }
 
-_WORDS = {"stranger": "unknown", "left": "skipped"}
+_WORDS = {"stranger": "unknown", "left": "skipped", "back": "restored"}
 
 
 class Progress:
@@ -93,4 +93,4 @@ class Findings:
             return
         files = f"{found.files} {plural(found.files, 'file')}"
         read = f"{found.read} read ({size_text(found.bytes)})"
-        click.echo(f"{files}, {read}: {found.text or 'all in order'}")
+        click.echo(f"{files}, {read}: {found.text or 'no problems found'}")

@@ -11,6 +11,7 @@ It is a plugin for Nagios and Icinga, and has their exit statuses: an unknown st
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import time
@@ -23,6 +24,7 @@ import click
 from attrs import evolve
 
 from filebucket.base.errors import ConfigError
+from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.base.text import (
     about_text,
     age_text,
@@ -44,7 +46,7 @@ from filebucket.catalogue.overview import (
     UploadOverview,
     make_overview,
 )
-from filebucket.catalogue.summary import troubles
+from filebucket.catalogue.summary import summarize, troubles
 from filebucket.catalogue.view import View
 from filebucket.cli.log import refusal_json
 from filebucket.cli.options import (
@@ -58,6 +60,7 @@ from filebucket.cli.options import (
 )
 from filebucket.cli.output import CannotPrintError
 from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
+from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
@@ -132,9 +135,10 @@ class _Plugin(click.Command):
 def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None:
     """Show the state of every backup, or of those in each BUCKET, worst first.
 
-    Exits with 0 if all is in order; 1 if a backup has shrunk or grown, a push never
-    ended, or a bucket is awaiting its first push; 2 if a backup is late, empty,
-    damaged or missing; 3 if the state is unknown.
+    Exits with 0 if there are no problems; 1 if a backup has shrunk or grown, a push
+    never ended, or a bucket is awaiting its first push; 2 if a backup is late, empty,
+    damaged or missing, or the free space is below min_free_space; 3 if the state is
+    unknown.
 
     As root, reads the catalogue with the rights of the home's owner.
     """
@@ -176,6 +180,7 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
             uploads=_uploads(config.home),
             unfinished=config.unfinished,
         )
+    found = evolve(found, too_full=_too_full(config))
     if not keys:
         return found
     chosen = {each.label for each in config.buckets if each.key in keys}
@@ -185,6 +190,15 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
         refusals=tuple(each for each in found.refusals if each.bucket in chosen),
         uploads=tuple(each for each in found.uploads if each.bucket in chosen),
     )
+
+
+def _too_full(config: Config) -> bool:
+    """Whether the free space is known to be below ``min_free_space``."""
+    try:
+        space = os.statvfs(config.home)
+    except OSError:
+        return False
+    return free_bytes(space) < config.min_free_space.of(total_bytes(space))
 
 
 def _uploads(home: str) -> list[Unfinished]:
@@ -251,12 +265,19 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
         for line, severity in zip(lines, severities, strict=True):
             yield click.style(line, fg=_COLORS[severity])
         yield ""
+    if found.too_full:
+        yield click.style(f"{_TOO_FULL[0].upper()}{_TOO_FULL[1:]}.", fg=_COLORS[2])
     if found.uploads:
         head, *lines = table(_UPLOADS, list(_upload_rows(found, zone)), width)
         yield click.style(head, bold=True)
         yield from lines
         yield ""
     yield from textwrap.wrap(_summary(found), width or sys.maxsize)
+    if not found.severity and found.buckets:
+        yield from textwrap.wrap(summarize(found).more, width or sys.maxsize)
+
+
+_TOO_FULL = "the free space is below min_free_space: every push gets 507"
 
 
 def _worst_first(found: Overview) -> list[BucketOverview]:
@@ -331,8 +352,8 @@ def _summary(found: Overview) -> str:
         if each.labels
     ]
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
-    if not wrong and count:
-        parts = [f"{buckets}, all in order"]
+    if not wrong and count and not found.too_full:
+        parts = [f"{buckets}, no problems found"]
     if found.uploads:
         parts.append(counted(len(found.uploads), "unfinished upload"))
     space = [f"{size_text(sum(each.bytes for each in found.buckets))} kept"]
@@ -364,6 +385,9 @@ def status_line(found: Overview) -> str:
     bad = [each for each in _worst_first(found) if each.severity]
     if bad:
         text = f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}"
+        text = f"{_TOO_FULL}; {text}" if found.too_full else text
+    elif found.too_full:
+        text = _TOO_FULL
     else:
         fresh = sum(each.state is State.FRESH for each in found.buckets)
         text = f"{fresh} {plural(fresh, 'bucket')} fresh"
@@ -440,6 +464,7 @@ def status_json(found: Overview) -> dict[str, Any]:
         "buckets": [_bucket_json(each, found.at) for each in _worst_first(found)],
         "free": found.space and found.space.free,
         "capacity": found.space and found.space.total,
+        "too_full": found.too_full,
         "free_at": found.space and rfc3339(found.space.at),
         "full_at": rfc3339(found.full_at),
         "refusals": [refusal_json(each) for each in found.refusals],

@@ -22,12 +22,12 @@ from typing import Any, BinaryIO
 
 from attrs import frozen
 
-from filebucket.base.errors import ConfigError, OperatorError
+from filebucket.base.errors import ConfigError, OperatorError, shown, suggestion
 from filebucket.base.fs import directory, replacing, sync_directory
 from filebucket.base.text import moment_text
 from filebucket.config import jsontext
 from filebucket.config.config import Config
-from filebucket.config.load import OPENS, parse
+from filebucket.config.load import OPENS, parse, unreadable
 from filebucket.model.bucket import Bucket
 from filebucket.model.token import Token, token_digest
 
@@ -67,7 +67,7 @@ def add_bucket(path: str, name: str, settings: Mapping[str, Any]) -> Change:
 
     def add(text: str, config: Config) -> str:
         if any(each.name == name for each in config.buckets):
-            raise NotChangedError(f"a bucket {name} already exists")
+            raise NotChangedError(f"a bucket {name!r} already exists")
         bucket = {"name": name, "token_sha256": _sha256(token), **settings}
         return jsontext.append(text, "buckets", bucket)
 
@@ -92,7 +92,7 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
         bucket = config.buckets[index]
         if bucket.name is None:
             raise NotChangedError(
-                f"bucket {name} has no name: its folder is named after its token"
+                f"bucket {name!r} has no name: its folder is named after its token"
             )
         good = [each for each in bucket.tokens if _end(each) > now]
         last = max(map(_end, good), default=math.inf)
@@ -150,9 +150,10 @@ def _named(config: Config, name: str) -> Bucket:
 def _find(config: Config, name: str) -> int:
     found = [i for i, each in enumerate(config.buckets) if each.label == name]
     if not found:
-        raise NotChangedError(f"there is no bucket {name}")
+        hint = suggestion(name, [each.label for each in config.buckets])
+        raise NotChangedError(f"there is no bucket {shown(name)}{hint}")
     if len(found) > 1:
-        raise NotChangedError(f"{len(found)} buckets match {name}")
+        raise NotChangedError(f"{len(found)} buckets match {name!r}")
     return found[0]
 
 
@@ -201,7 +202,7 @@ def _locked(path: str) -> Iterator[tuple[BinaryIO, int, str]]:
                 folder_fd = stack.enter_context(directory(folder))
                 file = stack.enter_context(_open(name, folder_fd))
             except OSError as error:
-                raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+                raise unreadable(path, error) from None
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(path, ["is not a file"])
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -25,7 +25,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from filebucket.base.errors import ConfigError, shown
 from filebucket.config import values
-from filebucket.config.config import Buckets, Config, Listen
+from filebucket.config.config import DEFAULT_CONFIG, Buckets, Config, Listen
 from filebucket.config.endpoint import Endpoint, parse_endpoint
 from filebucket.config.values import (
     BucketName,
@@ -96,9 +96,15 @@ def read_text(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError as error:
-        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError:
         raise ConfigError(path, ["is not UTF-8"]) from None
+
+
+def unreadable(path: str, error: OSError) -> ConfigError:
+    """The error of a configuration that cannot be read."""
+    hint = "; give another file with --config" if path == DEFAULT_CONFIG else ""
+    return ConfigError(path, [f"cannot be read: {error.strerror}{hint}"])
 
 
 def parse(text: str, path: str) -> Config:
@@ -112,6 +118,8 @@ def parse(text: str, path: str) -> Config:
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
+        if _after_a_comma(text, error.pos):
+            place += "; JSON allows no comma before a closing bracket"
         raise ConfigError(
             path, [f"is not valid JSON: {error.msg} at {place}"]
         ) from None
@@ -140,6 +148,15 @@ def parse(text: str, path: str) -> Config:
         listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
         admin=config.admin and config.admin.in_folder(folder),
     )
+
+
+def _after_a_comma(text: str, position: int) -> bool:
+    """Whether the syntax error is a comma before a closing bracket."""
+    # Python 3.13 reports the comma, older ones what follows.
+    before, rest = text[:position].rstrip(), text[position:].lstrip()
+    if rest.startswith(","):
+        before, rest = ",", rest[1:].lstrip()
+    return before.endswith(",") and rest.startswith(("}", "]"))
 
 
 class _Object(dict[str, Any]):

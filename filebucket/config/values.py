@@ -145,7 +145,12 @@ def free_space(value: Any, _: Any = None) -> FreeSpace:
         if match is None or Fraction(match["number"]) > 100:
             raise ValueError('must be a percentage such as "5 %"')
         return FreeSpace(share=Fraction(match["number"]) / 100)
-    return FreeSpace(bytes=byte_count(value))
+    try:
+        return FreeSpace(bytes=byte_count(value))
+    except ValueError as error:
+        # Not if it is a number out of range.
+        hint = ', or a percentage such as "5 %"' if "such as" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from None
 
 
 def count(value: Any, _: Any = None) -> int:
@@ -174,7 +179,9 @@ def duration(value: Any, _: Any = None) -> float:
     """A duration such as ``26h``, in seconds."""
     match = re.fullmatch("([0-9]{1,6}) ?([smhdw])", text(value))
     if match is None:
-        raise ValueError('must be a duration such as "90s", "30m", "26h", "7d" or "2w"')
+        raise ValueError(
+            'must be a time span such as "90s", "30m", "26h", "7d" or "2w"'
+        )
     return float(int(match[1]) * _SECONDS_OF[match[2]])
 
 

@@ -28,9 +28,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from filebucket.base.alarm import Alarm, within
-from filebucket.base.text import rfc3339
+from filebucket.base.text import rfc3339, span
 from filebucket.catalogue.database import CatalogueError
-from filebucket.hooks.interfaces import Alert, IHooks
+from filebucket.hooks.interfaces import Alert, Exit, IHooks
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import label_of
 from filebucket.model.records import Series
@@ -220,6 +220,7 @@ class Alerts(Service):
         if ended is not None and ended.status:
             wait = min(RETRY * 2**allowance.failures, MOST_RETRY)
             allowance.failures, allowance.sum_at = allowance.failures + 1, now + wait
+            self._not_delivered(alert, ended, wait)
             return
         allowance.failures, allowance.sum_at = 0, now + HOUR
         for each in rest:
@@ -230,15 +231,30 @@ class Alerts(Service):
         count, when = self._failed.get(series.id, (0, -math.inf))
         if self._clock.seconds() < when:
             return
-        ended = await self._hooks.alert(self._alert(series))
+        alert = self._alert(series)
+        ended = await self._hooks.alert(alert)
         if ended is not None and ended.status:
             wait = min(RETRY * 2**count, MOST_RETRY)
             self._failed[series.id] = count + 1, self._clock.seconds() + wait
+            self._not_delivered(alert, ended, wait)
             return
         if ended is not None:
             allowance.times.append(self._clock.seconds())
         self._failed.pop(series.id, None)
         await self._store.mark_told(series.id, series.state)
+
+    def _not_delivered(self, alert: Alert, ended: Exit, wait: float) -> None:
+        if ended.stopped:
+            return  # the next daemon runs it again
+        self._log.warn(
+            "alert about bucket {bucket} not delivered: alert.sh exited with {status};"
+            " next try in {wait}",
+            event="alert-failed",
+            bucket=alert.bucket,
+            request=alert.request_id,
+            status=ended.status,
+            wait=span(wait),
+        )
 
     def _alert(self, series: Series) -> Alert:
         return Alert(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.text import printable_lines
+from filebucket.config.config import DEFAULT_CONFIG
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.control import Answer, identity
@@ -50,7 +52,7 @@ def ask(
     text = read_text(path)
     home = parse(text, path).home
     known = {identity(text)}
-    with _daemon(home) as daemon:
+    with _daemon(home, path) as daemon:
         process = daemon.process
         number = _number(_read(home))
         daemon.signal()
@@ -107,12 +109,17 @@ class _Daemon:
 
 
 @contextmanager
-def _daemon(home: str) -> Iterator[_Daemon]:
-    """The daemon that uses ``home``."""
+def _daemon(home: str, path: str) -> Iterator[_Daemon]:
+    """The daemon that uses ``home``.
+
+    :param path: the configuration
+    """
     process = _daemon_of(home)
     if process is None:
+        given = "" if path == DEFAULT_CONFIG else f" --config {shlex.quote(path)}"
         raise NotReloadedError(
-            f"no running daemon uses {home} (if you changed home, restart the daemon)"
+            f"no running daemon uses {home}; start it: filebucket serve{given} (if you"
+            " changed home, restart the daemon)"
         )
     if process <= 0:
         raise NotReloadedError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,8 +157,8 @@ class _Examination:
         """Permissions of the configuration."""
         mode = os.stat(self.path).st_mode
         if mode & stat.S_IROTH and _in_clear(json.loads(self.text)):
-            text = "contains clear-text tokens and is readable by all users: chmod o-r"
-            yield _risky(self.path, text)
+            text = "contains clear-text tokens and is readable by all users"
+            yield _risky(self.path, f"{text}: {_chmod('o-r', self.path)}")
         yield from _writable(self.path, mode)
         folder = os.path.dirname(os.path.abspath(self.path))
         mode = os.stat(folder).st_mode
@@ -253,7 +254,7 @@ class _Examination:
         """A home that exists."""
         home = self.config.home
         if os.stat(home).st_mode & stat.S_IRWXO:
-            yield _risky(home, "is accessible to all users: chmod o=")
+            yield _risky(home, f"is accessible to all users: {_chmod('o=', home)}")
         try:
             self.process = control.daemon_of(home)
             said = control.read(home)
@@ -340,7 +341,8 @@ class _Examination:
         key = endpoint.arguments["privateKey"]
         with suppress(OSError):
             if os.stat(key).st_mode & stat.S_IRWXO:
-                yield _risky(key, "this private key is readable by all users: chmod o=")
+                text = f"this private key is readable by all users: {_chmod('o=', key)}"
+                yield _risky(key, text)
         own = endpoint.arguments.get("certKey", key)
         chain = _read_certificates(own)
         chain += _read_certificates(endpoint.arguments.get("extraCertChain"))
@@ -447,7 +449,11 @@ def _in_clear(data: Any) -> bool:
 
 def _writable(path: str, mode: int) -> Iterator[Concern]:
     if mode & stat.S_IWOTH:
-        yield _risky(path, "is writable by all users: chmod o-w")
+        yield _risky(path, f"is writable by all users: {_chmod('o-w', path)}")
+
+
+def _chmod(mode: str, path: str) -> str:
+    return f"chmod {mode} {shlex.quote(path)}"
 
 
 def _place(label: str) -> str:

@@ -82,6 +82,7 @@ def log_outcome(
         status=outcome.status,
         request=outcome.request_id,
         reason=outcome.reason,
+        cause=outcome.cause,
     )
 
 
@@ -105,11 +106,12 @@ def _line(outcome: Outcome, name: str | None) -> str:
     # characters that could confuse a terminal or a log reader.
     shown = repr(name) if name else "-"
     reason = f" reason={outcome.reason!r}" if outcome.reason else ""
+    cause = f" cause={outcome.cause!r}" if outcome.cause else ""
     return (
         f"{_event(outcome)} bucket={outcome.bucket}"
         f" name={shown} size={outcome.size} sha256={outcome.sha256 or '-'}"
         f" client={outcome.client} seconds={outcome.seconds:.3f}"
-        f" status={outcome.status} request={outcome.request_id}{reason}"
+        f" status={outcome.status} request={outcome.request_id}{reason}{cause}"
     )
 
 

@@ -23,6 +23,19 @@ class Kept:
     damaged: bool = False
 
 
+@frozen
+class Denied:
+    """A request whose token opens no bucket.
+
+    :param cause: the reason, for the operator only
+    :param bucket: the bucket that the token opened before it expired, or opens for
+        other clients; None if the token is unknown
+    """
+
+    cause: str
+    bucket: Bucket | None = None
+
+
 class Step(Enum):
     """What a request about a resumable upload did, if it did not end the upload."""
 
@@ -76,6 +89,7 @@ class Outcome:
     :ivar superseded: whether another push replaced it before it ended
     :ivar headers: further headers of a refusal, such as ``Allow``
     :ivar output: the output of post-push, which is the answer
+    :ivar cause: more about ``reason``, for the operator only
     :ivar step: what the request did for a resumable upload that goes on; None for a
         push that ended, also for the last part of one
     :ivar upload: the resumable upload, if it is known
@@ -105,6 +119,7 @@ class Outcome:
     healed: bool = False
     headers: dict[str, str] = field(factory=dict)
     output: bytes = field(default=b"", repr=False)
+    cause: str | None = None
     step: Step | None = None
     upload: Progress | None = None
     parts: int | None = None

@@ -110,7 +110,7 @@ class Refused:
             name=outcome.name,
             size=outcome.size,
             status=outcome.status,
-            reason=outcome.reason or "",
+            reason=": ".join(filter(None, (outcome.reason, outcome.cause))),
             client=outcome.client,
             request=outcome.request_id,
         )

@@ -33,7 +33,7 @@ from filebucket.base.hashes import Hashes
 from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
-from filebucket.model.push import Kept, Outcome
+from filebucket.model.push import Denied, Kept, Outcome
 from filebucket.model.unfinished import Unfinished
 from filebucket.push.guesses import Guesses
 from filebucket.push.interfaces import IIncoming, IncomingFile
@@ -44,6 +44,11 @@ MOST_SIZE = 2**63 - 1
 
 REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which curl --retry sends a file again."""
+
+ENDED = "the token was removed, or expired, during the push"
+"""The cause of a 403 that ends a push in progress."""
+
+_UNKNOWN = Denied("unknown token")
 
 log = Logger()
 
@@ -141,25 +146,32 @@ class Uploads:
         self._pending = PendingNames()
         self._guesses = Guesses(clock)
 
-    def receive(self, bucket: Bucket | None, incoming: IIncoming) -> Deferred[Outcome]:
+    def receive(
+        self,
+        bucket: Bucket | None,
+        incoming: IIncoming,
+        denied: Denied = _UNKNOWN,
+    ) -> Deferred[Outcome]:
         """Receive a push.
 
         :param bucket: the bucket that its token opens, if any
+        :param denied: why there is none
         :returns: fires with the outcome, which may be a refusal; never fails
         """
-        return self.work(bucket, incoming, self._push)
+        return self.work(bucket, incoming, self._push, denied)
 
     def work(
         self,
         bucket: Bucket | None,
         incoming: Incoming,
         work: Callable[[Bucket, Incoming, Outcome], Awaitable[None]],
+        denied: Denied = _UNKNOWN,
     ) -> Deferred[Outcome]:
         """As :meth:`receive`, for any work on a request that has a bucket.
 
         :param work: fills in the outcome, or raises :class:`Refusal`
         """
-        done = Deferred.fromCoroutine(self._outcome(bucket, incoming, work))
+        done = Deferred.fromCoroutine(self._outcome(bucket, incoming, work, denied))
         if not done.called:
             key = bucket.key if bucket else ""
             self._under_way.add(done)
@@ -195,19 +207,25 @@ class Uploads:
         bucket: Bucket | None,
         incoming: Incoming,
         work: Callable[[Bucket, Incoming, Outcome], Awaitable[None]],
+        denied: Denied,
     ) -> Outcome:
         started = self._clock.seconds()
+        meant = bucket or denied.bucket
         outcome = Outcome(
             request_id=secrets.token_hex(8),
-            bucket=bucket.label if bucket else "-",
+            bucket=meant.label if meant else "-",
             client=incoming.client,
-            config=bucket,
+            config=meant,
         )
         begin_request(outcome.request_id)
         try:
-            await work(self._admitted(bucket, incoming), incoming, outcome)
+            if bucket is None:
+                raise Refusal(403, "no such token", cause=denied.cause)
+            self._admit(bucket, incoming)
+            await work(bucket, incoming, outcome)
         except Refusal as refusal:
             outcome.status, outcome.reason = refusal.status, refusal.reason
+            outcome.cause = refusal.cause
             outcome.headers = refusal.headers
             spent = incoming.spent() and not outcome.advanced
             if refusal.status in REPEATED and spent:
@@ -227,10 +245,8 @@ class Uploads:
             )
         return outcome
 
-    def _admitted(self, bucket: Bucket | None, incoming: IIncoming) -> Bucket:
+    def _admit(self, bucket: Bucket, incoming: IIncoming) -> None:
         """The first checks, of every request."""
-        if bucket is None:
-            raise Refusal(403, "no such token")
         incoming.check()
         if len(self._under_way) >= self._most:
             # Clients that disconnect leave pushes behind, so the limit on connections
@@ -239,7 +255,6 @@ class Uploads:
         if self._of_bucket[bucket.key] >= self._most_of_one:
             # A push that waits for a hook counts even if its client is gone.
             raise Refusal(503, "too many pushes to this bucket in progress")
-        return bucket
 
     async def _push(
         self, bucket: Bucket, incoming: IIncoming, outcome: Outcome
@@ -548,7 +563,7 @@ class Upload:
 
     def _check_allowed(self) -> None:
         if not (self._incoming.allowed() and self._still_allowed()):
-            raise Refusal(403, "no such token")
+            raise Refusal(403, "no such token", cause=ENDED)
 
     def _all_promised(self) -> dict[str, bytes]:
         """The digests that were sent before and after the body."""

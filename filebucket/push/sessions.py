@@ -29,7 +29,13 @@ from filebucket.model.registry import Registry
 from filebucket.model.unfinished import Broken, Unfinished
 from filebucket.push.interfaces import Action, IResuming, Resume
 from filebucket.push.part import Part
-from filebucket.push.receive import Uploads, check_least, check_name, check_size
+from filebucket.push.receive import (
+    ENDED,
+    Uploads,
+    check_least,
+    check_name,
+    check_size,
+)
 from filebucket.push.reread import Rereading
 from filebucket.push.session import (
     Session,
@@ -295,7 +301,7 @@ class Sessions(Service):
                 await writer.begin(max(upload.told, 0), overwrite=True)
             hashes = await writer.keep()
             if not incoming.allowed():
-                raise Refusal(403, "no such token")
+                raise Refusal(403, "no such token", cause=ENDED)
             recorded = evolve(
                 upload,
                 sha256=hashes.hexdigest("sha256"),

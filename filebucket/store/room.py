@@ -166,14 +166,15 @@ class Room:
         """Take space for ``size`` bytes of the push, which are about to be written.
 
         :param fd: descriptor of the file
-        :raises Refusal: 507: the quota is used up, or there is not enough free space
+        :raises Refusal: 507: not enough free space, or they do not fit into the rest of
+            the quota
         """
         filesystem = reserved.filesystem
         with self._lock:
             expected = min(size, reserved.expected)
             if size > expected:
                 # Checked first, so that a refused size is not released later.
-                reserved.check_quota(size - expected)
+                reserved.check_quota(size - expected, begun=True)
             reserved.change(taken=size, expected=-expected)
             filesystem.written += size
             written = filesystem.written
@@ -327,10 +328,11 @@ class Reservation:
         self.filesystem.set_aside += expected
         self.bucket.under_way += taken + expected
 
-    def check_quota(self, taken: int, size: int = 0) -> None:
+    def check_quota(self, taken: int, size: int = 0, begun: bool = False) -> None:
         """Check that ``taken`` more bytes are within the quota.
 
         :param size: bytes of the file, for the answer; 0 if unknown
+        :param begun: whether a part of the file was already received
         :raises Refusal: 507: they are not
         """
         if self.quota is None or self.bucket.taken + taken <= self.quota:
@@ -338,4 +340,7 @@ class Reservation:
         if size:
             left = f"has not enough space left for {size} bytes"
             raise Refusal(507, f"the bucket's quota {left}")
+        if begun:
+            reason = "the file does not fit into the rest of the bucket's quota"
+            raise Refusal(507, reason)
         raise Refusal(507, "the bucket's quota is used up")

@@ -175,7 +175,7 @@ class Found:
             (self.stranger, "unknown"),
             (self.entered, "added"),
             (self.replaced, "replaced"),
-            (self.back, "back"),
+            (self.back, "restored"),
             (self.accepted, "accepted"),
             (self.left, "skipped"),
         )

@@ -16,12 +16,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from filebucket.base.errors import Refusal
+from filebucket.base.text import rfc3339
 from filebucket.http.channel import StreamingRequest
 from filebucket.model.bucket import Bucket
-from filebucket.model.push import Outcome
+from filebucket.model.push import Denied, Outcome
 from filebucket.model.registry import Registry
-from filebucket.model.token import token_digest
-from filebucket.push.receive import Uploads
+from filebucket.model.token import Token, token_digest
+from filebucket.push.receive import ENDED, Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.web import resume
 from filebucket.web.put import Form, Put, answer
@@ -58,7 +59,7 @@ class Root(Resource):
         """End the pushes whose token does not open the bucket any more."""
         for request, opened in list(self._under_way.items()):
             if not opened():
-                request.body.fail(Refusal(403, "no such token"))
+                request.body.fail(Refusal(403, "no such token", cause=ENDED))
 
     def _opened(self, token: bytes, request: StreamingRequest) -> Bucket | None:
         """The bucket that the token opens now, for this client."""
@@ -71,6 +72,23 @@ class Root(Resource):
         if bucket.allow_from is not None and request.sender() not in bucket.allow_from:
             return None
         return bucket
+
+    def _denied(self, token: bytes, request: StreamingRequest) -> Denied:
+        """Why the token opens no bucket, for the log.
+
+        The steps are the same for each cause: the time until the answer must not
+        reveal whether a token is known.
+        """
+        digest = token_digest(token)
+        bucket, known = self._registry.opened_by(digest) or (None, Token(digest))
+        shown = digest.hex()[:6]
+        causes = (
+            f"unknown token {shown}",
+            f"token {shown} expired {rfc3339(known.expires or 0.0, 'seconds')}",
+            f"client not in allow_from, token {shown}",
+        )
+        expired = known.expires is not None and self._wall() >= known.expires
+        return Denied(causes[0 if bucket is None else 1 if expired else 2], bucket)
 
     def getChild(self, path: bytes, request: StreamingRequest) -> Resource:
         if not path and request.postpath:
@@ -94,8 +112,9 @@ class Root(Resource):
             # Only now, so that a client without a token gets 403 for this, too.
             raise Refusal(400, request.target_fault)
         if bucket is None:
+            denied = self._denied(token, request)
             return BucketResource(
-                self._uploads, self._sessions, None, "", lambda: False, {}
+                self._uploads, self._sessions, None, "", lambda: False, {}, denied
             )
         key = bucket.key
 
@@ -126,11 +145,13 @@ class BucketResource(Resource):
         token: str,
         opened: Callable[[], bool],
         under_way: dict[StreamingRequest, Callable[[], bool]],
+        denied: Denied | None = None,
     ) -> None:
         """
         :param token: SHA-256 of the token in hex
         :param opened: returns whether the token still opens the bucket
         :param under_way: requests without an answer yet, each with its ``opened``
+        :param denied: why there is no bucket
         """
         super().__init__()
         self._uploads = uploads
@@ -139,6 +160,7 @@ class BucketResource(Resource):
         self._token = token
         self._opened = opened
         self._under_way = under_way
+        self._denied = denied or Denied("")
 
     def render(self, request: StreamingRequest) -> int:
         method = request.method.decode("ascii")
@@ -162,7 +184,7 @@ class BucketResource(Resource):
         if isinstance(incoming, Resuming):
             outcome = self._sessions.receive(self._bucket, incoming)
         else:
-            outcome = self._uploads.receive(self._bucket, incoming)
+            outcome = self._uploads.receive(self._bucket, incoming, self._denied)
         outcome.addCallback(self._answer, request, incoming)
         outcome.addErrback(_failed, request)
         return NOT_DONE_YET

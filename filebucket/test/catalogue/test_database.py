@@ -106,7 +106,7 @@ class OpeningTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """It is not created."""
-        with self.assertRaisesRegex(CatalogueError, "there is no catalogue yet; "):
+        with self.assertRaisesRegex(CatalogueError, "not created yet; "):
             self.open(create=False)
         self.assertEqual([], os.listdir(self.home / ".filebucket"))
 

@@ -466,6 +466,34 @@ class FailureTests(RecorderCase):
         self.assertEqual(1, len(self.read().latest(9)))
         self.assertEqual(1, len(self.read().refusals(9)))
 
+    def test_denied(self) -> None:
+        """Clients with an expired token are listed with its bucket, with the same
+        limit.
+        """
+        self.start()
+        for _ in range(3):
+            for number in range(KEPT_REFUSALS):
+                self.recorder.observe(
+                    refused(size=number, status=403, reason="no", cause="expired")
+                )
+            self.clock.advance(GATHER)
+        kept = self.read().refusals(1000)
+        self.assertEqual(KEPT_REFUSALS, len(kept))
+        self.assertEqual(
+            {("web01", "no: expired")}, {(e.bucket, e.reason) for e in kept}
+        )
+
+    def test_refusals_in_order(self) -> None:
+        """Refusals of one batch are in the order in which they happened."""
+        self.start()
+        for number in range(6):
+            config = BUCKET if number % 2 else None
+            self.recorder.observe(refused(size=number, config=config))
+            self.clock.advance(GATHER / 10)
+        self.clock.advance(GATHER)
+        kept = [each.size for each in self.read().refusals(10)]
+        self.assertEqual([5, 4, 3, 2, 1, 0], kept)
+
     def test_refusals_wait(self) -> None:
         """They are kept if they cannot be written, up to the limit."""
         self.patch_timeout()

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from datetime import UTC, datetime
 
 from filebucket.config.load import load
 from filebucket.model.token import token_digest
@@ -21,9 +22,10 @@ class AddTests(CliCase):
         self.assertEqual(token_digest(token.encode()), bucket.tokens[0].sha256)
         self.assertNotIn(token, self.file.read_text())
         for line in (
-            f"curl -T FILE http://192.0.2.7:1234/{token}/",
+            f"curl --fail-with-body -T FILE \\\n        http://192.0.2.7:1234/{token}/",
             f"echo Authorization: Bearer {token} >~/.file-bucket",
-            "curl -H @$HOME/.file-bucket -T FILE http://192.0.2.7:1234/",
+            "curl --fail-with-body -H @$HOME/.file-bucket -T FILE"
+            " http://192.0.2.7:1234/",
             f"filebucket reload --config {self.file}",
         ):
             self.assertIn(f"\n    {line}\n", output)
@@ -59,6 +61,8 @@ class AddTests(CliCase):
         sha256 = token_digest(found["token"].encode())
         self.assertEqual(bucket.tokens[0].sha256, sha256)
         self.assertEqual("http://192.0.2.7:1234", found["url"])
+        url = f"http://192.0.2.7:1234/{found['token']}/"
+        self.assertEqual(f"curl --fail-with-body -T FILE {url}", found["curl"])
         self.assertEqual(str(self.file), found["config"])
         self.assertEqual(
             ("web01", 1000, [{"sha256": sha256.hex()[:12], "expires": None}]),
@@ -75,7 +79,8 @@ class AddTests(CliCase):
             (("a", "--max-file-size", "-1"), "must be a size"),
             (("a", "--allow-from", "192.0.2.1/24"), "host bits set"),
             (("a", "--expires", "tomorrow"), "must be a date"),
-            (("a", "--expect", "daily"), "must be a duration"),
+            (("a", "--expires", "2020-01-01"), "--expires: is in the past"),
+            (("a", "--expect", "daily"), "must be a time span"),
             ((), "Missing argument"),
         ):
             self.assertIn(text, self.misused("bucket", "add", *arguments))
@@ -84,7 +89,7 @@ class AddTests(CliCase):
         """An error is one line."""
         self.write({"name": "web01", "token_sha256": HASH})
         line = self.refused("bucket", "add", "web01")
-        self.assertEqual("Error: a bucket web01 already exists", line)
+        self.assertEqual("Error: a bucket 'web01' already exists", line)
         self.file.write_text("{}")
         self.assertEqual(1, self.invoke("bucket", "add", "web02").exit_code)
         self.file.unlink()
@@ -124,13 +129,20 @@ class RotateTests(CliCase):
             ((_, old),) = (each.tokens for each in load(str(self.file)).buckets)
             self.assertEqual(HASH, old.sha256.hex())
             self.assertEqual(1_800_000_000.0 + seconds, old.expires)
-            self.assertIn("An old token stays valid until 2027-0", output)
+            end = datetime.fromtimestamp(old.expires or 0, UTC)
+            self.assertIn(
+                f"The old token {HASH[:6]} stays valid until {end:%Y-%m-%d %H:%M:%S}"
+                " UTC.\n",
+                output,
+            )
 
     def test_refused(self) -> None:
         line = self.refused("bucket", "rotate", "web01")
-        self.assertEqual("Error: there is no bucket web01", line)
+        self.assertEqual("Error: there is no bucket 'web01'", line)
+        line = self.refused("bucket", "rotate", "dbs")
+        self.assertEqual("Error: there is no bucket 'dbs'; did you mean 'db'?", line)
         line = self.misused("bucket", "rotate", "db", "--keep-old", "7")
-        self.assertIn("must be a duration such as", line)
+        self.assertIn("must be a time span such as", line)
 
 
 class RemoveTests(CliCase):
@@ -138,10 +150,22 @@ class RemoveTests(CliCase):
         self.write({"name": "db", "token": TOKEN})
         folder = self.folder / "home" / "db"
         folder.mkdir(parents=True)
+        (folder / "db.gz").touch()
         output = self.run_("bucket", "remove", "db")
-        self.assertIn(f"\n    {folder}\n", output)
+        self.assertIn(f" Its files are still in\n\n    {folder}\n", output)
         self.assertTrue(folder.exists())
         self.assertEqual((), load(str(self.file)).buckets)
+
+    def test_no_files(self) -> None:
+        for folder in (None, self.folder / "home" / "db"):
+            if folder is not None:
+                folder.mkdir(parents=True)
+            self.write({"name": "db", "token": TOKEN})
+            output = self.run_("bucket", "remove", "db")
+            self.assertIn(
+                f"Removed bucket db from {self.file}. It has no files.", output
+            )
+            self.assertNotIn(f"\n    {self.folder / 'home'}", output)
 
     def test_without_a_name(self) -> None:
         """The folder's name, a token, is not printed."""

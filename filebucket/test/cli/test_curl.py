@@ -43,6 +43,8 @@ class AddressTests(SynchronousTestCase):
         made = self.address(listen=["unix:/run/a b"])
         first, *_, last = made.lines("TOKEN")
         self.assertEqual(
-            "curl --unix-socket '/run/a b' -T FILE http://localhost/TOKEN/", first
+            "curl --fail-with-body --unix-socket '/run/a b' -T FILE"
+            " http://localhost/TOKEN/",
+            first,
         )
         self.assertIn("--unix-socket '/run/a b' -H @", last)

@@ -26,7 +26,7 @@ class LogTests(CatalogueCase):
         expected = block(
             """
             TIME                 BUCKET  NAME        SIZE  SECONDS  CLIENT          NOTES
-            2026-11-22 07:00:00  web01   db-1.gz  1.0 KiB       83  192.0.2.7:5000  overwritten
+            2026-11-22 07:00:00  web01   db-1.gz  1.0 KiB       83  192.0.2.7:5000  replaced
             2026-11-22 17:00:00  web01   db-1.gz  1.0 KiB     1.25  192.0.2.7:5000  overwrote
             2026-11-24 01:00:00  web01   db-2.gz  1.0 KiB     1.25  192.0.2.7:5000  damaged
             2026-11-24 02:00:00  web01   db-3.gz  1.0 KiB     1.25  192.0.2.7:5000  pruned
@@ -85,10 +85,10 @@ class LogTests(CatalogueCase):
         self.refuse("", None, -1, status=403, reason="no such token", client="[::1]:5")
         self.refuse(self.buckets[LABEL].key, TOKEN, -1, status=409, reason="no")
         expected = """
-            TIME                 BUCKET   NAME        SIZE  CLIENT          STATUS  REASON
-            2026-11-24 08:59:00  db       a.gz     1.0 KiB  192.0.2.7:5000     405  the file exists
-            2026-11-24 08:59:00  -        -              -  [::1]:5            403  no such token
-            2026-11-24 08:59:00  #f215fa  #f215fa        -  192.0.2.7:5000     409  no
+            TIME                 BUCKET   NAME        SIZE  CLIENT          REQUEST  STATUS  REASON
+            2026-11-24 08:59:00  db       a.gz     1.0 KiB  192.0.2.7:5000  r2          405  the file exists
+            2026-11-24 08:59:00  -        -              -  [::1]:5         r2          403  no such token
+            2026-11-24 08:59:00  #f215fa  #f215fa        -  192.0.2.7:5000  r2          409  no
         """  # noqa: E501
         self.assertEqual(block(expected), self.prints(0, "log", "--refused"))
         self.assertEqual(2, len(self.prints(0, "log", "--refused", "db")))
@@ -131,4 +131,4 @@ class LogTests(CatalogueCase):
         self.close()
         (self.home / FILE).unlink()
         (line,) = self.prints(1, "log")
-        self.assertTrue(line.startswith("Error: the catalogue: there is no"), line)
+        self.assertTrue(line.startswith("Error: the catalogue: not created"), line)

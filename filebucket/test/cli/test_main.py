@@ -52,6 +52,15 @@ class HelpTests(SynchronousTestCase):
             self.assertEqual(2, result.exit_code)
             self.assertIn(f"No such command '{word}'", result.output)
 
+    def test_config_first(self) -> None:
+        """The file is an option of each command."""
+        for words in (["-c", "f"], ["--config", "f"], ["--config=f"], ["-cf"]):
+            result = CliRunner().invoke(main.main, [*words, "status"])
+            self.assertEqual(2, result.exit_code)
+            self.assertIn("--config goes after the command", result.output)
+        result = CliRunner().invoke(main.main, ["--json", "status"])
+        self.assertIn("No such option", result.output)
+
     def test_names(self) -> None:
         for name in main.COMMANDS:
             self.assertEqual(name, command(name).name)

@@ -74,7 +74,7 @@ class ValueTests(SynchronousTestCase):
         given: list[tuple[click.ParamType[Any], str, str]] = [
             (NAME, "a/b", "a name may not contain"),
             (SIZE, "1 XB", "must be a size such as"),
-            (DURATION, "7", "must be a duration such as"),
+            (DURATION, "7", "must be a time span such as"),
             (RATE, "0B", "must be more than 0"),
         ]
         for kind, text, reason in given:
@@ -97,7 +97,7 @@ class ChoiceTests(CliCase):
             self.assertEqual(chosen, found)
         with self.assertRaises(UnknownBucketError) as caught:
             chosen_buckets(config, ["c"])
-        self.assertIn("did you mean", str(caught.exception))
+        self.assertEqual("there is no bucket 'c'", str(caught.exception))
 
     def test_no_home(self) -> None:
         """A catalogue is created only in a home that a daemon has used."""

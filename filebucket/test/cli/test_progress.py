@@ -72,7 +72,7 @@ class FindingsTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(
-            "1 file, 1 read (1.0 KiB): all in order\n", self.printed(False)
+            "1 file, 1 read (1.0 KiB): no problems found\n", self.printed(False)
         )
 
     def test_entered(self) -> None:
@@ -87,3 +87,11 @@ class FindingsTests(SynchronousTestCase):
             said = json.loads(self.printed(True, *found))
             self.assertEqual(len(found), len(said["findings"]))
             self.assertEqual((1, len(found)), (said["files"], said["stranger"]))
+
+    def test_words(self) -> None:
+        """Some kinds have another word in the text than in JSON."""
+        for kind, word in (("back", "restored"), ("left", "skipped")):
+            finding = Finding(kind, "web01", "a")  # type: ignore[arg-type]
+            self.assertTrue(self.printed(False, finding).startswith(f"{word}  "), word)
+            self.assertIn(f'"kind": "{kind}"', self.printed(True, finding))
+        self.assertEqual("1 restored", Found(back=1).text)

@@ -146,7 +146,7 @@ class OutputTests(PruneCase):
             (uploads / f"{number:032x}.json").write_text("{}")
         (uploads / ("f" * 32)).write_bytes(b"con")
         before = {each.name: each.read_bytes() for each in uploads.iterdir()}
-        self.assertEqual("2 files, 0 read (0 B): all in order\n", self.run_("reindex"))
+        self.assertEqual("2 files, 0 read (0 B): no problems found\n", self.run_("reindex"))
         self.assertEqual("Pruned 1 file (1.5 KiB); 1 kept.", self.lines()[-1])
         self.assertEqual({"db-8"}, self.there())
         result = self.invoke("verify")
@@ -242,9 +242,7 @@ class OutputTests(PruneCase):
     def test_no_catalogue(self) -> None:
         self.write(self.bucket(keep={"last": 1}))
         line = self.refused("prune")
-        self.assertTrue(
-            line.startswith("Error: the catalogue: there is no catalogue yet"), line
-        )
+        self.assertTrue(line.startswith("Error: the catalogue: not created yet"), line)
         self.assertEqual([], os.listdir(self.home / ".filebucket"))
 
     def test_one_at_a_time(self) -> None:

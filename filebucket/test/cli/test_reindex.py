@@ -16,7 +16,9 @@ class ReindexTests(UpkeepCase):
         output = self.run_("reindex")
         self.assertEqual("2 files, 2 read (14 B): 2 added\n", output)
         self.assertEqual({"a", "b"}, set(self.files()))
-        self.assertEqual("2 files, 0 read (0 B): all in order\n", self.run_("reindex"))
+        self.assertEqual(
+            "2 files, 0 read (0 B): no problems found\n", self.run_("reindex")
+        )
         self.assertEqual([], self.idle)
 
     def test_findings(self) -> None:
@@ -62,5 +64,5 @@ class ReindexTests(UpkeepCase):
         """No home is created: its disk may not be mounted."""
         shutil.rmtree(self.home / ".filebucket")
         self.assertIn("no home, or no daemon", self.refused("reindex"))
-        self.assertIn("there is no catalogue yet", self.refused("verify"))
+        self.assertIn("the catalogue: not created yet", self.refused("verify"))
         self.assertEqual([], list(self.home.iterdir()))

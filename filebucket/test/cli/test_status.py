@@ -134,7 +134,7 @@ class TableTests(SynchronousTestCase):
             BUCKET            SERIES            STATE  AGE     SIZE  CHANGE  COUNT   TOTAL
             mail.example.org  incremen…tar.zst  fresh   6h  1.0 GiB     0 %     14  14 GiB
 
-            1 bucket, all in order; 14 GiB kept, 1.0 TiB free
+            1 bucket, no problems found; 14 GiB kept, 1.0 TiB free
         """  # noqa: E501
         self.assertEqual(block(expected), self.lines(overview(long), 78))
 
@@ -142,11 +142,11 @@ class TableTests(SynchronousTestCase):
         many = [bucket(f"web{number}", *LATE.series) for number in range(12)]
         for found, expected in (
             (overview(), "no buckets; 0 B kept, 1.0 TiB free"),
-            (overview(FRESH), "1 bucket, all in order; 14 GiB kept, 1.0 TiB free"),
+            (overview(FRESH), "1 bucket, no problems found; 14 GiB kept, 1.0 TiB free"),
             (
                 overview(FRESH, UNUSED, full_in=122 * DAY),
-                "2 buckets, all in order; 14 GiB kept, 1.0 TiB free, full in about 4"
-                " months",
+                "2 buckets, no problems found; 14 GiB kept, 1.0 TiB free, full in about"
+                " 4 months\n1 bucket has no schedule.",
             ),
             (
                 overview(*many),
@@ -154,10 +154,10 @@ class TableTests(SynchronousTestCase):
                 " free",
             ),
         ):
-            *_, last = self.lines(found, None)
-            self.assertEqual(expected, last)
+            _, _, last = "\n".join(self.lines(found, None)).rpartition("\n\n")
+            self.assertEqual(expected, last or self.lines(found, None)[0])
             wrapped = self.lines(found, 60)
-            self.assertTrue(" ".join(wrapped).endswith(expected))
+            self.assertTrue(" ".join(wrapped).endswith(expected.replace("\n", " ")))
 
     def test_uploads(self) -> None:
         """Unfinished uploads follow, and fit a terminal."""
@@ -178,7 +178,7 @@ class TableTests(SynchronousTestCase):
             web01   a-very-long-na…11-24.tar.zst    12 GiB  48 GiB  3.0 MiB/s   60m      23h
             web01   x                                  0 B       -          -    7s      23h
 
-            1 bucket, all in order; 3 unfinished uploads; 14 GiB kept, 1.0 TiB free
+            1 bucket, no problems found; 3 unfinished uploads; 14 GiB kept, 1.0 TiB free
         """  # noqa: E501
         self.assertEqual(block(expected), self.lines(found, 80))
         many = evolve(
@@ -191,7 +191,7 @@ class TableTests(SynchronousTestCase):
     def test_no_space_known(self) -> None:
         found = Overview(NOW, (FRESH,), None, None, ())
         *_, last = self.lines(found, None)
-        self.assertEqual("1 bucket, all in order; 14 GiB kept", last)
+        self.assertEqual("1 bucket, no problems found; 14 GiB kept", last)
 
     def test_colors(self) -> None:
         """Only bad states have a color."""
@@ -335,7 +335,13 @@ class StatusTests(CatalogueCase):
         self.watch()
         lines = self.prints(0, "status")
         self.assertEqual("web01", lines[3].split()[0])
-        self.assertIn("3 buckets, all in order; 1.0 KiB kept", lines)
+        self.assertEqual(
+            [
+                "3 buckets, no problems found; 1.0 KiB kept",
+                "2 buckets have no schedule.",
+            ],
+            lines[-2:],
+        )
         (line,) = self.prints(0, "status", "--line")
         self.assertTrue(line.startswith("FILEBUCKET OK - 1 bucket fresh, 2"), line)
         found = json.loads("".join(self.prints(0, "status", "--json")))
@@ -375,7 +381,7 @@ class StatusTests(CatalogueCase):
         for text, expected in (
             (
                 self.file.read_text(),
-                "the catalogue: there is no catalogue yet; start the daemon or run"
+                "the catalogue: not created yet; start the daemon or run"
                 " filebucket reindex to create it",
             ),
             ("{}", f"{place}: 2 mistakes: $.home: missing $.buckets: missing"),
@@ -440,7 +446,7 @@ class StatusTests(CatalogueCase):
             (["--nothing"], "No such option"),
             (["--line", "--json"], "--line and --json exclude"),
             (["web1"], "there is no bucket 'web1'; did you mean 'web01'?"),
-            (["web01", TOKEN], "there is no bucket (a token?); did you mean"),
+            (["web01", TOKEN], "there is no bucket (a token?)"),
         ):
             *_, last = self.prints(3, "status", *arguments)
             self.assertIn(expected, last)
@@ -456,8 +462,28 @@ class StatusTests(CatalogueCase):
         self.push(LABEL, "c", 3, NOW)
         lines = self.prints(0, "status", "db", LABEL, "db")
         self.assertEqual(["db", LABEL], [each.split()[0] for each in lines[1:3]])
-        summary = "2 buckets, all in order; 4 B kept"
-        self.assertTrue(lines[-1].startswith(summary), lines)
+        summary = "2 buckets, no problems found; 4 B kept"
+        schedule = (
+            "No bucket has an expect schedule, so late backups cannot be detected."
+        )
+        self.assertEqual([summary, schedule], lines[-2:])
+
+    def test_too_full(self) -> None:
+        """Exits with 2, whatever the backups are."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        self.write(*self.keys, min_free_space="100 %")
+        text = "the free space is below min_free_space: every push gets 507"
+        lines = self.prints(2, "status")
+        self.assertEqual(f"{text.capitalize()}.", lines[-2])
+        self.assertEqual("3 buckets; 1.0 KiB kept", lines[-1])
+        (line,) = self.prints(2, "status", "--line")
+        self.assertTrue(line.startswith(f"FILEBUCKET CRITICAL - {text} | "), line)
+        self.now = NOW + 25 * HOUR
+        (line,) = self.prints(2, "status", "--line", "web01")
+        self.assertIn(f"{text}; 1 of 1 buckets: web01: ", line)
+        found = json.loads("".join(self.prints(2, "status", "--json")))
+        self.assertEqual((2, True), (found["severity"], found["too_full"]))
 
     def test_json(self) -> None:
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
@@ -507,6 +533,7 @@ class StatusTests(CatalogueCase):
             {
                 "at": "2026-11-24T09:00:00.000Z",
                 "severity": 0,
+                "too_full": False,
                 "free": 10,
                 "capacity": 20,
                 "free_at": "2026-11-24T09:00:00.000Z",

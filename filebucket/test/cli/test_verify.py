@@ -15,7 +15,9 @@ class VerifyTests(UpkeepCase):
     def test_in_order(self) -> None:
         """The summary is printed, and the process was idle."""
         self.push("a")
-        self.assertEqual("1 file, 1 read (7 B): all in order\n", self.run_("verify"))
+        self.assertEqual(
+            "1 file, 1 read (7 B): no problems found\n", self.run_("verify")
+        )
         self.assertEqual([True], self.idle)
         self.assertIsNotNone(self.files()["a"].verified_at)
 
@@ -43,9 +45,9 @@ class VerifyTests(UpkeepCase):
         self.push("a", age=40 * DAY)
         self.push("b")
         output = self.run_("verify", "web01", "--older-than", "30d", "--rate", "1MiB/s")
-        self.assertEqual("2 files, 1 read (7 B): all in order\n", output)
+        self.assertEqual("2 files, 1 read (7 B): no problems found\n", output)
         self.assertEqual(
-            "0 files, 0 read (0 B): all in order\n",
+            "0 files, 0 read (0 B): no problems found\n",
             self.run_("verify", self.nameless.label),
         )
 
@@ -55,7 +57,7 @@ class VerifyTests(UpkeepCase):
             (["nope"], "there is no bucket 'nope'"),
             (["--rate", "0"], "must be more than 0"),
             (["--rate", "fast"], "must be a size"),
-            (["--older-than", "soon"], "must be a duration"),
+            (["--older-than", "soon"], "must be a time span"),
             (["--sha256sums", "-", "--json"], "excludes --json, --rate and"),
         ):
             self.assertIn(text, self.misuse("verify", *arguments))

@@ -155,7 +155,7 @@ class AddTests(EditingCase):
     def test_refused(self) -> None:
         """A change that would not load is refused."""
         self.write(FILE)
-        self.assert_refused("a bucket db already exists", add_bucket, "db", {})
+        self.assert_refused("a bucket 'db' already exists", add_bucket, "db", {})
         reason = (
             '$.buckets[2].quota: must be a number of bytes or a size such as "20 GiB"'
         )
@@ -269,10 +269,10 @@ class RotateTests(EditingCase):
     def test_refused(self) -> None:
         """An unknown bucket, or one whose folder is named after its token."""
         self.write(json.dumps({"home": "h", "buckets": [TOKEN]}))
-        self.assert_refused("there is no bucket x", rotate_token, "x", NOW, NOW)
+        self.assert_refused("there is no bucket 'x'", rotate_token, "x", NOW, NOW)
         label = f"#{HASH[:6]}"
         self.assert_refused(
-            f"bucket {label} has no name: its folder is named after its token",
+            f"bucket {label!r} has no name: its folder is named after its token",
             *(rotate_token, label, NOW, NOW),
         )
 
@@ -306,7 +306,9 @@ class RemoveTests(EditingCase):
     def test_refused(self) -> None:
         """An unknown label, or an ambiguous one."""
         self.write(FILE)
-        self.assert_refused("there is no bucket web02", remove_bucket, "web02")
+        self.assert_refused(
+            "there is no bucket 'web02'; did you mean 'web01'?", remove_bucket, "web02"
+        )
 
 
 ADD = """

@@ -194,7 +194,7 @@ class KeyTests(ConfigCase):
             ("series", ["a\n"], ".series[0]: contains a control character"),
             ("series", [f"x{TOKEN}y"], ".series: must not contain a token"),
             ("expect", 26, ".expect: must be a string or an object"),
-            ("expect", "26", ".expect: must be a duration such as"),
+            ("expect", "26", ".expect: must be a time span such as"),
             ("expect", "1 2 3 4", ".expect: a cron schedule has 5 fields, not 4"),
             ("expect", {"grace": "1h"}, ".expect.cron: missing"),
             (
@@ -218,7 +218,7 @@ class KeyTests(ConfigCase):
             ),
             ("keep", {"last": 0}, ".keep.last: must be from 1"),
             ("keep", {"hourly": 1}, ".keep: unknown key 'hourly'"),
-            ("hold", "soon", ".hold: must be a duration such as"),
+            ("hold", "soon", ".hold: must be a time span such as"),
         ):
             bucket = {"name": "a", "token": TOKEN, key: value}
             (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
@@ -251,9 +251,15 @@ class KeyTests(ConfigCase):
                 "must be a whole number",
             ),
             (
-                ("max_file_size", "min_file_size", "min_free_space", "min_rate"),
+                ("max_file_size", "min_file_size", "min_rate"),
                 (True, 1.0, []),
                 'must be a number of bytes or a size such as "20 GiB"',
+            ),
+            (
+                ("min_free_space",),
+                (True, 1.0, []),
+                'must be a number of bytes or a size such as "20 GiB", or a percentage'
+                ' such as "5 %"',
             ),
             (("port",), (-1, 65536, 10**400), "must be from 0 to 65535"),
             (
@@ -280,7 +286,7 @@ class KeyTests(ConfigCase):
             (
                 ("unfinished",),
                 ("1", "1y", "-1d"),
-                'must be a duration such as "90s", "30m", "26h", "7d" or "2w"',
+                'must be a time span such as "90s", "30m", "26h", "7d" or "2w"',
             ),
             (
                 ("log_format",),
@@ -843,7 +849,7 @@ class AllAtOnceTests(ConfigCase):
             "  $.hooks: must not be empty\n"
             "  $.max_file_size: must be from 0 to 9223372036854775807\n"
             "  $.min_free_space: must be a number of bytes or a size such as"
-            ' "20 GiB"\n'
+            ' "20 GiB", or a percentage such as "5 %"\n'
             "  $.hook_timeout: must be more than 0 and at most 604800 seconds\n"
             "  $.hook_concurrency: must be from 1 to 1000000\n"
             "  $.shutdown_timeout: must be a number of seconds\n"
@@ -1134,6 +1140,30 @@ class LoadTests(ConfigCase):
             self.assert_cannot_load(
                 f"is not valid JSON: {fault} at line {line}, column {column}"
             )
+
+    def test_trailing_comma(self) -> None:
+        """A comma that JavaScript allows."""
+        hint = "JSON allows no comma before a closing bracket"
+        for text, hinted in (
+            ('{"a": 1,}', True),
+            ('{"a": [1,\n ]\n}', True),
+            ('{"a": [1,\n\n 2, ]\n}', True),
+            ('{"a": "x,", ]}', True),
+            ('{"a": "x," ]}', False),
+            ('{"a": 1, b}', False),
+        ):
+            self.write(text.encode())
+            with self.assertRaises(ConfigError) as caught:
+                load.load(self.path)
+            (mistake,) = caught.exception.mistakes
+            self.assertEqual(hinted, mistake.endswith(f"; {hint}"), (text, mistake))
+
+    def test_default(self) -> None:
+        """If the file in its usual place is missing, there is another way."""
+        with self.assertRaises(ConfigError) as caught:
+            load.load("/etc/file-bucket/config.json")
+        (mistake,) = caught.exception.mistakes
+        self.assertTrue(mistake.endswith("; give another file with --config"), mistake)
 
     def test_byte_order_mark(self) -> None:
         """A byte order mark is not valid JSON (RFC 8259, 8.1)."""

@@ -106,13 +106,13 @@ class ExpectationTests(SynchronousTestCase):
     def test_unfit(self) -> None:
         for text, reason in (
             ("", "or the five fields of a cron schedule"),
-            ("26", "must be a duration"),
+            ("26", "must be a time span"),
             ("0h", "must be longer than 0"),
             ("30 2 * *", "a cron schedule has 5 fields, not 4"),
             ("0 30 2 * * *", "a cron schedule has 5 fields, not 6"),
             ("61 2 * * *", "bad minute"),
             ("0 0 31 2 *", "bad day-of-month"),
-            ("@daily", "must be a duration"),
+            ("@daily", "must be a time span"),
         ):
             with self.assertRaisesRegex(ValueError, reason):
                 values.expectation(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
@@ -38,6 +39,11 @@ BUCKET = Bucket(
     "web01",
     expect=Interval(26 * HOUR, "26h"),
 )
+
+
+def failed(events: Sequence[LogEvent]) -> list[LogEvent]:
+    """The warnings that an alert was not delivered."""
+    return [each for each in events if each.get("event") == "alert-failed"]
 
 
 def series(id_: int = 1, **given: Any) -> Series:
@@ -227,6 +233,26 @@ class RetryTests(AlertsCase):
         self.assertEqual(State.LATE, self.store.series[1].told)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_logged(self) -> None:
+        """A warning for each try, unless the daemon is shutting down."""
+        with capturedLogs() as events:
+            self.hooks.exit = Exit(3)
+            self.store.put(series())
+            self.alerts.look()
+            self.clock.advance(RETRY)
+            self.hooks.exit = Exit(143, stopped=True)
+            self.clock.advance(2 * RETRY)
+        found = failed(events)
+        self.assertEqual(
+            [
+                "alert about bucket web01 not delivered: alert.sh exited with 3; next"
+                f" try in {wait}"
+                for wait in ("1 min", "2 min")
+            ],
+            [formatEvent(each) for each in found],
+        )
+        self.assertEqual({LogLevel.warn}, {each["log_level"] for each in found})
+
     def test_others_do_not_wait(self) -> None:
         self.hooks.exit = Exit(1)
         self.store.put(series(1))
@@ -351,7 +377,9 @@ class ManyTests(AlertsCase):
         self.flip(*range(20))
         self.told()
         self.hooks.exit = Exit(1)
-        self.flip(*range(20, 30))
+        with capturedLogs() as events:
+            self.flip(*range(20, 30))
+        self.assertEqual(1, len(failed(events)))
         self.assertEqual(["(10 more)"], self.told())
         self.clock.advance(RETRY)
         self.assertEqual(["(10 more)"], self.told())

@@ -149,7 +149,11 @@ class NotAskedTests(AskCase):
     def test_nobody(self) -> None:
         self.process = None
         reason = self.refused()
-        self.assertIn(f"no running daemon uses {self.home} ", reason)
+        self.assertEqual(
+            f"no running daemon uses {self.home}; start it: filebucket serve --config"
+            f" {self.file} (if you changed home, restart the daemon)",
+            reason,
+        )
 
     def test_out_of_sight(self) -> None:
         """A daemon in another PID namespace."""

@@ -230,7 +230,7 @@ class RiskyTests(CheckCase):
     def test_clear_text(self) -> None:
         text = (
             "config.json: contains clear-text tokens and is readable by all users:"
-            " chmod o-r"
+            " chmod o-r config.json"
         )
         for opens in (
             TOKEN,
@@ -252,15 +252,23 @@ class RiskyTests(CheckCase):
         self.file.chmod(0o602)
         self.folder.chmod(0o777)
         places = [text for _, text in self.found()]
-        text = "is writable by all users: chmod o-w"
-        expected = [f"{each}: {text}" for each in (self.folder, "post-push.sh")]
-        self.assertEqual([f"config.json: {text}", *expected], places)
+        self.assertEqual(
+            [
+                f"{shown}: is writable by all users: chmod o-w {path}"
+                for shown, path in (
+                    ("config.json", "config.json"),
+                    (self.folder, self.folder),
+                    ("post-push.sh", "post-push.sh"),
+                )
+            ],
+            places,
+        )
         self.folder.chmod(0o1777)
         self.assertEqual(2, len(self.found()))
 
     def test_open_home(self) -> None:
         self.home.chmod(0o755)
-        text = "home: is accessible to all users: chmod o="
+        text = "home: is accessible to all users: chmod o= home"
         self.assertEqual([("risky", text)], self.found())
 
     def test_other_filesystem(self) -> None:
@@ -397,7 +405,8 @@ class RiskyTests(CheckCase):
             [
                 (
                     "risky",
-                    "key.pem: this private key is readable by all users: chmod o=",
+                    "key.pem: this private key is readable by all users: chmod o="
+                    " key.pem",
                 ),
                 ("risky", f"{name} expires on {expires}"),
             ],

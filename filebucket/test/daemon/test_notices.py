@@ -84,12 +84,16 @@ class NoticeTests(SynchronousTestCase):
             notices.log_outcome(outcome)
             early = notices.before_a_request(client("1.2.3.4", 5), Refusal(400, "why"))
             notices.log_outcome(early)
+            notices.log_outcome(evolve(early, cause="token 0a1b2c expired"))
         self.assertEqual(
             [
                 r"""push bucket=web01 name="a 'b'\u2028 {x}\u202e.gz" size=7"""
                 " sha256=ab client=1.2.3.4:5 seconds=1.235 status=200 request=r",
                 "refused bucket=- name=- size=0 sha256=- client=1.2.3.4:5"
                 " seconds=0.000 status=400 request=- reason='why'",
+                "refused bucket=- name=- size=0 sha256=- client=1.2.3.4:5"
+                " seconds=0.000 status=400 request=- reason='why'"
+                " cause='token 0a1b2c expired'",
             ],
             texts(events),
         )

@@ -116,9 +116,13 @@ class CatalogueCase(SynchronousTestCase):
         for each in (self.inventory, self.journal, self.view):
             each.close()
 
-    def write(self, *buckets: object) -> None:
+    def write(self, *buckets: object, min_free_space: object = 0) -> None:
         """Write a configuration with these buckets."""
-        content = {"home": str(self.home), "min_free_space": 0, "buckets": buckets}
+        content = {
+            "home": str(self.home),
+            "min_free_space": min_free_space,
+            "buckets": buckets,
+        }
         self.file.write_text(json.dumps(content))
         self.config = parse(self.file.read_text(), str(self.file))
         self.buckets = {each.label: each for each in self.config.buckets}

@@ -18,10 +18,12 @@ HEADING = re.compile(r"^(\S.*)\n([=~^\"'-])\2{2,}$", re.MULTILINE)
 
 
 def documents(top: Path) -> Iterator[Path]:
-    """All RST and roff files beneath ``top``, except those of tools and builds."""
+    """All RST and roff files beneath ``top``, except those of tools and builds, and
+    those pushed to ``make run``.
+    """
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(
-            each for each in folders if not re.match(r"[._]|debian$", each)
+            each for each in folders if not re.match(r"[._]|(?:debian|buckets)$", each)
         )
         for name in sorted(files):
             if re.search(r"\.(rst|[1-9])$", name):

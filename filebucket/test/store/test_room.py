@@ -308,6 +308,23 @@ class RoomTests(SynchronousTestCase):
         self.assertRaises(Refusal, self.set_aside, 401, files=2)
         self.set_aside(400, files=2)
 
+    def test_reasons(self) -> None:
+        """A pipe may not fit although the quota is not used up."""
+        for written, reason in (
+            (QUOTA, "the bucket's quota is used up"),
+            (1, "the file does not fit into the rest of the bucket's quota"),
+        ):
+            self.room = self.make()
+            self.room.counted("bucket", 0)
+            share = self.set_aside(0)
+            self.room.take(share, written, self.fd)
+            with self.assertRaises(Refusal) as caught:
+                if written == QUOTA:
+                    self.set_aside(0, files=1)
+                else:
+                    self.room.take(share, QUOTA, self.fd)
+            self.assertEqual(reason, caught.exception.reason)
+
     @trying
     @given(
         st.lists(

@@ -19,7 +19,7 @@ from filebucket.model.client import Networks, network
 from filebucket.model.push import Outcome
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import Uploads
+from filebucket.push.receive import ENDED, Uploads
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.test.kit.uploads import make_sessions
 from filebucket.test.kit.wire import LIMITS, Connection, Wire
@@ -246,6 +246,40 @@ class TokenTests(ResourceCase):
             connection.send(put(b"/%b/a" % TOKEN))
             self.assertEqual([status], connection.statuses(), (networks, host))
 
+    def test_causes(self) -> None:
+        """All clients without a valid token get the same answer. Its cause, and the
+        bucket of a known token, are for the log only.
+        """
+        expired, away = b"e" * 32, b"a" * 32
+        far = Networks((network("2001:db8::/32"),))
+        self.registry.replace(
+            BucketIndex(
+                [
+                    bucket(TOKEN, "one"),
+                    Bucket((Token(token_digest(expired), 99.0),), "old", "old"),
+                    evolve(bucket(away, "away"), allow_from=far),
+                ]
+            )
+        )
+        self.clock.advance(99.0)
+        digits = {each: token_digest(each).hex()[:6] for each in (expired, away, OTHER)}
+        answers = set()
+        for token, label, cause in (
+            (expired, "old", f"token {digits[expired]} expired 1970-01-01T00:01:39Z"),
+            (away, "away", f"client not in allow_from, token {digits[away]}"),
+            (OTHER, "-", f"unknown token {digits[OTHER]}"),
+        ):
+            for push in (put(b"/%b/a" % token), put(b"/a", b"x", bearer(token))):
+                connection = Connection(self.root)
+                connection.send(push)
+                answers.add(re.sub(rb"Date: [^\r]*", b"", connection.received()))
+                outcome = self.observed[-1]
+                self.assertEqual(
+                    (403, "no such token"), (outcome.status, outcome.reason)
+                )
+                self.assertEqual((label, cause), (outcome.bucket, outcome.cause))
+        self.assertEqual(1, len(answers))
+
     def test_slashes_before_the_token(self) -> None:
         """A base URL may end with a slash."""
         self.assertEqual([200], self.statuses(put(b"//%b/a" % TOKEN)))
@@ -271,6 +305,7 @@ class TokenTests(ResourceCase):
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
         self.clock.advance(10)
         self.assertEqual([403], self.statuses(b"t"))
+        self.assertEqual(ENDED, self.observed[-1].cause)
         self.assertEqual({}, self.store.files)
 
     def test_rotated_under_way(self) -> None:
@@ -287,6 +322,7 @@ class TokenTests(ResourceCase):
         self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
         self.registry.replace(BucketIndex([bucket(OTHER, "two")]))
         self.assertEqual([403], self.connection.statuses())
+        self.assertEqual(ENDED, self.observed[-1].cause)
         self.assertEqual(0, self.store.receiving)
         self.assertEqual({}, self.store.files)
         self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))

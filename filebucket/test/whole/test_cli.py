@@ -72,6 +72,7 @@ class BucketTests(CommandCase):
         server = self.server()
         output = self.prints(server, "bucket", "add", "new", "--quota", "1MB")
         (token,) = re.findall(r"(?m)^    ([\w-]{32})$", output)
+        output = output.replace("\\\n        ", "")
         lines = [line.strip() for line in output.splitlines() if line[:4] == "    "]
         reload, push, *in_a_file = lines[1:]
         self.assertTrue(reload.startswith("filebucket reload --config "), reload)
@@ -80,7 +81,8 @@ class BucketTests(CommandCase):
         # The daemon chose its port.
         self.assertIn(":PORT/", push)
         push = push.replace("PORT", str(server.port))
-        before = shell(push.replace("FILE", "db.gz"), self.folder)
+        failing = f"{push.replace('FILE', 'db.gz')} || test $? = 22"
+        before = shell(failing, self.folder)
         self.assertEqual(b"no such token\n", before)
         words = reload.removeprefix("filebucket")
         shell(f"'{sys.executable}' -m filebucket {words}", self.folder)

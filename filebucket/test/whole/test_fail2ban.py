@@ -15,6 +15,9 @@ from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
 
 FILTER = Path(__file__).parents[3] / "contrib" / "fail2ban" / "filter.conf"
 
+EXPIRED = "e" * 32
+AWAY = "a" * 32
+
 VICTIM = "203.0.113.66"
 """Addresses that clients or hooks might inject into the log."""
 
@@ -32,6 +35,11 @@ class FilterTests(SynchronousTestCase):
         server = Server(
             Path(self.mktemp()).absolute(),
             listen=["tcp:0:127.0.0.1", r"tcp6:0:interface=\:\:1"],
+            buckets=[
+                {"name": "web01", "token": OTHER},
+                {"name": "an old one", "token": EXPIRED, "expires": "2020-01-01"},
+                {"name": "x'\"", "token": AWAY, "allow_from": ["192.0.2.0/24"]},
+            ],
         )
         server.hook("pre-push", 'echo "$2" >&2; exit 1')
         plugin = (*TWISTD, "-n", "--pidfile=", "filebucket")
@@ -66,6 +74,8 @@ class FilterTests(SynchronousTestCase):
         port6 = int(server.places[1].rpartition(":")[2])
         for address in (("127.0.0.1", server.port), ("::1", port6)) * 2:
             self.assertEqual(403, self.ask(address, "nobody"))
+        for token in (EXPIRED, AWAY):
+            self.assertEqual(403, self.ask(("127.0.0.1", server.port), token))
         # A form's body makes no other client.
         home = ("127.0.0.1", server.port)
         text = (
@@ -78,8 +88,9 @@ class FilterTests(SynchronousTestCase):
             '{"time": "2026-11-24T23:24:18.048Z", "level": "info", "event": "refused",'
             f' "message": "x", "client": "{VICTIM}:5", "seconds": 0.0, "status": 403, '
         )
+        caused = f"{text} cause='"
         quoted = f'x", "client": "{VICTIM}:5", "seconds": 0.0, "status": 403, '
-        for name in (text, f"{time} {text}", f"h p[1]: {text}", one, quoted):
+        for name in (text, f"{time} {text}", f"h p[1]: {text}", caused, one, quoted):
             self.assertLess(len(name), 256)
             escaped = "".join(f"%{byte:02x}" for byte in name.encode())
             self.assertEqual(409, self.ask(home, OTHER, escaped))
@@ -91,7 +102,7 @@ class FilterTests(SynchronousTestCase):
         for log_format in ("text", "json"):
             log = self.lines(log_format)
             self.assertIn(VICTIM, log)
-            expected = ["127.0.0.1", "::1"] * 2
+            expected = ["127.0.0.1", "::1"] * 2 + ["127.0.0.1"] * 2
             self.assertEqual(expected, self.banned(log), log)
 
     def test_journal(self) -> None:
@@ -101,5 +112,5 @@ class FilterTests(SynchronousTestCase):
         lines = log.splitlines(keepends=True)
         # In the journal, the daemon's lines have no time.
         journal = "".join(before + re.sub(r"^\S+ (?=\[)", "", each) for each in lines)
-        expected = ["127.0.0.1", "::1"] * 2
+        expected = ["127.0.0.1", "::1"] * 2 + ["127.0.0.1"] * 2
         self.assertEqual(expected, self.banned(journal), journal)

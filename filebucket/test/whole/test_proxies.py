@@ -173,6 +173,7 @@ class NginxTests(ProxyCase):
             "nginx.conf",
             {
                 "listen 443": f"listen 127.0.0.1:{self.port}",
+                "    listen [::]:443 ssl;\n": "",
                 "backup.example.org": "127.0.0.1",
                 "/etc/ssl/backup/fullchain.pem": f"{self.certificates}/cert.pem",
                 "/etc/ssl/backup/key.pem": f"{self.certificates}/key.pem",

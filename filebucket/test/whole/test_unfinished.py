@@ -91,7 +91,7 @@ class UnfinishedTests(IntegrationCase):
         )
         said = Path(self.mktemp()).absolute()
         server.hook("alert", f"echo $1 $2 $3 $4 >> {said}; echo said >&2")
-        server.start(*hurried("push.session", SWEEP_EVERY=0.1))
+        server.start(*hurried("push.sessions", SWEEP_EVERY=0.1))
         self.addCleanup(server.stop)
         self.assertEqual(
             200, self.curl("-T", str(self.file()), server.url + f"/{OTHER}/db-1.gz")[0]
