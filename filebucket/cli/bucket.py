@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -34,6 +35,7 @@ from filebucket.cli.options import (
 from filebucket.config import config, values
 from filebucket.config.edit import Change, add_bucket, remove_bucket, rotate_token
 from filebucket.config.load import load
+from filebucket.daemon import control
 
 
 @click.group()
@@ -110,22 +112,39 @@ def bucket_rotate(name: str, path: str, as_json: bool, keep_old: float) -> None:
     """Give a bucket a new token and print it; it is shown only once.
 
     The old token is removed at once, or expires after --keep-old. The new token keeps
-    the expiry date of the old one.
+    the expiry date of the old one, unless that has passed: then the new token does not
+    expire.
     """
     now = time.time()
-    change = rotate_token(path, name, now + keep_old, now)
-    _print_token(
-        change,
-        path,
-        as_json,
-        f"New token of bucket {name}:",
-        *(
-            f"The old token {each.sha256.hex()[:6]} stays valid until"
-            f" {time_text(each.expires, UTC)} UTC."
-            for each in change.bucket.tokens[1:]
-            if each.expires is not None
-        ),
-    )
+    end = now + keep_old
+    change = rotate_token(path, name, end, now)
+    notes = _rotation_notes(change, now, end)
+    _print_token(change, path, as_json, f"New token of bucket {name}:", *notes)
+
+
+def _rotation_notes(change: Change, now: float, end: float) -> Iterator[str]:
+    """When the tokens expire.
+
+    :param now: seconds since the epoch
+    :param end: when the old tokens expire, unless they do so earlier
+    """
+    new, *kept = change.bucket.tokens
+    if new.expires is not None:
+        end_text = time_text(new.expires, UTC)
+        yield f"It is valid until {end_text} UTC, as the old token was."
+    elif all(
+        each.expires is not None and each.expires <= now for each in change.old_tokens
+    ):
+        yield "The old token had expired. The new token does not expire."
+    for each in kept:
+        if each.expires is not None:
+            # In the file, times are rounded.
+            own = each.expires < end - 1
+            yield (
+                f"The old token {each.sha256.hex()[:6]} stays valid until"
+                f" {time_text(each.expires, UTC)} UTC"
+                f"{' (its own expiry, earlier than --keep-old)' if own else ''}."
+            )
 
 
 def _print_token(
@@ -147,12 +166,15 @@ def _print_token(
         f"\n    {change.token}\n",
         "This is the only time the token is shown; the file stores only its SHA-256.",
         *notes,
-        f"\nActivate it:\n\n    {_reload(path)}\n",
+        f"\n{_activation(change.config.home, path)}\n",
         f"Then push a file, with the token in the URL:\n\n{_indented(lines[0])}\n",
         "or keep it in a file, out of process lists and proxy logs:\n",
         *map(_indented, lines[1:]),
     ):
         click.echo(line)
+    if where.certificate is not None:
+        click.echo("\nCERT is a copy, on the client, of the self-signed certificate:\n")
+        click.echo(f"    {where.certificate}")
 
 
 def _indented(command: str) -> str:
@@ -163,9 +185,20 @@ def _indented(command: str) -> str:
     return line
 
 
-def _reload(path: str) -> str:
-    given = "" if path == config.DEFAULT_CONFIG else f" --config {path}"
-    return f"filebucket reload{given}"
+def _activation(home: str, path: str) -> str:
+    """How the daemon gets the new token."""
+    try:
+        runs = control.daemon_of(home) is not None
+    except OSError:
+        runs = True  # or not: another user may not know
+    if runs:
+        return f"Activate it:\n\n    {_command('reload', path)}"
+    return f"Start the daemon:\n\n    {_command('serve', path)}"
+
+
+def _command(name: str, path: str) -> str:
+    given = "" if path == config.DEFAULT_CONFIG else f" --config {shlex.quote(path)}"
+    return f"filebucket {name}{given}"
 
 
 @bucket.command("remove")
@@ -189,7 +222,8 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
         click.echo(f"{removed} It has no files.\n")
     else:
         click.echo(f"{removed} Its files are still in\n\n    {stays}\n")
-    click.echo(f"It still accepts pushes until you run:\n\n    {_reload(path)}")
+    reload = _command("reload", path)
+    click.echo(f"It still accepts pushes until you run:\n\n    {reload}")
 
 
 def _is_empty(folder: str) -> bool:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import shlex
 from ipaddress import ip_address
+from pathlib import Path
 
 from attrs import frozen
+from cryptography.x509 import load_pem_x509_certificate
 
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
@@ -19,10 +21,13 @@ class Address:
 
     :param url: URL without a slash at the end
     :param options: curl options, quoted for a shell
+    :param certificate: where the server's certificate is, if it is self-signed, so that
+        clients need a copy
     """
 
     url: str
     options: str = ""
+    certificate: str | None = None
 
     def lines(self, token: str) -> tuple[str, ...]:
         """Commands that push with the token in the URL, that write the token to a
@@ -48,10 +53,27 @@ def address(config: Config, hostname: str) -> Address:
     if best.kind == "unix":
         path = shlex.quote(best.arguments["address"])
         return Address("http://localhost", f" --unix-socket {path}")
-    scheme = "https" if best.kind == "ssl" else "http"
     interface = best.arguments.get("interface", "")
     port = best.arguments.get("port", "0")
-    return Address(f"{scheme}://{_place(interface, port, hostname)}")
+    place = _place(interface, port, hostname)
+    if best.kind != "ssl":
+        return Address(f"http://{place}")
+    key = best.arguments["privateKey"]
+    path = best.arguments.get("certKey", key)
+    if not _is_self_signed(path):
+        return Address(f"https://{place}")
+    # A client must not get the private key.
+    said = f"{path}, without the private key in this file" if path == key else path
+    return Address(f"https://{place}", " --cacert CERT", said)
+
+
+def _is_self_signed(path: str) -> bool:
+    """Whether a certificate is self-signed; False if it cannot be read."""
+    try:
+        found = load_pem_x509_certificate(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return found.issuer == found.subject
 
 
 def _worse(endpoint: Endpoint) -> tuple[bool, bool, bool]:

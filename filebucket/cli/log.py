@@ -79,7 +79,11 @@ def log(
             else:
                 files = catalogue.latest(limit, key)[::-1]
                 lines = _push_lines(files, hide, as_json)
-    except (CatalogueError, UnknownBucketError) as error:
+    except UnknownBucketError as error:
+        raise click.ClickException(
+            f"{error} ('filebucket log' without a name also lists removed buckets)"
+        ) from None
+    except CatalogueError as error:
         raise click.ClickException(str(error)) from None
     for line in lines:
         click.echo(line)

@@ -116,8 +116,12 @@ def print_json(**values: Any) -> None:
     click.echo(json.dumps(values, indent=2))
 
 
-class UnknownBucketError(click.UsageError):
-    """No bucket has this label."""
+class UnknownBucketError(click.ClickException):
+    """No bucket has this label. Unlike other wrong command lines, it is reported in one
+    line, without the usage.
+    """
+
+    exit_code = 2
 
 
 def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:

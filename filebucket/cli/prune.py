@@ -48,9 +48,10 @@ _COLORS = {"kept": "green", "left alone": "yellow", "failed": "red"}
 def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> None:
     """Delete files that no retention rule keeps.
 
-    In each series, keeps what the bucket's 'keep' rules count, the last good file, and
-    all files younger than 'hold'. Buckets without 'keep' are left alone. Exits with 1
-    if a file could not be deleted.
+    In each series, keeps the files that the bucket's 'keep' rules select, the last good
+    file, and all files younger than 'hold'. If a rule has places left, it also keeps
+    the oldest file. Buckets without 'keep' are left alone. Exits with 1 if a file could
+    not be deleted.
     """
     config = load(path)
     chosen = [each for each in chosen_buckets(config, labels) if each.keep is not None]

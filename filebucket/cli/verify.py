@@ -38,7 +38,7 @@ from filebucket.upkeep.survey import ROW_WITHIN
     "--older-than",
     type=DURATION,
     metavar="TIME",
-    help="Skip files verified within TIME, such as 30d.",
+    help="Skip files received or verified within TIME, such as 30d.",
 )
 @click.option(
     "--rate",
@@ -69,6 +69,8 @@ def verify(
     Bypasses the page cache, runs at idle priority, and starts with the files not
     verified for the longest time. Exits with 1 if a file is damaged, missing,
     unreadable, or unknown (not received by file-bucket).
+
+    A damaged file is replaced when it is pushed again with X-Checksum-Sha256.
     """
     config = load(path)
     chosen = chosen_buckets(config, labels)

@@ -100,9 +100,18 @@ class Config:
         return {f"$.listen[{index}]": each for index, each in enumerate(self.listen)}
 
     def changed(self, other: Config) -> list[str]:
-        """The keys whose value differs in ``other``, without ``buckets``."""
-        made = self._listen_is_made() and other._listen_is_made()
-        passed_over = {"buckets", *(["listen"] if made else [])}
+        """The keys whose value differs in ``other``, without ``buckets``.
+
+        If ``other`` has ``listen``, that is named and not ``host`` and ``port``, which
+        the file does not have.
+        """
+        passed_over = {"buckets"}
+        if self.listen == other.listen:
+            passed_over |= {"host", "port", "listen"}
+        elif not other._listen_is_made():
+            passed_over |= {"host", "port"}
+        elif self._listen_is_made():
+            passed_over |= {"listen"}
         return [
             each.name
             for each in attrs.fields(Config)

@@ -43,11 +43,13 @@ class Change:
     :param config: the new configuration
     :param bucket: the bucket that was added, changed or removed
     :param token: its new token, which is stored nowhere else; empty if there is none
+    :param old_tokens: its tokens before the change
     """
 
     config: Config
     bucket: Bucket
     token: str = ""
+    old_tokens: tuple[Token, ...] = ()
 
 
 def new_token() -> str:
@@ -76,7 +78,8 @@ def add_bucket(path: str, name: str, settings: Mapping[str, Any]) -> Change:
 
 
 def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
-    """Give a bucket a new token. It expires when the last of the old ones would.
+    """Give a bucket a new token. It expires when the last of the old ones would; if all
+    of them have expired, it never does.
 
     :param path: the configuration
     :param keep_until: when the old tokens expire, in seconds since the epoch; if that
@@ -86,10 +89,12 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
     :raises NotChangedError: the file was not changed
     """
     token = new_token()
+    old: list[Token] = []
 
     def rotate(text: str, config: Config) -> str:
         index = _find(config, name)
         bucket = config.buckets[index]
+        old.extend(bucket.tokens)
         if bucket.name is None:
             raise NotChangedError(
                 f"bucket {name!r} has no name: its folder is named after its token"
@@ -107,7 +112,7 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
         return jsontext.replace_members(text, "buckets", index, OPENS, written)
 
     config = _edit(path, rotate)
-    return Change(config, _named(config, name), token)
+    return Change(config, _named(config, name), token, tuple(old))
 
 
 def remove_bucket(path: str, name: str) -> Change:

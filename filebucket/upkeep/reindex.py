@@ -100,7 +100,7 @@ class _Reindexing(Survey):
         try:
             try:
                 self.look_for_kept(bucket)
-                self.look_for_missing(bucket)
+                self.found.files += self.look_for_missing(bucket)
                 self.look_at_files(bucket)
             finally:
                 self._enter(bucket)

@@ -252,20 +252,24 @@ class Survey(ABC):
             self.found.files += len(rows)
             self.progress(self.found)
 
-    def look_for_missing(self, bucket: Bucket) -> None:
-        """Check whether missing files are back."""
-        after = ""
+    def look_for_missing(self, bucket: Bucket) -> int:
+        """Check whether missing files are back.
+
+        :returns: the number of files that are back, which are not counted here
+        """
+        after, count = "", 0
         while rows := self.catalogue.rows(bucket.key, "missing", after, PIECE):
             self.go_on()
             after = rows[-1].name
             with self.open(bucket) as folder:
                 back = [row for row in rows if _is_back(folder, row)]
             came = set(self.catalogue.came_back([row.id for row in back]))
-            self.found.files += len(came)
+            count += len(came)
             for row in rows:
                 if row.id in came:
                     self.tell(bucket, "back", row.name)
             self.are_gone(bucket, [row for row in rows if row.id not in came])
+        return count
 
     def look_at_files(self, bucket: Bucket) -> None:
         """Check that all files have rows."""

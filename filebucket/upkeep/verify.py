@@ -111,6 +111,7 @@ class _Verification(Survey):
         """Verify, and report findings."""
         for bucket in self.buckets.values():
             try:
+                # Files that are back are kept, and so counted after this.
                 self.look_for_missing(bucket)
                 self.look_for_kept(bucket)
                 self.look_at_files(bucket)

@@ -9,7 +9,9 @@ import time
 from datetime import UTC, datetime
 
 from filebucket.config.load import load
+from filebucket.daemon import control
 from filebucket.model.token import token_digest
+from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.commands import HASH, LABEL, TOKEN, CliCase
 
 
@@ -26,11 +28,47 @@ class AddTests(CliCase):
             f"echo Authorization: Bearer {token} >~/.file-bucket",
             "curl --fail-with-body -H @$HOME/.file-bucket -T FILE"
             " http://192.0.2.7:1234/",
-            f"filebucket reload --config {self.file}",
+            f"filebucket serve --config {self.file}",
         ):
             self.assertIn(f"\n    {line}\n", output)
+        self.assertNotIn("filebucket reload", output)
         lines = [line for line in output.splitlines() if str(self.file) not in line]
         self.assertLessEqual(max(map(len, lines)), 80)
+
+    def test_activation(self) -> None:
+        """A daemon that runs is reloaded; whether it does may be a secret."""
+
+        def refuse(home: str) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        asked: list[str] = []
+
+        def runs(home: str) -> int:
+            asked.append(home)
+            return 123
+
+        for number, found in enumerate((runs, refuse)):
+            self.patch(control, "daemon_of", found)
+            for command in (("add", f"web{number}"), ("rotate", f"web{number}")):
+                output = self.run_("bucket", *command)
+                reload = f"filebucket reload --config {self.file}"
+                self.assertIn(f"Activate it:\n\n    {reload}\n", output)
+                self.assertNotIn("filebucket serve", output)
+        self.assertEqual([str(self.folder / "home")] * 2, asked)
+
+    def test_self_signed(self) -> None:
+        """The commands have --cacert, and the certificate's file is named."""
+        write_pair(self.folder)
+        certificate = self.folder / "cert.pem"
+        tls = f"ssl:1443:privateKey={self.folder / 'key.pem'}:certKey={certificate}"
+        given = json.loads(self.file.read_text())
+        del given["host"]
+        self.file.write_text(json.dumps({**given, "listen": [tls]}))
+        output = self.run_("bucket", "add", "web01")
+        self.assertEqual(2, output.count("curl --fail-with-body --cacert CERT "))
+        self.assertTrue(
+            output.endswith(f"self-signed certificate:\n\n    {certificate}\n"), output
+        )
 
     def test_settings(self) -> None:
         """Settings are written as given; numbers stay numbers."""
@@ -135,6 +173,27 @@ class RotateTests(CliCase):
                 " UTC.\n",
                 output,
             )
+
+    def test_expiry(self) -> None:
+        """The output shows when the new token expires, if the old one did."""
+        self.patch(time, "time", lambda: 1_800_000_000.0)  # 2027-01-15
+        own = " (its own expiry, earlier than --keep-old)"
+        for expires, new, old in (
+            ("2026-12-31", "The old token had expired. The new token does not", None),
+            ("2027-12-31", "It is valid until 2028-01-01 00:00:00 UTC, as the", ""),
+            ("2027-01-16", "It is valid until 2027-01-17 00:00:00 UTC, as the", own),
+            (None, None, ""),
+        ):
+            token = {"name": "db", "token": TOKEN}
+            self.write(token if expires is None else {**token, "expires": expires})
+            output = self.run_("bucket", "rotate", "db", "--keep-old", "7d")
+            for text in (new, f" UTC{old}.\n" if old is not None else None):
+                if text is not None:
+                    self.assertIn(text, output)
+            said = " token was." in output or "had expired" in output
+            self.assertEqual(new is not None, said)
+            self.assertEqual(old is not None, "stays valid" in output)
+            self.assertEqual(old == own, own in output)
 
     def test_refused(self) -> None:
         line = self.refused("bucket", "rotate", "web01")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.cli.curl import Address, address
 from filebucket.config.load import parse
+from filebucket.test.kit.certificates import write_chain, write_pair
 
 
 class AddressTests(SynchronousTestCase):
@@ -37,6 +39,26 @@ class AddressTests(SynchronousTestCase):
             (["unix:s", "tcp:80:interface=127.0.0.1"], "http://127.0.0.1:80"),
         ):
             self.assertEqual(Address(url), self.address(listen=listen))
+
+    def test_self_signed(self) -> None:
+        """Clients need a copy of a self-signed certificate."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        key, certificate = folder / "key.pem", folder / "cert.pem"
+        tls = f"ssl:1443:privateKey={key}:certKey={certificate}"
+        url = "https://backup:1443"
+        write_chain(folder)
+        self.assertEqual(Address(url), self.address(listen=[tls]))
+        write_pair(folder)
+        made = self.address(listen=[tls])
+        self.assertEqual(Address(url, " --cacert CERT", str(certificate)), made)
+        self.assertIn(" --cacert CERT -T FILE ", made.lines("TOKEN")[0])
+        key.write_bytes(key.read_bytes() + certificate.read_bytes())
+        made = self.address(listen=[f"ssl:1443:privateKey={key}"])
+        expected = f"{key}, without the private key in this file"
+        self.assertEqual(expected, made.certificate)
+        certificate.write_text("no certificate")
+        self.assertEqual(Address(url), self.address(listen=[tls]))
 
     def test_unix(self) -> None:
         """The path of a socket is quoted for a shell."""

@@ -124,8 +124,11 @@ class LogTests(CatalogueCase):
     def test_refuses(self) -> None:
         """An error is one line."""
         (line,) = self.prints(1, "log", "web1")
-        expected = "Error: there is no bucket 'web1'; did you mean 'web01'?"
-        self.assertEqual(expected, line)
+        self.assertEqual(
+            "Error: there is no bucket 'web1'; did you mean 'web01'? ('filebucket log'"
+            " without a name also lists removed buckets)",
+            line,
+        )
         for limit in ("0", "100001", "x"):
             self.prints(2, "log", "--limit", limit)
         self.close()

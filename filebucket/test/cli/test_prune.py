@@ -197,6 +197,11 @@ class OutputTests(PruneCase):
             self.misused("prune", "web01", "web03"),
         )
 
+    def test_help(self) -> None:
+        output = " ".join(self.run_("prune", "--help").split())
+        self.assertIn("keeps the files that the bucket's 'keep' rules select", output)
+        self.assertIn("it also keeps the oldest file", output)
+
     def test_left_and_failed(self) -> None:
         """Changed files are left alone; a bucket that cannot be pruned is a failure."""
         self.write(self.bucket(keep={"last": 1}))

@@ -54,13 +54,31 @@ class VerifyTests(UpkeepCase):
     def test_misused(self) -> None:
         """A usage error is not exit status 1."""
         for arguments, text in (
-            (["nope"], "there is no bucket 'nope'"),
             (["--rate", "0"], "must be more than 0"),
             (["--rate", "fast"], "must be a size"),
             (["--older-than", "soon"], "must be a time span"),
             (["--sha256sums", "-", "--json"], "excludes --json, --rate and"),
         ):
             self.assertIn(text, self.misuse("verify", *arguments))
+        result = self.invoke("verify", "nope")
+        self.assertEqual(2, result.exit_code)
+        self.assertEqual("Error: there is no bucket 'nope'\n", result.output)
+
+    def test_restored(self) -> None:
+        """A file that is back is one file."""
+        path = self.push("a")
+        away = path.rename(self.folder / "away")
+        self.found("verify")
+        away.rename(path)
+        self.assertEqual(
+            ["restored    web01  a", "1 file, 0 read (0 B): 1 restored"],
+            self.run_("verify").splitlines(),
+        )
+
+    def test_help(self) -> None:
+        output = " ".join(self.run_("verify", "--help").split())
+        self.assertIn("Skip files received or verified within TIME", output)
+        self.assertIn("replaced when it is pushed again with X-Checksum", output)
 
     def test_no_catalogue(self) -> None:
         self.assertIn("filebucket reindex", self.refused("verify"))

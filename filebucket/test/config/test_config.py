@@ -119,8 +119,13 @@ class ConfigTests(SynchronousTestCase):
     def test_listen_instead(self) -> None:
         """``listen`` may replace ``host`` and ``port``, and the other way round."""
         before, after = made_of(port=7), made_of(listen=["tcp:7"])
+        self.assertEqual(["listen"], before.changed(after))
+        self.assertEqual(["port", "listen"], after.changed(before))
+        # The same endpoint.
+        before = made_of(host="127.0.0.1", port=7)
+        after = made_of(listen=["tcp:7:127.0.0.1"], trusted_proxies=["127.0.0.1"])
         for one, other in ((before, after), (after, before)):
-            self.assertEqual(["port", "listen"], one.changed(other))
+            self.assertEqual(["trusted_proxies"], one.changed(other))
 
     def test_not_changed(self) -> None:
         """Changed buckets do not count, nor does an explicit default."""

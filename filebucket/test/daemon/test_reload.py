@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
+from filebucket.config import endpoint as endpoints
 from filebucket.config import load, values
-from filebucket.config.config import Buckets, Config
+from filebucket.config.config import Buckets, Config, Listen
 from filebucket.daemon import reload
 from filebucket.daemon.control import Answer, identity
 from filebucket.daemon.reload import Loaded, Reload, differences, load_buckets
@@ -40,6 +41,12 @@ BROKEN = ConfigError("config.json", ["$.port: must be a whole number"])
 def with_buckets(*buckets: Bucket) -> Config:
     """:data:`BEFORE` with other buckets."""
     return evolve(BEFORE, buckets=Buckets(buckets))
+
+
+def with_port(config: Config, port: int) -> Config:
+    """``config`` with another port, and the endpoint made from it."""
+    listen = Listen((endpoints.tcp(config.host, port),))
+    return evolve(config, port=values.Port(port), listen=listen)
 
 
 class FakeLoader:
@@ -221,9 +228,8 @@ class ReloadTests(ReloadCase):
         )
 
     def test_waiting_for_a_restart(self) -> None:
-        self.reload(
-            evolve(with_buckets(C), port=values.Port(80), hooks=values.Path("/hooks"))
-        )
+        changed = evolve(with_buckets(C), hooks=values.Path("/hooks"))
+        self.reload(with_port(changed, 80))
         self.assertEqual([(C,)], self.swapped)
         self.assertEqual(
             [
@@ -235,7 +241,7 @@ class ReloadTests(ReloadCase):
 
     def test_still_waiting(self) -> None:
         """The key is logged at each reload until it is applied or changed back."""
-        changed = evolve(BEFORE, port=values.Port(80))
+        changed = with_port(BEFORE, 80)
         waits = LogLevel.warn, "reload: a restart is needed to apply: port"
         for config, expected in ((changed, [waits]), (changed, [waits]), (BEFORE, [])):
             self.reload(config)
@@ -273,7 +279,7 @@ class TellTests(ReloadCase):
     """The result is reported when the reload is over."""
 
     def test_in_force(self) -> None:
-        self.reload(evolve(with_buckets(A, C, D), port=values.Port(80)))
+        self.reload(with_port(with_buckets(A, C, D), 80))
         expected = Answer(buckets=3, added=2, removed=1, waiting=("port",))
         self.assertEqual([expected], self.told)
 
