@@ -146,7 +146,8 @@ class OutputTests(PruneCase):
             (uploads / f"{number:032x}.json").write_text("{}")
         (uploads / ("f" * 32)).write_bytes(b"con")
         before = {each.name: each.read_bytes() for each in uploads.iterdir()}
-        self.assertEqual("2 files, 0 read (0 B): no problems found\n", self.run_("reindex"))
+        found = "2 files, 0 read (0 B): no problems found\n"
+        self.assertEqual(found, self.run_("reindex"))
         self.assertEqual("Pruned 1 file (1.5 KiB); 1 kept.", self.lines()[-1])
         self.assertEqual({"db-8"}, self.there())
         result = self.invoke("verify")

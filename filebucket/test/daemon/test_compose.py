@@ -33,7 +33,7 @@ class CompositionTests(DaemonCase):
         self.listen("ssl:1:gone.pem")
         with capturedLogs() as events:
             os.kill(os.getpid(), signal.SIGUSR2)
-        self.assertIn("a restart is needed to apply: host, listen", texts(events)[-1])
+        self.assertIn("a restart is needed to apply: listen", texts(events)[-1])
         self.successResultOf(daemon.stopService())
 
     def test_a_disk_that_hangs(self) -> None:
