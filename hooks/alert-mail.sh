@@ -84,8 +84,8 @@ Content-Transfer-Encoding: 8bit
 $(message)
 
 bucket:    $(one_line "$bucket")
-series:    $(one_line "$series")
-state:     $new, was $old
+series:    $(one_line "${series:--}")
+state:     $new (before: $old)
 since:     $FILEBUCKET_SINCE
 expected:  ${FILEBUCKET_EXPECT:--}
 due:       ${FILEBUCKET_DUE:--}

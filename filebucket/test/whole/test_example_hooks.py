@@ -851,7 +851,7 @@ class AlertMailTests(ExampleHookTestCase):
                 "",
                 "bucket:    web01",
                 "series:    db-#.sql.gz",
-                "state:     late, was fresh",
+                "state:     late (before: fresh)",
                 "since:     2026-11-24T03:30:00Z",
                 "expected:  26h",
                 "due:       2026-11-24T03:30:00Z",
@@ -875,6 +875,11 @@ class AlertMailTests(ExampleHookTestCase):
         headers, _ = self.mail("x", "fresh", "late", MAIL_TO="a@b.org", MAIL_FROM="c")
         self.assertEqual(("a@b.org", "c"), (headers["To"], headers["From"]))
         self.assertEqual("-i\na@b.org\n", self.recorded("argv"))
+
+    def test_no_series(self) -> None:
+        """A bucket that awaits its first push has none."""
+        _, lines = self.mail("", "never", "late")
+        self.assertIn("series:    -", lines)
 
     def test_hostile_names(self) -> None:
         """The body has them unchanged, and the rest is the same."""
