@@ -44,7 +44,10 @@ class Place:
     """A place for a home.
 
     :ivar root: the folder
+    :ivar frees_within: seconds after which deleted files no longer count
     """
+
+    frees_within = 0.0
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "mounted"
@@ -150,6 +153,9 @@ class SmallExt4(Loop):
 
 class QuotaBtrfs(Loop):
     """A subvolume of a Btrfs with a quota of 8 MB, which limits root, too."""
+
+    # Btrfs counts deleted files until its cleaner has run.
+    frees_within = 10.0
 
     make = ("mkfs.btrfs", "-q", "-f")
     options = "loop,subvol=limited"
