@@ -5,12 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
 from filebucket.model.unfinished import Unfinished
 from filebucket.push.interfaces import IResuming, Resume
+
+
+@define(eq=False)
+class Turn:
+    """Only one request works on an upload, and only the newest waits for that.
+
+    In a queue each request would give its turn to the next one from within its own
+    call, and a client can send more of them than Python has levels of calls.
+
+    :ivar locked: whether a request has the turn
+    """
+
+    locked: bool = False
+    _waiting: Deferred[None] | None = None
+
+    def acquire(self) -> Deferred[None]:
+        """Wait for the turn, in place of an older request that waits.
+
+        :returns: fails with :class:`~filebucket.base.errors.Refusal` if a newer request
+            waits in its place
+        """
+        mine: Deferred[None] = Deferred()
+        if not self.locked:
+            self.locked = True
+            mine.callback(None)
+            return mine
+        older, self._waiting = self._waiting, mine
+        if older is not None:
+            older.errback(newer())
+        return mine
+
+    def release(self) -> None:
+        """Give the turn away."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            self.locked = False
+        else:
+            waiting.callback(None)
 
 
 @define(eq=False)
@@ -25,7 +63,7 @@ class Session:
     :ivar current: the request that has the turn
     :ivar newest: the last request about it
     :ivar gone: whether it has ended
-    :ivar turn: only one request works on it
+    :ivar turn: of the request that works on it
     """
 
     upload: Unfinished
@@ -36,7 +74,7 @@ class Session:
     current: IResuming | None = None
     newest: IResuming | None = None
     gone: bool = False
-    turn: DeferredLock = field(factory=DeferredLock)
+    turn: Turn = field(factory=Turn)
 
     def leave(self, incoming: IResuming) -> None:
         """Let the next request have its turn. A second call does nothing."""

@@ -340,9 +340,9 @@ class Sessions(Service):
         session.newest = incoming
         if session.current is not None:
             session.current.cut(newer())
-        await session.turn.acquire()
-        session.current = incoming
         try:
+            await session.turn.acquire()
+            session.current = incoming
             if session.newest is not incoming:
                 raise newer()
             yield

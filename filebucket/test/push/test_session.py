@@ -12,6 +12,7 @@ from filebucket.model.unfinished import Unfinished
 from filebucket.push.interfaces import Action, Resume
 from filebucket.push.session import (
     Session,
+    Turn,
     has_all,
     is_findable,
     length_of,
@@ -125,6 +126,19 @@ class SessionTests(SynchronousTestCase):
         session.current = second
         session.leave(first)
         self.assertTrue(session.turn.locked)
+
+    def test_turn(self) -> None:
+        """Of several requests that wait, the newest one gets the turn."""
+        turn = Turn()
+        self.successResultOf(turn.acquire())
+        first, second = turn.acquire(), turn.acquire()
+        self.assertEqual(409, self.failureResultOf(first, Refusal).value.status)
+        self.assertNoResult(second)
+        turn.release()
+        self.successResultOf(second)
+        self.assertTrue(turn.locked)
+        turn.release()
+        self.assertFalse(turn.locked)
 
     def test_facts(self) -> None:
         digest = {"sha256": "ab" * 32}

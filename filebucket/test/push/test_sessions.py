@@ -447,6 +447,19 @@ class TakeOverTests(SessionCase):
         self.assert_at(3, self.identity)
         self.assert_idle()
 
+    def test_hundreds(self) -> None:
+        """A client that asks again and again while the disk is slow."""
+        gate = self.store.gate = Deferred()
+        older = self.ask(self.older)
+        *waiting, newest = [self.ask(look(self.identity)) for _ in range(500)]
+        self.store.gate = None
+        gate.callback(None)
+        for each in (older, *waiting):
+            self.assertIsNotNone(self.ended(409, each).upload)
+        self.ended(204, newest)
+        self.assert_at(3, self.identity)
+        self.assert_idle()
+
     def test_after_a_restart(self) -> None:
         """A request that waits until the upload is read again is cut off, too."""
         self.outcome(204, part(self.identity, 0, b"con"))
