@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -81,6 +81,44 @@ class Session:
         if self.current is incoming:
             self.current = None
             self.turn.release()
+
+
+class Index:
+    """The unfinished uploads, by id and by bucket: what a request costs does not depend
+    on the uploads of other buckets.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Session] = {}
+        self._of_bucket: dict[str, dict[str, Session]] = {}
+
+    def add(self, session: Session) -> None:
+        """Add an upload."""
+        upload = session.upload
+        self._by_id[upload.id] = session
+        self._of_bucket.setdefault(upload.bucket, {})[upload.id] = session
+
+    def remove(self, session: Session) -> None:
+        """Remove an upload. A second call does nothing."""
+        upload = session.upload
+        if self._by_id.pop(upload.id, None) is not None:
+            same = self._of_bucket[upload.bucket]
+            del same[upload.id]
+            if not same:
+                del self._of_bucket[upload.bucket]
+
+    def find(self, identity: str) -> Session | None:
+        """The upload with that id."""
+        return self._by_id.get(identity)
+
+    @property
+    def all(self) -> Collection[Session]:
+        """All uploads."""
+        return self._by_id.values()
+
+    def of(self, bucket: str) -> Collection[Session]:
+        """The uploads of the bucket with that key."""
+        return self._of_bucket.get(bucket, {}).values()
 
 
 def is_findable(upload: Unfinished) -> bool:

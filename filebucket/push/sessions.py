@@ -38,6 +38,7 @@ from filebucket.push.receive import (
 )
 from filebucket.push.reread import Rereading
 from filebucket.push.session import (
+    Index,
     Session,
     has_all,
     is_findable,
@@ -90,7 +91,7 @@ class Sessions(Service):
         self._unfinished = unfinished
         self._most = most
         self._broken = broken
-        self._sessions: dict[str, Session] = {}
+        self._sessions = Index()
         self._creating: Counter[str] = Counter()
         # Keys of the buckets of uploads whose data was lost, by id: few, if any.
         self._lost: dict[str, str] = {}
@@ -107,7 +108,7 @@ class Sessions(Service):
             # Of a bucket that is gone, it will be removed at once.
             directory = self._directory_of(upload.bucket) or ""
             self._parts.count(directory, upload)
-            self._sessions[upload.id] = Session(upload, directory)
+            self._sessions.add(Session(upload, directory))
         self._sweep()
 
     def _directory_of(self, key: str) -> str | None:
@@ -121,7 +122,7 @@ class Sessions(Service):
     @property
     def all(self) -> list[Unfinished]:
         """The uploads that go on."""
-        return [each.upload for each in self._sessions.values()]
+        return [each.upload for each in self._sessions.all]
 
     def receive(self, bucket: Bucket | None, incoming: IResuming) -> Deferred[Outcome]:
         """Do what a request asks.
@@ -143,7 +144,7 @@ class Sessions(Service):
         if asked.action is Action.CREATE:
             await self._create(bucket, incoming, asked, outcome)
             return
-        session = self._sessions.get(asked.id)
+        session = self._sessions.find(asked.id)
         if session is None or session.upload.bucket != bucket.key:
             await self._tell_end(bucket, incoming, asked, outcome)
             return
@@ -243,10 +244,10 @@ class Sessions(Service):
         """The upload of the very same file, whose client has lost its id."""
         if not is_findable(upload):
             return None
-        same = upload.bucket, upload.name, upload.length, upload.promised
-        for session in self._sessions.values():
+        same = upload.name, upload.length, upload.promised
+        for session in self._sessions.of(upload.bucket):
             other = session.upload
-            found = other.bucket, other.name, other.told, other.promised
+            found = other.name, other.told, other.promised
             if found == same and not (other.overwrite and upload.only_new):
                 return session
         return None
@@ -255,8 +256,7 @@ class Sessions(Service):
     def _place(self, bucket: Bucket) -> Iterator[None]:
         """Take one of the bucket's places for unfinished uploads."""
         key = bucket.key
-        taken = sum(each.upload.bucket == key for each in self._sessions.values())
-        if taken + self._creating[key] >= self._most:
+        if len(self._sessions.of(key)) + self._creating[key] >= self._most:
             raise Refusal(503, "too many unfinished uploads to this bucket")
         self._creating[key] += 1
         try:
@@ -318,7 +318,7 @@ class Sessions(Service):
             await writer.abort()
         self._parts.count(bucket.directory, recorded)
         session = Session(recorded, bucket.directory, hashes)
-        self._sessions[recorded.id] = session
+        self._sessions.add(session)
         return session
 
     # A request that has the turn.
@@ -417,7 +417,7 @@ class Sessions(Service):
 
     def _end(self, session: Session) -> None:
         session.gone = True
-        self._sessions.pop(session.upload.id, None)
+        self._sessions.remove(session)
 
     def _progress(
         self, upload: Unfinished, bucket: Bucket, complete: bool = False
@@ -460,8 +460,10 @@ class Sessions(Service):
         self._in_background(self._drop(session))
 
     def _end_revoked(self) -> None:
-        for session in list(self._sessions.values()):
-            self._in_background(self._end_if_over(session))
+        for session in list(self._sessions.all):
+            # Few of them are: many would take the reactor's time.
+            if self._why_over(session) is not None:
+                self._in_background(self._end_if_over(session))
 
     def _sweep(self) -> None:
         self._timer.set(SWEEP_EVERY, self._sweep)
@@ -472,18 +474,10 @@ class Sessions(Service):
         """End an upload that has expired, or whose token has, unless a request is about
         it: then this is asked again at the end of the request.
         """
-        if session.gone or session.turn.locked:
+        reason = None if session.gone else self._why_over(session)
+        if reason is None:
             return
-        upload, now = session.upload, self._wall()
-        if upload.touched_at > now:
-            # The clock was set back.
-            session.upload = upload = evolve(upload, touched_at=now)
-        if now - upload.touched_at >= self._unfinished:
-            reason = "it has expired"
-        elif not self._opened(upload):
-            reason = "its token is no longer valid"
-        else:
-            return
+        upload = session.upload
         self._log.info(
             "request={request}: upload of {name!r} to bucket {bucket} ends after"
             " {offset} bytes: {reason}",
@@ -497,6 +491,20 @@ class Sessions(Service):
         self._broken(upload, Broken.EXPIRED)
         with suppress(Refusal):
             await self._drop(session)
+
+    def _why_over(self, session: Session) -> str | None:
+        """Why an upload that no request is about must end; None if it goes on."""
+        if session.turn.locked:
+            return None
+        upload, now = session.upload, self._wall()
+        if upload.touched_at > now:
+            # The clock was set back.
+            session.upload = upload = evolve(upload, touched_at=now)
+        if now - upload.touched_at >= self._unfinished:
+            return "it has expired"
+        if not self._opened(upload):
+            return "its token is no longer valid"
+        return None
 
     def _opened(self, upload: Unfinished) -> bool:
         """Whether the token that created an upload is still valid for its bucket."""

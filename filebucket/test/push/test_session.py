@@ -11,6 +11,7 @@ from filebucket.base.errors import Refusal
 from filebucket.model.unfinished import Unfinished
 from filebucket.push.interfaces import Action, Resume
 from filebucket.push.session import (
+    Index,
     Session,
     Turn,
     has_all,
@@ -107,6 +108,28 @@ class PromiseTests(SynchronousTestCase):
         for digests in ({"sha512": bytes(64)}, {"sha256": b"1" * 32}):
             refusal = self.assertRaises(Refusal, promises_of, upload, digests)
             self.assertEqual(400, refusal.status)
+
+
+class IndexTests(SynchronousTestCase):
+    """Uploads are found by their id and by their bucket."""
+
+    def test_found(self) -> None:
+        index = Index()
+        first, second, other = (
+            Session(evolve(UPLOAD, id=identity, bucket=bucket), bucket)
+            for identity, bucket in (("1", "web01"), ("2", "web01"), ("3", "db01"))
+        )
+        for each in (first, second, other):
+            index.add(each)
+        self.assertEqual([first, second, other], list(index.all))
+        self.assertEqual([first, second], list(index.of("web01")))
+        self.assertIs(other, index.find("3"))
+        for each in (first, other, other):
+            index.remove(each)
+        self.assertEqual([second], list(index.all))
+        self.assertEqual([second], list(index.of("web01")))
+        self.assertEqual([], list(index.of("db01")))
+        self.assertIsNone(index.find("3"))
 
 
 class SessionTests(SynchronousTestCase):
