@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from filebucket.base.alarm import within
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
+from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
 from filebucket.push.interfaces import IResuming
 from filebucket.push.session import Session, lost, newer
@@ -40,13 +41,14 @@ class Rereading:
     ) -> None:
         """
         :param parts: stores what has come so far
-        :param threads: read
+        :param threads: read, one of them at most for a bucket
         :param running: whether the daemon goes on
         :param was_lost: called if the data of an upload is not what was received
         """
         self._parts = parts
         self._clock = clock
-        self._threads = threads
+        # Otherwise the large uploads of one bucket would keep those of others waiting.
+        self._lines = Lines(threads, 1)
         self._running = running
         self._tell_lost = was_lost
 
@@ -84,7 +86,8 @@ class Rereading:
             time.sleep(seconds)
 
         session.reading = True
-        reading = self._threads.run(self._parts.hashed, session.upload, rest)
+        upload = session.upload
+        reading = self._lines.run(upload.bucket, self._parts.hashed, upload, rest)
         reading.addCallbacks(
             self._was_read, self._was_lost, (session,), {}, (session,), {}
         )

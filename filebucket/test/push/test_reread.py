@@ -8,14 +8,18 @@ from attrs import evolve
 from twisted.logger import capturedLogs
 
 from filebucket.base.errors import Refusal
+from filebucket.model.registry import BucketIndex
 from filebucket.push.reread import HASH_WAIT, LOOK_EVERY
 from filebucket.test.kit.sessions import (
+    CONTENT,
     CUT,
+    OTHER,
     SessionCase,
     UnreadableParts,
     creation,
     give_up,
     look,
+    opened_by,
     part,
 )
 from filebucket.test.kit.uploads import (
@@ -54,6 +58,24 @@ class RestartTests(SessionCase):
         self.reading.go_on()
         self.ended(200, done)
         self.assert_stored()
+
+    def test_one_of_a_bucket(self) -> None:
+        """A bucket does not take all threads."""
+        second = self.created(creation(called="second"))
+        db01 = opened_by(OTHER, name="db01", directory="db01")
+        by_other = OTHER.sha256.hex()
+        self.registry.replace(BucketIndex([BUCKET, db01]))
+        outcome = self.outcome(201, creation(token=by_other), db01)
+        assert outcome.upload is not None
+        self.restart()
+        self.reading.hangs = True
+        self.outcome(204, look(self.identity))
+        self.outcome(204, look(second))
+        self.assertEqual(1, self.reading.waiting)
+        self.outcome(204, look(outcome.upload.id, token=by_other), db01)
+        self.assertEqual(2, self.reading.waiting)
+        self.reading.go_on()
+        self.outcome(200, part(second, 0, CONTENT))
 
     def test_client_gone(self) -> None:
         """A client that is gone does not wait."""
