@@ -166,7 +166,8 @@ class IParts(Interface):
 
     def finish(directory: str, upload: Unfinished) -> Awaitable[None]:
         """Record the end of an upload whose file is published, by this upload or an
-        earlier push, and count it no more.
+        earlier push, and count it no more. If there are many such records of the
+        bucket, the oldest one goes.
 
         :raises Refusal: 503 on a disk error
         """

@@ -14,8 +14,10 @@ import json
 import os
 import stat
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 
 from attrs import asdict, evolve
 from twisted.logger import Logger
@@ -39,6 +41,10 @@ from filebucket.store.interfaces import (
 PIECE = 4 * 1024 * 1024
 """Bytes that are read at once when an upload is hashed again."""
 
+MOST_ENDED = 1000
+"""Records of a bucket that are kept of uploads that have ended. They answer a client
+that has not heard of the end, and a start of the daemon reads all of them."""
+
 _LOST = DAMAGE | {errno.ENOENT, errno.ELOOP}
 """Error numbers by which a file of an upload is lost, and not only out of reach."""
 
@@ -59,18 +65,33 @@ class DirectoryParts:
         :param store: prepared before any other call
         """
         self._store = store
+        # By the keys of buckets: the end of each upload in seconds since the epoch, and
+        # its id. Oldest first.
+        self._ended: defaultdict[str, deque[tuple[float, str]]] = defaultdict(deque)
 
     def load(self, directory_of: Callable[[str], str | None]) -> list[Unfinished]:
         names = set(os.listdir(self._store.parts_fd))
-        found = []
+        found: list[Unfinished] = []
+        ended: list[Unfinished] = []
         for name in names:
             if name.endswith(_NEW) or name.removesuffix(RECORD) + RECORD not in names:
                 self._clean(name)
             elif name.endswith(RECORD):
                 upload = self._loaded(name.removesuffix(RECORD), directory_of)
-                if upload is not None and upload.finished is None:
-                    found.append(upload)
+                if upload is not None:
+                    (found if upload.finished is None else ended).append(upload)
+        for upload in sorted(ended, key=attrgetter("touched_at")):
+            for oldest in self._enter(upload):
+                self._clean(oldest + RECORD)
         return found
+
+    def _enter(self, upload: Unfinished) -> list[str]:
+        """Enter an upload that has ended. Returns the ids of those that are too many
+        now.
+        """
+        ended = self._ended[upload.bucket]
+        ended.append((upload.touched_at, upload.id))
+        return [ended.popleft()[1] for _ in range(len(ended) - MOST_ENDED)]
 
     def _loaded(
         self, identity: str, directory_of: Callable[[str], str | None]
@@ -156,7 +177,7 @@ class DirectoryParts:
         await self._store.run(directory, self._record, upload)
 
     async def finish(self, directory: str, upload: Unfinished) -> None:
-        await self._store.run(directory, self._finish, upload)
+        await self._store.run(directory, self._finish, upload, self._enter(upload))
         # If the file was stored already, this one was not published.
         self._store.room.forget_unfinished(directory, upload.id)
 
@@ -168,6 +189,11 @@ class DirectoryParts:
         return await self._store.run(directory, self._find, identity)
 
     async def sweep(self, before: float) -> None:
+        for key, ended in list(self._ended.items()):
+            while ended and ended[0][0] < before:
+                ended.popleft()
+            if not ended:
+                del self._ended[key]
         await self._store.run("", self._sweep, before)
 
     def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
@@ -201,9 +227,11 @@ class DirectoryParts:
             file.write(json.dumps(asdict(upload)).encode())
         sync_directory(folder)
 
-    def _finish(self, upload: Unfinished) -> None:
+    def _finish(self, upload: Unfinished, oldest: Sequence[str]) -> None:
         self._record(upload)
         self._unlink(upload.id)
+        for identity in oldest:
+            self._unlink(identity + RECORD)
 
     def _remove(self, upload: Unfinished) -> None:
         # The record first, durably: a record without data is reported as a loss at the

@@ -811,6 +811,30 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         self.result(self.parts.remove("", upload))
         self.assertEqual([], self.names())
 
+    def test_most_that_have_ended(self) -> None:
+        """The oldest records of a bucket make place for new ones, now and later."""
+        self.patch(parts, "MOST_ENDED", 2)
+
+        def end(name: str, at: float, bucket: str = TOKEN) -> str:
+            upload = self.append(evolve(self.new(name), bucket=bucket), b"content")
+            upload = evolve(upload, touched_at=at)
+            self.finish(upload, self.commit(upload))
+            return upload.id
+
+        other = end("other", 1.0, "db01")
+        _, second, third = (end(str(at), at) for at in (2.0, 3.0, 4.0))
+        self.assertEqual({other, second, third}, self.recorded())
+        self.assertEqual([], self.restart())
+        fourth = end("4", 5.0)
+        self.assertEqual({other, third, fourth}, self.recorded())
+        self.patch(parts, "MOST_ENDED", 1)
+        self.restart()
+        self.assertEqual({other, fourth}, self.recorded())
+        self.result(self.parts.sweep(2.0**33))
+        self.assertEqual(set(), self.recorded())
+        fifth = end("5", 6.0)
+        self.assertEqual({fifth}, self.recorded())
+
     def test_many_that_have_ended(self) -> None:
         """A start reads 10,000 records within the bound of a start."""
         upload = self.append(self.new(), b"content")
@@ -818,7 +842,8 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         ended = asdict(self.finish(upload, self.commit(upload)))
         for number in range(10_000):
             identity = f"{number:032x}".replace("0", "e", 8)
-            record = json.dumps({**ended, "id": identity}).encode()
+            bucket = f"bucket{number % 20}"
+            record = json.dumps({**ended, "id": identity, "bucket": bucket}).encode()
             self.put(f"{identity}.json", record)
         self.patch(parts, "os", os)
         began = self.seconds()
