@@ -96,6 +96,6 @@ CASES = {
     "reloads": Proof(load.reloads, trials=500, quick=20),
     "catalogue-million": Proof(catalogues.million, trials=1_000_000, quick=20_000),
     "catalogue-series": Proof(catalogues.many_series, trials=200_000, quick=20_000),
-    "memory": Proof(memory.large, trials=3, quick=1),
+    "memory": Proof(memory.large, trials=5, quick=1),
     "soak": Proof(load.soak, trials=1800, quick=20),
 }

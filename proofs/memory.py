@@ -13,6 +13,7 @@ from filebucket.test.kit.server import TOKEN, Server
 from proofs.daemons import DAEMON
 from proofs.outcome import Outcome
 from proofs.pushes import WAYS, status_of, wrapping
+from proofs.resumed import answer_of, ask
 
 SIZE = 8 << 30
 """Bytes of a push."""
@@ -23,12 +24,16 @@ LIMIT = 128 << 20
 MOST_GROWTH = 20 << 20
 """Bytes by which it may grow from the first push to the last."""
 
+PARTS = {"parts": 64 << 20, "one part": SIZE}
+"""The ways to push a file as a resumable upload, with the bytes of a part."""
+
 _BLOCK = os.urandom(1 << 20)
 _ENDED_WITHIN = 600.0
 
 
 def large(folder: Path, trials: int) -> Outcome:
     """Push 8 GiB a number of times, in each of the ways in turn."""
+    ways = (*WAYS, *PARTS)
     faults: list[str] = []
     with _group() as group:
         server = Server(folder / "daemon")
@@ -38,9 +43,10 @@ def large(folder: Path, trials: int) -> Outcome:
             _push(server.port, "first", 1 << 20, "PUT")
             before = server.peak_memory()
             for number in range(trials):
-                how = WAYS[number % len(WAYS)]
-                name = f"{number}-{how}"
-                status, sha256 = _push(server.port, name, SIZE, how)
+                how = ways[number % len(ways)]
+                name = f"{number}-{how.replace(' ', '-')}"
+                push = _resume if how in PARTS else _push
+                status, sha256 = push(server.port, name, SIZE, how)
                 path = server.home / TOKEN / name
                 if status != 200:
                     faults.append(f"{name}: {status}")
@@ -91,6 +97,38 @@ def _push(port: int, name: str, size: int, how: str) -> tuple[int | None, str]:
         while got := client.recv(65536):
             answer += got
     return status_of(answer), digest.hexdigest()
+
+
+def _resume(port: int, name: str, size: int, how: str) -> tuple[int | None, str]:
+    """The same as a resumable upload."""
+    digest = hashlib.sha256()
+    length = PARTS[how]
+    answer = ask(port, "PUT", name, {"Upload-Complete": "?0"})
+    path = answer.headers.get("location", "").rpartition("/")[2] if answer else ""
+    offset, expected = 0, 201
+    while offset < size and answer is not None and answer.status == expected:
+        whole = offset + length == size
+        expected = 200 if whole else 204
+        head = (
+            f"PATCH /{TOKEN}/uploads/{path} HTTP/1.1",
+            *("Host: h", "Connection: close"),
+            "Content-Type: application/partial-upload",
+            f"Content-Length: {length}",
+            f"Upload-Offset: {offset}",
+            f"Upload-Complete: ?{whole:d}",
+            *("", ""),
+        )
+        received = b""
+        with socket.create_connection(("127.0.0.1", port), _ENDED_WITHIN) as client:
+            client.sendall("\r\n".join(head).encode())
+            for _ in range(length // len(_BLOCK)):
+                digest.update(_BLOCK)
+                client.sendall(_BLOCK)
+            while got := client.recv(65536):
+                received += got
+        answer = answer_of(received)
+        offset += length
+    return answer.status if answer else None, digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

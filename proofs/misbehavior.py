@@ -13,7 +13,7 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from multiprocessing.sharedctypes import Synchronized
@@ -21,88 +21,28 @@ from multiprocessing.synchronize import Event
 
 from attrs import field, frozen
 
-from filebucket.test.kit.server import OTHER, UNKNOWN
-from proofs.pushes import send
-
-LOUD = OTHER
-"""The misbehaving client's token; its bucket is ``loud``."""
-FULL = "0f" * 16
-"""The token of a bucket with a quota and many files, ``full``."""
-
-PATIENCE = 10.0
-"""Timeout in seconds."""
+from filebucket.test.kit.server import UNKNOWN
+from proofs.town import (
+    FULL,
+    LOUD,
+    PATIENCE,
+    THERE,
+    ZEROS,
+    Misbehavior,
+    Town,
+    head,
+    new,
+    sized,
+)
+from proofs.unfinished import UNFINISHED
 
 NICE = 10
 """In reality they run on other machines, so the daemon and the honest client have
 priority."""
 
-THERE = "there"
-"""A file in their bucket, of one byte."""
-ZEROS = bytes(8 << 20)
-"""Another file there, called ``zeros``."""
-
 _SPAWN = multiprocessing.get_context("spawn")
 
 _LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
-
-
-@frozen
-class Town:
-    """The daemon and the folders under attack.
-
-    :param home: the folder of all buckets
-    """
-
-    port: int
-    home: str
-    _stop: Event
-
-    def stopped(self, seconds: float = 0.0) -> bool:
-        """Whether to stop; waits up to this time for that."""
-        return self._stop.wait(seconds)
-
-    def connect(self) -> socket.socket:
-        """Open another connection."""
-        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
-
-    def send(self, *request: bytes) -> bytes:
-        """Send it on a new connection, and return all answers."""
-        return send(self.port, b"".join(request), PATIENCE)
-
-
-@frozen
-class Misbehavior:
-    """A way to misbehave.
-
-    :param says: what it is, in a word or two
-    :param once: does it once, for the client of this number
-    :param clients: how many clients do it at the same time
-    :param hook: the text of a pre-push.sh during it
-    :param reloads: whether the operator reloads again and again
-    :param reads: whether the daemon's log is read
-    """
-
-    says: str
-    once: Callable[[Town, int], object]
-    clients: int = 4
-    hook: str | None = None
-    reloads: bool = False
-    reads: bool = True
-
-
-def _head(target: str, *headers: str, method: str = "PUT", token: str = LOUD) -> bytes:
-    lines = (
-        f"{method} /{token}{target} HTTP/1.1",
-        *("Host: h", "Connection: close"),
-        *headers,
-        *("", ""),
-    )
-    return "\r\n".join(lines).encode()
-
-
-def _sized(size: int) -> str:
-    return f"Content-Length: {size}"
-
 
 _CHUNKED = "Transfer-Encoding: chunked"
 _TINY = b"1\r\nx\r\n"
@@ -127,17 +67,13 @@ def _all_right() -> tuple[str, ...]:
     )
 
 
-def _new(prefix: str) -> str:
-    return f"/{prefix}-{secrets.token_hex(8)}"
-
-
 def _announces(town: Town, _: int) -> None:
     """Reserve all free space, and send nothing."""
     room = os.statvfs(town.home)
     size = room.f_bavail * room.f_frsize
     while size > 1 << 20 and not town.stopped():
         with suppress(OSError), town.connect() as it:
-            it.sendall(_head(_new("a"), _sized(size), "Expect: 100-continue"))
+            it.sendall(head(new("a"), sized(size), "Expect: 100-continue"))
             if b" 100 " in it.recv(1000):
                 town.stopped(3600)
         size = int(size * 0.99)
@@ -146,7 +82,7 @@ def _announces(town: Town, _: int) -> None:
 def _chunks_of_strangers(town: Town, _: int) -> None:
     """7 MB in a refused body, in chunks of one byte."""
     with suppress(OSError), town.connect() as it:
-        it.sendall(_head("/x", _CHUNKED, token=UNKNOWN))
+        it.sendall(head("/x", _CHUNKED, token=UNKNOWN))
         for _ in range(7):
             it.sendall(_TINY * 170_000)
             if town.stopped():
@@ -155,7 +91,7 @@ def _chunks_of_strangers(town: Town, _: int) -> None:
 
 def _chunks_of_holders(town: Town, _: int) -> None:
     """3 MB in an accepted body."""
-    town.send(_head(_new("c"), _CHUNKED), _TINY * 500_000, _MALFORMED)
+    town.send(head(new("c"), _CHUNKED), _TINY * 500_000, _MALFORMED)
 
 
 def _chunks_that_wait(town: Town, _: int) -> None:
@@ -165,14 +101,14 @@ def _chunks_that_wait(town: Town, _: int) -> None:
         for _ in range(30):
             with suppress(OSError):
                 it = all_of_them.enter_context(town.connect())
-                it.sendall(_head(_new("w"), _CHUNKED) + b"2\r\nxx\r\n" * 12_000)
+                it.sendall(head(new("w"), _CHUNKED) + b"2\r\nxx\r\n" * 12_000)
             if town.stopped():
                 return
         town.stopped(10)
 
 
 def _form(town: Town, body: bytes) -> None:
-    target = _head("", _sized(len(body)), _FORM, _WRONG, method="POST")
+    target = head("", sized(len(body)), _FORM, _WRONG, method="POST")
     town.send(target, body)
 
 
@@ -192,7 +128,7 @@ def _hashed_forms(town: Town, _: int) -> None:
     """8 MB for which the trailer may have any digest."""
     chunk = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
     town.send(
-        _head("", _CHUNKED, _FORM, "Trailer: Digest", *_ALL_WRONG, method="POST"),
+        head("", _CHUNKED, _FORM, "Trailer: Digest", *_ALL_WRONG, method="POST"),
         b"%x\r\n%b\r\n" % (len(_FILE), _FILE),
         *[chunk] * 8,
         b"b\r\n\r\n--b--\r\n\r\n\r\n",
@@ -202,26 +138,26 @@ def _hashed_forms(town: Town, _: int) -> None:
 
 def _hashed_files(town: Town, _: int) -> None:
     """8 MB with all digests, all wrong."""
-    town.send(_head(_new("h"), _sized(len(ZEROS)), *_ALL_WRONG), ZEROS)
+    town.send(head(new("h"), sized(len(ZEROS)), *_ALL_WRONG), ZEROS)
 
 
 def _retries(town: Town, _: int) -> None:
     """8 MB that are stored already, to be compared in all ways."""
-    town.send(_head("/zeros", _sized(len(ZEROS)), *_all_right()), ZEROS)
+    town.send(head("/zeros", sized(len(ZEROS)), *_all_right()), ZEROS)
 
 
 def _push(town: Town, target: str, *headers: str, token: str = LOUD) -> None:
-    town.send(_head(target, _sized(5), *headers, token=token), b"hello")
+    town.send(head(target, sized(5), *headers, token=token), b"hello")
 
 
 def _series(town: Town, _: int) -> None:
     """Each name is a new series."""
-    _push(town, _new("s").translate(_LETTERS) + ".gz")
+    _push(town, new("s").translate(_LETTERS) + ".gz")
 
 
 def _quota(town: Town, _: int) -> None:
     _push(town, "/q", token=FULL)
-    _push(town, _new("q"), token=FULL)
+    _push(town, new("q"), token=FULL)
 
 
 def _guesses(town: Town, _: int) -> None:
@@ -229,13 +165,13 @@ def _guesses(town: Town, _: int) -> None:
 
 
 def _pushes(town: Town, _: int) -> None:
-    _push(town, _new("p"))
+    _push(town, new("p"))
 
 
 def _shrinks_and_grows(town: Town, number: int) -> None:
     size = random.choice((1, 100, 20_000))
     name = f"/db{'abcd'[number % 4]}-{random.getrandbits(60)}.gz"
-    town.send(_head(name, _sized(size)), bytes(size))
+    town.send(head(name, sized(size)), bytes(size))
 
 
 def _drips(town: Town, _: int) -> None:
@@ -244,7 +180,7 @@ def _drips(town: Town, _: int) -> None:
         for number in range(60):
             with suppress(OSError):
                 dripping.append(all_of_them.enter_context(town.connect()))
-                dripping[-1].sendall(_head(_new("d"), _sized(10**6))[: 30 + number * 2])
+                dripping[-1].sendall(head(new("d"), sized(10**6))[: 30 + number * 2])
         while not town.stopped(1.0):
             for each in dripping:
                 with suppress(OSError):
@@ -253,7 +189,7 @@ def _drips(town: Town, _: int) -> None:
 
 def _connections(town: Town, number: int) -> None:
     """A quarter of all connections, each with half a request or none."""
-    half = _head("/x")[:20] if number % 2 else b""
+    half = head("/x")[:20] if number % 2 else b""
     with ExitStack() as all_of_them:
         for _ in range(256):
             with suppress(OSError):
@@ -270,7 +206,7 @@ def _all_pushes(town: Town, _: int) -> None:
         for _ in range(300):
             with suppress(OSError):
                 it = all_of_them.enter_context(town.connect())
-                it.sendall(_head(_new("l"), _sized(10**6)) + bytes(30_000))
+                it.sendall(head(new("l"), sized(10**6)) + bytes(30_000))
             if town.stopped():
                 return
         town.stopped(10)
@@ -286,17 +222,17 @@ def _storm(town: Town, number: int) -> None:
     guess = secrets.token_hex(16)
     match number % 4:
         case 0 | 1:
-            town.send(_head("/x", _sized(1 << 20), token=guess), bytes(1 << 20))
+            town.send(head("/x", sized(1 << 20), token=guess), bytes(1 << 20))
         case 2:
             headers = [f"X{n}: {'y' * 16}" for n in range(400)]
-            town.send(_head("/x", *headers, method="GET", token=guess))
+            town.send(head("/x", *headers, method="GET", token=guess))
         case _:
-            head = f"GET /{guess} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
-            town.send(head * 1000)
+            one = f"GET /{guess} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+            town.send(one * 1000)
 
 
 def _strangers(town: Town, _: int) -> None:
-    town.send(_head("/x", method="GET", token=UNKNOWN))
+    town.send(head("/x", method="GET", token=UNKNOWN))
 
 
 def _answers_unread(town: Town, _: int) -> None:
@@ -345,6 +281,7 @@ MISBEHAVIORS = (
     Misbehavior("a storm of 403", _storm, 8),
     Misbehavior("answers that nobody reads", _answers_unread, 16),
     Misbehavior("a log that nobody reads", _strangers, 8, reads=False),
+    *UNFINISHED,
 )
 
 
@@ -407,10 +344,15 @@ class Others:
         return self._did.value
 
     @contextmanager
-    def misbehaving(self, way: Misbehavior, port: int, home: str) -> Iterator[None]:
-        """They are running."""
+    def misbehaving(
+        self, way: Misbehavior, port: int, home: str, uploads: Sequence[str] = ()
+    ) -> Iterator[None]:
+        """They are running.
+
+        :param uploads: targets of idle uploads
+        """
         stop, ready = _SPAWN.Event(), _SPAWN.Event()
-        town = Town(port, home, stop)
+        town = Town(port, home, uploads, stop)
         process = _SPAWN.Process(
             target=_main, args=(way.says, town, ready, self._did), daemon=True
         )

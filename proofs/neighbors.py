@@ -22,17 +22,7 @@ from attrs import Factory, define, field
 
 from filebucket.test.kit.server import PATIENCE, TOKEN, UNKNOWN, Server, comes
 from proofs.daemons import DAEMON, OPTIONS
-from proofs.misbehavior import (
-    ALL_AT_ONCE,
-    FULL,
-    LOUD,
-    MISBEHAVIORS,
-    STRANGERS_ASK,
-    THERE,
-    ZEROS,
-    Misbehavior,
-    Others,
-)
+from proofs.misbehavior import ALL_AT_ONCE, MISBEHAVIORS, STRANGERS_ASK, Others
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (
     WAYS as WRAPPINGS,
@@ -46,6 +36,8 @@ from proofs.pushes import (
     status_of,
     wrapped,
 )
+from proofs.town import FULL, LOUD, THERE, ZEROS, Misbehavior
+from proofs.unfinished import create_idle
 
 LATEST = 1.0
 """Seconds that 99 of 100 honest pushes may take at most."""
@@ -58,6 +50,12 @@ PAUSE = 0.02
 
 FILES = 50_000
 """Files in the bucket with a quota, each a series of its own."""
+
+MOST_UPLOADS = 1000
+"""Unfinished uploads of a bucket at most; ``full`` has as many from the beginning."""
+
+IDLE_UPLOADS = 900
+"""Those of ``loud`` from the beginning; the others are for what its client does."""
 
 RELOAD_EVERY = 1.0
 
@@ -180,6 +178,7 @@ class _Street:
     """The daemon, the honest client, and the others."""
 
     server: OwnLog
+    uploads: Sequence[str] = ()
     others: Others = field(factory=Others)
     faults: list[str] = field(factory=list)
     figures: list[str] = field(factory=list)
@@ -195,7 +194,7 @@ class _Street:
                 time.sleep(seconds)
         else:
             home = str(server.home)
-            at_it = self.others.misbehaving(way, server.port, home)
+            at_it = self.others.misbehaving(way, server.port, home, self.uploads)
             with self._hook(way), self._unread(way), at_it, honest.pushing():
                 self._while(way, seconds)
         figures = [f"{honest.latest(share) * 1000:.0f}" for share in (0.5, 0.99, 1.0)]
@@ -273,6 +272,7 @@ def _prove(
     server = OwnLog(
         folder / "daemon",
         min_free_space=0,
+        max_unfinished=MOST_UPLOADS,
         buckets=[
             {"name": "honest", "token": TOKEN},
             {"name": "loud", "token": LOUD},
@@ -297,6 +297,10 @@ def _prove(
         server.start(*command)
         _pushed(server, THERE, b"x", LOUD)
         _pushed(server, "zeros", ZEROS, LOUD)
+        before = server.memory()
+        create_idle(server.port, MOST_UPLOADS, FULL)
+        street.uploads = create_idle(server.port, IDLE_UPLOADS, LOUD)
+        each = (server.memory() - before) / (MOST_UPLOADS + IDLE_UPLOADS)
         idle = server.idle_files()
         memory = 0
         for way in (None, *ways):
@@ -322,7 +326,8 @@ def _prove(
     return Outcome(
         f"half, 99 of 100 and all of the honest pushes: {'; '.join(street.figures)}."
         f" The daemon had {peak >> 20} MiB at most, and {(after - memory) / 2**20:+.0f}"
-        f" MiB afterwards; alert.sh ran {alerts} times for theirs",
+        f" MiB afterwards; an idle upload took {each / 1024:.1f} KiB;"
+        f" alert.sh ran {alerts} times for theirs",
         faults,
     )
 
