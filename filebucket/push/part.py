@@ -19,8 +19,8 @@ from filebucket.model.push import Outcome, Step
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.push.interfaces import Action, IResuming, Resume
 from filebucket.push.receive import Upload, Uploads, check_size
-from filebucket.push.session import Session, length_of, promises_of
-from filebucket.store.interfaces import IParts, IPartWriter, NameTaken
+from filebucket.push.session import Session, length_of, lost, promises_of
+from filebucket.store.interfaces import IParts, IPartWriter, LostError, NameTaken
 
 KEEP_EVERY = 64 * 1024 * 1024
 """Bytes of one body after which what has come is made durable."""
@@ -64,6 +64,7 @@ class Part:
     :param opened: whether the token that created the upload is still valid
     :param end: called when the upload has ended
     :param drop: ends and deletes the upload
+    :param was_lost: called if the data of the upload is not what was received
     """
 
     _session: Session
@@ -78,6 +79,7 @@ class Part:
     _opened: Callable[[Unfinished], bool]
     _end: Callable[[Session], None]
     _drop: Callable[[Session], Awaitable[None]]
+    _was_lost: Callable[[Session], object]
     _upload: Unfinished = field(init=False)
     _writer: IPartWriter = field(init=False)
     _receiving: Upload = field(init=False)
@@ -87,7 +89,8 @@ class Part:
         """Append the body, and end the upload if it is whole then.
 
         :param hashes: returns the digests of the upload so far
-        :raises Refusal: it cannot be appended, or the file cannot be published
+        :raises Refusal: it cannot be appended, or the file cannot be published; 410 if
+            the data is lost
         """
         before, incoming, asked = self._session.upload, self._incoming, self._asked
         outcome, bucket = self._outcome, self._bucket
@@ -118,7 +121,12 @@ class Part:
             left = max((length or 0) - before.offset, 0)
         upload = self._upload
         try:
-            await self._receiving.go_on(upload, left, lambda: self._opened(upload))
+            try:
+                await self._receiving.go_on(upload, left, lambda: self._opened(upload))
+            except LostError:
+                # Another program has written to its data.
+                self._was_lost(self._session)
+                raise lost() from None
             await self._take()
             whole = asked.last
             if whole is None:

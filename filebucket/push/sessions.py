@@ -373,6 +373,7 @@ class Sessions(Service):
             self._opened,
             self._end,
             self._drop,
+            self._was_lost,
         )
         try:
             await part.receive(lambda: self._rereading.hashes(session, incoming))

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.fs import sync_directory
+from filebucket.store.interfaces import LostError
 
 
 class UnnamedFile:
@@ -126,6 +127,11 @@ class StagedFile:
                 os.unlink(self._private, dir_fd=self._incoming_fd)
 
 
+_GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
+"""Error numbers of opening a file to write to it if there is none, or a link or a pipe
+in its place."""
+
+
 class PartFile:
     """A file that is received in parts. It stays under its private name when it is
     closed, and may be linked while it has that.
@@ -142,8 +148,9 @@ class PartFile:
         """
         :param parts_fd: the folder that has the private name
         :param offset: bytes that it has; what follows is cut off. None creates it
-        :raises OSError: EXDEV if it cannot be linked into the bucket; ESTALE if it has
-            fewer bytes, or is published
+        :raises LostError: it has fewer bytes, or is gone
+        :raises OSError: EXDEV if it cannot be linked into the bucket; EMLINK if it has
+            another name, as a published one
         """
         if _place(bucket_fd) != _place(parts_fd):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -155,11 +162,18 @@ class PartFile:
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         if offset is None:
             flags |= os.O_CREAT | os.O_EXCL
-        self.fd = os.open(name, flags, 0o600, dir_fd=parts_fd)
+        try:
+            self.fd = os.open(name, flags, 0o600, dir_fd=parts_fd)
+        except OSError as error:
+            if offset is not None and error.errno in _GONE:
+                raise LostError from None
+            raise
         try:
             found = os.fstat(self.fd)
-            if found.st_size < (offset or 0) or found.st_nlink != 1:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            if found.st_size < (offset or 0):
+                raise LostError
+            if found.st_nlink != 1:
+                raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
             self.cut(offset or 0)
         except BaseException:
             os.close(self.fd)

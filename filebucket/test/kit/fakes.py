@@ -352,6 +352,8 @@ class MemoryPartWriter(MemoryWriter):
     async def begin(self, size: int, overwrite: bool) -> None:
         if self.upload.id in self.parts.published:
             raise Refusal(503, "disk error on the server")
+        if len(self.parts.data.get(self.upload.id, b"")) < self.upload.offset:
+            raise LostError
         await super().begin(size, overwrite)
 
     async def write(self, chunks: Sequence[bytes]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from filebucket.base.errors import Refusal
 from filebucket.hooks.interfaces import Exit, Verdict
@@ -57,6 +58,20 @@ class PartTests(SessionCase):
             outcome = self.assert_unchanged(409, part(self.identity, offset, b"n"))
             assert outcome.upload is not None
             self.assertEqual(2, outcome.upload.offset)
+
+    def test_lost(self) -> None:
+        """An upload ends if its data shrinks, also while the daemon runs."""
+        self.parts.data[self.identity] = b"c"
+        with capturedLogs() as logged:
+            self.outcome(410, part(self.identity, 2, b"ntent"))
+        (event,) = [each for each in logged if each.get("event") == "upload-lost"]
+        self.assertEqual(("db.gz", 2), (event["name"], event["offset"]))
+        self.outcome(410, look(self.identity))
+        self.assertEqual({}, self.parts.data)
+        self.assertEqual({}, self.parts.records)
+        self.assertEqual({}, self.store.files)
+        self.assert_idle()
+        self.created(creation(sha256=SHA256))
 
     def test_lengths(self) -> None:
         for incoming in (

@@ -898,6 +898,22 @@ class PartsContract(AnyParts):
         self.result(self.parts.remove(TOKEN, upload))
         self.assertRaises(LostError, self.parts.hashed, upload, lambda seconds: None)
 
+    def assert_lost(self, writer: IPartWriter) -> None:
+        beginning = writer.begin(0, overwrite=True)
+        self.failureResultOf(Deferred.fromCoroutine(wait_for(beginning)), LostError)
+
+    def test_lost_meanwhile(self) -> None:
+        """Less data than was recorded is not continued, and stays as it is."""
+        upload = self.append(self.new(), b"content")
+        for data in (b"conten", b""):
+            writer = self.part_writer(upload)
+            self.spoil(upload, data)
+            self.assert_lost(writer)
+            self.result(writer.abort())
+            self.assertEqual(data, self.data()[upload.id])
+            self.spoil(upload, b"content")
+        self.append(upload, b"!")
+
     def test_sweep(self) -> None:
         """Old records of ends go; uploads that go on and files stay."""
         going_on = self.append(self.new("other"), b"abc")

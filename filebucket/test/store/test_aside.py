@@ -23,6 +23,7 @@ from filebucket.store.aside import (
     _place,
     find_tier,
 )
+from filebucket.store.interfaces import LostError
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.server import PATIENCE
 
@@ -207,6 +208,10 @@ class PartFileTests(TierContract, FolderCase):
         self.assertEqual(number, error.errno)
         self.assert_nothing_left()
 
+    def assert_lost(self, name: bytes, offset: int) -> None:
+        self.assertRaises(LostError, self.part, name, offset)
+        self.assert_nothing_left()
+
     def test_private_name(self) -> None:
         """For its owner only, from the beginning until it is removed."""
         self.addCleanup(os.umask, os.umask(0))
@@ -231,22 +236,39 @@ class PartFileTests(TierContract, FolderCase):
 
     def test_go_on_with_less(self) -> None:
         """A file that is missing, or shorter than it was, is not continued."""
-        self.assert_error(errno.ENOENT, b"part", 0)
+        self.assert_lost(b"part", 0)
         self.write(b"part", None, b"first")
-        self.assert_error(errno.ESTALE, b"part", 6)
+        self.assert_lost(b"part", 6)
 
     def test_go_on_with_another_name(self) -> None:
         """A published file, or one with another name, is never written to."""
         self.write(b"part", None, b"first")
         os.link(self.parts / "part", self.bucket / "a")
-        self.assert_error(errno.ESTALE, b"part", 5)
+        self.assert_error(errno.EMLINK, b"part", 5)
         self.assertEqual({"a": b"first"}, self.published())
 
     def test_go_on_with_a_link(self) -> None:
         (self.bucket / "a").write_bytes(b"precious")
         (self.parts / "part").symlink_to((self.bucket / "a").absolute())
-        self.assert_error(errno.ELOOP, b"part", 3)
+        self.assert_lost(b"part", 3)
         self.assertEqual({"a": b"precious"}, self.published())
+
+    def test_go_on_out_of_reach(self) -> None:
+        """A file that cannot be opened now is not lost."""
+        self.write(b"part", None, b"first")
+        for number in (errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE):
+            self.fail_to_open(b"part", number)
+            self.assert_error(number, b"part", 5)
+
+    def fail_to_open(self, name: bytes, number: int) -> None:
+        real = os.open
+
+        def fail(path: Any, *args: Any, **kwargs: Any) -> int:
+            if path == name:
+                raise OSError(number, os.strerror(number))
+            return real(path, *args, **kwargs)
+
+        self.patch(os, "open", fail)
 
     def test_cut(self) -> None:
         """The next byte follows, and the cut is made durable, too."""

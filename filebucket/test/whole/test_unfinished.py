@@ -27,7 +27,7 @@ class UnfinishedTests(IntegrationCase):
         assert found is not None
         return f"{url}{found[1].removeprefix(f'/{OTHER}/')}"
 
-    def end(self, url: str, offset: int, content: bytes) -> None:
+    def end(self, url: str, offset: int, content: bytes, expected: int = 200) -> None:
         last = self.file("part", content)
         status, _ = self.curl(
             *("-H", "Upload-Draft-Interop-Version: 8", "-H", "Upload-Complete: ?1"),
@@ -35,7 +35,7 @@ class UnfinishedTests(IntegrationCase):
             *("-H", "Content-Type: application/partial-upload"),
             *("-X", "PATCH", "--data-binary", f"@{last}", url),
         )
-        self.assertEqual(200, status)
+        self.assertEqual(expected, status)
 
     def command(self, server: Server, *words: str) -> str:
         done = run(
@@ -81,6 +81,19 @@ class UnfinishedTests(IntegrationCase):
             (2, "db-1.gz"), tuple(map(json.loads(line).get, ("parts", "name")))
         )
         self.assertIn("2 parts", self.command(server, "log"))
+
+    def test_shrinks(self) -> None:
+        """A client whose data is lost begins again, without a restart."""
+        server = self.server()
+        url = self.begin(server, "db-1.gz", b"con")
+        uploads = server.home / ".filebucket" / "uploads"
+        (data,) = [path for path in uploads.iterdir() if path.suffix != ".json"]
+        data.write_bytes(b"co")
+        self.end(url, 3, b"tent", expected=410)
+        server.wait_for("upload of 'db-1.gz' to bucket web01 is lost after 3 bytes")
+        self.end(url, 3, b"tent", expected=410)
+        self.end(self.begin(server, "db-1.gz", b"con"), 3, b"tent")
+        self.assertEqual({"web01/db-1.gz": b"content"}, server.stored())
 
     def test_never_ends(self) -> None:
         """The operator hears of it, and of the next push."""
