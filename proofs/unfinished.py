@@ -31,6 +31,9 @@ them together must fit on the disk."""
 TINY_PARTS = 1000
 """Parts of a byte that a client sends to an upload."""
 
+CROWD = 250
+"""Requests of a client that want one upload at the same time."""
+
 STOPPED = 60
 """Parts of a client that stop at the same time."""
 
@@ -109,6 +112,21 @@ def _takes_over(town: Town, _: int) -> None:
         town.stopped(0.04)
 
 
+def _takes_over_at_once(town: Town, number: int) -> None:
+    """Hundreds of requests come while a part is written."""
+    target = town.uploads[-1 - number]
+    offset, data = _offset(town, target), bytes(1 << 20)
+    begins = head(target, *_part(offset, len(data)), method="PATCH")
+    with ExitStack() as all_of_them:
+        for request in (begins + data, *[head(target, method="HEAD")] * CROWD):
+            with suppress(OSError):
+                it = all_of_them.enter_context(town.connect())
+                it.sendall(request)
+            if town.stopped():
+                return
+        town.stopped(0.5)
+
+
 def _unknown(town: Town, _: int) -> None:
     """A thousand at once."""
     asked = "".join(
@@ -151,6 +169,7 @@ UNFINISHED = (
     Misbehavior("too many uploads", _refused, 8),
     Misbehavior("create and give up", _comes_and_goes, 8),
     Misbehavior("take over", _takes_over, 8),
+    Misbehavior("take over at once", _takes_over_at_once, 2),
     Misbehavior("unknown uploads", _unknown, 8),
     Misbehavior("parts that stop", _stops, 4),
     Misbehavior("parts to hash", _wrong_digest, 4),
