@@ -35,6 +35,10 @@ def fill(place: type[Place], folder: Path, trials: int) -> Outcome:
             kept = Ledger()
             for number in range(trials):
                 found = _filled(server, kept, f"{number}")
+                ended = server.process.poll()
+                if ended is not None:
+                    faults.append(f"time {number}: the daemon ended ({ended})")
+                    break
                 if not found:
                     found = _refused_before_the_body(server)
                 found += [*kept.faults(bucket), *residue(server.home)]

@@ -25,7 +25,7 @@ from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import ENDED, Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.web import resume
-from filebucket.web.put import Form, Put, answer
+from filebucket.web.put import METHODS, Form, Put, answer
 
 Resuming: TypeAlias = resume.Native | resume.Tus | resume.Options
 
@@ -114,7 +114,7 @@ class Root(Resource):
         if bucket is None:
             denied = self._denied(token, request)
             return BucketResource(
-                self._uploads, self._sessions, None, "", lambda: False, {}, denied
+                self._uploads, self._sessions, None, b"", lambda: False, {}, denied
             )
         key = bucket.key
 
@@ -126,10 +126,14 @@ class Root(Resource):
             self._uploads,
             self._sessions,
             bucket,
-            token_digest(token).hex(),
+            token,
             opened,
             self._under_way,
         )
+
+
+_OF_UPLOADS = (b"Tus-Resumable", b"Upload-Complete")
+"""Headers without which no PUT or POST is about a resumable upload."""
 
 
 class BucketResource(Resource):
@@ -142,13 +146,13 @@ class BucketResource(Resource):
         uploads: Uploads,
         sessions: Sessions,
         bucket: Bucket | None,
-        token: str,
+        token: bytes,
         opened: Callable[[], bool],
         under_way: dict[StreamingRequest, Callable[[], bool]],
         denied: Denied | None = None,
     ) -> None:
         """
-        :param token: SHA-256 of the token in hex
+        :param token: opens the bucket
         :param opened: returns whether the token still opens the bucket
         :param under_way: requests without an answer yet, each with its ``opened``
         :param denied: why there is no bucket
@@ -165,6 +169,7 @@ class BucketResource(Resource):
     def render(self, request: StreamingRequest) -> int:
         method = request.method.decode("ascii")
         kind = self._kind(method, request)
+        resumes = issubclass(kind, Resuming)
         incoming = kind(
             method=method,
             path=tuple(request.postpath),
@@ -177,7 +182,7 @@ class BucketResource(Resource):
             received=lambda: request.body.received,
             opened=self._opened,
             trailers=request.trailers,
-            token=self._token,
+            token=token_digest(self._token).hex() if resumes else "",
             cut=request.body.fail,
         )
         self._under_way[request] = self._opened
@@ -193,8 +198,9 @@ class BucketResource(Resource):
         self, method: str, request: StreamingRequest
     ) -> type[Put | Form | Resuming]:
         """What the request is. Without a token, all are treated alike."""
-        if self._bucket is not None:
-            headers = request.requestHeaders
+        headers = request.requestHeaders
+        resumes = method not in METHODS or any(map(headers.hasHeader, _OF_UPLOADS))
+        if self._bucket is not None and resumes:
             kind = resume.kind_of(
                 method,
                 request.postpath,

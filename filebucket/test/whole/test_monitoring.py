@@ -41,7 +41,7 @@ def promtool(*arguments: str, given: bytes = b"") -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        timeout=PATIENCE,
+        timeout=5 * PATIENCE,  # the cases take 12 seconds of a processor
     )
     if done.returncode:
         raise AssertionError(done.stdout.decode())
