@@ -13,6 +13,15 @@ DAEMON = (*TWISTD, *OPTIONS)
 KEEPING = hurried("push.part", KEEP_EVERY=100_000)
 """The daemon, which keeps more often what has come of a resumable upload."""
 
+_STEADY = """
+from filebucket.daemon import compose
+from filebucket.push import sessions
+assert compose.THREADS > 1
+assert sessions.SWEEP_EVERY < 3600
+compose.THREADS = 1
+sessions.SWEEP_EVERY = 10**6
+"""
+
 _TOLD_EARLY = {
     "data": """
 from filebucket.store.aside import PartFile
@@ -43,6 +52,11 @@ _TWISTD = """
 from twisted.scripts.twistd import run
 run()
 """
+
+STEADY = (sys.executable, "-c", _STEADY + _TWISTD, *OPTIONS)
+"""The daemon with one thread for all pushes, and without its sweep of uploads that have
+expired: the same push always makes the same calls in the same thread. A sweep beside a
+push needs a second thread, which then takes some calls of the push."""
 
 _PRUNE = """
 from filebucket.cli.main import main

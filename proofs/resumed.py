@@ -11,7 +11,7 @@ import json
 import random
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -20,9 +20,6 @@ from attrs import Factory, define, frozen
 
 from filebucket.test.kit.server import TOKEN
 from proofs.pushes import ANSWER_WITHIN, Ledger, expected, residue
-
-MOST_PARTS = 4
-"""Parts of a file, at most."""
 
 
 @frozen
@@ -106,10 +103,17 @@ class Told:
 
 @define
 class ResumedLedger(Ledger):
-    """The answers to resumable uploads. The status of one is its last answer's."""
+    """The answers to resumable uploads. The status of one is its last answer's.
+
+    :cvar cuts: whether some parts are cut short
+    :cvar most_parts: parts of a file
+    :cvar ends: statuses after which an upload does not go on
+    """
 
     told: dict[str, Told] = Factory(dict)
     cuts: ClassVar[bool] = True
+    most_parts: ClassVar[int] = 4
+    ends: ClassVar[Collection[int]] = (200,)
 
     def push(
         self, port: int, name: str, how: str = "PUT", token: str = TOKEN
@@ -132,7 +136,7 @@ class ResumedLedger(Ledger):
             return _status(answer)
         told.path = answer.headers["location"].partition("uploads/")[2]
         told.path = f"uploads/{told.path}"
-        ends = sorted(chance.choices(range(len(data) + 1), k=MOST_PARTS - 1))
+        ends = sorted(chance.choices(range(len(data) + 1), k=self.most_parts - 1))
         for end in ends:
             if end <= told.offset:
                 continue
@@ -166,7 +170,7 @@ class ResumedLedger(Ledger):
         for name, told in self.told.items():
             if not told.path or (bucket / name).exists():
                 continue
-            if self.statuses[name] == 200:
+            if self.statuses[name] in self.ends:
                 continue  # reported already
             data, record = b"", None
             with suppress(OSError):
@@ -191,7 +195,7 @@ class ResumedLedger(Ledger):
         """Faults of the uploads that were not finished, when they are continued."""
         found = []
         for name, told in self.told.items():
-            if told.path and self.statuses[name] != 200:
+            if told.path and self.statuses[name] not in self.ends:
                 found += [f"{name}: {each}" for each in self._resume(port, name, told)]
         return [*found, *self.faults(home / TOKEN), *residue(home)]
 
@@ -212,6 +216,11 @@ class ResumedLedger(Ledger):
 
 
 class SteadyLedger(ResumedLedger):
-    """The same with no part cut short: a fault in keeping such a part has no answer."""
+    """The same with no part cut short: a fault in keeping such a part has no answer.
+    Between the creation and the last part there is one: another makes the same calls.
+    If the pre-push hook cannot be run, the upload ends.
+    """
 
     cuts = False
+    most_parts = 2
+    ends = (200, 409)

@@ -15,7 +15,7 @@ from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
-from proofs import entries, misbehavior, neighbors, order, tracing
+from proofs import entries, faults, misbehavior, neighbors, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (
@@ -336,6 +336,40 @@ class TraceTests(SynchronousTestCase):
         self.assertEqual(
             ["fsync file", "200 too early"],
             list(order.asked(tracing.read(overlapping))),
+        )
+
+
+class AllowedTests(SynchronousTestCase):
+    """A push may get its 200 although certain calls fail."""
+
+    LINES = (
+        'newfstatat(9</h/b>, "", {}, AT_EMPTY_PATH) = 0',
+        'openat(AT_FDCWD</d>, "/proc/self/fdinfo/9", O_RDONLY) = 7</proc/1/fdinfo/9>',
+        'newfstatat(7</proc/1/fdinfo/9>, "", {}, AT_EMPTY_PATH) = 0',
+        'openat(8</h/uploads>, "0a", O_WRONLY) = 7</h/uploads/0a>',
+        'newfstatat(7</h/uploads/0a>, "", {}, AT_EMPTY_PATH) = 0',
+        "ftruncate(7</h/uploads/0a>, 0) = 0",
+        "fsync(7</h/uploads/0a>) = 0",
+        "fstat(5</h/uploads/0a.new>, {}) = 0",
+        "fsync(8</h/uploads>) = 0",
+        'newfstatat(8</h/uploads>, "", {}, AT_EMPTY_PATH) = 0',
+        "ftruncate(7</h/uploads/0a>, 0) = 0",
+        "close(7</h/uploads/0a>) = 0",
+        'linkat(8</h/uploads>, "0a", 9</h/b>, "a", 0) = 0',
+        "fsync(9</h/b>) = 0",
+        'newfstatat(9</h/b>, "", {}, AT_EMPTY_PATH) = 0',
+        'openat(8</h/uploads>, "0a.new", O_CREAT) = -1 EIO',
+    )
+
+    def test_allowed(self) -> None:
+        """Stats by Python itself, calls that clean up, and all after the end."""
+        found = list(faults.allowed(tracing.read(self.LINES)))
+        self.assertEqual(
+            [2, 7, 10, 11, 15],
+            [number for number, (may_pass, _) in enumerate(found) if may_pass],
+        )
+        self.assertEqual(
+            [15], [number for number, (_, late) in enumerate(found) if late]
         )
 
 

@@ -54,6 +54,20 @@ class Call:
         """The paths of its descriptors."""
         return re.findall(r"\d+<(.*?)>", self.text)
 
+    @property
+    def on(self) -> str:
+        """The path of the descriptor that is its first argument; empty if there is
+        none."""
+        found = re.match(r"\d+<(.*?)>", self.text)
+        return found[1] if found else ""
+
+    @property
+    def stats(self) -> bool:
+        """Whether it stats a descriptor."""
+        return self.name == "fstat" or (
+            self.name == "newfstatat" and "AT_EMPTY_PATH" in self.text
+        )
+
 
 class Trace:
     """A trace, from enter to exit."""
