@@ -218,9 +218,7 @@ class ResumedLedger(Ledger):
 class SteadyLedger(ResumedLedger):
     """The same with no part cut short: a fault in keeping such a part has no answer.
     Between the creation and the last part there is one: another makes the same calls.
-    If the pre-push hook cannot be run, the upload ends.
     """
 
     cuts = False
     most_parts = 2
-    ends = (200, 409)

@@ -23,6 +23,13 @@ class Verdict(Enum):
     OVERWRITE = 2
 
 
+class HookFailed(Refusal):
+    """The pre-push hook cannot be run, or timed out: it has not rejected the push."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(409, reason)
+
+
 @frozen
 class Subject:
     """The data of a push for a hook.
@@ -119,8 +126,9 @@ class IHooks(Interface):
 
         :param failure: the reason if the push has failed already, so that the hook need
             not run
-        :raises Refusal: that reason; 409 if the hook rejects the push or cannot answer;
-            503 if the daemon shuts down before the hook answers
+        :raises HookFailed: the hook cannot answer
+        :raises Refusal: that reason; 409 if the hook rejects the push; 503 if the
+            daemon shuts down before the hook answers
         """
 
     def post_push(subject: Subject) -> Awaitable[Exit | None]:

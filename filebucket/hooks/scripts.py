@@ -32,6 +32,7 @@ from filebucket.hooks.interfaces import (
     PRE_PUSH,
     Alert,
     Exit,
+    HookFailed,
     IHooks,
     Subject,
     Verdict,
@@ -148,7 +149,7 @@ class ScriptHooks:
                 return None
         except OSError as error:
             self._cannot_run(PRE_PUSH, subject, error)
-            raise Refusal(409, "the server's pre-push hook cannot be run") from None
+            raise HookFailed("the server's pre-push hook cannot be run") from None
         argv = (
             subject.bucket,
             subject.filename,
@@ -160,7 +161,7 @@ class ScriptHooks:
             # The hook did not reject the push, so the client should retry.
             raise Refusal(503, "the server is shutting down")
         if ended.timed_out:
-            raise Refusal(409, "the server's pre-push hook timed out")
+            raise HookFailed("the server's pre-push hook timed out")
         try:
             return Verdict(ended.status)
         except ValueError:

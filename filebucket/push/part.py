@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
+from filebucket.hooks.interfaces import HookFailed
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome, Step
 from filebucket.model.unfinished import Finished, Unfinished
@@ -208,6 +209,9 @@ class Part:
                     raise receiving.taken(taken) from None
                 await receiving.repeat_whole(kept)
                 await self._published()
+        except HookFailed as failed:
+            # All bytes are here: the upload stays for another try.
+            raise Refusal(503, failed.reason) from None
         except Refusal as refusal:
             if refusal.status < 500:
                 # Tried again it would fail again.

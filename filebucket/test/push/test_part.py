@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from filebucket.base.errors import Refusal
-from filebucket.hooks.interfaces import Exit, Verdict
+from filebucket.hooks.interfaces import Exit, HookFailed, Verdict
 from filebucket.model.push import Kept, Outcome, Step
 from filebucket.push.interfaces import Resume
 from filebucket.push.part import KEEP_AFTER, KEEP_EVERY
@@ -413,6 +413,16 @@ class EndTests(SessionCase):
         identity = self.created(creation(length=None))
         self.outcome(409, part(identity, 0, CONTENT, last=True))
         self.assert_gone(identity)
+
+    def test_pre_push_failed(self) -> None:
+        """An upload whose pre-push hook cannot answer at its end waits for a retry."""
+        failed = HookFailed("the server's pre-push hook timed out")
+        self.hooks.verdicts = [Verdict.GO_ON, failed, Verdict.GO_ON]
+        identity = self.created(creation(length=None))
+        outcome = self.outcome(503, part(identity, 0, CONTENT, last=True))
+        self.assertEqual(failed.reason, outcome.reason)
+        self.outcome(200, part(identity, 7, last=True))
+        self.assert_stored()
 
     def test_heals(self) -> None:
         """A file that was damaged since is healed."""
