@@ -106,8 +106,9 @@ class _Fault:
             return (*ERRORS[self.error], *also)
         if self.call == "newfstatat":
             # Whether there is a pre-push or post-push hook: if the daemon cannot find
-            # out, it refuses, except after the push.
-            return (409, 200)
+            # out, it refuses, except after the push. The 503 is that of the end of a
+            # resumable upload, which is kept then.
+            return (409, 503, 200)
         # The connection's own calls: it may break, and the answer is checked.
         return (200, None)
 
