@@ -16,21 +16,15 @@ from filebucket.base.fs import sync_directory
 from filebucket.store.interfaces import LostError
 
 
-class UnnamedFile:
-    """A file that has no name until it is linked."""
+class _LinkedFile:
+    """A file that stays open and is published by a link, whatever other name it has.
 
-    tier = "O_TMPFILE"
+    :ivar fd: its descriptor
+    """
 
-    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
-        self._bucket_fd = bucket_fd
-        self._incoming_fd = incoming_fd
-        self.fd = os.open(
-            ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=bucket_fd
-        )
-
-    def seal(self) -> None:
-        """Make the content durable."""
-        os.fsync(self.fd)
+    fd: int
+    _bucket_fd: int
+    _incoming_fd: int
 
     def link(self, name: bytes) -> None:
         """Publish the file.
@@ -54,6 +48,27 @@ class UnnamedFile:
         """Whether the name still belongs to this file."""
         found = os.lstat(name, dir_fd=self._bucket_fd)
         return os.path.samestat(os.fstat(self.fd), found)
+
+    def _link(self, name: bytes, directory_fd: int) -> None:
+        """Link it into a folder."""
+        raise NotImplementedError
+
+
+class UnnamedFile(_LinkedFile):
+    """A file that has no name until it is linked."""
+
+    tier = "O_TMPFILE"
+
+    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
+        self._bucket_fd = bucket_fd
+        self._incoming_fd = incoming_fd
+        self.fd = os.open(
+            ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=bucket_fd
+        )
+
+    def seal(self) -> None:
+        """Make the content durable."""
+        os.fsync(self.fd)
 
     def discard(self) -> None:
         """Close the file. Without a name, that deletes it."""
@@ -132,7 +147,7 @@ _GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
 in its place."""
 
 
-class PartFile:
+class PartFile(_LinkedFile):
     """A file that is received in parts. It stays under its private name when it is
     closed, and may be linked while it has that.
     """
@@ -191,28 +206,6 @@ class PartFile:
         if size != self._sealed:
             os.fsync(self.fd)
             self._sealed = size
-
-    def link(self, name: bytes) -> None:
-        """Publish it under ``name``.
-
-        :raises FileExistsError: the name is taken
-        """
-        self._link(name, self._bucket_fd)
-
-    def replace(self, name: bytes) -> None:
-        """Publish it under ``name``, over an existing file."""
-        private = secrets.token_hex(16).encode("ascii")
-        self._link(private, self._incoming_fd)
-        try:
-            _rename(private, self._incoming_fd, name, self._bucket_fd)
-        except OSError:
-            os.unlink(private, dir_fd=self._incoming_fd)
-            raise
-
-    def has(self, name: bytes) -> bool:
-        """Whether ``name`` is this file."""
-        found = os.lstat(name, dir_fd=self._bucket_fd)
-        return os.path.samestat(os.fstat(self.fd), found)
 
     def discard(self) -> None:
         """Close it; the private name stays."""
