@@ -97,14 +97,8 @@ def _chunks_of_holders(town: Town, _: int) -> None:
 def _chunks_that_wait(town: Town, _: int) -> None:
     """24,000 bytes in chunks of two, on each of many connections that are silent after
     that."""
-    with ExitStack() as all_of_them:
-        for _ in range(30):
-            with suppress(OSError):
-                it = all_of_them.enter_context(town.connect())
-                it.sendall(head(new("w"), _CHUNKED) + b"2\r\nxx\r\n" * 12_000)
-            if town.stopped():
-                return
-        town.stopped(10)
+    chunks = b"2\r\nxx\r\n" * 12_000
+    town.crowd((head(new("w"), _CHUNKED) + chunks for _ in range(30)), 10)
 
 
 def _form(town: Town, body: bytes) -> None:
@@ -190,26 +184,13 @@ def _drips(town: Town, _: int) -> None:
 def _connections(town: Town, number: int) -> None:
     """A quarter of all connections, each with half a request or none."""
     half = head("/x")[:20] if number % 2 else b""
-    with ExitStack() as all_of_them:
-        for _ in range(256):
-            with suppress(OSError):
-                it = all_of_them.enter_context(town.connect())
-                it.sendall(half)
-            if town.stopped():
-                return
-        town.stopped(3)
+    town.crowd([half] * 256, 3)
 
 
 def _all_pushes(town: Town, _: int) -> None:
     """More than a quarter of all pushes, each at the lowest rate."""
-    with ExitStack() as all_of_them:
-        for _ in range(300):
-            with suppress(OSError):
-                it = all_of_them.enter_context(town.connect())
-                it.sendall(head(new("l"), sized(10**6)) + bytes(30_000))
-            if town.stopped():
-                return
-        town.stopped(10)
+    some = bytes(30_000)
+    town.crowd((head(new("l"), sized(10**6)) + some for _ in range(300)), 10)
 
 
 def _comes_and_goes(town: Town, _: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from multiprocessing.synchronize import Event
 
 from attrs import frozen
@@ -46,6 +47,19 @@ class Town:
     def connect(self) -> socket.socket:
         """Open another connection."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
+    def crowd(self, requests: Iterable[bytes], seconds: float) -> None:
+        """Send each on a connection of its own, and keep all of them open.
+
+        :param seconds: for which they stay open after that
+        """
+        with ExitStack() as all_of_them:
+            for request in requests:
+                with suppress(OSError):
+                    all_of_them.enter_context(self.connect()).sendall(request)
+                if self.stopped():
+                    return
+            self.stopped(seconds)
 
     def send(self, *request: bytes) -> bytes:
         """Send it on a new connection, and return all answers."""

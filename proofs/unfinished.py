@@ -117,14 +117,7 @@ def _takes_over_at_once(town: Town, number: int) -> None:
     target = town.uploads[-1 - number]
     offset, data = _offset(town, target), bytes(1 << 20)
     begins = head(target, *_part(offset, len(data)), method="PATCH")
-    with ExitStack() as all_of_them:
-        for request in (begins + data, *[head(target, method="HEAD")] * CROWD):
-            with suppress(OSError):
-                it = all_of_them.enter_context(town.connect())
-                it.sendall(request)
-            if town.stopped():
-                return
-        town.stopped(0.5)
+    town.crowd((begins + data, *[head(target, method="HEAD")] * CROWD), 0.5)
 
 
 def _unknown(town: Town, _: int) -> None:
