@@ -196,12 +196,9 @@ class Part:
         outcome.parts = upload.parts
         outcome.seconds = self._upload.seconds
 
-        async def published() -> None:
-            await self._published()
-
         try:
             try:
-                await receiving.finish(published)
+                await receiving.finish(self._published)
             except NameTaken as taken:
                 promised = upload.digests()
                 kept = await self._uploads.kept(bucket, upload.name, promised)

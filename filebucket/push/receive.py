@@ -48,7 +48,8 @@ REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 ENDED = "the token was removed, or expired, during the push"
 """The cause of a 403 that ends a push in progress."""
 
-_UNKNOWN = Denied("unknown token")
+UNKNOWN = Denied("unknown token")
+"""The cause of a 403 to a token that opens no bucket."""
 
 log = Logger()
 
@@ -150,7 +151,7 @@ class Uploads:
         self,
         bucket: Bucket | None,
         incoming: IIncoming,
-        denied: Denied = _UNKNOWN,
+        denied: Denied = UNKNOWN,
     ) -> Deferred[Outcome]:
         """Receive a push.
 
@@ -165,7 +166,7 @@ class Uploads:
         bucket: Bucket | None,
         incoming: Incoming,
         work: Callable[[Bucket, Incoming, Outcome], Awaitable[None]],
-        denied: Denied = _UNKNOWN,
+        denied: Denied = UNKNOWN,
     ) -> Deferred[Outcome]:
         """As :meth:`receive`, for any work on a request that has a bucket.
 

@@ -22,7 +22,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.push import Denied, Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import ENDED, Uploads
+from filebucket.push.receive import ENDED, UNKNOWN, Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.web import resume
 from filebucket.web.put import METHODS, Form, Put, answer
@@ -149,7 +149,7 @@ class BucketResource(Resource):
         token: bytes,
         opened: Callable[[], bool],
         under_way: dict[StreamingRequest, Callable[[], bool]],
-        denied: Denied | None = None,
+        denied: Denied = UNKNOWN,
     ) -> None:
         """
         :param token: opens the bucket
@@ -164,7 +164,7 @@ class BucketResource(Resource):
         self._token = token
         self._opened = opened
         self._under_way = under_way
-        self._denied = denied or Denied("")
+        self._denied = denied
 
     def render(self, request: StreamingRequest) -> int:
         method = request.method.decode("ascii")

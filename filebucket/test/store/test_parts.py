@@ -605,7 +605,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
     # Starts
 
     def test_what_a_crash_leaves(self) -> None:
-        """Data without a record, half a record, and what is not an upload's."""
+        """Data without a record, half a record, and files of no upload."""
         upload = self.append(self.new(), b"content")
         for name in ("0" * 32, f"{upload.id}.new", "f" * 32 + ".new", "x", ".json"):
             self.put(name, b"left")
