@@ -85,6 +85,9 @@ class ScriptHooks:
         """
         self._reactor = reactor
         self._directory = directory
+        self._paths = {
+            event: os.path.join(directory, f"{event}.sh") for event in EVENTS
+        }
         self._base = {
             "PATH": environ.get("PATH") or os.defpath,
             "LANG": environ.get("LANG") or "C.UTF-8",
@@ -118,15 +121,12 @@ class ScriptHooks:
             raise ConfigError(self._directory, mistakes)
         return found
 
-    def _path(self, event: str) -> str:
-        return os.path.join(self._directory, f"{event}.sh")
-
     def _is_there(self, event: str) -> bool:
         """Whether there is such a hook.
 
         :raises OSError: it exists, but cannot be run
         """
-        path = self._path(event)
+        path = self._paths[event]
         try:
             os.lstat(path)
         except FileNotFoundError:
@@ -194,7 +194,7 @@ class ScriptHooks:
         subject: Subject | Alert,
         failure: Callable[[], Refusal | None] = lambda: None,
     ) -> Exit:
-        arguments = [_encode(word) for word in (self._path(event), *argv)]
+        arguments = [_encode(word) for word in (self._paths[event], *argv)]
         lines = self._alerts if event == ALERT else self._lines
         await lines.acquire(subject.bucket)
         try:

@@ -43,6 +43,7 @@ from typing import Any, Protocol
 from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
+    IAddress,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
     IReactorTime,
@@ -291,6 +292,7 @@ class StreamingChannel(http.HTTPChannel):
     client = LOCAL
 
     _alarm: Alarm
+    _host: IAddress | None = None
     _idle = True
     _deaf = False
     _input_ended = False
@@ -310,6 +312,13 @@ class StreamingChannel(http.HTTPChannel):
         self._reads = self.transport.transport if self.isSecure() else self.transport
         self._reads.bufferSize = MOST_READ if self.isSecure() else LEAST_READ
         self.site.admission.connected(self)
+
+    def getHost(self) -> IAddress:
+        # Twisted asks for it at each request. The system call releases Python's lock,
+        # and a busy thread may then keep it for a while.
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     def hold(self) -> None:
         """Read nothing until the connection is admitted."""

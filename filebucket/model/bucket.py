@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import cached_property
 
 from attrs import field, frozen
 
@@ -82,12 +83,12 @@ class Bucket:
     keep: Keep | None = None
     hold: float = HOLD
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The name of this bucket in logs."""
         return label_of(self.key)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A unique key of this bucket, without a token."""
         return self.name or f"#{self.tokens[0].sha256.hex()}"

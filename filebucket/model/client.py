@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
@@ -36,7 +37,7 @@ class Client:
     ip: IPAddress | None = None
     port: int = 0
 
-    @property
+    @cached_property
     def text(self) -> str:
         """``ip:port`` for logs and hooks, with IPv6 in brackets."""
         if self.ip is None:

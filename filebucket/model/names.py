@@ -41,7 +41,10 @@ def check(name: str) -> None:
         raise ValueError(f"{name!r} is not a name")
     if "/" in name or "\\" in name:
         raise ValueError("a name may not contain '/' or '\\'")
-    if any(unicodedata.category(character) in _CONTROLS for character in name):
+    # The first condition decides most names, at once.
+    if not name.isprintable() and any(
+        unicodedata.category(character) in _CONTROLS for character in name
+    ):
         raise ValueError("a name may not contain control characters")
     if name.startswith(PRIVATE):
         raise ValueError(f"names that begin with {PRIVATE!r} are reserved")

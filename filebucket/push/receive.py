@@ -8,7 +8,6 @@ that is being received: it is admitted, appended to and finished.
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections import Counter
 from collections.abc import (
@@ -20,9 +19,10 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
+from random import getrandbits
 from typing import TypeVar
 
-from attrs import define, evolve
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -213,7 +213,8 @@ class Uploads:
         started = self._clock.seconds()
         meant = bucket or denied.bucket
         outcome = Outcome(
-            request_id=secrets.token_hex(8),
+            # No secret, so it needs no system call.
+            request_id=f"{getrandbits(64):016x}",
             bucket=meant.label if meant else "-",
             client=incoming.client,
             config=meant,
@@ -424,14 +425,9 @@ class Upload:
         # What has arrived, if the disk is checked only at the end.
         self._held: list[bytes] | None = None
         self._writer = writer
-        self._subject = Subject(
-            bucket=bucket.directory,
-            label=bucket.label,
-            filename=outcome.name,
-            size=-1,
-            remote=outcome.client,
-            request_id=outcome.request_id,
-        )
+        self._name = outcome.name
+        # The size that pre-push was told.
+        self._told = -1
 
     async def admit(self, size: int, look: bool) -> None:
         """Run the pre-push hook, then check that the name and enough space are free.
@@ -448,18 +444,30 @@ class Upload:
         else:
             self._held = []
 
+    def _subject(self, size: int, path: str = "", sha256: str = "") -> Subject:
+        return Subject(
+            bucket=self._bucket.directory,
+            label=self._bucket.label,
+            filename=self._name,
+            size=size,
+            remote=self._outcome.client,
+            request_id=self._outcome.request_id,
+            path=path,
+            sha256=sha256,
+        )
+
     def _open(self) -> IWriter:
         return self._store.open(
             self._bucket.directory,
-            self._subject.filename,
+            self._name,
             self._promised.keys(),
             self._bucket.quota,
         )
 
     async def _ask(self, size: int) -> None:
-        if size != self._subject.size:
-            self._subject = evolve(self._subject, size=size)
-        verdict = await self._hooks.pre_push(self._subject, self._incoming.failure)
+        self._told = size
+        subject = self._subject(size)
+        verdict = await self._hooks.pre_push(subject, self._incoming.failure)
         may = self._bucket.overwrite or verdict is Verdict.OVERWRITE
         only_new = self._created is not None and self._created.only_new
         self._overwrite = may and not only_new and self._incoming.overwrites()
@@ -479,7 +487,7 @@ class Upload:
         assert self._writer is not None
         self._created = created
         self._still_allowed = allowed
-        self._subject = evolve(self._subject, size=created.told)
+        self._told = created.told
         # The operator may have forbidden it since.
         asked = created.pre_push == Verdict.OVERWRITE.value
         may = self._bucket.overwrite or asked
@@ -518,8 +526,8 @@ class Upload:
         outcome = self._outcome
         promised = self._all_promised()
         self._check_whole()
-        known = self._subject.size != -1
-        if self._subject.size != outcome.size and (known or self._created is not None):
+        known = self._told != -1
+        if self._told != outcome.size and (known or self._created is not None):
             # Fields follow the file in its form, so the size that pre-push got was too
             # large; or a resumable upload was created before its size was known. Now
             # the size is known: run the hook again.
@@ -527,7 +535,7 @@ class Upload:
             self._check_allowed()
         # The commit compares the digests first, unless it still has to check the name.
         self._compared = self._held is None
-        with self._pending.giving(self._bucket, self._subject.filename) as name:
+        with self._pending.giving(self._bucket, self._name) as name:
             receipt = await self._writer.commit(promised, self._overwrite)
             if receipt.order > name.order:
                 name.order = receipt.order
@@ -537,12 +545,7 @@ class Upload:
             outcome.overwrote = receipt.replaced
             await published()
             ended = await self._post_push(
-                evolve(
-                    self._subject,
-                    size=receipt.size,
-                    path=receipt.path,
-                    sha256=receipt.sha256,
-                )
+                self._subject(receipt.size, receipt.path, receipt.sha256)
             )
             if ended is not None:
                 outcome.post_push, outcome.output = ended.status, ended.output
@@ -632,7 +635,7 @@ class Upload:
         assert self._writer is not None
         promised = self._all_promised()
         self._check_whole()
-        with self._pending.giving(self._bucket, self._subject.filename) as name:
+        with self._pending.giving(self._bucket, self._name) as name:
             receipt = await self._writer.commit(promised, overwrite=True)
             name.order = max(name.order, receipt.order)
             self._outcome.healed = True

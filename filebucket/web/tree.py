@@ -61,9 +61,9 @@ class Root(Resource):
             if not opened():
                 request.body.fail(Refusal(403, "no such token", cause=ENDED))
 
-    def _opened(self, token: bytes, request: StreamingRequest) -> Bucket | None:
-        """The bucket that the token opens now, for this client."""
-        found = self._registry.opened_by(token_digest(token))
+    def _opened(self, digest: bytes, request: StreamingRequest) -> Bucket | None:
+        """The bucket that the token with this SHA-256 opens now, for this client."""
+        found = self._registry.opened_by(digest)
         if found is None:
             return None
         bucket, config = found
@@ -73,13 +73,12 @@ class Root(Resource):
             return None
         return bucket
 
-    def _denied(self, token: bytes, request: StreamingRequest) -> Denied:
-        """Why the token opens no bucket, for the log.
+    def _denied(self, digest: bytes, request: StreamingRequest) -> Denied:
+        """Why the token with this SHA-256 opens no bucket, for the log.
 
         The steps are the same for each cause: the time until the answer must not
         reveal whether a token is known.
         """
-        digest = token_digest(token)
         bucket, known = self._registry.opened_by(digest) or (None, Token(digest))
         shown = digest.hex()[:6]
         causes = (
@@ -95,12 +94,12 @@ class Root(Resource):
             # The base URL ended with a slash.
             request.prepath.pop()
             return self
-        token = path
-        bucket = in_path = self._opened(path, request)
+        digest = token_digest(path)
+        bucket = in_path = self._opened(digest, request)
         bearer = _bearer(request)
         if bearer is not None:
-            token = bearer
-            bucket = self._opened(bearer, request)
+            digest = token_digest(bearer)
+            bucket = self._opened(digest, request)
             if bucket is not None and in_path is not None:
                 # Otherwise the token in the URL would become the name of a file.
                 raise Refusal(
@@ -112,21 +111,21 @@ class Root(Resource):
             # Only now, so that a client without a token gets 403 for this, too.
             raise Refusal(400, request.target_fault)
         if bucket is None:
-            denied = self._denied(token, request)
+            denied = self._denied(digest, request)
             return BucketResource(
                 self._uploads, self._sessions, None, b"", lambda: False, {}, denied
             )
         key = bucket.key
 
         def opened() -> bool:
-            now = self._opened(token, request)
+            now = self._opened(digest, request)
             return now is not None and now.key == key
 
         return BucketResource(
             self._uploads,
             self._sessions,
             bucket,
-            token,
+            digest,
             opened,
             self._under_way,
         )
@@ -146,13 +145,13 @@ class BucketResource(Resource):
         uploads: Uploads,
         sessions: Sessions,
         bucket: Bucket | None,
-        token: bytes,
+        digest: bytes,
         opened: Callable[[], bool],
         under_way: dict[StreamingRequest, Callable[[], bool]],
         denied: Denied = UNKNOWN,
     ) -> None:
         """
-        :param token: opens the bucket
+        :param digest: SHA-256 of the token
         :param opened: returns whether the token still opens the bucket
         :param under_way: requests without an answer yet, each with its ``opened``
         :param denied: why there is no bucket
@@ -161,7 +160,7 @@ class BucketResource(Resource):
         self._uploads = uploads
         self._sessions = sessions
         self._bucket = bucket
-        self._token = token
+        self._digest = digest
         self._opened = opened
         self._under_way = under_way
         self._denied = denied
@@ -169,7 +168,6 @@ class BucketResource(Resource):
     def render(self, request: StreamingRequest) -> int:
         method = request.method.decode("ascii")
         kind = self._kind(method, request)
-        resumes = issubclass(kind, Resuming)
         incoming = kind(
             method=method,
             path=tuple(request.postpath),
@@ -182,7 +180,7 @@ class BucketResource(Resource):
             received=lambda: request.body.received,
             opened=self._opened,
             trailers=request.trailers,
-            token=token_digest(self._token).hex() if resumes else "",
+            token=self._digest.hex(),
             cut=request.body.fail,
         )
         self._under_way[request] = self._opened
