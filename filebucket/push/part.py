@@ -210,8 +210,9 @@ class Part:
             # All bytes are here: the upload stays for another try.
             raise Refusal(503, failed.reason) from None
         except Refusal as refusal:
-            if refusal.status < 500:
-                # Tried again it would fail again.
+            if refusal.status < 500 and refusal.status != 401:
+                # Tried again it would fail again. But the operator can make a folder
+                # writable.
                 await receiving.abort()
                 with suppress(Refusal):
                     await self._drop(session)

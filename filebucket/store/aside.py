@@ -164,11 +164,15 @@ class PartFile(_LinkedFile):
         :param parts_fd: the folder that has the private name
         :param offset: bytes that it has; what follows is cut off. None creates it
         :raises LostError: it has fewer bytes, or is gone
-        :raises OSError: EXDEV if it cannot be linked into the bucket; EMLINK if it has
-            another name, as a published one
+        :raises OSError: EXDEV or EACCES if it cannot be linked into the bucket; EMLINK
+            if it has another name, as a published one
         """
         if _place(bucket_fd) != _place(parts_fd):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        # Nothing is written there before the link.
+        mode = os.W_OK | os.X_OK
+        if not os.access(".", mode, dir_fd=bucket_fd, effective_ids=True):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         self._bucket_fd = bucket_fd
         self._incoming_fd = incoming_fd
         self._parts_fd = parts_fd

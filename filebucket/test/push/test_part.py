@@ -435,7 +435,11 @@ class EndTests(SessionCase):
     def test_again(self) -> None:
         """If the server cannot do it now, an empty part may try again."""
         identity = self.created_unknown()
-        for refusal in Refusal(503, "busy"), Refusal(507, "full"):
+        for refusal in (
+            Refusal(503, "busy"),
+            Refusal(507, "full"),
+            Refusal(401, "the bucket's folder cannot be created or written"),
+        ):
             self.hooks.verdicts = [refusal]
             self.outcome(refusal.status, part(identity, 7, last=True))
             self.assertEqual(7, self.parts.records[identity].offset)

@@ -154,6 +154,7 @@ def _open_words(_: Kernel, path: str, flags: int, *rest: object) -> str:
 
 
 WORDS: dict[str, Callable[..., str]] = {
+    "access": lambda *_: "access bucket",
     "close": lambda kernel, fd: f"close {kernel.what_is(fd)}",
     "fstatvfs": lambda kernel, fd: f"fstatvfs {kernel.what_is(fd)}",
     "fstat": lambda kernel, fd: f"fstat {kernel.what_is(fd)}",

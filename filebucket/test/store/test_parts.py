@@ -588,6 +588,18 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         self.result(writer.abort())
         self.assertEqual([], self.names())
 
+    def test_bucket_that_cannot_be_written(self) -> None:
+        """Otherwise only the end of an upload would find out."""
+        upload = self.append(self.new(), b"first")
+        for each in self.new("other"), upload:
+            self.kernel.faults = {"access bucket": lambda *_, **more: False}
+            writer = self.part_writer(each)
+            self.assert_refused(401, writer.begin(0, overwrite=True))
+            self.result(writer.abort())
+            self.kernel.faults = {}
+        self.assertEqual({upload.id: b"first"}, self.data())
+        self.append(upload, b"second")
+
     def test_stuck(self) -> None:
         """If the bucket's disk is stuck, a request is refused at once."""
         upload = self.append(self.new(), b"first")
