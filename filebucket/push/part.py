@@ -105,6 +105,11 @@ class Part:
         end = before.offset + (incoming.length or 0)
         check_size(max(length or 0, end), most)
         so_far = await hashes()
+        if not self._session.recorded:
+            # Perhaps the disk has the record all the same. It must not tell of bytes
+            # that are about to be cut off.
+            await self._parts.record(bucket.directory, before)
+            self._session.recorded = True
         self._upload = evolve(
             before,
             length=length,
@@ -184,7 +189,9 @@ class Part:
             if offset == session.upload.offset
             else self._wall(),
         )
+        session.recorded = False
         await self._parts.record(self._bucket.directory, upload)
+        session.recorded = True
         if self._asked.action is Action.APPEND and offset > session.upload.offset:
             self._outcome.advanced = True
         session.upload, session.hashes = upload, hashes

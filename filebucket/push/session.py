@@ -58,6 +58,7 @@ class Session:
     :ivar upload: as it is recorded
     :ivar directory: of its bucket
     :ivar hashes: its digests so far; None after a restart, until it was read again
+    :ivar recorded: whether that is certain: an error may leave a later record
     :ivar reading: whether that is under way
     :ivar was_read: the request that waits for it
     :ivar current: the request that has the turn
@@ -69,6 +70,7 @@ class Session:
     upload: Unfinished
     directory: str
     hashes: Hashes | None = None
+    recorded: bool = True
     reading: bool = False
     was_read: Deferred[None] | None = None
     current: IResuming | None = None

@@ -81,6 +81,14 @@ class BrokenParts(MemoryParts):
         raise BROKEN
 
 
+class DoubtfulParts(MemoryParts):
+    """Uploads whose record may be on the disk although that has reported an error."""
+
+    async def record(self, directory: str, upload: Unfinished) -> None:
+        self.records[upload.id] = upload
+        await super().record(directory, upload)
+
+
 class UnreadableParts(MemoryParts):
     """Uploads that cannot be read now."""
 

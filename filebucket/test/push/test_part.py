@@ -17,6 +17,7 @@ from filebucket.push.part import KEEP_AFTER, KEEP_EVERY
 from filebucket.push.sessions import SWEEP_EVERY
 from filebucket.test.kit.sessions import (
     BROKEN,
+    DoubtfulParts,
     CONTENT,
     CUT,
     DAY,
@@ -259,6 +260,19 @@ class PartTests(SessionCase):
         self.outcome(404, part("0" * 32, 2, b"NT"))
         self.outcome(200, part(self.identity, 4, b"ent"))
         self.assert_stored(b"coNTent")
+
+    def test_recorded_in_spite_of_an_error(self) -> None:
+        """What is on the disk never says more than there is, at any moment."""
+        self.sessions.stopService()
+        self.parts = DoubtfulParts(self.store, self.parts.data, self.parts.records)
+        self.start()
+        self.parts.failure = BROKEN
+        self.outcome(503, part(self.identity, 2, b"nte"))
+        self.outcome(503, part(self.identity, 2, b"nte"))
+        self.parts.failure = None
+        self.ask(part(self.identity, 2, b"n", size=5, end=False))
+        self.restart()
+        self.assert_at(2, self.identity)
 
     def test_disk_full(self) -> None:
         incoming = part(self.identity, 2, b"n", size=5, end=False)
