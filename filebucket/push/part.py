@@ -106,7 +106,7 @@ class Part:
         check_size(max(length or 0, end), most)
         so_far = await hashes()
         if not self._session.recorded:
-            # Perhaps the disk has the record all the same. It must not tell of bytes
+            # Perhaps the disk has the record all the same. It must not promise bytes
             # that are about to be cut off.
             await self._parts.record(bucket.directory, before)
             self._session.recorded = True

@@ -1,4 +1,8 @@
-"""Resumable uploads are read again after a restart: their digests live in memory."""
+"""Resumable uploads are read again after a restart: their digests live in memory.
+
+They are read in pieces, in turn, and with a rest after each: an upload of 200 GiB keeps
+neither a smaller one waiting nor the disk from pushes.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from filebucket.base.alarm import within
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
 from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
+from filebucket.model.unfinished import Unfinished
 from filebucket.push.interfaces import IResuming
 from filebucket.push.session import Session, lost, newer
 from filebucket.store.interfaces import IParts, LostError
@@ -47,10 +51,9 @@ class Rereading:
         """
         self._parts = parts
         self._clock = clock
-        # Otherwise the large uploads of one bucket would keep those of others waiting.
         self._lines = Lines(threads, 1)
         self._running = running
-        self._tell_lost = was_lost
+        self._was_lost = was_lost
 
     async def hashes(self, session: Session, incoming: IResuming) -> Hashes:
         """The digests of an upload so far.
@@ -76,49 +79,59 @@ class Rereading:
 
     def read(self, session: Session) -> None:
         """Read an upload again, unless its digests are known."""
-        if session.hashes is not None or session.reading:
-            return
+        if session.hashes is None and not session.reading:
+            session.reading = True
+            Deferred.fromCoroutine(self._read(session))
 
-        def rest(seconds: float) -> None:
-            """Leave the disk to pushes for as long as it was used; in a thread."""
-            if session.gone or not self._running():
-                raise LostError
-            time.sleep(seconds)
-
-        session.reading = True
-        upload = session.upload
-        reading = self._lines.run(upload.bucket, self._parts.hashed, upload, rest)
-        reading.addCallbacks(
-            self._was_read, self._was_lost, (session,), {}, (session,), {}
-        )
-        reading.addErrback(self._failed)
-        reading.addBoth(_ended, session)
-
-    def _was_read(self, hashes: Hashes, session: Session) -> None:
-        session.hashes = hashes
-
-    def _was_lost(self, failure: Failure, session: Session) -> None:
-        if isinstance(failure.value, OSError):
+    async def _read(self, session: Session) -> None:
+        try:
+            session.hashes = await self._hashed(session)
+        except LostError:
+            if self._goes_on(session):
+                self._was_lost(session)
+        except OSError as error:
             # The next request reads it again.
             self._log.error(
                 "request={request}: disk error during read: {error}",
                 event="disk",
                 request=session.upload.request,
-                error=failure.value.strerror,
+                error=error.strerror,
             )
-            return
-        failure.trap(LostError)
-        # A daemon that stops, or an upload that ends, ends the reading, too.
-        if session.gone or not self._running():
-            return
-        self._tell_lost(session)
+        except Exception:
+            self._log.failure("a bug in file-bucket", event="bug")
+        session.reading = False
+        if session.was_read is not None:
+            session.was_read.callback(None)
 
-    def _failed(self, failure: Failure) -> None:
-        self._log.failure("a bug in file-bucket", failure, event="bug")
+    def _goes_on(self, session: Session) -> bool:
+        return self._running() and not session.gone
 
+    async def _hashed(self, session: Session) -> Hashes:
+        """The digests of an upload.
 
-def _ended(_: object, session: Session) -> None:
-    """The reading of an upload has ended, in whatever way."""
-    session.reading = False
-    if session.was_read is not None:
-        session.was_read.callback(None)
+        :raises LostError: its data is not what was received, or is not needed any more
+        :raises OSError: it cannot be read now
+        """
+        upload, offset = session.upload, 0
+        hashes = Hashes({"sha256", *upload.promised})
+        while offset < upload.offset:
+            offset += await self._lines.run(
+                upload.bucket, self._hash_piece, upload, offset, hashes
+            )
+            if not self._goes_on(session):
+                raise LostError
+        if hashes.hexdigest("sha256") != upload.sha256:
+            raise LostError
+        return hashes
+
+    def _hash_piece(self, upload: Unfinished, offset: int, hashes: Hashes) -> int:
+        """Hash the next piece; in a thread.
+
+        :returns: its size in bytes
+        """
+        began = time.monotonic()
+        piece = self._parts.read(upload, offset)
+        hashes.update([piece])
+        # Leave the disk to pushes for as long as it was used.
+        time.sleep(time.monotonic() - began)
+        return len(piece)

@@ -125,12 +125,6 @@ class IPartWriter(IWriter):
         :raises Refusal: as :meth:`IWriter.write`, also if an earlier write failed
         """
 
-    def take_back() -> Awaitable[None]:
-        """Remove what was written since the last :meth:`keep`.
-
-        :raises Refusal: 503 on a disk error
-        """
-
 
 class IParts(Interface):
     """Stores resumable uploads until they end, through a restart and a power cut."""
@@ -187,12 +181,12 @@ class IParts(Interface):
         :raises Refusal: 503 on a disk error
         """
 
-    def hashed(upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
-        """Read an upload up to its offset. Blocks; for a thread.
+    def read(upload: Unfinished, offset: int) -> bytes:
+        """Read the next piece of an upload, some megabytes at most. Blocks; for a
+        thread.
 
-        :param pace: called with the seconds that each piece took; may sleep, or raise
-        :returns: its digests
-        :raises LostError: the data is not what was recorded
+        :param offset: less than the upload's
+        :raises LostError: there is less data than was recorded, or it is damaged
         :raises OSError: it cannot be read now
         """
 

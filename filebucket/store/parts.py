@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import stat
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -39,14 +38,15 @@ from filebucket.store.interfaces import (
 )
 
 PIECE = 4 * 1024 * 1024
-"""Bytes that are read at once when an upload is hashed again."""
+"""Bytes that are read at once when an upload is read again."""
 
 MOST_ENDED = 1000
 """Records of a bucket that are kept of uploads that have ended. They answer a client
 that has not heard of the end, and a start of the daemon reads all of them."""
 
-_LOST = DAMAGE | {errno.ENOENT, errno.ELOOP}
-"""Error numbers by which a file of an upload is lost, and not only out of reach."""
+_LOST = DAMAGE | {errno.ENOENT, errno.ELOOP, errno.ESPIPE, errno.EISDIR}
+"""Error numbers by which a file of an upload is lost, and not only out of reach: it is
+damaged or gone, or its place is taken by a link, a pipe or a folder."""
 
 # A pipe in place of a file must not be waited for.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -196,27 +196,23 @@ class DirectoryParts:
                 del self._ended[key]
         await self._store.run("", self._sweep, before)
 
-    def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
-        hashes = Hashes({"sha256", *upload.promised})
+    def read(self, upload: Unfinished, offset: int) -> bytes:
         try:
+            # Opened for each piece: many uploads may be read in turn.
             fd = os.open(upload.id, _READ, dir_fd=self._store.parts_fd)
-            with open(fd, "rb", buffering=0) as file:
-                left = upload.offset
-                while left:
-                    began = time.monotonic()
-                    piece = file.read(min(left, PIECE))
-                    if not piece:
-                        raise LostError
-                    hashes.update([piece])
-                    left -= len(piece)
-                    pace(time.monotonic() - began)
+            try:
+                piece = os.pread(fd, min(PIECE, upload.offset - offset), offset)
+                # Only digests are needed of it, until it is published.
+                os.posix_fadvise(fd, offset, len(piece), os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(fd)
         except OSError as error:
             if error.errno in _LOST:
                 raise LostError from None
             raise
-        if hashes.hexdigest("sha256") != upload.sha256:
+        if not piece:
             raise LostError
-        return hashes
+        return piece
 
     # All that follows is for threads.
 
@@ -336,22 +332,6 @@ class PartWriter(DirectoryWriter):
         self._durable = self._size
         self._kept = self._hashes.copy()
         self._store.room.hand_over(self._reserved, self._durable)
-
-    async def take_back(self) -> None:
-        with suppress(Refusal):
-            await self._settle()
-        self._waiting, self._waiting_size = [], 0
-        if self._reserved is not None:
-            await self._store.run(self._directory, self._take_back)
-        self._broken = False
-
-    def _take_back(self) -> None:
-        assert isinstance(self._aside, PartFile)
-        assert self._reserved is not None
-        self._aside.cut(self._durable)
-        self._size = self._durable
-        self._hashes = self._kept.copy()
-        self._store.room.drop(self._reserved)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         # If the end fails, nothing of it is cut off: the file may have its name.

@@ -202,11 +202,6 @@ class Room:
             reserved.cost = 0
             reserved.change(taken=-reserved.taken)
 
-    def drop(self, reserved: Reservation) -> None:
-        """Release what the push has written since the last :meth:`hand_over`."""
-        with self._lock:
-            reserved.change(taken=-reserved.taken)
-
     def count_unfinished(self, directory: str, upload: str, size: int) -> None:
         """Count a resumable upload, instead of what was counted of it before.
 

@@ -80,6 +80,10 @@ class AtOnce(Threads):
         """Number of calls that hang."""
         return len(self._left)
 
+    def step(self) -> None:
+        """Run the call that has hung for the longest time."""
+        self._left.pop(0)()
+
     def go_on(self) -> None:
         """Run the calls that hung."""
         self.hangs = False
@@ -304,15 +308,13 @@ class MemoryParts:
         found = self.records.get(identity)
         return found if found is not None and found.finished is not None else None
 
-    def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
-        content = self.data.get(upload.id, b"")[: upload.offset]
-        hashes = Hashes({"sha256", *upload.promised})
-        hashes.update([content])
-        if content:
-            pace(0.0)
-        if hashes.hexdigest("sha256") != upload.sha256:
+    def read(self, upload: Unfinished, offset: int) -> bytes:
+        """As a disk that reads two bytes at once."""
+        end = min(offset + 2, upload.offset)
+        piece = self.data.get(upload.id, b"")[offset:end]
+        if not piece:
             raise LostError
-        return hashes
+        return piece
 
     async def sweep(self, before: float) -> None:
         for identity, upload in list(self.records.items()):
@@ -374,10 +376,6 @@ class MemoryPartWriter(MemoryWriter):
         hashes = Hashes({"sha256", *self.upload.promised})
         hashes.update([self.content])
         return hashes
-
-    async def take_back(self) -> None:
-        self.content = self.content[: self.kept]
-        self.broken = False
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         await self.keep()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from filebucket.base.errors import Refusal
-from filebucket.base.hashes import Hashes
 from filebucket.model.bucket import FILE_COST, Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.registry import Registry
@@ -96,7 +94,7 @@ class UnreadableParts(MemoryParts):
         super().__init__(*others)
         self.error = error
 
-    def hashed(self, upload: Unfinished, pace: Callable[[float], object]) -> Hashes:
+    def read(self, upload: Unfinished, offset: int) -> bytes:
         raise self.error
 
 

@@ -17,12 +17,12 @@ from filebucket.push.part import KEEP_AFTER, KEEP_EVERY
 from filebucket.push.sessions import SWEEP_EVERY
 from filebucket.test.kit.sessions import (
     BROKEN,
-    DoubtfulParts,
     CONTENT,
     CUT,
     DAY,
     FILE,
     BrokenParts,
+    DoubtfulParts,
     SessionCase,
     creation,
     give_up,
@@ -262,7 +262,7 @@ class PartTests(SessionCase):
         self.assert_stored(b"coNTent")
 
     def test_recorded_in_spite_of_an_error(self) -> None:
-        """What is on the disk never says more than there is, at any moment."""
+        """The record on the disk never promises more than there is."""
         self.sessions.stopService()
         self.parts = DoubtfulParts(self.store, self.parts.data, self.parts.records)
         self.start()

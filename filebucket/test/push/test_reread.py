@@ -11,7 +11,6 @@ from filebucket.base.errors import Refusal
 from filebucket.model.registry import BucketIndex
 from filebucket.push.reread import HASH_WAIT, LOOK_EVERY
 from filebucket.test.kit.sessions import (
-    CONTENT,
     CUT,
     OTHER,
     SessionCase,
@@ -59,23 +58,38 @@ class RestartTests(SessionCase):
         self.ended(200, done)
         self.assert_stored()
 
-    def test_one_of_a_bucket(self) -> None:
-        """A bucket does not take all threads."""
-        second = self.created(creation(called="second"))
+    def test_in_turn(self) -> None:
+        """A large upload keeps none waiting, neither of another bucket nor of its own:
+        each has one piece read at a time.
+        """
         db01 = opened_by(OTHER, name="db01", directory="db01")
         by_other = OTHER.sha256.hex()
         self.registry.replace(BucketIndex([BUCKET, db01]))
+        large = self.created(creation(called="large", length=1000))
+        self.outcome(204, part(large, 0, bytes(999)))
         outcome = self.outcome(201, creation(token=by_other), db01)
         assert outcome.upload is not None
+        other = outcome.upload.id
+        self.outcome(204, part(other, 0, b"con", token=by_other), db01)
         self.restart()
         self.reading.hangs = True
+        self.outcome(204, look(large))
         self.outcome(204, look(self.identity))
-        self.outcome(204, look(second))
         self.assertEqual(1, self.reading.waiting)
-        self.outcome(204, look(outcome.upload.id, token=by_other), db01)
+        self.outcome(204, look(other, token=by_other), db01)
         self.assertEqual(2, self.reading.waiting)
+        for _ in range(4):
+            self.reading.step()
+        last = part(other, 3, b"tent", token=by_other)
+        self.outcome(200, last, db01)
+        for _ in range(2):
+            self.reading.step()
+        self.outcome(200, part(self.identity, 3, b"tent"))
+        self.assertEqual(1, self.reading.waiting)
+        done = self.ask(part(large, 999, b"x"))
+        self.assertNoResult(done)
         self.reading.go_on()
-        self.outcome(200, part(second, 0, CONTENT))
+        self.ended(200, done)
 
     def test_client_gone(self) -> None:
         """A client that is gone does not wait."""

@@ -492,10 +492,19 @@ class PartsCase(StoreCase):
         if hashes is None:
             hashes = Hashes({"sha256", *upload.promised})
             if upload.offset:
-                hashes = self.parts.hashed(upload, lambda seconds: None)
+                hashes = self.read_again(upload)
         writer = self.parts.open(TOKEN, upload, hashes, quota)
         self.writers.append(writer)
         return writer
+
+    def read_again(self, upload: Unfinished) -> Hashes:
+        """The digests of an upload, as it is on the disk."""
+        offset, hashes = 0, Hashes({"sha256", *upload.promised})
+        while offset < upload.offset:
+            piece = self.parts.read(upload, offset)
+            hashes.update([piece])
+            offset += len(piece)
+        return hashes
 
     def begun(
         self, upload: Unfinished, size: int = 0, quota: int | None = None
@@ -616,10 +625,9 @@ class PartsContract(AnyParts):
             self.finish(upload, receipt)
 
     def test_without_begin(self) -> None:
-        """``begin`` is optional, also to keep and to take back."""
+        """``begin`` is optional, also to keep."""
         upload = self.new()
         writer = self.part_writer(upload)
-        self.result(writer.take_back())
         upload = self.kept(writer, upload, 0)
         self.result(self.parts.record(TOKEN, upload))
         self.result(writer.abort())
@@ -668,24 +676,6 @@ class PartsContract(AnyParts):
         upload = self.append(upload, b"third")
         self.assertEqual({upload.id: b"firstsecondthird"}, self.data())
         self.assertEqual(sha256(b"firstsecondthird"), upload.sha256)
-
-    def test_take_back(self) -> None:
-        """Bytes since the last keep go, and other bytes may come."""
-        upload = self.append(self.new(), b"first")
-        writer = self.begun(upload)
-        for wrong in ([b"wrong"], [b"very " * 10_000, b"wrong"], []):
-            self.result(writer.write(wrong))
-            self.result(writer.take_back())
-            self.result(writer.take_back())
-        self.result(writer.write([b"second"]))
-        upload = self.kept(writer, upload, 6)
-        self.result(writer.write([b"wrong"]))
-        self.result(writer.take_back())
-        self.assertEqual(sha256(b"firstsecond"), upload.sha256)
-        self.assertEqual({upload.id: b"firstsecond"}, self.data())
-        receipt = self.result(writer.commit({}, overwrite=False))
-        self.assertEqual({NAME: b"firstsecond"}, self.published())
-        self.assertEqual(sha256(b"firstsecond"), receipt.sha256)
 
     def test_commit(self) -> None:
         """The end: it is published, its record says so, and its data is one file."""
@@ -866,37 +856,25 @@ class PartsContract(AnyParts):
         self.assert_nothing_of(upload)
         self.assertEqual({NAME: b"content"}, self.published())
 
-    def test_hashed(self) -> None:
-        """The digests up to the offset, which can be continued."""
+    def test_read(self) -> None:
+        """Its bytes up to the offset, in pieces; the digests can be continued."""
         digest = hashlib.sha512(b"content").hexdigest()
         upload = self.append(self.new(promised={"sha512": digest}), b"con")
         self.spoil(upload, b"content")
-        paces: list[float] = []
-        hashes = self.parts.hashed(upload, paces.append)
-        self.assertEqual(1, len(paces))
+        self.assertEqual(b"n", self.parts.read(upload, 2))
+        hashes = self.read_again(upload)
         self.assertEqual(sha256(b"con"), hashes.hexdigest("sha256"))
         hashes.update([b"tent"])
         self.assertEqual(digest, hashes.hexdigest("sha512"))
 
-    def test_hashing_may_stop(self) -> None:
-        """If the pace raises."""
-        upload = self.append(self.new(), b"content")
-
-        def stop(seconds: float) -> None:
-            raise ZeroDivisionError
-
-        self.assertRaises(ZeroDivisionError, self.parts.hashed, upload, stop)
-
     def test_lost(self) -> None:
-        """Other data than was recorded, or less of it, or none."""
+        """Less data than was recorded, or none."""
         upload = self.append(self.new(), b"content")
-        for data in (b"Content", b"contenT", b"conten", b""):
+        for data in (b"conten", b""):
             self.spoil(upload, data)
-            self.assertRaises(
-                LostError, self.parts.hashed, upload, lambda seconds: None
-            )
+            self.assertRaises(LostError, self.read_again, upload)
         self.result(self.parts.remove(TOKEN, upload))
-        self.assertRaises(LostError, self.parts.hashed, upload, lambda seconds: None)
+        self.assertRaises(LostError, self.read_again, upload)
 
     def assert_lost(self, writer: IPartWriter) -> None:
         beginning = writer.begin(0, overwrite=True)
@@ -1020,16 +998,12 @@ class PartsContract(AnyParts):
         self.assertEqual({NAME: b"1234567890"}, self.published())
 
     def test_quota_of_what_goes(self) -> None:
-        """Bytes that are taken back, cut off or removed do not count."""
+        """Bytes that are cut off or removed do not count."""
         quota = 2 * FILE_COST + 100
         upload = self.append(self.new(), bytes(10), quota=quota)
         writer = self.begun(upload, quota=quota)
-        for _ in range(2):
-            self.result(writer.write([bytes(20)]))
-            self.assert_quota_left(quota, 70)
-            self.result(writer.take_back())
-            self.assert_quota_left(quota, 90)
         self.result(writer.write([bytes(20)]))
+        self.assert_quota_left(quota, 70)
         self.result(writer.abort())
         self.assert_quota_left(quota, 90)
         for _ in range(2):

@@ -41,10 +41,6 @@ ERRORS = ((errno.EIO, 503), (errno.ENOSPC, 507), (errno.EMFILE, 503))
 """Errors of any call, and their statuses."""
 
 
-def at_once(seconds: float) -> None:
-    """Hash without a pause."""
-
-
 class DirectoryPartsCase(DirectoryCase, PartsCase):
     """Has resumable uploads in a folder."""
 
@@ -323,7 +319,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         known: list[Hashes] = []
 
         def ready() -> None:
-            known.append(self.parts.hashed(told[-1], at_once))
+            known.append(self.read_again(told[-1]))
 
         async def append() -> None:
             writer = self.part_writer(told[-1], known[-1])
@@ -362,7 +358,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         """There is no file then, and the upload is as it was."""
         self.push(b"", name="other")
         upload = self.append(self.new(), b"content")
-        hashes = self.parts.hashed(upload, at_once)
+        hashes = self.read_again(upload)
 
         async def commit() -> None:
             writer = self.part_writer(upload, hashes)
@@ -461,10 +457,9 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         self.assert_refused(503, writer.keep())
         self.assert_refused(503, writer.commit({}, overwrite=False))
         self.assertEqual(["fsync data"], self.kernel.only("fsync"))
-        self.result(writer.take_back())
+        self.result(writer.abort())
         self.assertEqual({upload.id: b"first"}, self.data())
-        self.result(writer.write([b"again"]))
-        self.kept(writer, upload, 5)
+        self.append(upload, b"again")
         self.assertEqual(1, self.kernel.calls.count("fsync data") - 1)
         self.assertEqual({upload.id: b"firstagain"}, self.data())
 
@@ -547,7 +542,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
                 wait_for(self.parts.find(TOKEN, upload.id))
             )
             with self.assertRaises(OSError):
-                self.parts.hashed(upload, at_once)
+                self.read_again(upload)
             with self.assertRaises(OSError):
                 self.parts.load(self.directory_of)
         for done in (beginning, recording, looking):
@@ -562,10 +557,10 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         before = open_descriptors()
         for number in (errno.EMFILE, errno.ENOMEM, errno.EACCES):
             self.kernel.faults = {"open data": fails(number)}
-            self.assertRaises(OSError, self.parts.hashed, upload, at_once)
+            self.assertRaises(OSError, self.read_again, upload)
         for number in (errno.EIO, errno.EUCLEAN, errno.ENOENT, errno.ELOOP):
             self.kernel.faults = {"open data": fails(number)}
-            self.assertRaises(LostError, self.parts.hashed, upload, at_once)
+            self.assertRaises(LostError, self.read_again, upload)
         self.assert_closed(before)
 
     def test_bucket_on_another_filesystem(self) -> None:
@@ -736,11 +731,11 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         )
         for make in makes:
             upload = self.append(self.new(), b"content")
-            hashes = self.parts.hashed(upload, at_once)
+            hashes = self.read_again(upload)
             os.unlink(self.path(upload.id))
             make(self.path(upload.id))
             before = open_descriptors()
-            self.assertRaises(LostError, self.parts.hashed, upload, at_once)
+            self.assertRaises(LostError, self.read_again, upload)
             writer = self.part_writer(upload, hashes)
             self.assert_lost(writer)
             self.result(writer.abort())

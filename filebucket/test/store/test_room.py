@@ -233,17 +233,16 @@ class RoomTests(SynchronousTestCase):
         self.assertTrue(self.room.must_count("bucket", 1, QUOTA + 3 * FILE_COST))
         self.room.give_back(share, published=False)
 
-    def test_dropped(self) -> None:
-        """Bytes that were taken back count no more; those handed over do."""
+    def test_handed_over(self) -> None:
+        """Bytes of an upload count after its request; those cut off do not."""
         share = self.part(0)
         self.room.take(share, 300, self.fd)
         self.room.hand_over(share, 300)
         self.room.take(share, 600, self.fd)
         self.assertRaises(Refusal, self.set_aside, QUOTA - 899, files=2)
-        self.room.drop(share)
+        self.room.give_back(share, published=False)
         self.assertRaises(Refusal, self.set_aside, QUOTA - 299, files=2)
         self.room.give_back(self.set_aside(QUOTA - 300, files=2), published=False)
-        self.room.give_back(share, published=False)
 
     def test_counted_anew(self) -> None:
         """The last count of an upload is right, and a forgotten one takes nothing."""
