@@ -468,11 +468,16 @@ class Upload:
         self._told = size
         subject = self._subject(size)
         verdict = await self._hooks.pre_push(subject, self._incoming.failure)
-        may = self._bucket.overwrite or verdict is Verdict.OVERWRITE
-        only_new = self._created is not None and self._created.only_new
+        self._may_overwrite(verdict is Verdict.OVERWRITE)
+        self._outcome.pre_push = verdict.value if verdict else None
+
+    def _may_overwrite(self, by_hook: bool) -> None:
+        """Decide whether the file may replace another one."""
+        created = self._created
+        may = self._bucket.overwrite or by_hook
+        only_new = created is not None and created.only_new
         self._overwrite = may and not only_new and self._incoming.overwrites()
         self._only_new = may and not self._overwrite
-        self._outcome.pre_push = verdict.value if verdict else None
 
     async def go_on(
         self, created: Unfinished, size: int, allowed: Callable[[], bool]
@@ -489,10 +494,8 @@ class Upload:
         self._still_allowed = allowed
         self._told = created.told
         # The operator may have forbidden it since.
-        asked = created.pre_push == Verdict.OVERWRITE.value
-        may = self._bucket.overwrite or asked
-        self._overwrite = may and created.overwrite
-        self._only_new = may and created.only_new
+        self._may_overwrite(created.pre_push == Verdict.OVERWRITE.value)
+        self._overwrite = self._overwrite and created.overwrite
         # Whether the name is free decides the end.
         await self._writer.begin(size, overwrite=True)
 

@@ -175,10 +175,25 @@ class WholeTests(SessionCase):
             self.outcome(412, part(identity, 0, CONTENT, last=True))
         self.assert_stored(b"old")
 
+    def test_only_new_of_a_part(self) -> None:
+        """A condition of the last part holds, too."""
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        identities = [self.created(creation(length=length)) for length in (7, None)]
+        self.store.files[FILE] = b"old"
+        for identity in identities:
+            last = part(identity, 0, CONTENT, last=True, only_new=True)
+            self.outcome(412, last)
+        self.assert_stored(b"old")
+
     def test_condition(self) -> None:
         """A condition that cannot be checked is refused."""
-        self.outcome(412, creation(condition=Refusal(412, "If-Match")))
+        condition = Refusal(412, "If-Match")
+        self.outcome(412, creation(condition=condition))
         self.assertEqual([], self.sessions.all)
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        identity = self.created()
+        self.outcome(412, part(identity, 0, CONTENT, condition=condition))
+        self.assert_at(0, identity)
 
 
 class CreationTests(SessionCase):
