@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import cached_property
 from typing import ClassVar, TypeAlias
@@ -43,12 +44,16 @@ _JUDGED = frozenset(
         "Content-Encoding",
         "Content-Range",
         "Expect",
+        "Upload-Length",
         "X-Amz-Copy-Source",
         *_OF_PARTS,
         *_OTHER_METHODS,
     )
 )
 """Headers that may change what a request means. Few requests have any."""
+
+# An item of a structured field may have parameters (RFC 9651, 3.1.2); none is defined.
+_NUMBER = re.compile("([0-9]{1,19}) *(?:;.*)?")
 
 
 @frozen
@@ -85,6 +90,8 @@ class Request:
     methods: ClassVar[Sequence[str]] = METHODS
     parts: ClassVar[bool] = False
     """Whether the request is about a part of a file."""
+    creates: ClassVar[bool] = False
+    """Whether it creates an upload, whose first part may be empty."""
 
     @property
     def waits(self) -> bool:
@@ -126,8 +133,12 @@ class Request:
         if self.values("X-Amz-Copy-Source"):
             # The empty body would be stored instead of the copy.
             raise Refusal(400, "copying is not supported (X-Amz-Copy-Source)")
+        told = None if self.parts else self.number("Upload-Length")
+        if told is not None and self.length is not None:
+            _check_length(self.length, told)
+        empty = self.length == 0 and not self.creates and self.method not in BODILESS
         for value in self.values("Authorization"):
-            if self.length == 0 and value.partition(" ")[0].lower() != "bearer":
+            if empty and value.partition(" ")[0].lower() != "bearer":
                 # curl --ntlm sends an empty body first, and the file only with its next
                 # request.
                 reason = "an empty file with an Authorization header other than Bearer"
@@ -148,6 +159,27 @@ class Request:
             return names.decode(self.path[0])
         except ValueError as error:
             raise Refusal(400, str(error)) from None
+
+    async def whole(self) -> AsyncIterator[Sequence[bytes]]:
+        """The body of a push. If the client told a length, it must have that."""
+        async for chunks in self.body:
+            yield chunks
+        told = self.number("Upload-Length")
+        if told is not None:
+            _check_length(self.received(), told)
+
+    def number(self, header: str) -> int | None:
+        """The value of a header, which is a number of bytes; None if it is not there.
+
+        :raises Refusal: 400: it is something else
+        """
+        values = self.values(header)
+        if not values:
+            return None
+        found = _NUMBER.fullmatch(values[0])
+        if found is None or len(values) > 1:
+            raise Refusal(400, f"malformed {header}")
+        return int(found[1])
 
     def failure(self) -> Refusal | None:
         return self.failed()
@@ -201,7 +233,8 @@ class Put(Request):
 
     async def find_file(self) -> IncomingFile:
         size = -1 if self.length is None else self.length
-        return IncomingFile(self.name(), size, self.body)
+        told = self.values("Upload-Length")
+        return IncomingFile(self.name(), size, self.whole() if told else self.body)
 
 
 @implementer(IIncoming)
@@ -236,7 +269,7 @@ class Form(Request):
         announced = self.values("Trailer")
         algorithms = set(digests.LENGTHS if announced else promised)
         hashes = Hashes(algorithms)
-        async for chunks in self.body:
+        async for chunks in self.whole():
             hashes.update(chunks)
             yield chunks
         digests.of_body(fields_of(self.trailers), promised)
@@ -250,6 +283,11 @@ def check_no_form(types: Collection[str]) -> None:
     if "multipart/form-data" in types:
         reason = "PUT takes no form; use POST, or send the file: curl -T NAME"
         raise Refusal(415, reason)
+
+
+def _check_length(length: int, told: int) -> None:
+    if length != told:
+        raise Refusal(400, f"the body has {length} bytes, and Upload-Length is {told}")
 
 
 _Fields: TypeAlias = dict[str, list[str]]

@@ -61,7 +61,6 @@ _ALLOWED = "DELETE, HEAD, OPTIONS, PATCH"
 """Methods of an upload."""
 
 # An item may have parameters (RFC 9651, 3.1.2), and neither dialect defines any.
-_NUMBER = re.compile("([0-9]{1,19}) *(?:;.*)?")
 _BOOLEAN = re.compile(r"\?([01]) *(?:;.*)?")
 # A key without spaces and commas, and a value in base64. Python would accept more or
 # less padding than that, depending on its version.
@@ -117,19 +116,6 @@ class Resuming(Request):
             raise Refusal(400, "a digest in a trailer that no Trailer header announced")
         return found
 
-    def number(self, header: str) -> int | None:
-        """The value of a header, which is a number of bytes; None if it is not there.
-
-        :raises Refusal: 400: it is something else
-        """
-        values = self.values(header)
-        if not values:
-            return None
-        found = _NUMBER.fullmatch(values[0])
-        if found is None or len(values) > 1:
-            raise Refusal(400, f"malformed {header}")
-        return int(found[1])
-
     def identity(self) -> str:
         """The id of the upload in the URL."""
         return self.path[1].decode("ascii", "replace")
@@ -181,6 +167,7 @@ class Native(Resuming):
 class NativeCreation(Native):
     """A request of the draft that creates an upload."""
 
+    creates = True
     methods: ClassVar[Sequence[str]] = ("PUT", "POST")
 
     def name(self) -> str:
@@ -221,6 +208,7 @@ class Tus(Resuming):
 class TusCreation(Tus):
     """A request of tus that creates an upload."""
 
+    creates = True
     methods: ClassVar[Sequence[str]] = ("POST",)
 
     def asks(self) -> Resume:
@@ -345,11 +333,10 @@ def answer_to(
     headers |= _of_tus(upload) if tus else _of_draft(upload)
     if request.method == "HEAD" and tus and upload.metadata:
         headers["Upload-Metadata"] = upload.metadata
-    creates = isinstance(request, NativeCreation | TusCreation)
-    if creates and (status == 201 or not upload.complete):
+    if request.creates and (status == 201 or not upload.complete):
         # Also if only the first part is refused.
         headers["Location"] = f"{base}uploads/{upload.id}"
-    if status == 200 and (request.method == "HEAD" or (tus and not creates)):
+    if status == 200 and (request.method == "HEAD" or (tus and not request.creates)):
         # The receipt has no place in a 204; the header has the digest.
         status, body = 204, b""
     return status, headers, body

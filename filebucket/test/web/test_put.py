@@ -294,6 +294,20 @@ class RefusedTests(HttpCase):
         push = put(headers={"Upload-Complete": "?1"})
         self.assertEqual(200, self.receive(push).status)
 
+    def test_other_length(self) -> None:
+        """A file is whole only if it has the length that its client told."""
+        for told in "5", "8", "0", "x", "-1":
+            for push in put, post:
+                headers = {"Upload-Length": told}
+                self.assert_refused(400, push(headers=headers))
+                headers["Upload-Complete"] = "?1"
+                self.assert_refused(400, push(headers=headers))
+                chunked = {"Content-Length": "", "Transfer-Encoding": "chunked"}
+                self.assert_refused(
+                    400, push(headers={**headers, **chunked}, length=None)
+                )
+        self.assertEqual(200, self.receive(put(headers={"Upload-Length": "7"})).status)
+
     def test_empty_for_a_challenge(self) -> None:
         """curl --ntlm sends the file only after its first request was refused."""
         for scheme in ("NTLM x", "Negotiate x", "Digest username=x", "Basic eDp5"):

@@ -946,6 +946,19 @@ class BothTests(ResumeCase):
         _, found, _ = self.ask(b"OPTIONS", b"/%b" % TOKEN)
         self.assertNotIn("tus-max-size", found)
 
+    def test_credentials_of_a_proxy(self) -> None:
+        """A proxy may have its own; only an empty part could be a client's first
+        request before it has any.
+        """
+        basic = b"Authorization: Basic eDp5"
+        url = self.native(basic)
+        self.assert_refused(400, self.patch_native(url, 0, b"", basic))
+        self.assertEqual(200, self.patch_native(url, 0, b"content", basic)[0])
+        url = self.tus(LENGTH, named(b"g"), basic)
+        self.assertEqual(0, self.offset(url, TUS, basic))
+        self.assertEqual(204, self.ask(b"OPTIONS", url, basic)[0])
+        self.assertEqual(204, self.ask(b"DELETE", url, TUS, basic)[0])
+
     def test_switched_off(self) -> None:
         """501 and one line; plain pushes go on."""
         self.connection = self.connect(unfinished=0)
