@@ -146,18 +146,23 @@ class Recorder(Service):
     async def _stop(self) -> None:
         self._timer.stop()
         self._ticking.stop()
+        # Before the writer: SQLite merges its log when the last connection is closed.
+        reading = Deferred.fromCoroutine(self._close(self._to_read, self._close_view))
         last = Deferred.fromCoroutine(self._flush_all())
         try:
             await within(self._clock, FLUSH_TIMEOUT, last)
         except Exception:
             self._log.failure("a bug in file-bucket", event="bug")
         self._stopped = True
-        # Without a thread it stays open until the process exits.
-        with suppress(OSError):
-            closing = self._to_write.run(self._writer.close)
-            await within(self._clock, FLUSH_TIMEOUT, closing)
+        await reading
+        await self._close(self._to_write, self._writer.close)
         for threads in (self._to_write, self._to_read, self._to_reindex):
             threads.stopService()
+
+    async def _close(self, threads: Threads, close: Callable[[], None]) -> None:
+        # Without a thread it stays open until the process exits.
+        with suppress(OSError):
+            await within(self._clock, FLUSH_TIMEOUT, threads.run(close))
 
     async def _flush_all(self) -> None:
         """Write all that waits, until an error."""
@@ -389,11 +394,15 @@ class Recorder(Service):
 
     def _read(self, function: Callable[[IView], T]) -> T:
         if self._reading is not None and not self._reading.is_there():
-            self._reading.close()
-            self._reading = None
+            self._close_view()
         if self._reading is None:
             self._reading = View.open(self._home, create=False)
         return function(self._reading)
+
+    def _close_view(self) -> None:
+        view, self._reading = self._reading, None
+        if view is not None:
+            view.close()
 
     def _run_reindex(self, buckets: Sequence[Bucket]) -> str:
         catalogue = Inventory.open(self._home)

@@ -749,10 +749,26 @@ class FailureTests(RecorderCase):
         self.pools[0].hangs = True
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
+        self.pools[1].hangs = True
+        reading = self.recorder.read(lambda view: view.tallies(0))
         stopped = self.recorder.stopService()
         self.assertNoResult(stopped)
         self.clock.pump([FLUSH_TIMEOUT, FLUSH_TIMEOUT])
         self.successResultOf(stopped)
+        for each in self.pools:
+            each.go_on()
+        self.assertEqual(1, len(self.successResultOf(reading)))
+
+    def test_stop_after_a_read(self) -> None:
+        """The catalogue is one file again, as a copy of it must be."""
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        self.successResultOf(self.recorder.read(lambda view: view.tallies(0)))
+        self.assertTrue(Path(f"{self.file}-wal").exists())
+        self.stop()
+        self.assertFalse(Path(f"{self.file}-wal").exists())
+        self.assertEqual(["db-1.gz"], self.names())
 
 
 class FindTests(RecorderCase):
