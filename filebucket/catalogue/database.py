@@ -87,10 +87,10 @@ class Database:
                 connection.execute("PRAGMA temp_store = MEMORY")
                 upgrade(connection)
                 cls._prepare(connection)
+                return cls(connection, path)
             except BaseException:
                 connection.close()
                 raise
-            return cls(connection, path)
 
     @classmethod
     def _prepare(cls, connection: sqlite3.Connection) -> None:

@@ -218,8 +218,12 @@ def _locked(path: str) -> Iterator[tuple[BinaryIO, int, str]]:
 
 
 def _open(name: str, folder_fd: int) -> BinaryIO:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return open(os.open(name, flags, dir_fd=folder_fd), "rb")
+    def opener(name: str, flags: int) -> int:
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(name, flags, dir_fd=folder_fd)
+
+    # Unlike a descriptor passed to it, open closes a folder again.
+    return open(name, "rb", opener=opener)
 
 
 def _is_at(path: str, name: str, folder_fd: int, fd: int) -> bool:

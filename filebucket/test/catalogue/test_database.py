@@ -93,6 +93,25 @@ class OpeningTests(SynchronousTestCase):
         Connection.faults = [busy] * 3
         self.assertRaises(CatalogueError, self.open)
 
+    def test_gone_at_once(self) -> None:
+        """A file that is removed meanwhile leaves no connection open."""
+
+        class Removed(Journal):
+            """Its file is removed before it is used."""
+
+            @classmethod
+            def _prepare(cls, connection: sqlite3.Connection) -> None:
+                super()._prepare(connection)
+                connections.append(connection)
+                (home / FILE).unlink()
+
+        connections: list[sqlite3.Connection] = []
+        home = self.home
+        with self.assertRaisesRegex(CatalogueError, "^No such file or directory$"):
+            Removed.open(str(home))
+        (left,) = connections
+        self.assertRaises(sqlite3.ProgrammingError, left.execute, "SELECT 1")
+
     def test_mode(self) -> None:
         """Only the owner can read it, whatever the umask."""
         before = os.umask(0)

@@ -403,6 +403,12 @@ class FileTests(EditingCase):
         error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
         self.assertEqual(("is not a file",), error.mistakes)
 
+    def test_folder(self) -> None:
+        """It is closed again."""
+        self.file.mkdir()
+        error = self.assertRaises(ConfigError, add_bucket, self.path, "new", {})
+        self.assertIn("Is a directory", str(error))
+
     def test_cannot_be_written(self) -> None:
         """A failed change leaves no temporary file."""
         self.write(FILE)
