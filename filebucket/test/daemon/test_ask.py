@@ -127,6 +127,7 @@ class AskTests(AskCase):
         self.status.stopService()
         self.status = StatusFile(self.home, "/etc/other.json")
         self.status.startService()
+        self.addCleanup(self.status.stopService)
         reason = self.refused(self.tells(Answer("ab" * 32)))
         self.assertEqual(
             "the daemon reads another configuration, /etc/other.json", reason

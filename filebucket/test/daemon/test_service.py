@@ -271,9 +271,11 @@ class LifeTests(DaemonCase):
             self.reactor.advance(END_TIMEOUT)
         self.successResultOf(stopped)
         self.assertIn("exiting with pushes that are stuck", texts(events)[-1])
+        another = self.make()
         with capturedLogs() as events:
-            self.assertRaises(SystemExit, self.start)
+            self.assertRaises(SystemExit, another.startService)
         self.assertIn("another file-bucket", texts(events)[-1])
+        another._store.close()
         self.threads.go_on()
         self.assertEqual(["x"], self.stored())
         daemon._store.close()

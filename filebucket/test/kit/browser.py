@@ -53,10 +53,10 @@ class Browser:
             stderr=subprocess.DEVNULL,
         )
         self._session = ""
+        self._http = requests.Session()
+        self._http.trust_env = False
         try:
             self._url = f"http://127.0.0.1:{self._find_port()}"
-            self._http = requests.Session()
-            self._http.trust_env = False
             self._session = self._start()
         except BaseException:
             self.close()
@@ -94,6 +94,7 @@ class Browser:
         if self._session:
             self._ask("DELETE", self._session)
             self._session = ""
+        self._http.close()
         self._driver.terminate()
         self._driver.wait(PATIENCE)
         assert self._driver.stdout is not None

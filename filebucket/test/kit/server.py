@@ -130,10 +130,11 @@ class Server:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._news:
-                self._lines.append(line.decode("utf-8", "backslashreplace"))
-                self._news.notify_all()
+        with self.process.stdout as output:
+            for line in output:
+                with self._news:
+                    self._lines.append(line.decode("utf-8", "backslashreplace"))
+                    self._news.notify_all()
         with self._news:
             self._lines.append("(end)\n")
             self._news.notify_all()
@@ -182,9 +183,6 @@ class Server:
             self.signal(signal.SIGKILL)
             self.wait()
             raise
-        finally:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
         for token in TOKENS:
             if token in self.log:
                 raise AssertionError(f"a token was printed:\n{self.log}")

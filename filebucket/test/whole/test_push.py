@@ -190,10 +190,10 @@ class OtherClientsTests(IntegrationCase):
             for start in range(0, MIB, 1000):
                 yield content[start : start + 1000]
 
-        with requests.Session() as session:
+        with requests.Session() as session, path.open("rb") as a, path.open("rb") as b:
             for name, push in (
-                ("ünï.gz", lambda: session.post(url, files={"file": path.open("rb")})),
-                ("put", lambda: session.put(f"{url}/put", data=path.open("rb"))),
+                ("ünï.gz", lambda: session.post(url, files={"file": a})),
+                ("put", lambda: session.put(f"{url}/put", data=b)),
                 ("pieces", lambda: session.put(f"{url}/pieces", data=pieces())),
             ):
                 answer = push()
