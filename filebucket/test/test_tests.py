@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from twisted.trial.reporter import TestResult
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 TESTS = Path(__file__).parent
@@ -57,6 +59,34 @@ class MirrorTests(SynchronousTestCase):
         for name in self.mirrors:
             text = (TESTS / name).read_text(encoding="utf-8")
             self.assertRegex(text, r"\n    (async )?def test_", name)
+
+
+class DescriptorTests(SynchronousTestCase):
+    """A test that leaves a descriptor open fails."""
+
+    def test_left_open(self) -> None:
+        """Unless its last step closes it."""
+
+        class Case(SynchronousTestCase):
+            """Opens a file."""
+
+            def runTest(self) -> None:
+                fds.append(os.open(__file__, os.O_RDONLY))
+
+        class TidyCase(Case):
+            """Closes it, too."""
+
+            def tearDown(self) -> None:
+                os.close(fds.pop())
+
+        fds: list[int] = []
+        result = TestResult()
+        TidyCase().run(result)
+        self.assertEqual([], result.errors)
+        Case().run(result)
+        os.close(fds.pop())
+        ((_, error),) = result.errors
+        self.assertRegex(str(error), r"left open: .*test_tests\.py")
 
 
 RUN = {"call", "check_call", "check_output", "run"}

@@ -25,7 +25,6 @@ from filebucket.store.interfaces import (
     UnsteadyError,
 )
 from filebucket.store.remove import RemovalError, prune_lock
-from filebucket.test.kit.descriptors import open_descriptors
 
 
 class ArchiveTests(SynchronousTestCase):
@@ -36,10 +35,6 @@ class ArchiveTests(SynchronousTestCase):
         self.bucket = self.home / "web01"
         self.bucket.mkdir(parents=True)
         self.archive = DirectoryArchive(str(self.home))
-        descriptors = open_descriptors()
-        self.addCleanup(
-            lambda: self.assertEqual(set(), open_descriptors() - descriptors)
-        )
 
     def put(self, name: str, content: bytes = b"content") -> Path:
         path = self.bucket / name

@@ -18,7 +18,6 @@ from filebucket.store.interfaces import (
     NotAFileError,
 )
 from filebucket.store.remove import RemovalError, Removals, prune_lock, removing
-from filebucket.test.kit.descriptors import open_descriptors
 
 
 class HomeCase(SynchronousTestCase):
@@ -31,10 +30,6 @@ class HomeCase(SynchronousTestCase):
         self.bucket.mkdir()
         for name in ("a", "b"):
             (self.bucket / name).write_bytes(b"content")
-        descriptors = open_descriptors()
-        self.addCleanup(
-            lambda: self.assertEqual(set(), open_descriptors() - descriptors)
-        )
 
 
 class AloneTests(HomeCase):

@@ -33,7 +33,6 @@ from filebucket.store.interfaces import NoFileError, Stat
 from filebucket.store.remove import removing
 from filebucket.store.room import Room
 from filebucket.test.kit.catalogue import all_series, new_home, opened
-from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import LinesAtOnce
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import prune as pruning
@@ -61,8 +60,6 @@ class PruningCase(SynchronousTestCase):
         self.journal = opened(self, Journal, self.home)
         self.view = opened(self, View, self.home)
         self.bucket = bucket()
-        before = open_descriptors()
-        self.addCleanup(lambda: self.assertEqual(before, open_descriptors()))
 
     def push(
         self,
