@@ -1,5 +1,5 @@
-"""Open directories, make them durable, replace files atomically, and measure free
-space.
+"""Open directories, make them durable, replace files atomically, measure free space,
+and name the filesystem.
 
 Nothing here catches an ``OSError``: the caller knows what it means.
 """
@@ -118,3 +118,20 @@ def total_bytes(found: os.statvfs_result) -> int:
 def free_bytes(found: os.statvfs_result) -> int:
     """The bytes of a filesystem that are free for all users, not only for root."""
     return found.f_bavail * found.f_frsize
+
+
+def filesystem_type(fd: int) -> str | None:
+    """The type of the filesystem of an open file, such as ``ext4``; None if it cannot
+    be determined, as without ``/proc``.
+    """
+    # Not by device number: the files of a Btrfs do not have that of their mount.
+    with suppress(OSError, ValueError):
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as about:
+            pairs = (line.split(b":") for line in about if line.startswith(b"mnt_id:"))
+            ((_, number),) = pairs
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            for line in mounts:
+                mount, _, described = line.partition(b" - ")
+                if mount.split()[0] == number.strip():
+                    return os.fsdecode(described.split()[0])
+    return None

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from filebucket.base.errors import OperatorError
-from filebucket.base.fs import directory
+from filebucket.base.fs import directory, filesystem_type
 from filebucket.base.text import printable
 from filebucket.catalogue.schema import NewerError, upgrade, version_of
 from filebucket.model.names import PRIVATE
@@ -29,6 +29,13 @@ MOST_LOG = 16 * 1024 * 1024
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another transaction."""
+
+CONVERT_TIMEOUT = 1.0
+"""Seconds to wait for other processes that use a write-ahead log, to stop using one."""
+
+COPY_ON_WRITE = ("btrfs", "bcachefs")
+"""Filesystems on which a change to mapped memory needs free space, and ends the process
+with SIGBUS if there is none."""
 
 
 class CatalogueError(OperatorError):
@@ -78,12 +85,14 @@ class Database:
                 check_same_thread=False,
             )
             try:
-                version_of(connection)
-                _write_ahead(connection)
-                # A power cut may lose the last rows, but not the files.
-                connection.execute("PRAGMA synchronous = NORMAL")
+                with directory(os.path.dirname(path)) as fd:
+                    may_map = filesystem_type(fd) not in COPY_ON_WRITE
+                if may_map:
+                    version_of(connection)
+                    _write_ahead(connection)
+                else:
+                    _roll_back(connection)
                 connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute(f"PRAGMA journal_size_limit = {MOST_LOG}")
                 connection.execute("PRAGMA temp_store = MEMORY")
                 upgrade(connection)
                 cls._prepare(connection)
@@ -124,12 +133,13 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection.execute
+                # Without a write-ahead log this waits for readers, and may time out.
+                self._connection.execute("COMMIT")
             except BaseException:
                 # After a disk error SQLite has rolled back already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _ask(self, query: str, *values: Any) -> list[Any]:
         with translated_errors():
@@ -137,8 +147,8 @@ class Database:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log. SQLite itself does not wait for another process that
-    does so at the same moment.
+    """Use a write-ahead log, with which reads and writes do not wait for each other.
+    SQLite itself does not wait for another process that switches at the same moment.
     """
     end = time.monotonic() + BUSY_TIMEOUT
     while True:
@@ -151,7 +161,30 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
                 raise
             time.sleep(0.01)
         else:
-            return
+            break
+    # A power cut may lose the last rows, but not the files.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA journal_size_limit = {MOST_LOG}")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Use a rollback journal, for which SQLite maps no memory, unlike the index of a
+    write-ahead log. If another process uses a write-ahead log, use it, too.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {CONVERT_TIMEOUT * 1000:.0f}")
+    # With this, the index of an existing log is not mapped even while it is converted.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    try:
+        version_of(connection)
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+    # The next read, that of the version, releases the lock.
+    connection.execute("PRAGMA locking_mode = NORMAL")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+    # Less could damage the file in a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _make(path: str) -> None:

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.fs import (
     directory,
+    filesystem_type,
     free_bytes,
     make_directory,
     open_directory,
@@ -229,3 +230,22 @@ class BytesTests(SynchronousTestCase):
         )
         self.assertEqual(512_000, total_bytes(found))
         self.assertEqual(102_400, free_bytes(found))
+
+
+class TypeTests(FolderCase):
+    """The type of the filesystem of an open file."""
+
+    def type_of(self, path: str) -> str | None:
+        with directory(path) as fd:
+            return filesystem_type(fd)
+
+    def test_known(self) -> None:
+        self.assertEqual("proc", self.type_of("/proc"))
+        self.assertEqual("sysfs", self.type_of("/sys"))
+
+    def test_unknown(self) -> None:
+        """Not an open file, or a mount that is not listed, as one of a pipe."""
+        self.assertIsNone(filesystem_type(10**9))
+        for fd in os.pipe():
+            self.addCleanup(os.close, fd)
+            self.assertIsNone(filesystem_type(fd))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -17,13 +19,16 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.catalogue import database
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.view import View
 from filebucket.model.records import Space
 from filebucket.test.kit.catalogue import new_home
 from filebucket.test.kit.server import NOBODY, PATIENCE
 
 LOOK = """
 import sys
+from filebucket.catalogue import database
 from filebucket.catalogue.view import View
+database.filesystem_type = lambda fd: sys.argv[2]
 view = View.open(sys.argv[1], create=False)
 print(len(view.space(0)))
 view.close()
@@ -31,11 +36,23 @@ view.close()
 """What another process does."""
 
 
-class OpeningTests(SynchronousTestCase):
-    """Several connections, in several processes."""
+class DatabaseCase(SynchronousTestCase):
+    """Has a home, as on a filesystem.
+
+    :cvar filesystem: its type
+    """
+
+    filesystem = "ext4"
 
     def setUp(self) -> None:
         self.home = new_home(self)
+        self.file = self.home / FILE
+        self.move(self.filesystem)
+
+    def move(self, filesystem: str) -> None:
+        """Move the home to another filesystem."""
+        self.filesystem = filesystem
+        self.patch(database, "filesystem_type", lambda fd: filesystem)
 
     def open(self, create: bool = True) -> Journal:
         journal = Journal.open(str(self.home), create)
@@ -45,11 +62,15 @@ class OpeningTests(SynchronousTestCase):
     def seen_by_another(self) -> int:
         """The free space that another process reads."""
         # Another process, since SQLite's locks work between processes.
-        command = [sys.executable, "-c", LOOK, str(self.home)]
+        command = [sys.executable, "-c", LOOK, str(self.home), self.filesystem]
         found = subprocess.run(
             command, capture_output=True, check=True, timeout=PATIENCE
         )
         return int(found.stdout)
+
+
+class OpeningTests(DatabaseCase):
+    """Several connections, in several processes."""
 
     def test_second_connection(self) -> None:
         """It does not disturb the first one, whose writes are not lost."""
@@ -186,3 +207,127 @@ class OpeningTests(SynchronousTestCase):
         for number in range(3):
             journal.note_space(Space(2000 + number, 1, 2))
         self.assertGreaterEqual(100_000, log.stat().st_size)
+
+
+class CopyOnWriteTests(DatabaseCase):
+    """On a filesystem on which a change to mapped memory needs free space."""
+
+    filesystem = "btrfs"
+
+    def mapped(self) -> list[str]:
+        """The files of the catalogue that this process has mapped into memory."""
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        return [line for line in maps if str(self.file) in line]
+
+    def files(self) -> set[str]:
+        """The files of the catalogue, without the beginning of their names."""
+        name = self.file.name
+        return {
+            path.name.removeprefix(name) for path in self.file.parent.glob(f"{name}*")
+        }
+
+    def leave_log(self) -> None:
+        """Leave a catalogue with a row in its write-ahead log, as after a crash."""
+        self.move("ext4")
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.note_space(Space(1.0, 1, 2))
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{self.file}{suffix}", f"{self.home}/copy{suffix}")
+        for suffix in ("", "-wal"):
+            os.replace(f"{self.home}/copy{suffix}", f"{self.file}{suffix}")
+        self.move("btrfs")
+
+    def test_elsewhere(self) -> None:
+        """On other filesystems it is mapped, so that readers delay no writes."""
+        for filesystem in ("ext4", "xfs", ""):
+            self.move(filesystem)
+            self.open().note_space(Space(1.0, 1, 2))
+            self.assertNotEqual([], self.mapped())
+            self.doCleanups()
+            self.setUp()
+
+    def test_nothing_is_mapped(self) -> None:
+        for filesystem in ("btrfs", "bcachefs"):
+            self.move(filesystem)
+            journal = self.open()
+            journal.note_space(Space(1.0, 1, 2))
+            with closing(View.open(str(self.home))) as view:
+                journal.note_space(Space(2.0, 1, 2))
+                self.assertEqual(2, len(view.space(0)))
+                self.assertEqual(2, self.seen_by_another())
+                journal.note_space(Space(3.0, 1, 2))
+                self.assertEqual([], self.mapped())
+                self.assertEqual({"", "-journal"}, self.files())
+            journal.close()
+            self.setUp()
+
+    def test_converted(self) -> None:
+        """The write-ahead log of an earlier version is applied, and never mapped."""
+        self.leave_log()
+        # It cannot be mapped.
+        Path(f"{self.file}-shm").mkdir()
+        journal = self.open()
+        self.assertEqual(1, self.seen_by_another())
+        journal.note_space(Space(2.0, 1, 2))
+        self.assertEqual(2, self.seen_by_another())
+        self.assertEqual({"", "-shm", "-journal"}, self.files())
+
+    def test_converted_by_many(self) -> None:
+        """Several threads open it at the same moment."""
+        self.leave_log()
+        together = threading.Barrier(4)
+        found: list[int] = []
+
+        def look() -> None:
+            together.wait(60)
+            with closing(View.open(str(self.home))) as view:
+                found.append(len(view.space(0)))
+                together.wait(60)
+
+        threads = [threading.Thread(target=look) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        together.wait(60)
+        together.wait(60)
+        self.assertEqual([], self.mapped())
+        for thread in threads:
+            thread.join(60)
+        self.assertEqual([1, 1, 1], found)
+
+    def test_moved_away(self) -> None:
+        """On another filesystem, it gets a write-ahead log again."""
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.note_space(Space(1.0, 1, 2))
+        self.move("ext4")
+        journal = self.open()
+        journal.note_space(Space(2.0, 1, 2))
+        self.assertEqual(2, self.seen_by_another())
+        self.assertIn("-wal", self.files())
+
+    def test_log_in_use(self) -> None:
+        """While another process uses a write-ahead log, so does this one."""
+        self.patch(database, "CONVERT_TIMEOUT", 0.0)
+        self.move("ext4")
+        other = self.open()
+        self.move("btrfs")
+        with closing(Journal.open(str(self.home))) as journal:
+            other.note_space(Space(1.0, 1, 2))
+            journal.note_space(Space(2.0, 1, 2))
+            other.note_space(Space(3.0, 1, 2))
+            self.assertEqual(3, self.seen_by_another())
+        other.close()
+        self.open()
+        self.assertEqual([], self.mapped())
+
+    def test_long_read(self) -> None:
+        """A write waits for a read. Once it has timed out, the next write succeeds."""
+        self.patch(database, "BUSY_TIMEOUT", 0.0)
+        journal = self.open()
+        with closing(sqlite3.connect(self.file)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM space").fetchall()
+            for number in range(2):
+                with self.assertRaisesRegex(CatalogueError, "^database is locked$"):
+                    journal.note_space(Space(number, 1, 2))
+        journal.note_space(Space(2.0, 1, 2))
+        self.assertEqual(1, self.seen_by_another())

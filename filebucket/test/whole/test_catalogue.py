@@ -141,8 +141,8 @@ class CatalogueTests(RealCase):
         self.start(self.make())
         self.assert_pushes("a", "b")
         self.assert_entered()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.file}{suffix}").unlink()
+        for path in self.file.parent.glob(f"{self.file.name}*"):
+            path.unlink()
         self.assert_pushes("c")
         self.server.wait_for("catalogue file is gone; rebuilding it from disk")
         self.server.wait_for("catalogue: 2 added|catalogue: 3 added")
