@@ -22,6 +22,9 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "resuming.rst"
 PART = 300_000
 """Bytes of a part of ``push-large`` here."""
 
+NAME = "a b#c?d%20é.gz"
+"""A name that must be percent-encoded."""
+
 _NO_LINKS = """
 import os
 real = os.link
@@ -90,6 +93,23 @@ class ScriptCase(IntegrationCase):
             timeout=PATIENCE,
             check=False,
         )
+
+    def end(self, script: str, *arguments: str) -> None:
+        """End a script, and all that it runs, as ctrl-C does, while it works."""
+        client = subprocess.Popen(
+            [script, *arguments],
+            env={**os.environ, "HOME": str(self.folder), "TMPDIR": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.addCleanup(client.wait, PATIENCE)
+        self.addCleanup(client.kill)
+        self.assertTrue(comes(lambda: any(self.folder.glob("tmp.*/body"))))
+        os.killpg(client.pid, signal.SIGTERM)
+        self.assertNotEqual(0, client.wait(PATIENCE))
+        self.assertEqual([], list(self.folder.glob("tmp.*")))
 
     def offsets(self, count: int, most: int) -> list[int]:
         return [self.chance.randrange(most) for _ in range(count)]
@@ -177,12 +197,12 @@ class LargeTests(ScriptCase):
         path = str(self.file(content=b"x"))
         done = self.run_script(self.large(server.port), path)
         self.assertEqual(1, done.returncode)
-        self.assertIn(b"push-large: 405\n", done.stderr)
-        self.assertIn(b"already exists", done.stderr)
+        reason = b"push-large: NOT stored: 405 a file with that name already exists\n"
+        self.assertEqual(reason, done.stderr)
         (self.folder / ".file-bucket").write_text("Authorization: Bearer wrong\n")
         done = self.run_script(self.large(server.port), path)
         self.assertEqual((1, b""), (done.returncode, done.stdout))
-        self.assertIn(b"403\nno such token\n", done.stderr)
+        self.assertIn(b"NOT stored: 403 no such token\n", done.stderr)
 
     def test_gives_up(self) -> None:
         """Without a server it ends with an error."""
@@ -191,7 +211,49 @@ class LargeTests(ScriptCase):
         server.stop()
         done = self.run_script(script, str(self.file()))
         self.assertEqual((1, b""), (done.returncode, done.stdout))
-        self.assertIn(b"push-large: 000", done.stderr)
+        self.assertIn(b"push-large: NOT stored: 000", done.stderr)
+
+    def test_shrinks(self) -> None:
+        """It ends with an error if the file shrinks after its length was sent."""
+        server = self.daemon()
+        path = self.file(content=b"x" * 4 * PART)
+        server.hook("pre-push", f"truncate -s 10 {shlex.quote(str(path))}")
+        done = self.run_script(self.large(server.port), str(path))
+        self.assertEqual((1, b""), (done.returncode, done.stdout))
+        self.assertIn(b"push-large: NOT stored: 204", done.stderr)
+        self.assertEqual({}, server.stored())
+
+    def test_no_file(self) -> None:
+        """Without a file it ends before the first request."""
+        for arguments in ((), (str(self.folder / "missing"),)):
+            done = self.run_script(self.large(1), *arguments)
+            self.assertEqual((2, b""), (done.returncode, done.stdout))
+            self.assertEqual(1, done.stderr.count(b"\n"), done.stderr)
+
+    def test_names(self) -> None:
+        """Special characters arrive."""
+        server = self.daemon()
+        path = str(self.file(NAME, b"content"))
+        done = self.run_script(self.large(server.port), path)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual({f"web01/{NAME}": b"content"}, server.stored())
+
+    def test_ended(self) -> None:
+        """If it is ended, it removes its files."""
+        server = self.daemon()
+        script = self.script("push-large", server.port, **{"pause=10": "pause=60"})
+        server.stop()
+        self.end(str(script), str(self.file()))
+
+    def test_ignored_signal(self) -> None:
+        """It prints no errors if SIGPIPE is ignored, as in a service of systemd."""
+        server = self.daemon()
+        path = str(self.file(content=b"x" * MIB))
+        script = self.large(server.port)
+        done = self.run_script(
+            "sh", "-c", "trap '' PIPE; exec \"$@\"", "", script, path
+        )
+        self.assertEqual((0, b""), (done.returncode, done.stderr))
 
 
 class OutputTests(ScriptCase):
@@ -236,7 +298,7 @@ class OutputTests(ScriptCase):
             failing = f"{shlex.join(command)}; exit 3"
             done = self.run_script(script, "db", "sh", "-c", failing)
             self.assertEqual((1, b""), (done.returncode, done.stdout))
-            self.assertIn(b"push-output: sh failed; nothing is stored\n", done.stderr)
+            self.assertIn(b"push-output: NOT stored: sh failed\n", done.stderr)
         server.wait_for("upload-deleted ", 3)
         self.assertEqual({}, server.stored())
         self.assertEqual([], os.listdir(server.home / ".filebucket" / "uploads"))
@@ -249,8 +311,27 @@ class OutputTests(ScriptCase):
         ran = self.folder / "ran"
         done = self.run_script(self.output(server.port), "db", "touch", str(ran))
         self.assertEqual(1, done.returncode)
-        self.assertIn(b"405\n", done.stderr)
+        self.assertIn(b"NOT stored: 405 ", done.stderr)
         self.assertFalse(ran.exists())
+
+    def test_shell_is_killed(self) -> None:
+        """Half of the output is not stored if the shell of the command is killed."""
+        server = self.daemon()
+        killing = "echo half; kill -9 $PPID"
+        done = self.run_script(self.output(server.port), "db", "sh", "-c", killing)
+        self.assertEqual((1, b""), (done.returncode, done.stdout))
+        self.assertEqual({}, server.stored())
+
+    def test_names(self) -> None:
+        """Special characters arrive."""
+        server = self.daemon()
+        done = self.run_script(self.output(server.port), NAME, "echo", "content")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual({f"web01/{NAME}": b"content\n"}, server.stored())
+
+    def test_ended(self) -> None:
+        """If it is ended, it removes its files."""
+        self.end(self.output(self.daemon().port), "db", "sleep", "60")
 
 
 class EndTests(ScriptCase):
