@@ -145,7 +145,7 @@ def length_of(upload: Unfinished, incoming: IResuming, asked: Resume) -> int | N
         raise Refusal(400, f"contradictory lengths: {', '.join(map(str, lengths))}")
     length = lengths[0] if lengths else None
     if length is not None and (end or upload.offset) > length:
-        raise Refusal(400, f"the upload has only {length} bytes")
+        raise too_long(length)
     return length
 
 
@@ -172,6 +172,11 @@ def unknown() -> Refusal:
 def lost() -> Refusal:
     """The answer about an upload whose data is lost."""
     return Refusal(410, "the upload is lost; start again")
+
+
+def too_long(length: int) -> Refusal:
+    """The answer to a request with more bytes than the upload has."""
+    return Refusal(400, f"the data exceeds the upload's length of {length} bytes")
 
 
 def newer() -> Refusal:

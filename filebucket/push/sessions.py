@@ -44,6 +44,7 @@ from filebucket.push.session import (
     is_findable,
     lost,
     newer,
+    too_long,
     unknown,
 )
 from filebucket.store.interfaces import IParts, NameTaken
@@ -408,7 +409,7 @@ class Sessions(Service):
             raise Refusal(409, f"the upload is complete, with {finished.size} bytes")
         async for chunks in (await incoming.find_file()).chunks:
             if any(chunks):
-                raise Refusal(400, f"the upload has only {finished.size} bytes")
+                raise too_long(finished.size)
         outcome.status, outcome.repeated = 200, True
         outcome.size, outcome.sha256 = finished.size, finished.sha256
 
@@ -480,7 +481,7 @@ class Sessions(Service):
             return
         upload = session.upload
         self._log.info(
-            "request={request}: upload of {name!r} to bucket {bucket} ends after"
+            "request={request}: upload of {name!r} to bucket {bucket} ended after"
             " {offset} bytes: {reason}",
             event="upload-expired",
             request=upload.request,

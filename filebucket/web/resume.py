@@ -148,7 +148,7 @@ class Native(Resuming):
             return Resume(action, self.identity())
         # Clients of older drafts send no type.
         if self.types() - {PART_TYPE}:
-            raise Refusal(415, f"the Content-Type of a part is {PART_TYPE}")
+            raise Refusal(415, f"the Content-Type of a part must be {PART_TYPE}")
         values = self.values("Upload-Complete")
         if not values:
             raise Refusal(400, "Upload-Complete is missing")
@@ -191,7 +191,7 @@ class Tus(Resuming):
         if action is not Action.APPEND:
             return Resume(action, self.identity())
         if self.types() != {TUS_PART_TYPE}:
-            raise Refusal(415, f"the Content-Type of a part is {TUS_PART_TYPE}")
+            raise Refusal(415, f"the Content-Type of a part must be {TUS_PART_TYPE}")
         return Resume(
             action,
             self.identity(),

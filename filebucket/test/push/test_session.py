@@ -81,9 +81,9 @@ class LengthTests(SynchronousTestCase):
 
     def test_too_long(self) -> None:
         known = evolve(UPLOAD, length=7)
-        reason = "the upload has only 7 bytes"
+        reason = "the data exceeds the upload's length of 7 bytes"
         self.assertEqual(reason, self.refused(known, *part(b"12345")))
-        reason = "the upload has only 2 bytes"
+        reason = "the data exceeds the upload's length of 2 bytes"
         late = part(b"1", declared=False, length=2)
         self.assertEqual(reason, self.refused(UPLOAD, *late))
 

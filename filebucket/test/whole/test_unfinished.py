@@ -111,7 +111,7 @@ class UnfinishedTests(IntegrationCase):
         )
         server.wait_for("alert.*said")
         self.begin(server, "db-2.gz", b"con")
-        server.wait_for(r"upload of 'db-2.gz' to bucket web01 ends after 3 bytes")
+        server.wait_for(r"upload of 'db-2.gz' to bucket web01 ended after 3 bytes")
         server.wait_for("alert.*said", 2)
         self.assertIn("web01   db-#.gz  unfinished", self.command(server, "status"))
         self.assertEqual(
