@@ -227,11 +227,12 @@ class Part:
 
     async def _published(self) -> None:
         """The file has its name: the upload is over, and its end can be told."""
-        self._end(self._session)
         finished = Finished(self._outcome.size, self._outcome.sha256 or "")
         ended = evolve(self._session.upload, finished=finished)
         with suppress(Refusal):
             # If it is not recorded, the next daemon finds out.
             await self._parts.finish(self._bucket.directory, ended)
-        # Other requests need not wait for the post-push hook.
+        # Only now, since other requests read the record then. They need not wait for
+        # the post-push hook.
+        self._end(self._session)
         self._session.leave(self._incoming)

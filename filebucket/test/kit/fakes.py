@@ -250,6 +250,7 @@ class MemoryParts:
     :ivar records: how far each has come, by id
     :ivar published: ids of uploads whose file is published
     :ivar failure: raised instead of recording anything, while it is set
+    :ivar end_gate: while it is set, each record of an end waits for it
     """
 
     store: MemoryStore
@@ -257,6 +258,7 @@ class MemoryParts:
     records: dict[str, Unfinished] = field(factory=dict)
     published: set[str] = field(factory=set)
     failure: Refusal | None = None
+    end_gate: Deferred[None] | None = None
 
     @property
     def counted(self) -> dict[str, int]:
@@ -295,6 +297,8 @@ class MemoryParts:
         self.records[upload.id] = upload
 
     async def finish(self, directory: str, upload: Unfinished) -> None:
+        if self.end_gate is not None:
+            await self.end_gate
         await self.record(directory, upload)
         self.store.unfinished.pop((directory, upload.id), None)
         self.data.pop(upload.id, None)

@@ -551,6 +551,20 @@ class TakeOverTests(SessionCase):
         self.hooks.post_gate.callback(None)
         self.ended(200, done)
 
+    def test_before_its_end_is_recorded(self) -> None:
+        """The file has its name already: the answer is not that there is no upload."""
+        gate = self.parts.end_gate = Deferred()
+        done = self.ask(part(self.identity, 0, CONTENT))
+        self.assertEqual({FILE: CONTENT}, self.store.files)
+        looked = self.ask(look(self.identity))
+        self.assertNoResult(looked)
+        gate.callback(None)
+        self.ended(200, done)
+        outcome = self.ended(204, looked)
+        assert outcome.upload is not None
+        self.assertTrue(outcome.upload.complete)
+        self.assert_stored()
+
     def test_in_its_last_pre_push(self) -> None:
         """The end of an upload of unknown size is not cut off, but waited for."""
         identity = self.created(creation(length=None, called="other"))
