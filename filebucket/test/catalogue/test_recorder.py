@@ -763,6 +763,7 @@ class FailureTests(RecorderCase):
 
     def test_stop_after_a_read(self) -> None:
         """The catalogue is one file again, as a copy of it must be."""
+        self.patch(database, "filesystem_type", lambda fd: "ext4")
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)
