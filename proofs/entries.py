@@ -18,6 +18,9 @@ from filebucket.test.kit.server import PATIENCE, TOKEN, Server, comes
 FILE = database.FILE
 """The catalogue's path in a home."""
 
+LOGS = f"{FILE}-wal", f"{FILE}-journal"
+"""The paths of its write-ahead log, and of its rollback journal."""
+
 KEY = f"#{hashlib.sha256(TOKEN.encode()).hexdigest()}"
 """The key of the bucket that has no name."""
 
@@ -107,9 +110,15 @@ def wait(home: Path, name: str, key: str = KEY) -> None:
 
 def is_there(home: Path, name: str, key: str = KEY) -> bool:
     """Whether a push of that name has its row."""
+    asked = f"{_KEPT} AND push.name = ?"
     with closing(_read(home / FILE)) as catalogue:
-        asked = f"{_KEPT} AND push.name = ?"
-        return bool(catalogue.execute(asked, [key, name]).fetchall())
+        try:
+            return bool(catalogue.execute(asked, [key, name]).fetchall())
+        except sqlite3.OperationalError as error:
+            # A transaction failed, and the daemon has not rolled it back yet.
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            return False
 
 
 def _read(path: Path) -> sqlite3.Connection:

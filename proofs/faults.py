@@ -50,7 +50,10 @@ CALLS: dict[Which, Collection[str]] = {
 """The calls that are made to fail. The kernel never fails the others like this:
 wake-ups through a pipe, polling of descriptors, random numbers."""
 
-ENTERING = ("openat", "newfstatat", "fstat", "pread64", "pwrite64", "fsync")
+ENTERING = (
+    *("openat", "newfstatat", "fstat", "pread64", "pwrite64", "fsync", "fdatasync"),
+    "ftruncate",
+)
 """The same for the thread that writes the catalogue. The kernel never fails to release
 a lock, and strace cannot tell that from taking one."""
 
@@ -241,12 +244,17 @@ def _push(
     return status, wrong
 
 
-def behind_pushes(folder: Path, trials: int) -> Outcome:
+def behind(place: type[Place], folder: Path, trials: int) -> Outcome:
     """Make each call of adding a push to the catalogue fail, or only ``trials`` of
     them."""
+    with place(folder / "place") as disk:
+        server = Server(folder / "daemon", home=str(disk.root / "home"))
+        _start(server)
+        return _behind(server, folder, trials)
+
+
+def _behind(server: Server, folder: Path, trials: int) -> Outcome:
     wrong: list[str] = []
-    server = Server(folder / "daemon")
-    _start(server)
     calls = list(_entering(server, folder / "trace"))
     faults = [(call, number, error) for call, number in calls for error in ERRORS]
     entered = failed = 0
@@ -297,6 +305,11 @@ def _said(server: Server, name: str) -> str | None:
             return None
         time.sleep(0.01)
     raise AssertionError(f"{name} is not added, and nothing is logged")
+
+
+def behind_pushes(place: type[Place]) -> Prove:
+    """Whether no fault in adding a push to the catalogue affects pushes."""
+    return partial(behind, place)
 
 
 def answered_rightly(place: type[Place]) -> Prove:

@@ -175,6 +175,12 @@ class Xfs(Loop):
     make = ("mkfs.xfs", "-q", "-f")
 
 
+class PlainBtrfs(Loop):
+    """A Btrfs whose power is not cut."""
+
+    make = ("mkfs.btrfs", "-q", "-f")
+
+
 class Btrfs(Loop):
     """Btrfs, which has no shutdown: its device is a file on an ext4 that has one.
 

@@ -186,6 +186,6 @@ def survives_resumed(folder: Path, trials: int) -> Outcome:
     return at_every_call(Folder, of, ResumedLedger, LOOKS, folder, trials)
 
 
-def survives_in_catalogue(folder: Path, trials: int) -> Outcome:
+def survives_in_catalogue(place: type[Place]) -> Prove:
     """Whether it survives a kill at every call of adding a push to the catalogue."""
-    return at_every_call(Folder, (recorder,), Ledger, (), folder, trials)
+    return partial(at_every_call, place, (recorder,), Ledger, ())

@@ -177,9 +177,7 @@ def recorder(server: Server) -> int:
     """The thread that writes the catalogue."""
     return _who(
         server,
-        lambda call: (
-            call.name == "pwrite64" and call.paths[0].endswith(entries.FILE + "-wal")
-        ),
+        lambda call: call.name == "pwrite64" and call.paths[0].endswith(entries.LOGS),
         entered=True,
     )
 
