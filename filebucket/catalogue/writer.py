@@ -83,15 +83,24 @@ class Writer:
             files on disk
         :raises CatalogueError: the catalogue cannot be written
         """
+        abandoned = abandoned or []
         try:
-            return self._write(received, refused, now, abandoned or [])
+            return self._write(received, refused, now, abandoned)
+        except CatalogueError as error:
+            self.close()
+            if not error.damaged:
+                raise
+        # SQLite reports a read that failed once as damage, too.
+        self.recheck()
+        try:
+            return self._write(received, refused, now, abandoned)
         except CatalogueError as error:
             self.close()
             if not error.damaged:
                 raise
             self._put_aside(error)
         try:
-            return self._write(received, refused, now, abandoned or [])
+            return self._write(received, refused, now, abandoned)
         except CatalogueError:
             self.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from attrs import evolve
 from twisted.logger import capturedLogs
@@ -168,6 +169,26 @@ class WriteTests(WriterCase):
         self.assertEqual(["db-1.gz"], self.names())
         aside = self.home / f"{FILE}.damaged"
         self.assertEqual(b"no catalogue" * 1000, aside.read_bytes())
+
+    def test_read_error(self) -> None:
+        """SQLite reports a read that failed as damage. If it succeeds the next time,
+        the catalogue is kept.
+        """
+        failures: list[CatalogueError] = []
+        real = Journal.record
+
+        def record(journal: Journal, *given: Any) -> None:
+            if failures:
+                raise failures.pop()
+            real(journal, *given)
+
+        self.patch(Journal, "record", record)
+        for count in (1, 2):
+            failures += [CatalogueError("malformed", damaged=True)] * count
+            with capturedLogs() as events:
+                self.writer.write([received(f"db-{count}.gz")], [], NOW)
+            self.assertEqual(count > 1, bool(events))
+            self.assertEqual([f"db-{count}.gz"], self.names())
 
     def test_cannot_be_put_aside(self) -> None:
         """The catalogue then counts as not writable."""
