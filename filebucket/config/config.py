@@ -14,6 +14,7 @@ from filebucket.config.values import (
     ByteCount,
     Count,
     DurationOrOff,
+    Flag,
     Host,
     LogFormat,
     Path,
@@ -47,6 +48,7 @@ class Config:
         them if it is not given
     :param trusted_proxies: proxies that are trusted to name the client
     :param admin: where to listen for monitoring systems; None is nowhere
+    :param page: whether to serve the drop page
     :param hooks: the folder that holds ``pre-push.sh``, ``post-push.sh`` and
         ``alert.sh``
     :param max_file_size: the largest file in bytes; None is no limit
@@ -74,6 +76,7 @@ class Config:
     listen: Listen = field()
     trusted_proxies: Networks = NOBODY
     admin: Endpoint | None = None
+    page: Flag = Flag(False)
     hooks: Path = Path(".")
     max_file_size: ByteCount | None = None
     min_file_size: ByteCount | None = None

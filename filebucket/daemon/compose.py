@@ -57,6 +57,7 @@ from filebucket.store.room import Room
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
 from filebucket.web import digests
+from filebucket.web.drop import DropPage
 from filebucket.web.tree import Root
 
 THREADS = 64
@@ -143,7 +144,8 @@ def make_daemon(
         config.max_unfinished,
         seen.broken,
     )
-    root = Root(uploads, sessions, registry, wall)
+    page = DropPage() if config.page else None
+    root = Root(uploads, sessions, registry, wall, page)
 
     limits = limits_of(config, capacity)
     trailers = frozenset(each.encode("ascii") for each in digests.HEADERS)

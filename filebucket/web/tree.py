@@ -3,7 +3,8 @@
 A token is the first component of the path, or comes as ``Authorization: Bearer`` (RFC
 6750, 2.1); then the whole path belongs to the bucket. A request without a valid token
 gets a bucket resource, too, one that refuses: so it gets the same answer in the same
-way, whatever its path and method.
+way, whatever its path and method. Only the drop page, if the operator has one, is the
+same with and without a token.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from filebucket.model.token import Token, token_digest
 from filebucket.push.receive import ENDED, UNKNOWN, Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.web import resume
+from filebucket.web.drop import DropPage
 from filebucket.web.put import METHODS, Form, Put, answer
 
 Resuming: TypeAlias = resume.Native | resume.Tus | resume.Options
@@ -39,18 +41,21 @@ class Root(Resource):
         sessions: Sessions,
         registry: Registry,
         wall: Callable[[], float],
+        page: DropPage | None = None,
     ) -> None:
         """
         :param uploads: receives plain pushes
         :param sessions: receives resumable uploads
         :param registry: the configured buckets
         :param wall: returns seconds since the epoch, for the expiry of tokens
+        :param page: the drop page; None is none
         """
         super().__init__()
         self._uploads = uploads
         self._sessions = sessions
         self._registry = registry
         self._wall = wall
+        self._page = page
         # Values: whether the request's token still opens its bucket.
         self._under_way: dict[StreamingRequest, Callable[[], bool]] = {}
         registry.on_change(self._end_revoked)
@@ -94,6 +99,10 @@ class Root(Resource):
             # The base URL ended with a slash.
             request.prepath.pop()
             return self
+        # Before any token is looked at, so that the page reveals nothing about one.
+        page = None if self._page is None else self._page.find(request)
+        if page is not None:
+            return page
         digest = token_digest(path)
         bucket = in_path = self._opened(digest, request)
         bearer = _bearer(request)

@@ -79,6 +79,7 @@ class ConfigTests(SynchronousTestCase):
         yield "home", "/elsewhere"
         yield "host", "127.0.0.1"
         yield "port", 80
+        yield "page", True
         yield "hooks", "/hooks"
         yield "max_file_size", 1
         yield "min_file_size", 1

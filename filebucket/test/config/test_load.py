@@ -88,6 +88,7 @@ class KeyTests(ConfigCase):
                 port=values.Port(1234),
                 listen=Listen((tcp("0.0.0.0", 1234),)),
                 trusted_proxies=Networks(),
+                page=values.Flag(False),
                 hooks=values.Path("/srv/drop"),
                 max_file_size=None,
                 min_file_size=None,
@@ -117,6 +118,7 @@ class KeyTests(ConfigCase):
             ("port", 65535, 65535),
             ("home", "/var/backups", "/var/backups"),
             ("home", "na\u00efve", "/srv/drop/na\u00efve"),
+            ("page", True, True),
             ("hooks", "/etc/hooks", "/etc/hooks"),
             ("max_file_size", None, None),
             ("max_file_size", 0, 0),
@@ -282,6 +284,7 @@ class KeyTests(ConfigCase):
                 (0, 0.0, -1, -0.5, 604800.1, 604801, 10**400, float("1e308")),
                 "must be more than 0 and at most 604800 seconds",
             ),
+            (("page",), (None, 0, 1, "true", [], {}), "must be true or false"),
             (("unfinished",), (None, 1, 0.0, False, []), "must be a string"),
             (
                 ("unfinished",),

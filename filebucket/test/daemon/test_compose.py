@@ -36,6 +36,32 @@ class CompositionTests(DaemonCase):
         self.assertIn("a restart is needed to apply: listen", texts(events)[-1])
         self.successResultOf(daemon.stopService())
 
+    def test_page(self) -> None:
+        """The drop page is there only if the configuration says so; a change needs a
+        restart.
+        """
+        keys = {"home": "home", "host": "127.0.0.1", "buckets": [TOKEN]}
+        for value, status in ((None, b"403"), (False, b"403"), (True, b"200")):
+            given = keys if value is None else {**keys, "page": value}
+            Path(self.path).write_text(json.dumps(given))
+            self.reactor.tcpServers.clear()
+            daemon = self.start()
+            self.assertEqual(status, self.ask_for_page())
+            Path(self.path).write_text(json.dumps({**keys, "page": not value}))
+            with capturedLogs() as events:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            self.assertIn("a restart is needed to apply: page", texts(events)[-1])
+            self.assertEqual(status, self.ask_for_page())
+            self.successResultOf(daemon.stopService())
+
+    def ask_for_page(self) -> bytes:
+        """The status of a request for the page."""
+        channel, wire = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        channel.connectionLost()
+        status: bytes = wire.value().split()[1]
+        return status
+
     def test_a_disk_that_hangs(self) -> None:
         """A disk that hangs under one bucket leaves threads to the others, and one to
         the reload.

@@ -23,6 +23,9 @@ from twisted.trial.unittest import SkipTest
 from filebucket.test.kit.children import deadline
 from filebucket.test.kit.server import PATIENCE
 
+FOREIGN = "backup.example"
+"""A name of this machine that, to the browser, is the name of another one."""
+
 _ARGUMENTS = (
     "--headless",
     "--no-sandbox",
@@ -34,6 +37,7 @@ _ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
     "--no-proxy-server",
+    f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1",
 )
 
 _STARTED = re.compile(rb"started successfully on port ([0-9]+)")
@@ -153,6 +157,17 @@ class Browser:
         (element,) = found.values()
         self._do(f"element/{element}/value", text=text)
 
+    def click(self, selector: str) -> None:
+        """Click on the element that the selector finds."""
+        found = self._do("element", using="css selector", value=selector)
+        (element,) = found.values()
+        self._do(f"element/{element}/click")
+
+    def press_key(self, key: str) -> None:
+        """Press a key as on a keyboard: it may move the focus."""
+        actions = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        self._do("actions", actions=[{"type": "key", "id": "k", "actions": actions}])
+
     def press(self, key: str) -> None:
         """Press a key, with the current focus."""
         (element,) = self._ask("GET", f"{self._session}/element/active").values()
@@ -184,12 +199,19 @@ class Browser:
 
     def fetched(self) -> list[str]:
         """The URLs requested since the last call."""
+        return [each["url"] for each in self._requests()]
+
+    def sent(self) -> list[tuple[str, dict[str, str]]]:
+        """The methods and headers of the requests since the last call."""
+        return [(each["method"], each["headers"]) for each in self._requests()]
+
+    def _requests(self) -> list[dict[str, Any]]:
         messages = (
             json.loads(entry["message"])["message"]
             for entry in self._log("performance")
         )
         return [
-            each["params"]["request"]["url"]
+            each["params"]["request"]
             for each in messages
             if each["method"] == "Network.requestWillBeSent"
             # Its own start page fetches parts from itself.

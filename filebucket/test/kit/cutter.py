@@ -43,6 +43,7 @@ class Cutter:
         self._lock = threading.Lock()
         self._going = threading.Lock()
         self.cuts = self.passed = 0
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self.arm(offsets)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._socket.getsockname()[1]
@@ -72,6 +73,8 @@ class Cutter:
                 except OSError:
                     near.close()
                     continue
+                with self._lock:
+                    self._pairs.append((near, far))
                 for work in (self._from_client, self._from_server):
                     threading.Thread(target=work, args=(near, far), daemon=True).start()
 
@@ -86,6 +89,14 @@ class Cutter:
                 self._cut(near, far)
                 return
             far.shutdown(socket.SHUT_WR)
+
+    def cut_all(self) -> None:
+        """Cut all connections that are open now."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+            self.cuts += len(pairs)
+        for near, far in pairs:
+            self._cut(near, far)
 
     def _passed(self, size: int) -> int | None:
         """Bytes of this read that are passed on before a cut; None if there is none."""
@@ -104,9 +115,10 @@ class Cutter:
         with self._going:
             self._between(self.cuts)
         for each in (far, near):
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            # Not only closed: the other thread still reads from it.
+            # It may be closed already. Not only closed: the other thread still reads
+            # from it.
             with suppress(OSError):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import requests
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
@@ -34,6 +35,7 @@ class FilterTests(SynchronousTestCase):
     def serve(self, log_format: str) -> Server:
         server = Server(
             Path(self.mktemp()).absolute(),
+            page=True,
             listen=["tcp:0:127.0.0.1", r"tcp6:0:interface=\:\:1"],
             buckets=[
                 {"name": "web01", "token": OTHER},
@@ -68,9 +70,15 @@ class FilterTests(SynchronousTestCase):
             with client.makefile("rb") as answer:
                 return int(answer.read().split()[1])
 
+    def open_page(self, server: Server) -> None:
+        """Fetch the drop page, as a browser does, which is not a guess."""
+        for path in ("", "drop.js", "drop.css", "favicon.ico"):
+            self.assertEqual(200, requests.get(f"{server.url}/{path}").status_code)
+
     def lines(self, log_format: str) -> str:
         """The log of clients without a token, a refused push and hostile names."""
         server = self.serve(log_format)
+        self.open_page(server)
         port6 = int(server.places[1].rpartition(":")[2])
         for address in (("127.0.0.1", server.port), ("::1", port6)) * 2:
             self.assertEqual(403, self.ask(address, "nobody"))
