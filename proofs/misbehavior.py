@@ -212,6 +212,18 @@ def _storm(town: Town, number: int) -> None:
             town.send(one * 1000)
 
 
+def _drop_page(town: Town, number: int) -> None:
+    """Its largest file: fetched, asked for a thousand times at once, or not read."""
+    one = b"GET /drop.js HTTP/1.1\r\nHost: h\r\n\r\n"
+    match number % 4:
+        case 0 | 1:
+            town.send(one)
+        case 2:
+            town.send(one * 1000)
+        case _:
+            town.crowd([one] * 100, 1.0)
+
+
 def _strangers(town: Town, _: int) -> None:
     town.send(head("/x", method="GET", token=UNKNOWN))
 
@@ -260,6 +272,7 @@ MISBEHAVIORS = (
     Misbehavior("all pushes", _all_pushes, 4),
     Misbehavior("come and go", _comes_and_goes),
     Misbehavior("a storm of 403", _storm, 8),
+    Misbehavior("a storm for the drop page", _drop_page, 8),
     Misbehavior("answers that nobody reads", _answers_unread, 16),
     Misbehavior("a log that nobody reads", _strangers, 8, reads=False),
     *UNFINISHED,

@@ -273,6 +273,7 @@ def _prove(
         folder / "daemon",
         min_free_space=0,
         max_unfinished=MOST_UPLOADS,
+        page=True,
         buckets=[
             {"name": "honest", "token": TOKEN},
             {"name": "loud", "token": LOUD},

@@ -221,7 +221,7 @@ class Server:
         """Number of its descriptors without any connection."""
         # Some are opened after it is ready, but before its first answer.
         with socket.create_connection((host, self.port), PATIENCE) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            client.sendall(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
             if not client.recv(65536).startswith(b"HTTP/1.1 403 "):
                 raise AssertionError("no answer to a stranger")
         return self.unconnected_files()
