@@ -15,6 +15,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
+from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import MIB, need
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
@@ -168,10 +169,11 @@ class NginxTests(ProxyCase):
 
     program = "nginx"
 
-    def start(self, backend: str) -> None:
+    def start(self, backend: str, changes: Mapping[str, str] | None = None) -> None:
         site = self.page(
             "nginx.conf",
             {
+                **(changes or {}),
                 "listen 443": f"listen 127.0.0.1:{self.port}",
                 "    listen [::]:443 ssl;\n": "",
                 "backup.example.org": "127.0.0.1",
@@ -222,6 +224,31 @@ class NginxTests(ProxyCase):
         status, answer = self.curl(*direct, f"{server.url}/{TOKEN}/direct")
         self.assertEqual(200, status)
         self.assertRegex(answer.decode(), r"^127\.0\.0\.2:[1-9]\d* ")
+
+    def test_drop_page(self) -> None:
+        """The drop page below a path, and with the limit that nginx has by default."""
+        server = self.server(
+            listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"], page=True
+        )
+        changes = {
+            "location / {": "location /drop/ {",
+            "client_max_body_size 0": "client_max_body_size 1m",
+        }
+        self.start(f"{server.url}/", changes)
+        browser = Browser()
+        self.addCleanup(browser.close)
+        browser.open(f"https://127.0.0.1:{self.port}/drop/")
+        content = os.urandom(5 * MIB)
+        browser.type("#chooser", str(self.file("a b%41\u00fc.bin", content)))
+        browser.type("#token", TOKEN)
+        browser.click("#send")
+        browser.wait("document.querySelector('.done')")
+        self.assertEqual({f"{TOKEN}/a b%41\u00fc.bin": content}, server.stored())
+        complaints = browser.complaints()
+        # One for each size of a part that was too large.
+        self.assertEqual(2, len(complaints), complaints)
+        for each in complaints:
+            self.assertIn("status of 413", each)
 
     def test_unix(self) -> None:
         """The same over a UNIX socket."""
