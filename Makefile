@@ -61,8 +61,8 @@ proofs-quick: $(VENV)/installed
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
 	    races-rename fuzz fuzz-contents reloads
 
-# The README's pictures, after a change of the page or of the commands' output. Needs
-# chromium, chromium-driver, curl and pngquant.
+# The pictures in the documents, after a change of a page or of the commands' output.
+# Needs chromium, chromium-driver, curl and pngquant.
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures/make.py
 

@@ -1,9 +1,9 @@
-"""Make the pictures of the README again: ``make pictures``.
+"""Make the pictures of the documents again: ``make pictures``.
 
 A real daemon on loopback serves a made-up home with three weeks of backups. Chromium
-takes page.png, and terminal.svg is drawn from what the real commands print in a
-terminal. Only the folder and the address of the daemon are replaced, by those that an
-operator would have. Needs chromium, chromedriver, curl and pngquant.
+takes page.png and drop.png, and terminal.svg is drawn from what the real commands print
+in a terminal. Only the folder and the address of the daemon are replaced, by those that
+an operator would have. Needs chromium, chromedriver, curl and pngquant.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def main() -> None:
         admin = server.wait_for(r"; admin: 127\.0\.0\.1:(\d+)")[1]
         photograph(f"http://127.0.0.1:{admin}/", HERE / "page.png")
         draw(session(server), HERE / "terminal.svg")
+        photograph_drop(server, HERE / "drop.png")
     finally:
         if hasattr(server, "process"):
             server.process.terminate()
@@ -84,6 +85,7 @@ def new_server(folder: Path) -> Server:
         folder,
         port=port,
         admin="tcp:0:interface=127.0.0.1",
+        page=True,
         min_free_space=0,
         buckets=[
             {"name": name, "token_sha256": sha256(name), "expect": expect}
@@ -147,20 +149,53 @@ def pushes() -> Iterator[Received]:
 
 
 def photograph(url: str, path: Path) -> None:
-    browser = Browser()
-    try:
-        browser.devtools(
-            "Emulation.setDeviceMetricsOverride",
-            width=WIDTH,
-            height=HEIGHT,
-            deviceScaleFactor=1.5,
-            mobile=False,
-        )
-        browser.devtools("Emulation.setScrollbarsHidden", hidden=True)
+    with closing(window(WIDTH, HEIGHT)) as browser:
         browser.open(url)
         browser.photograph(path, whole=False)
-    finally:
-        browser.close()
+    quantize(path)
+
+
+def window(width: int, height: int) -> Browser:
+    browser = Browser()
+    browser.devtools(
+        "Emulation.setDeviceMetricsOverride",
+        width=width,
+        height=height,
+        deviceScaleFactor=1.5,
+        mobile=False,
+    )
+    browser.devtools("Emulation.setScrollbarsHidden", hidden=True)
+    return browser
+
+
+def photograph_drop(server: Server, path: Path) -> None:
+    """The drop page while it sends the second of three files."""
+    files = {"photos.zip": 2 * MIB, "scans.zip": 24 * MIB, "letter.pdf": 90_000}
+    paths = [server.folder / name for name in files]
+    for each in paths:
+        each.write_bytes(Random(each.name).randbytes(files[each.name]))
+    with closing(window(760, 900)) as browser:
+        browser.open(f"{server.url}/")
+        browser.type("#chooser", "\n".join(map(str, paths)))
+        # The token of a bucket is its name here.
+        browser.type("#token", "web02")
+        browser.devtools(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=3 * MIB,
+        )
+        browser.click("#send")
+        sending = "document.querySelector('.sending:nth-child(2) progress')"
+        browser.wait(f"{sending}?.value > 0.5")
+        # Tokens have 32 characters elsewhere.
+        browser.run("document.getElementById('token').value = 'x'.repeat(32)")
+        browser.photograph(path)
+    quantize(path)
+
+
+def quantize(path: Path) -> None:
     quant = ("pngquant", "--force", "--strip", "--ext=.png", "--speed=1", "128")
     subprocess.run([*quant, str(path)], check=True)
 

@@ -122,7 +122,7 @@
         return;
       }
       signal.addEventListener("abort", stop);
-      watch(body ? SILENCE : patience);
+      watch(body && body.size ? SILENCE : patience);
       request.send(body);
     });
   }
@@ -706,10 +706,10 @@
 
   // Deletes the upload. If that fails, the server does it later, on its own.
   async function giveUp(item) {
-    const { name } = item;
+    // Without the turn of the item, which has ended and must not begin again.
     const answer = await ask({ token: item.token }, "DELETE", item.upload, {}, null, SILENCE);
     if (answer.header("Upload-Complete") === "?1") {
-      byId("odd").textContent = `${name} was stored before you canceled it.`;
+      byId("odd").textContent = `${item.name} was stored before you canceled it.`;
     }
   }
 
