@@ -315,6 +315,11 @@ class _Examination:
     def endpoints(self) -> Iterator[Concern]:
         """Certificates and keys. Sockets that systemd opens cannot be checked here."""
         yield from self._listen(self.config.places, self.config.trusted_proxies)
+        for each in self.config.listen if self.config.page else ():
+            if each.kind == "tcp" and each.reachable and not each.proxied:
+                text = f"{each.text} has no TLS"
+                text += ": others can alter the page, and so get tokens"
+                yield _risky("$.page", text)
         admin = self.config.admin
         if admin is None:
             return

@@ -481,6 +481,23 @@ class RiskyTests(CheckCase):
         ):
             self.assertEqual(expected, self.found(admin=admin), admin)
 
+    def test_page(self) -> None:
+        """The drop page needs TLS, unless only this machine can connect."""
+        del self.keys["host"]
+        write_pair(self.folder)
+        (self.folder / "key.pem").chmod(0o600)
+        tls = "ssl:1236:privateKey=key.pem:certKey=cert.pem"
+        here = ["tcp:1234:interface=127.0.0.1", "unix:push.socket", tls]
+        text = "tcp:1235 has no TLS: others can alter the page, and so get tokens"
+        for listen, page, risks in (
+            (here, True, []),
+            ([*here, "tcp:1235"], False, []),
+            ([*here, "tcp:1235"], True, [("risky", f"$.page: {text}")]),
+        ):
+            found = self.found(listen=listen, page=page)
+            about = [each for each in found if "certificate" not in each[1]]
+            self.assertEqual(risks, about, listen)
+
     def test_systemd(self) -> None:
         del self.keys["host"]
         inherited = "systemd:domain=INET:index=0"
