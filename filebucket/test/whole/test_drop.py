@@ -484,6 +484,49 @@ class LimitTests(DropCase):
         self.assertEqual([receipt("a", content)], self.texts("code"))
         self.check_policy()
 
+    def test_name_taken(self) -> None:
+        """A receipt that never was is not called lost."""
+        self.open()
+        self.choose(a=b"one")
+        self.send()
+        self.wait_for(a="done")
+        self.click(".cancel", "a")
+        self.choose(a=b"two")
+        self.click("#send")
+        self.wait_for(a="failed")
+        text = (
+            "Not stored. A file with this name exists already, and cannot be replaced."
+        )
+        self.assertEqual([text], self.texts(".state"))
+
+    def lose_answer(self, url: str) -> str:
+        """Push a file whose answer is lost once; returns its state at the end."""
+        cutter = Cutter(self.daemon.port, [])
+        self.addCleanup(cutter.close)
+        self.daemon.hook("post-push", "sleep 1")
+        self.daemon.stop()
+        self.daemon.start()
+        self.open(f"{url}:{cutter.port}")
+        self.choose(a=b"content")
+        self.send()
+        self.assertTrue(comes(lambda: "web01/a" in self.daemon.stored()))
+        cutter.cut_all()
+        self.browser.wait("document.querySelector('.done, .failed')")
+        (text,) = self.texts(".state")
+        self.assertEqual({"web01/a": b"content"}, self.daemon.stored())
+        return text
+
+    def test_lost_answer(self) -> None:
+        """With the digest, the second try gets the receipt."""
+        self.assertEqual("Stored", self.lose_answer("http://127.0.0.1"))
+        self.assertEqual([receipt("a", b"content")], self.texts("code"))
+
+    def test_lost_answer_without_digest(self) -> None:
+        """The page says that the file may be there."""
+        text = self.lose_answer(f"http://{FOREIGN}")
+        self.assertTrue(text.startswith("Not stored. A file with this name exists"))
+        self.assertTrue(text.endswith("It may be this file: the receipt was lost."))
+
 
 class TokenTests(DropCase):
     """The token stays a secret of the page."""

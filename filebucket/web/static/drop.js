@@ -223,12 +223,19 @@
     item.sent = item.file.size;
   }
 
+  // The digest of a small file. With it, the server finds the file or its upload again if
+  // an answer was lost.
+  async function promise(item) {
+    if (!SUBTLE || item.file.size > FIRST_PART) return {};
+    return { "X-Checksum-Sha256": hex(await bytesOf(await read(item.file))) };
+  }
+
   async function create(item) {
-    const headers = { "Upload-Complete": "?0", "Upload-Length": item.file.size };
-    if (SUBTLE && item.file.size <= FIRST_PART) {
-      // With it, the server finds the upload again if its answer is lost.
-      headers["X-Checksum-Sha256"] = hex(await bytesOf(await read(item.file)));
-    }
+    const headers = {
+      "Upload-Complete": "?0",
+      "Upload-Length": item.file.size,
+      ...(await promise(item)),
+    };
     const url = urlOf(item);
     const answer = await ask(item, "PUT", url, headers, null, HOOKS);
     const location = answer.header("Location");
@@ -286,6 +293,7 @@
       last ? HOOKS : SILENCE,
       (loaded) => moved(item, begin + loaded)
     );
+    if (last) note(item, answer);
     const offset = whole(answer.header("Upload-Offset"));
     if (answer.status === 200 && last) {
       store(item, answer);
@@ -312,6 +320,11 @@
     }
   }
 
+  // Notes whether the answer to the end of a file was lost on its way.
+  function note(item, answer) {
+    item.lost = item.lost || [0, 502, 504].includes(answer.status);
+  }
+
   function smaller(item) {
     item.part = Math.max(item.part / 2, LEAST_PART);
   }
@@ -321,9 +334,11 @@
     item.sent = 0;
     await read(item.file.slice(0, 1));
     item.ended = true;
-    const answer = await ask(item, "PUT", urlOf(item), {}, item.file, HOOKS, (loaded) =>
+    const headers = await promise(item);
+    const answer = await ask(item, "PUT", urlOf(item), headers, item.file, HOOKS, (loaded) =>
       moved(item, loaded)
     );
+    note(item, answer);
     if (answer.status !== 200) throw trouble(answer);
     store(item, answer);
   }
@@ -415,7 +430,7 @@
       );
       return;
     }
-    if (found.about === "name" && item.ended) {
+    if (found.about === "name" && item.lost) {
       item.reason = `${found.message} It may be this file: the receipt was lost.`;
     }
     if (item.about === "name") item.parts.input.value = dated(item.name);
@@ -615,6 +630,7 @@
       part: FIRST_PART, // bytes of the next part
       most: MOST_PART,
       ended: false, // whether the last byte was sent
+      lost: false, // whether its answer was lost
       whole: false, // whether the server has no resumable uploads
       receipt: "",
       said: "", // output of the server's post-push hook
@@ -681,7 +697,7 @@
       }
       item.name = name;
       item.upload = item.offset = null;
-      item.ended = false;
+      item.ended = item.lost = false;
       item.card.querySelector(".file-name").textContent = name;
     }
     item.about = item.reason = "";
