@@ -36,6 +36,7 @@ def main(
     """Try to break the promises in CASES, or all of them."""
     if os.geteuid():
         raise click.ClickException("only root can mount filesystems and cut networks")
+    _separate_mounts()
     # For a thousand clients at once.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -52,6 +53,18 @@ def main(
             click.echo(f"{'':24} {fault}")
         held = held and not outcome.faults
     sys.exit(not held)
+
+
+def _separate_mounts() -> None:
+    """Continue in a mount namespace of our own.
+
+    In a shared one, a program that makes a namespace for itself, such as Chromium,
+    keeps a copy of each mount of ours. Such a filesystem cannot recover after a cut: it
+    stays mounted.
+    """
+    if os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt"):
+        command = ("unshare", "--mount", sys.executable, "-m", "proofs", *sys.argv[1:])
+        os.execvp(command[0], command)
 
 
 def _run(proof: Proof, trials: int, directory: Path) -> Outcome:
