@@ -19,6 +19,9 @@ from proofs.outcome import Outcome, Proof
 MOST_FAULTS = 5
 """Faults of an experiment that are printed."""
 
+_SEPARATE = "PROOFS_MOUNTS_ARE_SEPARATE"
+"""Variable of the environment that is set once they are."""
+
 
 @click.command()
 @click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
@@ -62,7 +65,8 @@ def _separate_mounts() -> None:
     keeps a copy of each mount of ours. Such a filesystem cannot recover after a cut: it
     stays mounted.
     """
-    if os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt"):
+    if not os.environ.get(_SEPARATE):
+        os.environ[_SEPARATE] = "1"
         command = ("unshare", "--mount", sys.executable, "-m", "proofs", *sys.argv[1:])
         os.execvp(command[0], command)
 
