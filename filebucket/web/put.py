@@ -160,13 +160,16 @@ class Request:
         except ValueError as error:
             raise Refusal(400, str(error)) from None
 
-    async def whole(self) -> AsyncIterator[Sequence[bytes]]:
+    @property
+    def whole(self) -> AsyncIterator[Sequence[bytes]]:
         """The body of a push. If the client told a length, it must have that."""
+        told = self.number("Upload-Length")
+        return self.body if told is None else self._with_length(told)
+
+    async def _with_length(self, told: int) -> AsyncIterator[Sequence[bytes]]:
         async for chunks in self.body:
             yield chunks
-        told = self.number("Upload-Length")
-        if told is not None:
-            _check_length(self.received(), told)
+        _check_length(self.received(), told)
 
     def number(self, header: str) -> int | None:
         """The value of a header, which is a number of bytes; None if it is not there.
@@ -233,8 +236,7 @@ class Put(Request):
 
     async def find_file(self) -> IncomingFile:
         size = -1 if self.length is None else self.length
-        told = self.values("Upload-Length")
-        return IncomingFile(self.name(), size, self.whole() if told else self.body)
+        return IncomingFile(self.name(), size, self.whole)
 
 
 @implementer(IIncoming)
@@ -269,7 +271,7 @@ class Form(Request):
         announced = self.values("Trailer")
         algorithms = set(digests.LENGTHS if announced else promised)
         hashes = Hashes(algorithms)
-        async for chunks in self.whole():
+        async for chunks in self.whole:
             hashes.update(chunks)
             yield chunks
         digests.of_body(fields_of(self.trailers), promised)
