@@ -1,0 +1,5 @@
+"""``python -m filebucket.client`` is the ``filebucket-push`` command."""
+
+from filebucket.client.main import main
+
+main()

@@ -1,0 +1,129 @@
+"""Child processes: the command whose output is pushed, and the one that encrypts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
+
+from filebucket.client.errors import CommandFailedError, UsageError
+
+END_TIMEOUT = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+
+class Pipeline:
+    """Commands, each of which reads the output of the one before.
+
+    Each is the leader of a session of its own, so that it can be ended together with
+    all processes that it started.
+    """
+
+    def __init__(
+        self, commands: Sequence[Sequence[str]], stdin: IO[bytes] | None = None
+    ) -> None:
+        """
+        :param stdin: for the first one; None is that of this process
+        :raises CommandFailedError: a command does not exist
+        """
+        for argv in commands:
+            if shutil.which(argv[0]) is None:
+                raise CommandFailedError(
+                    f"{argv[0]}: command not found; nothing is stored"
+                )
+        self._commands = commands
+        self._stdin = stdin
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> IO[bytes]:
+        """Start all commands.
+
+        :returns: the output of the last one
+        :raises CommandFailedError: a command cannot be run
+        """
+        before = self._stdin
+        for argv in self._commands:
+            try:
+                made = subprocess.Popen(  # noqa: S603 - the user's own command
+                    argv,
+                    stdin=before,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=os.name == "posix",
+                )
+            except OSError as error:
+                self.end()
+                raise CommandFailedError(
+                    f"{argv[0]}: {error.strerror}; nothing is stored"
+                ) from None
+            if self._running and before is not None:
+                # Only the next command shall hold it, so that the one before gets
+                # SIGPIPE if it ends.
+                before.close()
+            self._running.append(made)
+            before = made.stdout
+        assert before is not None
+        return before
+
+    def wait(self) -> None:
+        """Wait until all commands have ended.
+
+        :raises CommandFailedError: one of them failed
+        """
+        for argv, each in zip(self._commands, self._running):
+            status = each.wait()
+            if status:
+                raise CommandFailedError(f"{argv[0]} {_how(status)}; nothing is stored")
+
+    def end(self) -> None:
+        """End all commands that still run, with all their processes."""
+        for each in self._running:
+            if os.name == "posix":
+                # Also if the leader has ended: its children may still run.
+                with suppress(OSError):
+                    os.killpg(each.pid, signal.SIGTERM)
+            elif each.poll() is None:
+                _end_tree(each.pid)
+        for each in self._running:
+            with suppress(subprocess.TimeoutExpired):
+                each.wait(END_TIMEOUT)
+            if os.name == "posix":
+                with suppress(OSError):
+                    os.killpg(each.pid, signal.SIGKILL)
+            each.wait()
+            if each.stdout is not None:
+                each.stdout.close()
+
+
+def _end_tree(pid: int) -> None:
+    """End a process and its children, on Windows."""
+    taskkill = ["taskkill", "/T", "/F", "/PID", str(pid)]
+    subprocess.run(taskkill, capture_output=True, check=False)  # noqa: S603
+
+
+def _how(status: int) -> str:
+    if status > 0:
+        return f"exited with {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+def age(recipients: Sequence[str]) -> list[str]:
+    """The command that encrypts for these recipients.
+
+    :raises UsageError: age is not installed
+    """
+    found = shutil.which("age")
+    if found is None:
+        hint = (
+            "apt install age" if sys.platform == "linux" else "see age-encryption.org"
+        )
+        raise UsageError(f"--encrypt-to needs the program age: {hint}")
+    return [found, *(word for each in recipients for word in ("--recipient", each))]

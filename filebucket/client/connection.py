@@ -1,0 +1,241 @@
+"""HTTP/1.1 to one server, one request after the other.
+
+http.client writes the request and reads the answer; the body is sent here, because the
+server may answer before it has the whole body, and must be heard then.
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import Message
+from typing import Protocol
+
+from filebucket.client.access import Server
+from filebucket.client.errors import RefusedError
+
+CONNECT_TIMEOUT = 30.0
+SEND_TIMEOUT = 300.0
+"""Seconds in which at least some bytes of a body must be taken."""
+
+ANSWER_TIMEOUT = 900.0
+"""Seconds until the answer: the server's two hooks may take five minutes each."""
+
+IDLE = 20.0
+"""Seconds after which an idle connection is not used any more: the server, or a proxy,
+may be about to close it."""
+
+MOST_ANSWER = 1024 * 1024
+"""Bytes of an answer. The rest is not read."""
+
+PIECE = 1024 * 1024
+"""Bytes of a body that are sent at once."""
+
+
+class Body(Protocol):
+    """Bytes to send.
+
+    :ivar size: number of bytes
+    """
+
+    size: int
+
+    def send(self, sock: socket.socket, start: int, most: int) -> int:
+        """Send at most ``most`` bytes from ``start`` on.
+
+        :returns: number of bytes sent
+        """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer.
+
+    :param body: its content, if it is not too long
+    """
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        """The first line of its content: the server's reason."""
+        text = self.body.decode("utf-8", "replace").strip()
+        line = text.splitlines()[0] if text else ""
+        return "".join(each for each in line if each.isprintable())[:300]
+
+    @property
+    def is_of_file_bucket(self) -> bool:
+        """Whether the server gave it, not a proxy before it."""
+        return "X-Request-Id" in self.headers
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, host: str, timeout: float) -> None:
+        super().__init__(host, timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Connection:
+    """A connection that is made when it is needed, and made again after an error."""
+
+    def __init__(
+        self,
+        server: Server,
+        agent: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        :param agent: the name of the client
+        """
+        self._server = server
+        self._agent = agent
+        self._monotonic = monotonic
+        self._http: http.client.HTTPConnection | None = None
+        self._used = 0.0
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Body | None = None,
+        sent: Callable[[int], object] = lambda _: None,
+        patience: float = ANSWER_TIMEOUT,
+    ) -> Answer:
+        """Send a request, and return the answer.
+
+        :param path: below the server's URL, percent-encoded, without a slash before it
+        :param sent: called with the number of bytes of the body that were sent so far
+        :param patience: seconds until the answer
+        :raises OSError: no answer came, and the request may or may not have arrived
+        :raises RefusedError: the server's certificate is not trusted
+        """
+        try:
+            return self._request(method, path, headers, body, sent, patience)
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise RefusedError(
+                f"{self._server.text}: the server's certificate is not trusted:"
+                f" {error.verify_message}; if it is your own, pass it as --cacert"
+            ) from None
+        except http.client.HTTPException as error:
+            self.close()
+            raise OSError(f"no valid answer: {type(error).__name__}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+        sent: Callable[[int], object],
+        patience: float,
+    ) -> Answer:
+        if self._monotonic() - self._used > IDLE:
+            self.close()
+        if self._http is None:
+            self._http = self._connect()
+        connection = self._http
+        connection.putrequest(
+            method, f"{self._server.prefix}/{path}", skip_accept_encoding=True
+        )
+        connection.putheader("User-Agent", self._agent)
+        connection.putheader("Authorization", f"Bearer {self._server.token}")
+        if body is not None:
+            connection.putheader("Content-Length", str(body.size))
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        sock = connection.sock
+        sock.settimeout(min(SEND_TIMEOUT, patience))
+        connection.endheaders()
+        failed = None if body is None else _send(sock, body, sent)
+        sock.settimeout(1.0 if failed else patience)
+        try:
+            response = connection.getresponse()
+            content = response.read(MOST_ANSWER)
+        except (OSError, http.client.HTTPException):
+            if failed is not None:
+                raise failed from None
+            raise
+        if failed is not None or not response.isclosed():
+            self.close()
+        self._used = self._monotonic()
+        return Answer(response.status, response.headers, content)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        server = self._server
+        made: http.client.HTTPConnection
+        if server.unix_socket is not None:
+            made = _UnixConnection(server.unix_socket, server.host, CONNECT_TIMEOUT)
+        elif server.tls is not None:
+            made = http.client.HTTPSConnection(
+                server.host, server.port, timeout=CONNECT_TIMEOUT, context=server.tls
+            )
+        else:
+            made = http.client.HTTPConnection(
+                server.host, server.port, timeout=CONNECT_TIMEOUT
+            )
+        try:
+            made.connect()
+            _keep_alive(made.sock)
+        except BaseException:
+            made.close()
+            raise
+        self._used = self._monotonic()
+        return made
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        made, self._http = self._http, None
+        if made is not None:
+            made.close()
+
+
+def _send(
+    sock: socket.socket, body: Body, sent: Callable[[int], object]
+) -> OSError | None:
+    """Send a body until its end, or until the server answers.
+
+    :returns: the error that ended it: the server may have answered before
+    """
+    start = 0
+    # TLS has messages of its own, so there a readable socket says nothing.
+    hears = not isinstance(sock, ssl.SSLSocket)
+    try:
+        while start < body.size:
+            if hears and select.select([sock], [], [], 0)[0]:
+                return ConnectionResetError("the server closed the connection")
+            start += body.send(sock, start, PIECE)
+            sent(start)
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as error:
+        return error
+    return None
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Notice within two minutes that the other machine is gone."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", 60),
+            ("TCP_KEEPINTVL", 10),
+            ("TCP_KEEPCNT", 6),
+        ):
+            if hasattr(socket, name) and sock.family != getattr(socket, "AF_UNIX", 0):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,42 @@
+"""The ways in which a push ends without its file being stored."""
+
+from __future__ import annotations
+
+
+class PushError(Exception):
+    """A push has failed. Its text says what to do.
+
+    :cvar status: exit status of the command
+    """
+
+    status = 1
+
+
+class RefusedError(PushError):
+    """The server refused the file, and would do so again."""
+
+
+class DeniedError(RefusedError):
+    """The server does not know the token, so it refuses all files."""
+
+
+class NotResumableError(PushError):
+    """The server has no resumable uploads."""
+
+
+class UsageError(PushError):
+    """The command line, the environment or a file on this machine is wrong."""
+
+    status = 2
+
+
+class CommandFailedError(PushError):
+    """The command failed whose output was to be stored."""
+
+    status = 3
+
+
+class GaveUpError(PushError):
+    """The push did not succeed in time. It may succeed later."""
+
+    status = 75

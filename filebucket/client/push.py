@@ -1,0 +1,325 @@
+"""One push, from the first request to the receipt.
+
+A small file is one PUT. Everything else is a resumable upload in the dialect of the
+IETF draft (``docs/protocol.rst``): it is created, which tells whether the server takes
+the file, and then filled part by part. After each error the server is asked how much it
+has, and the push goes on there. A server without resumable uploads gets one PUT.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import fsencode
+from urllib.parse import quote_from_bytes
+
+from filebucket.client.connection import Answer, Body, Connection
+from filebucket.client.errors import (
+    DeniedError,
+    NotResumableError,
+    PushError,
+    RefusedError,
+)
+from filebucket.client.progress import Progress
+from filebucket.client.retry import Patience
+from filebucket.client.source import (
+    LEAST_PART,
+    MOST_PART,
+    FileSource,
+    Range,
+    Source,
+)
+
+SMALL = LEAST_PART
+"""Bytes of a file that is sent in one request."""
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+"""Statuses after which the same request may succeed later. ``507`` is a full disk or
+quota, which the operator can mend."""
+
+LONGEST_RETRY_AFTER = 600.0
+"""Seconds of a Retry-After that are heeded."""
+
+GIVE_UP_TIMEOUT = 10.0
+"""Seconds for the request that deletes an upload."""
+
+MOST_RESTARTS = 3
+"""How often a file is sent again from its beginning."""
+
+_HINTS = {
+    403: "check the token file, and whether this machine may use the token",
+    405: "no push overwrites it; choose another --name",
+}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The server has stored the file.
+
+    :param size: bytes
+    :param sha256: of its bytes, in hex
+    """
+
+    name: str
+    size: int
+    sha256: str
+    request: str
+
+    @property
+    def line(self) -> str:
+        """The line for ``sha256sum -c``."""
+        return f"{self.sha256}  {self.name}\n"
+
+
+class Push:
+    """Pushes one source."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        source: Source,
+        patience: Patience,
+        progress: Progress,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._patience = patience
+        self._progress = progress
+        self._monotonic = monotonic
+        self._path = quote_from_bytes(fsencode(source.name), safe="")
+        self._upload: str | None = None
+        self._offset: int | None = None
+        self._most_part = MOST_PART
+        self._restarts = 0
+        self._size = 0
+        self.request = "-"
+        """The request id, by which the operator finds the push in the log."""
+
+    def run(self, hash_first: bool) -> Receipt:
+        """Push it.
+
+        :param hash_first: whether to send the SHA-256 with the first request, so that
+            an upload that an earlier run began goes on. Otherwise it is computed while
+            the file is sent, which is faster.
+        :raises NotResumableError: the source is a pipe, and the server cannot resume
+        :raises PushError: it is not stored
+        """
+        source = self._source
+        if hash_first:
+            source.digest(wait=True)
+        if isinstance(source, FileSource) and source.length <= SMALL:
+            return self._put(source)
+        try:
+            while True:
+                if self._upload is None:
+                    done = self._create()
+                elif self._offset is None:
+                    done = self._look()
+                else:
+                    done = self._append(self._offset)
+                if done is not None:
+                    return done
+        except NotResumableError:
+            if isinstance(source, FileSource):
+                return self._put(source)
+            raise
+
+    # One request.
+
+    def _ask(
+        self, method: str, path: str, headers: dict[str, str], body: Body | None = None
+    ) -> Answer | None:
+        """Send a request. None if it has to be sent again."""
+        base = self._offset or 0
+        try:
+            answer = self._connection.request(
+                method, path, headers, body, lambda sent: self._progress.at(base + sent)
+            )
+        except OSError as error:
+            self._patience.wait(_reason(error))
+            return None
+        self.request = answer.headers.get("X-Request-Id", self.request)
+        if answer.status in TRANSIENT:
+            reason = f"{answer.line or 'no reason given'} ({answer.status})"
+            self._patience.wait(reason, _retry_after(answer))
+            return None
+        return answer
+
+    def _create(self) -> Receipt | None:
+        headers = {"Upload-Complete": "?0", "Content-Length": "0"}
+        if self._source.length is not None:
+            headers["Upload-Length"] = str(self._source.length)
+        headers.update(self._digest(wait=False))
+        answer = self._ask("PUT", self._path, headers)
+        if answer is None:
+            return None
+        if answer.status == 201:
+            place = answer.headers.get("Location", "")
+            # Relative to the URL of the file, which is in the same folder.
+            self._upload = f"uploads/{place.rpartition('/')[2]}"
+            self._moved(_offset_in(answer))
+            self._source.start()
+            return None
+        if answer.status == 501 or (
+            answer.status == 400 and "Upload-Complete" in answer.line
+        ):
+            raise NotResumableError("the server has no resumable uploads")
+        return self._stored_or_refused(answer)
+
+    def _look(self) -> Receipt | None:
+        assert self._upload is not None
+        answer = self._ask("HEAD", self._upload, {})
+        if answer is None:
+            return None
+        if answer.status in (200, 204):
+            self._moved(_offset_in(answer))
+            return None
+        return self._lost_or_refused(answer)
+
+    def _append(self, offset: int) -> Receipt | None:
+        assert self._upload is not None
+        self._progress.at(offset)
+        body, last = self._source.part(offset, self._most_part)
+        self._size = offset + body.size
+        headers = {
+            "Upload-Offset": str(offset),
+            "Upload-Complete": "?1" if last else "?0",
+            "Content-Type": "application/partial-upload",
+            **self._digest(wait=last),
+        }
+        began = self._monotonic()
+        answer = self._ask("PATCH", self._upload, headers, body)
+        if answer is None:
+            # Some of it may have arrived.
+            self._offset = None
+            return None
+        if answer.status == 204:
+            self._source.took(self._monotonic() - began)
+            self._moved(_offset_in(answer))
+            return None
+        if answer.status == 409 and answer.headers.get("Upload-Complete") == "?0":
+            # It is about the part, not about the file (the draft, 4.4.2). Another
+            # request of this push, which seemed lost, has arrived after all.
+            self._patience.wait(answer.line)
+            self._offset = None
+            return None
+        if answer.status == 413 and not answer.is_of_file_bucket:
+            self._shrink(body.size, answer)
+            return None
+        return self._lost_or_refused(answer)
+
+    def _shrink(self, size: int, answer: Answer) -> None:
+        """A proxy takes only smaller parts."""
+        if size <= LEAST_PART // 4:
+            raise self._refused(answer)
+        self._most_part = max(size // 2, LEAST_PART // 4)
+        self._offset = None
+
+    def _put(self, source: FileSource) -> Receipt:
+        """Push a file with one request."""
+        while True:
+            body = Range(source.file, 0, source.length)
+            self._offset = 0
+            headers = self._digest(wait=True)
+            source.check()
+            answer = self._ask("PUT", self._path, headers, body)
+            if answer is None:
+                continue
+            if answer.status == 422:
+                self._again(answer)
+                continue
+            return self._stored_or_refused(answer)
+
+    # The answers.
+
+    def _moved(self, offset: int) -> None:
+        if offset > (self._offset or 0):
+            self._patience.progress()
+        self._offset = offset
+        self._progress.at(offset)
+
+    def _lost_or_refused(self, answer: Answer) -> Receipt | None:
+        """The answer about an upload that may have ended."""
+        if answer.status in (404, 410, 422):
+            self._upload = self._offset = None
+            if answer.status == 422:
+                # The server has deleted it: some bytes were damaged on the way.
+                self._again(answer)
+            self._source.restart()
+            self._patience.wait(answer.line)
+            return None
+        return self._stored_or_refused(answer)
+
+    def _again(self, answer: Answer) -> None:
+        self._restarts += 1
+        if self._restarts > MOST_RESTARTS:
+            raise self._refused(answer)
+
+    def _stored_or_refused(self, answer: Answer) -> Receipt:
+        if answer.status != 200:
+            raise self._refused(answer)
+        sha256 = answer.headers.get("X-Checksum-Sha256", "")
+        expected = self._source.digest(wait=True)
+        if sha256 != expected:
+            raise RefusedError(
+                f"the server's receipt is for other bytes than were sent: it has"
+                f" SHA-256 {sha256 or '-'}, and not {expected}; do not rely on it"
+            )
+        size = self._source.length
+        if size is None:
+            size = self._size
+        self._progress.at(size)
+        return Receipt(self._source.name, size, sha256, self.request)
+
+    def _refused(self, answer: Answer) -> PushError:
+        status, line = answer.status, answer.line
+        if 300 <= status < 400:
+            place = answer.headers.get("Location", "")
+            return RefusedError(f"the server redirects to {place!r}: use that as --url")
+        text = f"{line or 'refused'} ({status})"
+        if status in _HINTS:
+            text += f"; {_HINTS[status]}"
+        if answer.headers.get("Upload-Complete") == "?1":
+            # The answer is about the file: the upload has ended.
+            self._upload = None
+        return DeniedError(text) if status == 403 else RefusedError(text)
+
+    def _digest(self, wait: bool) -> dict[str, str]:
+        sha256 = self._source.digest(wait)
+        return {} if sha256 is None else {"X-Checksum-Sha256": sha256}
+
+    def give_up(self) -> None:
+        """Delete the upload on the server, if there is one. Tries once."""
+        if self._upload is None:
+            return
+        try:
+            self._connection.close()
+            self._connection.request(
+                "DELETE", self._upload, {}, patience=GIVE_UP_TIMEOUT
+            )
+        except (OSError, PushError):
+            # It expires.
+            return
+
+
+def _offset_in(answer: Answer) -> int:
+    told = answer.headers.get("Upload-Offset", "")
+    if not told.isdecimal():
+        raise RefusedError(
+            f"the answer ({answer.status}) is not file-bucket's: check --url"
+        )
+    return int(told)
+
+
+def _retry_after(answer: Answer) -> float:
+    try:
+        asked = float(answer.headers.get("Retry-After", "0"))
+    except ValueError:
+        return 0.0
+    return min(max(asked, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

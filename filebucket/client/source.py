@@ -1,0 +1,345 @@
+"""What is pushed: a file, standard input, or the output of commands.
+
+A file can be read again at any offset. A pipe cannot: a thread reads it in parts, and
+each part stays in memory until the server has it. So a pipe of any length survives a
+restart of the server, and takes at most the memory of two parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol
+
+from filebucket.client.command import Pipeline
+from filebucket.client.connection import Body
+from filebucket.client.errors import GaveUpError, PushError, UsageError
+
+MIB = 1024 * 1024
+
+LEAST_PART = 4 * MIB
+MOST_PART = 64 * MIB
+"""Bytes of a part. Many proxies take at most 100 MB in a request."""
+
+QUICK = 2.0
+SLOW = 30.0
+"""Seconds for a part of a pipe: the next one is larger after a quick one, and smaller
+after a slow one."""
+
+LONGEST_WAIT = 600.0
+"""Seconds until a part of a slow pipe is sent as it is: the server would remove an
+upload to which nothing is added for a day."""
+
+_PIECE = MIB
+
+
+class Source(Protocol):
+    """What is pushed.
+
+    :ivar name: its name on the server
+    """
+
+    name: str
+
+    @property
+    def length(self) -> int | None:
+        """Its bytes; None if it is not known yet."""
+
+    def start(self) -> None:
+        """The server takes the file: start the command, if any. May be called again."""
+
+    def part(self, offset: int, most: int) -> tuple[Body, bool]:
+        """The bytes that follow ``offset``.
+
+        :param most: number of bytes that the part may have
+        :returns: the part, and whether it is the last one
+        :raises PushError: it cannot be read, or the command failed
+        """
+
+    def took(self, seconds: float) -> None:
+        """A part was sent, in that time."""
+
+    def digest(self, wait: bool) -> str | None:
+        """The SHA-256 of everything, in hex; None if it is not known yet.
+
+        :param wait: whether to wait for it
+        """
+
+    def restart(self) -> None:
+        """The server has lost what it had: read again from the beginning.
+
+        :raises GaveUpError: that is not possible
+        """
+
+    def close(self) -> None:
+        """End all that still runs."""
+
+
+class Bytes:
+    """A part in memory."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def send(self, sock: socket.socket, start: int, most: int) -> int:
+        return sock.send(self._data[start : start + most])
+
+
+class Range:
+    """A part of a file."""
+
+    def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
+        """
+        :param size: bytes
+        """
+        self._file = file
+        self._offset = offset
+        self.size = size
+
+    def send(self, sock: socket.socket, start: int, most: int) -> int:
+        size = min(most, self.size - start)
+        sent = sock.sendfile(self._file, self._offset + start, size)
+        if sent < size:
+            raise _changed(self._file.name)
+        return sent
+
+
+def _changed(path: str) -> PushError:
+    return PushError(f"{path}: changed while it was pushed; nothing is stored")
+
+
+class FileSource:
+    """A regular file."""
+
+    def __init__(self, path: str, name: str, shown: str | None = None) -> None:
+        """
+        :param shown: its path in messages
+        :raises UsageError: it cannot be read, or is not a regular file
+        """
+        try:
+            # Opening a FIFO would wait for its writer.
+            if not stat.S_ISREG(Path(path).stat().st_mode):
+                raise UsageError(
+                    f"{path}: not a regular file; try --name NAME - <{path}"
+                )
+            self.file: IO[bytes] = open(path, "rb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        self.name = name
+        self._shown = shown or path
+        self._before = self._state()
+        self.length: int = self._before[0]
+        self._hashing: threading.Thread | None = None
+        self._sha256: str | None = None
+        self._failed: OSError | None = None
+        self._stopped = False
+
+    def _state(self) -> tuple[int, int]:
+        found = os.fstat(self.file.fileno())
+        return found.st_size, found.st_mtime_ns
+
+    def start(self) -> None:
+        if self._hashing is None:
+            self._hashing = threading.Thread(target=self._hash, daemon=True)
+            self._hashing.start()
+
+    def part(self, offset: int, most: int) -> tuple[Body, bool]:
+        self.check()
+        if offset > self.length:
+            raise GaveUpError(f"{self._shown}: the server has more than was sent")
+        size = min(most, self.length - offset)
+        return Range(self.file, offset, size), offset + size == self.length
+
+    def check(self) -> None:
+        """Refuse a file that was changed.
+
+        :raises PushError: it was
+        """
+        if self._state() != self._before:
+            raise _changed(self._shown)
+
+    def took(self, seconds: float) -> None:
+        pass
+
+    def digest(self, wait: bool) -> str | None:
+        self.start()
+        if wait and self._hashing is not None:
+            # In pieces, so that Ctrl-C is noticed on Windows.
+            while self._hashing.is_alive():
+                self._hashing.join(1)
+        if self._failed is not None:
+            raise UsageError(f"{self._shown}: {self._failed.strerror}")
+        return self._sha256
+
+    def _hash(self) -> None:
+        found = hashlib.sha256()
+        piece = memoryview(bytearray(_PIECE))
+        left = self.length
+        try:
+            # Its own descriptor: the offset of the other one is that of the sender.
+            with open(self.file.name, "rb", buffering=0) as file:
+                while left and not self._stopped:
+                    size = file.readinto(piece[: min(left, _PIECE)])
+                    if not size:
+                        break
+                    found.update(piece[:size])
+                    left -= size
+        except OSError as error:
+            self._failed = error
+        else:
+            self._sha256 = found.hexdigest()
+
+    def restart(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._stopped = True
+        self.file.close()
+
+
+class _Read:
+    """A part that was read."""
+
+    def __init__(self, data: memoryview, last: bool) -> None:
+        self.data = data
+        self.last = last
+
+
+class PipeSource:
+    """A pipe: standard input, or the output of commands."""
+
+    length = None
+
+    def __init__(
+        self,
+        name: str,
+        stdin: IO[bytes] | None = None,
+        pipeline: Pipeline | None = None,
+        most_part: int = MOST_PART,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        :param stdin: is read if there is no pipeline
+        :param most_part: bytes that a part may have
+        """
+        self.name = name
+        self._stdin = stdin
+        self._pipeline = pipeline
+        self._most_part = most_part
+        self._monotonic = monotonic
+        self._size = min(LEAST_PART, most_part)
+        self._hash = hashlib.sha256()
+        self._sha256: str | None = None
+        # One part is sent while the next one is read.
+        self._slots = threading.Semaphore(2)
+        self._parts: queue.Queue[_Read | OSError] = queue.Queue()
+        self._reading: threading.Thread | None = None
+        self._part: _Read | None = None
+        self._base = 0
+        self._stopped = False
+
+    def start(self) -> None:
+        if self._reading is None:
+            stream = self._pipeline.start() if self._pipeline else self._stdin
+            assert stream is not None
+            self._reading = threading.Thread(
+                target=self._read, args=(stream,), daemon=True
+            )
+            self._reading.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        last = False
+        try:
+            while not last and not self._stopped:
+                self._slots.acquire()
+                data = memoryview(bytearray(self._size))
+                size = 0
+                began = self._monotonic()
+                while size < len(data) and self._monotonic() - began < LONGEST_WAIT:
+                    count: int = stream.readinto(data[size:])  # type: ignore[attr-defined]
+                    if not count:
+                        last = True
+                        break
+                    self._hash.update(data[size : size + count])
+                    size += count
+                self._parts.put(_Read(data[:size], last))
+        except (OSError, ValueError) as error:
+            self._parts.put(OSError(str(error)))
+
+    def part(self, offset: int, most: int) -> tuple[Body, bool]:
+        while True:
+            part = self._part = self._part or self._next()
+            start = offset - self._base
+            if not 0 <= start <= len(part.data):
+                raise GaveUpError(f"{self.name}: the server has lost what was sent")
+            if start < len(part.data) or part.last:
+                data = part.data[start : start + most]
+                return Bytes(data), part.last and start + len(data) == len(part.data)
+            # The server has all of it.
+            self._base += len(part.data)
+            self._part = None
+            del part
+            self._slots.release()
+
+    def _next(self) -> _Read:
+        while True:
+            try:
+                # With a timeout, so that Ctrl-C is noticed on Windows.
+                found = self._parts.get(timeout=1)
+            except queue.Empty:
+                continue
+            if isinstance(found, OSError):
+                raise PushError(f"cannot read what is to be pushed: {found}")
+            if found.last:
+                if self._pipeline is not None:
+                    self._pipeline.wait()
+                self._sha256 = self._hash.hexdigest()
+            return found
+
+    def took(self, seconds: float) -> None:
+        if seconds < QUICK:
+            self._size = min(self._size * 2, self._most_part)
+        elif seconds > SLOW:
+            self._size = max(self._size // 2, min(LEAST_PART, self._most_part))
+
+    def digest(self, wait: bool) -> str | None:
+        return self._sha256
+
+    def restart(self) -> None:
+        if self._base:
+            raise GaveUpError(
+                f"{self.name}: the server does not have the upload any more, and a"
+                " pipe cannot be read again; nothing is stored"
+            )
+
+    def spooled(self, file: IO[bytes]) -> None:
+        """Write everything to a file.
+
+        :raises PushError: it cannot be written, or the command failed
+        """
+        self.start()
+        last = False
+        try:
+            while not last:
+                _, last = self.part(self._base, self._most_part)
+                assert self._part is not None
+                file.write(self._part.data)
+                self._base += len(self._part.data)
+                if not last:
+                    self._part = None
+                    self._slots.release()
+        except OSError as error:
+            raise PushError(f"--spool: {error.strerror}; nothing is stored") from None
+
+    def close(self) -> None:
+        self._stopped = True
+        if self._pipeline is not None:
+            self._pipeline.end()
