@@ -14,7 +14,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
 .PHONY: run test coverage lint format bench bench-full proofs proofs-quick \
-    pictures wheel deb check-deb check-deb-tools clean
+    pictures wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
@@ -39,6 +39,7 @@ lint: $(VENV)/linters
 	$(BIN)/python -m filebucket.test.kit.words .
 	if command -v shellcheck >/dev/null; then \
 	    shellcheck -x hooks/*.sh .ci/run .ci/deb .ci/check-deb* .ci/check-wheel \
+	        contrib/bash-completion/* \
 	        debian/file-bucket.p* debian/tests/s*; fi
 
 format: $(VENV)/linters
@@ -72,13 +73,19 @@ wheel: $(VENV)/installed
 	    --wheel-dir dist .
 	.ci/check-wheel dist/*.whl
 
+# The client as one file, for any machine with Python 3.9 or newer.
+client:
+	$(PYTHON) .ci/client.py dist/filebucket-push
+	dist/filebucket-push --version
+
 # All need root and Debian's archive. The first run takes 3 minutes; after that, deb takes
 # 20 seconds, check-deb one minute and check-deb-tools three.
 deb:
 	.ci/deb $(DEBIAN_ROOTS) dist
 
 check-deb: deb
-	.ci/check-deb $(DEBIAN_ROOTS) dist/file-bucket_*_all.deb
+	.ci/check-deb $(DEBIAN_ROOTS) dist/file-bucket_*_all.deb \
+	    dist/file-bucket-client_*_all.deb
 
 check-deb-tools: deb
 	.ci/check-deb-tools $(DEBIAN_ROOTS) dist

@@ -62,7 +62,7 @@ class Pipeline:
                     f"{argv[0]}: {error.strerror}; nothing is stored"
                 ) from None
             if self._running and before is not None:
-                # Only the next command shall hold it, so that the one before gets
+                # Only the next command may hold it, so that the one before gets
                 # SIGPIPE if it ends.
                 before.close()
             self._running.append(made)

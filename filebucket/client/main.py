@@ -71,7 +71,7 @@ class Ended(BaseException):
         self.number = number
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "filebucket-push",
         usage="filebucket-push [OPTION]... FILE...\n"
@@ -457,7 +457,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             signal.signal(number, _on_signal)
     options, command = _split(sys.argv[1:] if argv is None else argv)
     try:
-        status = Main(_parser().parse_args(options), command).run()
+        status = Main(parser().parse_args(options), command).run()
     except PushError as error:
         _say(str(error))
         status = error.status

@@ -21,7 +21,7 @@ class Progress:
     """Shows nothing. The base of what does."""
 
     def at(self, offset: int) -> None:
-        """So many bytes are sent."""
+        """``offset`` bytes are sent."""
 
     def retry(self, reason: str, delay: float) -> None:
         """A try has failed, and the next one is in ``delay`` seconds."""

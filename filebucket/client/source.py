@@ -1,4 +1,4 @@
-"""What is pushed: a file, standard input, or the output of commands.
+"""The sources of a push: a file, standard input, or the output of commands.
 
 A file can be read again at any offset. A pipe cannot: a thread reads it in parts, and
 each part stays in memory until the server has it. So a pipe of any length survives a
@@ -41,7 +41,7 @@ _PIECE = MIB
 
 
 class Source(Protocol):
-    """What is pushed.
+    """The bytes of one push.
 
     :ivar name: its name on the server
     """
@@ -297,7 +297,7 @@ class PipeSource:
             except queue.Empty:
                 continue
             if isinstance(found, OSError):
-                raise PushError(f"cannot read what is to be pushed: {found}")
+                raise PushError(f"cannot read the input: {found}")
             if found.last:
                 if self._pipeline is not None:
                     self._pipeline.wait()
