@@ -146,7 +146,9 @@ class LinkTests(DocumentsCase):
     def test_paths(self) -> None:
         """Paths of the package that texts name are installed."""
         top = self.install()
-        found = self.mentions(r"/usr/share/(?:doc|man)/file-bucket(?:/[\w.-]*\w)*")
+        found = self.mentions(
+            r"/usr/share/(?:doc|man)/file-bucket[\w-]*(?:/[\w.-]*\w)*"
+        )
         self.assertIn("/usr/share/doc/file-bucket/examples/hooks", found)
         self.assertEqual(
             [], [each for each in found if not (top / each.lstrip("/")).exists()]
@@ -171,34 +173,42 @@ class LinkTests(DocumentsCase):
     def install(self) -> Path:
         """Install the lists in ``debian/`` as debhelper does; return the root."""
         root = Path(self.mktemp())
-        doc = root / "usr/share/doc/file-bucket"
-        for name in self.listed("docs"):
-            place(TOP / name, doc)
-        for name in self.listed("examples"):
-            place(TOP / name, doc / "examples")
-        for name in self.listed("manpages"):
-            place(TOP / name, root / "usr/share/man" / f"man{name[-1]}")
-        for line in self.listed("install"):
-            *patterns, to = line.split()
-            for each in (found for pattern in patterns for found in TOP.glob(pattern)):
-                place(each, root / to)
-        for line in self.listed("links"):
-            source, link = line.split()
-            target = os.path.relpath(source, Path(link).parent)
-            (root / link).symlink_to(target)
+        for package in ("file-bucket", "file-bucket-client"):
+            doc = root / "usr/share/doc" / package
+            for pattern in self.listed(package, "docs"):
+                self.place(pattern, doc)
+            for pattern in self.listed(package, "examples"):
+                self.place(pattern, doc / "examples")
+            for name in self.listed(package, "manpages"):
+                self.place(name, root / "usr/share/man" / f"man{name[-1]}")
+            for line in self.listed(package, "install"):
+                *patterns, to = line.split()
+                for pattern in patterns:
+                    self.place(pattern, root / to)
+            for line in self.listed(package, "links"):
+                source, link = line.split()
+                target = os.path.relpath(source, Path(link).parent)
+                (root / link).symlink_to(target)
         return root
 
-    def listed(self, kind: str) -> list[str]:
-        return self.read(f"debian/file-bucket.{kind}").splitlines()
+    def listed(self, package: str, kind: str) -> list[str]:
+        """The lines of a list; none if the package has no such list."""
+        path = TOP / "debian" / f"{package}.{kind}"
+        return path.read_text().splitlines() if path.exists() else []
 
-
-def place(source: Path, folder: Path) -> None:
-    """Copy a file, or a folder with its content."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, folder / source.name)
-    else:
-        shutil.copy(source, folder)
+    def place(self, pattern: str, folder: Path) -> None:
+        """Copy files, or folders with their content."""
+        # The build puts these into another folder.
+        if pattern in {"usr/bin/filebucket", "usr/lib"}:
+            return
+        found = list(TOP.glob(pattern))
+        self.assertNotEqual([], found, pattern)
+        for source in found:
+            folder.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, folder / source.name)
+            else:
+                shutil.copy(source, folder)
 
 
 class WordTests(DocumentsCase):

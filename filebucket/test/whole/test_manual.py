@@ -15,13 +15,20 @@ import click
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.cli import main
+from filebucket.client.main import parser
 from filebucket.config import load
 from filebucket.config.config import Config
 from filebucket.test.kit.server import PATIENCE
 
 MANUAL = Path(__file__).parents[3] / "docs" / "man"
 
-PAGES = ("filebucket.8", "file-bucket.json.5")
+COMPLETION = Path(__file__).parents[3] / "contrib" / "bash-completion"
+
+
+def push_options() -> set[str]:
+    """The options of ``filebucket-push``."""
+    found = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", parser().format_help())
+    return set(found) & set(parser()._option_string_actions)
 
 
 def commands(
@@ -89,3 +96,65 @@ class ManualTests(SynchronousTestCase):
                     )
                     if isinstance(parameter, click.Option):
                         self.assertIsNotNone(said, f"{name} {option}")
+
+    def test_push(self) -> None:
+        """The terms are exactly the options of ``filebucket-push``, and its exit
+        statuses are those of its help.
+        """
+        page = self.page("filebucket-push.1")
+        options, _, rest = page.partition("\nOPTIONS\n")[2].partition("\nEXIT STATUS\n")
+        terms = re.findall(r"(?m)^ {7}(-\S.*?)(?: {2,}|$)", options)
+        named = {word for term in terms for word in re.findall(r"(?<!\S)-[\w-]+", term)}
+        self.assertEqual(push_options(), named)
+        of_help = parser().format_help().partition("exit status:")[2]
+        statuses = re.findall(r"(?m)^ +(\d+) ", of_help)
+        self.assertEqual(statuses, re.findall(r"(?m)^ {7}(\d+) ", rest))
+
+
+class CompletionTests(SynchronousTestCase):
+    """``contrib/bash-completion``."""
+
+    def complete(self, *words: str) -> list[str]:
+        """What bash proposes for the last word."""
+        script = (
+            f'. {COMPLETION}/filebucket-push; COMP_WORDS=("$0" "$@"); COMP_CWORD=$#;'
+            ' _filebucket_push; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(
+            ["bash", "-c", script, "filebucket-push", *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual("", done.stderr)
+        return done.stdout.split()
+
+    def setUp(self) -> None:
+        if not COMPLETION.exists():
+            raise SkipTest("installed without its source")
+        if shutil.which("bash") is None:
+            raise SkipTest("there is no bash")
+
+    def test_options(self) -> None:
+        """All long options, and those that begin like the word."""
+        long = {each for each in push_options() if each.startswith("--")}
+        self.assertEqual(long, set(self.complete("--json", "--")))
+        self.assertEqual(["--receipt", "--retry-for"], self.complete("--re"))
+
+    def test_values(self) -> None:
+        """Bash itself completes files: nothing is proposed here."""
+        folder = Path(self.mktemp())
+        (folder / "inner").mkdir(parents=True)
+        (folder / "token").touch()
+        for word in ("", "--"):
+            self.assertEqual([], self.complete("--token-file", word))
+            self.assertEqual([], self.complete("--url", word))
+        self.assertEqual([], self.complete(str(folder / "to")))
+        self.assertEqual([f"{folder}/inner"], self.complete("--spool", f"{folder}/"))
+
+    def test_command(self) -> None:
+        """After ``--exec``, programs, and no options of the client."""
+        self.assertEqual(["--"], self.complete("--exec", "--"))
+        self.assertIn("bash", self.complete("--exec", "--", "bas"))
+        self.assertEqual([], self.complete("--exec", "--", "bash", "--"))
