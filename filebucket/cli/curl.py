@@ -1,5 +1,5 @@
-"""curl commands that push to a bucket, for the operator to copy. They contain the
-token.
+"""Commands that push to a bucket, with curl and with filebucket-push, for the operator
+to copy. They contain the token.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from filebucket.config.endpoint import Endpoint
 
 @frozen
 class Address:
-    """The address that curl connects to.
+    """The address that clients connect to.
 
     :param url: URL without a slash at the end
-    :param options: curl options, quoted for a shell
+    :param options: options of curl and of filebucket-push, quoted for a shell
     :param certificate: where the server's certificate is, if it is self-signed, so that
         clients need a copy
     """
@@ -31,8 +31,8 @@ class Address:
 
     def lines(self, token: str) -> tuple[str, ...]:
         """Commands that push with the token in the URL, that write the token to a
-        file, and that push with that file. They fail if the push is refused. A token
-        needs no quoting.
+        file, and that push with that file, by curl and by filebucket-push. They fail if
+        the push is refused. A token needs no quoting.
         """
         curl = f"curl --fail-with-body{self.options}"
         return (
@@ -40,6 +40,7 @@ class Address:
             "touch ~/.file-bucket && chmod 600 ~/.file-bucket",
             f"echo Authorization: Bearer {token} >~/.file-bucket",
             f"{curl} -H @$HOME/.file-bucket -T FILE {self.url}/",
+            f"filebucket-push{self.options} --url {self.url} FILE",
         )
 
 

@@ -28,6 +28,7 @@ class AddTests(CliCase):
             f"echo Authorization: Bearer {token} >~/.file-bucket",
             "curl --fail-with-body -H @$HOME/.file-bucket -T FILE"
             " http://192.0.2.7:1234/",
+            "filebucket-push --url http://192.0.2.7:1234 FILE",
             f"filebucket serve --config {self.file}",
         ):
             self.assertIn(f"\n    {line}\n", output)
@@ -66,6 +67,7 @@ class AddTests(CliCase):
         self.file.write_text(json.dumps({**given, "listen": [tls]}))
         output = self.run_("bucket", "add", "web01")
         self.assertEqual(2, output.count("curl --fail-with-body --cacert CERT "))
+        self.assertEqual(1, output.count("filebucket-push --cacert CERT --url https:"))
         self.assertTrue(
             output.endswith(f"self-signed certificate:\n\n    {certificate}\n"), output
         )

@@ -1,4 +1,4 @@
-"""The curl commands."""
+"""The commands to push with."""
 
 from __future__ import annotations
 
@@ -63,10 +63,13 @@ class AddressTests(SynchronousTestCase):
     def test_unix(self) -> None:
         """The path of a socket is quoted for a shell."""
         made = self.address(listen=["unix:/run/a b"])
-        first, *_, last = made.lines("TOKEN")
+        first, *_, curl, push = made.lines("TOKEN")
         self.assertEqual(
             "curl --fail-with-body --unix-socket '/run/a b' -T FILE"
             " http://localhost/TOKEN/",
             first,
         )
-        self.assertIn("--unix-socket '/run/a b' -H @", last)
+        self.assertIn("--unix-socket '/run/a b' -H @", curl)
+        self.assertEqual(
+            "filebucket-push --unix-socket '/run/a b' --url http://localhost FILE", push
+        )
