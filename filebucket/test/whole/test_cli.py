@@ -74,10 +74,11 @@ class BucketTests(CommandCase):
         (token,) = re.findall(r"(?m)^    ([\w-]{32})$", output)
         output = output.replace("\\\n        ", "")
         lines = [line.strip() for line in output.splitlines() if line[:4] == "    "]
-        reload, push, *in_a_file = lines[1:]
+        reload, push, *in_a_file, client = lines[1:]
         self.assertTrue(reload.startswith("filebucket reload --config "), reload)
         self.file("db.gz")
         self.file("db2.gz")
+        self.file("db3.gz")
         # The daemon chose its port.
         self.assertIn(":PORT/", push)
         push = push.replace("PORT", str(server.port))
@@ -87,11 +88,15 @@ class BucketTests(CommandCase):
         words = reload.removeprefix("filebucket")
         shell(f"'{sys.executable}' -m filebucket {words}", self.folder)
         shell(push.replace("FILE", "db.gz"), self.folder)
+        words = client.removeprefix("filebucket-push").replace("FILE", "db3.gz")
         script = "\n".join([f"export HOME='{self.folder}'", *in_a_file])
-        script = script.replace("PORT", str(server.port)).replace("FILE", "db2.gz")
-        shell(script, self.folder)
+        script = script.replace("FILE", "db2.gz")
+        script += f"\n'{sys.executable}' -m filebucket.client {words}"
+        shell(script.replace("PORT", str(server.port)), self.folder)
         self.assertEqual(0o600, (self.folder / ".file-bucket").stat().st_mode & 0o777)
-        self.assertEqual({"new/db.gz", "new/db2.gz"}, set(server.stored()))
+        self.assertEqual(
+            {"new/db.gz", "new/db2.gz", "new/db3.gz"}, set(server.stored())
+        )
         self.assertNotIn(token, server.log)
 
     def test_remove(self) -> None:
