@@ -499,3 +499,29 @@ class OtherDocumentTests(ExampleCase):
         done = self.sh(server, script, URL=server.url)
         self.assertEqual(22, done.returncode)
         self.assertIn("already exists", done.stdout)
+
+    def test_script(self) -> None:
+        """The script for cron without Python: of a failed dump, nothing is stored."""
+        need("curl")
+        server = self.server()
+        (script,) = (
+            each
+            for each in blocks(TOP / "docs" / "pushing.rst")["Push from cron"]
+            if each.startswith("#!")
+        )
+        script = script.replace("http://backup:1234", server.url)
+        script = script.replace("/root/.file-bucket", str(self.token))
+        dumps = '[ "$1 $2 $4" = "-Fc -f shop" ] && echo dump >"$3"'
+        self.program("pg_dump", f"{dumps}; exit 1")
+        done = self.sh(server, script)
+        self.assertEqual((1, {}), (done.returncode, server.stored()))
+        self.program("pg_dump", dumps)
+        done = self.sh(server, script)
+        self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
+        self.assertEqual([b"dump\n"], list(server.stored().values()))
+        self.token.write_text(f"Authorization: Bearer {OTHER[::-1]}\n")
+        done = self.sh(server, script)
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(
+            done.stderr, r"(?s)403.*no such token\npush-shop: NOT stored\n\Z"
+        )
