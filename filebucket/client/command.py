@@ -16,6 +16,9 @@ from filebucket.client.errors import CommandFailedError, UsageError
 END_TIMEOUT = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
+_SIGPIPE = 13
+"""Windows has no such signal."""
+
 
 class Pipeline:
     """Commands, each of which reads the output of the one before.
@@ -69,6 +72,17 @@ class Pipeline:
             before = made.stdout
         assert before is not None
         return before
+
+    def check(self) -> None:
+        """Notice that a command has failed, although its output goes on.
+
+        :raises CommandFailedError: one of them has
+        """
+        for argv, each in zip(self._commands, self._running):
+            status = each.poll()
+            # SIGPIPE: a later one has failed, and is about to be noticed.
+            if status and status != -_SIGPIPE:
+                raise CommandFailedError(f"{argv[0]} {_how(status)}; nothing is stored")
 
     def wait(self) -> None:
         """Wait until all commands have ended.

@@ -38,6 +38,10 @@ PIECE = 1024 * 1024
 """Bytes of a body that are sent at once."""
 
 
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+"""What OpenSSL tells if a server answers without TLS."""
+
+
 class Body(Protocol):
     """Bytes to send.
 
@@ -131,6 +135,14 @@ class Connection:
                 f"{self._server.text}: the server's certificate is not trusted:"
                 f" {error.verify_message}; if it is your own, pass it as --cacert"
             ) from None
+        except ssl.SSLError as error:
+            self.close()
+            if error.reason in _NO_TLS:
+                raise RefusedError(
+                    f"{self._server.text}: the server does not speak TLS on this port:"
+                    " write http:// in place of https://, or name another port"
+                ) from None
+            raise
         except http.client.HTTPException as error:
             self.close()
             raise OSError(f"no valid answer: {type(error).__name__}") from error
@@ -173,7 +185,7 @@ class Connection:
             if failed is not None:
                 raise failed from None
             raise
-        if failed is not None or not response.isclosed():
+        if failed is not None or response.will_close or not response.isclosed():
             self.close()
         self._used = self._monotonic()
         return Answer(response.status, response.headers, content)

@@ -349,8 +349,15 @@ class Main:
             receipt = push.run(hash_first)
         except BaseException as error:
             progress.end()
-            resumes = isinstance(source, FileSource) and source.digest(wait=False)
-            if not resumes and not isinstance(error, GaveUpError):
+            if isinstance(error, PushError):
+                resumes = isinstance(error, GaveUpError)
+            else:
+                # The next run finds the upload of a file by its SHA-256.
+                resumes = (
+                    isinstance(source, FileSource)
+                    and source.digest(wait=False) is not None
+                )
+            if not resumes:
                 push.give_up()
             raise
         progress.end()

@@ -91,6 +91,7 @@ class Push:
         self._path = quote_from_bytes(fsencode(source.name), safe="")
         self._upload: str | None = None
         self._offset: int | None = None
+        self._most = 0
         self._most_part = MOST_PART
         self._restarts = 0
         self._size = 0
@@ -110,7 +111,9 @@ class Push:
         if hash_first:
             source.digest(wait=True)
         if isinstance(source, FileSource) and source.length <= SMALL:
-            return self._put(source)
+            done = self._put(source)
+            if done is not None:
+                return done
         try:
             while True:
                 if self._upload is None:
@@ -122,9 +125,10 @@ class Push:
                 if done is not None:
                     return done
         except NotResumableError:
-            if isinstance(source, FileSource):
-                return self._put(source)
-            raise
+            done = self._put(source) if isinstance(source, FileSource) else None
+            if done is None:
+                raise
+            return done
 
     # One request.
 
@@ -217,8 +221,8 @@ class Push:
         self._most_part = max(size // 2, LEAST_PART // 4)
         self._offset = None
 
-    def _put(self, source: FileSource) -> Receipt:
-        """Push a file with one request."""
+    def _put(self, source: FileSource) -> Receipt | None:
+        """Push a file with one request. None if it is too large for a proxy."""
         while True:
             body = Range(source.file, 0, source.length)
             self._offset = 0
@@ -230,12 +234,17 @@ class Push:
             if answer.status == 422:
                 self._again(answer)
                 continue
+            if answer.status == 413 and not answer.is_of_file_bucket:
+                self._offset = None
+                return None
             return self._stored_or_refused(answer)
 
     # The answers.
 
     def _moved(self, offset: int) -> None:
-        if offset > (self._offset or 0):
+        # Asked again after an error, the server may tell the same offset.
+        if offset > self._most:
+            self._most = offset
             self._patience.progress()
         self._offset = offset
         self._progress.at(offset)
@@ -244,6 +253,7 @@ class Push:
         """The answer about an upload that may have ended."""
         if answer.status in (404, 410, 422):
             self._upload = self._offset = None
+            self._most = 0
             if answer.status == 422:
                 # The server has deleted it: some bytes were damaged on the way.
                 self._again(answer)
@@ -260,12 +270,14 @@ class Push:
     def _stored_or_refused(self, answer: Answer) -> Receipt:
         if answer.status != 200:
             raise self._refused(answer)
-        sha256 = answer.headers.get("X-Checksum-Sha256", "")
+        sha256 = answer.headers.get("X-Checksum-Sha256")
+        if sha256 is None:
+            raise _not_ours(answer)
         expected = self._source.digest(wait=True)
         if sha256 != expected:
             raise RefusedError(
                 f"the server's receipt is for other bytes than were sent: it has"
-                f" SHA-256 {sha256 or '-'}, and not {expected}; do not rely on it"
+                f" SHA-256 {sha256}, and not {expected}; do not rely on it"
             )
         size = self._source.length
         if size is None:
@@ -277,6 +289,7 @@ class Push:
         status, line = answer.status, answer.line
         if 300 <= status < 400:
             place = answer.headers.get("Location", "")
+            place = place.removesuffix(self._path).removesuffix("/")
             return RefusedError(f"the server redirects to {place!r}: use that as --url")
         text = f"{line or 'refused'} ({status})"
         if status in _HINTS:
@@ -307,10 +320,14 @@ class Push:
 def _offset_in(answer: Answer) -> int:
     told = answer.headers.get("Upload-Offset", "")
     if not told.isdecimal():
-        raise RefusedError(
-            f"the answer ({answer.status}) is not file-bucket's: check --url"
-        )
+        raise _not_ours(answer)
     return int(told)
+
+
+def _not_ours(answer: Answer) -> PushError:
+    return RefusedError(
+        f"the answer ({answer.status}) is not file-bucket's: check --url"
+    )
 
 
 def _retry_after(answer: Answer) -> float:

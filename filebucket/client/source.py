@@ -113,7 +113,7 @@ class Range:
 
 
 def _changed(path: str) -> PushError:
-    return PushError(f"{path}: changed while it was pushed; nothing is stored")
+    return UsageError(f"{path}: changed while it was pushed; nothing is stored")
 
 
 class FileSource:
@@ -295,6 +295,9 @@ class PipeSource:
                 # With a timeout, so that Ctrl-C is noticed on Windows.
                 found = self._parts.get(timeout=1)
             except queue.Empty:
+                if self._pipeline is not None:
+                    # A child of a command that failed may keep the pipe open.
+                    self._pipeline.check()
                 continue
             if isinstance(found, OSError):
                 raise PushError(f"cannot read the input: {found}")

@@ -28,6 +28,7 @@ class Cutter:
         target: int,
         offsets: Sequence[int],
         between: Callable[[int], object] = lambda _: None,
+        lose: bytes = b"",
     ) -> None:
         """
         :param target: the port
@@ -35,11 +36,14 @@ class Cutter:
             from the last cut; then none is
         :param between: called at each cut with its ordinal; meanwhile clients that
             connect must wait
+        :param lose: the beginning of an answer; the first one of that kind is lost, and
+            its connection is cut
         """
         self._target = target
         self._left: Iterator[int] = iter(())
         self._until: int | None = None
         self._between = between
+        self._lose = lose
         self._lock = threading.Lock()
         self._going = threading.Lock()
         self.cuts = self.passed = 0
@@ -125,6 +129,11 @@ class Cutter:
     def _from_server(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
             while data := far.recv(65536):
+                if self._lose and data.startswith(self._lose):
+                    self._lose = b""
+                    self.cuts += 1
+                    self._cut(near, far)
+                    return
                 near.sendall(data)
         with suppress(OSError):
             near.shutdown(socket.SHUT_RDWR)

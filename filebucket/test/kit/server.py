@@ -66,6 +66,12 @@ def comes(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
     return true()
 
 
+def listens(port: int) -> bool:
+    """Whether a program listens on this port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Server:
     """A daemon in a folder of its own.
 

@@ -159,13 +159,17 @@ class NetworkTests(ClientCase):
 
     def test_receipt(self) -> None:
         """A receipt for other bytes, or none, is an error."""
-        for digest in (b"", b"X-Checksum-Sha256: %b\r\n" % _SHA256[::-1].encode()):
+        other = b"X-Checksum-Sha256: %b\r\n" % _SHA256[::-1].encode()
+        for digest, expected in (
+            (b"", "answer (200) is not file-bucket's"),
+            (other, "receipt is for other bytes"),
+        ):
             server = self.fake(
                 b"HTTP/1.1 200 OK\r\n%bContent-Length: 3\r\n\r\nok\n" % digest
             )
             done = self.push(f"http://127.0.0.1:{server.port}", str(self.path))
             self.assertEqual(1, done.returncode)
-            self.assertIn("receipt is for other bytes", done.stderr)
+            self.assertIn(expected, done.stderr)
 
     def test_escapes(self) -> None:
         """The server's reason reaches the terminal in one line, without escapes."""
