@@ -29,7 +29,8 @@ class Patience:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """
-        :param most: seconds without progress after which to give up
+        :param most: seconds without progress, from the first failure on, after which to
+            give up
         :param tell: called before each wait with the reason and the seconds
         :param chance: returns a number from 0 to 1
         """
@@ -43,8 +44,8 @@ class Patience:
 
     def progress(self) -> None:
         """The server has stored something: start over."""
-        self._failed = 0
-        self._until = self._monotonic() + self._most
+        self._delay = FIRST_DELAY
+        self._until: float | None = None
 
     def wait(self, reason: str, at_least: float = 0.0) -> None:
         """A try has failed: wait until the next one.
@@ -53,13 +54,18 @@ class Patience:
         :raises GaveUpError: the next one would be too late
         """
         self.tries += 1
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failed)
-        delay = max(delay * (1 - self._chance() / 2), at_least)
-        self._failed += 1
-        if self._monotonic() + delay > self._until:
+        now = self._monotonic()
+        if self._until is None:
+            # The first failure: what went before it may have taken hours.
+            self._until = now + self._most
+        left = self._until - now
+        if left <= 0 or left < at_least:
             raise GaveUpError(
                 f"gave up after {_span(self._most)} without progress: {reason}"
             )
+        delay = max(self._delay * (1 - self._chance() / 2), at_least)
+        delay = min(delay, left)
+        self._delay = min(self._delay * 2, LONGEST_DELAY)
         self._tell(reason, delay)
         self._sleep(delay)
 
