@@ -6,6 +6,7 @@ of the machine can read those. It is never printed.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import ssl
@@ -21,7 +22,7 @@ TOKEN = re.compile("[A-Za-z0-9_-]{32}")
 _HEADER = re.compile(r"(?:authorization\s*:\s*)?bearer\s+(\S+)", re.IGNORECASE)
 
 LONGEST_TOKEN_FILE = 64 * 1024
-"""Bytes. A larger file is another file."""
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ def server(
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"--url: {error}") from None
+    except ValueError:
+        # Its text may have the token.
+        raise UsageError("--url: not a valid URL") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError("--url must begin with http:// or https://, and have a host")
     if parts.username is not None or any(map(TOKEN.fullmatch, parts.path.split("/"))):
@@ -145,7 +147,8 @@ def token_file(given: str | None, environ: Mapping[str, str], home: str) -> Path
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     found = Path(credentials, "file-bucket") if credentials else usual
     for each in (found, usual):
-        if each.exists():
+        # Path.exists() raises an error in a folder of another user.
+        if os.path.exists(each):
             return each
     raise UsageError(
         f"there is no token: put the line 'Authorization: Bearer TOKEN' into {usual},"
@@ -160,11 +163,15 @@ def read_token(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(LONGEST_TOKEN_FILE).decode("utf-8", "replace")
+            data = file.read(LONGEST_TOKEN_FILE + 1)
     except OSError as error:
         raise UsageError(f"token file {path}: {error.strerror}") from None
-    lines = [line.strip() for line in text.lstrip("\ufeff").splitlines()]
-    for line in lines:
+    if len(data) > LONGEST_TOKEN_FILE:
+        raise UsageError(f"token file {path}: too large")
+    # PowerShell's > writes UTF-16.
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
+    for line in map(str.strip, text.splitlines()):
         header = _HEADER.fullmatch(line)
         token = header[1] if header else line
         if TOKEN.fullmatch(token):

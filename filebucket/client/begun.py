@@ -19,16 +19,22 @@ class Mark:
     """The mark of one file. Without a writable folder there is none."""
 
     def __init__(
-        self, environ: Mapping[str, str], home: str, server: str, path: str, name: str
+        self,
+        environ: Mapping[str, str],
+        home: str,
+        server: str,
+        path: str,
+        name: str,
+        found: os.stat_result,
     ) -> None:
         """
         :param home: the user's home folder
         :param server: the server's address
         :param path: of the file
         :param name: of the file on the server
+        :param found: the state of the file
         """
         folder = environ.get("XDG_STATE_HOME") or Path(home, ".local", "state")
-        found = os.stat(path)
         of = (server, os.path.abspath(path), name, found.st_size, found.st_mtime_ns)
         key = hashlib.sha256(repr(of).encode("utf-8", "surrogateescape")).hexdigest()
         self._path = Path(folder, "file-bucket", key)
@@ -36,7 +42,8 @@ class Mark:
     @property
     def is_there(self) -> bool:
         """Whether an earlier run left it."""
-        return self._path.exists()
+        # Path.exists() raises an error in a folder of another user.
+        return os.path.exists(self._path)
 
     def leave(self) -> None:
         """The push begins."""

@@ -304,7 +304,8 @@ class Main:
                     self._spool(connection, pipe, error)
             return
         source = FileSource(path, name)
-        mark = Mark(os.environ, self._home, server.text, path, name)
+        found = os.fstat(source.file.fileno())
+        mark = Mark(os.environ, self._home, server.text, path, name, found)
         try:
             # Computing the SHA-256 of a small file takes no time.
             hash_first = source.length <= MOST_PART or mark.is_there
