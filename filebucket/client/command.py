@@ -37,7 +37,8 @@ class Pipeline:
         for argv in commands:
             if shutil.which(argv[0]) is None:
                 raise CommandFailedError(
-                    f"{argv[0]}: command not found; nothing is stored"
+                    f"{argv[0]}: command not found, or not executable; nothing is"
+                    " stored"
                 )
         self._commands = commands
         self._stdin = stdin
@@ -89,10 +90,17 @@ class Pipeline:
 
         :raises CommandFailedError: one of them failed
         """
-        for argv, each in zip(self._commands, self._running):
-            status = each.wait()
-            if status:
-                raise CommandFailedError(f"{argv[0]} {_how(status)}; nothing is stored")
+        failed = [
+            (argv[0], each.returncode)
+            for argv, each in zip(self._commands, self._running)
+            if each.wait()
+        ]
+        if failed:
+            # If a later one fails, SIGPIPE ends those before it.
+            causes = [each for each in failed if each[1] != -_SIGPIPE]
+            name, status = (causes or failed)[0]
+            raise CommandFailedError(f"{name} {_how(status)}; nothing is stored")
+        self._forget()
 
     def end(self) -> None:
         """End all commands that still run, with all their processes."""
@@ -110,8 +118,14 @@ class Pipeline:
                 with suppress(OSError):
                     os.killpg(each.pid, signal.SIGKILL)
             each.wait()
+        self._forget()
+
+    def _forget(self) -> None:
+        """All have ended: other processes may have their pids soon."""
+        for each in self._running:
             if each.stdout is not None:
                 each.stdout.close()
+        self._running = []
 
 
 def _end_tree(pid: int) -> None:
