@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 REDRAW = 0.1
@@ -73,8 +74,7 @@ class Bar(Progress):
         self._retries += 1
         self._past.clear()
         self._draw("")
-        self._out.write(f"{self._name}: {reason}; trying again in {delay:.0f} s\n")
-        self._out.flush()
+        self._write(f"{self._name}: {reason}; trying again in {delay:.0f} s\n")
 
     def end(self) -> None:
         self._draw("")
@@ -82,8 +82,13 @@ class Bar(Progress):
     def _draw(self, line: str) -> None:
         # The last column stays empty: some terminals would begin a new line.
         width = max(self._columns() - 1, 10)
-        self._out.write(f"\r{line[:width]:{width}}\r")
-        self._out.flush()
+        self._write(f"\r{line[:width]:{width}}\r")
+
+    def _write(self, text: str) -> None:
+        # The push goes on if the terminal is gone.
+        with suppress(OSError):
+            self._out.write(text)
+            self._out.flush()
 
     def _line(self) -> str:
         name = self._name
@@ -122,7 +127,7 @@ def _clock(seconds: float) -> str:
 
 def size_text(size: int) -> str:
     """Bytes in two or three digits: ``400 B``, ``1.2 GiB``."""
-    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
     while value >= 999.5 and len(units) > 1:
         value /= 1024
         units.pop(0)
