@@ -8,15 +8,16 @@ restart of the server, and takes at most the memory of two parts.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import queue
+import select
 import socket
 import stat
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from filebucket.client.command import Pipeline
 from filebucket.client.connection import Body
@@ -108,33 +109,36 @@ class Range:
         size = min(most, self.size - start)
         sent = sock.sendfile(self._file, self._offset + start, size)
         if sent < size:
-            raise _changed(self._file.name)
+            raise _changed()
         return sent
 
 
-def _changed(path: str) -> PushError:
-    return UsageError(f"{path}: changed while it was pushed; nothing is stored")
+def _changed() -> PushError:
+    return UsageError("changed while it was pushed; nothing is stored")
 
 
 class FileSource:
     """A regular file."""
 
-    def __init__(self, path: str, name: str, shown: str | None = None) -> None:
+    def __init__(self, path: str, name: str) -> None:
         """
-        :param shown: its path in messages
         :raises UsageError: it cannot be read, or is not a regular file
         """
         try:
-            # Opening a FIFO would wait for its writer.
-            if not stat.S_ISREG(Path(path).stat().st_mode):
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
                 raise UsageError(
-                    f"{path}: not a regular file; try --name NAME - <{path}"
+                    "a folder; try tar -C FOLDER -cz . | filebucket-push --name NAME -"
                 )
-            self.file: IO[bytes] = open(path, "rb", buffering=0)  # noqa: SIM115
+            # Opening a FIFO would wait for its writer.
+            if not stat.S_ISREG(mode):
+                raise UsageError("not a regular file; try --name NAME - <FILE")
+            self.file, self._hashed = (io.FileIO(path) for _ in range(2))
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from None
+            raise UsageError(error.strerror) from None
+        if not os.path.sameopenfile(self.file.fileno(), self._hashed.fileno()):
+            raise _changed()
         self.name = name
-        self._shown = shown or path
         self._before = self._state()
         self.length: int = self._before[0]
         self._hashing: threading.Thread | None = None
@@ -154,7 +158,7 @@ class FileSource:
     def part(self, offset: int, most: int) -> tuple[Body, bool]:
         self.check()
         if offset > self.length:
-            raise GaveUpError(f"{self._shown}: the server has more than was sent")
+            raise GaveUpError("the server has more than was sent")
         size = min(most, self.length - offset)
         return Range(self.file, offset, size), offset + size == self.length
 
@@ -164,7 +168,7 @@ class FileSource:
         :raises PushError: it was
         """
         if self._state() != self._before:
-            raise _changed(self._shown)
+            raise _changed()
 
     def took(self, seconds: float) -> None:
         pass
@@ -176,7 +180,7 @@ class FileSource:
             while self._hashing.is_alive():
                 self._hashing.join(1)
         if self._failed is not None:
-            raise UsageError(f"{self._shown}: {self._failed.strerror}")
+            raise UsageError(self._failed.strerror)
         return self._sha256
 
     def _hash(self) -> None:
@@ -184,18 +188,19 @@ class FileSource:
         piece = memoryview(bytearray(_PIECE))
         left = self.length
         try:
-            # Its own descriptor: the offset of the other one is that of the sender.
-            with open(self.file.name, "rb", buffering=0) as file:
-                while left and not self._stopped:
-                    size = file.readinto(piece[: min(left, _PIECE)])
-                    if not size:
-                        break
-                    found.update(piece[:size])
-                    left -= size
+            while left and not self._stopped:
+                size = self._hashed.readinto(piece[: min(left, _PIECE)])
+                if not size:
+                    return
+                found.update(piece[:size])
+                left -= size
         except OSError as error:
             self._failed = error
         else:
-            self._sha256 = found.hexdigest()
+            if not left:
+                self._sha256 = found.hexdigest()
+        finally:
+            self._hashed.close()
 
     def restart(self) -> None:
         pass
@@ -203,14 +208,15 @@ class FileSource:
     def close(self) -> None:
         self._stopped = True
         self.file.close()
+        if self._hashing is None:
+            self._hashed.close()
 
 
-class _Read:
-    """A part that was read."""
+class _Part(NamedTuple):
+    """A part that was read from a pipe."""
 
-    def __init__(self, data: memoryview, last: bool) -> None:
-        self.data = data
-        self.last = last
+    data: memoryview
+    last: bool
 
 
 class PipeSource:
@@ -240,9 +246,9 @@ class PipeSource:
         self._sha256: str | None = None
         # One part is sent while the next one is read.
         self._slots = threading.Semaphore(2)
-        self._parts: queue.Queue[_Read | OSError] = queue.Queue()
+        self._parts: queue.Queue[_Part | PushError] = queue.Queue()
         self._reading: threading.Thread | None = None
-        self._part: _Read | None = None
+        self._part: _Part | None = None
         self._base = 0
         self._stopped = False
 
@@ -264,22 +270,28 @@ class PipeSource:
                 size = 0
                 began = self._monotonic()
                 while size < len(data) and self._monotonic() - began < LONGEST_WAIT:
-                    count: int = stream.readinto(data[size:])  # type: ignore[attr-defined]
+                    count: int | None = stream.readinto(data[size:])  # type: ignore[attr-defined]
+                    if count is None:
+                        # Another process made it non-blocking.
+                        select.select([stream], [], [])
+                        continue
                     if not count:
                         last = True
                         break
                     self._hash.update(data[size : size + count])
                     size += count
-                self._parts.put(_Read(data[:size], last))
+                self._parts.put(_Part(data[:size], last))
         except (OSError, ValueError) as error:
-            self._parts.put(OSError(str(error)))
+            # ValueError: closed meanwhile.
+            reason = getattr(error, "strerror", None) or error
+            self._parts.put(PushError(f"cannot read the input: {reason}"))
 
     def part(self, offset: int, most: int) -> tuple[Body, bool]:
         while True:
             part = self._part = self._part or self._next()
             start = offset - self._base
             if not 0 <= start <= len(part.data):
-                raise GaveUpError(f"{self.name}: the server has lost what was sent")
+                raise GaveUpError("the server has lost what was sent")
             if start < len(part.data) or part.last:
                 data = part.data[start : start + most]
                 return Bytes(data), part.last and start + len(data) == len(part.data)
@@ -289,7 +301,7 @@ class PipeSource:
             del part
             self._slots.release()
 
-    def _next(self) -> _Read:
+    def _next(self) -> _Part:
         while True:
             try:
                 # With a timeout, so that Ctrl-C is noticed on Windows.
@@ -299,8 +311,8 @@ class PipeSource:
                     # A child of a command that failed may keep the pipe open.
                     self._pipeline.check()
                 continue
-            if isinstance(found, OSError):
-                raise PushError(f"cannot read the input: {found}")
+            if isinstance(found, PushError):
+                raise found
             if found.last:
                 if self._pipeline is not None:
                     self._pipeline.wait()
@@ -319,12 +331,12 @@ class PipeSource:
     def restart(self) -> None:
         if self._base:
             raise GaveUpError(
-                f"{self.name}: the server does not have the upload any more, and a"
-                " pipe cannot be read again; nothing is stored"
+                "the server does not have the upload any more, and a pipe cannot be"
+                " read again; nothing is stored"
             )
 
     def spooled(self, file: IO[bytes]) -> None:
-        """Write everything to a file.
+        """Write everything to a file, instead of handing out parts.
 
         :raises PushError: it cannot be written, or the command failed
         """
@@ -332,13 +344,10 @@ class PipeSource:
         last = False
         try:
             while not last:
-                _, last = self.part(self._base, self._most_part)
-                assert self._part is not None
-                file.write(self._part.data)
-                self._base += len(self._part.data)
-                if not last:
-                    self._part = None
-                    self._slots.release()
+                data, last = self._next()
+                file.write(data)
+                del data
+                self._slots.release()
         except OSError as error:
             raise PushError(f"--spool: {error.strerror}; nothing is stored") from None
 
