@@ -27,6 +27,9 @@ SEND_TIMEOUT = 300.0
 ANSWER_TIMEOUT = 900.0
 """Seconds until the answer: the server's two hooks may take five minutes each."""
 
+LATE_TIMEOUT = 1.0
+"""Seconds until the answer if the body could not be sent."""
+
 IDLE = 20.0
 """Seconds after which an idle connection is not used any more: the server, or a proxy,
 may be about to close it."""
@@ -70,10 +73,12 @@ class Answer:
 
     @property
     def line(self) -> str:
-        """The first line of its content: the server's reason."""
-        text = self.body.decode("utf-8", "replace").strip()
-        line = text.splitlines()[0] if text else ""
-        return "".join(each for each in line if each.isprintable())[:300]
+        """The server's reason: the first line of its content."""
+        # The pages of proxies begin with <html>.
+        is_text = self.headers.get_content_type() == "text/plain"
+        text = self.body.decode("utf-8", "replace").strip() if is_text else ""
+        line = "".join(filter(str.isprintable, text.partition("\n")[0][:300].strip()))
+        return line or http.client.responses.get(self.status, "no reason given")
 
     @property
     def is_of_file_bucket(self) -> bool:
@@ -82,14 +87,17 @@ class Answer:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, host: str, timeout: float) -> None:
-        super().__init__(host, timeout=timeout)
+    def __init__(self, path: str, server: Server, timeout: float) -> None:
+        super().__init__(server.host, server.port, timeout=timeout)
         self._path = path
+        self._tls = server.tls
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
 
 class Connection:
@@ -145,7 +153,10 @@ class Connection:
             raise
         except http.client.HTTPException as error:
             self.close()
-            raise OSError(f"no valid answer: {type(error).__name__}") from error
+            reason = f"no valid answer: {type(error).__name__}"
+            if isinstance(error, http.client.RemoteDisconnected):
+                reason = "the server closed the connection"
+            raise OSError(reason) from error
         except BaseException:
             self.close()
             raise
@@ -159,10 +170,12 @@ class Connection:
         sent: Callable[[int], object],
         patience: float,
     ) -> Answer:
-        if self._monotonic() - self._used > IDLE:
+        if self._http is not None and (
+            self._monotonic() - self._used > IDLE or _is_readable(self._http.sock)
+        ):
             self.close()
         if self._http is None:
-            self._http = self._connect()
+            self._http = self._connect(min(CONNECT_TIMEOUT, patience))
         connection = self._http
         connection.putrequest(
             method, f"{self._server.prefix}/{path}", skip_accept_encoding=True
@@ -177,7 +190,7 @@ class Connection:
         sock.settimeout(min(SEND_TIMEOUT, patience))
         connection.endheaders()
         failed = None if body is None else _send(sock, body, sent)
-        sock.settimeout(1.0 if failed else patience)
+        sock.settimeout(LATE_TIMEOUT if failed else patience)
         try:
             response = connection.getresponse()
             content = response.read(MOST_ANSWER)
@@ -190,26 +203,23 @@ class Connection:
         self._used = self._monotonic()
         return Answer(response.status, response.headers, content)
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
         server = self._server
         made: http.client.HTTPConnection
         if server.unix_socket is not None:
-            made = _UnixConnection(server.unix_socket, server.host, CONNECT_TIMEOUT)
+            made = _UnixConnection(server.unix_socket, server, timeout)
         elif server.tls is not None:
             made = http.client.HTTPSConnection(
-                server.host, server.port, timeout=CONNECT_TIMEOUT, context=server.tls
+                server.host, server.port, timeout=timeout, context=server.tls
             )
         else:
-            made = http.client.HTTPConnection(
-                server.host, server.port, timeout=CONNECT_TIMEOUT
-            )
+            made = http.client.HTTPConnection(server.host, server.port, timeout=timeout)
         try:
             made.connect()
             _keep_alive(made.sock)
         except BaseException:
             made.close()
             raise
-        self._used = self._monotonic()
         return made
 
     def close(self) -> None:
@@ -231,13 +241,18 @@ def _send(
     hears = not isinstance(sock, ssl.SSLSocket)
     try:
         while start < body.size:
-            if hears and select.select([sock], [], [], 0)[0]:
+            if hears and _is_readable(sock):
                 return ConnectionResetError("the server closed the connection")
             start += body.send(sock, start, PIECE)
             sent(start)
-    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as error:
+    except OSError as error:
         return error
     return None
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether the server has sent something, or has closed the connection."""
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 def _keep_alive(sock: socket.socket) -> None:
