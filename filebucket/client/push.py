@@ -91,7 +91,8 @@ class Push:
         self._path = quote_from_bytes(fsencode(source.name), safe="")
         self._upload: str | None = None
         self._offset: int | None = None
-        self._most = 0
+        # The largest offset of this upload so far.
+        self._reached = -1
         self._most_part = MOST_PART
         self._restarts = 0
         self._size = 0
@@ -146,8 +147,7 @@ class Push:
             return None
         self.request = answer.headers.get("X-Request-Id", self.request)
         if answer.status in TRANSIENT:
-            reason = f"{answer.line or 'no reason given'} ({answer.status})"
-            self._patience.wait(reason, _retry_after(answer))
+            self._patience.wait(_told(answer), _retry_after(answer))
             return None
         return answer
 
@@ -160,10 +160,13 @@ class Push:
         if answer is None:
             return None
         if answer.status == 201:
+            # Also by other servers: then there is no upload to delete.
+            offset = _offset_in(answer)
             place = answer.headers.get("Location", "")
             # Relative to the URL of the file, which is in the same folder.
             self._upload = f"uploads/{place.rpartition('/')[2]}"
-            self._moved(_offset_in(answer))
+            self._reached = -1
+            self._moved(offset)
             self._source.start()
             return None
         if answer.status == 501 or (
@@ -199,14 +202,14 @@ class Push:
             # Some of it may have arrived.
             self._offset = None
             return None
-        if answer.status == 204:
+        if answer.status == 204 and not last:
             self._source.took(self._monotonic() - began)
             self._moved(_offset_in(answer))
             return None
         if answer.status == 409 and answer.headers.get("Upload-Complete") == "?0":
             # It is about the part, not about the file (the draft, 4.4.2). Another
             # request of this push, which seemed lost, has arrived after all.
-            self._patience.wait(answer.line)
+            self._patience.wait(_told(answer))
             self._offset = None
             return None
         if answer.status == 413 and not answer.is_of_file_bucket:
@@ -242,9 +245,8 @@ class Push:
     # The answers.
 
     def _moved(self, offset: int) -> None:
-        # Asked again after an error, the server may tell the same offset.
-        if offset > self._most:
-            self._most = offset
+        if offset > self._reached:
+            self._reached = offset
             self._patience.progress()
         self._offset = offset
         self._progress.at(offset)
@@ -252,13 +254,11 @@ class Push:
     def _lost_or_refused(self, answer: Answer) -> Receipt | None:
         """The answer about an upload that may have ended."""
         if answer.status in (404, 410, 422):
+            # 422: the server has deleted it, since bytes were damaged on the way.
             self._upload = self._offset = None
-            self._most = 0
-            if answer.status == 422:
-                # The server has deleted it: some bytes were damaged on the way.
-                self._again(answer)
+            self._again(answer)
             self._source.restart()
-            self._patience.wait(answer.line)
+            self._patience.wait(_told(answer))
             return None
         return self._stored_or_refused(answer)
 
@@ -277,7 +277,7 @@ class Push:
         if sha256 != expected:
             raise RefusedError(
                 f"the server's receipt is for other bytes than were sent: it has"
-                f" SHA-256 {sha256}, and not {expected}; do not rely on it"
+                f" SHA-256 {sha256}, and not {expected or 'any'}; do not rely on it"
             )
         size = self._source.length
         if size is None:
@@ -286,12 +286,12 @@ class Push:
         return Receipt(self._source.name, size, sha256, self.request)
 
     def _refused(self, answer: Answer) -> PushError:
-        status, line = answer.status, answer.line
+        status = answer.status
         if 300 <= status < 400:
             place = answer.headers.get("Location", "")
             place = place.removesuffix(self._path).removesuffix("/")
             return RefusedError(f"the server redirects to {place!r}: use that as --url")
-        text = f"{line or 'refused'} ({status})"
+        text = _told(answer)
         if status in _HINTS:
             text += f"; {_HINTS[status]}"
         if answer.headers.get("Upload-Complete") == "?1":
@@ -324,10 +324,14 @@ def _offset_in(answer: Answer) -> int:
     return int(told)
 
 
-def _not_ours(answer: Answer) -> PushError:
+def _not_ours(answer: Answer) -> RefusedError:
     return RefusedError(
         f"the answer ({answer.status}) is not file-bucket's: check --url"
     )
+
+
+def _told(answer: Answer) -> str:
+    return f"{answer.line} ({answer.status})"
 
 
 def _retry_after(answer: Answer) -> float:
