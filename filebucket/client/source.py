@@ -126,13 +126,11 @@ class FileSource:
         """
         try:
             mode = os.stat(path).st_mode
-            if stat.S_ISDIR(mode):
-                raise UsageError(
-                    "a folder; try tar -C FOLDER -cz . | filebucket-push --name NAME -"
-                )
             # Opening a FIFO would wait for its writer.
             if not stat.S_ISREG(mode):
-                raise UsageError("not a regular file; try --name NAME - <FILE")
+                folder = "tar -C FOLDER -cz . | filebucket-push --name NAME -"
+                hint = folder if stat.S_ISDIR(mode) else "--name NAME - <FILE"
+                raise UsageError(f"not a regular file; try {hint}")
             self.file, self._hashed = (io.FileIO(path) for _ in range(2))
         except OSError as error:
             raise UsageError(error.strerror) from None

@@ -438,7 +438,16 @@ class TlsTests(ConnectionCase):
         made = self.connection(
             server(peer.url.replace("http:", "https:"), TOKEN, cacert=self.cacert)
         )
-        self.assertTrue(self.error(lambda: made.request("GET", "", {})))
+        error = self.assertRaises(RefusedError, made.request, "GET", "", {})
+        self.assertIn("the server does not speak TLS on this port", str(error))
+
+    def test_cut(self) -> None:
+        """A handshake that is cut may succeed later."""
+        peer = Peer(self, lambda talk: talk.recv(1))
+        made = self.connection(
+            server(peer.url.replace("http:", "https:"), TOKEN, cacert=self.cacert)
+        )
+        self.error(lambda: made.request("GET", "", {}))
 
     def test_unix(self) -> None:
         """The URL decides, as with curl: a socket in a shared folder proves nothing."""

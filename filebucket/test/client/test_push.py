@@ -24,6 +24,7 @@ from filebucket.client.errors import (
     NotResumableError,
     PushError,
     RefusedError,
+    UsageError,
 )
 from filebucket.client.progress import Progress
 from filebucket.client.push import (
@@ -503,10 +504,10 @@ class RefusedTests(PushCase):
         for status in (301, 302, 307, 308):
             self.server = MemoryServer()
             self.server.faults = [
-                gives(reply(status, Location="https://other\x1b.example/"))
+                gives(reply(status, Location="https://other\x1b.example/a/db.gz"))
             ]
             self.assertEqual(
-                "the server redirects to 'https://other\\x1b.example/': use that as"
+                "the server redirects to 'https://other\\x1b.example/a': use that as"
                 " --url",
                 self.refusal(self.file()),
             )
@@ -581,7 +582,7 @@ class RefusedTests(PushCase):
             self.server = MemoryServer()
             self.assertEqual(
                 "changed while it was pushed; nothing is stored",
-                self.refusal(source, PushError),
+                self.refusal(source, UsageError),
             )
 
 
@@ -688,6 +689,15 @@ class ProxyTests(PushCase):
             sizes = [len(each.body or b"") for each in self.server.asked]
             self.assertLessEqual(max(sizes), 2)
             self.assertEqual([], self.waits)
+
+    def test_small_file(self) -> None:
+        """It is pushed in parts, too, if the server can resume."""
+        self.server.most = 4
+        self.pushed(self.file(b"1234567"))
+        self.assertEqual(["PUT", "PUT"], self.server.methods[:2])
+        self.server = MemoryServer()
+        self.server.most, self.server.resumes = 4, False
+        self.refusal(self.file(b"1234567"), NotResumableError)
 
     def test_too_small(self) -> None:
         self.server.most = 1

@@ -456,6 +456,12 @@ class CommandTests(PipeCase):
             self.assertRaises(CommandFailedError, source.part, parts * SHORT, SHORT)
             self.assertIsNone(source.digest(wait=False))
 
+    def test_pipe_kept_open(self) -> None:
+        """A child of a command that failed has its output: the failure is noticed."""
+        source = self.piped("sleep 60 & exit 3")
+        source.start()
+        self.assertRaises(CommandFailedError, source.part, 0, SHORT)
+
     def test_close(self) -> None:
         """It ends the command."""
         source = self.piped("exec sleep 60")
