@@ -213,7 +213,8 @@ class FileTests(SynchronousTestCase):
             (folder / "missing", "No such file or directory"),
             (
                 folder,
-                "a folder; try tar -C FOLDER -cz . | filebucket-push --name NAME -",
+                "not a regular file; try tar -C FOLDER -cz . | filebucket-push --name"
+                " NAME -",
             ),
             (fifo, "not a regular file; try --name NAME - <FILE"),
             (Path("/dev/null"), "not a regular file; try --name NAME - <FILE"),
