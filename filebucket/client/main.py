@@ -11,10 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from filebucket import __version__
 from filebucket.client import access
@@ -198,25 +197,31 @@ class Main:
     ) -> None:
         self._arguments = arguments
         self._command = command
-        self._home = str(Path("~").expanduser())
+        self._home = os.path.expanduser("~")
         self._terminal = sys.stderr.isatty() and not (arguments.quiet or arguments.json)
         self._status = 0
-        self._receipts = ""
+        self._receipts: TextIO | None = None
 
     def run(self) -> int:
         """Push everything. Returns the exit status."""
         inputs = self._inputs()
         server = self._server()
+        if self._arguments.receipt:
+            # At once: a receipt of an earlier run must not look like one of this run.
+            self._receipts = _opened(self._arguments.receipt)
         connection = Connection(server, f"filebucket-push/{__version__}")
+        stop: type[PushError] | None = None
         for path in inputs:
             name = self._name(path)
             try:
+                if stop is not None:
+                    raise stop("not tried")
                 self._push(server, connection, path, name)
             except PushError as error:
-                self._failed(name, error)
+                self._failed(path, name, error)
                 if isinstance(error, (DeniedError, GaveUpError)):
-                    # So would be the others.
-                    break
+                    # The others would fail in the same way.
+                    stop = type(error)
         connection.close()
         return self._status
 
@@ -327,15 +332,18 @@ class Main:
         if self._arguments.encrypt_to:
             commands.append(age(self._arguments.encrypt_to))
         most = self._arguments.part_size * MIB
-        stdin = None
-        if path is not None:
-            stdin = FileSource(path, name).file if path != "-" else _raw_stdin()
-        pipeline = Pipeline(commands, stdin) if commands else None
-        source = PipeSource(name, stdin, pipeline, most)
-        try:
+        with ExitStack() as stack:
+            stdin, check = None, lambda: None
+            if path == "-":
+                stdin = _raw_stdin()
+            elif path is not None:
+                file = FileSource(path, name)
+                stack.callback(file.close)
+                stdin, check = file.file, file.check
+            pipeline = Pipeline(commands, stdin) if commands else None
+            source = PipeSource(name, stdin, pipeline, check, most)
+            stack.callback(source.close)
             yield source
-        finally:
-            source.close()
 
     def _run(
         self, connection: Connection, source: Source, hash_first: bool = False
@@ -350,15 +358,13 @@ class Main:
             receipt = push.run(hash_first)
         except BaseException as error:
             progress.end()
-            if isinstance(error, PushError):
-                resumes = isinstance(error, GaveUpError)
-            else:
-                # The next run finds the upload of a file by its SHA-256.
-                resumes = (
-                    isinstance(source, FileSource)
-                    and source.digest(wait=False) is not None
-                )
-            if not resumes:
+            lasts = isinstance(error, PushError) and not isinstance(error, GaveUpError)
+            # A later run finds the upload of a file by its SHA-256.
+            if (
+                lasts
+                or not isinstance(source, FileSource)
+                or source.digest(wait=False) is None
+            ):
                 push.give_up()
             raise
         progress.end()
@@ -374,26 +380,21 @@ class Main:
                 " first"
             ) from None
         try:
-            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below
-                dir=folder, prefix=".filebucket-push-"
-            )
+            descriptor, path = tempfile.mkstemp(dir=folder, prefix=".filebucket-push-")
         except OSError as failed:
             raise UsageError(f"--spool {folder}: {failed.strerror}") from None
-        with file:
-            pipe.spooled(file)
-            file.flush()
-            source = FileSource(file.name, pipe.name)
-            try:
-                self._run(connection, source)
-            finally:
-                source.close()
+        with ExitStack() as stack:
+            stack.callback(os.unlink, path)
+            # Windows opens a file of tempfile only once.
+            with open(descriptor, "wb") as file:
+                pipe.spooled(file)
+            source = FileSource(path, pipe.name)
+            stack.callback(source.close)
+            self._run(connection, source)
 
     # What is printed.
 
     def _stored(self, receipt: Receipt, seconds: float, retries: int) -> None:
-        if self._arguments.receipt:
-            self._receipts += receipt.line
-            _write(self._arguments.receipt, self._receipts)
         if self._arguments.json:
             _print_json(
                 name=receipt.name,
@@ -410,26 +411,35 @@ class Main:
                 f"{_shown(receipt.name)}: stored, {size} in {seconds:.1f} s"
                 f" ({size_text(int(rate))}/s)"
             )
+        if self._receipts is not None:
+            try:
+                self._receipts.write(receipt.line)
+                self._receipts.flush()
+            except OSError as error:
+                self._status = self._status or UsageError.status
+                _say(
+                    f"{_shown(receipt.name)}: stored, but --receipt"
+                    f" {self._arguments.receipt}: {error.strerror}"
+                )
 
-    def _failed(self, name: str, error: PushError) -> None:
+    def _failed(self, path: str | None, name: str, error: PushError) -> None:
         # The most lasting failure decides.
         self._status = min(self._status or error.status, error.status)
         if self._arguments.json:
             _print_json(name=name, stored=False, error=str(error), status=error.status)
-        _say(f"{_shown(name)}: {error}")
+        where = name if path is None or path == "-" else path
+        _say(f"{_shown(where)}: {error}")
 
 
 def _raw_stdin() -> Any:
     return open(0, "rb", buffering=0, closefd=False)
 
 
-def _write(path: str, text: str) -> None:
+def _opened(path: str) -> TextIO:
     try:
-        Path(path).write_text(text, encoding="utf-8", errors="surrogateescape")
+        return open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
     except OSError as error:
-        raise UsageError(
-            f"--receipt {path}: {error.strerror}, but it is stored"
-        ) from None
+        raise UsageError(f"--receipt {path}: {error.strerror}") from None
 
 
 def _print_json(**values: object) -> None:
@@ -438,15 +448,9 @@ def _print_json(**values: object) -> None:
 
 
 def _say(text: str) -> None:
-    # A terminal may not be able to show each character.
     with suppress(OSError):
-        sys.stderr.write(f"filebucket-push: {_printable(text)}\n")
+        sys.stderr.write(f"filebucket-push: {text}\n")
         sys.stderr.flush()
-
-
-def _printable(text: str) -> str:
-    encoding = sys.stderr.encoding or "ascii"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _shown(name: str) -> str:
@@ -465,7 +469,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             signal.signal(number, _on_signal)
     options, command = _split(sys.argv[1:] if argv is None else argv)
     try:
-        status = Main(parser().parse_args(options), command).run()
+        status = Main(parser().parse_intermixed_args(options), command).run()
     except PushError as error:
         _say(str(error))
         status = error.status

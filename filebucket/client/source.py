@@ -227,16 +227,19 @@ class PipeSource:
         name: str,
         stdin: IO[bytes] | None = None,
         pipeline: Pipeline | None = None,
+        check: Callable[[], object] = lambda: None,
         most_part: int = MOST_PART,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         :param stdin: is read if there is no pipeline
+        :param check: called before the last part is handed out; may raise PushError
         :param most_part: bytes that a part may have
         """
         self.name = name
         self._stdin = stdin
         self._pipeline = pipeline
+        self._check = check
         self._most_part = most_part
         self._monotonic = monotonic
         self._size = min(LEAST_PART, most_part)
@@ -314,6 +317,7 @@ class PipeSource:
             if found.last:
                 if self._pipeline is not None:
                     self._pipeline.wait()
+                self._check()
                 self._sha256 = self._hash.hexdigest()
             return found
 
@@ -346,6 +350,7 @@ class PipeSource:
                 file.write(data)
                 del data
                 self._slots.release()
+            file.flush()
         except OSError as error:
             raise PushError(f"--spool: {error.strerror}; nothing is stored") from None
 

@@ -463,6 +463,20 @@ class CommandTests(PipeCase):
         source.start()
         self.assertRaises(CommandFailedError, source.part, 0, SHORT)
 
+    def test_check(self) -> None:
+        """The caller may refuse the last part."""
+
+        def check() -> None:
+            raise PushError("changed")
+
+        stream = cast(Any, io.BytesIO(b"0123456789"))
+        source = PipeSource("db.gz", stream, check=check, most_part=SHORT)
+        self.addCleanup(source.close)
+        source.start()
+        self.assertFalse(source.part(0, SHORT)[1])
+        self.assertRaises(PushError, source.part, SHORT, SHORT)
+        self.assertIsNone(source.digest(wait=False))
+
     def test_close(self) -> None:
         """It ends the command."""
         source = self.piped("exec sleep 60")

@@ -425,7 +425,7 @@ ROWS = (
     Row(
         "the quota is reached meanwhile",
         COMMAND,
-        Expected(75, NOTHING, left=1, says=r"gave up .* quota .* \(507\)"),
+        Expected(75, NOTHING, says=r"gave up .* quota .* \(507\)"),
         (False, NOTHING),
         options=_SOON,
         meanwhile=_quota_reached,
@@ -448,7 +448,7 @@ ROWS = (
     Row(
         "min_free_space is reached meanwhile",
         COMMAND,
-        Expected(75, NOTHING, left=1, says=r"gave up .*not enough free space.*507"),
+        Expected(75, NOTHING, says=r"gave up .*not enough free space.*507"),
         (False, NOTHING),
         options=("--retry-for", "10"),
         meanwhile=_no_space,

@@ -178,7 +178,8 @@ class NetworkTests(ClientCase):
         done = self.push(f"http://127.0.0.1:{server.port}", str(self.path))
         self.assertEqual(1, done.returncode)
         self.assertEqual(
-            "filebucket-push: db.gz: [2J\ufffd2Jevil (409)", done.stderr.rstrip("\n")
+            f"filebucket-push: {self.path}: [2J\ufffd2Jevil (409)",
+            done.stderr.rstrip("\n"),
         )
 
     def test_long_answer(self) -> None:
