@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -318,10 +319,9 @@ class Main:
                 mark.leave()
             self._run(connection, source, hash_first)
             mark.remove()
-        except GaveUpError:
-            raise
-        except PushError:
-            mark.remove()
+        except BaseException as error:
+            if not _continues(source, error):
+                mark.remove()
             raise
         finally:
             source.close()
@@ -358,13 +358,8 @@ class Main:
             receipt = push.run(hash_first)
         except BaseException as error:
             progress.end()
-            lasts = isinstance(error, PushError) and not isinstance(error, GaveUpError)
-            # A later run finds the upload of a file by its SHA-256.
-            if (
-                lasts
-                or not isinstance(source, FileSource)
-                or source.digest(wait=False) is None
-            ):
+            # An upload ends with its token, too.
+            if not (_continues(source, error) or isinstance(error, DeniedError)):
                 push.give_up()
             raise
         progress.end()
@@ -396,7 +391,7 @@ class Main:
 
     def _stored(self, receipt: Receipt, seconds: float, retries: int) -> None:
         if self._arguments.json:
-            _print_json(
+            self._print(
                 name=receipt.name,
                 stored=True,
                 size=receipt.size,
@@ -426,9 +421,30 @@ class Main:
         # The most lasting failure decides.
         self._status = min(self._status or error.status, error.status)
         if self._arguments.json:
-            _print_json(name=name, stored=False, error=str(error), status=error.status)
+            self._print(name=name, stored=False, error=str(error), status=error.status)
         where = name if path is None or path == "-" else path
         _say(f"{_shown(where)}: {error}")
+
+    def _print(self, **values: object) -> None:
+        try:
+            sys.stdout.write(f"{json.dumps(values)}\n")
+            sys.stdout.flush()
+        except OSError as error:
+            # Python would try again at its exit.
+            sys.stdout = io.StringIO()
+            self._status = self._status or UsageError.status
+            _say(f"standard output: {error.strerror}")
+
+
+def _continues(source: Source, error: BaseException) -> bool:
+    """Whether a later run can continue the push: it finds the upload of a file by its
+    SHA-256.
+
+    :param error: the reason that this run ends
+    """
+    if isinstance(error, PushError) and not isinstance(error, GaveUpError):
+        return False
+    return isinstance(source, FileSource) and source.digest(wait=False) is not None
 
 
 def _raw_stdin() -> Any:
@@ -440,11 +456,6 @@ def _opened(path: str) -> TextIO:
         return open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
     except OSError as error:
         raise UsageError(f"--receipt {path}: {error.strerror}") from None
-
-
-def _print_json(**values: object) -> None:
-    sys.stdout.write(f"{json.dumps(values)}\n")
-    sys.stdout.flush()
 
 
 def _say(text: str) -> None:

@@ -40,6 +40,9 @@ upload to which nothing is added for a day."""
 
 _PIECE = MIB
 
+STOP_TIMEOUT = 1.0
+"""Seconds to wait for the thread that computes the SHA-256 of a file."""
+
 
 class Source(Protocol):
     """The bytes of one push.
@@ -135,6 +138,8 @@ class FileSource:
         except OSError as error:
             raise UsageError(error.strerror) from None
         if not os.path.sameopenfile(self.file.fileno(), self._hashed.fileno()):
+            self.file.close()
+            self._hashed.close()
             raise _changed()
         self.name = name
         self._before = self._state()
@@ -208,6 +213,9 @@ class FileSource:
         self.file.close()
         if self._hashing is None:
             self._hashed.close()
+        else:
+            # It stops after at most one piece, unless the disk hangs.
+            self._hashing.join(STOP_TIMEOUT)
 
 
 class _Part(NamedTuple):

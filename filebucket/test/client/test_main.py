@@ -14,7 +14,7 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,9 +22,9 @@ import filebucket.client
 from filebucket import __version__
 from filebucket.client import main as module
 from filebucket.client.access import Server
-from filebucket.client.main import main, parser
+from filebucket.client.main import Ended, main, parser
 from filebucket.client.retry import Patience
-from filebucket.client.source import LEAST_PART, MOST_PART
+from filebucket.client.source import LEAST_PART, MOST_PART, FileSource
 from filebucket.test.kit.integration import ended
 from filebucket.test.kit.pushes import Fault, MemoryServer, reply
 
@@ -380,6 +380,15 @@ class ReceiptTests(MainCase):
         (found,) = map(json.loads, self.out.getvalue().splitlines())
         self.assertTrue(found["stored"])
 
+    def test_output_is_closed(self) -> None:
+        self.out = Full()
+        self.assertEqual(2, self.run_main("--json", self.path, self.file("b", b"b")))
+        self.assertEqual(
+            "filebucket-push: standard output: No space left on device\n",
+            self.err.getvalue(),
+        )
+        self.assertEqual({"db.gz", "b"}, self.server.stored.keys())
+
 
 class MarkTests(MainCase):
     """Files whose push may go on in a later run."""
@@ -410,6 +419,26 @@ class MarkTests(MainCase):
         """It does not go on, and nothing is left on the server."""
         self.server.faults = [gives(None), gives(reply(409, "no"))]
         self.assertEqual(1, self.run_main(self.path))
+        self.assertEqual(0, self.marks())
+        self.assertEqual("DELETE", self.server.methods[-1])
+
+    def test_denied(self) -> None:
+        """The upload ends with its token: another request would be one more 403."""
+        self.server.faults = [gives(None), gives(reply(403, "no such token"))]
+        self.assertEqual(1, self.run_main(self.path))
+        self.assertEqual(0, self.marks())
+        self.assertEqual(["PUT", "PATCH"], self.server.methods)
+
+    def test_ended_before_the_digest(self) -> None:
+        """A later run could not find the upload."""
+        self.patch(FileSource, "digest", lambda self, wait: None)
+
+        def interrupt(_: object) -> NoReturn:
+            raise Ended(signal.SIGTERM)
+
+        self.patch(os, "kill", lambda *given: None)
+        self.server.faults = [gives(None), interrupt]
+        self.assertEqual(128 + signal.SIGTERM, self.run_main(self.path))
         self.assertEqual(0, self.marks())
         self.assertEqual("DELETE", self.server.methods[-1])
 

@@ -194,7 +194,7 @@ def _no_space(stage: Stage) -> None:
 
 def _expired(stage: Stage) -> None:
     stage.restart(*hurried("push.sessions", SWEEP_EVERY=0.1), unfinished="1s")
-    stage.daemon.wait_for("upload of .* ends after")
+    stage.daemon.wait_for("upload of .* ended after")
     stage.restart(unfinished="1d")
 
 

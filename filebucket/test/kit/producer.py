@@ -57,6 +57,8 @@ def main() -> None:
 
     :raises SystemExit: with the status ``end``, if that is not a signal
     """
+    # As other commands do, end silently once nothing reads the output.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     folder, seed, size, most, stops, end, keeps = sys.argv[1:]
     here = Path(folder)
     with (here / "pids").open("a") as pids:
