@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from typing import Protocol
+from typing import Any, Protocol
 
 from filebucket.client.access import Server
 from filebucket.client.errors import RefusedError
@@ -84,6 +84,29 @@ class Answer:
     def is_of_file_bucket(self) -> bool:
         """Whether the server gave it, not a proxy before it."""
         return "X-Request-Id" in self.headers
+
+
+class _Lines:
+    """The lines of an answer: http.client would take the end of the connection for the
+    end of the headers."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readline(self, most: int) -> bytes:
+        line: bytes = self._file.readline(most)
+        if not line.endswith(b"\n") and len(line) < most:
+            raise http.client.RemoteDisconnected("the answer is not whole")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Response(http.client.HTTPResponse):
+    def begin(self) -> None:
+        self.fp: Any = _Lines(self.fp)
+        super().begin()
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -196,7 +219,11 @@ class Connection:
             content = response.read(MOST_ANSWER)
         except (OSError, http.client.HTTPException):
             if failed is not None:
-                raise failed from None
+                try:
+                    raise failed from None
+                finally:
+                    # The error has this frame, and so the body, in a circle.
+                    failed = None
             raise
         if failed is not None or response.will_close or not response.isclosed():
             self.close()
@@ -214,6 +241,7 @@ class Connection:
             )
         else:
             made = http.client.HTTPConnection(server.host, server.port, timeout=timeout)
+        made.response_class = _Response
         try:
             made.connect()
             _keep_alive(made.sock)

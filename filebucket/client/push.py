@@ -173,6 +173,13 @@ class Push:
             answer.status == 400 and "Upload-Complete" in answer.line
         ):
             raise NotResumableError("the server has no resumable uploads")
+        if (
+            answer.status == 405
+            and "X-Checksum-Sha256" not in headers
+            and self._source.digest(wait=True) is not None
+        ):
+            # It may be this very file: with the SHA-256 the server can tell.
+            return None
         return self._stored_or_refused(answer)
 
     def _look(self) -> Receipt | None:

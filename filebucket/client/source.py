@@ -290,6 +290,7 @@ class PipeSource:
                     self._hash.update(data[size : size + count])
                     size += count
                 self._parts.put(_Part(data[:size], last))
+                del data
         except (OSError, ValueError) as error:
             # ValueError: closed meanwhile.
             reason = getattr(error, "strerror", None) or error

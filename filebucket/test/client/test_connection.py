@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Callable
 from http.client import HTTPMessage
 from pathlib import Path
@@ -41,6 +44,15 @@ class Interrupted:
         raise self._error
 
 
+class Failing:
+    """The same with a new error."""
+
+    size = 10
+
+    def send(self, sock: socket.socket, start: int, most: int) -> int:
+        raise ConnectionResetError(104, "reset")
+
+
 class ConnectionCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -59,6 +71,20 @@ class ConnectionCase(SynchronousTestCase):
         found = self.assertRaises(OSError, call)
         self.assertNotIn(TOKEN, f"{found} {found!r}")
         return found.strerror or str(found)
+
+
+class MemoryTests(ConnectionCase):
+    def test_body(self) -> None:
+        """A body that failed is forgotten at once: a part has 64 MiB."""
+        made = self.to(lambda _: None)
+        gc.disable()
+        self.addCleanup(gc.enable)
+        body = Failing()
+        there = weakref.ref(body)
+        with contextlib.suppress(ConnectionResetError):
+            made.request("PATCH", "db", {}, body)
+        del body
+        self.assertIsNone(there())
 
 
 class RequestTests(ConnectionCase):

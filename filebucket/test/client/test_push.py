@@ -70,6 +70,16 @@ class Offsets(Progress):
         self.offsets.append(offset)
 
 
+class SlowFile(FileSource):
+    """Its SHA-256 is known only after a wait."""
+
+    waited = False
+
+    def digest(self, wait: bool) -> str | None:
+        self.waited = self.waited or wait
+        return super().digest(wait) if self.waited else None
+
+
 class PushCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = MemoryServer()
@@ -179,6 +189,15 @@ class FineTests(PushCase):
         self.server.stored[NAME] = DATA
         self.pushed(self.file(), hash_first=True)
         self.assertEqual(["PUT"], self.server.methods)
+
+    def test_stored_already_and_not_hashed(self) -> None:
+        """A taken name is asked about again, with the SHA-256: it may be this file."""
+        self.server.stored[NAME] = DATA
+        self.file()
+        source = SlowFile(str(self.path), NAME)
+        self.addCleanup(source.close)
+        self.assertEqual(sha256(DATA), self.pushed(source).sha256)
+        self.assertEqual(["PUT", "PUT"], self.server.methods)
 
     def test_pipe(self) -> None:
         receipt = self.pushed(self.pipe())

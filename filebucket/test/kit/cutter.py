@@ -29,6 +29,7 @@ class Cutter:
         offsets: Sequence[int],
         between: Callable[[int], object] = lambda _: None,
         lose: bytes = b"",
+        keep: int = 0,
     ) -> None:
         """
         :param target: the port
@@ -38,12 +39,14 @@ class Cutter:
             connect must wait
         :param lose: the beginning of an answer; the first one of that kind is lost, and
             its connection is cut
+        :param keep: bytes of that answer that are passed on
         """
         self._target = target
         self._left: Iterator[int] = iter(())
         self._until: int | None = None
         self._between = between
         self._lose = lose
+        self._keep = keep
         self._lock = threading.Lock()
         self._going = threading.Lock()
         self.cuts = self.passed = 0
@@ -132,7 +135,13 @@ class Cutter:
                 if self._lose and data.startswith(self._lose):
                     self._lose = b""
                     self.cuts += 1
-                    self._cut(near, far)
+                    if self._keep:
+                        # Closed, since a reset would overtake them.
+                        near.sendall(data[: self._keep])
+                        near.shutdown(socket.SHUT_WR)
+                        far.shutdown(socket.SHUT_RDWR)
+                    else:
+                        self._cut(near, far)
                     return
                 near.sendall(data)
         with suppress(OSError):

@@ -67,6 +67,16 @@ def _answer_lost(stage: Stage) -> None:
     stage.cut(lose=b"HTTP/1.1 200 ")
 
 
+def _answer_cut(status: int) -> Callable[[Stage], None]:
+    """The status arrives, and some of the headers."""
+
+    def arrange(stage: Stage) -> None:
+        stage.start()
+        stage.cut(lose=b"HTTP/1.1 %d " % status, keep=40)
+
+    return arrange
+
+
 def _liar(answers: Any) -> Callable[[Stage], None]:
     return lambda stage: stage.lies(answers)
 
@@ -349,6 +359,26 @@ ROWS = (
         arrange=_answer_lost,
     ),
     Row(
+        "the answer to the last part is cut",
+        COMMAND,
+        _STORED,
+        (True, WHOLE),
+        arrange=_answer_cut(200),
+    ),
+    Row(
+        "the answer to the creation is cut",
+        COMMAND,
+        Expected(0, WHOLE, left=1),
+        arrange=_answer_cut(201),
+    ),
+    Row(
+        "the answer to the creation is cut",
+        FILE,
+        # It has no SHA-256 by which the server finds the upload, if the file is large.
+        Expected(0, WHOLE, left=None),
+        arrange=_answer_cut(201),
+    ),
+    Row(
         "the upload expires meanwhile",
         COMMAND,
         Expected(75, NOTHING, says=f"a pipe cannot be read again{_NOT_STORED}"),
@@ -426,7 +456,8 @@ ROWS = (
         "the quota is reached meanwhile",
         COMMAND,
         Expected(75, NOTHING, says=r"gave up .* quota .* \(507\)"),
-        (False, NOTHING),
+        # It applies to the next push.
+        (True, WHOLE),
         options=_SOON,
         meanwhile=_quota_reached,
     ),
@@ -465,7 +496,8 @@ ROWS = (
         "pre-push refuses the end",
         COMMAND,
         Expected(1, NOTHING, says=r"rejected by .* pre-push hook \(409\)"),
-        (False, NOTHING),
+        # Its pre-push ran before the body.
+        (True, WHOLE),
         meanwhile=_hook_meanwhile,
     ),
     # The way.
