@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from bench.loads import (
     Load,
     content,
     curl,
+    filebucket_push,
     idle_uploads,
     in_parts,
     keep_idle,
@@ -125,6 +127,33 @@ def small(scale: Scale, tools: Path) -> Case:
         unit="1000",
         amount=lambda row: count(row.load) / 1000,
         reference=lambda row: [Row(disk.load, disk.contestant)],
+    )
+
+
+def client(scale: Scale, tools: Path) -> Case:
+    """A large file by filebucket-push and by curl, to the same server."""
+    file = content(tools, scale.large)
+    by_curl = "curl -T"
+    start = "filebucket-push --version"
+    command = (sys.executable, "-m", "filebucket.client", "--version")
+    return Case(
+        "client",
+        f"Client: {scale.large >> 20} MiB by filebucket-push and by curl",
+        [
+            ServerTurn(
+                FILE_BUCKET,
+                servers.file_bucket,
+                {
+                    by_curl: partial(curl, PUT, file, 1),
+                    "filebucket-push FILE": partial(filebucket_push, file, False),
+                    "filebucket-push -": partial(filebucket_push, file, True),
+                },
+            ),
+            ProgramTurn("alone", start, lambda _: command),
+        ],
+        unit="GiB",
+        amount=lambda row: 1.0 if row.load == start else scale.large / (1 << 30),
+        reference=lambda row: [Row(by_curl, FILE_BUCKET)],
     )
 
 
@@ -366,7 +395,7 @@ class BucketsTurn:
 CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
     each.__name__: each
     for each in (
-        *(large, parts, small, many, idle, uploads),
+        *(large, client, parts, small, many, idle, uploads),
         *(tls, hooks, files, buckets),
     )
 }

@@ -6,9 +6,10 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -76,6 +77,38 @@ def _start_curl(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+
+def filebucket_push(file: Path, piped: bool, server: Server) -> dict[str, float]:
+    """Push with filebucket-push; returns the client's own memory and processor time.
+
+    :param piped: whether it reads the file from a pipe
+    """
+    home = server.kept.parent.parent
+    token = home / ".file-bucket"
+    token.write_text(f"Authorization: Bearer {server.path.strip('/')}\n")
+    command = [sys.executable, "-m", "filebucket.client", "--url", server.origin]
+    command += ["--name", "pushed.bin", "-" if piped else str(file)]
+    begin = time.monotonic()
+    with ExitStack() as closing:
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL
+        if piped:
+            reading = subprocess.Popen(["cat", str(file)], stdout=subprocess.PIPE)
+            stdin = closing.enter_context(reading).stdout
+        pushing = subprocess.Popen(
+            command, stdin=stdin, env={**os.environ, "HOME": str(home)}
+        )
+        _, status, used = os.wait4(pushing.pid, 0)
+    wall = time.monotonic() - begin
+    pushing.returncode = os.waitstatus_to_exitcode(status)
+    if pushing.returncode:
+        raise RuntimeError(f"filebucket-push: {pushing.returncode}")
+    _compare(server, file, "pushed.bin")
+    return {
+        "wall": wall,
+        "client MB": used.ru_maxrss * 1024 / 1e6,
+        "client CPU s": used.ru_utime + used.ru_stime,
+    }
 
 
 def whole(file: Path, server: Server) -> dict[str, float]:
