@@ -15,7 +15,8 @@ from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
-from proofs import entries, faults, misbehavior, neighbors, order, tracing
+from filebucket.test.kit.failures import ROWS
+from proofs import entries, failures, faults, misbehavior, neighbors, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import (
@@ -40,6 +41,26 @@ class DocumentTests(SynchronousTestCase):
     def test_reliability(self) -> None:
         """Every experiment is described, and no others."""
         self.assertEqual(set(CASES), _described(RELIABILITY.read_text()))
+
+    def test_failed_pushes(self) -> None:
+        """The table has every row, with its exit status, and no other."""
+        table = RELIABILITY.read_text().partition("situation  ")[2]
+        rows: list[list[str]] = []
+        for line in table.partition("\n=")[2].splitlines()[1:]:
+            if line.startswith("="):
+                break
+            cells = [line[start:stop].strip() for start, stop in _columns()]
+            if cells[2]:
+                rows.append(["", "", cells[2]])
+            for number in (0, 1):
+                rows[-1][number] = f"{rows[-1][number]} {cells[number]}".strip()
+        self.assertEqual(
+            [
+                [row.situation, row.line, str(row.expected.status)]
+                for row in (*ROWS, *failures.DISK_ROWS)
+            ],
+            rows,
+        )
 
     def test_security(self) -> None:
         """Every named experiment exists."""
@@ -383,6 +404,15 @@ class FoundOutTests(SynchronousTestCase):
 
 def _place(call: tracing.Call) -> tuple[int, str, int, float]:
     return call.thread, call.name, call.began, call.ended
+
+
+def _columns() -> list[tuple[int, int]]:
+    """Where the columns of the table of failed pushes are."""
+    found, start = [], 0
+    for width in failures.WIDTHS:
+        found.append((start, start + width))
+        start += width + 2
+    return found
 
 
 def _described(text: str) -> set[str]:
