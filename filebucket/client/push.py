@@ -25,7 +25,7 @@ from filebucket.client.progress import Progress
 from filebucket.client.retry import Patience
 from filebucket.client.source import (
     LEAST_PART,
-    MOST_PART,
+    MIB,
     FileSource,
     Range,
     Source,
@@ -33,6 +33,10 @@ from filebucket.client.source import (
 
 SMALL = LEAST_PART
 """Bytes of a file that is sent in one request."""
+
+LARGEST_REQUEST = 256 * MIB
+"""Bytes of a part of a file. The server makes each durable before it reads the next
+one. A proxy that takes only smaller requests says so at once."""
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Statuses after which the same request may succeed later. ``507`` is a full disk or
@@ -93,7 +97,7 @@ class Push:
         self._offset: int | None = None
         # The largest offset of this upload so far.
         self._reached = -1
-        self._most_part = MOST_PART
+        self._most_part = LARGEST_REQUEST
         self._restarts = 0
         self._size = 0
         self.request = "-"

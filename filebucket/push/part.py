@@ -23,8 +23,9 @@ from filebucket.push.receive import Upload, Uploads, check_size
 from filebucket.push.session import Session, length_of, lost, promises_of
 from filebucket.store.interfaces import IParts, IPartWriter, LostError, NameTaken
 
-KEEP_EVERY = 64 * 1024 * 1024
-"""Bytes of one body after which what has come is made durable."""
+KEEP_EVERY = 1024 * 1024 * 1024
+"""Bytes of one body after which what has come is made durable. Nothing is received
+meanwhile."""
 
 KEEP_AFTER = 10.0
 """Seconds of one body after which it is, too: a kill loses no more."""

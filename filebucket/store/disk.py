@@ -62,6 +62,10 @@ _SMALL = 1024
 """More than ``_FEW`` chunks of less than ``_SMALL`` bytes on average are joined: Python
 takes 20 times the size of a chunk of two bytes."""
 
+WRITE_BACK = 8 * 1024 * 1024
+"""Bytes after which the kernel is told to write what has come to the disk: while more
+arrives, so that an fsync finds little to do."""
+
 STUCK = 60.0
 """Seconds without an answer after which a disk counts as stuck. If none of a bucket's
 threads has returned for that time, the bucket's pushes get 503."""
@@ -325,7 +329,7 @@ class DirectoryWriter:
         self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
-        self._size = 0
+        self._size = self._handed_over = 0
 
     async def begin(self, size: int, overwrite: bool) -> None:
         if not self._entered:
@@ -401,6 +405,12 @@ class DirectoryWriter:
                 written -= len(waiting.pop(0))
             if written:
                 waiting[0] = waiting[0][written:]
+        if self._size - self._handed_over >= WRITE_BACK:
+            at, self._handed_over = self._handed_over, self._size
+            with suppress(OSError):
+                # Dirty pages stay in the cache: Linux only begins to write them, and
+                # reports an error of the disk to the fsync.
+                os.posix_fadvise(fd, at, self._size - at, os.POSIX_FADV_DONTNEED)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         if not self._entered:

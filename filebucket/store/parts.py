@@ -281,7 +281,7 @@ class PartWriter(DirectoryWriter):
         self._upload = upload.id
         self._hashes = hashes.copy()
         self._kept = hashes
-        self._size = self._durable = upload.offset
+        self._size = self._durable = self._handed_over = upload.offset
         self._is_new = not upload.sha256
         self._broken = False
 

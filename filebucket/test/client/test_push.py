@@ -89,8 +89,9 @@ class PushCase(SynchronousTestCase):
         self.path = Path(self.mktemp())
         for where in (module, sources):
             self.patch(where, "LEAST_PART", SHORT)
-            self.patch(where, "MOST_PART", SHORT)
-        self.patch(module, "SMALL", SHORT)
+        self.patch(sources, "MOST_PART", SHORT)
+        for name in ("LARGEST_REQUEST", "SMALL"):
+            self.patch(module, name, SHORT)
 
     def file(self, data: bytes = DATA, name: str = NAME) -> FileSource:
         self.path = Path(self.mktemp())
@@ -484,7 +485,10 @@ class RefusedTests(PushCase):
             for data in (DATA, b"data"):
                 self.server = MemoryServer()
                 self.server.faults = [gives(reply(status, "no"))]
-                self.assertEqual(expected, self.refusal(self.file(data), kind))
+                file = self.file(data)
+                # Without it, a 405 is not final.
+                file.digest(wait=True)
+                self.assertEqual(expected, self.refusal(file, kind))
                 self.assertEqual(["PUT"], self.server.methods)
         self.assertEqual([], self.waits)
 

@@ -12,8 +12,9 @@ from twisted.logger import capturedLogs
 from filebucket.base.errors import Refusal
 from filebucket.hooks.interfaces import Exit, HookFailed, Verdict
 from filebucket.model.push import Kept, Outcome, Step
+from filebucket.push import part as module
 from filebucket.push.interfaces import Resume
-from filebucket.push.part import KEEP_AFTER, KEEP_EVERY
+from filebucket.push.part import KEEP_AFTER
 from filebucket.push.sessions import SWEEP_EVERY
 from filebucket.test.kit.sessions import (
     BROKEN,
@@ -215,17 +216,19 @@ class PartTests(SessionCase):
         self.assert_unchanged(400, incoming)
 
     def test_kept_by_size(self) -> None:
-        """A kill loses at most :data:`KEEP_EVERY` bytes of a long body."""
-        identity = self.created(creation(length=KEEP_EVERY + 2))
-        piece = bytes(KEEP_EVERY - 1)
-        incoming = part(identity, 0, size=KEEP_EVERY + 2, end=False)
+        """A kill loses at most ``KEEP_EVERY`` bytes of a long body."""
+        most = 100
+        self.patch(module, "KEEP_EVERY", most)
+        identity = self.created(creation(length=most + 2))
+        piece = bytes(most - 1)
+        incoming = part(identity, 0, size=most + 2, end=False)
         done = self.ask(incoming)
         incoming.body.deliver(piece)
         self.assertEqual(0, self.parts.records[identity].offset)
         incoming.body.deliver(b"12")
-        self.assertEqual(KEEP_EVERY + 1, self.parts.records[identity].offset)
+        self.assertEqual(most + 1, self.parts.records[identity].offset)
         incoming.body.deliver(b"3")
-        self.assertEqual(KEEP_EVERY + 1, self.parts.records[identity].offset)
+        self.assertEqual(most + 1, self.parts.records[identity].offset)
         incoming.body.end()
         self.ended(200, done)
         self.assertEqual(piece + b"123", self.store.files[FILE])

@@ -165,6 +165,7 @@ WORDS: dict[str, Callable[..., str]] = {
     "makedirs": lambda *_: "makedirs",
     "mkdir": lambda *_: "mkdir",
     "open": _open_words,
+    "posix_fadvise": lambda _, fd, at, size, advice: f"advise {at} {size}",
     "scandir": lambda *_: "scandir",
     "rename": lambda kernel, name, *_: f"rename{_file_words(name)}",
     "unlink": lambda kernel, name, *_: f"unlink{_file_words(name)}",
@@ -388,6 +389,25 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             ],
             self.kernel.only("lstat", "fstatvfs", "writev", "fsync", "link", "rename"),
         )
+
+    def test_write_back(self) -> None:
+        """The disk begins to write before the file has come whole."""
+        self.patch(disk, "WRITE_BACK", 4)
+        writer = self.idle_writer()
+        for chunk in (b"abc", b"de", b"fgh", b"ijkl"):
+            self.result(writer.write([chunk]))
+        self.assertEqual(
+            ["writev", "writev", "advise 0 5", "writev", "writev", "advise 5 7"],
+            self.kernel.only("advise", "writev"),
+        )
+        self.result(writer.commit({}, overwrite=False))
+
+    def test_write_back_fails(self) -> None:
+        """It is only an advice."""
+        self.patch(disk, "WRITE_BACK", 1)
+        self.kernel.faults["advise 0 7"] = fails(errno.EIO)
+        self.push(b"content")
+        self.assertIn("advise 0 7", self.kernel.calls)
 
     def test_order_of_refusals(self) -> None:
         """A taken name is reported first, however the push arrives."""
