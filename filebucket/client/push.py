@@ -100,6 +100,8 @@ class Push:
         self._most_part = LARGEST_REQUEST
         self._restarts = 0
         self._size = 0
+        # Whether the last part was sent.
+        self._ending = False
         self.request = "-"
         """The request id, by which the operator finds the push in the log."""
 
@@ -201,6 +203,7 @@ class Push:
         self._progress.at(offset)
         body, last = self._source.part(offset, self._most_part)
         self._size = offset + body.size
+        self._ending = last
         headers = {
             "Upload-Offset": str(offset),
             "Upload-Complete": "?1" if last else "?0",
@@ -268,7 +271,10 @@ class Push:
             # 422: the server has deleted it, since bytes were damaged on the way.
             self._upload = self._offset = None
             self._again(answer)
-            self._source.restart()
+            if not self._ending:
+                self._source.restart()
+            # Otherwise the file may be stored: another creation, which has the SHA-256
+            # by now, gets its receipt then.
             self._patience.wait(_told(answer))
             return None
         return self._stored_or_refused(answer)

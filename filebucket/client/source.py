@@ -13,6 +13,7 @@ import os
 import queue
 import select
 import socket
+import ssl
 import stat
 import threading
 import time
@@ -110,7 +111,14 @@ class Range:
 
     def send(self, sock: socket.socket, start: int, most: int) -> int:
         size = min(most, self.size - start)
-        sent = sock.sendfile(self._file, self._offset + start, size)
+        if isinstance(sock, ssl.SSLSocket):
+            # Its sendfile would encrypt 8 KiB at a time.
+            self._file.seek(self._offset + start)
+            data = self._file.read(size)
+            sock.sendall(data)
+            sent = len(data)
+        else:
+            sent = sock.sendfile(self._file, self._offset + start, size)
         if sent < size:
             raise _changed()
         return sent
@@ -218,6 +226,13 @@ class FileSource:
             self._hashing.join(STOP_TIMEOUT)
 
 
+def _lost() -> GaveUpError:
+    return GaveUpError(
+        "the server does not have the upload any more, and a pipe cannot be read"
+        " again; nothing is stored"
+    )
+
+
 class _Part(NamedTuple):
     """A part that was read from a pipe."""
 
@@ -301,7 +316,7 @@ class PipeSource:
             part = self._part = self._part or self._next()
             start = offset - self._base
             if not 0 <= start <= len(part.data):
-                raise GaveUpError("the server has lost what was sent")
+                raise _lost()
             if start < len(part.data) or part.last:
                 data = part.data[start : start + most]
                 return Bytes(data), part.last and start + len(data) == len(part.data)
@@ -341,10 +356,7 @@ class PipeSource:
 
     def restart(self) -> None:
         if self._base:
-            raise GaveUpError(
-                "the server does not have the upload any more, and a pipe cannot be"
-                " read again; nothing is stored"
-            )
+            raise _lost()
 
     def spooled(self, file: IO[bytes]) -> None:
         """Write everything to a file, instead of handing out parts.

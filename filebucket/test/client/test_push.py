@@ -673,12 +673,28 @@ class LostTests(PushCase):
 
     def test_pipe(self) -> None:
         """The first part is gone: it cannot be sent again."""
-        self.server.faults = [FINE, FINE, FINE, self.lose()]
+        self.server.faults = [FINE, FINE, self.lose()]
         push = self.push(self.pipe())
         error = self.assertRaises(GaveUpError, push.run, False)
         self.assertIn("a pipe cannot be read again; nothing is stored", str(error))
         push.give_up()
         self.assertNotIn("DELETE", self.server.methods)
+
+    def test_after_the_last_part(self) -> None:
+        """The server tells whether it has stored the pipe, which is known by now."""
+
+        def stores(_: object) -> Answer:
+            self.server.stored[NAME] = DATA
+            self.server.uploads.clear()
+            return reply(404, "gone")
+
+        self.server.faults = [FINE, FINE, FINE, gives(RESET), stores]
+        self.assertEqual(sha256(DATA), self.pushed(self.pipe()).sha256)
+        self.server = MemoryServer()
+        self.server.faults = [FINE, FINE, FINE, gives(RESET), self.lose()]
+        error = self.refusal(self.pipe(), GaveUpError)
+        self.assertIn("a pipe cannot be read again; nothing is stored", error)
+        self.assertEqual({}, self.server.stored)
 
     def test_server_went_back(self) -> None:
         """It has less than it had acknowledged, as after a restored snapshot."""
@@ -689,9 +705,8 @@ class LostTests(PushCase):
             return RESET
 
         self.server.faults = [FINE, FINE, FINE, back]
-        self.assertEqual(
-            "the server has lost what was sent", self.refusal(self.pipe(), GaveUpError)
-        )
+        error = self.refusal(self.pipe(), GaveUpError)
+        self.assertIn("a pipe cannot be read again", error)
         self.server = MemoryServer()
         self.server.faults = [FINE, FINE, FINE, back]
         self.pushed(self.file())

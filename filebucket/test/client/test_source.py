@@ -316,7 +316,7 @@ class PipeTests(PipeCase):
         source.part(SHORT, SHORT)
         for offset in (SHORT - 1, 2 * SHORT + 3):
             error = self.assertRaises(GaveUpError, source.part, offset, SHORT)
-            self.assertEqual("the server has lost what was sent", str(error))
+            self.assertIn("a pipe cannot be read again", str(error))
         error = self.assertRaises(GaveUpError, source.restart)
         self.assertIn("a pipe cannot be read again; nothing is stored", str(error))
 
