@@ -245,6 +245,13 @@ class Connection:
         try:
             made.connect()
             _keep_alive(made.sock)
+        except ssl.SSLError:
+            made.close()
+            raise
+        except OSError as error:
+            made.close()
+            reason = error.strerror or error
+            raise OSError(f"cannot connect to {server.text}: {reason}") from error
         except BaseException:
             made.close()
             raise

@@ -327,7 +327,8 @@ class ErrorTests(ConnectionCase):
             port = unused.getsockname()[1]
             made = self.connection(server(f"http://127.0.0.1:{port}", TOKEN))
             self.assertEqual(
-                "Connection refused", self.error(lambda: made.request("GET", "", {}))
+                f"cannot connect to http://127.0.0.1:{port}: Connection refused",
+                self.error(lambda: made.request("GET", "", {})),
             )
 
     def test_no_answer(self) -> None:
@@ -394,7 +395,10 @@ class ErrorTests(ConnectionCase):
 
         self.patch(socket, "create_connection", connect)
         for patience in (10.0, 900.0):
-            self.error(lambda: made.request("GET", "", {}, patience=patience))  # noqa: B023
+            self.assertEqual(
+                "cannot connect to http://127.0.0.1:1: timed out",
+                self.error(lambda: made.request("GET", "", {}, patience=patience)),  # noqa: B023
+            )
         self.assertEqual([10.0, module.CONNECT_TIMEOUT], seen)
 
 
@@ -411,7 +415,7 @@ class UnixTests(ConnectionCase):
     def test_missing(self) -> None:
         made = self.connection(server("http://localhost", TOKEN, "missing"))
         self.assertEqual(
-            "No such file or directory",
+            "cannot connect to missing: No such file or directory",
             self.error(lambda: made.request("GET", "", {})),
         )
 
