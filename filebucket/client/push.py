@@ -309,7 +309,10 @@ class Push:
             place = place.removesuffix(self._path).removesuffix("/")
             return RefusedError(f"the server redirects to {place!r}: use that as --url")
         text = _told(answer)
-        if status in _HINTS:
+        if status == 405 and not answer.is_of_file_bucket:
+            # Another server, or another port of this one.
+            text += "; check --url"
+        elif status in _HINTS:
             text += f"; {_HINTS[status]}"
         if answer.headers.get("Upload-Complete") == "?1":
             # The answer is about the file: the upload has ended.

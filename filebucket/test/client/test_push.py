@@ -459,6 +459,11 @@ class RetryTests(PushCase):
 class RefusedTests(PushCase):
     """What would fail again is not tried again."""
 
+    def test_proxy(self) -> None:
+        """Only file-bucket itself refuses with 405 because the name is taken."""
+        self.server.faults = [gives(reply(405, "only GET", X_Request_Id=""))]
+        self.assertEqual("only GET (405); check --url", self.refusal(self.file(DATA)))
+
     def test_statuses(self) -> None:
         for status, kind, expected in (
             (400, RefusedError, "no (400)"),

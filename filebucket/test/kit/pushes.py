@@ -139,7 +139,7 @@ def answering(*answers: bytes, heard: list[bytes] | None = None) -> Talk:
 
 
 def reply(status: int, text: str = "", **headers: str) -> Answer:
-    """An answer of file-bucket; a header ``x_request_id=""`` makes it a proxy's."""
+    """An answer of file-bucket; a header ``X_Request_Id=""`` makes it a proxy's."""
     message = HTTPMessage()
     for name, value in {"X_Request_Id": "62e4731d", **headers}.items():
         if value:
