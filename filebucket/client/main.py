@@ -26,6 +26,7 @@ from filebucket.client.errors import (
     GaveUpError,
     NotResumableError,
     PushError,
+    RefusedError,
     UsageError,
 )
 from filebucket.client.progress import Bar, Progress, size_text
@@ -156,23 +157,21 @@ def parser() -> argparse.ArgumentParser:
 def _seconds(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    found = float(number) * unit
-    if not 0 <= found < float("inf"):
-        raise ValueError
-    return found
-
-
-_seconds.__name__ = "time"
+    with suppress(ValueError):
+        found = float(number) * unit
+        if 0 <= found < float("inf"):
+            return found
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a time such as 90s, 30m, 2h or 0"
+    )
 
 
 def _mib(text: str) -> int:
-    found = int(text)
-    if not 1 <= found <= 1024:
-        raise ValueError
-    return found
-
-
-_mib.__name__ = "number of MiB from 1 to 1024"
+    with suppress(ValueError):
+        found = int(text)
+        if 1 <= found <= 1024:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -422,8 +421,13 @@ class Main:
         self._status = min(self._status or error.status, error.status)
         if self._arguments.json:
             self._print(name=name, stored=False, error=str(error), status=error.status)
-        where = name if path is None or path == "-" else path
-        _say(f"{_shown(where)}: {error}")
+        where = _shown(name)
+        if path is not None and path != "-":
+            where = _shown(path)
+            if isinstance(error, RefusedError) and os.path.basename(path) != name:
+                # The reason may be the name.
+                where += f" as {_shown(name)}"
+        _say(f"{where}: {error}")
 
     def _print(self, **values: object) -> None:
         try:

@@ -158,13 +158,24 @@ class UsageTests(MainCase):
 
     def test_options(self) -> None:
         """Wrong values are refused by the parser."""
-        for option, values in (
-            ("--retry-for", ("", "x", "-1", "1h30m", "nan", "inf", "1e999d")),
-            ("--part-size", ("", "0", "1025", "-1", "1.5")),
+        for option, expected, values in (
+            (
+                "--retry-for",
+                "a time such as 90s, 30m, 2h or 0",
+                ("", "x", "-1", "1h30m", "nan", "inf", "1e999d"),
+            ),
+            (
+                "--part-size",
+                "a number from 1 to 1024",
+                ("", "0", "1025", "-1", "1.5"),
+            ),
         ):
             for value in values:
                 self.assertEqual(2, self.run_main(f"{option}={value}", self.path))
-                self.assertIn(f"argument {option}: invalid", self.err.getvalue())
+                self.assertIn(
+                    f"argument {option}: {value!r} is not {expected}\n",
+                    self.err.getvalue(),
+                )
         self.assertEqual(2, self.run_main("--tokenfile", "x", self.path))
         self.assertEqual(2, self.run_main("--quie", self.path))
 
@@ -278,6 +289,16 @@ class FileTests(MainCase):
             self.err.getvalue(),
         )
         self.assertEqual(2, self.run_main(missing, self.path))
+
+    def test_other_name(self) -> None:
+        """A refused file is told with the name that the server refused."""
+        self.server.stored["shop.gz"] = b"old"
+        self.says(
+            1,
+            f"{self.path} as shop.gz: a file with that name already exists (405); no"
+            " push overwrites it; choose another --name",
+            *("--name", "shop.gz", self.path),
+        )
 
     def test_stops(self) -> None:
         """If the server cannot be reached, or the token is wrong, each file is told."""
