@@ -115,22 +115,27 @@ def server(
 def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
     if key and not cert:
         raise UsageError("--key needs --cert")
+    for option, path in (("--cacert", cacert), ("--cert", cert), ("--key", key)):
+        if path:
+            try:
+                open(path, "rb").close()
+            except OSError as error:
+                raise UsageError(f"{option} {path}: {error.strerror}") from None
+    # OpenSSL's own reasons are such as "[SSL] PEM lib".
     try:
         context = ssl.create_default_context(cafile=cacert)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"--cacert {cacert}: {_reason(error)}") from None
+    except (OSError, ValueError):
+        raise UsageError(f"--cacert {cacert}: no certificate in PEM") from None
     if cert:
         try:
             # A passphrase cannot be entered by cron.
             context.load_cert_chain(cert, key, password="")
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise UsageError(f"--cert {cert}: {_reason(error)}") from None
+        except (OSError, ValueError):
+            raise UsageError(
+                f"--cert {cert}: not a certificate in PEM, or its private key is"
+                " missing, wrong or has a passphrase"
+            ) from None
     return context
-
-
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or getattr(error, "reason", None)
-    return str(reason or error or "cannot be read")
 
 
 def token_file(given: str | None, environ: Mapping[str, str], home: str) -> Path:

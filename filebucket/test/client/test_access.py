@@ -158,18 +158,26 @@ class CertificateTests(SynchronousTestCase):
         text = str(self.folder / "text")
         locked = self.folder / "locked.pem"
         locked.write_bytes(key_pem(make_key(), b"secret"))
-        for given, begin in (
+        other = self.folder / "other.pem"
+        other.write_bytes(key_pem(make_key()))
+        no_file = "No such file or directory"
+        no_pair = (
+            "not a certificate in PEM, or its private key is missing, wrong or has a"
+            " passphrase"
+        )
+        for given, expected in (
             ({"key": self.key}, "--key needs --cert"),
-            ({"cacert": missing}, f"--cacert {missing}: No such file"),
-            ({"cacert": text}, f"--cacert {text}: "),
-            ({"cert": missing}, f"--cert {missing}: No such file"),
-            ({"cert": self.cert}, f"--cert {self.cert}: "),
-            ({"cert": text, "key": self.key}, f"--cert {text}: "),
+            ({"cacert": missing}, f"--cacert {missing}: {no_file}"),
+            ({"cacert": text}, f"--cacert {text}: no certificate in PEM"),
+            ({"cert": missing}, f"--cert {missing}: {no_file}"),
+            ({"cert": self.cert, "key": missing}, f"--key {missing}: {no_file}"),
+            ({"cert": self.cert}, f"--cert {self.cert}: {no_pair}"),
+            ({"cert": text, "key": self.key}, f"--cert {text}: {no_pair}"),
+            ({"cert": self.cert, "key": str(other)}, f"--cert {self.cert}: {no_pair}"),
             # It must not ask for the passphrase.
-            ({"cert": self.cert, "key": str(locked)}, f"--cert {self.cert}: "),
+            ({"cert": self.cert, "key": str(locked)}, f"--cert {self.cert}: {no_pair}"),
         ):
-            found = self.refusal(**given)
-            self.assertTrue(found.startswith(begin), found)
+            self.assertEqual(expected, self.refusal(**given))
 
 
 class TokenFileTests(SynchronousTestCase):
