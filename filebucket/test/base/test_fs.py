@@ -241,7 +241,6 @@ class TypeTests(FolderCase):
 
     def test_known(self) -> None:
         self.assertEqual("proc", self.type_of("/proc"))
-        self.assertEqual("sysfs", self.type_of("/sys"))
 
     def test_unknown(self) -> None:
         """Not an open file, or a mount that is not listed, as one of a pipe."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,6 +227,7 @@ class AgeTests(SynchronousTestCase):
         )
 
     def test_missing(self) -> None:
+        self.patch(shutil, "which", lambda program: None)
         for platform, hint in (("linux", "apt install age"), ("win32", "see age-")):
             self.patch(sys, "platform", platform)
             error = self.assertRaises(UsageError, age, ["age1a"])

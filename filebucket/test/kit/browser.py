@@ -7,13 +7,16 @@ sandbox, since tests may run as root, so it must open only our own pages.
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
 import time
 from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,19 @@ _ARGUMENTS = (
 _STARTED = re.compile(rb"started successfully on port ([0-9]+)")
 
 
+def _free_port() -> int:
+    """A port of 127.0.0.1 that the kernel gives to no other socket.
+
+    With port 0 chromedriver gets a port of ::1 from the kernel, and ends if the same
+    one is taken on 127.0.0.1, as by any connection of another test.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Browser:
     """One window."""
 
@@ -52,7 +68,7 @@ class Browser:
                 raise SkipTest(f"{program} is not installed")
         self._profile = tempfile.mkdtemp(prefix="filebucket-chromium-")
         self._driver = subprocess.Popen(
-            ["chromedriver", "--port=0"],
+            ["chromedriver", f"--port={_free_port()}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
@@ -60,13 +76,13 @@ class Browser:
         self._http = requests.Session()
         self._http.trust_env = False
         try:
-            self._url = f"http://127.0.0.1:{self._find_port()}"
+            self._url = f"http://127.0.0.1:{self._wait_for_port()}"
             self._session = self._start()
         except BaseException:
             self.close()
             raise
 
-    def _find_port(self) -> int:
+    def _wait_for_port(self) -> int:
         assert self._driver.stdout is not None
         with deadline(self._driver):
             for line in self._driver.stdout:
