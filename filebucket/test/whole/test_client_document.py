@@ -395,14 +395,15 @@ class EncryptionTests(ExampleCase):
 
 class OptionTests(ExampleCase):
     def test_messages(self) -> None:
-        """The refusal that the document shows. The same file again is no error."""
+        """The refusals that the document shows. The same file again is no error."""
         (self.home / "db.gz").write_bytes(CONTENT)
         server = self.server()
-        self.succeeds(server, "filebucket-push db.gz; filebucket-push db.gz")
+        other = "filebucket-push --name db-2026-11-28.gz db.gz"
+        self.succeeds(server, f"filebucket-push db.gz; filebucket-push db.gz; {other}")
         (self.home / "db.gz").write_bytes(b"other")
-        done = self.sh(server, "filebucket-push db.gz")
+        done = self.sh(server, f"filebucket-push db.gz; {other}")
         (shown,) = self.blocks["Exit statuses"]
-        self.assertEqual(" ".join(shown.split()), done.stderr.strip())
+        self.assertEqual(shown.split(), done.stderr.split())
 
     def test_json(self) -> None:
         """The keys, and what can be compared of the values."""
