@@ -405,7 +405,8 @@ class RefusedTests(DropCase):
         focused = "return document.activeElement.id"
         self.assertEqual("token", self.browser.run(focused))
         self.browser.run("document.getElementById('token').value = ''")
-        self.send(f"Authorization: Bearer {OTHER}\n")
+        # The Enter key sends, too.
+        self.browser.type("#token", f"Authorization: Bearer {OTHER}\n")
         self.wait_for(a="done", b="done", c="done")
         self.assertEqual([], self.texts("#wrong"))
         self.assertEqual(1, len(self.requests_of("refused")))
