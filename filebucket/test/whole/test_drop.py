@@ -93,6 +93,13 @@ class DropCase(IntegrationCase):
             f"((() => {{ {STATES} }})())"
         )
 
+    def wait_for_text(self, pattern: str) -> None:
+        """Wait until the state of the first file reads like that; between two tries it
+        is another one.
+        """
+        text = "document.querySelector('.state').textContent"
+        self.browser.wait(f"/{pattern}/.test({text})")
+
     def wait_for_share(self, share: float) -> None:
         """Wait until the browser has sent this share of the first file."""
         self.browser.wait(f"document.querySelector('progress').value >= {share}")
@@ -274,15 +281,11 @@ class LineTests(DropCase):
         self.send()
         self.wait_for_share(0.1)
         self.throttle(offline=True)
-        self.wait_for(a="waiting")
-        (text,) = self.texts(".state")
-        self.assertRegex(
-            text,
-            r"^The connection to the server failed\. Next try in \d+ seconds?\.$",
+        self.wait_for_text(
+            r"^The connection to the server failed\. Next try in \d+ seconds?\.$"
         )
         # After some tries, it would be a long time until the next one.
-        text = "document.querySelector('.state').textContent"
-        self.browser.wait(f"/Next try in ([4-9]|\\d\\d) sec/.test({text})")
+        self.wait_for_text(r"Next try in ([4-9]|\d\d) sec")
         self.throttle()
         self.wait_for(a="done")
         self.assertEqual({"web01/a": content}, self.daemon.stored())
@@ -315,9 +318,7 @@ class LineTests(DropCase):
             " open.call(this, 'GET', 'drop.css'); };"
         )
         self.send()
-        self.wait_for(a="waiting")
-        (text,) = self.texts(".state")
-        self.assertTrue(text.startswith("The answer is not from file-bucket. "), text)
+        self.wait_for_text(r"^The answer is not from file-bucket\. ")
         self.assertEqual({}, self.daemon.stored())
 
 
