@@ -120,18 +120,23 @@ def free_bytes(found: os.statvfs_result) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def mount_line(fd: int) -> bytes:
+    """The line ``mnt_id: NUMBER`` of an open file, which names its mount."""
+    # As bytes: a codec would be imported here, and perhaps not found.
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+        return b"".join(line for line in info if line.startswith(b"mnt_id:"))
+
+
 def filesystem_type(fd: int) -> str | None:
     """The type of the filesystem of an open file, such as ``ext4``; None if it cannot
     be determined, as without ``/proc``.
     """
     # Not by device number: the files of a Btrfs do not have that of their mount.
     with suppress(OSError, ValueError):
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as about:
-            pairs = (line.split(b":") for line in about if line.startswith(b"mnt_id:"))
-            ((_, number),) = pairs
+        _, number = mount_line(fd).split()
         with open("/proc/self/mountinfo", "rb") as mounts:
             for line in mounts:
                 mount, _, described = line.partition(b" - ")
-                if mount.split()[0] == number.strip():
+                if mount.split()[0] == number:
                     return os.fsdecode(described.split()[0])
     return None

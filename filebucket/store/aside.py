@@ -12,7 +12,7 @@ import secrets
 from typing import TypeAlias
 
 from filebucket.base.errors import ConfigError
-from filebucket.base.fs import sync_directory
+from filebucket.base.fs import mount_line, sync_directory
 from filebucket.store.interfaces import LostError
 
 
@@ -265,12 +265,9 @@ def _place(fd: int) -> tuple[int, bytes]:
     """
     found = os.fstat(fd).st_dev
     try:
-        # As bytes: a codec would be imported here, and perhaps not found.
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
-            mount = [line for line in info if line.startswith(b"mnt_id:")]
+        return found, mount_line(fd)
     except FileNotFoundError:
-        mount = []
-    return found, b"".join(mount)
+        return found, b""
 
 
 def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:
