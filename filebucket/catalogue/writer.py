@@ -84,21 +84,15 @@ class Writer:
         :raises CatalogueError: the catalogue cannot be written
         """
         abandoned = abandoned or []
-        try:
-            return self._write(received, refused, now, abandoned)
-        except CatalogueError as error:
-            self.close()
-            if not error.damaged:
-                raise
         # SQLite reports a read that failed once as damage, too.
-        self.recheck()
-        try:
-            return self._write(received, refused, now, abandoned)
-        except CatalogueError as error:
-            self.close()
-            if not error.damaged:
-                raise
-            self._put_aside(error)
+        for mend in (lambda _: self.recheck(), self._put_aside):
+            try:
+                return self._write(received, refused, now, abandoned)
+            except CatalogueError as error:
+                self.close()
+                if not error.damaged:
+                    raise
+                mend(error)
         try:
             return self._write(received, refused, now, abandoned)
         except CatalogueError:
