@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from filebucket.test.kit.cutter import Relay, reset
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import expected, named, residue
@@ -31,15 +32,12 @@ WORKERS = 4
 SIZES = {"small": 50_000, "file": 6_000_000, "command": 3_000_000, "failing": 3_000_000}
 """Mean number of bytes of each kind of push. ``failing`` is a command that fails."""
 
-_RESET = b"\1\0\0\0\0\0\0\0"
-
 _LONGEST = 5 * PATIENCE
 
 
-class Resetter:
+class Resetter(Relay):
     """Passes bytes on to a port of this machine, and resets some connections.
 
-    :ivar port: where it listens
     :ivar connections: number of connections so far
     :ivar resets: number of those that it has reset
     """
@@ -49,41 +47,28 @@ class Resetter:
         :param target: the port
         :param cut: share of connections that are cut after some bytes
         """
-        self._target = target
         self._chance = chance
         self._cut = cut
-        self._lock = threading.Lock()
         self.connections = self.resets = 0
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(target)
 
-    def close(self) -> None:
-        """Accept no more connections."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near = self._socket.accept()[0]
-                self.connections += 1
-                kind = self._chance.random()
-                if kind < RESET:
-                    self._reset(near)
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._target), PATIENCE)
-                limits: list[int | None] = [None, None]
-                if kind < RESET + self._cut:
-                    # The answers to a push have a few hundred bytes.
-                    most = self._chance.choice([600, 6_000_000])
-                    way = 1 if most == 600 and self._chance.random() < 0.5 else 0
-                    limits[way] = self._chance.randrange(most)
-                for ends, limit in zip(((near, far), (far, near)), limits, strict=True):
-                    threading.Thread(
-                        target=self._pass, args=(*ends, limit), daemon=True
-                    ).start()
+    def _connected(self, near: socket.socket) -> None:
+        self.connections += 1
+        kind = self._chance.random()
+        if kind < RESET:
+            self._reset(near)
+            return
+        far = socket.create_connection(("127.0.0.1", self._target), PATIENCE)
+        limits: list[int | None] = [None, None]
+        if kind < RESET + self._cut:
+            # The answers to a push have a few hundred bytes.
+            most = self._chance.choice([600, 6_000_000])
+            way = 1 if most == 600 and self._chance.random() < 0.5 else 0
+            limits[way] = self._chance.randrange(most)
+        for ends, limit in zip(((near, far), (far, near)), limits, strict=True):
+            threading.Thread(
+                target=self._pass, args=(*ends, limit), daemon=True
+            ).start()
 
     def _pass(
         self, source: socket.socket, sink: socket.socket, most: int | None
@@ -106,12 +91,7 @@ class Resetter:
     def _reset(self, *ends: socket.socket) -> None:
         with self._lock:
             self.resets += 1
-        for each in ends:
-            with suppress(OSError):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                # Not only closed: another thread may read from it.
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        reset(*ends)
 
 
 class Pushes:

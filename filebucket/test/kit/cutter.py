@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections after a number of bytes."""
+"""TCP proxies that cut connections."""
 
 from __future__ import annotations
 
@@ -15,10 +15,51 @@ from filebucket.test.kit.server import PATIENCE
 _RESET = b"\1\0\0\0\0\0\0\0"
 
 
-class Cutter:
-    """Passes bytes on to a port of this machine, and cuts some connections.
+def reset(*ends: socket.socket) -> None:
+    """Reset connections, which may be closed already."""
+    for each in ends:
+        with suppress(OSError):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            # Not only closed: another thread may still read from it.
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
+
+
+class Relay:
+    """Accepts connections for a port of this machine.
 
     :ivar port: where it listens
+    """
+
+    def __init__(self, target: int) -> None:
+        """
+        :param target: the port
+        """
+        self._target = target
+        self._lock = threading.Lock()
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._connected(self._socket.accept()[0])
+
+    def _connected(self, near: socket.socket) -> None:
+        """Serve a client. An OSError ends the relay."""
+        raise NotImplementedError
+
+
+class Cutter(Relay):
+    """Passes bytes on to a port of this machine, and cuts some connections.
+
     :ivar cuts: number of connections that it has cut
     :ivar passed: bytes that clients have sent
     """
@@ -41,20 +82,16 @@ class Cutter:
             its connection is cut
         :param keep: bytes of that answer that are passed on
         """
-        self._target = target
         self._left: Iterator[int] = iter(())
         self._until: int | None = None
         self._between = between
         self._lose = lose
         self._keep = keep
-        self._lock = threading.Lock()
         self._going = threading.Lock()
         self.cuts = self.passed = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        super().__init__(target)
         self.arm(offsets)
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def arm(self, offsets: Sequence[int]) -> None:
         """Cut at these offsets, counted from now."""
@@ -62,28 +99,19 @@ class Cutter:
             self._left = iter(offsets)
             self._until = next(self._left, None)
 
-    def close(self) -> None:
-        """Accept no more connections."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near = self._socket.accept()[0]
-                near.settimeout(PATIENCE)
-                target = ("127.0.0.1", self._target)
-                try:
-                    with self._going:
-                        far = socket.create_connection(target, PATIENCE)
-                except OSError:
-                    near.close()
-                    continue
-                with self._lock:
-                    self._pairs.append((near, far))
-                for work in (self._from_client, self._from_server):
-                    threading.Thread(target=work, args=(near, far), daemon=True).start()
+    def _connected(self, near: socket.socket) -> None:
+        near.settimeout(PATIENCE)
+        target = ("127.0.0.1", self._target)
+        try:
+            with self._going:
+                far = socket.create_connection(target, PATIENCE)
+        except OSError:
+            near.close()
+            return
+        with self._lock:
+            self._pairs.append((near, far))
+        for work in (self._from_client, self._from_server):
+            threading.Thread(target=work, args=(near, far), daemon=True).start()
 
     def _from_client(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
@@ -121,13 +149,7 @@ class Cutter:
     def _cut(self, near: socket.socket, far: socket.socket) -> None:
         with self._going:
             self._between(self.cuts)
-        for each in (far, near):
-            # It may be closed already. Not only closed: the other thread still reads
-            # from it.
-            with suppress(OSError):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        reset(far, near)
 
     def _from_server(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
