@@ -15,11 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from attrs import Factory, define
@@ -28,7 +28,8 @@ from twisted.trial.unittest import SkipTest
 from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.cutter import Cutter, examples
-from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+from filebucket.test.kit.nginx import nginx_command
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, listens
 from proofs.outcome import Outcome
 from proofs.pushes import content
 
@@ -398,9 +399,8 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
     server.start()
     closing.callback(server.stop)
     pair = server.folder
-    _start_nginx(
-        folder,
-        closing,
+    site = _changed(
+        "nginx.conf",
         {
             "listen 443": f"listen 127.0.0.1:{nginx}",
             "/etc/ssl/backup/fullchain.pem": f"{pair}/cert.pem",
@@ -409,6 +409,7 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
             "http://127.0.0.1:1234": f"http://127.0.0.1:{direct}",
         },
     )
+    _begin(closing, *nginx_command(folder, site))
     text = _changed(
         "haproxy.cfg",
         {
@@ -419,23 +420,9 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
     (folder / "haproxy.cfg").write_text(text)
     _begin(closing, "haproxy", "-db", "-f", str(folder / "haproxy.cfg"))
     for port in (nginx, haproxy):
-        if not comes(lambda port=port: _listens(port)):  # type: ignore[misc]
+        if not comes(partial(listens, port)):
             raise AssertionError("a proxy does not start")
     return server, {"direct": direct, "nginx": nginx, "HAProxy": haproxy}
-
-
-def _start_nginx(folder: Path, closing: ExitStack, changes: Mapping[str, str]) -> None:
-    site = _changed("nginx.conf", changes)
-    paths = "".join(
-        f"{each}_temp_path {folder}/{each};"
-        for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/nginx.pid; worker_processes 1;"
-        f" error_log {folder}/error.log crit;"
-        f" events {{}} http {{ access_log off; {paths} {site} }}"
-    )
-    _begin(closing, "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
 
 
 def _changed(name: str, changes: Mapping[str, str]) -> str:
@@ -464,12 +451,3 @@ def _free_ports(count: int) -> list[int]:
             for _ in range(count)
         ]
         return [each.getsockname()[1] for each in sockets]
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        time.sleep(0.05)
-        return False
-    return True

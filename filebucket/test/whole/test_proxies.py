@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest
 from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import MIB, need
+from filebucket.test.kit.nginx import nginx_command
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
 from filebucket.test.whole.test_listening import TlsCase
 
@@ -183,18 +184,8 @@ class NginxTests(ProxyCase):
                 "http://127.0.0.1:1234": backend,
             },
         )
-        paths = "".join(
-            f"{each}_temp_path {self.folder}/{each};"
-            for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        main = self.folder / "nginx.conf"
-        main.write_text(
-            f"daemon off; pid {self.folder}/nginx.pid; worker_processes 1;"
-            f" error_log {self.folder}/error.log crit;"
-            f" events {{}} http {{ access_log off; {paths} {site} }}"
-        )
         self.begin(
-            *("nginx", "-p", str(self.folder), "-c", str(main)),
+            *nginx_command(self.folder, site),
             environ={"NGINX": f"{self.socket.fileno()};"},
         )
 
