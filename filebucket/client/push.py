@@ -181,6 +181,7 @@ class Push:
             raise NotResumableError("the server has no resumable uploads")
         if (
             answer.status == 405
+            and answer.is_of_file_bucket
             and "X-Checksum-Sha256" not in headers
             and self._source.digest(wait=True) is not None
         ):
