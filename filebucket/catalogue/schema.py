@@ -154,6 +154,29 @@ UPGRADES = (
     ALTER TABLE push ADD COLUMN parts INTEGER;
     ALTER TABLE series ADD COLUMN unfinished_at REAL;
     """,
+    """
+    ALTER TABLE series ADD COLUMN told_at REAL;
+    ALTER TABLE series ADD COLUMN failed_at REAL;
+    ALTER TABLE series ADD COLUMN failed_text TEXT;
+    CREATE INDEX series_told ON series (told_at) WHERE told_at IS NOT NULL;
+    CREATE TABLE problem (
+        kind TEXT NOT NULL,
+        bucket TEXT NOT NULL,
+        level INTEGER NOT NULL,
+        since REAL NOT NULL,
+        told INTEGER NOT NULL DEFAULT 0,
+        told_at REAL,
+        PRIMARY KEY (kind, bucket)
+    ) WITHOUT ROWID;
+    CREATE TABLE hook_failure (
+        hook TEXT NOT NULL,
+        bucket TEXT NOT NULL,
+        since REAL NOT NULL,
+        at REAL NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (hook, bucket)
+    ) WITHOUT ROWID;
+    """,
 )
 """The upgrade from each version to the next; version 0 is an empty file."""
 

@@ -24,7 +24,7 @@ from filebucket.model.token import Token
 from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.server import PATIENCE
 
-RELEASED = ("8bb6c2db", "0c4cd298", "cbe979d6")
+RELEASED = ("8bb6c2db", "0c4cd298", "cbe979d6", "0d8bd1fa")
 """The first digits of the SHA-256 of each upgrade. If one differs after its release,
 undo the change and write another upgrade."""
 
@@ -42,7 +42,7 @@ SAMPLES = {
     INSERT INTO space (at, free, total) VALUES (2600.0, 10, 20);
     """,
 }
-SAMPLES[2] = SAMPLES[3] = SAMPLES[1]
+SAMPLES[2] = SAMPLES[3] = SAMPLES[4] = SAMPLES[1]
 """Rows of a catalogue of each version, as that version would have written them: the
 same for all versions except 0, which is empty."""
 
