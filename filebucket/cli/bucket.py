@@ -18,7 +18,6 @@ from typing import Any
 import click
 
 from filebucket.base.text import time_text
-from filebucket.cli.curl import address
 from filebucket.cli.listing import COLUMNS, bucket_json, bucket_table
 from filebucket.cli.options import (
     DATE,
@@ -33,6 +32,7 @@ from filebucket.cli.options import (
     with_json,
 )
 from filebucket.config import config, values
+from filebucket.config.address import address
 from filebucket.config.edit import Change, add_bucket, remove_bucket, rotate_token
 from filebucket.config.load import load
 from filebucket.daemon import control

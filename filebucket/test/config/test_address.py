@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.cli.curl import Address, address
+from filebucket.config.address import Address, address
 from filebucket.config.load import parse
 from filebucket.test.kit.certificates import write_chain, write_pair
 
