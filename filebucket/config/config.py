@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import NewType
+from types import MappingProxyType
+from typing import Any, NewType
 
 import attrs
 from attrs import field, frozen
@@ -35,6 +37,7 @@ EXAMPLE_TOKENS = (
 
 Buckets = NewType("Buckets", tuple[Bucket, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
+Defaults = NewType("Defaults", Mapping[str, Any])
 
 
 @frozen
@@ -66,6 +69,9 @@ class Config:
     :param unfinished: seconds after its last byte when a resumable upload expires; 0
         switches resumable uploads off
     :param max_unfinished: limit for unfinished uploads to one bucket
+    :param alert_again: seconds after which a problem that lasts is reported again; 0 is
+        never
+    :param defaults: the settings of buckets that do not have their own
     :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
     """
 
@@ -91,6 +97,8 @@ class Config:
     shutdown_timeout: Seconds = Seconds(30.0)
     unfinished: DurationOrOff = DurationOrOff(24 * 3600.0)
     max_unfinished: Count = Count(16)
+    alert_again: DurationOrOff = DurationOrOff(24 * 3600.0)
+    defaults: Defaults = Defaults(MappingProxyType({}))
     log_format: LogFormat = LogFormat("text")
 
     @listen.default
@@ -103,12 +111,13 @@ class Config:
         return {f"$.listen[{index}]": each for index, each in enumerate(self.listen)}
 
     def changed(self, other: Config) -> list[str]:
-        """The keys whose value differs in ``other``, without ``buckets``.
+        """The keys whose value differs in ``other``, without ``buckets`` and
+        ``defaults``.
 
         If ``other`` has ``listen``, that is named and not ``host`` and ``port``, which
         the file does not have.
         """
-        passed_over = {"buckets"}
+        passed_over = {"buckets", "defaults"}
         if self.listen == other.listen:
             passed_over |= {"host", "port", "listen"}
         elif not other._listen_is_made():

@@ -25,7 +25,13 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from filebucket.base.errors import ConfigError, shown
 from filebucket.config import values
-from filebucket.config.config import DEFAULT_CONFIG, Buckets, Config, Listen
+from filebucket.config.config import (
+    DEFAULT_CONFIG,
+    Buckets,
+    Config,
+    Defaults,
+    Listen,
+)
 from filebucket.config.endpoint import Endpoint, parse_endpoint
 from filebucket.config.values import (
     BucketName,
@@ -33,6 +39,7 @@ from filebucket.config.values import (
     Duration,
     Factor,
     Flag,
+    Line,
     Moment,
     Network,
     Path,
@@ -41,7 +48,7 @@ from filebucket.config.values import (
     Share,
     TokenText,
 )
-from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Keep
+from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Keep, Pause
 from filebucket.model.client import Networks
 from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
 from filebucket.model.token import Token, token_digest, token_like
@@ -60,11 +67,9 @@ class _TokenObject:
 
 
 @frozen
-class _BucketObject(_TokenObject):
-    """A bucket that the file gives as an object."""
+class _Settings:
+    """The settings of a bucket that ``defaults`` can have, too."""
 
-    name: BucketName | None = None
-    tokens: Tokens | None = field(default=None, repr=False)
     max_file_size: ByteCount | None = None
     min_file_size: ByteCount | None = None
     quota: ByteCount | None = None
@@ -76,6 +81,20 @@ class _BucketObject(_TokenObject):
     grow_alert: Factor | None = None
     keep: Keep | None = None
     hold: Duration = Duration(HOLD)
+
+
+@frozen
+class _BucketObject(_Settings):
+    """A bucket that the file gives as an object."""
+
+    token: TokenText | None = field(default=None, repr=False)
+    token_sha256: Sha256Hex | None = None
+    expires: Moment | None = None
+    name: BucketName | None = None
+    tokens: Tokens | None = field(default=None, repr=False)
+    comment: Line = Line("")
+    paused: Pause | None = None
+    retired: Flag = Flag(False)
 
 
 def load(path: str) -> Config:
@@ -136,6 +155,7 @@ def parse(text: str, path: str) -> Config:
         mistakes += _placed(errors)
         mistakes += _contradictions(_fit_buckets(data.get("buckets")))
         raise ConfigError(path, mistakes) from None
+    config = _with_defaults(config, data["buckets"])
     mistakes += _contradictions(list(enumerate(config.buckets)))
     mistakes += _sizes(config)
     if mistakes:
@@ -148,6 +168,23 @@ def parse(text: str, path: str) -> Config:
         listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
         admin=config.admin and config.admin.in_folder(folder),
     )
+
+
+def _with_defaults(config: Config, given: list[Any]) -> Config:
+    """The configuration with the defaults in its buckets.
+
+    :param given: the buckets as in the file
+    """
+
+    def complete(bucket: Bucket, keys: Any) -> Bucket:
+        own = keys if isinstance(keys, dict) else {}
+        missing = {key: config.defaults[key] for key in config.defaults.keys() - own}
+        return attrs.evolve(bucket, **missing)
+
+    if not config.defaults:
+        return config
+    buckets = tuple(map(complete, config.buckets, given))
+    return attrs.evolve(config, buckets=Buckets(buckets))
 
 
 def _after_a_comma(text: str, position: int) -> bool:
@@ -242,6 +279,10 @@ def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
             yield f"{place}.name: must not contain a token, because names are logged"
         if any(_holds_any(opens, pattern) for pattern in bucket.series):
             yield f"{place}.series: must not contain a token, because series are logged"
+        if _holds_any(opens, bucket.comment):
+            yield f"{place}.comment: must not contain a token, because it is shown"
+        if bucket.paused is not None and _holds_any(opens, bucket.paused.reason):
+            yield f"{place}.paused: must not contain a token, because it is shown"
         before = len(tokens)
         for token in bucket.tokens:
             first = tokens.setdefault(token.sha256, index)
@@ -284,13 +325,14 @@ def _bucket(value: Any, _: Any = None) -> Bucket:
         return Bucket((Token(_digest(token)),), directory=token)
     if not isinstance(value, dict):
         raise ValueError("must be a token or an object")
-    given = _CONVERTER.structure(value, _BucketObject)
+    given = _CONVERTER.structure(_without_nulls(value, _BucketObject), _BucketObject)
     if [given.token, given.token_sha256, given.tokens].count(None) != 2:
         raise ValueError("must have exactly one of token, token_sha256 and tokens")
     directory = given.name or given.token
     if directory is None:
         raise ValueError("must have a name unless it has the key token")
-    tokens = given.tokens or (_token_of(given),)
+    own = _TokenObject(given.token, given.token_sha256, given.expires)
+    tokens = given.tokens or (_token_of(own),)
     if given.tokens and given.expires is not None:
         raise ValueError(
             "expires cannot be used together with tokens; set it for each token"
@@ -299,6 +341,23 @@ def _bucket(value: Any, _: Any = None) -> Bucket:
         given, recurse=False, filter=lambda each, _: each.name not in OPENS
     )
     return Bucket(tokens, directory, **settings)
+
+
+def _without_nulls(value: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The object without its null values, which count as missing keys."""
+    known = {each.name for each in attrs.fields(kind)}
+    return {
+        key: each for key, each in value.items() if each is not None or key not in known
+    }
+
+
+def _defaults(value: Any, _: Any = None) -> Defaults:
+    """The settings that are given."""
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    given = _without_nulls(value, _Settings)
+    found = _CONVERTER.structure(given, _Settings)
+    return Defaults({key: getattr(found, key) for key in given})
 
 
 OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
@@ -314,6 +373,12 @@ def _keep(value: Any, _: Any = None) -> Keep:
             "must set at least one of last, daily, weekly, monthly and yearly"
         )
     return given
+
+
+def _pause(value: Any, _: Any = None) -> Pause:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object with until and reason")
+    return _PAUSE(value, Pause)
 
 
 def _patterns(value: Any, _: Any = None) -> Patterns:
@@ -386,6 +451,8 @@ def _converter() -> cattrs.Converter:
         Expectation: _expectation,
         Cron: lambda value, _: values.cron(values.text(value)),
         Keep: _keep,
+        Pause: _pause,
+        Defaults: _defaults,
         Zone: lambda value, _: values.zone(values.text(value)),
     }
     for kind, check in checks.items():
@@ -404,6 +471,12 @@ _COUNT_HOOKS: dict[str, Any] = {
     for each in attrs.fields(Keep)
 }
 _KEEP = make_dict_structure_fn(Keep, _CONVERTER, **_COUNT_HOOKS)
+_PAUSE = make_dict_structure_fn(
+    Pause,
+    _CONVERTER,
+    until=override(struct_hook=values.moment),
+    reason=override(struct_hook=values.line),
+)
 _SCHEDULE = make_dict_structure_fn(
     Schedule, _CONVERTER, grace=override(struct_hook=values.duration)
 )
@@ -422,8 +495,9 @@ def _mistake(error: BaseException, _: Any) -> str:
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return f"unknown key {shown(key)} (did you mean {nearest[0]!r}?)"
+    nearest = difflib.get_close_matches(key, known, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return f"unknown key {shown(key)}{hint}"
 
 
 def _placed(errors: cattrs.ClassValidationError) -> list[str]:

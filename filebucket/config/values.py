@@ -18,7 +18,7 @@ from typing import Any, Literal, NewType, TypeAlias
 
 from cronsim import CronSim, CronSimError
 
-from filebucket.base.text import UNITS, counted
+from filebucket.base.text import UNITS, counted, printable
 from filebucket.config.endpoint import plain_path
 from filebucket.model import client, names
 from filebucket.model.bucket import FreeSpace
@@ -46,6 +46,8 @@ DurationOrOff = NewType("DurationOrOff", float)
 Share = NewType("Share", float)
 Factor = NewType("Factor", float)
 Pattern = NewType("Pattern", str)
+Line = NewType("Line", str)
+"""A line for people."""
 Network: TypeAlias = IPNetwork | Literal["unix"]
 
 
@@ -221,6 +223,20 @@ def pattern(value: Any, _: Any = None) -> str:
     return found
 
 
+LONGEST_LINE = 200
+"""Characters of a comment or a reason."""
+
+
+def line(value: Any, _: Any = None) -> str:
+    """A line of text for people."""
+    found = text(value)
+    if printable(found) != found:
+        raise ValueError("contains a line break or an invisible character")
+    if len(found) > LONGEST_LINE:
+        raise ValueError(f"must be at most {LONGEST_LINE} characters")
+    return found
+
+
 def flag(value: Any, _: Any = None) -> bool:
     """True or false."""
     if not isinstance(value, bool):
@@ -241,9 +257,7 @@ def moment(value: Any, _: Any = None) -> float:
             moment = datetime.datetime.fromisoformat(found)
             return moment.astimezone(datetime.UTC).timestamp()
     except OverflowError:
-        raise ValueError(
-            "out of range; a token without expires never expires"
-        ) from None
+        raise ValueError("out of range; the last date is 9999-12-30") from None
     except ValueError:
         pass
     raise ValueError(
@@ -348,6 +362,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Share: share,
         Factor: factor,
         Pattern: pattern,
+        Line: line,
         Network: network_or_unix,
     }
 )

@@ -42,6 +42,18 @@ def quota_taken(files: int, size: int) -> int:
     return size + files * FILE_COST
 
 
+@frozen
+class Pause:
+    """A time in which no push is expected.
+
+    :param until: its end, in seconds since the epoch
+    :param reason: why, in one line
+    """
+
+    until: float
+    reason: str
+
+
 SHRINK_ALERT = 0.5
 HOLD = 7 * 24 * 3600.0
 
@@ -66,6 +78,9 @@ class Bucket:
     :param grow_alert: a push larger than this multiple of it is, too; None is never
     :param keep: retention rules; None keeps everything
     :param hold: seconds for which each file is kept
+    :param comment: one line that alerts and the status show; may be empty
+    :param paused: a time in which it is not late; None if there is none
+    :param retired: whether it accepts no more pushes
     """
 
     tokens: tuple[Token, ...]
@@ -82,6 +97,9 @@ class Bucket:
     grow_alert: float | None = None
     keep: Keep | None = None
     hold: float = HOLD
+    comment: str = ""
+    paused: Pause | None = None
+    retired: bool = False
 
     @cached_property
     def label(self) -> str:

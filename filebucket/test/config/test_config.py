@@ -94,6 +94,7 @@ class ConfigTests(SynchronousTestCase):
         yield "shutdown_timeout", 1
         yield "unfinished", 0
         yield "max_unfinished", 1
+        yield "alert_again", 0
 
     def test_changed(self) -> None:
         """Keys with different values are listed in order."""
@@ -133,6 +134,7 @@ class ConfigTests(SynchronousTestCase):
         before = made_of()
         self.assertEqual([], before.changed(made_of()))
         self.assertEqual([], before.changed(made_of(buckets=[TOKEN])))
+        self.assertEqual([], before.changed(made_of(defaults={"quota": 1})))
         after = made_of(home="./buckets", hook_timeout=300)
         self.assertEqual([], before.changed(after))
         self.assertEqual([], before.changed(evolve(before)))
