@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
+from attrs import astuple
 
+from filebucket.base.text import rfc3339
 from filebucket.cli.options import print_json, with_config, with_json
 
 if TYPE_CHECKING:
@@ -45,6 +47,14 @@ def check(path: str, as_json: bool, strict: bool) -> None:
             tier=report.tier,
             hooks=report.hooks,
             process=report.process,
+            certificates=[
+                {
+                    "place": each.place,
+                    "subject": each.name,
+                    "expires": rfc3339(each.ends, "seconds"),
+                }
+                for each in report.certificates
+            ],
         )
     else:
         for each in report.concerns:
@@ -67,5 +77,7 @@ def _summary(path: str, report: Report) -> Iterator[str]:
     tier = f"atomic publish: {report.tier}" if report.tier else "will be created"
     yield f"home     {report.config.home} ({tier})"
     yield f"hooks    {', '.join(report.hooks) or 'none'}"
+    for place, name, ends in sorted({astuple(each) for each in report.certificates}):
+        yield f"tls      {place}: {name}, valid until {rfc3339(ends, 'seconds')}"
     running = "not running" if report.process is None else f"process {report.process}"
     yield f"daemon   {running}"

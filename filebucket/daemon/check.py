@@ -23,26 +23,26 @@ from typing import Any
 
 from attrs import define, field, frozen
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import Certificate
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
-from filebucket.base.text import moment_text, printable
+from filebucket.base.text import printable
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control
+from filebucket.daemon.certificates import chain_of, name_of, read_certificates
 from filebucket.hooks.interfaces import EVENTS
 from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, IPNetwork, Networks
 from filebucket.model.names import PRIVATE
+from filebucket.model.problem import SOON, ending_token
 from filebucket.store import aside
 
-CERTIFICATE_ENDS_SOON = timedelta(days=30)
-TOKEN_ENDS_SOON = timedelta(days=7)
 SHORT_HOLD = timedelta(days=1)
 
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
@@ -84,6 +84,20 @@ def _risky(place: str, text: str) -> Concern:
 
 
 @frozen
+class Validity:
+    """How long a certificate is valid.
+
+    :param place: the listener that presents it, as a place in the configuration
+    :param name: its subject
+    :param ends: when it expires, in seconds since the epoch
+    """
+
+    place: str
+    name: str = field(converter=printable)
+    ends: float
+
+
+@frozen
 class Report:
     """The results of a check.
 
@@ -91,6 +105,7 @@ class Report:
     :param tier: how the home's filesystem publishes, if that could be tested
     :param hooks: the hooks that exist
     :param process: the pid of the daemon that uses the home
+    :param certificates: those of the listeners, with the issuers that they present
     """
 
     concerns: tuple[Concern, ...]
@@ -98,6 +113,7 @@ class Report:
     tier: str | None = None
     hooks: tuple[str, ...] = ()
     process: int | None = None
+    certificates: tuple[Validity, ...] = ()
 
     @property
     def wrong(self) -> int:
@@ -136,6 +152,7 @@ def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Re
         made.tier,
         made.scripts,
         made.process,
+        tuple(made.certificates),
     )
 
 
@@ -152,6 +169,7 @@ class _Examination:
     tier: str | None = None
     scripts: tuple[str, ...] = ()
     process: int | None = None
+    certificates: list[Validity] = field(factory=list)
 
     def file(self) -> Iterator[Concern]:
         """Permissions of the configuration."""
@@ -176,7 +194,8 @@ class _Examination:
             text = "ANYBODY CAN PUSH: its token is an example from the documentation"
             yield _risky(_place(label), text)
         for bucket in self.config.buckets:
-            yield from self._expiry(bucket)
+            if ending := ending_token(bucket, self.now):
+                yield _risky(_place(bucket.label), ending.text)
             yield from self._reach(bucket)
             if bucket.keep is not None and bucket.hold < SHORT_HOLD.total_seconds():
                 text = (
@@ -184,18 +203,6 @@ class _Examination:
                 )
                 text += " the latest files pruned before you notice"
                 yield _risky(_place(bucket.label), text)
-
-    def _expiry(self, bucket: Bucket) -> Iterator[Concern]:
-        ends = [each.expires for each in bucket.tokens]
-        last = max((each for each in ends if each is not None), default=0.0)
-        if None in ends:
-            return
-        if last <= self.now:
-            text = f"no client can push: its last token expired: {moment_text(last)}"
-            yield _risky(_place(bucket.label), text)
-        elif last <= self.now + TOKEN_ENDS_SOON.total_seconds():
-            text = f"its last token expires soon: {moment_text(last)}"
-            yield _risky(_place(bucket.label), text)
 
     def _reach(self, bucket: Bucket) -> Iterator[Concern]:
         allowed = bucket.allow_from
@@ -340,20 +347,20 @@ class _Examination:
                 yield _wrong(self.path, mistake)
         for place, each in ours.items():
             if each.kind == "ssl":
-                yield from self._certificates(place, each)
+                yield from self._tls(place, each)
 
-    def _certificates(self, place: str, endpoint: Endpoint) -> Iterator[Concern]:
+    def _tls(self, place: str, endpoint: Endpoint) -> Iterator[Concern]:
         key = endpoint.arguments["privateKey"]
         with suppress(OSError):
             if os.stat(key).st_mode & stat.S_IRWXO:
                 text = f"this private key is readable by all users: {_chmod('o=', key)}"
                 yield _risky(key, text)
-        own = endpoint.arguments.get("certKey", key)
-        chain = _read_certificates(own)
-        chain += _read_certificates(endpoint.arguments.get("extraCertChain"))
+        chain = chain_of(endpoint)
         for each in chain:
+            ends = each.not_valid_after_utc.timestamp()
+            self.certificates.append(Validity(place, name_of(each), ends))
             yield from _validity(place, each, datetime.fromtimestamp(self.now, UTC))
-        known = _read_certificates(endpoint.arguments.get("clientCA"))
+        known = read_certificates(endpoint.arguments.get("clientCA"))
         for each in chain[:1]:
             yield from _key(place, each)
             yield from _issuers(place, each, chain, known)
@@ -385,7 +392,7 @@ def _key(place: str, certificate: Certificate) -> Iterator[Concern]:
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name not in _CURVES:
         yield _wrong(
             place,
-            f"the certificate of {certificate.subject.rfc4514_string()} has a key on"
+            f"the certificate of {name_of(certificate)} has a key on"
             f" the curve {key.curve.name}, which no client accepts: create one on"
             " secp256r1",
         )
@@ -408,36 +415,25 @@ def _issuers(
         certificate = issuer
     else:
         return
-    known_names = {each.subject for each in (*known, *_read_certificates(TRUSTED))}
+    known_names = {each.subject for each in (*known, *read_certificates(TRUSTED))}
     if certificate.issuer not in known_names:
         yield _risky(
             place,
             f"the certificate of {certificate.issuer.rfc4514_string()}, the issuer of"
-            f" {certificate.subject.rfc4514_string()}, is missing: add it to the same"
+            f" {name_of(certificate)}, is missing: add it to the same"
             " file or as extraCertChain, or most clients cannot verify the server",
         )
 
 
-def _read_certificates(path: str | None) -> list[Certificate]:
-    """The certificates in a file; none if it is broken, which the listener reports."""
-    if path is None:
-        return []
-    try:
-        with open(path, "rb") as file:
-            return load_pem_x509_certificates(file.read())
-    except (OSError, ValueError):
-        return []
-
-
 def _validity(place: str, certificate: Certificate, now: datetime) -> Iterator[Concern]:
-    name = f"the certificate of {certificate.subject.rfc4514_string()}"
+    name = f"the certificate of {name_of(certificate)}"
     ends = certificate.not_valid_after_utc
     if certificate.not_valid_before_utc > now:
         start = certificate.not_valid_before_utc
         yield _wrong(place, f"{name} is not valid before {start:%Y-%m-%d}")
     if ends <= now:
         yield _wrong(place, f"{name} expired on {ends:%Y-%m-%d}")
-    elif ends <= now + CERTIFICATE_ENDS_SOON:
+    elif ends <= now + timedelta(seconds=SOON):
         yield _risky(place, f"{name} expires on {ends:%Y-%m-%d}")
 
 

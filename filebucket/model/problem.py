@@ -6,9 +6,14 @@ any number of problems, at most one of each kind.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import Enum
 
 from attrs import field, frozen
+
+from filebucket.base.text import moment_text
+from filebucket.model.bucket import Bucket
 
 WARNING = 1
 CRITICAL = 2
@@ -16,6 +21,9 @@ CRITICAL = 2
 
 SEVERITIES = ("ok", "warning", "critical")
 """Names of the severities."""
+
+SOON = 14 * 24 * 3600.0
+"""Seconds before an end in which it is reported."""
 
 
 class Kind(Enum):
@@ -60,3 +68,40 @@ class Problem:
     @level.default
     def _severity(self) -> int:
         return self.severity
+
+
+def ending_token(bucket: Bucket, now: float) -> Problem | None:
+    """Whether the last token of a bucket has expired, or soon will.
+
+    :param now: seconds since the epoch
+    """
+    if bucket.retired:
+        return None
+    ends = [each.expires for each in bucket.tokens if each.expires is not None]
+    if len(ends) < len(bucket.tokens) or (last := max(ends)) > now + SOON:
+        return None
+    when = moment_text(last)
+    if last > now:
+        text = f"its last token expires soon: {when}"
+        return Problem(Kind.TOKEN, WARNING, text, bucket.key)
+    text = f"no client can push: its last token expired: {when}"
+    return Problem(Kind.TOKEN, CRITICAL, text, bucket.key)
+
+
+def ending_certificate(ends: Iterable[tuple[str, float]], now: float) -> Problem | None:
+    """Whether a certificate has expired, or soon will; the first one is named.
+
+    :param ends: the name of each, and when it expires, in seconds since the epoch
+    :param now: seconds since the epoch
+    """
+    soon = sorted((at, name) for name, at in ends if at <= now + SOON)
+    if not soon:
+        return None
+    at, name = soon[0]
+    when = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+    more = f" (and {len(soon) - 1} more)" if len(soon) > 1 else ""
+    if at > now:
+        text = f"the certificate of {name} expires on {when}{more}"
+        return Problem(Kind.CERTIFICATE, WARNING, text)
+    text = f"the certificate of {name} expired on {when}{more}"
+    return Problem(Kind.CERTIFICATE, CRITICAL, text)

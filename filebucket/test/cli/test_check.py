@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.commands import HASH, CliCase
 
 
@@ -34,3 +36,25 @@ class CheckTests(CliCase):
         self.assertEqual((2, 0), (found["wrong"], found["risky"]))
         self.assertEqual(2, len(found["findings"]))
         self.assertEqual("wrong", found["findings"][0]["level"])
+
+    def test_certificates(self) -> None:
+        """Until when they are valid."""
+        write_pair(self.folder)
+        self.file.write_text(
+            json.dumps(
+                {
+                    "home": "home",
+                    "min_free_space": 0,
+                    "listen": ["ssl:1:privateKey=key.pem:certKey=cert.pem"],
+                    "buckets": [],
+                }
+            )
+        )
+        output = self.run_("check")
+        line = re.search(r"^tls      (.*), valid until (.*)$", output, re.MULTILINE)
+        assert line is not None
+        self.assertEqual("$.listen[0]: CN=server", line[1])
+        (certificate,) = self.json("check")["certificates"]
+        expected = {"place": "$.listen[0]", "subject": "CN=server", "expires": line[2]}
+        self.assertEqual(expected, certificate)
+        self.assertRegex(line[2], r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z$")

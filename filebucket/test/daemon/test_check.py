@@ -423,6 +423,25 @@ class RiskyTests(CheckCase):
             self.assertIn(text, found)
             self.assertEqual(1, report.wrong)
 
+    def test_validity(self) -> None:
+        """Each certificate that a listener presents."""
+        write_chain(self.folder)
+        del self.keys["host"]
+        pair = "privateKey=key.pem:certKey=cert.pem"
+        admin = f"ssl:2:{pair}:clientCA=root.pem"
+        report = self.look(listen=[f"ssl:1:{pair}:extraCertChain=middle.pem"])
+        ends = report.certificates[0].ends
+        self.assertEqual(1, round((ends - NOW.timestamp()) / 86400))
+        expected = [
+            check.Validity("$.listen[0]", "CN=server", ends),
+            check.Validity("$.listen[0]", "CN=middle", ends),
+        ]
+        self.assertEqual(expected, list(report.certificates))
+        report = self.look(listen=["tcp:1"], admin=admin)
+        expected = [check.Validity("$.admin", "CN=server", ends)]
+        self.assertEqual(expected, list(report.certificates))
+        self.assertEqual((), self.look(listen=["ssl:1:no.pem"]).certificates)
+
     def test_no_intermediate(self) -> None:
         """The chain does not reach an issuer that clients know."""
         write_chain(self.folder)
