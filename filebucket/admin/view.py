@@ -49,6 +49,7 @@ SEVERITIES = ("ok", "look", "bad")
 WORDS: Mapping[str, str] = {
     State.FRESH.value: "In order",
     State.LATE.value: "Late",
+    State.FAILED.value: "Failed",
     State.EMPTY.value: "Empty",
     State.UNFINISHED.value: "Unfinished",
     State.SHRUNK.value: "Shrunk",

@@ -36,6 +36,7 @@ FORECAST_LEAST = 24 * 3600.0
 LOST = 2
 SEVERITY_OF = {
     State.LATE: 2,
+    State.FAILED: 2,
     State.EMPTY: 2,
     State.UNFINISHED: 1,
     State.SHRUNK: 1,

@@ -49,6 +49,7 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
 
     return (
         of_state(State.LATE, everything),
+        of_state(State.FAILED, everything),
         of_files("damaged", lambda each: each.damaged),
         of_files("missing", lambda each: each.missing),
         of_state(State.EMPTY, everything),
@@ -110,6 +111,7 @@ _PHRASES = {
     "late": ("backup is late", "backups are late"),
     "damaged": ("file is damaged", "files are damaged"),
     "missing": ("file is missing", "files are missing"),
+    "failed": ("backup failed", "backups failed"),
     "empty": ("backup is empty", "backups are empty"),
     "unfinished": ("push never ended", "pushes never ended"),
     "shrunk": ("backup has shrunk", "backups have shrunk"),

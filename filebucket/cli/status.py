@@ -136,9 +136,9 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     """Show the state of every backup, or of those in each BUCKET, worst first.
 
     Exits with 0 if there are no problems; 1 if a backup has shrunk or grown, a push
-    never ended, or a bucket is awaiting its first push; 2 if a backup is late, empty,
-    damaged or missing, or the free space is below min_free_space; 3 if the state is
-    unknown.
+    never ended, or a bucket is awaiting its first push; 2 if a backup is late, has
+    failed, or is empty, damaged or missing, or the free space is below min_free_space;
+    3 if the state is unknown.
 
     As root, reads the catalogue with the rights of the home's owner.
     """

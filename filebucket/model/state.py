@@ -26,6 +26,8 @@ class State(Enum):
     """The last push was on time and of normal size."""
     LATE = "late"
     """A push is overdue."""
+    FAILED = "failed"
+    """The client reported after the last push that a backup failed."""
     EMPTY = "empty"
     """The last push has no content."""
     UNFINISHED = "unfinished"
@@ -40,6 +42,7 @@ class State(Enum):
 
 WORST_FIRST = (
     State.LATE,
+    State.FAILED,
     State.EMPTY,
     State.UNFINISHED,
     State.SHRUNK,
@@ -59,12 +62,29 @@ class Facts:
         without content (:mod:`~filebucket.model.empty`)
     :param unfinished: when the last byte came of a push that never ended; None if there
         was none
+    :param failed: when the client last reported that a backup failed; None if it never
+        did
     """
 
     since: float
     last: float | None
     sizes: Sequence[int]
     unfinished: float | None = None
+    failed: float | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a failure was reported after the last push."""
+        return _or_never(self.failed) > _or_never(self.last)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a push after the last one never ended."""
+        return _or_never(self.unfinished) > _or_never(self.last)
+
+
+def _or_never(at: float | None) -> float:
+    return -math.inf if at is None else at
 
 
 @frozen
@@ -92,11 +112,10 @@ def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessmen
     state = State.FRESH if facts.sizes else State.NEVER
     if facts.sizes:
         state = judge(bucket, facts.sizes[0], usual)
-    unfinished, last = (
-        -math.inf if each is None else each for each in (facts.unfinished, facts.last)
-    )
-    if state is not State.EMPTY and unfinished > last:
+    if state is not State.EMPTY and facts.is_unfinished:
         state = State.UNFINISHED
+    if facts.has_failed:
+        state = State.FAILED
     if now >= due:
         state = State.LATE
     return Assessment(state, due, usual)

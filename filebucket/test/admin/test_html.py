@@ -202,6 +202,7 @@ class PageTests(SynchronousTestCase):
         for word, due, found in (
             ("In order", "in 23 h", series()),
             ("Late", "2 days overdue", series(**LATE)),
+            ("Failed", "in 23 h", series(state=State.FAILED)),
             ("Empty", "in 23 h", series(state=State.EMPTY)),
             ("Shrunk", "in 23 h", series(state=State.SHRUNK)),
             ("Grown", "in 23 h", series(state=State.GROWN)),

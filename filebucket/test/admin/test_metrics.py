@@ -116,6 +116,7 @@ class ScrapeTests(SynchronousTestCase):
             {
                 "state{bucket=web01,state=fresh}": 1,
                 "state{bucket=web01,state=late}": 0,
+                "state{bucket=web01,state=failed}": 0,
                 "state{bucket=web01,state=empty}": 0,
                 "state{bucket=web01,state=unfinished}": 0,
                 "state{bucket=web01,state=shrunk}": 0,
@@ -137,6 +138,7 @@ class ScrapeTests(SynchronousTestCase):
             {
                 f"state{{bucket={label},state=fresh}}": 0,
                 f"state{{bucket={label},state=late}}": 0,
+                f"state{{bucket={label},state=failed}}": 0,
                 f"state{{bucket={label},state=empty}}": 0,
                 f"state{{bucket={label},state=unfinished}}": 0,
                 f"state{{bucket={label},state=shrunk}}": 0,

@@ -37,6 +37,7 @@ class StateTests(SynchronousTestCase):
             (1, series(state=State.SHRUNK)),
             (1, series(state=State.GROWN)),
             (1, never()),
+            (2, series(state=State.FAILED)),
             (2, series(state=State.EMPTY)),
             (2, series(**LATE)),
             (2, series(damaged=1)),

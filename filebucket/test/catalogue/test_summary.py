@@ -64,6 +64,7 @@ class SummaryTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """An empty backup counts like a missing one."""
+        self.check(2, "1 backup failed", bucket("a", series(state=State.FAILED)))
         self.check(2, "1 backup is empty", bucket("a", series(state=State.EMPTY)))
 
     def test_odd(self) -> None:
@@ -95,11 +96,13 @@ class TroublesTests(SynchronousTestCase):
                 bucket("g"),
                 bucket("h", series(state=State.EMPTY), series(state=State.SHRUNK)),
                 bucket("i", series(state=State.UNFINISHED)),
+                bucket("j", series(state=State.FAILED)),
             )
         )
         self.assertEqual(
             [
                 Trouble("late", 2, 1, ["a"]),
+                Trouble("failed", 2, 1, ["j"]),
                 Trouble("damaged", 2, 3, ["b"]),
                 Trouble("missing", 2, 1, ["b"]),
                 Trouble("empty", 2, 1, ["h"]),

@@ -276,7 +276,8 @@ class LineTests(SynchronousTestCase):
             late, damaged, missing, empty, left, shrunk, grown, never = figures
             self.assertEqual(
                 f"FILEBUCKET {expected} | buckets={len(found)};;;0 late={late};;0;0"
-                f" damaged={damaged};;0;0 missing={missing};;0;0 empty={empty};;0;0"
+                f" failed=0;;0;0 damaged={damaged};;0;0 missing={missing};;0;0"
+                f" empty={empty};;0;0"
                 f" unfinished={left};0;;0 shrunk={shrunk};0;;0 grown={grown};0;;0"
                 f" never={never};0;{rest}"
                 "4398046511104",

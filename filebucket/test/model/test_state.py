@@ -52,6 +52,20 @@ class AssessTests(SynchronousTestCase):
         self.assertEqual(State.EMPTY, self.state(facts, 1050.0))
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
 
+    def test_failed(self) -> None:
+        """A failure that the client reported, until a later push arrives."""
+        for last, sizes, unfinished, expected in (
+            (1000.0, (9,), None, State.FAILED),
+            (1000.0, (0,), 1020.0, State.FAILED),
+            (None, (), None, State.FAILED),
+            (1010.0, (9,), None, State.FRESH),
+            (1020.0, (0,), None, State.EMPTY),
+        ):
+            facts = Facts(990.0, last, sizes, unfinished, failed=1010.0)
+            self.assertEqual(expected, self.state(facts, 1050.0), facts)
+        facts = Facts(0.0, 1000.0, (9,), failed=1010.0)
+        self.assertEqual(State.LATE, self.state(facts, 1100.0))
+
     def test_unfinished(self) -> None:
         """A push that never ended, until a later one arrives."""
         for last, sizes, expected in (
