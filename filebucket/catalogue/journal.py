@@ -11,6 +11,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from zope.interface import implementer
 
@@ -144,13 +145,19 @@ class Journal(Database):
                 for series, _ in names:
                     assess_series(do, bucket, series, now, is_right=False)
             yield
+        paused = bucket.paused is not None and bucket.paused.until > now
+        if paused or bucket.retired:
+            # Without a push, the end of an overdue state is no good news to report.
+            with self._change() as do:
+                do(_QUIET, (id_,))
+            yield
 
     def _expect(self, do: Do, id_: int, bucket: Bucket, now: float) -> None:
         """Expect the series of the bucket, and no others of it."""
         patterns = json.dumps(bucket.series)
         do("UPDATE bucket SET patterns = ? WHERE id = ?", (patterns, id_))
         expected = bucket.series
-        if bucket.expect is None:
+        if bucket.expect is None or bucket.retired:
             expected = ()
         elif not bucket.series:
             some = do(
@@ -170,7 +177,7 @@ class Journal(Database):
             "UPDATE series SET watched = 1 WHERE id IN (SELECT id FROM series"
             " WHERE bucket = ?1 AND (?2 = '[]'"
             " OR name IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?3)",
-            (id_, patterns, MOST_WATCHED),
+            (id_, patterns, 0 if bucket.retired else MOST_WATCHED),
         )
 
     def _sort_anew(
@@ -252,10 +259,13 @@ class Journal(Database):
 
 def _expects_the_same(before: Bucket | None, after: Bucket) -> bool:
     """Whether the states of a bucket's series cannot have changed."""
-    return before is not None and (
-        (before.expect, before.series, before.shrink_alert, before.grow_alert)
-        == (after.expect, after.series, after.shrink_alert, after.grow_alert)
-    )
+    return before is not None and _OF_STATES(before) == _OF_STATES(after)
+
+
+_OF_STATES = attrgetter(
+    *("expect", "series", "shrink_alert", "grow_alert", "paused", "retired")
+)
+"""The settings that the states of a bucket's series depend on."""
 
 
 _FORGET_SERIES = (
@@ -272,6 +282,11 @@ _FORGET_EMPTY = (
 _FORGET_BUCKET = (
     "UPDATE series SET watched = 0, due = NULL, told = state"
     " WHERE bucket = ? AND watched"
+)
+
+_QUIET = (
+    "UPDATE series SET told = state, told_at = NULL WHERE bucket = ? AND (NOT watched"
+    " OR told = 'late' AND state <> 'late')"
 )
 
 _SERIES_BY_NAME = (

@@ -6,13 +6,14 @@ By bucket, the worst series first, with limits on the amount, and without tokens
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import linear_regression
 
 from attrs import asdict, evolve, frozen
 
 from filebucket.catalogue.interfaces import IView
-from filebucket.model.bucket import Bucket, quota_taken
+from filebucket.model.bucket import Bucket, Pause, quota_taken
 from filebucket.model.mask import mask
 from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
@@ -90,6 +91,8 @@ class BucketOverview(Tally):
     :param expect: the schedule as text; None if there is none
     :param series: the series shown, the worst first
     :param more: number of series not shown
+    :param comment: as configured; may be empty
+    :param paused: the pause, if there is one that is not over
     """
 
     label: str
@@ -97,6 +100,14 @@ class BucketOverview(Tally):
     quota: int | None
     series: tuple[SeriesOverview, ...]
     more: int
+    comment: str = ""
+    paused: Pause | None = None
+    retired: bool = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether pushes are expected now."""
+        return self.expect is not None and self.paused is None and not self.retired
 
     @property
     def state(self) -> State:
@@ -110,7 +121,7 @@ class BucketOverview(Tally):
 
     @property
     def severity(self) -> int:
-        """As in :data:`SEVERITY_OF`, but 0 for ``never`` without a schedule."""
+        """As in :data:`SEVERITY_OF`, but 0 for ``never`` if no push is expected now."""
         return self._severity(self.state, self)
 
     def severity_of(self, series: SeriesOverview) -> int:
@@ -121,7 +132,7 @@ class BucketOverview(Tally):
         if lost.damaged or lost.missing:
             return LOST
         # Without a schedule no push is missing.
-        return 0 if state is State.NEVER and not self.expect else SEVERITY_OF[state]
+        return 0 if state is State.NEVER and not self.awaited else SEVERITY_OF[state]
 
 
 @frozen
@@ -265,10 +276,18 @@ def _bucket(
     now: float,
     sizes: int,
 ) -> BucketOverview:
+    paused = bucket.paused
+    if paused is not None and paused.until <= now:
+        paused = None
     shown = [
-        _series(each, hide, now, view.sizes(each.id, sizes) if sizes else ())
+        _calmed(
+            _series(each, hide, now, view.sizes(each.id, sizes) if sizes else ()),
+            paused,
+            bucket.retired,
+        )
         for each in worst
     ]
+    tally = evolve(tally, states=_calmed_states(tally.states, paused, bucket.retired))
     return BucketOverview(
         **asdict(tally, recurse=False),
         label=bucket.label,
@@ -276,7 +295,38 @@ def _bucket(
         quota=bucket.quota,
         series=tuple(shown),
         more=tally.states.total() - len(shown),
+        comment=bucket.comment,
+        paused=paused,
+        retired=bucket.retired,
     )
+
+
+# The catalogue knows of a pause or a retirement only after a reload.
+
+
+def _calmed(
+    series: SeriesOverview, paused: Pause | None, retired: bool
+) -> SeriesOverview:
+    """The series, without a state that a pause or a retirement excludes."""
+    calm = State.FRESH if series.pushes else State.NEVER
+    if retired:
+        return evolve(series, state=calm, due=math.inf)
+    if paused is not None and series.state is State.LATE:
+        return evolve(series, state=calm, due=max(series.due, paused.until))
+    return series
+
+
+def _calmed_states(
+    states: Counter[State], paused: Pause | None, retired: bool
+) -> Counter[State]:
+    """The same for the counts of states."""
+    if retired:
+        calm = Counter({State.NEVER: states[State.NEVER]})
+        return +(calm + Counter({State.FRESH: states.total() - states[State.NEVER]}))
+    if paused is not None:
+        calm = Counter({State.FRESH: states[State.LATE], State.LATE: 0})
+        return +(states - Counter({State.LATE: states[State.LATE]}) + calm)
+    return states
 
 
 def _series(

@@ -35,7 +35,7 @@ class Trouble:
 def troubles(overview: Overview) -> Sequence[Trouble]:
     """All kinds of problems, the worst first."""
     everything = overview.buckets
-    expecting = [each for each in everything if each.expect]
+    expecting = [each for each in everything if each.awaited]
 
     def of_state(state: State, buckets: Sequence[BucketOverview]) -> Trouble:
         # A bucket that is new to the daemon awaits its first push, but has no series.
@@ -94,17 +94,33 @@ def summarize(overview: Overview) -> Summary:
         return Summary(2, bad, f"{look}." if look else "")
     if look:
         return Summary(1, look)
-    expecting = sum(each.expect is not None for each in buckets)
-    if not expecting:
+    return _calm(buckets)
+
+
+def _calm(buckets: Sequence[BucketOverview]) -> Summary:
+    """The summary of buckets without a problem."""
+    alive = [each for each in buckets if not each.retired]
+    unscheduled = sum(each.expect is None for each in alive)
+    paused = sum(each.expect is not None and not each.awaited for each in alive)
+    if not alive:
+        return Summary(0, "No problems found", "All buckets are retired.")
+    if unscheduled == len(alive):
         return Summary(
             0,
             "No problems found",
             "No bucket has an expect schedule, so late backups cannot be detected.",
         )
-    if expecting == len(buckets):
+    rest = [
+        f"{counted(count, *has)} {what}"
+        for count, has, what in (
+            (unscheduled, ("bucket has", "buckets have"), "no schedule"),
+            (paused, ("bucket is", "buckets are"), "paused"),
+        )
+        if count
+    ]
+    if not rest:
         return Summary(0, "Every backup arrived")
-    rest = counted(len(buckets) - expecting, "bucket has", "buckets have")
-    return Summary(0, "Every expected backup arrived", f"{rest} no schedule.")
+    return Summary(0, "Every expected backup arrived", f"{joined(rest)}.")
 
 
 _PHRASES = {

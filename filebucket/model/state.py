@@ -101,15 +101,22 @@ class Assessment:
 
 
 def assess(bucket: Bucket, watched: bool, facts: Facts, now: float) -> Assessment:
-    """Assess a series of ``bucket`` at ``now``.
+    """Assess a series of ``bucket`` at ``now``. In a retired bucket, it is either fresh
+    or never.
 
     :param watched: whether the bucket's schedule applies to the series
     """
-    due = math.inf
-    if bucket.expect is not None and watched:
-        due = bucket.expect.due(facts.since if facts.last is None else facts.last)
     usual = usual_size(facts.sizes[1:])
     state = State.FRESH if facts.sizes else State.NEVER
+    if bucket.retired:
+        return Assessment(state, math.inf, usual)
+    due = math.inf
+    if bucket.expect is not None and watched:
+        last = facts.since if facts.last is None else facts.last
+        if bucket.paused is not None:
+            # The schedule starts again when the pause ends.
+            last = max(last, bucket.paused.until)
+        due = bucket.expect.due(last)
     if facts.sizes:
         state = judge(bucket, facts.sizes[0], usual)
     if state is not State.EMPTY and facts.is_unfinished:

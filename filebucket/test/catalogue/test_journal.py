@@ -12,7 +12,7 @@ from filebucket.catalogue.batch import CLOCK_ERROR
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
 from filebucket.catalogue.view import View
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.records import Abandoned, File, Received, Refused, Series, Space
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
@@ -234,6 +234,8 @@ class WatchTests(JournalCase):
             evolve(BUCKET, series=("db-*",)),
             evolve(BUCKET, shrink_alert=0.1),
             evolve(BUCKET, grow_alert=9.0),
+            evolve(BUCKET, paused=Pause(NOW + DAY, "a move")),
+            evolve(BUCKET, retired=True),
         ):
             pieces = list(self.journal.watch([changed, new], str, NOW, [BUCKET, new]))
             self.assertNotEqual([], pieces)
@@ -256,6 +258,57 @@ class WatchTests(JournalCase):
         list(self.journal.watch([], str, NOW + DAY))
         self.assertEqual([], self.journal.untold(9))
         self.assertEqual(float("inf"), self.series()["db-#"].due)
+
+    def test_paused(self) -> None:
+        """Neither late, nor reported as on time again. After the pause it is late
+        again, and reported.
+        """
+        self.push("db-1")
+        list(self.journal.watch([BUCKET], str, NOW))
+        self.journal.pass_time(NOW + DAY)
+        (late,) = self.journal.untold(9)
+        self.journal.mark_told(late.id, late.state)
+        now = NOW + 2 * DAY
+        paused = evolve(BUCKET, paused=Pause(now + DAY, "a move"))
+        list(self.journal.watch([paused], str, now, [BUCKET]))
+        found = self.series()["db-#"]
+        self.assertEqual((State.FRESH, now + DAY + 3600), (found.state, found.due))
+        self.assertEqual([], self.journal.untold(9))
+        self.journal.pass_time(now + DAY)
+        self.assertEqual(State.FRESH, self.series()["db-#"].state)
+        self.journal.pass_time(now + DAY + 3600)
+        self.assertEqual([State.LATE], [each.state for each in self.journal.untold(9)])
+
+    def test_after_a_pause(self) -> None:
+        """A pause that is over mutes no alert."""
+        self.push("db-1")
+        list(self.journal.watch([BUCKET], str, NOW))
+        self.journal.pass_time(NOW + DAY)
+        (late,) = self.journal.untold(9)
+        self.journal.mark_told(late.id, late.state)
+        self.push("db-2", at=NOW + DAY)
+        over = evolve(BUCKET, paused=Pause(NOW, "a move"))
+        list(self.journal.watch([over], str, NOW + DAY, [BUCKET]))
+        self.assertEqual([State.FRESH], [each.state for each in self.journal.untold(9)])
+
+    def test_retired(self) -> None:
+        """It has no states and no alerts, and begins anew when it is in use again."""
+        self.push("db-1")
+        empty = evolve(BUCKET, name="web02", directory="web02")
+        list(self.journal.watch([BUCKET, empty], str, NOW))
+        now = NOW + DAY
+        self.journal.pass_time(now)
+        self.assertEqual(2, len(self.journal.untold(9)))
+        retired = [evolve(each, retired=True) for each in (BUCKET, empty)]
+        list(self.journal.watch(retired, str, now, [BUCKET, empty]))
+        self.assertEqual([], self.journal.untold(9))
+        self.assertEqual({"db-#"}, set(self.series()))
+        found = self.series()["db-#"]
+        self.assertEqual((State.FRESH, float("inf")), (found.state, found.due))
+        list(self.journal.watch([BUCKET, empty], str, now, retired))
+        found = self.series()["db-#"]
+        self.assertEqual((State.LATE, NOW + 3600), (found.state, found.due))
+        self.assertEqual({"db-#", ""}, set(self.series()))
 
     def test_not_expected(self) -> None:
         """A bucket without pushes and without a schedule has no row."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.overview import (
     forecast,
     make_overview,
 )
+from filebucket.model.bucket import Pause
 from filebucket.model.records import Space
 from filebucket.model.state import State
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
@@ -49,9 +51,13 @@ class StateTests(SynchronousTestCase):
             self.assertEqual(severity, beside.severity)
             self.assertEqual(severity, beside.severity_of(one))
             self.assertEqual(0, beside.severity_of(beside.series[0]))
-        unexpected = bucket("a", never(), expect=None)
-        self.assertEqual(0, unexpected.severity)
-        self.assertEqual(0, unexpected.severity_of(unexpected.series[0]))
+        pause = Pause(THEN + DAY, "a move")
+        for given in ({"expect": None}, {"paused": pause}, {"retired": True}):
+            unexpected = bucket("a", never(), **given)
+            self.assertFalse(unexpected.awaited)
+            self.assertEqual(0, unexpected.severity)
+            self.assertEqual(0, unexpected.severity_of(unexpected.series[0]))
+        self.assertTrue(bucket("a").awaited)
 
 
 class ForecastTests(SynchronousTestCase):
@@ -102,3 +108,35 @@ class OverviewTests(ManySeriesCase):
         self.assertEqual(THEN - HOUR, few.last_at)
         self.assertEqual((State.NEVER, None), (none.state, none.last_at))
         self.assertEqual("", none.series[0].name)
+
+    def test_paused(self) -> None:
+        """Nothing is late, also before the daemon has read of the pause."""
+        pause = Pause(THEN + DAY, "a move")
+        buckets = [evolve(each, comment="Ulm", paused=pause) for each in self.buckets]
+        many, _, none = make_overview(self.view, buckets, THEN).buckets
+        self.assertEqual(
+            ("Ulm", pause, False), (many.comment, many.paused, many.retired)
+        )
+        # A file is missing.
+        self.assertEqual((State.SHRUNK, 2), (many.state, many.severity))
+        self.assertEqual(
+            {State.FRESH: 61, State.SHRUNK: 1, State.GROWN: 1}, dict(many.states)
+        )
+        self.assertNotIn(State.LATE, {each.state for each in many.series})
+        self.assertEqual((State.NEVER, 0), (none.state, none.severity))
+        over = make_overview(self.view, buckets, THEN + DAY).buckets[0]
+        self.assertEqual((None, State.LATE), (over.paused, over.state))
+
+    def test_retired(self) -> None:
+        """Only losses count."""
+        buckets = [evolve(each, retired=True) for each in self.buckets]
+        many, few, none = make_overview(self.view, buckets, THEN).buckets
+        self.assertEqual(
+            (True, State.FRESH, 2), (many.retired, many.state, many.severity)
+        )
+        self.assertEqual({State.FRESH: 63}, dict(many.states))
+        self.assertEqual(
+            {(State.FRESH, math.inf)}, {(each.state, each.due) for each in many.series}
+        )
+        self.assertEqual((State.FRESH, 0), (few.state, few.severity))
+        self.assertEqual((State.NEVER, 0), (none.state, none.severity))

@@ -11,8 +11,17 @@ from filebucket.catalogue.overview import (
     BucketOverview,
 )
 from filebucket.catalogue.summary import Trouble, summarize, troubles
+from filebucket.model.bucket import Pause
 from filebucket.model.state import State
-from filebucket.test.kit.overviews import LATE, bucket, never, overview, series
+from filebucket.test.kit.overviews import (
+    DAY,
+    LATE,
+    NOW,
+    bucket,
+    never,
+    overview,
+    series,
+)
 
 
 class SummaryTests(SynchronousTestCase):
@@ -39,6 +48,29 @@ class SummaryTests(SynchronousTestCase):
         found = summarize(overview(silent, bucket("b", series())))
         self.assertEqual("Every expected backup arrived", found.headline)
         self.assertEqual("1 bucket has no schedule.", found.more)
+
+    def test_paused_and_retired(self) -> None:
+        """Neither is expected now."""
+        paused = bucket("a", never(), paused=Pause(NOW + DAY, "a move"))
+        retired = bucket("b", series(), retired=True)
+        plain = bucket("c", series(), expect=None)
+        for buckets, headline, more in (
+            ([paused, bucket("d", series())], "Every expected", "1 bucket is paused."),
+            ([retired, bucket("d", series())], "Every backup arrived", ""),
+            (
+                [paused, retired, plain],
+                "Every expected",
+                "1 bucket has no schedule and",
+            ),
+            ([retired, plain], "No problems found", "No bucket has an expect"),
+            ([retired], "No problems found", "All buckets are retired."),
+        ):
+            found = summarize(overview(*buckets))
+            self.assertEqual(0, found.severity)
+            self.assertEqual(headline, found.headline[: len(headline)])
+            self.assertEqual(more, found.more[: len(more)])
+        lost = bucket("b", series(damaged=1), retired=True)
+        self.check(2, "1 file is damaged", lost, bucket("d", series()))
 
     def test_late(self) -> None:
         self.check(2, "1 backup is late", bucket("a", series(**LATE), series("b")))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.schedule import Interval
 from filebucket.model.state import Facts, State, assess, judge, usual_size
 from filebucket.model.token import Token
@@ -79,6 +79,38 @@ class AssessTests(SynchronousTestCase):
             self.assertEqual(expected, self.state(facts, 1050.0), facts)
         facts = Facts(0.0, 1000.0, (9,), unfinished=1010.0)
         self.assertEqual(State.LATE, self.state(facts, 1100.0))
+
+    def test_paused(self) -> None:
+        """Not late before the end of the pause; then the schedule starts again."""
+        pause = Pause(2000.0, "a move")
+        facts = Facts(since=0.0, last=1000.0, sizes=(5,))
+        for now, state in ((1999.0, State.FRESH), (2099.9, State.FRESH)):
+            self.assertEqual(state, self.state(facts, now, paused=pause), now)
+        self.assertEqual(State.LATE, self.state(facts, 2100.0, paused=pause))
+        awaiting = Facts(since=0.0, last=None, sizes=())
+        self.assertEqual(State.NEVER, self.state(awaiting, 2099.9, paused=pause))
+        self.assertEqual(State.LATE, self.state(awaiting, 2100.0, paused=pause))
+        # A push after the pause counts as without one.
+        facts = Facts(since=0.0, last=2050.0, sizes=(5,))
+        self.assertEqual(State.FRESH, self.state(facts, 2149.9, paused=pause))
+        self.assertEqual(State.LATE, self.state(facts, 2150.0, paused=pause))
+        # Other states do not depend on it.
+        facts = Facts(since=0.0, last=1000.0, sizes=(1, 9, 9, 9))
+        self.assertEqual(State.SHRUNK, self.state(facts, 1500.0, paused=pause))
+        bucket = evolve(BUCKET, expect=None, paused=pause)
+        self.assertEqual(math.inf, assess(bucket, True, facts, 0.0).due)
+
+    def test_retired(self) -> None:
+        """It has no states, and is never due."""
+        for facts, state in (
+            (Facts(0.0, 1000.0, (5,)), State.FRESH),
+            (Facts(0.0, 1000.0, (0, 9, 9, 9)), State.FRESH),
+            (Facts(0.0, 1000.0, (1, 9, 9, 9)), State.FRESH),
+            (Facts(0.0, 1000.0, (9,), unfinished=1010.0), State.FRESH),
+            (Facts(0.0, None, ()), State.NEVER),
+        ):
+            found = assess(evolve(BUCKET, retired=True), True, facts, 9999.0)
+            self.assertEqual((state, math.inf), (found.state, found.due), facts)
 
     def test_due(self) -> None:
         """The time of the next assessment."""
