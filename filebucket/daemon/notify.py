@@ -24,13 +24,19 @@ class Supervisor(Protocol):
     """The process that started the daemon."""
 
     def ready(self, status: str) -> None:
-        """The daemon is ready, after its start or a reload.
+        """The daemon is ready, after its start.
 
         :param status: a line for ``systemctl status``
         """
 
     def reloading(self) -> None:
-        """The daemon reloads its configuration; :meth:`ready` follows."""
+        """The daemon reloads its configuration; :meth:`reloaded` follows."""
+
+    def reloaded(self, result: str) -> None:
+        """The daemon is ready, after a reload.
+
+        :param result: is appended to the line of :meth:`ready`
+        """
 
     def stopping(self, status: str, seconds: float) -> None:
         """The daemon is shutting down.
@@ -46,6 +52,9 @@ class NoSupervisor:
         pass
 
     def reloading(self) -> None:
+        pass
+
+    def reloaded(self, result: str) -> None:
         pass
 
     def stopping(self, status: str, seconds: float) -> None:
@@ -72,13 +81,18 @@ class Systemd:
         self._address = "\0" + address[1:] if address[:1] == "@" else address
         self._send = send
         self._clock = clock
+        self._status = ""
 
     def ready(self, status: str) -> None:
+        self._status = status
         self._tell("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
         # systemd matches the reload by this time.
         self._tell("RELOADING=1", f"MONOTONIC_USEC={self._clock() // 1000}")
+
+    def reloaded(self, result: str) -> None:
+        self._tell("READY=1", f"STATUS={self._status}; {result}")
 
     def stopping(self, status: str, seconds: float) -> None:
         # Without this systemd would apply TimeoutStopSec.

@@ -127,7 +127,7 @@ class Reload(Service):
             answer = await self._reload()
         finally:
             # In any case: until then systemd blocks other jobs of the unit.
-            self._supervisor.ready(_status(answer))
+            self._supervisor.reloaded(_status(answer))
             try:
                 await self._tell(answer)
             except OSError as error:

@@ -23,11 +23,13 @@ class SystemdTests(SynchronousTestCase):
         told = Systemd("/run/notify", self.send, lambda: 1_234_567_890)
         told.ready("ready on 127.0.0.1:1")
         told.reloading()
+        told.reloaded("reloaded: 1 bucket")
         told.stopping("stopping", 1.5)
         self.assertEqual(
             [
                 b"READY=1\nSTATUS=ready on 127.0.0.1:1",
                 b"RELOADING=1\nMONOTONIC_USEC=1234567",
+                b"READY=1\nSTATUS=ready on 127.0.0.1:1; reloaded: 1 bucket",
                 b"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=1500000",
             ],
             [datagram for _, datagram in self.sent],
@@ -63,4 +65,5 @@ class SystemdTests(SynchronousTestCase):
             self.assertIsInstance(none, NoSupervisor)
             none.ready("")
             none.reloading()
+            none.reloaded("")
             none.stopping("", 1)

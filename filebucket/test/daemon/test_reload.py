@@ -128,11 +128,11 @@ class ReloadTests(ReloadCase):
             self.loader.fails(error)
             self.successResultOf(done)
         self.flushLoggedErrors(RuntimeError)
-        failed = "ready: reload failed, nothing changed"
+        failed = "reloaded: reload failed, nothing changed"
         self.assertEqual(
             [
                 "reloading",
-                "ready: reloaded: 2 buckets (1 token added, 1 removed)",
+                "reloaded: reloaded: 2 buckets (1 token added, 1 removed)",
                 "reloading",
                 f"{failed}; see the log",
                 "reloading",

@@ -497,5 +497,8 @@ class FakeSupervisor:
     def reloading(self) -> None:
         self.told.append("reloading")
 
+    def reloaded(self, result: str) -> None:
+        self.told.append(f"reloaded: {result}")
+
     def stopping(self, status: str, seconds: float) -> None:
         self.told.append(f"stopping: {status}")

@@ -86,14 +86,16 @@ class RealTests(SynchronousTestCase):
         reloading, time = listener.lines()
         self.assertEqual("RELOADING=1", reloading)
         self.assertRegex(time, r"^MONOTONIC_USEC=\d+$")
-        reloaded = ["READY=1", "STATUS=reloaded: 2 buckets (0 tokens added, 0 removed)"]
-        self.assertEqual(reloaded, listener.lines())
+        where = f"STATUS=ready on 127.0.0.1:{server.port}; "
+        result = "reloaded: 2 buckets (0 tokens added, 0 removed)"
+        self.assertEqual(["READY=1", f"{where}{result}"], listener.lines())
         server.config_file.write_text("{")
         server.signal(signal.SIGUSR2)
         self.assertEqual("RELOADING=1", listener.lines()[0])
         ready, status = listener.lines()
         self.assertEqual("READY=1", ready)
-        self.assertIn("failed", status)
+        failed = "reload failed, nothing changed; see the log"
+        self.assertEqual(f"{where}{failed}", status)
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
             client.sendall(
                 b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n"
