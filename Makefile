@@ -17,6 +17,10 @@ DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
     pictures wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
+	@echo "Push a file:      curl --fail-with-body -T README.rst \\"
+	@echo "    http://127.0.0.1:1234/3547264155b541de5cb6a7eae0431a14/"
+	@echo "See the backups:  http://127.0.0.1:1235"
+	@echo "    $(BIN)/filebucket status --config config.json"
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
 
 test: $(VENV)/installed

@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket import __version__
+from filebucket.config.config import EXAMPLE_TOKENS
+from filebucket.config.load import load
+from filebucket.model.token import token_digest
 from filebucket.test.kit import words
 from filebucket.test.kit.links import broken, documents
 
@@ -66,6 +69,32 @@ class ReleaseTests(DocumentsCase):
         )
         assert maintainer is not None
         self.assertIn(maintainer[1], self.read("SECURITY.rst"))
+
+
+class TryTests(DocumentsCase):
+    """The configuration of ``make run``."""
+
+    def test_addresses(self) -> None:
+        """``make run`` and the README say where to push, and where to look."""
+        config = load(str(TOP / "config.json"))
+        (push,) = config.places.values()
+        assert config.admin is not None
+        token = EXAMPLE_TOKENS[0]
+        for where in (
+            f"http://127.0.0.1:{push.arguments['port']}/{token}/",
+            f"http://127.0.0.1:{config.admin.arguments['port']}",
+            "filebucket status --config config.json",
+        ):
+            for name in ("Makefile", "README.rst"):
+                self.assertIn(where, self.read(name), name)
+
+    def test_buckets(self) -> None:
+        buckets = load(str(TOP / "config.json")).buckets
+        opened = [token_digest(each.encode()) for each in EXAMPLE_TOKENS]
+        self.assertEqual(opened, [each.tokens[0].sha256 for each in buckets])
+        for bucket in buckets:
+            self.assertIn(f"``{bucket.name}``", self.read("README.rst"))
+        self.assertIn(f"``buckets/{buckets[0].name}/``", self.read("README.rst"))
 
 
 class DependencyTests(DocumentsCase):
