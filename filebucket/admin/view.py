@@ -43,6 +43,9 @@ SCARCE = 0.05
 SOON = 14 * 24 * 3600.0
 """A forecast of a full disk within this time, in seconds, is marked."""
 
+FOLD = 5
+"""Number of series of a bucket that are shown at first, if the others are in order."""
+
 SEVERITIES = ("ok", "look", "bad")
 """Names of severities in styles and icons."""
 
@@ -122,6 +125,8 @@ class BucketRows:
     """A bucket and its series.
 
     :param kind: one of :data:`SEVERITIES`
+    :param shown: number of series before the fold
+    :param folded: number of series behind it, which are in order; 0 is no fold
     :param height: number of table rows
     :param more: number of series that are not shown
     """
@@ -131,6 +136,8 @@ class BucketRows:
     schedule: str
     quota: Bar | None
     rows: Sequence[SeriesRow]
+    shown: int
+    folded: int
     height: int
     more: int
 
@@ -380,13 +387,21 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         share = taken / bucket.quota
         text = f"{size_text(taken)} of {size_text(bucket.quota)} ({share:.0%})"
         quota = _bar(share, text, "full" if share > 1 - SCARCE else "")
+    # The worst series are the first.
+    bad = sum(bucket.severity_of(each) > 0 for each in bucket.series)
+    shown = max(bad, FOLD)
+    folded = len(bucket.series) - shown + bucket.more
+    # A fold takes as much space as one series.
+    folds = shown + 1 < len(bucket.series)
     return BucketRows(
         kind=SEVERITIES[bucket.severity],
         label=bucket.label,
         schedule=schedule,
         quota=quota,
         rows=[_row(each, now, zone) for each in bucket.series],
-        height=max(len(bucket.series), 1) + bool(bucket.more),
+        shown=shown,
+        folded=folded if folds else 0,
+        height=max(len(bucket.series), 1) + folds + bool(bucket.more),
         more=bucket.more,
     )
 

@@ -6,33 +6,62 @@
   const PATIENCE = 20000; // timeout of a refresh, in milliseconds
   const LIVE = ["looked", "overall", "figures", "places", "backups", "unfinished", "refusals", "zone"];
 
+  const NARROW = matchMedia("(max-width: 39.99rem)"); // as in page.css
+
   const byId = (id) => document.getElementById(id);
   const filter = byId("filter");
+  const opened = new Set(); // ids of what the filter opened
   let timer = 0;
   let asking = null;
 
-  function applyFilter() {
+  // If the words changed, closed sections and folds with matches open.
+  function applyFilter(changed) {
     if (!filter) return;
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const matches = (parts) => {
+      const text = Array.from(parts, (part) => part.textContent).join(" ").toLowerCase();
+      return words.every((word) => text.includes(word));
+    };
+    if (changed) closeFound();
     let shown = 0;
     const bodies = document.querySelectorAll("#backups tbody");
     for (const body of bodies) {
       const parts = body.querySelectorAll(".bucket bdi, .series, .state");
-      const text = Array.from(parts, (part) => part.textContent).join(" ").toLowerCase();
-      body.hidden = !words.every((word) => text.includes(word));
-      if (!body.hidden) shown += 1;
+      body.hidden = !matches(parts);
+      if (body.hidden) continue;
+      shown += 1;
+      const fold = changed && words.length && body.querySelector(".fold details");
+      const behind = (part) => fold.compareDocumentPosition(part) & Node.DOCUMENT_POSITION_FOLLOWING;
+      if (fold && !matches(Array.from(parts).filter((part) => !behind(part)))) openFound(fold);
     }
     for (const list of document.querySelectorAll("#backups > details")) {
       list.hidden = !list.querySelector("tbody:not([hidden])");
+      if (changed && words.length && !list.hidden) openFound(list);
     }
     byId("found").textContent = words.length ? `${shown} of ${bodies.length} buckets` : "";
   }
 
-  // Sections stay open or closed.
+  function openFound(details) {
+    if (details.open) return;
+    details.open = true;
+    opened.add(details.id);
+  }
+
+  // Close what the filter opened.
+  function closeFound() {
+    for (const id of opened) {
+      const details = byId(id);
+      if (details) details.open = false;
+    }
+    opened.clear();
+  }
+
+  // Sections stay open or closed. On a phone, buckets in order are closed at first.
   function keepOpen(fresh) {
-    for (const old of document.querySelectorAll("details[id]")) {
-      const same = fresh.querySelector(`details[id="${old.id}"]`);
-      if (same) same.open = old.open;
+    for (const now of fresh.querySelectorAll("details[id]")) {
+      const old = fresh === document ? null : byId(now.id);
+      if (old) now.open = old.open;
+      else if (now.id === "calm" && NARROW.matches) now.open = false;
     }
   }
 
@@ -51,7 +80,7 @@
     const icon = document.querySelector("link[rel=icon]");
     const other = fresh.querySelector("link[rel=icon]").getAttribute("href");
     if (icon.getAttribute("href") !== other) icon.setAttribute("href", other);
-    applyFilter();
+    applyFilter(false);
     if (inside && !document.contains(focused)) {
       const same = byId(inside.id);
       if (same) same.querySelector("summary").focus({ preventScroll: true });
@@ -119,11 +148,18 @@
     else look();
   });
 
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("#places a");
+    const section = link && byId(link.hash.slice(1));
+    if (section) section.open = true;
+  });
+
+  keepOpen(document);
   if (filter) {
     byId("filtering").hidden = false;
-    filter.addEventListener("input", applyFilter);
+    filter.addEventListener("input", () => applyFilter(true));
     // A browser may restore the text of the filter.
-    applyFilter();
+    applyFilter(true);
   }
   document.documentElement.classList.add("live");
   timer = setTimeout(look, EVERY);

@@ -293,9 +293,24 @@ class PageTests(SynchronousTestCase):
         *_, last = body.all("tr")
         self.assertEqual("and 7 more series, none in a worse state", last.text)
 
+    def test_fold(self) -> None:
+        """After five series in order, the others are folded."""
+        fine = [series(f"s{number}") for number in range(7)]
+        page = show(bucket("a", *fine, more=7), bucket("b", *fine[:5]))
+        first, second = page.one(id="calm").all("tbody")
+        fold = first.one("tr", class_="more fold")
+        self.assertEqual("9 more series in order", fold.text)
+        details = fold.one("details", id="fold-a")
+        self.assertNotIn("open", details.attributes)
+        rows = [each for each in first if isinstance(each, Node)]
+        self.assertEqual(5, rows.index(fold))
+        self.assertEqual(9, len(rows))
+        self.assertEqual([], second.all("details"))
+
     def test_each_table_is_one(self) -> None:
         page = show(
-            bucket("a", series("x"), series("y"), more=7), bucket("b", expect=None)
+            bucket("a", *(series(f"s{number}") for number in range(7)), more=7),
+            bucket("b", expect=None),
         )
         for table in page.one(id="backups").all("table"):
             columns = len(table.one("thead").all("th", scope="col"))

@@ -109,6 +109,26 @@ class ViewTests(SynchronousTestCase):
         )
         self.assertEqual([1, 3], [each.height for each in shown.calm])
 
+    def test_fold(self) -> None:
+        """Five series of a bucket are shown, and all that need attention."""
+        fine = [series(f"s{number}") for number in range(7)]
+        late = [series(f"late{number}", **LATE) for number in range(6)]
+        for shown, folded, height, found in (
+            # A fold takes as much space as one series.
+            (5, 0, 6, bucket("a", *fine[:6])),
+            (5, 2, 8, bucket("a", *fine)),
+            (5, 9, 9, bucket("a", *fine, more=7)),
+            (5, 0, 1, bucket("a", expect=None)),
+            (5, 3, 9, bucket("a", *late[:1], *fine)),
+            (6, 7, 14, bucket("a", *late, *fine)),
+            (6, 0, 6, bucket("a", *late)),
+        ):
+            page = view(overview(found), UTC)
+            (each,) = (*page.troubled, *page.calm)
+            self.assertEqual(
+                (shown, folded, height), (each.shown, each.folded, each.height)
+            )
+
 
 class RoomTests(SynchronousTestCase):
     def test_room_for_series(self) -> None:

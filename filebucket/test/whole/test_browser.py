@@ -60,6 +60,10 @@ CUT_OFF = f"""
     );
 """
 
+OPEN_ALL = """
+    for (const each of document.querySelectorAll("details")) each.open = true;
+"""
+
 LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
 """The headers of a browser that has the page in its cache."""
 
@@ -239,6 +243,7 @@ class ShowingTests(ChromiumCase):
     def check_widths(self, *more: int) -> None:
         for width in (360, 768, 1440, *more):
             self.open(width, dark=width == 360)
+            self.browser.run(OPEN_ALL)
             self.assertEqual([], self.browser.run(TOO_WIDE)[:3], width)
             self.assertEqual([], self.browser.run(CUT_OFF)[:3], width)
         self.check_quiet()
@@ -337,6 +342,59 @@ class ShowingTests(ChromiumCase):
         self.assertIn("reloads every minute", "".join(self.texts("footer")))
         refresh = "document.querySelector('noscript meta[http-equiv=refresh]')"
         self.assertTrue(self.browser.run(f"return {refresh} !== null"))
+        self.check_quiet()
+
+    def folded(self) -> None:
+        """A bucket with seven series in order, and a late one."""
+        self.configure({"name": "web01", "expect": "26h"}, {"name": "mail"})
+        self.record(*(("web01", f"{name}-1.gz", 3.0, GIB) for name in "xyz"))
+        self.record(*(("mail", f"{name}-1.gz", 0.1, GIB) for name in "abcdefg"))
+
+    @in_thread
+    def test_fold(self) -> None:
+        """Five series in order are shown, the others on request, without scripts."""
+        self.folded()
+        rows = "#calm th.series > bdi"
+        for scripts in (False, True):
+            self.open(scripts=scripts)
+            self.assertEqual(list("abcde"), [each[0] for each in self.texts(rows)])
+            self.browser.click("#calm .fold summary")
+            self.assertEqual(list("abcdefg"), [each[0] for each in self.texts(rows)])
+        self.record(("mail", "h-1.gz", 0, GIB))
+        text = "document.querySelector('#calm .fold').textContent"
+        self.browser.wait(f"({LOOK}, {text} === '3 more series in order')")
+        self.assertEqual(list("abcdefgh"), [each[0] for each in self.texts(rows)])
+        self.check_quiet()
+
+    @in_thread
+    def test_phone(self) -> None:
+        """At first a phone shows only the buckets that need attention."""
+        self.folded()
+        names = "th.bucket > bdi"
+        self.open(width=390, scripts=False)
+        self.assertEqual(["web01", "mail"], self.texts(names))
+        self.open(width=390)
+        self.assertEqual(["web01"], self.texts(names))
+        self.assertEqual(["In order 1 bucket"], self.texts("#calm > summary"))
+        self.browser.run("document.querySelector('#places a[href=\"#calm\"]').click()")
+        self.assertEqual(["web01", "mail"], self.texts(names))
+        self.check_quiet()
+
+    @in_thread
+    def test_filter_opens(self) -> None:
+        """The filter opens what it finds, and closes it again."""
+        self.folded()
+        self.open(width=390)
+        rows = "#calm th.series > bdi"
+        self.browser.type("#filter", "a-#")
+        self.assertEqual(5, len(self.texts(rows)))
+        self.browser.type("#filter", "\ue009a\ue000\ue017g-#")
+        self.assertEqual(7, len(self.texts(rows)))
+        self.browser.type("#filter", "\ue009a\ue000\ue017")
+        self.assertEqual([], self.texts(rows))
+        self.assertFalse(
+            self.browser.run("return document.querySelector('.fold details').open")
+        )
         self.check_quiet()
 
     @in_thread
