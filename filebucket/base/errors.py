@@ -20,7 +20,7 @@ STATUSES: Mapping[int, str] = MappingProxyType(
         204: "a part is stored, durably, or the upload is deleted",
         400: "malformed request, invalid file name, or incomplete body",
         401: "the bucket's folder cannot be created or written",
-        403: "no such token",
+        403: "no such token, or the bucket is retired",
         404: "no such upload",
         405: "a file with that name already exists, or unsupported method",
         408: "the client is too slow",

@@ -56,6 +56,9 @@ _HINTS = {
     405: "no push overwrites it; choose another --name",
 }
 
+_RETIRED = "the bucket is retired"
+"""The server's reason if it knows the token, and another one would not help."""
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -313,7 +316,7 @@ class Push:
         if status == 405 and not answer.is_of_file_bucket:
             # Another server, or another port of this one.
             text += "; check --url"
-        elif status in _HINTS:
+        elif status in _HINTS and not text.startswith(_RETIRED):
             text += f"; {_HINTS[status]}"
         if answer.headers.get("Upload-Complete") == "?1":
             # The answer is about the file: the upload has ended.

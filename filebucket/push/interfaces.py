@@ -65,8 +65,12 @@ class IIncoming(Interface):
             support
         """
 
-    def allowed() -> bool:
-        """Whether the token is still valid: it may be removed, or expire."""
+    def check_allowed() -> None:
+        """Check that the push may be stored now.
+
+        :raises Refusal: 403: the token was removed, or has expired, or its bucket was
+            retired
+        """
 
     def spent() -> bool:
         """Whether a retry may send less than the whole file, because the client reads

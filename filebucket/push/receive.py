@@ -48,6 +48,9 @@ REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 ENDED = "the token was removed, or expired, during the push"
 """The cause of a 403 that ends a push in progress."""
 
+RETIRED = "the bucket is retired"
+"""The reason of a 403 to a valid token whose bucket accepts no more pushes."""
+
 UNKNOWN = Denied("unknown token")
 """The cause of a 403 to a token that opens no bucket."""
 
@@ -249,6 +252,8 @@ class Uploads:
 
     def _admit(self, bucket: Bucket, incoming: IIncoming) -> None:
         """The first checks, of every request."""
+        if bucket.retired:
+            raise Refusal(403, RETIRED)
         incoming.check()
         if len(self._under_way) >= self._most:
             # Clients that disconnect leave pushes behind, so the limit on connections
@@ -569,7 +574,8 @@ class Upload:
         self._check_allowed()
 
     def _check_allowed(self) -> None:
-        if not (self._incoming.allowed() and self._still_allowed()):
+        self._incoming.check_allowed()
+        if not self._still_allowed():
             raise Refusal(403, "no such token", cause=ENDED)
 
     def _all_promised(self) -> dict[str, bytes]:

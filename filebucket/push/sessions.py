@@ -30,7 +30,7 @@ from filebucket.model.unfinished import Broken, Unfinished
 from filebucket.push.interfaces import Action, IResuming, Resume
 from filebucket.push.part import Part
 from filebucket.push.receive import (
-    ENDED,
+    RETIRED,
     Uploads,
     check_least,
     check_name,
@@ -301,8 +301,7 @@ class Sessions(Service):
                 )
                 await writer.begin(max(upload.told, 0), overwrite=True)
             hashes = await writer.keep()
-            if not incoming.allowed():
-                raise Refusal(403, "no such token", cause=ENDED)
+            incoming.check_allowed()
             recorded = evolve(
                 upload,
                 sha256=hashes.hexdigest("sha256"),
@@ -506,6 +505,9 @@ class Sessions(Service):
             return "it has expired"
         if not self._opened(upload):
             return "its token is no longer valid"
+        bucket = self._registry.of_key(upload.bucket)
+        if bucket is not None and bucket.retired:
+            return RETIRED
         return None
 
     def _opened(self, upload: Unfinished) -> bool:

@@ -67,7 +67,8 @@ class Request:
     :param body: batches of the body's chunks; may raise :class:`Refusal`
     :param failed: returns the reason that the body will not come whole, if known
     :param received: returns the number of bytes of the body received so far
-    :param opened: returns whether the token still opens the bucket
+    :param closed: returns why the token does not open the bucket any more; None if it
+        does
     :param trailers: headers after the body
     :param token: SHA-256 of its token in hex
     :param cut: ends the body; a reader of it gets the refusal
@@ -82,7 +83,7 @@ class Request:
     body: AsyncIterator[Sequence[bytes]] = field(repr=False)
     failed: Callable[[], Refusal | None] = field(repr=False)
     received: Callable[[], int] = field(repr=False)
-    opened: Callable[[], bool] = field(repr=False)
+    closed: Callable[[], Refusal | None] = field(repr=False)
     trailers: Headers = field(repr=False)
     token: str = field(default="", repr=False)
     cut: Callable[[Refusal], None] = field(default=lambda _: None, repr=False)
@@ -194,8 +195,10 @@ class Request:
                 raise Refusal(412, f"{header} is not supported; files cannot be read")
         return "*" not in members(self.values("If-None-Match"))
 
-    def allowed(self) -> bool:
-        return self.opened()
+    def check_allowed(self) -> None:
+        refusal = self.closed()
+        if refusal is not None:
+            raise refusal
 
     def spent(self) -> bool:
         # A client that does not wait has sent some of its pipe, even if nothing has

@@ -23,13 +23,16 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.push import Denied, Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import Token, token_digest
-from filebucket.push.receive import ENDED, UNKNOWN, Uploads
+from filebucket.push.receive import ENDED, RETIRED, UNKNOWN, Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.web import resume
 from filebucket.web.drop import DropPage
 from filebucket.web.put import METHODS, Form, Put, answer
 
 Resuming: TypeAlias = resume.Native | resume.Tus | resume.Options
+
+Closed: TypeAlias = Callable[[], Refusal | None]
+"""Returns why a token does not open its bucket any more; None if it does."""
 
 
 class Root(Resource):
@@ -56,15 +59,15 @@ class Root(Resource):
         self._registry = registry
         self._wall = wall
         self._page = page
-        # Values: whether the request's token still opens its bucket.
-        self._under_way: dict[StreamingRequest, Callable[[], bool]] = {}
+        self._under_way: dict[StreamingRequest, Closed] = {}
         registry.on_change(self._end_revoked)
 
     def _end_revoked(self) -> None:
         """End the pushes whose token does not open the bucket any more."""
-        for request, opened in list(self._under_way.items()):
-            if not opened():
-                request.body.fail(Refusal(403, "no such token", cause=ENDED))
+        for request, closed in list(self._under_way.items()):
+            refusal = closed()
+            if refusal is not None:
+                request.body.fail(refusal)
 
     def _opened(self, digest: bytes, request: StreamingRequest) -> Bucket | None:
         """The bucket that the token with this SHA-256 opens now, for this client."""
@@ -122,22 +125,28 @@ class Root(Resource):
         if bucket is None:
             denied = self._denied(digest, request)
             return BucketResource(
-                self._uploads, self._sessions, None, b"", lambda: False, {}, denied
+                self._uploads, self._sessions, None, b"", _ended, {}, denied
             )
         key = bucket.key
 
-        def opened() -> bool:
+        def closed() -> Refusal | None:
             now = self._opened(digest, request)
-            return now is not None and now.key == key
+            if now is None or now.key != key:
+                return _ended()
+            return Refusal(403, RETIRED) if now.retired else None
 
         return BucketResource(
             self._uploads,
             self._sessions,
             bucket,
             digest,
-            opened,
+            closed,
             self._under_way,
         )
+
+
+def _ended() -> Refusal:
+    return Refusal(403, "no such token", cause=ENDED)
 
 
 _OF_UPLOADS = (b"Tus-Resumable", b"Upload-Complete")
@@ -155,14 +164,14 @@ class BucketResource(Resource):
         sessions: Sessions,
         bucket: Bucket | None,
         digest: bytes,
-        opened: Callable[[], bool],
-        under_way: dict[StreamingRequest, Callable[[], bool]],
+        closed: Closed,
+        under_way: dict[StreamingRequest, Closed],
         denied: Denied = UNKNOWN,
     ) -> None:
         """
         :param digest: SHA-256 of the token
-        :param opened: returns whether the token still opens the bucket
-        :param under_way: requests without an answer yet, each with its ``opened``
+        :param closed: whether the token still opens the bucket
+        :param under_way: requests without an answer yet, each with its ``closed``
         :param denied: why there is no bucket
         """
         super().__init__()
@@ -170,7 +179,7 @@ class BucketResource(Resource):
         self._sessions = sessions
         self._bucket = bucket
         self._digest = digest
-        self._opened = opened
+        self._closed = closed
         self._under_way = under_way
         self._denied = denied
 
@@ -187,12 +196,12 @@ class BucketResource(Resource):
             body=request.body,
             failed=lambda: request.body.failure,
             received=lambda: request.body.received,
-            opened=self._opened,
+            closed=self._closed,
             trailers=request.trailers,
             token=self._digest.hex(),
             cut=request.body.fail,
         )
-        self._under_way[request] = self._opened
+        self._under_way[request] = self._closed
         if isinstance(incoming, Resuming):
             outcome = self._sessions.receive(self._bucket, incoming)
         else:

@@ -501,6 +501,12 @@ class RefusedTests(PushCase):
                 self.assertEqual(["PUT"], self.server.methods)
         self.assertEqual([], self.waits)
 
+    def test_retired(self) -> None:
+        """Another token would not help."""
+        self.server.faults = [gives(reply(403, "the bucket is retired"))]
+        found = self.refusal(self.file(DATA), DeniedError)
+        self.assertEqual("the bucket is retired (403)", found)
+
     def test_in_the_middle(self) -> None:
         for status, kind in (
             (400, RefusedError),

@@ -93,8 +93,9 @@ class FakeIncoming:
             raise self.condition
         return not self.only_new
 
-    def allowed(self) -> bool:
-        return not self.revoked
+    def check_allowed(self) -> None:
+        if self.revoked:
+            raise Refusal(403, "no such token")
 
     def spent(self) -> bool:
         return self.length is None

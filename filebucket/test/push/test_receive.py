@@ -15,7 +15,7 @@ from filebucket.model.bucket import FILE_COST, Bucket
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.token import Token
 from filebucket.push.guesses import MOST_WRONG, WINDOW
-from filebucket.push.receive import REPEATED, PendingNames, Upload, Uploads
+from filebucket.push.receive import REPEATED, RETIRED, PendingNames, Upload, Uploads
 from filebucket.store.interfaces import BATCH
 from filebucket.test.kit.fakes import FakeHooks
 from filebucket.test.kit.uploads import BUCKET, SHA256, UploadCase, push
@@ -197,6 +197,15 @@ class RefusedTests(UploadCase):
     def test_revoked(self) -> None:
         """If a token is removed, its pushes in progress are not published."""
         self.assert_refused(403, push(revoked=True))
+
+    def test_retired(self) -> None:
+        """A retired bucket accepts nothing, and tells so before any other check."""
+        retired = evolve(BUCKET, retired=True)
+        wrong = Refusal(405, "no push")
+        for incoming in (push(), push(wrong=wrong), push(called="..")):
+            outcome = self.receive(incoming, retired)
+            self.assertEqual((403, RETIRED), (outcome.status, outcome.reason))
+        self.assertEqual({}, self.store.files)
 
     def test_nothing_came(self) -> None:
         """A pipe whose command failed is refused; a declared empty file is not."""

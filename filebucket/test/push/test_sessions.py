@@ -609,6 +609,15 @@ class TokenTests(SessionCase):
         self.use()
         self.assert_gone(self.identity)
 
+    def test_bucket_retired(self) -> None:
+        """It ends, and says why."""
+        retired = evolve(opened_by(self.first, OTHER), retired=True)
+        with capturedLogs() as logged:
+            self.registry.replace(BucketIndex([retired]))
+        (event,) = [each for each in logged if each.get("event") == "upload-expired"]
+        self.assertEqual("the bucket is retired", event["reason"])
+        self.assertEqual([], self.sessions.all)
+
     def test_still_valid(self) -> None:
         """Either token may continue it."""
         self.use(OTHER, self.first)

@@ -66,7 +66,7 @@ def asked(
         "body": stream(*chunks),
         "failed": lambda: None,
         "received": lambda: length,
-        "opened": lambda: True,
+        "closed": lambda: None,
         "trailers": Headers(),
         **other,
     }

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 from urllib.parse import urljoin
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -1139,6 +1140,22 @@ class BothTests(ResumeCase):
         self.assertEqual(403, self.ask(b"HEAD", idle)[0])
         self.assertEqual(({}, []), (self.store.files, self.sessions.all))
         self.assertEqual(404, self.ask(b"HEAD", idle.replace(TOKEN, b"n" * 32))[0])
+
+    def test_retired(self) -> None:
+        """An upload ends with its bucket, idle or in the middle of a part."""
+        idle, busy = self.native(name=b"g"), self.native()
+        connection = Connection(self.root)
+        connection.send(
+            head(b"PATCH", busy, at(0), PART, LAST, b"Content-Length: 14") + FILE[:5]
+        )
+        retired = evolve(bucket(TOKEN, "one"), retired=True)
+        self.registry.replace(BucketIndex([retired]))
+        self.assertEqual([403], connection.statuses())
+        connection.lose()
+        self.assertEqual(({}, []), (self.store.files, self.sessions.all))
+        for method in (b"HEAD", b"DELETE", b"OPTIONS"):
+            self.assertEqual(403, self.ask(method, idle)[0])
+        self.assertEqual("the bucket is retired", self.observed[-1].reason)
 
     def test_no_half_pipe(self) -> None:
         """A body from a pipe of which some was taken gets no status that curl --retry

@@ -328,6 +328,28 @@ class TokenTests(ResourceCase):
         self.assertEqual([403], self.statuses(put(b"/%b/b" % TOKEN)))
         self.assertEqual([200], self.statuses(put(b"/%b/b" % OTHER)))
 
+    def test_retired(self) -> None:
+        """A client with a valid token is told so; pushes in progress end."""
+        self.connection.send(put(b"/%b/a" % TOKEN)[:-1])
+        retired = evolve(bucket(TOKEN, "one"), retired=True)
+        self.registry.replace(BucketIndex([retired]))
+        self.assertEqual([403], self.connection.statuses())
+        self.assertEqual({}, self.store.files)
+        self.connection = Connection(self.root)
+        self.connection.send(put(b"/%b/b" % TOKEN))
+        ((status, _, body),) = self.connection.answers()
+        self.assertEqual((403, b"the bucket is retired\n"), (status, body))
+        self.assertEqual(
+            [("the bucket is retired", None)] * 2,
+            [(each.reason, each.cause) for each in self.observed],
+        )
+        push = head(
+            b"PUT", b"/%b/c" % TOKEN, b"Content-Length: 2", b"Expect: 100-continue"
+        )
+        for request in (push, head(b"GET", b"/%b" % TOKEN), put(b"/%b/b" % OTHER)):
+            self.assertEqual([403], self.statuses(request))
+        self.assertEqual("no such token", self.observed[-1].reason)
+
 
 class WireTests(ResourceCase):
     """Behavior of the whole stack."""

@@ -18,6 +18,7 @@ FILTER = Path(__file__).parents[3] / "contrib" / "fail2ban" / "filter.conf"
 
 EXPIRED = "e" * 32
 AWAY = "a" * 32
+RETIRED = "r" * 32
 
 VICTIM = "203.0.113.66"
 """Addresses that clients or hooks might inject into the log."""
@@ -41,6 +42,7 @@ class FilterTests(SynchronousTestCase):
                 {"name": "web01", "token": OTHER},
                 {"name": "an old one", "token": EXPIRED, "expires": "2020-01-01"},
                 {"name": "x'\"", "token": AWAY, "allow_from": ["192.0.2.0/24"]},
+                {"name": "gone", "token": RETIRED, "retired": True},
             ],
         )
         server.hook("pre-push", 'echo "$2" >&2; exit 1')
@@ -84,6 +86,8 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual(403, self.ask(address, "nobody"))
         for token in (EXPIRED, AWAY):
             self.assertEqual(403, self.ask(("127.0.0.1", server.port), token))
+        # Its client has a valid token.
+        self.assertEqual(403, self.ask(("127.0.0.1", server.port), RETIRED))
         # A form's body makes no other client.
         home = ("127.0.0.1", server.port)
         text = (

@@ -143,6 +143,9 @@
       case 401:
         return new Trouble(`The server cannot write to your bucket. Tell its operator${why}`);
       case 403:
+        if (text === "the bucket is retired") {
+          return new Trouble("This bucket is retired: it accepts no more files.");
+        }
         return new Trouble("The server does not accept this token.", { about: "token" });
       case 405:
         return new Trouble("A file with this name exists already, and cannot be replaced.", {
