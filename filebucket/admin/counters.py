@@ -22,7 +22,7 @@ from prometheus_client import (
 
 from filebucket import __version__
 from filebucket.base.errors import STATUSES
-from filebucket.hooks.interfaces import EVENTS, Exit
+from filebucket.hooks.interfaces import EVENTS, Exit, Run
 from filebucket.model.push import Outcome, Step
 from filebucket.model.unfinished import Broken
 
@@ -206,14 +206,11 @@ class Counters:
         """Count a resumable upload whose push never ended."""
         self._ends[how.value].inc()
 
-    def hook_ran(self, hook: str, seconds: float, ended: Exit | None) -> None:
-        """Count a hook run.
-
-        :param ended: how the hook ended; None if it could not be run
-        """
-        self._hook_runs.labels(hook, _exit(ended)).inc()
-        if ended is not None:
-            self._hook_seconds.labels(hook).observe(seconds)
+    def hook_ran(self, run: Run) -> None:
+        """Count a hook run."""
+        self._hook_runs.labels(run.hook, _exit(run.ended)).inc()
+        if run.ended is not None:
+            self._hook_seconds.labels(run.hook).observe(run.seconds)
 
     def reloaded(self, taken: bool) -> None:
         """Record the result of a reload.

@@ -25,6 +25,8 @@ from filebucket.model.records import (
     Entered,
     File,
     FoundFile,
+    HookFailure,
+    HookRun,
     Received,
     Refused,
     Row,
@@ -98,6 +100,9 @@ class IJournal(Interface):
     def find(bucket: str, name: str) -> File | None:
         """The file that should exist under that name."""
 
+    def note_hooks(runs: Iterable[HookRun]) -> None:
+        """Record which hooks fail, from their runs in order."""
+
     def note_space(space: Space) -> None:
         """Record the free space."""
 
@@ -127,6 +132,9 @@ class IView(Interface):
 
     def refusals(limit: int, bucket: str | None = None) -> list[Refused]:
         """The latest refusals of all buckets or of one, newest first."""
+
+    def hook_failures(limit: int) -> list[HookFailure]:
+        """The hooks whose last run failed, the latest failure first."""
 
     def space(since: float) -> list[Space]:
         """The free space since then, oldest first."""

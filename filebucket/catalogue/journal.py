@@ -33,7 +33,15 @@ from filebucket.catalogue.rows import (
     refused_values,
 )
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import Abandoned, File, Received, Refused, Series, Space
+from filebucket.model.records import (
+    Abandoned,
+    File,
+    HookRun,
+    Received,
+    Refused,
+    Series,
+    Space,
+)
 from filebucket.model.series import series_of
 from filebucket.model.state import State
 
@@ -112,6 +120,10 @@ class Journal(Database):
                     do(_FORGET_BUCKET, (id_,))
                     do(_FORGET_SERIES, (id_, "[]"))
                 yield
+        if self._ask("SELECT 1 FROM hook_failure WHERE bucket <> '' LIMIT 1"):
+            with self._change() as do:
+                do(_FORGET_HOOKS, (json.dumps(list(configured)),))
+            yield
         for key, bucket in configured.items():
             if watched is not None and _expects_the_same(watched.get(key), bucket):
                 continue
@@ -244,6 +256,15 @@ class Journal(Database):
         )
         return found[0] if found else None
 
+    def note_hooks(self, runs: Iterable[HookRun]) -> None:
+        with self._change() as do:
+            for each in runs:
+                if each.reason is None:
+                    do(_HOOK_WORKS, (each.hook, each.bucket, each.bucket))
+                else:
+                    values = each.hook, each.bucket, each.at, each.at, each.reason
+                    do(_HOOK_FAILS, values)
+
     def note_space(self, space: Space) -> None:
         with self._change() as do:
             do(
@@ -320,6 +341,19 @@ _ABANDON = (
     "UPDATE series SET unfinished_at = MAX(?, IFNULL(unfinished_at, -1e300))"
     " WHERE bucket = (SELECT id FROM bucket WHERE key = ?) AND name IN (?, '')"
     " RETURNING id"
+)
+
+_HOOK_WORKS = "DELETE FROM hook_failure WHERE hook = ? AND (bucket = ? OR ? IS NULL)"
+
+_HOOK_FAILS = (
+    "INSERT INTO hook_failure (hook, bucket, since, at, reason) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason"
+)
+
+# That of no bucket is the alert hook.
+_FORGET_HOOKS = (
+    "DELETE FROM hook_failure WHERE bucket <> ''"
+    " AND bucket NOT IN (SELECT value FROM json_each(?))"
 )
 
 _REFUSE = (

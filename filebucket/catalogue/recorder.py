@@ -33,7 +33,7 @@ from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, Writer
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
-from filebucket.model.records import Abandoned, Received, Refused, Series
+from filebucket.model.records import Abandoned, HookRun, Received, Refused, Series
 from filebucket.model.registry import Registry
 from filebucket.model.series import series_of
 from filebucket.model.state import State
@@ -116,13 +116,17 @@ class Recorder(Service):
         self._home = home
         self._reindex = reindex
         self._registry = registry
-        registry.on_change(lambda: self._soon(0))
+        registry.on_change(self._buckets_changed)
         self._listeners: list[Callable[[], object]] = []
         self._to_write, self._to_read, self._to_reindex = pool(1), pool(1), pool(1)
         self._reading: View | None = None  # used only in the thread for reads
         self._received: deque[Received] = deque()
         self._refused: dict[str, deque[Refused]] = {}
         self._abandoned: deque[Abandoned] = deque(maxlen=BATCH)
+        # The last run of each hook for each bucket, in order.
+        self._hook_runs: dict[tuple[str, str | None], HookRun] = {}
+        # Those that are known to work: most runs need not be written.
+        self._hooks_working: set[tuple[str, str | None]] = set()
         self._one_at_a_time = DeferredLock()
         self._timer = Alarm(clock)
         self._ticking = Alarm(clock)
@@ -173,7 +177,9 @@ class Recorder(Service):
     @property
     def _waits(self) -> bool:
         """Whether there is something to write."""
-        return bool(self._received or self._refused or self._abandoned)
+        return bool(
+            self._received or self._refused or self._abandoned or self._hook_runs
+        )
 
     def on_change(self, listener: Callable[[], object]) -> None:
         """Call ``listener`` whenever the state of a series may have changed."""
@@ -213,6 +219,23 @@ class Recorder(Service):
             self._abandoned.append(Abandoned(bucket.key, series, upload.touched_at))
             self._soon(GATHER)
 
+    def hook_ran(self, run: HookRun) -> None:
+        """Record whether a hook works."""
+        key = run.hook, run.bucket
+        if run.reason is not None:
+            self._hooks_working -= {key, (run.hook, None)}
+        elif key in self._hooks_working:
+            return
+        else:
+            self._hooks_working.add(key)
+        self._hook_runs.pop(key, None)
+        self._hook_runs[key] = run
+        self._soon(GATHER)
+
+    def _buckets_changed(self) -> None:
+        self._hooks_working.clear()
+        self._soon(0)
+
     def _series(self, bucket: Bucket, name: str) -> str:
         return series_of(self._registry.hide_tokens(name), bucket.series)
 
@@ -242,15 +265,22 @@ class Recorder(Service):
         rows = [each for latest in refused.values() for each in latest]
         abandoned = list(self._abandoned)
         self._abandoned.clear()
+        hooks, self._hook_runs = self._hook_runs, {}
+        hook_runs = list(hooks.values())
         rows.sort(key=lambda each: each.at)
         now = self._wall()
         try:
             is_new = await self._to_write.run(
-                self._writer.write, received, rows, now, abandoned
+                self._writer.write, received, rows, now, abandoned, hook_runs
             )
         except CatalogueError as error:
             self._received.extendleft(reversed(received))
             self._abandoned.extendleft(reversed(abandoned))
+            if hook_runs:
+                # The later runs count.
+                for key in self._hook_runs:
+                    hooks.pop(key, None)
+                self._hook_runs = hooks | self._hook_runs
             for each in reversed(rows):
                 latest = self._latest_refused(each.bucket)
                 if len(latest) < KEPT_REFUSALS:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
-from filebucket.model.records import File, Refused, Series, Space, Tally
+from filebucket.model.records import File, HookFailure, Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
 
 _LIVES = "(files OR watched OR missing)"
@@ -81,6 +81,13 @@ class View(Database):
                 limit,
             )
         ]
+
+    def hook_failures(self, limit: int) -> list[HookFailure]:
+        query = (
+            "SELECT hook, bucket, since, at, reason FROM hook_failure"
+            " ORDER BY at DESC, hook, bucket LIMIT ?"
+        )
+        return [HookFailure(*row) for row in self._ask(query, limit)]
 
     def space(self, since: float) -> list[Space]:
         query = "SELECT at, free, total FROM space WHERE at >= ? ORDER BY at"

@@ -18,7 +18,14 @@ from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IJournal
 from filebucket.catalogue.journal import Journal
 from filebucket.model.push import Kept
-from filebucket.model.records import Abandoned, Received, Refused, Series, Space
+from filebucket.model.records import (
+    Abandoned,
+    HookRun,
+    Received,
+    Refused,
+    Series,
+    Space,
+)
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.state import State
 
@@ -73,28 +80,30 @@ class Writer:
         refused: list[Refused],
         now: float,
         abandoned: list[Abandoned] | None = None,
+        hook_runs: list[HookRun] | None = None,
     ) -> bool:
         """Add pushes and refusals, and mark late series. The lists are emptied once
         their items are added, even if a later step fails.
 
         :param abandoned: pushes that never ended
-
+        :param hook_runs: how hooks ran, in order
         :returns: whether this is another catalogue than before, which may not have the
             files on disk
         :raises CatalogueError: the catalogue cannot be written
         """
-        abandoned = abandoned or []
+        abandoned = [] if abandoned is None else abandoned
+        hook_runs = [] if hook_runs is None else hook_runs
         # SQLite reports a read that failed once as damage, too.
         for mend in (lambda _: self.recheck(), self._put_aside):
             try:
-                return self._write(received, refused, now, abandoned)
+                return self._write(received, refused, now, abandoned, hook_runs)
             except CatalogueError as error:
                 self.close()
                 if not error.damaged:
                     raise
                 mend(error)
         try:
-            return self._write(received, refused, now, abandoned)
+            return self._write(received, refused, now, abandoned, hook_runs)
         except CatalogueError:
             self.close()
             raise
@@ -105,6 +114,7 @@ class Writer:
         refused: list[Refused],
         now: float,
         abandoned: list[Abandoned],
+        hook_runs: list[HookRun],
     ) -> bool:
         journal, is_new = self._open()
         self._watch(journal, now)
@@ -116,6 +126,9 @@ class Writer:
             # After the pushes: these may be of a series that was unknown.
             journal.abandon(abandoned, self._registry.of_key, now)
             abandoned.clear()
+        if hook_runs:
+            journal.note_hooks(hook_runs)
+            hook_runs.clear()
         journal.pass_time(now)
         self._mistrust(journal, now)
         if now - self._space_noted_at >= SPACE_EVERY:

@@ -246,7 +246,7 @@ class Alerts(Service):
     def _not_delivered(self, alert: Alert, ended: Exit, wait: float) -> None:
         if ended.stopped:
             return  # the next daemon runs it again
-        self._log.warn(
+        self._log.error(
             "alert about bucket {bucket} not delivered: alert.sh exited with {status};"
             " next try in {wait}",
             event="alert-failed",

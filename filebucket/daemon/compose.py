@@ -36,7 +36,8 @@ from filebucket.daemon.notify import supervisor
 from filebucket.daemon.reload import Reload, load_buckets
 from filebucket.daemon.service import Daemon, InTurn, Readiness
 from filebucket.daemon.signals import Signals
-from filebucket.hooks.scripts import ScriptHooks, unobserved
+from filebucket.hooks.interfaces import Run
+from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.channel import Limits
 from filebucket.http.listen import listeners
 from filebucket.http.site import StreamingSite
@@ -44,6 +45,7 @@ from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
 from filebucket.model.push import Outcome, Step
+from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
 from filebucket.model.unfinished import Broken, Unfinished
@@ -107,21 +109,22 @@ def make_daemon(
     registry = Registry(config.buckets)
     room = Room(config.min_free_space)
     store = DirectoryStore(config.home, Lines(threads, PER_BUCKET), room)
+    searching = partial(search, DirectoryArchive(config.home), wall)
+    recorder = Recorder(reactor, pool, config.home, registry, searching, wall)
+    seen = _Seen(registry, recorder, counters, wall)
     hooks = ScriptHooks(
         reactor,
         config.hooks,
         environ,
         config.hook_timeout,
         config.hook_concurrency,
-        observe=counters.hook_ran if counters else unobserved,
+        observe=seen.hook_ran,
+        absent=seen.no_hook,
     )
 
-    searching = partial(search, DirectoryArchive(config.home), wall)
-    recorder = Recorder(reactor, pool, config.home, registry, searching, wall)
     alerts = Alerts(reactor, recorder, hooks, registry)
     recorder.on_change(alerts.look)
 
-    seen = _Seen(registry, recorder, counters)
     uploads = Uploads(
         store,
         hooks,
@@ -229,14 +232,16 @@ def make_daemon(
 
 @frozen
 class _Seen:
-    """Tells the log, the catalogue and the metrics how pushes end.
+    """Tells the log, the catalogue and the metrics how pushes and hooks end.
 
     :param counters: None if nothing shows them
+    :param wall: returns seconds since the epoch
     """
 
     registry: Registry
     recorder: Recorder
     counters: Counters | None
+    wall: Callable[[], float]
 
     def outcome(self, outcome: Outcome) -> None:
         """A request has ended."""
@@ -261,6 +266,18 @@ class _Seen:
         self.recorder.abandoned(upload)
         if self.counters is not None:
             self.counters.broken(how)
+
+    def hook_ran(self, run: Run) -> None:
+        """A hook has run, or cannot be run."""
+        if self.counters is not None:
+            self.counters.hook_ran(run)
+        if not run.stopped:
+            found = HookRun(run.hook, run.bucket, self.wall(), run.failure)
+            self.recorder.hook_ran(found)
+
+    def no_hook(self, hook: str) -> None:
+        """There is no such hook, which therefore does not fail."""
+        self.recorder.hook_ran(HookRun(hook, None, self.wall()))
 
 
 def limits_of(config: Config, capacity: int) -> Limits:

@@ -36,6 +36,7 @@ class Subject:
 
     :param bucket: the bucket's name, or its token if it has no name
     :param label: the bucket's name in logs
+    :param key: the bucket's key, without a token
     :param size: bytes, or -1 if unknown
     :param remote: ``ip:port`` of the client
     :param path: the stored file (post-push)
@@ -44,6 +45,7 @@ class Subject:
 
     bucket: str = field(repr=False)
     label: str
+    key: str
     filename: str
     size: int
     remote: str
@@ -87,6 +89,11 @@ class Alert:
         """The bucket's name in logs."""
         return self.bucket
 
+    @property
+    def key(self) -> str:
+        """Empty: alerts have one hook for all buckets."""
+        return ""
+
     def environment(self, event: str) -> dict[str, str]:
         """The hook's environment variables, without their prefix."""
         return {
@@ -114,6 +121,43 @@ class Exit:
     output: bytes = b""
     timed_out: bool = False
     stopped: bool = False
+
+
+@frozen
+class Run:
+    """One run of a hook.
+
+    :param bucket: the bucket's key; empty for an alert
+    :param seconds: how long it ran
+    :param ended: how it ended; None if it could not be run
+    :param error: why it could not be run
+    """
+
+    hook: str
+    bucket: str
+    seconds: float
+    ended: Exit | None
+    error: str = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the daemon's stop ended it, so that it shows nothing."""
+        return self.ended is not None and self.ended.stopped
+
+    @property
+    def failure(self) -> str | None:
+        """Why the hook failed; None if it did not. A pre-push hook that rejects a push
+        does not fail.
+        """
+        if self.ended is None:
+            return f"cannot be run: {self.error}"
+        if self.stopped:
+            return None
+        if self.ended.timed_out:
+            return "timed out"
+        if self.ended.status and self.hook != PRE_PUSH:
+            return f"exited with {self.ended.status}"
+        return None
 
 
 class IHooks(Interface):

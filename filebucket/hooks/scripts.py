@@ -20,7 +20,7 @@ import stat
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from filebucket.base.errors import ConfigError, Refusal
@@ -34,6 +34,7 @@ from filebucket.hooks.interfaces import (
     Exit,
     HookFailed,
     IHooks,
+    Run,
     Subject,
     Verdict,
 )
@@ -50,8 +51,8 @@ MOST_INTERPRETERS = 5
 """Nested interpreters that Linux allows."""
 
 
-def unobserved(hook: str, seconds: float, ended: Exit | None) -> None:
-    """Do not record how a hook ended."""
+def unobserved(what: object) -> None:
+    """Do not record how a hook ended, or that there is none."""
 
 
 @implementer(IHooks)
@@ -69,7 +70,8 @@ class ScriptHooks:
         concurrency: int,
         kill_group: Callable[[int, int], None] = os.killpg,
         kill_strays: Callable[[Collection[bytes]], None] = kill_marked,
-        observe: Callable[[str, float, Exit | None], object] = unobserved,
+        observe: Callable[[Run], object] = unobserved,
+        absent: Callable[[str], object] = unobserved,
     ) -> None:
         """
         :param directory: absolute path of the scripts' folder; they are looked up
@@ -80,8 +82,8 @@ class ScriptHooks:
             wait in the queue of their bucket
         :param kill_group: sends a signal to a process group
         :param kill_strays: as :func:`filebucket.hooks.process.kill_marked`
-        :param observe: called after each run with the hook, its seconds, and how it
-            ended; None if it could not be run
+        :param observe: called after each run, and if a hook cannot be run
+        :param absent: called with a hook that was due, but does not exist
         """
         self._reactor = reactor
         self._directory = directory
@@ -100,6 +102,7 @@ class ScriptHooks:
         self._kill_group = kill_group
         self._kill_strays = kill_strays
         self._observe = observe
+        self._absent = absent
         self._running: set[BoundedProcess] = set()
         self._stopped = False
 
@@ -146,6 +149,7 @@ class ScriptHooks:
     ) -> Verdict | None:
         try:
             if not self._is_there(PRE_PUSH):
+                self._absent(PRE_PUSH)
                 return None
         except OSError as error:
             self._cannot_run(PRE_PUSH, subject, error)
@@ -181,6 +185,7 @@ class ScriptHooks:
         """Run a hook that decides nothing."""
         try:
             if not self._is_there(event):
+                self._absent(event)
                 return None
         except OSError as error:
             self._cannot_run(event, subject, error)
@@ -234,10 +239,12 @@ class ScriptHooks:
             ended = await process.ended
         finally:
             self._running.discard(process)
-        self._observe(event, self._reactor.seconds() - began, ended)
+        run = Run(event, subject.key, self._reactor.seconds() - began, ended)
+        self._observe(run)
         if ended.status or ended.timed_out or ended.stopped:
             late = " (timed out)" if ended.timed_out else ""
-            self._log.info(
+            self._log.emit(
+                _level(run),
                 "{hook} request={request} exit={status}{cause}",
                 event="hook",
                 hook=event,
@@ -259,7 +266,7 @@ class ScriptHooks:
         )
 
     def _cannot_run(self, event: str, subject: Subject | Alert, error: OSError) -> None:
-        self._observe(event, 0.0, None)
+        self._observe(Run(event, subject.key, 0.0, None, error.strerror or ""))
         self._log.error(
             "{hook} request={request}: {error}",
             event="hook-broken",
@@ -285,6 +292,14 @@ class ScriptHooks:
         self._stopped = True
         for process in list(self._running):
             process.stop()
+
+
+def _level(run: Run) -> LogLevel:
+    """The log level of a run whose status was not 0."""
+    level: LogLevel = LogLevel.info
+    if run.failure is not None:
+        level = LogLevel.error if run.hook == ALERT else LogLevel.warn
+    return level
 
 
 def check_program(path: str, search: str) -> None:

@@ -210,6 +210,40 @@ class Tally:
 
 
 @frozen
+class HookRun:
+    """How a hook ran last.
+
+    :param bucket: the bucket's key; empty for the whole server; None for all buckets,
+        since there is no such hook
+    :param at: seconds since the epoch
+    :param reason: why it failed; None if it did not
+    """
+
+    hook: str
+    bucket: str | None
+    at: float
+    reason: str | None = None
+
+
+@frozen
+class HookFailure:
+    """A hook whose last run failed.
+
+    :param hook: ``pre-push``, ``post-push`` or ``alert``
+    :param bucket: the bucket's key; empty for the whole server
+    :param since: when it first failed without a success since
+    :param at: when it last failed
+    :param reason: why it failed then
+    """
+
+    hook: str
+    bucket: str
+    since: float
+    at: float
+    reason: str
+
+
+@frozen
 class Space:
     """Free space on the home's filesystem.
 

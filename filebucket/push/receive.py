@@ -453,6 +453,7 @@ class Upload:
         return Subject(
             bucket=self._bucket.directory,
             label=self._bucket.label,
+            key=self._bucket.key,
             filename=self._name,
             size=size,
             remote=self._outcome.client,

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket import __version__
 from filebucket.admin.counters import EXITS, MOST_BUCKETS, Counters, Process
 from filebucket.base.errors import STATUSES
-from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit
+from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Exit, Run
 from filebucket.model.push import Outcome, Progress, Step
 from filebucket.model.unfinished import Broken
 
@@ -170,7 +170,7 @@ class CountingTests(SynchronousTestCase):
             (POST_PUSH, Exit(143, stopped=True)),
             (POST_PUSH, None),
         ):
-            self.counters.hook_ran(hook, 2.0, ended)
+            self.counters.hook_ran(Run(hook, "web01", 2.0, ended))
         found = self.numbers()
         for hook, how, count in (
             (PRE_PUSH, "0", 1),

@@ -13,7 +13,16 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket, Pause
-from filebucket.model.records import Abandoned, File, Received, Refused, Series, Space
+from filebucket.model.records import (
+    Abandoned,
+    File,
+    HookFailure,
+    HookRun,
+    Received,
+    Refused,
+    Series,
+    Space,
+)
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
@@ -445,6 +454,49 @@ class AbandonTests(JournalCase):
         self.abandon("invented")
         self.assertEqual({"db-#"}, set(self.series()))
         self.assertEqual(State.FRESH, self.series()["db-#"].state)
+
+
+class HookTests(JournalCase):
+    """Which hooks fail."""
+
+    def note(self, hook: str, bucket: str | None, at: float, why: str | None) -> None:
+        self.journal.note_hooks([HookRun(hook, bucket, at, why)])
+
+    def found(self) -> list[HookFailure]:
+        return self.view.hook_failures(100)
+
+    def test_since(self) -> None:
+        """The first failure since the last success, and the reason of the last one."""
+        self.note("post-push", "web01", NOW, None)
+        self.assertEqual([], self.found())
+        self.note("post-push", "web01", NOW + 1, "timed out")
+        self.note("post-push", "web01", NOW + 3, "exited with 1")
+        self.note("post-push", "web02", NOW + 2, "timed out")
+        self.note("pre-push", "web01", NOW + 2, None)
+        expected = [
+            HookFailure("post-push", "web01", NOW + 1, NOW + 3, "exited with 1"),
+            HookFailure("post-push", "web02", NOW + 2, NOW + 2, "timed out"),
+        ]
+        self.assertEqual(expected, self.found())
+        self.assertEqual(expected[:1], self.view.hook_failures(1))
+        self.note("post-push", "web01", NOW + 4, None)
+        self.assertEqual(expected[1:], self.found())
+
+    def test_no_such_hook(self) -> None:
+        """A hook that was removed does not fail, for any bucket."""
+        for bucket in ("web01", "web02"):
+            for hook in ("pre-push", "post-push"):
+                self.note(hook, bucket, NOW, "timed out")
+        self.note("post-push", None, NOW, None)
+        left = {(each.hook, each.bucket) for each in self.found()}
+        self.assertEqual({("pre-push", "web01"), ("pre-push", "web02")}, left)
+
+    def test_no_such_bucket(self) -> None:
+        """The failures of removed buckets are forgotten, that of alerts is not."""
+        for bucket in ("web01", "web02", ""):
+            self.note("alert", bucket, NOW, "timed out")
+        list(self.journal.watch([BUCKET], str, NOW))
+        self.assertEqual({"web01", ""}, {each.bucket for each in self.found()})
 
 
 class SpaceTests(JournalCase):

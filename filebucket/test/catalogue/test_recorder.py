@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, SPACE_EVERY, Writer
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
-from filebucket.model.records import File
+from filebucket.model.records import File, HookRun
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
@@ -153,6 +153,71 @@ class RecorderCase(SynchronousTestCase):
 
     def said(self, events: Sequence[LogEvent]) -> list[tuple[str, str]]:
         return [(each["event"], formatEvent(each)) for each in events]
+
+
+class HookTests(RecorderCase):
+    """Which hooks fail."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+        self.written: list[HookRun] = []
+
+        def note(journal: Journal, runs: Iterable[HookRun]) -> None:
+            self.written += runs
+            original(journal, runs)
+
+        original = Journal.note_hooks
+        self.patch(Journal, "note_hooks", note)
+
+    def ran(self, *reasons: str | None, bucket: str | None = "web01") -> list[str]:
+        """Record runs, and return the reasons of the failures that the catalogue has
+        then.
+        """
+        for reason in reasons:
+            now = self.clock.seconds()
+            self.recorder.hook_ran(HookRun("post-push", bucket, now, reason))
+        self.clock.advance(GATHER)
+        return [each.reason for each in self.read().hook_failures(9)]
+
+    def test_last_run(self) -> None:
+        self.assertEqual(["b"], self.ran(None, "a", "b"))
+        self.assertEqual([], self.ran("c", None))
+        self.assertEqual(["d"], self.ran("d"))
+        self.assertEqual([], self.ran(None, bucket=None))
+        self.assertEqual(["e"], self.ran("e"))
+        self.assertEqual([], self.ran(None, bucket=None))
+
+    def test_order(self) -> None:
+        """A hook that fails again after it was removed."""
+        self.ran(None, bucket=None)
+        for bucket, reason in (("web01", "a"), (None, None), ("web01", "b")):
+            self.recorder.hook_ran(HookRun("post-push", bucket, 1.0, reason))
+        self.assertEqual(["b"], self.ran())
+
+    def test_successes(self) -> None:
+        """Only the first is written, and the first after a reload."""
+        for _ in range(100):
+            self.ran(None)
+            self.ran(None, bucket=None)
+        self.assertEqual(2, len(self.written))
+        self.registry.replace(BucketIndex([BUCKET]))
+        self.ran(None, None)
+        self.assertEqual(3, len(self.written))
+
+    def test_cannot_be_written(self) -> None:
+        """Runs wait in their order, one of each hook and bucket."""
+        self.ran("a", bucket="web03")
+        write = self.patch(Writer, "write", broken)
+        self.ran("a")
+        self.ran(None, "b")
+        for _ in range(100):
+            self.ran("c", bucket="web02")
+        self.ran("d")
+        write.restore()
+        self.clock.advance(RETRY)
+        self.assertEqual({"a", "c", "d"}, set(self.ran()))
+        self.assertEqual(3, len(self.written))
 
 
 class EnterTests(RecorderCase):

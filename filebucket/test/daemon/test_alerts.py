@@ -251,7 +251,7 @@ class RetryTests(AlertsCase):
             ],
             [formatEvent(each) for each in found],
         )
-        self.assertEqual({LogLevel.warn}, {each["log_level"] for each in found})
+        self.assertEqual({LogLevel.error}, {each["log_level"] for each in found})
 
     def test_others_do_not_wait(self) -> None:
         self.hooks.exit = Exit(1)

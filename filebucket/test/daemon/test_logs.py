@@ -199,7 +199,7 @@ class Call:
     def __init__(
         self, call: ast.Call, level: str, functions: dict[str, ast.FunctionDef]
     ) -> None:
-        self.level = {"failure": "critical"}.get(level, level)
+        self.level = {"failure": "critical", "emit": "any"}.get(level, level)
         given = {each.arg: each.value for each in call.keywords if each.arg}
         said: ast.AST = given.pop("event", ast.Constant(0))
         if isinstance(said, ast.Call) and isinstance(said.func, ast.Name):
@@ -214,7 +214,8 @@ class Call:
 
 def calls() -> Iterator[Call]:
     """All calls of loggers in the daemon."""
-    levels = {each.name for each in LogLevel.iterconstants()} | {"failure"}
+    levels = {each.name for each in LogLevel.iterconstants()}
+    levels |= {"emit", "failure"}
     for path in Path(filebucket.__file__).parent.rglob("*.py"):
         if "test" in path.parts[-3:-1]:
             continue

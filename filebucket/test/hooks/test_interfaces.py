@@ -6,10 +6,19 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from filebucket.hooks.interfaces import POST_PUSH, PRE_PUSH, Alert, IHooks, Subject
+from filebucket.hooks.interfaces import (
+    ALERT,
+    POST_PUSH,
+    PRE_PUSH,
+    Alert,
+    Exit,
+    IHooks,
+    Run,
+    Subject,
+)
 from filebucket.test.kit.fakes import FakeHooks
 
-SUBJECT = Subject("token", "#c0ffee", "a.sql", -1, "192.0.2.1:9", "0a1b")
+SUBJECT = Subject("token", "#c0ffee", "#key", "a.sql", -1, "192.0.2.1:9", "0a1b")
 
 
 class EnvironmentTests(SynchronousTestCase):
@@ -47,6 +56,32 @@ class EnvironmentTests(SynchronousTestCase):
             },
             alert.environment("alert"),
         )
+
+
+class RunTests(SynchronousTestCase):
+    """Whether a run failed, and why."""
+
+    def test_failure(self) -> None:
+        late = Exit(143, timed_out=True)
+        stop = Exit(143, stopped=True)
+        for hook, ended, expected in (
+            (PRE_PUSH, Exit(0), None),
+            (PRE_PUSH, Exit(1), None),
+            (PRE_PUSH, Exit(2), None),
+            (PRE_PUSH, Exit(139), None),
+            (PRE_PUSH, late, "timed out"),
+            (PRE_PUSH, stop, None),
+            (PRE_PUSH, None, "cannot be run: why"),
+            (POST_PUSH, Exit(0), None),
+            (POST_PUSH, Exit(3), "exited with 3"),
+            (POST_PUSH, late, "timed out"),
+            (POST_PUSH, stop, None),
+            (ALERT, Exit(1), "exited with 1"),
+            (ALERT, None, "cannot be run: why"),
+        ):
+            run = Run(hook, "web01", 1.0, ended, "" if ended else "why")
+            self.assertEqual(expected, run.failure, (hook, ended))
+            self.assertEqual(ended is stop, run.stopped)
 
 
 class InterfaceTests(SynchronousTestCase):

@@ -37,6 +37,7 @@ from filebucket.hooks.interfaces import (
     Alert,
     Exit,
     IHooks,
+    Run,
     Subject,
     Verdict,
 )
@@ -50,11 +51,13 @@ from filebucket.hooks.scripts import ScriptHooks
 from filebucket.store.interfaces import Receipt
 
 TOKEN = "0123456789abcdef0123456789ABCDEF"
+KEY = f"#{'c0ffee' * 11}"[:65]
 TIMEOUT = 30.0
 
 SUBJECT = Subject(
     bucket=TOKEN,
     label="#c0ffee",
+    key=KEY,
     filename="größe.sql",
     size=-1,
     remote="192.0.2.1:9",
@@ -167,7 +170,8 @@ class HooksCase(SynchronousTestCase):
     :ivar kills: the signals sent, and their process groups
     :ivar no_kill: raised instead
     :ivar strays: the marks of the children that were killed outside their group
-    :ivar observed: how the hooks ended
+    :ivar observed: the runs of hooks
+    :ivar absent: the hooks that were due, but do not exist
     """
 
     def setUp(self) -> None:
@@ -178,7 +182,8 @@ class HooksCase(SynchronousTestCase):
         self.kills: list[tuple[int, int]] = []
         self.no_kill: OSError | None = None
         self.strays: list[Collection[bytes]] = []
-        self.observed: list[tuple[str, float, Exit | None]] = []
+        self.observed: list[Run] = []
+        self.absent: list[str] = []
         self.hooks = self.make()
 
     def tearDown(self) -> None:
@@ -197,7 +202,8 @@ class HooksCase(SynchronousTestCase):
             concurrency,
             self.kill_group,
             self.strays.append,
-            lambda *ran: self.observed.append(ran),
+            self.observed.append,
+            self.absent.append,
         )
 
     def kill_group(self, group: int, number: int) -> None:
@@ -315,6 +321,15 @@ class AlertTests(HooksCase):
         found = self.successResultOf(ended)
         assert found is not None
         self.assertTrue(found.timed_out)
+
+    def test_fails(self) -> None:
+        """An error in the log: it cannot report this itself."""
+        self.script(ALERT)
+        ended = self.alert()
+        self.started().ends(1)
+        self.assert_exit(Exit(1), ended)
+        self.assertEqual(["alert request=0a1b exit=1"], self.logged(LogLevel.error))
+        self.assertEqual([Run(ALERT, "", 0.0, Exit(1))], self.observed)
 
     def test_cannot_be_run(self) -> None:
         self.script(ALERT, mode=0o644)
@@ -754,6 +769,29 @@ class VerdictTests(HooksCase):
             self.logged(),
         )
 
+    def test_levels(self) -> None:
+        """A failing hook is a warning, unless it refused the push."""
+        for status in (1, 2, 3):
+            verdict = self.pre_push()
+            self.started().ends(status)
+            verdict.addErrback(lambda failure: failure.trap(Refusal))
+        self.assertEqual(3, len(self.logged(LogLevel.info)))
+        ended = self.post_push()
+        self.started().ends(1)
+        self.successResultOf(ended)
+        verdict = self.pre_push()
+        self.reactor.advance(TIMEOUT)
+        self.started().ends(None, by=TERM)
+        verdict.addErrback(lambda failure: failure.trap(Refusal))
+        self.assertEqual(
+            [
+                "post-push request=0a1b exit=1",
+                "pre-push request=0a1b exit=143 (timed out)",
+            ],
+            self.logged(LogLevel.warn),
+        )
+        self.assertEqual(5, len(self.logged()))
+
     def test_observed(self) -> None:
         verdict = self.pre_push()
         self.reactor.advance(3)
@@ -765,16 +803,20 @@ class VerdictTests(HooksCase):
         self.successResultOf(late)
         self.script(POST_PUSH, mode=0o644)
         self.successResultOf(self.post_push())
+        os.unlink(self.path(PRE_PUSH))
         os.unlink(self.path(POST_PUSH))
         self.successResultOf(self.post_push())
         self.assertEqual(
             [
-                (PRE_PUSH, 3.0, Exit(1)),
-                (POST_PUSH, TIMEOUT, Exit(128 + TERM, timed_out=True)),
-                (POST_PUSH, 0.0, None),
+                Run(PRE_PUSH, KEY, 3.0, Exit(1)),
+                Run(POST_PUSH, KEY, TIMEOUT, Exit(128 + TERM, timed_out=True)),
+                Run(POST_PUSH, KEY, 0.0, None, "is not an executable file"),
             ],
             self.observed,
         )
+        self.assertEqual([POST_PUSH], self.absent)
+        self.assertIsNone(self.successResultOf(self.pre_push()))
+        self.assertEqual([POST_PUSH, PRE_PUSH], self.absent)
 
     def test_ended_at_once(self) -> None:
         verdict = self.pre_push()

@@ -14,9 +14,11 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from filebucket.catalogue.view import View
 from filebucket.hooks.process import MOST_LINE, MOST_OUTPUT, MOST_STDERR
 from filebucket.test.kit.integration import (
     KILLS_SOON,
@@ -173,6 +175,44 @@ class ExitTests(RealHooksCase):
             status, headers, _ = after[f"post-{number:d}"]
             said = str(128 + number).encode()
             self.assertEqual((200, said), (status, headers[b"x-post-push-exit"]))
+
+
+class FailingTests(RealHooksCase):
+    """The catalogue knows which hooks fail."""
+
+    def failing(self, server: Server) -> list[tuple[str, str, str]]:
+        with closing(View.open(str(server.home), create=False)) as view:
+            found = view.hook_failures(10)
+        return [(each.hook, each.bucket, each.reason) for each in found]
+
+    def assert_failing(self, server: Server, *expected: tuple[str, str, str]) -> None:
+        self.assertTrue(
+            comes(lambda: self.failing(server) == list(expected)), self.failing(server)
+        )
+
+    def test_failing(self) -> None:
+        """Also after a restart, until the next run."""
+        server = self.daemon()
+        server.hook("post-push", "exit 3")
+        server.hook("pre-push", "exit 1")
+        self.assertEqual(409, self.push(server, "a")[0])
+        server.hook("pre-push", "exit 0")
+        self.assertEqual(200, self.push(server, "a")[0])
+        self.assert_failing(server, ("post-push", "web01", "exited with 3"))
+        self.assertIn("#warn] post-push request=", server.log)
+        server.stop()
+        server.start()
+        self.assert_failing(server, ("post-push", "web01", "exited with 3"))
+        server.hook("post-push", "exit 0")
+        self.assertEqual(200, self.push(server, "b")[0])
+        self.assert_failing(server)
+        (server.folder / "pre-push.sh").chmod(0o644)
+        self.assertEqual(409, self.push(server, "c")[0])
+        reason = "cannot be run: is not an executable file"
+        self.assert_failing(server, ("pre-push", "web01", reason))
+        (server.folder / "pre-push.sh").unlink()
+        self.assertEqual(200, self.push(server, "c")[0])
+        self.assert_failing(server)
 
 
 class DeadlineTests(RealHooksCase):
