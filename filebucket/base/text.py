@@ -270,6 +270,20 @@ def cut(text: str, columns: int) -> str:
     return f"{head}{CUT}{tail}"
 
 
+def wrapped(text: str, columns: int) -> list[str]:
+    """The lines of printable text, broken at spaces if they are longer.
+
+    :param columns: at least 2, which the widest character takes
+    """
+    lines = []
+    while columns_of(text) > columns:
+        most = _fitting(text, columns)
+        line = text[: len(most) + 1].rpartition(" ")[0].rstrip() or most
+        lines.append(line)
+        text = text[len(line) :].lstrip()
+    return [*lines, text] if text or not lines else lines
+
+
 def _fitting(text: Iterable[str], columns: int) -> str:
     found = ""
     for each in text:

@@ -94,19 +94,19 @@ _PUSHES = (
     Column("BUCKET", name=True),
     Column("NAME", name=True),
     Column("SIZE", right=True),
-    Column("SECONDS", right=True, optional=True),
-    Column("CLIENT", optional=True),
-    Column("NOTES"),
+    Column("SECONDS", right=True, optional=1),
+    Column("CLIENT", optional=2),
+    Column("NOTES", text=20, below=True),
 )
 _REFUSALS = (
     Column("TIME"),
     Column("BUCKET", name=True),
     Column("NAME", name=True),
-    Column("SIZE", right=True, optional=True),
-    Column("CLIENT", optional=True),
-    Column("REQUEST", optional=True),
+    Column("SIZE", right=True, optional=2),
+    Column("CLIENT", below=True),
+    Column("REQUEST", optional=1),
     Column("STATUS", right=True),
-    Column("REASON"),
+    Column("REASON", text=20),
 )
 
 

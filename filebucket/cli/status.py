@@ -218,13 +218,13 @@ def _uploads(home: str) -> list[Unfinished]:
 _STATUS = (
     Column("BUCKET", name=True),
     Column("SERIES", name=True),
-    Column("STATE"),
-    Column("LAST PUSH", optional=True),
+    Column("STATE", text=28),
+    Column("LAST PUSH", optional=1),
     Column("AGE", right=True),
-    Column("SIZE", right=True),
-    Column("CHANGE", right=True),
-    Column("COUNT", right=True),
-    Column("TOTAL", right=True),
+    Column("SIZE", right=True, optional=5),
+    Column("CHANGE", right=True, optional=4),
+    Column("COUNT", right=True, optional=2),
+    Column("TOTAL", right=True, optional=3),
 )
 
 
@@ -233,8 +233,8 @@ _UPLOADS = (
     Column("UNFINISHED UPLOAD", name=True),
     Column("RECEIVED", right=True),
     Column("OF", right=True),
-    Column("RATE", right=True),
-    Column("BEGAN", optional=True),
+    Column("RATE", right=True, optional=2),
+    Column("BEGAN", optional=1),
     Column("IDLE", right=True),
     Column("EXPIRES", right=True),
 )

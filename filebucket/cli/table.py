@@ -1,7 +1,8 @@
 """Tables for a terminal.
 
-If the terminal is too narrow, optional columns are left out and names are cut in the
-middle. If the width is unknown, as in a pipe, the table is complete.
+If the terminal is too narrow, optional columns are left out first, then long texts wrap
+or move to a second line, and names are cut in the middle last. If the width is
+unknown, as in a pipe, the table is complete.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 from attrs import frozen
 
-from filebucket.base.text import columns_of, cut, printable
+from filebucket.base.text import CUT, columns_of, cut, printable, wrapped
 
 GAP = "  "
+INDENT = "    "
+"""Before the second line of a row."""
 
-ENOUGH = 28
-"""Width that all names together get before optional columns get any."""
+ENOUGH = 20
+"""Width that each name gets before optional columns get any."""
 LEAST = 12
-"""Minimum width of all names together."""
+"""Minimum width of all names together, and of a text."""
+MOST_LINES = 5
+"""Maximum number of lines of a text."""
 
 
 @frozen
@@ -30,62 +36,178 @@ class Column:
     :param title: heading
     :param right: whether cells are right-aligned, as numbers are
     :param name: whether cells are names, which may be cut
-    :param optional: whether the column may be left out to make names fit; the first
-        optional column is left out first
+    :param text: width from which on cells wrap, if they are texts; they get this width
+        before optional columns get any
+    :param optional: the order in which columns are left out to make names and texts
+        fit; 0 is never
+    :param below: whether it and the columns after it may move to a second line, which
+        is left out for a row that has only ``-`` there
     """
 
     title: str
     right: bool = False
     name: bool = False
-    optional: bool = False
+    text: int = 0
+    optional: int = 0
+    below: bool = False
+
+    def enough(self, widest: int) -> int:
+        """The width that it gets before optional columns get any.
+
+        :param widest: width of the widest cell
+        """
+        return min(widest, ENOUGH if self.name else self.text or widest)
+
+
+_Widths = Mapping[int, int]
+"""Widths of the columns in a line, by their indexes."""
+
+
+class Table:
+    """A table to which rows are added. Columns become wider for new rows, but never
+    narrower.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._widest = [columns_of(each.title) for each in columns]
+        self._heading: list[list[int]] = []
+
+    def lines(self, rows: Iterable[Sequence[str]], width: int | None) -> Iterator[str]:
+        """The heading, if it is not that of the last call, and each row. A row has
+        several lines if it does not fit in one.
+
+        :param rows: rows with one cell for each column
+        :param width: columns of the terminal; None is unlimited
+        """
+        # In case a caller forgot to.
+        shown = [list(map(printable, row)) for row in rows]
+        for row in shown:
+            self._widest = list(map(max, self._widest, map(columns_of, row)))
+        layout = _layout(self._columns, self._widest, width)
+        heading = list(map(list, layout))
+        if heading != self._heading:
+            self._heading = heading
+            shown.insert(0, [each.title for each in self._columns])
+        for row in shown:
+            yield "\n".join(self._row(row, *layout))
+
+    def _row(
+        self, row: Sequence[str], first: _Widths, second: _Widths
+    ) -> Iterator[str]:
+        yield from self._line(row, first)
+        if any(row[index] != "-" for index in second):
+            yield from (f"{INDENT}{line}" for line in self._line(row, second))
+
+    def _line(self, row: Sequence[str], widths: _Widths) -> Iterator[str]:
+        cells = [
+            _few(row[index], width)
+            if self._columns[index].text
+            else [cut(row[index], width)]
+            for index, width in widths.items()
+        ]
+        for texts in zip_longest(*cells, fillvalue=""):
+            aligned = [
+                _aligned(text, widths[index], self._columns[index].right)
+                for text, index in zip(texts, widths, strict=True)
+            ]
+            yield GAP.join(aligned).rstrip()
 
 
 def table(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int | None
 ) -> Iterator[str]:
-    """The lines of a table, heading first.
+    """A whole table, as :meth:`Table.lines` returns it."""
+    return Table(columns).lines(rows, width)
 
-    :param rows: rows with one cell for each column
-    :param width: columns of the terminal; None is unlimited
+
+def _layout(
+    columns: Sequence[Column], widest: Sequence[int], width: int | None
+) -> tuple[_Widths, _Widths]:
+    """The columns of the first line and those of the second.
+
+    :param widest: widths of the widest cells
     """
-    shown = [[each.title for each in columns]]
-    # In case a caller forgot to.
-    shown += [list(map(printable, row)) for row in rows]
-    widths = [
-        max(columns_of(row[index]) for row in shown) for index in range(len(columns))
-    ]
-    places = list(range(len(columns)))
-    if width is not None:
-        places = _fit(columns, widths, width)
-    for row in shown:
-        cells = (
-            _cell(row[index], widths[index], columns[index].right) for index in places
-        )
-        yield GAP.join(cells).rstrip()
-
-
-def _fit(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """The indexes of the columns to show. Narrows ``widths`` of names in place."""
-    places = list(range(len(columns)))
-    names = [index for index in places if columns[index].name]
-    wanted = sum(widths[index] for index in names)
-    optional = [index for index in places if columns[index].optional]
-    while True:
-        rest = sum(widths[index] for index in places) - wanted
-        room = width - rest - len(GAP) * (len(places) - 1)
-        if room >= min(wanted, ENOUGH) or not optional:
+    first: _Widths = dict(enumerate(widest))
+    second: _Widths = {}
+    if width is None:
+        return first, second
+    widths = (width, width - len(INDENT))
+    for first, second in _layouts(columns, widest):
+        lines = zip((first, second), widths, strict=True)
+        if all(_fits(columns, line, room) for line, room in lines):
             break
-        places.remove(optional.pop(0))
-    room = max(room, LEAST)
-    # Short names stay whole; the others share the rest.
-    for left, index in enumerate(sorted(names, key=lambda index: widths[index])):
-        widths[index] = min(widths[index], room // (len(names) - left))
-        room -= widths[index]
-    return places
+    return _narrowed(columns, first, widths[0]), _narrowed(columns, second, widths[1])
 
 
-def _cell(text: str, width: int, right: bool) -> str:
-    text = cut(text, width)
+def _layouts(
+    columns: Sequence[Column], widest: Sequence[int]
+) -> Iterator[tuple[_Widths, _Widths]]:
+    """The best layout first; the last one takes the least width."""
+    order = sorted(
+        (index for index, each in enumerate(columns) if each.optional),
+        key=lambda index: columns[index].optional,
+    )
+    splits = [len(columns)]
+    splits += [index for index, each in enumerate(columns) if each.below][:1]
+    for split in splits:
+        # A second line for little would be harder to read.
+        if split < len(columns) and sum(widest[split:]) <= LEAST:
+            return
+        for count in range(len(order) + 1):
+            left = {
+                index: each
+                for index, each in enumerate(widest)
+                if index not in order[:count]
+            }
+            yield (
+                {index: each for index, each in left.items() if index < split},
+                {index: each for index, each in left.items() if index >= split},
+            )
+
+
+def _fits(columns: Sequence[Column], line: _Widths, width: int) -> bool:
+    wanted = (columns[index].enough(each) for index, each in line.items())
+    return sum(wanted) <= _room(line, width)
+
+
+def _room(line: _Widths, width: int) -> int:
+    """Columns of the terminal that are not gaps."""
+    return width - len(GAP) * (len(line) - 1)
+
+
+def _narrowed(columns: Sequence[Column], line: _Widths, width: int) -> _Widths:
+    """Widths with which the columns fit."""
+    names = [index for index in line if columns[index].name]
+    texts = [index for index in line if columns[index].text]
+    given = {**line, **dict.fromkeys([*names, *texts], 0)}
+    room = _room(line, width) - sum(given.values())
+    for group, most in (
+        (texts, dict.fromkeys(texts, LEAST)),
+        (names, dict.fromkeys(names, ENOUGH)),
+        (texts, {index: columns[index].text for index in texts}),
+        (names, line),
+        (texts, line),
+    ):
+        room += sum(given[index] for index in group)
+        room = max(room, min(LEAST, sum(line[index] for index in group)))
+        # Short ones stay whole; the others share the rest.
+        for left, index in enumerate(sorted(group, key=lambda index: line[index])):
+            given[index] = min(line[index], most[index], room // (len(group) - left))
+            room -= given[index]
+    return given
+
+
+def _few(text: str, width: int) -> list[str]:
+    """The lines of a text. If there are too many, the end is cut."""
+    lines = wrapped(text, width)
+    if len(lines) > MOST_LINES:
+        (end, *_) = wrapped(lines[MOST_LINES - 1], width - columns_of(CUT))
+        lines[MOST_LINES - 1 :] = [end + CUT]
+    return lines
+
+
+def _aligned(text: str, width: int, right: bool) -> str:
     space = " " * (width - columns_of(text))
     return space + text if right else text + space
 

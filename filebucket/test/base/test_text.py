@@ -30,6 +30,7 @@ from filebucket.base.text import (
     size_text,
     span,
     time_text,
+    wrapped,
 )
 from filebucket.test.kit.properties import trying
 
@@ -250,6 +251,29 @@ class NameTests(SynchronousTestCase):
             ("ab\u0301cdef\u0301", 3, "a\u2026f\u0301"),
         ):
             self.assertEqual(expected, cut(name, columns))
+
+    def test_wrapped(self) -> None:
+        for line, columns, expected in (
+            ("", 4, [""]),
+            ("ab cd ef", 8, ["ab cd ef"]),
+            ("ab cd ef", 7, ["ab cd", "ef"]),
+            ("ab cd ef", 5, ["ab cd", "ef"]),
+            ("ab cd ef", 4, ["ab", "cd", "ef"]),
+            ("abcdefgh ij", 4, ["abcd", "efgh", "ij"]),
+            ("abcd    ", 4, ["abcd"]),
+            ("\u65e5\u672c \u65e5\u672c", 4, ["\u65e5\u672c", "\u65e5\u672c"]),
+            ("\u65e5\u672c\u65e5", 3, ["\u65e5", "\u672c", "\u65e5"]),
+        ):
+            self.assertEqual(expected, wrapped(line, columns))
+
+    @trying
+    @given(text(max_size=60), integers(2, 30))
+    def test_wrapped_fits(self, line: str, columns: int) -> None:
+        """Only spaces are lost."""
+        line = printable(line)
+        found = wrapped(line, columns)
+        self.assertLessEqual(max(map(columns_of, found)), columns)
+        self.assertEqual(line.replace(" ", ""), "".join(found).replace(" ", ""))
 
     @trying
     @given(text(max_size=40), integers(1, 30))

@@ -99,6 +99,31 @@ class LogTests(CatalogueCase):
             (found["bucket"], found["name"], found["size"], found["at"]),
         )
 
+    def test_refused_in_80_columns(self) -> None:
+        """The client stays: other columns make room, or a row has a second line."""
+        key = self.buckets["web01"].key
+        reason = "a file with that name already exists"
+        self.refuse(key, "a.gz", 0, reason=reason)
+        expected = """
+            TIME                 BUCKET  NAME  CLIENT          STATUS  REASON
+            2026-11-24 08:59:00  web01   a.gz  192.0.2.7:5000     405  a file with that name
+                                                                       already exists
+        """  # noqa: E501
+        found = self.prints(0, "log", "--refused", columns=80)
+        self.assertEqual(block(expected), found)
+        name = "customers-production-2026-11-24.sql.zst"
+        self.refuse(key, name, 0, client="192.168.100.20:51234", reason=reason)
+        expected = """
+            TIME                 BUCKET  NAME                                     SIZE
+                CLIENT                REQUEST  STATUS  REASON
+            2026-11-24 08:59:00  web01   a.gz                                      0 B
+                192.0.2.7:5000        r2          405  a file with that name already exists
+            2026-11-24 08:59:00  web01   customers-production-2026-11-24.sql.zst   0 B
+                192.168.100.20:51234  r2          405  a file with that name already exists
+        """  # noqa: E501
+        found = self.prints(0, "log", "--refused", columns=80)
+        self.assertEqual(block(expected), found)
+
     def test_hostile_names(self) -> None:
         """Control characters are escaped."""
         self.push("web01", HOSTILE, 1, NOW, client=HOSTILE)

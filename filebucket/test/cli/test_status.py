@@ -90,7 +90,7 @@ MANY = bucket("many", series("a"), series("b"), more=7, files=100, bytes=100 * G
 class TableTests(SynchronousTestCase):
     def lines(self, found: Overview, width: int | None) -> list[str]:
         """The lines without colors, checked to fit."""
-        lines = [click.unstyle(each) for each in status_table(found, UTC, width)]
+        lines = click.unstyle("\n".join(status_table(found, UTC, width))).split("\n")
         if width is not None:
             self.assertLessEqual(max(map(len, lines)), width)
         return lines
@@ -131,12 +131,35 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(block(expected), self.lines(overview(LATE), 80))
         long = bucket("mail.example.org", series("incremental-#-#-#.tar.zst"))
         expected = """
-            BUCKET            SERIES            STATE  AGE     SIZE  CHANGE  COUNT   TOTAL
-            mail.example.org  incremen…tar.zst  fresh   6h  1.0 GiB     0 %     14  14 GiB
+            BUCKET            SERIES                   STATE  AGE     SIZE  CHANGE   TOTAL
+            mail.example.org  incremental…#-#.tar.zst  fresh   6h  1.0 GiB     0 %  14 GiB
 
             1 bucket, no problems found; 14 GiB kept, 1.0 TiB free
         """  # noqa: E501
         self.assertEqual(block(expected), self.lines(overview(long), 78))
+
+    def test_long_state(self) -> None:
+        """A long state takes nothing from names: optional columns are left out, then it
+        wraps.
+        """
+        worst = series(
+            "customers-#-#-#.sql.zst", state=State.LATE, damaged=12, missing=3
+        )
+        expected = """
+            BUCKET                  SERIES                  STATE                        AGE
+            mail.frankfurt.example  customers-#…-#.sql.zst  late, 12 damaged, 3 missing   6h
+
+            1 bucket: 1 late (mail.frankfurt.example), 1 damaged (mail.frankfurt.example), 1
+            missing (mail.frankfurt.example); 14 GiB kept, 1.0 TiB free
+        """  # noqa: E501
+        found = overview(bucket("mail.frankfurt.example", worst))
+        self.assertEqual(block(expected), self.lines(found, 80))
+        expected = """
+            BUCKET                SERIES                STATE                  AGE
+            mail.frank…t.example  customers-…#.sql.zst  late, 12 damaged, 3     6h
+                                                        missing
+        """
+        self.assertEqual(block(expected), self.lines(found, 70)[:3])
 
     def test_summary(self) -> None:
         many = [bucket(f"web{number}", *LATE.series) for number in range(12)]
@@ -173,10 +196,10 @@ class TableTests(SynchronousTestCase):
             BUCKET  SERIES   STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT   TOTAL
             web01   db-#.gz  fresh  03:00       6h  1.0 GiB     0 %     14  14 GiB
 
-            BUCKET  UNFINISHED UPLOAD             RECEIVED      OF       RATE  IDLE  EXPIRES
-            web01   all.tar                         12 GiB  48 GiB  3.0 MiB/s   60m      23h
-            web01   a-very-long-na…11-24.tar.zst    12 GiB  48 GiB  3.0 MiB/s   60m      23h
-            web01   x                                  0 B       -          -    7s      23h
+            BUCKET  UNFINISHED UPLOAD      RECEIVED      OF       RATE  BEGAN  IDLE  EXPIRES
+            web01   all.tar                  12 GiB  48 GiB  3.0 MiB/s  06:00   60m      23h
+            web01   a-very-lon…24.tar.zst    12 GiB  48 GiB  3.0 MiB/s  06:00   60m      23h
+            web01   x                           0 B       -          -  06:00    7s      23h
 
             1 bucket, no problems found; 3 unfinished uploads; 14 GiB kept, 1.0 TiB free
         """  # noqa: E501
