@@ -21,7 +21,7 @@ from attrs import frozen
 
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.journal import Journal
-from filebucket.catalogue.overview import make_overview
+from filebucket.catalogue.overview import Known, make_overview
 from filebucket.catalogue.view import View
 from filebucket.config.load import load
 from filebucket.model.records import Received
@@ -175,7 +175,7 @@ def _overview(folder: Path, file: Path, now: float) -> float:
     buckets = load(str(file)).buckets
     view = View.open(str(folder), create=False)
     began = time.monotonic()
-    make_overview(view, buckets, now, sizes=0)
+    make_overview(view, Known(buckets, now), sizes=0)
     seconds = time.monotonic() - began
     view.close()
     return seconds

@@ -6,7 +6,6 @@ because :class:`filebucket.admin.site.SharedAnswer` shares the answer.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,54 +13,12 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from filebucket.admin.site import AdminAnswer
-from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.model.bucket import FreeSpace
+from filebucket.model.filesystem import Filesystem
 
 STUCK = 60.0
 """Seconds after which a thread that waits for a disk is reported."""
-
-
-@frozen
-class Filesystem:
-    """The home's filesystem. Sizes are in bytes.
-
-    :param total: size of the filesystem
-    :param free: free space, including ``reserved``
-    :param reserved: space that must stay free
-    :param read_only: whether it is mounted read-only, as after a disk error
-    :param set_aside: space reserved by pushes in progress, and not written yet
-    :param full_of_files: whether there are no free inodes
-    """
-
-    total: int
-    free: int
-    reserved: int
-    read_only: bool
-    set_aside: int = 0
-    full_of_files: bool = False
-
-
-def look_at_filesystem(
-    home: str, min_free_space: FreeSpace, set_aside: Callable[[int], int]
-) -> Filesystem:
-    """Examine the filesystem of ``home``. This may block on a disk.
-
-    :param set_aside: function from ``f_fsid`` to the bytes reserved by pushes there
-    :raises OSError: the filesystem cannot be examined
-    """
-    found = os.statvfs(home)
-    total = total_bytes(found)
-    return Filesystem(
-        total,
-        free_bytes(found),
-        min_free_space.of(total),
-        bool(found.f_flag & os.ST_RDONLY),
-        set_aside(found.f_fsid),
-        # Some filesystems, such as Btrfs, do not count inodes.
-        bool(found.f_files) and not found.f_favail,
-    )
 
 
 @frozen
@@ -91,7 +48,7 @@ class Health:
         """
         :param ready: whether the daemon accepts pushes
         :param run: calls a function in a thread
-        :param disk: :func:`look_at_filesystem`; raises OSError
+        :param disk: :func:`~filebucket.store.room.look_at_filesystem`; raises OSError
         :param read: calls a function with the catalogue, in a thread; fails with
             :class:`CatalogueError`
         :param writing: why the catalogue cannot be written; None if it can
@@ -116,16 +73,12 @@ class Health:
         except OSError as error:
             reasons.append(f"the home: {error.strerror}")
         else:
-            if disk.read_only:
-                reasons.append("the home: Read-only file system")
-            if disk.free <= disk.reserved:
-                reasons.append("the home: free space is below min_free_space")
+            if disk.fault is not None:
+                reasons.append(f"the home: {disk.fault}")
             elif disk.free - disk.reserved < disk.set_aside:
                 notes.append(
                     "the home: the space reserved by pushes exceeds the free space"
                 )
-            if disk.full_of_files:
-                reasons.append("the home: no free inodes")
         error_of_writing = self._writing()
         if error_of_writing is not None:
             reasons.append(f"the catalogue cannot be written: {error_of_writing}")

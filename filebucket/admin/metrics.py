@@ -15,20 +15,21 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet.defer import Deferred
 
 from filebucket.admin.counters import MOST_BUCKETS, Counters
-from filebucket.admin.health import STUCK, Filesystem
+from filebucket.admin.health import STUCK
 from filebucket.admin.site import AdminAnswer
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.catalogue.overview import BucketOverview, Overview, make_overview
+from filebucket.catalogue.overview import BucketOverview, Known, Overview, make_overview
 from filebucket.catalogue.recorder import WriterHealth
-from filebucket.model.bucket import Bucket
+from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import Kind
 from filebucket.model.state import State
 
 T = TypeVar("T")
@@ -107,7 +108,29 @@ def families(
             disk.set_aside,
         )
     if overview is not None:
+        yield from _of_problems(overview)
         yield from _of_buckets(overview.buckets)
+
+
+def _of_problems(overview: Overview) -> Iterator[Metric]:
+    server = {each.kind: each.severity for each in overview.problems}
+    found = GaugeMetricFamily(
+        "filebucket_problem",
+        "Problems of the whole server: 0 none, 1 warning, 2 critical.",
+        labels=["problem"],
+    )
+    for kind in Kind:
+        found.add_metric([kind.value], server.get(kind, 0))
+    yield found
+    found = GaugeMetricFamily(
+        "filebucket_bucket_problem",
+        "Problems of the bucket: 1 warning, 2 critical; absent without any.",
+        labels=["bucket", "problem"],
+    )
+    for each in _shown(overview.buckets):
+        for problem in each.problems:
+            found.add_metric([each.label, problem.kind.value], problem.severity)
+    yield found
 
 
 def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
@@ -200,29 +223,27 @@ class Scrape:
         run: Callable[..., Deferred[Any]],
         read: Callable[[Callable[[IView], Overview]], Deferred[Overview]],
         disk: Callable[[], Filesystem],
-        buckets: Callable[[], Sequence[Bucket]],
+        known: Callable[[], Known],
         live: Callable[[], Live],
-        seconds: Callable[[], float],
     ) -> None:
         """
         :param run: calls a function in a thread
         :param read: calls a function with the catalogue, in a thread; fails with
             :class:`CatalogueError`
         :param disk: examines the home's filesystem; raises OSError
-        :param seconds: returns the time since the epoch
+        :param known: returns the facts that are not in the catalogue, but the disk
         """
         self._counters = counters
         self._run = run
         self._read = read
         self._disk = disk
-        self._buckets = buckets
+        self._known = known
         self._live = live
-        self._seconds = seconds
 
     async def __call__(self) -> AdminAnswer:
         """Collect and render everything."""
-        buckets = self._buckets()
-        self._counters.know(bucket.label for bucket in buckets[:MOST_BUCKETS])
+        known = self._known()
+        self._counters.know(each.label for each in known.buckets[:MOST_BUCKETS])
         disk = overview = None
         with suppress(OSError):
             disk = await self._run(self._disk)
@@ -230,8 +251,7 @@ class Scrape:
             overview = await self._read(
                 lambda catalogue: make_overview(
                     catalogue,
-                    buckets,
-                    self._seconds(),
+                    evolve(known, disk=disk),
                     sizes=0,
                     refusals=0,
                     most_series=0,

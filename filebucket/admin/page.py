@@ -8,12 +8,13 @@ Requests must never delay a push, nor use memory after the client has disconnect
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Protocol, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource, Resource
@@ -23,9 +24,8 @@ from filebucket.admin.site import PAGE_POLICY, AdminAnswer, AdminRequest, Shared
 from filebucket.admin.view import most_series
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.catalogue.overview import make_overview
-from filebucket.model.bucket import Bucket
-from filebucket.model.unfinished import Unfinished
+from filebucket.catalogue.overview import Known, make_overview
+from filebucket.model.filesystem import Filesystem
 
 T = TypeVar("T")
 
@@ -54,41 +54,30 @@ class Page:
 
     def __init__(
         self,
-        seconds: Callable[[], float],
+        known: Callable[[], Known],
+        disk: Callable[[], Filesystem],
         read: Read,
-        buckets: Callable[[], Sequence[Bucket]],
         zone: tzinfo,
-        uploads: Callable[[], Sequence[Unfinished]] = tuple,
-        unfinished: float = 0.0,
     ) -> None:
         """
-        :param seconds: returns the time since the epoch
-        :param buckets: returns the buckets that are configured now
+        :param known: returns the facts that are not in the catalogue, but the disk
+        :param disk: examines the home's filesystem, in a thread; raises OSError
         :param zone: time zone of the times shown
-        :param uploads: returns the resumable uploads that go on
-        :param unfinished: seconds after its last byte when one expires
         """
-        self._seconds = seconds
+        self._known = known
+        self._disk = disk
         self._read = read
-        self._buckets = buckets
         self._zone = zone
-        self._uploads = uploads
-        self._unfinished = unfinished
 
     async def __call__(self) -> AdminAnswer:
         """The current page, or a page with the reason why it is unavailable."""
-        buckets, now = self._buckets(), self._seconds()
-        uploads = self._uploads()
+        known = self._known()
 
         def make(catalogue: IView) -> tuple[bytes, bytes]:
-            most = most_series(len(buckets))
             overview = make_overview(
                 catalogue,
-                buckets,
-                now,
-                most_series=most,
-                uploads=uploads,
-                unfinished=self._unfinished,
+                evolve(known, disk=self._look()),
+                most_series=most_series(len(known.buckets)),
             )
             page = html.page(overview, self._zone)
             return page, gzip.compress(page, compresslevel=1)
@@ -100,6 +89,12 @@ class Page:
         except OSError:
             return _unknown("No thread is free to read the catalogue.")
         return AdminAnswer(200, page, HTML, packed, (_POLICY,), KEPT)
+
+    def _look(self) -> Filesystem | None:
+        try:
+            return self._disk()
+        except OSError:
+            return None
 
 
 def _unknown(reason: str) -> AdminAnswer:

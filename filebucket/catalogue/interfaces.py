@@ -136,6 +136,9 @@ class IView(Interface):
     def hook_failures(limit: int) -> list[HookFailure]:
         """The hooks whose last run failed, the latest failure first."""
 
+    def full() -> dict[str, tuple[float, str]]:
+        """The time and the reason of the last push to each bucket that got 507."""
+
     def space(since: float) -> list[Space]:
         """The free space since then, oldest first."""
 

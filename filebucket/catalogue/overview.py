@@ -6,15 +6,24 @@ By bucket, the worst series first, with limits on the amount, and without tokens
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from statistics import linear_regression
 
 from attrs import asdict, evolve, frozen
 
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import Bucket, Pause, quota_taken
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
+from filebucket.model.problem import (
+    Kind,
+    Problem,
+    ending_token,
+    full_bucket,
+    full_disk,
+    lost_files,
+)
 from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.unfinished import Unfinished
@@ -93,6 +102,7 @@ class BucketOverview(Tally):
     :param more: number of series not shown
     :param comment: as configured; may be empty
     :param paused: the pause, if there is one that is not over
+    :param problems: of the bucket as a whole, the worst first
     """
 
     label: str
@@ -103,6 +113,7 @@ class BucketOverview(Tally):
     comment: str = ""
     paused: Pause | None = None
     retired: bool = False
+    problems: tuple[Problem, ...] = ()
 
     @property
     def awaited(self) -> bool:
@@ -121,8 +132,10 @@ class BucketOverview(Tally):
 
     @property
     def severity(self) -> int:
-        """As in :data:`SEVERITY_OF`, but 0 for ``never`` if no push is expected now."""
-        return self._severity(self.state, self)
+        """That of its worst series, or of its worst problem: as in
+        :data:`SEVERITY_OF`, but 0 for ``never`` if no push is expected now.
+        """
+        return max(self._severity(self.state, self), _worst(self.problems))
 
     def severity_of(self, series: SeriesOverview) -> int:
         """The severity of a bucket with only this series."""
@@ -170,7 +183,7 @@ class Overview:
         downward trend or not enough history
     :param refusals: the latest, newest first, with labels of buckets instead of keys
     :param uploads: the resumable uploads that go on, the first to expire first
-    :param too_full: whether the free space is known to be below ``min_free_space``
+    :param problems: of the whole server, the worst first
     """
 
     at: float
@@ -179,42 +192,65 @@ class Overview:
     full_at: float | None
     refusals: tuple[Refused, ...]
     uploads: tuple[UploadOverview, ...] = ()
-    too_full: bool = False
+    problems: tuple[Problem, ...] = ()
 
     @property
     def severity(self) -> int:
-        """The severity of the worst bucket; 2 if no bucket can receive a push."""
-        if self.too_full:
-            return 2
-        return max((each.severity for each in self.buckets), default=0)
+        """The severity of the worst bucket, or of the worst problem of the server."""
+        worst = max((each.severity for each in self.buckets), default=0)
+        return max(worst, _worst(self.problems))
+
+
+def _worst(problems: Iterable[Problem]) -> int:
+    return max((each.severity for each in problems), default=0)
+
+
+@frozen
+class Known:
+    """Facts that are not in the catalogue.
+
+    :param buckets: the configured buckets; files of removed buckets are not shown
+    :param now: seconds since the epoch
+    :param uploads: the resumable uploads that go on
+    :param unfinished: seconds after its last byte when one expires
+    :param disk: the home's filesystem; None if it cannot be examined
+    :param problems: further ones, of the server and of buckets
+    """
+
+    buckets: Sequence[Bucket]
+    now: float
+    uploads: Sequence[Unfinished] = ()
+    unfinished: float = 0.0
+    disk: Filesystem | None = None
+    problems: Sequence[Problem] = ()
 
 
 def make_overview(
     view: IView,
-    buckets: Sequence[Bucket],
-    now: float,
+    known: Known,
     sizes: int = SIZES,
     refusals: int = REFUSALS,
     most_series: int = MOST_SERIES,
-    uploads: Sequence[Unfinished] = (),
-    unfinished: float = 0.0,
 ) -> Overview:
     """Make the overview. It may wait for a disk.
 
-    :param buckets: the configured buckets; files of removed buckets are not shown
-    :param now: seconds since the epoch
     :param sizes: number of sizes for each series
     :param refusals: number of refusals
     :param most_series: number of series for each bucket
-    :param uploads: the resumable uploads that go on
-    :param unfinished: seconds after its last byte when one expires
     :raises CatalogueError: the catalogue cannot be read
     """
+    buckets, now, disk = known.buckets, known.now, known.disk
     # Most series are only counted, since a client can create any number of them.
     tallies = {each.bucket: each for each in view.tallies(now)}
     hide = mask(buckets)
     labels = {bucket.key: bucket.label for bucket in buckets}
     space = view.space(now - FORECAST_FROM)
+    full_at = forecast(space, disk.reserved if disk else 0)
+    full = None if disk is None else full_disk(disk, full_at, now)
+    refused = view.full()
+    more: defaultdict[str, list[Problem]] = defaultdict(list)
+    for problem in (*([full] if full else []), *known.problems):
+        more[problem.bucket].append(problem)
     return Overview(
         now,
         tuple(
@@ -226,11 +262,13 @@ def make_overview(
                 hide,
                 now,
                 sizes,
+                refused.get(each.key),
+                more[each.key],
             )
             for each in buckets
         ),
         space[-1] if space else None,
-        forecast(space),
+        full_at,
         tuple(
             evolve(
                 each,
@@ -240,10 +278,19 @@ def make_overview(
             for each in view.refusals(refusals)
         ),
         tuple(
-            _upload(each, labels[each.bucket], hide, unfinished)
-            for each in sorted(uploads, key=lambda each: each.touched_at)
+            _upload(each, labels[each.bucket], hide, known.unfinished)
+            for each in sorted(known.uploads, key=lambda each: each.touched_at)
             if each.bucket in labels
         ),
+        _sorted(more[""]),
+    )
+
+
+def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The worst first; of those that are equally bad, as the kinds are listed."""
+    kinds = list(Kind)
+    return tuple(
+        sorted(problems, key=lambda each: (-each.severity, kinds.index(each.kind)))
     )
 
 
@@ -275,6 +322,8 @@ def _bucket(
     hide: Callable[[str], str],
     now: float,
     sizes: int,
+    refused: tuple[float, str] | None,
+    problems: Sequence[Problem],
 ) -> BucketOverview:
     paused = bucket.paused
     if paused is not None and paused.until <= now:
@@ -288,6 +337,14 @@ def _bucket(
         for each in worst
     ]
     tally = evolve(tally, states=_calmed_states(tally.states, paused, bucket.retired))
+    lost = lost_files(bucket.key, tally.damaged, tally.missing)
+    if not bucket.retired:
+        reason = None
+        if refused is not None and refused[0] > (tally.last_at or -math.inf):
+            reason = refused[1]
+        taken = quota_taken(tally.files, tally.bytes)
+        own = full_bucket(bucket, taken, reason), ending_token(bucket, now)
+        problems = [*filter(None, own), *problems]
     return BucketOverview(
         **asdict(tally, recurse=False),
         label=bucket.label,
@@ -298,6 +355,7 @@ def _bucket(
         comment=bucket.comment,
         paused=paused,
         retired=bucket.retired,
+        problems=_sorted((*lost, *problems)),
     )
 
 
@@ -342,10 +400,11 @@ def _series(
     return SeriesOverview(**known, sizes=sizes)
 
 
-def forecast(space: Sequence[Space]) -> float | None:
+def forecast(space: Sequence[Space], reserved: int = 0) -> float | None:
     """The time when no free space is left, by linear regression.
 
     :param space: samples of the free space, oldest first
+    :param reserved: bytes of it that pushes may not use
     :returns: seconds since the epoch; None if there is no downward trend or not enough
         history
     """
@@ -361,4 +420,4 @@ def forecast(space: Sequence[Space]) -> float | None:
     )
     if line.slope >= 0:
         return None
-    return last.at + last.free / -line.slope
+    return last.at + max(last.free - reserved, 0) / -line.slope

@@ -158,6 +158,7 @@ UPGRADES = (
     ALTER TABLE series ADD COLUMN told_at REAL;
     ALTER TABLE series ADD COLUMN failed_at REAL;
     ALTER TABLE series ADD COLUMN failed_text TEXT;
+    CREATE INDEX refusal_full ON refusal (bucket, at) WHERE status = 507;
     CREATE INDEX series_told ON series (told_at) WHERE told_at IS NOT NULL;
     CREATE TABLE problem (
         kind TEXT NOT NULL,

@@ -12,16 +12,17 @@ from attrs import frozen
 
 from filebucket.base.text import counted, joined
 from filebucket.catalogue.overview import LOST, SEVERITY_OF, BucketOverview, Overview
+from filebucket.model.problem import CRITICAL, WARNING, Kind
 from filebucket.model.state import State
 
 
 @frozen
 class Trouble:
-    """A kind of problem, which may be absent.
+    """A kind of problem of buckets, which may be absent.
 
-    :param word: a state, ``damaged`` or ``missing``
+    :param word: a state, or the kind of a problem
     :param severity: severity of the problem if it is present
-    :param count: number of series with that state, or of files
+    :param count: number of series with that state, of files, or of buckets
     :param labels: buckets with the problem; the state of a bucket is that of its worst
         series
     """
@@ -33,7 +34,7 @@ class Trouble:
 
 
 def troubles(overview: Overview) -> Sequence[Trouble]:
-    """All kinds of problems, the worst first."""
+    """All kinds of problems of buckets, the worst first."""
     everything = overview.buckets
     expecting = [each for each in everything if each.awaited]
 
@@ -47,12 +48,26 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
         labels = [each.label for each in everything if count(each)]
         return Trouble(word, LOST, sum(map(count, everything)), labels)
 
+    def of_kind(kind: Kind, severity: int) -> Trouble:
+        labels = [
+            each.label
+            for each in everything
+            if any(
+                (one.kind, one.severity) == (kind, severity) for one in each.problems
+            )
+        ]
+        return Trouble(kind.value, severity, len(labels), labels)
+
     return (
         of_state(State.LATE, everything),
         of_state(State.FAILED, everything),
         of_files("damaged", lambda each: each.damaged),
         of_files("missing", lambda each: each.missing),
         of_state(State.EMPTY, everything),
+        of_kind(Kind.FULL, CRITICAL),
+        of_kind(Kind.TOKEN, CRITICAL),
+        of_kind(Kind.FULL, WARNING),
+        of_kind(Kind.TOKEN, WARNING),
         of_state(State.UNFINISHED, everything),
         of_state(State.SHRUNK, everything),
         of_state(State.GROWN, everything),
@@ -77,23 +92,26 @@ class Summary:
 def summarize(overview: Overview) -> Summary:
     """Sum up an overview."""
     buckets = overview.buckets
-    if not buckets:
-        return Summary(0, "There are no buckets yet")
     found = troubles(overview)
     bad, look = (
-        joined(
+        _sentence(
             [
-                counted(each.count, *_PHRASES[each.word])
-                for each in found
-                if each.count and each.severity == severity
+                *(each.text for each in overview.problems if each.severity == severity),
+                *(
+                    counted(each.count, *_phrases(each))
+                    for each in found
+                    if each.count and each.severity == severity
+                ),
             ]
         )
-        for severity in (2, 1)
+        for severity in (CRITICAL, WARNING)
     )
     if bad:
         return Summary(2, bad, f"{look}." if look else "")
     if look:
         return Summary(1, look)
+    if not buckets:
+        return Summary(0, "There are no buckets yet")
     return _calm(buckets)
 
 
@@ -123,7 +141,28 @@ def _calm(buckets: Sequence[BucketOverview]) -> Summary:
     return Summary(0, "Every expected backup arrived", f"{joined(rest)}.")
 
 
+def _sentence(clauses: Sequence[str]) -> str:
+    text = joined(clauses)
+    return text[:1].upper() + text[1:]
+
+
+def _phrases(trouble: Trouble) -> tuple[str, str]:
+    if trouble.severity == WARNING:
+        return _WARNINGS.get(trouble.word) or _PHRASES[trouble.word]
+    return _PHRASES[trouble.word]
+
+
+_WARNINGS = {
+    "full": ("bucket is nearly full", "buckets are nearly full"),
+    "token": (
+        "bucket has a token that expires soon",
+        "buckets have tokens that expire soon",
+    ),
+}
+
 _PHRASES = {
+    "full": ("bucket is full", "buckets are full"),
+    "token": ("bucket has no valid token", "buckets have no valid token"),
     "late": ("backup is late", "backups are late"),
     "damaged": ("file is damaged", "files are damaged"),
     "missing": ("file is missing", "files are missing"),

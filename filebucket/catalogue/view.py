@@ -89,6 +89,14 @@ class View(Database):
         )
         return [HookFailure(*row) for row in self._ask(query, limit)]
 
+    def full(self) -> dict[str, tuple[float, str]]:
+        # With MAX, SQLite takes the other columns from the same row.
+        query = (
+            "SELECT bucket, MAX(at), reason FROM refusal WHERE status = 507"
+            " GROUP BY bucket"
+        )
+        return {bucket: (at, reason) for bucket, at, reason in self._ask(query)}
+
     def space(self, since: float) -> list[Space]:
         query = "SELECT at, free, total FROM space WHERE at >= ? ORDER BY at"
         return [Space(*row) for row in self._ask(query, since)]

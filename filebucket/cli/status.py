@@ -11,11 +11,11 @@ It is a plugin for Nagios and Icinga, and has their exit statuses: an unknown st
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from typing import Any
@@ -24,7 +24,6 @@ import click
 from attrs import evolve
 
 from filebucket.base.errors import ConfigError
-from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.base.text import (
     about_text,
     age_text,
@@ -41,6 +40,7 @@ from filebucket.base.text import (
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.overview import (
     BucketOverview,
+    Known,
     Overview,
     SeriesOverview,
     UploadOverview,
@@ -62,10 +62,13 @@ from filebucket.cli.output import CannotPrintError
 from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
 from filebucket.config.config import Config
 from filebucket.config.load import load
+from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import CRITICAL, Kind, Problem
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.unfinished import Unfinished
 from filebucket.store.archive import DirectoryArchive
+from filebucket.store.room import look_at_filesystem
 
 NAGIOS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """Nagios' names of the exit statuses 0 to 3."""
@@ -136,9 +139,9 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     """Show the state of every backup, or of those in each BUCKET, worst first.
 
     Exits with 0 if there are no problems; 1 if a backup has shrunk or grown, a push
-    never ended, or a bucket is awaiting its first push; 2 if a backup is late, has
-    failed, or is empty, damaged or missing, or the free space is below min_free_space;
-    3 if the state is unknown.
+    never ended, a bucket is awaiting its first push, or there is a warning about a
+    bucket or the server; 2 if a backup is late, has failed, or is empty, damaged or
+    missing, or a bucket or the disk is full; 3 if the state is unknown.
 
     As root, reads the catalogue with the rights of the home's owner.
     """
@@ -174,13 +177,15 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
         # All buckets, so that the tokens of all are masked.
         found = make_overview(
             catalogue,
-            config.buckets,
-            now,
+            Known(
+                config.buckets,
+                now,
+                _uploads(config.home),
+                config.unfinished,
+                _disk(config),
+            ),
             sizes=0,
-            uploads=_uploads(config.home),
-            unfinished=config.unfinished,
         )
-    found = evolve(found, too_full=_too_full(config))
     if not keys:
         return found
     chosen = {each.label for each in config.buckets if each.key in keys}
@@ -192,13 +197,12 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
     )
 
 
-def _too_full(config: Config) -> bool:
-    """Whether the free space is known to be below ``min_free_space``."""
+def _disk(config: Config) -> Filesystem | None:
+    """The home's filesystem; None if it cannot be examined."""
     try:
-        space = os.statvfs(config.home)
+        return look_at_filesystem(config.home, config.min_free_space)
     except OSError:
-        return False
-    return free_bytes(space) < config.min_free_space.of(total_bytes(space))
+        return None
 
 
 def _uploads(home: str) -> list[Unfinished]:
@@ -265,8 +269,12 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
         for line, severity in zip(lines, severities, strict=True):
             yield click.style(line, fg=_COLORS[severity])
         yield ""
-    if found.too_full:
-        yield click.style(f"{_TOO_FULL[0].upper()}{_TOO_FULL[1:]}.", fg=_COLORS[2])
+    told = list(_problem_lines(found))
+    for text, severity in told:
+        for each in textwrap.wrap(text, width or sys.maxsize, subsequent_indent="  "):
+            yield click.style(each, fg=_COLORS[severity])
+    if told:
+        yield ""
     if found.uploads:
         head, *lines = table(_UPLOADS, list(_upload_rows(found, zone)), width)
         yield click.style(head, bold=True)
@@ -277,7 +285,18 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
         yield from textwrap.wrap(summarize(found).more, width or sys.maxsize)
 
 
-_TOO_FULL = "the free space is below min_free_space: every push gets 507"
+def _problem_lines(found: Overview) -> Iterator[tuple[str, int]]:
+    """The problems that the table does not show, each with its severity."""
+    for problem in found.problems:
+        yield f"{problem.text[:1].upper()}{problem.text[1:]}.", problem.severity
+    for bucket in _worst_first(found):
+        for problem in bucket.problems:
+            if problem.kind not in _IN_THE_TABLE:
+                label = printable(bucket.label)
+                yield f"{label}: {printable(problem.text)}.", problem.severity
+
+
+_IN_THE_TABLE = {Kind.DAMAGED, Kind.MISSING}
 
 
 def _worst_first(found: Overview) -> list[BucketOverview]:
@@ -352,7 +371,7 @@ def _summary(found: Overview) -> str:
         if each.labels
     ]
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
-    if not wrong and count and not found.too_full:
+    if not wrong and count and not found.problems:
         parts = [f"{buckets}, no problems found"]
     if found.uploads:
         parts.append(counted(len(found.uploads), "unfinished upload"))
@@ -383,12 +402,11 @@ def status_line(found: Overview) -> str:
     """One line in the format of the Monitoring Plugins: text ``|`` performance data."""
     count = len(found.buckets)
     bad = [each for each in _worst_first(found) if each.severity]
+    parts = [printable(each.text, "|") for each in found.problems]
     if bad:
-        text = f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}"
-        text = f"{_TOO_FULL}; {text}" if found.too_full else text
-    elif found.too_full:
-        text = _TOO_FULL
-    else:
+        parts.append(f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}")
+    text = "; ".join(parts)
+    if not parts:
         fresh = sum(each.state is State.FRESH for each in found.buckets)
         text = f"{fresh} {plural(fresh, 'bucket')} fresh"
         # A bucket without a schedule may be empty.
@@ -414,9 +432,12 @@ def _problem(bucket: BucketOverview, now: float) -> str:
     """A bucket with its worst series."""
     label = _short(bucket.label)
     bad = [each for each in bucket.series if bucket.severity_of(each)]
-    if not bad:
+    worst = max(bad, key=bucket.severity_of, default=None)
+    for problem in bucket.problems:
+        if worst is None or problem.severity > bucket.severity_of(worst):
+            return f"{label}: {printable(problem.text, '|')}"
+    if worst is None:
         return f"{label} is awaiting its first push"
-    worst = max(bad, key=bucket.severity_of)
     name = _short(worst.name)
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     return f"{label}:{f' {name}' if name else ''} {_condition(worst, now)}{more}"
@@ -443,9 +464,17 @@ def _short(name: str) -> str:
 def _performance(found: Overview) -> Iterator[str]:
     """``label=value;warn;crit;min;max``; a value over a threshold sets the status."""
     yield f"buckets={len(found.buckets)};;;0"
+    counts: Counter[str] = Counter()
+    # A word of both severities has the threshold of a warning.
+    bounds = {}
     for each in troubles(found):
-        bounds = ";0" if each.severity == 2 else "0;"
-        yield f"{each.word}={len(each.labels)};{bounds};0"
+        counts[each.word] += len(each.labels)
+        bounds[each.word] = ";0" if each.severity == CRITICAL else "0;"
+    for kind in Kind:
+        counts[kind.value] += sum(each.kind is kind for each in found.problems)
+        bounds.setdefault(kind.value, "0;")
+    for word, count in counts.items():
+        yield f"{word}={count};{bounds[word]};0"
     yield f"files={sum(each.files for each in found.buckets)};;;0"
     yield f"bytes={sum(each.bytes for each in found.buckets)}B;;;0"
     yield f"uploads={len(found.uploads)};;;0"
@@ -464,11 +493,19 @@ def status_json(found: Overview) -> dict[str, Any]:
         "buckets": [_bucket_json(each, found.at) for each in _worst_first(found)],
         "free": found.space and found.space.free,
         "capacity": found.space and found.space.total,
-        "too_full": found.too_full,
+        "problems": [_problem_json(each) for each in found.problems],
         "free_at": found.space and rfc3339(found.space.at),
         "full_at": rfc3339(found.full_at),
         "refusals": [refusal_json(each) for each in found.refusals],
         "uploads": [_upload_json(each) for each in found.uploads],
+    }
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    return {
+        "kind": problem.kind.value,
+        "severity": problem.severity,
+        "text": problem.text,
     }
 
 
@@ -497,6 +534,7 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
         "bytes": bucket.bytes,
         "damaged": bucket.damaged,
         "missing": bucket.missing,
+        "problems": [_problem_json(each) for each in bucket.problems],
         "series": [
             {
                 "series": each.name,

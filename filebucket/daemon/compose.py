@@ -13,13 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
 from filebucket.admin.counters import Counters
-from filebucket.admin.health import (
-    STUCK,
-    Filesystem,
-    Hanging,
-    Health,
-    look_at_filesystem,
-)
+from filebucket.admin.health import STUCK, Hanging, Health
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite, SharedAnswer
@@ -27,6 +21,7 @@ from filebucket.base.errors import Refusal
 from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
 from filebucket.catalogue.interfaces import IInventory
+from filebucket.catalogue.overview import Known
 from filebucket.catalogue.recorder import Recorder
 from filebucket.config.config import Config
 from filebucket.daemon.alerts import Alerts
@@ -44,6 +39,7 @@ from filebucket.http.site import StreamingSite
 from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.push import Outcome, Step
 from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
@@ -55,7 +51,7 @@ from filebucket.store.archive import DirectoryArchive
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.interfaces import IArchive
 from filebucket.store.parts import DirectoryParts
-from filebucket.store.room import Room
+from filebucket.store.room import Room, look_at_filesystem
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
 from filebucket.web import digests
@@ -155,6 +151,13 @@ def make_daemon(
     site = StreamingSite(
         root, reactor, seen.refused, limits, config.trusted_proxies, trailers
     )
+    disk = partial(
+        look_at_filesystem, config.home, config.min_free_space, room.set_aside_on
+    )
+
+    def known() -> Known:
+        return Known(registry.all, wall(), sessions.all, config.unfinished)
+
     told = supervisor(environ)
     readiness = Readiness()
     admin = None
@@ -162,16 +165,11 @@ def make_daemon(
         shown = pages(
             reactor,
             looking.run,
-            partial(
-                look_at_filesystem,
-                config.home,
-                config.min_free_space,
-                room.set_aside_on,
-            ),
+            disk,
             counters,
             recorder,
             lambda: readiness.ready,
-            lambda: registry.all,
+            known,
             lambda: Live(
                 uploads.under_way,
                 len(site.admission),
@@ -181,9 +179,6 @@ def make_daemon(
                 sum(each.offset for each in sessions.all),
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
-            wall,
-            lambda: sessions.all,
-            config.unfinished,
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -316,26 +311,21 @@ def pages(
     counters: Counters,
     recorder: Recorder,
     ready: Callable[[], bool],
-    buckets: Callable[[], Sequence[Bucket]],
+    known: Callable[[], Known],
     live: Callable[[], Live],
     hanging: Callable[[], Hanging],
-    wall: Callable[[], float],
-    uploads: Callable[[], Sequence[Unfinished]],
-    unfinished: float,
 ) -> Mapping[str, IResource]:
     """The pages of the admin listener.
 
     :param run: calls a function in a thread that pushes do not use
     :param disk: measures the home's filesystem
-    :param wall: returns seconds since the epoch
-    :param uploads: returns the resumable uploads that go on
-    :param unfinished: seconds after its last byte when one expires
+    :param known: returns the facts that are not in the catalogue, but the disk
     """
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
     )
-    scrape = Scrape(counters, run, recorder.read, disk, buckets, live, wall)
-    page = Page(wall, recorder.read, buckets, local_zone(), uploads, unfinished)
+    scrape = Scrape(counters, run, recorder.read, disk, known, live)
+    page = Page(known, disk, recorder.read, local_zone())
     return {
         **resources(reactor, page),
         "healthz": SharedAnswer(reactor, health),

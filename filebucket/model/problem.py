@@ -6,14 +6,15 @@ any number of problems, at most one of each kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 
 from attrs import field, frozen
 
-from filebucket.base.text import moment_text
+from filebucket.base.text import about_text, counted, moment_text, size_text
 from filebucket.model.bucket import Bucket
+from filebucket.model.filesystem import Filesystem
 
 WARNING = 1
 CRITICAL = 2
@@ -24,6 +25,13 @@ SEVERITIES = ("ok", "warning", "critical")
 
 SOON = 14 * 24 * 3600.0
 """Seconds before an end in which it is reported."""
+
+
+NEARLY_FULL = 0.9
+"""Used share of a quota from which on the bucket is nearly full."""
+
+SCARCE = 0.05
+"""Share of a filesystem that pushes may still use, below which it is nearly full."""
 
 
 class Kind(Enum):
@@ -105,3 +113,57 @@ def ending_certificate(ends: Iterable[tuple[str, float]], now: float) -> Problem
         return Problem(Kind.CERTIFICATE, WARNING, text)
     text = f"the certificate of {name} expired on {when}{more}"
     return Problem(Kind.CERTIFICATE, CRITICAL, text)
+
+
+def full_bucket(bucket: Bucket, taken: int, refused: str | None) -> Problem | None:
+    """Whether a bucket is full, or nearly.
+
+    :param taken: bytes of its quota that are used
+    :param refused: why the last push got 507; None if it did not
+    """
+    if refused is not None:
+        text = f"the last push was refused: {refused}"
+        return Problem(Kind.FULL, CRITICAL, text, bucket.key)
+    if bucket.quota is None or taken < NEARLY_FULL * bucket.quota:
+        return None
+    share = f"{taken / bucket.quota:.0%}".replace("%", " %")
+    text = f"{share} of the quota of {size_text(bucket.quota)} is used"
+    return Problem(Kind.FULL, WARNING, text, bucket.key)
+
+
+def full_disk(disk: Filesystem, full_at: float | None, now: float) -> Problem | None:
+    """Whether the disk is full, or nearly.
+
+    :param full_at: forecast of the time when it is full, in seconds since the epoch
+    :param now: seconds since the epoch
+    """
+    if disk.fault is not None:
+        text = f"no push can be stored: {disk.fault}"
+        return Problem(Kind.FULL, CRITICAL, text)
+    if full_at is not None and full_at - now < SOON:
+        about = about_text(full_at - now)
+        text = f"the disk is full in about {about} at this rate"
+        return Problem(Kind.FULL, WARNING, text)
+    left = disk.free - disk.reserved
+    if left < SCARCE * disk.total:
+        text = f"pushes may use only {size_text(left)} of the disk"
+        return Problem(Kind.FULL, WARNING, text)
+    return None
+
+
+def lost_files(bucket: str, damaged: int, missing: int) -> Sequence[Problem]:
+    """The damaged and the missing files of a bucket.
+
+    :param bucket: its key
+    """
+    return [
+        Problem(
+            kind,
+            CRITICAL,
+            f"{counted(count, 'file')} {'is' if count == 1 else 'are'} {kind.value}",
+            bucket,
+            level=count,
+        )
+        for kind, count in ((Kind.DAMAGED, damaged), (Kind.MISSING, missing))
+        if count
+    ]

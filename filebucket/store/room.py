@@ -29,6 +29,7 @@ from attrs import define, field
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.model.bucket import FILE_COST, FreeSpace
+from filebucket.model.filesystem import Filesystem
 
 LOOK_EVERY = 64 * 1024 * 1024
 """Bytes that pushes write to a filesystem until its free space is read again."""
@@ -41,6 +42,29 @@ FRESH = 10.0
 
 SHARE = 20
 """A bucket is counted for at most 1/20 of the time."""
+
+
+def look_at_filesystem(
+    home: str,
+    min_free_space: FreeSpace,
+    set_aside: Callable[[int], int] = lambda _: 0,
+) -> Filesystem:
+    """Examine the filesystem of ``home``. This may block on a disk.
+
+    :param set_aside: function from ``f_fsid`` to the bytes reserved by pushes there
+    :raises OSError: the filesystem cannot be examined
+    """
+    found = os.statvfs(home)
+    total = total_bytes(found)
+    return Filesystem(
+        total,
+        free_bytes(found),
+        min_free_space.of(total),
+        bool(found.f_flag & os.ST_RDONLY),
+        set_aside(found.f_fsid),
+        # Some filesystems, such as Btrfs, do not count inodes.
+        bool(found.f_files) and not found.f_favail,
+    )
 
 
 @define

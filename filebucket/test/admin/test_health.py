@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from fractions import Fraction
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.admin.health import Filesystem, Hanging, Health, look_at_filesystem
+from filebucket.admin.health import Hanging, Health
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.model.bucket import FreeSpace
+from filebucket.model.filesystem import Filesystem
 from filebucket.test.kit.fakes import at_once
 
 DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False)
@@ -63,7 +61,7 @@ class HealthTests(SynchronousTestCase):
         less = "the home: free space is below min_free_space\n"
         self.assertEqual((503, less), self.ask())
         self.disk = evolve(DISK, read_only=True)
-        self.assertEqual((503, "the home: Read-only file system\n"), self.ask())
+        self.assertEqual((503, "the home: the filesystem is read-only\n"), self.ask())
         self.disk = evolve(DISK, full_of_files=True)
         self.assertEqual((503, "the home: no free inodes\n"), self.ask())
         self.disk = OSError(5, "Input/output error", "/srv/secret")
@@ -103,52 +101,3 @@ class HealthTests(SynchronousTestCase):
             ),
             self.ask(),
         )
-
-
-def nothing(filesystem: int) -> int:
-    """No reserved space."""
-    return 0
-
-
-class DiskTests(SynchronousTestCase):
-    def test_look(self) -> None:
-        """The values of statvfs, and min_free_space."""
-        found = os.statvfs(".")
-        asked: list[int] = []
-
-        def set_aside(filesystem: int) -> int:
-            asked.append(filesystem)
-            return 70
-
-        disk = look_at_filesystem(".", FreeSpace(share=Fraction(1, 4)), set_aside)
-        self.assertEqual([found.f_fsid], asked)
-        self.assertEqual(70, disk.set_aside)
-        self.assertEqual(found.f_blocks * found.f_frsize, disk.total)
-        self.assertEqual(disk.total // 4, disk.reserved)
-        self.assertTrue(0 < disk.free <= disk.total)
-        self.assertFalse(disk.read_only)
-
-    def test_read_only(self) -> None:
-        self.patch(os, "statvfs", lambda path: _Found())
-        self.assertEqual(
-            Filesystem(400, 200, 7, True),
-            look_at_filesystem(".", FreeSpace(bytes=7), nothing),
-        )
-
-    def test_full_of_files(self) -> None:
-        """No free inodes; 0 of 0 inodes means that they are not counted."""
-        for files, free, full in ((9, 0, True), (9, 1, False), (0, 0, False)):
-            found = _Found()
-            found.f_files, found.f_favail = files, free
-            self.patch(os, "statvfs", lambda path, found=found: found)
-            seen = look_at_filesystem(".", FreeSpace(), nothing)
-            self.assertEqual(full, seen.full_of_files)
-
-    def test_gone(self) -> None:
-        with self.assertRaises(FileNotFoundError):
-            look_at_filesystem(self.mktemp(), FreeSpace(), nothing)
-
-
-class _Found:
-    f_blocks, f_bavail, f_frsize, f_flag = 4, 2, 100, os.ST_RDONLY
-    f_files, f_favail, f_fsid = 9, 4, 1

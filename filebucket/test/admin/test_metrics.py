@@ -10,17 +10,18 @@ from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.counters import MOST_BUCKETS, Counters
-from filebucket.admin.health import Filesystem
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
-from filebucket.catalogue.overview import Overview
+from filebucket.catalogue.overview import Known, Overview
 from filebucket.catalogue.recorder import WriterHealth
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
+from filebucket.model.problem import CRITICAL, Kind, Problem
 from filebucket.model.records import Received
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token, token_digest
@@ -31,6 +32,7 @@ from filebucket.test.kit.fakes import at_once
 TOKEN = "0123456789abcdef0123456789abcdef"
 NAMELESS = Bucket((Token(token_digest(TOKEN.encode())),), TOKEN)
 HOUR = Interval(3600.0, "1h")
+DOWN = Problem(Kind.DAEMON, CRITICAL, "it is down")
 DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False, set_aside=30)
 
 
@@ -69,9 +71,8 @@ class ScrapeTests(SynchronousTestCase):
             at_once,
             self.read,
             self.look,
-            lambda: self.buckets,
+            lambda: Known(self.buckets, self.now, problems=[DOWN]),
             lambda: Live(2, 5, 3, self.writing, 4, 99),
-            lambda: self.now,
         )
         answer = self.successResultOf(Deferred.fromCoroutine(scrape()))
         self.assertEqual(200, answer.status)
@@ -102,6 +103,8 @@ class ScrapeTests(SynchronousTestCase):
             ("filesystem_set_aside_bytes", 30),
             ("buckets_left_out", 0),
             ("buckets{state=late}", 0),
+            ("problem{problem=full}", 0),
+            ("problem{problem=daemon}", 2),
         ):
             self.assertEqual(value, found[f"filebucket_{name}"], name)
 
@@ -128,6 +131,7 @@ class ScrapeTests(SynchronousTestCase):
                 "size_bytes{bucket=web01}": 15,
                 "quota_bytes{bucket=web01}": 99,
                 "quota_used_bytes{bucket=web01}": 2 * 4096 + 15,
+                "problem{bucket=web01,problem=full}": 1,
                 "damaged_files{bucket=web01}": 0,
                 "missing_files{bucket=web01}": 0,
             },

@@ -20,9 +20,11 @@ from filebucket.admin.site import PAGE_POLICY, AdminSite
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.overview import Known
 from filebucket.catalogue.view import View
 from filebucket.config.load import parse
 from filebucket.model.bucket import Bucket
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused
 from filebucket.model.series import series_of
@@ -78,6 +80,7 @@ class PageCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(NOW)
         self.read = Reader(opened(self, View, home))
+        self.disk = Filesystem(total=1000, free=900, reserved=20, read_only=False)
         self.buckets: Sequence[Bucket] = parse(
             json.dumps(
                 {
@@ -91,7 +94,12 @@ class PageCase(SynchronousTestCase):
             "config.json",
         ).buckets
         list(self.journal.watch(self.buckets, mask(self.buckets), NOW))
-        page = Page(self.clock.seconds, self.read, lambda: self.buckets, UTC)
+        page = Page(
+            lambda: Known(self.buckets, self.clock.seconds()),
+            lambda: self.disk,
+            self.read,
+            UTC,
+        )
         self.site = AdminSite(self.clock, resources(self.clock, page))
 
     def ask(self, target: str = "/", head: str = "") -> Client:

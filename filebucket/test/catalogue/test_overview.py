@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.overview import (
+    Known,
+    Overview,
     forecast,
     make_overview,
 )
 from filebucket.model.bucket import Pause
-from filebucket.model.records import Space
+from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem, lost_files
+from filebucket.model.records import Received, Refused, Space
 from filebucket.model.state import State
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
@@ -89,13 +94,77 @@ class ForecastTests(SynchronousTestCase):
         small = ((0, 9, 100), (1, 9, 100))
         self.check(7 * DAY, *small, (2, 50, 200), (3, 40, 200), (4, 30, 200))
 
+    def test_reserved(self) -> None:
+        """Pushes may not use all of the free space."""
+        looks = [Space(days * DAY, 50 - 10 * days, 100) for days in range(3)]
+        self.assertEqual(4 * DAY, forecast(looks, reserved=10))
+        self.assertEqual(2 * DAY, forecast(looks, reserved=40))
+
 
 class OverviewTests(ManySeriesCase):
     """The catalogue by buckets."""
 
+    def look(self, **known: Any) -> Overview:
+        return make_overview(self.view, Known(self.buckets, THEN, **known))
+
+    def refuse(self, bucket: int, at: float, status: int, reason: str) -> None:
+        key = self.buckets[bucket].key
+        refused = Refused(key, at, "x", 9, status, reason, "c", "r")
+        self.journal.record([], [refused], lambda key: None)
+
+    def test_problems(self) -> None:
+        """Those that were passed in go to their bucket, or to the server."""
+        key = self.buckets[1].key
+        ending = Problem(Kind.TOKEN, WARNING, "it ends", key)
+        down = Problem(Kind.DAEMON, CRITICAL, "it is down")
+        stale = Problem(Kind.RELOAD, WARNING, "it is stale")
+        found = self.look(problems=[stale, ending, down])
+        self.assertEqual((down, stale), found.problems)
+        self.assertEqual((ending,), found.buckets[1].problems)
+        self.assertEqual(1, found.buckets[1].severity)
+
+    def test_lost(self) -> None:
+        """All lost files of a bucket are one problem of each kind."""
+        many, *_ = self.look().buckets
+        expected = lost_files(many.bucket, many.damaged, many.missing)
+        self.assertTrue(expected)
+        self.assertEqual(tuple(expected), many.problems)
+
+    def test_full(self) -> None:
+        """A bucket is full until a push arrives again."""
+        _, few, _ = self.buckets
+        self.refuse(1, THEN - HOUR - 1, 507, "before the last push")
+        self.refuse(1, THEN - 2, 403, "another reason")
+        self.assertEqual((), self.look().buckets[1].problems)
+        self.refuse(1, THEN - 1, 507, "the quota is used up")
+        full = Problem(
+            Kind.FULL,
+            CRITICAL,
+            "the last push was refused: the quota is used up",
+            few.key,
+        )
+        found = self.look().buckets[1]
+        self.assertEqual(((full,), 2), (found.problems, found.severity))
+        received = Received(few.key, "a", "b", 7, "ab", THEN)
+        self.journal.record([received], [], {few.key: few}.get)
+        self.assertEqual((), self.look().buckets[1].problems)
+
+    def test_disk(self) -> None:
+        """The disk is full when no more than the reserve is left."""
+        for at in (0, 1, 2):
+            self.journal.note_space(Space(THEN - (2 - at) * DAY, 50 - 10 * at, 100))
+        disk = Filesystem(total=100, free=30, reserved=10, read_only=False)
+        found = self.look(disk=disk)
+        self.assertEqual(THEN + 2 * DAY, found.full_at)
+        text = "the disk is full in about 2 days at this rate"
+        self.assertEqual((Problem(Kind.FULL, WARNING, text),), found.problems)
+        # Without the disk, its reserve is not known.
+        without = self.look()
+        self.assertEqual((THEN + 3 * DAY, ()), (without.full_at, without.problems))
+
     def test_overview(self) -> None:
         """Some series are shown, all are counted."""
-        many, few, none = make_overview(self.view, self.buckets, THEN).buckets
+        many, few, none = make_overview(self.view, Known(self.buckets, THEN)).buckets
         self.assertEqual((20, 43), (len(many.series), many.more))
         self.assertEqual((State.LATE, 2, 249), (many.state, many.severity, many.files))
         self.assertEqual("lost", many.series[0].name)
@@ -113,7 +182,7 @@ class OverviewTests(ManySeriesCase):
         """Nothing is late, also before the daemon has read of the pause."""
         pause = Pause(THEN + DAY, "a move")
         buckets = [evolve(each, comment="Ulm", paused=pause) for each in self.buckets]
-        many, _, none = make_overview(self.view, buckets, THEN).buckets
+        many, _, none = make_overview(self.view, Known(buckets, THEN)).buckets
         self.assertEqual(
             ("Ulm", pause, False), (many.comment, many.paused, many.retired)
         )
@@ -124,13 +193,13 @@ class OverviewTests(ManySeriesCase):
         )
         self.assertNotIn(State.LATE, {each.state for each in many.series})
         self.assertEqual((State.NEVER, 0), (none.state, none.severity))
-        over = make_overview(self.view, buckets, THEN + DAY).buckets[0]
+        over = make_overview(self.view, Known(buckets, THEN + DAY)).buckets[0]
         self.assertEqual((None, State.LATE), (over.paused, over.state))
 
     def test_retired(self) -> None:
         """Only losses count."""
         buckets = [evolve(each, retired=True) for each in self.buckets]
-        many, few, none = make_overview(self.view, buckets, THEN).buckets
+        many, few, none = make_overview(self.view, Known(buckets, THEN)).buckets
         self.assertEqual(
             (True, State.FRESH, 2), (many.retired, many.state, many.severity)
         )

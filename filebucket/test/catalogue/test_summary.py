@@ -12,6 +12,7 @@ from filebucket.catalogue.overview import (
 )
 from filebucket.catalogue.summary import Trouble, summarize, troubles
 from filebucket.model.bucket import Pause
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.state import State
 from filebucket.test.kit.overviews import (
     DAY,
@@ -24,14 +25,23 @@ from filebucket.test.kit.overviews import (
 )
 
 
-class SummaryTests(SynchronousTestCase):
-    """The summary as a sentence."""
-
-    def check(self, severity: int, headline: str, *buckets: BucketOverview) -> None:
-        found = summarize(overview(*buckets))
+class SummaryCase(SynchronousTestCase):
+    def check(
+        self,
+        severity: int,
+        headline: str,
+        *buckets: BucketOverview,
+        problems: tuple[Problem, ...] = (),
+    ) -> None:
+        shown = overview(*buckets, problems=problems)
+        found = summarize(shown)
         self.assertEqual((severity, headline), (found.severity, found.headline))
         # Otherwise the page and the command could differ.
-        self.assertEqual(severity, overview(*buckets).severity)
+        self.assertEqual(severity, shown.severity)
+
+
+class SummaryTests(SummaryCase):
+    """The summary as a sentence."""
 
     def test_none(self) -> None:
         self.check(0, "There are no buckets yet")
@@ -112,6 +122,40 @@ class SummaryTests(SynchronousTestCase):
         self.check(2, "40 backups are late", crowded)
 
 
+FULL = Problem(Kind.FULL, CRITICAL, "the last push was refused: no", "c")
+NEARLY = Problem(Kind.FULL, WARNING, "92 % of the quota of 10 B is used", "b")
+ENDING = Problem(Kind.TOKEN, WARNING, "its last token expires tomorrow", "b")
+
+
+class ProblemTests(SummaryCase):
+    """Problems of buckets and of the server are counted with the states."""
+
+    def test_server(self) -> None:
+        down = Problem(Kind.DAEMON, CRITICAL, "the daemon does not run")
+        self.check(2, "The daemon does not run", problems=(down,))
+        self.check(
+            2,
+            "The daemon does not run and 1 backup is late",
+            bucket("a", series(**LATE)),
+            problems=(down,),
+        )
+        full = Problem(Kind.FULL, WARNING, "the disk is full in about 2 days")
+        self.check(
+            1,
+            "The disk is full in about 2 days and 1 bucket is nearly full",
+            bucket("a", series(), problems=(NEARLY,)),
+            problems=(full,),
+        )
+
+    def test_bucket(self) -> None:
+        self.check(2, "1 bucket is full", bucket("a", series(), problems=(FULL,)))
+        self.check(
+            1,
+            "1 bucket has a token that expires soon",
+            bucket("a", series(), problems=(ENDING,)),
+        )
+
+
 class TroublesTests(SynchronousTestCase):
     """The buckets with each problem."""
 
@@ -120,11 +164,11 @@ class TroublesTests(SynchronousTestCase):
         found = troubles(
             overview(
                 bucket("a", series(state=State.SHRUNK), series(**LATE)),
-                bucket("b", series(damaged=3, missing=1)),
-                bucket("c", series()),
+                bucket("b", series(damaged=3, missing=1), problems=(NEARLY,)),
+                bucket("c", series(), problems=(FULL,)),
                 bucket("d", never()),
                 bucket("e", expect=None),
-                bucket("f", series(state=State.GROWN)),
+                bucket("f", series(state=State.GROWN), problems=(NEARLY, ENDING)),
                 bucket("g"),
                 bucket("h", series(state=State.EMPTY), series(state=State.SHRUNK)),
                 bucket("i", series(state=State.UNFINISHED)),
@@ -138,6 +182,10 @@ class TroublesTests(SynchronousTestCase):
                 Trouble("damaged", 2, 3, ["b"]),
                 Trouble("missing", 2, 1, ["b"]),
                 Trouble("empty", 2, 1, ["h"]),
+                Trouble("full", 2, 1, ["c"]),
+                Trouble("token", 2, 0, []),
+                Trouble("full", 1, 2, ["b", "f"]),
+                Trouble("token", 1, 1, ["f"]),
                 Trouble("unfinished", 1, 1, ["i"]),
                 Trouble("shrunk", 1, 2, []),
                 Trouble("grown", 1, 1, ["f"]),

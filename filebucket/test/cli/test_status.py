@@ -20,6 +20,7 @@ from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main
 from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status_table
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Space
 from filebucket.model.state import State
 from filebucket.model.unfinished import Finished, Unfinished
@@ -255,7 +256,7 @@ class TableTests(SynchronousTestCase):
 class LineTests(SynchronousTestCase):
     def test_states(self) -> None:
         """The state comes first, then the numbers."""
-        rest = ";0 files=14;;;0 bytes=15032385536B;;;0 uploads=0;;;0"
+        rest = " files=14;;;0 bytes=15032385536B;;;0 uploads=0;;;0"
         rest += " free=1099511627776B;;;0;"
         for found, expected, figures in (
             ([FRESH], "OK - 1 bucket fresh", (0, 0, 0, 0, 0, 0, 0, 0)),
@@ -296,16 +297,64 @@ class LineTests(SynchronousTestCase):
             ),
         ):
             line = status_line(overview(*found))
-            late, damaged, missing, empty, left, shrunk, grown, never = figures
+            data = " ".join(
+                f"{word}={figures[place] if place is not None else 0};{bounds};0"
+                for word, bounds, place in (
+                    ("late", ";0", 0),
+                    ("failed", ";0", None),
+                    ("damaged", ";0", 1),
+                    ("missing", ";0", 2),
+                    ("empty", ";0", 3),
+                    ("full", "0;", None),
+                    ("token", "0;", None),
+                    ("unfinished", "0;", 4),
+                    ("shrunk", "0;", 5),
+                    ("grown", "0;", 6),
+                    ("never", "0;", 7),
+                    ("daemon", "0;", None),
+                    ("catalogue", "0;", None),
+                    ("certificate", "0;", None),
+                    ("hook", "0;", None),
+                    ("reload", "0;", None),
+                )
+            )
             self.assertEqual(
-                f"FILEBUCKET {expected} | buckets={len(found)};;;0 late={late};;0;0"
-                f" failed=0;;0;0 damaged={damaged};;0;0 missing={missing};;0;0"
-                f" empty={empty};;0;0"
-                f" unfinished={left};0;;0 shrunk={shrunk};0;;0 grown={grown};0;;0"
-                f" never={never};0;{rest}"
+                f"FILEBUCKET {expected} | buckets={len(found)};;;0 {data}{rest}"
                 "4398046511104",
                 line,
             )
+
+    def test_problems(self) -> None:
+        """Those of the server come first, then a bucket's if it is its worst."""
+        down = Problem(Kind.DAEMON, CRITICAL, "the daemon | does not run")
+        full = Problem(Kind.FULL, CRITICAL, "the last push was refused: no", "a")
+        nearly = Problem(Kind.FULL, WARNING, "92 % of the quota is used", "a")
+        for expected, buckets, problems in (
+            ("CRITICAL - the daemon \\x7c does not run", (FRESH,), (down,)),
+            (
+                "CRITICAL - 1 of 1 buckets: db: the last push was refused: no",
+                (evolve(SHRUNK, problems=(full,)),),
+                (),
+            ),
+            (
+                "WARNING - 1 of 1 buckets: db: shop-#.dump shrunk, -80 %",
+                (evolve(SHRUNK, problems=(nearly,)),),
+                (),
+            ),
+            (
+                "WARNING - 1 of 1 buckets: web01: 92 % of the quota is used",
+                (evolve(FRESH, problems=(nearly,)),),
+                (),
+            ),
+        ):
+            found = evolve(overview(*buckets), problems=problems)
+            text, data = status_line(found).split(" | ")
+            self.assertEqual(f"FILEBUCKET {expected}", text)
+            for word, kind in (("full", Kind.FULL), ("daemon", Kind.DAEMON)):
+                count = sum(each.kind is kind for each in problems) + sum(
+                    each.kind is kind for one in buckets for each in one.problems
+                )
+                self.assertIn(f" {word}={count};0;;0 ", data)
 
     def test_worst_first(self) -> None:
         """At most five buckets are named."""
@@ -497,9 +546,9 @@ class StatusTests(CatalogueCase):
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
         self.write(*self.keys, min_free_space="100 %")
-        text = "the free space is below min_free_space: every push gets 507"
+        text = "no push can be stored: free space is below min_free_space"
         lines = self.prints(2, "status")
-        self.assertEqual(f"{text.capitalize()}.", lines[-2])
+        self.assertEqual([f"{text.capitalize()}.", ""], lines[-3:-1])
         self.assertEqual("3 buckets; 1.0 KiB kept", lines[-1])
         (line,) = self.prints(2, "status", "--line")
         self.assertTrue(line.startswith(f"FILEBUCKET CRITICAL - {text} | "), line)
@@ -507,7 +556,22 @@ class StatusTests(CatalogueCase):
         (line,) = self.prints(2, "status", "--line", "web01")
         self.assertIn(f"{text}; 1 of 1 buckets: web01: ", line)
         found = json.loads("".join(self.prints(2, "status", "--json")))
-        self.assertEqual((2, True), (found["severity"], found["too_full"]))
+        problem = {"kind": "full", "severity": 2, "text": text}
+        self.assertEqual((2, [problem]), (found["severity"], found["problems"]))
+
+    def test_full_bucket(self) -> None:
+        """The problems of a bucket stand below the table."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        self.refuse("web01", "x", -1, status=507, reason="no \x1b space")
+        text = "the last push was refused: no \\x1b space"
+        lines = self.prints(2, "status")
+        self.assertEqual([f"web01: {text}.", ""], lines[-3:-1])
+        found = json.loads("".join(self.prints(2, "status", "--json", "web01")))
+        (bucket,) = found["buckets"]
+        self.assertEqual(("fresh", 2), (bucket["state"], bucket["severity"]))
+        (problem,) = bucket["problems"]
+        self.assertEqual(("full", 2), (problem["kind"], problem["severity"]))
 
     def test_json(self) -> None:
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
@@ -528,6 +592,7 @@ class StatusTests(CatalogueCase):
                 "bytes": 1000,
                 "damaged": 0,
                 "missing": 0,
+                "problems": [],
                 "series": [
                     {
                         "series": "db-#.gz",
@@ -557,7 +622,7 @@ class StatusTests(CatalogueCase):
             {
                 "at": "2026-11-24T09:00:00.000Z",
                 "severity": 0,
-                "too_full": False,
+                "problems": [],
                 "free": 10,
                 "capacity": 20,
                 "free_at": "2026-11-24T09:00:00.000Z",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.bucket import Bucket
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import (
     CRITICAL,
     WARNING,
@@ -14,6 +15,9 @@ from filebucket.model.problem import (
     Problem,
     ending_certificate,
     ending_token,
+    full_bucket,
+    full_disk,
+    lost_files,
 )
 from filebucket.model.token import Token
 
@@ -87,3 +91,90 @@ class CertificateTests(SynchronousTestCase):
         text = "the certificate of CN=c expired on 2026-11-24 (and 1 more)"
         expired = Problem(Kind.CERTIFICATE, CRITICAL, text)
         self.assertEqual(expired, self.ending(a=15, b=14, c=0))
+
+
+def a_bucket(quota: int | None) -> Bucket:
+    return Bucket((Token(b"x" * 32),), "web01", "web01", quota=quota)
+
+
+class FullBucketTests(SynchronousTestCase):
+    def test_quota(self) -> None:
+        """From 90 % on, a bucket is nearly full."""
+        for taken, quota in ((921, 1024), (10**9, None)):
+            self.assertIsNone(full_bucket(a_bucket(quota), taken, None))
+        for taken, text in (
+            (922, "90 % of the quota of 1.0 KiB is used"),
+            (1229, "120 % of the quota of 1.0 KiB is used"),
+        ):
+            self.assertEqual(
+                Problem(Kind.FULL, WARNING, text, "web01"),
+                full_bucket(a_bucket(1024), taken, None),
+            )
+
+    def test_refused(self) -> None:
+        """With and without a quota: the disk may be full."""
+        for quota in (None, 1000):
+            self.assertEqual(
+                Problem(
+                    Kind.FULL, CRITICAL, "the last push was refused: full", "web01"
+                ),
+                full_bucket(a_bucket(quota), 0, "full"),
+            )
+
+
+class FullDiskTests(SynchronousTestCase):
+    def look(
+        self, free: int, left: float | None = None, **given: bool
+    ) -> tuple[int, str] | None:
+        disk = Filesystem(1000, free, 100, **{"read_only": False, **given})
+        full_at = None if left is None else NOW + left
+        found = full_disk(disk, full_at, NOW)
+        if found is None:
+            return None
+        self.assertEqual((Kind.FULL, ""), (found.kind, found.bucket))
+        return found.severity, found.text
+
+    def test_fine(self) -> None:
+        self.assertIsNone(self.look(150))
+        self.assertIsNone(self.look(150, 14 * DAY))
+
+    def test_full(self) -> None:
+        """The worst comes first."""
+        for given in ({}, {"full_of_files": False}):
+            self.assertEqual(
+                (2, "no push can be stored: free space is below min_free_space"),
+                self.look(100, DAY, **given),
+            )
+        self.assertEqual(
+            (2, "no push can be stored: no free inodes"),
+            self.look(900, full_of_files=True),
+        )
+        self.assertEqual(
+            (2, "no push can be stored: the filesystem is read-only"),
+            self.look(900, read_only=True),
+        )
+
+    def test_soon(self) -> None:
+        self.assertEqual(
+            (1, "the disk is full in about 13 days at this rate"),
+            self.look(900, 13.4 * DAY),
+        )
+        self.assertEqual(
+            (1, "the disk is full in about an hour at this rate"), self.look(900, 0.0)
+        )
+
+    def test_scarce(self) -> None:
+        self.assertEqual((1, "pushes may use only 49 B of the disk"), self.look(149))
+
+
+class LostTests(SynchronousTestCase):
+    def test_counts(self) -> None:
+        """Each further file is reported."""
+        self.assertEqual([], lost_files("web01", 0, 0))
+        self.assertEqual(
+            [
+                Problem(Kind.DAMAGED, CRITICAL, "1 file is damaged", "web01", level=1),
+                Problem(Kind.MISSING, CRITICAL, "5 files are missing", "web01", 5),
+            ],
+            lost_files("web01", 1, 5),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.model.bucket import FILE_COST, FreeSpace
+from filebucket.model.filesystem import Filesystem
 from filebucket.store import room
-from filebucket.store.room import Reservation, Room
+from filebucket.store.room import Reservation, Room, look_at_filesystem
 from filebucket.test.kit.properties import trying
 
 QUOTA = 1000
@@ -363,3 +365,47 @@ class RoomTests(SynchronousTestCase):
         self.assertRaises(
             Refusal, all_room.set_aside, self.fd, "bucket", QUOTA + 1, left
         )
+
+
+class LookTests(SynchronousTestCase):
+    def test_look(self) -> None:
+        """The values of statvfs, and min_free_space."""
+        found = os.statvfs(".")
+        asked: list[int] = []
+
+        def set_aside(filesystem: int) -> int:
+            asked.append(filesystem)
+            return 70
+
+        disk = look_at_filesystem(".", FreeSpace(share=Fraction(1, 4)), set_aside)
+        self.assertEqual([found.f_fsid], asked)
+        self.assertEqual(70, disk.set_aside)
+        self.assertEqual(found.f_blocks * found.f_frsize, disk.total)
+        self.assertEqual(disk.total // 4, disk.reserved)
+        self.assertTrue(0 < disk.free <= disk.total)
+        self.assertFalse(disk.read_only)
+
+    def test_read_only(self) -> None:
+        self.patch(os, "statvfs", lambda path: _Found())
+        self.assertEqual(
+            Filesystem(400, 200, 7, True),
+            look_at_filesystem(".", FreeSpace(bytes=7)),
+        )
+
+    def test_full_of_files(self) -> None:
+        """No free inodes; 0 of 0 inodes means that they are not counted."""
+        for files, free, full in ((9, 0, True), (9, 1, False), (0, 0, False)):
+            found = _Found()
+            found.f_files, found.f_favail = files, free
+            self.patch(os, "statvfs", lambda path, found=found: found)
+            seen = look_at_filesystem(".", FreeSpace())
+            self.assertEqual(full, seen.full_of_files)
+
+    def test_gone(self) -> None:
+        with self.assertRaises(FileNotFoundError):
+            look_at_filesystem(self.mktemp(), FreeSpace())
+
+
+class _Found:
+    f_blocks, f_bavail, f_frsize, f_flag = 4, 2, 100, os.ST_RDONLY
+    f_files, f_favail, f_fsid = 9, 4, 1

@@ -19,8 +19,10 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.overview import Known
 from filebucket.catalogue.view import View
 from filebucket.config.load import parse
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
 from filebucket.model.records import Received, Refused, Space
 from filebucket.model.series import series_of
@@ -92,13 +94,14 @@ class ChromiumCase(TestCase):
         self.configure()
         self.failure: Exception | None = None
         self.uploads: list[Unfinished] = []
+        disk = Filesystem(total=1000, free=900, reserved=20, read_only=False)
         page = Page(
-            reactor.seconds,
+            lambda: Known(
+                self.buckets, reactor.seconds(), self.uploads, unfinished=24 * 3600.0
+            ),
+            lambda: disk,
             self.read,
-            lambda: self.buckets,
             UTC,
-            lambda: self.uploads,
-            24 * 3600.0,
         )
         self.resources = resources(reactor, page)
         self.site = AdminSite(reactor, self.resources)
