@@ -7,6 +7,7 @@ or script, and nothing from other hosts. Rendering is slow: call it in a thread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import tzinfo
 from importlib.resources import files
 
@@ -15,6 +16,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from filebucket.admin.view import SEVERITIES, WORDS, view
 from filebucket.base.text import counted, printable
 from filebucket.catalogue.overview import Overview
+from filebucket.model.push import Receiving
 
 _TEMPLATES = Environment(
     loader=DictLoader(
@@ -37,12 +39,16 @@ _PAGE = _TEMPLATES.get_template("page.html")
 _UNKNOWN = _TEMPLATES.get_template("unknown.html")
 
 
-def page(overview: Overview, zone: tzinfo) -> bytes:
+def page(
+    overview: Overview, zone: tzinfo, receiving: Sequence[Receiving] = ()
+) -> bytes:
     """The page.
 
     :param zone: time zone of the times shown
+    :param receiving: files that are being received, with labels of buckets, and with
+        tokens masked
     """
-    shown = view(overview, zone)
+    shown = view(overview, zone, receiving)
     return _PAGE.render(page=shown, icon=shown.icon).encode()
 
 

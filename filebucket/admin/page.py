@@ -8,7 +8,7 @@ Requests must never delay a push, nor use memory after the client has disconnect
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from importlib.resources import files
 from pathlib import PurePath
@@ -25,7 +25,10 @@ from filebucket.admin.view import most_series
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import Known, make_overview
+from filebucket.model.bucket import label_of
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.mask import mask
+from filebucket.model.push import Receiving
 
 T = TypeVar("T")
 
@@ -34,6 +37,10 @@ DEADLINE = 10.0
 
 KEPT = 2.0
 """Seconds for which a rendered page is reused."""
+
+LEAST = 1.0
+"""Seconds for which a file must have been received to be shown, so that small ones do
+not flicker."""
 
 HTML = b"text/html; charset=utf-8"
 
@@ -58,20 +65,24 @@ class Page:
         disk: Callable[[], Filesystem],
         read: Read,
         zone: tzinfo,
+        receiving: Callable[[], Sequence[Receiving]] = tuple,
     ) -> None:
         """
         :param known: returns the facts that are not in the catalogue, but the disk
         :param disk: examines the home's filesystem, in a thread; raises OSError
         :param zone: time zone of the times shown
+        :param receiving: returns files that are being received, except parts of
+            resumable uploads
         """
         self._known = known
         self._disk = disk
         self._read = read
         self._zone = zone
+        self._receiving = receiving
 
     async def __call__(self) -> AdminAnswer:
         """The current page, or a page with the reason why it is unavailable."""
-        known = self._known()
+        known, receiving = self._known(), self._receiving()
 
         def make(catalogue: IView) -> tuple[bytes, bytes]:
             overview = make_overview(
@@ -79,7 +90,13 @@ class Page:
                 evolve(known, disk=self._look()),
                 most_series=most_series(len(known.buckets)),
             )
-            page = html.page(overview, self._zone)
+            hide = mask(known.buckets)
+            pushes = [
+                evolve(each, bucket=label_of(each.bucket), name=hide(each.name))
+                for each in receiving
+                if each.seconds >= LEAST
+            ]
+            page = html.page(overview, self._zone, pushes)
             return page, gzip.compress(page, compresslevel=1)
 
         try:

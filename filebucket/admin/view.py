@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from filebucket.base.text import (
     about_text,
@@ -29,6 +29,7 @@ from filebucket.catalogue.overview import (
     UploadOverview,
 )
 from filebucket.catalogue.summary import summarize
+from filebucket.model.push import Receiving
 from filebucket.model.records import Refused
 from filebucket.model.state import State
 
@@ -36,7 +37,7 @@ MOST_ROWS = 2000
 """Maximum number of series on a page; the page shows the number of the others."""
 
 MOST_UPLOADS = 100
-"""Maximum number of unfinished uploads on a page."""
+"""Maximum number of uploads under way on a page."""
 
 SCARCE = 0.05
 """Free space below this share is marked."""
@@ -183,10 +184,11 @@ class RefusalRow:
 
 @frozen
 class UploadRow:
-    """An unfinished resumable upload.
+    """A file that is being received, or an unfinished resumable upload.
 
     :param got: the received part as a bar; without ``percent`` if the whole is unknown
     :param rate: empty if not known yet
+    :param last: empty if it is not resumable
     """
 
     bucket: str
@@ -210,7 +212,8 @@ class PageView:
     :param troubled: buckets that need attention, the worst first
     :param calm: buckets that are in order
     :param hidden: number of buckets that are not shown
-    :param uploads: unfinished uploads, the first to expire first
+    :param uploads: files that are being received, the longest first; then unfinished
+        uploads, the first to expire first
     :param more_uploads: number of those that are not shown
     """
 
@@ -239,11 +242,16 @@ def most_series(buckets: int) -> int:
     return max(1, min(20, MOST_ROWS // max(buckets, 1)))
 
 
-def view(overview: Overview, zone: tzinfo) -> PageView:
+def view(
+    overview: Overview, zone: tzinfo, receiving: Sequence[Receiving] = ()
+) -> PageView:
     """The content of the page.
 
     :param zone: time zone of the times shown
+    :param receiving: files that are being received, with labels of buckets, and with
+        tokens masked
     """
+    uploads: Sequence[Receiving | UploadOverview] = (*receiving, *overview.uploads)
     found = summarize(overview)
     now = local(overview.at, zone)
     troubled, calm = _as_many_as_fit(overview.buckets)
@@ -263,22 +271,42 @@ def view(overview: Overview, zone: tzinfo) -> PageView:
         hidden=len(overview.buckets) - len(troubled) - len(calm),
         refusals=[_refusal(each, zone) for each in overview.refusals],
         uploads=[
-            _upload(each, overview.at, zone) for each in overview.uploads[:MOST_UPLOADS]
+            _push(each, zone)
+            if isinstance(each, Receiving)
+            else _upload(each, overview.at, zone)
+            for each in uploads[:MOST_UPLOADS]
         ],
-        more_uploads=max(len(overview.uploads) - MOST_UPLOADS, 0),
+        more_uploads=max(len(uploads) - MOST_UPLOADS, 0),
     )
 
 
+def _push(push: Receiving, zone: tzinfo) -> UploadRow:
+    since = _moment(push.since, zone, ago(push.seconds), "began ")
+    rate = push.size / max(push.seconds, 1)
+    return UploadRow(
+        bucket=push.bucket,
+        name=printable(push.name),
+        got=_received(push.size, push.length),
+        rate=f"{size_text(round(rate))}/s",
+        since=evolve(since, exact=f"{since.exact}, from {printable(push.client)}"),
+        last=Moment(""),
+        expires=Moment("not resumable"),
+    )
+
+
+def _received(size: int, length: int | None) -> Bar:
+    if length is None:
+        return Bar(size_text(size), "", "")
+    share = size / max(length, 1)
+    return _bar(share, f"{size_text(size)} of {size_text(length)} ({share:.0%})", "")
+
+
 def _upload(upload: UploadOverview, now: float, zone: tzinfo) -> UploadRow:
-    got = Bar(size_text(upload.offset), "", "")
-    if upload.length is not None:
-        share = upload.offset / max(upload.length, 1)
-        got = _bar(share, f"{got.text} of {size_text(upload.length)} ({share:.0%})", "")
     left = max(upload.expires - now, 0)
     return UploadRow(
         bucket=upload.bucket,
         name=printable(upload.name),
-        got=got,
+        got=_received(upload.offset, upload.length),
         rate="" if upload.rate is None else f"{size_text(round(upload.rate))}/s",
         since=_moment(upload.since, zone, ago(now - upload.since), "began "),
         last=_moment(upload.last_at, zone, ago(now - upload.last_at), "last byte "),

@@ -40,7 +40,7 @@ from filebucket.http.tls import Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.push import Outcome, Step
+from filebucket.model.push import Outcome, Receiving, Step
 from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
@@ -179,6 +179,7 @@ def make_daemon(
                 sum(each.offset for each in sessions.all),
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
+            uploads.receiving,
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -314,18 +315,20 @@ def pages(
     known: Callable[[], Known],
     live: Callable[[], Live],
     hanging: Callable[[], Hanging],
+    receiving: Callable[[], Sequence[Receiving]],
 ) -> Mapping[str, IResource]:
     """The pages of the admin listener.
 
     :param run: calls a function in a thread that pushes do not use
     :param disk: measures the home's filesystem
     :param known: returns the facts that are not in the catalogue, but the disk
+    :param receiving: returns files that are being received
     """
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
     )
     scrape = Scrape(counters, run, recorder.read, disk, known, live)
-    page = Page(known, disk, recorder.read, local_zone())
+    page = Page(known, disk, recorder.read, local_zone(), receiving)
     return {
         **resources(reactor, page),
         "healthz": SharedAnswer(reactor, health),

@@ -36,6 +36,28 @@ class Denied:
     bucket: Bucket | None = None
 
 
+@frozen
+class Receiving:
+    """A file that is being received in one request.
+
+    :param bucket: the bucket's key
+    :param name: the file's name, in which tokens are not masked
+    :param client: ``ip:port``
+    :param size: bytes received so far
+    :param length: bytes of the request's body; None if not known
+    :param since: when it began, in seconds since the epoch
+    :param seconds: for which it has been received
+    """
+
+    bucket: str
+    name: str = field(repr=False)
+    client: str
+    size: int
+    length: int | None
+    since: float
+    seconds: float
+
+
 class Step(Enum):
     """What a request about a resumable upload did, if it did not end the upload."""
 

@@ -33,10 +33,10 @@ from filebucket.base.hashes import Hashes
 from filebucket.hooks.interfaces import Exit, IHooks, Subject, Verdict
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
-from filebucket.model.push import Denied, Kept, Outcome
+from filebucket.model.push import Denied, Kept, Outcome, Receiving
 from filebucket.model.unfinished import Unfinished
 from filebucket.push.guesses import Guesses
-from filebucket.push.interfaces import IIncoming, IncomingFile
+from filebucket.push.interfaces import IIncoming, IncomingFile, IResuming
 from filebucket.store.interfaces import BATCH, IStore, IWriter, NameTaken
 
 MOST_SIZE = 2**63 - 1
@@ -146,7 +146,8 @@ class Uploads:
         self._of_bucket: Counter[str] = Counter()
         self._find = find
         self._min_file_size = min_file_size
-        self._under_way: set[Deferred[Outcome]] = set()
+        # In the order in which they began.
+        self._under_way: dict[Deferred[Outcome], tuple[Outcome, IIncoming, float]] = {}
         self._pending = PendingNames()
         self._guesses = Guesses(clock)
 
@@ -175,16 +176,27 @@ class Uploads:
 
         :param work: fills in the outcome, or raises :class:`Refusal`
         """
-        done = Deferred.fromCoroutine(self._outcome(bucket, incoming, work, denied))
+        started = self._clock.seconds()
+        meant = bucket or denied.bucket
+        outcome = Outcome(
+            # No secret, so it needs no system call.
+            request_id=f"{getrandbits(64):016x}",
+            bucket=meant.label if meant else "-",
+            client=incoming.client,
+            config=meant,
+        )
+        done = Deferred.fromCoroutine(
+            self._outcome(bucket, incoming, work, denied, outcome, started)
+        )
         if not done.called:
             key = bucket.key if bucket else ""
-            self._under_way.add(done)
+            self._under_way[done] = outcome, incoming, started
             self._of_bucket[key] += 1
             done.addBoth(self._ended, done, key)
         return done
 
     def _ended(self, result: Outcome, done: Deferred[Outcome], key: str) -> Outcome:
-        self._under_way.discard(done)
+        del self._under_way[done]
         self._of_bucket[key] -= 1
         if not self._of_bucket[key]:
             del self._of_bucket[key]
@@ -194,6 +206,27 @@ class Uploads:
     def under_way(self) -> int:
         """Number of pushes in progress."""
         return len(self._under_way)
+
+    def receiving(self) -> list[Receiving]:
+        """The files that are being received, except parts of resumable uploads, the
+        longest first.
+        """
+        now, wall = self._clock.seconds(), self._wall()
+        return [
+            Receiving(
+                outcome.config.key,
+                outcome.name,
+                outcome.client,
+                outcome.size,
+                incoming.length,
+                wall - (now - started),
+                now - started,
+            )
+            for outcome, incoming, started in self._under_way.values()
+            if outcome.config is not None
+            and outcome.name is not None
+            and not IResuming.providedBy(incoming)
+        ]
 
     async def idle(self) -> None:
         """Return when no push is in progress."""
@@ -212,16 +245,9 @@ class Uploads:
         incoming: Incoming,
         work: Callable[[Bucket, Incoming, Outcome], Awaitable[None]],
         denied: Denied,
+        outcome: Outcome,
+        started: float,
     ) -> Outcome:
-        started = self._clock.seconds()
-        meant = bucket or denied.bucket
-        outcome = Outcome(
-            # No secret, so it needs no system call.
-            request_id=f"{getrandbits(64):016x}",
-            bucket=meant.label if meant else "-",
-            client=incoming.client,
-            config=meant,
-        )
         begin_request(outcome.request_id)
         try:
             if bucket is None:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.admin import html
 from filebucket.admin.view import MOST_ROWS
 from filebucket.catalogue.overview import BucketOverview
+from filebucket.model.push import Receiving
 from filebucket.model.records import Refused, Space
 from filebucket.model.state import State
 from filebucket.test.kit.overviews import (
@@ -348,7 +349,7 @@ class PageTests(SynchronousTestCase):
             self.assertEqual(kind, last.attributes["class"])
 
     def test_uploads(self) -> None:
-        """Unfinished uploads, if there are any."""
+        """Uploads under way, if there are any."""
         page = show(bucket("web01", series()))
         self.assertEqual([], page.one(id="unfinished").all())
         found = [unfinished(HOSTILE[0]), unfinished("x", length=None, rate=None)]
@@ -365,7 +366,33 @@ class PageTests(SynchronousTestCase):
         )
         self.assertEqual("25.0", first.one("rect").attributes["width"])
         self.assertEqual([], second.all("rect"))
-        self.assertIn("102 unfinished uploads", page.one(id="places").text)
+        self.assertIn("102 uploads under way", page.one(id="places").text)
+
+    def test_receiving(self) -> None:
+        """Pushes that are being received come first."""
+        found = overview(bucket("web01", series()), uploads=(unfinished(),))
+        pushes = [
+            Receiving("web01", HOSTILE[0], "[::1]:9", 30, 120, NOW - 60, 60.0),
+            Receiving("web01", "pipe", "local", 30, None, NOW - 60, 60.0),
+        ]
+        page = read(html.page(found, BERLIN, pushes))
+        first, second, third = page.one(id="uploads").one("tbody").all("tr")
+        self.assertEqual(
+            [
+                *("web01", HOSTILE[0], "30 B of 120 B (25%)", "0 B/s"),
+                *("1 min ago", "", "not resumable"),
+            ],
+            [each.text for each in first if isinstance(each, Node)],
+        )
+        self.assertEqual(
+            "began Tue 2026-11-24 09:59:00 CET, from [::1]:9",
+            first.one("time").attributes["title"],
+        )
+        self.assertEqual("30 B", second.one("td", class_="got").text)
+        self.assertEqual("in 23 h", third.one("td", class_="ends").text)
+        self.assertIn("3 uploads under way", page.one(id="places").text)
+        page = read(html.page(found, BERLIN, pushes * 60))
+        self.assertIn("and 21 more uploads", page.one(id="uploads").text)
 
     def test_refusals(self) -> None:
         page = show(

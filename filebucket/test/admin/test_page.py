@@ -26,6 +26,7 @@ from filebucket.config.load import parse
 from filebucket.model.bucket import Bucket
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
+from filebucket.model.push import Receiving
 from filebucket.model.records import Received, Refused
 from filebucket.model.series import series_of
 from filebucket.model.token import token_digest
@@ -94,11 +95,13 @@ class PageCase(SynchronousTestCase):
             "config.json",
         ).buckets
         list(self.journal.watch(self.buckets, mask(self.buckets), NOW))
+        self.receiving: list[Receiving] = []
         page = Page(
             lambda: Known(self.buckets, self.clock.seconds()),
             lambda: self.disk,
             self.read,
             UTC,
+            lambda: self.receiving,
         )
         self.site = AdminSite(self.clock, resources(self.clock, page))
 
@@ -147,6 +150,10 @@ class AnsweringTests(PageCase):
         self.record(name, bucket=0)
         refused = Refused("", NOW, f"x{OTHER}", 1, 405, "why", "local", "id")
         self.journal.record([], [refused], lambda key: None)
+        self.receiving = [
+            Receiving(each.key, name, "local", 0, None, NOW - 9, 9.0)
+            for each in self.buckets
+        ]
         client = self.ask()
         self.read.answer()
         _, _, content = self.answer_to(client)
@@ -155,6 +162,18 @@ class AnsweringTests(PageCase):
             digest = token_digest(token.encode()).hex()
             self.assertNotIn(digest[:8].encode(), content)
         self.assertIn(self.buckets[0].label.encode(), content)
+
+    def test_receiving(self) -> None:
+        """Files that have been received for less than a second are not shown."""
+        key = self.buckets[1].key
+        self.receiving = [
+            Receiving(key, "big", "local", 0, None, NOW - 1, 1.0),
+            Receiving(key, "small", "local", 0, None, NOW, 0.9),
+        ]
+        client = self.ask()
+        self.read.answer()
+        found = read(self.answer_to(client)[2]).one(id="uploads").one("tbody")
+        self.assertEqual(["web01", "big"], [each.text for each in found.all("bdi")])
 
     def test_packed(self) -> None:
         for accepted, packed in (

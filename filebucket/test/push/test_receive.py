@@ -12,13 +12,21 @@ from twisted.internet.defer import Deferred
 from filebucket.base.errors import STATUSES, Refusal
 from filebucket.hooks.interfaces import Exit, Subject, Verdict
 from filebucket.model.bucket import FILE_COST, Bucket
-from filebucket.model.push import Kept, Outcome
+from filebucket.model.push import Kept, Outcome, Receiving
 from filebucket.model.token import Token
 from filebucket.push.guesses import MOST_WRONG, WINDOW
+from filebucket.push.interfaces import IncomingFile
 from filebucket.push.receive import REPEATED, RETIRED, PendingNames, Upload, Uploads
 from filebucket.store.interfaces import BATCH
 from filebucket.test.kit.fakes import FakeHooks
-from filebucket.test.kit.uploads import BUCKET, SHA256, UploadCase, push
+from filebucket.test.kit.uploads import (
+    BUCKET,
+    SHA256,
+    FakeIncoming,
+    UploadCase,
+    push,
+    stream,
+)
 
 
 class StoredTests(UploadCase):
@@ -66,6 +74,51 @@ class StoredTests(UploadCase):
         self.clock.advance(1.5)
         self.store.gate.callback(None)
         self.assertEqual(1.5, self.successResultOf(done).seconds)
+
+    def test_receiving(self) -> None:
+        """The files that are being received, the longest first."""
+        self.assertEqual([], self.uploads.receiving())
+        self.clock.advance(1000)
+        rest: Deferred[None] = Deferred()
+        more: Deferred[None] = Deferred()
+
+        async def slow(until: Deferred[None]) -> AsyncIterator[Sequence[bytes]]:
+            yield [b"con"]
+            await until
+            yield [b"tent"]
+
+        first = push(length=BATCH)
+        first.chunks = slow(rest)
+        pipe = push(length=None, called="pipe", client="local")
+        pipe.chunks = slow(more)
+        stored = self.uploads.receive(BUCKET, first)
+        self.clock.advance(5)
+        self.uploads.receive(BUCKET, pipe)
+        self.clock.advance(2)
+        self.assertEqual(
+            [
+                Receiving("web01", "db.gz", "192.0.2.1:9", 3, BATCH, 1000, 7),
+                Receiving("web01", "pipe", "local", 3, None, 1005, 2),
+            ],
+            self.uploads.receiving(),
+        )
+        rest.callback(None)
+        self.successResultOf(stored)
+        more.callback(None)
+        self.assertEqual([], self.uploads.receiving())
+
+    def test_receiving_without_a_name(self) -> None:
+        """Until its name is known, a push is not listed."""
+        named: Deferred[IncomingFile] = Deferred()
+
+        class Form(FakeIncoming):
+            async def find_file(self) -> IncomingFile:
+                return await named
+
+        self.uploads.receive(BUCKET, Form(stream(), None, -1, named=False))
+        self.assertEqual(1, self.uploads.under_way)
+        self.assertEqual([], self.uploads.receiving())
+        named.errback(Refusal(412, "no file"))
 
     def test_observer_fails(self) -> None:
         """A bug in the observer does not undo a durable file."""

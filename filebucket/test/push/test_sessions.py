@@ -93,6 +93,9 @@ class WholeTests(SessionCase):
         incoming = part(identity, 0, size=3, end=False)
         done = self.ask(incoming)
         self.clock.advance(5)
+        # The session is listed, not its part.
+        self.assertEqual(1, self.uploads.under_way)
+        self.assertEqual([], self.uploads.receiving())
         incoming.body.deliver(b"con")
         incoming.body.end()
         self.assertEqual(5, self.ended(204, done).seconds)

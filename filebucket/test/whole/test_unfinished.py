@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from filebucket.test.kit.integration import IntegrationCase, run
-from filebucket.test.kit.server import OTHER, TOKEN, Server, hurried
+from filebucket.test.kit.server import OTHER, TOKEN, Server, comes, hurried
 
 PART = ("-H", "Upload-Draft-Interop-Version: 8", "-H", "Upload-Complete: ?0")
 
@@ -81,6 +81,25 @@ class UnfinishedTests(IntegrationCase):
             (2, "db-1.gz"), tuple(map(json.loads(line).get, ("parts", "name")))
         )
         self.assertIn("2 parts", self.command(server, "log"))
+
+    def test_page(self) -> None:
+        """The page shows a push while it is received, with tokens masked."""
+        server = self.server(admin="tcp:0:interface=127.0.0.1")
+        port = server.wait_for(r"; admin: 127\.0\.0\.1:(\d+)")[1]
+
+        def uploads() -> str:
+            _, page = self.curl(f"http://127.0.0.1:{port}/")
+            self.assertNotIn(OTHER, page.decode())
+            return page.decode().partition('id="uploads"')[2]
+
+        client = self.client(server)
+        client.begin(f"db-{OTHER}", 8, OTHER)
+        client.send(b"x")
+        self.assertTrue(comes(lambda: "<bdi>db-web01</bdi>" in uploads()))
+        self.assertRegex(uploads(), r"1 B of 8 B \(12%\)|0 B of 8 B \(0%\)")
+        client.send(b"x" * 7)
+        self.assertEqual(200, client.answer()[0])
+        self.assertTrue(comes(lambda: not uploads()))
 
     def test_shrinks(self) -> None:
         """A client whose data is lost begins again, without a restart."""
