@@ -72,14 +72,18 @@ def assess_series(
 
     :param is_right: whether to trust ``now`` even if the last push is later
     """
-    ((since, last, watched, unfinished),) = do(
-        "SELECT since, last_at, watched, unfinished_at FROM series WHERE id = ?",
+    ((since, last, watched, unfinished, failed),) = do(
+        "SELECT since, last_at, watched, unfinished_at, failed_at FROM series"
+        " WHERE id = ?",
         (series,),
     )
     until = (now if is_right else max(now, last or now)) + CLOCK_ERROR
     latest = do(_LATEST, (series, until, COMPARED + 1))
     sizes = [content_size(*each) for _, *each in latest]
-    found = assess(bucket, bool(watched), Facts(since, last, sizes, unfinished), now)
+    facts = Facts(since, last, sizes, unfinished, failed)
+    found = assess(bucket, bool(watched), facts, now)
+    if failed is not None and not facts.has_failed:
+        do(SUCCEEDED, (series,))
     do(
         "UPDATE series SET due = ?, usual = ?,"
         " state_at = CASE state WHEN ? THEN state_at ELSE ? END, state = ?"
@@ -138,10 +142,16 @@ _RECORD = (
     "INSERT INTO bucket (key, since) SELECT bucket_key, MIN(received_at) FROM batch"
     " WHERE true GROUP BY bucket_key ON CONFLICT DO NOTHING",
     "UPDATE batch SET bucket = (SELECT id FROM bucket WHERE key = bucket_key)",
-    # The series without a name awaits the first push, whatever its name.
+    # The series without a name awaits the first push, whatever its name. It replaces a
+    # series that was added for a report that its backup failed.
+    "DELETE FROM series WHERE pushes = 0"
+    " AND bucket IN (SELECT bucket FROM series AS first WHERE name = '' AND watched"
+    " AND bucket IN (SELECT bucket FROM batch))"
+    " AND name = (SELECT series_name FROM batch"
+    " WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1)",
     "UPDATE OR IGNORE series SET name = (SELECT series_name FROM batch"
     " WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1)"
-    " WHERE name = '' AND bucket IN (SELECT bucket FROM batch)",
+    " WHERE name = '' AND watched AND bucket IN (SELECT bucket FROM batch)",
     "INSERT INTO series (bucket, name, since, watched, state, state_at, told)"
     " SELECT bucket, series_name, MIN(received_at),"
     " (SELECT patterns = '[]' FROM bucket WHERE bucket.id = batch.bucket)"
@@ -169,7 +179,16 @@ _RECORD = (
     f"INSERT INTO push ({_PUSH}, fate, fate_at) SELECT {_PUSH}, fate,"
     " CASE fate WHEN 'kept' THEN NULL ELSE received_at END"
     " FROM batch ORDER BY place",
+    # A failure of the whole bucket ends with any push.
+    "UPDATE series SET failed_at = NULL, failed_text = NULL, state = 'fresh',"
+    " state_at = (SELECT MAX(received_at) FROM batch"
+    " WHERE batch.bucket = series.bucket)"
+    " WHERE name = '' AND bucket IN (SELECT bucket FROM batch) AND failed_at <="
+    " (SELECT MAX(received_at) FROM batch WHERE batch.bucket = series.bucket)",
 )
+
+SUCCEEDED = "UPDATE series SET failed_at = NULL, failed_text = NULL WHERE id = ?"
+"""Ends the failure of a series."""
 
 _LATEST = (
     "SELECT id, name, size, sha256 FROM push WHERE series = ? AND received_at <= ?"

@@ -23,6 +23,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
     Abandoned,
     Entered,
+    Failed,
     File,
     FoundFile,
     HookFailure,
@@ -62,6 +63,24 @@ class IJournal(Interface):
         :param buckets: returns the bucket with a key, if it is configured
         """
 
+    def fail(
+        failed: Sequence[Failed],
+        buckets: Callable[[str], Bucket | None],
+        now: float,
+    ) -> None:
+        """Note reports that backups failed. The next push of a series ends its failure,
+        and any push one of the whole bucket. A series that the catalogue does not know
+        is added; the number of those without a push is limited.
+
+        :param buckets: returns the bucket with a key, if it is configured
+        """
+
+    def forget_failures(now: float, buckets: Callable[[str], Bucket | None]) -> None:
+        """Forget old failures of series that never had a push.
+
+        :param buckets: returns the bucket with a key, if it is configured
+        """
+
     def watch(
         buckets: Iterable[Bucket],
         hide: Callable[[str], str],
@@ -88,7 +107,7 @@ class IJournal(Interface):
 
     def untold(limit: int, but: Collection[tuple[str, bool]] = ()) -> list[Series]:
         """Series with a state that was not reported to the operator yet. Only watched
-        series, since a client can create any number of series.
+        series and failures, since a client can create any number of series.
 
         :param but: series to leave out, as pairs: the key of their bucket, and whether
             they are late

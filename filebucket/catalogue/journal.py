@@ -19,6 +19,7 @@ from filebucket.catalogue.batch import (
     CLOCK_ERROR,
     MAKE_BATCH,
     MOST_WATCHED,
+    SUCCEEDED,
     Do,
     assess_series,
     enter_batch,
@@ -35,6 +36,7 @@ from filebucket.catalogue.rows import (
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
     Abandoned,
+    Failed,
     File,
     HookRun,
     Received,
@@ -47,6 +49,14 @@ from filebucket.model.state import State
 
 KEPT_REFUSALS = 100
 """Number of refusals kept for each bucket, and for requests without a valid token."""
+
+MOST_INVENTED = 20
+"""Series of a bucket that are known only from reports that their backup failed: a
+client can invent any number of names. The one that failed first is forgotten."""
+
+KEPT_FAILURE = 14 * 24 * 3600.0
+"""Seconds after its last report when such a series is forgotten: nothing else would end
+the failure if its name was wrong."""
 
 AT_ONCE = 500
 """Rows changed in one transaction, if there may be any number: 20 ms."""
@@ -99,6 +109,55 @@ class Journal(Database):
                 for (series,) in found:
                     assess_series(do, bucket, series, now, is_right=False)
 
+    def fail(
+        self,
+        failed: Sequence[Failed],
+        buckets: Callable[[str], Bucket | None],
+        now: float,
+    ) -> None:
+        with self._change() as do:
+            for each in failed:
+                bucket = buckets(each.bucket)
+                if bucket is not None:
+                    self._fail(do, each, bucket, now)
+
+    def _fail(self, do: Do, failed: Failed, bucket: Bucket, now: float) -> None:
+        patterns = json.dumps(bucket.series)
+        do(
+            "INSERT INTO bucket (key, since, patterns) VALUES (?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (failed.bucket, now, patterns),
+        )
+        found = do("SELECT id FROM bucket WHERE key = ?", (failed.bucket,))
+        ((id_,),) = found.fetchall()
+        values = {
+            "bucket": id_,
+            "name": failed.series,
+            "at": failed.at,
+            "text": failed.text,
+            "patterns": patterns,
+            "most": MOST_WATCHED,
+        }
+        for (series,) in do(_FAIL, values).fetchall():
+            assess_series(do, bucket, series, now, is_right=False)
+        do(_FORGET_INVENTED, {"bucket": id_, "most": MOST_INVENTED})
+
+    def forget_failures(
+        self, now: float, buckets: Callable[[str], Bucket | None]
+    ) -> None:
+        before = now - KEPT_FAILURE
+        if not self._ask(f"SELECT 1 FROM series WHERE {_OLD_FAILURE} LIMIT 1", before):
+            return
+        with self._change() as do:
+            do(f"DELETE FROM series WHERE {_OLD_FAILURE} AND {_INVENTED}", (before,))
+            found = do(f"SELECT id, bucket FROM series WHERE {_OLD_FAILURE}", (before,))
+            for series, id_ in found.fetchall():
+                do(SUCCEEDED, (series,))
+                ((key,),) = do("SELECT key FROM bucket WHERE id = ?", (id_,))
+                bucket = buckets(key)
+                if bucket is not None:
+                    assess_series(do, bucket, series, now)
+
     # Series and their states.
 
     def watch(
@@ -118,7 +177,7 @@ class Journal(Database):
             if key not in configured and (watched is None or key in watched):
                 with self._change() as do:
                     do(_FORGET_BUCKET, (id_,))
-                    do(_FORGET_SERIES, (id_, "[]"))
+                    do("DELETE FROM series WHERE bucket = ? AND pushes = 0", (id_,))
                 yield
         if self._ask("SELECT 1 FROM hook_failure WHERE bucket <> '' LIMIT 1"):
             with self._change() as do:
@@ -187,9 +246,14 @@ class Journal(Database):
         do("UPDATE series SET watched = 0 WHERE bucket = ? AND watched", (id_,))
         do(
             "UPDATE series SET watched = 1 WHERE id IN (SELECT id FROM series"
-            " WHERE bucket = ?1 AND (?2 = '[]'"
-            " OR name IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?3)",
-            (id_, patterns, 0 if bucket.retired else MOST_WATCHED),
+            " WHERE bucket = ?1 AND (?2 = '[]' AND name <> ''"
+            " OR name IN (SELECT value FROM json_each(?3))) ORDER BY id LIMIT ?4)",
+            (
+                id_,
+                patterns,
+                json.dumps([*bucket.series, *expected]),
+                0 if bucket.retired else MOST_WATCHED,
+            ),
         )
 
     def _sort_anew(
@@ -210,6 +274,10 @@ class Journal(Database):
                 left = {series for *_, series in pushes}
                 do(_FORGET_EMPTY, (json.dumps(list(left)),))
             yield
+        with self._change() as do:
+            # The next report is about one of the new series.
+            do(_FORGET_FAILURES, (id_,))
+        yield
 
     def pass_time(self, now: float) -> None:
         due = "due <= ? AND state <> 'late'"
@@ -221,12 +289,12 @@ class Journal(Database):
                 )
 
     def mistrust(self, now: float, buckets: Callable[[str], Bucket | None]) -> int:
-        future = "WHERE last_at > ? LIMIT ?"
+        future = "WHERE last_at > ?1 OR failed_at > ?1 LIMIT ?2"
         found = read_series(self._ask, future, now + CLOCK_ERROR, AT_ONCE)
         if found:
             with self._change() as do:
                 for each in found:
-                    do("UPDATE series SET last_at = ? WHERE id = ?", (now, each.id))
+                    do(_MISTRUST, (now, each.id))
                     bucket = buckets(each.bucket)
                     if bucket is not None:
                         assess_series(do, bucket, each.id, now)
@@ -236,7 +304,7 @@ class Journal(Database):
         self, limit: int, but: Collection[tuple[str, bool]] = ()
     ) -> list[Series]:
         untold = (
-            "WHERE told <> state AND watched AND NOT EXISTS (SELECT 1"
+            f"WHERE told <> state AND {_REPORTED} AND NOT EXISTS (SELECT 1"
             " FROM json_each(?) WHERE json_extract(value, '$[0]') = bucket.key"
             " AND json_extract(value, '$[1]') = (state = 'late'))"
             " ORDER BY state_at LIMIT ?"
@@ -291,7 +359,7 @@ _OF_STATES = attrgetter(
 
 _FORGET_SERIES = (
     "DELETE FROM series WHERE bucket = ? AND pushes = 0"
-    " AND name NOT IN (SELECT value FROM json_each(?))"
+    " AND name NOT IN (SELECT value FROM json_each(?)) AND failed_at IS NULL"
 )
 
 _FORGET_EMPTY = (
@@ -302,7 +370,49 @@ _FORGET_EMPTY = (
 # No alerts about a bucket that is not configured any more.
 _FORGET_BUCKET = (
     "UPDATE series SET watched = 0, due = NULL, told = state"
-    " WHERE bucket = ? AND watched"
+    " WHERE bucket = ? AND (watched OR told <> state)"
+)
+
+_REPORTED = "(watched OR state = 'failed' OR told = 'failed')"
+"""The series whose changes are reported."""
+
+# A client can add series in this way, but only MOST_INVENTED. No schedule applies to
+# the one without a name, unless the bucket awaits its first push.
+_FAIL = (
+    "INSERT INTO series (bucket, name, since, watched, state, state_at, told,"
+    " failed_at, failed_text) VALUES (:bucket, :name, :at,"
+    " :name IN (SELECT value FROM json_each(:patterns)) OR (:patterns = '[]'"
+    " AND :name <> '' AND :most >"
+    " (SELECT COUNT(*) FROM series WHERE bucket = :bucket AND watched)),"
+    " 'never', :at, 'never', :at, :text)"
+    " ON CONFLICT (bucket, name) DO UPDATE SET"
+    " failed_at = excluded.failed_at, failed_text = excluded.failed_text"
+    " WHERE excluded.failed_at >= IFNULL(failed_at, -1e300)"
+    " RETURNING id"
+)
+
+_INVENTED = (
+    "NOT (name = '' AND watched) AND name NOT IN (SELECT value FROM bucket,"
+    " json_each(patterns) WHERE bucket.id = series.bucket)"
+)
+"""Whether no configuration expects a series without a push."""
+
+_FORGET_INVENTED = (
+    "DELETE FROM series WHERE id IN (SELECT id FROM series WHERE bucket = :bucket"
+    f" AND failed_at IS NOT NULL AND pushes = 0 AND {_INVENTED}"
+    " ORDER BY failed_at DESC, id DESC LIMIT -1 OFFSET :most)"
+)
+
+_OLD_FAILURE = "failed_at <= ? AND pushes = 0"
+
+_FORGET_FAILURES = (
+    "UPDATE series SET failed_at = NULL, failed_text = NULL"
+    " WHERE bucket = ? AND failed_at IS NOT NULL AND pushes = 0"
+)
+
+_MISTRUST = (
+    "UPDATE series SET last_at = MIN(last_at, ?1), failed_at = MIN(failed_at, ?1)"
+    " WHERE id = ?2"
 )
 
 _QUIET = (

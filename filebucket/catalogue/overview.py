@@ -395,6 +395,7 @@ def _series(
 ) -> SeriesOverview:
     known = asdict(found, recurse=False)
     known["last_name"] = found.last_name and hide(found.last_name)
+    known["failed_text"] = found.failed_text and hide(found.failed_text)
     if found.due <= now:
         known.update(state=State.LATE, state_at=found.due)
     return SeriesOverview(**known, sizes=sizes)

@@ -28,12 +28,19 @@ from filebucket.base.threads import Threads
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
-from filebucket.catalogue.journal import KEPT_REFUSALS
+from filebucket.catalogue.journal import KEPT_REFUSALS, MOST_INVENTED
 from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, Writer
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept, Outcome
-from filebucket.model.records import Abandoned, HookRun, Received, Refused, Series
+from filebucket.model.records import (
+    Abandoned,
+    Failed,
+    HookRun,
+    Received,
+    Refused,
+    Series,
+)
 from filebucket.model.registry import Registry
 from filebucket.model.series import series_of
 from filebucket.model.state import State
@@ -127,6 +134,8 @@ class Recorder(Service):
         self._hook_runs: dict[tuple[str, str | None], HookRun] = {}
         # Those that are known to work: most runs need not be written.
         self._hooks_working: set[tuple[str, str | None]] = set()
+        # The latest of each bucket.
+        self._reports: dict[str, deque[Failed]] = {}
         self._one_at_a_time = DeferredLock()
         self._timer = Alarm(clock)
         self._ticking = Alarm(clock)
@@ -178,7 +187,11 @@ class Recorder(Service):
     def _waits(self) -> bool:
         """Whether there is something to write."""
         return bool(
-            self._received or self._refused or self._abandoned or self._hook_runs
+            self._received
+            or self._refused
+            or self._abandoned
+            or self._reports
+            or self._hook_runs
         )
 
     def on_change(self, listener: Callable[[], object]) -> None:
@@ -190,12 +203,18 @@ class Recorder(Service):
             listener()
 
     def observe(self, outcome: Outcome) -> None:
-        """Record the outcome of a push."""
+        """Record the outcome of a push, or of a report that one failed."""
         bucket = outcome.config
         now = self._wall()
         if outcome.reason is not None:
             key = bucket.key if bucket else ""
             self._latest_refused(key).append(Refused.of(outcome, key, now))
+        elif bucket is not None and outcome.failed is not None:
+            series = self._series(bucket, outcome.name) if outcome.name else ""
+            text = self._registry.hide_tokens(outcome.failed)
+            self._latest_reports(bucket.key).append(
+                Failed(bucket.key, series, now, text)
+            )
         elif (
             bucket is not None
             and outcome.name is not None
@@ -242,6 +261,9 @@ class Recorder(Service):
     def _latest_refused(self, key: str) -> deque[Refused]:
         return self._refused.setdefault(key, deque(maxlen=KEPT_REFUSALS))
 
+    def _latest_reports(self, key: str) -> deque[Failed]:
+        return self._reports.setdefault(key, deque(maxlen=MOST_INVENTED))
+
     def _soon(self, seconds: float) -> None:
         """Write after ``seconds``, unless a write is scheduled sooner."""
         if not self.running or self._error is not None:
@@ -267,11 +289,13 @@ class Recorder(Service):
         self._abandoned.clear()
         hooks, self._hook_runs = self._hook_runs, {}
         hook_runs = list(hooks.values())
+        reports, self._reports = self._reports, {}
+        failed = [each for latest in reports.values() for each in latest]
         rows.sort(key=lambda each: each.at)
         now = self._wall()
         try:
             is_new = await self._to_write.run(
-                self._writer.write, received, rows, now, abandoned, hook_runs
+                self._writer.write, received, rows, now, abandoned, hook_runs, failed
             )
         except CatalogueError as error:
             self._received.extendleft(reversed(received))
@@ -285,6 +309,10 @@ class Recorder(Service):
                 latest = self._latest_refused(each.bucket)
                 if len(latest) < KEPT_REFUSALS:
                     latest.appendleft(each)
+            for report in reversed(failed):
+                of_bucket = self._latest_reports(report.bucket)
+                if len(of_bucket) < MOST_INVENTED:
+                    of_bucket.appendleft(report)
             self._failed(str(error))
         except Exception:
             # A retry would fail again. The files on the disk are added later.

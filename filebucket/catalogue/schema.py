@@ -159,6 +159,11 @@ UPGRADES = (
     ALTER TABLE series ADD COLUMN failed_at REAL;
     ALTER TABLE series ADD COLUMN failed_text TEXT;
     CREATE INDEX refusal_full ON refusal (bucket, at) WHERE status = 507;
+    DROP INDEX series_untold;
+    CREATE INDEX series_untold ON series (state_at)
+        WHERE told <> state AND (watched OR state = 'failed' OR told = 'failed');
+    CREATE INDEX series_failed ON series (bucket, failed_at)
+        WHERE failed_at IS NOT NULL AND pushes = 0;
     CREATE INDEX series_told ON series (told_at) WHERE told_at IS NOT NULL;
     CREATE TABLE problem (
         kind TEXT NOT NULL,

@@ -13,7 +13,7 @@ from filebucket.catalogue.rows import REFUSED, read_files, read_series
 from filebucket.model.records import File, HookFailure, Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
 
-_LIVES = "(files OR watched OR missing)"
+_LIVES = "(files OR watched OR missing OR state = 'failed')"
 _BADNESS = (
     "CASE CASE WHEN due <= ? THEN 'late' ELSE state END"
     f"{''.join(f' WHEN {each.value!r} THEN {n}' for n, each in enumerate(WORST_FIRST))}"

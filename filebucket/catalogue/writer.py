@@ -20,6 +20,7 @@ from filebucket.catalogue.journal import Journal
 from filebucket.model.push import Kept
 from filebucket.model.records import (
     Abandoned,
+    Failed,
     HookRun,
     Received,
     Refused,
@@ -81,29 +82,32 @@ class Writer:
         now: float,
         abandoned: list[Abandoned] | None = None,
         hook_runs: list[HookRun] | None = None,
+        failed: list[Failed] | None = None,
     ) -> bool:
         """Add pushes and refusals, and mark late series. The lists are emptied once
         their items are added, even if a later step fails.
 
         :param abandoned: pushes that never ended
         :param hook_runs: how hooks ran, in order
+        :param failed: reports that backups failed
         :returns: whether this is another catalogue than before, which may not have the
             files on disk
         :raises CatalogueError: the catalogue cannot be written
         """
         abandoned = [] if abandoned is None else abandoned
         hook_runs = [] if hook_runs is None else hook_runs
+        failed = [] if failed is None else failed
         # SQLite reports a read that failed once as damage, too.
         for mend in (lambda _: self.recheck(), self._put_aside):
             try:
-                return self._write(received, refused, now, abandoned, hook_runs)
+                return self._write(received, refused, now, abandoned, hook_runs, failed)
             except CatalogueError as error:
                 self.close()
                 if not error.damaged:
                     raise
                 mend(error)
         try:
-            return self._write(received, refused, now, abandoned, hook_runs)
+            return self._write(received, refused, now, abandoned, hook_runs, failed)
         except CatalogueError:
             self.close()
             raise
@@ -115,6 +119,7 @@ class Writer:
         now: float,
         abandoned: list[Abandoned],
         hook_runs: list[HookRun],
+        failed: list[Failed],
     ) -> bool:
         journal, is_new = self._open()
         self._watch(journal, now)
@@ -126,6 +131,10 @@ class Writer:
             # After the pushes: these may be of a series that was unknown.
             journal.abandon(abandoned, self._registry.of_key, now)
             abandoned.clear()
+        if failed:
+            journal.fail(failed, self._registry.of_key, now)
+            failed.clear()
+        journal.forget_failures(now, self._registry.of_key)
         if hook_runs:
             journal.note_hooks(hook_runs)
             hook_runs.clear()

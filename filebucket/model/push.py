@@ -112,6 +112,8 @@ class Outcome:
     :ivar headers: further headers of a refusal, such as ``Allow``
     :ivar output: the output of post-push, which is the answer
     :ivar cause: more about ``reason``, for the operator only
+    :ivar failed: the client's report that the backup failed; None if the request is a
+        push
     :ivar step: what the request did for a resumable upload that goes on; None for a
         push that ended, also for the last part of one
     :ivar upload: the resumable upload, if it is known
@@ -142,6 +144,7 @@ class Outcome:
     headers: dict[str, str] = field(factory=dict)
     output: bytes = field(default=b"", repr=False)
     cause: str | None = None
+    failed: str | None = field(default=None, repr=False)
     step: Step | None = None
     upload: Progress | None = None
     parts: int | None = None

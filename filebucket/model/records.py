@@ -131,6 +131,21 @@ class Abandoned:
 
 
 @frozen
+class Failed:
+    """A client's report that a backup failed.
+
+    :param bucket: the bucket's key
+    :param series: the name of its series; empty for the whole bucket
+    :param text: as the client sent it, with tokens masked
+    """
+
+    bucket: str
+    series: str
+    at: float
+    text: str = field(repr=False)
+
+
+@frozen
 class File:
     """A row: a push and the state of its file.
 
@@ -157,7 +172,8 @@ class Series:
     """A series and its state.
 
     :param bucket: the bucket's key
-    :param name: empty for a bucket that is awaiting its first push
+    :param name: empty for a bucket that is awaiting its first push, and for a failure
+        of the whole bucket
     :param since: when it was first known
     :param files: number of its files
     :param bytes: their total size
@@ -168,6 +184,9 @@ class Series:
     :param told: the state in the last alert
     :param damaged: number of damaged files
     :param missing: number of missing files
+    :param failed_at: when the client reported that a backup failed; None if a push has
+        arrived since
+    :param failed_text: its report, with tokens masked; lines and all else as sent
     """
 
     id: int
@@ -187,6 +206,8 @@ class Series:
     told: State = field(converter=State)
     damaged: int
     missing: int
+    failed_at: float | None = None
+    failed_text: str | None = field(default=None, repr=False)
 
 
 @frozen

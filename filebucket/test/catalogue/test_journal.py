@@ -8,13 +8,19 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue import journal as journals
-from filebucket.catalogue.batch import CLOCK_ERROR
+from filebucket.catalogue.batch import CLOCK_ERROR, MOST_WATCHED
 from filebucket.catalogue.inventory import Inventory
-from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
+from filebucket.catalogue.journal import (
+    KEPT_FAILURE,
+    KEPT_REFUSALS,
+    MOST_INVENTED,
+    Journal,
+)
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.records import (
     Abandoned,
+    Failed,
     File,
     HookFailure,
     HookRun,
@@ -497,6 +503,254 @@ class HookTests(JournalCase):
             self.note("alert", bucket, NOW, "timed out")
         list(self.journal.watch([BUCKET], str, NOW))
         self.assertEqual({"web01", ""}, {each.bucket for each in self.found()})
+
+
+class FailTests(JournalCase):
+    """Reports that backups failed."""
+
+    bucket = BUCKET
+
+    def report(
+        self, series: str = "db-#", at: float = NOW + 10, text: str = "exited with 1"
+    ) -> None:
+        found = [Failed(key, series, at, text) for key in ("web01", "gone")]
+        self.journal.fail(found, {"web01": self.bucket}.get, at)
+
+    def watch(self, *buckets: Bucket, at: float = NOW + 30) -> None:
+        for _ in self.journal.watch(buckets, str, at):
+            pass
+
+    def states(self) -> dict[str, State]:
+        return {name: each.state for name, each in self.series().items()}
+
+    def changes(self) -> list[tuple[str, State, State]]:
+        """The alerts; each is told once."""
+        untold = self.journal.untold(99)
+        for each in untold:
+            self.journal.mark_told(each.id, each.state)
+        return [(each.name, each.told, each.state) for each in untold]
+
+    def test_until_the_next_push(self) -> None:
+        """Told once, with the text, and again when a later push arrives."""
+        self.push("db-1")
+        self.report()
+        series = self.series()["db-#"]
+        self.assertEqual(
+            (State.FAILED, NOW + 10, NOW + 10, "exited with 1"),
+            (series.state, series.state_at, series.failed_at, series.failed_text),
+        )
+        self.assertEqual([("db-#", State.FRESH, State.FAILED)], self.changes())
+        self.report(at=NOW + 20, text="again")
+        self.assertEqual([], self.changes())
+        self.assertEqual("again", self.series()["db-#"].failed_text)
+        self.push("db-2", at=NOW + 30)
+        series = self.series()["db-#"]
+        self.assertEqual(
+            (State.FRESH, None, None),
+            (series.state, series.failed_at, series.failed_text),
+        )
+        self.assertEqual([("db-#", State.FAILED, State.FRESH)], self.changes())
+
+    def test_order(self) -> None:
+        """The times count, not the order in which they are written."""
+        self.push("db-1", at=NOW + 20)
+        self.report()
+        self.assertEqual({"db-#": State.FRESH}, self.states())
+        self.report(at=NOW + 25)
+        self.report(at=NOW + 22, text="older")
+        self.assertEqual("exited with 1", self.series()["db-#"].failed_text)
+        self.push("db-2", at=NOW + 24)
+        self.assertEqual({"db-#": State.FAILED}, self.states())
+
+    def test_late(self) -> None:
+        """Its schedule goes on."""
+        self.push("db-1")
+        self.report()
+        self.journal.pass_time(NOW + 3600)
+        self.assertEqual({"db-#": State.LATE}, self.states())
+
+    def test_first(self) -> None:
+        """The report adds a series, on which the schedule is applied, too."""
+        self.report()
+        self.assertEqual({"db-#": State.FAILED}, self.states())
+        self.assertEqual(NOW + 10 + 3600, self.series()["db-#"].due)
+        self.assertEqual([("db-#", State.NEVER, State.FAILED)], self.changes())
+        self.push("db-1", at=NOW + 30)
+        self.assertEqual([("db-#", State.FAILED, State.FRESH)], self.changes())
+
+    def test_unwatched(self) -> None:
+        """A series that no pattern matches: its alerts are run, too."""
+        self.bucket = evolve(BUCKET, series=("etc-*",))
+        self.watch(self.bucket)
+        self.changes()
+        self.report()
+        self.assertEqual([("db-#", State.NEVER, State.FAILED)], self.changes())
+        self.assertEqual(State.FAILED, self.states()["db-#"])
+        self.journal.pass_time(NOW + DAY)
+        self.assertEqual(State.FAILED, self.states()["db-#"])
+        self.journal.record(
+            [Received("web01", "db-#", "db-1", 100, "ab" * 32, NOW + 99, request="r")],
+            [],
+            {"web01": self.bucket}.get,
+        )
+        self.assertIn(("db-#", State.FAILED, State.FRESH), self.changes())
+        self.report("etc-*", at=NOW + 100)
+        self.assertTrue(self.states()["etc-*"] in (State.FAILED, State.LATE))
+
+    def test_whole_bucket(self) -> None:
+        """A report without a name ends with any push, and is never late."""
+        self.push("db-1")
+        self.report("")
+        self.assertEqual({"db-#": State.FRESH, "": State.FAILED}, self.states())
+        self.assertEqual([("", State.NEVER, State.FAILED)], self.changes())
+        self.watch(BUCKET)
+        self.assertEqual({"db-#": State.FRESH, "": State.FAILED}, self.states())
+        self.push("etc-1", "etc-#", at=NOW + 5)
+        self.assertEqual(State.FAILED, self.states()[""])
+        self.push("etc-2", "etc-#", at=NOW + 40)
+        self.assertEqual({"db-#", "etc-#"}, set(self.series()))
+        self.assertEqual([("", State.FAILED, State.FRESH)], self.changes())
+        self.watch(BUCKET)
+        self.push("www-1", "www-#", at=NOW + 50)
+        self.assertEqual({"db-#", "etc-#", "www-#"}, set(self.series()))
+
+    def test_whole_bucket_without_a_push(self) -> None:
+        """With a schedule and without one."""
+        for bucket in (BUCKET, evolve(BUCKET, expect=None)):
+            self.setUp()
+            self.bucket = bucket
+            self.watch(bucket)
+            self.report("")
+            self.watch(bucket)
+            self.assertEqual({"": State.FAILED}, self.states())
+            self.changes()
+            self.journal.record(
+                [Received("web01", "a#", "a1", 9, "ab" * 32, NOW + 99, request="r")],
+                [],
+                {"web01": bucket}.get,
+            )
+            self.assertEqual({"a#": State.FRESH}, self.states())
+            self.assertIn(
+                (State.FAILED, State.FRESH), [each[1:] for each in self.changes()]
+            )
+
+    def test_awaits_the_first_push(self) -> None:
+        """A failure of a series in a bucket that awaits its first push."""
+        self.watch(BUCKET, at=NOW)
+        self.report()
+        self.watch(BUCKET)
+        self.assertEqual({"": State.NEVER, "db-#": State.FAILED}, self.states())
+        self.push("db-1", at=NOW + 40)
+        self.assertEqual({"db-#": State.FRESH}, self.states())
+        self.assertTrue(self.journal._ask("SELECT watched FROM series")[0][0])
+
+    def test_invented(self) -> None:
+        """A client adds a limited number of series: those that failed last stay."""
+        self.push("db-1")
+        for number in range(MOST_INVENTED + 5):
+            self.report(f"x{'y' * number}", at=NOW + 10 + number)
+        self.report(at=NOW)
+        found = self.series()
+        self.assertEqual(1 + MOST_INVENTED, len(found))
+        self.assertIn("db-#", found)
+        self.assertNotIn("xyyyy", found)
+        self.assertIn("xyyyyy", found)
+
+    def test_invented_beside_patterns(self) -> None:
+        """Those that are expected are not forgotten for them."""
+        self.bucket = evolve(BUCKET, series=("etc-*",))
+        self.watch(self.bucket, at=NOW)
+        self.report("etc-*", at=NOW + 1)
+        for number in range(MOST_INVENTED + 5):
+            self.report(f"x{'y' * number}", at=NOW + 10 + number)
+        self.assertEqual(1 + MOST_INVENTED, len(self.series()))
+        self.assertEqual(State.FAILED, self.states()["etc-*"])
+
+    def test_most_watched(self) -> None:
+        """No schedule applies to any more."""
+        for number in range(MOST_WATCHED):
+            self.push(f"a{'b' * number}", f"a{'b' * number}")
+        self.report("last")
+        self.assertEqual(State.FAILED, self.states()["last"])
+        self.assertEqual(float("inf"), self.series()["last"].due)
+
+    def test_forgotten(self) -> None:
+        """Nothing else would end a failure of a wrong name."""
+        buckets = {"web01": self.bucket}.get
+        self.watch(BUCKET, at=NOW)
+        self.report("typo")
+        self.report("")
+        self.push("web02-1", "b#")
+        self.journal.fail([Failed("web02", "b#", NOW + 10, "")], buckets, NOW)
+        old = NOW + 10 + KEPT_FAILURE
+        self.journal.forget_failures(old - 1, buckets)
+        self.assertIn("typo", self.series())
+        self.journal.forget_failures(old, buckets)
+        self.assertNotIn("typo", self.series())
+
+    def test_forgotten_but_expected(self) -> None:
+        """A bucket still awaits its first push; and a series that had one is kept."""
+        buckets = {"web01": self.bucket}.get
+        self.watch(BUCKET, at=NOW)
+        self.report("")
+        old = NOW + 10 + KEPT_FAILURE
+        self.journal.forget_failures(old, buckets)
+        self.assertEqual({"": State.LATE}, self.states())
+        self.push("db-1", at=old)
+        self.report(at=old + 1)
+        self.journal.forget_failures(old + 2 * KEPT_FAILURE, buckets)
+        self.assertEqual({"db-#": State.FAILED}, self.states())
+
+    def test_after_a_reload(self) -> None:
+        """It stays, with or without a push, until the patterns change."""
+        self.push("db-1")
+        self.report()
+        self.report("other")
+        self.watch(BUCKET)
+        failed = {"db-#": State.FAILED, "other": State.FAILED}
+        self.assertEqual(failed, self.states())
+        self.bucket = evolve(BUCKET, series=("db-*",))
+        self.watch(self.bucket)
+        self.assertEqual({"db-*"}, set(self.states()))
+
+    def test_removed_bucket(self) -> None:
+        """No alerts about it."""
+        self.push("db-1")
+        self.report()
+        self.report("other")
+        self.watch()
+        self.assertEqual([], self.changes())
+        self.assertEqual({"db-#"}, set(self.series()))
+
+    def test_clock(self) -> None:
+        """A failure from the future would not end until then."""
+        self.push("db-1")
+        self.report(at=NOW + 10 * DAY)
+        self.journal.mistrust(NOW + 60, {"web01": BUCKET}.get)
+        self.assertEqual(NOW + 60, self.series()["db-#"].failed_at)
+        self.push("db-2", at=NOW + 70)
+        self.assertEqual({"db-#": State.FRESH}, self.states())
+
+    def test_plans(self) -> None:
+        """A million series do not make these slow: each uses its index."""
+        for query, index in (
+            (
+                "SELECT id FROM series WHERE told <> state"
+                f" AND {journals._REPORTED} ORDER BY state_at LIMIT 1",
+                "series_untold",
+            ),
+            (f"SELECT 1 FROM series WHERE {journals._OLD_FAILURE}", "series_failed"),
+            (journals._FORGET_INVENTED, "series_failed"),
+        ):
+            given = (
+                {"bucket": 1, "most": 1}
+                if ":most" in query
+                else (1.0,) * query.count("?")
+            )
+            plan = self.journal._connection.execute(
+                f"EXPLAIN QUERY PLAN {query}", given
+            )
+            self.assertIn(index, "; ".join(detail for *_, detail in plan), query)
 
 
 class SpaceTests(JournalCase):

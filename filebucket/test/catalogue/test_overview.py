@@ -17,8 +17,9 @@ from filebucket.catalogue.overview import (
 from filebucket.model.bucket import Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem, lost_files
-from filebucket.model.records import Received, Refused, Space
+from filebucket.model.records import Failed, Received, Refused, Space
 from filebucket.model.state import State
+from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
 from filebucket.test.kit.overviews import DAY, LATE, bucket, never, series
@@ -161,6 +162,16 @@ class OverviewTests(ManySeriesCase):
         # Without the disk, its reserve is not known.
         without = self.look()
         self.assertEqual((THEN + 3 * DAY, ()), (without.full_at, without.problems))
+
+    def test_failed(self) -> None:
+        """The client's report, with tokens masked."""
+        few = evolve(self.buckets[1], tokens=(Token(token_digest(b"x" * 32)),))
+        failed = Failed("few", "x", THEN - 60, f"no route to {'x' * 32}")
+        self.journal.fail([failed], {"few": few}.get, THEN)
+        buckets = [self.buckets[0], few, self.buckets[2]]
+        _, found, _ = make_overview(self.view, Known(buckets, THEN)).buckets
+        self.assertEqual((State.FAILED, 2), (found.state, found.severity))
+        self.assertEqual("no route to few", found.series[0].failed_text)
 
     def test_overview(self) -> None:
         """Some series are shown, all are counted."""

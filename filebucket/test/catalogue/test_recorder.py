@@ -20,7 +20,7 @@ from filebucket.catalogue import database, journal, recorder, writer
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
-from filebucket.catalogue.journal import KEPT_REFUSALS, Journal
+from filebucket.catalogue.journal import KEPT_REFUSALS, MOST_INVENTED, Journal
 from filebucket.catalogue.recorder import (
     BATCH,
     FIND_TIMEOUT,
@@ -52,7 +52,7 @@ BUCKET = Bucket(
 )
 
 
-def outcome(name: str = "db-1.gz", **given: Any) -> Outcome:
+def outcome(name: str | None = "db-1.gz", **given: Any) -> Outcome:
     """The outcome of a push that was published."""
     return Outcome(
         **{
@@ -401,6 +401,42 @@ class WatchTests(RecorderCase):
         self.recorder.abandoned(self.unfinished())
         self.clock.advance(GATHER)
         self.assertEqual(State.UNFINISHED, self.state())
+
+    def test_failed(self) -> None:
+        """A report that a backup failed; tokens in it are masked."""
+        self.start()
+        text = f"curl https://h/{TOKEN}/x\nfailed"
+        self.recorder.observe(outcome(status=202, sha256=None, failed=text))
+        self.recorder.observe(outcome(None, status=202, sha256=None, failed=""))
+        self.clock.advance(GATHER)
+        whole, series = all_series(self.read())
+        self.assertEqual(("", ""), (whole.name, whole.failed_text))
+        self.assertEqual(
+            (State.FAILED, 1_795_000_000.0, "curl https://h/web01/x\nfailed"),
+            (series.state, series.failed_at, series.failed_text),
+        )
+        self.recorder.observe(outcome(status=429, reason="too many", failed=None))
+        self.recorder.observe(outcome(published_at=1_795_000_002.0))
+        self.clock.advance(GATHER)
+        (series,) = all_series(self.read())
+        self.assertEqual(State.FRESH, series.state)
+
+    def test_failed_is_kept(self) -> None:
+        """A limited number for each bucket, until the catalogue can be written."""
+        self.start()
+        with capturedLogs():
+            real = self.patch(Writer, "_write", broken)
+            for number in range(2 * MOST_INVENTED):
+                name = "x" * (number + 1)
+                self.recorder.observe(outcome(name, status=202, failed="it failed"))
+                self.clock.advance(1.0)
+            real.restore()
+            self.clock.advance(RETRY)
+        names = {each.name for each in all_series(self.read())}
+        latest = {
+            "x" * (number + 1) for number in range(MOST_INVENTED, 2 * MOST_INVENTED)
+        }
+        self.assertEqual({*latest, ""}, names)
 
     def test_abandoned_is_kept(self) -> None:
         """Until the catalogue can be written, or the daemon stops."""

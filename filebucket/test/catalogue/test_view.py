@@ -8,7 +8,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import Received, Series
+from filebucket.model.records import Failed, Received, Series
 from filebucket.model.schedule import Interval
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.token import Token
@@ -86,6 +86,18 @@ class ManySeriesTests(ManySeriesCase):
                 came = [each.last_at for each in series if each.last_at is not None]
                 self.assertEqual(max(came, default=None), tally.last_at)
                 self.assertEqual(min(each.due for each in series), tally.due)
+
+    def test_failed(self) -> None:
+        """Series without a file, and the whole bucket, are counted and shown."""
+        few = self.buckets[1]
+        for series in ("", "invented"):
+            failed = Failed("few", series, NOW - HOUR, "exited with 1")
+            self.journal.fail([failed], {"few": few}.get, NOW)
+        worst = self.view.worst("few", NOW, 9)
+        self.assertEqual(["", "invented", "x"], [each.name for each in worst])
+        self.assertEqual("exited with 1", worst[0].failed_text)
+        tallies = {each.bucket: each.states for each in self.view.tallies(NOW)}
+        self.assertEqual({State.FAILED: 2, State.FRESH: 1}, dict(+tallies["few"]))
 
     def test_worst(self) -> None:
         """Lost files first, then by the state at that time, then by name."""

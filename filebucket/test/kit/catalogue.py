@@ -31,7 +31,7 @@ def opened(case: SynchronousTestCase, kind: type[D], home: str | os.PathLike[str
 
 def all_series(database: Database, bucket: str | None = None) -> list[Series]:
     """All series, or those of one bucket by its key, sorted by name."""
-    lives = "WHERE (files OR watched OR missing)"
+    lives = "WHERE (files OR watched OR missing OR state = 'failed')"
     if bucket is not None:
         return read_series(database._ask, f"{lives} AND key = ? ORDER BY name", bucket)
     return read_series(database._ask, f"{lives} ORDER BY key, name")
