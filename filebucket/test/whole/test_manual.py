@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,30 +112,90 @@ class ManualTests(SynchronousTestCase):
         self.assertEqual(statuses, re.findall(r"(?m)^ {7}(\d+) ", rest))
 
 
-class CompletionTests(SynchronousTestCase):
-    """``contrib/bash-completion``."""
+class CompletionCase(SynchronousTestCase):
+    """Runs a file of ``contrib/bash-completion``."""
 
-    def complete(self, *words: str) -> list[str]:
-        """What bash proposes for the last word."""
-        script = (
-            f'. {COMPLETION}/filebucket-push; COMP_WORDS=("$0" "$@"); COMP_CWORD=$#;'
-            ' _filebucket_push; printf "%s\\n" "${COMPREPLY[@]}"'
-        )
-        done = subprocess.run(
-            ["bash", "-c", script, "filebucket-push", *words],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        self.assertEqual("", done.stderr)
-        return done.stdout.split()
+    name = ""
+    function = ""
 
     def setUp(self) -> None:
         if not COMPLETION.exists():
             raise SkipTest("installed without its source")
         if shutil.which("bash") is None:
             raise SkipTest("there is no bash")
+
+    def complete(self, *words: str, path: str = os.environ["PATH"]) -> list[str]:
+        """What bash proposes for the last word."""
+        script = (
+            f'. {COMPLETION}/{self.name}; COMP_WORDS=("$0" "$@"); COMP_CWORD=$#;'
+            f' {self.function} "$0"; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        )
+        done = subprocess.run(
+            ["bash", "-c", script, self.name, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env={**os.environ, "PATH": path},
+        )
+        self.assertEqual("", done.stderr)
+        return done.stdout.split()
+
+
+class CommandCompletionTests(CompletionCase):
+    """The completion of ``filebucket``."""
+
+    name = "filebucket"
+    function = "_filebucket"
+
+    def setUp(self) -> None:
+        super().setUp()
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        program = folder / "filebucket"
+        call = "from filebucket.cli.main import main; main(prog_name='filebucket')"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{call}" "$@"\n')
+        program.chmod(0o755)
+        self.path = f"{folder}:{os.environ['PATH']}"
+        self.config = folder / "config.json"
+        buckets = [
+            {"name": "web", "token": "a" * 32},
+            {"name": "web*", "token": "b" * 32},
+        ]
+        self.config.write_text(json.dumps({"home": "home", "buckets": buckets}))
+
+    def test_words(self) -> None:
+        """Commands, options and buckets of the configuration."""
+        commands = self.complete("", path=self.path)
+        expected = main.main.list_commands(click.Context(main.main))
+        self.assertEqual(sorted(expected), sorted(commands))
+        self.assertEqual(["--refused"], self.complete("log", "--ref", path=self.path))
+        words = ("status", "--config", str(self.config), "w")
+        # A name is no pattern for the files of the current folder.
+        Path("web-file").touch()
+        self.addCleanup(Path("web-file").unlink)
+        self.assertEqual(["web", "web*"], self.complete(*words, path=self.path))
+
+    def test_removed(self) -> None:
+        """A package that was removed, but not purged, completes nothing."""
+        script = f". {COMPLETION}/filebucket; complete -p"
+        for path, expected in ((self.path, 1), ("/nowhere", 0)):
+            shown = subprocess.run(
+                [str(shutil.which("bash")), "-c", script],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                env={"PATH": path},
+            )
+            self.assertEqual(expected, shown.stdout.count("_filebucket filebucket\n"))
+
+
+class ClientCompletionTests(CompletionCase):
+    """The completion of ``filebucket-push``."""
+
+    name = "filebucket-push"
+    function = "_filebucket_push"
 
     def test_options(self) -> None:
         """All long options, and those that begin like the word."""
