@@ -28,7 +28,7 @@ from twisted.trial.unittest import SkipTest
 from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.cutter import Cutter, examples
-from filebucket.test.kit.nginx import nginx_command
+from filebucket.test.kit.nginx import nginx_command, shipped
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, listens
 from proofs.outcome import Outcome
 from proofs.pushes import content
@@ -399,10 +399,11 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
     server.start()
     closing.callback(server.stop)
     pair = server.folder
-    site = _changed(
+    site = shipped(
         "nginx.conf",
         {
             "listen 443": f"listen 127.0.0.1:{nginx}",
+            "    listen [::]:443 ssl;\n": "",
             "/etc/ssl/backup/fullchain.pem": f"{pair}/cert.pem",
             "/etc/ssl/backup/key.pem": f"{pair}/key.pem",
             "/var/log/nginx/error.log": f"{folder}/error.log",
@@ -410,10 +411,11 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
         },
     )
     _begin(closing, *nginx_command(folder, site))
-    text = _changed(
+    text = shipped(
         "haproxy.cfg",
         {
             "bind :443": f"bind 127.0.0.1:{haproxy}",
+            "    bind [::]:443 v6only\n": "",
             "127.0.0.1:1443": f"127.0.0.1:{behind}",
         },
     )
@@ -423,14 +425,6 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
         if not comes(partial(listens, port)):
             raise AssertionError("a proxy does not start")
     return server, {"direct": direct, "nginx": nginx, "HAProxy": haproxy}
-
-
-def _changed(name: str, changes: Mapping[str, str]) -> str:
-    text = (ROOT / "contrib" / name).read_text()
-    for old, new in changes.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
 
 
 def _begin(closing: ExitStack, *command: str) -> None:

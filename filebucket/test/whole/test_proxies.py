@@ -13,16 +13,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
 from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import MIB, need
-from filebucket.test.kit.nginx import nginx_command
+from filebucket.test.kit.nginx import nginx_command, shipped
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
 from filebucket.test.whole.test_listening import TlsCase
-
-CONTRIB = Path(__file__).parents[3] / "contrib"
 
 CLIENT = "127.0.0.2"
 """The client's address, which differs from the proxy's."""
@@ -45,17 +41,11 @@ class ProxyCase(TlsCase):
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.addCleanup(self.socket.close)
         self.port = self.socket.getsockname()[1]
-
-    def page(self, name: str, changes: Mapping[str, str]) -> str:
-        """A documented configuration, with replacements."""
-        path = CONTRIB / name
-        if not path.exists():
-            raise SkipTest("the documentation is not there")
-        text = path.read_text()
-        for old, new in changes.items():
-            self.assertIn(old, text)
-            text = text.replace(old, new)
-        return text
+        self.socket6 = socket.create_server(
+            ("::1", 0), family=socket.AF_INET6, backlog=100
+        )
+        self.addCleanup(self.socket6.close)
+        self.port6 = self.socket6.getsockname()[1]
 
     def begin(self, *command: str, environ: Mapping[str, str] | None = None) -> None:
         """Start the proxy, and end it with the test."""
@@ -65,7 +55,7 @@ class ProxyCase(TlsCase):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self.socket.fileno()],
+                pass_fds=[self.socket.fileno(), self.socket6.fileno()],
                 env={**os.environ, **(environ or {})},
             )
         self.addCleanup(process.wait, PATIENCE)
@@ -76,6 +66,16 @@ class ProxyCase(TlsCase):
         *others, path = arguments
         url = f"https://127.0.0.1:{self.port}/{path}"
         return self.tls("--interface", CLIENT, *others, url, stdin=stdin)
+
+    def assert_v6(self, server: Server) -> None:
+        """The IPv6 port takes pushes."""
+        path = str(self.file())
+        # The certificate has the IPv4 address.
+        arguments = ("--connect-to", f"127.0.0.1:{self.port6}:[::1]:{self.port6}")
+        url = f"https://127.0.0.1:{self.port6}/{TOKEN}/v6"
+        status, answer = self.tls(*arguments, "-T", path, url)
+        self.assertEqual(200, status, answer)
+        server.wait_for("push .*name='v6' .* client=\\[::1\\]:")
 
     def assert_ways(self, server: Server) -> None:
         """Every way to push works."""
@@ -95,7 +95,9 @@ class ProxyCase(TlsCase):
 
     def assert_parts(self, server: Server) -> None:
         """An upload arrives in parts, and what a cut part has brought counts."""
-        content = os.urandom(3 * MIB)
+        # Much more than a proxy buffers.
+        size = 8 * MIB
+        content = os.urandom(3 * size)
         head = self.folder / "head"
 
         def ask(path: str, *arguments: str) -> tuple[int, str]:
@@ -108,19 +110,19 @@ class ProxyCase(TlsCase):
         self.assertEqual(201, status)
         found = re.search(r"\nlocation: (uploads/[0-9a-f]+)\n", headers)
         assert found is not None
-        self.send_half(f"{OTHER}/{found[1]}", content[:MIB])
+        self.send_half(f"{OTHER}/{found[1]}", content[:size])
         server.wait_for(r"refused bucket=web01 name='parts' .*ended early")
-        for end in (MIB, 2 * MIB, 3 * MIB):
+        for end in (size, 2 * size, 3 * size):
             status, headers = ask(found[1], "-I")
             self.assertEqual(204, status)
             at = re.search(r"\nupload-offset: (\d+)\n", headers)
             assert at is not None
             offset = int(at[1])
-            if end == MIB:
+            if end == size:
                 # What the proxy or the daemon had not passed on yet is lost.
-                self.assertTrue(0 < offset <= MIB // 2, offset)
+                self.assertTrue(0 < offset <= size // 2, offset)
             else:
-                self.assertEqual(end - MIB, offset)
+                self.assertEqual(end - size, offset)
             part = str(self.file("part", content[offset:end]))
             complete = f"Upload-Complete: ?{int(end == len(content))}"
             headers = f"Upload-Offset: {offset}"
@@ -171,12 +173,12 @@ class NginxTests(ProxyCase):
     program = "nginx"
 
     def start(self, backend: str, changes: Mapping[str, str] | None = None) -> None:
-        site = self.page(
+        site = shipped(
             "nginx.conf",
             {
                 **(changes or {}),
                 "listen 443": f"listen 127.0.0.1:{self.port}",
-                "    listen [::]:443 ssl;\n": "",
+                "listen [::]:443": f"listen [::1]:{self.port6}",
                 "backup.example.org": "127.0.0.1",
                 "/etc/ssl/backup/fullchain.pem": f"{self.certificates}/cert.pem",
                 "/etc/ssl/backup/key.pem": f"{self.certificates}/key.pem",
@@ -186,17 +188,53 @@ class NginxTests(ProxyCase):
         )
         self.begin(
             *nginx_command(self.folder, site),
-            environ={"NGINX": f"{self.socket.fileno()};"},
+            environ={"NGINX": f"{self.socket.fileno()};{self.socket6.fileno()};"},
         )
 
     def test_push(self) -> None:
         """Every way to push works, and refusals come early."""
         server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
         self.start(server.url)
+        # curl chooses HTTP/2.
         self.assert_ways(server)
+        self.assert_v6(server)
         self.assert_parts(server)
         self.assert_early_answers()
         self.assertEqual("", (self.folder / "error.log").read_text())
+
+    def test_streams(self) -> None:
+        """HTTP/2 and HTTP/1.1: the daemon gets a part while the client still sends."""
+        daemon = socket.create_server(("127.0.0.1", 0))
+        daemon.settimeout(PATIENCE)
+        self.addCleanup(daemon.close)
+        self.start(f"http://127.0.0.1:{daemon.getsockname()[1]}")
+        url = f"https://127.0.0.1:{self.port}/{TOKEN}/x"
+        known = f"{self.certificates}/cert.pem"
+        for option, version in (("--http1.1", b"1.1"), ("--http2", b"2")):
+            command = ("curl", "-sS", "--cacert", known, option, "-T", "-", url)
+            client = subprocess.Popen(
+                [*command, "-w", "%{http_version}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            self.addCleanup(client.wait, PATIENCE)
+            self.addCleanup(client.kill)
+            assert client.stdin is not None
+            client.stdin.write(b"x" * 100_000)
+            client.stdin.flush()
+            pushed, _ = daemon.accept()
+            with pushed:
+                pushed.settimeout(PATIENCE)
+                got = 0
+                while got < 50_000:
+                    got += pushed.recv(65536).count(b"x")
+                client.stdin.close()
+                while not pushed.recv(65536).endswith(b"0\r\n\r\n"):
+                    pass
+                pushed.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                assert client.stdout is not None
+                self.assertEqual(version, client.stdout.read())
+            client.stdout.close()
 
     def test_client(self) -> None:
         """The client is the address that connected to nginx, whatever it sends."""
@@ -260,10 +298,11 @@ class HaproxyTests(ProxyCase):
     program = "haproxy"
 
     def start(self, server: Server, *changes: tuple[str, str]) -> None:
-        text = self.page(
+        text = shipped(
             "haproxy.cfg",
             {
                 "bind :443": f"bind fd@{self.socket.fileno()}",
+                "bind [::]:443 v6only": f"bind fd@{self.socket6.fileno()}",
                 "127.0.0.1:1443": f"127.0.0.1:{server.port}",
                 **dict(changes),
             },
@@ -290,6 +329,7 @@ class HaproxyTests(ProxyCase):
         server = self.secure()
         self.start(server)
         self.assert_ways(server)
+        self.assert_v6(server)
         self.assert_parts(server)
         self.assert_early_answers()
         self.assertNotIn("dropped", server.log)
