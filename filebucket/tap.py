@@ -17,9 +17,10 @@ from filebucket.admin.site import CONNECTIONS
 from filebucket.base.errors import ConfigError
 from filebucket.base.threads import Threads
 from filebucket.config import config as configuration
-from filebucket.config.load import load
+from filebucket.config.load import parse, read_text
 from filebucket.config.values import LOG_FORMATS
 from filebucket.daemon import logs
+from filebucket.daemon.applied import identity
 from filebucket.daemon.compose import make_daemon
 from filebucket.daemon.process import (
     OWN_DESCRIPTORS,
@@ -55,7 +56,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
     keep_freed_memory()
     path = os.path.abspath(options["config"])
     try:
-        config = load(path)
+        text = read_text(path)
+        config = parse(text, path)
         own = OWN_DESCRIPTORS + (CONNECTIONS if config.admin else 0)
         capacity = find_capacity(config.max_connections, own)
         if capacity < config.max_connections:
@@ -67,7 +69,14 @@ def makeService(options: Mapping[str, Any]) -> IService:
             )
         pool = partial(Threads, reactor)  # type: ignore[arg-type]
         daemon = make_daemon(
-            reactor, pool, config, path, os.environ, capacity, time.time
+            reactor,
+            pool,
+            config,
+            path,
+            os.environ,
+            capacity,
+            time.time,
+            identity(text),
         )
     except ConfigError as error:
         raise SystemExit(f"file-bucket: {error}") from None

@@ -25,6 +25,7 @@ from filebucket.config.values import (
 )
 from filebucket.model.bucket import Bucket, FreeSpace
 from filebucket.model.client import NOBODY, Networks
+from filebucket.model.fingerprint import fingerprint
 from filebucket.model.token import token_digest
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
@@ -38,6 +39,35 @@ EXAMPLE_TOKENS = (
 Buckets = NewType("Buckets", tuple[Bucket, ...])
 Listen = NewType("Listen", tuple[Endpoint, ...])
 Defaults = NewType("Defaults", Mapping[str, Any])
+
+
+@frozen
+class Keys:
+    """The values of a configuration's keys, without those of buckets.
+
+    :param values: the fingerprint of each
+    :param made: whether ``listen`` is made from ``host`` and ``port``
+    """
+
+    values: Mapping[str, str]
+    made: bool = False
+
+    def changed(self, other: Keys) -> list[str]:
+        """The keys whose values differ in ``other``.
+
+        If ``other`` has ``listen``, that is named and not ``host`` and ``port``, which
+        the file does not have.
+        """
+        # A key that only one version of file-bucket has cannot be compared.
+        differ = [
+            key
+            for key, value in other.values.items()
+            if self.values.get(key, value) != value
+        ]
+        passed_over = {"host", "port"}
+        if "listen" in differ and other.made:
+            passed_over = {"listen"} if self.made else set()
+        return [each for each in differ if each not in passed_over]
 
 
 @frozen
@@ -110,26 +140,17 @@ class Config:
         """Where to listen, by the path of the key in the file."""
         return {f"$.listen[{index}]": each for index, each in enumerate(self.listen)}
 
-    def changed(self, other: Config) -> list[str]:
-        """The keys whose value differs in ``other``, without ``buckets`` and
-        ``defaults``.
-
-        If ``other`` has ``listen``, that is named and not ``host`` and ``port``, which
-        the file does not have.
-        """
-        passed_over = {"buckets", "defaults"}
-        if self.listen == other.listen:
-            passed_over |= {"host", "port", "listen"}
-        elif not other._listen_is_made():
-            passed_over |= {"host", "port"}
-        elif self._listen_is_made():
-            passed_over |= {"listen"}
-        return [
-            each.name
-            for each in attrs.fields(Config)
-            if each.name not in passed_over
-            and getattr(self, each.name) != getattr(other, each.name)
-        ]
+    @property
+    def keys(self) -> Keys:
+        """All keys but ``buckets`` and ``defaults``."""
+        return Keys(
+            {
+                each.name: fingerprint(getattr(self, each.name))
+                for each in attrs.fields(Config)
+                if each.name not in {"buckets", "defaults"}
+            },
+            self._listen_is_made(),
+        )
 
     def _listen_is_made(self) -> bool:
         """Whether ``listen`` is made from ``host`` and ``port``."""

@@ -22,7 +22,8 @@ from filebucket.base.text import printable_lines
 from filebucket.config.config import DEFAULT_CONFIG
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
-from filebucket.daemon.control import Answer, identity
+from filebucket.daemon.applied import identity
+from filebucket.daemon.control import Answer
 
 ASK_EVERY = 0.05
 """Seconds between two reads of the status file."""

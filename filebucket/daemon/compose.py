@@ -25,6 +25,7 @@ from filebucket.catalogue.overview import Known
 from filebucket.catalogue.recorder import Recorder
 from filebucket.config.config import Config
 from filebucket.daemon.alerts import Alerts
+from filebucket.daemon.applied import Applied
 from filebucket.daemon.control import Answer, StatusFile
 from filebucket.daemon.notices import Warnings, before_a_request, log_outcome
 from filebucket.daemon.notify import supervisor
@@ -78,6 +79,7 @@ def make_daemon(
     environ: Mapping[str, str],
     capacity: int,
     wall: Callable[[], float],
+    text: str,
 ) -> Daemon:
     """Build the daemon.
 
@@ -87,6 +89,7 @@ def make_daemon(
     :param environ: environment of the hooks, and address of the supervisor
     :param capacity: maximum number of connections, and of pushes
     :param wall: returns seconds since the epoch, for receipts, expiry and schedules
+    :param text: the identity of the text that ``config`` came from
     :raises ConfigError: a listener's certificate, key or inherited socket is missing or
         cannot be used
     """
@@ -196,16 +199,16 @@ def make_daemon(
     )
 
     load = partial(reading.run, load_buckets, path)
-    status = StatusFile(config.home, path)
 
-    def tell(answer: Answer) -> Deferred[None]:
+    def tell(answer: Answer, applied: Applied | None) -> Deferred[None]:
         if counters is not None:
             counters.reloaded(answer.reason is None)
-        return threads.run(status.tell, answer)
+        return threads.run(status.tell, answer, applied)
 
     everywhere = [*listening, *([watching] if watching else [])]
     certificates = [each.certificates for each in everywhere if each.certificates]
-    reload = Reload(config, registry, load, tell, told)
+    reload = Reload(config, text, registry, load, tell, told)
+    status = StatusFile(config.home, path, reading.run, reload.applied)
     others = MultiService()
     for service in (
         reload,

@@ -11,7 +11,9 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from attrs import evolve, frozen
 from twisted.application.service import Service
@@ -22,7 +24,8 @@ from filebucket.base.errors import ConfigError
 from filebucket.base.text import counted
 from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
-from filebucket.daemon.control import Answer, identity
+from filebucket.daemon.applied import Applied, fingerprints, identity
+from filebucket.daemon.control import Answer
 from filebucket.daemon.notify import Supervisor
 from filebucket.model.registry import BucketIndex, Registry
 
@@ -37,6 +40,7 @@ class Loaded:
     :param buckets: the buckets of the configuration
     :param added: number of new tokens
     :param removed: number of removed tokens
+    :param fingerprints: those of its buckets
     :param text: the identity of the file's text
     """
 
@@ -44,7 +48,8 @@ class Loaded:
     buckets: BucketIndex
     added: int
     removed: int
-    text: str | None = None
+    fingerprints: Mapping[str, str]
+    text: str = ""
 
 
 def load_buckets(path: str, before: BucketIndex) -> Loaded:
@@ -56,58 +61,94 @@ def load_buckets(path: str, before: BucketIndex) -> Loaded:
     # Before the settings below are changed, since this may wait for a disk.
     text = read_text(path)
     read = identity(text)
+    try:
+        with beside_pushes():
+            return evolve(differences(parse(text, path), before), text=read)
+    except ConfigError as error:
+        raise ConfigError(error.source, error.mistakes, read) from None
+
+
+_COMPUTING = threading.Lock()
+
+
+@contextmanager
+def beside_pushes() -> Iterator[None]:
+    """Compute for long in a thread, and hold up pushes less; one thread at a time.
+
+    The block must not wait for a disk.
+    """
     # A push needs the interpreter lock a dozen times, and a computing thread releases
     # it only after 5 ms each time; besides, Python looks for garbage while many objects
     # are created. Without these settings a push took 150 ms while 100,000 buckets were
     # read.
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(interval / 10)
-    gc.disable()
-    try:
-        return evolve(differences(parse(text, path), before), text=read)
-    except ConfigError as error:
-        raise ConfigError(error.source, error.mistakes, read) from None
-    finally:
-        # Otherwise the reactor would have to do it, beside its next work.
-        gc.collect(0)
-        gc.enable()
-        sys.setswitchinterval(interval)
+    with _COMPUTING:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(interval / 10)
+        gc.disable()
+        try:
+            yield
+        finally:
+            # Otherwise the reactor would have to do it, beside its next work.
+            gc.collect(0)
+            gc.enable()
+            sys.setswitchinterval(interval)
 
 
 def differences(config: Config, before: BucketIndex) -> Loaded:
     """How the buckets of ``config`` differ from ``before``."""
     index = BucketIndex(config.buckets)
-    return Loaded(config, index, index.new_to(before), before.new_to(index))
+    return Loaded(
+        config,
+        index,
+        index.new_to(before),
+        before.new_to(index),
+        fingerprints(config.buckets),
+    )
 
 
 class Reload(Service):
-    """Reloads on request, while it is started."""
+    """Reloads on request, while it is started.
+
+    :ivar text: the identity of the text that the current buckets were read from
+    """
 
     _log = Logger()
 
     def __init__(
         self,
         config: Config,
+        text: str,
         registry: Registry,
         load: Callable[[BucketIndex], Deferred[Loaded]],
-        tell: Callable[[Answer], Deferred[None]],
+        tell: Callable[[Answer, Applied | None], Deferred[None]],
         supervisor: Supervisor,
     ) -> None:
         """
         :param config: the configuration at the start
+        :param text: the identity of its text
         :param registry: the current buckets, which are replaced
         :param load: :func:`load_buckets` in a thread, given the current buckets; fails
             with :class:`ConfigError`
-        :param tell: passes the result to ``filebucket reload``; fails with OSError if
-            that is impossible
+        :param tell: passes the result, and what is applied if that has changed, to
+            ``filebucket reload``; fails with OSError if that is impossible
         :param supervisor: told when a reload begins and when it ends
         """
-        self._config = config
+        self.text = text
+        self._keys = config.keys
         self._registry = registry
         self._load = load
         self._tell = tell
         self._supervisor = supervisor
         self._one_at_a_time = DeferredLock()
+
+    def applied(self) -> Applied:
+        """The applied configuration. To be called in a thread: it takes 1 s for 100,000
+        buckets.
+        """
+        # In this order: buckets that are newer than the text are compared, too.
+        text, buckets = self.text, self._registry.all
+        with beside_pushes():
+            return Applied(text, self._keys, fingerprints(buckets))
 
     def reload(self) -> Deferred[None]:
         """Read the file and apply its buckets; the result is logged."""
@@ -123,13 +164,14 @@ class Reload(Service):
     async def _reload_and_tell(self) -> None:
         self._supervisor.reloading()
         answer = Answer(reason="a bug in file-bucket; see its log")
+        applied = None
         try:
-            answer = await self._reload()
+            answer, applied = await self._reload()
         finally:
             # In any case: until then systemd blocks other jobs of the unit.
             self._supervisor.reloaded(_status(answer))
             try:
-                await self._tell(answer)
+                await self._tell(answer, applied)
             except OSError as error:
                 self._log.error(
                     "reload: cannot report the result: {error}",
@@ -137,7 +179,7 @@ class Reload(Service):
                     error=error.strerror,
                 )
 
-    async def _reload(self) -> Answer:
+    async def _reload(self) -> tuple[Answer, Applied | None]:
         """Reload, and return the result."""
         try:
             loaded = await self._load(self._registry.index)
@@ -147,8 +189,10 @@ class Reload(Service):
                 event="reload-failed",
                 error=str(error),
             )
-            return Answer(error.text, str(error), len(self._registry.all))
+            return Answer(error.text, str(error), len(self._registry.all)), None
         config = loaded.config
+        # Before the listeners of the registry, one of which may fail.
+        self.text = loaded.text
         self._registry.replace(loaded.buckets)
         self._log.info(
             "{log_text}",
@@ -158,20 +202,21 @@ class Reload(Service):
             added=loaded.added,
             removed=loaded.removed,
         )
-        waiting = self._config.changed(config)
+        waiting = self._keys.changed(config.keys)
         if waiting:
             self._log.warn(
                 "reload: a restart is needed to apply: {keys}",
                 event="reload-waits",
                 keys=", ".join(waiting),
             )
-        return Answer(
+        answer = Answer(
             loaded.text,
             buckets=len(config.buckets),
             added=loaded.added,
             removed=loaded.removed,
             waiting=tuple(waiting),
         )
+        return answer, Applied(loaded.text, self._keys, loaded.fingerprints)
 
 
 def _status(answer: Answer) -> str:

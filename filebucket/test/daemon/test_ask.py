@@ -15,9 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
 from filebucket.daemon import control
+from filebucket.daemon.applied import identity
 from filebucket.daemon.ask import ASK_EVERY, NotReloadedError, ask
-from filebucket.daemon.control import Answer, StatusFile, identity
+from filebucket.daemon.control import Answer
 from filebucket.daemon.reload import SIGNAL
+from filebucket.test.kit.control import status_file
 
 
 class AskCase(SynchronousTestCase):
@@ -29,7 +31,7 @@ class AskCase(SynchronousTestCase):
         self.home = str(self.folder / "home")
         self.file = self.folder / "config.json"
         self.write(0)
-        self.status = StatusFile(self.home, str(self.file))
+        self.status = status_file(self.home, str(self.file))
         self.status.startService()
         self.addCleanup(self.status.stopService)
         self.process: int | None = os.getpid()
@@ -125,7 +127,7 @@ class AskTests(AskCase):
 
     def test_another_file(self) -> None:
         self.status.stopService()
-        self.status = StatusFile(self.home, "/etc/other.json")
+        self.status = status_file(self.home, "/etc/other.json")
         self.status.startService()
         self.addCleanup(self.status.stopService)
         reason = self.refused(self.tells(Answer("ab" * 32)))

@@ -20,10 +20,10 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.daemon import check, control
-from filebucket.daemon.control import StatusFile
 from filebucket.model.token import token_digest
 from filebucket.store import aside
 from filebucket.test.kit.certificates import make_key, write_chain, write_pair
+from filebucket.test.kit.control import status_file
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 HASH = token_digest(TOKEN.encode()).hex()
@@ -170,7 +170,7 @@ class WrongTests(CheckCase):
                 ],
             ),
         ):
-            daemon = StatusFile(str(self.home), config)
+            daemon = status_file(str(self.home), config)
             daemon.startService()
             self.addCleanup(daemon.stopService)
             self.assertEqual(expected, self.found())
@@ -180,7 +180,7 @@ class WrongTests(CheckCase):
         """Text from files cannot control the terminal."""
         (self.home / ".filebucket").mkdir()
         self.patch(control, "daemon_of", lambda home: 123)
-        StatusFile(str(self.home), "/etc/\x1b[2J")._write()
+        status_file(str(self.home), "/etc/\x1b[2J")._write()
         ((_, found),) = self.found()
         self.assertIn("configuration /etc/\\x1b[2J", found)
         concern = check.Concern("a\x1b", "b\x1b", wrong=True)

@@ -7,19 +7,24 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from filebucket.config.config import Keys
+from filebucket.daemon.applied import Applied
 from filebucket.daemon.control import (
     Answer,
     Status,
     StatusFile,
     daemon_of,
-    identity,
     read,
+    read_applied,
 )
+from filebucket.test.kit.control import NOTHING, status_file
 from filebucket.test.kit.server import NOBODY, PATIENCE
 
 ASK = """
@@ -39,7 +44,7 @@ class StatusCase(SynchronousTestCase):
         self.home = Path(self.mktemp()).absolute()
         self.private = self.home / ".filebucket"
         self.private.mkdir(parents=True)
-        self.file = StatusFile(str(self.home), "/etc/config.json")
+        self.file = status_file(str(self.home), "/etc/config.json")
         self.addCleanup(self.file.stopService)
 
     def seen(self) -> str:
@@ -117,7 +122,7 @@ class StatusTests(StatusCase):
         """Control characters are escaped, and values of wrong types rejected."""
         self.file.startService()
         self.file.tell(Answer("a\x1b", "b\x1b[2J:\n  c\r", waiting=("d\u202e",)))
-        evil = StatusFile(str(self.home), "/etc/\x1b]0;x")
+        evil = status_file(str(self.home), "/etc/\x1b]0;x")
         answer = Answer("a\\x1b", "b\\x1b[2J:\n  c\\x0d", waiting=("d\\u202e",))
         self.assertEqual(Status("/etc/config.json", 1, answer), read(str(self.home)))
         evil._write()
@@ -158,7 +163,7 @@ class StatusTests(StatusCase):
         self.file.tell(Answer("ab"))
         os.close(self.file._lock_fd)
         self.file._lock_fd = -1
-        next_file = StatusFile(str(self.home), "/etc/config.json")
+        next_file = status_file(str(self.home), "/etc/config.json")
         self.addCleanup(next_file.stopService)
         next_file.startService()
         self.assertEqual(Status("/etc/config.json"), read(str(self.home)))
@@ -169,7 +174,9 @@ class StatusTests(StatusCase):
         self.addCleanup(os.umask, before)
         self.file.startService()
         self.assertEqual([0o600] * 2, [self.mode("daemon"), self.mode("status.json")])
-        self.assertEqual({"daemon", "status.json"}, set(os.listdir(self.private)))
+        files = {"daemon", "status.json", "applied.json"}
+        self.assertEqual(files, set(os.listdir(self.private)))
+        self.assertEqual(0o600, self.mode("applied.json"))
 
     def test_cannot_be_said(self) -> None:
         """The daemon runs all the same, and logs it."""
@@ -182,8 +189,74 @@ class StatusTests(StatusCase):
             formatEvent(event),
         )
 
-    def test_identity(self) -> None:
-        self.assertEqual(
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            identity(""),
-        )
+
+SOME = Applied("ab", Keys({"port": "12", "host": "34"}, made=True), {"web01": "56"})
+
+
+class AppliedTests(StatusCase):
+    """The applied configuration."""
+
+    def applied(self) -> Applied | None:
+        return read_applied(str(self.home))
+
+    def test_from_start(self) -> None:
+        self.assertIsNone(self.applied())
+        self.file.startService()
+        self.assertEqual(NOTHING, self.applied())
+
+    def test_reload(self) -> None:
+        """A reload that fails changes nothing."""
+        self.file.startService()
+        self.file.tell(Answer("ab"), SOME)
+        self.assertEqual(SOME, self.applied())
+        self.file.tell(Answer("cd", "broken"))
+        self.assertEqual(SOME, self.applied())
+
+    def test_of_the_last_life(self) -> None:
+        """While a daemon starts, what the one before had applied is not shown."""
+        self.file.startService()
+        self.file.stopService()
+        begun: list[Callable[[], None]] = []
+
+        def run(function: Callable[[], None]) -> Deferred[None]:
+            begun.append(function)
+            return Deferred()
+
+        after = StatusFile(str(self.home), "/c", run, lambda: SOME)
+        self.addCleanup(after.stopService)
+        after.startService()
+        self.assertIsNone(self.applied())
+        begun[0]()
+        self.assertEqual(SOME, self.applied())
+
+    def test_no_room(self) -> None:
+        """The answer of a reload is written even if what is applied cannot be."""
+        (self.private / "applied.json.new").mkdir()
+        with capturedLogs() as events:
+            self.file.startService()
+        (event,) = events
+        expected = "filebucket check cannot see what is applied: Is a directory"
+        self.assertEqual(expected, formatEvent(event))
+        self.assertRaises(OSError, self.file.tell, Answer("ab"), SOME)
+        answered = Status("/etc/config.json", 1, Answer("ab"))
+        self.assertEqual(answered, read(str(self.home)))
+
+    def test_malformed(self) -> None:
+        """A damaged or forged file."""
+        self.file.startService()
+        path = self.private / "applied.json"
+        good = json.loads(path.read_text())
+        for text in ("", "[]", "{", "[" * 100_000, '{"text": "x"}'):
+            path.write_text(text)
+            self.assertRaises(OSError, self.applied)
+        for key, value in (
+            ("keys", 1),
+            ("keys", {"values": {"a": 1}, "made": True}),
+            ("buckets", ["a"]),
+            ("buckets", {"a": 1}),
+        ):
+            path.write_text(json.dumps({**good, key: value}))
+            self.assertRaises(OSError, self.applied)
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+        self.assertRaises(OSError, self.applied)

@@ -18,7 +18,8 @@ from filebucket.config import endpoint as endpoints
 from filebucket.config import load, values
 from filebucket.config.config import Buckets, Config, Listen
 from filebucket.daemon import reload
-from filebucket.daemon.control import Answer, identity
+from filebucket.daemon.applied import Applied, fingerprints, identity
+from filebucket.daemon.control import Answer
 from filebucket.daemon.reload import Loaded, Reload, differences, load_buckets
 from filebucket.model.bucket import Bucket
 from filebucket.model.registry import BucketIndex, Registry
@@ -56,19 +57,24 @@ class FakeLoader:
     """
 
     def __init__(self) -> None:
-        self.waiting: list[Deferred[Config]] = []
+        self.waiting: list[Deferred[tuple[Config, str]]] = []
 
     def load(self, before: BucketIndex) -> Deferred[Loaded]:
         """Stands in for reading the file in a thread."""
-        waiting: Deferred[Config] = Deferred()
+        waiting: Deferred[tuple[Config, str]] = Deferred()
         self.waiting.append(waiting)
         loaded: Deferred[Loaded] = Deferred()
-        waiting.addCallback(differences, before).chainDeferred(loaded)
+        waiting.addCallback(
+            lambda found: evolve(differences(found[0], before), text=found[1])
+        ).chainDeferred(loaded)
         return loaded
 
-    def gives(self, config: Config) -> None:
-        """The load succeeds."""
-        self.waiting.pop(0).callback(config)
+    def gives(self, config: Config, text: str = "") -> None:
+        """The load succeeds.
+
+        :param text: the identity of the text
+        """
+        self.waiting.pop(0).callback((config, text))
 
     def fails(self, error: Exception) -> None:
         """The load fails."""
@@ -83,6 +89,7 @@ class ReloadCase(SynchronousTestCase):
         self.supervisor = FakeSupervisor()
         self.swapped: list[tuple[Bucket, ...]] = []
         self.told: list[Answer] = []
+        self.applied: list[Applied | None] = []
         self.registry = Registry(BEFORE.buckets)
         self.registry.on_change(lambda: self.swapped.append(self.registry.all))
         self.service = self.make(self.loader.load)
@@ -91,11 +98,12 @@ class ReloadCase(SynchronousTestCase):
 
     def make(self, load: Callable[[BucketIndex], Deferred[Loaded]]) -> Reload:
         """A service with this loader."""
-        return Reload(BEFORE, self.registry, load, self.tell, self.supervisor)
+        return Reload(BEFORE, "ab", self.registry, load, self.tell, self.supervisor)
 
-    def tell(self, answer: Answer) -> Deferred[None]:
+    def tell(self, answer: Answer, applied: Applied | None) -> Deferred[None]:
         """Record an answer."""
         self.told.append(answer)
+        self.applied.append(applied)
         return succeed(None)
 
     def logged(self) -> list[tuple[LogLevel, str]]:
@@ -280,15 +288,32 @@ class TellTests(ReloadCase):
 
     def test_in_force(self) -> None:
         self.reload(with_port(with_buckets(A, C, D), 80))
-        expected = Answer(buckets=3, added=2, removed=1, waiting=("port",))
+        expected = Answer("", buckets=3, added=2, removed=1, waiting=("port",))
         self.assertEqual([expected], self.told)
+
+    def test_applied(self) -> None:
+        """The buckets of the reload, and the keys of the start."""
+        self.assertEqual("ab", self.service.text)
+        before = Applied("ab", BEFORE.keys, fingerprints((A, B)))
+        self.assertEqual(before, self.service.applied())
+        done = self.service.reload()
+        self.loader.fails(BROKEN)
+        self.successResultOf(done)
+        self.assertEqual(before, self.service.applied())
+        done = self.service.reload()
+        self.loader.gives(with_port(with_buckets(C), 80), "cd")
+        self.successResultOf(done)
+        after = Applied("cd", BEFORE.keys, fingerprints((C,)))
+        self.assertEqual([None, after], self.applied)
+        self.assertEqual(after, self.service.applied())
+        self.assertEqual("cd", self.service.text)
 
     def test_after_the_swap(self) -> None:
         self.service.reload()
         self.assertEqual([], self.told)
         swapped: list[int] = []
 
-        def tell(answer: Answer) -> Deferred[None]:
+        def tell(answer: Answer, applied: Applied | None) -> Deferred[None]:
             swapped.append(len(self.swapped))
             return succeed(None)
 
@@ -311,7 +336,7 @@ class TellTests(ReloadCase):
         self.flushLoggedErrors(ZeroDivisionError)
 
     def test_cannot_be_told(self) -> None:
-        self.service._tell = lambda answer: fail(OSError(28, "No space left"))
+        self.service._tell = lambda answer, applied: fail(OSError(28, "No space left"))
         self.reload(with_buckets(C))
         self.assertEqual([(C,)], self.swapped)
         expected = (LogLevel.error, "reload: cannot report the result: No space left")
@@ -320,7 +345,7 @@ class TellTests(ReloadCase):
 
     def test_in_their_order(self) -> None:
         told: Deferred[None] = Deferred()
-        self.service._tell = lambda answer: told
+        self.service._tell = lambda answer, applied: told
         self.reload_under_way()
         self.assertEqual([], self.loader.waiting)
         told.callback(None)

@@ -17,6 +17,7 @@ from filebucket.base.threads import Threads
 from filebucket.config.config import Config
 from filebucket.config.load import parse
 from filebucket.daemon import compose
+from filebucket.daemon.applied import identity
 from filebucket.daemon.service import Daemon
 from filebucket.http.channel import StreamingChannel
 from filebucket.test.kit.fakes import AtOnce
@@ -86,6 +87,7 @@ class DaemonCase(SynchronousTestCase):
             os.environ,
             100,
             lambda: self.reactor.seconds() + self.clock_set,
+            identity(Path(self.path).read_text()),
         )
 
     def start(self) -> Daemon:
