@@ -1,14 +1,14 @@
 #!/bin/sh
-# alert-mail.sh: send an e-mail when a backup is late, of unusual size, or fresh again.
+# alert-mail.sh: send an e-mail if a backup or the server has a problem.
 #
 # Install  copy or symlink it as /etc/file-bucket/alert.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); tr
+# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); tr, uname
 # Answers  status 0 if the mailer accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
 
-: "${MAIL_TO:=root}"
+: "${MAIL_TO=root}"
 : "${MAIL_FROM:=file-bucket}"
 : "${SENDMAIL:=sendmail}"
 
@@ -17,62 +17,47 @@ export LC_ALL=C
 PATH=$PATH:/usr/sbin:/usr/lib # sendmail is there, often outside a daemon's PATH
 
 bucket=$1 series=$2 old=$3 new=$4
+severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
+again=${FILEBUCKET_AGAIN:-}
+
+fail() {
+    echo "alert-mail: $1" >&2
+    exit 1
+}
 
 # Clients choose names: remove what would break the line.
 one_line() {
     printf %s "$1" | tr -d '\000-\037\177'
 }
 
-# Print 1288490189 as 1.2 GiB.
-size_text() {
-    bytes=$1 unit=1
-    set -- B KiB MiB GiB TiB PiB
-    while [ "$((bytes / unit))" -ge 1024 ] && [ "$#" -gt 1 ]; do
-        unit=$((unit * 1024))
-        shift
-    done
-    tenths=$(((bytes * 10 + unit / 2) / unit))
-    if [ "$unit" -eq 1 ] || [ "$tenths" -ge 100 ]; then
-        printf '%s\n' "$((tenths / 10)) $1"
-    else
-        printf '%s\n' "$((tenths / 10)).$((tenths % 10)) $1"
-    fi
+# "-" is the whole server.
+where=$bucket
+[ "$bucket" != - ] || where="server $(uname -n)"
+
+title="$where: ${again:+still }$new"
+[ "$severity" != ok ] || title="$title (was $old)"
+
+# A text about a series begins with a verb.
+case ${series:+series}$new in
+series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
+*) what="$where:" ;;
+esac
+text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; first reported $again}"
+text=$(one_line "$text${comment:+ ($comment)}")
+
+[ -n "$MAIL_TO" ] || fail "MAIL_TO is not set"
+
+detail() {
+    [ -z "$2" ] || printf '%-11s%s\n' "$1:" "$(one_line "$2")"
 }
 
-message() {
-    what=$(one_line "$bucket${series:+: $series}")
-    last="no push yet"
-    if [ -n "$FILEBUCKET_LAST" ]; then
-        last="last push $FILEBUCKET_LAST"
-        last="$last, $(size_text "${FILEBUCKET_LAST_SIZE:-0}")"
-    fi
-    usual=
-    if [ -n "$FILEBUCKET_USUAL_SIZE" ]; then
-        usual=", usual size $(size_text "$FILEBUCKET_USUAL_SIZE")"
-    fi
-    case $old-$new in
-    *-late) text="is late; expected by ${FILEBUCKET_DUE:-now}, $last" ;;
-    *-empty) text="is empty; $last$usual" ;;
-    *-unfinished) text="has a push that never ended; $last" ;;
-    *-shrunk | *-grown) text="has $new; $last$usual" ;;
-    never-fresh) text="has its first push; $last" ;;
-    *-fresh) text="is fresh again, was $old; $last" ;;
-    *-never) text="awaits its first push" ;;
-    *) text="is $new, was $old; $last" ;;
-    esac
-    if [ -n "${FILEBUCKET_MORE:-}" ]; then
-        what=$(one_line "$bucket")
-        text="has $FILEBUCKET_MORE more changed series, the worst is $new"
-    fi
-    printf '%s\n' "$what $text"
-}
+# No header contains text from a client. The title is reduced to characters that need
+# no encoding (RFC 2047) and cannot begin another header. The recipient is an argument:
+# "-t" would read it from the headers. "-i": a line with "." does not end it.
+subject="file-bucket: $(printf %s "$title" | tr -c 'A-Za-z0-9 #:().,_-' '?')"
 
-# No header contains text from a client. The bucket's name is reduced to characters
-# that need no encoding (RFC 2047) and cannot begin another header. The recipient is an
-# argument: "-t" would read it from the headers. "-i": a line with "." does not end it.
-subject="file-bucket: $(printf %s "$bucket is $new" | tr -c 'A-Za-z0-9 #._-' '?')"
-
-"$SENDMAIL" -i "$MAIL_TO" >&2 <<END || { echo "alert-mail: not sent" >&2; exit 1; }
+{
+    cat <<END
 From: $MAIL_FROM
 To: $MAIL_TO
 Subject: $subject
@@ -81,19 +66,22 @@ MIME-Version: 1.0
 Content-Type: text/plain; charset=utf-8
 Content-Transfer-Encoding: 8bit
 
-$(message)
+$text
 
-bucket:    $(one_line "$bucket")
-series:    $(one_line "${series:--}")
-state:     $new (before: $old)
-since:     $FILEBUCKET_SINCE
-expected:  ${FILEBUCKET_EXPECT:--}
-due:       ${FILEBUCKET_DUE:--}
-last:      ${FILEBUCKET_LAST:--}
-file:      $(one_line "${FILEBUCKET_LAST_NAME:--}")
-bytes:     ${FILEBUCKET_LAST_SIZE:--}
-usual:     ${FILEBUCKET_USUAL_SIZE:--}
-request:   $FILEBUCKET_REQUEST_ID
-
-All backups: filebucket status
 END
+    detail bucket "$where"
+    detail comment "$comment"
+    detail series "$series"
+    detail state "$new (before: $old)"
+    detail severity "$severity"
+    detail since "${FILEBUCKET_SINCE:-}"
+    detail reported "$again"
+    detail expected "${FILEBUCKET_EXPECT:-}"
+    detail due "${FILEBUCKET_DUE:-}"
+    detail last "${FILEBUCKET_LAST:-}"
+    detail file "${FILEBUCKET_LAST_NAME:-}"
+    detail bytes "${FILEBUCKET_LAST_SIZE:-}"
+    detail usual "${FILEBUCKET_USUAL_SIZE:-}"
+    detail request "${FILEBUCKET_REQUEST_ID:-}"
+    printf '\nAll backups: filebucket status\n'
+} | "$SENDMAIL" -i "$MAIL_TO" >&2 || fail "not sent"

@@ -5,78 +5,53 @@
 # Set      WEBHOOK_URL
 #          WEBHOOK_TOKEN_FILE  a file with an access token in its first line, mode
 #                          0600, owned by the daemon's user; empty: no token is sent
-# Needs    curl, sed, tr
+# Needs    curl, sed, tr, uname
 # Answers  status 0 if the alert was accepted; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
 
-: "${WEBHOOK_URL:=https://hooks.example.org/services/...}"
+: "${WEBHOOK_URL=}" # such as https://hooks.example.org/services/...
 : "${WEBHOOK_TOKEN_FILE=}"
 
 set -eu
 export LC_ALL=C
 
 bucket=$1 series=$2 old=$3 new=$4
-
-# Clients choose names: remove what would break the line.
-one_line() {
-    printf %s "$1" | tr -d '\000-\037\177'
-}
-
-# Print 1288490189 as 1.2 GiB.
-size_text() {
-    bytes=$1 unit=1
-    set -- B KiB MiB GiB TiB PiB
-    while [ "$((bytes / unit))" -ge 1024 ] && [ "$#" -gt 1 ]; do
-        unit=$((unit * 1024))
-        shift
-    done
-    tenths=$(((bytes * 10 + unit / 2) / unit))
-    if [ "$unit" -eq 1 ] || [ "$tenths" -ge 100 ]; then
-        printf '%s\n' "$((tenths / 10)) $1"
-    else
-        printf '%s\n' "$((tenths / 10)).$((tenths % 10)) $1"
-    fi
-}
-
-message() {
-    what=$(one_line "$bucket${series:+: $series}")
-    last="no push yet"
-    if [ -n "$FILEBUCKET_LAST" ]; then
-        last="last push $FILEBUCKET_LAST"
-        last="$last, $(size_text "${FILEBUCKET_LAST_SIZE:-0}")"
-    fi
-    usual=
-    if [ -n "$FILEBUCKET_USUAL_SIZE" ]; then
-        usual=", usual size $(size_text "$FILEBUCKET_USUAL_SIZE")"
-    fi
-    case $old-$new in
-    *-late) text="is late; expected by ${FILEBUCKET_DUE:-now}, $last" ;;
-    *-empty) text="is empty; $last$usual" ;;
-    *-unfinished) text="has a push that never ended; $last" ;;
-    *-shrunk | *-grown) text="has $new; $last$usual" ;;
-    never-fresh) text="has its first push; $last" ;;
-    *-fresh) text="is fresh again, was $old; $last" ;;
-    *-never) text="awaits its first push" ;;
-    *) text="is $new, was $old; $last" ;;
-    esac
-    if [ -n "${FILEBUCKET_MORE:-}" ]; then
-        what=$(one_line "$bucket")
-        text="has $FILEBUCKET_MORE more changed series, the worst is $new"
-    fi
-    printf '%s\n' "$what $text"
-}
+severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
+again=${FILEBUCKET_AGAIN:-}
 
 fail() {
     echo "alert-webhook: $1" >&2
     exit 1
 }
 
+# Clients choose names: remove what would break the line.
+one_line() {
+    printf %s "$1" | tr -d '\000-\037\177'
+}
+
+# "-" is the whole server.
+where=$bucket
+[ "$bucket" != - ] || where="server $(uname -n)"
+
+title="$where: ${again:+still }$new"
+[ "$severity" != ok ] || title="$title (was $old)"
+
+# A text about a series begins with a verb.
+case ${series:+series}$new in
+series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
+*) what="$where:" ;;
+esac
+text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; first reported $again}"
+text=$(one_line "$text${comment:+ ($comment)}")
+
 # Escape text for a quoted string, in JSON (RFC 8259, section 7) and in a curl config
 # file: backslash and quote are escaped, control characters removed. UTF-8 stays.
 quote() {
     one_line "$1" | sed 's/[\\"]/\\&/g'
 }
+
+[ -n "$WEBHOOK_URL" ] || fail "WEBHOOK_URL is not set"
 
 # A JSON string, or null if it is empty.
 string() {
@@ -86,17 +61,19 @@ string() {
 # Chats show "text"; names in it must not notify people ("@all", "<!channel>"). The
 # other fields are for your own programs.
 json=$(
-    printf '{"text":%s,' "$(string "$(message | tr '<>&@' '????')")"
+    printf '{"text":%s,' "$(string "$(printf %s "$text" | tr '<>&@' '????')")"
+    printf '"severity":%s,' "$(string "$severity")"
     printf '"bucket":%s,"series":%s,' "$(string "$bucket")" "$(string "$series")"
     printf '"old":%s,"new":%s,' "$(string "$old")" "$(string "$new")"
-    printf '"since":%s,' "$(string "$FILEBUCKET_SINCE")"
-    printf '"due":%s,' "$(string "$FILEBUCKET_DUE")"
-    printf '"expect":%s,' "$(string "$FILEBUCKET_EXPECT")"
-    printf '"last":%s,' "$(string "$FILEBUCKET_LAST")"
-    printf '"last_name":%s,' "$(string "$FILEBUCKET_LAST_NAME")"
+    printf '"comment":%s,"again":%s,' "$(string "$comment")" "$(string "$again")"
+    printf '"since":%s,' "$(string "${FILEBUCKET_SINCE:-}")"
+    printf '"due":%s,' "$(string "${FILEBUCKET_DUE:-}")"
+    printf '"expect":%s,' "$(string "${FILEBUCKET_EXPECT:-}")"
+    printf '"last":%s,' "$(string "${FILEBUCKET_LAST:-}")"
+    printf '"last_name":%s,' "$(string "${FILEBUCKET_LAST_NAME:-}")"
     printf '"last_size":%s,' "${FILEBUCKET_LAST_SIZE:-null}"
     printf '"usual_size":%s,' "${FILEBUCKET_USUAL_SIZE:-null}"
-    printf '"request_id":%s}' "$(string "$FILEBUCKET_REQUEST_ID")"
+    printf '"request_id":%s}' "$(string "${FILEBUCKET_REQUEST_ID:-}")"
 )
 
 token=

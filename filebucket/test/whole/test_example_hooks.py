@@ -31,6 +31,8 @@ from typing import Any
 
 from twisted.trial import unittest
 
+from filebucket.test.kit.sinks import JsonSink, MailSink
+
 HOOKS = Path(__file__).resolve().parents[3] / "hooks"
 
 skip = None
@@ -38,6 +40,7 @@ if not HOOKS.is_dir():
     skip = "the hooks are not part of the installed package, only of its sources"
 
 SCRIPTS = [
+    "alert-apprise.sh",
     "alert-mail.sh",
     "alert-ntfy.sh",
     "alert-webhook.sh",
@@ -290,6 +293,11 @@ class ExampleHookTestCase(unittest.TestCase):
             "FILEBUCKET_USUAL_SIZE": "1395864371",
             "FILEBUCKET_EXPECT": "26h",
             "FILEBUCKET_REQUEST_ID": "a-1",
+            "FILEBUCKET_TEXT": LATE,
+            "FILEBUCKET_SEVERITY": "critical",
+            "FILEBUCKET_COMMENT": "",
+            "FILEBUCKET_AGAIN": "",
+            "FILEBUCKET_MORE": "",
             **settings,
         }
         arguments = [event["FILEBUCKET_BUCKET"], series, old, new]
@@ -770,48 +778,58 @@ FIRST = {
 }
 """A series without a push."""
 
-LAST = "last push 2026-11-23T02:31:07Z, 1.2 GiB"
+LATE = "is late; expected by 2026-11-24 04:30, last push 1 day ago, 1.2 GiB"
+QUOTA = "quota is used up: every push gets 507"
+AGAIN = {"FILEBUCKET_AGAIN": "2026-11-23T03:30:00Z"}
+SERVER = {"FILEBUCKET_BUCKET": "-"}
+HOST = f"server {os.uname().nodename}"
+
+
+def told(text: str, severity: str = "critical", **more: str) -> dict[str, str]:
+    """What the daemon tells in these variables."""
+    variables = {"TEXT": text, "SEVERITY": severity, **more}
+    return {f"FILEBUCKET_{key}": value for key, value in variables.items()}
+
 
 MESSAGES = [
     (
         ("db-#.sql.gz", "fresh", "late", {}),
-        f"web01: db-#.sql.gz is late; expected by 2026-11-24T03:30:00Z, {LAST}",
+        "web01: late",
+        f"web01: db-#.sql.gz {LATE}",
     ),
     (
-        ("", "never", "late", FIRST),
-        "web01 is late; expected by 2026-11-24T03:30:00Z, no push yet",
+        ("", "never", "late", FIRST | told("is late; no push yet")),
+        "web01: late",
+        "web01 is late; no push yet",
     ),
     (
-        ("db-#.sql.gz", "fresh", "empty", {"FILEBUCKET_LAST_SIZE": "20"}),
-        "web01: db-#.sql.gz is empty; last push 2026-11-23T02:31:07Z, 20 B,"
-        " usual size 1.3 GiB",
+        ("db-#.sql.gz", "late", "late", AGAIN | told(LATE, COMMENT="customers")),
+        "web01: still late",
+        f"web01: db-#.sql.gz {LATE}; first reported 2026-11-23T03:30:00Z (customers)",
     ),
     (
-        ("x", "fresh", "unfinished", {}),
-        f"web01: x has a push that never ended; {LAST}",
+        ("x", "late", "fresh", told("is fresh again, was late", "ok")),
+        "web01: fresh (was late)",
+        "web01: x is fresh again, was late",
     ),
     (
-        ("db-#.sql.gz", "fresh", "shrunk", {"FILEBUCKET_LAST_SIZE": "400"}),
-        "web01: db-#.sql.gz has shrunk; last push 2026-11-23T02:31:07Z, 400 B,"
-        " usual size 1.3 GiB",
+        ("(37 more)", "fresh", "late", told("changed, too; the worst is late")),
+        "web01: late",
+        "web01: (37 more) changed, too; the worst is late",
+    ),
+    (("", "ok", "full", FIRST | told(QUOTA)), "web01: full", f"web01: {QUOTA}"),
+    (
+        ("", "full", "ok", FIRST | told("quota is no longer used up", "ok")),
+        "web01: ok (was full)",
+        "web01: quota is no longer used up",
     ),
     (
-        ("x", "fresh", "grown", {"FILEBUCKET_LAST_SIZE": str(12 << 40)}),
-        "web01: x has grown; last push 2026-11-23T02:31:07Z, 12 TiB, usual size"
-        " 1.3 GiB",
-    ),
-    (("x", "late", "fresh", {}), f"web01: x is fresh again, was late; {LAST}"),
-    (
-        ("x", "never", "fresh", {"FILEBUCKET_LAST_SIZE": "0"}),
-        "web01: x has its first push; last push 2026-11-23T02:31:07Z, 0 B",
-    ),
-    (("", "late", "never", FIRST), "web01 awaits its first push"),
-    (
-        ("(37 more)", "fresh", "late", {"FILEBUCKET_MORE": "37"}),
-        "web01 has 37 more changed series, the worst is late",
+        ("", "full", "full", SERVER | AGAIN | told("disk is full", "warning")),
+        f"{HOST}: still full",
+        f"{HOST}: disk is full; first reported 2026-11-23T03:30:00Z",
     ),
 ]
-"""Values of an alert, and the text for people."""
+"""Values of an alert, its title and its text."""
 
 
 class AlertMailTests(ExampleHookTestCase):
@@ -841,17 +859,18 @@ class AlertMailTests(ExampleHookTestCase):
     def test_mail(self) -> None:
         headers, lines = self.mail("db-#.sql.gz", "fresh", "late")
         self.assertEqual(
-            ("root", "file-bucket", "file-bucket: web01 is late", "auto-generated"),
+            ("root", "file-bucket", "file-bucket: web01: late", "auto-generated"),
             tuple(headers[key] for key in ("To", "From", "Subject", "Auto-Submitted")),
         )
         self.assertEqual("-i\nroot\n", self.recorded("argv"))
         self.assertEqual(
             [
-                MESSAGES[0][1],
+                MESSAGES[0][2],
                 "",
                 "bucket:    web01",
                 "series:    db-#.sql.gz",
                 "state:     late (before: fresh)",
+                "severity:  critical",
                 "since:     2026-11-24T03:30:00Z",
                 "expected:  26h",
                 "due:       2026-11-24T03:30:00Z",
@@ -867,25 +886,42 @@ class AlertMailTests(ExampleHookTestCase):
         )
 
     def test_messages(self) -> None:
-        for (series, old, new, settings), expected in MESSAGES:
-            _, lines = self.mail(series, old, new, **settings)
+        for (series, old, new, settings), title, expected in MESSAGES:
+            headers, lines = self.mail(series, old, new, **settings)
+            self.assertEqual(f"file-bucket: {title}", headers["Subject"])
             self.assertEqual(expected, lines[0])
+
+    def test_details(self) -> None:
+        """Only those that there are."""
+        settings = SERVER | AGAIN | FIRST | told(QUOTA, COMMENT="call Anna")
+        nothing = dict.fromkeys(("FILEBUCKET_DUE", "FILEBUCKET_EXPECT"), "")
+        _, lines = self.mail("", "full", "full", **settings, **nothing)
+        keys = [each.partition(":")[0] for each in lines[2:-2]]
+        expected = ["bucket", "comment", "state", "severity", "since", "reported"]
+        self.assertEqual([*expected, "request"], keys)
+
+    def test_no_text(self) -> None:
+        """A wrapper may call it with the arguments alone."""
+        ended = self.start(HOOKS / "alert-mail.sh", ["web01", "x", "fresh", "late"], {})
+        self.assertEqual(0, self.finish(ended)[0])
+        self.assertIn("\n\nweb01: x is late, was fresh\n", self.recorded("mail"))
+
+    def test_no_address(self) -> None:
+        """An empty one is a mistake."""
+        status, _, err = self.alert("alert-mail.sh", "x", "fresh", "late", MAIL_TO="")
+        self.assertEqual((1, "alert-mail: MAIL_TO is not set\n"), (status, err))
+        self.assertFalse((self.records / "mail").exists())
 
     def test_settings(self) -> None:
         headers, _ = self.mail("x", "fresh", "late", MAIL_TO="a@b.org", MAIL_FROM="c")
         self.assertEqual(("a@b.org", "c"), (headers["To"], headers["From"]))
         self.assertEqual("-i\na@b.org\n", self.recorded("argv"))
 
-    def test_no_series(self) -> None:
-        """A bucket that awaits its first push has none."""
-        _, lines = self.mail("", "never", "late")
-        self.assertIn("series:    -", lines)
-
     def test_hostile_names(self) -> None:
         """The body has them unchanged, and the rest is the same."""
         for name in HOSTILE_NAMES:
             headers, _ = self.mail(name, "fresh", "late", FILEBUCKET_LAST_NAME=name)
-            self.assertEqual("file-bucket: web01 is late", headers["Subject"])
+            self.assertEqual("file-bucket: web01: late", headers["Subject"])
             text = self.recorded("mail")
             self.assertIn(f"\n\nweb01: {name} is late; expected by ", text)
             self.assertIn(f"\nseries:    {name}\nstate: ", text)
@@ -894,13 +930,16 @@ class AlertMailTests(ExampleHookTestCase):
     def test_line_breaks_and_backslashes(self) -> None:
         """The daemon refuses such names; the script does not rely on it."""
         name = "a\\nb\\c\r\n\nBcc: x@example.org\n.\n"
-        _, lines = self.mail(name, "fresh", "late", FILEBUCKET_BUCKET=name)
+        given = told(name, COMMENT=name, BUCKET=name, AGAIN=name)
+        _, lines = self.mail(name, "fresh", "late", **given)
         mail = self.recorded("mail")
-        self.assertIn("\nSubject: file-bucket: a?nb?c???Bcc? x?example.org", mail)
+        subject = "\nSubject: file-bucket: a?nb?c???Bcc: x?example.org?.?: still late\n"
+        self.assertIn(subject, mail)
         self.assertNotIn("\nBcc:", mail)
-        self.assertEqual(15, len(lines))
+        self.assertEqual(18, len(lines))
         shown = "a\\nb\\cBcc: x@example.org."
-        self.assertTrue(lines[0].startswith(f"{shown}: {shown} is late;"), lines[0])
+        text = f"{shown}: {shown} {shown}; first reported {shown} ({shown})"
+        self.assertEqual(text, lines[0])
 
     def test_mailer_fails(self) -> None:
         """The daemon calls it again."""
@@ -928,8 +967,11 @@ class AlertWebhookTests(ExampleHookTestCase):
     def tell(
         self, series: str, old: str, new: str, **settings: str
     ) -> tuple[int, str, str]:
-        token_file = {f"{self.prefix}_TOKEN_FILE": str(self.token_file)}
-        return self.alert(self.script, series, old, new, **{**token_file, **settings})
+        own = {
+            f"{self.prefix}_TOKEN_FILE": str(self.token_file),
+            f"{self.prefix}_URL": "https://hooks.example.org/",
+        }
+        return self.alert(self.script, series, old, new, **{**own, **settings})
 
     def told(self, series: str, old: str, new: str, **settings: str) -> dict[str, Any]:
         """The payload."""
@@ -952,7 +994,10 @@ class AlertWebhookTests(ExampleHookTestCase):
     def test_payload(self) -> None:
         self.assertEqual(
             {
-                "text": MESSAGES[0][1],
+                "text": MESSAGES[0][2],
+                "severity": "critical",
+                "comment": None,
+                "again": None,
                 "bucket": "web01",
                 "series": "db-#.sql.gz",
                 "old": "fresh",
@@ -971,13 +1016,21 @@ class AlertWebhookTests(ExampleHookTestCase):
         empty = dict.fromkeys(("FILEBUCKET_DUE", "FILEBUCKET_EXPECT"), "")
         found = self.told("", "never", "late", **FIRST, **empty)
         nothing = [key for key, value in found.items() if value is None]
-        expected = ["series", "due", "expect", "last", "last_name", "last_size"]
-        self.assertEqual([*expected, "usual_size"], nothing)
+        expected = ["series", "comment", "again", "due", "expect", "last", "last_name"]
+        self.assertEqual([*expected, "last_size", "usual_size"], nothing)
 
     def test_messages(self) -> None:
-        for (series, old, new, settings), expected in MESSAGES:
+        for (series, old, new, settings), _, expected in MESSAGES:
             payload = self.told(series, old, new, **settings)
             self.assertEqual(expected, self.message(payload))
+
+    def test_no_address(self) -> None:
+        """It does not guess one."""
+        name = self.script.removesuffix(".sh")
+        expected = (1, "", f"{name}: {self.prefix}_URL is not set\n")
+        none = {f"{self.prefix}_URL": ""}
+        self.assertEqual(expected, self.tell("x", "fresh", "late", **none))
+        self.assertFalse((self.records / "config").exists())
 
     def test_nothing_secret_in_arguments(self) -> None:
         """Every user of the machine can see them."""
@@ -1054,26 +1107,179 @@ class AlertNtfyTests(AlertWebhookTests):
         return name
 
     def test_payload(self) -> None:
-        """The priority is higher if a backup is missing."""
-        for old, new, priority, tag in (
-            ("fresh", "late", 4, "rotating_light"),
-            ("fresh", "empty", 4, "rotating_light"),
-            ("fresh", "unfinished", 3, "warning"),
-            ("fresh", "shrunk", 3, "warning"),
-            ("fresh", "grown", 3, "warning"),
-            ("late", "fresh", 2, "white_check_mark"),
+        """The priority depends on the severity."""
+        for severity, priority, tag in (
+            ("critical", 4, "rotating_light"),
+            ("warning", 3, "warning"),
+            ("ok", 2, "white_check_mark"),
         ):
-            payload = self.told("x", old, new, NTFY_TOPIC='a"b')
+            given = {"NTFY_TOPIC": 'a"b', **told(LATE, severity)}
+            payload = self.told("x", "fresh", "late", **given)
             self.assertTrue(payload.pop("message").startswith("web01: x "))
+            title = "web01: late" + " (was fresh)" * (severity == "ok")
             self.assertEqual(
-                {
-                    "topic": 'a"b',
-                    "title": f"web01 is {new}",
-                    "priority": priority,
-                    "tags": [tag],
-                },
+                {"topic": 'a"b', "title": title, "priority": priority, "tags": [tag]},
                 payload,
             )
+
+
+class AlertAppriseTests(ExampleHookTestCase):
+    """alert-apprise.sh, with a fake apprise."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake("apprise", "cat >$RECORDS/body; printf '%s\\n' \"$@\" >$RECORDS/argv")
+        self.urls = self.room / "apprise.conf"
+        self.urls.write_text("# phone\ntgram://s3cret/1\n")
+
+    def tell(self, *words: str, **settings: str) -> tuple[int, str, str]:
+        own = {"APPRISE_CONFIG": str(self.urls), **settings}
+        return self.alert("alert-apprise.sh", *words, **own)
+
+    def test_messages(self) -> None:
+        """The text is its standard input, and only the title an argument."""
+        for (series, old, new, settings), title, expected in MESSAGES:
+            ended = self.tell(series, old, new, **settings)
+            self.assertEqual((0, "", ""), ended)
+            self.assertEqual(f"{expected}\n", self.recorded("body"))
+            severity = settings.get("FILEBUCKET_SEVERITY", "critical")
+            kinds = {"critical": "failure", "warning": "warning", "ok": "success"}
+            self.assertEqual(
+                [
+                    "-v",
+                    f"--config={self.urls}",
+                    f"--notification-type={kinds[severity]}",
+                    f"--title=file-bucket: {title}",
+                ],
+                self.recorded("argv").splitlines(),
+            )
+
+    def test_hostile_names(self) -> None:
+        for name in [*HOSTILE_NAMES, "a\r\nb\n.\n"]:
+            given = told(LATE, BUCKET=name, COMMENT=name)
+            self.assertEqual((0, "", ""), self.tell(name, "fresh", "late", **given))
+            shown = re.sub(r"[\r\n]", "", name)
+            where = HOST if name == "-" else shown
+            text = f"{where}: {shown} {LATE} ({shown})\n"
+            self.assertEqual(text, self.recorded("body"))
+            arguments = self.recorded("argv").split("\n")
+            self.assertEqual(f"--title=file-bucket: {where}: late", arguments[3])
+
+    def test_no_address(self) -> None:
+        for content in (None, "", "\n", "# tgram://s3cret/1\n"):
+            self.urls.unlink(missing_ok=True)
+            if content is not None:
+                self.urls.write_text(content)
+            status, _, err = self.tell("x", "fresh", "late")
+            self.assertEqual(1, status)
+            self.assertIn(f"alert-apprise: no URL in {self.urls}\n", err)
+            self.assertFalse((self.records / "argv").exists())
+
+    def test_not_accepted(self) -> None:
+        """The daemon calls it again."""
+        self.fake("apprise", "exit 1")
+        expected = (1, "", "alert-apprise: the alert was not accepted\n")
+        self.assertEqual(expected, self.tell("x", "fresh", "late"))
+
+
+class RealAppriseTests(ExampleHookTestCase):
+    """alert-apprise.sh, with Debian's apprise."""
+
+    skip = skip or missing_tools("apprise")
+
+    def test_received(self) -> None:
+        """A server of this machine receives each alert as it was told."""
+        sink = JsonSink(self.addCleanup)
+        urls = self.room / "apprise.conf"
+        urls.write_text(f"json://127.0.0.1:{sink.port}/s3cret\n")
+        hostile = ("", "ok", "x", told("-rf $(touch pwned) \\n <b>&amp; caf\u00e9"))
+        for series, old, new, settings in (MESSAGES[0][0], MESSAGES[3][0], hostile):
+            status, _, err = self.alert(
+                "alert-apprise.sh",
+                series,
+                old,
+                new,
+                **{"APPRISE_CONFIG": str(urls), **settings},
+            )
+            self.assertEqual(0, status, err)
+            self.assertNotIn("s3cret", err)
+        found = [(each["title"], each["message"]) for each in sink.received]
+        self.assertEqual(
+            [
+                ("file-bucket: web01: late", MESSAGES[0][2]),
+                ("file-bucket: web01: fresh (was late)", MESSAGES[3][2]),
+                ("file-bucket: web01: x", f"web01: {hostile[3]['FILEBUCKET_TEXT']}"),
+            ],
+            found,
+        )
+        kinds = [each["type"] for each in sink.received]
+        self.assertEqual(["failure", "success", "failure"], kinds)
+
+    def test_refused(self) -> None:
+        """No server there, or a line that is no URL of a service. The log gets the
+        reason, and no secret.
+        """
+        sink = JsonSink(lambda close: None)
+        sink.close()
+        urls = self.room / "apprise.conf"
+        for url, reason in (
+            (f"json://127.0.0.1:{sink.port}/s3cret", "Connection"),
+            ("tgram://s3cret", "(hidden)"),
+            ("no-such://s3cret", "apprise: ERROR - Invalid Apprise TEXT"),
+        ):
+            urls.write_text(f"{url}\n")
+            status, _, err = self.alert(
+                "alert-apprise.sh", "x", "fresh", "late", APPRISE_CONFIG=str(urls)
+            )
+            self.assertEqual(1, status, url)
+            self.assertIn(reason, err)
+            self.assertLess(err.count("\n"), 8, err)
+            self.assertTrue(err.endswith("alert-apprise: the alert was not accepted\n"))
+            self.assertNotIn("s3cret", err)
+
+
+class RealMailTests(ExampleHookTestCase):
+    """The hooks that send mail, with a real mailer and server."""
+
+    skip = skip or missing_tools("msmtp")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sink = MailSink(self.addCleanup)
+        (self.stand / ".msmtprc").write_text(
+            f"account default\nhost 127.0.0.1\nport {self.sink.port}\n"
+            "from file-bucket@example.org\n"
+        )
+        self.settings = {"SENDMAIL": "msmtp", "MAIL_TO": "ops@example.org"}
+
+    def received(self) -> tuple[str, str]:
+        """The subject and the text of the mail."""
+        ((to, mail),) = self.sink.received
+        self.sink.received.clear()
+        self.assertEqual((["ops@example.org"], []), (to, mail.defects))
+        return str(mail["Subject"]), mail.get_content()
+
+    def test_alert(self) -> None:
+        for (series, old, new, settings), title, expected in MESSAGES:
+            more = {**self.settings, **settings}
+            ended = self.alert("alert-mail.sh", series, old, new, **more)
+            self.assertEqual((0, "", ""), ended)
+            subject, text = self.received()
+            self.assertEqual(f"file-bucket: {title}", subject)
+            self.assertEqual(expected, text.splitlines()[0])
+
+    def test_dots(self) -> None:
+        """No line ends the mail early."""
+        given = {**self.settings, **told("caf\u00e9"), "FILEBUCKET_LAST_NAME": "."}
+        self.assertEqual(0, self.alert("alert-mail.sh", ".", "a", "b", **given)[0])
+        self.assertIn("All backups: filebucket status", self.received()[1])
+
+    def test_no_server(self) -> None:
+        self.sink.close()
+        given = {**self.settings, **told(LATE)}
+        status, _, err = self.alert("alert-mail.sh", "x", "fresh", "late", **given)
+        self.assertEqual(1, status)
+        self.assertTrue(err.endswith("alert-mail: not sent\n"), err)
 
 
 class SiteTests(ExampleHookTestCase):

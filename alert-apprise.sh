@@ -1,0 +1,58 @@
+#!/bin/sh
+# alert-apprise.sh: send an alert with apprise, which knows over 80 services.
+#
+# Install  copy or symlink it as /etc/file-bucket/alert.sh
+# Set      APPRISE_CONFIG  a file with one URL a line, such as mailto://...; mode 0600,
+#                          owned by the daemon's user
+# Needs    apprise (apt install apprise), grep, tr, uname
+# Answers  status 0 if all services accepted it; otherwise 1: it is called again later
+#
+# Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
+
+: "${APPRISE_CONFIG:=/etc/file-bucket/apprise.conf}"
+
+set -eu
+export LC_ALL=C
+
+bucket=$1 series=$2 old=$3 new=$4
+severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
+again=${FILEBUCKET_AGAIN:-}
+
+fail() {
+    echo "alert-apprise: $1" >&2
+    exit 1
+}
+
+# Clients choose names: remove what would break the line.
+one_line() {
+    printf %s "$1" | tr -d '\000-\037\177'
+}
+
+# "-" is the whole server.
+where=$bucket
+[ "$bucket" != - ] || where="server $(uname -n)"
+
+title="$where: ${again:+still }$new"
+[ "$severity" != ok ] || title="$title (was $old)"
+
+# A text about a series begins with a verb.
+case ${series:+series}$new in
+series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
+*) what="$where:" ;;
+esac
+text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; first reported $again}"
+text=$(one_line "$text${comment:+ ($comment)}")
+
+grep -q '^[^#;]*://' "$APPRISE_CONFIG" || fail "no URL in $APPRISE_CONFIG"
+
+case $severity in
+critical) type=failure ;;
+ok) type=success ;;
+*) type=warning ;;
+esac
+
+# All users of the machine can see the arguments: the URLs are in a file, and the text,
+# with names that clients chose, goes to standard input.
+printf '%s\n' "$text" | LC_ALL=C.UTF-8 apprise --config="$APPRISE_CONFIG" \
+    --notification-type="$type" --title="file-bucket: $(one_line "$title")" >&2 ||
+    fail "the alert was not accepted"

@@ -1,0 +1,87 @@
+#!/bin/sh
+# alert-mail.sh: send an e-mail if a backup or the server has a problem.
+#
+# Install  copy or symlink it as /etc/file-bucket/alert.sh
+# Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
+# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); tr, uname
+# Answers  status 0 if the mailer accepted it; otherwise 1: it is called again later
+#
+# Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
+
+: "${MAIL_TO=root}"
+: "${MAIL_FROM:=file-bucket}"
+: "${SENDMAIL:=sendmail}"
+
+set -eu
+export LC_ALL=C
+PATH=$PATH:/usr/sbin:/usr/lib # sendmail is there, often outside a daemon's PATH
+
+bucket=$1 series=$2 old=$3 new=$4
+severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
+again=${FILEBUCKET_AGAIN:-}
+
+fail() {
+    echo "alert-mail: $1" >&2
+    exit 1
+}
+
+# Clients choose names: remove what would break the line.
+one_line() {
+    printf %s "$1" | tr -d '\000-\037\177'
+}
+
+# "-" is the whole server.
+where=$bucket
+[ "$bucket" != - ] || where="server $(uname -n)"
+
+title="$where: ${again:+still }$new"
+[ "$severity" != ok ] || title="$title (was $old)"
+
+# A text about a series begins with a verb.
+case ${series:+series}$new in
+series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
+*) what="$where:" ;;
+esac
+text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; first reported $again}"
+text=$(one_line "$text${comment:+ ($comment)}")
+
+[ -n "$MAIL_TO" ] || fail "MAIL_TO is not set"
+
+detail() {
+    [ -z "$2" ] || printf '%-11s%s\n' "$1:" "$(one_line "$2")"
+}
+
+# No header contains text from a client. The title is reduced to characters that need
+# no encoding (RFC 2047) and cannot begin another header. The recipient is an argument:
+# "-t" would read it from the headers. "-i": a line with "." does not end it.
+subject="file-bucket: $(printf %s "$title" | tr -c 'A-Za-z0-9 #:().,_-' '?')"
+
+{
+    cat <<END
+From: $MAIL_FROM
+To: $MAIL_TO
+Subject: $subject
+Auto-Submitted: auto-generated
+MIME-Version: 1.0
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: 8bit
+
+$text
+
+END
+    detail bucket "$where"
+    detail comment "$comment"
+    detail series "$series"
+    detail state "$new (before: $old)"
+    detail severity "$severity"
+    detail since "${FILEBUCKET_SINCE:-}"
+    detail reported "$again"
+    detail expected "${FILEBUCKET_EXPECT:-}"
+    detail due "${FILEBUCKET_DUE:-}"
+    detail last "${FILEBUCKET_LAST:-}"
+    detail file "${FILEBUCKET_LAST_NAME:-}"
+    detail bytes "${FILEBUCKET_LAST_SIZE:-}"
+    detail usual "${FILEBUCKET_USUAL_SIZE:-}"
+    detail request "${FILEBUCKET_REQUEST_ID:-}"
+    printf '\nAll backups: filebucket status\n'
+} | "$SENDMAIL" -i "$MAIL_TO" >&2 || fail "not sent"
