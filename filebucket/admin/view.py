@@ -18,7 +18,9 @@ from filebucket.base.text import (
     change_in_words,
     counted,
     local,
+    moment_text,
     printable,
+    printable_lines,
     size_text,
     span,
 )
@@ -28,7 +30,8 @@ from filebucket.catalogue.overview import (
     SeriesOverview,
     UploadOverview,
 )
-from filebucket.catalogue.summary import summarize
+from filebucket.catalogue.summary import Summary, summarize
+from filebucket.model.problem import WARNING, Kind, Problem
 from filebucket.model.push import Receiving
 from filebucket.model.records import Refused
 from filebucket.model.state import State
@@ -39,10 +42,8 @@ MOST_ROWS = 2000
 MOST_UPLOADS = 100
 """Maximum number of uploads under way on a page."""
 
-SCARCE = 0.05
-"""Free space below this share is marked."""
-SOON = 14 * 24 * 3600.0
-"""A forecast of a full disk within this time, in seconds, is marked."""
+MOST_LINES = 100
+"""Maximum number of lines of a report on a page."""
 
 FOLD = 5
 """Number of series of a bucket that are shown at first, if the others are in order."""
@@ -89,17 +90,46 @@ class Sparkline:
 
 
 @frozen
+class Mark:
+    """A problem in a sentence.
+
+    :param kind: one of :data:`SEVERITIES`
+    """
+
+    kind: str
+    text: str
+
+
+@frozen
+class Report:
+    """A client's report that a backup failed.
+
+    :param id: unique on the page
+    :param first: its first line
+    :param rest: the other lines; may be empty
+    """
+
+    id: str
+    time: Moment
+    first: str
+    rest: str
+
+
+@frozen
 class SeriesRow:
     """A series.
 
     :param kind: state, for the style
     :param states: kinds of states and losses, with their words
-    :param name: name; empty if the bucket is awaiting its first push
+    :param name: name, or what it is about if it has none
+    :param is_name: whether ``name`` is the name of a series
+    :param report: if a backup failed since the last push
     """
 
     kind: str
     states: Sequence[tuple[str, str]]
     name: str
+    is_name: bool
     last: Moment
     due: Moment
     size: str
@@ -107,6 +137,7 @@ class SeriesRow:
     sizes: Sparkline | None
     files: str
     total: str
+    report: Report | None
 
 
 @frozen
@@ -126,6 +157,9 @@ class BucketRows:
     """A bucket and its series.
 
     :param kind: one of :data:`SEVERITIES`
+    :param comment: as configured; may be empty
+    :param pause: when its pause ends and why, if there is one
+    :param problems: of the bucket as a whole, that are not obvious from its rows
     :param shown: number of series before the fold
     :param folded: number of series behind it, which are in order; 0 is no fold
     :param height: number of table rows
@@ -134,7 +168,11 @@ class BucketRows:
 
     kind: str
     label: str
+    comment: str
     schedule: str
+    pause: tuple[Moment, str] | None
+    retired: bool
+    problems: Sequence[Mark]
     quota: Bar | None
     rows: Sequence[SeriesRow]
     shown: int
@@ -205,12 +243,14 @@ class PageView:
     """The page.
 
     :param icon: one of :data:`SEVERITIES`
-    :param kind: the same as ``icon``, or ``none`` if there are no buckets
+    :param kind: the same as ``icon``, or ``none`` if there are no buckets nor problems
+    :param problems: of the server, if the headline does not name the only one
     :param clock: time of day; None if it is out of range
     :param zone: abbreviation of the time zone
     :param zone_text: time zone with its offset
     :param troubled: buckets that need attention, the worst first
     :param calm: buckets that are in order
+    :param retired: retired buckets that are in order
     :param hidden: number of buckets that are not shown
     :param uploads: files that are being received, the longest first; then unfinished
         uploads, the first to expire first
@@ -221,6 +261,7 @@ class PageView:
     kind: str
     headline: str
     more: str
+    problems: Sequence[Mark]
     clock: Moment | None
     zone: str
     zone_text: str
@@ -228,6 +269,7 @@ class PageView:
     space: SpaceFigure | None
     troubled: Sequence[BucketRows]
     calm: Sequence[BucketRows]
+    retired: Sequence[BucketRows]
     hidden: int
     refusals: Sequence[RefusalRow]
     uploads: Sequence[UploadRow]
@@ -252,23 +294,28 @@ def view(
         tokens masked
     """
     uploads: Sequence[Receiving | UploadOverview] = (*receiving, *overview.uploads)
-    found = summarize(overview)
+    found, problems = _headline(overview)
     now = local(overview.at, zone)
-    troubled, calm = _as_many_as_fit(overview.buckets)
+    lists = _as_many_as_fit(overview.buckets)
+    troubled, calm, retired = (
+        [_bucket(each, overview.at, zone) for each in buckets] for buckets in lists
+    )
     icon = SEVERITIES[found.severity]
     return PageView(
         icon=icon,
-        kind=icon if overview.buckets else "none",
+        kind=icon if overview.buckets or found.severity else "none",
         headline=found.headline,
         more=found.more,
+        problems=problems,
         clock=_clock(overview.at, zone, "%H:%M:%S"),
         zone=f"{now:%Z}" if now else "",
         zone_text=_zone(overview.at, zone),
         figures=_figures(overview, zone),
         space=_space(overview),
-        troubled=[_bucket(each, overview.at, zone) for each in troubled],
-        calm=[_bucket(each, overview.at, zone) for each in calm],
-        hidden=len(overview.buckets) - len(troubled) - len(calm),
+        troubled=troubled,
+        calm=calm,
+        retired=retired,
+        hidden=len(overview.buckets) - sum(map(len, lists)),
         refusals=[_refusal(each, zone) for each in overview.refusals],
         uploads=[
             _push(each, zone)
@@ -278,6 +325,24 @@ def view(
         ],
         more_uploads=max(len(uploads) - MOST_UPLOADS, 0),
     )
+
+
+def _headline(overview: Overview) -> tuple[Summary, Sequence[Mark]]:
+    """The summary, and the problems of the server to list below it."""
+    found, problems = summarize(overview), overview.problems
+    marks = [_mark(each) for each in problems]
+    if [found.headline] == [each.text for each in marks] or not marks:
+        return found, ()
+    # The list has their texts.
+    worst = problems[0]
+    number = f"the server has {counted(len(problems), 'problem')}"
+    short = evolve(overview, problems=(evolve(worst, text=number),))
+    return summarize(short), marks
+
+
+def _mark(problem: Problem) -> Mark:
+    text = printable(problem.text)
+    return Mark(SEVERITIES[problem.severity], f"{text[:1].upper()}{text[1:]}")
 
 
 def _push(push: Receiving, zone: tzinfo) -> UploadRow:
@@ -316,17 +381,18 @@ def _upload(upload: UploadOverview, now: float, zone: tzinfo) -> UploadRow:
 
 def _as_many_as_fit(
     buckets: Sequence[BucketOverview],
-) -> tuple[Sequence[BucketOverview], Sequence[BucketOverview]]:
-    """The buckets that need attention, worst first, and those that are in order."""
-    troubled: list[BucketOverview] = []
-    calm: list[BucketOverview] = []
+) -> tuple[Sequence[BucketOverview], ...]:
+    """The buckets that need attention, worst first; those that are in order; and those
+    of them that are retired.
+    """
+    lists: tuple[list[BucketOverview], ...] = [], [], []
     room = MOST_ROWS
     # The sort is stable: equals stay in the order of the configuration.
-    for each in sorted(buckets, key=lambda each: -each.severity):
+    for each in sorted(buckets, key=lambda each: (-each.severity, each.retired)):
         room -= max(len(each.series), 1)
         if room >= 0:
-            (troubled if each.severity else calm).append(each)
-    return troubled, calm
+            lists[0 if each.severity else 1 + each.retired].append(each)
+    return lists
 
 
 def _zone(at: float, zone: tzinfo) -> str:
@@ -386,22 +452,27 @@ def _space(overview: Overview) -> SpaceFigure | None:
     if space is None:
         return None
     used = 1 - space.free / max(space.total, 1)
-    text, scarce = _forecast(overview)
-    kind = "scarce" if scarce or used > 1 - SCARCE else ""
+    kind = _fullness(overview.problems)
     return SpaceFigure(
-        size_text(space.free), size_text(space.total), _bar(used, text, kind)
+        size_text(space.free),
+        size_text(space.total),
+        _bar(used, _forecast(overview), kind),
     )
 
 
-def _forecast(overview: Overview) -> tuple[str, bool]:
-    """The forecast in words, and whether to mark it."""
+def _fullness(problems: Sequence[Problem]) -> str:
+    """The style of a bar that shows how full a bucket or the disk is."""
+    full = [each.severity for each in problems if each.kind is Kind.FULL]
+    return SEVERITIES[max(full)] if full else ""
+
+
+def _forecast(overview: Overview) -> str:
     if overview.full_at is None:
-        return "no downward trend so far", False
-    left = overview.full_at - overview.at
-    about = about_text(left)
+        return "no downward trend so far"
+    about = about_text(overview.full_at - overview.at)
     if about is None:
-        return "lasts more than 10 years at this rate", False
-    return f"full in about {about} at this rate", left < SOON
+        return "lasts more than 10 years at this rate"
+    return f"full in about {about} at this rate"
 
 
 def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
@@ -414,7 +485,13 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         taken = bucket.quota_taken
         share = taken / bucket.quota
         text = f"{size_text(taken)} of {size_text(bucket.quota)} ({share:.0%})"
-        quota = _bar(share, text, "full" if share > 1 - SCARCE else "")
+        quota = _bar(share, text, _fullness(bucket.problems))
+    pause = None
+    if bucket.paused is not None:
+        until = bucket.paused.until
+        text = moment_text(until)
+        pause = _moment(until, zone, text), printable(bucket.paused.reason)
+    rows = [_row(each, now, zone) for each in bucket.series]
     # The worst series are the first.
     bad = sum(bucket.severity_of(each) > 0 for each in bucket.series)
     shown = max(bad, FOLD)
@@ -424,14 +501,27 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
     return BucketRows(
         kind=SEVERITIES[bucket.severity],
         label=bucket.label,
+        comment=printable(bucket.comment),
         schedule=schedule,
+        pause=pause,
+        retired=bucket.retired,
+        problems=[_mark(each) for each in bucket.problems if not _is_obvious(each)],
         quota=quota,
-        rows=[_row(each, now, zone) for each in bucket.series],
+        rows=rows,
         shown=shown,
         folded=folded if folds else 0,
-        height=max(len(bucket.series), 1) + folds + bool(bucket.more),
+        height=max(len(rows), 1)
+        + sum(each.report is not None for each in rows)
+        + folds
+        + bool(bucket.more),
         more=bucket.more,
     )
+
+
+def _is_obvious(problem: Problem) -> bool:
+    """Whether the rows of a bucket or the bar of its quota show the problem."""
+    lost = problem.kind in {Kind.DAMAGED, Kind.MISSING}
+    return lost or (problem.kind is Kind.FULL and problem.severity == WARNING)
 
 
 def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
@@ -450,7 +540,8 @@ def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
             (kind, f"{count:,} {kind}" if count else WORDS[kind])
             for kind, count in series.conditions
         ],
-        name=printable(series.name),
+        name=printable(series.name) or _nameless(series),
+        is_name=bool(series.name),
         last=last,
         due=due,
         size="" if series.last_size is None else size_text(series.last_size),
@@ -458,6 +549,26 @@ def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
         sizes=sparkline(series.sizes, series.usual),
         files=f"{series.files:,}",
         total=size_text(series.bytes),
+        report=_report(series, now, zone),
+    )
+
+
+def _nameless(series: SeriesOverview) -> str:
+    return "first push" if series.failed_at is None else "whole bucket"
+
+
+def _report(series: SeriesOverview, now: float, zone: tzinfo) -> Report | None:
+    if series.failed_at is None:
+        return None
+    text = (series.failed_text or "").strip().replace("\r\n", "\n").expandtabs()
+    first, *rest = printable_lines(text).split("\n")
+    if len(rest) > MOST_LINES:
+        rest[MOST_LINES:] = [f"and {len(rest) - MOST_LINES} more lines"]
+    return Report(
+        id=f"report-{series.id}",
+        time=_moment(series.failed_at, zone, ago(now - series.failed_at)),
+        first=first,
+        rest="\n".join(rest),
     )
 
 

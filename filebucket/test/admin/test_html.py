@@ -16,8 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.admin import html
 from filebucket.admin.view import MOST_ROWS
 from filebucket.catalogue.overview import BucketOverview
+from filebucket.model.bucket import Pause
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.push import Receiving
-from filebucket.model.records import Refused, Space
+from filebucket.model.records import Refused
 from filebucket.model.state import State
 from filebucket.test.kit.overviews import (
     DAY,
@@ -232,6 +234,71 @@ class PageTests(SynchronousTestCase):
         self.assertEqual("never", row["when"])
         self.assertEqual("", row["size"] + row["change"] + row["trend"])
 
+    def test_problems(self) -> None:
+        """Problems of the server below the headline, of a bucket below its name."""
+        problems = [
+            Problem(Kind.CATALOGUE, CRITICAL, "<b> cannot be written"),
+            Problem(Kind.RELOAD, WARNING, "a reload is due"),
+        ]
+        ends = Problem(Kind.TOKEN, WARNING, "its last token expires soon")
+        page = show(bucket("a", series(), problems=(ends,)), problems=problems)
+        self.assertEqual(
+            [
+                ("problem bad", "<b> cannot be written"),
+                ("problem look", "A reload is due"),
+            ],
+            [
+                (each.attributes["class"], each.text)
+                for each in page.one(id="problems").all("li")
+            ],
+        )
+        head = page.one(id="troubled").one("th", scope="rowgroup")
+        self.assertEqual(
+            "Its last token expires soon",
+            head.one("small", class_="problem look").text,
+        )
+        self.assertEqual([], show(bucket("a")).one(id="problems").children)
+        # Even without a bucket.
+        self.assertNotIn("bucket add", show(problems=problems).one("main").text)
+
+    def test_notes(self) -> None:
+        """The comment of a bucket, and its pause."""
+        pause = Pause(NOW + 7 * DAY, "<i> moves")
+        for comment in HOSTILE:
+            found = bucket("a", series(), comment=comment, paused=pause)
+            head = show(found).one("th", scope="rowgroup")
+            self.assertEqual(comment, head.one("small", class_="comment").text)
+            self.assertEqual(
+                "paused until 2026-12-01T09:00:00Z: <i> moves",
+                head.one("small", class_="pause").text,
+            )
+
+    def test_retired(self) -> None:
+        page = show(bucket("a", series(), retired=True), bucket("b", series()))
+        lists = page.one(id="backups").all("details")
+        self.assertEqual(["calm", "retired"], [each.attributes["id"] for each in lists])
+        self.assertNotIn("open", lists[1].attributes)
+        head = lists[1].one("th", scope="rowgroup")
+        self.assertEqual("a", head.one("bdi").text)
+        self.assertIn("1 retired", page.one(id="places").text)
+
+    def test_reports(self) -> None:
+        """The first line of a client's report, and the others on request."""
+        for text in HOSTILE:
+            failed: Any = {"state": State.FAILED, "failed_at": NOW - 60}
+            found = series(**failed, failed_text=f"exited 1\n{text}x")
+            page = show(bucket("a", found, series("", **failed, failed_text=text)))
+            first, second = page.one(id="troubled").all("tr", class_="report")
+            details = first.one("details", id="report-1")
+            self.assertEqual(
+                "reported 1 min ago: exited 1", details.one("summary").text
+            )
+            self.assertEqual(f"{text}x", details.one("pre").text)
+            self.assertEqual(f"reported 1 min ago: {text.strip()}", second.text)
+            self.assertEqual([], second.all("details"))
+        heads = page.one(id="troubled").all("th", class_="series", scope="row")
+        self.assertEqual("whole bucket", heads[1].text)
+
     def test_without_series(self) -> None:
         row = self.row(bucket("a", expect=None))
         self.assertEqual({"bucket": "a", "is": "Nothing yet"}, row)
@@ -336,14 +403,17 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_forecasts(self) -> None:
-        for expected, kind, full_at, free in (
-            ("no downward trend so far", "", None, 30),
-            ("lasts more than 10 years at this rate", "", NOW + 4000 * DAY, 30),
-            ("full in about 9 days at this rate", "scarce", NOW + 9 * DAY, 30),
-            ("no downward trend so far", "scarce", None, 4),
+        full = [
+            Problem(Kind.FULL, severity, "the disk is full")
+            for severity in (WARNING, CRITICAL)
+        ]
+        for expected, kind, full_at, problems in (
+            ("no downward trend so far", "", None, ()),
+            ("lasts more than 10 years at this rate", "", NOW + 4000 * DAY, ()),
+            ("full in about 9 days at this rate", "look", NOW + 9 * DAY, full[:1]),
+            ("no downward trend so far", "bad", None, full[1:]),
         ):
-            space = Space(NOW, free * GIB, 100 * GIB)
-            page = show(bucket("a"), full_at=full_at, space=space)
+            page = show(bucket("a"), full_at=full_at, problems=problems)
             last = page.one(id="figures").all("dd")[-1]
             self.assertEqual(expected, last.text)
             self.assertEqual(kind, last.attributes["class"])

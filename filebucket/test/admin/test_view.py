@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.view import MOST_ROWS, WORDS, most_series, sparkline, view
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Space
 from filebucket.model.state import State
 from filebucket.test.kit.overviews import (
@@ -88,15 +90,82 @@ class ViewTests(SynchronousTestCase):
             self.assertEqual(percent, shown.used.percent)
 
     def test_quota(self) -> None:
-        for quota, percent, kind in (
-            (28 * GIB, "50.0", ""),
-            (14 * GIB + 1, "100.0", "full"),
-            (7 * GIB, "100.0", "full"),
+        nearly = Problem(Kind.FULL, WARNING, "93 % of the quota is used")
+        full = Problem(Kind.FULL, CRITICAL, "the last push was refused: full")
+        for quota, problems, percent, kind, texts in (
+            (28 * GIB, (), "50.0", "", []),
+            (14 * GIB + 1, (nearly,), "100.0", "look", []),
+            (7 * GIB, (full,), "100.0", "bad", ["The last push was refused: full"]),
         ):
-            found = overview(bucket("a", series(), quota=quota))
-            (shown,) = view(found, UTC).calm
+            found = bucket("a", series(), quota=quota, problems=problems)
+            page = view(overview(found), UTC)
+            (shown,) = (*page.troubled, *page.calm)
             assert shown.quota is not None
             self.assertEqual((percent, kind), (shown.quota.percent, shown.quota.kind))
+            self.assertEqual(texts, [each.text for each in shown.problems])
+
+    def test_problems(self) -> None:
+        """The headline counts the server's problems, or is the only one."""
+        one = Problem(Kind.CATALOGUE, CRITICAL, "the catalogue cannot be written")
+        two = Problem(Kind.RELOAD, WARNING, "a reload is due")
+        late = bucket("a", series(**LATE))
+        for buckets, problems, headline, more, texts in (
+            ((), (one,), "The catalogue cannot be written", "", []),
+            (
+                (late,),
+                (one, two),
+                "The server has 2 problems and 1 backup is late",
+                "",
+                ["The catalogue cannot be written", "A reload is due"],
+            ),
+            (
+                (late,),
+                (two,),
+                "1 backup is late",
+                "The server has 1 problem.",
+                ["A reload is due"],
+            ),
+        ):
+            shown = view(overview(*buckets, problems=problems), UTC)
+            self.assertEqual(
+                (headline, more, texts),
+                (shown.headline, shown.more, [each.text for each in shown.problems]),
+            )
+            self.assertEqual("bad", shown.kind)
+
+    def test_retired(self) -> None:
+        """Retired buckets come last, except those that need attention."""
+        shown = view(
+            overview(
+                bucket("a", series(), retired=True),
+                bucket("b", series(damaged=1), retired=True),
+                bucket("c", series()),
+            ),
+            UTC,
+        )
+        self.assertEqual(
+            [["b"], ["c"], ["a"]],
+            [
+                [each.label for each in some]
+                for some in (shown.troubled, shown.calm, shown.retired)
+            ],
+        )
+
+    def test_report(self) -> None:
+        failed: Any = {"state": State.FAILED, "failed_at": NOW - 60}
+        for text, first, rest in (
+            (None, "", ""),
+            ("pg_dump exited 1", "pg_dump exited 1", ""),
+            ("\n\x1b[2J1\r\n\t2\n", "\\x1b[2J1", "        2"),
+            ("1\n" * 103, "1", "1\n" * 100 + "and 2 more lines"),
+        ):
+            found = bucket("a", series(**failed, failed_text=text))
+            (shown,) = view(overview(found), UTC).troubled
+            report = shown.rows[0].report
+            assert report is not None
+            self.assertEqual((first, rest), (report.first, report.rest))
+            self.assertEqual("1 min ago", report.time.text)
+            self.assertEqual(2, shown.height)
 
     def test_height(self) -> None:
         """At least one row, and one more for the series that are not shown."""
