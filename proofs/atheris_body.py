@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["filebucket", "multipart", "twisted.web
     from filebucket.model.bucket import Bucket
     from filebucket.model.registry import Registry
     from filebucket.model.token import Token, token_digest
+    from filebucket.push.failures import Failures
     from filebucket.push.receive import Uploads
     from filebucket.test.kit.bad_http import (
         BUCKET,
@@ -152,7 +153,7 @@ def one_input(data: bytes) -> None:
     bucket = Bucket((Token(token_digest(BUCKET)),), directory="bucket", name="bucket")
     registry = Registry([bucket])
     sessions = make_sessions(uploads, store, registry, clock)
-    root = Root(uploads, sessions, registry, clock.seconds)
+    root = Root(uploads, sessions, Failures(uploads, clock), registry, clock.seconds)
     connection = Connection(root, Limits())
     if LOST in message:
         tus = tus_creates(b"Upload-Length: 5", NAMED)

@@ -3,8 +3,9 @@
 Mutated and valid requests are sent at the same time. Whatever is sent: the daemon runs
 on, logs no traceback and frees every descriptor; every status in an answer is one of
 its own; and the stored files are exactly those whose SHA-256 was in an answer. Some
-requests are about resumable uploads, of both dialects, that the client has created: the
-offset of an upload never decreases, and never exceeds its length.
+requests report that a backup failed. Some are about resumable uploads, of both
+dialects, that the client has created: the offset of an upload never decreases, and
+never exceeds its length.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from filebucket.test.kit.bad_http import (
     NEXT,
     ODD,
     PUSHES,
+    REPORTS,
     RESUMED,
     UPLOADS,
     creates,
@@ -53,7 +55,7 @@ LENGTH = 10
 
 LARGEST = 10**9
 
-SEEDS = [row.message for row in (*FRAMING, *CHUNKS, *PUSHES, *RESUMED, *ODD)]
+SEEDS = [row.message for row in (*FRAMING, *CHUNKS, *PUSHES, *RESUMED, *REPORTS, *ODD)]
 PARTS = [
     row.message for row in RESUMED if row.status == 404 and row.message[:1] == b"P"
 ]

@@ -97,6 +97,11 @@ class Counters:
             "Pushes of files that were already stored.",
             registry=registry,
         )
+        self._failures = Counter(
+            "filebucket_failure_reports",
+            "Reports of clients that a backup failed.",
+            registry=registry,
+        )
         refusals = Counter(
             "filebucket_refusals",
             "Refused requests, by status.",
@@ -173,9 +178,12 @@ class Counters:
         return found
 
     def pushed(self, outcome: Outcome) -> None:
-        """Count a push that has ended."""
+        """Count a push that has ended, or a report that one failed."""
         if outcome.reason is not None:
             self._refusals[outcome.status].inc()
+            return
+        if outcome.failed is not None:
+            self._failures.inc()
             return
         if outcome.repeated:
             self._repeats.inc()

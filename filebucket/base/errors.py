@@ -17,6 +17,7 @@ STATUSES: Mapping[int, str] = MappingProxyType(
     {
         200: "the file is stored, durably",
         201: "a resumable upload is created",
+        202: "a report that a backup failed is accepted",
         204: "a part is stored, durably, or the upload is deleted",
         400: "malformed request, invalid file name, or incomplete body",
         401: "the bucket's folder cannot be created or written",
@@ -33,6 +34,7 @@ STATUSES: Mapping[int, str] = MappingProxyType(
         415: "Content-Encoding is not supported",
         417: "unsupported Expect header",
         422: "the data received does not match the digest sent",
+        429: "too many reports that a backup failed",
         431: "the headers are too large",
         500: "internal error",
         501: "resumable uploads are switched off",

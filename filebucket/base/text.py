@@ -284,6 +284,12 @@ def wrapped(text: str, columns: int) -> list[str]:
     return [*lines, text] if text or not lines else lines
 
 
+def first_line(text: str, columns: int) -> str:
+    """The first line of a text that is not blank, printable and shortened."""
+    lines = (each.strip() for each in text.splitlines())
+    return cut(printable(next(filter(None, lines), "")), columns)
+
+
 def _fitting(text: Iterable[str], columns: int) -> str:
     found = ""
     for each in text:

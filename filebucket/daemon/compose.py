@@ -46,6 +46,7 @@ from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
 from filebucket.model.unfinished import Broken, Unfinished
+from filebucket.push.failures import Failures
 from filebucket.push.receive import Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.store.archive import DirectoryArchive
@@ -147,7 +148,8 @@ def make_daemon(
         seen.broken,
     )
     page = DropPage() if config.page else None
-    root = Root(uploads, sessions, registry, wall, page)
+    failures = Failures(uploads, reactor)
+    root = Root(uploads, sessions, failures, registry, wall, page)
 
     limits = limits_of(config, capacity)
     trailers = frozenset(each.encode("ascii") for each in digests.HEADERS)

@@ -13,12 +13,16 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from filebucket.base.errors import Refusal
+from filebucket.base.text import first_line
 from filebucket.config.config import Buckets, Config
 from filebucket.model.client import Client
 from filebucket.model.push import Outcome, Step
 from filebucket.model.registry import Registry
 
 log = Logger(namespace="filebucket.tap")
+
+LONGEST = 200
+"""Columns of the first line of a client's report."""
 
 
 class Warnings(Service):
@@ -69,6 +73,9 @@ def log_outcome(
     if outcome.step is Step.LOOKED and outcome.reason is None:
         return
     name = hide_tokens(outcome.name) if outcome.name else None
+    if outcome.failed is not None and outcome.reason is None:
+        _log_failure(outcome, name, first_line(hide_tokens(outcome.failed), LONGEST))
+        return
     log.info(
         "{log_text}",
         log_text=_line(outcome, name),
@@ -83,6 +90,24 @@ def log_outcome(
         request=outcome.request_id,
         reason=outcome.reason,
         cause=outcome.cause,
+    )
+
+
+def _log_failure(outcome: Outcome, name: str | None, text: str) -> None:
+    """Log that a client reported that a backup failed.
+
+    :param text: the first line of its report
+    """
+    log.warn(
+        "{log_text}",
+        log_text=f"failed bucket={outcome.bucket} name={repr(name) if name else '-'}"
+        f" client={outcome.client} request={outcome.request_id} text={text!r}",
+        event="failed",
+        bucket=outcome.bucket,
+        name=name,
+        client=outcome.client,
+        request=outcome.request_id,
+        text=text,
     )
 
 

@@ -225,6 +225,7 @@ class Uploads:
             for outcome, incoming, started in self._under_way.values()
             if outcome.config is not None
             and outcome.name is not None
+            and outcome.failed is None
             and not IResuming.providedBy(incoming)
         ]
 

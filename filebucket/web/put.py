@@ -316,9 +316,13 @@ def _promised_of_all(fields: _Fields) -> dict[str, bytes]:
 
 
 def answer(outcome: Outcome) -> tuple[dict[str, str], bytes]:
-    """The headers and the body of the answer to a push."""
+    """The headers and the body of the answer to a push, or to a report that a backup
+    failed.
+    """
     if outcome.reason is not None:
         return dict(outcome.headers), f"{outcome.reason}\n".encode()
+    if outcome.failed is not None:
+        return {}, b"the failure is reported\n"
     headers = {"X-Checksum-Sha256": outcome.sha256 or ""}
     if outcome.post_push is None:
         # The format of sha256sum, for sha256sum -c.

@@ -23,10 +23,12 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.push import Denied, Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import Token, token_digest
+from filebucket.push.failures import Failures
 from filebucket.push.receive import ENDED, RETIRED, UNKNOWN, Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.web import resume
 from filebucket.web.drop import DropPage
+from filebucket.web.failure import FailureReport, is_report
 from filebucket.web.put import METHODS, Form, Put, answer
 
 Resuming: TypeAlias = resume.Native | resume.Tus | resume.Options
@@ -42,6 +44,7 @@ class Root(Resource):
         self,
         uploads: Uploads,
         sessions: Sessions,
+        failures: Failures,
         registry: Registry,
         wall: Callable[[], float],
         page: DropPage | None = None,
@@ -49,6 +52,7 @@ class Root(Resource):
         """
         :param uploads: receives plain pushes
         :param sessions: receives resumable uploads
+        :param failures: receives reports that a backup failed
         :param registry: the configured buckets
         :param wall: returns seconds since the epoch, for the expiry of tokens
         :param page: the drop page; None is none
@@ -56,6 +60,7 @@ class Root(Resource):
         super().__init__()
         self._uploads = uploads
         self._sessions = sessions
+        self._failures = failures
         self._registry = registry
         self._wall = wall
         self._page = page
@@ -125,7 +130,14 @@ class Root(Resource):
         if bucket is None:
             denied = self._denied(digest, request)
             return BucketResource(
-                self._uploads, self._sessions, None, b"", _ended, {}, denied
+                self._uploads,
+                self._sessions,
+                self._failures,
+                None,
+                b"",
+                _ended,
+                {},
+                denied,
             )
         key = bucket.key
 
@@ -138,6 +150,7 @@ class Root(Resource):
         return BucketResource(
             self._uploads,
             self._sessions,
+            self._failures,
             bucket,
             digest,
             closed,
@@ -162,6 +175,7 @@ class BucketResource(Resource):
         self,
         uploads: Uploads,
         sessions: Sessions,
+        failures: Failures,
         bucket: Bucket | None,
         digest: bytes,
         closed: Closed,
@@ -177,6 +191,7 @@ class BucketResource(Resource):
         super().__init__()
         self._uploads = uploads
         self._sessions = sessions
+        self._failures = failures
         self._bucket = bucket
         self._digest = digest
         self._closed = closed
@@ -204,6 +219,9 @@ class BucketResource(Resource):
         self._under_way[request] = self._closed
         if isinstance(incoming, Resuming):
             outcome = self._sessions.receive(self._bucket, incoming)
+        elif isinstance(incoming, FailureReport):
+            assert self._bucket is not None
+            outcome = self._failures.receive(self._bucket, incoming)
         else:
             outcome = self._uploads.receive(self._bucket, incoming, self._denied)
         outcome.addCallback(self._answer, request, incoming)
@@ -225,7 +243,10 @@ class BucketResource(Resource):
             )
             if kind is not None:
                 return kind
-        return Form if method == "POST" else Put
+        if method != "POST":
+            return Put
+        types = headers.getRawHeaders("Content-Type", [])
+        return FailureReport if self._bucket is not None and is_report(types) else Form
 
     def _answer(
         self,
@@ -254,7 +275,7 @@ class BucketResource(Resource):
             headers["X-Request-Id"] = outcome.request_id
         # A connection that sends something other than pushes is closed: it could send
         # many such requests at once.
-        last = outcome.name is None and status != 204
+        last = outcome.name is None and status not in (202, 204)
         request.answer(status, headers, body, last)
 
 

@@ -74,6 +74,14 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(0, found["filebucket_pushes_total{bucket=web01}"])
         self.assertEqual(0, found["filebucket_push_size_bytes_count"])
 
+    def test_failures(self) -> None:
+        """A report that a backup failed is no push."""
+        self.counters.know(["web01"])
+        self.counters.pushed(Outcome("0a1b", "web01", "c", "x", status=202, failed=""))
+        found = self.numbers()
+        self.assertEqual(1, found["filebucket_failure_reports_total"])
+        self.assertEqual(0, found["filebucket_pushes_total{bucket=web01}"])
+
     def test_refusals(self) -> None:
         """By status, from 0, without buckets."""
         self.refuse(403)

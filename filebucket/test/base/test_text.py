@@ -20,6 +20,7 @@ from filebucket.base.text import (
     counted,
     cut,
     exact_size_text,
+    first_line,
     joined,
     local,
     moment_text,
@@ -251,6 +252,17 @@ class NameTests(SynchronousTestCase):
             ("ab\u0301cdef\u0301", 3, "a\u2026f\u0301"),
         ):
             self.assertEqual(expected, cut(name, columns))
+
+    def test_first_line(self) -> None:
+        for given, expected in (
+            ("", ""),
+            (" \n\t\n", ""),
+            ("one", "one"),
+            ("\r\n  pg_dump: failed \r\nmore", "pg_dump: failed"),
+            ("a\x1b[2Jb\u2028c", "a\\x1b[2Jb"),
+            ("123456789", "123…89"),
+        ):
+            self.assertEqual(expected, first_line(given, 6 if "9" in given else 40))
 
     def test_wrapped(self) -> None:
         for line, columns, expected in (

@@ -62,6 +62,35 @@ class NoticeTests(SynchronousTestCase):
             self.assertEqual(event, events[0]["event"])
             self.assertEqual(event, texts(events)[0].split()[0])
 
+    def test_failed(self) -> None:
+        """The client's report: its first line."""
+        text = f"\n pg_dump \x1b[1m exited with 1 at {TOKEN}\r\nlast line"
+        outcome = Outcome(
+            "r", "web01", "1.2.3.4:5", name="db.gz", status=202, failed=text
+        )
+        with capturedLogs() as events:
+            notices.log_outcome(outcome, lambda text: text.replace(TOKEN, "web01"))
+            notices.log_outcome(evolve(outcome, name=None, failed="x" * 1000))
+            notices.log_outcome(evolve(outcome, reason="no", failed=""))
+        named, whole, refused = events
+        shown = "pg_dump \\x1b[1m exited with 1 at web01"
+        self.assertEqual(
+            ("failed", "warn", "web01", "db.gz", "1.2.3.4:5", "r", shown),
+            (
+                named["event"],
+                named["log_level"].name,
+                *(named[each] for each in ("bucket", "name", "client", "request")),
+                named["text"],
+            ),
+        )
+        self.assertEqual(
+            "failed bucket=web01 name='db.gz' client=1.2.3.4:5 request=r"
+            f" text={shown!r}",
+            texts(events)[0],
+        )
+        self.assertEqual((None, notices.LONGEST), (whole["name"], len(whole["text"])))
+        self.assertEqual("refused", refused["event"])
+
     def test_no_event(self) -> None:
         """A client that asks for an offset leaves no line."""
         outcome = Outcome("r", "web01", "local", step=Step.LOOKED)

@@ -85,6 +85,16 @@ def part(*headers: bytes, disposition: bytes = b'name="file"; filename="row"') -
     return b"\r\n".join([first, *headers, b"", b"hello"])
 
 
+TEXT = b"Content-Type: text/plain"
+
+
+def report(*headers: bytes, path: bytes = b"/row", body: bytes = b"hello") -> bytes:
+    """A POST of text, which reports that a backup failed."""
+    framing = () if CHUNKED in headers else (b"Content-Length: %d" % len(body),)
+    line = b"POST /%b%b HTTP/1.1" % (BUCKET, path)
+    return put(TEXT, *framing, *headers, body=body, line=line)
+
+
 def filename(value: str) -> bytes:
     """A form with one file that has these parameters, such as ``filename``."""
     return form(part(disposition=f"name=file; {value}".encode()))
@@ -366,6 +376,26 @@ PUSHES = (
     Row("only slashes", target(b"///"), 403, closes=False),
     Row("slashes and no name", target(b"//%b/" % BUCKET), 412, closes=False),
     Row("neither a length nor chunked", put(body=b""), 411, closes=False),
+    # Reports that a backup failed. Only few get so far that they count for the limit.
+    Row("a report of a folder", report(path=b"/../row"), closes=False),
+    Row("a report of an escaped slash", report(path=b"/..%2frow"), closes=False),
+    Row("a report with a query", report(path=b"/row?x"), closes=False),
+    Row("a report of a control character", report(path=b"/row%1b"), closes=False),
+    Row("a report of no name", report(path=b"//"), 412, closes=False),
+    Row("a report of a kind too many", report(TEXT + b", text/html"), closes=False),
+    Row("a report that is a form, too", report(FORM_TYPE), closes=False),
+    Row("a part of a report", report(b"Content-Range: bytes 0-4/9"), closes=False),
+    Row("a packed report", report(b"Content-Encoding: gzip"), 415, closes=False),
+    Row("a report of another method", report(b"X-HTTP-Method: PUT"), closes=False),
+    Row("a large report", report(body=b"x" * 4097), 413, closes=False),
+    Row(
+        "a large report in chunks",
+        report(CHUNKED, body=b"1001\r\n%b\r\n0\r\n\r\n" % (b"x" * 4097)),
+        413,
+        closes=False,
+    ),
+    Row("a wrong digest of a report", report(WRONG_SHA256), 422, closes=False),
+    Row("a report in half a chunk", report(CHUNKED, body=b"5\r\nhelloo\r\n")),
     # Content of another kind than it seems.
     Row("a form that is PUT", put(FIVE, FORM_TYPE), 415, closes=False),
     Row("a form in capitals", put(FIVE, FORM_TYPE.upper()), 415, closes=False),
@@ -861,3 +891,15 @@ ODD = (
     ),
 )
 """Odd, but valid: stored as ``hello``."""
+
+REPORTS = (
+    Row("a report", report(), 202, closes=False),
+    Row("a report of the whole bucket", report(path=b""), 202, closes=False),
+    Row("the same with a slash", report(path=b"/"), 202, closes=False),
+    Row("an empty report", report(body=b""), 202, closes=False),
+    Row("a report in chunks", report(CHUNKED, body=HELLO), 202, closes=False),
+    Row("a report in no charset", report(body=b"\0\x1b[2J\xff\r\r"), 202, closes=False),
+    Row("the largest report", report(body=b"x" * 4096), 202, closes=False),
+)
+"""Reports that a backup failed, which are accepted. Nothing of them is stored as a
+file."""

@@ -41,6 +41,7 @@ class DropCase(ResourceCase):
         return Root(
             root._uploads,
             root._sessions,
+            root._failures,
             self.registry,
             self.clock.seconds,
             DropPage(),

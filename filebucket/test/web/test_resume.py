@@ -20,6 +20,7 @@ from filebucket.hooks.interfaces import Verdict
 from filebucket.model.bucket import Bucket
 from filebucket.model.push import Kept
 from filebucket.model.registry import BucketIndex, Registry
+from filebucket.push.failures import Failures
 from filebucket.push.receive import Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.test.kit.fakes import MemoryParts
@@ -106,7 +107,13 @@ class ResumeCase(ResourceCase):
         self.sessions: Sessions = make_sessions(
             self.uploads, self.store, self.registry, self.clock, unfinished, most
         )
-        self.root = Root(self.uploads, self.sessions, self.registry, self.clock.seconds)
+        self.root = Root(
+            self.uploads,
+            self.sessions,
+            Failures(self.uploads, self.clock),
+            self.registry,
+            self.clock.seconds,
+        )
         return Connection(self.root)
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:

@@ -19,6 +19,7 @@ from filebucket.model.client import Networks, network
 from filebucket.model.push import Outcome
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token, token_digest
+from filebucket.push.failures import Failures
 from filebucket.push.receive import ENDED, Uploads
 from filebucket.test.kit.fakes import FakeHooks, MemoryStore
 from filebucket.test.kit.uploads import make_sessions
@@ -67,7 +68,13 @@ class ResourceCase(SynchronousTestCase):
         self.clock = Clock()
         self.registry = Registry([bucket(TOKEN, "one"), bucket(OTHER, "two")])
         sessions = make_sessions(self.uploads, self.store, self.registry, self.clock)
-        self.root = Root(self.uploads, sessions, self.registry, self.clock.seconds)
+        self.root = Root(
+            self.uploads,
+            sessions,
+            Failures(self.uploads, self.clock),
+            self.registry,
+            self.clock.seconds,
+        )
         return Connection(self.root)
 
     def tearDown(self) -> None:

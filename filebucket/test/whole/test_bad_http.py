@@ -19,6 +19,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.push import Outcome
 from filebucket.model.registry import Registry
 from filebucket.model.token import Token, token_digest
+from filebucket.push.failures import Failures
 from filebucket.push.receive import Uploads
 from filebucket.test.kit.bad_http import (
     BUCKET,
@@ -27,6 +28,7 @@ from filebucket.test.kit.bad_http import (
     NEXT,
     ODD,
     PUSHES,
+    REPORTS,
     RESUMED,
     Row,
 )
@@ -76,7 +78,9 @@ class MemoryCase(SynchronousTestCase):
         )
         registry = Registry([bucket])
         sessions = make_sessions(uploads, store, registry, clock)
-        root = Root(uploads, sessions, registry, clock.seconds)
+        root = Root(
+            uploads, sessions, Failures(uploads, clock), registry, clock.seconds
+        )
         connection = Connection(root, Limits())
         connection.send(*segments)
         if half_close:
@@ -157,6 +161,15 @@ class RowTests(MemoryCase):
 
         self.check(RESUMED, expected)
 
+    def test_reports(self) -> None:
+        """Reports are accepted, and no file is stored."""
+
+        def expected(row: Row, closed: bool) -> Seen:
+            both = [row.status, 200]
+            return Seen(both, [], both, {"next": b"abc"}, False, [])
+
+        self.check(REPORTS, expected)
+
     def test_odd(self) -> None:
         """Valid but odd requests are stored."""
 
@@ -171,7 +184,7 @@ class RowTests(MemoryCase):
     def test_alone(self) -> None:
         """No answer waits for further bytes."""
         wrong = {}
-        for row in (*FRAMING, *CHUNKS, *PUSHES, *RESUMED, *ODD):
+        for row in (*FRAMING, *CHUNKS, *PUSHES, *RESUMED, *REPORTS, *ODD):
             seen = self.see(row.message)
             if (seen.answers, seen.left) != ([row.status], []):
                 wrong[row.says] = seen
@@ -225,7 +238,7 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual([row.status], exchange(server, row.message), row.says)
             both = exchange(server, row.message + NEXT)
             self.assertEqual([row.status], both, row.says)
-        for row in (*PUSHES, *RESUMED):
+        for row in (*PUSHES, *RESUMED, *REPORTS[:-2]):
             statuses = exchange(server, row.message, ends=True)
             self.assertEqual([row.status], statuses, row.says)
         for row in ODD:
