@@ -254,7 +254,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(expected, cut(name, columns))
 
     def test_first_line(self) -> None:
-        for given, expected in (
+        for whole, expected in (
             ("", ""),
             (" \n\t\n", ""),
             ("one", "one"),
@@ -262,7 +262,7 @@ class NameTests(SynchronousTestCase):
             ("a\x1b[2Jb\u2028c", "a\\x1b[2Jb"),
             ("123456789", "123…89"),
         ):
-            self.assertEqual(expected, first_line(given, 6 if "9" in given else 40))
+            self.assertEqual(expected, first_line(whole, 6 if "9" in whole else 40))
 
     def test_wrapped(self) -> None:
         for line, columns, expected in (
