@@ -16,6 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractContextManager
 
 from zope.interface import Interface
 
@@ -146,11 +147,51 @@ class IView(Interface):
     def sizes(series: int, limit: int) -> list[tuple[float, int]]:
         """Times and sizes in bytes of the latest pushes of a series, oldest first."""
 
-    def latest(limit: int, bucket: str | None = None) -> list[File]:
-        """The latest pushes to all buckets or to one, newest first."""
+    def latest(
+        limit: int,
+        bucket: str | None = None,
+        series: str | None = None,
+        since: float = -math.inf,
+    ) -> list[File]:
+        """The latest pushes to all buckets or to one, newest first.
 
-    def refusals(limit: int, bucket: str | None = None) -> list[Refused]:
-        """The latest refusals of all buckets or of one, newest first."""
+        :param series: name of their series, or a shell pattern that it matches
+        :param since: earliest time of receipt, in seconds since the epoch
+        """
+
+    def refusals(
+        limit: int, bucket: str | None = None, since: float = -math.inf
+    ) -> list[Refused]:
+        """The latest refusals of all buckets or of one, newest first.
+
+        :param since: earliest time, in seconds since the epoch
+        """
+
+    def snapshot() -> AbstractContextManager[None]:
+        """All reads in the block see the catalogue at the same moment. A block must be
+        short: without a write-ahead log, writes wait for it.
+        """
+
+    def newest() -> tuple[int, int]:
+        """The ids of the push and of the refusal that were recorded last, even if they
+        are forgotten; 0 if there was none.
+        """
+
+    def pushes_between(
+        after: int,
+        until: int,
+        bucket: str | None = None,
+        series: str | None = None,
+        since: float = -math.inf,
+    ) -> list[File]:
+        """Those of :meth:`latest` with larger ids than ``after``, up to ``until``, in
+        the order in which they were recorded.
+        """
+
+    def refusals_between(
+        after: int, until: int, bucket: str | None = None, since: float = -math.inf
+    ) -> list[Refused]:
+        """The same for refusals."""
 
     def hook_failures(limit: int) -> list[HookFailure]:
         """The hooks whose last run failed, the latest failure first."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from zope.interface import implementer
 
@@ -11,6 +15,7 @@ from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
 from filebucket.model.records import File, HookFailure, Refused, Series, Space, Tally
+from filebucket.model.series import is_series
 from filebucket.model.state import WORST_FIRST, State
 
 _LIVES = "(files OR watched OR missing OR state = 'failed')"
@@ -30,10 +35,21 @@ _TALLIES = (
     f" JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES} GROUP BY series.bucket"
 )
 
+_OF_SERIES = "push.series IN (SELECT id FROM series WHERE is_series(name, ?))"
+
+_NEWEST = (
+    "SELECT IFNULL((SELECT seq FROM sqlite_sequence WHERE name = 'push'), 0),"
+    " IFNULL((SELECT seq FROM sqlite_sequence WHERE name = 'refusal'), 0)"
+)
+
 
 @implementer(IView)
 class View(Database):
     """A connection for status, log, the page and the metrics."""
+
+    @classmethod
+    def _prepare(cls, connection: sqlite3.Connection) -> None:
+        connection.create_function("is_series", 2, is_series, deterministic=True)
 
     def worst(self, bucket: str, now: float, limit: int) -> list[Series]:
         return read_series(
@@ -59,9 +75,18 @@ class View(Database):
         )
         return self._ask(query, series, limit)[::-1]
 
-    def latest(self, limit: int, bucket: str | None = None) -> list[File]:
-        where = "" if bucket is None else "WHERE bucket.key = ?"
-        given = () if bucket is None else (bucket,)
+    def latest(
+        self,
+        limit: int,
+        bucket: str | None = None,
+        series: str | None = None,
+        since: float = -math.inf,
+    ) -> list[File]:
+        where, given = _only(
+            ("bucket.key = ?", bucket),
+            (_OF_SERIES, series),
+            ("received_at >= ?", None if since == -math.inf else since),
+        )
         return read_files(
             self._ask,
             f"{where} ORDER BY received_at DESC, push.id DESC LIMIT ?",
@@ -69,18 +94,62 @@ class View(Database):
             limit,
         )
 
-    def refusals(self, limit: int, bucket: str | None = None) -> list[Refused]:
-        where = "" if bucket is None else "WHERE bucket = ?"
-        given = () if bucket is None else (bucket,)
-        return [
-            Refused(*row)
-            for row in self._ask(
-                f"SELECT {', '.join(REFUSED)} FROM refusal {where}"
-                " ORDER BY id DESC LIMIT ?",
-                *given,
-                limit,
-            )
-        ]
+    def refusals(
+        self, limit: int, bucket: str | None = None, since: float = -math.inf
+    ) -> list[Refused]:
+        where, given = _only(("bucket = ?", bucket), ("at >= ?", since))
+        return self._refusals(f"{where} ORDER BY id DESC LIMIT ?", *given, limit)
+
+    def _refusals(self, rest: str, *values: Any) -> list[Refused]:
+        query = f"SELECT {', '.join(REFUSED)} FROM refusal {rest}"
+        return [Refused(*row) for row in self._ask(query, *values)]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._ask("BEGIN")
+        try:
+            yield
+        finally:
+            # After a disk error there may be none.
+            if self._connection.in_transaction:
+                self._ask("COMMIT")
+
+    def newest(self) -> tuple[int, int]:
+        ((push, refusal),) = self._ask(_NEWEST)
+        return push, refusal
+
+    def pushes_between(
+        self,
+        after: int,
+        until: int,
+        bucket: str | None = None,
+        series: str | None = None,
+        since: float = -math.inf,
+    ) -> list[File]:
+        # The plus signs keep SQLite from the indexes of the whole history.
+        where, given = _only(
+            ("push.id > ?", after),
+            ("push.id <= ?", until),
+            ("+bucket.key = ?", bucket),
+            (f"+{_OF_SERIES}", series),
+            ("+received_at >= ?", since),
+        )
+        return read_files(self._ask, f"{where} ORDER BY push.id", *given)
+
+    def refusals_between(
+        self,
+        after: int,
+        until: int,
+        bucket: str | None = None,
+        since: float = -math.inf,
+    ) -> list[Refused]:
+        where, given = _only(
+            ("id > ?", after),
+            ("id <= ?", until),
+            ("+bucket = ?", bucket),
+            ("at >= ?", since),
+        )
+        return self._refusals(f"{where} ORDER BY id", *given)
 
     def hook_failures(self, limit: int) -> list[HookFailure]:
         query = (
@@ -100,6 +169,13 @@ class View(Database):
     def space(self, since: float) -> list[Space]:
         query = "SELECT at, free, total FROM space WHERE at >= ? ORDER BY at"
         return [Space(*row) for row in self._ask(query, since)]
+
+
+def _only(*conditions: tuple[str, Any]) -> tuple[str, list[Any]]:
+    """A WHERE clause with the conditions whose value is not None, and these values."""
+    given = [each for each in conditions if each[1] is not None]
+    where = f"WHERE {' AND '.join(text for text, _ in given)}" if given else ""
+    return where, [value for _, value in given]
 
 
 def _present(counts: Sequence[int]) -> Counter[State]:

@@ -7,7 +7,12 @@ escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from datetime import tzinfo
 from typing import Any
 
@@ -15,28 +20,39 @@ import attrs
 import click
 from attrs import evolve
 
+from filebucket.base.errors import ConfigError
 from filebucket.base.text import counted, printable, rfc3339, size_text, time_text
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.rows import RECEIVED
 from filebucket.catalogue.view import View
+from filebucket.cli import history
+from filebucket.cli.history import Event, Wanted, latest
 from filebucket.cli.options import (
     UnknownBucketError,
     bucket_labels,
     chosen_buckets,
+    earliest,
     open_catalogue,
     with_config,
     with_json,
 )
-from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
+from filebucket.cli.output import wait
+from filebucket.cli.table import Column, Table, escape_unprintable, terminal_width
+from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import label_of
 from filebucket.model.mask import mask
 from filebucket.model.records import File, Refused
 from filebucket.model.schedule import local_zone
+from filebucket.model.series import series_of
 from filebucket.model.state import State
 
+LIMIT = 50
+"""Number of pushes or refusals without --limit and --since."""
 MOST_PUSHES = 100_000
 """Maximum of --limit: a push takes more than a kilobyte of memory."""
+PACE = 1.0
+"""Seconds between two reads of --follow."""
 
 
 @click.command(short_help="List recent pushes, newest last.")
@@ -44,16 +60,37 @@ MOST_PUSHES = 100_000
 @click.option(
     "--limit",
     type=click.IntRange(1, MOST_PUSHES),
-    default=50,
-    show_default=True,
     metavar="N",
-    help="Show the latest N.",
+    help=f"Show the latest N; {LIMIT} by default, or all with --since.",
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Show those since TIME: a date, a timestamp, or a time span such as 7d.",
+)
+@click.option(
+    "--series",
+    metavar="NAME",
+    help="Show only the series NAME, or those that match a shell pattern.",
 )
 @click.option("--refused", is_flag=True, help="Show refused requests instead.")
+@click.option(
+    "--follow",
+    "-f",
+    is_flag=True,
+    help="Then show new pushes and refusals, until Ctrl-C.",
+)
 @with_config
 @with_json
 def log(
-    path: str, bucket: str | None, limit: int, refused: bool, as_json: bool
+    path: str,
+    bucket: str | None,
+    limit: int | None,
+    since: str | None,
+    series: str | None,
+    refused: bool,
+    follow: bool,
+    as_json: bool,
 ) -> None:
     """List recent pushes, or those to BUCKET, newest last.
 
@@ -63,30 +100,141 @@ def log(
     As root, reads the catalogue with the rights of the home's owner.
     """
     escape_unprintable()
+    settings = _Settings(path, bucket)
+    wanted = Wanted(
+        settings.series_of,
+        settings.key,
+        series,
+        -math.inf if since is None else _time(since),
+        pushes=not refused,
+        refusals=refused or follow,
+    )
+    most = limit or (LIMIT if since is None else MOST_PUSHES)
+    show = _Output(settings, refused, as_json).show
     try:
-        config = load(path)
-        key = None
-        if bucket is not None:
-            (chosen,) = chosen_buckets(config, [bucket])
-            key = chosen.key
-        hide = mask(config.buckets)
-        with open_catalogue(config, View) as catalogue:
-            if refused:
-                refusals = [
-                    _masked(each, hide) for each in catalogue.refusals(limit, key)[::-1]
-                ]
-                lines = _refusal_lines(refusals, as_json)
-            else:
-                files = catalogue.latest(limit, key)[::-1]
-                lines = _push_lines(files, hide, as_json)
-    except UnknownBucketError as error:
-        raise click.ClickException(
-            f"{error} ('filebucket log' without a name also lists removed buckets)"
-        ) from None
+        if follow:
+            for found in history.follow(settings.catalogue, wanted, most, _wait, _warn):
+                settings.refresh()
+                show(found)
+        with settings.catalogue() as catalogue:
+            found = latest(catalogue, wanted, most)
+        show(found)
     except CatalogueError as error:
         raise click.ClickException(str(error)) from None
-    for line in lines:
-        click.echo(line)
+    except KeyboardInterrupt:
+        # So the shell knows that Ctrl-C ended it, and click prints no "Aborted!".
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    if limit is None and len(found) == MOST_PUSHES:
+        click.echo(f"Only the latest {MOST_PUSHES} are listed.", err=True)
+
+
+def _time(since: str) -> float:
+    try:
+        return earliest(since, time.time(), local_zone())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--since'") from None
+
+
+def _wait() -> None:
+    wait(PACE)
+
+
+def _warn(error: CatalogueError) -> None:
+    click.echo(f"Warning: {error}; trying again", err=True)
+
+
+class _Settings:
+    """The bucket and the tokens of the configuration, which may change during --follow.
+
+    :ivar key: the key of the chosen bucket
+    """
+
+    def __init__(self, path: str, label: str | None) -> None:
+        self._path = path
+        self._stamp = _stamp(path)
+        self._config = load(path)
+        self._use(self._config)
+        self.key = None
+        if label is not None:
+            try:
+                (chosen,) = chosen_buckets(self._config, [label])
+            except UnknownBucketError as error:
+                raise click.ClickException(
+                    f"{error} ('filebucket log' without a name also lists removed"
+                    " buckets)"
+                ) from None
+            self.key = chosen.key
+
+    def _use(self, config: Config) -> None:
+        self.hide = mask(config.buckets)
+        self._patterns = {each.key: each.series for each in config.buckets}
+
+    def catalogue(self) -> AbstractContextManager[View]:
+        """Opens the catalogue."""
+        return open_catalogue(self._config, View)
+
+    def refresh(self) -> None:
+        """Mask the tokens of new buckets, too."""
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            # While it has an error, the daemon does not use it, either.
+            with suppress(ConfigError):
+                self._use(load(self._path))
+
+    def series_of(self, refused: Refused) -> str | None:
+        """The series that the push would have had."""
+        if refused.name is None:
+            return None
+        patterns = self._patterns.get(refused.bucket, ())
+        return series_of(self.hide(refused.name), patterns)
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class _Output:
+    """Prints pushes and refusals."""
+
+    def __init__(self, settings: _Settings, refused: bool, as_json: bool) -> None:
+        """
+        :param refused: whether there are only refusals
+        """
+        self._settings = settings
+        self._refused = refused
+        self._as_json = as_json
+        self._table = Table(_REFUSALS if refused else _PUSHES)
+        self._zone = local_zone()
+
+    def show(self, found: Iterable[Event]) -> None:
+        if self._as_json:
+            for each in found:
+                click.echo(json.dumps(self._json(each)))
+        else:
+            for line in self._table.lines(map(self._row, found), terminal_width()):
+                click.echo(line)
+
+    def _json(self, event: Event) -> dict[str, Any]:
+        hide = self._settings.hide
+        if isinstance(event, File):
+            return push_json(event, hide)
+        return refusal_json(_masked(event, hide))
+
+    def _row(self, event: Event) -> list[str]:
+        hide = self._settings.hide
+        if isinstance(event, File):
+            return push_row(event, hide, self._zone)
+        cells = refusal_row(_masked(event, hide), self._zone)
+        if self._refused:
+            return cells
+        at, bucket, name, size, client, _, status, reason = cells
+        return [at, bucket, name, size, "-", client, f"refused, {status}: {reason}"]
 
 
 _PUSHES = (
@@ -113,26 +261,6 @@ _REFUSALS = (
 def _masked(refused: Refused, hide: Callable[[str], str]) -> Refused:
     name = None if refused.name is None else hide(refused.name)
     return evolve(refused, bucket=label_of(refused.bucket) or "-", name=name)
-
-
-def _push_lines(
-    files: Sequence[File], hide: Callable[[str], str], as_json: bool
-) -> Iterator[str]:
-    if as_json:
-        return (json.dumps(push_json(each, hide)) for each in files)
-    zone = local_zone()
-    return table(
-        _PUSHES, [push_row(each, hide, zone) for each in files], terminal_width()
-    )
-
-
-def _refusal_lines(refusals: Sequence[Refused], as_json: bool) -> Iterator[str]:
-    if as_json:
-        return (json.dumps(refusal_json(each)) for each in refusals)
-    zone = local_zone()
-    return table(
-        _REFUSALS, [refusal_row(each, zone) for each in refusals], terminal_width()
-    )
 
 
 def push_row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:

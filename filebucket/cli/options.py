@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime, tzinfo
 from typing import Any, TypeVar
 
 import click
@@ -84,6 +85,28 @@ DATE = _Value("date", values.moment)
 NETWORK = _Value("network", values.network_or_unix)
 DURATION = _Duration("duration", values.duration)
 EXPECT = _Value("when", values.expectation)
+
+
+def earliest(text: str, now: float, zone: tzinfo) -> float:
+    """The time that ``--since`` gives, in seconds since the epoch: that of a date, of a
+    timestamp, or of a duration ago.
+
+    :param now: seconds since the epoch
+    :param zone: time zone of a time without one
+    :raises ValueError: it is none of these
+    """
+    with suppress(ValueError):
+        return now - values.duration(text)
+    try:
+        if not re.match("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            raise ValueError
+        at = datetime.fromisoformat(text)
+        return (at.replace(tzinfo=zone) if at.tzinfo is None else at).timestamp()
+    except ValueError:
+        raise ValueError(
+            'must be a time span such as "90m" or "7d", a date such as "2026-12-31" or'
+            ' a time such as "2026-12-31 18:00"'
+        ) from None
 
 
 def bucket_labels(

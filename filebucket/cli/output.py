@@ -4,7 +4,9 @@ a pipe has closed it, as ``| head -1`` does.
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import sys
 from contextlib import suppress
 
@@ -30,6 +32,20 @@ class CannotPrintError(click.ClickException):
         if not self._is_quiet:
             with suppress(OSError):
                 super().show()
+
+
+def wait(seconds: float) -> None:
+    """Wait, but only while the output can be read.
+
+    :raises BrokenPipeError: the reader of the pipe has closed it, or the terminal is
+        gone
+    """
+    poll = select.poll()
+    # Without a descriptor there is no pipe.
+    with suppress(OSError, ValueError, AttributeError):
+        poll.register(sys.stdout.fileno(), 0)
+    if poll.poll(seconds * 1000):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _discard() -> None:

@@ -26,3 +26,9 @@ def series_of(name: str, patterns: Sequence[str]) -> str:
         if fnmatch.fnmatchcase(name, pattern):
             return pattern
     return _DIGITS.sub("#", name)
+
+
+def is_series(series: str, wanted: str) -> bool:
+    """Whether a series has this name, or a name that matches this shell pattern."""
+    # A name that is a pattern, such as "[a-z].gz", does not always match itself.
+    return series == wanted or fnmatch.fnmatchcase(series, wanted)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import Failed, Received, Series
+from filebucket.model.records import Failed, File, Received, Refused, Series
 from filebucket.model.schedule import Interval
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.token import Token
@@ -112,3 +113,103 @@ class ManySeriesTests(ManySeriesCase):
                 worst = self.view.worst("many", now, limit)
                 self.assertEqual(series[:limit], worst)
         self.assertEqual([], self.view.worst("nowhere", NOW, 20))
+
+
+class HistoryTests(ManySeriesCase):
+    """Pushes and refusals, by bucket, series and time."""
+
+    def names(self, files: list[File]) -> list[str]:
+        return [each.received.name for each in files]
+
+    def test_of_series(self) -> None:
+        """By the exact name, or by a pattern."""
+        for series, expected in (
+            ("shrunk", ["shrunk2", "shrunk10", "shrunk20", "shrunk30"]),
+            ("shr*", ["shrunk2", "shrunk10", "shrunk20", "shrunk30"]),
+            ("[!s]*t", ["lost3"]),
+            ("x", ["x1", "x1"]),
+            ("Shrunk", []),
+        ):
+            self.assertEqual(expected, self.names(self.view.latest(9, None, series)))
+        self.assertEqual(["x1"], self.names(self.view.latest(9, "few", "x")))
+        self.assertEqual([], self.view.latest(9, "few", "shrunk"))
+        self.assertEqual(["shrunk2"], self.names(self.view.latest(1, None, "shrunk")))
+
+    def test_series_with_the_name_of_a_pattern(self) -> None:
+        self.push("few", "[a-z].gz", 1)
+        found = self.view.latest(9, None, "[a-z].gz")
+        self.assertEqual(["[a-z].gz1"], self.names(found))
+
+    def test_since(self) -> None:
+        """The earliest time is included."""
+        found = self.view.latest(9, None, "shrunk", NOW - 10 * HOUR)
+        self.assertEqual(["shrunk2", "shrunk10"], self.names(found))
+        self.refuse("many", 1, 3)
+        self.refuse("few", 2)
+        refusals = self.view.refusals(9, since=NOW - 2 * HOUR)
+        self.assertEqual(
+            [("few", 2.0), ("many", 1.0)],
+            [(each.bucket, (NOW - each.at) / HOUR) for each in refusals],
+        )
+        self.assertEqual(1, len(self.view.refusals(9, "many", NOW - 2 * HOUR)))
+
+    def refuse(self, key: str, *hours: int) -> None:
+        """Refuse a push this many hours ago."""
+        for each in hours:
+            refused = Refused(key, NOW - each * HOUR, "x", 0, 405, "no", "::1", "r")
+            self.journal.record([], [refused], lambda key: None)
+
+    def test_between(self) -> None:
+        """In the order in which they were recorded, whatever their times."""
+        push, refusal = self.view.newest()
+        self.assertEqual(0, refusal)
+        self.push("few", "y", 5, 9)
+        self.push("many", "y", 7)
+        self.refuse("few", 4, 8)
+        self.refuse("many", 6)
+        self.assertEqual((push + 3, 3), self.view.newest())
+        between = self.view.pushes_between
+        names = self.names(between(push, push + 3))
+        self.assertEqual(["y5", "y9", "y7"], names)
+        self.assertEqual(["y9"], self.names(between(push + 1, push + 2)))
+        self.assertEqual(["y7"], self.names(between(push, push + 3, "many")))
+        self.assertEqual([], between(push, push + 3, None, "z"))
+        found = between(push, push + 3, None, "y", NOW - 7 * HOUR)
+        self.assertEqual(["y5", "y7"], self.names(found))
+        refusals = self.view.refusals_between
+        for given, expected in (
+            ((0, 3), [4, 8, 6]),
+            ((1, 2), [8]),
+            ((0, 3, "many"), [6]),
+            ((0, 3, None, NOW - 7 * HOUR), [4, 6]),
+        ):
+            hours = [(NOW - each.at) / HOUR for each in refusals(*given)]
+            self.assertEqual(expected, hours)
+
+    def test_between_reads_no_more(self) -> None:
+        """It uses the ids alone, since it is called every second."""
+        asked: list[str] = []
+        self.view._connection.set_trace_callback(asked.append)
+        self.view.pushes_between(1, 2, "many", "y", NOW)
+        self.view.refusals_between(1, 2, "many", NOW)
+        self.view._connection.set_trace_callback(None)
+        for query, table in zip(asked, ("push", "refusal"), strict=True):
+            plan = [row[3] for row in self.view._ask(f"EXPLAIN QUERY PLAN {query}")]
+            expected = "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
+            self.assertIn(f"SEARCH {table} {expected}", plan)
+            self.assertFalse([each for each in plan if "TEMP B-TREE" in each], plan)
+
+    def test_snapshot(self) -> None:
+        """Reads in the block do not see later writes."""
+        before = self.view.newest()
+        with self.view.snapshot():
+            self.assertEqual(before, self.view.newest())
+            self.push("few", "y", 5)
+            self.assertEqual(before, self.view.newest())
+        self.assertNotEqual(before, self.view.newest())
+
+    def test_snapshot_fails(self) -> None:
+        """It ends with the error of the block."""
+        with self.assertRaises(CatalogueError), self.view.snapshot():
+            self.view._ask("SELECT * FROM nowhere")
+        self.assertFalse(self.view._connection.in_transaction)

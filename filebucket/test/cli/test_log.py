@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+from collections.abc import Iterator
 
 from filebucket.catalogue.database import FILE
+from filebucket.cli import log
+from filebucket.model.token import token_digest
 from filebucket.test.cli.test_status import HOSTILE, HOUR, block
 from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
 
@@ -132,6 +136,145 @@ class LogTests(CatalogueCase):
             lines = self.prints(0, "log", *option)
             self.assertEqual(2, len(lines))
             self.assertTrue(lines[1].isprintable(), lines[1])
+
+    def test_since(self) -> None:
+        """All since a time, not only the latest ones."""
+        for number in range(60):
+            self.push("db", f"db-{number}", 1, NOW - number * HOUR)
+            self.refuse(self.buckets["db"].key, f"db-{number}", 1)
+        self.assertEqual(51, len(self.prints(0, "log")))
+        for since, count in (
+            ("2h", 3),
+            ("2026-11-24", 10),
+            ("2026-11-24 08:00:00", 2),
+            ("100d", 60),
+        ):
+            self.assertEqual(count + 1, len(self.prints(0, "log", "--since", since)))
+        self.assertEqual(6, len(self.prints(0, "log", "--since", "9d", "--limit", "5")))
+        found = self.prints(0, "log", "--refused", "--since", "1m")
+        self.assertEqual(61, len(found))
+        self.assertEqual(1, len(self.prints(0, "log", "--refused", "--since", "59s")))
+        line = self.prints(2, "log", "--since", "yesterday")[-1]
+        self.assertIn("Invalid value for '--since': must be a time span", line)
+
+    def test_too_many(self) -> None:
+        """A list that is cut off without --limit is reported."""
+        self.patch(log, "MOST_PUSHES", 2)
+        for number in range(3):
+            self.push("db", f"db-{number}", 1, NOW)
+        found = self.prints(0, "log", "--since", "1d")
+        self.assertEqual((4, "Only the latest 2 are listed."), (len(found), found[-1]))
+        self.assertEqual(3, len(self.prints(0, "log", "--limit", "2")))
+
+    def test_series(self) -> None:
+        """By name or pattern, for pushes and refusals."""
+        self.write({"name": "web01", "token_sha256": "01" * 32, "series": ["db-*"]})
+        for name in ("db-1.gz", "etc-1.gz"):
+            self.push("web01", name, 1, NOW)
+            self.refuse(self.buckets["web01"].key, name, 1)
+        for series, names in (
+            ("db-*", ["db-1.gz"]),
+            ("etc-#.gz", ["etc-1.gz"]),
+            ("*", ["db-1.gz", "etc-1.gz"]),
+            ("db-1.gz", []),
+        ):
+            for options in ((), ("--refused",)):
+                found = self.prints(0, "log", "--series", series, *options)[1:]
+                self.assertEqual(names, [line.split()[3] for line in found])
+
+    def follow(self, steps: Iterator[None], *arguments: str) -> list[str]:
+        """What ``log --follow`` prints. It ends when there are no more steps, as if
+        the reader of the pipe had gone.
+        """
+
+        def wait() -> None:
+            for _ in steps:
+                return
+            raise BrokenPipeError(errno.EPIPE, "")
+
+        self.patch(log, "_wait", wait)
+        return self.prints(1, "log", "--follow", *arguments)
+
+    def test_follow(self) -> None:
+        """New pushes and refusals are aligned with the latest ones."""
+
+        def steps() -> Iterator[None]:
+            self.push("web01", "db-2.gz", 1000, NOW)
+            yield
+            yield
+            self.refuse(self.buckets["db"].key, TOKEN, 1)
+            yield
+
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        expected = """
+            TIME                 BUCKET  NAME        SIZE  SECONDS  CLIENT          NOTES
+            2026-11-24 08:00:00  web01   db-1.gz  1.0 KiB     1.25  192.0.2.7:5000  -
+            2026-11-24 09:00:00  web01   db-2.gz  1.0 KiB     1.25  192.0.2.7:5000  -
+            2026-11-24 08:59:00  db      #f215fa      1 B        -  192.0.2.7:5000  refused, 405: the file exists
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.follow(steps()))
+
+    def test_follow_refused(self) -> None:
+        def steps() -> Iterator[None]:
+            self.push("web01", "db-2.gz", 1000, NOW)
+            self.refuse(self.buckets["db"].key, "x", 1)
+            yield
+
+        _, line = self.follow(steps(), "--refused")
+        self.assertEqual("r2          405  the file exists", line[-32:])
+
+    def test_follow_json(self) -> None:
+        """A refusal has a status."""
+
+        def steps() -> Iterator[None]:
+            self.push("web01", "db-1.gz", 1000, NOW)
+            yield
+            self.refuse(self.buckets["db"].key, TOKEN, 1)
+            yield
+
+        push, refusal = map(json.loads, self.follow(steps(), "--json"))
+        self.assertEqual("db-1.gz", push["name"])
+        self.assertNotIn("status", push)
+        self.assertEqual((LABEL, 405), (refusal["name"], refusal["status"]))
+
+    def test_follow_new_configuration(self) -> None:
+        """Tokens of new buckets are masked, too, unless the file has an error."""
+        token = "0123456789abcdef0123456789abcdef"
+        label = f"#{token_digest(token.encode()).hex()[:6]}"
+
+        def steps() -> Iterator[None]:
+            self.push("db", f"1-{token}", 1, NOW)
+            yield
+            self.write(*self.keys, token)
+            self.push("db", f"2-{token}", 1, NOW)
+            yield
+            self.file.write_text("{")
+            self.push("db", f"3-{token}", 1, NOW)
+            yield
+
+        lines = self.follow(steps(), "--json")
+        expected = [f"1-{token}", f"2-{label}", f"3-{label}"]
+        self.assertEqual(expected, [json.loads(line)["name"] for line in lines])
+
+    def test_follow_missing(self) -> None:
+        """While the catalogue is gone, it warns once, and continues later."""
+
+        def steps() -> Iterator[None]:
+            path = self.home / FILE
+            path.rename(self.home / "old")
+            yield
+            yield
+            (self.home / "old").rename(path)
+            self.push("web01", "db-1.gz", 1000, NOW)
+            yield
+
+        warning, line = self.follow(steps(), "--json")
+        self.assertEqual(
+            "Warning: the catalogue: not created yet; start the daemon or run"
+            " filebucket reindex to create it; trying again",
+            warning,
+        )
+        self.assertEqual("db-1.gz", json.loads(line)["name"])
 
     def test_bucket_that_is_no_more(self) -> None:
         """Pushes to a removed bucket stay visible, but not its token."""

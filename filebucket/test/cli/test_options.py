@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 from click.shell_completion import BashComplete
@@ -18,10 +20,34 @@ from filebucket.cli.options import (
     SIZE,
     UnknownBucketError,
     chosen_buckets,
+    earliest,
     open_catalogue,
 )
 from filebucket.config.load import load
 from filebucket.test.kit.commands import LABEL, TOKEN, CliCase
+
+
+class EarliestTests(SynchronousTestCase):
+    def test_times(self) -> None:
+        """A duration before now, or a time, which is local without a time zone."""
+        now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+        for text, expected in (
+            ("90s", datetime(2026, 11, 28, 11, 58, 30, tzinfo=UTC)),
+            ("7d", datetime(2026, 11, 21, 12, tzinfo=UTC)),
+            ("2026-11-27", datetime(2026, 11, 26, 23, tzinfo=UTC)),
+            ("2026-07-01", datetime(2026, 6, 30, 22, tzinfo=UTC)),
+            ("2026-11-27 08:59:01", datetime(2026, 11, 27, 7, 59, 1, tzinfo=UTC)),
+            ("2026-11-27T08:59", datetime(2026, 11, 27, 7, 59, tzinfo=UTC)),
+            ("2026-11-27T08:59:00.5Z", datetime(2026, 11, 27, 8, 59, 0, 500_000, UTC)),
+            ("2026-11-27 08:59-03:00", datetime(2026, 11, 27, 11, 59, tzinfo=UTC)),
+        ):
+            found = earliest(text, now.timestamp(), ZoneInfo("Europe/Berlin"))
+            self.assertEqual(expected.timestamp(), found, text)
+
+    def test_refuses(self) -> None:
+        for text in ("", "7", "7 years", "yesterday", "20261127", "2026-13-01", "1"):
+            error = self.assertRaises(ValueError, earliest, text, 0.0, UTC)
+            self.assertIn('such as "90m" or "7d"', str(error))
 
 
 class CompletionTests(CliCase):

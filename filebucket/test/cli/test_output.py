@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.cli.output import CannotPrintError
+from filebucket.cli.output import CannotPrintError, wait
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -46,3 +46,20 @@ class CannotPrintTests(SynchronousTestCase):
             self.assertEqual(
                 os.stat("/dev/null").st_rdev, os.fstat(full.fileno()).st_rdev
             )
+
+
+class WaitTests(SynchronousTestCase):
+    def test_reader(self) -> None:
+        """It waits only while the pipe can be read."""
+        read, write = os.pipe()
+        with os.fdopen(write, "w") as pipe, redirect_stdout(pipe):
+            wait(0)
+            os.close(read)
+            self.assertRaises(BrokenPipeError, wait, 60)
+
+    def test_no_pipe(self) -> None:
+        """A file, or no descriptor at all, is no reason to stop."""
+        with open(self.mktemp(), "w") as file, redirect_stdout(file):
+            wait(0)
+        with redirect_stdout(io.StringIO()):
+            wait(0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.series import series_of
+from filebucket.model.series import is_series, series_of
 from filebucket.test.kit.properties import trying
 
 
@@ -35,6 +35,18 @@ class SeriesTests(SynchronousTestCase):
             ("a\n", "[ab]?"),
         ):
             self.assertEqual(series, series_of(name, patterns))
+
+    def test_wanted(self) -> None:
+        """A series is found by its name or by a pattern; case matters."""
+        for series, wanted, expected in (
+            ("db-#.gz", "db-#.gz", True),
+            ("db-#.gz", "db-*", True),
+            ("db-#.gz", "DB-*", False),
+            ("db-#.gz", "db", False),
+            ("[a-z].gz", "[a-z].gz", True),
+            ("b.gz", "[a-z].gz", True),
+        ):
+            self.assertEqual(expected, is_series(series, wanted))
 
     def test_no_name_takes_long(self) -> None:
         """Patterns with many stars do not backtrack."""
