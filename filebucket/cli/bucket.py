@@ -8,34 +8,39 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from filebucket.base.text import time_text
+from filebucket.base.text import columns_of, counted, time_text
+from filebucket.cli.changes import command, how_to_apply, named, print_changes
 from filebucket.cli.listing import COLUMNS, bucket_json, bucket_table
 from filebucket.cli.options import (
     DATE,
     DURATION,
-    EXPECT,
     NAME,
-    NETWORK,
-    SIZE,
     bucket_labels,
     print_json,
+    with_buckets,
     with_config,
     with_json,
 )
-from filebucket.config import config, values
+from filebucket.cli.settings import KEY, given_settings, with_settings
+from filebucket.config import values
 from filebucket.config.address import address
-from filebucket.config.edit import Change, add_bucket, remove_bucket, rotate_token
+from filebucket.config.edit import (
+    Change,
+    NotChangedError,
+    add_buckets,
+    remove_bucket,
+    rotate_token,
+    set_buckets,
+)
 from filebucket.config.load import load
-from filebucket.daemon import control
 
 
 @click.group()
@@ -48,53 +53,129 @@ def bucket() -> None:
 
 
 @bucket.command("add")
-@click.argument("name", type=NAME)
+@click.argument("name", type=NAME, required=False)
 @click.option(
-    "--quota",
-    type=SIZE,
-    metavar="SIZE",
-    help="Limit for the whole bucket, such as 1TB.",
+    "--from",
+    "listed",
+    type=click.File(),
+    metavar="FILE",
+    help="Add a bucket for each line of FILE, which is a name; - is standard input.",
 )
-@click.option(
-    "--max-file-size",
-    type=SIZE,
-    metavar="SIZE",
-    help="Limit for a single file, such as 20GiB.",
-)
-@click.option(
-    "--allow-from",
-    type=NETWORK,
-    metavar="NET",
-    multiple=True,
-    help="Network that may push, such as 192.0.2.0/24, or unix; can be repeated.",
-)
+@with_settings
 @click.option("--expires", type=DATE, metavar="DATE", help="Expiry date of the token.")
-@click.option("--overwrite", is_flag=True, help="Allow a push to replace a file.")
-@click.option(
-    "--expect",
-    type=EXPECT,
-    metavar="WHEN",
-    help='When pushes are due, such as 26h or "30 2 * * *".',
-)
 @with_config
 @with_json
 def bucket_add(
-    name: str, path: str, as_json: bool, allow_from: Sequence[str], **settings: Any
+    name: str | None,
+    listed: TextIO | None,
+    path: str,
+    as_json: bool,
+    expires: str | None,
+    **options: Any,
 ) -> None:
     """Add a bucket and print its token, which is shown only once.
 
     The configuration stores only the token's SHA-256. NAME is also the name of the
-    bucket's folder.
+    bucket's folder. With --from, all buckets get the same settings.
     """
-    expires = settings["expires"]
-    if expires is not None and values.moment(expires) <= time.time():
-        raise click.BadParameter("is in the past", param_hint="--expires")
-    settings["allow_from"] = list(allow_from)
-    given = {
-        key: each for key, each in settings.items() if each not in (None, [], False)
-    }
-    change = add_bucket(path, name, given)
-    _print_token(change, path, as_json, f"Added bucket {name} to {path}. Its token:")
+    if (name is None) == (listed is None):
+        raise click.UsageError("Give either NAME or --from FILE.")
+    settings = given_settings(options)
+    if expires is not None:
+        if values.moment(expires) <= time.time():
+            raise click.BadParameter("is in the past", param_hint="--expires")
+        settings["expires"] = expires
+    if name is not None:
+        (change,) = add_buckets(path, [name], settings)
+        title = f"Added bucket {name} to {path}. Its token:"
+        _print_token(change, path, as_json, title)
+    else:
+        assert listed is not None
+        _print_tokens(add_buckets(path, _names(listed), settings), path, as_json)
+
+
+def _names(listed: TextIO) -> list[str]:
+    """The names in a file, one on each line. Empty lines are skipped."""
+    found: dict[str, int] = {}
+    try:
+        for number, line in enumerate(listed, 1):
+            name = line.strip()
+            if not name:
+                continue
+            try:
+                values.bucket_name(name)
+            except ValueError as error:
+                raise NotChangedError(f"line {number}: {error}") from None
+            if name in found:
+                raise NotChangedError(
+                    f"line {number}: {name!r} is on line {found[name]}, too"
+                )
+            found[name] = number
+    except UnicodeDecodeError:
+        raise NotChangedError(f"{listed.name} is not UTF-8") from None
+    if not found:
+        raise NotChangedError(f"{listed.name} has no names")
+    return list(found)
+
+
+def _print_tokens(changes: Sequence[Change], path: str, as_json: bool) -> None:
+    where = address(changes[0].config, socket.gethostname())
+    if as_json:
+        buckets = [
+            {"token": each.token, **bucket_json(each.bucket)} for each in changes
+        ]
+        print_json(config=os.path.abspath(path), url=where.url, buckets=buckets)
+        return
+    count = counted(len(changes), "bucket")
+    click.echo(f"Added {count} to {path}. Their tokens are shown only once:\n")
+    width = max(columns_of(each.bucket.label) for each in changes)
+    for each in changes:
+        label = each.bucket.label
+        click.echo(f"{label}{' ' * (width - columns_of(label))}  {each.token}")
+    click.echo(f"\n{how_to_apply(changes[0].config.home, path)}\n")
+    click.echo(f"Then push a file:\n\n{_indented(where.lines('TOKEN')[0])}")
+
+
+@bucket.command("set")
+@with_buckets
+@with_settings
+@click.option(
+    "--unset",
+    type=KEY,
+    metavar="KEY",
+    multiple=True,
+    help="Remove a setting, so that its default applies; can be repeated.",
+)
+@click.option(
+    "--null",
+    type=KEY,
+    metavar="KEY",
+    multiple=True,
+    help='Remove a setting, also if "defaults" has it; can be repeated.',
+)
+@with_config
+@with_json
+def bucket_set(
+    buckets: Sequence[str],
+    path: str,
+    as_json: bool,
+    unset: Sequence[str],
+    null: Sequence[str],
+    **options: Any,
+) -> None:
+    """Change settings of each BUCKET. Its other settings stay.
+
+    A repeated option replaces the whole list, as does --keep its rules.
+    """
+    given = given_settings(options)
+    if not (given or unset or null):
+        raise click.UsageError("Give at least one setting.")
+    for key in (*unset, *null):
+        if key in given:
+            raise click.UsageError(f"{key} cannot be both set and unset.")
+    settings = {**given, **dict.fromkeys(null)}
+    changes = set_buckets(path, buckets, settings, unset)
+    print_changes(f"Changed {named(changes)} in {path}.", changes, path, as_json)
 
 
 @bucket.command("rotate")
@@ -166,7 +247,7 @@ def _print_token(
         f"\n    {change.token}\n",
         "This is the only time the token is shown; the file stores only its SHA-256.",
         *notes,
-        f"\n{_activation(change.config.home, path)}\n",
+        f"\n{how_to_apply(change.config.home, path)}\n",
         f"Then push a file, with the token in the URL:\n\n{_indented(lines[0])}\n",
         "or keep it in a file, out of process lists and proxy logs:\n",
         *map(_indented, lines[1:]),
@@ -183,22 +264,6 @@ def _indented(command: str) -> str:
     if len(line) > COLUMNS:
         line = " \\\n        ".join(line.rsplit(" ", 1))
     return line
-
-
-def _activation(home: str, path: str) -> str:
-    """How the daemon gets the new token."""
-    try:
-        runs = control.daemon_of(home) is not None
-    except OSError:
-        runs = True  # or not: another user may not know
-    if runs:
-        return f"Activate it:\n\n    {_command('reload', path)}"
-    return f"Start the daemon:\n\n    {_command('serve', path)}"
-
-
-def _command(name: str, path: str) -> str:
-    given = "" if path == config.DEFAULT_CONFIG else f" --config {shlex.quote(path)}"
-    return f"filebucket {name}{given}"
 
 
 @bucket.command("remove")
@@ -222,7 +287,7 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
         click.echo(f"{removed} It has no files.\n")
     else:
         click.echo(f"{removed} Its files are still in\n\n    {stays}\n")
-    reload = _command("reload", path)
+    reload = command("reload", path)
     click.echo(f"It still accepts pushes until you run:\n\n    {reload}")
 
 

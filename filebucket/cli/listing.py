@@ -13,8 +13,8 @@ from typing import Any
 
 from attrs import asdict
 
-from filebucket.base.text import exact_size_text, moment_text
-from filebucket.model.bucket import Bucket, Keep
+from filebucket.base.text import age_text, exact_size_text, moment_text
+from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Keep, Pause
 from filebucket.model.client import NOBODY
 from filebucket.model.token import Token
 
@@ -46,7 +46,20 @@ def bucket_json(bucket: Bucket) -> dict[str, Any]:
         "grow_alert": bucket.grow_alert,
         "keep": None if bucket.keep is None else _kept(bucket.keep),
         "hold": bucket.hold,
+        "comment": bucket.comment,
+        "paused": None if bucket.paused is None else pause_json(bucket.paused),
+        "retired": bucket.retired,
     }
+
+
+def pause_json(pause: Pause) -> dict[str, str]:
+    """A pause as JSON, as in the configuration."""
+    return {"until": moment_text(pause.until), "reason": pause.reason}
+
+
+def pause_text(pause: Pause) -> str:
+    """A pause in words."""
+    return f"paused until {moment_text(pause.until)}: {pause.reason}"
 
 
 def bucket_table(buckets: Sequence[Bucket], now: float) -> Iterator[str]:
@@ -76,11 +89,17 @@ _Row = tuple[list[str], list[str], list[str], list[str], list[str]]
 
 def _row(bucket: Bucket, now: float) -> _Row:
     settings = [
+        *(["retired"] if bucket.retired else []),
+        *_pause(bucket.paused, now),
         *_sizes(bucket),
         *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
         *(["overwrite"] if bucket.overwrite else []),
+        *(f"series {each}" for each in bucket.series),
         *([] if bucket.expect is None else [f"expect {bucket.expect.text}"]),
+        *_alerts(bucket),
         *([] if bucket.keep is None else [f"keep {_keep_text(bucket.keep)}"]),
+        *([] if bucket.hold == HOLD else [f"hold {age_text(bucket.hold)}"]),
+        *([f"({bucket.comment})"] if bucket.comment else []),
     ]
     return (
         [bucket.label],
@@ -101,6 +120,19 @@ def _sizes(bucket: Bucket) -> Iterator[str]:
         yield f"min file size {least_text}"
     elif most_text:
         yield f"max file size {most_text}"
+
+
+def _pause(pause: Pause | None, now: float) -> Iterator[str]:
+    """A pause that is not over."""
+    if pause is not None and pause.until > now:
+        yield pause_text(pause)
+
+
+def _alerts(bucket: Bucket) -> Iterator[str]:
+    if bucket.shrink_alert != SHRINK_ALERT:
+        yield f"shrink alert {bucket.shrink_alert:g}"
+    if bucket.grow_alert is not None:
+        yield f"grow alert {bucket.grow_alert:g}"
 
 
 def _kept(keep: Keep) -> dict[str, int]:

@@ -13,16 +13,18 @@ from datetime import datetime, tzinfo
 from typing import Any, TypeVar
 
 import click
+from attrs import fields
 from click.shell_completion import CompletionItem
 
 from filebucket.base.errors import ConfigError, shown, suggestion
 from filebucket.base.owner import become_owner_of
+from filebucket.base.text import joined
 from filebucket.catalogue.database import CatalogueError, Database
 from filebucket.config import config as configuration
 from filebucket.config import values
 from filebucket.config.config import Config
 from filebucket.config.load import load
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, Keep
 from filebucket.model.names import PRIVATE
 
 D = TypeVar("D", bound=Database)
@@ -78,12 +80,54 @@ class _Rate(_Size):
         return values.byte_count(size) or self.fail("must be more than 0", param, ctx)
 
 
+class _Number(_Value):
+    """A number, whole if it can be."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail("must be a number", param, ctx)
+        found = super().convert(number, param, ctx)
+        return int(found) if found.is_integer() else found
+
+
+class _Rule(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
+    """A retention rule such as ``daily=14``, as a pair."""
+
+    name = "rule"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        rule, _, count = value.partition("=")
+        rules = [each.name for each in fields(Keep)]
+        if rule not in rules or not re.fullmatch("[0-9]{1,9}", count):
+            known = joined(rules, "or")
+            self.fail(f"must be {known}, and a number, such as daily=14", param, ctx)
+        try:
+            return rule, values.count(int(count))
+        except ValueError as error:
+            self.fail(f"the number {error}", param, ctx)
+
+
 NAME = _Value("name", values.bucket_name)
 SIZE = _Size("size", values.byte_count)
 RATE = _Rate("rate", values.byte_count)
 DATE = _Value("date", values.moment)
+LINE = _Value("text", values.line)
 NETWORK = _Value("network", values.network_or_unix)
 DURATION = _Duration("duration", values.duration)
+SPAN = _Value("duration", values.duration)
+SHARE = _Number("share", values.share)
+FACTOR = _Number("factor", values.factor)
+PATTERN = _Value("pattern", values.pattern)
+ZONE = _Value("zone", values.zone)
+KEEP = _Rule()
 EXPECT = _Value("when", values.expectation)
 
 
@@ -130,6 +174,13 @@ with_config = click.option(
     type=click.Path(),
     is_eager=True,
     help="Configuration file (JSON).",
+)
+with_buckets = click.argument(
+    "buckets",
+    metavar="BUCKET...",
+    nargs=-1,
+    required=True,
+    shell_complete=bucket_labels,
 )
 with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

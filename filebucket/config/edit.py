@@ -15,7 +15,7 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -57,24 +57,67 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def add_bucket(path: str, name: str, settings: Mapping[str, Any]) -> Change:
-    """Add a bucket with a new token.
+def add_buckets(
+    path: str, names: Sequence[str], settings: Mapping[str, Any]
+) -> list[Change]:
+    """Add buckets, each with a new token. All are added, or none.
 
     :param path: the configuration
-    :param settings: its other keys and values, as in the file
+    :param names: at least one
+    :param settings: the other keys and values of each, as in the file
     :raises ConfigError: the file is wrong before the change
     :raises NotChangedError: the file was not changed
     """
-    token = new_token()
+    tokens = {name: new_token() for name in names}
 
     def add(text: str, config: Config) -> str:
-        if any(each.name == name for each in config.buckets):
-            raise NotChangedError(f"a bucket {name!r} already exists")
-        bucket = {"name": name, "token_sha256": _sha256(token), **settings}
-        return jsontext.append(text, "buckets", bucket)
+        known = {each.name for each in config.buckets}
+        for name in names:
+            if name in known:
+                raise NotChangedError(f"a bucket {name!r} already exists")
+        buckets = (
+            {"name": name, "token_sha256": _sha256(token), **settings}
+            for name, token in tokens.items()
+        )
+        return jsontext.append(text, "buckets", *buckets)
 
     config = _edit(path, add)
-    return Change(config, _named(config, name), token)
+    # They are the last ones.
+    added = config.buckets[-len(tokens) :]
+    return [
+        Change(config, bucket, token)
+        for bucket, token in zip(added, tokens.values(), strict=True)
+    ]
+
+
+def set_buckets(
+    path: str,
+    names: Sequence[str],
+    settings: Mapping[str, Any],
+    unset: Collection[str] = (),
+    check: Callable[[Bucket], None] = lambda _: None,
+) -> list[Change]:
+    """Change settings of buckets. All are changed, or none.
+
+    :param path: the configuration
+    :param names: labels of the buckets
+    :param settings: keys and new values, as in the file
+    :param unset: keys to remove
+    :param check: raises :class:`NotChangedError` if a bucket must not be changed
+    :raises ConfigError: the file is wrong before the change
+    :raises NotChangedError: the file was not changed
+    """
+
+    def change(text: str, config: Config) -> str:
+        for name in names:
+            index = _find(config, name)
+            check(config.buckets[index])
+            text = jsontext.make_object(text, "buckets", index, "token")
+            text = jsontext.set_members(text, "buckets", index, settings, unset)
+        return text
+
+    config = _edit(path, change)
+    return [Change(config, _named(config, name)) for name in names]
 
 
 def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:

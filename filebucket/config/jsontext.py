@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -19,29 +19,35 @@ WIDTH = 120
 SHA-256."""
 
 
-def append(text: str, key: str, value: Mapping[str, Any]) -> str:
-    """Add an object to the end of a list.
+def append(text: str, key: str, *values: Mapping[str, Any]) -> str:
+    """Add objects to the end of a list.
 
     :param key: the key of the list
+    :param values: at least one
     :returns: the new text
     """
     found = _list(text, key)
+    unit = _unit(text)
     if found.members:
         last = found.members[-1]
         indent = _indent(text, last.start)
-        if indent is None:
-            added = f", {json.dumps(value, ensure_ascii=False)}"
-        else:
-            added = f",\n{indent}{_written(value, indent, _unit(text))}"
+        before = ", " if indent is None else f",\n{indent}"
+        added = "".join(f"{before}{_in_list(each, indent, unit)}" for each in values)
         return text[: last.end] + added + text[last.end :]
-    unit = _unit(text)
-    if not unit:
-        added = json.dumps(value, ensure_ascii=False)
-    else:
-        outer = _indent(text, _member(text, key).start) or ""
-        inner = outer + unit
-        added = f"\n{inner}{_written(value, inner, unit)}\n{outer}"
+    outer = _indent(text, _member(text, key).start) or ""
+    inner = outer + unit if unit else None
+    between = ", " if inner is None else f",\n{inner}"
+    added = between.join(_in_list(each, inner, unit) for each in values)
+    if inner is not None:
+        added = f"\n{inner}{added}\n{outer}"
     return text[: found.start + 1] + added + text[found.end - 1 :]
+
+
+def _in_list(value: Mapping[str, Any], indent: str | None, unit: str) -> str:
+    """A member of a list; without an indent, the list is in one line."""
+    if indent is None:
+        return json.dumps(value, ensure_ascii=False)
+    return _written(value, indent, unit)
 
 
 def remove(text: str, key: str, index: int) -> str:
@@ -76,6 +82,41 @@ def replace_members(
         written = _written_members(new, indent, _unit(text))
     text = text[: first.start] + written + text[first.end :]
     return _wrapped(text, _list(text, key).members[index])
+
+
+def set_members(
+    text: str, key: str, index: int, new: Mapping[str, Any], gone: Collection[str] = ()
+) -> str:
+    """Set and remove members of an object; the others keep their places.
+
+    :param key: the key of the list that contains the object
+    :param index: the object's index in the list
+    :param new: replaces members with the same keys, or comes after the last member
+    :param gone: keys of members to remove, if they are there; at least one member
+        stays
+    """
+    start = _list(text, key).members[index].start
+    for each in gone:
+        found = _container(text, start)
+        places = [i for i, member in enumerate(found.members) if member.key == each]
+        if places:
+            text = _without(text, found, places[0])
+    for each, value in new.items():
+        text = _with(text, _container(text, start), each, value)
+    return _wrapped(text, _list(text, key).members[index])
+
+
+def make_object(text: str, key: str, index: int, inner: str) -> str:
+    """Replace a member of a list that is no object by an object that contains it.
+
+    :param key: the key of the list
+    :param inner: the key of the member in the object
+    """
+    found = _list(text, key).members[index]
+    old = text[found.start : found.end]
+    if old.startswith("{"):
+        return text
+    return f"{text[: found.start]}{{{json.dumps(inner)}: {old}}}{text[found.end :]}"
 
 
 @frozen
@@ -180,6 +221,22 @@ def _written_value(value: Any, indent: str, unit: str, taken: int) -> str:
     inner = indent + unit
     members = (f"{inner}{json.dumps(each, ensure_ascii=False)}" for each in value)
     return "[\n" + ",\n".join(members) + f"\n{indent}]"
+
+
+def _with(text: str, container: _Container, key: str, value: Any) -> str:
+    """The text with that member of an object, in its old place or at the end."""
+    unit, last = _unit(text), container.members[-1]
+    for each in container.members:
+        if each.key == key:
+            inner = _indent(text, each.start) or ""
+            written = _written_value(value, inner, unit, len(key) + 4)
+            return text[: each.value] + written + text[each.end :]
+    indent = _indent(text, last.start)
+    if indent is None:
+        added = f", {json.dumps({key: value}, ensure_ascii=False)[1:-1]}"
+    else:
+        added = f",\n{indent}{_written_members({key: value}, indent, unit)}"
+    return text[: last.end] + added + text[last.end :]
 
 
 def _without(text: str, container: _Container, index: int) -> str:

@@ -78,7 +78,10 @@ class AddTests(CliCase):
             *("bucket", "add", "web01", "--quota", "500 GiB", "--overwrite"),
             *("--max-file-size", "1000", "--expires", "2026-12-31"),
             *("--allow-from", "192.0.2.0/24", "--allow-from", "unix"),
-            *("--expect", "30 2 * * *"),
+            *("--expect", "30 2 * * *", "--min-file-size", "1kB"),
+            *("--series", "db-*", "--series", "*.tar", "--shrink-alert", "0.25"),
+            *("--grow-alert", "4", "--keep", "daily=14", "--keep", "monthly=12"),
+            *("--hold", "14d", "--comment", "Shop in Ulm"),
         )
         (bucket,) = json.loads(self.file.read_text())["buckets"]
         del bucket["token_sha256"]
@@ -91,6 +94,13 @@ class AddTests(CliCase):
                 "expires": "2026-12-31",
                 "overwrite": True,
                 "expect": "30 2 * * *",
+                "min_file_size": "1kB",
+                "series": ["db-*", "*.tar"],
+                "shrink_alert": 0.25,
+                "grow_alert": 4,
+                "keep": {"daily": 14, "monthly": 12},
+                "hold": "14d",
+                "comment": "Shop in Ulm",
             },
             bucket,
         )
@@ -121,9 +131,67 @@ class AddTests(CliCase):
             (("a", "--expires", "tomorrow"), "must be a date"),
             (("a", "--expires", "2020-01-01"), "--expires: is in the past"),
             (("a", "--expect", "daily"), "must be a time span"),
-            ((), "Missing argument"),
+            ((), "Give either NAME or --from FILE."),
+            (("a", "--from", str(self.file)), "Give either NAME or --from FILE."),
+            (("a", "--keep", "hourly=3"), "must be last, daily, weekly, monthly or"),
+            (("a", "--keep", "daily=0"), "the number must be from 1 to 1000000"),
+            (("a", "--keep", "daily"), "and a number, such as daily=14"),
+            (("a", "--shrink-alert", "2"), "'--shrink-alert': must be from 0 to 1"),
+            (("a", "--shrink-alert", "x"), "'--shrink-alert': must be a number"),
+            (("a", "--grow-alert", "nan"), "'--grow-alert': must be more than 1"),
+            (("a", "--series", "a/b"), "contains a '/', which no file name"),
+            (("a", "--grace", "1h"), "--grace needs a cron schedule in --expect."),
+            (
+                ("a", "--timezone", "UTC", "--expect", "26h"),
+                "--timezone needs a cron schedule in --expect.",
+            ),
+            (("a", "--timezone", "Ulm"), "must be a time zone such as"),
         ):
             self.assertIn(text, self.misused("bucket", "add", *arguments))
+
+    def test_schedule(self) -> None:
+        given = ("--expect", "30 2 * * *", "--grace", "2h", "--timezone", "UTC")
+        self.run_("bucket", "add", "web01", *given)
+        (bucket,) = json.loads(self.file.read_text())["buckets"]
+        schedule = {"cron": "30 2 * * *", "grace": "2h", "timezone": "UTC"}
+        self.assertEqual(schedule, bucket["expect"])
+
+    def test_from(self) -> None:
+        """Names from a file, or from standard input."""
+        names = self.folder / "names"
+        names.write_text("web01\n\n web02 \nwëb03")
+        output = self.run_("bucket", "add", "--from", str(names), "--quota", "5")
+        rows = re.findall(r"(?m)^(\S+)  ([A-Za-z0-9_-]{32})$", output)
+        self.assertEqual(["web01", "web02", "wëb03"], [name for name, _ in rows])
+        found = load(str(self.file)).buckets
+        self.assertEqual(
+            [(name, token_digest(token.encode()), 5) for name, token in rows],
+            [(each.name, each.tokens[0].sha256, each.quota) for each in found],
+        )
+        self.assertIn("Added 3 buckets to ", output)
+        self.assertIn("-T FILE http://192.0.2.7:1234/TOKEN/\n", output)
+        given = json.loads(
+            self.run_("bucket", "add", "--from", "-", "--json", stdin="a\nb\n")
+        )
+        self.assertEqual("http://192.0.2.7:1234", given["url"])
+        self.assertEqual(
+            [each.tokens[0].sha256 for each in load(str(self.file)).buckets[3:]],
+            [token_digest(each["token"].encode()) for each in given["buckets"]],
+        )
+
+    def test_from_refused(self) -> None:
+        """All buckets are added, or none."""
+        self.write({"name": "web01", "token_sha256": HASH})
+        before = self.file.read_text()
+        for text, reason in (
+            ("", "<stdin> has no names"),
+            ("a\n\nb/c", "line 3: a name may not contain '/' or '\\'"),
+            ("a\nb\na", "line 3: 'a' is on line 1, too"),
+            ("a\nweb01", "a bucket 'web01' already exists"),
+        ):
+            line = self.refused("bucket", "add", "--from", "-", stdin=text)
+            self.assertEqual(f"Error: {reason}", line)
+        self.assertEqual(before, self.file.read_text())
 
     def test_refused(self) -> None:
         """An error is one line."""
@@ -142,6 +210,65 @@ class AddTests(CliCase):
         self.write(host="0.0.0.0")
         self.patch(socket, "gethostname", lambda: "keeper")
         self.assertEqual("http://keeper:1234", self.json("bucket", "add", "x")["url"])
+
+
+class SetTests(CliCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.old = {"name": "db", "token": TOKEN, "quota": "1 GB", "hold": "1d"}
+        self.write(self.old, {"name": "web01", "token_sha256": HASH[::-1]})
+
+    def written(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(self.file.read_text())["buckets"]
+        return found
+
+    def test_set(self) -> None:
+        """The other settings stay."""
+        output = self.run_("bucket", "set", "db", "--quota", "2 GB", "--overwrite")
+        self.assertEqual(f"Changed bucket db in {self.file}.", output.splitlines()[0])
+        expected = {**self.old, "quota": "2 GB", "overwrite": True}
+        self.assertEqual(expected, self.written()[0])
+        self.run_("bucket", "set", "db", "--no-overwrite")
+        self.assertEqual({**expected, "overwrite": False}, self.written()[0])
+
+    def test_unset(self) -> None:
+        """With null, a default for all buckets does not apply, either."""
+        self.write(self.old, defaults={"quota": "3 GB"})
+        for option, quota in (("--unset", 3 * 10**9), ("--null", None)):
+            self.run_("bucket", "set", "db", option, "quota")
+            self.assertEqual(quota, load(str(self.file)).buckets[0].quota)
+        self.run_("bucket", "set", "db", "--unset", "max-file-size")
+        self.assertEqual(
+            {"name": "db", "token": TOKEN, "hold": "1d", "quota": None},
+            self.written()[0],
+        )
+
+    def test_several(self) -> None:
+        found = self.json("bucket", "set", "db", "web01", "--quota", "5")
+        self.assertEqual([5, 5], [each["quota"] for each in self.written()])
+        self.assertEqual(
+            [("db", 5), ("web01", 5)],
+            [(each["name"], each["quota"]) for each in found["buckets"]],
+        )
+
+    def test_misused(self) -> None:
+        for arguments, text in (
+            (("db",), "Give at least one setting."),
+            (("--quota", "5"), "Missing argument 'BUCKET...'"),
+            (("db", "--quota", "5", "--unset", "quota"), "quota cannot be both set"),
+            (("db", "--null", "hold", "--hold", "1d"), "hold cannot be both set"),
+            (("db", "--unset", "name"), "'name' is not one of 'quota', "),
+            (("db", "--hold", "soon"), "must be a time span such as"),
+        ):
+            self.assertIn(text, self.misused("bucket", "set", *arguments))
+
+    def test_refused(self) -> None:
+        line = self.refused("bucket", "set", "dbs", "--quota", "5")
+        self.assertEqual("Error: there is no bucket 'dbs'; did you mean 'db'?", line)
+        limits = ("--min-file-size", "5", "--max-file-size", "4")
+        line = self.refused("bucket", "set", "db", *limits)
+        reason = "$.buckets[0]: min_file_size is larger than max_file_size"
+        self.assertEqual(f"Error: {reason}", line)
 
 
 class RotateTests(CliCase):

@@ -60,6 +60,26 @@ class ListTests(CliCase):
             ("db", 5, False), (second["name"], second["quota"], second["overwrite"])
         )
 
+    def test_quiet(self) -> None:
+        """A pause that is not over, a retirement and a comment."""
+        paused = {"until": "2099-12-05", "reason": "a move"}
+        over = {"until": "2020-12-05", "reason": "an old one"}
+        self.write(
+            {"name": "a", "token": TOKEN, "paused": paused, "comment": "in Ulm"},
+            {"name": "b", "token_sha256": HASH[::-1], "paused": over, "retired": True},
+        )
+        lines = self.run_("bucket", "list").splitlines()
+        self.assertIn("paused until 2099-12-05: a move, (in Ulm)", lines[1])
+        self.assertEqual("retired", lines[2].split("  ")[-1])
+        first, second = self.json("bucket", "list")
+        self.assertEqual(
+            [("in Ulm", paused, False), ("", over, True)],
+            [
+                (each["comment"], each["paused"], each["retired"])
+                for each in (first, second)
+            ],
+        )
+
     def test_what_is_expected(self) -> None:
         expected = {
             "series": ["db-*"],
@@ -74,6 +94,7 @@ class ListTests(CliCase):
         (found,) = self.json("bucket", "list")
         self.assertEqual(expected, {key: found[key] for key in expected})
         self.assertIn(
-            "expect 26h, keep 3 last and 12 monthly",
+            "series db-*, expect 26h, shrink alert 0.25, grow alert 4, keep 3 last and"
+            " 12 monthly, hold 14d",
             " ".join(self.run_("bucket", "list").split()),
         )

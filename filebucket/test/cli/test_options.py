@@ -60,8 +60,8 @@ class CompletionTests(CliCase):
 
     def test_commands(self) -> None:
         expected = [
-            *("bucket", "check", "log", "prune", "reindex", "reload", "serve"),
-            *("status", "token-hash", "verify"),
+            *("bucket", "check", "log", "pause", "prune", "reindex", "reload"),
+            *("resume", "retire", "serve", "status", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))
 

@@ -7,8 +7,10 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -17,12 +19,15 @@ from filebucket.config import edit as editing
 from filebucket.config import values
 from filebucket.config.config import Config
 from filebucket.config.edit import (
+    Change,
     NotChangedError,
-    add_bucket,
+    add_buckets,
     remove_bucket,
     rotate_token,
+    set_buckets,
 )
 from filebucket.config.load import load, parse
+from filebucket.model.bucket import Bucket
 from filebucket.model.token import token_digest
 from filebucket.test.kit.server import PATIENCE
 
@@ -46,6 +51,12 @@ FILE = """\
     "min_free_space": "10 %%"
 }
 """ % ("5b4f" * 16, TOKEN)  # noqa: UP031 - braces are JSON's here
+
+
+def add_bucket(path: str, name: str, settings: dict[str, Any]) -> Change:
+    """Add one bucket."""
+    (change,) = add_buckets(path, [name], settings)
+    return change
 
 
 class EditingCase(SynchronousTestCase):
@@ -160,6 +171,30 @@ class AddTests(EditingCase):
             '$.buckets[2].quota: must be a number of bytes or a size such as "20 GiB"'
         )
         self.assert_refused(reason, add_bucket, "new", {"quota": []})
+
+    def test_many(self) -> None:
+        """All in one change, each with its own token; or none."""
+        tokens = iter(("1" * 32, "2" * 32))
+        self.patch(editing, "new_token", lambda: next(tokens))
+        settings = {"quota": "1 GB"}
+        for text in (
+            FILE,
+            '{"home": "h", "buckets": []}',
+            '{\n "home": "h",\n "buckets": []}',
+        ):
+            tokens = iter(("1" * 32, "2" * 32))
+            self.write(text)
+            one, two = add_buckets(self.path, ["a", "b"], settings)
+            self.assertEqual(("a", "1" * 32), (one.bucket.name, one.token))
+            self.assertEqual(("b", "2" * 32), (two.bucket.name, two.token))
+            self.assertEqual(one.config, load(self.path))
+            self.assertEqual((one.bucket, two.bucket), one.config.buckets[-2:])
+            self.assertEqual(token_digest(b"2" * 32), two.bucket.tokens[0].sha256)
+            self.assertEqual(10**9, two.bucket.quota)
+        tokens = iter(("1" * 32, "2" * 32))
+        self.write(FILE)
+        names = ["a", "db"]
+        self.assert_refused("a bucket 'db' already exists", add_buckets, names, {})
 
     def test_broken_before(self) -> None:
         """A file with mistakes is not changed."""
@@ -277,6 +312,80 @@ class RotateTests(EditingCase):
         )
 
 
+class SetTests(EditingCase):
+    """Changing settings."""
+
+    def set(self, *names: str, unset: Collection[str] = (), **settings: Any) -> str:
+        """The new text, which must load."""
+        self.write(FILE)
+        changes = set_buckets(self.path, names, settings, unset)
+        self.assertEqual(
+            list(names), [each.bucket.label for each in changes], self.text()
+        )
+        for each in changes:
+            self.assertEqual(each.config, load(self.path))
+            self.assertIn(each.bucket, each.config.buckets)
+        return self.text()
+
+    def test_new(self) -> None:
+        """After the bucket's other keys; the rest stays byte for byte."""
+        place = '"::1"]'
+        expected = FILE.replace(place, f'{place},\n            "quota": "1 TB"')
+        self.assertEqual(expected, self.set("db", quota="1 TB"))
+
+    def test_replaced(self) -> None:
+        """In its old place."""
+        expected = FILE.replace('["192.0.2.0/24", "::1"]', '["::2"]')
+        self.assertEqual(expected, self.set("db", allow_from=["::2"]))
+
+    def test_too_long_for_a_line(self) -> None:
+        """The object is split into lines; a value stays in one."""
+        text = self.set("web01", paused={"until": "2026-12-05", "reason": "Größe"})
+        self.assertIn(
+            '            "paused": {"until": "2026-12-05", "reason": "Größe"}\n', text
+        )
+
+    def test_removed(self) -> None:
+        place = ',\n            "allow_from": ["192.0.2.0/24", "::1"]'
+        self.assertEqual(FILE.replace(place, ""), self.set("db", unset=["allow_from"]))
+        self.assertEqual(FILE, self.set("db", unset=["quota"]))
+
+    def test_several(self) -> None:
+        text = self.set("web01", "db", quota=5, unset=["allow_from"])
+        self.assertEqual(2, text.count('"quota": 5'))
+        self.assertNotIn("allow_from", text)
+
+    def test_plain_token(self) -> None:
+        """A bucket that is only a token becomes an object."""
+        self.write(f'{{"home": "h", "buckets": ["{TOKEN}"]}}')
+        label = load(self.path).buckets[0].label
+        (change,) = set_buckets(self.path, [label], {"quota": 5})
+        self.assertEqual(
+            f'{{"home": "h", "buckets": [{{"token": "{TOKEN}", "quota": 5}}]}}',
+            self.text(),
+        )
+        self.assertEqual(TOKEN, change.bucket.directory)
+
+    def test_refused(self) -> None:
+        self.write(FILE)
+        for reason, names, settings in (
+            ("there is no bucket 'wbe01'; did you mean 'web01'?", ["wbe01"], {}),
+            ("there is no bucket 'x'", ["db", "x"], {"quota": 5}),
+            (
+                '$.buckets[1].paused.until: must be a date such as "2026-12-31" or a'
+                ' time such as "2026-12-31T18:00:00Z"',
+                ["db"],
+                {"paused": {"until": "soon", "reason": "x"}},
+            ),
+        ):
+            self.assert_refused(reason, set_buckets, names, settings)
+
+        def check(bucket: Bucket) -> None:
+            raise NotChangedError(f"not {bucket.label}")
+
+        self.assert_refused("not db", set_buckets, ["db"], {"quota": 5}, (), check)
+
+
 class RemoveTests(EditingCase):
     """Removing a bucket."""
 
@@ -313,9 +422,9 @@ class RemoveTests(EditingCase):
 
 ADD = """
 import sys
-from filebucket.config.edit import add_bucket
+from filebucket.config.edit import add_buckets
 for number in range(20):
-    add_bucket(sys.argv[1], f"{sys.argv[2]}-{number}", {})
+    add_buckets(sys.argv[1], [f"{sys.argv[2]}-{number}"], {})
 """
 
 

@@ -59,8 +59,10 @@ class LayoutTests(SynchronousTestCase):
     def test_add(self, file: tuple[str, dict[str, Any], int]) -> None:
         text, keys, _ = file
         bucket = {"name": "new", "allow_from": ["é" * 60, "x" * 60]}
-        keys["buckets"].append(bucket)
-        self.assert_says(keys, jsontext.append(text, "buckets", bucket))
+        for count in (1, 2):
+            keys["buckets"] += [bucket] * count
+            text = jsontext.append(text, "buckets", *[bucket] * count)
+            self.assert_says(keys, text)
 
     @trying
     @given(files())
@@ -88,6 +90,43 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(list(bucket.items()), list(found.items()))
         self.assertEqual(keys, changed)
 
+    @trying
+    @given(
+        files(),
+        st.dictionaries(
+            st.sampled_from(["name", "quota", "expires", "new", "}"]),
+            st.text(max_size=9) | st.lists(st.text(max_size=3)) | st.none(),
+        ),
+        st.sets(st.sampled_from(["name", "tokens", "quota", "none"])),
+    )
+    def test_set(
+        self,
+        file: tuple[str, dict[str, Any], int],
+        new: dict[str, Any],
+        gone: set[str],
+    ) -> None:
+        text, keys, index = file
+        bucket = keys["buckets"][index]
+        for key in gone:
+            bucket.pop(key, None)
+        bucket |= new
+        text = jsontext.set_members(text, "buckets", index, new, gone)
+        self.assert_says(keys, text)
+        found = json.loads(text)["buckets"][index]
+        self.assertEqual(list(bucket.items()), list(found.items()))
+
+    @trying
+    @given(files(), st.integers(0, 3))
+    def test_make_object(
+        self, file: tuple[str, dict[str, Any], int], index: int
+    ) -> None:
+        text, keys, _ = file
+        index %= len(keys["buckets"])
+        found = keys["buckets"][index]
+        if not isinstance(found, dict):
+            keys["buckets"][index] = {"token": found}
+        self.assert_says(keys, jsontext.make_object(text, "buckets", index, "token"))
+
     def test_as_its_neighbors(self) -> None:
         """In one line, or indented, as the neighbors are."""
         for before, after in (
@@ -99,6 +138,13 @@ class LayoutTests(SynchronousTestCase):
             self.assertEqual(after, jsontext.append(before, "a", {"c": 2}))
             last = len(json.loads(before)["a"])
             self.assertEqual(before, jsontext.remove(after, "a", last))
+
+    def test_set_in_its_line(self) -> None:
+        text = '{\n "a": [\n  {"b": 1},\n  {\n   "c": 2}]}'
+        one = jsontext.set_members(text, "a", 0, {"é": [3], "b": {"x": 1}})
+        self.assertEqual(text.replace('"b": 1', '"b": {"x": 1}, "é": [3]'), one)
+        other = jsontext.set_members(text, "a", 1, {"d": 3})
+        self.assertEqual(text.replace('"c": 2', '"c": 2,\n   "d": 3'), other)
 
     def test_too_long_for_a_line(self) -> None:
         """An object that no longer fits in its line is split."""

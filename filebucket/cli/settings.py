@@ -1,0 +1,143 @@
+"""The settings of a bucket as options, for ``bucket add`` and ``bucket set``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+from attrs import frozen
+
+from filebucket.cli.options import (
+    EXPECT,
+    FACTOR,
+    KEEP,
+    LINE,
+    NETWORK,
+    PATTERN,
+    SHARE,
+    SIZE,
+    SPAN,
+    ZONE,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@frozen
+class Setting:
+    """A setting, as an option.
+
+    :param key: its key in the configuration; the option has dashes
+    :param kind: type of the value; None is a flag
+    :param metavar: the value in the help
+    :param many: whether the option can be repeated
+    :param of: the key of the object that contains it, if it is not the bucket
+    """
+
+    key: str
+    kind: click.ParamType | None  # type: ignore[type-arg] # generic in newer ones
+    metavar: str
+    help: str
+    many: bool = False
+    of: str = ""
+
+    @property
+    def option(self) -> str:
+        return f"--{self.key.replace('_', '-')}"
+
+
+SETTINGS = (
+    Setting("quota", SIZE, "SIZE", "Limit for the whole bucket, such as 1TB."),
+    Setting("max_file_size", SIZE, "SIZE", "Limit for a single file, such as 20GiB."),
+    Setting("min_file_size", SIZE, "SIZE", "Refuse smaller files, such as 1KiB."),
+    Setting(
+        "allow_from",
+        NETWORK,
+        "NET",
+        "Network that may push, such as 192.0.2.0/24, or unix.",
+        many=True,
+    ),
+    Setting("overwrite", None, "", "Allow a push to replace a file."),
+    Setting(
+        "expect", EXPECT, "WHEN", 'When pushes are due, such as 26h or "30 2 * * *".'
+    ),
+    Setting(
+        "grace", SPAN, "TIME", "Time after a cron schedule until late.", of="expect"
+    ),
+    Setting(
+        "timezone",
+        ZONE,
+        "ZONE",
+        "Time zone of a cron schedule, such as Europe/Berlin.",
+        of="expect",
+    ),
+    Setting(
+        "series", PATTERN, "PATTERN", "Pattern that groups names of files.", many=True
+    ),
+    Setting(
+        "shrink_alert",
+        SHARE,
+        "SHARE",
+        "A push below this share of the usual size is shrunk.",
+    ),
+    Setting("grow_alert", FACTOR, "N", "A push above N times the usual size is grown."),
+    Setting("keep", KEEP, "RULE=N", "Retention rule, such as daily=14.", many=True),
+    Setting("hold", SPAN, "TIME", "Age that a file must reach to be pruned."),
+    Setting("comment", LINE, "TEXT", "A line that alerts and the status show."),
+)
+"""All settings, in the order of the help."""
+
+
+class _Key(click.Choice):  # type: ignore[type-arg] # generic in newer ones
+    """The key of a setting, with underscores or with dashes, as its option."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        return super().convert(value.replace("-", "_"), param, ctx)
+
+
+KEY = _Key([each.key for each in SETTINGS if not each.of])
+
+
+def with_settings(command: F) -> F:
+    """Add the options of all settings."""
+    for each in reversed(SETTINGS):
+        more: dict[str, Any] = {"type": each.kind, "metavar": each.metavar}
+        option = each.option
+        text = each.help
+        if each.kind is None:
+            option = f"{option}/--no-{option[2:]}"
+            more = {"default": None}
+        elif each.many:
+            more["multiple"] = True
+            text = f"{text[:-1]}; can be repeated."
+        command = click.option(option, each.key, help=text, **more)(command)
+    return command
+
+
+def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the command line has, as in the file.
+
+    :param options: values by key; None or empty if the option is not given
+    :raises click.UsageError: options do not fit together
+    """
+    found: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for each in SETTINGS:
+        value = options[each.key]
+        if value in (None, ()):
+            continue
+        if each.of:
+            inner.setdefault(each.of, {})[each.key] = value
+        else:
+            found[each.key] = list(value) if each.many else value
+    if "keep" in found:
+        found["keep"] = dict(found["keep"])
+    if "expect" in inner:
+        if len(str(found.get("expect", "")).split()) != 5:
+            option = f"--{next(iter(inner['expect']))}"
+            raise click.UsageError(f"{option} needs a cron schedule in --expect.")
+        found["expect"] = {"cron": found["expect"], **inner["expect"]}
+    return found
