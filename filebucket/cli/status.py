@@ -48,6 +48,7 @@ from filebucket.catalogue.overview import (
 )
 from filebucket.catalogue.summary import summarize, troubles
 from filebucket.catalogue.view import View
+from filebucket.cli.listing import pause_text
 from filebucket.cli.log import refusal_json
 from filebucket.cli.options import (
     UnknownBucketError,
@@ -253,11 +254,14 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
     rows = []
     severities = []
     for bucket in _worst_first(found):
+        quiet = _quiet(bucket)
         for series in bucket.series:
-            rows.append(_series_row(bucket, series, found.at, zone))
+            rows.append(_series_row(bucket, series, quiet, found.at, zone))
             severities.append(bucket.severity_of(series))
+            # The reason once is enough.
+            quiet = quiet.partition(" ")[0]
         if not bucket.series:
-            state = bucket.state.value
+            state = quiet or bucket.state.value
             rows.append([printable(bucket.label), "-", state, *["-"] * 4, "0", "-"])
             severities.append(bucket.severity)
         if bucket.more:
@@ -286,7 +290,9 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
 
 
 def _problem_lines(found: Overview) -> Iterator[tuple[str, int]]:
-    """The problems that the table does not show, each with its severity."""
+    """The problems that the table does not show, each with its severity; and the
+    comments of buckets with a problem.
+    """
     for problem in found.problems:
         yield f"{problem.text[:1].upper()}{problem.text[1:]}.", problem.severity
     for bucket in _worst_first(found):
@@ -294,26 +300,41 @@ def _problem_lines(found: Overview) -> Iterator[tuple[str, int]]:
             if problem.kind not in _IN_THE_TABLE:
                 label = printable(bucket.label)
                 yield f"{label}: {printable(problem.text)}.", problem.severity
+        if bucket.severity and bucket.comment:
+            yield f"{printable(bucket.label)}: {bucket.comment}", 0
 
 
 _IN_THE_TABLE = {Kind.DAMAGED, Kind.MISSING}
 
 
+def _quiet(bucket: BucketOverview) -> str:
+    """That the bucket is retired or paused; may be empty."""
+    if bucket.retired:
+        return "retired"
+    return "" if bucket.paused is None else pause_text(bucket.paused)
+
+
 def _worst_first(found: Overview) -> list[BucketOverview]:
-    def badness(bucket: BucketOverview) -> tuple[int, int]:
-        return -bucket.severity, WORST_FIRST.index(bucket.state)
+    """The retired ones last, if nothing is lost."""
+
+    def badness(bucket: BucketOverview) -> tuple[int, bool, int]:
+        return -bucket.severity, bucket.retired, WORST_FIRST.index(bucket.state)
 
     return sorted(found.buckets, key=badness)
 
 
 def _series_row(
-    bucket: BucketOverview, series: SeriesOverview, now: float, zone: tzinfo
+    bucket: BucketOverview,
+    series: SeriesOverview,
+    quiet: str,
+    now: float,
+    zone: tzinfo,
 ) -> list[str]:
     last, size = series.last_at, series.last_size
     return [
         printable(bucket.label),
         printable(series.name) or "-",
-        _conditions(series),
+        _conditions(series, quiet),
         "-" if last is None else recent_text(last, now, zone),
         "-" if last is None else age_text(now - last),
         "-" if size is None else size_text(size),
@@ -348,11 +369,20 @@ def _upload_rows(found: Overview, zone: tzinfo) -> Iterator[list[str]]:
         yield ["", f"({more} more)", *[""] * 6]
 
 
-def _conditions(series: SeriesOverview) -> str:
-    """The state and the losses of a series."""
-    return ", ".join(
-        f"{count} {word}" if count else word for word, count in series.conditions
-    )
+def _conditions(series: SeriesOverview, quiet: str = "") -> str:
+    """The state and the losses of a series.
+
+    :param quiet: replaces a state that is no problem
+    """
+    words = [f"{count} {word}" if count else word for word, count in series.conditions]
+    if quiet and words[0] in _CALM:
+        words[0] = quiet
+    elif quiet:
+        words.append(quiet)
+    return ", ".join(words)
+
+
+_CALM = {State.FRESH.value, State.NEVER.value}
 
 
 def _change(series: SeriesOverview) -> str | None:
@@ -373,12 +403,25 @@ def _summary(found: Overview) -> str:
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
     if not wrong and count and not found.problems:
         parts = [f"{buckets}, no problems found"]
+    quiet = {
+        "paused": [each.label for each in found.buckets if _is_paused(each)],
+        "retired": [each.label for each in found.buckets if each.retired],
+    }
+    parts += [
+        f"{len(labels)} {word} ({_listed(labels)})"
+        for word, labels in quiet.items()
+        if labels
+    ]
     if found.uploads:
         parts.append(counted(len(found.uploads), "unfinished upload"))
     space = [f"{size_text(sum(each.bytes for each in found.buckets))} kept"]
     if found.space is not None:
         space.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
     return "; ".join([*parts, ", ".join(space)])
+
+
+def _is_paused(bucket: BucketOverview) -> bool:
+    return bucket.paused is not None and not bucket.retired
 
 
 _WORDS = {State.NEVER.value: "awaiting first push"}
@@ -407,10 +450,19 @@ def status_line(found: Overview) -> str:
         parts.append(f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}")
     text = "; ".join(parts)
     if not parts:
-        fresh = sum(each.state is State.FRESH for each in found.buckets)
+        retired = sum(each.retired for each in found.buckets)
+        paused = sum(map(_is_paused, found.buckets))
+        fresh = sum(
+            each.state is State.FRESH and not _quiet(each) for each in found.buckets
+        )
         text = f"{fresh} {plural(fresh, 'bucket')} fresh"
-        # A bucket without a schedule may be empty.
-        text += f", {count - fresh} without a push" if fresh < count else ""
+        for number, what in (
+            # A bucket without a schedule may be empty.
+            (count - fresh - paused - retired, "without a push"),
+            (paused, "paused"),
+            (retired, "retired"),
+        ):
+            text += f", {number} {what}" if number else ""
     data = " ".join(_performance(found))
     return f"FILEBUCKET {NAGIOS[found.severity]} - {text} | {data}"
 
@@ -528,6 +580,13 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
         "state": bucket.state.value,
         "severity": bucket.severity,
         "expect": bucket.expect,
+        "comment": bucket.comment,
+        "paused": bucket.paused
+        and {
+            "until": rfc3339(bucket.paused.until),
+            "reason": bucket.paused.reason,
+        },
+        "retired": bucket.retired,
         "quota": bucket.quota,
         "last_at": rfc3339(bucket.last_at),
         "files": bucket.files,

@@ -20,6 +20,7 @@ from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main
 from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status_table
+from filebucket.model.bucket import Pause
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Space
 from filebucket.model.state import State
@@ -119,6 +120,44 @@ class TableTests(SynchronousTestCase):
             9 buckets: 2 late (web02, gone), 2 damaged (rot, gone), 1 missing (gone), 1 shrunk (db), 1 grown (mail), 1 awaiting first push (new); 184 GiB kept, 1.0 TiB free
         """  # noqa: E501
         self.assertEqual(block(expected), self.lines(found, None))
+
+    def test_quiet(self) -> None:
+        """Paused and retired buckets, the retired ones last; and comments of buckets
+        with a problem.
+        """
+        pause = Pause(NOW + 11 * DAY + 15 * HOUR, "moves to another rack in Ulm")
+        many = evolve(MANY, paused=pause, more=0)
+        shrunk = evolve(SHRUNK, paused=pause, comment="call Anna")
+        found = overview(
+            bucket("old", series("x-#"), retired=True),
+            bucket("none", retired=True),
+            many,
+            evolve(WAITED_FOR, paused=pause),
+            shrunk,
+            evolve(FRESH, comment="in Ulm"),
+            bucket("rot", series("x-#", damaged=2), retired=True),
+        )
+        expected = """
+            BUCKET  SERIES       STATE                          AGE     SIZE  CHANGE   TOTAL
+            rot     x-#          2 damaged, retired              6h  1.0 GiB     0 %  14 GiB
+            db      shop-#.dump  shrunk, paused until            6h  205 MiB   -80 %  14 GiB
+                                 2026-12-05: moves to another
+                                 rack in Ulm
+            new     -            paused until 2026-12-05:         -        -       -       -
+                                 moves to another rack in Ulm
+            many    a            paused until 2026-12-05:        6h  1.0 GiB     0 %  14 GiB
+                                 moves to another rack in Ulm
+            many    b            paused                          6h  1.0 GiB     0 %  14 GiB
+            web01   db-#.gz      fresh                           6h  1.0 GiB     0 %  14 GiB
+            none    -            retired                          -        -       -       -
+            old     x-#          retired                         6h  1.0 GiB     0 %  14 GiB
+
+            db: call Anna
+
+            7 buckets: 1 damaged (rot), 1 shrunk (db); 3 paused (many, new, db); 3 retired
+            (old, none, rot); 156 GiB kept, 1.0 TiB free
+        """  # noqa: E501
+        self.assertEqual(block(expected), self.lines(found, 80))
 
     def test_80_columns(self) -> None:
         """The time of the last push is left out if names need the space."""
@@ -263,6 +302,15 @@ class LineTests(SynchronousTestCase):
             (
                 [FRESH, UNUSED],
                 "OK - 1 bucket fresh, 1 without a push",
+                (0, 0, 0, 0, 0, 0, 0, 0),
+            ),
+            (
+                [
+                    evolve(FRESH, retired=True),
+                    evolve(WAITED_FOR, paused=Pause(NOW + DAY, "x")),
+                    evolve(UNUSED, paused=Pause(NOW + DAY, "x"), retired=True),
+                ],
+                "OK - 0 buckets fresh, 1 paused, 2 retired",
                 (0, 0, 0, 0, 0, 0, 0, 0),
             ),
             (
@@ -586,6 +634,9 @@ class StatusTests(CatalogueCase):
                 "state": "fresh",
                 "severity": 0,
                 "expect": "26h",
+                "comment": "",
+                "paused": None,
+                "retired": False,
                 "quota": None,
                 "last_at": "2026-11-24T08:00:00.000Z",
                 "files": 1,
