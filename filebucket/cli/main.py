@@ -17,8 +17,8 @@ from filebucket.base.text import printable_lines
 from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
-    *("bucket", "check", "log", "pause", "prune", "reindex", "reload", "resume"),
-    *("retire", "serve", "status", "token-hash", "verify"),
+    *("alert", "bucket", "check", "log", "pause", "prune", "reindex", "reload"),
+    *("resume", "retire", "serve", "status", "token-hash", "verify"),
 )
 
 

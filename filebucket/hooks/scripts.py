@@ -114,7 +114,7 @@ class ScriptHooks:
         found, mistakes = [], []
         for event in EVENTS:
             try:
-                if self._is_there(event):
+                if self.is_there(event):
                     found.append(event)
             except OSError as error:
                 mistakes.append(f"{event}.sh: {error.strerror}")
@@ -124,7 +124,7 @@ class ScriptHooks:
             raise ConfigError(self._directory, mistakes)
         return found
 
-    def _is_there(self, event: str) -> bool:
+    def is_there(self, event: str) -> bool:
         """Whether there is such a hook.
 
         :raises OSError: it exists, but cannot be run
@@ -148,7 +148,7 @@ class ScriptHooks:
         self, subject: Subject, failure: Callable[[], Refusal | None]
     ) -> Verdict | None:
         try:
-            if not self._is_there(PRE_PUSH):
+            if not self.is_there(PRE_PUSH):
                 self._absent(PRE_PUSH)
                 return None
         except OSError as error:
@@ -184,7 +184,7 @@ class ScriptHooks:
     ) -> Exit | None:
         """Run a hook that decides nothing."""
         try:
-            if not self._is_there(event):
+            if not self.is_there(event):
                 self._absent(event)
                 return None
         except OSError as error:

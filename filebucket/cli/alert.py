@@ -1,0 +1,53 @@
+"""``filebucket alert``: run the alert hook now."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import click
+
+from filebucket.base.text import printable
+from filebucket.cli.options import with_config
+from filebucket.config.load import load
+
+
+@click.command()
+@click.option("--test", is_flag=True, help="Send a test.")
+@click.option(
+    "--unit",
+    metavar="NAME",
+    help="Report that the unit NAME of systemd has failed, for OnFailure=.",
+)
+@with_config
+def alert(test: bool, unit: str | None, path: str) -> None:
+    """Run alert.sh once, as the daemon does, and wait for it.
+
+    Prints what it writes to standard error, and exits with its exit status; with 1 if
+    there is no alert.sh, or it cannot be run.
+
+    As root, runs it with the rights of the home's owner.
+    """
+    if test == (unit is not None):
+        raise click.UsageError("Give either --test or --unit.")
+    config = load(path)
+    installed: Any
+    from twisted.internet import reactor as installed  # noqa: PLC0415 - installs it
+
+    from filebucket.daemon import once  # noqa: PLC0415 - a slow import
+
+    now = time.time()
+    made = once.trial_alert(now)
+    if unit is not None:
+        made = once.unit_alert(unit, os.environ, now)
+    ended = once.run(
+        installed, config, made, os.environ, lambda line: click.echo(line, err=True)
+    )
+    how = f"exited with {ended.status}"
+    if ended.timed_out:
+        how = f"timed out after {config.hook_timeout:g} seconds (hook_timeout)"
+    if test or ended.status:
+        where = printable(os.path.join(config.hooks, "alert.sh"))
+        click.echo(f"{where} {how}", err=bool(ended.status))
+    raise SystemExit(ended.status)
