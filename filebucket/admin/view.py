@@ -353,10 +353,14 @@ def _push(push: Receiving, zone: tzinfo) -> UploadRow:
         name=printable(push.name),
         got=_received(push.size, push.length),
         rate=f"{size_text(round(rate))}/s",
-        since=evolve(since, exact=f"{since.exact}, from {printable(push.client)}"),
+        since=_from(since, push.client),
         last=Moment(""),
         expires=Moment("not resumable"),
     )
+
+
+def _from(time: Moment, client: str) -> Moment:
+    return evolve(time, exact=f"{time.exact}, from {printable(client)}")
 
 
 def _received(size: int, length: int | None) -> Bar:
@@ -529,6 +533,8 @@ def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
     if series.last_at is not None:
         lead = f"{printable(series.last_name or '')}, "
         last = _moment(series.last_at, zone, ago(now - series.last_at), lead)
+        if series.last_client is not None:
+            last = _from(last, series.last_client)
     if series.state is State.LATE:
         late = span(max(now - series.due, 0))
         due = _moment(series.due, zone, f"{late} overdue", "was due ")

@@ -64,9 +64,12 @@ class SeriesOverview(Series):
 
     :param last_name: name of the last file, with tokens masked
     :param sizes: times and sizes in bytes of the latest pushes, oldest first
+    :param last_client: ``ip:port`` of the client of the last push; None if it is not
+        known
     """
 
     sizes: Sequence[tuple[float, int]] = ()
+    last_client: str | None = None
 
     @property
     def expected(self) -> bool:
@@ -330,7 +333,7 @@ def _bucket(
         paused = None
     shown = [
         _calmed(
-            _series(each, hide, now, view.sizes(each.id, sizes) if sizes else ()),
+            _series(each, hide, now, view.pushes(each.id, sizes) if sizes else ()),
             paused,
             bucket.retired,
         )
@@ -391,14 +394,18 @@ def _series(
     found: Series,
     hide: Callable[[str], str],
     now: float,
-    sizes: Sequence[tuple[float, int]],
+    pushes: Sequence[tuple[float, int, str | None]],
 ) -> SeriesOverview:
     known = asdict(found, recurse=False)
     known["last_name"] = found.last_name and hide(found.last_name)
     known["failed_text"] = found.failed_text and hide(found.failed_text)
     if found.due <= now:
         known.update(state=State.LATE, state_at=found.due)
-    return SeriesOverview(**known, sizes=sizes)
+    return SeriesOverview(
+        **known,
+        sizes=[(at, size) for at, size, _ in pushes],
+        last_client=pushes[-1][2] if pushes else None,
+    )
 
 
 def forecast(space: Sequence[Space], reserved: int = 0) -> float | None:

@@ -68,9 +68,9 @@ class View(Database):
             for row in self._ask(_TALLIES, now)
         ]
 
-    def sizes(self, series: int, limit: int) -> list[tuple[float, int]]:
+    def pushes(self, series: int, limit: int) -> list[tuple[float, int, str | None]]:
         query = (
-            "SELECT received_at, size FROM push WHERE series = ?"
+            "SELECT received_at, size, client FROM push WHERE series = ?"
             " ORDER BY received_at DESC, id DESC LIMIT ?"
         )
         return self._ask(query, series, limit)[::-1]

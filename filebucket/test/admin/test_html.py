@@ -310,14 +310,14 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_exact_times(self) -> None:
-        page = show(bucket("a", series(**LATE)))
+        page = show(bucket("a", series(**LATE, last_client="[::1]:9")))
         body = page.one(id="backups").one("tbody")
         found = [each.attributes for each in body.all("time")]
         self.assertEqual(
             [
                 {
                     "datetime": "2026-11-21T06:00:00+01:00",
-                    "title": "db-24.gz, Sat 2026-11-21 06:00:00 CET",
+                    "title": "db-24.gz, Sat 2026-11-21 06:00:00 CET, from [::1]:9",
                 },
                 {
                     "datetime": "2026-11-22T08:00:00+01:00",

@@ -189,6 +189,22 @@ class OverviewTests(ManySeriesCase):
         self.assertEqual((State.NEVER, None), (none.state, none.last_at))
         self.assertEqual("", none.series[0].name)
 
+    def test_last_client(self) -> None:
+        """The client of the last push of a series."""
+        pushes = [
+            Received("few", "x", f"x{hours}", 1, "", THEN - hours * HOUR, client=client)
+            for hours, client in ((0.5, "[::1]:9"), (2.0, "192.0.2.1:9"))
+        ]
+        by_key = {each.key: each for each in self.buckets}
+        self.journal.record(pushes, [], by_key.get)
+        _, few, none = make_overview(self.view, Known(self.buckets, THEN)).buckets
+        clients = {each.name: each.last_client for each in few.series}
+        self.assertEqual("[::1]:9", clients["x"])
+        self.assertIsNone(none.series[0].last_client)
+        # status shows no sizes, and asks for none.
+        _, few, _ = make_overview(self.view, Known(self.buckets, THEN), 0).buckets
+        self.assertEqual({None}, {each.last_client for each in few.series})
+
     def test_paused(self) -> None:
         """Nothing is late, also before the daemon has read of the pause."""
         pause = Pause(THEN + DAY, "a move")
