@@ -16,6 +16,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from filebucket.admin.view import SEVERITIES, WORDS, view
 from filebucket.base.text import counted, printable
 from filebucket.catalogue.overview import Overview
+from filebucket.config.address import FirstSteps
 from filebucket.model.push import Receiving
 
 _TEMPLATES = Environment(
@@ -40,16 +41,20 @@ _UNKNOWN = _TEMPLATES.get_template("unknown.html")
 
 
 def page(
-    overview: Overview, zone: tzinfo, receiving: Sequence[Receiving] = ()
+    overview: Overview,
+    zone: tzinfo,
+    receiving: Sequence[Receiving] = (),
+    steps: FirstSteps | None = None,
 ) -> bytes:
     """The page.
 
     :param zone: time zone of the times shown
     :param receiving: files that are being received, with labels of buckets, and with
         tokens masked
+    :param steps: commands to show if there is no bucket, or one without a push
     """
     shown = view(overview, zone, receiving)
-    return _PAGE.render(page=shown, icon=shown.icon).encode()
+    return _PAGE.render(page=shown, icon=shown.icon, steps=steps).encode()
 
 
 def unknown(reason: str) -> bytes:

@@ -25,6 +25,7 @@ from filebucket.admin.view import most_series
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import Known, make_overview
+from filebucket.config.address import FirstSteps
 from filebucket.model.bucket import label_of
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
@@ -66,6 +67,7 @@ class Page:
         read: Read,
         zone: tzinfo,
         receiving: Callable[[], Sequence[Receiving]] = tuple,
+        steps: FirstSteps | None = None,
     ) -> None:
         """
         :param known: returns the facts that are not in the catalogue, but the disk
@@ -73,12 +75,14 @@ class Page:
         :param zone: time zone of the times shown
         :param receiving: returns files that are being received, except parts of
             resumable uploads
+        :param steps: commands to show if there is no bucket, or one without a push
         """
         self._known = known
         self._disk = disk
         self._read = read
         self._zone = zone
         self._receiving = receiving
+        self._steps = steps
 
     async def __call__(self) -> AdminAnswer:
         """The current page, or a page with the reason why it is unavailable."""
@@ -96,7 +100,7 @@ class Page:
                 for each in receiving
                 if each.seconds >= LEAST
             ]
-            page = html.page(overview, self._zone, pushes)
+            page = html.page(overview, self._zone, pushes, self._steps)
             return page, gzip.compress(page, compresslevel=1)
 
         try:

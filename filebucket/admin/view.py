@@ -252,6 +252,7 @@ class PageView:
     :param calm: buckets that are in order
     :param retired: retired buckets that are in order
     :param hidden: number of buckets that are not shown
+    :param new: labels of buckets that never had a push
     :param uploads: files that are being received, the longest first; then unfinished
         uploads, the first to expire first
     :param more_uploads: number of those that are not shown
@@ -271,6 +272,7 @@ class PageView:
     calm: Sequence[BucketRows]
     retired: Sequence[BucketRows]
     hidden: int
+    new: Sequence[str]
     refusals: Sequence[RefusalRow]
     uploads: Sequence[UploadRow]
     more_uploads: int
@@ -316,6 +318,11 @@ def view(
         calm=calm,
         retired=retired,
         hidden=len(overview.buckets) - sum(map(len, lists)),
+        new=[
+            each.label
+            for each in overview.buckets
+            if each.last_at is None and not each.retired
+        ],
         refusals=[_refusal(each, zone) for each in overview.refusals],
         uploads=[
             _push(each, zone)

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import click
 
 from filebucket.base.text import columns_of, counted, time_text
-from filebucket.cli.changes import command, how_to_apply, named, print_changes
+from filebucket.cli.changes import how_to_apply, named, print_changes
 from filebucket.cli.listing import COLUMNS, bucket_json, bucket_table
 from filebucket.cli.options import (
     DATE,
@@ -32,6 +32,7 @@ from filebucket.cli.options import (
 from filebucket.cli.settings import KEY, given_settings, with_settings
 from filebucket.config import values
 from filebucket.config.address import address
+from filebucket.config.config import command
 from filebucket.config.edit import (
     Change,
     NotChangedError,

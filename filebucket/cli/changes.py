@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 from filebucket.base.text import joined
 from filebucket.cli.listing import bucket_json
 from filebucket.cli.options import print_json
-from filebucket.config import config
+from filebucket.config.config import command
 from filebucket.config.edit import Change
 from filebucket.daemon import control
 
@@ -47,9 +46,3 @@ def how_to_apply(home: str, path: str) -> str:
     if runs:
         return f"Activate it:\n\n    {command('reload', path)}"
     return f"Start the daemon:\n\n    {command('serve', path)}"
-
-
-def command(name: str, path: str) -> str:
-    """A command with this configuration, to copy."""
-    given = "" if path == config.DEFAULT_CONFIG else f" --config {shlex.quote(path)}"
-    return f"filebucket {name}{given}"

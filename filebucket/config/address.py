@@ -1,5 +1,5 @@
-"""Commands that push to a bucket, with curl and with filebucket-push, for the operator
-to copy. They contain the token.
+"""Commands for the operator to copy, such as those that push to a bucket with curl and
+with filebucket-push, which contain the token.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import frozen
 from cryptography.x509 import load_pem_x509_certificate
 
-from filebucket.config.config import Config
+from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 
 
@@ -42,6 +42,31 @@ class Address:
             f"{curl} -H @$HOME/.file-bucket -T FILE {self.url}/",
             f"filebucket-push{self.options} --url {self.url} FILE",
         )
+
+
+@frozen
+class FirstSteps:
+    """What an operator needs for the first push to a bucket, without a token.
+
+    :param add: command that adds a bucket
+    :param push: command that pushes a file, with the word TOKEN for the token
+    :param certificate: as in :class:`Address`
+    """
+
+    add: str
+    push: str
+    certificate: str | None
+
+
+def first_steps(config: Config, path: str, hostname: str) -> FirstSteps:
+    """The first steps with this configuration.
+
+    :param path: where it was read from
+    :param hostname: as for :func:`address`
+    """
+    where = address(config, hostname)
+    push, *_ = where.lines("TOKEN")
+    return FirstSteps(command("bucket add NAME", path), push, where.certificate)
 
 
 def address(config: Config, hostname: str) -> Address:

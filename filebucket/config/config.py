@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from fractions import Fraction
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from filebucket.model.fingerprint import fingerprint
 from filebucket.model.token import token_digest
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
+
 
 EXAMPLE_TOKENS = (
     "3547264155b541de5cb6a7eae0431a14",
@@ -180,3 +182,12 @@ class Config:
             for bucket in self.buckets
             if any(each.sha256 in known for each in bucket.tokens)
         ]
+
+
+def command(name: str, path: str) -> str:
+    """A command of filebucket with this configuration.
+
+    :param path: where the configuration is
+    """
+    given = "" if path == DEFAULT_CONFIG else f" --config {shlex.quote(path)}"
+    return f"filebucket {name}{given}"

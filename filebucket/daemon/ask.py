@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.text import printable_lines
-from filebucket.config.config import DEFAULT_CONFIG
+from filebucket.config.config import command
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.applied import identity
@@ -117,9 +116,8 @@ def _daemon(home: str, path: str) -> Iterator[_Daemon]:
     """
     process = _daemon_of(home)
     if process is None:
-        given = "" if path == DEFAULT_CONFIG else f" --config {shlex.quote(path)}"
         raise NotReloadedError(
-            f"no running daemon uses {home}; start it: filebucket serve{given} (if you"
+            f"no running daemon uses {home}; start it: {command('serve', path)} (if you"
             " changed home, restart the daemon)"
         )
     if process <= 0:

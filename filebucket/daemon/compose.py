@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from filebucket.base.threads import Threads
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.overview import Known
 from filebucket.catalogue.recorder import Recorder
+from filebucket.config.address import FirstSteps, first_steps
 from filebucket.config.config import Config
 from filebucket.daemon.alerts import Alerts
 from filebucket.daemon.applied import Applied
@@ -185,6 +187,7 @@ def make_daemon(
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
             uploads.receiving,
+            first_steps(config, path, socket.gethostname()),
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -321,6 +324,7 @@ def pages(
     live: Callable[[], Live],
     hanging: Callable[[], Hanging],
     receiving: Callable[[], Sequence[Receiving]],
+    steps: FirstSteps,
 ) -> Mapping[str, IResource]:
     """The pages of the admin listener.
 
@@ -328,12 +332,13 @@ def pages(
     :param disk: measures the home's filesystem
     :param known: returns the facts that are not in the catalogue, but the disk
     :param receiving: returns files that are being received
+    :param steps: commands to show on a page without a push
     """
     health = Health(
         ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
     )
     scrape = Scrape(counters, run, recorder.read, disk, known, live)
-    page = Page(known, disk, recorder.read, local_zone(), receiving)
+    page = Page(known, disk, recorder.read, local_zone(), receiving, steps)
     return {
         **resources(reactor, page),
         "healthz": SharedAnswer(reactor, health),

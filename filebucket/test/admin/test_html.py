@@ -10,12 +10,13 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin import html
 from filebucket.admin.view import MOST_ROWS
 from filebucket.catalogue.overview import BucketOverview
+from filebucket.config.address import FirstSteps
 from filebucket.model.bucket import Pause
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.push import Receiving
@@ -182,6 +183,29 @@ class PageTests(SynchronousTestCase):
         self.assertEqual([], page.all("input"))
         self.assertIn("Free spacenot measured yet", page.one(id="figures").text)
         self.assertIn("No refused pushes.", page.one(id="refusals").text)
+
+    def test_first_steps(self) -> None:
+        """The next command, if there is no bucket, or one without a push."""
+        steps = FirstSteps("bucket add <a>", "curl <b>", None)
+        pushed, new = bucket("a", series()), bucket("b", never())
+        gone = bucket("c", never(), retired=True)
+
+        def shown(*buckets: BucketOverview, given: FirstSteps = steps) -> Node:
+            return read(html.page(overview(*buckets), UTC, (), given))
+
+        page = shown()
+        self.assertIn("bucket add <a>", page.one(id="overall").text)
+        self.assertEqual([], page.one(id="first").children)
+        self.assertEqual([], shown(pushed, gone).one(id="first").children)
+        details = shown(new).one(id="pushing")
+        self.assertIn("open", details.attributes)
+        self.assertEqual("curl <b>", details.one("pre").text)
+        self.assertNotIn("CERT", details.text)
+        details = shown(pushed, new).one(id="pushing")
+        self.assertNotIn("open", details.attributes)
+        self.assertIn("1 bucket has none yet", details.one("summary").text)
+        steps = evolve(steps, certificate="/cert.pem")
+        self.assertIn("/cert.pem", shown(new, given=steps).one(id="pushing").text)
 
     def test_row(self) -> None:
         self.assertEqual(

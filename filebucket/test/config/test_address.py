@@ -7,7 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config.address import Address, address
+from filebucket.config.address import Address, FirstSteps, address, first_steps
+from filebucket.config.config import DEFAULT_CONFIG
 from filebucket.config.load import parse
 from filebucket.test.kit.certificates import write_chain, write_pair
 
@@ -16,6 +17,19 @@ class AddressTests(SynchronousTestCase):
     def address(self, **keys: object) -> Address:
         text = json.dumps({"home": "h", "buckets": [], **keys})
         return address(parse(text, "/etc/config.json"), "backup")
+
+    def test_first_steps(self) -> None:
+        """The commands for the first push, without a token."""
+        token = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
+        config = parse(json.dumps({"home": "h", "buckets": [token]}), "c.json")
+        curl = "curl --fail-with-body -T FILE http://backup:1234/TOKEN/"
+        for path, add in (
+            (DEFAULT_CONFIG, "filebucket bucket add NAME"),
+            ("/a b.json", "filebucket bucket add NAME --config '/a b.json'"),
+        ):
+            self.assertEqual(
+                FirstSteps(add, curl, None), first_steps(config, path, "backup")
+            )
 
     def test_host(self) -> None:
         """The configured host, or this machine's name for all addresses."""

@@ -21,6 +21,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import Known
 from filebucket.catalogue.view import View
+from filebucket.config.address import FirstSteps
 from filebucket.config.load import parse
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
@@ -70,6 +71,11 @@ LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
 """The headers of a browser that has the page in its cache."""
 
 
+CURL = (
+    "curl --fail-with-body --cacert CERT -T FILE https://backup.example.com:1234/TOKEN/"
+)
+
+
 def in_thread(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
     """Run a test in a thread, while the reactor serves the site."""
 
@@ -102,6 +108,7 @@ class ChromiumCase(TestCase):
             lambda: disk,
             self.read,
             UTC,
+            steps=FirstSteps("filebucket bucket add NAME", CURL, "/etc/cert.pem"),
         )
         self.resources = resources(reactor, page)
         self.site = AdminSite(reactor, self.resources)
@@ -255,6 +262,17 @@ class ShowingTests(ChromiumCase):
     def test_no_buckets(self) -> None:
         self.check_widths()
         self.assertEqual(["There are no buckets yet"], self.texts("h1"))
+
+    @in_thread
+    def test_no_pushes(self) -> None:
+        """The command for the first push, until that has come."""
+        self.configure({"name": "web01"}, {"name": "mail"})
+        self.check_widths()
+        self.assertEqual([CURL], self.texts("#pushing pre"))
+        self.open()
+        self.assertEqual([CURL], self.texts("#pushing pre"))
+        self.record(("web01", "x", 0, 1), ("mail", "x", 0, 1))
+        self.browser.wait(f"({LOOK}, !document.querySelector('#pushing'))")
 
     @in_thread
     def test_three_buckets(self) -> None:
