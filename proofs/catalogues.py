@@ -33,6 +33,8 @@ BUCKETS = 500
 BATCH = 5_000
 CALLS = 5
 SIZE = 1000
+LINE = ("status", "--no-daemon", "--line")
+JSON = ("status", "--no-daemon", "--json")
 """Bytes of every push, so that totals are known."""
 
 MOST_SECONDS = 1.0
@@ -62,14 +64,11 @@ def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
     _record(folder, file, pushes, name, now)
     recorded = time.monotonic() - began
     faults: list[str] = []
-    calls = {
-        words: _fastest(file, *words)
-        for words in (("status", "--line"), ("status", "--json"), ("log", "--json"))
-    }
+    calls = {words: _fastest(file, *words) for words in (LINE, JSON, ("log", "--json"))}
     expected = f"files={pushes};;;0 bytes={pushes * SIZE}B"
-    if expected not in calls["status", "--line"].output:
-        faults.append(f"not {expected}: {calls['status', '--line'].output}")
-    if len(json.loads(calls["status", "--json"].output)["buckets"]) != BUCKETS:
+    if expected not in calls[LINE].output:
+        faults.append(f"not {expected}: {calls[LINE].output}")
+    if len(json.loads(calls[JSON].output)["buckets"]) != BUCKETS:
         faults.append("some buckets are missing")
     if calls["log", "--json"].output.count("\n") != 50:
         faults.append("these are not the latest 50")
@@ -77,11 +76,11 @@ def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
         if call.seconds > MOST_SECONDS or call.memory > MOST_MEMORY:
             faults.append(f"{' '.join(words)}: {call}")
     size = os.stat(folder / FILE).st_size
-    status = calls["status", "--line"]
+    status = calls[LINE]
     return Outcome(
         f"{pushes:,} pushes, {size / 1e6:.0f} MB, entered in {recorded:.0f} s; status:"
         f" {status}, of which the overview {_overview(folder, file, now):.3f} s;"
-        f" as JSON: {calls['status', '--json']}; log: {calls['log', '--json']}",
+        f" as JSON: {calls[JSON]}; log: {calls['log', '--json']}",
         faults,
     )
 

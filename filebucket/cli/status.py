@@ -62,7 +62,9 @@ from filebucket.cli.options import (
 from filebucket.cli.output import CannotPrintError
 from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
 from filebucket.config.config import Config
-from filebucket.config.load import load
+from filebucket.config.load import parse, read_text
+from filebucket.daemon.applied import identity
+from filebucket.daemon.problems import problems_of
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, Kind, Problem
 from filebucket.model.schedule import local_zone
@@ -134,15 +136,23 @@ class _Plugin(click.Command):
     "buckets", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels
 )
 @click.option("--line", is_flag=True, help="Print one line, for Nagios and Icinga.")
+@click.option(
+    "--no-daemon",
+    is_flag=True,
+    help="Do not check that the daemon runs and has applied the configuration.",
+)
 @with_config
 @with_json
-def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None:
+def status(
+    path: str, buckets: Sequence[str], line: bool, no_daemon: bool, as_json: bool
+) -> None:
     """Show the state of every backup, or of those in each BUCKET, worst first.
 
     Exits with 0 if there are no problems; 1 if a backup has shrunk or grown, a push
     never ended, a bucket is awaiting its first push, or there is a warning about a
     bucket or the server; 2 if a backup is late, has failed, or is empty, damaged or
-    missing, or a bucket or the disk is full; 3 if the state is unknown.
+    missing, a bucket or the disk is full, or the daemon does not run; 3 if the state is
+    unknown.
 
     As root, reads the catalogue with the rights of the home's owner.
     """
@@ -153,7 +163,7 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     escape_unprintable()
     now = time.time()
     try:
-        found = _overview(path, buckets, now)
+        found = _overview(path, buckets, now, not no_daemon)
     except (ConfigError, CatalogueError, UnknownBucketError) as error:
         if line:
             reason = printable(" ".join(str(error).split()), "|")
@@ -170,9 +180,15 @@ def status(path: str, buckets: Sequence[str], line: bool, as_json: bool) -> None
     raise SystemExit(found.severity)
 
 
-def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
-    """The overview of these buckets, or of all."""
-    config = load(path)
+def _overview(path: str, labels: Sequence[str], now: float, daemon: bool) -> Overview:
+    """The overview of these buckets, or of all.
+
+    :param daemon: whether a daemon has to run
+    """
+    text = read_text(path)
+    config = parse(text, path)
+    # With the caller's rights: certificates may be readable by root only.
+    problems = problems_of(path, identity(text), config, now, daemon)
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
     with open_catalogue(config, View) as catalogue:
         # All buckets, so that the tokens of all are masked.
@@ -184,6 +200,7 @@ def _overview(path: str, labels: Sequence[str], now: float) -> Overview:
                 _uploads(config.home),
                 config.unfinished,
                 _disk(config),
+                problems,
             ),
             sizes=0,
         )

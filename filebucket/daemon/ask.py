@@ -9,7 +9,6 @@ earlier, may have read an older file.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import time
@@ -17,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError, OperatorError
-from filebucket.base.text import printable_lines
 from filebucket.config.config import command
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.applied import identity
 from filebucket.daemon.control import Answer
+from filebucket.daemon.problems import not_allowed, same_file
 
 ASK_EVERY = 0.05
 """Seconds between two reads of the status file."""
@@ -67,7 +66,7 @@ def ask(
                     known.add(identity(read_text(path)))
                 if found.answer.text is None or found.answer.text in known:
                     return _in_force(found.answer)
-                if not _same_file(found.config, path):
+                if not same_file(found.config, path):
                     raise NotReloadedError(
                         f"the daemon reads another configuration, {found.config}"
                     )
@@ -152,18 +151,4 @@ def _read(home: str) -> control.Status | None:
 
 
 def _not_allowed(home: str, error: OSError) -> NotReloadedError:
-    hint = (
-        "; run this as root or as the daemon's user"
-        if error.errno == errno.EACCES
-        else ""
-    )
-    return NotReloadedError(f"cannot read {home}: {error.strerror}{hint}")
-
-
-def _same_file(one: str, other: str) -> bool:
-    """Whether ``one``, as the daemon reported it, is the file ``other``."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        # The name may be from another mount namespace.
-        return one == printable_lines(os.path.abspath(other))
+    return NotReloadedError(f"cannot read {home}: {not_allowed(error)}")

@@ -110,6 +110,7 @@ class Reload(Service):
     """Reloads on request, while it is started.
 
     :ivar text: the identity of the text that the current buckets were read from
+    :ivar waiting: keys of that text whose change needs a restart
     """
 
     _log = Logger()
@@ -134,6 +135,7 @@ class Reload(Service):
         :param supervisor: told when a reload begins and when it ends
         """
         self.text = text
+        self.waiting: tuple[str, ...] = ()
         self._keys = config.keys
         self._registry = registry
         self._load = load
@@ -191,8 +193,9 @@ class Reload(Service):
             )
             return Answer(error.text, str(error), len(self._registry.all)), None
         config = loaded.config
+        waiting = self._keys.changed(config.keys)
         # Before the listeners of the registry, one of which may fail.
-        self.text = loaded.text
+        self.text, self.waiting = loaded.text, tuple(waiting)
         self._registry.replace(loaded.buckets)
         self._log.info(
             "{log_text}",
@@ -202,7 +205,6 @@ class Reload(Service):
             added=loaded.added,
             removed=loaded.removed,
         )
-        waiting = self._keys.changed(config.keys)
         if waiting:
             self._log.warn(
                 "reload: a restart is needed to apply: {keys}",
@@ -214,7 +216,7 @@ class Reload(Service):
             buckets=len(config.buckets),
             added=loaded.added,
             removed=loaded.removed,
-            waiting=tuple(waiting),
+            waiting=self.waiting,
         )
         return answer, Applied(loaded.text, self._keys, loaded.fingerprints)
 

@@ -20,6 +20,7 @@ from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main
 from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status_table
+from filebucket.daemon.applied import Applied, fingerprints
 from filebucket.model.bucket import Pause
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Space
@@ -28,6 +29,7 @@ from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.archive import UPLOADS
 from filebucket.test.kit import overviews
 from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
+from filebucket.test.kit.control import status_file
 from filebucket.test.kit.overviews import bucket, unfinished
 
 HOUR = 3600.0
@@ -606,6 +608,34 @@ class StatusTests(CatalogueCase):
         found = json.loads("".join(self.prints(2, "status", "--json")))
         problem = {"kind": "full", "severity": 2, "text": text}
         self.assertEqual((2, [problem]), (found["severity"], found["problems"]))
+
+    def test_no_daemon(self) -> None:
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        self.prints(0, "status")
+        self.daemon = None
+        text = "the daemon does not run: no push arrives"
+        self.assertIn(f"{text[0].upper()}{text[1:]}.", self.prints(2, "status"))
+        (line,) = self.prints(2, "status", "--line")
+        self.assertTrue(line.startswith(f"FILEBUCKET CRITICAL - {text}"), line)
+        found = json.loads("".join(self.prints(2, "status", "--json", "web01")))
+        (problem,) = found["problems"]
+        self.assertEqual(("daemon", 2), (problem["kind"], problem["severity"]))
+        for arguments in ((), ("--line",), ("--json",)):
+            self.prints(0, "status", "--no-daemon", *arguments)
+
+    def test_reload_due(self) -> None:
+        """Buckets that are not applied yet."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        applied = Applied("", self.config.keys, fingerprints(self.config.buckets[1:]))
+        daemon = status_file(str(self.home), str(self.file), applied)
+        daemon.startService()
+        self.addCleanup(daemon.stopService)
+        text = "a reload is due (1 new bucket is refused with 403: web01)"
+        (line,) = self.prints(1, "status", "--line")
+        self.assertTrue(line.startswith(f"FILEBUCKET WARNING - {text}"), line)
+        self.prints(0, "status", "--no-daemon")
 
     def test_full_bucket(self) -> None:
         """The problems of a bucket stand below the table."""

@@ -21,6 +21,7 @@ from filebucket.catalogue.view import View
 from filebucket.cli import log, main, status
 from filebucket.config import config
 from filebucket.config.load import load, parse
+from filebucket.daemon import control
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import File, Received, Refused
@@ -91,7 +92,10 @@ class CliCase(SynchronousTestCase):
 
 
 class CatalogueCase(SynchronousTestCase):
-    """Has a home with a catalogue."""
+    """Has a home with a catalogue.
+
+    :ivar daemon: the pid of the daemon that uses it; None if none does
+    """
 
     keys: Sequence[object] = (
         {"name": "web01", "token_sha256": "01" * 32, "expect": "26h"},
@@ -104,6 +108,8 @@ class CatalogueCase(SynchronousTestCase):
         self.file = self.home / "config.json"
         self.write(*self.keys)
         self.now = NOW
+        self.daemon: int | None = os.getpid()
+        self.patch(control, "daemon_of", lambda home: self.daemon)
         self.patch(time, "time", lambda: self.now)
         for each in (status, log):
             self.patch(each, "local_zone", lambda: UTC)
