@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
 
 FILTER = Path(__file__).parents[3] / "contrib" / "fail2ban" / "filter.conf"
+JAIL = FILTER.with_name("jail.conf")
+SYSTEM = Path("/etc/fail2ban")
 
 EXPIRED = "e" * 32
 AWAY = "a" * 32
@@ -126,3 +129,51 @@ class FilterTests(SynchronousTestCase):
         journal = "".join(before + re.sub(r"^\S+ (?=\[)", "", each) for each in lines)
         expected = ["127.0.0.1", "::1"] * 2 + ["127.0.0.1"] * 2
         self.assertEqual(expected, self.banned(journal), journal)
+
+
+class JailTests(SynchronousTestCase):
+    """What fail2ban reads from the jail and from the distribution's files."""
+
+    def commands(self, jail: str) -> list[list[Any]]:
+        """The commands for the daemon of fail2ban."""
+        folder = Path(self.mktemp()).absolute()
+        shutil.copytree(SYSTEM, folder)
+        shutil.copy(FILTER, folder / "filter.d" / "file-bucket.conf")
+        (folder / "jail.d" / "file-bucket.conf").write_text(jail)
+        shown = subprocess.run(
+            ["fail2ban-client", "-c", str(folder), "-d"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        ).stdout
+        lines = [each for each in shown.splitlines() if each.startswith("[")]
+        return [each for each in map(literal_eval, lines) if "file-bucket" in each[:3]]
+
+    def setUp(self) -> None:
+        if not FILTER.exists():
+            raise SkipTest("installed without the filter")
+        if shutil.which("fail2ban-client") is None:
+            raise SkipTest("there is no fail2ban")
+
+    def assert_bans(self, commands: list[list[Any]], kind: str, port: str) -> None:
+        (name,) = (each[3] for each in commands if each[2:3] == ["addaction"])
+        self.assertIn(kind, name)
+        ((*_, settings),) = (each for each in commands if each[2:3] == ["action"])
+        self.assertEqual("tcp", dict(settings)["protocol"])
+        self.assertEqual(port, dict(settings)["port"])
+
+    def test_all_ports(self) -> None:
+        """A ban covers every port, whatever ``listen`` is."""
+        commands = self.commands(JAIL.read_text())
+        self.assert_bans(commands, "allports", "0:65535")
+        self.assertIn(["set", "file-bucket", "maxretry", 20], commands)
+        self.assertIn(["start", "file-bucket"], commands)
+
+    def test_ports(self) -> None:
+        """The ports that its comment shows, instead."""
+        text = JAIL.read_text()
+        found = re.search(r"#     (port = .*)\n", text)
+        assert found is not None
+        jail = re.sub(r"(?m)^banaction .*", found[1], text)
+        self.assert_bans(self.commands(jail), "multiport", "80,443,1234,1443")
