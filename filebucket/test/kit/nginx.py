@@ -11,8 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from filebucket.test.kit.server import PATIENCE, comes, listens
-
-CONTRIB = Path(__file__).parents[3] / "contrib"
+from filebucket.test.kit.tree import TREE
 
 
 def shipped(name: str, changes: Mapping[str, str]) -> str:
@@ -20,7 +19,7 @@ def shipped(name: str, changes: Mapping[str, str]) -> str:
 
     Of nginx's, what its first lines tell about an older nginx is done.
     """
-    path = CONTRIB / name
+    path = TREE / "contrib" / name
     if not path.exists():
         raise SkipTest("the documentation is not there")
     text = path.read_text()

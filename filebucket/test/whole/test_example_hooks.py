@@ -32,8 +32,9 @@ from typing import Any
 from twisted.trial import unittest
 
 from filebucket.test.kit.sinks import JsonSink, MailSink
+from filebucket.test.kit.tree import TREE
 
-HOOKS = Path(__file__).resolve().parents[3] / "hooks"
+HOOKS = TREE.resolve() / "hooks"
 
 skip = None
 if not HOOKS.is_dir():

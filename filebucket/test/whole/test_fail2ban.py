@@ -14,8 +14,9 @@ import requests
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.test.kit.server import OTHER, PATIENCE, TWISTD, Server
+from filebucket.test.kit.tree import TREE
 
-FILTER = Path(__file__).parents[3] / "contrib" / "fail2ban" / "filter.conf"
+FILTER = TREE / "contrib" / "fail2ban" / "filter.conf"
 JAIL = FILTER.with_name("jail.conf")
 SYSTEM = Path("/etc/fail2ban")
 

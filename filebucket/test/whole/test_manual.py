@@ -20,10 +20,11 @@ from filebucket.client.main import parser
 from filebucket.config import load
 from filebucket.config.config import Config
 from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.tree import TREE
 
 MANUAL = Path(__file__).parents[3] / "docs" / "man"
 
-COMPLETION = Path(__file__).parents[3] / "contrib" / "bash-completion"
+COMPLETION = TREE / "contrib" / "bash-completion"
 
 
 def push_options() -> set[str]:
