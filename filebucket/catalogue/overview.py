@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import linear_regression
+from typing import Self
 
 from attrs import asdict, evolve, frozen
 
@@ -138,7 +139,22 @@ class BucketOverview(Tally):
         """That of its worst series, or of its worst problem: as in
         :data:`SEVERITY_OF`, but 0 for ``never`` if no push is expected now.
         """
-        return max(self._severity(self.state, self), _worst(self.problems))
+        return max(self.series_severity, _worst(self.problems))
+
+    @property
+    def series_severity(self) -> int:
+        """That of its worst series."""
+        return self._severity(self.state, self)
+
+    def only_problems(self) -> Self:
+        """The same with only those series that have a problem."""
+        bad = tuple(each for each in self.series if self.severity_of(each))
+        known = sum(
+            count for state, count in self.states.items() if self._severity_of(state)
+        )
+        shown = sum(self._severity_of(each.state) > 0 for each in bad)
+        # Series with lost files come first, so they are shown.
+        return evolve(self, series=bad, more=max(known - shown, 0))
 
     def severity_of(self, series: SeriesOverview) -> int:
         """The severity of a bucket with only this series."""
@@ -147,6 +163,9 @@ class BucketOverview(Tally):
     def _severity(self, state: State, lost: Series | Tally) -> int:
         if lost.damaged or lost.missing:
             return LOST
+        return self._severity_of(state)
+
+    def _severity_of(self, state: State) -> int:
         # Without a schedule no push is missing.
         return 0 if state is State.NEVER and not self.awaited else SEVERITY_OF[state]
 
@@ -196,6 +215,11 @@ class Overview:
     refusals: tuple[Refused, ...]
     uploads: tuple[UploadOverview, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+    def only_problems(self) -> Self:
+        """The same with only those buckets and series that have a problem."""
+        bad = (each.only_problems() for each in self.buckets if each.severity)
+        return evolve(self, buckets=tuple(bad), refusals=(), uploads=())
 
     @property
     def severity(self) -> int:

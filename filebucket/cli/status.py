@@ -16,7 +16,7 @@ import textwrap
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import Any
 
@@ -136,6 +136,7 @@ class _Plugin(click.Command):
     "buckets", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels
 )
 @click.option("--line", is_flag=True, help="Print one line, for Nagios and Icinga.")
+@click.option("--problems", is_flag=True, help="Show only what needs attention.")
 @click.option(
     "--no-daemon",
     is_flag=True,
@@ -144,7 +145,12 @@ class _Plugin(click.Command):
 @with_config
 @with_json
 def status(
-    path: str, buckets: Sequence[str], line: bool, no_daemon: bool, as_json: bool
+    path: str,
+    buckets: Sequence[str],
+    line: bool,
+    problems: bool,
+    no_daemon: bool,
+    as_json: bool,
 ) -> None:
     """Show the state of every backup, or of those in each BUCKET, worst first.
 
@@ -156,9 +162,10 @@ def status(
 
     As root, reads the catalogue with the rights of the home's owner.
     """
-    if line and as_json:
+    if line and (as_json or problems):
+        other = "--json" if as_json else "--problems"
         raise _MisuseError(
-            "--line and --json exclude each other.", click.get_current_context()
+            f"--line and {other} exclude each other.", click.get_current_context()
         )
     escape_unprintable()
     now = time.time()
@@ -171,11 +178,11 @@ def status(
             raise SystemExit(UNKNOWN) from None
         raise _UnknownError(printable_lines(str(error))) from None
     if as_json:
-        print_json(**status_json(found))
+        print_json(**status_json(found.only_problems() if problems else found))
     elif line:
         click.echo(status_line(found))
     else:
-        for each in status_table(found, local_zone(), terminal_width()):
+        for each in status_table(found, local_zone(), terminal_width(), problems):
             click.echo(each)
     raise SystemExit(found.severity)
 
@@ -262,39 +269,30 @@ _UPLOADS = (
 )
 
 
-def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[str]:
+def status_table(
+    found: Overview, zone: tzinfo, width: int | None, only_problems: bool = False
+) -> Iterator[str]:
     """A line for each series, and a summary; with colors.
 
     :param zone: time zone of the times shown
     :param width: columns of the terminal; None is unlimited
+    :param only_problems: whether to show nothing else
     """
-    rows = []
-    severities = []
-    for bucket in _worst_first(found):
-        quiet = _quiet(bucket)
-        for series in bucket.series:
-            rows.append(_series_row(bucket, series, quiet, found.at, zone))
-            severities.append(bucket.severity_of(series))
-            # The reason once is enough.
-            quiet = quiet.partition(" ")[0]
-        if not bucket.series:
-            state = quiet or bucket.state.value
-            rows.append([printable(bucket.label), "-", state, *["-"] * 4, "0", "-"])
-            severities.append(bucket.severity)
-        if bucket.more:
-            rows.append(_rest_row(bucket))
-            severities.append(0)
-    if rows:
-        head, *lines = table(_STATUS, rows, width)
-        yield click.style(head, bold=True)
-        for line, severity in zip(lines, severities, strict=True):
-            yield click.style(line, fg=_COLORS[severity])
-        yield ""
+    if only_problems and not found.severity:
+        yield "no problems found"
+        return
+    if only_problems:
+        found = found.only_problems()
+    rows = list(_rows(found, zone, only_problems))
     told = list(_problem_lines(found))
-    for text, severity in told:
-        for each in textwrap.wrap(text, width or sys.maxsize, subsequent_indent="  "):
-            yield click.style(each, fg=_COLORS[severity])
-    if told:
+    if rows:
+        yield from _series_table(rows, width)
+    if rows and told:
+        yield ""
+    yield from _colored(told, width)
+    if only_problems:
+        return
+    if rows or told:
         yield ""
     if found.uploads:
         head, *lines = table(_UPLOADS, list(_upload_rows(found, zone)), width)
@@ -304,6 +302,40 @@ def status_table(found: Overview, zone: tzinfo, width: int | None) -> Iterator[s
     yield from textwrap.wrap(_summary(found), width or sys.maxsize)
     if not found.severity and found.buckets:
         yield from textwrap.wrap(summarize(found).more, width or sys.maxsize)
+
+
+_Row = tuple[list[str], int]
+"""The cells of a row, and its severity, which sets its color."""
+
+
+def _rows(found: Overview, zone: tzinfo, only_problems: bool) -> Iterator[_Row]:
+    for bucket in _worst_first(found):
+        quiet = _quiet(bucket)
+        for series in bucket.series:
+            cells = _series_row(bucket, series, quiet, found.at, zone)
+            yield cells, bucket.severity_of(series)
+            # The reason once is enough.
+            quiet = quiet.partition(" ")[0]
+        if not bucket.series and (bucket.series_severity or not only_problems):
+            state = quiet or bucket.state.value
+            cells = [printable(bucket.label), "-", state, *["-"] * 4, "0", "-"]
+            yield cells, bucket.severity
+        if bucket.more:
+            yield _rest_row(bucket, only_problems), 0
+
+
+def _series_table(rows: Sequence[_Row], width: int | None) -> Iterator[str]:
+    head, *lines = table(_STATUS, [cells for cells, _ in rows], width)
+    yield click.style(head, bold=True)
+    for line, (_, severity) in zip(lines, rows, strict=True):
+        yield click.style(line, fg=_COLORS[severity])
+
+
+def _colored(texts: Iterable[tuple[str, int]], width: int | None) -> Iterator[str]:
+    """Sentences in the colors of their severities."""
+    for text, severity in texts:
+        for each in textwrap.wrap(text, width or sys.maxsize, subsequent_indent="  "):
+            yield click.style(each, fg=_COLORS[severity])
 
 
 def _problem_lines(found: Overview) -> Iterator[tuple[str, int]]:
@@ -361,11 +393,13 @@ def _series_row(
     ]
 
 
-def _rest_row(bucket: BucketOverview) -> list[str]:
+def _rest_row(bucket: BucketOverview, only_problems: bool) -> list[str]:
+    more = f"({bucket.more} more)"
+    if only_problems:
+        return [printable(bucket.label), more, *[""] * 7]
     files = bucket.files - sum(each.files for each in bucket.series)
     size = bucket.bytes - sum(each.bytes for each in bucket.series)
     total = size_text(size) if files else "-"
-    more = f"({bucket.more} more)"
     return [printable(bucket.label), more, *[""] * 5, str(files), total]
 
 

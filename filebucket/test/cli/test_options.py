@@ -60,7 +60,7 @@ class CompletionTests(CliCase):
 
     def test_commands(self) -> None:
         expected = [
-            *("bucket", "check", "log", "pause", "prune", "reindex", "reload"),
+            *("alert", "bucket", "check", "log", "pause", "prune", "reindex", "reload"),
             *("resume", "retire", "serve", "status", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import textwrap
+from collections import Counter
 from contextlib import closing
 from datetime import UTC
 from typing import Any
@@ -223,6 +224,59 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(expected, last or self.lines(found, None)[0])
             wrapped = self.lines(found, 60)
             self.assertTrue(" ".join(wrapped).endswith(expected.replace("\n", " ")))
+
+    def test_only_problems(self) -> None:
+        """Series, buckets and the server, without what is in order."""
+        full = Problem(Kind.FULL, WARNING, "91 % of the quota of 1.0 TiB is used")
+        disk = Problem(Kind.FULL, CRITICAL, "no push can be stored: it is full")
+        found = evolve(
+            overview(FRESH, UNUSED, LATE, MANY, WAITED_FOR),
+            uploads=(unfinished(),),
+        )
+        expected = """
+            BUCKET  SERIES   STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT   TOTAL
+            web02   db-#.gz  late   Sat 09:00   3d  1.0 GiB     0 %     14  14 GiB
+            new     -        never  -            -        -       -      0       -
+        """
+        self.assertEqual(block(expected), self.problems(found))
+        found = overview(
+            evolve(FRESH, problems=(full,)), evolve(LATE, problems=(full,))
+        )
+        expected = """
+            BUCKET  SERIES   STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT   TOTAL
+            web02   db-#.gz  late   Sat 09:00   3d  1.0 GiB     0 %     14  14 GiB
+
+            No push can be stored: it is full.
+            web02: 91 % of the quota of 1.0 TiB is used.
+            web01: 91 % of the quota of 1.0 TiB is used.
+        """
+        found = evolve(found, problems=(disk,))
+        self.assertEqual(block(expected), self.problems(found))
+        expected = """
+            web01: 91 % of the quota of 1.0 TiB is used.
+        """
+        found = overview(evolve(FRESH, problems=(full,)))
+        self.assertEqual(block(expected), self.problems(found))
+
+    def problems(self, found: Overview) -> list[str]:
+        lines = status_table(found, UTC, 80, only_problems=True)
+        return click.unstyle("\n".join(lines)).split("\n")
+
+    def test_no_problems(self) -> None:
+        found = evolve(overview(FRESH, UNUSED), uploads=(unfinished(),))
+        self.assertEqual(["no problems found"], self.problems(found))
+        self.assertEqual(["no problems found"], self.problems(overview()))
+
+    def test_more_problems(self) -> None:
+        """Series with problems that are not shown are counted, others are not."""
+        states = Counter({State.LATE: 7, State.SHRUNK: 2, State.FRESH: 50})
+        late = evolve(LATE, more=57, states=states)
+        expected = """
+            BUCKET  SERIES    STATE  LAST PUSH  AGE     SIZE  CHANGE  COUNT   TOTAL
+            web02   db-#.gz   late   Sat 09:00   3d  1.0 GiB     0 %     14  14 GiB
+            web02   (8 more)
+        """
+        self.assertEqual(block(expected), self.problems(overview(late)))
 
     def test_uploads(self) -> None:
         """Unfinished uploads follow, and fit a terminal."""
@@ -568,6 +622,7 @@ class StatusTests(CatalogueCase):
         for arguments, expected in (
             (["--nothing"], "No such option"),
             (["--line", "--json"], "--line and --json exclude"),
+            (["--line", "--problems"], "--line and --problems exclude"),
             (["web1"], "there is no bucket 'web1'; did you mean 'web01'?"),
             (["web01", TOKEN], "there is no bucket (a token?)"),
         ):
@@ -590,6 +645,29 @@ class StatusTests(CatalogueCase):
             "No bucket has an expect schedule, so late backups cannot be detected."
         )
         self.assertEqual([summary, schedule], lines[-2:])
+
+    def test_problems(self) -> None:
+        """Nothing else is shown; the exit status is the same."""
+        self.push("db", "a", 1, NOW)
+        self.push("web01", "b-1", 2, NOW - 30 * HOUR)
+        self.push("web01", "c-1", 2, NOW)
+        self.refuse(self.buckets["db"].key, "a", 1)
+        self.watch()
+        lines = self.prints(2, "status", "--problems")
+        self.assertEqual(["web01", "b-#", "late"], lines[1].split()[:3])
+        self.assertEqual(2, len(lines))
+        found = json.loads("".join(self.prints(2, "status", "--problems", "--json")))
+        (bucket,) = found["buckets"]
+        (late,) = bucket["series"]
+        self.assertEqual(("web01", "b-#"), (bucket["bucket"], late["series"]))
+        self.assertEqual((2, 0), (found["severity"], bucket["more_series"]))
+        self.assertEqual(([], []), (found["refusals"], found["uploads"]))
+        lines = self.prints(0, "status", "--problems", "db")
+        self.assertEqual(["no problems found"], lines)
+        found = json.loads(
+            "".join(self.prints(0, "status", "--problems", "--json", "db"))
+        )
+        self.assertEqual((0, []), (found["severity"], found["buckets"]))
 
     def test_too_full(self) -> None:
         """Exits with 2, whatever the backups are."""
