@@ -97,7 +97,8 @@ def shown(word: str) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """A hint at the known word that is similar to ``word``; empty if none is."""
-    nearest = difflib.get_close_matches(word, list(known), n=1)
+    # At least three of four characters are the same: "web1" and "web01".
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 

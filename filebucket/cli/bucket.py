@@ -18,7 +18,7 @@ import click
 
 from filebucket.base.text import columns_of, counted, time_text
 from filebucket.cli.changes import how_to_apply, named, print_changes
-from filebucket.cli.listing import COLUMNS, bucket_json, bucket_table
+from filebucket.cli.listing import bucket_json, bucket_table, used_json
 from filebucket.cli.options import (
     DATE,
     DURATION,
@@ -30,8 +30,10 @@ from filebucket.cli.options import (
     with_json,
 )
 from filebucket.cli.settings import KEY, given_settings, with_settings
+from filebucket.cli.table import terminal_width
+from filebucket.cli.usage import files_text, other_folders, read_usage
 from filebucket.config import values
-from filebucket.config.address import address
+from filebucket.config.address import PORT, Address, address
 from filebucket.config.config import command
 from filebucket.config.edit import (
     Change,
@@ -125,7 +127,8 @@ def _print_tokens(changes: Sequence[Change], path: str, as_json: bool) -> None:
         buckets = [
             {"token": each.token, **bucket_json(each.bucket)} for each in changes
         ]
-        print_json(config=os.path.abspath(path), url=where.url, buckets=buckets)
+        url = where.url if where.port_known else None
+        print_json(config=os.path.abspath(path), url=url, buckets=buckets)
         return
     count = counted(len(changes), "bucket")
     click.echo(f"Added {count} to {path}. Their tokens are shown only once:\n")
@@ -135,6 +138,7 @@ def _print_tokens(changes: Sequence[Change], path: str, as_json: bool) -> None:
         click.echo(f"{label}{' ' * (width - columns_of(label))}  {each.token}")
     click.echo(f"\n{how_to_apply(changes[0].config.home, path)}\n")
     click.echo(f"Then push a file:\n\n{_indented(where.lines('TOKEN')[0])}")
+    _explain(where)
 
 
 @bucket.command("set")
@@ -237,8 +241,8 @@ def _print_token(
     if as_json:
         print_json(
             config=os.path.abspath(path),
-            url=where.url,
-            curl=lines[0],
+            url=where.url if where.port_known else None,
+            curl=lines[0] if where.port_known else None,
             token=change.token,
             **bucket_json(change.bucket),
         )
@@ -254,9 +258,20 @@ def _print_token(
         *map(_indented, lines[1:]),
     ):
         click.echo(line)
+    _explain(where)
+
+
+def _explain(where: Address) -> None:
+    """Explain the placeholders in the commands."""
+    if not where.port_known:
+        click.echo(f"\n{PORT} is the port of the daemon's socket: its log shows it.")
     if where.certificate is not None:
         click.echo("\nCERT is a copy, on the client, of the self-signed certificate:\n")
         click.echo(f"    {where.certificate}")
+
+
+COLUMNS = 80
+"""Width of a terminal."""
 
 
 def _indented(command: str) -> str:
@@ -287,7 +302,10 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
     if _is_empty(os.path.join(home, change.bucket.directory)):
         click.echo(f"{removed} It has no files.\n")
     else:
-        click.echo(f"{removed} Its files are still in\n\n    {stays}\n")
+        found = read_usage(change.config).of(change.bucket.key)
+        text = f" ({files_text(found)})" if found and found.files else ""
+        click.echo(f"{removed} Its files are still in\n\n    {stays}{text}\n")
+        click.echo("'filebucket bucket list' shows the folder until you delete it.\n")
     reload = command("reload", path)
     click.echo(f"It still accepts pushes until you run:\n\n    {reload}")
 
@@ -304,13 +322,24 @@ def _is_empty(folder: str) -> bool:
 @with_config
 @with_json
 def bucket_list(path: str, as_json: bool) -> None:
-    """List the buckets.
+    """List the buckets, their usage, and folders of no bucket.
 
-    A token is shown as the first digits of its SHA-256, as in the log.
+    A token is shown as the first digits of its SHA-256, as in the log. The numbers are
+    from the catalogue. As root, reads it with the rights of the home's owner.
     """
-    buckets = load(path).buckets
+    config = load(path)
+    usage = read_usage(config)
     if as_json:
-        click.echo(json.dumps([bucket_json(each) for each in buckets], indent=2))
+        found = [
+            {**bucket_json(each), **used_json(usage.of(each.key))}
+            for each in config.buckets
+        ]
+        click.echo(json.dumps(found, indent=2))
         return
-    for line in bucket_table(buckets, time.time()):
+    width = terminal_width()
+    for line in bucket_table(config.buckets, usage.of, time.time(), width):
+        click.echo(line)
+    if usage.others:
+        click.echo("")
+    for line in other_folders(usage, config.home):
         click.echo(line)

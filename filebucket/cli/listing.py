@@ -1,4 +1,4 @@
-"""The list of buckets, as a table of 80 columns and as JSON.
+"""The list of buckets, as a table and as JSON.
 
 A token is shown as the first digits of its SHA-256; the log names a bucket without a
 name by them, too.
@@ -6,21 +6,27 @@ name by them, too.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from attrs import asdict
 
-from filebucket.base.text import age_text, exact_size_text, moment_text
-from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Keep, Pause
+from filebucket.base.text import age_text, exact_size_text, moment_text, size_text
+from filebucket.cli.table import Column, table
+from filebucket.model.bucket import (
+    HOLD,
+    SHRINK_ALERT,
+    Bucket,
+    Keep,
+    Pause,
+    quota_taken,
+)
 from filebucket.model.client import NOBODY
+from filebucket.model.records import Tally
 from filebucket.model.token import Token
 
-COLUMNS = 80
-_LEAST = 20
-"""Minimum width of the settings, in columns."""
+_LEAST = 30
+"""Width that the settings get at least, in columns."""
 
 
 def bucket_json(bucket: Bucket) -> dict[str, Any]:
@@ -62,32 +68,34 @@ def pause_text(pause: Pause) -> str:
     return f"paused until {moment_text(pause.until)}: {pause.reason}"
 
 
-def bucket_table(buckets: Sequence[Bucket], now: float) -> Iterator[str]:
+_TABLE = (
+    Column("NAME", name=True),
+    Column("TOKEN"),
+    Column("EXPIRES"),
+    Column("FILES", right=True),
+    Column("USED", right=True),
+    Column("QUOTA"),
+    Column("SETTINGS", text=_LEAST, below=True),
+)
+
+
+def bucket_table(
+    buckets: Sequence[Bucket],
+    used: Callable[[str], Tally | None],
+    now: float,
+    width: int | None,
+) -> Iterator[str]:
     """The lines of the table; each token of a bucket has its own line.
 
+    :param used: returns the totals of the bucket with a key, if they are known
     :param now: seconds since the epoch
+    :param width: columns of the terminal; None is unlimited
     """
-    rows = [(["NAME"], ["TOKEN"], ["EXPIRES"], ["QUOTA"], ["SETTINGS"])]
-    rows += [_row(each, now) for each in buckets]
-    *widths, _ = (
-        max(len(line) for row in rows for line in (*row[column], ""))
-        for column in range(5)
-    )
-    left = max(COLUMNS - sum(widths) - 2 * len(widths), _LEAST)
-    for *columns, settings in rows:
-        wrapped = textwrap.wrap(", ".join(settings), left, break_long_words=False)
-        for line in zip_longest(*columns, wrapped, fillvalue=""):
-            cells = (
-                f"{cell:{width}}"
-                for cell, width in zip(line, [*widths, 0], strict=True)
-            )
-            yield "  ".join(cells).rstrip()
+    rows = (row for each in buckets for row in _rows(each, used(each.key), now))
+    return table(_TABLE, rows, width)
 
 
-_Row = tuple[list[str], list[str], list[str], list[str], list[str]]
-
-
-def _row(bucket: Bucket, now: float) -> _Row:
+def _rows(bucket: Bucket, used: Tally | None, now: float) -> Iterator[list[str]]:
     settings = [
         *(["retired"] if bucket.retired else []),
         *_pause(bucket.paused, now),
@@ -101,13 +109,37 @@ def _row(bucket: Bucket, now: float) -> _Row:
         *([] if bucket.hold == HOLD else [f"hold {age_text(bucket.hold)}"]),
         *([f"({bucket.comment})"] if bucket.comment else []),
     ]
-    return (
-        [bucket.label],
-        [each.sha256.hex()[:6] for each in bucket.tokens],
-        [_expiry(each, now) for each in bucket.tokens],
-        ["-" if bucket.quota is None else exact_size_text(bucket.quota)],
-        settings,
+    first, *others = (
+        [each.sha256.hex()[:6], _expiry(each, now)] for each in bucket.tokens
     )
+    yield [
+        bucket.label,
+        *first,
+        "-" if used is None else str(used.files),
+        "-" if used is None or not used.files else size_text(used.bytes),
+        _quota(bucket.quota, used),
+        ", ".join(settings) or "-",
+    ]
+    for token in others:
+        yield ["", *token, "", "", "", "-"]
+
+
+def _quota(quota: int | None, used: Tally | None) -> str:
+    """The quota, and how much of it is used."""
+    if quota is None:
+        return "-"
+    text = exact_size_text(quota)
+    if not quota or used is None:
+        return text
+    return f"{100 * quota_taken(used.files, used.bytes) // quota} % of {text}"
+
+
+def used_json(used: Tally | None) -> dict[str, int | None]:
+    """The totals of a bucket; null if they are unknown."""
+    if used is None:
+        return {"files": None, "bytes": None, "quota_used": None}
+    taken = quota_taken(used.files, used.bytes)
+    return {"files": used.files, "bytes": used.bytes, "quota_used": taken}
 
 
 def _sizes(bucket: Bucket) -> Iterator[str]:

@@ -14,6 +14,9 @@ from cryptography.x509 import load_pem_x509_certificate
 from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 
+PORT = "PORT"
+"""Placeholder for the port in a URL."""
+
 
 @frozen
 class Address:
@@ -23,11 +26,13 @@ class Address:
     :param options: options of curl and of filebucket-push, quoted for a shell
     :param certificate: where the server's certificate is, if it is self-signed, so that
         clients need a copy
+    :param port_known: whether the URL has the port, and not :data:`PORT`
     """
 
     url: str
     options: str = ""
     certificate: str | None = None
+    port_known: bool = True
 
     def lines(self, token: str) -> tuple[str, ...]:
         """Commands that push with the token in the URL, that write the token to a
@@ -81,16 +86,18 @@ def address(config: Config, hostname: str) -> Address:
         return Address("http://localhost", f" --unix-socket {path}")
     interface = best.arguments.get("interface", "")
     port = best.arguments.get("port", "0")
-    place = _place(interface, port, hostname)
+    # The number of port 0, and of a socket from systemd, is only in the log.
+    known = port != "0"
+    place = _place(interface, port if known else PORT, hostname)
     if best.kind != "ssl":
-        return Address(f"http://{place}")
+        return Address(f"http://{place}", port_known=known)
     key = best.arguments["privateKey"]
     path = best.arguments.get("certKey", key)
     if not _is_self_signed(path):
-        return Address(f"https://{place}")
+        return Address(f"https://{place}", port_known=known)
     # A client must not get the private key.
     said = f"{path}, without the private key in this file" if path == key else path
-    return Address(f"https://{place}", " --cacert CERT", said)
+    return Address(f"https://{place}", " --cacert CERT", said, known)
 
 
 def _is_self_signed(path: str) -> bool:
@@ -108,8 +115,6 @@ def _worse(endpoint: Endpoint) -> tuple[bool, bool, bool]:
 
 
 def _place(host: str, port: str, hostname: str) -> str:
-    # The number of port 0, and of a socket from systemd, is only in the log.
-    port = "PORT" if port == "0" else port
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - for display, not for listening
         return f"{hostname}:{port}"
     if host != "localhost" and ip_address(host).version == 6:

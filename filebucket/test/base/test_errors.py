@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.base.errors import RETRY_AFTER, STATUSES, ConfigError, Refusal, phrase
+from filebucket.base.errors import (
+    RETRY_AFTER,
+    STATUSES,
+    ConfigError,
+    Refusal,
+    phrase,
+    suggestion,
+)
 
 PHRASES = {
     200: b"OK",
@@ -34,6 +41,26 @@ PHRASES = {
     507: b"Insufficient Storage",
 }
 """From RFC 9110, RFC 6585 (431) and RFC 4918 (507)."""
+
+
+class SuggestionTests(SynchronousTestCase):
+    def test_near(self) -> None:
+        """A word that has little in common with the given one is no help."""
+        known = ("web01", "database", "mail.example.org")
+        for word, nearest in (
+            ("web1", "web01"),
+            ("wbe01", "web01"),
+            ("web02", "web01"),
+            ("databse", "database"),
+            ("mail.exampel.org", "mail.example.org"),
+            ("web99", None),
+            ("data", None),
+            ("shop", None),
+            ("www.example.com", None),
+            ("", None),
+        ):
+            hint = "" if nearest is None else f"; did you mean {nearest!r}?"
+            self.assertEqual(hint, suggestion(word, known), word)
 
 
 class StatusTests(SynchronousTestCase):

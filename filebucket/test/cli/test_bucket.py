@@ -205,6 +205,23 @@ class AddTests(CliCase):
         expected = f"Error: {self.file}: cannot be read: No such file or directory"
         self.assertEqual(expected, line)
 
+    def test_unknown_port(self) -> None:
+        """Of a socket that systemd makes, and of port 0: JSON has no placeholder."""
+        self.write(port=0)
+        found = self.json("bucket", "add", "web01")
+        self.assertEqual((None, None), (found["url"], found["curl"]))
+        found = json.loads(
+            self.run_("bucket", "add", "--from", "-", "--json", stdin="web02")
+        )
+        self.assertIsNone(found["url"])
+        note = "\nPORT is the port of the daemon's socket: its log shows it.\n"
+        output = self.run_("bucket", "rotate", "web01")
+        self.assertIn("http://192.0.2.7:PORT/", output)
+        self.assertIn(note, output)
+        self.assertIn(note, self.run_("bucket", "add", "--from", "-", stdin="web03"))
+        self.write()
+        self.assertNotIn("PORT", self.run_("bucket", "add", "web01"))
+
     def test_of_this_machine(self) -> None:
         """With a listener on all addresses, the URL has this machine's host name."""
         self.write(host="0.0.0.0")
