@@ -8,9 +8,12 @@ from typing import Any
 
 import click
 
+from filebucket.base.errors import ConfigError
 from filebucket.base.text import printable
 from filebucket.cli.options import with_config
+from filebucket.config.config import Buckets, Config
 from filebucket.config.load import load
+from filebucket.config.values import Path
 
 
 @click.command()
@@ -31,7 +34,7 @@ def alert(test: bool, unit: str | None, path: str) -> None:
     """
     if test == (unit is not None):
         raise click.UsageError("Give either --test or --unit.")
-    config = load(path)
+    config = load(path) if test else _config_of_unit(path)
     installed: Any
     from twisted.internet import reactor as installed  # noqa: PLC0415 - installs it
 
@@ -51,3 +54,16 @@ def alert(test: bool, unit: str | None, path: str) -> None:
         where = printable(os.path.join(config.hooks, "alert.sh"))
         click.echo(f"{where} {how}", err=bool(ended.status))
     raise SystemExit(ended.status)
+
+
+def _config_of_unit(path: str) -> Config:
+    """The configuration. If that is broken, which may be why the unit failed, one that
+    finds the hook; but not for root, who would not know whose rights to take on.
+    """
+    try:
+        return load(path)
+    except ConfigError:
+        if os.geteuid() == 0:
+            raise
+        folder = Path(os.path.dirname(os.path.abspath(path)))
+        return Config(home=Path(os.getcwd()), buckets=Buckets(()), hooks=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ class AlertTests(CliCase):
         super().setUp()
         self.ended = Exit(0)
         self.alerts: list[Alert] = []
+        self.configs: list[Config] = []
         self.patch(once, "run", self.run_hook)
 
     def run_hook(
@@ -29,6 +31,7 @@ class AlertTests(CliCase):
         say: Callable[[str], object],
     ) -> Exit:
         self.alerts.append(alert)
+        self.configs.append(config)
         say("its standard error")
         return self.ended
 
@@ -41,6 +44,20 @@ class AlertTests(CliCase):
         """systemd's log needs no line about a success."""
         output = self.run_("alert", "--unit", "no-such.service")
         self.assertEqual("its standard error\n", output)
+        self.assertEqual(["unit"], [each.new for each in self.alerts])
+
+    def test_unit_with_a_broken_configuration(self) -> None:
+        """The alert comes: the daemon may have failed for this reason."""
+        self.file.write_text("{")
+        self.patch(os, "geteuid", lambda: 1000)
+        output = self.run_("alert", "--unit", "no-such")
+        self.assertEqual("its standard error\n", output)
+        self.assertEqual([str(self.folder)], [each.hooks for each in self.configs])
+        self.patch(os, "geteuid", lambda: 0)
+        for arguments in (["--unit", "no-such"], ["--test"]):
+            result = self.invoke("alert", *arguments)
+            self.assertEqual(1, result.exit_code)
+            self.assertIn("not valid JSON", result.output)
         self.assertEqual(["unit"], [each.new for each in self.alerts])
 
     def test_failed(self) -> None:
