@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
-from attrs import astuple
+from attrs import asdict, astuple
 
 from filebucket.base.text import rfc3339
 from filebucket.cli.options import print_json, with_config, with_json
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--strict", is_flag=True, help="Exit with 1 for risks, too.")
+@click.option(
+    "--no-daemon",
+    is_flag=True,
+    help="Do not check that the daemon runs and has applied the configuration.",
+)
 @with_config
 @with_json
-@click.option("--strict", is_flag=True, help="Exit with 1 for risks, too.")
-def check(path: str, as_json: bool, strict: bool) -> None:
-    """Check the configuration, home, hooks and certificates.
+def check(path: str, as_json: bool, strict: bool, no_daemon: bool) -> None:
+    """Check the configuration, home, daemon, hooks and certificates.
 
     A running daemon is not disturbed. Exits with 1 if anything keeps the daemon from
     starting or from working as configured.
@@ -33,7 +38,7 @@ def check(path: str, as_json: bool, strict: bool) -> None:
 
     from filebucket.daemon import check as checks  # noqa: PLC0415 - a slow import
 
-    report = checks.check(path, reactor, os.environ, time.time())
+    report = checks.check(path, reactor, os.environ, time.time(), not no_daemon)
     if as_json:
         findings = [
             {"level": each.level, "place": each.place, "text": each.text}
@@ -47,6 +52,7 @@ def check(path: str, as_json: bool, strict: bool) -> None:
             tier=report.tier,
             hooks=report.hooks,
             process=report.process,
+            due=asdict(report.difference),
             certificates=[
                 {
                     "place": each.place,

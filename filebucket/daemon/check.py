@@ -29,11 +29,12 @@ from filebucket.base.errors import ConfigError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
 from filebucket.base.text import printable
-from filebucket.config.config import Config
+from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
-from filebucket.daemon import control
+from filebucket.daemon.applied import Difference, identity
 from filebucket.daemon.certificates import chain_of, name_of, read_certificates
+from filebucket.daemon.problems import Found, find_daemon, not_allowed
 from filebucket.hooks.interfaces import EVENTS
 from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.listen import listeners
@@ -44,6 +45,7 @@ from filebucket.model.problem import SOON, ending_token
 from filebucket.store import aside
 
 SHORT_HOLD = timedelta(days=1)
+NO_DIFFERENCE = Difference()
 
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 """The certificate authorities that most clients trust. If this machine has no such
@@ -106,6 +108,7 @@ class Report:
     :param hooks: the hooks that exist
     :param process: the pid of the daemon that uses the home
     :param certificates: those of the listeners, with the issuers that they present
+    :param difference: changes that the daemon has not applied
     """
 
     concerns: tuple[Concern, ...]
@@ -114,6 +117,7 @@ class Report:
     hooks: tuple[str, ...] = ()
     process: int | None = None
     certificates: tuple[Validity, ...] = ()
+    difference: Difference = NO_DIFFERENCE
 
     @property
     def wrong(self) -> int:
@@ -126,13 +130,20 @@ class Report:
         return len(self.concerns) - self.wrong
 
 
-def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Report:
+def check(
+    path: str,
+    reactor: Any,
+    environ: Mapping[str, str],
+    now: float,
+    daemon: bool = True,
+) -> Report:
     """Check everything.
 
     :param path: the configuration
     :param reactor: what the daemon would listen with; nothing is opened
     :param environ: the environment that hooks inherit from
     :param now: seconds since the epoch
+    :param daemon: whether a daemon has to run
     """
     try:
         text = read_text(path)
@@ -145,14 +156,16 @@ def check(path: str, reactor: Any, environ: Mapping[str, str], now: float) -> Re
             *made.file(),
             *made.buckets(),
             *made.home(),
+            *(made.daemon() if daemon else []),
             *made.hooks(),
             *made.endpoints(),
         ),
         config,
         made.tier,
         made.scripts,
-        made.process,
+        made.found.process if made.found else None,
         tuple(made.certificates),
+        made.difference,
     )
 
 
@@ -168,7 +181,8 @@ class _Examination:
     now: float
     tier: str | None = None
     scripts: tuple[str, ...] = ()
-    process: int | None = None
+    found: Found | None = None
+    difference: Difference = NO_DIFFERENCE
     certificates: list[Validity] = field(factory=list)
 
     def file(self) -> Iterator[Concern]:
@@ -251,6 +265,8 @@ class _Examination:
             yield _wrong(there, f"is not writable by {_user()}")
         elif there == home:
             yield from self._own_home()
+        else:
+            self.found = Found()
         if not os.access(self.path, os.R_OK, effective_ids=True):
             text = (
                 f"is not readable by {_user()}, the owner of {home}: reload will fail"
@@ -263,14 +279,14 @@ class _Examination:
         if os.stat(home).st_mode & stat.S_IRWXO:
             yield _risky(home, f"is accessible to all users: {_chmod('o=', home)}")
         try:
-            self.process = control.daemon_of(home)
-            said = control.read(home)
+            self.found = find_daemon(home)
         except OSError as error:
-            yield _risky(home, f"cannot tell which daemon uses it: {error.strerror}")
-            said = None
+            why = f"cannot tell which daemon uses it: {not_allowed(error)}"
+            yield _risky(home, why)
         yield from self._other_filesystems()
-        if self.process is not None and said and not self._reads_this(said):
-            other = f"process {self.process}, configuration {said.config}"
+        found = self.found
+        if found and found.status and not found.reads(self.path):
+            other = f"process {found.process}, configuration {found.status.config}"
             yield _wrong(home, f"is used by another daemon ({other})")
         try:
             with (
@@ -296,10 +312,19 @@ class _Examination:
                     text += " resumable uploads get 501"
                     yield _risky(_place(bucket.label), text)
 
-    def _reads_this(self, said: control.Status) -> bool:
-        ours = os.path.abspath(self.path), os.path.realpath(self.path)
-        theirs = {said.config, os.path.realpath(said.config)}
-        return not theirs.isdisjoint(map(printable, ours))
+    def daemon(self) -> Iterator[Concern]:
+        """Whether a daemon runs, and has applied the configuration."""
+        found = self.found
+        if found is None:
+            return
+        if found.process is None:
+            # Not wrong: an operator runs check before the first start, too.
+            text = "no daemon runs, so no push arrives; start it: "
+            yield _risky(self.config.home, text + command("serve", self.path))
+        elif found.reads(self.path):
+            self.difference = found.difference(self.config, identity(self.text))
+            if due := found.due(self.difference):
+                yield _risky(self.path, due)
 
     def hooks(self) -> Iterator[Concern]:
         """The operator's scripts."""

@@ -55,11 +55,14 @@ class Found:
             return Difference()
         return compare(self.applied, config, text)
 
-    def due(self, config: Config, text: str) -> str:
-        """As :attr:`Difference.text`, or the reason why it is not known."""
+    def due(self, difference: Difference) -> str:
+        """The reload or restart that is due, or the reason why it is not known.
+
+        :param difference: the :meth:`difference`
+        """
         if self.why is not None:
             return f"cannot tell whether a reload is due: {self.why}"
-        return self.difference(config, text).text
+        return difference.text
 
 
 def find_daemon(home: str) -> Found:
@@ -126,5 +129,5 @@ def _of_daemon(path: str, text: str, config: Config) -> Iterator[Problem]:
     elif found.status is not None and not found.reads(path):
         why = f"the daemon reads another configuration, {found.status.config}"
         yield Problem(Kind.RELOAD, WARNING, " ".join(why.split()))
-    elif due := found.due(config, text):
+    elif due := found.due(found.difference(config, text)):
         yield Problem(Kind.RELOAD, WARNING, due)

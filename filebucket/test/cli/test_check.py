@@ -12,7 +12,7 @@ from filebucket.test.kit.commands import HASH, CliCase
 class CheckTests(CliCase):
     def test_in_order(self) -> None:
         self.write({"name": "db", "token_sha256": HASH})
-        output = self.run_("check", "--strict")
+        output = self.run_("check", "--strict", "--no-daemon")
         self.assertEqual(f"{self.file}: no problems found", output.splitlines()[0])
         self.assertIn("\nbuckets  1\n", output)
         self.assertFalse((self.folder / "home").exists())
@@ -21,8 +21,22 @@ class CheckTests(CliCase):
         """Risks are printed; they fail the check only with --strict."""
         output = self.run_("check")
         self.assertIn(f"risky  {self.file}: no buckets are configured: every", output)
-        self.assertIn("0 wrong, 1 risky", output)
+        self.assertIn("0 wrong, 2 risky", output)
         self.assertEqual(1, self.invoke("check", "--strict").exit_code)
+
+    def test_no_daemon(self) -> None:
+        """It fails the check only with --strict."""
+        self.write({"name": "db", "token_sha256": HASH})
+        output = self.run_("check")
+        self.assertIn("no daemon runs, so no push arrives; start it: ", output)
+        self.assertEqual(1, self.invoke("check", "--strict").exit_code)
+        nothing: dict[str, list[str]] = {
+            "added": [],
+            "changed": [],
+            "removed": [],
+            "waiting": [],
+        }
+        self.assertEqual(nothing, self.json("check")["due"])
 
     def test_wrong(self) -> None:
         """One line per mistake, or JSON."""

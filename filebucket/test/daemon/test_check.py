@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -20,6 +21,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.base.errors import ConfigError
 from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.daemon import check, control
+from filebucket.daemon.applied import Applied, Difference, fingerprints
 from filebucket.model.token import token_digest
 from filebucket.store import aside
 from filebucket.test.kit.certificates import make_key, write_chain, write_pair
@@ -36,11 +38,15 @@ def day(days: float) -> str:
 
 
 class CheckCase(SynchronousTestCase):
-    """Has a configuration without findings."""
+    """Has a configuration without findings.
+
+    :ivar daemon: whether a daemon has to run
+    """
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir(mode=0o755)
+        self.daemon = False
         self.home = self.folder / "home"
         self.home.mkdir(mode=0o700)
         self.file = self.folder / "config.json"
@@ -54,7 +60,9 @@ class CheckCase(SynchronousTestCase):
     def look(self, **keys: Any) -> check.Report:
         """Check it with these keys changed."""
         self.file.write_text(json.dumps({**self.keys, **keys}))
-        return check.check(str(self.file), MemoryReactorClock(), {}, NOW.timestamp())
+        return check.check(
+            str(self.file), MemoryReactorClock(), {}, NOW.timestamp(), self.daemon
+        )
 
     def found(self, **keys: Any) -> list[tuple[str, str]]:
         """The findings, without the folder's name."""
@@ -98,6 +106,72 @@ class OrderTests(CheckCase):
         hook = self.folder / "pre-push.sh"
         hook.write_text(content)
         hook.chmod(0o755)
+
+
+class DaemonTests(CheckCase):
+    """The daemon runs, and has applied the configuration."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.daemon = True
+        self.process: int | None = None
+        self.patch(control, "daemon_of", lambda home: self.process)
+        (self.home / ".filebucket").mkdir()
+
+    def start(self, applied: Applied) -> None:
+        daemon = status_file(str(self.home), str(self.file), applied)
+        daemon.startService()
+        self.addCleanup(daemon.stopService)
+        self.process = os.getpid()
+
+    def test_none(self) -> None:
+        """Not wrong, since the first check is before the first start."""
+        text = "no daemon runs, so no push arrives; start it: filebucket serve --config"
+        expected = [("risky", f"home: {text} config.json")]
+        self.assertEqual(expected, self.found())
+        expected = [("risky", f"to/be: {text} config.json")]
+        self.assertEqual(expected, self.found(home="to/be"))
+        self.daemon = False
+        self.assertEqual([], self.found())
+
+    def test_unknown(self) -> None:
+        def refuse(home: str) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        self.patch(control, "daemon_of", refuse)
+        text = (
+            "home: cannot tell which daemon uses it: Permission denied; run this as"
+            " root or as the daemon's user"
+        )
+        self.assertEqual([("risky", text)], self.found())
+
+    def test_not_writable(self) -> None:
+        """A user who may not use the home cannot tell."""
+        self.patch(os, "access", lambda path, mode, **given: path != str(self.home))
+        ((level, found),) = self.found()
+        self.assertEqual("wrong", level)
+        self.assertIn("home: is not writable by ", found)
+
+    def test_due(self) -> None:
+        config = self.look().config
+        assert config is not None
+        self.start(Applied("", config.keys, fingerprints(config.buckets)))
+        self.assertEqual([], self.found())
+        text = (
+            "a reload is due (1 bucket has changed: web01); a restart is due to apply"
+        )
+        report = self.look(
+            buckets=[{"name": "web01", "token_sha256": "ab" * 32}], port=8
+        )
+        self.assertEqual(
+            [check.Concern(str(self.file), f"{text} port", wrong=False)],
+            list(report.concerns),
+        )
+        self.assertEqual(
+            Difference(changed=("web01",), waiting=("port",)), report.difference
+        )
+        self.daemon = False
+        self.assertEqual([], self.found(port=8))
 
 
 class WrongTests(CheckCase):
