@@ -119,7 +119,7 @@ class Report:
 class SeriesRow:
     """A series.
 
-    :param kind: state, for the style
+    :param kind: state or loss, for the style
     :param states: kinds of states and losses, with their words
     :param name: name, or what it is about if it has none
     :param is_name: whether ``name`` is the name of a series
@@ -548,7 +548,7 @@ def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
     elif series.expected:
         due = _moment(series.due, zone, f"in {span(series.due - now)}")
     return SeriesRow(
-        kind=series.state.value,
+        kind=series.conditions[0][0],
         states=[
             (kind, f"{count:,} {kind}" if count else WORDS[kind])
             for kind, count in series.conditions

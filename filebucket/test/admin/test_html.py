@@ -249,6 +249,8 @@ class PageTests(SynchronousTestCase):
     def test_lost(self) -> None:
         row = self.row(bucket("a", series(damaged=1234, missing=1)))
         self.assertEqual("1,234 damaged1 missing", row["is"])
+        page = show(bucket("a", series(damaged=1)))
+        self.assertEqual([], page.one(id="troubled").all("tr", class_="fresh"))
         row = self.row(bucket("a", series(damaged=1, **LATE)))
         self.assertEqual("Late1 damaged", row["is"])
 
