@@ -25,7 +25,8 @@ from filebucket.config.address import FirstSteps
 from filebucket.config.load import parse
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
-from filebucket.model.records import Received, Refused, Space
+from filebucket.model.problem import WARNING, Kind, Problem
+from filebucket.model.records import Failed, Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.model.unfinished import Unfinished
 from filebucket.test.admin.test_html import DECEPTIVE, HOSTILE
@@ -100,10 +101,15 @@ class ChromiumCase(TestCase):
         self.configure()
         self.failure: Exception | None = None
         self.uploads: list[Unfinished] = []
+        self.problems: list[Problem] = []
         disk = Filesystem(total=1000, free=900, reserved=20, read_only=False)
         page = Page(
             lambda: Known(
-                self.buckets, reactor.seconds(), self.uploads, unfinished=24 * 3600.0
+                self.buckets,
+                reactor.seconds(),
+                self.uploads,
+                unfinished=24 * 3600.0,
+                problems=self.problems,
             ),
             lambda: disk,
             self.read,
@@ -309,6 +315,37 @@ class ShowingTests(ChromiumCase):
         inventory.verified([(each.id, True, self.now) for each in files])
         self.check_widths(1344)
         self.assertEqual(["1,234 damaged"], self.texts("tbody .state"))
+
+    @in_thread
+    def test_problems(self) -> None:
+        """Long problems, comments and reports fit, and a report opens."""
+        word = "x" * 200
+        self.configure(
+            {"name": "web01", "comment": word},
+            {"name": "mail", "paused": {"until": "9999-12-30", "reason": word}},
+            {"name": "gone", "retired": True},
+        )
+        keys = [each.key for each in self.buckets]
+        self.problems = [
+            Problem(Kind.CERTIFICATE, WARNING, word),
+            Problem(Kind.RELOAD, WARNING, HOSTILE[0]),
+            Problem(Kind.TOKEN, WARNING, word, keys[0]),
+        ]
+        self.record(*((key, "x", 0.1, GIB) for key in keys))
+        by_key = {each.key: each for each in self.buckets}
+        report = Failed(keys[0], "x", self.now, f"{word}\n{HOSTILE[1]}\n{word}")
+        self.journal.fail([report], by_key.get, self.now)
+        self.check_widths(320, 640, 1343, 1344)
+        self.assertTrue(self.browser.run("return window.canary === undefined"))
+        self.open()
+        self.assertEqual(["1 backup failed"], self.texts("h1"))
+        self.assertEqual([word.capitalize(), HOSTILE[0]], self.texts("#problems li"))
+        self.assertEqual(["In order 1 bucket"], self.texts("#calm > summary"))
+        self.assertEqual(["Retired 1 bucket"], self.texts("#retired > summary"))
+        rest = ".report pre"
+        self.assertEqual([], self.texts(rest))
+        self.browser.click(".report summary")
+        self.assertEqual([f"{HOSTILE[1]}\n{word}"], self.texts(rest))
 
     @in_thread
     def test_dark(self) -> None:
