@@ -26,7 +26,7 @@
     let shown = 0;
     const bodies = document.querySelectorAll("#backups tbody");
     for (const body of bodies) {
-      const parts = body.querySelectorAll(".bucket bdi, .series, .state");
+      const parts = body.querySelectorAll(".bucket bdi, .problem, .pause, .series, .state");
       body.hidden = !matches(parts);
       if (body.hidden) continue;
       shown += 1;

@@ -342,10 +342,13 @@ class ShowingTests(ChromiumCase):
         self.assertEqual([word.capitalize(), HOSTILE[0]], self.texts("#problems li"))
         self.assertEqual(["In order 1 bucket"], self.texts("#calm > summary"))
         self.assertEqual(["Retired 1 bucket"], self.texts("#retired > summary"))
+        self.assertEqual(["web01", "mail"], self.texts("th.bucket > bdi"))
         rest = ".report pre"
         self.assertEqual([], self.texts(rest))
         self.browser.click(".report summary")
         self.assertEqual([f"{HOSTILE[1]}\n{word}"], self.texts(rest))
+        self.browser.type("#filter", "paused")
+        self.assertEqual(["mail"], self.texts("th.bucket > bdi"))
 
     @in_thread
     def test_dark(self) -> None:
