@@ -151,12 +151,16 @@ def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
     )
     found = GaugeMetricFamily(
         "filebucket_bucket_state",
-        "1 for the worst state of the bucket's series, 0 for the other states.",
+        "1 for the worst state of the bucket's series, 0 for the other states; a"
+        " retired bucket has none.",
         labels=["bucket", "state"],
     )
     for each in shown:
         for state in State:
-            found.add_metric([each.label, state.value], each.state is state)
+            # A paused bucket awaits no push, and a retired one has no state.
+            is_quiet = each.paused is not None and state is State.NEVER
+            has = each.state is state and not (is_quiet or each.retired)
+            found.add_metric([each.label, state.value], has)
     yield found
     for name, text, value in _NUMBERS:
         family = GaugeMetricFamily(f"filebucket_bucket_{name}", text, labels=["bucket"])
@@ -183,7 +187,7 @@ _NUMBERS: Sequence[tuple[str, str, Callable[[BucketOverview], float | None]]] = 
     (
         "quota_bytes",
         "Quota; absent if unlimited.",
-        lambda bucket: bucket.quota,
+        lambda bucket: None if bucket.retired else bucket.quota,
     ),
     (
         "quota_used_bytes",

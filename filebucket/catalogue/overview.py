@@ -364,6 +364,10 @@ def _bucket(
         for each in worst
     ]
     tally = evolve(tally, states=_calmed_states(tally.states, paused, bucket.retired))
+    if bucket.retired:
+        tally = evolve(tally, due=math.inf)
+    elif paused is not None:
+        tally = evolve(tally, due=max(tally.due, paused.until))
     lost = lost_files(bucket.key, tally.damaged, tally.missing)
     if not bucket.retired:
         reason = None

@@ -20,7 +20,6 @@ from filebucket.base.text import columns_of, counted, time_text
 from filebucket.cli.changes import how_to_apply, named, print_changes
 from filebucket.cli.listing import bucket_json, bucket_table, used_json
 from filebucket.cli.options import (
-    DATE,
     DURATION,
     NAME,
     bucket_labels,
@@ -65,7 +64,6 @@ def bucket() -> None:
     help="Add a bucket for each line of FILE, which is a name; - is standard input.",
 )
 @with_settings
-@click.option("--expires", type=DATE, metavar="DATE", help="Expiry date of the token.")
 @with_config
 @with_json
 def bucket_add(
@@ -73,7 +71,6 @@ def bucket_add(
     listed: TextIO | None,
     path: str,
     as_json: bool,
-    expires: str | None,
     **options: Any,
 ) -> None:
     """Add a bucket and print its token, which is shown only once.
@@ -84,10 +81,6 @@ def bucket_add(
     if (name is None) == (listed is None):
         raise click.UsageError("Give either NAME or --from FILE.")
     settings = given_settings(options)
-    if expires is not None:
-        if values.moment(expires) <= time.time():
-            raise click.BadParameter("is in the past", param_hint="--expires")
-        settings["expires"] = expires
     if name is not None:
         (change,) = add_buckets(path, [name], settings)
         title = f"Added bucket {name} to {path}. Its token:"

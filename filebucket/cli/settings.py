@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import click
 from attrs import frozen
 
 from filebucket.cli.options import (
+    DATE,
     EXPECT,
     FACTOR,
     KEEP,
@@ -20,6 +22,7 @@ from filebucket.cli.options import (
     SPAN,
     ZONE,
 )
+from filebucket.config import values
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +51,7 @@ class Setting:
 
 
 SETTINGS = (
+    Setting("expires", DATE, "DATE", "Expiry date of the token."),
     Setting("quota", SIZE, "SIZE", "Limit for the whole bucket, such as 1TB."),
     Setting("max_file_size", SIZE, "SIZE", "Limit for a single file, such as 20GiB."),
     Setting("min_file_size", SIZE, "SIZE", "Refuse smaller files, such as 1KiB."),
@@ -121,8 +125,11 @@ def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the command line has, as in the file.
 
     :param options: values by key; None or empty if the option is not given
-    :raises click.UsageError: options do not fit together
+    :raises click.UsageError: options do not fit together, or a date is over
     """
+    expires = options["expires"]
+    if expires is not None and values.moment(expires) <= time.time():
+        raise click.BadParameter("is in the past", param_hint="--expires")
     found: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
     for each in SETTINGS:

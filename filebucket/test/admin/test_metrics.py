@@ -18,7 +18,7 @@ from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.overview import Known, Overview
 from filebucket.catalogue.recorder import WriterHealth
 from filebucket.catalogue.view import View
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
 from filebucket.model.problem import CRITICAL, Kind, Problem
@@ -225,6 +225,21 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(1, found["filebucket_bucket_state{bucket=last,state=late}"])
         self.assertEqual(1, found["filebucket_buckets{state=late}"])
         self.assertEqual(MOST_BUCKETS, found["filebucket_buckets{state=never}"])
+
+    def test_quiet(self) -> None:
+        """No rule fires for a retired bucket, nor for a paused one without a push."""
+        paused = {"paused": Pause(self.now + 100, "a move"), "quota": 10}
+        self.buckets = [
+            bucket("paused", **paused),
+            bucket("retired", quota=10, retired=True),
+            bucket("plain"),
+        ]
+        found = self.scrape()
+        for name, count in (("paused", 0), ("retired", 0), ("plain", 1)):
+            state = f"filebucket_bucket_state{{bucket={name},state=never}}"
+            self.assertEqual(count, found[state], name)
+        self.assertIn("filebucket_bucket_quota_bytes{bucket=paused}", found)
+        self.assertNotIn("filebucket_bucket_quota_bytes{bucket=retired}", found)
 
     def test_no_catalogue(self) -> None:
         """Without a catalogue, all other metrics exist, and catalogue_up is 0."""

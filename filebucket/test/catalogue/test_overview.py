@@ -220,6 +220,7 @@ class OverviewTests(ManySeriesCase):
         )
         self.assertNotIn(State.LATE, {each.state for each in many.series})
         self.assertEqual((State.NEVER, 0), (none.state, none.severity))
+        self.assertEqual(pause.until, many.due)
         over = make_overview(self.view, Known(buckets, THEN + DAY)).buckets[0]
         self.assertEqual((None, State.LATE), (over.paused, over.state))
 

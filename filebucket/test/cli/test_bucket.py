@@ -260,6 +260,21 @@ class SetTests(CliCase):
             self.written()[0],
         )
 
+    def test_expires(self) -> None:
+        """Of the only token; each of several has its own."""
+        self.run_("bucket", "set", "db", "--expires", "2099-12-31")
+        self.assertEqual("2099-12-31", self.written()[0]["expires"])
+        text = self.misused("bucket", "set", "db", "--expires", "2020-12-31")
+        self.assertIn("--expires: is in the past", text)
+        self.run_("bucket", "set", "db", "--unset", "expires")
+        self.assertEqual(self.old, self.written()[0])
+        self.run_("bucket", "rotate", "db", "--keep-old", "7d")
+        self.assertEqual(
+            "Error: $.buckets[0]: expires cannot be used together with tokens; set it"
+            " for each token",
+            self.refused("bucket", "set", "db", "--expires", "2099-12-31"),
+        )
+
     def test_several(self) -> None:
         found = self.json("bucket", "set", "db", "web01", "--quota", "5")
         self.assertEqual([5, 5], [each["quota"] for each in self.written()])
@@ -274,7 +289,7 @@ class SetTests(CliCase):
             (("--quota", "5"), "Missing argument 'BUCKET...'"),
             (("db", "--quota", "5", "--unset", "quota"), "quota cannot be both set"),
             (("db", "--null", "hold", "--hold", "1d"), "hold cannot be both set"),
-            (("db", "--unset", "name"), "'name' is not one of 'quota', "),
+            (("db", "--unset", "name"), "'name' is not one of 'expires', "),
             (("db", "--hold", "soon"), "must be a time span such as"),
         ):
             self.assertIn(text, self.misused("bucket", "set", *arguments))
