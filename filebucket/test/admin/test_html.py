@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin import html
-from filebucket.admin.view import MOST_ROWS
+from filebucket.admin.view import MOST_ROWS, WORDS
 from filebucket.catalogue.overview import BucketOverview
 from filebucket.config.address import FirstSteps
 from filebucket.model.bucket import Pause
@@ -642,6 +642,22 @@ class ColorsTests(SynchronousTestCase):
             for front, back in self.PAIRS:
                 found = contrast(colors[front], colors[back])
                 self.assertGreaterEqual(found, 4.5, (front, back, theme))
+
+
+class ShapesTests(SynchronousTestCase):
+    def test_shapes(self) -> None:
+        """Each state has a shape of its own, for people who do not see its color."""
+        style = files("filebucket.admin").joinpath("static", "page.css").read_text()
+        style = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)
+        rules = re.findall(r"([^{}]+)\{([^{}]*)\}", style)
+        shapes = [
+            body
+            for kind in WORDS
+            for selectors, body in rules
+            if f".{kind}::before" in re.split(r",\s*|\s+|\.state(?=\.)", selectors)
+        ]
+        self.assertEqual(len(WORDS), len(shapes))
+        self.assertEqual(len(WORDS), len(set(shapes)))
 
 
 def contrast(one: str, other: str) -> float:
