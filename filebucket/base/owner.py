@@ -15,6 +15,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+AS_OWNER = "run this as root or as the daemon's user"
+"""The hint for a user who may not read the home."""
+
 NOBODY = 65534
 """A user and a group that own nothing."""
 

@@ -85,5 +85,12 @@ def _summary(path: str, report: Report) -> Iterator[str]:
     yield f"hooks    {', '.join(report.hooks) or 'none'}"
     for place, name, ends in sorted({astuple(each) for each in report.certificates}):
         yield f"tls      {place}: {name}, valid until {rfc3339(ends, 'seconds')}"
-    running = "not running" if report.process is None else f"process {report.process}"
-    yield f"daemon   {running}"
+    yield f"daemon   {_running(report.process)}"
+
+
+def _running(process: int | None) -> str:
+    if process is None:
+        return "not running"
+    if process <= 0:
+        return "running in another container or on another machine"
+    return f"process {process}"

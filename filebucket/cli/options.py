@@ -4,6 +4,7 @@ configuration, completion, and access to the configuration and the catalogue.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from attrs import fields
 from click.shell_completion import CompletionItem
 
 from filebucket.base.errors import ConfigError, shown, suggestion
-from filebucket.base.owner import become_owner_of
+from filebucket.base.owner import AS_OWNER, become_owner_of
 from filebucket.base.text import joined
 from filebucket.catalogue.database import CatalogueError, Database
 from filebucket.config import config as configuration
@@ -227,7 +228,8 @@ def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Itera
         with closing(kind.open(config.home, create)) as catalogue:
             yield catalogue
     except CatalogueError as error:
-        raise CatalogueError(f"the catalogue: {error}", error.damaged) from None
+        hint = f"; {AS_OWNER}" if str(error) == os.strerror(errno.EACCES) else ""
+        raise CatalogueError(f"the catalogue: {error}{hint}", error.damaged) from None
 
 
 def _check_home(home: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError, OperatorError
+from filebucket.base.owner import AS_OWNER
 from filebucket.config.config import command
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
@@ -101,7 +102,7 @@ class _Daemon:
         except PermissionError:
             raise NotReloadedError(
                 f"no permission to signal the daemon (process {self.process});"
-                " run this as root or as the daemon's user"
+                f" {AS_OWNER}"
             ) from None
         except ProcessLookupError:
             raise NotReloadedError(_ENDED) from None

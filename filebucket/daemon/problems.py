@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from filebucket.base.owner import AS_OWNER
 from filebucket.base.text import printable_lines
 from filebucket.config.config import Config
 from filebucket.daemon import control
@@ -91,8 +92,7 @@ def same_file(one: str, other: str) -> bool:
 
 def not_allowed(error: OSError) -> str:
     """Why the files of a daemon cannot be read."""
-    denied = error.errno in (errno.EACCES, errno.EPERM)
-    hint = "; run this as root or as the daemon's user" if denied else ""
+    hint = f"; {AS_OWNER}" if error.errno == errno.EACCES else ""
     return f"{error.strerror}{hint}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from filebucket.daemon import control
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.commands import HASH, CliCase
 
@@ -37,6 +38,17 @@ class CheckTests(CliCase):
             "waiting": [],
         }
         self.assertEqual(nothing, self.json("check")["due"])
+
+    def test_daemon(self) -> None:
+        """Its process, if that is known."""
+        (self.folder / "home").mkdir()
+        for process, text in (
+            (None, "not running"),
+            (7, "process 7"),
+            (0, "running in another container or on another machine"),
+        ):
+            self.patch(control, "daemon_of", lambda home, found=process: found)
+            self.assertIn(f"\ndaemon   {text}\n", self.run_("check"))
 
     def test_wrong(self) -> None:
         """One line per mistake, or JSON."""

@@ -137,3 +137,19 @@ class ChoiceTests(CliCase):
         (self.folder / "home" / ".filebucket").mkdir(parents=True)
         with open_catalogue(config, Inventory, create=True) as catalogue:
             self.assertIsInstance(catalogue, Inventory)
+
+    def test_may_not_read(self) -> None:
+        """The error says who may."""
+
+        def refuse(home: str, create: bool) -> None:
+            raise CatalogueError("Permission denied")
+
+        self.patch(Inventory, "open", refuse)
+        with (
+            self.assertRaises(CatalogueError) as caught,
+            open_catalogue(load(str(self.file)), Inventory),
+        ):
+            self.fail("it is open")
+        hint = "run this as root or as the daemon's user"
+        expected = f"the catalogue: Permission denied; {hint}"
+        self.assertEqual(expected, str(caught.exception))

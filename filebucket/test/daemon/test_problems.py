@@ -83,7 +83,7 @@ class DaemonTests(ProblemCase):
         self.patch(control, "daemon_of", refuse)
         for error, hint in (
             (errno.EACCES, "; run this as root or as the daemon's user"),
-            (errno.ELOOP, ""),
+            (errno.EPERM, ""),
         ):
             text = f"cannot tell whether the daemon runs: {os.strerror(error)}{hint}"
             self.assertEqual([Problem(Kind.DAEMON, WARNING, text)], self.found())
