@@ -59,7 +59,7 @@ def bucket() -> None:
 @click.option(
     "--from",
     "listed",
-    type=click.File(),
+    type=click.File(encoding="utf-8-sig"),
     metavar="FILE",
     help="Add a bucket for each line of FILE, which is a name; - is standard input.",
 )
@@ -108,9 +108,9 @@ def _names(listed: TextIO) -> list[str]:
                 )
             found[name] = number
     except UnicodeDecodeError:
-        raise NotChangedError(f"{listed.name} is not UTF-8") from None
+        raise NotChangedError("the list of names is not UTF-8") from None
     if not found:
-        raise NotChangedError(f"{listed.name} has no names")
+        raise NotChangedError("the list of names is empty")
     return list(found)
 
 

@@ -184,14 +184,26 @@ class AddTests(CliCase):
         self.write({"name": "web01", "token_sha256": HASH})
         before = self.file.read_text()
         for text, reason in (
-            ("", "<stdin> has no names"),
+            ("", "the list of names is empty"),
             ("a\n\nb/c", "line 3: a name may not contain '/' or '\\'"),
             ("a\nb\na", "line 3: 'a' is on line 1, too"),
             ("a\nweb01", "a bucket 'web01' already exists"),
         ):
             line = self.refused("bucket", "add", "--from", "-", stdin=text)
             self.assertEqual(f"Error: {reason}", line)
+        names = self.folder / "names"
+        names.write_bytes(b"a\n\xff\n")
+        line = self.refused("bucket", "add", "--from", str(names))
+        self.assertEqual("Error: the list of names is not UTF-8", line)
         self.assertEqual(before, self.file.read_text())
+
+    def test_from_windows(self) -> None:
+        """A byte order mark and carriage returns are no part of a name."""
+        names = self.folder / "names"
+        names.write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
+        self.run_("bucket", "add", "--from", str(names))
+        found = [each.name for each in load(str(self.file)).buckets]
+        self.assertEqual(["a", "b"], found)
 
     def test_refused(self) -> None:
         """An error is one line."""
