@@ -40,7 +40,7 @@ case ${series:+series}$new in
 series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
 *) what="$where:" ;;
 esac
-text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; first reported $again}"
+text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; last reported $again}"
 text=$(one_line "$text${comment:+ ($comment)}")
 
 grep -q '^[^#;]*://' "$APPRISE_CONFIG" || fail "no URL in $APPRISE_CONFIG"

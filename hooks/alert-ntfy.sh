@@ -44,7 +44,7 @@ case ${series:+series}$new in
 series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
 *) what="$where:" ;;
 esac
-text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; first reported $again}"
+text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; last reported $again}"
 text=$(one_line "$text${comment:+ ($comment)}")
 
 # Escape text for a quoted string, in JSON (RFC 8259, section 7) and in a curl config

@@ -23,6 +23,7 @@ from zope.interface import Interface
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
     Abandoned,
+    Activity,
     Entered,
     Failed,
     File,
@@ -194,6 +195,11 @@ class IView(Interface):
         after: int, until: int, bucket: str | None = None, since: float = -math.inf
     ) -> list[Refused]:
         """The same for refusals."""
+
+    def activity(since: float) -> list[Activity]:
+        """What happened since then, for each bucket that has any row. It reads all
+        pushes, which takes seconds for millions.
+        """
 
     def hook_failures(limit: int) -> list[HookFailure]:
         """The hooks whose last run failed, the latest failure first."""

@@ -9,12 +9,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from attrs import evolve
 from zope.interface import implementer
 
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
-from filebucket.model.records import File, HookFailure, Refused, Series, Space, Tally
+from filebucket.model.records import (
+    Activity,
+    File,
+    HookFailure,
+    Refused,
+    Series,
+    Space,
+    Tally,
+)
 from filebucket.model.series import is_series
 from filebucket.model.state import WORST_FIRST, State
 
@@ -41,6 +50,25 @@ _NEWEST = (
     "SELECT IFNULL((SELECT seq FROM sqlite_sequence WHERE name = 'push'), 0),"
     " IFNULL((SELECT seq FROM sqlite_sequence WHERE name = 'refusal'), 0)"
 )
+
+# A file that is gone since then was there before; an overwritten one was replaced.
+_ACTIVITY = """
+    SELECT key,
+        IFNULL(SUM(came AND request IS NOT NULL), 0),
+        IFNULL(SUM(size) FILTER (WHERE came AND request IS NOT NULL), 0),
+        IFNULL(SUM((came AND fate = 'kept') - (NOT came AND went)), 0),
+        IFNULL(SUM(size * ((came AND fate = 'kept') - (NOT came AND went))), 0),
+        IFNULL(SUM(went AND fate = 'pruned'), 0),
+        IFNULL(SUM(size) FILTER (WHERE went AND fate = 'pruned'), 0),
+        0, bucket.since
+    FROM bucket LEFT JOIN (
+        SELECT bucket, size, request, fate, received_at >= ?1 AS came,
+            fate <> 'kept' AND fate_at >= ?1 AS went
+        FROM push WHERE received_at >= ?1 OR fate_at >= ?1
+    ) AS event ON event.bucket = bucket.id
+    GROUP BY bucket.id
+"""
+_REFUSED_SINCE = "SELECT bucket, COUNT(*) FROM refusal WHERE at >= ?1 GROUP BY bucket"
 
 
 @implementer(IView)
@@ -150,6 +178,14 @@ class View(Database):
             ("at >= ?", since),
         )
         return self._refusals(f"{where} ORDER BY id", *given)
+
+    def activity(self, since: float) -> list[Activity]:
+        refused = dict(self._ask(_REFUSED_SINCE, since))
+        found = [
+            evolve(Activity(*row), refused=refused.pop(row[0], 0))
+            for row in self._ask(_ACTIVITY, since)
+        ]
+        return found + [Activity(key, refused=count) for key, count in refused.items()]
 
     def hook_failures(self, limit: int) -> list[HookFailure]:
         query = (

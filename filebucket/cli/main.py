@@ -18,7 +18,7 @@ from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
     *("alert", "bucket", "check", "log", "pause", "prune", "reindex", "reload"),
-    *("resume", "retire", "serve", "status", "token-hash", "verify"),
+    *("report", "resume", "retire", "serve", "status", "token-hash", "verify"),
 )
 
 

@@ -192,25 +192,12 @@ def _overview(path: str, labels: Sequence[str], now: float, daemon: bool) -> Ove
 
     :param daemon: whether a daemon has to run
     """
-    text = read_text(path)
-    config = parse(text, path)
-    # With the caller's rights: certificates may be readable by root only.
-    problems = problems_of(path, identity(text), config, now, daemon)
+    config, problems = load_with_problems(path, now, daemon)
     keys = {each.key for each in chosen_buckets(config, labels)} if labels else ()
     with open_catalogue(config, View) as catalogue:
         # All buckets, so that the tokens of all are masked.
-        found = make_overview(
-            catalogue,
-            Known(
-                config.buckets,
-                now,
-                _uploads(config.home),
-                config.unfinished,
-                _disk(config),
-                problems,
-            ),
-            sizes=0,
-        )
+        known = known_to(config, now, problems)
+        found = make_overview(catalogue, known, sizes=0)
     if not keys:
         return found
     chosen = {each.label for each in config.buckets if each.key in keys}
@@ -219,6 +206,34 @@ def _overview(path: str, labels: Sequence[str], now: float, daemon: bool) -> Ove
         buckets=tuple(each for each in found.buckets if each.label in chosen),
         refusals=tuple(each for each in found.refusals if each.bucket in chosen),
         uploads=tuple(each for each in found.uploads if each.bucket in chosen),
+    )
+
+
+def load_with_problems(
+    path: str, now: float, daemon: bool
+) -> tuple[Config, Sequence[Problem]]:
+    """The configuration, and the problems that show without the catalogue.
+
+    :param daemon: whether a daemon has to run
+    """
+    text = read_text(path)
+    config = parse(text, path)
+    # With the caller's rights: certificates may be readable by root only.
+    return config, problems_of(path, identity(text), config, now, daemon)
+
+
+def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
+    """The known facts that are not in the catalogue.
+
+    :raises CatalogueError: the unfinished uploads cannot be read
+    """
+    return Known(
+        config.buckets,
+        now,
+        _uploads(config.home),
+        config.unfinished,
+        _disk(config),
+        problems,
     )
 
 
@@ -519,10 +534,10 @@ def status_line(found: Overview) -> str:
 
 
 def _problems(bad: Sequence[BucketOverview], now: float) -> str:
-    text = _problem(bad[0], now)
+    text = problem_text(bad[0], now)
     told = 1
     for each in bad[1:MOST_PROBLEMS]:
-        longer = f"{text}; {_problem(each, now)}"
+        longer = f"{text}; {problem_text(each, now)}"
         if len(longer.encode("utf-8")) > LONGEST_TEXT:
             break
         text = longer
@@ -531,7 +546,7 @@ def _problems(bad: Sequence[BucketOverview], now: float) -> str:
     return f"{text}; and {more} more" if more else text
 
 
-def _problem(bucket: BucketOverview, now: float) -> str:
+def problem_text(bucket: BucketOverview, now: float) -> str:
     """A bucket with its worst series."""
     label = _short(bucket.label)
     bad = [each for each in bucket.series if bucket.severity_of(each)]

@@ -265,6 +265,32 @@ class HookFailure:
 
 
 @frozen
+class Activity:
+    """What happened to the files of a bucket in a period.
+
+    :param bucket: its key; empty for requests without a valid token
+    :param pushes: pushes received
+    :param received: their bytes
+    :param files: change of the number of files that should exist
+    :param bytes: change of their total size
+    :param pruned: number of files pruned
+    :param pruned_bytes: their total size
+    :param refused: number of refusals, as far as they are kept
+    :param since: when the bucket was first known
+    """
+
+    bucket: str
+    pushes: int = 0
+    received: int = 0
+    files: int = 0
+    bytes: int = 0
+    pruned: int = 0
+    pruned_bytes: int = 0
+    refused: int = 0
+    since: float | None = None
+
+
+@frozen
 class Space:
     """Free space on the home's filesystem.
 

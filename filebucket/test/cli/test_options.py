@@ -61,7 +61,7 @@ class CompletionTests(CliCase):
     def test_commands(self) -> None:
         expected = [
             *("alert", "bucket", "check", "log", "pause", "prune", "reindex", "reload"),
-            *("resume", "retire", "serve", "status", "token-hash", "verify"),
+            *("report", "resume", "retire", "serve", "status", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))
 

@@ -51,6 +51,7 @@ SCRIPTS = [
     "post-push-site.sh",
     "pre-push-deny.sh",
     "pre-push-overwrite.sh",
+    "report-mail.sh",
 ]
 
 DEADLINE = 60.0
@@ -203,7 +204,28 @@ class ExampleHookTestCase(unittest.TestCase):
         return path
 
     def start(
-        self, script: Path, arguments: list[str], settings: dict[str, str]
+        self,
+        script: Path,
+        arguments: list[str],
+        settings: dict[str, str],
+        given: bytes = b"",
+    ) -> subprocess.Popen[bytes]:
+        """Start it.
+
+        :param given: its standard input; few bytes
+        """
+        source, sink = os.pipe()
+        with open(source, "rb") as stdin:
+            with open(sink, "wb") as content:
+                content.write(given)
+            return self._start(script, arguments, settings, stdin)
+
+    def _start(
+        self,
+        script: Path,
+        arguments: list[str],
+        settings: dict[str, str],
+        stdin: io.BufferedReader,
     ) -> subprocess.Popen[bytes]:
         environment = {
             "PATH": f"{self.fakes}:{os.environ.get('PATH', os.defpath)}",
@@ -215,7 +237,7 @@ class ExampleHookTestCase(unittest.TestCase):
             [script, *arguments],
             cwd=self.stand,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -401,7 +423,7 @@ class FormTests(ExampleHookTestCase):
     def test_readme_lists_all(self) -> None:
         text = (HOOKS / "README.rst").read_text()
         listed = re.findall(r"^``(.+?\.sh)``  +\S.* ", text, re.MULTILINE)
-        contract = {"pre-push.sh", "post-push.sh", "alert.sh"}
+        contract = {"pre-push.sh", "post-push.sh", "alert.sh", "report.sh"}
         self.assertEqual(SCRIPTS, sorted(set(listed) - contract))
 
     def test_readme_chains(self) -> None:
@@ -806,7 +828,7 @@ MESSAGES = [
     (
         ("db-#.sql.gz", "late", "late", AGAIN | told(LATE, COMMENT="customers")),
         "web01: still late",
-        f"web01: db-#.sql.gz {LATE}; first reported 2026-11-23T03:30:00Z (customers)",
+        f"web01: db-#.sql.gz {LATE}; last reported 2026-11-23T03:30:00Z (customers)",
     ),
     (
         ("x", "late", "fresh", told("is fresh again, was late", "ok")),
@@ -827,7 +849,7 @@ MESSAGES = [
     (
         ("", "full", "full", SERVER | AGAIN | told("disk is full", "warning")),
         f"{HOST}: still full",
-        f"{HOST}: disk is full; first reported 2026-11-23T03:30:00Z",
+        f"{HOST}: disk is full; last reported 2026-11-23T03:30:00Z",
     ),
 ]
 """Values of an alert, its title and its text."""
@@ -939,7 +961,7 @@ class AlertMailTests(ExampleHookTestCase):
         self.assertNotIn("\nBcc:", mail)
         self.assertEqual(18, len(lines))
         shown = "a\\nb\\cBcc: x@example.org."
-        text = f"{shown}: {shown} {shown}; first reported {shown} ({shown})"
+        text = f"{shown}: {shown} {shown}; last reported {shown} ({shown})"
         self.assertEqual(text, lines[0])
 
     def test_mailer_fails(self) -> None:
@@ -951,6 +973,62 @@ class AlertMailTests(ExampleHookTestCase):
             )
             self.assertEqual((1, ""), (status, out))
             self.assertIn("alert-mail: not sent\n", err)
+
+
+class ReportMailTests(ExampleHookTestCase):
+    """report-mail.sh"""
+
+    REPORT = (
+        "file-bucket on caf\u00e9: 2026-11-17 to 2026-11-24\n\n1 backup is late.\n.\n"
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake(
+            "sendmail",
+            "echo queued; cat >$RECORDS/mail; printf '%s\\n' \"$@\" >$RECORDS/argv",
+        )
+
+    def mail(self, report: str, **settings: str) -> tuple[int, str, str]:
+        path = HOOKS / "report-mail.sh"
+        return self.finish(self.start(path, [], settings, report.encode()))
+
+    def test_mail(self) -> None:
+        """The whole report, and its first line as the subject."""
+        status, out, _ = self.mail(self.REPORT, MAIL_TO="ops@example.org")
+        self.assertEqual((0, ""), (status, out))
+        mail = message_from_bytes(
+            (self.records / "mail").read_bytes(), policy=policy.default
+        )
+        self.assertEqual(([], 7), (mail.defects, len(mail)))
+        expected = "file-bucket on caf??: 2026-11-17 to 2026-11-24"
+        self.assertEqual(expected, mail["Subject"])
+        self.assertEqual(self.REPORT, mail.get_content())
+        self.assertEqual("-i\nops@example.org\n", self.recorded("argv"))
+
+    def test_header(self) -> None:
+        """No line of the report becomes a header."""
+        self.assertEqual(0, self.mail("a\rBcc: x@example.org\nBcc: y\n")[0])
+        head, _, body = self.recorded("mail").partition("\n\n")
+        self.assertNotIn("\nBcc", head)
+        self.assertIn("\nBcc: y", body)
+
+    def test_no_report(self) -> None:
+        """Nothing is sent in place of a report."""
+        error = "report-mail: there is no report on standard input\n"
+        self.assertEqual((1, "", error), self.mail(""))
+        self.assertFalse((self.records / "mail").exists())
+
+    def test_no_address(self) -> None:
+        error = "report-mail: MAIL_TO is not set\n"
+        self.assertEqual((1, "", error), self.mail(self.REPORT, MAIL_TO=""))
+
+    def test_mailer_fails(self) -> None:
+        self.fake("sendmail", "exit 75")
+        for mailer in ("sendmail", "no-such-mailer"):
+            status, _, err = self.mail(self.REPORT, SENDMAIL=mailer)
+            self.assertEqual(1, status)
+            self.assertTrue(err.endswith("report-mail: not sent\n"))
 
 
 class AlertWebhookTests(ExampleHookTestCase):
@@ -1268,6 +1346,14 @@ class RealMailTests(ExampleHookTestCase):
             subject, text = self.received()
             self.assertEqual(f"file-bucket: {title}", subject)
             self.assertEqual(expected, text.splitlines()[0])
+
+    def test_report(self) -> None:
+        """As the timer sends it."""
+        path = HOOKS / "report-mail.sh"
+        report = ReportMailTests.REPORT
+        ended = self.finish(self.start(path, [], self.settings, report.encode()))
+        self.assertEqual((0, "", ""), ended)
+        self.assertEqual(report, self.received()[1].replace("\r\n", "\n"))
 
     def test_dots(self) -> None:
         """No line ends the mail early."""
