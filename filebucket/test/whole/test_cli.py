@@ -25,7 +25,15 @@ from filebucket.test.kit.integration import (
     put_head,
     shell,
 )
-from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, TOKEN, TWISTD, Server
+from filebucket.test.kit.server import (
+    NOBODY,
+    OTHER,
+    PATIENCE,
+    TOKEN,
+    TWISTD,
+    Server,
+    comes,
+)
 
 
 class CommandCase(IntegrationCase):
@@ -235,6 +243,59 @@ class ReloadTests(CommandCase):
             errors,
         )
         self.assertIn("reload will fail", self.prints(server, "check"))
+
+
+class DueTests(CommandCase):
+    """``status`` and ``check`` notice what the daemon has not applied."""
+
+    def reports(self, server: Server, status: int, text: str) -> None:
+        """``status`` exits with ``status`` and reports this; ``check`` calls it risky.
+
+        :param text: empty if neither reports anything
+        """
+        ended, output = self.ends(server, "status", "--line")
+        self.assertEqual(status, ended, output)
+        self.assertIn(text, output)
+        found = self.prints(server, "check")
+        if text:
+            self.assertRegex(found, rf"(?m)^risky  .*{re.escape(text)}")
+        else:
+            self.assertNotIn(" is due", found)
+
+    def test_due(self) -> None:
+        server = self.server()
+        applied = server.home / ".filebucket" / "applied.json"
+        self.assertTrue(comes(applied.exists))
+        for token in (TOKEN, OTHER):
+            self.assertNotIn(token, applied.read_text())
+        self.reports(server, 0, "")
+        new = {"name": "new", "token_sha256": "ab" * 32}
+        server.config["buckets"] = [{"name": "web01", "token": OTHER, "quota": 9}, new]
+        server.write_config()
+        text = (
+            "a reload is due (1 new bucket is refused with 403: new; 1 bucket has"
+            " changed: web01; 1 removed bucket still accepts pushes: #"
+        )
+        self.reports(server, 1, text)
+        self.prints(server, "reload")
+        self.reports(server, 0, "")
+        server.config["port"] = 9
+        server.write_config()
+        self.reports(server, 1, "a restart is due to apply port")
+        self.prints(server, "reload")
+        self.reports(server, 1, "a restart is due to apply port")
+        server.config_file.write_text("{")
+        self.assertEqual(3, self.ends(server, "status")[0])
+
+    def test_killed(self) -> None:
+        server = self.server()
+        server.signal(signal.SIGKILL)
+        server.wait()
+        status, output = self.ends(server, "status", "--line")
+        text = "FILEBUCKET CRITICAL - the daemon does not run: no push arrives | "
+        self.assertEqual((2, text), (status, output[: len(text)]))
+        self.assertEqual(0, self.ends(server, "status", "--no-daemon")[0])
+        self.assertIn("no daemon runs", self.prints(server, "check"))
 
 
 class CheckTests(CommandCase):
