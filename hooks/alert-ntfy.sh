@@ -39,8 +39,9 @@ where=$bucket
 title="$where: ${again:+still }$new"
 [ "$severity" != ok ] || title="$title (was $old)"
 
-# A text about a series begins with a verb.
-case ${series:+series}$new in
+# A text about a series begins with a verb, and so does a sum of several changes.
+case ${FILEBUCKET_MORE:+more}${series:+series}$new in
+more*) what=$where ;;
 series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
 *) what="$where:" ;;
 esac

@@ -836,9 +836,14 @@ MESSAGES = [
         "web01: x is fresh again, was late",
     ),
     (
-        ("(37 more)", "fresh", "late", told("changed, too; the worst is late")),
+        (
+            "(37 more)",
+            "fresh",
+            "late",
+            told("has 37 more changes, the worst: x is late", MORE="37"),
+        ),
         "web01: late",
-        "web01: (37 more) changed, too; the worst is late",
+        "web01 has 37 more changes, the worst: x is late",
     ),
     (("", "ok", "full", FIRST | told(QUOTA)), "web01: full", f"web01: {QUOTA}"),
     (
