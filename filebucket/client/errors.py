@@ -35,6 +35,13 @@ class CommandFailedError(PushError):
 
     status = 3
 
+    def __init__(self, cause: str) -> None:
+        """
+        :param cause: what happened to which command
+        """
+        super().__init__(f"{cause}; nothing is stored")
+        self.cause = cause
+
 
 class GaveUpError(PushError):
     """The push did not succeed in time. It may succeed later."""

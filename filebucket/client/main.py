@@ -19,9 +19,10 @@ from typing import Any, NoReturn, TextIO
 from filebucket import __version__
 from filebucket.client import access
 from filebucket.client.begun import Mark
-from filebucket.client.command import Pipeline, age
+from filebucket.client.command import Messages, Pipeline, age
 from filebucket.client.connection import Connection
 from filebucket.client.errors import (
+    CommandFailedError,
     DeniedError,
     GaveUpError,
     NotResumableError,
@@ -31,6 +32,7 @@ from filebucket.client.errors import (
 )
 from filebucket.client.progress import Bar, Progress, size_text
 from filebucket.client.push import Push, Receipt
+from filebucket.client.report import report
 from filebucket.client.retry import Patience
 from filebucket.client.source import (
     LEAST_PART,
@@ -95,6 +97,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run COMMAND once the server takes the file, and push its output; nothing"
         " is stored unless COMMAND exits with 0",
+    )
+    add(
+        "--no-report",
+        action="store_true",
+        help="do not report to the server that COMMAND failed",
     )
     where = parser.add_argument_group("server")
     add = where.add_argument
@@ -302,11 +309,7 @@ class Main:
     ) -> None:
         encrypted = bool(self._arguments.encrypt_to)
         if path is None or path == "-" or encrypted:
-            with self._pipe(path, name) as pipe:
-                try:
-                    self._run(connection, pipe)
-                except NotResumableError as error:
-                    self._spool(connection, pipe, error)
+            self._push_pipe(connection, path, name)
             return
         source = FileSource(path, name)
         found = os.fstat(source.file.fileno())
@@ -325,8 +328,29 @@ class Main:
         finally:
             source.close()
 
+    def _push_pipe(self, connection: Connection, path: str | None, name: str) -> None:
+        messages = None
+        # On a terminal, some commands show their progress, and the user sees the rest.
+        if not (self._arguments.no_report or sys.stderr.isatty()):
+            messages = Messages()
+        try:
+            with self._pipe(path, name, messages) as pipe:
+                try:
+                    self._run(connection, pipe)
+                except NotResumableError as error:
+                    self._spool(connection, pipe, error)
+        except CommandFailedError as error:
+            if not self._arguments.no_report:
+                last = messages.last if messages is not None else ""
+                reason = report(connection, name, f"{error.cause}\n{last}")
+                if reason is not None:
+                    _say(f"{_shown(name)}: the failure is not reported: {reason}")
+            raise
+
     @contextmanager
-    def _pipe(self, path: str | None, name: str) -> Iterator[PipeSource]:
+    def _pipe(
+        self, path: str | None, name: str, messages: Messages | None
+    ) -> Iterator[PipeSource]:
         commands = [self._command] if self._command else []
         if self._arguments.encrypt_to:
             commands.append(age(self._arguments.encrypt_to))
@@ -339,7 +363,7 @@ class Main:
                 file = FileSource(path, name)
                 stack.callback(file.close)
                 stdin, check = file.file, file.check
-            pipeline = Pipeline(commands, stdin) if commands else None
+            pipeline = Pipeline(commands, stdin, messages) if commands else None
             source = PipeSource(name, stdin, pipeline, check, most)
             stack.callback(source.close)
             yield source

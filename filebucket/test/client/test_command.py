@@ -14,7 +14,7 @@ from typing import IO
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.client import command
-from filebucket.client.command import Pipeline, age
+from filebucket.client.command import MOST_MESSAGES, Messages, Pipeline, age
 from filebucket.client.errors import CommandFailedError, UsageError
 from filebucket.test.kit.integration import ended
 
@@ -130,6 +130,85 @@ class PipelineTests(CommandCase):
         self.assertEqual(b"y", made.start().read())
         error = self.assertRaises(CommandFailedError, made.wait)
         self.assertEqual("yes was ended by SIGPIPE; nothing is stored", str(error))
+
+
+class MessagesTests(CommandCase):
+    """What commands write to standard error."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.out = self.path.open("wb", buffering=0)
+        self.addCleanup(self.out.close)
+        self.messages = Messages(self.out.fileno())
+
+    def run_all(self, *commands: Sequence[str]) -> None:
+        """Run the commands to their end."""
+        made = Pipeline(commands, messages=self.messages)
+        self.addCleanup(made.end)
+        made.start().read()
+        made.end()
+
+    def test_passed_on(self) -> None:
+        """All of it, of all commands, by the time they have ended."""
+        self.run_all(sh("echo one >&2; exit 1"), sh("cat; echo two >&2"))
+        self.assertEqual({"one", "two"}, set(self.path.read_text().split()))
+        self.assertEqual({"one", "two"}, set(self.messages.last.split()))
+
+    def test_last(self) -> None:
+        """Only the last lines are kept, and no part of a line."""
+        self.run_all(sh("seq 1 5000 >&2; printf '\\377' >&2"))
+        self.assertEqual(
+            "".join(f"{number}\n" for number in range(1, 5001)).encode() + b"\xff",
+            self.path.read_bytes(),
+        )
+        lines = self.messages.last.split("\n")
+        self.assertEqual(["5000", "\ufffd"], lines[-2:])
+        self.assertEqual(str(5001 - len(lines[:-1])), lines[0])
+        self.assertLessEqual(len(self.messages.last), MOST_MESSAGES)
+
+    def test_one_line(self) -> None:
+        self.run_all(sh("printf %3000d 7 >&2"))
+        self.assertEqual(f"{'7':>{MOST_MESSAGES}}", self.messages.last)
+
+    def test_not_started(self) -> None:
+        """A command that cannot be run says nothing, and leaves nothing open."""
+        before = os.listdir("/proc/self/fd")
+        self.assertRaises(
+            CommandFailedError,
+            Pipeline,
+            [["filebucket-no-such-command"]],
+            None,
+            self.messages,
+        )
+        self.assertEqual("", self.messages.last)
+        self.run_all(["true"])
+        self.assertEqual(len(before), len(os.listdir("/proc/self/fd")))
+
+    def test_background(self) -> None:
+        """A process that outlives the command, and keeps its standard error, does not
+        delay the end for long.
+        """
+        self.patch(command, "MESSAGES_TIMEOUT", 0.01)
+        made = Pipeline(
+            [sh("setsid sleep 60 >/dev/null & echo $!; echo told >&2")],
+            messages=self.messages,
+        )
+        self.addCleanup(made.end)
+        pid = int(made.start().readline())
+        self.addCleanup(os.kill, pid, signal.SIGKILL)
+        made.wait()
+        self.assertEqual("told\n", self.messages.last)
+        os.kill(pid, 0)  # it still runs
+
+    def test_closed(self) -> None:
+        """The command goes on if its messages cannot be passed on."""
+        self.out.close()
+        reading, writing = os.pipe()
+        os.close(reading)
+        self.addCleanup(os.close, writing)
+        self.messages = Messages(writing)
+        self.run_all(sh("seq 1 99999 >&2; echo last >&2"))
+        self.assertTrue(self.messages.last.endswith("last\n"))
 
 
 class EndTests(CommandCase):

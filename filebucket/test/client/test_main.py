@@ -505,12 +505,52 @@ class PipeTests(MainCase):
         self.assertEqual({}, self.server.uploads)
 
     def test_exec_not_found(self) -> None:
+        """Nothing is created; the failure is reported all the same."""
         self.says(
             3,
             "x: no-such: command not found, or not executable; nothing is stored",
             *("--name", "x", "--exec", "no-such"),
         )
-        self.assertEqual([], self.server.asked)
+        self.assertEqual(["POST"], self.server.methods)
+        text = b"no-such: command not found, or not executable\n"
+        self.assertEqual([("x", text)], self.server.reports)
+
+    def test_reported(self) -> None:
+        """After the upload is given up, with the last messages of the command."""
+        script = "echo half; echo 'no route' >&2; exit 7"
+        arguments = ("--name", "a b", "--exec", "--", "sh", "-c", script)
+        self.assertEqual(3, self.run_main(*arguments))
+        self.assertEqual(["PUT", "DELETE", "POST"], self.server.methods)
+        expected = ("a b", b"sh exited with 7\nno route\n")
+        self.assertEqual([expected], self.server.reports)
+
+    def test_reported_on_a_terminal(self) -> None:
+        """There the command keeps its own standard error."""
+        self.err = Terminal()
+        self.assertEqual(3, self.run_main("--name", "x", "--exec", "false"))
+        self.assertEqual([("x", b"false exited with 1\n")], self.server.reports)
+
+    def test_no_report(self) -> None:
+        arguments = ("--no-report", "--name", "x", "--exec", "false")
+        self.says(3, "x: false exited with 1; nothing is stored", *arguments)
+        self.assertEqual([], self.server.reports)
+
+    def test_nothing_to_report(self) -> None:
+        """Success, a refusal, and a missing file."""
+        self.is_silent("--name", "x", "--exec", "printf", "x")
+        self.assertEqual(1, self.run_main("--name", "x", "--exec", "printf", "y"))
+        self.assertEqual(2, self.run_main(str(self.folder / "missing")))
+        self.assertNotIn("POST", self.server.methods)
+
+    def test_not_reported(self) -> None:
+        """A warning; the exit status stays."""
+        self.server.faults = [gives(None)] * 2 + [gives(reply(403, "no such token"))]
+        self.assertEqual(3, self.run_main("--name", "x", "--exec", "false"))
+        self.assertEqual(
+            "filebucket-push: x: the failure is not reported: no such token (403)\n"
+            "filebucket-push: x: false exited with 1; nothing is stored\n",
+            self.err.getvalue(),
+        )
 
     def test_refused_before_start(self) -> None:
         """The command does not run if the server refuses the name."""

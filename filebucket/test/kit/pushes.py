@@ -186,6 +186,7 @@ class MemoryServer(Connection):
     :ivar losses: numbers of requests whose answer is lost, from 0
     :ivar resumes: whether it has resumable uploads
     :ivar most: bytes of a body that the proxy before it takes
+    :ivar reports: names and texts of failures
     """
 
     def __init__(self) -> None:
@@ -198,6 +199,7 @@ class MemoryServer(Connection):
         self.resumes = True
         self.most: int | None = None
         self.patiences: list[float] = []
+        self.reports: list[tuple[str, bytes]] = []
 
     @property
     def methods(self) -> list[str]:
@@ -232,6 +234,11 @@ class MemoryServer(Connection):
         return answer
 
     def _answer(self, asked: Asked) -> Answer:
+        if asked.method == "POST":
+            assert asked.headers["Content-Type"].startswith("text/plain")
+            assert asked.body is not None
+            self.reports.append((unquote(asked.path), asked.body))
+            return reply(202, "the failure is reported")
         if not asked.path.startswith("uploads/"):
             return self._creation(asked)
         found = self.uploads.get(asked.path)
