@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from filebucket.base.alarm import Alarm, within
-from filebucket.base.text import rfc3339, span
+from filebucket.base.text import printable_lines, rfc3339, span
 from filebucket.catalogue.database import CatalogueError
 from filebucket.hooks.interfaces import Alert, Exit, IHooks
 from filebucket.hooks.process import END_TIMEOUT
@@ -122,6 +122,10 @@ class Alerts(Service):
         """The bucket's schedule, as configured."""
         bucket = self._registry.of_key(key)
         return bucket.expect.text if bucket and bucket.expect else ""
+
+    def _failure(self, series: Series) -> str:
+        """What the client reported of the last backup, if that failed."""
+        return printable_lines(self._registry.hide_tokens(series.failed_text or ""))
 
     def startService(self) -> None:
         super().startService()
@@ -271,6 +275,7 @@ class Alerts(Service):
                 "LAST_NAME": self._registry.hide_tokens(series.last_name or ""),
                 "LAST_SIZE": _number(series.last_size),
                 "USUAL_SIZE": _number(series.usual),
+                "FAILURE": self._failure(series),
                 "MORE": "",
             },
         )

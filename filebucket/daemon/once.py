@@ -35,7 +35,7 @@ from filebucket.model.problem import CRITICAL, SEVERITIES, WARNING
 
 EMPTY = (
     *("COMMENT", "AGAIN", "DUE", "EXPECT", "LAST", "LAST_NAME", "LAST_SIZE"),
-    *("USUAL_SIZE", "MORE"),
+    *("USUAL_SIZE", "FAILURE", "MORE"),
 )
 """Variables of an alert that are empty for the server."""
 

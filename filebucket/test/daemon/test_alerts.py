@@ -137,6 +137,7 @@ class TellTests(AlertsCase):
                 "LAST_NAME": "db-1.gz",
                 "LAST_SIZE": "7",
                 "USUAL_SIZE": "9",
+                "FAILURE": "",
                 "MORE": "",
             },
             alert.details,
@@ -163,6 +164,17 @@ class TellTests(AlertsCase):
         (alert,) = self.hooks.alerts
         self.assertEqual("#ababab", alert.bucket)
         self.assertEqual("web01.gz", alert.details["LAST_NAME"])
+
+    def test_failure(self) -> None:
+        """The client's report, escaped."""
+        text = f"pg_dump exited with 1\n\x1b[2Jat {TOKEN}\0"
+        self.store.put(series(state="failed", failed_text=text))
+        self.alerts.look()
+        (alert,) = self.hooks.alerts
+        self.assertEqual(("fresh", "failed"), (alert.old, alert.new))
+        self.assertEqual(
+            "pg_dump exited with 1\n\\x1b[2Jat web01\\x00", alert.details["FAILURE"]
+        )
 
     def test_once(self) -> None:
         self.store.put(series(1), series(2, name="x"))

@@ -1,0 +1,149 @@
+"""A client that reports that its backup failed, as the operator learns of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from filebucket.test.kit.integration import IntegrationCase
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+
+# In two steps, so that only whole lines are read.
+HOOK = """
+printf '%s|' "$1" "$2" "$3" "$4" "$FILEBUCKET_FAILURE" | tr '\\n' '/' >{path}.new
+echo >>{path}.new && cat {path}.new >>{path}
+"""
+
+
+class FailedTests(IntegrationCase):
+    """From the client's command to the alert hook, with real programs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.told = self.folder / "told"
+        self.told.touch()
+        self.daemon = self.made()
+
+    def made(self) -> Server:
+        server = Server(
+            self.folder / "server", buckets=[{"name": "web01", "token": OTHER}]
+        )
+        server.hook("alert", HOOK.format(path=shlex.quote(str(self.told))))
+        server.start()
+        self.addCleanup(server.stop)
+        return server
+
+    def push(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        token = self.file("token", OTHER.encode())
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "filebucket.client", "--url", self.daemon.url),
+                *("--token-file", str(token), "--retry-for", "0", *arguments),
+            ],
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            env={**os.environ, "HOME": str(self.folder)},
+        )
+
+    def report(self, text: bytes, *arguments: str, name: str = "") -> tuple[int, bytes]:
+        return self.curl(
+            *("-H", "Content-Type: text/plain", "--data-binary", "@-", *arguments),
+            f"{self.daemon.url}/{OTHER}/{name}",
+            stdin=text,
+        )
+
+    def alerts(self, count: int) -> list[str]:
+        """Wait for this number of alerts."""
+
+        def lines() -> list[str]:
+            return self.told.read_text().splitlines()
+
+        self.assertTrue(comes(lambda: len(lines()) >= count), lines())
+        return lines()
+
+    def status(self, *arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "filebucket", "status", *arguments),
+                *("--config", str(self.daemon.config_file)),
+            ],
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual(b"", done.stderr)
+        return done.returncode, done.stdout.decode()
+
+    def series(self) -> list[dict[str, Any]]:
+        (bucket,) = json.loads(self.status("--json")[1])["buckets"]
+        found: list[dict[str, Any]] = bucket["series"]
+        return found
+
+    def test_command(self) -> None:
+        """filebucket-push --exec; the next push ends it."""
+        script = "echo half; echo connection refused >&2; exit 7"
+        name = ("--name", "db-{date}.gz", "--exec", "--")
+        done = self.push(*name, "sh", "-c", script)
+        self.assertEqual(3, done.returncode)
+        self.assertIn(b"connection refused\n", done.stderr)
+        self.assertIn(b"sh exited with 7; nothing is stored\n", done.stderr)
+        self.assertEqual(
+            ["web01|db-#-#-#.gz|never|failed|sh exited with 7/connection refused/|"],
+            self.alerts(1),
+        )
+        self.daemon.wait_for("failed bucket=web01 .* text='sh exited with 7'")
+        self.assertEqual({}, self.daemon.stored())
+        self.assertEqual(0, self.push(*name, "echo", "all").returncode)
+        self.assertEqual("web01|db-#-#-#.gz|failed|fresh||", self.alerts(2)[1])
+        self.assertEqual(0, self.status()[0])
+
+    def test_curl(self) -> None:
+        """Shown, escaped and without a token, by all that shows states."""
+        text = f"pg_dump: \x1b[2Jfailed\nat {OTHER}\n".encode()
+        self.assertEqual(
+            (202, b"the failure is reported\n"), self.report(text, name="db-1.gz")
+        )
+        self.assertEqual(
+            ["web01|db-#.gz|never|failed|pg_dump: \\x1b[2Jfailed/at web01/|"],
+            self.alerts(1),
+        )
+        code, shown = self.status()
+        self.assertEqual(2, code)
+        self.assertIn("pg_dump: \\x1b[2Jfailed", shown)
+        self.assertNotIn("\x1b", shown)
+        code, line = self.status("--line")
+        self.assertEqual(2, code)
+        self.assertIn("web01: db-#.gz failed: pg_dump: \\x1b[2Jfailed", line)
+        (series,) = self.series()
+        self.assertEqual(
+            ("failed", "pg_dump: \x1b[2Jfailed\nat web01\n"),
+            (series["state"], series["failed_text"]),
+        )
+
+    def test_whole_bucket(self) -> None:
+        """Also after a restart, until any push."""
+        self.assertEqual(202, self.report(b"no disk")[0])
+        self.assertEqual(["web01||never|failed|no disk|"], self.alerts(1))
+        self.daemon.stop()
+        self.daemon = self.made()
+        ((name, state),) = [(each["series"], each["state"]) for each in self.series()]
+        self.assertEqual(("", "failed"), (name, state))
+        path = Path(self.file("db-1.gz"))
+        self.assertEqual(
+            200, self.curl("-T", str(path), f"{self.daemon.url}/{OTHER}/")[0]
+        )
+        self.assertEqual("web01||failed|fresh||", self.alerts(2)[1])
+        self.assertEqual(["db-#.gz"], [each["series"] for each in self.series()])
+
+    def test_limits(self) -> None:
+        """A large report, and a storm of them."""
+        self.assertEqual(413, self.report(b"x" * 4097)[0])
+        statuses = [self.report(b"x", name="db")[0] for _ in range(30)]
+        self.assertEqual({202, 429}, set(statuses))
+        self.assertEqual(["web01|db|never|failed|x|"], self.alerts(1))
