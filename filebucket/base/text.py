@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 
@@ -284,10 +284,25 @@ def wrapped(text: str, columns: int) -> list[str]:
     return [*lines, text] if text or not lines else lines
 
 
-def first_line(text: str, columns: int) -> str:
-    """The first line of a text that is not blank, printable and shortened."""
-    lines = (each.strip() for each in text.splitlines())
-    return cut(printable(next(filter(None, lines), "")), columns)
+def first_line(text: str, columns: int, besides: str = "") -> str:
+    """The first line of a text that is not blank, printable and shortened.
+
+    :param besides: further characters to escape
+    """
+    return cut(printable(next(_lines(text), ""), besides), columns)
+
+
+def first_and_last_line(text: str, columns: int) -> str:
+    """The first and the last line of a text, as :func:`first_line`: what happened, and
+    probably why. ``columns`` is for each of them.
+    """
+    first, *rest = [*_lines(text), ""]
+    shown = [first, *rest[-2:-1]]
+    return "; ".join(cut(printable(each), columns) for each in shown)
+
+
+def _lines(text: str) -> Iterator[str]:
+    return filter(None, map(str.strip, text.splitlines()))
 
 
 def _fitting(text: Iterable[str], columns: int) -> str:

@@ -30,6 +30,8 @@ from filebucket.base.text import (
     change_text,
     counted,
     cut,
+    first_and_last_line,
+    first_line,
     plural,
     printable,
     printable_lines,
@@ -87,6 +89,8 @@ MOST_NAMED = 3
 MOST_UPLOADS = 50
 """Maximum number of unfinished uploads in the table."""
 LONGEST_NAME = 30
+LONGEST_LINE = 120
+"""Columns of a line of a client's report that a backup failed."""
 LONGEST_REASON = 400
 
 _COLORS = (None, "yellow", "red")
@@ -354,18 +358,25 @@ def _colored(texts: Iterable[tuple[str, int]], width: int | None) -> Iterator[st
 
 
 def _problem_lines(found: Overview) -> Iterator[tuple[str, int]]:
-    """The problems that the table does not show, each with its severity; and the
-    comments of buckets with a problem.
+    """The problems and the clients' reports that the table does not show, each with its
+    severity; and the comments of buckets with a problem.
     """
     for problem in found.problems:
         yield f"{problem.text[:1].upper()}{problem.text[1:]}.", problem.severity
     for bucket in _worst_first(found):
+        label = printable(bucket.label)
+        for series in bucket.series:
+            if series.failed_at is not None:
+                ago = age_text(found.at - series.failed_at)
+                name = f" {printable(series.name)}" if series.name else ""
+                text = first_and_last_line(series.failed_text or "", LONGEST_LINE)
+                text = f"{label}:{name} failed {ago} ago: {text or 'no reason given'}"
+                yield text, bucket.severity_of(series)
         for problem in bucket.problems:
             if problem.kind not in _IN_THE_TABLE:
-                label = printable(bucket.label)
                 yield f"{label}: {printable(problem.text)}.", problem.severity
         if bucket.severity and bucket.comment:
-            yield f"{printable(bucket.label)}: {bucket.comment}", 0
+            yield f"{label}: {bucket.comment}", 0
 
 
 _IN_THE_TABLE = {Kind.DAMAGED, Kind.MISSING}
@@ -565,6 +576,9 @@ def _condition(series: SeriesOverview, now: float) -> str:
     """The state of a series in words, with its age or change."""
     text = _conditions(series)
     change = _change(series)
+    if series.state is State.FAILED:
+        reason = first_line(series.failed_text or "", LONGEST_LINE, "|")
+        return f"{text}: {reason}" if reason else text
     if series.last_at is None:
         return f"{text}, no push yet"
     if series.state in {State.LATE, State.UNFINISHED}:
@@ -678,6 +692,8 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
                 "bytes": each.bytes,
                 "damaged": each.damaged,
                 "missing": each.missing,
+                "failed_at": rfc3339(each.failed_at),
+                "failed_text": each.failed_text,
             }
             for each in bucket.series
         ],

@@ -32,7 +32,7 @@ _SIGPIPE = 13
 
 
 class Messages:
-    """The error messages of commands: passed on as they come, and the last ones kept."""
+    """Error messages of commands: passed on as they come; the last ones are kept."""
 
     def __init__(self, out: int = 2) -> None:
         """

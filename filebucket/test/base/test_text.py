@@ -20,6 +20,7 @@ from filebucket.base.text import (
     counted,
     cut,
     exact_size_text,
+    first_and_last_line,
     first_line,
     joined,
     local,
@@ -263,6 +264,17 @@ class NameTests(SynchronousTestCase):
             ("123456789", "123…89"),
         ):
             self.assertEqual(expected, first_line(whole, 6 if "9" in whole else 40))
+
+    def test_first_and_last_line(self) -> None:
+        for whole, expected in (
+            ("", ""),
+            ("one\n", "one"),
+            ("one\n\x1btw\n\n", "one; \\x1btw"),
+            ("one\ntwo\nthree", "one; three"),
+            ("123456789\n123456789", "123…89; 123…89"),
+        ):
+            self.assertEqual(expected, first_and_last_line(whole, 6))
+        self.assertEqual("a\\x7cb", first_line("a|b", 40, "|"))
 
     def test_wrapped(self) -> None:
         for line, columns, expected in (

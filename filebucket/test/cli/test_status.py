@@ -17,6 +17,7 @@ from attrs import asdict, evolve
 from click.shell_completion import BashComplete
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.base.text import cut
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main
@@ -224,6 +225,30 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(expected, last or self.lines(found, None)[0])
             wrapped = self.lines(found, 60)
             self.assertTrue(" ".join(wrapped).endswith(expected.replace("\n", " ")))
+
+    def test_failed(self) -> None:
+        """The first and the last line of each report, below the table."""
+        text = "pg_dump exited with 1\n\nconnecting\n\x1b[2Jno route\n"
+        given: Any = {"failed_at": NOW - 2 * HOUR}
+        dump = series("db-#.gz", State.FAILED, failed_text=text, **given)
+        late = series("etc-#", State.LATE, failed_text="", **given)
+        whole = series("", State.FAILED, failed_text="x" * 200, **given)
+        found = overview(bucket("web01", dump, late, whole))
+        after = self.lines(found, None)[4:-1]
+        self.assertEqual(
+            [
+                "",
+                "web01: db-#.gz failed 2h ago: pg_dump exited with 1; \\x1b[2Jno route",
+                "web01: etc-# failed 2h ago: no reason given",
+                f"web01: failed 2h ago: {cut('x' * 200, 120)}",
+                "",
+            ],
+            after,
+        )
+        line = status_line(overview(bucket("web01", dump)))
+        self.assertIn(": web01: db-#.gz failed: pg_dump exited with 1 | buckets=", line)
+        line = status_line(overview(bucket("web01", evolve(dump, failed_text=" a|b"))))
+        self.assertIn(": web01: db-#.gz failed: a\\x7cb | buckets=", line)
 
     def test_only_problems(self) -> None:
         """Series, buckets and the server, without what is in order."""
@@ -770,6 +795,8 @@ class StatusTests(CatalogueCase):
                         "bytes": 1000,
                         "damaged": 0,
                         "missing": 0,
+                        "failed_at": None,
+                        "failed_text": None,
                     }
                 ],
                 "more_series": 0,
