@@ -15,7 +15,14 @@ from typing import Any
 import click
 from attrs import define
 
-from filebucket.base.text import plural, printable, rfc3339, size_text, time_text
+from filebucket.base.text import (
+    columns_of,
+    plural,
+    printable,
+    rfc3339,
+    size_text,
+    time_text,
+)
 from filebucket.catalogue.inventory import Inventory
 from filebucket.cli.options import (
     bucket_labels,
@@ -24,6 +31,7 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
+from filebucket.cli.table import GAP, paragraph, terminal_width
 from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model import schedule
@@ -33,6 +41,8 @@ from filebucket.store.remove import prune_lock, removing
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate
 
+_FATE = 10
+"""Width of the first column."""
 _COLORS = {"kept": "green", "left alone": "yellow", "failed": "red"}
 
 
@@ -66,7 +76,7 @@ def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> Non
     if as_json:
         _print_json(outcomes, hide, tally)
     else:
-        for line in _lines(outcomes, hide, zone):
+        for line in _lines(outcomes, hide, zone, terminal_width()):
             click.echo(line)
         click.echo(tally.text)
     if tally.failed:
@@ -140,25 +150,40 @@ class _Tally:
 
 
 def _lines(
-    outcomes: Iterable[FileFate], hide: Callable[[str], str], zone: tzinfo
+    outcomes: Iterable[FileFate],
+    hide: Callable[[str], str],
+    zone: tzinfo,
+    width: int | None,
 ) -> Iterator[str]:
-    """The files of each series below its name, without collecting them in memory."""
+    """The files of each series below its name, without collecting them in memory.
+
+    :param width: columns of the terminal; None is unlimited
+    """
     before = None
     for each in outcomes:
         series = (each.bucket, each.series)
         if series != before:
             yield " ".join(map(printable, series)).rstrip()
             before = series
-        fate = click.style(f"{each.fate.value:10}", fg=_COLORS.get(each.fate.value))
-        cells = [f"  {fate}"]
+        fate = click.style(
+            f"{each.fate.value:{_FATE}}", fg=_COLORS.get(each.fate.value)
+        )
+        cells = [GAP + fate]
         if each.file is not None:
             received = each.file.received
             cells.append(time_text(received.received_at, zone))
             cells.append(f"{size_text(received.size):>8}")
             cells.append(printable(hide(received.name)))
-        yield "  ".join(
-            [*cells, *([printable(", ".join(each.reasons))] if each.reasons else [])]
-        )
+        line = GAP.join(cells)
+        reasons = printable(", ".join(each.reasons))
+        whole = f"{line}{GAP}{reasons}" if reasons else line
+        if width is None or columns_of(click.unstyle(whole)) <= width:
+            yield whole
+        else:
+            yield line
+            below = " " * (len(GAP) + _FATE + len(GAP))
+            for part in paragraph(reasons, width - len(below)):
+                yield below + part
 
 
 def _print_json(

@@ -11,8 +11,6 @@ It is a plugin for Nagios and Icinga, and has their exit statuses: an unknown st
 
 from __future__ import annotations
 
-import sys
-import textwrap
 import time
 import traceback
 from collections import Counter
@@ -62,7 +60,14 @@ from filebucket.cli.options import (
     with_json,
 )
 from filebucket.cli.output import CannotPrintError
-from filebucket.cli.table import Column, escape_unprintable, table, terminal_width
+from filebucket.cli.table import (
+    GAP,
+    Column,
+    escape_unprintable,
+    paragraph,
+    table,
+    terminal_width,
+)
 from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import identity
@@ -318,9 +323,9 @@ def status_table(
         yield click.style(head, bold=True)
         yield from lines
         yield ""
-    yield from textwrap.wrap(_summary(found), width or sys.maxsize)
+    yield from paragraph(_summary(found), width)
     if not found.severity and found.buckets:
-        yield from textwrap.wrap(summarize(found).more, width or sys.maxsize)
+        yield from paragraph(summarize(found).more, width)
 
 
 _Row = tuple[list[str], int]
@@ -353,7 +358,7 @@ def _series_table(rows: Sequence[_Row], width: int | None) -> Iterator[str]:
 def _colored(texts: Iterable[tuple[str, int]], width: int | None) -> Iterator[str]:
     """Sentences in the colors of their severities."""
     for text, severity in texts:
-        for each in textwrap.wrap(text, width or sys.maxsize, subsequent_indent="  "):
+        for each in paragraph(text, width, GAP):
             yield click.style(each, fg=_COLORS[severity])
 
 

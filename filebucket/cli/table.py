@@ -25,7 +25,7 @@ ENOUGH = 20
 """Width that each name gets before optional columns get any."""
 LEAST = 12
 """Minimum width of all names together, and of a text."""
-MOST_LINES = 5
+MOST_LINES = 8
 """Maximum number of lines of a text."""
 
 
@@ -210,6 +210,18 @@ def _few(text: str, width: int) -> list[str]:
 def _aligned(text: str, width: int, right: bool) -> str:
     space = " " * (width - columns_of(text))
     return space + text if right else text + space
+
+
+def paragraph(text: str, width: int | None, indent: str = "") -> list[str]:
+    """The lines of a text that is not in a table. Names with hyphens are not broken.
+
+    :param width: columns of the terminal; None is unlimited
+    :param indent: before all lines but the first
+    """
+    if width is None:
+        return [text] if text else []
+    first, *rest = wrapped(text, max(width - len(indent), LEAST))
+    return [first, *(f"{indent}{each}" for each in rest)] if text else []
 
 
 def terminal_width() -> int | None:

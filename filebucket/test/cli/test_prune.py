@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import closing
 from typing import Any
@@ -25,7 +26,8 @@ class PruneCase(CliCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(os, "environ", {**os.environ, "TZ": "Europe/Berlin"})
+        given = {"TZ": "Europe/Berlin", "COLUMNS": "1000"}
+        self.patch(os, "environ", {**os.environ, **given})
         self.home = self.folder / "home"
         (self.home / ".filebucket").mkdir(parents=True)
         self.now = time.time()
@@ -59,11 +61,8 @@ class PruneCase(CliCase):
 class OutputTests(PruneCase):
     def lines(self, *arguments: str) -> list[str]:
         """The printed lines, with times replaced."""
-        printed = self.run_("prune", *arguments).splitlines()
-        return [
-            f"{line[:14]}TIME{line[33:]}" if line.startswith("  ") else line
-            for line in printed
-        ]
+        printed = self.run_("prune", *arguments)
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", printed).splitlines()
 
     def test_killed_and_keep_taken_out(self) -> None:
         """Files that a killed prune was about to delete stay, in all buckets."""
@@ -111,6 +110,25 @@ class OutputTests(PruneCase):
             self.lines("--dry-run"),
         )
         self.assertEqual({"db-8", "db-9", "db-30", "log-40"}, self.there())
+
+    def test_narrow(self) -> None:
+        """Reasons that do not fit are below the file; its name is complete."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(8, name="customers-production-full-dump-")
+        self.push(8)
+        os.environ["COLUMNS"] = "70"
+        self.assertEqual(
+            [
+                "web01 customers-production-full-dump-#",
+                "  kept        TIME   1.5 KiB  customers-production-full-dump-8",
+                "              last 1 of 1, last good file",
+                "web01 db-#",
+                "  kept        TIME   1.5 KiB  db-8",
+                "              last 1 of 1, last good file",
+                "Would prune 0 files (0 B); 2 kept.",
+            ],
+            self.lines("--dry-run"),
+        )
 
     def test_times(self) -> None:
         """Times are in the local zone."""

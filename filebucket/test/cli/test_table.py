@@ -7,7 +7,7 @@ from hypothesis.strategies import integers, lists, text, tuples
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.text import columns_of, printable
-from filebucket.cli.table import Column, Table, table
+from filebucket.cli.table import Column, Table, paragraph, table
 from filebucket.test.kit.properties import trying
 
 COLUMNS = (
@@ -155,12 +155,12 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(expected, list(table(columns, [["x" * 30, "-"]], 19)))
 
     def test_too_long(self) -> None:
-        """A text has five lines at most."""
+        """A text has eight lines at most."""
         columns = (Column("NAME"), Column("STATE", text=20))
-        rows = [["web01", " ".join(["twelve chars"] * 9)]]
+        rows = [["web01", " ".join(["twelve chars"] * 12)]]
         lines = "\n".join(table(columns, rows, 19)).splitlines()
         line = "       twelve chars"
-        self.assertEqual(["web01  twelve chars", line, line, line], lines[1:-1])
+        self.assertEqual(["web01  twelve chars", *[line] * 6], lines[1:-1])
         self.assertEqual("       twelve\u2026", lines[-1])
 
     def test_grows(self) -> None:
@@ -190,6 +190,16 @@ class TableTests(SynchronousTestCase):
     def test_no_rows(self) -> None:
         expected = ["NAME  SERIES  WHEN  SIZE  STATE"]
         self.assertEqual(expected, list(table(COLUMNS, [], 80)))
+
+    def test_paragraph(self) -> None:
+        """Names with hyphens are not broken."""
+        text = "2 late (a-very-long-name, other)"
+        self.assertEqual([text], paragraph(text, None))
+        self.assertEqual([text], paragraph(text, 32))
+        expected = ["2 late", "  (a-very-long-name,", "  other)"]
+        self.assertEqual(expected, paragraph(text, 21, "  "))
+        self.assertEqual([], paragraph("", 21))
+        self.assertEqual([], paragraph("", None))
 
     @trying
     @given(
