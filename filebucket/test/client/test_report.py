@@ -62,7 +62,7 @@ class ReportTests(SynchronousTestCase):
             (reply(302), "Found (302)"),
             (RefusedError("the certificate is not trusted"),) * 2,
         ):
-            self.assertEqual(str(reason), self.report(fault))  # type: ignore[arg-type]
+            self.assertEqual(str(reason), self.report(fault))
             self.assertEqual(1, len(self.server.asked))
 
     def test_old_server(self) -> None:
