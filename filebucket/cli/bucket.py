@@ -297,7 +297,7 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
     else:
         found = read_usage(change.config).of(change.bucket.key)
         text = f" ({files_text(found)})" if found and found.files else ""
-        click.echo(f"{removed} Its files are still in\n\n    {stays}{text}\n")
+        click.echo(f"{removed} Its files{text} are still in\n\n    {stays}\n")
         click.echo("'filebucket bucket list' shows the folder until you delete it.\n")
     reload = command("reload", path)
     click.echo(f"It still accepts pushes until you run:\n\n    {reload}")

@@ -84,7 +84,15 @@ class UsageTests(CatalogueCase):
         """Removing a bucket tells what stays."""
         (self.home / "web01" / "a").touch()
         lines = self.prints(0, "bucket", "remove", "web01")
-        self.assertIn(f"    {self.home}/web01 (2 files, 195 KiB)", lines)
+        self.assertEqual(
+            [
+                f"Removed bucket web01 from {self.file}. Its files (2 files, 195 KiB)"
+                " are still in",
+                "",
+                f"    {self.home}/web01",
+            ],
+            lines[:3],
+        )
         text = "'filebucket bucket list' shows the folder until you delete it."
         self.assertIn(text, lines)
         self.assertIn("    web01 (2 files, 195 KiB)", self.lines())

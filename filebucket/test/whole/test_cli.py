@@ -120,6 +120,31 @@ class BucketTests(CommandCase):
         self.assertEqual(403, client.answer()[0])
         self.assertEqual({"web01/x": b"x"}, server.stored())
 
+    def test_retire(self) -> None:
+        """A retired bucket takes no pushes, and a push in progress ends; it keeps its
+        files, and can be put back into use.
+        """
+        server = self.server()
+        client = self.client(server)
+        client.send(put_head("x", 1, OTHER), b"x")
+        self.assertEqual(200, client.answer()[0])
+        under_way = self.client(server)
+        under_way.begin("y", 2, OTHER)
+        under_way.send(b"y")
+        self.prints(server, "retire", "web01")
+        self.prints(server, "reload")
+        refusal = (403, b"the bucket is retired\n")
+        self.assertEqual(refusal, under_way.answer())
+        client.send(put_head("z", 1, OTHER), b"z")
+        self.assertEqual(refusal, client.answer())
+        self.assertIn("1 retired (web01)", self.ends(server, "status", "web01")[1])
+        self.prints(server, "retire", "--undo", "web01")
+        self.prints(server, "reload")
+        again = self.client(server)
+        again.send(put_head("z", 1, OTHER), b"z")
+        self.assertEqual(200, again.answer()[0])
+        self.assertEqual({"web01/x": b"x", "web01/z": b"z"}, server.stored())
+
     def test_rotate_under_load(self) -> None:
         """No push fails while one token replaces another."""
         server = self.server()
