@@ -73,7 +73,7 @@ from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import identity
 from filebucket.daemon.problems import problems_of
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.problem import CRITICAL, Kind, Problem
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.unfinished import Unfinished
@@ -477,7 +477,7 @@ def _summary(found: Overview) -> str:
     count = len(found.buckets)
     buckets = f"{count or 'no'} {plural(count, 'bucket')}"
     wrong = [
-        f"{len(each.labels)} {_WORDS.get(each.word, each.word)}"
+        f"{len(each.labels)} {_WORDS.get((each.word, each.severity), each.word)}"
         f" ({_listed(each.labels)})"
         for each in troubles(found)
         if each.labels
@@ -506,7 +506,12 @@ def _is_paused(bucket: BucketOverview) -> bool:
     return bucket.paused is not None and not bucket.retired
 
 
-_WORDS = {State.NEVER.value: "awaiting first push"}
+_WORDS = {
+    (State.NEVER.value, WARNING): "awaiting first push",
+    (Kind.FULL.value, WARNING): "nearly full",
+    (Kind.TOKEN.value, WARNING): "with a token that expires soon",
+    (Kind.TOKEN.value, CRITICAL): "without a valid token",
+}
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -740,6 +740,24 @@ class StatusTests(CatalogueCase):
         self.assertTrue(line.startswith(f"FILEBUCKET WARNING - {text}"), line)
         self.prints(0, "status", "--no-daemon")
 
+    def test_tokens(self) -> None:
+        """The summary tells what is the matter with them."""
+        self.write(
+            *(
+                {"name": name, "token_sha256": digit * 64, "expires": day}
+                for name, digit, day in (
+                    ("gone", "1", "2026-11-01"),
+                    ("soon", "2", "2026-12-01"),
+                    ("fine", "3", "2027-12-01"),
+                )
+            )
+        )
+        self.assertEqual(
+            "3 buckets: 1 without a valid token (gone), 1 with a token that expires"
+            " soon (soon); 0 B kept",
+            self.prints(2, "status")[-1],
+        )
+
     def test_full_bucket(self) -> None:
         """The problems of a bucket stand below the table."""
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)

@@ -10,7 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.config.load import parse
 from filebucket.daemon.certificates import ends_of
-from filebucket.test.kit.certificates import write_chain
+from filebucket.test.kit.certificates import (
+    certify,
+    key_pem,
+    make_key,
+    write_chain,
+)
 
 
 class EndsTests(SynchronousTestCase):
@@ -43,6 +48,12 @@ class EndsTests(SynchronousTestCase):
                 admin=f"ssl:3:{pair}:clientCA=root.pem",
             ),
         )
+
+    def test_escapes(self) -> None:
+        """A certificate cannot control the terminal."""
+        key = make_key()
+        (self.folder / "evil.pem").write_bytes(key_pem(key) + certify("\x1b[2J", key))
+        self.assertEqual(["CN=\\x1b[2J"], self.names("ssl:1:evil.pem"))
 
     def test_unreadable(self) -> None:
         (self.folder / "broken.pem").write_text("x")
