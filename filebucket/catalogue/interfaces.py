@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from zope.interface import Interface
 
 from filebucket.model.bucket import Bucket
+from filebucket.model.problem import ToldProblem
 from filebucket.model.records import (
     Abandoned,
     Activity,
@@ -107,16 +108,26 @@ class IJournal(Interface):
         :returns: number of series whose last push was one of these; there may be more
         """
 
-    def untold(limit: int, but: Collection[tuple[str, bool]] = ()) -> list[Series]:
-        """Series with a state that was not reported to the operator yet. Only watched
-        series and failures, since a client can create any number of series.
+    def untold(
+        limit: int, but: Collection[tuple[str, bool]] = (), again: float = -math.inf
+    ) -> list[Series]:
+        """Series with a state that was not reported to the operator yet; then those
+        whose bad state was last reported at ``again`` or before. Only watched series,
+        and those whose client reported a failure, since a client can create any number
+        of series.
 
         :param but: series to leave out, as pairs: the key of their bucket, and whether
             they are late
         """
 
-    def mark_told(series: int, state: State) -> None:
+    def mark_told(series: int, state: State, at: float) -> None:
         """Record that the state of a series was reported to the operator."""
+
+    def told_problems() -> list[ToldProblem]:
+        """The problems that were reported to the operator, and not their end."""
+
+    def mark_problem(told: ToldProblem) -> None:
+        """Record that a problem, or its end, was reported to the operator."""
 
     def find(bucket: str, name: str) -> File | None:
         """The file that should exist under that name."""

@@ -34,6 +34,7 @@ from filebucket.catalogue.rows import (
     refused_values,
 )
 from filebucket.model.bucket import Bucket
+from filebucket.model.problem import ToldProblem
 from filebucket.model.records import (
     Abandoned,
     Failed,
@@ -301,19 +302,31 @@ class Journal(Database):
         return len(found)
 
     def untold(
-        self, limit: int, but: Collection[tuple[str, bool]] = ()
+        self,
+        limit: int,
+        but: Collection[tuple[str, bool]] = (),
+        again: float = -math.inf,
     ) -> list[Series]:
-        untold = (
-            f"WHERE told <> state AND {_REPORTED} AND NOT EXISTS (SELECT 1"
-            " FROM json_each(?) WHERE json_extract(value, '$[0]') = bucket.key"
-            " AND json_extract(value, '$[1]') = (state = 'late'))"
-            " ORDER BY state_at LIMIT ?"
-        )
-        return read_series(self._ask, untold, json.dumps(list(but)), limit)
+        left_out = json.dumps(list(but))
+        return read_series(self._ask, _UNTOLD, again, left_out, limit)
 
-    def mark_told(self, series: int, state: State) -> None:
+    def mark_told(self, series: int, state: State, at: float) -> None:
+        told_at = None if state in (State.FRESH, State.NEVER) else at
         with self._change() as do:
-            do("UPDATE series SET told = ? WHERE id = ?", (state.value, series))
+            values = state.value, told_at, series
+            do("UPDATE series SET told = ?, told_at = ? WHERE id = ?", values)
+
+    def told_problems(self) -> list[ToldProblem]:
+        query = "SELECT kind, bucket, level, since, told_at FROM problem"
+        return [ToldProblem(*row) for row in self._ask(query)]
+
+    def mark_problem(self, told: ToldProblem) -> None:
+        key = told.kind.value, told.bucket
+        with self._change() as do:
+            do("DELETE FROM problem WHERE (kind, bucket) = (?, ?)", key)
+            if told.level:
+                values = *key, told.level, told.since, told.told_at
+                do("INSERT INTO problem VALUES (?, ?, ?, ?, ?)", values)
 
     def find(self, bucket: str, name: str) -> File | None:
         found = read_files(
@@ -375,6 +388,16 @@ _FORGET_BUCKET = (
 
 _REPORTED = "(watched OR state = 'failed' OR told = 'failed')"
 """The series whose changes are reported."""
+
+_UNTOLD = (
+    "WHERE series.id IN (SELECT id FROM series WHERE told <> state"
+    f" AND {_REPORTED} UNION ALL SELECT id FROM series WHERE told_at <= ?"
+    f" AND told = state AND {_REPORTED})"
+    " AND NOT EXISTS (SELECT 1"
+    " FROM json_each(?) WHERE json_extract(value, '$[0]') = bucket.key"
+    " AND json_extract(value, '$[1]') = (state = 'late'))"
+    " ORDER BY told = state, state_at LIMIT ?"
+)
 
 # A client can add series in this way, but only MOST_INVENTED. No schedule applies to
 # the one without a name, unless the bucket awaits its first push.

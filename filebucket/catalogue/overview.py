@@ -21,6 +21,7 @@ from filebucket.model.problem import (
     Kind,
     Problem,
     ending_token,
+    failing_hooks,
     full_bucket,
     full_disk,
     lost_files,
@@ -34,6 +35,9 @@ MOST_SERIES = 20
 
 SIZES = 30
 """Number of sizes shown for a series."""
+
+MOST_FAILURES = 1000
+"""Number of failing hooks that are counted."""
 
 REFUSALS = 20
 """Number of refusals shown."""
@@ -276,7 +280,13 @@ def make_overview(
     full = None if disk is None else full_disk(disk, full_at, now)
     refused = view.full()
     more: defaultdict[str, list[Problem]] = defaultdict(list)
-    for problem in (*([full] if full else []), *known.problems):
+    failures = [
+        each
+        for each in view.hook_failures(MOST_FAILURES)
+        if not each.bucket or each.bucket in labels
+    ]
+    own = filter(None, (full, failing_hooks(failures)))
+    for problem in (*own, *known.problems):
         more[problem.bucket].append(problem)
     return Overview(
         now,

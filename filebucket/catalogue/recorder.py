@@ -9,6 +9,7 @@ and connection, so they do not delay anything.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ from filebucket.catalogue.journal import KEPT_REFUSALS, MOST_INVENTED
 from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, Writer
 from filebucket.model.bucket import Bucket
+from filebucket.model.problem import ToldProblem
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import (
     Abandoned,
@@ -407,20 +409,37 @@ class Recorder(Service):
         return self._reindexing or self._reindex_wanted or self._reindex_later
 
     async def untold(
-        self, limit: int, but: Collection[tuple[str, bool]] = ()
+        self,
+        limit: int,
+        but: Collection[tuple[str, bool]] = (),
+        again: float = -math.inf,
     ) -> list[Series]:
         """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`.
 
         :raises CatalogueError: the catalogue cannot be read
         """
-        return await self._to_write.run(self._writer.untold, limit, but)
+        return await self._to_write.run(self._writer.untold, limit, but, again)
 
-    async def mark_told(self, series: int, state: State) -> None:
+    async def mark_told(self, series: int, state: State, at: float) -> None:
         """Record that the state was reported to the operator.
 
         :raises CatalogueError: the catalogue cannot be written
         """
-        await self._to_write.run(self._writer.mark_told, series, state)
+        await self._to_write.run(self._writer.mark_told, series, state, at)
+
+    async def told_problems(self) -> list[ToldProblem]:
+        """As :meth:`~filebucket.catalogue.interfaces.IJournal.told_problems`.
+
+        :raises CatalogueError: the catalogue cannot be read
+        """
+        return await self._to_write.run(self._writer.told_problems)
+
+    async def mark_problem(self, told: ToldProblem) -> None:
+        """Record that the problem, or its end, was reported to the operator.
+
+        :raises CatalogueError: the catalogue cannot be written
+        """
+        await self._to_write.run(self._writer.mark_problem, told)
 
     def _start_reindex(self) -> None:
         """Reconcile the catalogue with the files on disk, in the background."""

@@ -158,6 +158,8 @@ UPGRADES = (
     ALTER TABLE series ADD COLUMN told_at REAL;
     ALTER TABLE series ADD COLUMN failed_at REAL;
     ALTER TABLE series ADD COLUMN failed_text TEXT;
+    UPDATE series SET told_at = state_at
+    WHERE told = state AND watched AND state NOT IN ('fresh', 'never');
     CREATE INDEX refusal_full ON refusal (bucket, at) WHERE status = 507;
     DROP INDEX series_untold;
     CREATE INDEX series_untold ON series (state_at)
@@ -170,8 +172,7 @@ UPGRADES = (
         bucket TEXT NOT NULL,
         level INTEGER NOT NULL,
         since REAL NOT NULL,
-        told INTEGER NOT NULL DEFAULT 0,
-        told_at REAL,
+        told_at REAL NOT NULL,
         PRIMARY KEY (kind, bucket)
     ) WITHOUT ROWID;
     CREATE TABLE hook_failure (

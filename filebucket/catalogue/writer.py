@@ -6,6 +6,7 @@ is created. The caller learns that, since the new one does not have the files on
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -17,6 +18,7 @@ from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IJournal
 from filebucket.catalogue.journal import Journal
+from filebucket.model.problem import ToldProblem
 from filebucket.model.push import Kept
 from filebucket.model.records import (
     Abandoned,
@@ -196,20 +198,37 @@ class Writer:
         return Kept(found.received.size, found.received.sha256, found.damaged)
 
     def untold(
-        self, limit: int, but: Collection[tuple[str, bool]] = ()
+        self,
+        limit: int,
+        but: Collection[tuple[str, bool]] = (),
+        again: float = -math.inf,
     ) -> list[Series]:
         """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`.
 
         :raises CatalogueError: the catalogue cannot be read now
         """
-        return self._opened().untold(limit, but)
+        return self._opened().untold(limit, but, again)
 
-    def mark_told(self, series: int, state: State) -> None:
+    def mark_told(self, series: int, state: State, at: float) -> None:
         """Record that the state was reported to the operator.
 
         :raises CatalogueError: the catalogue cannot be written now
         """
-        self._opened().mark_told(series, state)
+        self._opened().mark_told(series, state, at)
+
+    def told_problems(self) -> list[ToldProblem]:
+        """As :meth:`~filebucket.catalogue.interfaces.IJournal.told_problems`.
+
+        :raises CatalogueError: the catalogue cannot be read now
+        """
+        return self._opened().told_problems()
+
+    def mark_problem(self, told: ToldProblem) -> None:
+        """Record that the problem, or its end, was reported to the operator.
+
+        :raises CatalogueError: the catalogue cannot be written now
+        """
+        self._opened().mark_problem(told)
 
     def _opened(self) -> IJournal:
         if self._journal is None:

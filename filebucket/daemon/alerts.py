@@ -1,25 +1,23 @@
-"""Run the alert hook for every series whose state has changed.
+"""Run the alert hook for every change, and for reminders.
 
-The catalogue keeps the state last reported beside the current one, and each difference
-is reported: so a restart neither repeats nor loses an alert, and a change that was
-reversed before it could be reported is dropped. Only if the daemon dies between the
-hook's exit and its record of it, an alert is repeated.
+:mod:`~filebucket.daemon.changes` finds them. A change is recorded after it was
+reported: only if the daemon dies in between, an alert is repeated.
 
 One alert runs at a time, so that many of them do not delay the hooks of pushes. A hook
 that fails is run again, after longer and longer waits.
 
 A client can change the states of its bucket's series as often as it likes, so the
 alerts of a bucket are limited: :data:`MOST_AN_HOUR` an hour, late series counted
-separately, and then one alert with the number of the others.
+separately, and then one alert with the number of the others. In the same way, the
+alerts of all buckets together are limited to :data:`MOST_TOGETHER`: if the network
+fails, all backups are late at once.
 """
 
 from __future__ import annotations
 
 import math
-import secrets
 from collections import deque
-from collections.abc import Awaitable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Hashable, Sequence
 
 from attrs import define, evolve, field
 from twisted.application.service import Service
@@ -28,17 +26,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from filebucket.base.alarm import Alarm, within
-from filebucket.base.text import printable_lines, rfc3339, span
+from filebucket.base.text import span
 from filebucket.catalogue.database import CatalogueError
+from filebucket.daemon.changes import SERVER, Change, Share, Source
 from filebucket.hooks.interfaces import Alert, Exit, IHooks
 from filebucket.hooks.process import END_TIMEOUT
-from filebucket.model.bucket import label_of
-from filebucket.model.records import Series
-from filebucket.model.registry import Registry
-from filebucket.model.state import WORST_FIRST, State
-
-AT_ONCE = 1000
-"""Series that are read from the catalogue at once."""
 
 RETRY = 60.0
 """Seconds until a failed hook is run again; doubled each time."""
@@ -47,36 +39,24 @@ MOST_RETRY = 3600.0
 
 HOUR = 3600.0
 MOST_AN_HOUR = 20
-"""Alerts of a bucket in an hour, one for each series. Late series have a limit of their
+"""Alerts of a bucket in an hour, one for each change. Late series have a limit of their
 own, so that other changes do not delay them."""
 
-Share = tuple[str, bool]
-"""A bucket's key, and whether these are its late series."""
-
-
-class AlertStore(Protocol):
-    """Keeps the states last reported: a
-    :class:`~filebucket.catalogue.recorder.Recorder`.
-    """
-
-    def untold(self, limit: int, but: Collection[Share]) -> Awaitable[list[Series]]:
-        """Series whose current state was not reported yet, except those of the shares
-        ``but``.
-        """
-
-    def mark_told(self, series: int, state: State) -> Awaitable[None]:
-        """Record that ``state`` was reported."""
+MOST_TOGETHER = 100
+"""Alerts of all buckets and the server in an hour."""
 
 
 @define
 class _Allowance:
-    """The alerts of a share in the last hour.
+    """The alerts of a share, or of all, in the last hour.
 
+    :ivar most: their limit
     :ivar times: when each alert was run
     :ivar sum_at: the earliest time of the next alert that sums up the rest
     :ivar failures: how often in a row the hook failed at such an alert
     """
 
+    most: int = MOST_AN_HOUR
     times: deque[float] = field(factory=deque)
     sum_at: float = -math.inf
     failures: int = 0
@@ -85,7 +65,7 @@ class _Allowance:
         """Whether the limit is reached."""
         while self.times and self.times[0] <= now - HOUR:
             self.times.popleft()
-        return len(self.times) >= MOST_AN_HOUR
+        return len(self.times) >= self.most
 
     def silent_until(self) -> float:
         """When the next alert is possible, if the limit is reached."""
@@ -98,34 +78,23 @@ class Alerts(Service):
     _log = Logger()
 
     def __init__(
-        self,
-        clock: IReactorTime,
-        store: AlertStore,
-        hooks: IHooks,
-        registry: Registry,
+        self, clock: IReactorTime, sources: Sequence[Source], hooks: IHooks
     ) -> None:
         """
-        :param registry: the current buckets
+        :param sources: find the changes
         """
         self._clock = clock
-        self._store = store
+        self._sources = sources
         self._hooks = hooks
-        self._registry = registry
         self._telling: Deferred[None] | None = None
         self._again = False
-        # For each series whose hook failed: how often, and when to run it again.
-        self._failed: dict[int, tuple[int, float]] = {}
+        # For each change whose hook failed: how often, and when to run it again.
+        self._failed: dict[Hashable, tuple[int, float]] = {}
+        # Reported, but the catalogue could not be written.
+        self._unrecorded: dict[Hashable, Change] = {}
         self._allowances: dict[Share, _Allowance] = {}
+        self._together = _Allowance(MOST_TOGETHER)
         self._timer = Alarm(clock)
-
-    def _expectation(self, key: str) -> str:
-        """The bucket's schedule, as configured."""
-        bucket = self._registry.of_key(key)
-        return bucket.expect.text if bucket and bucket.expect else ""
-
-    def _failure(self, series: Series) -> str:
-        """What the client reported of the last backup, if that failed."""
-        return printable_lines(self._registry.hide_tokens(series.failed_text or ""))
 
     def startService(self) -> None:
         super().startService()
@@ -165,7 +134,10 @@ class Alerts(Service):
         elif self.running:
             # Set the timer for alerts that wait for a retry or for their limit.
             waiting = [when for _, when in self._failed.values()]
-            waiting += [each.silent_until() for each in self._spent().values()]
+            spent = [*self._spent().values()]
+            if self._together.spent(self._clock.seconds()):
+                spent.append(self._together)
+            waiting += [each.silent_until() for each in spent]
             if waiting:
                 left = min(waiting) - self._clock.seconds()
                 self._timer.set(max(left, 0), self.look)
@@ -180,72 +152,107 @@ class Alerts(Service):
         return spent
 
     async def _tell_all(self) -> None:
-        try:
-            now = self._clock.seconds()
-            silent = [
-                key for key, each in self._spent().items() if each.silent_until() > now
-            ]
-            untold = await self._store.untold(AT_ONCE, silent)
-            more: dict[Share, list[Series]] = {}
-            for series in sorted(untold, key=lambda each: each.state is not State.LATE):
-                if not self.running:
-                    return
-                share = series.bucket, series.state is State.LATE
-                allowance = self._allowances.setdefault(share, _Allowance())
-                if allowance.spent(self._clock.seconds()):
-                    more.setdefault(share, []).append(series)
-                else:
-                    await self._tell(series, allowance)
-            for share, rest in more.items():
-                if not self.running:
-                    return
-                await self._sum_up(rest, self._allowances[share])
-            # Forget retries of series that need no alert any more.
-            there = {series.id for series in untold}
-            if len(untold) < AT_ONCE:
-                self._failed = {
-                    id_: each for id_, each in self._failed.items() if id_ in there
-                }
-        except CatalogueError:
-            # It is logged elsewhere, and look() is called when the catalogue works
-            # again.
+        now = self._clock.seconds()
+        together = self._together
+        if together.spent(now) and together.silent_until() > now:
             return
+        silent = [
+            key for key, each in self._spent().items() if each.silent_until() > now
+        ]
+        untold = await self._untold(silent)
+        more: dict[Share, list[Change]] = {}
+        rest: list[Change] = []
+        for change in sorted(untold, key=_urgency):
+            if not self.running:
+                return
+            allowance = self._allowances.setdefault(change.share, _Allowance())
+            if allowance.spent(self._clock.seconds()):
+                more.setdefault(change.share, []).append(change)
+            elif together.spent(self._clock.seconds()):
+                rest.append(change)
+            else:
+                await self._tell(change, allowance)
+        for share, changes in more.items():
+            if not self.running:
+                return
+            if together.spent(self._clock.seconds()):
+                rest += changes
+            else:
+                await self._sum_up(changes, self._allowances[share])
+        if rest and self.running:
+            await self._sum_up(rest, together, everywhere=True)
+        self._forget({change.id for change in untold})
 
-    async def _sum_up(self, rest: Sequence[Series], allowance: _Allowance) -> None:
-        """Run one alert with the number of the remaining series."""
+    async def _untold(self, silent: Sequence[Share]) -> list[Change]:
+        """All changes, but those that only could not be recorded."""
+        for change in list(self._unrecorded.values()):
+            await self._record(change)
+        found: list[Change] = []
+        for source in self._sources:
+            try:
+                found += await source.untold(silent)
+            except CatalogueError:
+                # It is logged elsewhere, and look() is called when the catalogue works
+                # again.
+                continue
+        return [each for each in found if not self._is_unrecorded(each)]
+
+    def _is_unrecorded(self, change: Change) -> bool:
+        told = self._unrecorded.get(change.id)
+        return told is not None and told.alert.new == change.alert.new
+
+    async def _record(self, change: Change) -> None:
+        try:
+            await change.record()
+        except CatalogueError:
+            self._unrecorded[change.id] = change
+        else:
+            self._unrecorded.pop(change.id, None)
+
+    def _forget(self, there: set[Hashable]) -> None:
+        """Forget retries of changes that need no alert any more."""
+        self._failed = {id_: each for id_, each in self._failed.items() if id_ in there}
+
+    async def _sum_up(
+        self, rest: Sequence[Change], allowance: _Allowance, everywhere: bool = False
+    ) -> None:
+        """Run one alert with the number of the remaining changes.
+
+        :param everywhere: whether they are of several buckets
+        """
         now = self._clock.seconds()
         if now < allowance.sum_at:
             return
-        worst = min(rest, key=lambda each: WORST_FIRST.index(each.state))
-        alert = self._alert(worst)
-        details = {**alert.details, "MORE": str(len(rest))}
-        name = f"({len(rest):,} more)"
-        ended = await self._hooks.alert(evolve(alert, series=name, details=details))
+        worst = max(rest, key=lambda change: change.badness)
+        alert = _sum(worst.alert, len(rest), everywhere)
+        ended = await self._hooks.alert(alert)
         if ended is not None and ended.status:
             wait = min(RETRY * 2**allowance.failures, MOST_RETRY)
             allowance.failures, allowance.sum_at = allowance.failures + 1, now + wait
             self._not_delivered(alert, ended, wait)
             return
         allowance.failures, allowance.sum_at = 0, now + HOUR
+        if ended is not None and not everywhere:
+            self._together.times.append(now)
         for each in rest:
             self._failed.pop(each.id, None)
-            await self._store.mark_told(each.id, each.state)
+            await self._record(each)
 
-    async def _tell(self, series: Series, allowance: _Allowance) -> None:
-        count, when = self._failed.get(series.id, (0, -math.inf))
+    async def _tell(self, change: Change, allowance: _Allowance) -> None:
+        count, when = self._failed.get(change.id, (0, -math.inf))
         if self._clock.seconds() < when:
             return
-        alert = self._alert(series)
-        ended = await self._hooks.alert(alert)
+        ended = await self._hooks.alert(change.alert)
         if ended is not None and ended.status:
             wait = min(RETRY * 2**count, MOST_RETRY)
-            self._failed[series.id] = count + 1, self._clock.seconds() + wait
-            self._not_delivered(alert, ended, wait)
+            self._failed[change.id] = count + 1, self._clock.seconds() + wait
+            self._not_delivered(change.alert, ended, wait)
             return
         if ended is not None:
-            allowance.times.append(self._clock.seconds())
-        self._failed.pop(series.id, None)
-        await self._store.mark_told(series.id, series.state)
+            for each in (allowance, self._together):
+                each.times.append(self._clock.seconds())
+        self._failed.pop(change.id, None)
+        await self._record(change)
 
     def _not_delivered(self, alert: Alert, ended: Exit, wait: float) -> None:
         if ended.stopped:
@@ -260,30 +267,23 @@ class Alerts(Service):
             wait=span(wait),
         )
 
-    def _alert(self, series: Series) -> Alert:
-        return Alert(
-            bucket=label_of(series.bucket),
-            series=series.name,
-            old=series.told.value,
-            new=series.state.value,
-            request_id=secrets.token_hex(8),
-            details={
-                "SINCE": _moment(series.state_at),
-                "DUE": _moment(series.due),
-                "EXPECT": self._expectation(series.bucket),
-                "LAST": _moment(series.last_at),
-                "LAST_NAME": self._registry.hide_tokens(series.last_name or ""),
-                "LAST_SIZE": _number(series.last_size),
-                "USUAL_SIZE": _number(series.usual),
-                "FAILURE": self._failure(series),
-                "MORE": "",
-            },
-        )
+
+def _urgency(change: Change) -> tuple[bool, bool, int]:
+    """Late series first, and reminders last."""
+    severity, _ = change.badness
+    return not change.share[1], change.reminds, -severity
 
 
-def _moment(at: float | None) -> str:
-    return rfc3339(at, "seconds") or ""
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else str(value)
+def _sum(worst: Alert, count: int, everywhere: bool) -> Alert:
+    """The alert that sums up ``count`` changes."""
+    name = worst.series
+    if everywhere:
+        name = f"{worst.bucket}: {name}" if name else worst.bucket
+    the_worst = f"{name} {worst.text}".strip()
+    return evolve(
+        worst,
+        bucket=SERVER if everywhere else worst.bucket,
+        series=f"({count:,} more)",
+        text=f"has {count:,} more changes, the worst: {the_worst}",
+        more=str(count),
+    )

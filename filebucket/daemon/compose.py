@@ -28,21 +28,25 @@ from filebucket.config.address import FirstSteps, first_steps
 from filebucket.config.config import Config
 from filebucket.daemon.alerts import Alerts
 from filebucket.daemon.applied import Applied
+from filebucket.daemon.changes import ProblemChanges, SeriesChanges
 from filebucket.daemon.control import Answer, StatusFile
+from filebucket.daemon.drift import Drift
 from filebucket.daemon.notices import Warnings, before_a_request, log_outcome
 from filebucket.daemon.notify import supervisor
 from filebucket.daemon.reload import Reload, load_buckets
 from filebucket.daemon.service import Daemon, InTurn, Readiness
 from filebucket.daemon.signals import Signals
-from filebucket.hooks.interfaces import Run
+from filebucket.daemon.watch import Watch
+from filebucket.hooks.interfaces import IHooks, Run
 from filebucket.hooks.scripts import ScriptHooks
 from filebucket.http.channel import Limits
 from filebucket.http.listen import listeners
 from filebucket.http.site import StreamingSite
-from filebucket.http.tls import Renewal
+from filebucket.http.tls import Certificates, Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import Problem, ending_certificate
 from filebucket.model.push import Outcome, Receiving, Step
 from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
@@ -124,8 +128,7 @@ def make_daemon(
         absent=seen.no_hook,
     )
 
-    alerts = Alerts(reactor, recorder, hooks, registry)
-    recorder.on_change(alerts.look)
+    alerts, see = alerting(reactor, config, recorder, hooks, registry, wall)
 
     uploads = Uploads(
         store,
@@ -162,10 +165,44 @@ def make_daemon(
         look_at_filesystem, config.home, config.min_free_space, room.set_aside_on
     )
 
-    def known() -> Known:
-        return Known(registry.all, wall(), sessions.all, config.unfinished)
-
     told = supervisor(environ)
+    load = partial(reading.run, load_buckets, path)
+
+    def tell(answer: Answer, applied: Applied | None) -> Deferred[None]:
+        if counters is not None:
+            counters.reloaded(answer.reason is None)
+        return threads.run(status.tell, answer, applied)
+
+    reload = Reload(config, text, registry, load, tell, told)
+    status = StatusFile(config.home, path, reading.run, reload.applied)
+
+    everywhere = [*listening, *([watching] if watching else [])]
+    certificates = [each.certificates for each in everywhere if each.certificates]
+    drift = Drift(path, reload)
+
+    def find_drift() -> Deferred[Problem | None]:
+        return reading.run(drift.look, reactor.seconds())
+
+    watch = Watch(
+        reactor,
+        recorder.read,
+        lambda: registry.all,
+        wall,
+        disk,
+        lambda: recorder.health.error,
+        (partial(expiring, certificates, wall), find_drift),
+        see,
+    )
+
+    def known() -> Known:
+        return Known(
+            registry.all,
+            wall(),
+            sessions.all,
+            config.unfinished,
+            problems=watch.problems,
+        )
+
     readiness = Readiness()
     admin = None
     if watching is not None and counters is not None:
@@ -203,24 +240,13 @@ def make_daemon(
         admin,
     )
 
-    load = partial(reading.run, load_buckets, path)
-
-    def tell(answer: Answer, applied: Applied | None) -> Deferred[None]:
-        if counters is not None:
-            counters.reloaded(answer.reason is None)
-        return threads.run(status.tell, answer, applied)
-
-    everywhere = [*listening, *([watching] if watching else [])]
-    certificates = [each.certificates for each in everywhere if each.certificates]
-    reload = Reload(config, text, registry, load, tell, told)
-    status = StatusFile(config.home, path, reading.run, reload.applied)
     others = MultiService()
     for service in (
         reload,
         status,
         Renewal(reactor, reading.run, certificates),
         Warnings(config, registry),
-        InTurn(recorder, alerts),
+        InTurn(recorder, alerts, watch),
         sessions,
         rereading,
         looking,
@@ -282,6 +308,39 @@ class _Seen:
     def no_hook(self, hook: str) -> None:
         """There is no such hook, which therefore does not fail."""
         self.recorder.hook_ran(HookRun(hook, None, self.wall()))
+
+
+def alerting(
+    reactor: Any,
+    config: Config,
+    recorder: Recorder,
+    hooks: IHooks,
+    registry: Registry,
+    wall: Callable[[], float],
+) -> tuple[Alerts, Callable[[Sequence[Problem]], None]]:
+    """The alerts.
+
+    :returns: the service, and a function that takes all problems
+    """
+    again = config.alert_again
+    of_series = SeriesChanges(recorder, registry, wall, again, local_zone())
+    of_problems = ProblemChanges(reactor, recorder, registry, wall, again)
+    alerts = Alerts(reactor, (of_series, of_problems), hooks)
+    recorder.on_change(alerts.look)
+
+    def see(problems: Sequence[Problem]) -> None:
+        of_problems.see(problems)
+        alerts.look()
+
+    return alerts, see
+
+
+async def expiring(
+    certificates: Sequence[Certificates], wall: Callable[[], float]
+) -> Problem | None:
+    """Whether a certificate that is in use has expired, or soon will."""
+    ends = [(each.name, each.expires.timestamp()) for each in certificates]
+    return ending_certificate(ends, wall())
 
 
 def limits_of(config: Config, capacity: int) -> Limits:

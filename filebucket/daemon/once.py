@@ -28,16 +28,11 @@ from filebucket.base.owner import become_owner_of
 from filebucket.base.text import printable, rfc3339
 from filebucket.config.config import Config
 from filebucket.daemon import control
+from filebucket.daemon.changes import SERVER
 from filebucket.hooks.interfaces import ALERT, Alert, Exit
 from filebucket.hooks.scripts import ScriptHooks
 from filebucket.model.names import PRIVATE
 from filebucket.model.problem import CRITICAL, SEVERITIES, WARNING
-
-EMPTY = (
-    *("COMMENT", "AGAIN", "DUE", "EXPECT", "LAST", "LAST_NAME", "LAST_SIZE"),
-    *("USUAL_SIZE", "FAILURE", "MORE"),
-)
-"""Variables of an alert that are empty for the server."""
 
 SYSTEMCTL_TIMEOUT = 10.0
 """Seconds for systemd's answer."""
@@ -57,13 +52,16 @@ def make_alert(word: str, text: str, severity: int, now: float) -> Alert:
     :param text: the text for people
     :param now: seconds since the epoch
     """
-    told = {
-        "TEXT": text,
-        "SEVERITY": SEVERITIES[severity],
-        "SINCE": rfc3339(now, "seconds") or "",
-    }
-    details = {**told, **dict.fromkeys(EMPTY, "")}
-    return Alert("-", "", "ok", word, secrets.token_hex(8), details)
+    return Alert(
+        bucket=SERVER,
+        series="",
+        old="ok",
+        new=word,
+        request_id=secrets.token_hex(8),
+        text=text,
+        severity=SEVERITIES[severity],
+        since=rfc3339(now, "seconds") or "",
+    )
 
 
 def trial_alert(now: float) -> Alert:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 from zope.interface import Interface
 
 from filebucket.base.errors import Refusal
@@ -66,15 +66,30 @@ class Subject:
         return told
 
 
-@frozen
+@frozen(kw_only=True)
 class Alert:
-    """The data for a hook of a series whose state has changed.
+    """The data for a hook of a change. Each is a text, empty if there is none.
 
-    :param bucket: the bucket's label, since an alert leaves this machine
-    :param series: the series; empty if the bucket still awaits its first push
-    :param old: the state reported last
-    :param new: the current state
-    :param details: further environment variables
+    :param bucket: the bucket's label, since an alert leaves this machine; ``-`` is the
+        whole server
+    :param series: the series; empty for a problem of the bucket or the server, and if
+        the bucket still awaits its first push
+    :param old: the state, or the kind of problem, that was reported last
+    :param new: the current one
+    :param text: the change as a sentence without its subject and period
+    :param severity: ``ok``, ``warning`` or ``critical``
+    :param comment: the bucket's comment
+    :param again: when this was last reported, in a reminder
+    :param since: when the change happened; times are in RFC 3339
+    :param due: when the series becomes or became late
+    :param expect: the bucket's schedule, as configured
+    :param last: time of the last push
+    :param last_name: the name of its file, without tokens
+    :param last_size: its bytes
+    :param usual_size: usual bytes of a push
+    :param failure: what the client reported of the last backup, if that failed; may
+        have several lines
+    :param more: number of changes that this alert sums up
     """
 
     bucket: str
@@ -82,7 +97,19 @@ class Alert:
     old: str
     new: str
     request_id: str
-    details: Mapping[str, str] = field(factory=dict)
+    text: str = ""
+    severity: str = ""
+    comment: str = ""
+    again: str = ""
+    since: str = ""
+    due: str = ""
+    expect: str = ""
+    last: str = ""
+    last_name: str = ""
+    last_size: str = ""
+    usual_size: str = ""
+    failure: str = ""
+    more: str = ""
 
     @property
     def label(self) -> str:
@@ -96,13 +123,9 @@ class Alert:
 
     def environment(self, event: str) -> dict[str, str]:
         """The hook's environment variables, without their prefix."""
-        return {
-            "BUCKET": self.bucket,
-            "SERIES": self.series,
-            "OLD": self.old,
-            "NEW": self.new,
-            **self.details,
-        }
+        told = asdict(self)
+        del told["request_id"]
+        return {name.upper(): value for name, value in told.items()}
 
 
 @frozen

@@ -86,6 +86,11 @@ class Certificates:
         self._read = self._last = self._look()
         self._identity = identify(arguments)
 
+    @property
+    def expires(self) -> datetime:
+        """When the server's own certificate expires."""
+        return self._identity.expires
+
     def getContext(self) -> SSL.Context:
         """The context for a new connection."""
         return self._identity.context

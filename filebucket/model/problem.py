@@ -13,8 +13,9 @@ from enum import Enum
 from attrs import field, frozen
 
 from filebucket.base.text import about_text, counted, moment_text, size_text
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.records import HookFailure
 
 WARNING = 1
 CRITICAL = 2
@@ -76,6 +77,23 @@ class Problem:
     @level.default
     def _severity(self) -> int:
         return self.severity
+
+
+@frozen
+class ToldProblem:
+    """A problem that was reported to the operator.
+
+    :param bucket: the bucket's key; empty for the whole server
+    :param level: the level reported; 0 if it was reported that the problem is gone
+    :param since: when it was first noticed
+    :param told_at: when it was last reported
+    """
+
+    kind: Kind = field(converter=Kind)
+    bucket: str
+    level: int
+    since: float
+    told_at: float
 
 
 def ending_token(bucket: Bucket, now: float) -> Problem | None:
@@ -167,3 +185,24 @@ def lost_files(bucket: str, damaged: int, missing: int) -> Sequence[Problem]:
         for kind, count in ((Kind.DAMAGED, damaged), (Kind.MISSING, missing))
         if count
     ]
+
+
+def failing_hooks(failures: Sequence[HookFailure]) -> Problem | None:
+    """The hooks that fail, as one problem: a hook may fail for all buckets at once.
+
+    :param failures: the latest first
+    """
+    hooks = sorted({each.hook for each in failures})
+    if not hooks:
+        return None
+    clauses = []
+    for hook in hooks:
+        last, *others = [each for each in failures if each.hook == hook]
+        buckets = ""
+        if last.bucket:
+            more = f" and {counted(len(others), 'more bucket')}" if others else ""
+            buckets = f" for {label_of(last.bucket)}{more}"
+        clauses.append(f"{hook}.sh fails{buckets}: {last.reason}")
+    # Without pre-push, no push is stored.
+    severity = CRITICAL if "pre-push" in hooks else WARNING
+    return Problem(Kind.HOOK, severity, "; ".join(clauses))

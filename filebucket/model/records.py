@@ -187,6 +187,7 @@ class Series:
     :param failed_at: when the client reported that a backup failed; None if a push has
         arrived since
     :param failed_text: its report, with tokens masked; lines and all else as sent
+    :param told_at: time of the last alert; None if that was that all is well
     """
 
     id: int
@@ -208,6 +209,7 @@ class Series:
     missing: int
     failed_at: float | None = None
     failed_text: str | None = field(default=None, repr=False)
+    told_at: float | None = None
 
 
 @frozen

@@ -18,6 +18,7 @@ from filebucket.catalogue.journal import (
 )
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket, Pause
+from filebucket.model.problem import Kind, ToldProblem
 from filebucket.model.records import (
     Abandoned,
     Failed,
@@ -282,7 +283,7 @@ class WatchTests(JournalCase):
         list(self.journal.watch([BUCKET], str, NOW))
         self.journal.pass_time(NOW + DAY)
         (late,) = self.journal.untold(9)
-        self.journal.mark_told(late.id, late.state)
+        self.journal.mark_told(late.id, late.state, NOW)
         now = NOW + 2 * DAY
         paused = evolve(BUCKET, paused=Pause(now + DAY, "a move"))
         list(self.journal.watch([paused], str, now, [BUCKET]))
@@ -300,7 +301,7 @@ class WatchTests(JournalCase):
         list(self.journal.watch([BUCKET], str, NOW))
         self.journal.pass_time(NOW + DAY)
         (late,) = self.journal.untold(9)
-        self.journal.mark_told(late.id, late.state)
+        self.journal.mark_told(late.id, late.state, NOW)
         self.push("db-2", at=NOW + DAY)
         over = evolve(BUCKET, paused=Pause(NOW, "a move"))
         list(self.journal.watch([over], str, NOW + DAY, [BUCKET]))
@@ -369,11 +370,53 @@ class ToldTests(JournalCase):
         untold = self.journal.untold(9)
         self.assertEqual(["b", "a"], [each.name for each in untold])
         self.assertEqual(["b"], [each.name for each in self.journal.untold(1)])
-        self.journal.mark_told(untold[0].id, State.LATE)
+        self.journal.mark_told(untold[0].id, State.LATE, NOW)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
         # The old state is reported; the state has changed meanwhile.
-        self.journal.mark_told(untold[1].id, State.SHRUNK)
+        self.journal.mark_told(untold[1].id, State.SHRUNK, NOW)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
+
+    def test_again(self) -> None:
+        """A bad state that was reported long ago; first those never reported."""
+        for index, name in enumerate(("b", "a", "c")):
+            self.push(name, name, NOW + index)
+        self.journal.pass_time(NOW + DAY)
+        by_name = self.series()
+        self.journal.mark_told(by_name["b"].id, State.LATE, NOW + 9)
+        self.journal.mark_told(by_name["c"].id, State.LATE, NOW + 8)
+        for again, expected in (
+            (NOW + 7, ["a"]),
+            (NOW + 8, ["a", "c"]),
+            (NOW + 9, ["a", "b", "c"]),
+        ):
+            found = self.journal.untold(9, again=again)
+            self.assertEqual(expected, [each.name for each in found])
+        self.assertEqual(NOW + 9, self.series()["b"].told_at)
+        but = [("web01", True)]
+        self.assertEqual([], self.journal.untold(9, but, NOW + DAY))
+
+    def test_not_again(self) -> None:
+        """A good state, or one that the series no longer has."""
+        self.push("a", "a", NOW)
+        (series,) = self.series().values()
+        self.journal.mark_told(series.id, State.LATE, NOW)
+        self.journal.mark_told(series.id, State.FRESH, NOW)
+        self.assertIsNone(self.series()["a"].told_at)
+        self.assertEqual([], self.journal.untold(9, again=NOW + DAY))
+        self.journal.mark_told(series.id, State.LATE, NOW)
+        self.assertEqual(1, len(self.journal.untold(9, again=NOW + DAY)))
+
+    def test_problems(self) -> None:
+        """Those that were reported, until their end was."""
+        full = ToldProblem(Kind.FULL, "web01", 1, NOW, NOW + 1)
+        lost = ToldProblem(Kind.DAMAGED, "", 7, NOW, NOW + 2)
+        for each in (full, lost):
+            self.journal.mark_problem(each)
+        self.assertEqual({full, lost}, set(self.journal.told_problems()))
+        worse = evolve(full, level=2, told_at=NOW + 3)
+        self.journal.mark_problem(worse)
+        self.journal.mark_problem(evolve(lost, level=0))
+        self.assertEqual([worse], self.journal.told_problems())
 
     def test_but(self) -> None:
         """Leaves out the late series of a bucket, or the others."""
@@ -409,11 +452,11 @@ class AbandonTests(JournalCase):
     def test_until_the_next_push(self) -> None:
         """Told once, and again when a push arrives."""
         self.push("db-1")
-        self.journal.mark_told(self.series()["db-#"].id, State.FRESH)
+        self.journal.mark_told(self.series()["db-#"].id, State.FRESH, NOW)
         self.abandon()
         (series,) = self.journal.untold(9)
         self.assertEqual((State.UNFINISHED, NOW + 20), (series.state, series.state_at))
-        self.journal.mark_told(series.id, State.UNFINISHED)
+        self.journal.mark_told(series.id, State.UNFINISHED, NOW)
         self.abandon(at=NOW + 15)
         self.assertEqual([], self.journal.untold(9))
         # Its schedule goes on.
@@ -527,7 +570,7 @@ class FailTests(JournalCase):
         """The alerts; each is told once."""
         untold = self.journal.untold(99)
         for each in untold:
-            self.journal.mark_told(each.id, each.state)
+            self.journal.mark_told(each.id, each.state, NOW)
         return [(each.name, each.told, each.state) for each in untold]
 
     def test_until_the_next_push(self) -> None:
@@ -740,6 +783,16 @@ class FailTests(JournalCase):
                 "series_untold",
             ),
             (f"SELECT 1 FROM series WHERE {journals._OLD_FAILURE}", "series_failed"),
+            (
+                "SELECT 1 FROM series JOIN bucket ON bucket.id = series.bucket"
+                f" {journals._UNTOLD}",
+                "series_untold",
+            ),
+            (
+                "SELECT 1 FROM series JOIN bucket ON bucket.id = series.bucket"
+                f" {journals._UNTOLD}",
+                "series_told",
+            ),
             (journals._FORGET_INVENTED, "series_failed"),
         ):
             given = (

@@ -17,7 +17,7 @@ from filebucket.catalogue.overview import (
 from filebucket.model.bucket import Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem, lost_files
-from filebucket.model.records import Failed, Received, Refused, Space
+from filebucket.model.records import Failed, HookRun, Received, Refused, Space
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
@@ -149,6 +149,23 @@ class OverviewTests(ManySeriesCase):
         received = Received(few.key, "a", "b", 7, "ab", THEN)
         self.journal.record([received], [], {few.key: few}.get)
         self.assertEqual((), self.look().buckets[1].problems)
+
+    def test_hooks(self) -> None:
+        """Hooks that fail, also for the whole server, but not for a removed bucket."""
+        self.journal.note_hooks(
+            [
+                HookRun("post-push", "gone", THEN, "exit status 1"),
+                HookRun("post-push", self.buckets[1].key, THEN, "exit status 2"),
+                HookRun("alert", "", THEN, "exit status 3"),
+            ]
+        )
+        (problem,) = self.look().problems
+        label = self.buckets[1].label
+        self.assertEqual(
+            "alert.sh fails: exit status 3;"
+            f" post-push.sh fails for {label}: exit status 2",
+            problem.text,
+        )
 
     def test_disk(self) -> None:
         """The disk is full when no more than the reserve is left."""

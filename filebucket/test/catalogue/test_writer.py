@@ -263,7 +263,7 @@ class AskTests(WriterCase):
         for ask in (
             lambda: self.writer.find("web01", "x"),
             lambda: self.writer.untold(9),
-            lambda: self.writer.mark_told(1, State.LATE),
+            lambda: self.writer.mark_told(1, State.LATE, NOW),
         ):
             with self.assertRaisesRegex(CatalogueError, "^cannot be opened$"):
                 ask()
@@ -286,5 +286,5 @@ class AskTests(WriterCase):
         self.writer.write([], [], NOW + 3600)
         (series,) = self.writer.untold(9)
         self.assertEqual((State.LATE, State.NEVER), (series.state, series.told))
-        self.writer.mark_told(series.id, State.LATE)
+        self.writer.mark_told(series.id, State.LATE, NOW)
         self.assertEqual([], self.writer.untold(9))

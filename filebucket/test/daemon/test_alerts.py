@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,10 +18,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.recorder import GATHER, Recorder
 from filebucket.catalogue.writer import LOOK_EVERY
-from filebucket.daemon.alerts import MOST_AN_HOUR, MOST_RETRY, RETRY, Alerts
+from filebucket.daemon.alerts import (
+    MOST_AN_HOUR,
+    MOST_RETRY,
+    MOST_TOGETHER,
+    RETRY,
+    Alerts,
+)
+from filebucket.daemon.changes import ProblemChanges, SeriesChanges
 from filebucket.hooks.interfaces import Exit
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import Bucket
+from filebucket.model.problem import Kind, ToldProblem
 from filebucket.model.records import Series
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
@@ -33,6 +41,8 @@ from filebucket.test.kit.fakes import AtOnce, FakeHooks
 from filebucket.test.kit.server import TOKEN
 
 HOUR = 3600.0
+DAY = 24 * HOUR
+NOW = 1_795_000_000.0
 BUCKET = Bucket(
     (Token(token_digest(TOKEN.encode())),),
     "web01",
@@ -74,27 +84,51 @@ def series(id_: int = 1, **given: Any) -> Series:
 
 @define
 class FakeStore:
-    """States to report, in memory."""
+    """States to report, in memory.
+
+    :ivar unwritable: whether only reading works
+    """
 
     series: dict[int, Series] = field(factory=dict)
+    problems: dict[tuple[Kind, str], ToldProblem] = field(factory=dict)
     failure: CatalogueError | None = None
+    unwritable: bool = False
 
     async def untold(
-        self, limit: int, but: Collection[tuple[str, bool]]
+        self, limit: int, but: Collection[tuple[str, bool]], again: float
     ) -> list[Series]:
         if self.failure is not None:
             raise self.failure
         return [
             each
             for each in self.series.values()
-            if each.told != each.state
+            if (
+                each.told != each.state
+                or (each.told_at is not None and each.told_at <= again)
+            )
             and (each.bucket, each.state is State.LATE) not in but
         ]
 
-    async def mark_told(self, series: int, state: State) -> None:
+    def check_writable(self) -> None:
+        if self.failure is not None or self.unwritable:
+            raise self.failure or CatalogueError("disk full")
+
+    async def mark_told(self, series: int, state: State, at: float) -> None:
+        self.check_writable()
+        told_at = None if state is State.FRESH else at
+        before = self.series[series]
+        self.series[series] = evolve(before, told=state, told_at=told_at)
+
+    async def told_problems(self) -> list[ToldProblem]:
         if self.failure is not None:
             raise self.failure
-        self.series[series] = evolve(self.series[series], told=state)
+        return list(self.problems.values())
+
+    async def mark_problem(self, told: ToldProblem) -> None:
+        self.check_writable()
+        self.problems[told.kind, told.bucket] = told
+        if not told.level:
+            del self.problems[told.kind, told.bucket]
 
     def put(self, *all_series: Series) -> None:
         for each in all_series:
@@ -109,7 +143,19 @@ class AlertsCase(SynchronousTestCase):
         self.store = FakeStore()
         self.hooks = FakeHooks()
         self.registry = Registry([BUCKET])
-        self.alerts = Alerts(self.clock, self.store, self.hooks, self.registry)
+        self.start()
+
+    def start(self, again: float = 0.0) -> None:
+        """Start the alerts of a daemon.
+
+        :param again: seconds until a reminder; 0 is never
+        """
+        wall = lambda: NOW + self.clock.seconds()  # noqa: E731 - shorter
+        self.of_problems = ProblemChanges(
+            self.clock, self.store, self.registry, wall, again
+        )
+        of_series = SeriesChanges(self.store, self.registry, wall, again, UTC)
+        self.alerts = Alerts(self.clock, (of_series, self.of_problems), self.hooks)
         self.alerts.startService()
 
     def changes(self) -> list[tuple[str, str, str]]:
@@ -130,6 +176,17 @@ class TellTests(AlertsCase):
         )
         self.assertEqual(
             {
+                "BUCKET": "web01",
+                "SERIES": "db-#.gz",
+                "OLD": "fresh",
+                "NEW": "late",
+                "TEXT": (
+                    "is late; expected by 2026-11-18 11:06, last push 2026-11-17 07:20,"
+                    " 7 B"
+                ),
+                "SEVERITY": "critical",
+                "COMMENT": "",
+                "AGAIN": "",
                 "SINCE": "2026-11-18T11:06:40Z",
                 "DUE": "2026-11-18T11:06:40Z",
                 "EXPECT": "26h",
@@ -140,7 +197,7 @@ class TellTests(AlertsCase):
                 "FAILURE": "",
                 "MORE": "",
             },
-            alert.details,
+            alert.environment("alert"),
         )
 
     def test_nothing_known(self) -> None:
@@ -150,12 +207,14 @@ class TellTests(AlertsCase):
         self.registry.replace(BucketIndex([evolve(BUCKET, expect=None)]))
         self.alerts.look()
         (alert,) = self.hooks.alerts
-        self.assertEqual({"", "2026-11-18T11:06:40Z"}, set(alert.details.values()))
+        self.assertEqual("is late; expected by -, no push yet", alert.text)
+        for value in (alert.due, alert.last, alert.last_name, alert.last_size):
+            self.assertEqual("", value)
 
     def test_end_of_time(self) -> None:
         self.store.put(series(due=1e14))
         self.alerts.look()
-        self.assertEqual("", self.hooks.alerts[0].details["DUE"])
+        self.assertEqual("", self.hooks.alerts[0].due)
 
     def test_no_token(self) -> None:
         """Neither the bucket's token, nor one that a client used as a file name."""
@@ -163,7 +222,7 @@ class TellTests(AlertsCase):
         self.alerts.look()
         (alert,) = self.hooks.alerts
         self.assertEqual("#ababab", alert.bucket)
-        self.assertEqual("web01.gz", alert.details["LAST_NAME"])
+        self.assertEqual("web01.gz", alert.last_name)
 
     def test_failure(self) -> None:
         """The client's report, escaped."""
@@ -172,9 +231,7 @@ class TellTests(AlertsCase):
         self.alerts.look()
         (alert,) = self.hooks.alerts
         self.assertEqual(("fresh", "failed"), (alert.old, alert.new))
-        self.assertEqual(
-            "pg_dump exited with 1\n\\x1b[2Jat web01\\x00", alert.details["FAILURE"]
-        )
+        self.assertEqual("pg_dump exited with 1\n\\x1b[2Jat web01\\x00", alert.failure)
 
     def test_once(self) -> None:
         self.store.put(series(1), series(2, name="x"))
@@ -339,10 +396,10 @@ class ManyTests(AlertsCase):
         *_, last = self.hooks.alerts
         self.assertEqual(("web01", "(10 more)"), (last.bucket, last.series))
         self.assertEqual(("fresh", "shrunk"), (last.old, last.new))
-        self.assertEqual("10", last.details["MORE"])
-        self.assertEqual("2026-11-18T11:06:40Z", last.details["SINCE"])
+        self.assertEqual("10", last.more)
+        self.assertEqual("2026-11-18T11:06:40Z", last.since)
         *singly, _ = self.hooks.alerts
-        self.assertEqual({""}, {each.details["MORE"] for each in singly})
+        self.assertEqual({""}, {each.more for each in singly})
 
     def test_all_are_told(self) -> None:
         self.flip(*range(30))
@@ -402,6 +459,72 @@ class ManyTests(AlertsCase):
         self.assertEqual(["(10 more)"], self.told())
         self.clock.advance(RETRY * 10)
         self.assertEqual([], self.told())
+
+    def test_storm(self) -> None:
+        """All backups are late at once: some alerts, and one about all others."""
+        self.registry.replace(
+            BucketIndex(
+                [
+                    evolve(
+                        BUCKET,
+                        name=f"b{number}",
+                        directory=f"b{number}",
+                        tokens=(Token(number.to_bytes(32, "big")),),
+                    )
+                    for number in range(300)
+                ]
+            )
+        )
+        self.store.put(
+            *(
+                series(10 * number + each, name=f"s{each}", bucket=f"b{number}")
+                for number in range(300)
+                for each in range(3)
+            )
+        )
+        self.alerts.look()
+        *singly, last = self.hooks.alerts
+        self.assertEqual(MOST_TOGETHER, len(singly))
+        self.assertEqual(
+            ("-", "(800 more)", "800", "critical"),
+            (last.bucket, last.series, last.more, last.severity),
+        )
+        self.assertTrue(
+            last.text.startswith("has 800 more changes, the worst: b33: s1 is late; "),
+            last.text,
+        )
+        self.assertEqual(
+            [], [each for each in self.store.series.values() if each.told != each.state]
+        )
+        self.told()
+        # All arrive again, in the same hour.
+        for each in list(self.store.series.values()):
+            self.store.put(evolve(each, state=State.FRESH))
+        self.clock.advance(HOUR / 2)
+        self.alerts.look()
+        self.assertEqual([], self.told())
+        self.clock.advance(HOUR / 2)
+        self.assertEqual(MOST_TOGETHER + 1, len(self.told()))
+        self.assertEqual([], [e for e in self.store.series.values() if e.told_at])
+
+
+class UnwritableTests(AlertsCase):
+    """The catalogue can be read, and not be written."""
+
+    def test_once(self) -> None:
+        """An alert is not repeated because it cannot be recorded."""
+        self.store.unwritable = True
+        self.store.put(series())
+        for _ in range(3):
+            self.alerts.look()
+        self.assertEqual([("db-#.gz", "fresh", "late")], self.changes())
+        self.store.put(evolve(self.store.series[1], state=State.SHRUNK))
+        self.alerts.look()
+        self.assertEqual(("db-#.gz", "fresh", "shrunk"), self.changes()[1])
+        self.store.unwritable = False
+        self.alerts.look()
+        self.assertEqual(State.SHRUNK, self.store.series[1].told)
+        self.assertEqual(2, len(self.hooks.alerts))
 
 
 class StopTests(AlertsCase):
@@ -468,7 +591,9 @@ class WeeksTests(SynchronousTestCase):
             self.clock.seconds,
         )
         self.recorder, self.bucket = recorder, bucket
-        self.alerts = Alerts(self.clock, recorder, self.hooks, self.registry)
+        wall = self.clock.seconds
+        changes = SeriesChanges(recorder, self.registry, wall, 0.0, UTC)
+        self.alerts = Alerts(self.clock, (changes,), self.hooks)
         recorder.on_change(self.alerts.look)
         recorder.startService()
         self.alerts.startService()
@@ -495,8 +620,7 @@ class WeeksTests(SynchronousTestCase):
     def said(self) -> list[str]:
         """The changes reported since the last call."""
         said = [
-            f"{moment(each.details['SINCE'])} {each.series or '(any)'}"
-            f" {each.old}-{each.new}"
+            f"{moment(each.since)} {each.series or '(any)'} {each.old}-{each.new}"
             for each in self.hooks.alerts
         ]
         self.hooks.alerts.clear()

@@ -44,7 +44,14 @@ class EnvironmentTests(SynchronousTestCase):
         )
 
     def test_alert(self) -> None:
-        alert = Alert("web01", "db-#", "fresh", "late", "0a1b", {"EXPECT": "26h"})
+        alert = Alert(
+            bucket="web01",
+            series="db-#",
+            old="fresh",
+            new="late",
+            request_id="0a1b",
+            expect="26h",
+        )
         self.assertEqual("web01", alert.label)
         self.assertEqual(
             {
@@ -53,6 +60,20 @@ class EnvironmentTests(SynchronousTestCase):
                 "OLD": "fresh",
                 "NEW": "late",
                 "EXPECT": "26h",
+                **dict.fromkeys(
+                    (
+                        *("TEXT", "SEVERITY", "COMMENT", "AGAIN", "SINCE", "DUE"),
+                        *(
+                            "LAST",
+                            "LAST_NAME",
+                            "LAST_SIZE",
+                            "USUAL_SIZE",
+                            "FAILURE",
+                            "MORE",
+                        ),
+                    ),
+                    "",
+                ),
             },
             alert.environment("alert"),
         )

@@ -267,7 +267,7 @@ class AlertTests(HooksCase):
         old="fresh",
         new="late",
         request_id="0a1b",
-        details={"EXPECT": "26h"},
+        expect="26h",
     )
 
     def alert(self) -> Deferred[Exit | None]:
@@ -300,7 +300,7 @@ class AlertTests(HooksCase):
                 "FILEBUCKET_EXPECT": "26h",
                 "FILEBUCKET_REQUEST_ID": "0a1b",
             },
-            told,
+            {key: value for key, value in told.items() if value},
         )
         child.ends()
         self.assert_exit(Exit(0), ended)
@@ -952,7 +952,9 @@ class LineTests(HooksCase):
     def test_alerts_apart(self) -> None:
         self.script(ALERT)
         verdicts = [self.pre_push() for _ in range(3)]
-        alert = Alert("web", "", "fresh", "late", "2c3d")
+        alert = Alert(
+            bucket="web", series="", old="fresh", new="late", request_id="2c3d"
+        )
         told = [Deferred.fromCoroutine(self.hooks.alert(alert)) for _ in range(2)]
         events = [
             child.environment[b"FILEBUCKET_EVENT"] for child in self.reactor.children

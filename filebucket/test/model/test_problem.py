@@ -15,10 +15,12 @@ from filebucket.model.problem import (
     Problem,
     ending_certificate,
     ending_token,
+    failing_hooks,
     full_bucket,
     full_disk,
     lost_files,
 )
+from filebucket.model.records import HookFailure
 from filebucket.model.token import Token
 
 DAY = 24 * 3600.0
@@ -177,4 +179,41 @@ class LostTests(SynchronousTestCase):
                 Problem(Kind.MISSING, CRITICAL, "5 files are missing", "web01", 5),
             ],
             lost_files("web01", 1, 5),
+        )
+
+
+class HookTests(SynchronousTestCase):
+    def failing(self, *failures: tuple[str, str, str]) -> tuple[int, str] | None:
+        found = failing_hooks(
+            [HookFailure(hook, bucket, 1.0, 2.0, why) for hook, bucket, why in failures]
+        )
+        return None if found is None else (found.severity, found.text)
+
+    def test_none(self) -> None:
+        self.assertIsNone(self.failing())
+
+    def test_one(self) -> None:
+        self.assertEqual(
+            (1, "post-push.sh fails for web01: exit status 3"),
+            self.failing(("post-push", "web01", "exit status 3")),
+        )
+        self.assertEqual(
+            (1, "alert.sh fails: it timed out"),
+            self.failing(("alert", "", "it timed out")),
+        )
+
+    def test_many(self) -> None:
+        """One problem, however many buckets there are; the last failure is named."""
+        self.assertEqual(
+            (
+                2,
+                "post-push.sh fails for web02 and 2 more buckets: exit status 3;"
+                " pre-push.sh fails for #ababab: no",
+            ),
+            self.failing(
+                ("post-push", "web02", "exit status 3"),
+                ("pre-push", f"#{'ab' * 32}", "no"),
+                ("post-push", "web01", "exit status 4"),
+                ("post-push", "web03", "exit status 4"),
+            ),
         )

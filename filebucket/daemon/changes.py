@@ -1,0 +1,349 @@
+"""What to report to the operator: changes of series and problems, and reminders.
+
+The catalogue keeps what was reported last beside the present state, and each difference
+is reported: so a restart neither repeats nor loses an alert, and a change that was
+reversed before it could be reported is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from contextlib import suppress
+from datetime import tzinfo
+from typing import Protocol
+
+from attrs import evolve, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from filebucket.base.text import (
+    change_text,
+    cut,
+    local,
+    printable,
+    printable_lines,
+    rfc3339,
+    size_text,
+)
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.overview import SEVERITY_OF
+from filebucket.hooks.interfaces import Alert
+from filebucket.model.bucket import label_of
+from filebucket.model.problem import SEVERITIES, Kind, Problem, ToldProblem
+from filebucket.model.records import Series
+from filebucket.model.registry import Registry
+from filebucket.model.state import WORST_FIRST, State
+
+AT_ONCE = 1000
+"""Series that are read from the catalogue at once."""
+
+SETTLED = 600.0
+"""Seconds for which a problem must be gone, or smaller, before that counts: the free
+space, for example, may cross its threshold many times."""
+
+LONGEST_REPORT = 500
+"""Columns of a client's report in a text."""
+
+SERVER = "-"
+"""The bucket of alerts about the whole server."""
+
+Share = tuple[str, bool]
+"""A bucket's key, which is empty for the whole server, and whether these are its late
+series."""
+
+
+@frozen
+class Change:
+    """Something that was not reported yet.
+
+    :param id: of the series or the problem
+    :param share: whose alerts it counts among
+    :param badness: the larger, the worse
+    :param record: records that it was reported; fails with
+        :class:`~filebucket.catalogue.database.CatalogueError`
+    """
+
+    id: Hashable
+    share: Share
+    badness: tuple[int, int]
+    alert: Alert
+    record: Callable[[], Awaitable[None]]
+
+    @property
+    def reminds(self) -> bool:
+        """Whether it was reported before."""
+        return bool(self.alert.again)
+
+
+class Source(Protocol):
+    """Finds changes."""
+
+    async def untold(self, silent: Collection[Share]) -> Sequence[Change]:
+        """Those that were not reported yet, and those to report again.
+
+        :param silent: leave these out
+        :raises CatalogueError: the catalogue cannot be read
+        """
+
+
+class AlertStore(Protocol):
+    """Keeps what was reported last: a
+    :class:`~filebucket.catalogue.recorder.Recorder`.
+    """
+
+    def untold(
+        self, limit: int, but: Collection[Share], again: float
+    ) -> Awaitable[list[Series]]:
+        """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`."""
+
+    def mark_told(self, series: int, state: State, at: float) -> Awaitable[None]:
+        """Record that ``state`` was reported."""
+
+    def told_problems(self) -> Awaitable[list[ToldProblem]]:
+        """The problems that were reported, and not their end."""
+
+    def mark_problem(self, told: ToldProblem) -> Awaitable[None]:
+        """Record that a problem, or its end, was reported."""
+
+
+class SeriesChanges:
+    """Changes of the states of series."""
+
+    def __init__(
+        self,
+        store: AlertStore,
+        registry: Registry,
+        wall: Callable[[], float],
+        again: float,
+        zone: tzinfo,
+    ) -> None:
+        """
+        :param registry: the current buckets
+        :param wall: returns seconds since the epoch
+        :param again: seconds until a reminder; 0 is never
+        :param zone: time zone of the times in texts
+        """
+        self._store = store
+        self._registry = registry
+        self._wall = wall
+        self._again = again
+        self._zone = zone
+
+    async def untold(self, silent: Collection[Share]) -> Sequence[Change]:
+        again = self._wall() - self._again if self._again else -math.inf
+        found = await self._store.untold(AT_ONCE, silent, again)
+        return [self._change(each) for each in found]
+
+    def _change(self, series: Series) -> Change:
+        bucket = self._registry.of_key(series.bucket)
+        state = series.state
+        severity = SEVERITY_OF[state]
+        hide = self._registry.hide_tokens
+        told_at = series.told_at if series.told is state else None
+
+        async def record() -> None:
+            await self._store.mark_told(series.id, state, self._wall())
+
+        shown = evolve(
+            series,
+            last_name=hide(series.last_name or ""),
+            failed_text=hide(series.failed_text or ""),
+        )
+        alert = Alert(
+            bucket=label_of(series.bucket),
+            series=series.name,
+            old=series.told.value,
+            new=state.value,
+            request_id=secrets.token_hex(8),
+            text=series_text(shown, self._zone),
+            severity=SEVERITIES[severity],
+            comment=bucket.comment if bucket else "",
+            again=_moment(told_at),
+            since=_moment(series.state_at),
+            due=_moment(series.due),
+            expect=bucket.expect.text if bucket and bucket.expect else "",
+            last=_moment(series.last_at),
+            last_name=shown.last_name or "",
+            last_size=_number(series.last_size),
+            usual_size=_number(series.usual),
+            failure=printable_lines(shown.failed_text or ""),
+        )
+        share = series.bucket, state is State.LATE
+        badness = severity, -WORST_FIRST.index(state)
+        return Change(series.id, share, badness, alert, record)
+
+
+class ProblemChanges:
+    """Problems of buckets and of the server that come, grow or go."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: AlertStore,
+        registry: Registry,
+        wall: Callable[[], float],
+        again: float,
+    ) -> None:
+        """
+        :param registry: the current buckets
+        :param wall: returns seconds since the epoch
+        :param again: seconds until a reminder; 0 is never
+        """
+        self._clock = clock
+        self._store = store
+        self._registry = registry
+        self._wall = wall
+        self._again = again
+        # None until the first look: nothing is known to be gone before.
+        self._present: dict[_Key, Problem] | None = None
+        self._since: dict[_Key, float] = {}
+        self._smaller_since: dict[_Key, float] = {}
+        self._told: dict[_Key, ToldProblem] = {}
+        self._loaded = False
+
+    def see(self, problems: Sequence[Problem]) -> None:
+        """These are all problems that exist now."""
+        now = self._wall()
+        self._present = {(each.kind, each.bucket): each for each in problems}
+        self._since = {key: self._since.get(key, now) for key in self._present}
+
+    async def untold(self, silent: Collection[Share]) -> Sequence[Change]:
+        if self._present is None:
+            return []
+        await self._load()
+        self._forget_removed()
+        changes = (self._change(key) for key in list({**self._present, **self._told}))
+        return [each for each in changes if each and each.share not in silent]
+
+    async def _load(self) -> None:
+        if self._loaded:
+            return
+        # Problems are reported without the catalogue, too: it may be one of them.
+        with suppress(CatalogueError):
+            for each in await self._store.told_problems():
+                self._told.setdefault((each.kind, each.bucket), each)
+            self._loaded = True
+
+    def _forget_removed(self) -> None:
+        for key in [*self._told]:
+            if key[1] and self._registry.of_key(key[1]) is None:
+                del self._told[key]
+
+    def _change(self, key: _Key) -> Change | None:
+        problem = self._present.get(key) if self._present else None
+        told = self._told.get(key)
+        level, before = problem.level if problem else 0, told.level if told else 0
+        if level >= before:
+            self._smaller_since.pop(key, None)
+        elif not self._has_settled(key):
+            return None
+        elif told is not None and level:
+            # A smaller problem is no news; but if it grows again, that is.
+            self._told[key] = evolve(told, level=level)
+            return None
+        if level == before and not (problem and told and self._is_due(told)):
+            return None
+        return self._report(key, problem, told)
+
+    def _has_settled(self, key: _Key) -> bool:
+        now = self._clock.seconds()
+        return now - self._smaller_since.setdefault(key, now) >= SETTLED
+
+    def _is_due(self, told: ToldProblem) -> bool:
+        return bool(self._again) and self._wall() - told.told_at >= self._again
+
+    def _report(
+        self, key: _Key, problem: Problem | None, told: ToldProblem | None
+    ) -> Change:
+        kind, bucket_key = key
+        level = problem.level if problem else 0
+        now = self._wall()
+        since = told.since if told else self._since.get(key, now)
+        severity = problem.severity if problem else 0
+        text = problem.text if problem else _GONE[kind]
+        again = told is not None and told.level == level
+        bucket = self._registry.of_key(bucket_key)
+
+        async def record() -> None:
+            marked = ToldProblem(kind, bucket_key, level, since, self._wall())
+            self._told[key] = marked
+            if not level:
+                del self._told[key]
+                self._smaller_since.pop(key, None)
+            await self._store.mark_problem(marked)
+
+        alert = Alert(
+            bucket=label_of(bucket_key) or SERVER,
+            series="",
+            old=kind.value if told else "ok",
+            new=kind.value if problem else "ok",
+            request_id=secrets.token_hex(8),
+            text=printable(text),
+            severity=SEVERITIES[severity],
+            comment=bucket.comment if bucket else "",
+            again=_moment(told.told_at) if told and again else "",
+            since=_moment(since),
+        )
+        return Change(key, (bucket_key, False), (severity, 0), alert, record)
+
+
+_Key = tuple[Kind, str]
+
+_GONE = {
+    Kind.DAEMON: "the daemon runs again",
+    Kind.CATALOGUE: "the catalogue can be written again",
+    Kind.FULL: "no longer full",
+    Kind.DAMAGED: "no file is damaged any more",
+    Kind.MISSING: "no file is missing any more",
+    Kind.TOKEN: "the last token does not expire soon any more",
+    Kind.CERTIFICATE: "no certificate expires soon any more",
+    Kind.HOOK: "no hook fails any more",
+    Kind.RELOAD: "the configuration is applied",
+}
+"""Texts about a problem that is gone."""
+
+
+def series_text(series: Series, zone: tzinfo) -> str:
+    """The state of a series as a sentence without its subject and period.
+
+    :param series: its last name and its report have no tokens
+    :param zone: time zone of the times
+    """
+    last = "no push yet"
+    if series.last_at is not None:
+        last = f"last push {_time(series.last_at, zone)}"
+        last += f", {size_text(series.last_size or 0)}"
+    usual = f", usual size {size_text(series.usual)}" if series.usual else ""
+    change = ""
+    if series.usual and series.last_size is not None:
+        change = f" ({change_text(series.last_size, series.usual)})"
+    told = series.told.value
+    fresh = f"is fresh again, was {told}"
+    if series.told is State.NEVER:
+        fresh = "has its first push"
+    lines = printable_lines(series.failed_text or "").split("\n")
+    report = cut(" / ".join(filter(None, map(str.strip, lines))), LONGEST_REPORT)
+    return {
+        State.LATE: f"is late; expected by {_time(series.due, zone)}, {last}",
+        State.FAILED: f"has failed: {report}; {last}",
+        State.EMPTY: f"is empty; {last}{usual}",
+        State.UNFINISHED: f"has a push that never ended; {last}",
+        State.SHRUNK: f"has shrunk{change}; {last}{usual}",
+        State.GROWN: f"has grown{change}; {last}{usual}",
+        State.NEVER: f"is awaiting its first push, was {told}",
+        State.FRESH: f"{fresh}; {last}",
+    }[series.state]
+
+
+def _time(at: float, zone: tzinfo) -> str:
+    then = local(at, zone) if math.isfinite(at) else None
+    return "-" if then is None else f"{then:%Y-%m-%d %H:%M}"
+
+
+def _moment(at: float | None) -> str:
+    return rfc3339(at, "seconds") or ""
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

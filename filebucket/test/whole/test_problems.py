@@ -1,0 +1,116 @@
+"""Problems of a bucket and of the server, in each way of hearing of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from filebucket.test.kit.integration import IntegrationCase, run
+from filebucket.test.kit.server import OTHER, Server, comes, hurried
+
+
+class ProblemTests(IntegrationCase):
+    """A daemon that looks for problems all the time."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.made = Server(
+            self.folder / "server",
+            admin="tcp:0:interface=127.0.0.1",
+            min_free_space=0,
+            buckets=[
+                {
+                    "name": "web01",
+                    "token": OTHER,
+                    "quota": "100KiB",
+                    "comment": "call Ulm",
+                }
+            ],
+        )
+        self.said = Path(self.mktemp()).absolute()
+        self.said.touch()
+        words = ("BUCKET", "OLD", "NEW", "SEVERITY", "COMMENT", "TEXT")
+        shown = "|".join(f"$FILEBUCKET_{word}" for word in words)
+        self.made.hook("alert", f'echo "{shown}" >>{self.said}')
+
+    def start(self) -> None:
+        self.made.start(*hurried("daemon.watch", LOOK_EVERY=0.2))
+        self.addCleanup(self.made.stop)
+
+    def push(self, name: str, size: int) -> int:
+        file = self.file(name, b"x" * size)
+        return self.curl("-T", str(file), f"{self.made.url}/{OTHER}/{name}")[0]
+
+    def hears(self, alert: str) -> None:
+        """Wait for an alert."""
+        told = lambda: self.said.read_text().splitlines()  # noqa: E731 - shorter
+        self.assertTrue(comes(lambda: alert in told()), (alert, told()))
+
+    def status(self, *words: str) -> tuple[int, str]:
+        """The exit status and the output of the command."""
+        done = run(
+            *(sys.executable, "-m", "filebucket", "status", *words, "--config"),
+            str(self.made.config_file),
+        )
+        return done.returncode, done.stdout.decode()
+
+    def fetch(self, path: str) -> str:
+        port = self.made.wait_for(r"; admin: 127\.0\.0\.1:(\d+)")[1]
+        return self.curl(f"http://127.0.0.1:{port}/{path}")[1].decode()
+
+    def metric(self, name: str) -> float:
+        found = re.search(
+            rf"(?m)^filebucket_{re.escape(name)} (\S+)$", self.fetch("metrics")
+        )
+        return float(found[1]) if found else 0.0
+
+    def test_full_bucket(self) -> None:
+        """Nearly, and then really."""
+        self.start()
+        self.assertEqual(200, self.push("a", 90_000))
+        text = "92 % of the quota of 100 KiB is used"
+        self.hears(f"web01|ok|full|warning|call Ulm|{text}")
+        code, shown = self.status()
+        self.assertEqual((1, True), (code, f"web01: {text}." in shown), shown)
+        self.assertIn("1 bucket is nearly full", self.fetch(""))
+        name = 'bucket_problem{bucket="web01",problem="full"}'
+        self.assertEqual(1.0, self.metric(name))
+        self.assertEqual(507, self.push("b", 15_000))
+        text = "the last push was refused: the bucket's quota has not enough space left"
+        text += " for 15000 bytes"
+        self.hears(f"web01|full|full|critical|call Ulm|{text}")
+        code, line = self.status("--line")
+        self.assertEqual(2, code)
+        self.assertTrue(
+            line.startswith(f"FILEBUCKET CRITICAL - 1 of 1 buckets: web01: {text}")
+        )
+        self.assertEqual(2.0, self.metric(name))
+        self.assertEqual(200, self.push("c", 100))
+        self.assertTrue(comes(lambda: self.metric(name) == 1.0))
+        self.assertEqual(2, len(self.said.read_text().splitlines()))
+
+    def test_full_disk(self) -> None:
+        """The last push need not be refused."""
+        self.made.config["min_free_space"] = "100 %"
+        self.made.write_config()
+        self.start()
+        text = "no push can be stored: free space is below min_free_space"
+        self.hears(f"-|ok|full|critical||{text}")
+        found = json.loads(self.status("--json")[1])
+        problem = {"kind": "full", "severity": 2, "text": text}
+        self.assertEqual([problem], found["problems"])
+        self.assertEqual(2.0, self.metric('problem{problem="full"}'))
+        self.assertIn(text[1:], self.fetch(""))
+
+    def test_hook(self) -> None:
+        self.made.hook("post-push", "exit 7")
+        self.start()
+        self.assertEqual(200, self.push("a", 10))
+        text = "post-push.sh fails for web01: exited with 7"
+        self.hears(f"-|ok|hook|warning||{text}")
+        self.assertIn(f"FILEBUCKET WARNING - {text} |", self.status("--line")[1])
+        self.made.hook("post-push", "exit 0")
+        self.assertEqual(200, self.push("b", 10))
+        self.assertTrue(comes(lambda: self.status("--line")[0] == 0))
