@@ -179,8 +179,8 @@ class TextTests(SynchronousTestCase):
         text = self.text(State.FAILED, failed_text="x" * 4000)
         self.assertLess(len(text), LONGEST_REPORT + 60)
 
-    @given(st.sampled_from(State), st.text(max_size=20))
     @trying
+    @given(st.sampled_from(State), st.text(max_size=20))
     def test_one_line(self, state: State, report: str) -> None:
         text = self.text(state, failed_text=report)
         self.assertTrue(text.isprintable(), text)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
+from filebucket.test.kit.children import bounded
 from filebucket.test.kit.integration import MIB, need
 from filebucket.test.kit.nginx import nginx_command, shipped
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
@@ -223,7 +224,7 @@ class NginxTests(ProxyCase):
             client.stdin.write(b"x" * 100_000)
             client.stdin.flush()
             pushed, _ = daemon.accept()
-            with pushed:
+            with pushed, bounded(client):
                 pushed.settimeout(PATIENCE)
                 got = 0
                 while got < 50_000:
@@ -234,7 +235,6 @@ class NginxTests(ProxyCase):
                 pushed.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 assert client.stdout is not None
                 self.assertEqual(version, client.stdout.read())
-            client.stdout.close()
 
     def test_client(self) -> None:
         """The client is the address that connected to nginx, whatever it sends."""
