@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.test.kit.server import NOBODY, PATIENCE, TWISTD, Server, comes
+from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, TWISTD, Server, comes
+from filebucket.test.kit.sinks import MailSink
+
+HOOKS = Path(__file__).resolve().parents[3] / "hooks"
 
 SHOW = """\
 { printf '%s\\n' "$@" end; pwd; umask; id -u
@@ -176,3 +180,77 @@ class AlertTests(AlertCase):
         _, process, variables = self.shown()
         self.assertEqual(str(NOBODY), process[2])
         self.assertNotEqual("/root", variables["HOME"])
+
+
+@skipUnless(shutil.which("msmtp") and HOOKS.is_dir(), "needs msmtp and the hooks")
+class MailTests(AlertCase):
+    """From the daemon, and from the commands, to a mail server."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sink = MailSink(self.addCleanup)
+        (self.folder / ".msmtprc").write_text(
+            f"account default\nhost 127.0.0.1\nport {self.sink.port}\nfrom a@b.org\n"
+        )
+        settings = "SENDMAIL=msmtp MAIL_TO=ops@example.org"
+        self.server.hook("alert", f'{settings} exec {HOOKS}/alert-mail.sh "$@"')
+        self.server.hook("report", f"{settings} exec {HOOKS}/report-mail.sh")
+
+    def mail(self) -> tuple[str, list[str]]:
+        """The subject and the lines of the next mail."""
+        self.assertTrue(comes(lambda: bool(self.sink.received)))
+        to, mail = self.sink.received.pop(0)
+        self.assertEqual(["ops@example.org"], to)
+        return str(mail["Subject"]), mail.get_content().splitlines()
+
+    def push(self, name: str, content: bytes) -> None:
+        url = f"{self.server.url}/{OTHER}/{name}"
+        request = urllib.request.Request(url, content, method="PUT")
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            self.assertEqual(200, answer.status)
+
+    def test_daemon(self) -> None:
+        """An alert, its end, and the report."""
+        bucket = {"name": "web01", "token": OTHER, "expect": "1h", "comment": "shop"}
+        self.server.config["buckets"] = [bucket]
+        self.server.write_config()
+        self.server.start(environ={"HOME": str(self.folder)})
+        self.push("db-1.gz", b"content")
+        subject, lines = self.mail()
+        self.assertEqual("file-bucket: web01: fresh (was never)", subject)
+        self.push("db-2.gz", b"")
+        subject, lines = self.mail()
+        self.assertEqual("file-bucket: web01: empty", subject)
+        self.assertTrue(lines[0].startswith("web01: db-#.gz is empty; last push "))
+        self.assertTrue(lines[0].endswith(" (shop)"), lines[0])
+        self.push("db-3.gz", b"content")
+        subject, lines = self.mail()
+        self.assertEqual("file-bucket: web01: fresh (was empty)", subject)
+        text = "web01: db-#.gz is fresh again, was empty; last push "
+        self.assertTrue(lines[0].startswith(text), lines[0])
+        config = str(self.server.config_file)
+        command = f"'{sys.executable}' -m filebucket report -c '{config}' | ./report.sh"
+        ran = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.folder,
+            env={**os.environ, "HOME": str(self.folder)},
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual(0, ran.returncode)
+        subject, lines = self.mail()
+        self.assertTrue(subject.startswith("file-bucket on "), subject)
+        self.assertEqual("Every backup arrived.", lines[2])
+
+    def test_commands(self) -> None:
+        """A test, and a unit that failed."""
+        home = {"HOME": str(self.folder)}
+        self.assertEqual(0, self.alert("--test", **home)[0])
+        subject, lines = self.mail()
+        where = f"server {os.uname().nodename}"
+        self.assertEqual(f"file-bucket: {where}: test", subject)
+        self.assertEqual(f"{where}: this is a test; nothing is wrong", lines[0])
+        self.assertEqual(0, self.alert("--unit", "x.service", **home)[0])
+        subject, lines = self.mail()
+        self.assertEqual(f"file-bucket: {where}: unit", subject)
+        self.assertTrue(lines[0].startswith(f"{where}: x.service failed"), lines[0])
