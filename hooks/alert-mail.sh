@@ -3,7 +3,7 @@
 #
 # Install  copy or symlink it as /etc/file-bucket/alert.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); tr, uname
+# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); sed, tr, uname
 # Answers  status 0 if the mailer accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
@@ -84,5 +84,10 @@ END
     detail bytes "${FILEBUCKET_LAST_SIZE:-}"
     detail usual "${FILEBUCKET_USUAL_SIZE:-}"
     detail request "${FILEBUCKET_REQUEST_ID:-}"
+    if [ -n "${FILEBUCKET_FAILURE:-}" ]; then
+        printf '\nThe client reported:\n\n'
+        printf '%s\n' "$FILEBUCKET_FAILURE" | tr -d '\000-\011\013-\037\177' |
+            sed 's/^/    /'
+    fi
     printf '\nAll backups: filebucket status\n'
 } | "$SENDMAIL" -i "$MAIL_TO" >&2 || fail "not sent"

@@ -202,7 +202,7 @@ def failing_hooks(failures: Sequence[HookFailure]) -> Problem | None:
         if last.bucket:
             more = f" and {counted(len(others), 'more bucket')}" if others else ""
             buckets = f" for {label_of(last.bucket)}{more}"
-        clauses.append(f"{hook}.sh fails{buckets}: {last.reason}")
+        clauses.append(f"the {hook} hook fails{buckets}: {last.reason}")
     # Without pre-push, no push is stored.
     severity = CRITICAL if "pre-push" in hooks else WARNING
     return Problem(Kind.HOOK, severity, "; ".join(clauses))

@@ -162,8 +162,8 @@ class OverviewTests(ManySeriesCase):
         (problem,) = self.look().problems
         label = self.buckets[1].label
         self.assertEqual(
-            "alert.sh fails: exit status 3;"
-            f" post-push.sh fails for {label}: exit status 2",
+            "the alert hook fails: exit status 3;"
+            f" the post-push hook fails for {label}: exit status 2",
             problem.text,
         )
 

@@ -194,11 +194,11 @@ class HookTests(SynchronousTestCase):
 
     def test_one(self) -> None:
         self.assertEqual(
-            (1, "post-push.sh fails for web01: exit status 3"),
+            (1, "the post-push hook fails for web01: exit status 3"),
             self.failing(("post-push", "web01", "exit status 3")),
         )
         self.assertEqual(
-            (1, "alert.sh fails: it timed out"),
+            (1, "the alert hook fails: it timed out"),
             self.failing(("alert", "", "it timed out")),
         )
 
@@ -207,8 +207,8 @@ class HookTests(SynchronousTestCase):
         self.assertEqual(
             (
                 2,
-                "post-push.sh fails for web02 and 2 more buckets: exit status 3;"
-                " pre-push.sh fails for #ababab: no",
+                "the post-push hook fails for web02 and 2 more buckets: exit status 3;"
+                " the pre-push hook fails for #ababab: no",
             ),
             self.failing(
                 ("post-push", "web02", "exit status 3"),

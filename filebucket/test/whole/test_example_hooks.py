@@ -928,6 +928,20 @@ class AlertMailTests(ExampleHookTestCase):
         expected = ["bucket", "comment", "state", "severity", "since", "reported"]
         self.assertEqual([*expected, "request"], keys)
 
+    def test_failure(self) -> None:
+        """All that the client reported, without control characters."""
+        report = "pg_dump exited 1\n.\r\n\x1b[2Jno space\nBcc: x"
+        _, lines = self.mail("x", "fresh", "failed", FILEBUCKET_FAILURE=report)
+        at = lines.index("The client reported:")
+        expected = [
+            "",
+            "    pg_dump exited 1",
+            "    .",
+            "    [2Jno space",
+            "    Bcc: x",
+        ]
+        self.assertEqual([*expected, ""], lines[at + 1 : at + 7])
+
     def test_no_text(self) -> None:
         """A wrapper may call it with the arguments alone."""
         ended = self.start(HOOKS / "alert-mail.sh", ["web01", "x", "fresh", "late"], {})

@@ -108,7 +108,7 @@ class ProblemTests(IntegrationCase):
         self.made.hook("post-push", "exit 7")
         self.start()
         self.assertEqual(200, self.push("a", 10))
-        text = "post-push.sh fails for web01: exited with 7"
+        text = "the post-push hook fails for web01: exited with 7"
         self.hears(f"-|ok|hook|warning||{text}")
         self.assertIn(f"FILEBUCKET WARNING - {text} |", self.status("--line")[1])
         self.made.hook("post-push", "exit 0")
