@@ -245,8 +245,10 @@ class BucketResource(Resource):
                 return kind
         if method != "POST":
             return Put
-        types = headers.getRawHeaders("Content-Type", [])
-        return FailureReport if self._bucket is not None and is_report(types) else Form
+        # Its bytes need not be UTF-8.
+        types = headers.getRawHeaders(b"Content-Type", [])
+        reports = is_report([each.decode("latin-1") for each in types])
+        return FailureReport if self._bucket is not None and reports else Form
 
     def _answer(
         self,

@@ -26,6 +26,7 @@ class FailureReportTests(ResourceCase):
             report(b"/%b/db.gz" % TOKEN),
             report(b"//%b/db.gz" % TOKEN),
             report(b"/db.gz", bearer(TOKEN)),
+            report(b"/%b/db.gz" % TOKEN, kind=TEXT + b"; charset=\xff"),
             report(
                 b"/%b/db%%2egz" % TOKEN, kind=b"Content-Type: Text/Plain ; charset=x"
             ),
@@ -119,6 +120,7 @@ class FailureReportTests(ResourceCase):
             report(b"/%b/a" % UNKNOWN),
             report(b"/a", bearer(UNKNOWN)),
             report(b"/"),
+            report(b"/%b/a" % UNKNOWN, kind=b"Content-Type: \xff"),
             put(b"/%b/a" % UNKNOWN),
         ):
             connection = Connection(self.root)
