@@ -149,6 +149,14 @@ def _series(town: Town, _: int) -> None:
     _push(town, new("s").translate(_LETTERS) + ".gz")
 
 
+def _reports(town: Town, number: int) -> None:
+    """Reports of failures, of made-up names, in which anything may be a token."""
+    text = secrets.token_hex(2048).encode()
+    name = new("f").translate(_LETTERS) if number % 2 else ""
+    headers = sized(len(text)), "Content-Type: text/plain"
+    town.send(head(name, *headers, method="POST"), text)
+
+
 def _quota(town: Town, _: int) -> None:
     _push(town, "/q", token=FULL)
     _push(town, new("q"), token=FULL)
@@ -262,6 +270,7 @@ MISBEHAVIORS = (
     Misbehavior("files to hash", _hashed_files),
     Misbehavior("retries to compare", _retries),
     Misbehavior("made-up series", _series, 8, reloads=True),
+    Misbehavior("reports of failures", _reports, 8),
     Misbehavior("a quota of many files", _quota, 8),
     Misbehavior("guessed digests", _guesses, 8),
     Misbehavior("a slow hook", _pushes, 64, hook=_SLOW_HOOK),

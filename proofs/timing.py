@@ -89,12 +89,14 @@ class Shape:
     :param bearer: whether the token is in a header
     :param expects: whether the client waits for ``100 Continue``; the server closes
         after the refusal, so that each has its own connection
+    :param reports: whether it reports that a backup failed
     """
 
     method: str
     bearer: bool = False
     expects: bool = False
     fresh: bool = False
+    reports: bool = False
 
     def __str__(self) -> str:
         return " ".join(
@@ -104,6 +106,7 @@ class Shape:
                 ("Bearer", self.bearer),
                 ("Expect", self.expects),
                 ("fresh", self.fresh),
+                ("report", self.reports),
             )
             if said
         )
@@ -114,6 +117,8 @@ class Shape:
         head = f"{self.method} {target} HTTP/1.1\r\nHost: h\r\n"
         if self.bearer:
             head += f"Authorization: Bearer {token}\r\n"
+        if self.reports:
+            head += "Content-Type: text/plain\r\n"
         if self.expects:
             head += "Expect: 100-continue\r\n"
         if self.method != "GET":
@@ -127,6 +132,7 @@ SHAPES = (
     Shape("GET"),
     Shape("PUT"),
     Shape("POST"),
+    Shape("POST", reports=True),
     Shape("GET", bearer=True),
     Shape("PUT", bearer=True),
     Shape("POST", bearer=True),

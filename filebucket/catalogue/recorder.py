@@ -213,9 +213,8 @@ class Recorder(Service):
             self._latest_refused(key).append(Refused.of(outcome, key, now))
         elif bucket is not None and outcome.failed is not None:
             series = self._series(bucket, outcome.name) if outcome.name else ""
-            text = self._registry.hide_tokens(outcome.failed)
             self._latest_reports(bucket.key).append(
-                Failed(bucket.key, series, now, text)
+                Failed(bucket.key, series, now, outcome.failed)
             )
         elif (
             bucket is not None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from filebucket.base.fs import free_bytes, total_bytes
@@ -134,7 +135,10 @@ class Writer:
             journal.abandon(abandoned, self._registry.of_key, now)
             abandoned.clear()
         if failed:
-            journal.fail(failed, self._registry.of_key, now)
+            # Here, since it takes milliseconds if anything in a text may be a token.
+            hide = self._registry.hide_tokens
+            shown = [evolve(each, text=hide(each.text)) for each in failed]
+            journal.fail(shown, self._registry.of_key, now)
             failed.clear()
         journal.forget_failures(now, self._registry.of_key)
         if hook_runs:

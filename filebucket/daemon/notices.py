@@ -18,6 +18,7 @@ from filebucket.config.config import Buckets, Config
 from filebucket.model.client import Client
 from filebucket.model.push import Outcome, Step
 from filebucket.model.registry import Registry
+from filebucket.model.token import TOKEN_LENGTH
 
 log = Logger(namespace="filebucket.tap")
 
@@ -74,7 +75,8 @@ def log_outcome(
         return
     name = hide_tokens(outcome.name) if outcome.name else None
     if outcome.failed is not None and outcome.reason is None:
-        _log_failure(outcome, name, first_line(hide_tokens(outcome.failed), LONGEST))
+        start = _start(outcome.failed.strip(), hide_tokens)
+        _log_failure(outcome, name, first_line(start, LONGEST))
         return
     log.info(
         "{log_text}",
@@ -91,6 +93,16 @@ def log_outcome(
         reason=outcome.reason,
         cause=outcome.cause,
     )
+
+
+def _start(text: str, hide_tokens: Callable[[str], str]) -> str:
+    """The beginning of a text, with tokens masked. To look for them in all of it would
+    take milliseconds.
+    """
+    if len(text) <= 2 * LONGEST:
+        return hide_tokens(text)
+    # What is left of a token at the end is not recognized.
+    return hide_tokens(text[: 2 * LONGEST])[:-TOKEN_LENGTH]
 
 
 def _log_failure(outcome: Outcome, name: str | None, text: str) -> None:

@@ -136,7 +136,7 @@ class Failed:
 
     :param bucket: the bucket's key
     :param series: the name of its series; empty for the whole bucket
-    :param text: as the client sent it, with tokens masked
+    :param text: as the client sent it; the catalogue's writer masks its tokens
     """
 
     bucket: str

@@ -91,6 +91,15 @@ class NoticeTests(SynchronousTestCase):
         self.assertEqual((None, notices.LONGEST), (whole["name"], len(whole["text"])))
         self.assertEqual("refused", refused["event"])
 
+    def test_failed_at_the_end_of_the_shown_part(self) -> None:
+        """No part of a token is logged, wherever the text is cut."""
+        for length in range(2 * notices.LONGEST + 2):
+            outcome = Outcome("r", "web01", "c", status=202, failed="")
+            outcome.failed = f"{TOKEN} {'.' * length}{TOKEN}{'.' * length}"
+            with capturedLogs() as events:
+                notices.log_outcome(outcome, lambda text: text.replace(TOKEN, "web"))
+            self.assertNotIn(TOKEN[:4], events[0]["text"], length)
+
     def test_no_event(self) -> None:
         """A client that asks for an offset leaves no line."""
         outcome = Outcome("r", "web01", "local", step=Step.LOOKED)
