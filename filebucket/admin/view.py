@@ -21,6 +21,7 @@ from filebucket.base.text import (
     moment_text,
     printable,
     printable_lines,
+    sentence,
     size_text,
     span,
 )
@@ -348,8 +349,7 @@ def _headline(overview: Overview) -> tuple[Summary, Sequence[Mark]]:
 
 
 def _mark(problem: Problem) -> Mark:
-    text = printable(problem.text)
-    return Mark(SEVERITIES[problem.severity], f"{text[:1].upper()}{text[1:]}")
+    return Mark(SEVERITIES[problem.severity], sentence(printable(problem.text)))
 
 
 def _push(push: Receiving, zone: tzinfo) -> UploadRow:

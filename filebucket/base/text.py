@@ -284,6 +284,12 @@ def wrapped(text: str, columns: int) -> list[str]:
     return [*lines, text] if text or not lines else lines
 
 
+def sentence(text: str) -> str:
+    """``text`` with a capital letter, unless it begins with the name of a file."""
+    name = "." in text.partition(" ")[0]
+    return text if name else text[:1].upper() + text[1:]
+
+
 def first_line(text: str, columns: int, besides: str = "") -> str:
     """The first line of a text that is not blank, printable and shortened.
 

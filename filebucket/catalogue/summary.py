@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from filebucket.base.text import counted, joined
+from filebucket.base.text import counted, joined, sentence
 from filebucket.catalogue.overview import LOST, SEVERITY_OF, BucketOverview, Overview
 from filebucket.model.problem import CRITICAL, WARNING, Kind
 from filebucket.model.state import State
@@ -142,8 +142,7 @@ def _calm(buckets: Sequence[BucketOverview]) -> Summary:
 
 
 def _sentence(clauses: Sequence[str]) -> str:
-    text = joined(clauses)
-    return text[:1].upper() + text[1:]
+    return sentence(joined(clauses))
 
 
 def _phrases(trouble: Trouble) -> tuple[str, str]:

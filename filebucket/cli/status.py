@@ -35,6 +35,7 @@ from filebucket.base.text import (
     printable_lines,
     recent_text,
     rfc3339,
+    sentence,
     size_text,
 )
 from filebucket.catalogue.database import CatalogueError
@@ -367,7 +368,7 @@ def _problem_lines(found: Overview) -> Iterator[tuple[str, int]]:
     severity; and the comments of buckets with a problem.
     """
     for problem in found.problems:
-        yield f"{problem.text[:1].upper()}{problem.text[1:]}.", problem.severity
+        yield f"{sentence(problem.text)}.", problem.severity
     for bucket in _worst_first(found):
         label = printable(bucket.label)
         for series in bucket.series:

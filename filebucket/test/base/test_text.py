@@ -29,6 +29,7 @@ from filebucket.base.text import (
     printable,
     recent_text,
     rfc3339,
+    sentence,
     size_text,
     span,
     time_text,
@@ -40,6 +41,18 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 24, 9, 5, 7, tzinfo=BERLIN).timestamp()
+
+
+class SentenceTests(SynchronousTestCase):
+    def test_sentence(self) -> None:
+        """Names of files keep their small letter."""
+        for words, expected in (
+            ("the disk is full", "The disk is full"),
+            ("post-push.sh fails", "post-push.sh fails"),
+            ("2 files are missing", "2 files are missing"),
+            ("", ""),
+        ):
+            self.assertEqual(expected, sentence(words))
 
 
 class QuantityTests(SynchronousTestCase):
