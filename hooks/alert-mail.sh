@@ -3,7 +3,8 @@
 #
 # Install  copy or symlink it as /etc/file-bucket/alert.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); sed, tr, uname
+# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); fold, sed, tr,
+#          uname
 # Answers  status 0 if the mailer accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
@@ -54,7 +55,8 @@ detail() {
 
 # No header contains text from a client. The title is reduced to characters that need
 # no encoding (RFC 2047) and cannot begin another header. The recipient is an argument:
-# "-t" would read it from the headers. "-i": a line with "." does not end it.
+# "-t" would read it from the headers. "-i": a line with "." does not end it. A line may
+# have 998 bytes (RFC 5322, 2.1.1).
 subject="file-bucket: $(printf %s "$title" | tr -c 'A-Za-z0-9 #:().,_-' '?')"
 
 {
@@ -90,4 +92,4 @@ END
             sed 's/^/    /'
     fi
     printf '\nAll backups: filebucket status\n'
-} | "$SENDMAIL" -i "$MAIL_TO" >&2 || fail "not sent"
+} | fold -s -w 900 | "$SENDMAIL" -i "$MAIL_TO" >&2 || fail "not sent"

@@ -942,6 +942,14 @@ class AlertMailTests(ExampleHookTestCase):
         ]
         self.assertEqual([*expected, ""], lines[at + 1 : at + 7])
 
+    def test_long_lines(self) -> None:
+        """Mail servers may refuse lines of more than 998 bytes."""
+        words = "\u20ac\u20ac\u20ac " * 160
+        given = told(words, COMMENT="x" * 200, FAILURE="y" * 4000)
+        _, lines = self.mail("z" * 255, "fresh", "failed", **given)
+        self.assertLess(max(len(each.encode()) for each in lines), 998)
+        self.assertIn(words.rstrip(), "".join(lines))
+
     def test_no_text(self) -> None:
         """A wrapper may call it with the arguments alone."""
         ended = self.start(HOOKS / "alert-mail.sh", ["web01", "x", "fresh", "late"], {})
@@ -1334,6 +1342,59 @@ class RealAppriseTests(ExampleHookTestCase):
             self.assertLess(err.count("\n"), 8, err)
             self.assertTrue(err.endswith("alert-apprise: the alert was not accepted\n"))
             self.assertNotIn("s3cret", err)
+
+
+class RealCurlTests(ExampleHookTestCase):
+    """The hooks that send JSON, with the real curl."""
+
+    skip = skip or missing_tools("curl")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sink = JsonSink(self.addCleanup)
+        url = f"http://127.0.0.1:{self.sink.port}/"
+        self.settings = {
+            "WEBHOOK_URL": url,
+            "NTFY_URL": url,
+            "NTFY_TOKEN_FILE": "",
+            "HOME": str(self.stand),
+        }
+
+    def received(self, script: str, series: str, settings: dict[str, str]) -> Any:
+        """What a server receives."""
+        more = {**self.settings, **settings}
+        ended = self.alert(script, series, "fresh", "late", **more)
+        self.assertEqual((0, "", ""), ended)
+        return self.sink.received.pop()
+
+    def test_received(self) -> None:
+        for name in [*HOSTILE_NAMES, "a\\nb\\\\", "\u2028\u0085\U0010ffff"]:
+            given = told(f"is late; last push of {name}", COMMENT=name)
+            text = f"web01: {name} is late; last push of {name} ({name})"
+            found = self.received("alert-ntfy.sh", name, given)
+            self.assertEqual(("web01: late", text), (found["title"], found["message"]))
+            found = self.received("alert-webhook.sh", name, given)
+            self.assertEqual(re.sub("[<>&@]", "?", text), found["text"])
+            self.assertEqual((name, name), (found["series"], found["comment"]))
+
+    def test_long(self) -> None:
+        """A text as long as a client can make it."""
+        given = told("has failed: " + "\u20ac" * 500, COMMENT="x" * 200)
+        found = self.received("alert-webhook.sh", "y" * 255, given)
+        self.assertIn("\u20ac" * 500, found["text"])
+
+    def test_settings_of_the_user(self) -> None:
+        """A .curlrc does not count."""
+        (self.stand / ".curlrc").write_text("url = http://127.0.0.1:9/\nverbose\n")
+        found = self.received("alert-ntfy.sh", "x", told(LATE))
+        self.assertEqual(f"web01: x {LATE}", found["message"])
+
+    def test_no_server(self) -> None:
+        self.sink.close()
+        for script in ("alert-ntfy.sh", "alert-webhook.sh"):
+            ended = self.alert(script, "x", "fresh", "late", **self.settings)
+            self.assertEqual((1, ""), ended[:2])
+            self.assertTrue(ended[2].endswith(": the alert was not accepted\n"))
 
 
 class RealMailTests(ExampleHookTestCase):
