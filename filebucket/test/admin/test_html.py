@@ -284,8 +284,10 @@ class PageTests(SynchronousTestCase):
             head.one("small", class_="problem look").text,
         )
         self.assertEqual([], show(bucket("a")).one(id="problems").children)
-        # Even without a bucket.
-        self.assertNotIn("bucket add", show(problems=problems).one("main").text)
+        page = show(problems=problems)
+        self.assertIn("The server has 2 problems", page.one("h1").text)
+        self.assertIn("There are no buckets yet. Create", page.one(id="overall").text)
+        self.assertEqual([], page.all("input"))
 
     def test_notes(self) -> None:
         """The comment of a bucket, and its pause."""
