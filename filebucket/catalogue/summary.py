@@ -119,7 +119,6 @@ def _calm(buckets: Sequence[BucketOverview]) -> Summary:
     """The summary of buckets without a problem."""
     alive = [each for each in buckets if not each.retired]
     unscheduled = sum(each.expect is None for each in alive)
-    paused = sum(each.expect is not None and not each.awaited for each in alive)
     if not alive:
         return Summary(0, "No problems found", "All buckets are retired.")
     if unscheduled == len(alive):
@@ -128,17 +127,11 @@ def _calm(buckets: Sequence[BucketOverview]) -> Summary:
             "No problems found",
             "No bucket has an expect schedule, so late backups cannot be detected.",
         )
-    rest = [
-        f"{counted(count, *has)} {what}"
-        for count, has, what in (
-            (unscheduled, ("bucket has", "buckets have"), "no schedule"),
-            (paused, ("bucket is", "buckets are"), "paused"),
-        )
-        if count
-    ]
-    if not rest:
+    if all(each.awaited for each in alive):
         return Summary(0, "Every backup arrived")
-    return Summary(0, "Every expected backup arrived", f"{joined(rest)}.")
+    rest = counted(unscheduled, "bucket has", "buckets have")
+    more = f"{rest} no schedule." if unscheduled else ""
+    return Summary(0, "Every expected backup arrived", more)
 
 
 def _sentence(clauses: Sequence[str]) -> str:
