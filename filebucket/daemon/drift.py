@@ -92,9 +92,10 @@ class Drift:
     def _compare(self) -> Problem | None:
         try:
             text = read_text(self._path)
+            applied = self._current.applied()
             with beside_pushes():
                 config = parse(text, self._path)
-                return _due(compare(self._current.applied(), config, identity(text)))
+                return _due(compare(applied, config, identity(text)))
         except ConfigError as error:
             mistake = cut(printable(error.mistakes[0]), LONGEST_MISTAKE)
             more = len(error.mistakes) - 1

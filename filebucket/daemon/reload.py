@@ -68,20 +68,21 @@ def load_buckets(path: str, before: BucketIndex) -> Loaded:
         raise ConfigError(error.source, error.mistakes, read) from None
 
 
-_COMPUTING = threading.Lock()
+COMPUTING = threading.Lock()
+"""Held by the thread that computes."""
 
 
 @contextmanager
 def beside_pushes() -> Iterator[None]:
     """Compute for long in a thread, and hold up pushes less; one thread at a time.
 
-    The block must not wait for a disk.
+    The block must not wait for a disk, nor contain another one.
     """
     # A push needs the interpreter lock a dozen times, and a computing thread releases
     # it only after 5 ms each time; besides, Python looks for garbage while many objects
     # are created. Without these settings a push took 150 ms while 100,000 buckets were
     # read.
-    with _COMPUTING:
+    with COMPUTING:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(interval / 10)
         gc.disable()

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
 from filebucket.config import load
-from filebucket.daemon import drift
+from filebucket.daemon import drift, reload
 from filebucket.daemon.applied import Applied, fingerprints, identity
 from filebucket.daemon.drift import PATIENCE, Drift
 from filebucket.model.problem import WARNING, Kind, Problem
@@ -41,6 +41,9 @@ class FakeReload:
     def applied(self) -> Applied:
         assert self.last is not None
         self.compared += 1
+        # The real one computes, too.
+        assert reload.COMPUTING.acquire(blocking=False), "it would wait for ever"
+        reload.COMPUTING.release()
         return self.last
 
 
