@@ -439,6 +439,24 @@ class RefusedTests(DropCase):
         )
         self.check_policy()
 
+    def test_retired(self) -> None:
+        """Another token, or another network, would not help."""
+        for bucket in self.daemon.config["buckets"]:
+            if isinstance(bucket, dict) and bucket.get("name") == "web01":
+                bucket["retired"] = True
+        self.daemon.write_config()
+        self.daemon.stop()
+        self.daemon.start()
+        self.open()
+        self.choose(a=b"one")
+        self.send()
+        self.wait_for(a="failed")
+        self.assertEqual(
+            ["Not stored. This bucket is retired: it accepts no more files."],
+            self.texts(".state"),
+        )
+        self.assertEqual([], self.texts("#wrong"))
+
     def test_hook(self) -> None:
         """A hook rejects a file; the next one is sent."""
         self.daemon.hook("pre-push", '[ "$2" != a ]')
