@@ -382,8 +382,8 @@ _FORGET_EMPTY = (
 
 # No alerts about a bucket that is not configured any more.
 _FORGET_BUCKET = (
-    "UPDATE series SET watched = 0, due = NULL, told = state"
-    " WHERE bucket = ? AND (watched OR told <> state)"
+    "UPDATE series SET watched = 0, due = NULL, told = state, told_at = NULL"
+    " WHERE bucket = ? AND (watched OR told <> state OR told_at IS NOT NULL)"
 )
 
 _REPORTED = "(watched OR state = 'failed' OR told = 'failed')"

@@ -409,6 +409,7 @@ def _calmed(
     """The series, without a state that a pause or a retirement excludes."""
     calm = State.FRESH if series.pushes else State.NEVER
     if retired:
+        series = evolve(series, failed_at=None, failed_text=None)
         return evolve(series, state=calm, due=math.inf)
     if paused is not None and series.state is State.LATE:
         return evolve(series, state=calm, due=max(series.due, paused.until))

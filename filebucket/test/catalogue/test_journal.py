@@ -761,8 +761,10 @@ class FailTests(JournalCase):
         self.push("db-1")
         self.report()
         self.report("other")
+        self.changes()
         self.watch()
         self.assertEqual([], self.changes())
+        self.assertEqual([], self.journal.untold(99, again=NOW + DAY))
         self.assertEqual({"db-#"}, set(self.series()))
 
     def test_clock(self) -> None:

@@ -243,11 +243,14 @@ class OverviewTests(ManySeriesCase):
 
     def test_retired(self) -> None:
         """Only losses count."""
+        failed = Failed("few", "x", THEN - 60, "exited with 1")
+        self.journal.fail([failed], {"few": self.buckets[1]}.get, THEN)
         buckets = [evolve(each, retired=True) for each in self.buckets]
         many, few, none = make_overview(self.view, Known(buckets, THEN)).buckets
         self.assertEqual(
             (True, State.FRESH, 2), (many.retired, many.state, many.severity)
         )
+        self.assertEqual({None}, {each.failed_text for each in few.series})
         self.assertEqual({State.FRESH: 63}, dict(many.states))
         self.assertEqual(
             {(State.FRESH, math.inf)}, {(each.state, each.due) for each in many.series}

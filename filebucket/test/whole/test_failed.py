@@ -15,7 +15,7 @@ from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 
 # In two steps, so that only whole lines are read.
 HOOK = """
-printf '%s|' "$1" "$2" "$3" "$4" "$FILEBUCKET_FAILURE" | tr '\\n' '/' >{path}.new
+printf "%s|" "$@" "$FILEBUCKET_FAILURE" "$FILEBUCKET_TEXT" | tr "\\n" / >{path}.new
 echo >>{path}.new && cat {path}.new >>{path}
 """
 
@@ -65,7 +65,11 @@ class FailedTests(IntegrationCase):
             return self.told.read_text().splitlines()
 
         self.assertTrue(comes(lambda: len(lines()) >= count), lines())
-        return lines()
+        return [line.rpartition("|")[0].rpartition("|")[0] for line in lines()]
+
+    def text(self) -> str:
+        """The last alert's sentence for people."""
+        return self.told.read_text().splitlines()[-1].split("|")[-2]
 
     def status(self, *arguments: str) -> tuple[int, str]:
         done = subprocess.run(
@@ -94,13 +98,17 @@ class FailedTests(IntegrationCase):
         self.assertIn(b"connection refused\n", done.stderr)
         self.assertIn(b"sh exited with 7; nothing is stored\n", done.stderr)
         self.assertEqual(
-            ["web01|db-#-#-#.gz|never|failed|sh exited with 7/connection refused/|"],
+            ["web01|db-#-#-#.gz|never|failed|sh exited with 7/connection refused/"],
             self.alerts(1),
+        )
+        self.assertEqual(
+            "has failed: sh exited with 7 / connection refused; no push yet",
+            self.text(),
         )
         self.daemon.wait_for("failed bucket=web01 .* text='sh exited with 7'")
         self.assertEqual({}, self.daemon.stored())
         self.assertEqual(0, self.push(*name, "echo", "all").returncode)
-        self.assertEqual("web01|db-#-#-#.gz|failed|fresh||", self.alerts(2)[1])
+        self.assertEqual("web01|db-#-#-#.gz|failed|fresh|", self.alerts(2)[1])
         self.assertEqual(0, self.status()[0])
 
     def test_curl(self) -> None:
@@ -110,7 +118,7 @@ class FailedTests(IntegrationCase):
             (202, b"the failure is reported\n"), self.report(text, name="db-1.gz")
         )
         self.assertEqual(
-            ["web01|db-#.gz|never|failed|pg_dump: \\x1b[2Jfailed/at web01/|"],
+            ["web01|db-#.gz|never|failed|pg_dump: \\x1b[2Jfailed/at web01/"],
             self.alerts(1),
         )
         code, shown = self.status()
@@ -129,7 +137,7 @@ class FailedTests(IntegrationCase):
     def test_whole_bucket(self) -> None:
         """Also after a restart, until any push."""
         self.assertEqual(202, self.report(b"no disk")[0])
-        self.assertEqual(["web01||never|failed|no disk|"], self.alerts(1))
+        self.assertEqual(["web01||never|failed|no disk"], self.alerts(1))
         self.daemon.stop()
         self.daemon = self.made()
         ((name, state),) = [(each["series"], each["state"]) for each in self.series()]
@@ -138,7 +146,7 @@ class FailedTests(IntegrationCase):
         self.assertEqual(
             200, self.curl("-T", str(path), f"{self.daemon.url}/{OTHER}/")[0]
         )
-        self.assertEqual("web01||failed|fresh||", self.alerts(2)[1])
+        self.assertEqual("web01||failed|fresh|", self.alerts(2)[1])
         self.assertEqual(["db-#.gz"], [each["series"] for each in self.series()])
 
     def test_limits(self) -> None:
@@ -146,4 +154,4 @@ class FailedTests(IntegrationCase):
         self.assertEqual(413, self.report(b"x" * 4097)[0])
         statuses = [self.report(b"x", name="db")[0] for _ in range(30)]
         self.assertEqual({202, 429}, set(statuses))
-        self.assertEqual(["web01|db|never|failed|x|"], self.alerts(1))
+        self.assertEqual(["web01|db|never|failed|x"], self.alerts(1))
