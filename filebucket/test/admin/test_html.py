@@ -444,7 +444,8 @@ class PageTests(SynchronousTestCase):
             page = show(bucket("a"), full_at=full_at, problems=problems)
             last = page.one(id="figures").all("dd")[-1]
             self.assertEqual(expected, last.text)
-            self.assertEqual(kind, last.attributes["class"])
+            marks = [each.attributes["class"] for each in last.all("span")]
+            self.assertEqual([f"problem {kind}"] if kind else [], marks)
 
     def test_uploads(self) -> None:
         """Uploads under way, if there are any."""
