@@ -37,16 +37,22 @@ TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 _DAEMON = ("-n", "--pidfile=", "filebucket")
 
 
-def hurried(module: str, **seconds: float) -> tuple[str, ...]:
+def hurried(
+    module: str, others: Mapping[str, float] | None = None, **seconds: float
+) -> tuple[str, ...]:
     """The daemon with some of its own waits shortened.
 
     The tests of the module check the real values with a fake clock.
 
     :param module: the module that has these constants
+    :param others: constants of other modules, as ``daemon.drift.PATIENCE``
     """
-    lines = [f"import filebucket.{module} as module"]
-    for name, value in seconds.items():
-        lines += [f"assert module.{name} > {value}", f"module.{name} = {value}"]
+    given = {f"{module}.{name}": value for name, value in seconds.items()}
+    lines = []
+    for name, value in {**given, **(others or {})}.items():
+        constant = f"module.{name.rpartition('.')[2]}"
+        lines.append(f"import filebucket.{name.rpartition('.')[0]} as module")
+        lines += [f"assert {constant} > {value}", f"{constant} = {value}"]
     return (sys.executable, "-c", "\n".join([*lines, TWISTD[-1]]), *_DAEMON)
 
 

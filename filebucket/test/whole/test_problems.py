@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from filebucket.test.kit.integration import IntegrationCase, run
@@ -35,8 +36,12 @@ class ProblemTests(IntegrationCase):
         shown = "|".join(f"$FILEBUCKET_{word}" for word in words)
         self.made.hook("alert", f'echo "{shown}" >>{self.said}')
 
-    def start(self) -> None:
-        self.made.start(*hurried("daemon.watch", LOOK_EVERY=0.2))
+    def start(self, others: Mapping[str, float] | None = None) -> None:
+        """Start it.
+
+        :param others: further waits to shorten
+        """
+        self.made.start(*hurried("daemon.watch", others, LOOK_EVERY=0.2))
         self.addCleanup(self.made.stop)
 
     def push(self, name: str, size: int) -> int:
@@ -49,11 +54,13 @@ class ProblemTests(IntegrationCase):
         self.assertTrue(comes(lambda: alert in told()), (alert, told()))
 
     def status(self, *words: str) -> tuple[int, str]:
-        """The exit status and the output of the command."""
-        done = run(
-            *(sys.executable, "-m", "filebucket", "status", *words, "--config"),
-            str(self.made.config_file),
-        )
+        """The exit status and the output of ``filebucket status``."""
+        return self.run_command("status", *words)
+
+    def run_command(self, *words: str) -> tuple[int, str]:
+        """The exit status and the output of a command."""
+        command = (sys.executable, "-m", "filebucket", *words)
+        done = run(*command, "--config", str(self.made.config_file))
         return done.returncode, done.stdout.decode()
 
     def fetch(self, path: str) -> str:
@@ -65,6 +72,22 @@ class ProblemTests(IntegrationCase):
             rf"(?m)^filebucket_{re.escape(name)} (\S+)$", self.fetch("metrics")
         )
         return float(found[1]) if found else 0.0
+
+    def test_reload_due(self) -> None:
+        """The daemon notices it itself; reloads go on."""
+        self.start({"daemon.drift.PATIENCE": 0.5, "daemon.changes.SETTLED": 0.2})
+        new = {"name": "new", "token_sha256": "ab" * 32}
+        self.made.config["buckets"].append(new)
+        self.made.write_config()
+        text = "a reload is due (1 new bucket is refused with 403: new)"
+        self.hears(f"-|ok|reload|warning||{text}")
+        self.assertEqual(1.0, self.metric('problem{problem="reload"}'))
+        self.assertIn(text[1:], self.fetch(""))
+        self.assertEqual(0, self.run_command("reload")[0])
+        self.hears("-|reload|ok|ok||the configuration is applied")
+        self.made.config_file.write_text("{")
+        wrong = "the changed configuration cannot be applied: is not valid JSON"
+        self.assertTrue(comes(lambda: wrong in self.said.read_text()))
 
     def test_full_bucket(self) -> None:
         """Nearly, and then really."""
