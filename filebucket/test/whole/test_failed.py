@@ -10,8 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SkipTest
+
 from filebucket.test.kit.integration import IntegrationCase
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+from filebucket.test.whole.test_client_document import blocks
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "pushing.rst"
 
 # In two steps, so that only whole lines are read.
 HOOK = """
@@ -132,6 +137,35 @@ class FailedTests(IntegrationCase):
         self.assertEqual(
             ("failed", "pg_dump: \x1b[2Jfailed\nat web01\n"),
             (series["state"], series["failed_text"]),
+        )
+
+    def test_document(self) -> None:
+        """The lines in docs/pushing.rst."""
+        if not DOCUMENT.exists():
+            raise SkipTest("installed without its source")
+        (script,) = blocks(DOCUMENT)["Report a failed backup"]
+        dump = self.file("pg_dump", b"#!/bin/sh\necho no such database >&2\nexit 7\n")
+        dump.chmod(0o755)
+        done = subprocess.run(
+            ["/bin/sh", "-c", script],
+            cwd=self.folder,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            env={
+                **os.environ,
+                "PATH": f"{self.folder}:{os.environ['PATH']}",
+                "URL": self.daemon.url,
+                "TOKEN": OTHER,
+            },
+        )
+        self.assertEqual(
+            (1, b"the failure is reported\n", b""),
+            (done.returncode, done.stdout, done.stderr),
+        )
+        failure = "pg_dump exited with 7/no such database/"
+        self.assertEqual(
+            [f"web01|shop-#-#-#.dump|never|failed|{failure}"], self.alerts(1)
         )
 
     def test_whole_bucket(self) -> None:
