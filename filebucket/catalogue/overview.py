@@ -204,7 +204,8 @@ class Overview:
 
     :param at: time of this overview, in seconds since the epoch
     :param buckets: in the order of the configuration
-    :param space: the free space; None if it was not measured yet
+    :param space: the free space, now if the disk is known; None if it was not measured
+        yet
     :param full_at: forecast of the time when no space is left; None if there is no
         downward trend or not enough history
     :param refusals: the latest, newest first, with labels of buckets instead of keys
@@ -304,7 +305,10 @@ def make_overview(
             )
             for each in buckets
         ),
-        space[-1] if space else None,
+        # The last sample may be an hour old.
+        Space(now, disk.free, disk.total)
+        if disk and space
+        else next(reversed(space), None),
         full_at,
         tuple(
             evolve(

@@ -176,6 +176,9 @@ class OverviewTests(ManySeriesCase):
         self.assertEqual(THEN + 2 * DAY, found.full_at)
         text = "the disk is full in about 2 days at this rate"
         self.assertEqual((Problem(Kind.FULL, WARNING, text),), found.problems)
+        # The last sample may be an hour old.
+        later = self.look(disk=evolve(disk, free=5)).space
+        self.assertEqual(Space(THEN, 5, 100), later)
         # Without the disk, its reserve is not known.
         without = self.look()
         self.assertEqual((THEN + 3 * DAY, ()), (without.full_at, without.problems))

@@ -20,10 +20,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.text import cut
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
-from filebucket.cli import main
+from filebucket.cli import main, status
 from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status_table
 from filebucket.daemon.applied import Applied, fingerprints
 from filebucket.model.bucket import Pause
+from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Space
 from filebucket.model.state import State
@@ -775,7 +776,9 @@ class StatusTests(CatalogueCase):
     def test_json(self) -> None:
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
-        self.journal.note_space(Space(NOW, 10, 20))
+        self.journal.note_space(Space(NOW - HOUR, 11, 20))
+        disk = Filesystem(total=20, free=10, reserved=0, read_only=False)
+        self.patch(status, "look_at_filesystem", lambda *_: disk)
         self.refuse(self.buckets["db"].key, f"x-{TOKEN}", -1)
         self.refuse("", None, -1, status=403)
         found = json.loads("".join(self.prints(0, "status", "web01", "db", "--json")))
