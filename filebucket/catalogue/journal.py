@@ -276,8 +276,9 @@ class Journal(Database):
                 do(_FORGET_EMPTY, (json.dumps(list(left)),))
             yield
         with self._change() as do:
-            # The next report is about one of the new series.
-            do(_FORGET_FAILURES, (id_,))
+            # The next report is about one of the new series. An operator can end the
+            # failure of a series that is not expected any more.
+            do(_FORGET_FAILURES, (id_, json.dumps(bucket.series)))
         yield
 
     def pass_time(self, now: float) -> None:
@@ -430,7 +431,8 @@ _OLD_FAILURE = "failed_at <= ? AND pushes = 0"
 
 _FORGET_FAILURES = (
     "UPDATE series SET failed_at = NULL, failed_text = NULL"
-    " WHERE bucket = ? AND failed_at IS NOT NULL AND pushes = 0"
+    " WHERE bucket = ?1 AND failed_at IS NOT NULL AND (pushes = 0"
+    " OR ?2 <> '[]' AND name NOT IN (SELECT value FROM json_each(?2)))"
 )
 
 _MISTRUST = (

@@ -756,6 +756,22 @@ class FailTests(JournalCase):
         self.watch(self.bucket)
         self.assertEqual({"db-*"}, set(self.states()))
 
+    def test_end_a_series(self) -> None:
+        """The failure of a series that is not expected any more ends, too."""
+        for name in ("db-1", "etc-1"):
+            self.push(name, name.replace("1", "#"))
+            self.report(name.replace("1", "#"))
+        self.bucket = evolve(BUCKET, series=("db-#",))
+        self.watch(self.bucket)
+        self.assertEqual({"db-#": State.FAILED, "etc-#": State.FRESH}, self.states())
+        self.report("etc-#", at=NOW + 40)
+        self.watch(self.bucket, at=NOW + 50)
+        self.assertEqual(State.FAILED, self.states()["etc-#"])
+        # Without patterns, both are expected again.
+        self.bucket = BUCKET
+        self.watch(self.bucket, at=NOW + 60)
+        self.assertEqual({State.FAILED}, set(self.states().values()))
+
     def test_removed_bucket(self) -> None:
         """No alerts about it."""
         self.push("db-1")
