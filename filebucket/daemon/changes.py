@@ -324,9 +324,11 @@ def series_text(series: Series, zone: tzinfo) -> str:
         fresh = "has its first push"
     lines = printable_lines(series.failed_text or "").split("\n")
     report = cut(" / ".join(filter(None, map(str.strip, lines))), LONGEST_REPORT)
+    reported = f"; reported: {report}" if report else ""
+    failed = f"has failed: {report}" if report else "has failed"
     return {
-        State.LATE: f"is late; expected by {_time(series.due, zone)}, {last}",
-        State.FAILED: f"has failed: {report}; {last}",
+        State.LATE: f"is late; expected by {_time(series.due, zone)}, {last}{reported}",
+        State.FAILED: f"{failed}; {last}",
         State.EMPTY: f"is empty; {last}{usual}",
         State.UNFINISHED: f"has a push that never ended; {last}",
         State.SHRUNK: f"has shrunk{change}; {last}{usual}",

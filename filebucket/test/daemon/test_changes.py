@@ -168,6 +168,12 @@ class TextTests(SynchronousTestCase):
                 {"failed_text": "pg_dump exited with 1\n\nno \x1bdatabase\n"},
                 f"has failed: pg_dump exited with 1 / no \\x1bdatabase; {last}",
             ),
+            (State.FAILED, {"failed_text": "\n"}, f"has failed; {last}"),
+            (
+                State.LATE,
+                {"failed_text": "no route\n"},
+                f"is late; expected by 2026-11-18 12:06, {last}; reported: no route",
+            ),
         ):
             self.assertEqual(expected, self.text(state, **values))
 
