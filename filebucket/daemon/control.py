@@ -22,8 +22,9 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from twisted.python.failure import Failure
 
 from filebucket.base.fs import directory, replacing
 from filebucket.base.text import printable_lines
+from filebucket.base.threads import beside_pushes
 from filebucket.config.config import Keys
 from filebucket.daemon.applied import Applied
 from filebucket.model.names import PRIVATE
@@ -43,6 +45,9 @@ from filebucket.model.names import PRIVATE
 LOCK = "daemon"
 STATUS = "status.json"
 APPLIED = "applied.json"
+AT_ONCE = 1000
+"""Buckets that are encoded at once."""
+
 _CALLED = {
     LOCK: "the daemon's lock",
     STATUS: "the daemon's status file",
@@ -168,15 +173,29 @@ class StatusFile(Service):
             self._write()
 
     def _write_applied(self, applied: Applied) -> None:
-        self._replace(APPLIED, attrs.asdict(applied))
+        with beside_pushes():
+            content = b"".join(_encoded(applied))
+        self._replace(APPLIED, content)
 
     def _write(self) -> None:
-        self._replace(STATUS, attrs.asdict(self._status))
+        self._replace(STATUS, json.dumps(attrs.asdict(self._status)).encode("utf-8"))
 
-    def _replace(self, name: str, content: dict[str, Any]) -> None:
+    def _replace(self, name: str, content: bytes) -> None:
         path = _path(self._home, name)
         with replacing(path, f"{path}.new") as file:
-            file.write(json.dumps(content).encode("utf-8"))
+            file.write(content)
+
+
+def _encoded(applied: Applied) -> Iterator[bytes]:
+    """The file, in parts: the reactor cannot run while one part is encoded."""
+    head = json.dumps({"text": applied.text, "keys": attrs.asdict(applied.keys)})
+    yield f'{head[:-1]}, "buckets": {{'.encode()
+    buckets = iter(applied.buckets.items())
+    comma = ""
+    while some := dict(islice(buckets, AT_ONCE)):
+        yield f"{comma}{json.dumps(some)[1:-1]}".encode()
+        comma = ", "
+    yield b"}}"
 
 
 def _open(home: str, name: str) -> int:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.text import cut, printable
+from filebucket.base.threads import beside_pushes
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import Applied, Difference, compare, identity
-from filebucket.daemon.reload import beside_pushes
 from filebucket.model.problem import WARNING, Kind, Problem
 
 PATIENCE = 600.0

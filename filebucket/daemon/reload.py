@@ -8,12 +8,8 @@ logged and need a restart. ``filebucket reload`` reads the result from the home
 
 from __future__ import annotations
 
-import gc
 import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from attrs import evolve, frozen
 from twisted.application.service import Service
@@ -22,6 +18,7 @@ from twisted.logger import Logger
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.text import counted
+from filebucket.base.threads import beside_pushes
 from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import Applied, fingerprints, identity
@@ -66,33 +63,6 @@ def load_buckets(path: str, before: BucketIndex) -> Loaded:
             return evolve(differences(parse(text, path), before), text=read)
     except ConfigError as error:
         raise ConfigError(error.source, error.mistakes, read) from None
-
-
-COMPUTING = threading.Lock()
-"""Held by the thread that computes."""
-
-
-@contextmanager
-def beside_pushes() -> Iterator[None]:
-    """Compute for long in a thread, and hold up pushes less; one thread at a time.
-
-    The block must not wait for a disk, nor contain another one.
-    """
-    # A push needs the interpreter lock a dozen times, and a computing thread releases
-    # it only after 5 ms each time; besides, Python looks for garbage while many objects
-    # are created. Without these settings a push took 150 ms while 100,000 buckets were
-    # read.
-    with COMPUTING:
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(interval / 10)
-        gc.disable()
-        try:
-            yield
-        finally:
-            # Otherwise the reactor would have to do it, beside its next work.
-            gc.collect(0)
-            gc.enable()
-            sys.setswitchinterval(interval)
 
 
 def differences(config: Config, before: BucketIndex) -> Loaded:

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.config.config import Keys
 from filebucket.daemon.applied import Applied
 from filebucket.daemon.control import (
+    AT_ONCE,
     Answer,
     Status,
     StatusFile,
@@ -211,6 +212,15 @@ class AppliedTests(StatusCase):
         self.assertEqual(SOME, self.applied())
         self.file.tell(Answer("cd", "broken"))
         self.assertEqual(SOME, self.applied())
+
+    def test_many(self) -> None:
+        """They are encoded in parts."""
+        self.file.startService()
+        for count in (0, 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE):
+            buckets = {f'web{number}\u65e5"': "ab" for number in range(count)}
+            applied = Applied("ab", SOME.keys, buckets)
+            self.file.tell(Answer("ab"), applied)
+            self.assertEqual(applied, self.applied())
 
     def test_of_the_last_life(self) -> None:
         """While a daemon starts, what the one before had applied is not shown."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from attrs import define
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.base import threads
 from filebucket.base.errors import ConfigError
 from filebucket.config import load
-from filebucket.daemon import drift, reload
+from filebucket.daemon import drift
 from filebucket.daemon.applied import Applied, fingerprints, identity
 from filebucket.daemon.drift import PATIENCE, Drift
 from filebucket.model.problem import WARNING, Kind, Problem
@@ -42,8 +43,8 @@ class FakeReload:
         assert self.last is not None
         self.compared += 1
         # The real one computes, too.
-        assert reload.COMPUTING.acquire(blocking=False), "it would wait for ever"
-        reload.COMPUTING.release()
+        assert threads.COMPUTING.acquire(blocking=False), "it would wait for ever"
+        threads.COMPUTING.release()
         return self.last
 
 
