@@ -291,6 +291,11 @@ class Journal(Database):
                 )
 
     def mistrust(self, now: float, buckets: Callable[[str], Bucket | None]) -> int:
+        if self._ask(_TOLD_LATER, now + CLOCK_ERROR):
+            # Otherwise no reminder would come until that time.
+            with self._change() as do:
+                later = now, now + CLOCK_ERROR
+                do("UPDATE series SET told_at = ? WHERE told_at > ?", later)
         future = "WHERE last_at > ?1 OR failed_at > ?1 LIMIT ?2"
         found = read_series(self._ask, future, now + CLOCK_ERROR, AT_ONCE)
         if found:
@@ -439,6 +444,8 @@ _MISTRUST = (
     "UPDATE series SET last_at = MIN(last_at, ?1), failed_at = MIN(failed_at, ?1)"
     " WHERE id = ?2"
 )
+
+_TOLD_LATER = "SELECT 1 FROM series WHERE told_at > ? LIMIT 1"
 
 _QUIET = (
     "UPDATE series SET told = state, told_at = NULL WHERE bucket = ? AND (NOT watched"

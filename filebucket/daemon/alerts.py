@@ -67,8 +67,12 @@ class _Allowance:
             self.times.popleft()
         return len(self.times) >= self.most
 
+    def silent(self, now: float) -> bool:
+        """Whether no alert is possible, not even one that sums up the rest."""
+        return self.spent(now) and self.sum_at > now
+
     def silent_until(self) -> float:
-        """When the next alert is possible, if the limit is reached."""
+        """When the next alert is possible, if none is now."""
         return min(self.times[0] + HOUR, self.sum_at)
 
 
@@ -132,15 +136,20 @@ class Alerts(Service):
             self._again = False
             self.look()
         elif self.running:
-            # Set the timer for alerts that wait for a retry or for their limit.
-            waiting = [when for _, when in self._failed.values()]
-            spent = [*self._spent().values()]
-            if self._together.spent(self._clock.seconds()):
-                spent.append(self._together)
-            waiting += [each.silent_until() for each in spent]
+            waiting = self._waiting()
             if waiting:
                 left = min(waiting) - self._clock.seconds()
                 self._timer.set(max(left, 0), self.look)
+
+    def _waiting(self) -> Sequence[float]:
+        """When to look again for alerts that wait for a retry or for their limit."""
+        now = self._clock.seconds()
+        if self._together.silent(now):
+            return [self._together.silent_until()]
+        spent = self._spent().values()
+        # Of the others nothing is left: it was summed up.
+        limited = [each.silent_until() for each in spent if each.silent(now)]
+        return [*limited, *(when for _, when in self._failed.values())]
 
     def _spent(self) -> dict[Share, _Allowance]:
         """The shares whose limit is reached."""
@@ -154,11 +163,9 @@ class Alerts(Service):
     async def _tell_all(self) -> None:
         now = self._clock.seconds()
         together = self._together
-        if together.spent(now) and together.silent_until() > now:
+        if together.silent(now):
             return
-        silent = [
-            key for key, each in self._spent().items() if each.silent_until() > now
-        ]
+        silent = [key for key, each in self._spent().items() if each.silent(now)]
         untold = await self._untold(silent)
         more: dict[Share, list[Change]] = {}
         rest: list[Change] = []

@@ -195,24 +195,29 @@ class ProblemChanges:
         self._registry = registry
         self._wall = wall
         self._again = again
-        # None until the first look: nothing is known to be gone before.
-        self._present: dict[_Key, Problem] | None = None
+        self._present: dict[_Key, Problem] = {}
+        # Before the first look, nothing is known to be gone.
+        self._looked = False
         self._since: dict[_Key, float] = {}
         self._smaller_since: dict[_Key, float] = {}
         self._told: dict[_Key, ToldProblem] = {}
+        # What the catalogue does not have yet: it may be one of the problems.
+        self._unmarked: dict[_Key, ToldProblem] = {}
         self._loaded = False
 
     def see(self, problems: Sequence[Problem]) -> None:
         """These are all problems that exist now."""
         now = self._wall()
         self._present = {(each.kind, each.bucket): each for each in problems}
+        self._looked = True
         self._since = {key: self._since.get(key, now) for key in self._present}
 
     async def untold(self, silent: Collection[Share]) -> Sequence[Change]:
-        if self._present is None:
+        if not self._looked:
             return []
         await self._load()
         self._forget_removed()
+        await self._mark()
         changes = (self._change(key) for key in list({**self._present, **self._told}))
         return [each for each in changes if each and each.share not in silent]
 
@@ -222,16 +227,31 @@ class ProblemChanges:
         # Problems are reported without the catalogue, too: it may be one of them.
         with suppress(CatalogueError):
             for each in await self._store.told_problems():
-                self._told.setdefault((each.kind, each.bucket), each)
+                key = each.kind, each.bucket
+                if key not in self._unmarked:
+                    self._told.setdefault(key, each)
             self._loaded = True
 
     def _forget_removed(self) -> None:
-        for key in [*self._told]:
+        for key in [*{**self._present, **self._told}]:
             if key[1] and self._registry.of_key(key[1]) is None:
-                del self._told[key]
+                self._present.pop(key, None)
+                told = self._told.pop(key, None)
+                if told is not None:
+                    # If the bucket comes back, its problems are news.
+                    self._unmarked[key] = evolve(told, level=0)
+
+    async def _mark(self) -> None:
+        """Record in the catalogue what was reported."""
+        with suppress(CatalogueError):
+            while self._unmarked:
+                key, marked = next(iter(self._unmarked.items()))
+                await self._store.mark_problem(marked)
+                if self._unmarked.get(key) is marked:
+                    del self._unmarked[key]
 
     def _change(self, key: _Key) -> Change | None:
-        problem = self._present.get(key) if self._present else None
+        problem = self._present.get(key)
         told = self._told.get(key)
         level, before = problem.level if problem else 0, told.level if told else 0
         if level >= before:
@@ -251,7 +271,9 @@ class ProblemChanges:
         return now - self._smaller_since.setdefault(key, now) >= SETTLED
 
     def _is_due(self, told: ToldProblem) -> bool:
-        return bool(self._again) and self._wall() - told.told_at >= self._again
+        # A time in the future came from a wrong clock.
+        age = self._wall() - told.told_at
+        return bool(self._again) and not 0 <= age < self._again
 
     def _report(
         self, key: _Key, problem: Problem | None, told: ToldProblem | None
@@ -267,11 +289,11 @@ class ProblemChanges:
 
         async def record() -> None:
             marked = ToldProblem(kind, bucket_key, level, since, self._wall())
-            self._told[key] = marked
+            self._told[key] = self._unmarked[key] = marked
             if not level:
                 del self._told[key]
                 self._smaller_since.pop(key, None)
-            await self._store.mark_problem(marked)
+            await self._mark()
 
         alert = Alert(
             bucket=label_of(bucket_key) or SERVER,

@@ -355,6 +355,15 @@ class WatchTests(JournalCase):
         (file,) = self.view.latest(1)
         self.assertEqual(NOW + 9 * DAY, file.received.received_at)
 
+    def test_mistrust_reminders(self) -> None:
+        """A report while the clock was ahead does not put reminders off."""
+        self.push("db-1")
+        self.journal.pass_time(NOW + DAY)
+        told = self.series()["db-#"]
+        self.journal.mark_told(told.id, State.LATE, NOW + 9 * DAY)
+        self.assertEqual(0, self.journal.mistrust(NOW + DAY, {"web01": BUCKET}.get))
+        self.assertEqual(NOW + DAY, self.series()["db-#"].told_at)
+
 
 class ToldTests(JournalCase):
     """States that were reported to the operator."""
@@ -812,6 +821,7 @@ class FailTests(JournalCase):
                 "series_told",
             ),
             (journals._FORGET_INVENTED, "series_failed"),
+            (journals._TOLD_LATER, "series_told"),
         ):
             given = (
                 {"bucket": 1, "most": 1}

@@ -25,11 +25,11 @@ from filebucket.daemon.alerts import (
     RETRY,
     Alerts,
 )
-from filebucket.daemon.changes import ProblemChanges, SeriesChanges
+from filebucket.daemon.changes import SETTLED, ProblemChanges, SeriesChanges
 from filebucket.hooks.interfaces import Exit
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.model.bucket import Bucket
-from filebucket.model.problem import Kind, ToldProblem
+from filebucket.model.problem import CRITICAL, Kind, Problem, ToldProblem
 from filebucket.model.records import Series
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
@@ -428,6 +428,32 @@ class ManyTests(AlertsCase):
         self.flip(*range(40, 70), state="late")
         self.assertEqual(["(12 more)"], self.told()[18:])
 
+    def test_exactly_the_limit(self) -> None:
+        """Nothing is looked for at once, again and again, if no change is left."""
+        self.flip(*range(MOST_AN_HOUR))
+        self.assertEqual(MOST_AN_HOUR, len(self.told()))
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.flip(50)
+        self.assertEqual(["(1 more)"], self.told())
+
+    def test_retry_in_a_storm(self) -> None:
+        """A retry that is due while all alerts are limited waits, and does not keep the
+        processor busy.
+        """
+        self.hooks.refused = {"s1"}
+        self.store.put(series(1, name="s1"))
+        for number in range(MOST_TOGETHER + 1):
+            self.store.put(series(number + 2, bucket=f"b{number}", state="grown"))
+        self.alerts.look()
+        self.assertEqual(["s1", "(1 more)"], [*self.told()[:: MOST_TOGETHER + 1]])
+        self.hooks.refused = set()
+        self.clock.advance(RETRY)
+        self.assertEqual([], self.told())
+        for each in self.clock.getDelayedCalls():
+            self.assertGreater(each.getTime(), self.clock.seconds())
+        self.clock.advance(HOUR)
+        self.assertEqual(["s1"], self.told())
+
     def test_others(self) -> None:
         self.flip(*range(30))
         self.told()
@@ -525,6 +551,30 @@ class UnwritableTests(AlertsCase):
         self.alerts.look()
         self.assertEqual(State.SHRUNK, self.store.series[1].told)
         self.assertEqual(2, len(self.hooks.alerts))
+
+    def test_reminder(self) -> None:
+        """An unwritable catalogue is itself reported again, and then its end."""
+        self.alerts.stopService()
+        self.start(again=DAY)
+        self.store.unwritable = True
+        broken = Problem(Kind.CATALOGUE, CRITICAL, "the catalogue cannot be used")
+        for _ in range(49):
+            self.of_problems.see([broken])
+            self.alerts.look()
+            self.clock.advance(HOUR)
+        self.assertEqual(
+            [False, True, True], [each.again != "" for each in self.hooks.alerts]
+        )
+        self.store.unwritable = False
+        for _ in range(2):
+            self.of_problems.see([])
+            self.alerts.look()
+            self.clock.advance(SETTLED)
+        self.of_problems.see([])
+        self.alerts.look()
+        self.assertEqual(("", "catalogue", "ok"), self.changes()[-1])
+        self.assertEqual(4, len(self.hooks.alerts))
+        self.assertEqual({}, self.store.problems)
 
 
 class StopTests(AlertsCase):

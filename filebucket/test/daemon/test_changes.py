@@ -314,6 +314,28 @@ class ProblemTests(ChangesCase):
         self.clock.advance(SETTLED)
         self.assertEqual([], self.see())
 
+    def test_removed_before_the_next_look(self) -> None:
+        """Its problems are not reported anew, and are news if it comes back."""
+        self.see(FULL)
+        buckets = self.registry.index
+        self.registry.replace(BucketIndex([]))
+        found = Deferred.fromCoroutine(self.changes.untold([]))
+        self.assertEqual([], self.successResultOf(found))
+        self.assertEqual({}, self.store.problems)
+        self.registry.replace(buckets)
+        self.start()
+        self.assertEqual(["web01 ok-full warning"], self.see(FULL))
+
+    def test_clock_of_the_future(self) -> None:
+        """Reminders do not wait until the time that a wrong clock showed."""
+        self.clock.advance(365 * DAY)
+        self.see(FULL)
+        self.clock.rightNow = DAY
+        self.assertEqual(["web01 full-full warning again"], self.see(FULL))
+        self.assertEqual([], self.see(FULL))
+        self.clock.advance(DAY)
+        self.assertEqual(["web01 full-full warning again"], self.see(FULL))
+
     def test_silent(self) -> None:
         self.assertEqual(
             ["- ok-full critical"], self.see(FULL, DISK, silent=("web01", False))

@@ -442,7 +442,8 @@ class FakeHooks:
     """Hooks with given answers.
 
     :ivar verdicts: the answers of pre-push, in order; the last one is repeated
-    :ivar exit: the exit of post-push
+    :ivar exit: the exit of post-push and alert
+    :ivar refused: series whose alerts exit with 1
     :ivar asked: the subjects of pre-push
     :ivar told: the subjects of post-push
     :ivar alerts: the alerts
@@ -455,6 +456,7 @@ class FakeHooks:
     asked: list[Subject] = field(factory=list)
     told: list[Subject] = field(factory=list)
     alerts: list[Alert] = field(factory=list)
+    refused: set[str] = field(factory=set)
     gate: Deferred[None] | None = None
     post_gate: Deferred[None] | None = None
 
@@ -479,7 +481,7 @@ class FakeHooks:
         self.alerts.append(alert)
         if self.gate is not None:
             await self.gate
-        return self.exit
+        return Exit(1) if alert.series in self.refused else self.exit
 
 
 @define
