@@ -112,9 +112,10 @@ class IJournal(Interface):
         limit: int, but: Collection[tuple[str, bool]] = (), again: float = -math.inf
     ) -> list[Series]:
         """Series with a state that was not reported to the operator yet; then those
-        whose bad state was last reported at ``again`` or before. Only watched series,
-        and those whose client reported a failure, since a client can create any number
-        of series.
+        whose bad state was last reported at ``again`` or before, or more than an hour
+        before their client reported another failure. Only watched series, and those
+        whose client reported a failure, since a client can create any number of
+        series.
 
         :param but: series to leave out, as pairs: the key of their bucket, and whether
             they are late

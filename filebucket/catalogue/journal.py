@@ -395,10 +395,12 @@ _FORGET_BUCKET = (
 _REPORTED = "(watched OR state = 'failed' OR told = 'failed')"
 """The series whose changes are reported."""
 
+# A job that fails again is reported at once, but at most once an hour.
 _UNTOLD = (
     "WHERE series.id IN (SELECT id FROM series WHERE told <> state"
-    f" AND {_REPORTED} UNION ALL SELECT id FROM series WHERE told_at <= ?"
-    f" AND told = state AND {_REPORTED})"
+    f" AND {_REPORTED} UNION SELECT id FROM series WHERE told_at <= ?"
+    f" AND told = state AND {_REPORTED} UNION SELECT id FROM series"
+    " WHERE failed_at > told_at + 3600)"
     " AND NOT EXISTS (SELECT 1"
     " FROM json_each(?) WHERE json_extract(value, '$[0]') = bucket.key"
     " AND json_extract(value, '$[1]') = (state = 'late'))"

@@ -167,6 +167,8 @@ UPGRADES = (
     CREATE INDEX series_failed ON series (bucket, failed_at)
         WHERE failed_at IS NOT NULL AND pushes = 0;
     CREATE INDEX series_told ON series (told_at) WHERE told_at IS NOT NULL;
+    CREATE INDEX series_failed_again ON series (failed_at)
+        WHERE failed_at > told_at + 3600;
     CREATE TABLE problem (
         kind TEXT NOT NULL,
         bucket TEXT NOT NULL,

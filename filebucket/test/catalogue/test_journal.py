@@ -603,6 +603,18 @@ class FailTests(JournalCase):
         )
         self.assertEqual([("db-#", State.FAILED, State.FRESH)], self.changes())
 
+    def test_fails_again(self) -> None:
+        """Each night it is reported, also while it is late; but not each minute."""
+        self.push("db-1")
+        self.report()
+        self.assertEqual([("db-#", State.FRESH, State.FAILED)], self.changes())
+        self.report(at=NOW + 3000)
+        self.assertEqual([], self.changes())
+        self.journal.pass_time(NOW + 2 * DAY)
+        self.assertEqual([("db-#", State.FAILED, State.LATE)], self.changes())
+        self.report(at=NOW + 2 * DAY)
+        self.assertEqual([("db-#", State.LATE, State.LATE)], self.changes())
+
     def test_order(self) -> None:
         """The times count, not the order in which they are written."""
         self.push("db-1", at=NOW + 20)
@@ -819,6 +831,11 @@ class FailTests(JournalCase):
                 "SELECT 1 FROM series JOIN bucket ON bucket.id = series.bucket"
                 f" {journals._UNTOLD}",
                 "series_told",
+            ),
+            (
+                "SELECT 1 FROM series JOIN bucket ON bucket.id = series.bucket"
+                f" {journals._UNTOLD}",
+                "series_failed_again",
             ),
             (journals._FORGET_INVENTED, "series_failed"),
             (journals._TOLD_LATER, "series_told"),
