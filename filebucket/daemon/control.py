@@ -54,6 +54,9 @@ _CALLED = {
     APPLIED: "the daemon's file applied.json",
 }
 
+MOST_SIZE = 2**26
+"""Bytes that are read of a file: the daemon's user must not exhaust root's memory."""
+
 T = TypeVar("T")
 
 # struct flock: type, whence, start, length, pid.
@@ -291,8 +294,11 @@ def _strings(said: Any) -> dict[str, str]:
 
 def _parsed(home: str, name: str, made: Callable[[dict[str, Any]], T]) -> T | None:
     try:
-        with open(_open(home, name), encoding="utf-8") as file:
-            return made(json.load(file))
+        with open(_open(home, name), "rb") as file:
+            content = file.read(MOST_SIZE + 1)
+        if len(content) > MOST_SIZE:
+            raise ValueError
+        return made(json.loads(content))
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

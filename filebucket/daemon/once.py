@@ -14,7 +14,6 @@ import secrets
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -24,6 +23,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from zope.interface import implementer
 
 from filebucket.base.errors import OperatorError
+from filebucket.base.fs import directory
 from filebucket.base.owner import become_owner_of
 from filebucket.base.text import printable, rfc3339
 from filebucket.config.config import Config
@@ -187,9 +187,12 @@ def become_daemon(home: str, environ: Mapping[str, str]) -> Mapping[str, str]:
     :returns: the environment of the running daemon; if there is none, ``environ`` with
         the HOME of the user that this process has become
     """
-    found, restricted = _of_daemon(home)
+    found, restricted, uid = _of_daemon(home)
     user = os.geteuid()
     become_owner_of(home, PRIVATE)
+    if uid != os.geteuid():
+        # The private folder was exchanged meanwhile: no user may choose root's PATH.
+        found, restricted = {}, False
     with suppress(OSError):
         os.chdir(home)
     os.umask(0o077)
@@ -203,19 +206,32 @@ def become_daemon(home: str, environ: Mapping[str, str]) -> Mapping[str, str]:
     return environ
 
 
-def _of_daemon(home: str) -> tuple[Mapping[str, str], bool]:
-    """The environment of the running daemon, and whether its children can get no
-    further privileges; empty if it is not known.
+def _of_daemon(home: str) -> tuple[Mapping[str, str], bool, int | None]:
+    """The environment of the running daemon, whether its children can get no further
+    privileges, and its effective user; empty, False and None if it is not known.
     """
+    unknown: tuple[Mapping[str, str], bool, None] = {}, False, None
     try:
         process = control.daemon_of(home)
         if process is None or process <= 0:
-            return {}, False
-        folder = Path(f"/proc/{process}")
-        variables = os.fsdecode((folder / "environ").read_bytes()).split("\0")
-        status = (folder / "status").read_text()
+            return unknown
+        with directory(f"/proc/{process}") as folder_fd:
+            variables, status = (
+                os.fsdecode(_content(name, folder_fd)) for name in ("environ", "status")
+            )
+        # Until the folder was open, the pid may have been reused.
+        if control.daemon_of(home) != process:
+            return unknown
     except OSError:
-        return {}, False
-    pairs = (each.partition("=") for each in variables)
+        return unknown
+    pairs = (each.partition("=") for each in variables.split("\0"))
     restricted = re.search(r"^NoNewPrivs:\s*1$", status, re.MULTILINE) is not None
-    return {key: value for key, _, value in pairs if key}, restricted
+    uids = re.search(r"^Uid:\t\d+\t(\d+)", status, re.MULTILINE)
+    found = {key: value for key, _, value in pairs if key}
+    return found, restricted, int(uids[1]) if uids else None
+
+
+def _content(name: str, folder_fd: int) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder_fd)
+    with open(fd, "rb") as file:
+        return file.read()

@@ -267,6 +267,9 @@ class AppliedTests(StatusCase):
         ):
             path.write_text(json.dumps({**good, key: value}))
             self.assertRaises(OSError, self.applied)
+        with path.open("w") as file:
+            file.truncate(2**40)
+        self.assertRaises(OSError, self.applied)
         path.unlink()
         path.symlink_to("/etc/passwd")
         self.assertRaises(OSError, self.applied)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import filebucket
+from filebucket.daemon import control, once
 from filebucket.daemon.once import make_alert, trial_alert, unit_alert
 from filebucket.hooks.interfaces import ALERT
 from filebucket.model.problem import CRITICAL
@@ -94,3 +96,45 @@ class UnitTests(SynchronousTestCase):
         said = (self.folder / "argv").read_text()
         self.assertTrue(said.endswith("\n--\n--version\n$(touch x)\n"), said)
         self.assertNotIn("\n", self.text("", "a\nb"))
+
+
+class DaemonTests(SynchronousTestCase):
+    """The rights and the environment of the running daemon."""
+
+    def setUp(self) -> None:
+        self.patch(os, "chdir", lambda path: None)
+        self.patch(os, "umask", lambda mask: None)
+        self.patch(once, "become_owner_of", lambda home, private: None)
+        daemon = subprocess.Popen(
+            ["/bin/sh", "-c", "echo; read line"],
+            env={"PATH": "/chosen"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(daemon.communicate)
+        assert daemon.stdout is not None
+        # Its environment is known once it runs.
+        daemon.stdout.readline()
+        self.daemon = daemon.pid
+
+    def path(self) -> str:
+        """The PATH of a hook."""
+        return once.become_daemon("/nowhere", {"PATH": "/own"})["PATH"]
+
+    def test_environment(self) -> None:
+        self.patch(control, "daemon_of", lambda home: self.daemon)
+        self.assertEqual("/chosen", self.path())
+
+    def test_reused(self) -> None:
+        """The pid may be another process by the time that its environment is read."""
+        found = [self.daemon, None]
+        self.patch(control, "daemon_of", lambda home: found.pop(0))
+        self.assertEqual("/own", self.path())
+        self.assertEqual([], found)
+
+    def test_other_user(self) -> None:
+        """The private folder was replaced after its daemon was found."""
+        self.patch(control, "daemon_of", lambda home: self.daemon)
+        user = os.geteuid()
+        self.patch(os, "geteuid", lambda: user + 1)
+        self.assertEqual("/own", self.path())
