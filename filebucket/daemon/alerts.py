@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from filebucket.base.alarm import Alarm, within
-from filebucket.base.text import span
+from filebucket.base.text import printable, span
 from filebucket.catalogue.database import CatalogueError
 from filebucket.daemon.changes import SERVER, Change, Share, Source
 from filebucket.hooks.interfaces import Alert, Exit, IHooks
@@ -177,8 +177,10 @@ class Alerts(Service):
                 more.setdefault(change.share, []).append(change)
             elif together.spent(self._clock.seconds()):
                 rest.append(change)
-            else:
-                await self._tell(change, allowance)
+            elif await self._tell(change, allowance):
+                # That took a while: look for more urgent changes first.
+                self._again = True
+                return
         for share, changes in more.items():
             if not self.running:
                 return
@@ -245,21 +247,26 @@ class Alerts(Service):
             self._failed.pop(each.id, None)
             await self._record(each)
 
-    async def _tell(self, change: Change, allowance: _Allowance) -> None:
+    async def _tell(self, change: Change, allowance: _Allowance) -> bool:
+        """Run the alert of one change, unless it waits for its retry.
+
+        :returns: whether the hook timed out
+        """
         count, when = self._failed.get(change.id, (0, -math.inf))
         if self._clock.seconds() < when:
-            return
+            return False
         ended = await self._hooks.alert(change.alert)
         if ended is not None and ended.status:
             wait = min(RETRY * 2**count, MOST_RETRY)
             self._failed[change.id] = count + 1, self._clock.seconds() + wait
             self._not_delivered(change.alert, ended, wait)
-            return
+            return ended.timed_out
         if ended is not None:
             for each in (allowance, self._together):
                 each.times.append(self._clock.seconds())
         self._failed.pop(change.id, None)
         await self._record(change)
+        return False
 
     def _not_delivered(self, alert: Alert, ended: Exit, wait: float) -> None:
         if ended.stopped:
@@ -286,7 +293,7 @@ def _sum(worst: Alert, count: int, everywhere: bool) -> Alert:
     name = worst.series
     if everywhere:
         name = f"{worst.bucket}: {name}" if name else worst.bucket
-    the_worst = f"{name} {worst.text}".strip()
+    the_worst = f"{printable(name)} {worst.text}".strip()
     return evolve(
         worst,
         bucket=SERVER if everywhere else worst.bucket,

@@ -332,6 +332,19 @@ class RetryTests(AlertsCase):
         self.assertEqual(State.LATE, self.store.series[2].told)
         self.assertEqual(2, len(self.hooks.alerts))
 
+    def test_urgent_ones_do_not_wait_for_a_hook_that_hangs(self) -> None:
+        """After a timeout, which may take minutes, the most urgent change is next."""
+        gate = self.hooks.gate = Deferred()
+        self.hooks.exit = Exit(143, timed_out=True)
+        self.store.put(*(series(n, name=f"s{n}", state="shrunk") for n in range(3)))
+        self.alerts.look()
+        self.store.put(series(9, name="s9"))
+        self.hooks.gate = None
+        gate.callback(None)
+        self.assertEqual(["s0", "s9", "s1", "s2"], [each[0] for each in self.changes()])
+        self.clock.advance(RETRY)
+        self.assertEqual("s9", self.changes()[4][0])
+
     def test_not_true_any_more(self) -> None:
         """A change that was reversed before it was reported is dropped."""
         self.hooks.exit = Exit(1)
@@ -400,6 +413,13 @@ class ManyTests(AlertsCase):
         self.assertEqual("2026-11-18T11:06:40Z", last.since)
         *singly, _ = self.hooks.alerts
         self.assertEqual({""}, {each.more for each in singly})
+
+    def test_printable(self) -> None:
+        """A name that a client chose does not change how the text is displayed."""
+        self.store.put(*(series(n, name=f"s{n}\u202e") for n in range(30)))
+        self.alerts.look()
+        text = self.hooks.alerts[-1].text
+        self.assertIn("the worst: s20\\u202e is late; ", text)
 
     def test_all_are_told(self) -> None:
         self.flip(*range(30))
