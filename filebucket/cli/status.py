@@ -23,6 +23,7 @@ from attrs import evolve
 
 from filebucket.base.errors import ConfigError
 from filebucket.base.text import (
+    CUT,
     about_text,
     age_text,
     change_text,
@@ -87,9 +88,12 @@ UNKNOWN = 3
 
 MOST_PROBLEMS = 5
 """Maximum number of buckets that --line names."""
-LONGEST_TEXT = 500
+LONGEST_TEXT = 400
 """Maximum bytes of a text that names several buckets: NRPE truncates the whole line at
 1024."""
+LONGEST_PROBLEM = 200
+"""Maximum bytes of the problem of one bucket there, and of all those of the server if
+buckets have problems, too."""
 MOST_NAMED = 3
 """Maximum number of buckets that the summary names for each state."""
 MOST_UPLOADS = 50
@@ -533,7 +537,8 @@ def status_line(found: Overview) -> str:
     """One line in the format of the Monitoring Plugins: text ``|`` performance data."""
     count = len(found.buckets)
     bad = [each for each in _worst_first(found) if each.severity]
-    parts = [printable(each.text, "|") for each in found.problems]
+    text = "; ".join(printable(each.text, "|") for each in found.problems)
+    parts = [_clipped(text, LONGEST_PROBLEM if bad else LONGEST_TEXT)] if text else []
     if bad:
         parts.append(f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}")
     text = "; ".join(parts)
@@ -556,10 +561,10 @@ def status_line(found: Overview) -> str:
 
 
 def _problems(bad: Sequence[BucketOverview], now: float) -> str:
-    text = problem_text(bad[0], now)
+    text = _clipped(problem_text(bad[0], now), LONGEST_PROBLEM)
     told = 1
     for each in bad[1:MOST_PROBLEMS]:
-        longer = f"{text}; {problem_text(each, now)}"
+        longer = f"{text}; {_clipped(problem_text(each, now), LONGEST_PROBLEM)}"
         if len(longer.encode("utf-8")) > LONGEST_TEXT:
             break
         text = longer
@@ -599,8 +604,16 @@ def _condition(series: SeriesOverview, now: float) -> str:
     return text
 
 
-def _short(name: str) -> str:
+def _clipped(text: str, most: int) -> str:
+    """``text`` with at most that many bytes."""
     # A character of zero width still takes bytes.
+    found = text.encode("utf-8")
+    if len(found) <= most:
+        return text
+    return found[: most - len(CUT.encode("utf-8"))].decode("utf-8", "ignore") + CUT
+
+
+def _short(name: str) -> str:
     return cut(printable(name, "|"), LONGEST_NAME)[:LONGEST_NAME]
 
 

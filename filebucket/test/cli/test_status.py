@@ -525,10 +525,41 @@ class LineTests(SynchronousTestCase):
             "x" * 255,
         ):
             late = [bucket(name, series(name, State.LATE)) for _ in range(50)]
-            line = status_line(overview(*late))
-            self.assertTrue(line.isprintable(), line)
-            self.assertEqual(1, line.count("|"))
-            self.assertLess(len(line.encode("utf-8")), 1024)
+            self.assert_short(overview(*late))
+
+    def assert_short(self, found: Overview) -> str:
+        """The text of the line, which NRPE does not truncate."""
+        line = status_line(found)
+        self.assertTrue(line.isprintable(), line)
+        self.assertEqual(1, line.count("|"))
+        self.assertLess(len(line.encode("utf-8")), 1024)
+        return line.partition(" | ")[0]
+
+    def test_hostile_report(self) -> None:
+        """A client's report of characters without width leaves room for others."""
+        for report in ("\u0301" * 2048, "|" * 4096, "\u65e5" * 1365):
+            failed = evolve(
+                series("x", State.FAILED), failed_at=NOW, failed_text=report
+            )
+            text = self.assert_short(
+                overview(
+                    bucket("a", failed),
+                    bucket("web02", evolve(failed, failed_text="disk error")),
+                    *[bucket("b", failed)] * 5,
+                )
+            )
+            self.assertIn("web02: x failed: disk error", text)
+
+    def test_long_problems(self) -> None:
+        """Problems of the server leave room for those of buckets."""
+        problems = [Problem(kind, CRITICAL, "x" * 400) for kind in Kind]
+        found = evolve(
+            overview(*[bucket("y" * 255, series("z", State.LATE))] * 100_000),
+            problems=tuple(problems),
+        )
+        text = self.assert_short(found)
+        self.assertIn("100000 of 100000 buckets: yyy", text)
+        self.assert_short(evolve(found, buckets=()))
 
 
 class StatusTests(CatalogueCase):
