@@ -98,7 +98,7 @@ class Watch(Service):
             self._timer.set(LOOK_EVERY, self._tick)
 
     async def _look(self) -> None:
-        found = [await check() for check in self._checks]
+        found = [await self._checked(check) for check in self._checks]
         others = [each for each in found if each is not None]
         error = self._writing()
         try:
@@ -116,6 +116,16 @@ class Watch(Service):
         self.problems = others
         known = {(each.kind, each.bucket): each for each in (*self._found, *others)}
         self._see(list(known.values()))
+
+    async def _checked(
+        self, check: Callable[[], Awaitable[Problem | None]]
+    ) -> Problem | None:
+        try:
+            return await check()
+        except Exception:
+            # It must not hide other problems.
+            self._log.failure("a bug in file-bucket", event="bug")
+            return None
 
     def _overview(self, problems: Sequence[Problem], catalogue: IView) -> Overview:
         disk = None

@@ -137,10 +137,12 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_bug(self) -> None:
-        """It is logged, and the next look takes place."""
+        """It is logged, hides no other problems, and the next look takes place."""
+        self.disk = Filesystem(total=1000, free=10, reserved=20, read_only=False)
         gate = self.gate = Deferred()
         self.clock.advance(LOOK_EVERY)
         self.gate = None
         gate.errback(ZeroDivisionError())
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual([("full", "", 2)], self.looks[-1])
         self.look()
