@@ -402,8 +402,13 @@ def _quiet(bucket: BucketOverview) -> str:
 def _worst_first(found: Overview) -> list[BucketOverview]:
     """The retired ones last, if nothing is lost."""
 
-    def badness(bucket: BucketOverview) -> tuple[int, bool, int]:
-        return -bucket.severity, bucket.retired, WORST_FIRST.index(bucket.state)
+    def badness(bucket: BucketOverview) -> tuple[int, bool, bool, int]:
+        # 40 new buckets must not hide the one whose token expires tomorrow.
+        only_new = (
+            bucket.severity > 0 and bucket.state is State.NEVER and not bucket.problems
+        )
+        state = WORST_FIRST.index(bucket.state)
+        return -bucket.severity, bucket.retired, only_new, state
 
     return sorted(found.buckets, key=badness)
 

@@ -503,6 +503,15 @@ class LineTests(SynchronousTestCase):
         text, _ = status_line(overview(*[SHRUNK] * 100)).split(" | ")
         self.assertTrue(text.endswith("; and 95 more"), text)
 
+    def test_only_new(self) -> None:
+        """New buckets do not hide a bucket with a problem."""
+        token = Problem(Kind.TOKEN, WARNING, "its last token expires soon", "old")
+        old = evolve(bucket("old", series("x-#")), problems=(token,))
+        new = [bucket(f"new{number}") for number in range(6)]
+        text, _ = status_line(overview(*new, old)).split(" | ")
+        expected = "FILEBUCKET WARNING - 7 of 7 buckets: old: its last token expires"
+        self.assertTrue(text.startswith(expected), text)
+
     def test_no_series_yet(self) -> None:
         text, _ = status_line(overview(bucket("new"))).split(" | ")
         expected = "FILEBUCKET WARNING - 1 of 1 buckets: new is awaiting its first push"
