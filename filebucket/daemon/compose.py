@@ -339,7 +339,7 @@ async def expiring(
     certificates: Sequence[Certificates], wall: Callable[[], float]
 ) -> Problem | None:
     """Whether a certificate that is in use has expired, or soon will."""
-    ends = [(each.name, each.expires.timestamp()) for each in certificates]
+    ends = [(each.subject, each.expires.timestamp()) for each in certificates]
     return ending_certificate(ends, wall())
 
 

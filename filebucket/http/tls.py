@@ -45,6 +45,8 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from filebucket.base.text import printable
+
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """The ciphers of TLS 1.2, in OpenSSL's syntax. All ciphers of TLS 1.3 are equally
 good."""
@@ -62,10 +64,12 @@ class Identity:
     """The loaded files of one endpoint, ready for connections.
 
     :param expires: the time at which the server's own certificate expires
+    :param subject: that certificate's subject, such as ``CN=drop.example.com``
     """
 
     context: SSL.Context
     expires: datetime
+    subject: str
 
 
 @implementer(IOpenSSLContextFactory)
@@ -90,6 +94,11 @@ class Certificates:
     def expires(self) -> datetime:
         """When the server's own certificate expires."""
         return self._identity.expires
+
+    @property
+    def subject(self) -> str:
+        """The subject of the server's own certificate."""
+        return self._identity.subject
 
     def getContext(self) -> SSL.Context:
         """The context for a new connection."""
@@ -239,7 +248,8 @@ def identify(arguments: Mapping[str, str]) -> Identity:
     except SSL.Error as error:
         reasons = ", ".join(reason for *_, reason in error.args[0])
         raise ValueError(f"TLS cannot use the certificate: {reasons}") from None
-    return Identity(context, certificate.not_valid_after_utc)
+    subject = printable(certificate.subject.rfc4514_string())
+    return Identity(context, certificate.not_valid_after_utc, subject)
 
 
 def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:

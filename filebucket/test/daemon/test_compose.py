@@ -7,10 +7,13 @@ import os
 import signal
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from filebucket.config.load import parse
-from filebucket.daemon.compose import PER_BUCKET, THREADS, limits_of
+from filebucket.daemon.compose import PER_BUCKET, THREADS, expiring, limits_of
+from filebucket.http.tls import Certificates
+from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.daemon import TOKEN, DaemonCase, texts
 from filebucket.test.kit.server import OTHER
 
@@ -26,6 +29,19 @@ class CompositionTests(DaemonCase):
         names = [each["event"] for each in events]
         self.assertLess(names.index("no-buckets"), names.index("ready"))
         self.successResultOf(daemon.stopService())
+
+    def test_certificate(self) -> None:
+        """A certificate is named for people, not by the paths in its endpoint."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        write_pair(folder)
+        paths = {"privateKey": folder / "key.pem", "certKey": folder / "cert.pem"}
+        used = Certificates("ssl:1:key.pem", {k: str(v) for k, v in paths.items()})
+        soon = used.expires.timestamp() - 86400
+        found = Deferred.fromCoroutine(expiring([used], lambda: soon))
+        problem = self.successResultOf(found)
+        assert problem is not None
+        self.assertIn("the certificate of CN=server expires on", problem.text)
 
     def test_reload_and_listen(self) -> None:
         """A changed listener needs a restart; its certificates are not read before."""

@@ -156,6 +156,10 @@ class KeyKindTests(TlsCase):
 class ChangedTests(TlsCase):
     """How changes of the files are found."""
 
+    def test_subject(self) -> None:
+        """It names the certificate for people, without the paths of the files."""
+        self.assertEqual("CN=server", self.make().subject)
+
     def settled(self, certificates: Certificates) -> Identity | None:
         """The results of two examinations."""
         self.assertIsNone(certificates.changed())
