@@ -167,7 +167,7 @@ class SeriesChanges:
             last_name=shown.last_name or "",
             last_size=_number(series.last_size),
             usual_size=_number(series.usual),
-            failure=printable_lines(shown.failed_text or ""),
+            failure=printable_lines(shown.failed_text or "").strip("\n"),
         )
         share = series.bucket, state is State.LATE
         badness = severity, -WORST_FIRST.index(state)
@@ -348,15 +348,21 @@ def series_text(series: Series, zone: tzinfo) -> str:
     report = cut(" / ".join(filter(None, map(str.strip, lines))), LONGEST_REPORT)
     reported = f"; reported: {report}" if report else ""
     failed = f"has failed: {report}" if report else "has failed"
+    fresh = f"{fresh}; {last}"
+    if series.name:
+        failed = f"{failed}; {last}"
+    elif series.told is State.FAILED:
+        # The pushes to a bucket that reports about all of it are in other series.
+        fresh = "has a push after its report that a backup failed"
     return {
         State.LATE: f"is late; expected by {_time(series.due, zone)}, {last}{reported}",
-        State.FAILED: f"{failed}; {last}",
+        State.FAILED: failed,
         State.EMPTY: f"is empty; {last}{usual}",
         State.UNFINISHED: f"has a push that never ended; {last}",
         State.SHRUNK: f"has shrunk{change}; {last}{usual}",
         State.GROWN: f"has grown{change}; {last}{usual}",
         State.NEVER: f"is awaiting its first push, was {told}",
-        State.FRESH: f"{fresh}; {last}",
+        State.FRESH: fresh,
     }[series.state]
 
 

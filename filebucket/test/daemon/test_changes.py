@@ -143,6 +143,12 @@ class SeriesTests(ChangesCase):
         (change,) = self.untold()
         self.assertNotIn(TOKEN, str(change.alert.environment("alert")))
 
+    def test_report(self) -> None:
+        """Without the line end after its last line."""
+        self.store.put(series(state="failed", failed_text="dump exited with 1\nno\n"))
+        (change,) = self.untold()
+        self.assertEqual("dump exited with 1\nno", change.alert.failure)
+
 
 class TextTests(SynchronousTestCase):
     """The sentence about a series."""
@@ -176,6 +182,18 @@ class TextTests(SynchronousTestCase):
             ),
         ):
             self.assertEqual(expected, self.text(state, **values))
+
+    def test_whole_bucket(self) -> None:
+        """A report without a name: the pushes are in other series."""
+        given: Any = {"name": "", "last_at": None, "last_size": None}
+        self.assertEqual(
+            "has failed: no disk",
+            self.text(State.FAILED, failed_text="no disk", **given),
+        )
+        self.assertEqual(
+            "has a push after its report that a backup failed",
+            self.text(State.FRESH, told="failed", **given),
+        )
 
     def test_unknown(self) -> None:
         text = self.text(State.LATE, last_at=None, last_size=None, due=math.inf)
