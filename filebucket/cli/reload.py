@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from filebucket.base.text import counted, joined
+from filebucket.base.text import joined
 from filebucket.cli.options import print_json, with_config, with_json
 from filebucket.daemon.ask import ask
 
@@ -32,12 +32,10 @@ def reload(timeout: float, path: str, as_json: bool) -> None:
             buckets=answer.buckets,
             added=answer.added,
             removed=answer.removed,
+            changed=answer.changed,
             waiting=answer.waiting,
         )
         return
-    click.echo(
-        f"Reloaded: {counted(answer.buckets, 'bucket')}"
-        f" ({counted(answer.added, 'token')} added, {answer.removed} removed)."
-    )
+    click.echo(f"Reloaded: {answer.changes}.")
     if answer.waiting:
         click.echo(f"Restart the daemon to apply {joined(answer.waiting)}.")

@@ -36,7 +36,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from filebucket.base.fs import directory, replacing
-from filebucket.base.text import printable_lines
+from filebucket.base.text import counted, printable_lines
 from filebucket.base.threads import beside_pushes
 from filebucket.config.config import Keys
 from filebucket.daemon.applied import Applied
@@ -72,6 +72,7 @@ class Answer:
     :param buckets: number of current buckets
     :param added: number of new tokens
     :param removed: number of removed tokens
+    :param changed: number of changed buckets
     :param waiting: keys whose change needs a restart
     """
 
@@ -81,6 +82,16 @@ class Answer:
     added: int = 0
     removed: int = 0
     waiting: tuple[str, ...] = ()
+    changed: int = 0
+
+    @property
+    def changes(self) -> str:
+        """The applied changes, in a few words."""
+        changed = counted(self.changed, "bucket")
+        return (
+            f"{counted(self.buckets, 'bucket')} ({counted(self.added, 'token')} added,"
+            f" {self.removed} removed{f', {changed} changed' if self.changed else ''})"
+        )
 
 
 @frozen
@@ -305,7 +316,7 @@ def _parsed(home: str, name: str, made: Callable[[dict[str, Any]], T]) -> T | No
         raise OSError(errno.EINVAL, f"{_CALLED[name]} is malformed") from None
 
 
-_NUMBERS = frozenset({"number", "buckets", "added", "removed"})
+_NUMBERS = frozenset({"number", "buckets", "added", "removed", "changed"})
 
 
 def _fit(said: dict[str, Any]) -> dict[str, Any]:

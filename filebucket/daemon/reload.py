@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from filebucket.base.errors import ConfigError
-from filebucket.base.text import counted
 from filebucket.base.threads import beside_pushes
 from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
@@ -37,6 +36,7 @@ class Loaded:
     :param buckets: the buckets of the configuration
     :param added: number of new tokens
     :param removed: number of removed tokens
+    :param changed: number of changed buckets
     :param fingerprints: those of its buckets
     :param text: the identity of the file's text
     """
@@ -45,6 +45,7 @@ class Loaded:
     buckets: BucketIndex
     added: int
     removed: int
+    changed: int
     fingerprints: Mapping[str, str]
     text: str = ""
 
@@ -73,6 +74,7 @@ def differences(config: Config, before: BucketIndex) -> Loaded:
         index,
         index.new_to(before),
         before.new_to(index),
+        index.changed_since(before),
         fingerprints(config.buckets),
     )
 
@@ -168,13 +170,22 @@ class Reload(Service):
         # Before the listeners of the registry, one of which may fail.
         self.text, self.waiting = loaded.text, tuple(waiting)
         self._registry.replace(loaded.buckets)
-        self._log.info(
-            "{log_text}",
-            log_text=_changes(len(config.buckets), loaded.added, loaded.removed),
-            event="reload",
-            count=len(config.buckets),
+        answer = Answer(
+            loaded.text,
+            buckets=len(config.buckets),
             added=loaded.added,
             removed=loaded.removed,
+            changed=loaded.changed,
+            waiting=self.waiting,
+        )
+        self._log.info(
+            "{log_text}",
+            log_text=f"reloaded: {answer.changes}",
+            event="reload",
+            count=answer.buckets,
+            added=answer.added,
+            removed=answer.removed,
+            changed=answer.changed,
         )
         if waiting:
             self._log.warn(
@@ -182,13 +193,6 @@ class Reload(Service):
                 event="reload-waits",
                 keys=", ".join(waiting),
             )
-        answer = Answer(
-            loaded.text,
-            buckets=len(config.buckets),
-            added=loaded.added,
-            removed=loaded.removed,
-            waiting=self.waiting,
-        )
         return answer, Applied(loaded.text, self._keys, loaded.fingerprints)
 
 
@@ -196,9 +200,4 @@ def _status(answer: Answer) -> str:
     """The result in a few words, for systemd."""
     if answer.reason:
         return "reload failed, nothing changed; see the log"
-    return _changes(answer.buckets, answer.added, answer.removed)
-
-
-def _changes(buckets: int, added: int, removed: int) -> str:
-    tokens = counted(added, "token")
-    return f"reloaded: {counted(buckets, 'bucket')} ({tokens} added, {removed} removed)"
+    return f"reloaded: {answer.changes}"

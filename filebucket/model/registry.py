@@ -46,6 +46,13 @@ class BucketIndex:
         """The number of tokens that open a bucket here and none in ``other``."""
         return len(self._by_token.keys() - other._by_token.keys())
 
+    def changed_since(self, other: BucketIndex) -> int:
+        """The number of buckets that are here and in ``other``, and are not equal."""
+        return sum(
+            key in other._by_key and other._by_key[key] != bucket
+            for key, bucket in self._by_key.items()
+        )
+
 
 class Registry:
     """The current buckets. Any thread may read it; only the reactor's may change it.

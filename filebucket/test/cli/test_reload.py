@@ -31,10 +31,23 @@ class ReloadTests(CliCase):
         )
         self.assertEqual(30, self.timeout)
         self.assertEqual(
-            {"buckets": 3, "added": 2, "removed": 1, "waiting": ["port", "host"]},
+            {
+                "buckets": 3,
+                "added": 2,
+                "removed": 1,
+                "changed": 0,
+                "waiting": ["port", "host"],
+            },
             self.json("reload", "--timeout", "1.5"),
         )
         self.assertEqual(1.5, self.timeout)
+
+    def test_changed(self) -> None:
+        self.answers(Answer("ab", buckets=3, changed=2))
+        self.assertEqual(
+            "Reloaded: 3 buckets (0 tokens added, 0 removed, 2 buckets changed).\n",
+            self.run_("reload"),
+        )
 
     def test_failed(self) -> None:
         """The reason is one line."""

@@ -206,6 +206,12 @@ class ReloadTests(ReloadCase):
             self.logged(),
         )
 
+    def test_changed(self) -> None:
+        """Buckets with other settings or tokens are counted."""
+        self.reload(with_buckets(evolve(A, quota=1), B, C))
+        expected = "reloaded: 3 buckets (1 token added, 0 removed, 1 bucket changed)"
+        self.assertEqual([(LogLevel.info, expected)], self.logged())
+
     def test_broken_file(self) -> None:
         done = self.service.reload()
         self.loader.fails(BROKEN)
