@@ -47,7 +47,7 @@ from filebucket.config.load import load
 
 @click.group()
 def bucket() -> None:
-    """Add, list, rotate and remove buckets in the configuration.
+    """Add, change, list and remove buckets, and rotate their tokens.
 
     The file is changed atomically; the rest of it stays as it is. Run
     'filebucket reload' to apply the changes.

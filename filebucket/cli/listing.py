@@ -23,6 +23,7 @@ from filebucket.model.bucket import (
 )
 from filebucket.model.client import NOBODY
 from filebucket.model.records import Tally
+from filebucket.model.schedule import GRACE, Expectation, Schedule
 from filebucket.model.token import Token
 
 _LEAST = 30
@@ -103,7 +104,7 @@ def _rows(bucket: Bucket, used: Tally | None, now: float) -> Iterator[list[str]]
         *(f"from {each}" for each in (bucket.allow_from or NOBODY).texts),
         *(["overwrite"] if bucket.overwrite else []),
         *(f"series {each}" for each in bucket.series),
-        *([] if bucket.expect is None else [f"expect {bucket.expect.text}"]),
+        *_schedule(bucket.expect),
         *_alerts(bucket),
         *([] if bucket.keep is None else [f"keep {_keep_text(bucket.keep)}"]),
         *([] if bucket.hold == HOLD else [f"hold {age_text(bucket.hold)}"]),
@@ -122,6 +123,13 @@ def _rows(bucket: Bucket, used: Tally | None, now: float) -> Iterator[list[str]]
     ]
     for token in others:
         yield ["", *token, "", "", "", "-"]
+
+
+def _schedule(expect: Expectation | None) -> Iterator[str]:
+    if expect is not None:
+        yield f"expect {expect.text}"
+    if isinstance(expect, Schedule) and expect.grace != GRACE:
+        yield f"grace {age_text(expect.grace)}"
 
 
 def _quota(quota: int | None, used: Tally | None) -> str:

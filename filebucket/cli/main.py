@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from filebucket import __version__
-from filebucket.base.errors import OperatorError
+from filebucket.base.errors import OperatorError, suggestion
 from filebucket.base.text import printable_lines
 from filebucket.cli.output import CannotPrintError
 
@@ -36,6 +36,17 @@ class _Commands(click.Group):
         name = cmd_name.replace("-", "_")
         found: click.Command = getattr(import_module(f"filebucket.cli.{name}"), name)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if hint := suggestion(word, COMMANDS):
+                ctx.fail(f"No such command {word!r}{hint}")
+            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

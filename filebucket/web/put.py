@@ -258,7 +258,8 @@ class Form(Request):
         if any(self.path) or len(self.path) > 1:
             raise Refusal(
                 400,
-                "POST takes no name in the URL; use curl -F file=@NAME, or curl -T",
+                "POST takes no name in the URL; use curl -F file=@NAME, or curl -T; a"
+                " report of a failed backup needs Content-Type: text/plain",
             )
 
     async def find_file(self) -> IncomingFile:

@@ -84,6 +84,14 @@ class ListTests(CliCase):
             ],
         )
 
+    def test_grace(self) -> None:
+        """Only if it is not the default."""
+        for grace, shown in (("2h", ", grace 2h"), ("1h", "")):
+            expect = {"cron": "30 2 * * *", "grace": grace}
+            self.write({"name": "db", "token_sha256": HASH, "expect": expect})
+            text = " ".join(self.run_("bucket", "list").split())
+            self.assertTrue(text.endswith(f" expect 30 2 * * *{shown}"), text)
+
     def test_what_is_expected(self) -> None:
         expected = {
             "series": ["db-*"],

@@ -52,6 +52,11 @@ class HelpTests(SynchronousTestCase):
             self.assertEqual(2, result.exit_code)
             self.assertIn(f"No such command '{word}'", result.output)
 
+    def test_typo(self) -> None:
+        result = CliRunner().invoke(main.main, ["stauts"])
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("'stauts'; did you mean 'status'?", result.output)
+
     def test_config_first(self) -> None:
         """The file is an option of each command."""
         for words in (["-c", "f"], ["--config", "f"], ["--config=f"], ["-cf"]):

@@ -377,6 +377,8 @@ class RefusedTests(HttpCase):
         for path in ([b"db.gz"], [b"", b""], [b"a", b"b"]):
             outcome = self.assert_refused(400, post(path=path))
             self.assertIn(b"curl -F file=@", self.answer(outcome))
+            # "curl --data-binary" sends another type unless it is told.
+            self.assertIn(b"Content-Type: text/plain", self.answer(outcome))
 
     def test_too_large(self) -> None:
         """Known from the length before the body, or found while it arrives."""
