@@ -502,7 +502,7 @@ class OtherDocumentTests(ExampleCase):
         self.assertIn("already exists", done.stdout)
 
     def test_script(self) -> None:
-        """The script for cron without Python: of a failed dump, nothing is stored."""
+        """The script for cron without Python: a failed dump is reported, not stored."""
         need("curl")
         server = self.server()
         (script,) = (
@@ -516,6 +516,8 @@ class OtherDocumentTests(ExampleCase):
         self.program("pg_dump", f"{dumps}; exit 1")
         done = self.sh(server, script)
         self.assertEqual((1, {}), (done.returncode, server.stored()))
+        self.assertIn("the failure is reported", done.stdout)
+        server.wait_for("text='pg_dump exited with 1'")
         self.program("pg_dump", dumps)
         done = self.sh(server, script)
         self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
