@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from zope.interface import Interface
 
 from filebucket.model.bucket import Bucket
-from filebucket.model.problem import ToldProblem
+from filebucket.model.problem import ToldProblem, Totals
 from filebucket.model.records import (
     Abandoned,
     Activity,
@@ -215,6 +215,9 @@ class IView(Interface):
 
     def hook_failures(limit: int) -> list[HookFailure]:
         """The hooks whose last run failed, the latest failure first."""
+
+    def totals(buckets: Collection[str]) -> list[Totals]:
+        """The totals of buckets with these keys, and of those with lost files."""
 
     def full() -> dict[str, tuple[float, str]]:
         """The time and the reason of the last push to each bucket that got 507."""

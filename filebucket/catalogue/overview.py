@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import linear_regression
 from typing import Self
 
@@ -20,11 +20,10 @@ from filebucket.model.mask import mask
 from filebucket.model.problem import (
     Kind,
     Problem,
-    ending_token,
+    Totals,
     failing_hooks,
-    full_bucket,
     full_disk,
-    lost_files,
+    of_bucket,
 )
 from filebucket.model.records import Refused, Series, Space, Tally
 from filebucket.model.state import WORST_FIRST, State
@@ -278,16 +277,9 @@ def make_overview(
     labels = {bucket.key: bucket.label for bucket in buckets}
     space = view.space(now - FORECAST_FROM)
     full_at = forecast(space, disk.reserved if disk else 0)
-    full = None if disk is None else full_disk(disk, full_at, now)
     refused = view.full()
     more: defaultdict[str, list[Problem]] = defaultdict(list)
-    failures = [
-        each
-        for each in view.hook_failures(MOST_FAILURES)
-        if not each.bucket or each.bucket in labels
-    ]
-    own = filter(None, (full, failing_hooks(failures)))
-    for problem in (*own, *known.problems):
+    for problem in (*of_server(view, known, full_at), *known.problems):
         more[problem.bucket].append(problem)
     return Overview(
         now,
@@ -325,6 +317,45 @@ def make_overview(
         ),
         _sorted(more[""]),
     )
+
+
+def of_server(view: IView, known: Known, full_at: float | None) -> Iterator[Problem]:
+    """The problems of the whole server that the catalogue and the disk reveal.
+
+    :param full_at: forecast of the time when no space is left
+    """
+    if known.disk is not None:
+        full = full_disk(known.disk, full_at, known.now)
+        yield from [full] if full else []
+    failures = view.hook_failures(MOST_FAILURES)
+    if failures:
+        keys = {"", *(bucket.key for bucket in known.buckets)}
+        failing = failing_hooks([each for each in failures if each.bucket in keys])
+        yield from [failing] if failing else []
+
+
+def find_problems(view: IView, known: Known) -> list[Problem]:
+    """All problems, as :func:`make_overview` finds them, but for less: most buckets
+    have none.
+
+    :raises CatalogueError: the catalogue cannot be read
+    """
+    space = view.space(known.now - FORECAST_FROM)
+    full_at = forecast(space, known.disk.reserved if known.disk else 0)
+    refused = view.full()
+    quotas = [each.key for each in known.buckets if each.quota is not None]
+    totals = {each.bucket: each for each in view.totals({*quotas, *refused})}
+    found = [*of_server(view, known, full_at), *known.problems]
+    for bucket in known.buckets:
+        key = bucket.key
+        if key in totals or key in refused or _may_end(bucket):
+            of_it = totals.get(key) or Totals(key)
+            found += of_bucket(bucket, of_it, refused.get(key), known.now)
+    return found
+
+
+def _may_end(bucket: Bucket) -> bool:
+    return all(each.expires is not None for each in bucket.tokens)
 
 
 def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -382,14 +413,14 @@ def _bucket(
         tally = evolve(tally, due=math.inf)
     elif paused is not None:
         tally = evolve(tally, due=max(tally.due, paused.until))
-    lost = lost_files(bucket.key, tally.damaged, tally.missing)
-    if not bucket.retired:
-        reason = None
-        if refused is not None and refused[0] > (tally.last_at or -math.inf):
-            reason = refused[1]
-        taken = quota_taken(tally.files, tally.bytes)
-        own = full_bucket(bucket, taken, reason), ending_token(bucket, now)
-        problems = [*filter(None, own), *problems]
+    totals = Totals(
+        bucket.key,
+        tally.files,
+        tally.bytes,
+        tally.last_at,
+        tally.damaged,
+        tally.missing,
+    )
     return BucketOverview(
         **asdict(tally, recurse=False),
         label=bucket.label,
@@ -400,7 +431,7 @@ def _bucket(
         comment=bucket.comment,
         paused=paused,
         retired=bucket.retired,
-        problems=_sorted((*lost, *problems)),
+        problems=_sorted([*of_bucket(bucket, totals, refused, now), *problems]),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from zope.interface import implementer
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
+from filebucket.model.problem import Totals
 from filebucket.model.records import (
     Activity,
     File,
@@ -42,6 +44,13 @@ _TALLIES = (
     "SELECT key, SUM(files), SUM(bytes), MAX(last_at), MIN(due),"
     f" SUM(damaged), SUM(missing), {_COUNTS} FROM series"
     f" JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES} GROUP BY series.bucket"
+)
+
+_TOTALS = (
+    "SELECT key, SUM(files), SUM(bytes), MAX(last_at), SUM(damaged), SUM(missing)"
+    f" FROM series JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES}"
+    " GROUP BY series.bucket HAVING SUM(damaged) OR SUM(missing)"
+    " OR key IN (SELECT value FROM json_each(?))"
 )
 
 _OF_SERIES = "push.series IN (SELECT id FROM series WHERE is_series(name, ?))"
@@ -95,6 +104,9 @@ class View(Database):
             Tally(*[*row[:-count], _present(row[-count:])])
             for row in self._ask(_TALLIES, now)
         ]
+
+    def totals(self, buckets: Collection[str]) -> list[Totals]:
+        return [Totals(*row) for row in self._ask(_TOTALS, json.dumps([*buckets]))]
 
     def pushes(self, series: int, limit: int) -> list[tuple[float, int, str | None]]:
         query = (

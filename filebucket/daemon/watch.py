@@ -7,21 +7,27 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from filebucket.admin.singleflight import SingleFlight, TooSlowError
 from filebucket.base.alarm import Alarm
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.catalogue.overview import Known, Overview, make_overview
+from filebucket.catalogue.overview import Known, find_problems
 from filebucket.model.bucket import Bucket
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, Kind, Problem
 
 LOOK_EVERY = 60.0
 """Seconds between two looks."""
+
+PATIENCE = 30.0
+"""Seconds that each part of a look may take. A part that takes longer goes on, and the
+others do not wait for it."""
 
 
 class Read(Protocol):
@@ -31,8 +37,32 @@ class Read(Protocol):
     """
 
     def __call__(
-        self, function: Callable[[IView], Overview], /
-    ) -> Deferred[Overview]: ...
+        self, function: Callable[[IView], list[Problem]], /
+    ) -> Deferred[list[Problem]]: ...
+
+
+class _Check:
+    """A check that may wait for a disk that hangs."""
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, find: Callable[[], Awaitable[Problem | None]]
+    ) -> None:
+        self._flight = SingleFlight(clock, find, PATIENCE)
+        self._last: Problem | None = None
+
+    async def ask(self) -> Problem | None:
+        """The problem; if that takes too long, the one found last."""
+        try:
+            self._last = await self._flight.ask()
+        except TooSlowError:
+            pass
+        except Exception:
+            # It must not hide other problems.
+            self._log.failure("a bug in file-bucket", event="bug")
+            self._last = None
+        return self._last
 
 
 class Watch(Service):
@@ -68,7 +98,8 @@ class Watch(Service):
         self._wall = wall
         self._disk = disk
         self._writing = writing
-        self._checks = checks
+        self._checks = [_Check(clock, each) for each in checks]
+        self._finding = SingleFlight(clock, self._find, PATIENCE)
         self._see = see
         self._timer = Alarm(clock)
         self._failed_before = False
@@ -98,16 +129,16 @@ class Watch(Service):
             self._timer.set(LOOK_EVERY, self._tick)
 
     async def _look(self) -> None:
-        found = [await self._checked(check) for check in self._checks]
-        others = [each for each in found if each is not None]
+        others = [problem for each in self._checks if (problem := await each.ask())]
         error = self._writing()
         try:
-            overview = await self._read(partial(self._overview, others))
-        except CatalogueError as unreadable:
-            error = error or str(unreadable)
+            found = await self._finding.ask()
+        except TooSlowError:
+            found = "its disk does not answer"
+        if isinstance(found, str):
+            error = error or found
         else:
-            own = [each for one in overview.buckets for each in one.problems]
-            self._found = [*overview.problems, *own]
+            self._found = found
         # Another program may have locked the catalogue for a moment.
         if error is not None and self._failed_before:
             text = f"the catalogue cannot be used: {error}"
@@ -117,19 +148,15 @@ class Watch(Service):
         known = {(each.kind, each.bucket): each for each in (*self._found, *others)}
         self._see(list(known.values()))
 
-    async def _checked(
-        self, check: Callable[[], Awaitable[Problem | None]]
-    ) -> Problem | None:
+    async def _find(self) -> Sequence[Problem] | str:
+        """The problems that the catalogue and the disk reveal, or why that fails."""
+        known = Known(self._buckets(), self._wall())
         try:
-            return await check()
-        except Exception:
-            # It must not hide other problems.
-            self._log.failure("a bug in file-bucket", event="bug")
-            return None
+            return await self._read(partial(self._problems, known))
+        except CatalogueError as error:
+            return str(error)
 
-    def _overview(self, problems: Sequence[Problem], catalogue: IView) -> Overview:
-        disk = None
+    def _problems(self, known: Known, catalogue: IView) -> list[Problem]:
         with suppress(OSError):
-            disk = self._disk()
-        known = Known(self._buckets(), self._wall(), disk=disk, problems=problems)
-        return make_overview(catalogue, known, sizes=0, refusals=0, most_series=0)
+            known = evolve(known, disk=self._disk())
+        return find_problems(catalogue, known)

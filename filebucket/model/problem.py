@@ -6,14 +6,15 @@ any number of problems, at most one of each kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 
 from attrs import field, frozen
 
 from filebucket.base.text import about_text, counted, moment_text, size_text
-from filebucket.model.bucket import Bucket, label_of
+from filebucket.model.bucket import Bucket, label_of, quota_taken
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.records import HookFailure
 
@@ -131,6 +132,43 @@ def ending_certificate(ends: Iterable[tuple[str, float]], now: float) -> Problem
         return Problem(Kind.CERTIFICATE, WARNING, text)
     text = f"the certificate of {name} expired on {when}{more}"
     return Problem(Kind.CERTIFICATE, CRITICAL, text)
+
+
+@frozen
+class Totals:
+    """The totals of a bucket that its problems depend on.
+
+    :param bucket: its key
+    :param bytes: of its files
+    :param last_at: time of the last push
+    """
+
+    bucket: str
+    files: int = 0
+    bytes: int = 0
+    last_at: float | None = None
+    damaged: int = 0
+    missing: int = 0
+
+
+def of_bucket(
+    bucket: Bucket, totals: Totals, refused: tuple[float, str] | None, now: float
+) -> Iterator[Problem]:
+    """The problems of a bucket.
+
+    :param refused: time and reason of the last push that got 507
+    :param now: seconds since the epoch
+    """
+    yield from lost_files(bucket.key, totals.damaged, totals.missing)
+    if bucket.retired:
+        return
+    reason = None
+    if refused is not None and refused[0] > (totals.last_at or -math.inf):
+        reason = refused[1]
+    taken = quota_taken(totals.files, totals.bytes)
+    yield from filter(
+        None, (full_bucket(bucket, taken, reason), ending_token(bucket, now))
+    )
 
 
 def full_bucket(bucket: Bucket, taken: int, refused: str | None) -> Problem | None:

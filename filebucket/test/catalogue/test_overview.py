@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.overview import (
     Known,
     Overview,
+    find_problems,
     forecast,
     make_overview,
 )
@@ -106,7 +107,14 @@ class OverviewTests(ManySeriesCase):
     """The catalogue by buckets."""
 
     def look(self, **known: Any) -> Overview:
-        return make_overview(self.view, Known(self.buckets, THEN, **known))
+        facts = Known(self.buckets, THEN, **known)
+        found = make_overview(self.view, facts)
+        # The short way finds the same problems.
+        problems = [*found.problems]
+        for each in found.buckets:
+            problems += each.problems
+        self.assertEqual(set(problems), set(find_problems(self.view, facts)))
+        return found
 
     def refuse(self, bucket: int, at: float, status: int, reason: str) -> None:
         key = self.buckets[bucket].key

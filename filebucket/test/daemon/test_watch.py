@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.journal import Journal
-from filebucket.catalogue.overview import Overview
 from filebucket.catalogue.view import View
 from filebucket.daemon.watch import LOOK_EVERY, Watch
 from filebucket.model.filesystem import Filesystem
@@ -35,6 +34,8 @@ class WatchTests(SynchronousTestCase):
         self.unreadable: str | None = None
         self.unwritable: str | None = None
         self.gate: Deferred[None] | None = None
+        self.reading: Deferred[list[Problem]] | None = None
+        self.asked = 0
         self.looks: list[list[tuple[str, str, int]]] = []
         self.watch = Watch(
             self.clock,
@@ -49,7 +50,11 @@ class WatchTests(SynchronousTestCase):
         self.watch.startService()
         self.addCleanup(self.watch.stopService)
 
-    def read(self, function: Callable[[IView], Overview]) -> Deferred[Overview]:
+    def read(
+        self, function: Callable[[IView], list[Problem]]
+    ) -> Deferred[list[Problem]]:
+        if self.reading is not None:
+            return self.reading
         if self.unreadable is not None:
             return fail(CatalogueError(self.unreadable))
         return execute(function, self.view)
@@ -60,6 +65,7 @@ class WatchTests(SynchronousTestCase):
         return self.disk
 
     async def check(self) -> Problem | None:
+        self.asked += 1
         if self.gate is not None:
             await self.gate
         return self.extra
@@ -87,7 +93,7 @@ class WatchTests(SynchronousTestCase):
         self.journal.record([], [refused], lambda key: None)
         self.extra = STALE
         self.assertEqual(
-            [("full", "", 2), ("reload", "", 1), ("full", "web01", 2)], self.look()
+            [("full", "", 2), ("full", "web01", 2), ("reload", "", 1)], self.look()
         )
         # The page and the metrics read the disk and the catalogue for themselves.
         self.assertEqual([STALE], list(self.watch.problems))
@@ -119,15 +125,35 @@ class WatchTests(SynchronousTestCase):
             self.assertEqual(known, self.look())
 
     def test_slow(self) -> None:
-        """A disk that hangs queues no looks."""
-        self.gate = Deferred()
-        self.clock.advance(LOOK_EVERY)
-        self.clock.advance(100 * LOOK_EVERY)
-        self.assertEqual(1, len(self.looks))
-        gate, self.gate = self.gate, None
+        """A check that hangs is asked once; the others go on without it."""
+        self.extra = STALE
+        self.assertEqual([("reload", "", 1)], self.look())
+        gate = self.gate = Deferred()
+        self.asked = 0
+        self.clock.pump([LOOK_EVERY, *[1.0] * 200])
+        self.assertEqual(1, self.asked)
+        # Of the check, the last answer counts.
+        self.assertEqual([[("reload", "", 1)]] * 3, self.looks[-3:])
+        refused = Refused("web01", NOW, "x", 9, 507, "full", "c", "r")
+        self.journal.record([], [refused], lambda key: None)
+        self.clock.pump([1.0] * 100)
+        self.assertEqual([("full", "web01", 2), ("reload", "", 1)], self.looks[-1])
+        self.extra, self.gate = None, None
         gate.callback(None)
-        self.assertEqual(2, len(self.looks))
-        self.look()
+        self.clock.pump([1.0] * 100)
+        self.assertEqual([("full", "web01", 2)], self.looks[-1])
+
+    def test_slow_catalogue(self) -> None:
+        self.reading = Deferred()
+        self.clock.pump([LOOK_EVERY, *[1.0] * 200])
+        (problem,) = self.watch.problems
+        self.assertEqual(
+            "the catalogue cannot be used: its disk does not answer", problem.text
+        )
+        reading, self.reading = self.reading, None
+        reading.callback([])
+        self.clock.pump([1.0] * 100)
+        self.assertEqual([], list(self.watch.problems))
 
     def test_stop(self) -> None:
         self.gate = Deferred()
