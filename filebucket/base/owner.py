@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import stat
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
+
+from filebucket.base.errors import OperatorError
 
 AS_OWNER = "run this as root or as the daemon's user"
 """The hint for a user who may not read the home."""
@@ -61,6 +66,67 @@ def become_owner_of(home: str, private: str) -> None:
         os.setgroups(_groups(uid, gid))
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+
+
+def opened_as_owner_of(
+    home: str, private: str, work: Callable[[], tuple[str, int]]
+) -> tuple[str, int]:
+    """Let ``work`` open a file with the rights of the home's owner, and go on with
+    those of the caller, who may write where the owner may not.
+
+    If root, a child process runs it, which can drop its rights for good: whatever it
+    reads cannot get root's rights from it.
+
+    :param work: calls :func:`become_owner_of` before it reads anything; returns a text
+        and a descriptor
+    :returns: the same
+    :raises OperatorError: from ``work``, or the child failed
+    """
+    if _other_owner(home, private, for_good=True) is None:
+        return work()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = os.fork()
+        if not child:
+            _answer(theirs, work)
+        theirs.close()
+        try:
+            said, fds, _, _ = socket.recv_fds(ours, MOST_TEXT, 1)
+        finally:
+            # It has answered, or it is killed by the same Ctrl-C.
+            os.waitpid(child, 0)
+    text = said[1:].decode()
+    if said[:1] == _OPENED and fds:
+        os.set_inheritable(fds[0], False)
+        return text, fds[0]
+    for fd in fds:
+        os.close(fd)
+    raise OperatorError(text or "the process that reads the home failed")
+
+
+MOST_TEXT = 64 * 1024
+"""Bytes of a text from the child."""
+
+_OPENED, _FAILED = b"+", b"-"
+
+
+def _answer(channel: socket.socket, work: Callable[[], tuple[str, int]]) -> NoReturn:
+    """The whole life of the child."""
+    status = 1
+    try:
+        try:
+            text, fd = work()
+        except OperatorError as error:
+            channel.send(_FAILED + str(error).encode()[: MOST_TEXT - 1])
+        else:
+            socket.send_fds(channel, [_OPENED + text.encode()], [fd])
+            status = 0
+    except KeyboardInterrupt:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _other_owner(

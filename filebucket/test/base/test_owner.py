@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import pwd
+import traceback
 from functools import partial
 from typing import Any
 
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.base.owner import NOBODY, as_owner_of, become_owner_of
+from filebucket.base.errors import OperatorError
+from filebucket.base.owner import (
+    NOBODY,
+    as_owner_of,
+    become_owner_of,
+    opened_as_owner_of,
+)
 
 HOME = "/srv/drop"
 PRIVATE = ".own"
@@ -151,3 +158,62 @@ class ForGoodTests(OwnerCase):
             self.calls.clear()
             become_owner_of(HOME, PRIVATE)
             self.assertIn(("setresuid", NOBODY, NOBODY, NOBODY), self.calls)
+
+
+class OpenedTests(OwnerCase):
+    """:func:`opened_as_owner_of`. A child process is a real one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        ours, self.theirs = os.pipe()
+        os.write(self.theirs, b"content")
+        self.ours = os.fdopen(ours, "rb")
+        self.addCleanup(self.ours.close)
+        self.addCleanup(os.close, self.theirs)
+
+    def work(self) -> tuple[str, int]:
+        become_owner_of(HOME, PRIVATE)
+        self.calls.append(("pid", os.getpid()))
+        return f"{len(self.calls)} \u00fc", os.dup(self.ours.fileno())
+
+    def raise_(self, error: BaseException) -> tuple[str, int]:
+        raise error
+
+    def opened(self, *work: BaseException) -> tuple[str, int]:
+        if work:
+            return opened_as_owner_of(HOME, PRIVATE, partial(self.raise_, *work))
+        return opened_as_owner_of(HOME, PRIVATE, self.work)
+
+    def test_nothing_to_give_up(self) -> None:
+        """In this process."""
+        self.run_by(1000)
+        text, fd = self.opened()
+        self.addCleanup(os.close, fd)
+        self.assertEqual("1 \u00fc", text)
+        self.assertEqual([("pid", os.getpid())], self.calls)
+        error = self.assertRaises(OperatorError, self.opened, OperatorError("no"))
+        self.assertEqual("no", str(error))
+
+    def test_root(self) -> None:
+        """In a child, which drops its rights; this process keeps them."""
+        text, fd = self.opened()
+        self.addCleanup(os.close, fd)
+        self.assertEqual("4 \u00fc", text)
+        self.assertEqual([], self.calls)
+        self.assertEqual(b"content", os.read(fd, 99))
+        self.assertFalse(os.get_inheritable(fd))
+
+    def test_errors(self) -> None:
+        """An error is passed on; a bug and Ctrl-C are not hidden."""
+        error = self.assertRaises(OperatorError, self.opened, OperatorError("\u00fc"))
+        self.assertEqual("\u00fc", str(error))
+        for each in (KeyboardInterrupt(), SystemExit(0)):
+            self.patch(traceback, "print_exc", lambda: None)
+            error = self.assertRaises(OperatorError, self.opened, each)
+            self.assertEqual("the process that reads the home failed", str(error))
+
+    def test_no_zombies(self) -> None:
+        """The child is waited for."""
+        _, fd = self.opened()
+        os.close(fd)
+        self.assertRaises(ChildProcessError, os.waitpid, -1, os.WNOHANG)
