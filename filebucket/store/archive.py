@@ -19,6 +19,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
+from typing import Self
 
 import cattrs
 from attrs import frozen
@@ -192,6 +193,24 @@ class Folder:
         return _stat(found)
 
     def read(self, name: str, pace: Callable[[int], object]) -> Content:
+        with self.open(name) as file:
+            content = file.copy(lambda piece: pace(len(piece)))
+        try:
+            named = self.look(name)
+        except NoFileError:
+            raise UnsteadyError from None
+        if named.version != content.stat.version:
+            raise UnsteadyError
+        return content
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[StoredFile]:
+        """Open a file.
+
+        :raises NoFileError: there is no file with that name
+        :raises UnsteadyError: the file was replaced in the meantime
+        :raises OSError: the file cannot be opened
+        """
         before = self.look(name)
         try:
             fd = self._open(name)
@@ -200,21 +219,9 @@ class Folder:
         try:
             if before.version != _stat(os.fstat(fd)).version:
                 raise UnsteadyError
-            try:
-                size, sha256 = _hash(fd, before.size, pace)
-            finally:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            after = _stat(os.fstat(fd))
+            yield StoredFile(fd, before)
         finally:
             os.close(fd)
-        try:
-            named = self.look(name)
-        except NoFileError:
-            raise UnsteadyError from None
-        versions = {each.version for each in (before, after, named)}
-        if size != after.size or len(versions) > 1:
-            raise UnsteadyError
-        return Content(size, sha256, after)
 
     def _open(self, name: str) -> int:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -225,25 +232,70 @@ class Folder:
         return os.open(_raw(name), flags, dir_fd=self.fd)
 
 
+@frozen
+class StoredFile:
+    """A file that is open: it can be read even if it is deleted, and by a process that
+    may not open it.
+
+    :param fd: its descriptor
+    :param stat: its stat when it was opened
+    """
+
+    fd: int
+    stat: Stat
+
+    @classmethod
+    def of(cls, fd: int) -> Self:
+        """A file that another process opened.
+
+        :raises NotAFileError: it is something else
+        """
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFileError
+        return cls(fd, _stat(found))
+
+    def copy(self, write: Callable[[memoryview], object]) -> Content:
+        """Read it once from the disk, not from a cache.
+
+        :param write: called with each piece, which is valid only during the call; may
+            raise an exception to stop reading
+        :raises UnsteadyError: the file changed in the meantime
+        :raises OSError: the file cannot be read; it is lost if the number is in
+            :data:`~filebucket.store.interfaces.DAMAGE`
+        """
+        try:
+            size, sha256 = _hash(self.fd, self.stat.size, write)
+        finally:
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        after = _stat(os.fstat(self.fd))
+        if size != after.size or after.version != self.stat.version:
+            raise UnsteadyError
+        return Content(size, sha256, after)
+
+
 def _stat(found: os.stat_result) -> Stat:
     version = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
     return Stat(found.st_size, found.st_mtime, found.st_ctime, version)
 
 
-def _hash(fd: int, expected: int, pace: Callable[[int], object]) -> tuple[int, str]:
+def _hash(
+    fd: int, expected: int, write: Callable[[memoryview], object]
+) -> tuple[int, str]:
     # Cached pages prove nothing about the disk.
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     digest = hashlib.sha256()
     piece = memoryview(bytearray(min(max(expected, 1), READ_SIZE)))
     size = dropped = 0
-    while count := os.readv(fd, [piece]):
+    # A file that grows all the time has no end.
+    while size <= expected and (count := os.readv(fd, [piece])):
         digest.update(piece[:count])
         size += count
         if size - dropped >= DROP_EVERY:
             os.posix_fadvise(fd, dropped, size - dropped, os.POSIX_FADV_DONTNEED)
             dropped = size
-        pace(count)
+        write(piece[:count])
     return size, digest.hexdigest()
 
 

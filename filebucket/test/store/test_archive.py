@@ -13,15 +13,17 @@ from attrs import asdict, evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from filebucket.base.fs import directory
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store import archive, remove
-from filebucket.store.archive import DirectoryArchive
+from filebucket.store.archive import DirectoryArchive, Folder, StoredFile
 from filebucket.store.interfaces import (
     Content,
     IArchive,
     IFolder,
     NoFileError,
     NotAFileError,
+    Stat,
     UnsteadyError,
 )
 from filebucket.store.remove import RemovalError, prune_lock
@@ -203,6 +205,60 @@ class ArchiveTests(SynchronousTestCase):
             self.assertRaises(
                 UnsteadyError, self.read, "a", lambda size, once=once: _next(once)
             )
+
+    def test_copied(self) -> None:
+        """All bytes are passed on, even if the file is deleted meanwhile."""
+        self.patch(archive, "READ_SIZE", 512)
+        content = os.urandom(1200)
+        path = self.put("a", content)
+        pieces: list[bytes] = []
+        with self.archive.open("web01") as folder, folder.open("a") as file:
+            path.unlink()
+            found = file.copy(lambda piece: pieces.append(bytes(piece)))
+        self.assertEqual([512, 512, 176], [len(each) for each in pieces])
+        self.assertEqual(content, b"".join(pieces))
+        self.assertEqual(
+            (1200, hashlib.sha256(content).hexdigest()), (found.size, found.sha256)
+        )
+
+    def test_grows_all_the_time(self) -> None:
+        """Reading it ends."""
+        self.patch(archive, "READ_SIZE", 512)
+        path = self.put("a", bytes(700))
+        sizes: list[int] = []
+
+        def append(size: int) -> None:
+            sizes.append(size)
+            self.assertLess(len(sizes), 9)
+            with path.open("ab") as file:
+                file.write(bytes(512))
+
+        self.assertRaises(UnsteadyError, self.read, "a", append)
+
+    def test_opened_elsewhere(self) -> None:
+        """Another process may open the file; it must be one."""
+        path = self.put("a")
+        with path.open("rb") as file:
+            found = StoredFile.of(file.fileno())
+            self.assertEqual(7, found.copy(len).size)
+        self.assertRaises(NotAFileError, self.of_folder)
+
+    def of_folder(self) -> None:
+        with directory(str(self.bucket)) as fd:
+            StoredFile.of(fd)
+
+    def test_replaced_before_it_is_open(self) -> None:
+        self.put("a")
+        look = Folder.look
+
+        def replaced(folder: Folder, name: str) -> Stat:
+            found = look(folder, name)
+            self.put("new", b"other")
+            os.rename(self.bucket / "new", self.bucket / "a")
+            return found
+
+        self.patch(Folder, "look", replaced)
+        self.assertRaises(UnsteadyError, self.read, "a")
 
     def test_stopped(self) -> None:
         """The pace may stop it."""

@@ -322,9 +322,9 @@ class PushTests(HomeCase):
         hash_ = archive._hash
 
         def hashed(
-            fd: int, size: int, pace: Callable[[int], object]
+            fd: int, size: int, write: Callable[[memoryview], object]
         ) -> tuple[int, str]:
-            result = hash_(fd, size, pace)
+            result = hash_(fd, size, write)
             if not done:
                 done.append(True)
                 do()

@@ -1,0 +1,200 @@
+"""Tests of :mod:`filebucket.store.target`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.store import target
+from filebucket.store.aside import StagedFile, UnnamedFile
+from filebucket.store.target import TargetError
+
+
+class TargetCase(SynchronousTestCase):
+    """A folder to write into."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+
+    def write(
+        self, path: str = "db", own: str = "own", overwrite: bool = False
+    ) -> list[str]:
+        """Write a file.
+
+        :returns: the names in the folder just before it is published
+        """
+        place = f"{self.folder}/{path}"
+        with target.target(place, own, overwrite, lambda name: name) as found:
+            found.write(memoryview(b"con"))
+            found.write(memoryview(b"tent"))
+            before = os.listdir(self.folder)
+            found.publish()
+        return before
+
+    def refused(self, *arguments: Any, **given: Any) -> str:
+        """The error, after which everything is as before."""
+        before = self.there()
+        error = self.assertRaises(TargetError, self.write, *arguments, **given)
+        self.assertEqual(before, self.there())
+        return str(error).replace(f"{self.folder}/", "")
+
+    def there(self) -> dict[str, bytes | None]:
+        return {
+            each.name: each.read_bytes() if each.is_file() else None
+            for each in self.folder.iterdir()
+        }
+
+
+class PublishTests(TargetCase):
+    """As files without a name are written."""
+
+    kind: type = UnnamedFile
+
+    def test_written(self) -> None:
+        before = self.write()
+        if self.kind is UnnamedFile:
+            self.assertEqual([], before)
+        else:
+            self.assertEqual([32], [len(each) for each in before])
+        self.assertEqual({"db": b"content"}, self.there())
+        self.assertEqual(0o600, (self.folder / "db").stat().st_mode & 0o777)
+        self.write("")
+        self.assertEqual({"db": b"content", "own": b"content"}, self.there())
+
+    def test_taken(self) -> None:
+        """Also if it is taken in the meantime."""
+        (self.folder / "db").write_bytes(b"mine")
+        text = "db: already exists; --overwrite replaces it"
+        self.assertEqual(text, self.refused())
+        self.patch(target, "_refuse", lambda *arguments: None)
+        self.assertEqual(text, self.refused())
+
+    def test_overwritten(self) -> None:
+        other = self.folder / "other"
+        other.write_bytes(b"mine")
+        os.link(other, self.folder / "db")
+        self.write(overwrite=True)
+        self.assertEqual({"db": b"content", "other": b"mine"}, self.there())
+
+    def test_not_a_file(self) -> None:
+        """No link is followed, and no device is replaced."""
+        os.mkfifo(self.folder / "fifo")
+        (self.folder / "link").symlink_to("fifo")
+        (self.folder / "dangling").symlink_to("nowhere")
+        for name in ("fifo", "link", "dangling"):
+            self.assertEqual(
+                f"{name}: not a regular file", self.refused(name, overwrite=True)
+            )
+            self.assertIn("already exists", self.refused(name))
+
+    def test_no_folder(self) -> None:
+        for path in ("x/db", "x/"):
+            self.assertEqual(f"{path}: No such file or directory", self.refused(path))
+
+    def test_names_with_an_effect(self) -> None:
+        """A client chose them; an operator may choose the same."""
+        for name in (".profile", "-rf"):
+            self.assertIn("a client chose this name", self.refused("", name))
+            self.write(name, name)
+            self.assertIn(name, self.there())
+
+    def test_given_up(self) -> None:
+        """Nothing is left, whatever happened."""
+
+        def give_up() -> None:
+            with target.target(str(self.folder), "own", False, str) as found:
+                found.write(memoryview(b"content"))
+                raise KeyboardInterrupt
+
+        self.assertRaises(KeyboardInterrupt, give_up)
+        self.assertEqual({}, self.there())
+
+    def test_part_of_a_write(self) -> None:
+        """The rest is written, too."""
+        write = os.write
+        self.patch(os, "write", lambda fd, piece: write(fd, piece[:2]))
+        self.write()
+        self.assertEqual({"db": b"content"}, self.there())
+
+    def test_fails(self) -> None:
+        """At each step, with one line."""
+
+        def fail(*arguments: object, **given: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        for where, name in (
+            (os, "write"),
+            (os, "fsync"),
+            (self.kind, "link"),
+        ):
+            with self.subTest(name=name):
+                patch = self.patch(where, name, fail)
+                self.assertEqual("db: No space left on device", self.refused())
+                patch.restore()
+
+    def test_durable_first(self) -> None:
+        """The content, then the name."""
+        calls: list[str] = []
+        fsync = os.fsync
+
+        def sync(fd: int) -> None:
+            calls.append(",".join(sorted(self.there())))
+            fsync(fd)
+
+        self.patch(os, "fsync", sync)
+        self.write()
+        self.assertNotIn("db", calls[0])
+        self.assertEqual("db", calls[1].split(",")[-1])
+
+
+class StagedTests(PublishTests):
+    """As files with a private name are written, where the filesystem needs that."""
+
+    kind = StagedFile
+
+    def setUp(self) -> None:
+        super().setUp()
+
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+        self.patch(UnnamedFile, "__init__", refuse)
+
+
+class NoLinksTests(TargetCase):
+    """A filesystem without hard links."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(target, "_aside", lambda fd: StagedFile(fd, fd))
+        self.patch(StagedFile, "link", self.refuse)
+
+    def refuse(self, *arguments: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def test_written(self) -> None:
+        self.write()
+        self.assertEqual({"db": b"content"}, self.there())
+
+    def test_taken(self) -> None:
+        (self.folder / "db").write_bytes(b"mine")
+        self.patch(target, "_refuse", lambda *arguments: None)
+        self.assertIn("already exists", self.refused())
+
+    def test_fails(self) -> None:
+        """The name is free again."""
+        self.patch(StagedFile, "replace", self.refuse)
+        self.assertIn("not permitted", self.refused())
+
+
+class NoProcTests(TargetCase):
+    def test_written(self) -> None:
+        """An unnamed file could get no name."""
+        self.patch(os.path, "exists", lambda path: False)
+        self.assertEqual(1, len(self.write()))
+        self.assertEqual({"db": b"content"}, self.there())
