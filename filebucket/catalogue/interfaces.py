@@ -342,3 +342,23 @@ class IInventory(Interface):
 
         :param before: time of receipt and id of the last file of the previous call
         """
+
+
+class IFiles(Interface):
+    """What files and get read: the files that should exist."""
+
+    def named(bucket: str, name: str) -> File | None:
+        """The file with that name."""
+
+    def newest_first(
+        bucket: str, series: str | None = None, until: float = math.inf
+    ) -> Iterator[File]:
+        """Files of a bucket. There may be a million: they are read page by page.
+
+        :param bucket: the bucket's key
+        :param series: name of the series, or a shell pattern; None is all series
+        :param until: they were received before this time
+        """
+
+    def oldest_first(bucket: str, series: str | None = None) -> Iterator[File]:
+        """The same in the other order."""

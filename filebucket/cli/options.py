@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypeVar
 
 import click
@@ -152,6 +152,23 @@ def earliest(text: str, now: float, zone: tzinfo) -> float:
             'must be a time span such as "90m" or "7d", a date such as "2026-12-31" or'
             ' a time such as "2026-12-31 18:00"'
         ) from None
+
+
+def end_of(text: str, now: float, zone: tzinfo) -> float:
+    """The end of the day, second or duration that ``--at`` gives, in seconds since the
+    epoch.
+
+    :param now: seconds since the epoch
+    :param zone: time zone of a time without one
+    :raises ValueError: it is none of these
+    """
+    start = earliest(text, now, zone)
+    if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        # Times are printed without fractions.
+        return start + 1
+    day = datetime.fromtimestamp(start, zone).replace(tzinfo=None)
+    # Not 24 hours later: the clocks may change.
+    return (day + timedelta(days=1)).replace(tzinfo=zone).timestamp()
 
 
 def bucket_labels(

@@ -6,12 +6,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
 from filebucket.catalogue.database import Database
-from filebucket.catalogue.interfaces import IInventory, IJournal, IView
+from filebucket.catalogue.files import Files
+from filebucket.catalogue.interfaces import IFiles, IInventory, IJournal, IView
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 
-KINDS = ((IJournal, Journal), (IView, View), (IInventory, Inventory))
+KINDS = (
+    (IJournal, Journal),
+    (IView, View),
+    (IInventory, Inventory),
+    (IFiles, Files),
+)
 
 
 class InterfaceTests(SynchronousTestCase):

@@ -21,6 +21,7 @@ from filebucket.cli.options import (
     UnknownBucketError,
     chosen_buckets,
     earliest,
+    end_of,
     open_catalogue,
 )
 from filebucket.config.load import load
@@ -50,6 +51,23 @@ class EarliestTests(SynchronousTestCase):
             self.assertIn('such as "90m" or "7d"', str(error))
 
 
+class EndTests(SynchronousTestCase):
+    """:func:`end_of`."""
+
+    def test_each(self) -> None:
+        """A day, also one with 25 hours; a second; and a duration ago."""
+        berlin = ZoneInfo("Europe/Berlin")
+        now = datetime(2026, 11, 24, 9, tzinfo=berlin).timestamp()
+        for text, end in (
+            ("2026-10-25", datetime(2026, 10, 26, tzinfo=berlin).timestamp()),
+            ("2026-11-23 18:00", now - 15 * 3600 + 1),
+            ("2026-11-23T17:00:00Z", now - 15 * 3600 + 1),
+            ("2d", now - 48 * 3600 + 1),
+        ):
+            self.assertEqual(end, end_of(text, now, berlin), text)
+        self.assertRaises(ValueError, end_of, "noon", now, berlin)
+
+
 class CompletionTests(CliCase):
     def complete(self, *words: str) -> list[str]:
         """Completions of the last word."""
@@ -60,8 +78,9 @@ class CompletionTests(CliCase):
 
     def test_commands(self) -> None:
         expected = [
-            *("alert", "bucket", "check", "log", "pause", "prune", "reindex", "reload"),
-            *("report", "resume", "retire", "serve", "status", "token-hash", "verify"),
+            *("alert", "bucket", "check", "files", "get", "log", "pause", "prune"),
+            *("reindex", "reload", "report", "resume", "retire", "serve", "status"),
+            *("token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))
 

@@ -1,0 +1,73 @@
+"""The catalogue as files and get use it."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+
+from zope.interface import implementer
+
+from filebucket.catalogue.database import Database
+from filebucket.catalogue.interfaces import IFiles
+from filebucket.catalogue.rows import read_files
+from filebucket.model.records import File
+from filebucket.model.series import is_series
+
+PAGE = 1000
+"""Rows that one query reads."""
+
+_KEPT = (
+    "WHERE fate = 'kept' AND push.bucket = (SELECT id FROM bucket WHERE bucket.key = ?)"
+)
+
+
+@implementer(IFiles)
+class Files(Database):
+    """A connection for files and get."""
+
+    @classmethod
+    def _prepare(cls, connection: sqlite3.Connection) -> None:
+        connection.create_function("is_series", 2, is_series, deterministic=True)
+
+    def named(self, bucket: str, name: str) -> File | None:
+        found = read_files(
+            self._ask, f"{_KEPT} AND push.name = ?", bucket, _utf_8(name)
+        )
+        return found[0] if found else None
+
+    def newest_first(
+        self, bucket: str, series: str | None = None, until: float = math.inf
+    ) -> Iterator[File]:
+        return self._pages(bucket, series, (until, 0), "<", "DESC")
+
+    def oldest_first(self, bucket: str, series: str | None = None) -> Iterator[File]:
+        return self._pages(bucket, series, (-math.inf, 0), ">", "ASC")
+
+    def _pages(
+        self,
+        bucket: str,
+        series: str | None,
+        place: tuple[float, int],
+        after: str,
+        order: str,
+    ) -> Iterator[File]:
+        where, given = _KEPT, [bucket]
+        if series is not None:
+            where += (
+                " AND push.series IN (SELECT id FROM series"
+                " WHERE series.bucket = push.bucket AND is_series(series.name, ?))"
+            )
+            given.append(_utf_8(series))
+        rest = (
+            f"{where} AND (received_at, push.id) {after} (?, ?)"
+            f" ORDER BY received_at {order}, push.id {order} LIMIT ?"
+        )
+        while page := read_files(self._ask, rest, *given, *place, PAGE):
+            yield from page
+            place = page[-1].received.received_at, page[-1].id
+
+
+def _utf_8(argument: str) -> str:
+    """An argument of the command. If it is not UTF-8, it matches no name."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,0 +1,95 @@
+"""``filebucket files``: the stored files of a bucket, from the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import tzinfo
+from itertools import islice
+from typing import Any
+
+import click
+
+from filebucket.base.text import printable, rfc3339, size_text, time_text
+from filebucket.catalogue.files import Files
+from filebucket.cli.options import (
+    bucket_labels,
+    chosen_buckets,
+    open_catalogue,
+    with_config,
+    with_json,
+)
+from filebucket.cli.table import Column, Table, escape_unprintable, terminal_width
+from filebucket.config.load import load
+from filebucket.model.mask import mask
+from filebucket.model.records import File
+from filebucket.model.schedule import local_zone
+from filebucket.model.state import State
+from filebucket.upkeep.restore import faults
+
+AT_ONCE = 1000
+"""Number of rows whose columns are aligned together."""
+
+_FILES = (
+    Column("TIME"),
+    Column("NAME", name=True),
+    Column("SIZE", right=True),
+    Column("VERIFIED", optional=1),
+    Column("NOTES", text=20, below=True),
+)
+
+
+@click.command(short_help="List the stored files of a bucket, newest last.")
+@click.argument("bucket", shell_complete=bucket_labels)
+@click.argument("series", required=False)
+@with_config
+@with_json
+def files(path: str, bucket: str, series: str | None, as_json: bool) -> None:
+    """List the stored files of BUCKET, newest last, or only those of SERIES, which may
+    be a shell pattern.
+
+    Notes show why a file is not good: damaged, empty, shrunk, or being pruned. With
+    --json, each line is a JSON object.
+    """
+    escape_unprintable()
+    config = load(path)
+    (chosen,) = chosen_buckets(config, [bucket])
+    hide = mask(config.buckets)
+    with open_catalogue(config, Files) as catalogue:
+        found = catalogue.oldest_first(chosen.key, series)
+        if as_json:
+            for each in found:
+                click.echo(json.dumps(_json(each, chosen.label, hide)))
+            return
+        table, zone = Table(_FILES), local_zone()
+        while rows := [_row(each, hide, zone) for each in islice(found, AT_ONCE)]:
+            for line in table.lines(rows, terminal_width()):
+                click.echo(line)
+
+
+def _row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:
+    notes = faults(file)
+    if file.judgement is State.GROWN:
+        notes.append("grown")
+    verified = file.verified_at
+    return [
+        time_text(file.received.received_at, zone),
+        printable(hide(file.received.name)),
+        size_text(file.received.size),
+        "-" if verified is None else time_text(verified, zone),
+        ", ".join(notes) or "-",
+    ]
+
+
+def _json(file: File, label: str, hide: Callable[[str], str]) -> dict[str, Any]:
+    received = file.received
+    return {
+        "bucket": label,
+        "series": hide(received.series),
+        "name": hide(received.name),
+        "size": received.size,
+        "sha256": received.sha256,
+        "received_at": rfc3339(received.received_at),
+        "verified_at": rfc3339(file.verified_at),
+        "faults": faults(file),
+    }

@@ -1,0 +1,281 @@
+"""``filebucket get``: copy a stored file, and compare its checksum.
+
+The file is chosen and opened with the rights of the home's owner, and written with
+those of the caller.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import cattrs
+import click
+
+from filebucket.base.errors import OperatorError
+from filebucket.base.owner import AS_OWNER, opened_as_owner_of
+from filebucket.base.text import ago, printable, rfc3339, size_text, time_text
+from filebucket.catalogue.files import Files
+from filebucket.catalogue.interfaces import IFiles
+from filebucket.cli.options import (
+    bucket_labels,
+    chosen_buckets,
+    end_of,
+    open_catalogue,
+    print_json,
+    with_config,
+    with_json,
+)
+from filebucket.cli.output import CannotPrintError
+from filebucket.cli.progress import progress_bar
+from filebucket.config.config import Config
+from filebucket.config.load import load
+from filebucket.model.bucket import Bucket
+from filebucket.model.mask import mask
+from filebucket.model.names import PRIVATE
+from filebucket.model.records import File
+from filebucket.model.schedule import local_zone
+from filebucket.store.archive import DirectoryArchive, StoredFile
+from filebucket.store.interfaces import (
+    Content,
+    NoFileError,
+    NotAFileError,
+    UnsteadyError,
+)
+from filebucket.store.target import Target, target
+from filebucket.upkeep.restore import Choice, checked, choose, difference
+
+
+@click.command(short_help="Copy a stored file, and compare its checksum.")
+@click.argument("bucket", shell_complete=bucket_labels)
+@click.argument("wanted", metavar="[SERIES|NAME]", required=False)
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Get the newest file as of TIME: a date (its end), a timestamp, or a time span"
+    " such as 7d.",
+)
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    type=click.Path(allow_dash=True),
+    default=".",
+    help="Write to FILE, into a folder, or with - to standard output. By default, write"
+    " into the current folder, under the file's own name.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--damaged",
+    is_flag=True,
+    help="Get the file NAME even if it is damaged. If it is, the exit status is 1.",
+)
+@with_config
+@with_json
+def get(
+    path: str,
+    bucket: str,
+    wanted: str | None,
+    at: str | None,
+    output: str,
+    overwrite: bool,
+    damaged: bool,
+    as_json: bool,
+) -> None:
+    """Copy the newest good file of BUCKET or of SERIES, or the file NAME, and compare
+    its checksum with the one of the push.
+
+    A good file is not damaged, empty or shrunk. Nothing is written unless the file is
+    whole and the checksum is right; with -o -, the exit status shows that. Exits with 1
+    if anything failed.
+    """
+    if damaged and wanted is None:
+        raise click.UsageError("--damaged needs the NAME of a file")
+    if as_json and output == "-":
+        raise click.UsageError("--json excludes --output -")
+    if output == "-" and sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal; redirect it")
+    until = float("inf") if at is None else _end_of(at)
+    config = load(path)
+    (chosen,) = chosen_buckets(config, [bucket])
+    hide = mask(config.buckets)
+    choosing = partial(
+        choose,
+        bucket=chosen,
+        hide=hide,
+        wanted=wanted,
+        until=until,
+        even_damaged=damaged,
+    )
+    with ExitStack() as stack:
+        stack.enter_context(_ending_orderly())
+        choice, stored = _opened(config, chosen, choosing, hide)
+        stack.callback(os.close, stored.fd)
+        for warning in choice.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        file = choice.file
+        name = printable(hide(file.received.name))
+        if output == "-":
+            content = _copied(stored, name, _print_bytes)
+            wrong = difference(file, content, time.time())
+            if wrong:
+                raise OperatorError(f"{name}: {wrong}; do not use the output")
+            click.echo(f"{name}: {_about(file)}", err=True)
+            return
+        writing = stack.enter_context(
+            target(output, file.received.name, overwrite, hide)
+        )
+        content = _copied(stored, name, writing.write)
+        wrong = difference(file, content, time.time())
+        if wrong and not damaged:
+            raise OperatorError(f"{name}: {wrong}; nothing was written")
+        writing.publish()
+        if wrong:
+            raise OperatorError(f"{name}: {wrong}; it was written all the same")
+        _print(file, writing, chosen, hide, as_json)
+
+
+def _end_of(at: str) -> float:
+    try:
+        return end_of(at, time.time(), local_zone())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--at'") from None
+
+
+def _opened(
+    config: Config,
+    bucket: Bucket,
+    choosing: Callable[[IFiles], Choice],
+    hide: Callable[[str], str],
+) -> tuple[Choice, StoredFile]:
+    """Choose and open a file."""
+
+    def work() -> tuple[str, int]:
+        with open_catalogue(config, Files) as files:
+            choice = choosing(files)
+        name = choice.file.received.name
+        archive = DirectoryArchive(config.home)
+        with (
+            _told(printable(hide(name))),
+            archive.open(bucket.directory) as folder,
+            folder.open(name) as stored,
+        ):
+            return json.dumps(cattrs.unstructure(choice)), os.dup(stored.fd)
+
+    text, fd = opened_as_owner_of(config.home, PRIVATE, work)
+    # Checked again: the other process may have been led astray by what it read.
+    choice = checked(cattrs.structure(json.loads(text), Choice))
+    return choice, StoredFile.of(fd)
+
+
+def _copied(
+    stored: StoredFile, name: str, write: Callable[[memoryview], object]
+) -> Content:
+    """Read a file to its end, and pass it on.
+
+    :param name: for messages
+    """
+    done = 0
+
+    def pass_on(piece: memoryview) -> None:
+        nonlocal done
+        write(piece)
+        done += len(piece)
+        bar.to(done)
+
+    with progress_bar(stored.stat.size) as bar, _told(name):
+        return stored.copy(pass_on)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Report why a stored file cannot be read.
+
+    :param name: for messages
+    """
+    try:
+        yield
+    except NotAFileError:
+        raise OperatorError(f"{name}: not a regular file") from None
+    except NoFileError:
+        raise OperatorError(
+            f"{name}: the file is gone; 'filebucket verify' finds missing files"
+        ) from None
+    except UnsteadyError:
+        raise OperatorError(
+            f"{name}: the file changed while it was being read; try again"
+        ) from None
+    except OSError as error:
+        hint = f"; {AS_OWNER}" if isinstance(error, PermissionError) else ""
+        raise OperatorError(f"{name}: {error.strerror}{hint}") from None
+
+
+def _print_bytes(piece: memoryview) -> None:
+    stream = sys.stdout.buffer
+    try:
+        # With PYTHONUNBUFFERED, a write may take only a part.
+        while piece:
+            count = stream.write(piece)
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            piece = piece[count:]
+        stream.flush()
+    except OSError as error:
+        raise CannotPrintError(error) from None
+
+
+def _print(
+    file: File,
+    writing: Target,
+    bucket: Bucket,
+    hide: Callable[[str], str],
+    as_json: bool,
+) -> None:
+    received = file.received
+    if as_json:
+        print_json(
+            bucket=bucket.label,
+            series=hide(received.series),
+            name=hide(received.name),
+            size=received.size,
+            sha256=received.sha256,
+            received_at=rfc3339(received.received_at),
+            output=writing.shown,
+        )
+        return
+    name = printable(hide(received.name))
+    of = "" if os.path.basename(writing.shown) == name else f"{name}, "
+    click.echo(f"{writing.shown}: {of}{_about(file)}")
+
+
+def _about(file: File) -> str:
+    received = file.received
+    at = time_text(received.received_at, local_zone())
+    age = ago(time.time() - received.received_at)
+    return f"{size_text(received.size)}, received {at} ({age}), checksum verified"
+
+
+@contextmanager
+def _ending_orderly() -> Iterator[None]:
+    """Let SIGTERM and the end of the terminal act as Ctrl-C: nothing is left behind."""
+    before = {
+        each: signal.signal(each, _interrupt)
+        for each in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(each) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,91 @@
+"""Tests of :mod:`filebucket.catalogue.files`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue import files
+from filebucket.catalogue.files import Files
+from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.journal import Journal
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import File, Received
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import new_home, opened
+
+BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
+
+
+class FilesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        home = new_home(self)
+        self.files = opened(self, Files, home)
+        self.inventory = opened(self, Inventory, home)
+        self.journal = opened(self, Journal, home)
+
+    def enter(
+        self, *names: str, at: float = 1.0, series: str = "db-#", bucket: str = "web01"
+    ) -> None:
+        rows = [
+            Received(bucket, series, name, 100, "0" * 64, at, request="r")
+            for name in names
+        ]
+        self.journal.record(rows, (), lambda key: BUCKET)
+
+    def names(self, found: Iterable[File]) -> list[str]:
+        return [each.received.name for each in found]
+
+    def test_order(self) -> None:
+        """By time, then as they were recorded, over the ends of pages."""
+        for at in range(4):
+            self.enter(*(f"db-{at}{n}" for n in range(3)), at=float(at))
+        expected = [f"db-{at}{n}" for at in range(4) for n in range(3)]
+        for page in (1, 2, 3, 100):
+            self.patch(files, "PAGE", page)
+            self.assertEqual(expected, self.names(self.files.oldest_first("web01")))
+            found = self.names(self.files.newest_first("web01"))
+            self.assertEqual(expected[::-1], found)
+            found = self.names(self.files.newest_first("web01", until=2.0))
+            self.assertEqual(expected[5::-1], found)
+
+    def test_series(self) -> None:
+        """By its name or a pattern, of this bucket only."""
+        self.enter("db-1")
+        self.enter("etc", at=2.0, series="etc")
+        self.enter("db-9", at=3.0, bucket="web02")
+        for series, names in (
+            (None, ["db-1", "etc"]),
+            ("db-#", ["db-1"]),
+            ("[a-e]*", ["db-1", "etc"]),
+            ("db", []),
+            ("\udcff", []),
+        ):
+            found = self.files.oldest_first("web01", series)
+            self.assertEqual(names, self.names(found), series)
+        self.assertEqual([], self.names(self.files.newest_first("web03")))
+
+    def test_kept(self) -> None:
+        """Files that are gone are left out."""
+        self.enter("a", "b")
+        (lost,) = self.inventory.rows("web01", "kept", "a")
+        self.inventory.missed([lost.id], 5.0)
+        self.assertEqual(["a"], self.names(self.files.newest_first("web01")))
+        found = self.files.named("web01", "a")
+        assert found is not None
+        self.assertEqual("a", found.received.name)
+        for bucket, name in (("web01", "b"), ("web02", "a"), ("web01", "\udcff")):
+            self.assertIsNone(self.files.named(bucket, name))
+
+    def test_index(self) -> None:
+        """A page is not the result of sorting all files of a bucket."""
+        self.enter("a")
+        asked: list[str] = []
+        self.files._connection.set_trace_callback(asked.append)
+        list(self.files.newest_first("web01", until=5.0))
+        self.files._connection.set_trace_callback(None)
+        plan = self.files._ask(f"EXPLAIN QUERY PLAN {asked[0]}")
+        steps = [step for *_, step in plan]
+        self.assertTrue(any("push_bucket" in each for each in steps), steps)
+        self.assertFalse(any("TEMP B-TREE" in each for each in steps), steps)
