@@ -13,7 +13,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
-from filebucket.base.text import about_text, counted, moment_text, size_text
+from filebucket.base.text import about_text, counted, moment_text, printable, size_text
 from filebucket.model.bucket import Bucket, label_of, quota_taken
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.records import HookFailure
@@ -243,4 +243,5 @@ def failing_hooks(failures: Sequence[HookFailure]) -> Problem | None:
         clauses.append(f"the {hook} hook fails{buckets}: {last.reason}")
     # Without pre-push, no push is stored.
     severity = CRITICAL if "pre-push" in hooks else WARNING
-    return Problem(Kind.HOOK, severity, "; ".join(clauses))
+    # Root may print it, and the daemon's user can write anything to the catalogue.
+    return Problem(Kind.HOOK, severity, printable("; ".join(clauses)))

@@ -676,6 +676,16 @@ class StatusTests(CatalogueCase):
         self.assertIn("\\x1b[2J", line)
         self.assertTrue(line.isprintable())
 
+    def test_hostile_hook(self) -> None:
+        """The daemon's user writes the catalogue, and root may read it."""
+        self.watch()
+        with closing(sqlite3.connect(self.home / FILE)) as connection:
+            row = "\x1b]0;x\x07", "", NOW, NOW, "\x1b[2J"
+            connection.execute("INSERT INTO hook_failure VALUES (?, ?, ?, ?, ?)", row)
+            connection.commit()
+        lines = self.prints(1, "status")
+        self.assertEqual([], [each for each in lines if not each.isprintable()])
+
     def test_long_reason(self) -> None:
         """A reason is cut to the length of a plugin's line, without a bar."""
         self.file.write_text(json.dumps({f"a|{n}": 1 for n in range(100)}))
