@@ -329,7 +329,8 @@ def of_server(view: IView, known: Known, full_at: float | None) -> Iterator[Prob
         yield from [full] if full else []
     failures = view.hook_failures(MOST_FAILURES)
     if failures:
-        keys = {"", *(bucket.key for bucket in known.buckets)}
+        # A retired bucket gets no push that shows that its hook works again.
+        keys = {"", *(each.key for each in known.buckets if not each.retired)}
         failing = failing_hooks([each for each in failures if each.bucket in keys])
         yield from [failing] if failing else []
 

@@ -174,6 +174,10 @@ class OverviewTests(ManySeriesCase):
             f" the post-push hook fails for {label}: exit status 2",
             problem.text,
         )
+        # No push would ever show that it works again.
+        self.buckets[1] = evolve(self.buckets[1], retired=True)
+        (problem,) = self.look().problems
+        self.assertEqual("the alert hook fails: exit status 3", problem.text)
 
     def test_disk(self) -> None:
         """The disk is full when no more than the reserve is left."""
