@@ -31,7 +31,7 @@ from filebucket.catalogue.overview import (
     SeriesOverview,
     UploadOverview,
 )
-from filebucket.catalogue.summary import Summary, summarize
+from filebucket.catalogue.summary import Summary, summarize_briefly
 from filebucket.model.problem import WARNING, Kind, Problem
 from filebucket.model.push import Receiving
 from filebucket.model.records import Refused
@@ -337,15 +337,9 @@ def view(
 
 def _headline(overview: Overview) -> tuple[Summary, Sequence[Mark]]:
     """The summary, and the problems of the server to list below it."""
-    found, problems = summarize(overview), overview.problems
-    marks = [_mark(each) for each in problems]
-    if [found.headline] == [each.text for each in marks] or not marks:
-        return found, ()
-    # The list has their texts.
-    worst = problems[0]
-    number = f"the server has {counted(len(problems), 'problem')}"
-    short = evolve(overview, problems=(evolve(worst, text=number),))
-    return summarize(short), marks
+    found = summarize_briefly(overview)
+    marks = [_mark(each) for each in overview.problems]
+    return found, [] if [found.headline] == [each.text for each in marks] else marks
 
 
 def _mark(problem: Problem) -> Mark:

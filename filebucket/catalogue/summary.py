@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from filebucket.base.text import counted, joined, sentence
 from filebucket.catalogue.overview import LOST, SEVERITY_OF, BucketOverview, Overview
@@ -113,6 +113,17 @@ def summarize(overview: Overview) -> Summary:
     if not buckets:
         return Summary(0, "There are no buckets yet")
     return _calm(buckets)
+
+
+def summarize_briefly(overview: Overview) -> Summary:
+    """Sum up an overview whose problems of the server are listed below: they are only
+    counted, unless there is nothing else.
+    """
+    found, problems = summarize(overview), overview.problems
+    if not problems or [found.headline] == [sentence(each.text) for each in problems]:
+        return found
+    number = f"the server has {counted(len(problems), 'problem')}"
+    return summarize(evolve(overview, problems=(evolve(problems[0], text=number),)))
 
 
 def _calm(buckets: Sequence[BucketOverview]) -> Summary:

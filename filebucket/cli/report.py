@@ -35,7 +35,7 @@ from filebucket.catalogue.report import (
     silent,
     total,
 )
-from filebucket.catalogue.summary import summarize
+from filebucket.catalogue.summary import summarize, summarize_briefly
 from filebucket.catalogue.view import View
 from filebucket.cli.options import open_catalogue, print_json, with_config, with_json
 from filebucket.cli.status import known_to, load_with_problems, problem_text
@@ -92,8 +92,8 @@ def report_text(found: Report, zone: tzinfo) -> Iterator[str]:
     host = printable(os.uname().nodename)
     yield f"file-bucket on {host}: {began} to {ended}"
     yield ""
-    summary = summarize(found.overview)
-    yield from _wrapped(f"{summary.headline}. {summary.more}".rstrip())
+    summary = summarize_briefly(found.overview)
+    yield from textwrap.wrap(f"{summary.headline}. {summary.more}", WIDTH)
     for title, lines in (
         ("Problems now", _problems(found)),
         ("Buckets", _table(found)),

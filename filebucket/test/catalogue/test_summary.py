@@ -10,7 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.overview import (
     BucketOverview,
 )
-from filebucket.catalogue.summary import Trouble, summarize, troubles
+from filebucket.catalogue.summary import (
+    Trouble,
+    summarize,
+    summarize_briefly,
+    troubles,
+)
 from filebucket.model.bucket import Pause
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.state import State
@@ -52,6 +57,17 @@ class SummaryTests(SummaryCase):
     def test_nothing_is_expected(self) -> None:
         silent = bucket("a", series(due=math.inf), expect=None)
         self.check(0, "No problems found", silent, bucket("b", expect=None))
+
+    def test_briefly(self) -> None:
+        """Problems of the server are counted, unless there is nothing else."""
+        down = Problem(Kind.DAEMON, CRITICAL, "the daemon does not run: no push")
+        late = bucket("a", series(**LATE))
+        for buckets, headline in (
+            ([], "The daemon does not run: no push"),
+            ([late], "The server has 1 problem and 1 backup is late"),
+        ):
+            found = summarize_briefly(overview(*buckets, problems=(down,)))
+            self.assertEqual((2, headline), (found.severity, found.headline))
 
     def test_something_is_expected(self) -> None:
         silent = bucket("a", series(due=math.inf), expect=None)

@@ -80,7 +80,7 @@ class TextTests(ReportCase):
         self.assertEqual(
             [
                 f"file-bucket on {host}: 2026-11-17 to 2026-11-24",
-                "1 backup is late. The disk is full in about 10 days at this rate.",
+                "1 backup is late. The server has 1 problem.",
             ],
             found[""],
         )
