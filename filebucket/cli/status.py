@@ -546,6 +546,9 @@ def status_line(found: Overview) -> str:
     parts = [_clipped(text, LONGEST_PROBLEM if bad else LONGEST_TEXT)] if text else []
     if bad:
         parts.append(f"{len(bad)} of {count} buckets: {_problems(bad, found.at)}")
+        # A pager shows only the beginning: it should explain the state.
+        if bad[0].severity > max((each.severity for each in found.problems), default=0):
+            parts.reverse()
     text = "; ".join(parts)
     if not parts:
         retired = sum(each.retired for each in found.buckets)

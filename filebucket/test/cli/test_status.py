@@ -455,12 +455,27 @@ class LineTests(SynchronousTestCase):
             )
 
     def test_problems(self) -> None:
-        """Those of the server come first, then a bucket's if it is its worst."""
+        """Those of the server come first, unless only a bucket is critical. A bucket's
+        is shown if it is its worst.
+        """
+        due = Problem(Kind.RELOAD, WARNING, "a reload is due")
         down = Problem(Kind.DAEMON, CRITICAL, "the daemon | does not run")
         full = Problem(Kind.FULL, CRITICAL, "the last push was refused: no", "a")
         nearly = Problem(Kind.FULL, WARNING, "92 % of the quota is used", "a")
         for expected, buckets, problems in (
             ("CRITICAL - the daemon \\x7c does not run", (FRESH,), (down,)),
+            (
+                "WARNING - a reload is due; 1 of 1 buckets: db: shop-#.dump shrunk,"
+                " -80 %",
+                (SHRUNK,),
+                (due,),
+            ),
+            (
+                "CRITICAL - 1 of 1 buckets: web02: db-#.gz late, last push 3d ago;"
+                " a reload is due",
+                (LATE,),
+                (due,),
+            ),
             (
                 "CRITICAL - 1 of 1 buckets: db: the last push was refused: no",
                 (evolve(SHRUNK, problems=(full,)),),
