@@ -121,8 +121,10 @@ class IJournal(Interface):
             they are late
         """
 
-    def mark_told(series: int, state: State, at: float) -> None:
-        """Record that the state of a series was reported to the operator."""
+    def mark_told(series: Series, state: State, at: float) -> None:
+        """Record that the state of a series was reported to the operator, unless it is
+        a series of an earlier catalogue.
+        """
 
     def told_problems() -> list[ToldProblem]:
         """The problems that were reported to the operator, and not their end."""

@@ -316,11 +316,15 @@ class Journal(Database):
         left_out = json.dumps(list(but))
         return read_series(self._ask, _UNTOLD, again, left_out, limit)
 
-    def mark_told(self, series: int, state: State, at: float) -> None:
+    def mark_told(self, series: Series, state: State, at: float) -> None:
         told_at = None if state in (State.FRESH, State.NEVER) else at
         with self._change() as do:
-            values = state.value, told_at, series
-            do("UPDATE series SET told = ?, told_at = ? WHERE id = ?", values)
+            # In a catalogue that replaced a damaged one, ids are given anew.
+            values = state.value, told_at, series.id, series.since
+            do(
+                "UPDATE series SET told = ?, told_at = ? WHERE id = ? AND since = ?",
+                values,
+            )
 
     def told_problems(self) -> list[ToldProblem]:
         query = "SELECT kind, bucket, level, since, told_at FROM problem"

@@ -419,7 +419,7 @@ class Recorder(Service):
         """
         return await self._to_write.run(self._writer.untold, limit, but, again)
 
-    async def mark_told(self, series: int, state: State, at: float) -> None:
+    async def mark_told(self, series: Series, state: State, at: float) -> None:
         """Record that the state was reported to the operator.
 
         :raises CatalogueError: the catalogue cannot be written

@@ -213,7 +213,7 @@ class Writer:
         """
         return self._opened().untold(limit, but, again)
 
-    def mark_told(self, series: int, state: State, at: float) -> None:
+    def mark_told(self, series: Series, state: State, at: float) -> None:
         """Record that the state was reported to the operator.
 
         :raises CatalogueError: the catalogue cannot be written now

@@ -97,7 +97,7 @@ class AlertStore(Protocol):
     ) -> Awaitable[list[Series]]:
         """As :meth:`~filebucket.catalogue.interfaces.IJournal.untold`."""
 
-    def mark_told(self, series: int, state: State, at: float) -> Awaitable[None]:
+    def mark_told(self, series: Series, state: State, at: float) -> Awaitable[None]:
         """Record that ``state`` was reported."""
 
     def told_problems(self) -> Awaitable[list[ToldProblem]]:
@@ -143,7 +143,7 @@ class SeriesChanges:
         told_at = series.told_at if series.told is state else None
 
         async def record() -> None:
-            await self._store.mark_told(series.id, state, self._wall())
+            await self._store.mark_told(series, state, self._wall())
 
         shown = evolve(
             series,

@@ -283,7 +283,7 @@ class WatchTests(JournalCase):
         list(self.journal.watch([BUCKET], str, NOW))
         self.journal.pass_time(NOW + DAY)
         (late,) = self.journal.untold(9)
-        self.journal.mark_told(late.id, late.state, NOW)
+        self.journal.mark_told(late, late.state, NOW)
         now = NOW + 2 * DAY
         paused = evolve(BUCKET, paused=Pause(now + DAY, "a move"))
         list(self.journal.watch([paused], str, now, [BUCKET]))
@@ -301,7 +301,7 @@ class WatchTests(JournalCase):
         list(self.journal.watch([BUCKET], str, NOW))
         self.journal.pass_time(NOW + DAY)
         (late,) = self.journal.untold(9)
-        self.journal.mark_told(late.id, late.state, NOW)
+        self.journal.mark_told(late, late.state, NOW)
         self.push("db-2", at=NOW + DAY)
         over = evolve(BUCKET, paused=Pause(NOW, "a move"))
         list(self.journal.watch([over], str, NOW + DAY, [BUCKET]))
@@ -360,7 +360,7 @@ class WatchTests(JournalCase):
         self.push("db-1")
         self.journal.pass_time(NOW + DAY)
         told = self.series()["db-#"]
-        self.journal.mark_told(told.id, State.LATE, NOW + 9 * DAY)
+        self.journal.mark_told(told, State.LATE, NOW + 9 * DAY)
         self.assertEqual(0, self.journal.mistrust(NOW + DAY, {"web01": BUCKET}.get))
         self.assertEqual(NOW + DAY, self.series()["db-#"].told_at)
 
@@ -379,11 +379,19 @@ class ToldTests(JournalCase):
         untold = self.journal.untold(9)
         self.assertEqual(["b", "a"], [each.name for each in untold])
         self.assertEqual(["b"], [each.name for each in self.journal.untold(1)])
-        self.journal.mark_told(untold[0].id, State.LATE, NOW)
+        self.journal.mark_told(untold[0], State.LATE, NOW)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
         # The old state is reported; the state has changed meanwhile.
-        self.journal.mark_told(untold[1].id, State.SHRUNK, NOW)
+        self.journal.mark_told(untold[1], State.SHRUNK, NOW)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
+
+    def test_untold_in_another_catalogue(self) -> None:
+        """The series with the same id may be another one there."""
+        self.push("db-1")
+        self.journal.pass_time(NOW + DAY)
+        (late,) = self.journal.untold(9)
+        self.journal.mark_told(evolve(late, since=late.since - 1), State.LATE, NOW)
+        self.assertEqual([late], self.journal.untold(9))
 
     def test_again(self) -> None:
         """A bad state that was reported long ago; first those never reported."""
@@ -391,8 +399,8 @@ class ToldTests(JournalCase):
             self.push(name, name, NOW + index)
         self.journal.pass_time(NOW + DAY)
         by_name = self.series()
-        self.journal.mark_told(by_name["b"].id, State.LATE, NOW + 9)
-        self.journal.mark_told(by_name["c"].id, State.LATE, NOW + 8)
+        self.journal.mark_told(by_name["b"], State.LATE, NOW + 9)
+        self.journal.mark_told(by_name["c"], State.LATE, NOW + 8)
         for again, expected in (
             (NOW + 7, ["a"]),
             (NOW + 8, ["a", "c"]),
@@ -408,11 +416,11 @@ class ToldTests(JournalCase):
         """A good state, or one that the series no longer has."""
         self.push("a", "a", NOW)
         (series,) = self.series().values()
-        self.journal.mark_told(series.id, State.LATE, NOW)
-        self.journal.mark_told(series.id, State.FRESH, NOW)
+        self.journal.mark_told(series, State.LATE, NOW)
+        self.journal.mark_told(series, State.FRESH, NOW)
         self.assertIsNone(self.series()["a"].told_at)
         self.assertEqual([], self.journal.untold(9, again=NOW + DAY))
-        self.journal.mark_told(series.id, State.LATE, NOW)
+        self.journal.mark_told(series, State.LATE, NOW)
         self.assertEqual(1, len(self.journal.untold(9, again=NOW + DAY)))
 
     def test_problems(self) -> None:
@@ -461,11 +469,11 @@ class AbandonTests(JournalCase):
     def test_until_the_next_push(self) -> None:
         """Told once, and again when a push arrives."""
         self.push("db-1")
-        self.journal.mark_told(self.series()["db-#"].id, State.FRESH, NOW)
+        self.journal.mark_told(self.series()["db-#"], State.FRESH, NOW)
         self.abandon()
         (series,) = self.journal.untold(9)
         self.assertEqual((State.UNFINISHED, NOW + 20), (series.state, series.state_at))
-        self.journal.mark_told(series.id, State.UNFINISHED, NOW)
+        self.journal.mark_told(series, State.UNFINISHED, NOW)
         self.abandon(at=NOW + 15)
         self.assertEqual([], self.journal.untold(9))
         # Its schedule goes on.
@@ -579,7 +587,7 @@ class FailTests(JournalCase):
         """The alerts; each is told once."""
         untold = self.journal.untold(99)
         for each in untold:
-            self.journal.mark_told(each.id, each.state, NOW)
+            self.journal.mark_told(each, each.state, NOW)
         return [(each.name, each.told, each.state) for each in untold]
 
     def test_until_the_next_push(self) -> None:

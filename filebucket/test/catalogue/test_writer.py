@@ -263,7 +263,7 @@ class AskTests(WriterCase):
         for ask in (
             lambda: self.writer.find("web01", "x"),
             lambda: self.writer.untold(9),
-            lambda: self.writer.mark_told(1, State.LATE, NOW),
+            self.writer.told_problems,
         ):
             with self.assertRaisesRegex(CatalogueError, "^cannot be opened$"):
                 ask()
@@ -286,5 +286,8 @@ class AskTests(WriterCase):
         self.writer.write([], [], NOW + 3600)
         (series,) = self.writer.untold(9)
         self.assertEqual((State.LATE, State.NEVER), (series.state, series.told))
-        self.writer.mark_told(series.id, State.LATE, NOW)
+        self.writer.mark_told(series, State.LATE, NOW)
         self.assertEqual([], self.writer.untold(9))
+        self.writer.close()
+        with self.assertRaisesRegex(CatalogueError, "^cannot be opened$"):
+            self.writer.mark_told(series, State.FRESH, NOW)

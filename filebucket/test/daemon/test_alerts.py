@@ -113,11 +113,12 @@ class FakeStore:
         if self.failure is not None or self.unwritable:
             raise self.failure or CatalogueError("disk full")
 
-    async def mark_told(self, series: int, state: State, at: float) -> None:
+    async def mark_told(self, series: Series, state: State, at: float) -> None:
         self.check_writable()
         told_at = None if state is State.FRESH else at
-        before = self.series[series]
-        self.series[series] = evolve(before, told=state, told_at=told_at)
+        before = self.series[series.id]
+        if before.since == series.since:
+            self.series[series.id] = evolve(before, told=state, told_at=told_at)
 
     async def told_problems(self) -> list[ToldProblem]:
         if self.failure is not None:
