@@ -187,15 +187,15 @@ def duration(value: Any, _: Any = None) -> float:
     return float(int(match[1]) * _SECONDS_OF[match[2]])
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, example: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError("must be a number")
+        raise ValueError(f"must be a number such as {example}")
     return float(value)
 
 
 def share(value: Any, _: Any = None) -> float:
     """A share, from 0 to 1."""
-    found = _number(value)
+    found = _number(value, "0.5")
     if not 0 <= found <= 1:
         raise ValueError("must be from 0 to 1")
     return found
@@ -203,7 +203,7 @@ def share(value: Any, _: Any = None) -> float:
 
 def factor(value: Any, _: Any = None) -> float:
     """A factor of more than 1."""
-    found = _number(value)
+    found = _number(value, "4")
     if not 1 < found <= 1_000_000:
         raise ValueError("must be more than 1 and at most 1000000")
     return found

@@ -213,7 +213,8 @@ class KeyTests(ConfigCase):
                 ".expect: unknown key 'zone' (did you mean 'timezone'?)",
             ),
             ("shrink_alert", 1.5, ".shrink_alert: must be from 0 to 1"),
-            ("shrink_alert", True, ".shrink_alert: must be a number"),
+            ("shrink_alert", True, ".shrink_alert: must be a number such as 0.5"),
+            ("grow_alert", "2", ".grow_alert: must be a number such as 4"),
             ("grow_alert", 1, ".grow_alert: must be more than 1"),
             ("keep", 7, ".keep: must be an object"),
             (
