@@ -10,7 +10,8 @@ A client can change the states of its bucket's series as often as it likes, so t
 alerts of a bucket are limited: :data:`MOST_AN_HOUR` an hour, late series counted
 separately, and then one alert with the number of the others. In the same way, the
 alerts of all buckets together are limited to :data:`MOST_TOGETHER`: if the network
-fails, all backups are late at once.
+fails, all backups are late at once. Half of these are for the first ones of each
+bucket.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ own, so that other changes do not delay them."""
 MOST_TOGETHER = 100
 """Alerts of all buckets and the server in an hour."""
 
+MOST_OF_FEW = 50
+"""Alerts of all buckets in an hour after which each bucket has only its first
+:data:`FEW`: otherwise three clients could spend the alerts of all."""
+FEW = 2
+
 
 @define
 class _Allowance:
@@ -61,11 +67,15 @@ class _Allowance:
     sum_at: float = -math.inf
     failures: int = 0
 
-    def spent(self, now: float) -> bool:
-        """Whether the limit is reached."""
+    def count(self, now: float) -> int:
+        """The number of alerts in the last hour."""
         while self.times and self.times[0] <= now - HOUR:
             self.times.popleft()
-        return len(self.times) >= self.most
+        return len(self.times)
+
+    def spent(self, now: float) -> bool:
+        """Whether the limit is reached."""
+        return self.count(now) >= self.most
 
     def silent(self, now: float) -> bool:
         """Whether no alert is possible, not even one that sums up the rest."""
@@ -173,7 +183,7 @@ class Alerts(Service):
             if not self.running:
                 return
             allowance = self._allowances.setdefault(change.share, _Allowance())
-            if allowance.spent(self._clock.seconds()):
+            if self._is_spent(allowance):
                 more.setdefault(change.share, []).append(change)
             elif together.spent(self._clock.seconds()):
                 rest.append(change)
@@ -191,6 +201,12 @@ class Alerts(Service):
         if rest and self.running:
             await self._sum_up(rest, together, everywhere=True)
         self._forget({change.id for change in untold})
+
+    def _is_spent(self, allowance: _Allowance) -> bool:
+        """Whether the limit of a share is reached."""
+        now = self._clock.seconds()
+        few = self._together.count(now) >= MOST_OF_FEW
+        return allowance.count(now) >= (FEW if few else allowance.most)
 
     async def _untold(self, silent: Sequence[Share]) -> list[Change]:
         """All changes, but those that only could not be recorded."""

@@ -481,6 +481,23 @@ class ManyTests(AlertsCase):
         self.flip(50, bucket="web02")
         self.assertEqual(["s50"], self.told())
 
+    def test_neighbors(self) -> None:
+        """Some buckets with many changes do not take the alerts of all others."""
+        for number in range(10):
+            first = 100 * number + 100
+            self.flip(*range(first, first + 30), bucket=f"b{number}")
+        self.told()
+        self.flip(1, state="late")
+        self.assertEqual(["s1"], self.told())
+        for _ in range(20):
+            self.clock.advance(HOUR / 10)
+            for number in range(10):
+                first = 100 * number + 100
+                self.flip(*range(first, first + 30), bucket=f"b{number}")
+        self.told()
+        self.flip(1)
+        self.assertEqual(["s1"], self.told())
+
     def test_no_hook(self) -> None:
         self.hooks.exit = None
         self.flip(*range(100))
@@ -537,7 +554,7 @@ class ManyTests(AlertsCase):
             (last.bucket, last.series, last.more, last.severity),
         )
         self.assertTrue(
-            last.text.startswith("has 800 more changes, the worst: b33: s1 is late; "),
+            last.text.startswith("has 800 more changes, the worst: b42: s0 is late; "),
             last.text,
         )
         self.assertEqual(
