@@ -34,7 +34,7 @@ from filebucket.catalogue.rows import (
     refused_values,
 )
 from filebucket.model.bucket import Bucket
-from filebucket.model.problem import ToldProblem
+from filebucket.model.problem import Kind, ToldProblem
 from filebucket.model.records import (
     Abandoned,
     Failed,
@@ -327,8 +327,12 @@ class Journal(Database):
             )
 
     def told_problems(self) -> list[ToldProblem]:
-        query = "SELECT kind, bucket, level, since, told_at FROM problem"
-        return [ToldProblem(*row) for row in self._ask(query)]
+        query = (
+            "SELECT kind, bucket, level, since, told_at FROM problem"
+            " WHERE kind IN (SELECT value FROM json_each(?))"
+        )
+        kinds = json.dumps([each.value for each in Kind])
+        return [ToldProblem(*row) for row in self._ask(query, kinds)]
 
     def mark_problem(self, told: ToldProblem) -> None:
         key = told.kind.value, told.bucket

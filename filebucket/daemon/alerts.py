@@ -220,6 +220,9 @@ class Alerts(Service):
                 # It is logged elsewhere, and look() is called when the catalogue works
                 # again.
                 continue
+            except Exception:
+                # It must not hide other changes.
+                self._log.failure("a bug in file-bucket", event="bug")
         return [each for each in found if not self._is_unrecorded(each)]
 
     def _is_unrecorded(self, change: Change) -> bool:

@@ -434,6 +434,11 @@ class ToldTests(JournalCase):
         self.journal.mark_problem(worse)
         self.journal.mark_problem(evolve(lost, level=0))
         self.assertEqual([worse], self.journal.told_problems())
+        # A later version may know other kinds.
+        self.journal._connection.execute(
+            "INSERT INTO problem VALUES ('battery', '', 1, 0, 0)"
+        )
+        self.assertEqual([worse], self.journal.told_problems())
 
     def test_but(self) -> None:
         """Leaves out the late series of a bucket, or the others."""

@@ -365,6 +365,14 @@ class RetryTests(AlertsCase):
         self.alerts.look()
         self.assertEqual(1, len(self.hooks.alerts))
 
+    def test_bug(self) -> None:
+        """It is logged, and hides no changes that something else finds."""
+        self.patch(self.of_problems, "untold", lambda silent: 1 / 0)
+        self.store.put(series())
+        self.alerts.look()
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual(State.LATE, self.store.series[1].told)
+
 
 class ManyTests(AlertsCase):
     """The limit: a client can change states as often as it likes."""
