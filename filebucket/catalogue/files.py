@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
-import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from zope.interface import implementer
 
-from filebucket.catalogue.database import Database
+from filebucket.catalogue.database import Database, translated_errors
 from filebucket.catalogue.interfaces import IFiles
 from filebucket.catalogue.rows import read_files
 from filebucket.model.records import File
@@ -25,10 +26,6 @@ _KEPT = (
 @implementer(IFiles)
 class Files(Database):
     """A connection for files and get."""
-
-    @classmethod
-    def _prepare(cls, connection: sqlite3.Connection) -> None:
-        connection.create_function("is_series", 2, is_series, deterministic=True)
 
     def named(self, bucket: str, name: str) -> File | None:
         found = read_files(
@@ -52,13 +49,7 @@ class Files(Database):
         after: str,
         order: str,
     ) -> Iterator[File]:
-        where, given = _KEPT, [bucket]
-        if series is not None:
-            where += (
-                " AND push.series IN (SELECT id FROM series"
-                " WHERE series.bucket = push.bucket AND is_series(series.name, ?))"
-            )
-            given.append(_utf_8(series))
+        where, given = self._where(bucket, series)
         rest = (
             f"{where} AND (received_at, push.id) {after} (?, ?)"
             f" ORDER BY received_at {order}, push.id {order} LIMIT ?"
@@ -66,6 +57,27 @@ class Files(Database):
         while page := read_files(self._ask, rest, *given, *place, PAGE):
             yield from page
             place = page[-1].received.received_at, page[-1].id
+
+    def _where(self, bucket: str, series: str | None) -> tuple[str, list[Any]]:
+        """The conditions, and their values."""
+        if series is None:
+            return _KEPT, [bucket]
+        with translated_errors():
+            # Row by row: there may be a million.
+            ids = [
+                id_
+                for id_, name in self._connection.execute(
+                    "SELECT id, name FROM series"
+                    " WHERE bucket = (SELECT id FROM bucket WHERE key = ?)",
+                    (bucket,),
+                )
+                if is_series(name, series)
+            ]
+        if len(ids) == 1:
+            return "WHERE fate = 'kept' AND push.series = ?", ids
+        # The plus sign keeps SQLite from an index by which it would have to sort.
+        these = "+push.series IN (SELECT value FROM json_each(?))"
+        return f"{_KEPT} AND {these}", [bucket, json.dumps(ids)]
 
 
 def _utf_8(argument: str) -> str:

@@ -81,11 +81,15 @@ class FilesTests(SynchronousTestCase):
     def test_index(self) -> None:
         """A page is not the result of sorting all files of a bucket."""
         self.enter("a")
-        asked: list[str] = []
-        self.files._connection.set_trace_callback(asked.append)
-        list(self.files.newest_first("web01", until=5.0))
-        self.files._connection.set_trace_callback(None)
-        plan = self.files._ask(f"EXPLAIN QUERY PLAN {asked[0]}")
-        steps = [step for *_, step in plan]
-        self.assertTrue(any("push_bucket" in each for each in steps), steps)
-        self.assertFalse(any("TEMP B-TREE" in each for each in steps), steps)
+        self.enter("etc", series="etc")
+        for series, index in ((None, "bucket"), ("etc", "series"), ("*", "bucket")):
+            asked: list[str] = []
+            self.files._connection.set_trace_callback(asked.append)
+            list(self.files.newest_first("web01", series, until=5.0))
+            self.files._connection.set_trace_callback(None)
+            (query, *_) = [each for each in asked if "ORDER BY received_at" in each]
+            plan = self.files._ask(f"EXPLAIN QUERY PLAN {query}")
+            steps = " | ".join(step for *_, step in plan)
+            self.assertIn(f"push USING INDEX push_{index}", steps)
+            for slow in ("TEMP B-TREE", "CORRELATED"):
+                self.assertNotIn(slow, steps)
