@@ -17,6 +17,7 @@ from filebucket.client import command
 from filebucket.client.command import MOST_MESSAGES, Messages, Pipeline, age
 from filebucket.client.errors import CommandFailedError, UsageError
 from filebucket.test.kit.integration import ended
+from filebucket.test.kit.server import PATIENCE
 
 
 def sh(script: str) -> list[str]:
@@ -195,6 +196,10 @@ class MessagesTests(CommandCase):
         )
         self.addCleanup(made.end)
         pid = int(made.start().readline())
+        thread = self.messages._thread
+        assert thread is not None
+        # It closes the pipe when the process has been killed.
+        self.addCleanup(thread.join, PATIENCE)
         self.addCleanup(os.kill, pid, signal.SIGKILL)
         made.wait()
         self.assertEqual("told\n", self.messages.last)
