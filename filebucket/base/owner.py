@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 import stat
 import traceback
@@ -93,7 +94,8 @@ def opened_as_owner_of(
         try:
             said, fds, _, _ = socket.recv_fds(ours, MOST_TEXT, 1)
         finally:
-            # It has answered, or it is killed by the same Ctrl-C.
+            # If it has not answered, this process is interrupted.
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     text = said[1:].decode()
     if said[:1] == _OPENED and fds:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
+import socket
+import time
 import traceback
 from functools import partial
 from typing import Any
@@ -18,6 +21,7 @@ from filebucket.base.owner import (
     become_owner_of,
     opened_as_owner_of,
 )
+from filebucket.test.kit.server import PATIENCE
 
 HOME = "/srv/drop"
 PRIVATE = ".own"
@@ -211,6 +215,24 @@ class OpenedTests(OwnerCase):
             self.patch(traceback, "print_exc", lambda: None)
             error = self.assertRaises(OperatorError, self.opened, each)
             self.assertEqual("the process that reads the home failed", str(error))
+
+    def test_interrupted(self) -> None:
+        """A child that waits for a disk or a lock is ended, not waited for."""
+
+        def interrupt(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        def wait() -> tuple[str, int]:
+            # It ends in any case.
+            signal.alarm(int(PATIENCE))
+            signal.pause()
+            return self.work()
+
+        self.patch(socket, "recv_fds", interrupt)
+        began = time.monotonic()
+        self.assertRaises(KeyboardInterrupt, opened_as_owner_of, HOME, PRIVATE, wait)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
+        self.assertRaises(ChildProcessError, os.waitpid, -1, os.WNOHANG)
 
     def test_no_zombies(self) -> None:
         """The child is waited for."""
