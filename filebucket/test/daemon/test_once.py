@@ -15,6 +15,7 @@ from filebucket.daemon import control, once
 from filebucket.daemon.once import make_alert, trial_alert, unit_alert
 from filebucket.hooks.interfaces import ALERT
 from filebucket.model.problem import CRITICAL
+from filebucket.test.kit.children import deadline
 from filebucket.test.kit.server import PATIENCE
 
 NOW = 1_795_000_000.0
@@ -113,9 +114,10 @@ class DaemonTests(SynchronousTestCase):
             stdout=subprocess.PIPE,
         )
         self.addCleanup(daemon.communicate, timeout=PATIENCE)
-        assert daemon.stdout is not None
-        # Its environment is known once it runs.
-        daemon.stdout.readline()
+        with deadline(daemon):
+            assert daemon.stdout is not None
+            # Its environment is known once it runs.
+            daemon.stdout.readline()
         self.daemon = daemon.pid
 
     def path(self) -> str:
