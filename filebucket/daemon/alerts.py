@@ -37,6 +37,9 @@ RETRY = 60.0
 """Seconds until a failed hook is run again; doubled each time."""
 MOST_RETRY = 3600.0
 """Upper limit of that wait, in seconds."""
+LEAST_WAIT = 1.0
+"""Seconds until the daemon looks again by itself, so that no mistake here keeps the
+processor busy."""
 
 HOUR = 3600.0
 MOST_AN_HOUR = 20
@@ -149,7 +152,7 @@ class Alerts(Service):
             waiting = self._waiting()
             if waiting:
                 left = min(waiting) - self._clock.seconds()
-                self._timer.set(max(left, 0), self.look)
+                self._timer.set(max(left, LEAST_WAIT), self.look)
 
     def _waiting(self) -> Sequence[float]:
         """When to look again for alerts that wait for a retry or for their limit."""
@@ -185,6 +188,8 @@ class Alerts(Service):
             allowance = self._allowances.setdefault(change.share, _Allowance())
             if self._is_spent(allowance):
                 more.setdefault(change.share, []).append(change)
+                # The next sum is its retry.
+                self._failed.pop(change.id, None)
             elif together.spent(self._clock.seconds()):
                 rest.append(change)
             elif await self._tell(change, allowance):

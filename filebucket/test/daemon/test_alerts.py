@@ -506,6 +506,34 @@ class ManyTests(AlertsCase):
         self.flip(1)
         self.assertEqual(["s1"], self.told())
 
+    def flood(self) -> None:
+        """Let there be many alerts of other buckets."""
+        for number in range(3):
+            first = 100 * number + 100
+            self.flip(*range(first, first + 20), bucket=f"b{number}")
+        self.told()
+
+    def test_retry_while_each_bucket_has_few(self) -> None:
+        """It waits until the next sum, and does not keep the processor busy."""
+        self.flip(2)
+        self.clock.advance(HOUR - RETRY)
+        self.flood()
+        self.flip(3)
+        self.flip(4)
+        self.assertEqual(["s3", "(1 more)"], self.told())
+        self.clock.advance(RETRY)
+        self.hooks.refused = {"s1"}
+        self.flip(1)
+        self.flip(5)
+        self.assertEqual(["s1", "s5"], self.told())
+        self.clock.advance(RETRY)
+        for each in self.clock.getDelayedCalls():
+            self.assertGreater(each.getTime(), self.clock.seconds())
+        self.assertEqual([], self.told())
+        self.clock.advance(HOUR)
+        self.alerts.look()
+        self.assertEqual(["s1"], self.told())
+
     def test_no_hook(self) -> None:
         self.hooks.exit = None
         self.flip(*range(100))
