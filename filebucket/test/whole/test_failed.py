@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
+from filebucket.catalogue.database import FILE
 from filebucket.test.kit.integration import IntegrationCase
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 from filebucket.test.whole.test_client_document import blocks
@@ -71,6 +74,11 @@ class FailedTests(IntegrationCase):
 
         self.assertTrue(comes(lambda: len(lines()) >= count), lines())
         return [line.rpartition("|")[0].rpartition("|")[0] for line in lines()]
+
+    def recorded(self) -> list[tuple[str]]:
+        """The states of the last alerts, from the catalogue."""
+        with closing(sqlite3.connect(self.daemon.home / FILE)) as catalogue:
+            return catalogue.execute("SELECT told FROM series").fetchall()
 
     def text(self) -> str:
         """The last alert's sentence for people."""
@@ -172,6 +180,8 @@ class FailedTests(IntegrationCase):
         """Also after a restart, until any push."""
         self.assertEqual(202, self.report(b"no disk")[0])
         self.assertEqual(["web01||never|failed|no disk"], self.alerts(1))
+        # A daemon that stops before would repeat the alert.
+        self.assertTrue(comes(lambda: self.recorded() == [("failed",)]))
         self.daemon.stop()
         self.daemon = self.made()
         ((name, state),) = [(each["series"], each["state"]) for each in self.series()]
