@@ -243,5 +243,8 @@ def failing_hooks(failures: Sequence[HookFailure]) -> Problem | None:
         clauses.append(f"the {hook} hook fails{buckets}: {last.reason}")
     # Without pre-push, no push is stored.
     severity = CRITICAL if "pre-push" in hooks else WARNING
+    # It is reported again whenever the number of failing hooks has doubled: one bucket
+    # must not hide the others, and a thousand must not cause as many alerts.
+    level = 100 * severity + len(failures).bit_length()
     # Root may print it, and the daemon's user can write anything to the catalogue.
-    return Problem(Kind.HOOK, severity, printable("; ".join(clauses)))
+    return Problem(Kind.HOOK, severity, printable("; ".join(clauses)), level=level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.bucket import Bucket
@@ -201,6 +202,20 @@ class HookTests(SynchronousTestCase):
             (1, "the alert hook fails: it timed out"),
             self.failing(("alert", "", "it timed out")),
         )
+
+    def test_level(self) -> None:
+        """A bucket does not hide another one, and many do not cause many alerts."""
+        one = HookFailure("post-push", "web00", 1.0, 2.0, "x")
+        levels = []
+        for count in range(1, 1001):
+            found = failing_hooks([evolve(one, bucket=f"{n}") for n in range(count)])
+            levels.append(found.level if found else 0)
+        self.assertLess(levels[0], levels[1])
+        self.assertEqual(sorted(levels), levels)
+        self.assertEqual(10, len(set(levels)))
+        worse = failing_hooks([evolve(one, hook="pre-push")])
+        assert worse is not None
+        self.assertGreater(worse.level, levels[-1])
 
     def test_many(self) -> None:
         """One problem, however many buckets there are; the last failure is named."""
