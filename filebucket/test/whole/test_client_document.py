@@ -24,7 +24,7 @@ from twisted.trial.unittest import SkipTest
 
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import IntegrationCase, need
-from filebucket.test.kit.server import OTHER, PATIENCE, Server
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 
 TOP = Path(__file__).parents[3]
 DOCUMENT = TOP / "docs" / "client.rst"
@@ -386,10 +386,18 @@ class EncryptionTests(ExampleCase):
         name = f"etc-{DAY}.tar.gz.age"
         self.assertEqual([name], list(stored))
         self.assertTrue(stored[name].startswith(b"age-encryption.org/v1\n"))
-        (self.home / name).write_bytes(stored[name])
-        copy, restore = self.example(title, "scp").splitlines()
-        self.assertIn(f"/var/lib/file-bucket/web01/{name}", copy)
-        self.succeeds(server, restore)
+        python, config = (
+            shlex.quote(str(each)) for each in (sys.executable, server.config_file)
+        )
+        self.program(
+            "ssh", f'[ "$1" = root@backup ] && shift && "$@" --config {config}'
+        )
+        self.program("filebucket", f'exec {python} -m filebucket "$@"')
+        restore = self.example(title, "ssh")
+        # The catalogue has the file a moment after the answer.
+        self.assertTrue(comes(lambda: self.sh(server, restore).returncode == 0))
+        encrypted = (self.home / "etc.tar.gz.age").read_bytes()
+        self.assertEqual(stored[name], encrypted)
         self.assertEqual(CONTENT, (self.home / "etc" / "hostname").read_bytes())
 
 
