@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from zope.interface import Interface
 
 from filebucket.model.bucket import Bucket
-from filebucket.model.problem import ToldProblem, Totals
+from filebucket.model.problem import ToldProblem
 from filebucket.model.records import (
     Abandoned,
     Activity,
@@ -37,6 +37,7 @@ from filebucket.model.records import (
     Series,
     Space,
     Tally,
+    Totals,
 )
 from filebucket.model.state import State
 

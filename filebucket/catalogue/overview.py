@@ -14,18 +14,17 @@ from typing import Self
 from attrs import asdict, evolve, frozen
 
 from filebucket.catalogue.interfaces import IView
-from filebucket.model.bucket import Bucket, Pause, quota_taken
+from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
 from filebucket.model.problem import (
     Kind,
     Problem,
-    Totals,
     failing_hooks,
     full_disk,
     of_bucket,
 )
-from filebucket.model.records import Refused, Series, Space, Tally
+from filebucket.model.records import Refused, Series, Space, Tally, Totals
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.unfinished import Unfinished
 
@@ -131,11 +130,6 @@ class BucketOverview(Tally):
     def state(self) -> State:
         """The worst state of its series."""
         return min(self.states, key=WORST_FIRST.index, default=State.NEVER)
-
-    @property
-    def quota_taken(self) -> int:
-        """Bytes that the catalogue's files take of a quota."""
-        return quota_taken(self.files, self.bytes)
 
     @property
     def severity(self) -> int:
@@ -414,14 +408,6 @@ def _bucket(
         tally = evolve(tally, due=math.inf)
     elif paused is not None:
         tally = evolve(tally, due=max(tally.due, paused.until))
-    totals = Totals(
-        bucket.key,
-        tally.files,
-        tally.bytes,
-        tally.last_at,
-        tally.damaged,
-        tally.missing,
-    )
     return BucketOverview(
         **asdict(tally, recurse=False),
         label=bucket.label,
@@ -432,7 +418,7 @@ def _bucket(
         comment=bucket.comment,
         paused=paused,
         retired=bucket.retired,
-        problems=_sorted([*of_bucket(bucket, totals, refused, now), *problems]),
+        problems=_sorted([*of_bucket(bucket, tally, refused, now), *problems]),
     )
 
 

@@ -16,7 +16,6 @@ from zope.interface import implementer
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
-from filebucket.model.problem import Totals
 from filebucket.model.records import (
     Activity,
     File,
@@ -25,6 +24,7 @@ from filebucket.model.records import (
     Series,
     Space,
     Tally,
+    Totals,
 )
 from filebucket.model.series import is_series
 from filebucket.model.state import WORST_FIRST, State
@@ -40,15 +40,17 @@ _COUNTS = ", ".join(
     f"{' OR due <= ?1' if each is State.LATE else ''})"
     for each in State
 )
+_SUMS = "key, SUM(files), SUM(bytes), MAX(last_at), SUM(damaged), SUM(missing)"
+"""The fields of :class:`Totals`."""
+
 _TALLIES = (
-    "SELECT key, SUM(files), SUM(bytes), MAX(last_at), MIN(due),"
-    f" SUM(damaged), SUM(missing), {_COUNTS} FROM series"
+    f"SELECT {_SUMS}, MIN(due), {_COUNTS} FROM series"
     f" JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES} GROUP BY series.bucket"
 )
 
 _TOTALS = (
-    "SELECT key, SUM(files), SUM(bytes), MAX(last_at), SUM(damaged), SUM(missing)"
-    f" FROM series JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES}"
+    f"SELECT {_SUMS} FROM series"
+    f" JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES}"
     " GROUP BY series.bucket HAVING SUM(damaged) OR SUM(missing)"
     " OR key IN (SELECT value FROM json_each(?))"
 )

@@ -19,7 +19,6 @@ from filebucket.model.bucket import (
     Bucket,
     Keep,
     Pause,
-    quota_taken,
 )
 from filebucket.model.client import NOBODY
 from filebucket.model.records import Tally
@@ -139,15 +138,18 @@ def _quota(quota: int | None, used: Tally | None) -> str:
     text = exact_size_text(quota)
     if not quota or used is None:
         return text
-    return f"{100 * quota_taken(used.files, used.bytes) // quota} % of {text}"
+    return f"{100 * used.quota_taken // quota} % of {text}"
 
 
 def used_json(used: Tally | None) -> dict[str, int | None]:
     """The totals of a bucket; null if they are unknown."""
     if used is None:
         return {"files": None, "bytes": None, "quota_used": None}
-    taken = quota_taken(used.files, used.bytes)
-    return {"files": used.files, "bytes": used.bytes, "quota_used": taken}
+    return {
+        "files": used.files,
+        "bytes": used.bytes,
+        "quota_used": used.quota_taken,
+    }
 
 
 def _sizes(bucket: Bucket) -> Iterator[str]:

@@ -14,9 +14,9 @@ from enum import Enum
 from attrs import field, frozen
 
 from filebucket.base.text import about_text, counted, moment_text, printable, size_text
-from filebucket.model.bucket import Bucket, label_of, quota_taken
+from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.records import HookFailure
+from filebucket.model.records import HookFailure, Totals
 
 WARNING = 1
 CRITICAL = 2
@@ -134,23 +134,6 @@ def ending_certificate(ends: Iterable[tuple[str, float]], now: float) -> Problem
     return Problem(Kind.CERTIFICATE, CRITICAL, text)
 
 
-@frozen
-class Totals:
-    """The totals of a bucket that its problems depend on.
-
-    :param bucket: its key
-    :param bytes: of its files
-    :param last_at: time of the last push
-    """
-
-    bucket: str
-    files: int = 0
-    bytes: int = 0
-    last_at: float | None = None
-    damaged: int = 0
-    missing: int = 0
-
-
 def of_bucket(
     bucket: Bucket, totals: Totals, refused: tuple[float, str] | None, now: float
 ) -> Iterator[Problem]:
@@ -165,10 +148,8 @@ def of_bucket(
     reason = None
     if refused is not None and refused[0] > (totals.last_at or -math.inf):
         reason = refused[1]
-    taken = quota_taken(totals.files, totals.bytes)
-    yield from filter(
-        None, (full_bucket(bucket, taken, reason), ending_token(bucket, now))
-    )
+    full = full_bucket(bucket, totals.quota_taken, reason)
+    yield from filter(None, (full, ending_token(bucket, now)))
 
 
 def full_bucket(bucket: Bucket, taken: int, refused: str | None) -> Problem | None:

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from attrs import field, frozen
 
+from filebucket.model.bucket import quota_taken
 from filebucket.model.push import Outcome
 from filebucket.model.state import State
 
@@ -213,22 +214,35 @@ class Series:
 
 
 @frozen
-class Tally:
-    """The totals of a bucket's series.
+class Totals:
+    """The totals of a bucket's files.
 
     :param bucket: its key
     :param last_at: time of the last push
-    :param due: when the first series becomes or became late; infinity is never
-    :param states: number of series in each state
     """
 
     bucket: str
     files: int = 0
     bytes: int = 0
     last_at: float | None = None
-    due: float = field(default=math.inf, converter=or_infinity)
     damaged: int = 0
     missing: int = 0
+
+    @property
+    def quota_taken(self) -> int:
+        """Bytes that the catalogue's files take of a quota."""
+        return quota_taken(self.files, self.bytes)
+
+
+@frozen
+class Tally(Totals):
+    """The totals of a bucket's series.
+
+    :param due: when the first series becomes or became late; infinity is never
+    :param states: number of series in each state
+    """
+
+    due: float = field(default=math.inf, converter=or_infinity)
     states: Counter[State] = field(factory=Counter)
 
 
