@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,3 +33,17 @@ def bounded(
     """Like :func:`deadline`; then close its pipes, and wait for its end."""
     with deadline(process, patience), process:
         yield process
+
+
+def shown(terminal: int) -> Iterator[bytes]:
+    """What programs write to a terminal, until the last one has closed it.
+
+    :param terminal: the other end of the terminal, which is closed afterwards
+    """
+    try:
+        while piece := os.read(terminal, 65536):
+            yield piece
+    except OSError:  # this is how a terminal ends
+        pass
+    finally:
+        os.close(terminal)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from filebucket.catalogue.database import FILE
-from filebucket.test.kit.children import bounded
+from filebucket.test.kit.children import bounded, shown
 from filebucket.test.kit.integration import IntegrationCase
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 
@@ -87,17 +87,13 @@ class FollowTests(IntegrationCase):
         command = ["setsid", "--ctty", *self.command(self.running)]
         process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
-        shown = b""
+        output, interrupted = b"", False
         with bounded(process):
-            while b"web01" not in shown:
-                shown += os.read(ours, 65536)
-            os.write(ours, b"\x03")
-            try:
-                while data := os.read(ours, 65536):
-                    shown += data
-            except OSError:  # this is how a terminal ends
-                pass
-        os.close(ours)
+            for piece in shown(ours):
+                output += piece
+                if b"web01" in output and not interrupted:
+                    os.write(ours, b"\x03")
+                    interrupted = True
         self.assertEqual(-signal.SIGINT, process.returncode)
-        self.assertNotIn(b"Abort", shown)
-        self.assertNotIn(b"Traceback", shown)
+        self.assertNotIn(b"Abort", output)
+        self.assertNotIn(b"Traceback", output)

@@ -22,7 +22,7 @@ from filebucket.catalogue.journal import Journal
 from filebucket.cli.main import COMMANDS
 from filebucket.config.load import parse
 from filebucket.model.records import Received
-from filebucket.test.kit.children import bounded
+from filebucket.test.kit.children import bounded, shown
 from filebucket.test.kit.server import NOBODY, PATIENCE
 
 NAME = f"日本-\x1b[31m-\u202e-{'x' * 100}.gz"
@@ -81,15 +81,9 @@ class ProcessTests(SynchronousTestCase):
             stderr=theirs,
         )
         os.close(theirs)
-        shown = b""
         with bounded(process):
-            try:
-                while data := os.read(ours, 65536):
-                    shown += data
-            except OSError:  # this is how a terminal ends
-                pass
-        os.close(ours)
-        return process.returncode, shown.decode().replace("\r\n", "\n")
+            output = b"".join(shown(ours))
+        return process.returncode, output.decode().replace("\r\n", "\n")
 
     def test_pipe(self) -> None:
         """No colors, and nothing is cut."""

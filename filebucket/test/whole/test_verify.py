@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.kit.children import bounded
+from filebucket.test.kit.children import bounded, shown
 from filebucket.test.kit.commands import DAY, UpkeepCase
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.server import NOBODY, PATIENCE
@@ -100,13 +100,7 @@ class RealTests(UpkeepCase):
             )
         ):
             os.close(theirs)
-            try:
-                while piece := os.read(ours, 65536):
-                    yield piece
-            except OSError:
-                pass  # this is how a terminal ends
-            finally:
-                os.close(ours)
+            yield from shown(ours)
 
     def test_as_root(self) -> None:
         """Root changes to the home's owner."""
