@@ -72,7 +72,8 @@ class FailedTests(IntegrationCase):
         def lines() -> list[str]:
             return self.told.read_text().splitlines()
 
-        self.assertTrue(comes(lambda: len(lines()) >= count), lines())
+        told = comes(lambda: len(lines()) >= count)
+        self.assertTrue(told, (lines(), self.daemon.log))
         return [line.rpartition("|")[0].rpartition("|")[0] for line in lines()]
 
     def recorded(self) -> list[tuple[str]]:
