@@ -158,6 +158,10 @@ UPGRADES = (
     ALTER TABLE series ADD COLUMN told_at REAL;
     ALTER TABLE series ADD COLUMN failed_at REAL;
     ALTER TABLE series ADD COLUMN failed_text TEXT;
+    ALTER TABLE series ADD COLUMN drilled_at REAL;
+    ALTER TABLE series ADD COLUMN drilled_name TEXT;
+    ALTER TABLE series ADD COLUMN drill_error TEXT;
+    ALTER TABLE series ADD COLUMN restored_at REAL;
     UPDATE series SET told_at = state_at
     WHERE told = state AND watched AND state NOT IN ('fresh', 'never');
     CREATE INDEX refusal_full ON refusal (bucket, at) WHERE status = 507;
@@ -184,6 +188,14 @@ UPGRADES = (
         at REAL NOT NULL,
         reason TEXT NOT NULL,
         PRIMARY KEY (hook, bucket)
+    ) WITHOUT ROWID;
+    CREATE TABLE copy (
+        target TEXT NOT NULL,
+        bucket TEXT NOT NULL,
+        until REAL,
+        at REAL NOT NULL,
+        error TEXT,
+        PRIMARY KEY (target, bucket)
     ) WITHOUT ROWID;
     """,
 )
