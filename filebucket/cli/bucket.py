@@ -43,6 +43,7 @@ from filebucket.config.edit import (
     set_buckets,
 )
 from filebucket.config.load import load
+from filebucket.model.bucket import Bucket
 
 
 @click.group()
@@ -280,8 +281,11 @@ def _indented(command: str) -> str:
 @with_config
 @with_json
 def bucket_remove(name: str, path: str, as_json: bool) -> None:
-    """Remove a bucket from the configuration. Its files are kept."""
-    change = remove_bucket(path, name)
+    """Remove a bucket from the configuration. Its files are kept.
+
+    A bucket with files that are held is not removed.
+    """
+    change = remove_bucket(path, name, _check_no_holds)
     home = change.config.home
     # The folder of a bucket without a name is named after its token.
     named = change.bucket.name is not None
@@ -301,6 +305,16 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
         click.echo("'filebucket bucket list' shows the folder until you delete it.\n")
     reload = command("reload", path)
     click.echo(f"It still accepts pushes until you run:\n\n    {reload}")
+
+
+def _check_no_holds(bucket: Bucket) -> None:
+    count = sum(each.until > time.time() for each in bucket.held)
+    if count:
+        raise NotChangedError(
+            f"{counted(count, 'file')} of bucket {bucket.label!r} "
+            f"{'is' if count == 1 else 'are'} held; release"
+            f" {'it' if count == 1 else 'them'} with 'filebucket hold --release'"
+        )
 
 
 def _is_empty(folder: str) -> bool:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import tzinfo
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import click
 
-from filebucket.base.text import printable, rfc3339, size_text, time_text
+from filebucket.base.text import (
+    moment_text,
+    printable,
+    rfc3339,
+    size_text,
+    time_text,
+)
 from filebucket.catalogue.files import Files
 from filebucket.cli.options import (
     bucket_labels,
@@ -21,6 +29,7 @@ from filebucket.cli.options import (
 )
 from filebucket.cli.table import Column, Table, escape_unprintable, terminal_width
 from filebucket.config.load import load
+from filebucket.model.bucket import Bucket, Held
 from filebucket.model.mask import mask
 from filebucket.model.records import File
 from filebucket.model.schedule import local_zone
@@ -48,29 +57,40 @@ def files(path: str, bucket: str, series: str | None, as_json: bool) -> None:
     """List the stored files of BUCKET, newest last, or only those of SERIES, which may
     be a shell pattern.
 
-    Notes show why a file is not good: damaged, empty, shrunk, or being pruned. With
-    --json, each line is a JSON object.
+    Notes show why a file is not good: damaged, empty, shrunk, or being pruned; and
+    until when it is held. With --json, each line is a JSON object.
     """
     escape_unprintable()
     config = load(path)
     (chosen,) = chosen_buckets(config, [bucket])
     hide = mask(config.buckets)
+    held = partial(_held, chosen, time.time())
     with open_catalogue(config, Files) as catalogue:
         found = catalogue.oldest_first(chosen.key, series)
         if as_json:
             for each in found:
-                click.echo(json.dumps(_json(each, chosen.label, hide)))
+                click.echo(json.dumps(_json(each, chosen.label, hide, held(each))))
             return
         table, zone = Table(_FILES), local_zone()
-        while rows := [_row(each, hide, zone) for each in islice(found, AT_ONCE)]:
+        while rows := [
+            _row(each, hide, zone, held(each)) for each in islice(found, AT_ONCE)
+        ]:
             for line in table.lines(rows, terminal_width()):
                 click.echo(line)
 
 
-def _row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:
+def _held(bucket: Bucket, now: float, file: File) -> Held | None:
+    return bucket.held_now(file.received.name, now)
+
+
+def _row(
+    file: File, hide: Callable[[str], str], zone: tzinfo, held: Held | None
+) -> list[str]:
     notes = faults(file)
     if file.judgement is State.GROWN:
         notes.append("grown")
+    if held is not None:
+        notes.append(f"held until {moment_text(held.until)}")
     verified = file.verified_at
     return [
         time_text(file.received.received_at, zone),
@@ -81,7 +101,9 @@ def _row(file: File, hide: Callable[[str], str], zone: tzinfo) -> list[str]:
     ]
 
 
-def _json(file: File, label: str, hide: Callable[[str], str]) -> dict[str, Any]:
+def _json(
+    file: File, label: str, hide: Callable[[str], str], held: Held | None
+) -> dict[str, Any]:
     received = file.received
     return {
         "bucket": label,
@@ -92,4 +114,5 @@ def _json(file: File, label: str, hide: Callable[[str], str]) -> dict[str, Any]:
         "received_at": rfc3339(received.received_at),
         "verified_at": rfc3339(file.verified_at),
         "faults": faults(file),
+        "held": held and {"until": moment_text(held.until), "reason": held.reason},
     }

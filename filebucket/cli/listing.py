@@ -11,7 +11,13 @@ from typing import Any
 
 from attrs import asdict
 
-from filebucket.base.text import age_text, exact_size_text, moment_text, size_text
+from filebucket.base.text import (
+    age_text,
+    counted,
+    exact_size_text,
+    moment_text,
+    size_text,
+)
 from filebucket.cli.table import Column, table
 from filebucket.model.bucket import (
     HOLD,
@@ -55,6 +61,8 @@ def bucket_json(bucket: Bucket) -> dict[str, Any]:
         "comment": bucket.comment,
         "paused": None if bucket.paused is None else pause_json(bucket.paused),
         "retired": bucket.retired,
+        # Their names may contain tokens; 'filebucket hold' prints them.
+        "held": len(bucket.held),
     }
 
 
@@ -107,6 +115,7 @@ def _rows(bucket: Bucket, used: Tally | None, now: float) -> Iterator[list[str]]
         *_alerts(bucket),
         *([] if bucket.keep is None else [f"keep {_keep_text(bucket.keep)}"]),
         *([] if bucket.hold == HOLD else [f"hold {age_text(bucket.hold)}"]),
+        *_held(bucket, now),
         *([f"({bucket.comment})"] if bucket.comment else []),
     ]
     first, *others = (
@@ -168,6 +177,13 @@ def _pause(pause: Pause | None, now: float) -> Iterator[str]:
     """A pause that is not over."""
     if pause is not None and pause.until > now:
         yield pause_text(pause)
+
+
+def _held(bucket: Bucket, now: float) -> Iterator[str]:
+    """The number of files that are held, if there are any."""
+    count = sum(each.until > now for each in bucket.held)
+    if count:
+        yield f"{counted(count, 'file')} held"
 
 
 def _alerts(bucket: Bucket) -> Iterator[str]:

@@ -17,9 +17,9 @@ from filebucket.base.text import printable_lines
 from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
-    *("alert", "bucket", "check", "files", "get", "log", "pause", "prune", "reindex"),
-    *("reload", "report", "resume", "retire", "serve", "status", "token-hash"),
-    "verify",
+    *("alert", "bucket", "check", "files", "get", "hold", "log", "pause", "prune"),
+    *("reindex", "reload", "report", "resume", "retire", "serve", "status"),
+    *("token-hash", "verify"),
 )
 
 

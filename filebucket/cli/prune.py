@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import tzinfo
 from typing import Any
 
@@ -64,23 +64,34 @@ def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> Non
     not be deleted.
     """
     config = load(path)
-    chosen = [each for each in chosen_buckets(config, labels) if each.keep is not None]
+    chosen = _with_keep(config, labels)
     if not chosen and not as_json:
         which = "none of these buckets" if labels else "no bucket"
         click.echo(f"Nothing to prune: {which} has 'keep' in the configuration.")
         return
-    hide = mask(config.buckets)
     zone = schedule.local_zone()
     tally = _Tally(dry_run)
-    outcomes = tally.counted(_prune(config, chosen, hide, zone, dry_run))
-    if as_json:
-        _print_json(outcomes, hide, tally)
-    else:
-        for line in _lines(outcomes, hide, zone, terminal_width()):
-            click.echo(line)
-        click.echo(tally.text)
+    with ExitStack() as stack:
+        if chosen and not dry_run:
+            stack.enter_context(prune_lock(config.home))
+            # Before it had the lock, 'filebucket hold' may have changed the file.
+            config = load(path)
+            chosen = _with_keep(config, labels)
+        hide = mask(config.buckets)
+        outcomes = tally.counted(_prune(config, chosen, hide, zone, dry_run))
+        if as_json:
+            _print_json(outcomes, hide, tally)
+        else:
+            for line in _lines(outcomes, hide, zone, terminal_width()):
+                click.echo(line)
+            click.echo(tally.text)
     if tally.failed:
         raise SystemExit(1)
+
+
+def _with_keep(config: Config, labels: Sequence[str]) -> list[Bucket]:
+    """The chosen buckets that have retention rules."""
+    return [each for each in chosen_buckets(config, labels) if each.keep is not None]
 
 
 def _prune(
@@ -94,7 +105,6 @@ def _prune(
         return
     with (
         open_catalogue(config, Inventory) as catalogue,
-        nullcontext() if dry_run else prune_lock(config.home),
         removing(config.home) as remover,
     ):
         yield from pruning.prune(

@@ -11,6 +11,7 @@ Tokens are made here, and only their SHA-256 is written.
 from __future__ import annotations
 
 import fcntl
+import json
 import math
 import os
 import secrets
@@ -120,6 +121,40 @@ def set_buckets(
     return [Change(config, _named(config, name)) for name in names]
 
 
+def set_holds(
+    path: str, name: str, change: Callable[[Bucket, dict[str, Any]], None], now: float
+) -> Change:
+    """Change which files of a bucket are held. Holds that are over are dropped.
+
+    :param path: the configuration
+    :param name: label of the bucket
+    :param change: changes the holds, which are as in the file; raises
+        :class:`NotChangedError` if they must not be changed
+    :param now: seconds since the epoch
+    :raises ConfigError: the file is wrong before the change
+    :raises NotChangedError: the file was not changed
+    """
+
+    def edit(text: str, config: Config) -> str:
+        index = _find(config, name)
+        bucket = config.buckets[index]
+        given = json.loads(text)["buckets"][index]
+        old = given.get("held") if isinstance(given, dict) else None
+        held = {
+            each: hold
+            for each, hold in (old or {}).items()
+            if bucket.held_now(each, now)
+        }
+        change(bucket, held)
+        text = jsontext.make_object(text, "buckets", index, "token")
+        if held:
+            return jsontext.set_members(text, "buckets", index, {"held": held})
+        return jsontext.set_members(text, "buckets", index, {}, ["held"])
+
+    config = _edit(path, edit)
+    return Change(config, _named(config, name))
+
+
 def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
     """Give a bucket a new token. It expires when the last of the old ones would; if all
     of them have expired, it never does.
@@ -158,9 +193,12 @@ def rotate_token(path: str, name: str, keep_until: float, now: float) -> Change:
     return Change(config, _named(config, name), token, tuple(old))
 
 
-def remove_bucket(path: str, name: str) -> Change:
+def remove_bucket(
+    path: str, name: str, check: Callable[[Bucket], None] = lambda _: None
+) -> Change:
     """Remove a bucket from the file. Its stored files stay.
 
+    :param check: raises :class:`NotChangedError` if the bucket must not be removed
     :raises ConfigError: the file is wrong before the change
     :raises NotChangedError: the file was not changed
     """
@@ -168,6 +206,7 @@ def remove_bucket(path: str, name: str) -> Change:
 
     def remove(text: str, config: Config) -> str:
         index = _find(config, name)
+        check(config.buckets[index])
         removed.append(config.buckets[index])
         return jsontext.remove(text, "buckets", index)
 

@@ -209,18 +209,23 @@ def _written(value: Mapping[str, Any], indent: str, unit: str) -> str:
 def _written_members(members: Mapping[str, Any], indent: str, unit: str) -> str:
     """Members of an object, each in its own line after ``indent``."""
     return f",\n{indent}".join(
-        f"{json.dumps(key)}: {_written_value(each, indent, unit, len(key) + 4)}"
+        f"{json.dumps(key, ensure_ascii=False)}:"
+        f" {_written_value(each, indent, unit, len(key) + 4)}"
         for key, each in members.items()
     )
 
 
 def _written_value(value: Any, indent: str, unit: str, taken: int) -> str:
     line = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, list) or len(indent) + taken + len(line) < WIDTH:
+    if len(indent) + taken + len(line) < WIDTH:
         return line
     inner = indent + unit
-    members = (f"{inner}{json.dumps(each, ensure_ascii=False)}" for each in value)
-    return "[\n" + ",\n".join(members) + f"\n{indent}]"
+    if isinstance(value, list):
+        members = (f"{inner}{json.dumps(each, ensure_ascii=False)}" for each in value)
+        return "[\n" + ",\n".join(members) + f"\n{indent}]"
+    if isinstance(value, Mapping):
+        return f"{{\n{inner}{_written_members(value, inner, unit)}\n{indent}}}"
+    return line
 
 
 def _with(text: str, container: _Container, key: str, value: Any) -> str:

@@ -48,13 +48,15 @@ from filebucket.config.values import (
     Share,
     TokenText,
 )
-from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Keep, Pause
+from filebucket.model import names
+from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Held, Keep, Pause
 from filebucket.model.client import Networks
 from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
 from filebucket.model.token import Token, token_digest, token_like
 
 Tokens = NewType("Tokens", tuple[Token, ...])
 Patterns = NewType("Patterns", tuple[Pattern, ...])
+Holds = NewType("Holds", tuple[Held, ...])
 
 
 @frozen
@@ -95,6 +97,7 @@ class _BucketObject(_Settings):
     comment: Line = Line("")
     paused: Pause | None = None
     retired: Flag = Flag(False)
+    held: Holds = Holds(())
 
 
 def load(path: str) -> Config:
@@ -283,6 +286,8 @@ def _contradictions(buckets: list[tuple[int, Bucket]]) -> Iterator[str]:
             yield f"{place}.comment: must not contain a token, because it is shown"
         if bucket.paused is not None and _holds_any(opens, bucket.paused.reason):
             yield f"{place}.paused: must not contain a token, because it is shown"
+        if any(_holds_any(opens, each.reason) for each in bucket.held):
+            yield f"{place}.held: must not contain a token in a reason, which is shown"
         before = len(tokens)
         for token in bucket.tokens:
             first = tokens.setdefault(token.sha256, index)
@@ -381,6 +386,20 @@ def _pause(value: Any, _: Any = None) -> Pause:
     return _PAUSE(value, Pause)
 
 
+def _holds(value: Any, _: Any = None) -> Holds:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object of file names, each with until and reason")
+    for name in value:
+        try:
+            names.check(name)
+        except ValueError as error:
+            raise ValueError(f"a key is not a file name: {error}") from None
+    # The place of a mistake must not contain the name, which may contain a token.
+    ends = _CONVERTER.structure(list(value.values()), tuple[Pause, ...])
+    pairs = zip(value, ends, strict=True)
+    return Holds(tuple(Held(name, each.until, each.reason) for name, each in pairs))
+
+
 def _patterns(value: Any, _: Any = None) -> Patterns:
     given = _list([value] if isinstance(value, str) else value, Pattern)
     if len(set(given)) < len(given):
@@ -452,6 +471,7 @@ def _converter() -> cattrs.Converter:
         Cron: lambda value, _: values.cron(values.text(value)),
         Keep: _keep,
         Pause: _pause,
+        Holds: _holds,
         Defaults: _defaults,
         Zone: lambda value, _: values.zone(values.text(value)),
     }

@@ -140,6 +140,7 @@ def make_daemon(
         capacity,
         recorder.find,
         config.min_file_size,
+        lambda bucket: registry.of_key(bucket.key) or bucket,
     )
     sessions = Sessions(
         uploads,

@@ -54,6 +54,20 @@ class Pause:
     reason: str
 
 
+@frozen
+class Held:
+    """A file that is neither pruned nor replaced before a time.
+
+    :param name: its name, which may contain a token
+    :param until: the end, in seconds since the epoch
+    :param reason: why, in one line
+    """
+
+    name: str = field(repr=False)
+    until: float
+    reason: str
+
+
 SHRINK_ALERT = 0.5
 HOLD = 7 * 24 * 3600.0
 
@@ -81,6 +95,7 @@ class Bucket:
     :param comment: one line that alerts and the status show; may be empty
     :param paused: a time in which it is not late; None if there is none
     :param retired: whether it accepts no more pushes
+    :param held: files that are neither pruned nor replaced
     """
 
     tokens: tuple[Token, ...]
@@ -100,6 +115,7 @@ class Bucket:
     comment: str = ""
     paused: Pause | None = None
     retired: bool = False
+    held: tuple[Held, ...] = ()
 
     @cached_property
     def label(self) -> str:
@@ -110,6 +126,18 @@ class Bucket:
     def key(self) -> str:
         """A unique key of this bucket, without a token."""
         return self.name or f"#{self.tokens[0].sha256.hex()}"
+
+    def held_now(self, name: str, now: float) -> Held | None:
+        """Why a file must neither be pruned nor replaced; None if it may be.
+
+        :param now: seconds since the epoch
+        """
+        found = self._held_by_name.get(name)
+        return None if found is None or found.until <= now else found
+
+    @cached_property
+    def _held_by_name(self) -> dict[str, Held]:
+        return {each.name: each for each in self.held}
 
 
 def label_of(key: str) -> str:

@@ -64,6 +64,10 @@ async def nothing_known(bucket: Bucket, name: str) -> Kept | None:
     return None
 
 
+def _as_given(bucket: Bucket) -> Bucket:
+    return bucket
+
+
 async def _ready() -> None:
     """Do nothing."""
 
@@ -123,6 +127,7 @@ class Uploads:
         most: int = sys.maxsize,
         find: Callable[[Bucket, str], Awaitable[Kept | None]] = nothing_known,
         min_file_size: int | None = None,
+        current: Callable[[Bucket], Bucket] = _as_given,
     ) -> None:
         """
         :param wall: returns seconds since the epoch, for receipts
@@ -133,6 +138,7 @@ class Uploads:
         :param find: finds a bucket's file by its name
         :param min_file_size: bytes, for buckets without a limit; None is 1 if the
             length of the body is not declared, else 0
+        :param current: returns a bucket with the settings of the last reload
         """
         self._store = store
         self._hooks = hooks
@@ -146,6 +152,7 @@ class Uploads:
         self._of_bucket: Counter[str] = Counter()
         self._find = find
         self._min_file_size = min_file_size
+        self._current = current
         # In the order in which they began.
         self._under_way: dict[Deferred[Outcome], tuple[Outcome, IIncoming, float]] = {}
         self._pending = PendingNames()
@@ -350,6 +357,7 @@ class Uploads:
             self._wall,
             self._pending,
             bucket,
+            lambda: self._current(bucket),
             most,
             least,
             promised,
@@ -421,6 +429,7 @@ class Upload:
         wall: Callable[[], float],
         pending: PendingNames,
         bucket: Bucket,
+        current: Callable[[], Bucket],
         most: int,
         least: int,
         promised: Mapping[str, bytes],
@@ -429,6 +438,8 @@ class Upload:
         writer: IWriter | None = None,
     ) -> None:
         """
+        :param bucket: the bucket, as it was when the push began
+        :param current: returns the bucket with the settings of the last reload
         :param most: largest size, in bytes
         :param least: smallest size, in bytes
         :param promised: digests that the client sent before the body, by hashlib's
@@ -443,6 +454,7 @@ class Upload:
         self._wall = wall
         self._pending = pending
         self._bucket = bucket
+        self._current = current
         self._most = most
         self._least = least
         self._promised = promised
@@ -509,8 +521,13 @@ class Upload:
         created = self._created
         may = self._bucket.overwrite or by_hook
         only_new = created is not None and created.only_new
-        self._overwrite = may and not only_new and self._incoming.overwrites()
-        self._only_new = may and not self._overwrite
+        wants = may and not only_new and self._incoming.overwrites()
+        self._overwrite = wants and not self._is_held()
+        self._only_new = may and not wants
+
+    def _is_held(self) -> bool:
+        """Whether the operator wants a file with that name to stay as it is."""
+        return self._current().held_now(self._name, self._wall()) is not None
 
     async def go_on(
         self, created: Unfinished, size: int, allowed: Callable[[], bool]
@@ -571,6 +588,8 @@ class Upload:
             self._check_allowed()
         # The commit compares the digests first, unless it still has to check the name.
         self._compared = self._held is None
+        # A file may be held since the push began.
+        self._overwrite = self._overwrite and not self._is_held()
         with self._pending.giving(self._bucket, self._name) as name:
             receipt = await self._writer.commit(promised, self._overwrite)
             if receipt.order > name.order:

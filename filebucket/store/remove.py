@@ -22,6 +22,8 @@ from zope.interface import implementer
 from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory as opened
 from filebucket.base.fs import open_directory, sync_directory
+from filebucket.base.owner import become_owner_of, opened_as_owner_of
+from filebucket.model.names import PRIVATE
 from filebucket.store.archive import LOCK, Folder
 from filebucket.store.interfaces import IRemovals, IRemover, Stat
 
@@ -34,26 +36,50 @@ class RemovalError(OperatorError):
 
 
 @contextmanager
-def prune_lock(home: str) -> Iterator[None]:
-    """Keep other processes from deleting files.
+def prune_lock(home: str, check: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Keep other processes from deleting files. Root keeps its rights, but the lock is
+    taken with those of the home's owner.
 
-    :raises RemovalError: another one does, or that cannot be determined
+    :param check: called with the lock, and with the rights of the home's owner
+    :raises OperatorError: another process deletes files, that cannot be determined, or
+        ``check`` raises it
     """
+
+    def work() -> tuple[str, int]:
+        become_owner_of(home, PRIVATE)
+        fd = _locked(home)
+        try:
+            check()
+        except BaseException:
+            os.close(fd)
+            raise
+        return "", fd
+
+    # Until all copies of the descriptor are closed, the home is locked.
+    _, fd = opened_as_owner_of(home, PRIVATE, work)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(home: str) -> int:
+    """A descriptor that has the lock."""
     try:
         flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(os.path.join(home, LOCK), flags, 0o600)
     except OSError as error:
         raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
     try:
-        try:
-            _lock(fd)
-        except BlockingIOError:
-            raise RemovalError("another filebucket prune is running") from None
-        except OSError as error:
-            raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
-        yield
-    finally:
+        _lock(fd)
+    except BaseException as error:
         os.close(fd)
+        if isinstance(error, BlockingIOError):
+            raise RemovalError("another filebucket prune is running") from None
+        if isinstance(error, OSError):
+            raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
+        raise
+    return fd
 
 
 def _lock(fd: int) -> None:

@@ -30,6 +30,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
+from filebucket.base.text import moment_text
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
@@ -231,8 +232,9 @@ class _Pruning:
             self.zone,
         ):
             yield from self._said_aside()
-            if choice.kept:
-                yield self._fate(name, choice.file, Fate.KEPT, *choice.reasons)
+            reasons = (*choice.reasons, *self._held(choice.file))
+            if reasons:
+                yield self._fate(name, choice.file, Fate.KEPT, *reasons)
                 continue
             if _has_twin(self.folder, choice.file):
                 yield self._fate(name, choice.file, Fate.LEFT, TWIN)
@@ -243,6 +245,12 @@ class _Pruning:
                 going = []
         yield from self._said_aside()
         yield from self._remove(going, name)
+
+    def _held(self, file: File) -> Iterator[str]:
+        """Why the operator wants to keep the file, if so."""
+        held = self.bucket.held_now(file.received.name, self.now)
+        if held is not None:
+            yield f"held until {moment_text(held.until)}: {held.reason}"
 
     def _fate(self, series: str, file: File, fate: Fate, *reasons: str) -> FileFate:
         return FileFate(self.bucket.label, series, file, fate, reasons)

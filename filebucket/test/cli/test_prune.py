@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
@@ -267,7 +268,24 @@ class OutputTests(PruneCase):
         self.write(self.bucket(keep={"last": 1}))
         line = self.refused("prune")
         self.assertTrue(line.startswith("Error: the catalogue: not created yet"), line)
-        self.assertEqual([], os.listdir(self.home / ".filebucket"))
+        # Only the lock is there.
+        self.assertEqual(["prune"], os.listdir(self.home / ".filebucket"))
+
+    def test_held_meanwhile(self) -> None:
+        """A file that was held while prune waited for the lock is not deleted."""
+        held = {"db-9": {"until": "2999-01-01", "reason": "case 7"}}
+        keeping = self.bucket(keep={"last": 1})
+        self.write(keeping)
+        self.push(9, 8)
+        lock = fcntl.flock
+
+        def hold(*arguments: int) -> None:
+            self.write({**keeping, "held": held})
+            lock(*arguments)
+
+        self.patch(fcntl, "flock", hold)
+        self.assertEqual("Pruned 0 files (0 B); 2 kept.\n", self.run_("prune"))
+        self.assertEqual({"db-9", "db-8"}, self.there())
 
     def test_one_at_a_time(self) -> None:
         """A second prune is refused; a dry run is not."""

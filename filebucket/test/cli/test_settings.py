@@ -18,7 +18,7 @@ class TableTests(SynchronousTestCase):
     def test_keys(self) -> None:
         """Every setting of the configuration, except those with own commands."""
         fields = {each.name for each in attrs.fields(load._BucketObject)}
-        others = {*load.OPENS - {"expires"}, "name", "paused", "retired"}
+        others = {*load.OPENS - {"expires"}, "name", "paused", "retired", "held"}
         self.assertEqual(fields - others, set(KEY.choices))
 
     def test_document(self) -> None:

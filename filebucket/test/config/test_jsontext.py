@@ -95,7 +95,10 @@ class LayoutTests(SynchronousTestCase):
         files(),
         st.dictionaries(
             st.sampled_from(["name", "quota", "expires", "new", "}"]),
-            st.text(max_size=9) | st.lists(st.text(max_size=3)) | st.none(),
+            st.text(max_size=9)
+            | st.lists(st.text(max_size=3))
+            | st.dictionaries(st.text(max_size=9), st.text(max_size=99))
+            | st.none(),
         ),
         st.sets(st.sampled_from(["name", "tokens", "quota", "none"])),
     )
@@ -153,6 +156,18 @@ class LayoutTests(SynchronousTestCase):
         found = jsontext.replace_members(text, "a", 0, {"b"}, new)
         long = f'{{\n      "d": "{"x" * jsontext.WIDTH}",\n      "c": 2\n    }}'
         self.assertEqual(text.replace('{"b": 1, "c": 2}', long), found)
+
+    def test_long_value(self) -> None:
+        """An object that is too long for a line is split, as a list is."""
+        text = '{\n  "a": [\n    {\n      "b": 1\n    }\n  ]\n}'
+        new = {"d": {"é": {"x": 1}, "y" * jsontext.WIDTH: {"z": 2}}}
+        found = jsontext.set_members(text, "a", 0, new)
+        long = (
+            '"b": 1,\n      "d": {\n        "é": {"x": 1},\n'
+            f'        "{"y" * jsontext.WIDTH}": {{\n          "z": 2\n        }}\n'
+            "      }"
+        )
+        self.assertEqual(text.replace('"b": 1', long), found)
 
     def assert_says(self, keys: dict[str, Any], text: str) -> None:
         self.assertEqual(list(keys.items()), list(json.loads(text).items()))

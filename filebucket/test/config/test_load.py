@@ -23,7 +23,7 @@ from filebucket.base.errors import ConfigError
 from filebucket.config import load, values
 from filebucket.config.config import Buckets, Config, Listen
 from filebucket.config.endpoint import Endpoint, tcp
-from filebucket.model.bucket import Bucket, FreeSpace, Keep, Pause, label_of
+from filebucket.model.bucket import Bucket, FreeSpace, Held, Keep, Pause, label_of
 from filebucket.model.client import Networks, network
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
 from filebucket.model.token import TOKEN_LENGTH, Token
@@ -672,10 +672,39 @@ class BucketTests(ConfigCase):
             (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
             self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
 
+    def test_held(self) -> None:
+        """Files that are kept until a date. A name may contain a token."""
+        end = {"until": "2026-12-05", "reason": "case 7"}
+        given = {"name": "a", "token": TOKEN, "held": {"db.gz": end, TOKEN: end}}
+        (bucket,) = parse(buckets=[given]).buckets
+        expected = [Held(each, 1796515200.0, "case 7") for each in ("db.gz", TOKEN)]
+        self.assertEqual(expected, list(bucket.held))
+        (bucket,) = parse(buckets=[{**given, "held": {}}]).buckets
+        self.assertEqual((), bucket.held)
+
+    def test_held_mistakes(self) -> None:
+        """No message has a name."""
+        end = {"until": "2026-12-05", "reason": "case 7"}
+        for value, mistake in (
+            ([], ".held: must be an object of file names, each with until and reason"),
+            ({"a/b": end}, ".held: a key is not a file name: a name may not contain"),
+            ({"": end}, ".held: a key is not a file name: the name is empty"),
+            ({"\ud800": end}, ".held: a key is not a file name: a name may not"),
+            ({"a": end, TOKEN: None}, ".held[1]: must be an object with until and"),
+            ({TOKEN: {**end, "until": "soon"}}, ".held[0].until: must be a date such"),
+            ({TOKEN: {"until": "2026-12-05"}}, ".held[0].reason: missing"),
+            ({"a": {**end, "reason": TOKEN}}, ".held: must not contain a token in a r"),
+        ):
+            bucket: dict[str, Any] = {"name": "a", "token": TOKEN, "held": value}
+            (found,) = self.mistakes({**LEAST, "buckets": [bucket]})
+            self.assertEqual(f"$.buckets[0]{mistake}", found[: 12 + len(mistake)])
+            self.assertNotIn(TOKEN, found)
+
     def test_null_setting(self) -> None:
         """null counts as a missing key, whatever the key's type is."""
         settings = {"quota": None, "overwrite": None, "series": None, "hold": None}
         settings |= {"comment": None, "paused": None, "retired": None, "keep": None}
+        settings |= {"held": None}
         bucket = {"name": "a", "token": TOKEN}
         self.assertEqual(
             parse(buckets=[bucket]), parse(buckets=[{**bucket, **settings}])
@@ -715,6 +744,7 @@ class BucketTests(ConfigCase):
             ({"qouta": None}, "$.defaults: unknown key 'qouta' (did you mean 'quota'"),
             ({"name": "a"}, "$.defaults: unknown key 'name'"),
             ({"paused": {}}, "$.defaults: unknown key 'paused'"),
+            ({"held": {}}, "$.defaults: unknown key 'held'"),
         ):
             document = {**LEAST, "defaults": defaults, "buckets": [TOKEN, SECOND]}
             (found,) = self.mistakes(document)

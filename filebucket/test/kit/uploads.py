@@ -210,7 +210,10 @@ def make_sessions(
 
 
 class UploadCase(SynchronousTestCase):
-    """Has an :class:`Uploads` over fakes."""
+    """Has an :class:`Uploads` over fakes.
+
+    :ivar current: the bucket after a reload; None if there was none
+    """
 
     def setUp(self) -> None:
         self.store = MemoryStore()
@@ -218,6 +221,7 @@ class UploadCase(SynchronousTestCase):
         self.clock = Clock()
         self.observed: list[Outcome] = []
         self.known: dict[str, Kept] = {}
+        self.current: Bucket | None = None
         self.uploads = self.make()
 
     def make(
@@ -237,6 +241,7 @@ class UploadCase(SynchronousTestCase):
             most,
             self.find,
             min_file_size,
+            lambda bucket: self.current or bucket,
         )
 
     async def find(self, bucket: Bucket, name: str) -> Kept | None:

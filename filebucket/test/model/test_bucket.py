@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.bucket import Bucket, FreeSpace, label_of
+from filebucket.model.bucket import Bucket, FreeSpace, Held, label_of
 from filebucket.model.token import Token, token_digest
 
 SECRET = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
@@ -62,3 +62,19 @@ class FreeSpaceTests(SynchronousTestCase):
         """Shares are exact for large disks."""
         size = 2**62 + 10
         self.assertEqual(size // 10, FreeSpace(share=Fraction(1, 10)).of(size))
+
+
+class HeldTests(SynchronousTestCase):
+    """:meth:`Bucket.held_now`."""
+
+    def test_until(self) -> None:
+        held = Held("db.gz", 100.0, "case 7")
+        bucket = Bucket((TOKEN,), "web01", "web01", held=(held,))
+        self.assertIs(held, bucket.held_now("db.gz", 99.9))
+        self.assertIsNone(bucket.held_now("db.gz", 100.0))
+        self.assertIsNone(bucket.held_now("db", 0.0))
+
+    def test_repr(self) -> None:
+        """A name may contain a token."""
+        held = (Held(SECRET, 100.0, "case 7"),)
+        self.assertNotIn(SECRET, repr(Bucket((TOKEN,), "web01", "web01", held=held)))

@@ -13,7 +13,7 @@ import attrs
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.bucket import Bucket, FreeSpace, Keep, Pause
+from filebucket.model.bucket import Bucket, FreeSpace, Held, Keep, Pause
 from filebucket.model.client import Networks
 from filebucket.model.fingerprint import bucket_fingerprint, fingerprint
 from filebucket.model.schedule import Cron, Interval, Schedule
@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "comment": "the shop",
     "paused": Pause(1.0, "moves"),
     "retired": True,
+    "held": (Held("db.gz", 1.0, "case 7"),),
 }
 """Each setting, with a value that is not its default."""
 

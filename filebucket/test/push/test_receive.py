@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from filebucket.base.errors import STATUSES, Refusal
 from filebucket.hooks.interfaces import Exit, Subject, Verdict
-from filebucket.model.bucket import FILE_COST, Bucket
+from filebucket.model.bucket import FILE_COST, Bucket, Held
 from filebucket.model.push import Kept, Outcome, Receiving
 from filebucket.model.token import Token
 from filebucket.push.guesses import MOST_WRONG, WINDOW
@@ -525,6 +525,50 @@ class HookTests(UploadCase):
         self.assertEqual((200, True), (outcome.status, outcome.overwrote))
         self.assertEqual({("web01", "db.gz"): b"content"}, self.store.files)
 
+    def test_held(self) -> None:
+        """Neither the bucket nor pre-push can allow to replace a file that is held."""
+        self.clock.advance(100)
+        self.store.files["web01", "db.gz"] = b"old"
+        for until, status in ((100.1, 405), (100.0, 200)):
+            held = (Held("db.gz", until, "case 7"),)
+            for overwrite in (True, False):
+                verdict = Verdict.GO_ON if overwrite else Verdict.OVERWRITE
+                self.store.files["web01", "db.gz"] = b"old"
+                self.current = evolve(BUCKET, overwrite=overwrite, held=held)
+                for length in (7, BATCH, None):
+                    self.hooks.verdicts = [verdict]
+                    outcome = self.receive(push(length=length), self.current)
+                    self.assertEqual(status, outcome.status)
+                    if status == 405:
+                        reason = "a file with that name already exists"
+                        self.assertEqual(reason, outcome.reason)
+                        self.assertEqual(b"old", self.store.files["web01", "db.gz"])
+        self.assertEqual(200, self.receive(push(called="a"), self.current).status)
+
+    def test_held_meanwhile(self) -> None:
+        """A hold counts from the reload on, also for a push in progress."""
+        overwrites = evolve(BUCKET, overwrite=True)
+        self.store.files["web01", "db.gz"] = b"old"
+        for length in (7, BATCH):
+            self.current = None
+            self.store.gate = Deferred()
+            done = self.uploads.receive(overwrites, push(length=length))
+            self.assertNoResult(done)
+            held = (Held("db.gz", 100.0, "case 7"),)
+            self.current = evolve(overwrites, held=held)
+            self.store.gate.callback(None)
+            self.assertEqual(405, self.successResultOf(done).status)
+            self.assertEqual(b"old", self.store.files["web01", "db.gz"])
+
+    def test_held_and_damaged(self) -> None:
+        """A hold does not keep a damaged file from being healed."""
+        self.current = evolve(BUCKET, held=(Held("db.gz", 100.0, "case 7"),))
+        self.store.files["web01", "db.gz"] = b"CONTENT"
+        self.known["db.gz"] = Kept(7, SHA256, damaged=True)
+        outcome = self.receive(push(sha256=SHA256))
+        self.assertEqual((200, True), (outcome.status, outcome.healed))
+        self.assertEqual(b"content", self.store.files["web01", "db.gz"])
+
     def test_nothing_to_overwrite(self) -> None:
         """If the name was free, nothing counts as overwritten."""
         outcome = self.receive(push(called="a"), evolve(BUCKET, overwrite=True))
@@ -558,6 +602,7 @@ class StepTests(UploadCase):
             self.clock.seconds,
             PendingNames(),
             BUCKET,
+            lambda: BUCKET,
             10,
             1,
             {"sha256": bytes.fromhex(SHA256)},

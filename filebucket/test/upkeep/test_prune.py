@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
-from filebucket.model.bucket import Bucket, FreeSpace, Keep
+from filebucket.model.bucket import Bucket, FreeSpace, Held, Keep
 from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
@@ -162,6 +162,28 @@ class PruningTests(PruningCase):
         (series,) = all_series(self.view)
         self.assertEqual((1, 7, 0), (series.files, series.bytes, series.missing))
         self.assertEqual([], self.inventory.being_pruned())
+
+    def test_held(self) -> None:
+        """A held file stays until its date, and takes its place like any other."""
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 7))
+        held = tuple(
+            Held(name, until, "case 7")
+            for name, until in (("db-1", NOW + 1), ("db-2", NOW), ("db-3", NOW + 1))
+        )
+        holding = attrs.evolve(self.bucket, held=held)
+        for rehearse in (True, False):
+            reasons = {
+                each.file.received.name: each.reasons
+                for each in self.prune(holding, rehearse=rehearse)
+                if each.file and each.fate is Fate.KEPT
+            }
+            why = "held until 2023-11-14T22:13:21Z: case 7"
+            self.assertEqual(
+                {"db-1": (why,), "db-3": ("last 1 of 1", "last good file", why)},
+                reasons,
+            )
+        self.assertEqual({"db-1", "db-3"}, self.there())
+        self.assertEqual("kept", self.rows()["db-1"])
 
     def test_again(self) -> None:
         """A second run has nothing to do."""

@@ -145,6 +145,24 @@ class BucketTests(CommandCase):
         self.assertEqual(200, again.answer()[0])
         self.assertEqual({"web01/x": b"x", "web01/z": b"z"}, server.stored())
 
+    def test_hold(self) -> None:
+        """No push replaces a file that is held, until it is released."""
+        server = self.server()
+        client = self.client(server)
+        self.prints(server, "bucket", "set", "web01", "--overwrite")
+        until = ("--until", "2999-12-31", "--reason", "case 7")
+        for command, status, content in (
+            ((), 200, b"1"),
+            (("hold", "web01", "x", *until), 405, b"2"),
+            (("hold", "web01", "x", "--release"), 200, b"3"),
+        ):
+            if command:
+                self.prints(server, *command)
+            self.prints(server, "reload")
+            client.send(put_head("x", 1, OTHER), content)
+            self.assertEqual(status, client.answer()[0])
+            self.assertEqual(status == 200, server.stored() == {"web01/x": content})
+
     def test_rotate_under_load(self) -> None:
         """No push fails while one token replaces another."""
         server = self.server()
