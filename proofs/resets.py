@@ -65,10 +65,13 @@ class Resetter(Relay):
             most = self._chance.choice([600, 6_000_000])
             way = 1 if most == 600 and self._chance.random() < 0.5 else 0
             limits[way] = self._chance.randrange(most)
-        for ends, limit in zip(((near, far), (far, near)), limits, strict=True):
-            threading.Thread(
-                target=self._pass, args=(*ends, limit), daemon=True
-            ).start()
+        up, down = limits
+        self._pass_on(
+            near,
+            far,
+            lambda near, far: self._pass(near, far, up),
+            lambda near, far: self._pass(far, near, down),
+        )
 
     def _pass(
         self, source: socket.socket, sink: socket.socket, most: int | None

@@ -5,11 +5,19 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from twisted.trial.reporter import TestResult
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from filebucket.test.kit.cutter import Cutter
+from filebucket.test.kit.liars import Liar
+from filebucket.test.kit.server import PATIENCE, comes
+from filebucket.test.kit.sinks import Sink
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent
@@ -87,6 +95,60 @@ class DescriptorTests(SynchronousTestCase):
         os.close(fds.pop())
         ((_, error),) = result.errors
         self.assertRegex(str(error), r"left open: .*test_tests\.py")
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """Closes its connection when it is told to."""
+
+    go: threading.Event
+
+    def handle(self) -> None:
+        self.go.wait(PATIENCE)
+
+
+class ServerTests(SynchronousTestCase):
+    """A server of tests is closed when all its connections are: otherwise the test
+    fails now and then, for a descriptor that its thread has not closed yet.
+    """
+
+    def closes_last(self, port: int, close: Callable[[], object]) -> None:
+        """Check that it is not closed while it serves a request."""
+        with socket.create_connection(("127.0.0.1", port), PATIENCE):
+            self.assertTrue(comes(lambda: threading.active_count() > self.threads))
+            closing = threading.Thread(target=close)
+            closing.start()
+            # The server itself ends within half a second.
+            closing.join(1.5)
+            self.assertTrue(closing.is_alive())
+            _Slow.go.set()
+            closing.join(PATIENCE)
+            self.assertFalse(closing.is_alive())
+
+    def setUp(self) -> None:
+        _Slow.go = threading.Event()
+
+    def test_sink(self) -> None:
+        sink = Sink(_Slow)
+        self.threads = threading.active_count()
+        self.closes_last(sink.port, sink.close)
+
+    def test_liar(self) -> None:
+        liar = Liar(_Slow)
+        self.threads = threading.active_count()
+        self.closes_last(liar.port, liar.close)
+
+    def test_relay(self) -> None:
+        """It resets the connections, and then none is left."""
+        with socket.create_server(("127.0.0.1", 0)) as target:
+            target.settimeout(PATIENCE)
+            cutter = Cutter(target.getsockname()[1], [])
+            before = threading.active_count()
+            with socket.create_connection(("127.0.0.1", cutter.port), PATIENCE):
+                far, _ = target.accept()
+                with far:
+                    self.assertTrue(comes(lambda: threading.active_count() > before))
+                    cutter.close()
+                    self.assertLess(threading.active_count(), before)
 
 
 RUN = {"call", "check_call", "check_output", "run"}

@@ -37,15 +37,40 @@ class Relay:
         """
         self._target = target
         self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
 
     def close(self) -> None:
-        """Accept no more connections."""
+        """Accept no more connections, and reset those that are open."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        # No connection comes after this.
+        self._threads[0].join(PATIENCE)
         self._socket.close()
+        for near, far in self._pairs:
+            reset(far, near)
+        for thread in self._threads[1:]:
+            thread.join(PATIENCE)
+
+    def _start(self, work: Callable[..., object], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _pass_on(
+        self,
+        near: socket.socket,
+        far: socket.socket,
+        *works: Callable[[socket.socket, socket.socket], object],
+    ) -> None:
+        """Call each with both ends of a connection, in a thread of its own."""
+        with self._lock:
+            self._pairs.append((near, far))
+        for work in works:
+            self._start(work, near, far)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -89,7 +114,6 @@ class Cutter(Relay):
         self._keep = keep
         self._going = threading.Lock()
         self.cuts = self.passed = 0
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
         super().__init__(target)
         self.arm(offsets)
 
@@ -108,10 +132,7 @@ class Cutter(Relay):
         except OSError:
             near.close()
             return
-        with self._lock:
-            self._pairs.append((near, far))
-        for work in (self._from_client, self._from_server):
-            threading.Thread(target=work, args=(near, far), daemon=True).start()
+        self._pass_on(near, far, self._from_client, self._from_server)
 
     def _from_client(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):

@@ -9,6 +9,11 @@ NOT_OURS = "0" * 64
 """The SHA-256 of another file."""
 
 
+class _Server(ThreadingHTTPServer):
+    # Then server_close() waits for the requests.
+    daemon_threads = False
+
+
 class Liar:
     """A server on this machine that reads each request to its end.
 
@@ -16,12 +21,12 @@ class Liar:
     """
 
     def __init__(self, answers: type[BaseHTTPRequestHandler]) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
+        self._server = _Server(("127.0.0.1", 0), answers)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more connections."""
+        """Accept no more connections, and wait until the others are closed."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -15,13 +15,11 @@ TIMEOUT = 30.0
 """Seconds that a client may be silent."""
 
 
-class _Sink(ThreadingTCPServer):
+class Sink(ThreadingTCPServer):
     """A server that keeps what it receives.
 
     :ivar received: what has arrived
     """
-
-    daemon_threads = True
 
     def __init__(self, answers: type[BaseRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), answers)
@@ -30,7 +28,7 @@ class _Sink(ThreadingTCPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop it, and wait until its connections are closed."""
         self.shutdown()
         self.server_close()
 
@@ -59,7 +57,7 @@ class _Smtp(StreamRequestHandler):
         lines = iter(self.rfile.readline, b".\r\n")
         text = b"".join(each.removeprefix(b".") for each in lines)
         mail = message_from_bytes(text, policy=policy.default)
-        assert isinstance(self.server, _Sink)
+        assert isinstance(self.server, Sink)
         self.server.received.append((to, mail))
 
     def _say(self, text: str) -> None:
@@ -73,7 +71,7 @@ class _Json(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        assert isinstance(self.server, _Sink)
+        assert isinstance(self.server, Sink)
         self.server.received.append(json.loads(content))
         self.send_response(200)
         self.send_header("Content-Length", "0")
@@ -83,7 +81,7 @@ class _Json(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-class MailSink(_Sink):
+class MailSink(Sink):
     """An SMTP server.
 
     :ivar received: for each mail its recipients, and the mail
@@ -99,7 +97,7 @@ class MailSink(_Sink):
         clean_up(self.close)
 
 
-class JsonSink(_Sink):
+class JsonSink(Sink):
     """An HTTP server.
 
     :ivar received: the bodies of requests

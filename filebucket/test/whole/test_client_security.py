@@ -32,11 +32,13 @@ class FakeServer:
         self._tls = tls
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE)
         self._socket.close()
 
     def _serve(self) -> None:
@@ -51,12 +53,13 @@ class FakeServer:
     def _answer_one(self, connection: socket.socket) -> None:
         if self._tls is not None:
             connection = self._tls.wrap_socket(connection, server_side=True)
-        head = b""
-        while not head.endswith(b"content"):
-            head += connection.recv(65536)
-        self.requests.append(head)
-        for piece in self._answer:
-            connection.sendall(piece)
+        with connection:
+            head = b""
+            while not head.endswith(b"content"):
+                head += connection.recv(65536)
+            self.requests.append(head)
+            for piece in self._answer:
+                connection.sendall(piece)
 
 
 class ClientCase(IntegrationCase):
