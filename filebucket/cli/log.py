@@ -113,6 +113,9 @@ def log(
     show = _Output(settings, refused, as_json).show
     try:
         if follow:
+            # Python's handler raises an exception, which is lost if it comes while an
+            # object is deleted. This also tells the shell that Ctrl-C ended it.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             for found in history.follow(settings.catalogue, wanted, most, _wait, _warn):
                 settings.refresh()
                 show(found)
@@ -121,10 +124,6 @@ def log(
         show(found)
     except CatalogueError as error:
         raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        # So the shell knows that Ctrl-C ended it, and click prints no "Aborted!".
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
     if limit is None and len(found) == MOST_PUSHES:
         click.echo(f"Only the latest {MOST_PUSHES} are listed.", err=True)
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from filebucket.catalogue.database import FILE
 from filebucket.test.kit.children import bounded, shown
 from filebucket.test.kit.integration import IntegrationCase
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
+
+
+def caught(process: subprocess.Popen[bytes]) -> set[int]:
+    """The signals that a process handles."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (mask,) = re.findall(r"^SigCgt:\t([0-9a-f]+)$", status, re.MULTILINE)
+    return {each for each in range(1, 65) if int(mask, 16) >> (each - 1) & 1}
 
 
 class FollowTests(IntegrationCase):
@@ -49,6 +58,8 @@ class FollowTests(IntegrationCase):
                 return found["name"], found.get("status")
 
             self.assertEqual(("a", None), next_line())
+            # Then Ctrl-C ends it whatever it does.
+            self.assertNotIn(signal.SIGINT, caught(process))
             self.push("b")
             self.assertEqual(("b", None), next_line())
             self.push("b", 405)
