@@ -4,7 +4,7 @@
 # Install  copy or symlink it as /etc/file-bucket/alert.sh
 # Set      APPRISE_CONFIG  a file with one URL a line, such as mailto://...; mode 0600,
 #                          owned by the daemon's user
-# Needs    apprise (apt install apprise), grep, sed, tr, uname
+# Needs    apprise (apt install apprise), grep, sed
 # Answers  status 0 if all services accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
@@ -14,35 +14,13 @@
 set -eu
 export LC_ALL=C
 
-bucket=$1 series=$2 old=$3 new=$4
-severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
-again=${FILEBUCKET_AGAIN:-}
+title=${FILEBUCKET_TITLE:-$1: $4} text=${FILEBUCKET_MESSAGE:-$1: $2 is $4, was $3}
+severity=${FILEBUCKET_SEVERITY:-warning}
 
 fail() {
     echo "alert-apprise: $1" >&2
     exit 1
 }
-
-# Clients choose names: remove what would break the line.
-one_line() {
-    printf %s "$1" | tr -d '\000-\037\177'
-}
-
-# "-" is the whole server.
-where=$bucket
-[ "$bucket" != - ] || where="server $(uname -n)"
-
-title="$where: ${again:+still }$new"
-[ "$severity" != ok ] || title="$title (was $old)"
-
-# A text about a series begins with a verb, and so does a sum of several changes.
-case ${FILEBUCKET_MORE:+more}${series:+series}$new in
-more*) what=$where ;;
-series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
-*) what="$where:" ;;
-esac
-text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; last reported $again}"
-text=$(one_line "$text${comment:+ ($comment)}")
 
 grep -q '^[^#;]*://' "$APPRISE_CONFIG" || fail "no URL in $APPRISE_CONFIG"
 
@@ -56,7 +34,7 @@ esac
 # with names that clients chose, goes to standard input.
 status=0
 said=$(printf '%s\n' "$text" | LC_ALL=C.UTF-8 apprise -v --config="$APPRISE_CONFIG" \
-    --notification-type="$type" --title="file-bucket: $(one_line "$title")" 2>&1) ||
+    --notification-type="$type" --title="file-bucket: $title" 2>&1) ||
     status=1
 
 # Its messages may quote secrets: hide each word that looks like a part of a URL.

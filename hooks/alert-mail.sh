@@ -3,8 +3,7 @@
 #
 # Install  copy or symlink it as /etc/file-bucket/alert.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); fold, sed, tr,
-#          uname
+# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); fold, sed, tr
 # Answers  status 0 if the mailer accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
@@ -18,8 +17,8 @@ export LC_ALL=C
 PATH=$PATH:/usr/sbin:/usr/lib # sendmail is there, often outside a daemon's PATH
 
 bucket=$1 series=$2 old=$3 new=$4
-severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
-again=${FILEBUCKET_AGAIN:-}
+title=${FILEBUCKET_TITLE:-$bucket: $new}
+text=${FILEBUCKET_MESSAGE:-$bucket: $series is $new, was $old}
 
 fail() {
     echo "alert-mail: $1" >&2
@@ -30,22 +29,6 @@ fail() {
 one_line() {
     printf %s "$1" | tr -d '\000-\037\177'
 }
-
-# "-" is the whole server.
-where=$bucket
-[ "$bucket" != - ] || where="server $(uname -n)"
-
-title="$where: ${again:+still }$new"
-[ "$severity" != ok ] || title="$title (was $old)"
-
-# A text about a series begins with a verb, and so does a sum of several changes.
-case ${FILEBUCKET_MORE:+more}${series:+series}$new in
-more*) what=$where ;;
-series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
-*) what="$where:" ;;
-esac
-text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; last reported $again}"
-text=$(one_line "$text${comment:+ ($comment)}")
 
 [ -n "$MAIL_TO" ] || fail "MAIL_TO is not set"
 
@@ -69,16 +52,16 @@ MIME-Version: 1.0
 Content-Type: text/plain; charset=utf-8
 Content-Transfer-Encoding: 8bit
 
-$text
+$(one_line "$text")
 
 END
-    detail bucket "$where"
-    detail comment "$comment"
+    [ "$bucket" = - ] || detail bucket "$bucket"
+    detail comment "${FILEBUCKET_COMMENT:-}"
     detail series "$series"
     detail state "$new (before: $old)"
-    detail severity "$severity"
+    detail severity "${FILEBUCKET_SEVERITY:-}"
     detail since "${FILEBUCKET_SINCE:-}"
-    detail reported "$again"
+    detail reported "${FILEBUCKET_AGAIN:-}"
     detail expected "${FILEBUCKET_EXPECT:-}"
     detail due "${FILEBUCKET_DUE:-}"
     detail last "${FILEBUCKET_LAST:-}"

@@ -6,7 +6,7 @@
 #          NTFY_TOPIC      the topic
 #          NTFY_TOKEN_FILE  a file with an access token in its first line, mode 0600,
 #                          owned by the daemon's user; empty: no token is sent
-# Needs    curl, sed, tr, uname
+# Needs    curl, sed, tr
 # Answers  status 0 if ntfy accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
@@ -18,9 +18,8 @@
 set -eu
 export LC_ALL=C
 
-bucket=$1 series=$2 old=$3 new=$4
-severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
-again=${FILEBUCKET_AGAIN:-}
+title=${FILEBUCKET_TITLE:-$1: $4} text=${FILEBUCKET_MESSAGE:-$1: $2 is $4, was $3}
+severity=${FILEBUCKET_SEVERITY:-warning}
 
 fail() {
     echo "alert-ntfy: $1" >&2
@@ -31,22 +30,6 @@ fail() {
 one_line() {
     printf %s "$1" | tr -d '\000-\037\177'
 }
-
-# "-" is the whole server.
-where=$bucket
-[ "$bucket" != - ] || where="server $(uname -n)"
-
-title="$where: ${again:+still }$new"
-[ "$severity" != ok ] || title="$title (was $old)"
-
-# A text about a series begins with a verb, and so does a sum of several changes.
-case ${FILEBUCKET_MORE:+more}${series:+series}$new in
-more*) what=$where ;;
-series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
-*) what="$where:" ;;
-esac
-text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; last reported $again}"
-text=$(one_line "$text${comment:+ ($comment)}")
 
 # Escape text for a quoted string, in JSON (RFC 8259, section 7) and in a curl config
 # file: backslash and quote are escaped, control characters removed. UTF-8 stays.

@@ -5,7 +5,7 @@
 # Set      WEBHOOK_URL
 #          WEBHOOK_TOKEN_FILE  a file with an access token in its first line, mode
 #                          0600, owned by the daemon's user; empty: no token is sent
-# Needs    curl, sed, tr, uname
+# Needs    curl, sed, tr
 # Answers  status 0 if the alert was accepted; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
@@ -17,8 +17,7 @@ set -eu
 export LC_ALL=C
 
 bucket=$1 series=$2 old=$3 new=$4
-severity=${FILEBUCKET_SEVERITY:-warning} comment=${FILEBUCKET_COMMENT:-}
-again=${FILEBUCKET_AGAIN:-}
+text=${FILEBUCKET_MESSAGE:-$bucket: $series is $new, was $old}
 
 fail() {
     echo "alert-webhook: $1" >&2
@@ -29,22 +28,6 @@ fail() {
 one_line() {
     printf %s "$1" | tr -d '\000-\037\177'
 }
-
-# "-" is the whole server.
-where=$bucket
-[ "$bucket" != - ] || where="server $(uname -n)"
-
-title="$where: ${again:+still }$new"
-[ "$severity" != ok ] || title="$title (was $old)"
-
-# A text about a series begins with a verb, and so does a sum of several changes.
-case ${FILEBUCKET_MORE:+more}${series:+series}$new in
-more*) what=$where ;;
-series* | late | never | fresh | failed) what="$where${series:+: $series}" ;;
-*) what="$where:" ;;
-esac
-text="$what ${FILEBUCKET_TEXT:-is $new, was $old}${again:+; last reported $again}"
-text=$(one_line "$text${comment:+ ($comment)}")
 
 # Escape text for a quoted string, in JSON (RFC 8259, section 7) and in a curl config
 # file: backslash and quote are escaped, control characters removed. UTF-8 stays.
@@ -63,10 +46,11 @@ string() {
 # other fields are for your own programs.
 json=$(
     printf '{"text":%s,' "$(string "$(printf %s "$text" | tr '<>&@' '????')")"
-    printf '"severity":%s,' "$(string "$severity")"
+    printf '"severity":%s,' "$(string "${FILEBUCKET_SEVERITY:-}")"
     printf '"bucket":%s,"series":%s,' "$(string "$bucket")" "$(string "$series")"
     printf '"old":%s,"new":%s,' "$(string "$old")" "$(string "$new")"
-    printf '"comment":%s,"again":%s,' "$(string "$comment")" "$(string "$again")"
+    printf '"comment":%s,' "$(string "${FILEBUCKET_COMMENT:-}")"
+    printf '"again":%s,' "$(string "${FILEBUCKET_AGAIN:-}")"
     printf '"since":%s,' "$(string "${FILEBUCKET_SINCE:-}")"
     printf '"due":%s,' "$(string "${FILEBUCKET_DUE:-}")"
     printf '"expect":%s,' "$(string "${FILEBUCKET_EXPECT:-}")"

@@ -29,8 +29,8 @@ from twisted.logger import Logger
 from filebucket.base.alarm import Alarm, within
 from filebucket.base.text import printable, span
 from filebucket.catalogue.database import CatalogueError
-from filebucket.daemon.changes import SERVER, Change, Share, Source
-from filebucket.hooks.interfaces import Alert, Exit, IHooks
+from filebucket.daemon.changes import Change, Share, Source
+from filebucket.hooks.interfaces import SERVER, Alert, Exit, IHooks
 from filebucket.hooks.process import END_TIMEOUT
 
 RETRY = 60.0

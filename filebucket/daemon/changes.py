@@ -28,7 +28,7 @@ from filebucket.base.text import (
 )
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.overview import SEVERITY_OF
-from filebucket.hooks.interfaces import Alert
+from filebucket.hooks.interfaces import SERVER, Alert
 from filebucket.model.bucket import label_of
 from filebucket.model.problem import SEVERITIES, Kind, Problem, ToldProblem
 from filebucket.model.records import Series
@@ -44,9 +44,6 @@ space, for example, may cross its threshold many times."""
 
 LONGEST_REPORT = 500
 """Columns of a client's report in a text."""
-
-SERVER = "-"
-"""The bucket of alerts about the whole server."""
 
 Share = tuple[str, bool]
 """A bucket's key, which is empty for the whole server, and whether these are its late

@@ -28,8 +28,7 @@ from filebucket.base.owner import become_owner_of
 from filebucket.base.text import printable, rfc3339
 from filebucket.config.config import Config
 from filebucket.daemon import control
-from filebucket.daemon.changes import SERVER
-from filebucket.hooks.interfaces import ALERT, Alert, Exit
+from filebucket.hooks.interfaces import ALERT, SERVER, Alert, Exit
 from filebucket.hooks.scripts import ScriptHooks
 from filebucket.model.names import PRIVATE
 from filebucket.model.problem import CRITICAL, SEVERITIES, WARNING

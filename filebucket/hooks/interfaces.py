@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
@@ -9,11 +10,18 @@ from attrs import asdict, field, frozen
 from zope.interface import Interface
 
 from filebucket.base.errors import Refusal
+from filebucket.base.text import printable
 
 PRE_PUSH = "pre-push"
 POST_PUSH = "post-push"
 ALERT = "alert"
 EVENTS = (PRE_PUSH, POST_PUSH, ALERT)
+
+SERVER = "-"
+"""The bucket of alerts about the whole server."""
+
+_ABOUT_BUCKET = frozenset({"late", "never", "fresh", "failed"})
+"""States of a bucket without a series; its text begins with a verb, too."""
 
 
 class Verdict(Enum):
@@ -70,8 +78,8 @@ class Subject:
 class Alert:
     """The data for a hook of a change. Each is a text, empty if there is none.
 
-    :param bucket: the bucket's label, since an alert leaves this machine; ``-`` is the
-        whole server
+    :param bucket: the bucket's label, since an alert leaves this machine; or
+        :data:`SERVER`
     :param series: the series; empty for a problem of the bucket or the server, and if
         the bucket still awaits its first push
     :param old: the state, or the kind of problem, that was reported last
@@ -121,9 +129,33 @@ class Alert:
         """Empty: alerts have one hook for all buckets."""
         return ""
 
+    @property
+    def _where(self) -> str:
+        return f"server {os.uname().nodename}" if self.bucket == SERVER else self.bucket
+
+    @property
+    def title(self) -> str:
+        """A short line for people, such as the subject of a mail."""
+        was = f" (was {self.old})" if self.severity == "ok" else ""
+        return printable(f"{self._where}: {'still ' * bool(self.again)}{self.new}{was}")
+
+    @property
+    def message(self) -> str:
+        """The change as a whole sentence without its period, in one line."""
+        subject = f"{self._where}:"
+        if self.more:
+            subject = self._where
+        elif self.series:
+            subject = f"{self._where}: {self.series}"
+        elif self.new in _ABOUT_BUCKET:
+            subject = self._where
+        again = f"; last reported {self.again}" if self.again else ""
+        comment = f" ({self.comment})" if self.comment else ""
+        return printable(f"{subject} {self.text}{again}{comment}")
+
     def environment(self, event: str) -> dict[str, str]:
         """The hook's environment variables, without their prefix."""
-        told = asdict(self)
+        told = asdict(self) | {"title": self.title, "message": self.message}
         del told["request_id"]
         return {name.upper(): value for name, value in told.items()}
 

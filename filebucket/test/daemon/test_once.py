@@ -33,6 +33,8 @@ class AlertTests(SynchronousTestCase):
             "TEXT": "something is wrong",
             "SEVERITY": "critical",
             "SINCE": "2026-11-18T11:06:40Z",
+            "TITLE": f"server {os.uname().nodename}: x",
+            "MESSAGE": f"server {os.uname().nodename}: something is wrong",
         }
         told = made.environment(ALERT)
         self.assertEqual(expected, {key: each for key, each in told.items() if each})

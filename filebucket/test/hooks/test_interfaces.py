@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -10,6 +12,7 @@ from filebucket.hooks.interfaces import (
     ALERT,
     POST_PUSH,
     PRE_PUSH,
+    SERVER,
     Alert,
     Exit,
     IHooks,
@@ -50,6 +53,7 @@ class EnvironmentTests(SynchronousTestCase):
             old="fresh",
             new="late",
             request_id="0a1b",
+            text="is late",
             expect="26h",
         )
         self.assertEqual("web01", alert.label)
@@ -59,10 +63,13 @@ class EnvironmentTests(SynchronousTestCase):
                 "SERIES": "db-#",
                 "OLD": "fresh",
                 "NEW": "late",
+                "TEXT": "is late",
                 "EXPECT": "26h",
+                "TITLE": "web01: late",
+                "MESSAGE": "web01: db-# is late",
                 **dict.fromkeys(
                     (
-                        *("TEXT", "SEVERITY", "COMMENT", "AGAIN", "SINCE", "DUE"),
+                        *("SEVERITY", "COMMENT", "AGAIN", "SINCE", "DUE"),
                         *(
                             "LAST",
                             "LAST_NAME",
@@ -77,6 +84,44 @@ class EnvironmentTests(SynchronousTestCase):
             },
             alert.environment("alert"),
         )
+
+    def test_lines(self) -> None:
+        """The lines of an alert for people."""
+        host = f"server {os.uname().nodename}"
+        again = "2026-11-27T03:30:00Z"
+        for changed, title, message in (
+            ({}, "web01: late", "web01: x is late"),
+            ({"series": ""}, "web01: late", "web01 is late"),
+            (
+                {"series": "(2 more)", "text": "has 2 more changes", "more": "2"},
+                "web01: late",
+                "web01 has 2 more changes",
+            ),
+            (
+                {"bucket": SERVER, "series": "", "new": "full", "text": "disk is full"},
+                f"{host}: full",
+                f"{host}: disk is full",
+            ),
+            (
+                {"new": "fresh", "text": "is fresh again", "severity": "ok"},
+                "web01: fresh (was fresh)",
+                "web01: x is fresh again",
+            ),
+            (
+                {"again": again, "comment": "call Anna"},
+                "web01: still late",
+                f"web01: x is late; last reported {again} (call Anna)",
+            ),
+            (
+                {"series": "\n\x1b[2J"},
+                "web01: late",
+                "web01: \\x0a\\x1b[2J is late",
+            ),
+        ):
+            values = {"series": "x", "bucket": "web01", "new": "late", **changed}
+            text = {"text": "is late", **values}
+            alert = Alert(old="fresh", request_id="0a1b", **text)
+            self.assertEqual((title, message), (alert.title, alert.message))
 
 
 class RunTests(SynchronousTestCase):

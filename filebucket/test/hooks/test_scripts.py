@@ -268,6 +268,7 @@ class AlertTests(HooksCase):
         new="late",
         request_id="0a1b",
         expect="26h",
+        text="is late",
     )
 
     def alert(self) -> Deferred[Exit | None]:
@@ -299,6 +300,9 @@ class AlertTests(HooksCase):
                 "FILEBUCKET_NEW": "late",
                 "FILEBUCKET_EXPECT": "26h",
                 "FILEBUCKET_REQUEST_ID": "0a1b",
+                "FILEBUCKET_TEXT": "is late",
+                "FILEBUCKET_TITLE": "web01: late",
+                "FILEBUCKET_MESSAGE": "web01: db-#.gz is late",
             },
             {key: value for key, value in told.items() if value},
         )
