@@ -49,7 +49,7 @@ def seen(folder: Path, trials: int) -> Outcome:
             for number in range(trials):
                 file = chance.choice(files)
                 content = file.read_bytes()
-                flip = _bit(disk.image, file, chance)
+                flip = bit(disk.image, file, chance)
                 flip()
                 cached += file.read_bytes() == content
                 found = look()
@@ -95,7 +95,7 @@ def _make_files(folder: Path, chance: random.Random) -> list[Path]:
     return files
 
 
-def _bit(image: Path, file: Path, chance: random.Random) -> Callable[[], None]:
+def bit(image: Path, file: Path, chance: random.Random) -> Callable[[], None]:
     """Returns a function that flips a bit of a file, below its filesystem."""
     said = run("filefrag", "-v", file)
     unit = re.search(r"blocks? of (\d+) bytes", said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from contextlib import suppress
 from typing import TypeAlias
 
 from filebucket.base.errors import ConfigError
@@ -21,6 +22,9 @@ class _LinkedFile:
 
     :ivar fd: its descriptor
     """
+
+    prefix = b""
+    """Start of its private names."""
 
     fd: int
     _bucket_fd: int
@@ -36,12 +40,13 @@ class _LinkedFile:
     def replace(self, name: bytes) -> None:
         """Publish the file, and replace any other file with that name."""
         # linkat cannot replace a file: link under a private name, then rename.
-        private = secrets.token_hex(16).encode("ascii")
-        self._link(private, self._incoming_fd)
+        private = _private_name(self.prefix)
         try:
+            self._link(private, self._incoming_fd)
             _rename(private, self._incoming_fd, name, self._bucket_fd)
-        except OSError:
-            os.unlink(private, dir_fd=self._incoming_fd)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(private, dir_fd=self._incoming_fd)
             raise
 
     def has(self, name: bytes) -> bool:
@@ -84,13 +89,14 @@ class StagedFile:
     """A file under a private name in the incoming folder."""
 
     tier = "temporary name and hard link"
+    prefix = b""
 
     def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
         if os.fstat(bucket_fd).st_dev != os.fstat(incoming_fd).st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._bucket_fd = bucket_fd
         self._incoming_fd = incoming_fd
-        self._private: bytes | None = secrets.token_hex(16).encode("ascii")
+        self._private: bytes | None = _private_name(self.prefix)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         self.fd = os.open(self._private, flags, 0o600, dir_fd=incoming_fd)
 
@@ -268,6 +274,10 @@ def _place(fd: int) -> tuple[int, bytes]:
         return found, mount_line(fd)
     except FileNotFoundError:
         return found, b""
+
+
+def _private_name(prefix: bytes) -> bytes:
+    return prefix + secrets.token_hex(16).encode("ascii")
 
 
 def _rename(old: bytes, old_fd: int, new: bytes, new_fd: int) -> None:

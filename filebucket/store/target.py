@@ -1,13 +1,16 @@
 """Writes a file that appears under its name only when it is whole and durable.
 
 Until then it has no name (``O_TMPFILE``), so that even a killed process leaves nothing
-behind, or a random name in the same folder if the filesystem cannot do that.
+behind. If the filesystem cannot do that, and just before it replaces another file, it
+has a private name in the same folder, which begins with :data:`PRIVATE_PREFIX`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +22,33 @@ from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """Error numbers of a filesystem without hard links, such as FAT."""
+
+
+PRIVATE_PREFIX = ".filebucket-get-"
+"""Start of the name of a file that is not whole yet."""
+
+_RENAME_NOREPLACE = 1
+"""Linux, include/uapi/linux/fs.h."""
+
+_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+class _Unnamed(UnnamedFile):
+    prefix = PRIVATE_PREFIX.encode()
+
+
+class _Staged(StagedFile):
+    prefix = PRIVATE_PREFIX.encode()
+
+    def rename_new(self, name: bytes) -> None:
+        """Publish the file without a link.
+
+        :raises FileExistsError: the name is taken
+        :raises OSError: the filesystem cannot do that
+        """
+        assert self._private is not None
+        _rename_new(self._private, name, self._bucket_fd)
+        self._private = None
 
 
 class TargetError(OperatorError):
@@ -56,11 +86,24 @@ class Target:
         """
         with _told(self.shown):
             self._aside.seal()
-            if self._overwrite:
-                self._aside.replace(self._name)
-            else:
-                self._link()
+            with _uninterrupted():
+                self._name_it()
+
+    def _name_it(self) -> None:
+        if self._overwrite:
+            self._aside.replace(self._name)
+        else:
+            self._link()
+        try:
             sync_directory(self._directory_fd)
+        except OSError as error:
+            if self._overwrite:
+                raise TargetError(
+                    f"{self.shown}: written, but a power failure may undo it:"
+                    f" {error.strerror}"
+                ) from None
+            os.unlink(self._name, dir_fd=self._directory_fd)
+            raise
 
     def _link(self) -> None:
         try:
@@ -68,6 +111,16 @@ class Target:
         except OSError as error:
             if error.errno not in _NO_LINKS or isinstance(self._aside, UnnamedFile):
                 raise
+            self._rename()
+
+    def _rename(self) -> None:
+        """Give the file its name without a link, unless the name is taken."""
+        assert isinstance(self._aside, _Staged)
+        try:
+            self._aside.rename_new(self._name)
+        except FileExistsError:
+            raise
+        except OSError:
             # Take the name first, so that no other file is replaced.
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
             os.close(os.open(self._name, flags, 0o600, dir_fd=self._directory_fd))
@@ -80,18 +133,42 @@ class Target:
     def discard(self) -> None:
         """Close it. If it was not published, it is gone."""
         # Nothing is lost if a network filesystem reports an error now.
-        with suppress(OSError):
+        with suppress(OSError), _uninterrupted():
             self._aside.discard()
 
 
 def _aside(directory_fd: int) -> AsideFile:
     with suppress(OSError):
-        unnamed = UnnamedFile(directory_fd, directory_fd)
+        unnamed = _Unnamed(directory_fd, directory_fd)
         # It gets its name through /proc, which may be missing.
         if os.path.exists(f"/proc/self/fd/{unnamed.fd}"):
             return unnamed
         unnamed.discard()
-    return StagedFile(directory_fd, directory_fd)
+    return _Staged(directory_fd, directory_fd)
+
+
+def _rename_new(old: bytes, new: bytes, directory_fd: int) -> None:
+    """Rename a file, unless the new name is taken.
+
+    :raises FileExistsError: it is
+    :raises OSError: the filesystem cannot do that
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if rename(directory_fd, old, directory_fd, new, _RENAME_NOREPLACE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let signals wait that end the command: in between, it would leave a file."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -123,8 +200,9 @@ def target(
             # Only the folder's rights to create files matter, and NFS checks them.
             directory_fd = stack.enter_context(directory(folder))
             _refuse(shown, name, directory_fd, overwrite)
-            found = Target(shown, name, directory_fd, overwrite)
-            stack.callback(found.discard)
+            with _uninterrupted():
+                found = Target(shown, name, directory_fd, overwrite)
+                stack.callback(found.discard)
         yield found
 
 

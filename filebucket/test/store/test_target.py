@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class PublishTests(TargetCase):
         if self.kind is UnnamedFile:
             self.assertEqual([], before)
         else:
-            self.assertEqual([32], [len(each) for each in before])
+            (private,) = before
+            self.assertRegex(private, r"\A\.filebucket-get-[0-9a-f]{32}\Z")
         self.assertEqual({"db": b"content"}, self.there())
         self.assertEqual(0o600, (self.folder / "db").stat().st_mode & 0o777)
         self.write("")
@@ -137,6 +139,64 @@ class PublishTests(TargetCase):
                 self.assertEqual("db: No space left on device", self.refused())
                 patch.restore()
 
+    def test_folder_not_durable(self) -> None:
+        """A new file is gone; one that has replaced another cannot be undone."""
+
+        def fail(fd: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(target, "sync_directory", fail)
+        self.assertEqual("db: Input/output error", self.refused())
+        (self.folder / "db").write_bytes(b"mine")
+        with self.assertRaises(TargetError) as caught:
+            self.write(overwrite=True)
+        self.assertIn(
+            "db: written, but a power failure may undo it: Input/output error",
+            str(caught.exception),
+        )
+        self.assertEqual({"db": b"content"}, self.there())
+
+    def test_private(self) -> None:
+        """If it replaces a file, it has a name that shows whose it is."""
+        names: list[bytes] = []
+
+        def rename(old: bytes, *arguments: object, **given: object) -> None:
+            names.append(old)
+            raise KeyboardInterrupt
+
+        self.patch(os, "rename", rename)
+        self.assertRaises(KeyboardInterrupt, self.write, overwrite=True)
+        self.assertRegex(names[0], rb"\A\.filebucket-get-[0-9a-f]{32}\Z")
+        self.assertEqual({}, self.there())
+
+    def test_interrupted(self) -> None:
+        """A signal waits while a file is created, and while it gets its name."""
+
+        def interrupt(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGTERM, before)
+        create = self.kind.__init__
+
+        def interrupted(*arguments: Any) -> None:
+            create(*arguments)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        patch = self.patch(self.kind, "__init__", interrupted)
+        self.assertRaises(KeyboardInterrupt, self.write)
+        self.assertEqual({}, self.there())
+        patch.restore()
+        rename = os.rename
+
+        def renamed(*arguments: Any, **given: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            rename(*arguments, **given)
+
+        self.patch(os, "rename", renamed)
+        self.assertRaises(KeyboardInterrupt, self.write, overwrite=True)
+        self.assertEqual({"db": b"content"}, self.there())
+
     def test_durable_first(self) -> None:
         """The content, then the name."""
         calls: list[list[str]] = []
@@ -171,7 +231,7 @@ class NoLinksTests(TargetCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(target, "_aside", lambda fd: StagedFile(fd, fd))
+        self.patch(target, "_aside", lambda fd: target._Staged(fd, fd))
         self.patch(StagedFile, "link", self.refuse)
 
     def refuse(self, *arguments: object) -> None:
@@ -185,6 +245,27 @@ class NoLinksTests(TargetCase):
         (self.folder / "db").write_bytes(b"mine")
         self.patch(target, "_refuse", lambda *arguments: None)
         self.assertIn("already exists", self.refused())
+
+    def test_never_empty(self) -> None:
+        """The name appears with the content: a kill leaves no empty file."""
+        self.patch(os, "rename", self.refuse)
+        self.write()
+        self.assertEqual({"db": b"content"}, self.there())
+
+
+class NoExclusiveRenameTests(NoLinksTests):
+    """Nor is there a way to rename a file only if the name is free."""
+
+    def setUp(self) -> None:
+        super().setUp()
+
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        self.patch(target, "_rename_new", refuse)
+
+    def test_never_empty(self) -> None:
+        """Here, it is empty for a moment."""
 
     def test_fails(self) -> None:
         """The name is free again."""
