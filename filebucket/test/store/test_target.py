@@ -177,7 +177,7 @@ class PublishTests(TargetCase):
 
         before = signal.signal(signal.SIGTERM, interrupt)
         self.addCleanup(signal.signal, signal.SIGTERM, before)
-        create = self.kind.__init__
+        create = vars(self.kind)["__init__"]
 
         def interrupted(*arguments: Any) -> None:
             create(*arguments)
