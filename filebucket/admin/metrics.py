@@ -162,6 +162,17 @@ def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
             has = each.state is state and not (is_quiet or each.retired)
             found.add_metric([each.label, state.value], has)
     yield found
+    copied = GaugeMetricFamily(
+        "filebucket_bucket_copied_until_timestamp_seconds",
+        "All files received before are at the other server; absent if that is not known"
+        " of any.",
+        labels=["bucket", "target"],
+    )
+    for each in shown:
+        for copy in each.copies:
+            if copy.until is not None:
+                copied.add_metric([each.label, copy.target], copy.until)
+    yield copied
     for name, text, value in _NUMBERS:
         family = GaugeMetricFamily(f"filebucket_bucket_{name}", text, labels=["bucket"])
         for each in shown:

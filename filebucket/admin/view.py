@@ -34,7 +34,7 @@ from filebucket.catalogue.overview import (
 from filebucket.catalogue.summary import Summary, summarize_briefly
 from filebucket.model.problem import WARNING, Kind, Problem
 from filebucket.model.push import Receiving
-from filebucket.model.records import Refused
+from filebucket.model.records import Copy, Refused
 from filebucket.model.state import State
 
 MOST_ROWS = 2000
@@ -161,6 +161,7 @@ class BucketRows:
     :param comment: as configured; may be empty
     :param pause: when its pause ends and why, if there is one
     :param problems: of the bucket as a whole, that are not obvious from its rows
+    :param copies: until when it is copied, and to which server
     :param shown: number of series before the fold
     :param folded: number of series behind it, which are in order; 0 is no fold
     :param height: number of table rows
@@ -174,6 +175,7 @@ class BucketRows:
     pause: tuple[Moment, str] | None
     retired: bool
     problems: Sequence[Mark]
+    copies: Sequence[tuple[Moment, str]]
     quota: Bar | None
     rows: Sequence[SeriesRow]
     shown: int
@@ -511,6 +513,7 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         pause=pause,
         retired=bucket.retired,
         problems=[_mark(each) for each in bucket.problems if not _is_obvious(each)],
+        copies=[_copy(each, now, zone) for each in bucket.copies],
         quota=quota,
         rows=rows,
         shown=shown,
@@ -521,6 +524,13 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         + bool(bucket.more),
         more=bucket.more,
     )
+
+
+def _copy(copy: Copy, now: float, zone: tzinfo) -> tuple[Moment, str]:
+    until = Moment("not yet")
+    if copy.until is not None:
+        until = _moment(copy.until, zone, ago(now - copy.until), "all until ")
+    return until, printable(copy.target)
 
 
 def _is_obvious(problem: Problem) -> bool:

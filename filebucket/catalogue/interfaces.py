@@ -25,6 +25,7 @@ from filebucket.model.problem import ToldProblem
 from filebucket.model.records import (
     Abandoned,
     Activity,
+    Copy,
     Entered,
     Failed,
     File,
@@ -225,6 +226,9 @@ class IView(Interface):
     def full() -> dict[str, tuple[float, str]]:
         """The time and the reason of the last push to each bucket that got 507."""
 
+    def copies() -> list[Copy]:
+        """How far the buckets are copied, by target and bucket."""
+
     def space(since: float) -> list[Space]:
         """The free space since then, oldest first."""
 
@@ -365,3 +369,36 @@ class IFiles(Interface):
 
     def oldest_first(bucket: str, series: str | None = None) -> Iterator[File]:
         """The same in the other order."""
+
+
+class ICopies(Interface):
+    """What copy reads and writes."""
+
+    def bytes_of(buckets: Collection[str]) -> int:
+        """The total bytes of the files of buckets with these keys."""
+
+    def copied_until(target: str, bucket: str) -> float | None:
+        """The time that the last :meth:`copied` or :meth:`copying` recorded."""
+
+    def copied(
+        target: str, bucket: str, until: float | None, at: float, error: str | None
+    ) -> None:
+        """Record that a bucket was copied.
+
+        :param target: address of the server to which it was copied
+        :param until: all files that were received before are there; None if that is
+            not known of any
+        :param at: seconds since the epoch
+        :param error: why not all files are there; None if they are
+        """
+
+    def copying(target: str, bucket: str, until: float, at: float) -> None:
+        """Record how far a copy has come that goes on. The result of the last one
+        stays.
+        """
+
+    def forget(target: str) -> int:
+        """Delete all that is recorded about a server.
+
+        :returns: number of buckets
+        """

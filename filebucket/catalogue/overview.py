@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import linear_regression
 from typing import Self
 
@@ -22,9 +22,10 @@ from filebucket.model.problem import (
     Problem,
     failing_hooks,
     full_disk,
+    late_copy,
     of_bucket,
 )
-from filebucket.model.records import Refused, Series, Space, Tally, Totals
+from filebucket.model.records import Copy, Refused, Series, Space, Tally, Totals
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.unfinished import Unfinished
 
@@ -109,6 +110,7 @@ class BucketOverview(Tally):
     :param comment: as configured; may be empty
     :param paused: the pause, if there is one that is not over
     :param problems: of the bucket as a whole, the worst first
+    :param copies: how far it is copied to other servers
     """
 
     label: str
@@ -120,6 +122,7 @@ class BucketOverview(Tally):
     paused: Pause | None = None
     retired: bool = False
     problems: tuple[Problem, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     @property
     def awaited(self) -> bool:
@@ -272,6 +275,7 @@ def make_overview(
     space = view.space(now - FORECAST_FROM)
     full_at = forecast(space, disk.reserved if disk else 0)
     refused = view.full()
+    copies = _copies(view)
     more: defaultdict[str, list[Problem]] = defaultdict(list)
     for problem in (*of_server(view, known, full_at), *known.problems):
         more[problem.bucket].append(problem)
@@ -288,6 +292,7 @@ def make_overview(
                 sizes,
                 refused.get(each.key),
                 more[each.key],
+                copies[each.key],
             )
             for each in buckets
         ),
@@ -311,6 +316,14 @@ def make_overview(
         ),
         _sorted(more[""]),
     )
+
+
+def _copies(view: IView) -> Mapping[str, Sequence[Copy]]:
+    """How far the buckets are copied, by their keys."""
+    found: defaultdict[str, list[Copy]] = defaultdict(list)
+    for each in view.copies():
+        found[each.bucket].append(each)
+    return found
 
 
 def of_server(view: IView, known: Known, full_at: float | None) -> Iterator[Problem]:
@@ -341,8 +354,10 @@ def find_problems(view: IView, known: Known) -> list[Problem]:
     quotas = [each.key for each in known.buckets if each.quota is not None]
     totals = {each.bucket: each for each in view.totals({*quotas, *refused})}
     found = [*of_server(view, known, full_at), *known.problems]
+    copies = _copies(view)
     for bucket in known.buckets:
         key = bucket.key
+        found += filter(None, [late_copy(copies[key], known.now)])
         if key in totals or key in refused or _may_end(bucket):
             of_it = totals.get(key) or Totals(key)
             found += of_bucket(bucket, of_it, refused.get(key), known.now)
@@ -391,6 +406,7 @@ def _bucket(
     sizes: int,
     refused: tuple[float, str] | None,
     problems: Sequence[Problem],
+    copies: Sequence[Copy],
 ) -> BucketOverview:
     paused = bucket.paused
     if paused is not None and paused.until <= now:
@@ -418,7 +434,14 @@ def _bucket(
         comment=bucket.comment,
         paused=paused,
         retired=bucket.retired,
-        problems=_sorted([*of_bucket(bucket, tally, refused, now), *problems]),
+        problems=_sorted(
+            [
+                *of_bucket(bucket, tally, refused, now),
+                *filter(None, [late_copy(copies, now)]),
+                *problems,
+            ]
+        ),
+        copies=tuple(copies),
     )
 
 

@@ -66,8 +66,10 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
         of_state(State.EMPTY, everything),
         of_kind(Kind.FULL, CRITICAL),
         of_kind(Kind.TOKEN, CRITICAL),
+        of_kind(Kind.COPY, CRITICAL),
         of_kind(Kind.FULL, WARNING),
         of_kind(Kind.TOKEN, WARNING),
+        of_kind(Kind.COPY, WARNING),
         of_state(State.UNFINISHED, everything),
         of_state(State.SHRUNK, everything),
         of_state(State.GROWN, everything),
@@ -161,11 +163,13 @@ _WARNINGS = {
         "bucket has a token that expires soon",
         "buckets have tokens that expire soon",
     ),
+    "copy": ("bucket could not be copied", "buckets could not be copied"),
 }
 
 _PHRASES = {
     "full": ("bucket is full", "buckets are full"),
     "token": ("bucket has no valid token", "buckets have no valid token"),
+    "copy": ("bucket is not copied", "buckets are not copied"),
     "late": ("backup is late", "backups are late"),
     "damaged": ("file is damaged", "files are damaged"),
     "missing": ("file is missing", "files are missing"),

@@ -18,6 +18,7 @@ from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
 from filebucket.model.records import (
     Activity,
+    Copy,
     File,
     HookFailure,
     Refused,
@@ -80,6 +81,18 @@ _ACTIVITY = """
     GROUP BY bucket.id
 """
 _REFUSED_SINCE = "SELECT bucket, COUNT(*) FROM refusal WHERE at >= ?1 GROUP BY bucket"
+
+
+# The index by bucket and time begins with the first file that waits.
+COPIES = """
+    SELECT target, bucket, until, at, error, (
+        SELECT received_at FROM push
+        WHERE bucket = (SELECT id FROM bucket WHERE key = copy.bucket)
+            AND received_at > IFNULL(until, -1e300)
+            AND fate = 'kept' AND fate_at IS NULL
+        ORDER BY received_at LIMIT 1)
+    FROM copy ORDER BY target, bucket
+"""
 
 
 @implementer(IView)
@@ -215,6 +228,9 @@ class View(Database):
             " GROUP BY bucket"
         )
         return {bucket: (at, reason) for bucket, at, reason in self._ask(query)}
+
+    def copies(self) -> list[Copy]:
+        return [Copy(*row) for row in self._ask(COPIES)]
 
     def space(self, since: float) -> list[Space]:
         query = "SELECT at, free, total FROM space WHERE at >= ? ORDER BY at"

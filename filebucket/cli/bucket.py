@@ -326,15 +326,25 @@ def _is_empty(folder: str) -> bool:
 
 
 @bucket.command("list")
+@click.option(
+    "--names", is_flag=True, help="Print only the names, for 'bucket add --from -'."
+)
 @with_config
 @with_json
-def bucket_list(path: str, as_json: bool) -> None:
+def bucket_list(path: str, as_json: bool, names: bool) -> None:
     """List the buckets, their usage, and folders of no bucket.
 
     A token is shown as the first digits of its SHA-256, as in the log. The numbers are
     from the catalogue. As root, reads it with the rights of the home's owner.
     """
+    if names and as_json:
+        raise click.UsageError("--names and --json exclude each other.")
     config = load(path)
+    if names:
+        for each in config.buckets:
+            if each.name is not None:
+                click.echo(each.name)
+        return
     usage = read_usage(config)
     if as_json:
         found = [

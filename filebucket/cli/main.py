@@ -17,8 +17,8 @@ from filebucket.base.text import printable_lines
 from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
-    *("alert", "bucket", "check", "files", "get", "hold", "log", "pause", "prune"),
-    *("reindex", "reload", "report", "resume", "retire", "serve", "status"),
+    *("alert", "bucket", "check", "copy", "files", "get", "hold", "log", "pause"),
+    *("prune", "reindex", "reload", "report", "resume", "retire", "serve", "status"),
     *("token-hash", "verify"),
 )
 

@@ -328,7 +328,7 @@ def status_table(
         yield click.style(head, bold=True)
         yield from lines
         yield ""
-    yield from paragraph(_summary(found), width)
+    yield from paragraph(_summary(found, zone), width)
     if not found.severity and found.buckets:
         yield from paragraph(summarize(found).more, width)
 
@@ -483,7 +483,7 @@ def _change(series: SeriesOverview) -> str | None:
     return change_text(series.last_size, series.usual)
 
 
-def _summary(found: Overview) -> str:
+def _summary(found: Overview, zone: tzinfo) -> str:
     count = len(found.buckets)
     buckets = f"{count or 'no'} {plural(count, 'bucket')}"
     wrong = [
@@ -504,12 +504,26 @@ def _summary(found: Overview) -> str:
         for word, labels in quiet.items()
         if labels
     ]
+    parts += _copied(found, zone)
     if found.uploads:
         parts.append(counted(len(found.uploads), "unfinished upload"))
     space = [f"{size_text(sum(each.bytes for each in found.buckets))} kept"]
     if found.space is not None:
         space.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
     return "; ".join([*parts, ", ".join(space)])
+
+
+def _copied(found: Overview, zone: tzinfo) -> Iterator[str]:
+    """How far the buckets are copied to each other server."""
+    copies = [each for bucket in found.buckets for each in bucket.copies]
+    for target in dict.fromkeys(each.target for each in copies):
+        times = [each.until for each in copies if each.target == target]
+        known = [each for each in times if each is not None]
+        text = f"copied to {printable(target)}"
+        if len(known) == len(times):
+            yield f"{text} until {recent_text(min(known), found.at, zone)}"
+        else:
+            yield f"not yet {text}"
 
 
 def _is_paused(bucket: BucketOverview) -> bool:
@@ -521,6 +535,8 @@ _WORDS = {
     (Kind.FULL.value, WARNING): "nearly full",
     (Kind.TOKEN.value, WARNING): "with a token that expires soon",
     (Kind.TOKEN.value, CRITICAL): "without a valid token",
+    (Kind.COPY.value, WARNING): "whose copy failed",
+    (Kind.COPY.value, CRITICAL): "not copied",
 }
 
 
@@ -706,6 +722,16 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
         "damaged": bucket.damaged,
         "missing": bucket.missing,
         "problems": [_problem_json(each) for each in bucket.problems],
+        "copies": [
+            {
+                "target": each.target,
+                "until": rfc3339(each.until),
+                "at": rfc3339(each.at),
+                "error": each.error,
+                "waiting_since": rfc3339(each.waiting_since),
+            }
+            for each in bucket.copies
+        ],
         "series": [
             {
                 "series": each.name,

@@ -97,7 +97,7 @@ def verify(
                 due,
                 time.time,
                 pace=pace or (lambda size: None),
-                late=_late(config),
+                late=late(config),
                 wait=time.sleep,
                 report=findings.print,
                 progress=lambda found: bar.to(found.bytes),
@@ -107,7 +107,7 @@ def verify(
         raise SystemExit(1)
 
 
-def _late(config: Config) -> float:
+def late(config: Config) -> float:
     """Seconds from the publication of a file until its row is in the catalogue."""
     post_push = os.path.join(config.hooks, "post-push.sh")
     return ROW_WITHIN + (config.hook_timeout if os.path.exists(post_push) else 0)

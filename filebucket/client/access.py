@@ -90,15 +90,15 @@ def server(
         port = parts.port
     except ValueError:
         # Its text may have the token.
-        raise UsageError("--url: not a valid URL") from None
+        raise UsageError("the URL is not valid") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError("--url must begin with http:// or https://, and have a host")
+        raise UsageError("the URL must begin with http:// or https://, and have a host")
     if parts.username is not None or any(map(TOKEN.fullmatch, parts.path.split("/"))):
         raise UsageError(
-            "--url must not have the token: keep it in a file (--token-file)"
+            "the URL must not have the token: keep it in a file (--token-file)"
         )
     if parts.query or parts.fragment:
-        raise UsageError("--url must not have a '?' or a '#'")
+        raise UsageError("the URL must not have a '?' or a '#'")
     tls = None
     if parts.scheme == "https":
         tls = _context(cacert, cert, key)
@@ -107,7 +107,7 @@ def server(
     try:
         parts.hostname.encode("idna")
     except UnicodeError:
-        raise UsageError(f"--url: {parts.hostname!r} is not a host") from None
+        raise UsageError(f"the URL: {parts.hostname!r} is not a host") from None
     prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     return Server(parts.scheme, parts.hostname, port, prefix, token, unix_socket, tls)
 

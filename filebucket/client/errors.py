@@ -16,6 +16,17 @@ class RefusedError(PushError):
     """The server refused the file, and would do so again."""
 
 
+class TakenError(RefusedError):
+    """The server has another file with that name."""
+
+    def __init__(self, text: str, replaceable: bool) -> None:
+        """
+        :param replaceable: whether a push may replace it
+        """
+        super().__init__(text)
+        self.replaceable = replaceable
+
+
 class DeniedError(RefusedError):
     """The server does not know the token, so it refuses all files."""
 

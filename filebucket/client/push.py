@@ -20,16 +20,11 @@ from filebucket.client.errors import (
     NotResumableError,
     PushError,
     RefusedError,
+    TakenError,
 )
 from filebucket.client.progress import Progress
 from filebucket.client.retry import Patience
-from filebucket.client.source import (
-    LEAST_PART,
-    MIB,
-    FileSource,
-    Range,
-    Source,
-)
+from filebucket.client.source import LEAST_PART, MIB, Source
 
 SMALL = LEAST_PART
 """Bytes of a file that is sent in one request."""
@@ -89,13 +84,19 @@ class Push:
         patience: Patience,
         progress: Progress,
         monotonic: Callable[[], float] = time.monotonic,
+        only_new: bool = False,
     ) -> None:
+        """
+        :param only_new: whether the server must not replace another file, even if it
+            usually does
+        """
         self._connection = connection
         self._source = source
         self._patience = patience
         self._progress = progress
         self._monotonic = monotonic
         self._path = quote_from_bytes(fsencode(source.name), safe="")
+        self._condition = {"If-None-Match": "*"} if only_new else {}
         self._upload: str | None = None
         self._offset: int | None = None
         # The largest offset of this upload so far.
@@ -108,20 +109,24 @@ class Push:
         self.request = "-"
         """The request id, by which the operator finds the push in the log."""
 
-    def run(self, hash_first: bool) -> Receipt:
+    def run(self, hash_first: bool, ask_first: bool = False) -> Receipt:
         """Push it.
 
         :param hash_first: whether to send the SHA-256 with the first request, so that
             an upload that an earlier run began goes on. Otherwise it is computed while
             the file is sent, which is faster.
-        :raises NotResumableError: the source is a pipe, and the server cannot resume
+        :param ask_first: whether to send nothing, also of a small file, before the
+            server has said that it does not have it
+        :raises NotResumableError: the server has no resumable uploads, which a pipe and
+            ``ask_first`` need
         :raises PushError: it is not stored
         """
         source = self._source
         if hash_first:
             source.digest(wait=True)
-        if isinstance(source, FileSource) and source.length <= SMALL:
-            done = self._put(source)
+        length = source.length
+        if length is not None and length <= SMALL and not ask_first:
+            done = self._put(length)
             if done is not None:
                 return done
         try:
@@ -135,7 +140,9 @@ class Push:
                 if done is not None:
                     return done
         except NotResumableError:
-            done = self._put(source) if isinstance(source, FileSource) else None
+            done = None
+            if source.length is not None and not ask_first:
+                done = self._put(source.length)
             if done is None:
                 raise
             return done
@@ -161,7 +168,7 @@ class Push:
         return answer
 
     def _create(self) -> Receipt | None:
-        headers = {"Upload-Complete": "?0", "Content-Length": "0"}
+        headers = {"Upload-Complete": "?0", "Content-Length": "0", **self._condition}
         if self._source.length is not None:
             headers["Upload-Length"] = str(self._source.length)
         headers.update(self._digest(wait=False))
@@ -242,13 +249,15 @@ class Push:
         self._most_part = max(size // 2, LEAST_PART // 4)
         self._offset = None
 
-    def _put(self, source: FileSource) -> Receipt | None:
-        """Push a file with one request. None if it is too large for a proxy."""
+    def _put(self, length: int) -> Receipt | None:
+        """Push a file with one request. None if it is too large for a proxy.
+
+        :param length: its bytes
+        """
         while True:
-            body = Range(source.file, 0, source.length)
             self._offset = 0
-            headers = self._digest(wait=True)
-            source.check()
+            headers = {**self._digest(wait=True), **self._condition}
+            body, _ = self._source.part(0, length)
             answer = self._ask("PUT", self._path, headers, body)
             if answer is None:
                 continue
@@ -284,6 +293,8 @@ class Push:
         return self._stored_or_refused(answer)
 
     def _again(self, answer: Answer) -> None:
+        if answer.status == 422:
+            self._source.doubt()
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:
             raise self._refused(answer)
@@ -315,12 +326,14 @@ class Push:
         text = _told(answer)
         if status == 405 and not answer.is_of_file_bucket:
             # Another server, or another port of this one.
-            text += "; check --url"
+            text += "; check the URL"
         elif status in _HINTS and not text.startswith(_RETIRED):
             text += f"; {_HINTS[status]}"
         if answer.headers.get("Upload-Complete") == "?1":
             # The answer is about the file: the upload has ended.
             self._upload = None
+        if status in (405, 412) and answer.is_of_file_bucket:
+            return TakenError(text, replaceable=status == 412)
         return DeniedError(text) if status == 403 else RefusedError(text)
 
     def _digest(self, wait: bool) -> dict[str, str]:
@@ -350,7 +363,7 @@ def _offset_in(answer: Answer) -> int:
 
 def _not_ours(answer: Answer) -> RefusedError:
     return RefusedError(
-        f"the answer ({answer.status}) is not file-bucket's: check --url"
+        f"the answer ({answer.status}) is not file-bucket's: check the URL"
     )
 
 

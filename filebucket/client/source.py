@@ -83,6 +83,12 @@ class Source(Protocol):
         :raises GaveUpError: that is not possible
         """
 
+    def doubt(self) -> None:
+        """The bytes that the server received do not have the SHA-256.
+
+        :raises PushError: and will not have it
+        """
+
     def close(self) -> None:
         """End all that still runs."""
 
@@ -214,6 +220,9 @@ class FileSource:
             self._hashed.close()
 
     def restart(self) -> None:
+        pass
+
+    def doubt(self) -> None:
         pass
 
     def close(self) -> None:
@@ -357,6 +366,9 @@ class PipeSource:
     def restart(self) -> None:
         if self._base:
             raise _lost()
+
+    def doubt(self) -> None:
+        pass
 
     def spooled(self, file: IO[bytes]) -> None:
         """Write everything to a file, instead of handing out parts.

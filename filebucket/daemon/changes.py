@@ -318,6 +318,7 @@ _GONE = {
     Kind.TOKEN: "the last token does not expire soon any more",
     Kind.CERTIFICATE: "no certificate expires soon any more",
     Kind.HOOK: "no hook fails any more",
+    Kind.COPY: "all files are copied again",
     Kind.RELOAD: "the configuration is applied",
 }
 """Texts about a problem that is gone."""

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from filebucket.base.text import about_text, counted, moment_text, printable, size_text
 from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.records import HookFailure, Totals
+from filebucket.model.records import Copy, HookFailure, Totals
 
 WARNING = 1
 CRITICAL = 2
@@ -34,6 +34,9 @@ NEARLY_FULL = 0.9
 
 SCARCE = 0.05
 """Share of a filesystem that pushes may still use, below which it is nearly full."""
+
+COPY_LATE = 2 * 24 * 3600.0
+"""Seconds for which a file may wait for its copy to another server."""
 
 
 class Kind(Enum):
@@ -55,6 +58,8 @@ class Kind(Enum):
     """A certificate of the server ends."""
     HOOK = "hook"
     """A hook fails."""
+    COPY = "copy"
+    """The files of a bucket are not copied to another server."""
     RELOAD = "reload"
     """The daemon has not read the present configuration."""
 
@@ -166,6 +171,34 @@ def full_bucket(bucket: Bucket, taken: int, refused: str | None) -> Problem | No
     share = f"{taken / bucket.quota:.0%}".replace("%", " %")
     text = f"{share} of the quota of {size_text(bucket.quota)} is used"
     return Problem(Kind.FULL, WARNING, text, bucket.key)
+
+
+def late_copy(copies: Sequence[Copy], now: float) -> Problem | None:
+    """Whether the files of a bucket are not copied to another server; the worst one is
+    named.
+
+    :param copies: one for each server
+    :param now: seconds since the epoch
+    """
+    late = {
+        each.target: now - each.waiting_since > COPY_LATE
+        for each in copies
+        if each.waiting_since is not None
+    }
+    bad = [each for each in copies if each.error is not None or late.get(each.target)]
+    if not bad:
+        return None
+    worst = max(bad, key=lambda each: late.get(each.target, False))
+    if late.get(worst.target) and worst.waiting_since is not None:
+        since = moment_text(worst.waiting_since)
+        text = f"files since {since} are not copied to {worst.target}"
+        severity = CRITICAL
+    else:
+        text, severity = f"the copy to {worst.target} failed", WARNING
+    if worst.error is not None:
+        text = f"{text}: {worst.error}"
+    # Root may print it, and the daemon's user can write anything to the catalogue.
+    return Problem(Kind.COPY, severity, printable(text), worst.bucket)
 
 
 def full_disk(disk: Filesystem, full_at: float | None, now: float) -> Problem | None:

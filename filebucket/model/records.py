@@ -281,6 +281,28 @@ class HookFailure:
 
 
 @frozen
+class Copy:
+    """How far a bucket is copied to another server.
+
+    :param target: address of that server
+    :param bucket: the bucket's key
+    :param until: all files that were received before are there; None if that is not
+        known of any
+    :param at: when the last copy ended, in seconds since the epoch
+    :param error: why not all files are there; None if they were
+    :param waiting_since: when the first file was received that may not be there; None
+        if there is no such file
+    """
+
+    target: str
+    bucket: str
+    until: float | None
+    at: float
+    error: str | None = None
+    waiting_since: float | None = None
+
+
+@frozen
 class Activity:
     """What happened to the files of a bucket in a period.
 

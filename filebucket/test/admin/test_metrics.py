@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.counters import MOST_BUCKETS, Counters
 from filebucket.admin.metrics import Live, Scrape
+from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.inventory import Inventory
@@ -44,7 +45,7 @@ def bucket(name: str, **settings: Any) -> Bucket:
 class ScrapeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.counters = Counters()
-        home = self.mktemp()
+        self.home = home = self.mktemp()
         os.makedirs(os.path.join(home, ".filebucket"))
         self.inventory = opened(self, Inventory, home)
         self.journal = opened(self, Journal, home)
@@ -158,6 +159,20 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(1, found["filebucket_buckets{state=fresh}"])
         self.assertEqual(1, found["filebucket_buckets{state=never}"])
         self.assertEqual(0, found["filebucket_pushes_total{bucket=web01}"])
+
+    def test_copies(self) -> None:
+        self.buckets = [bucket("web01"), bucket("web02")]
+        self.enter()
+        copies = opened(self, Copies, self.home)
+        copies.copied("https://far", "web01", 50.0, 60.0, None)
+        copies.copied("https://far", "web02", None, 60.0, "no")
+        found = self.scrape()
+        name = "filebucket_bucket_copied_until_timestamp_seconds"
+        copied = {key: value for key, value in found.items() if key.startswith(name)}
+        expected = {f"{name}{{bucket=web01,target=https://far}}": 50.0}
+        self.assertEqual(expected, copied)
+        problem = "filebucket_bucket_problem{bucket=web02,problem=copy}"
+        self.assertEqual(1, found[problem])
 
     def test_trouble(self) -> None:
         """Late series, and damaged and missing files."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.view import MOST_ROWS, WORDS, most_series, sparkline, view
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
-from filebucket.model.records import Space
+from filebucket.model.records import Copy, Space
 from filebucket.model.state import State
 from filebucket.test.kit.overviews import (
     DAY,
@@ -103,6 +103,18 @@ class ViewTests(SynchronousTestCase):
             assert shown.quota is not None
             self.assertEqual((percent, kind), (shown.quota.percent, shown.quota.kind))
             self.assertEqual(texts, [each.text for each in shown.problems])
+
+    def test_copies(self) -> None:
+        copies = (
+            Copy("https://a", "a", NOW - 7200, NOW),
+            Copy("https://b\x1b", "a", None, NOW, "no"),
+        )
+        page = view(overview(bucket("a", series(), copies=copies)), UTC)
+        (shown,) = (*page.troubled, *page.calm)
+        self.assertEqual(
+            [("2 h ago", "https://a"), ("not yet", "https://b\\x1b")],
+            [(until.text, target) for until, target in shown.copies],
+        )
 
     def test_problems(self) -> None:
         """The headline counts the server's problems, or is the only one."""

@@ -5,9 +5,16 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
+from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.files import Files
-from filebucket.catalogue.interfaces import IFiles, IInventory, IJournal, IView
+from filebucket.catalogue.interfaces import (
+    ICopies,
+    IFiles,
+    IInventory,
+    IJournal,
+    IView,
+)
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
@@ -17,6 +24,7 @@ KINDS = (
     (IView, View),
     (IInventory, Inventory),
     (IFiles, Files),
+    (ICopies, Copies),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.overview import (
     Known,
     Overview,
@@ -23,6 +24,7 @@ from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
+from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.overviews import DAY, LATE, bucket, never, series
 
 
@@ -157,6 +159,17 @@ class OverviewTests(ManySeriesCase):
         received = Received(few.key, "a", "b", 7, "ab", THEN)
         self.journal.record([received], [], {few.key: few}.get)
         self.assertEqual((), self.look().buckets[1].problems)
+
+    def test_copies(self) -> None:
+        """Each belongs to its bucket."""
+        _, few, _ = self.buckets
+        copies = opened(self, Copies, self.home)
+        copies.copied("https://far", few.key, 1.0, 2.0, "no")
+        copies.copied("https://far", "gone", 1.0, 2.0, "no")
+        _, found, _ = self.look().buckets
+        (copy,) = found.copies
+        self.assertEqual(("https://far", 1.0), (copy.target, copy.until))
+        self.assertEqual([Kind.COPY], [each.kind for each in found.problems])
 
     def test_hooks(self) -> None:
         """Hooks that fail, also for the whole server, but not for a removed bucket."""

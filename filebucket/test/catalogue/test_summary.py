@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.overview import (
@@ -140,6 +141,7 @@ class SummaryTests(SummaryCase):
 
 FULL = Problem(Kind.FULL, CRITICAL, "the last push was refused: no", "c")
 NEARLY = Problem(Kind.FULL, WARNING, "92 % of the quota of 10 B is used", "b")
+NOT_COPIED = Problem(Kind.COPY, CRITICAL, "files are not copied", "k")
 ENDING = Problem(Kind.TOKEN, WARNING, "its last token expires tomorrow", "b")
 
 
@@ -164,6 +166,11 @@ class ProblemTests(SummaryCase):
         )
 
     def test_bucket(self) -> None:
+        for problem, severity, text in (
+            (NOT_COPIED, 2, "1 bucket is not copied"),
+            (evolve(NOT_COPIED, severity=1), 1, "1 bucket could not be copied"),
+        ):
+            self.check(severity, text, bucket("a", series(), problems=(problem,)))
         self.check(2, "1 bucket is full", bucket("a", series(), problems=(FULL,)))
         self.check(
             1,
@@ -189,6 +196,7 @@ class TroublesTests(SynchronousTestCase):
                 bucket("h", series(state=State.EMPTY), series(state=State.SHRUNK)),
                 bucket("i", series(state=State.UNFINISHED)),
                 bucket("j", series(state=State.FAILED)),
+                bucket("k", series(), problems=(NOT_COPIED,)),
             )
         )
         self.assertEqual(
@@ -200,8 +208,10 @@ class TroublesTests(SynchronousTestCase):
                 Trouble("empty", 2, 1, ["h"]),
                 Trouble("full", 2, 1, ["c"]),
                 Trouble("token", 2, 0, []),
+                Trouble("copy", 2, 1, ["k"]),
                 Trouble("full", 1, 2, ["b", "f"]),
                 Trouble("token", 1, 1, ["f"]),
+                Trouble("copy", 1, 0, []),
                 Trouble("unfinished", 1, 1, ["i"]),
                 Trouble("shrunk", 1, 2, []),
                 Trouble("grown", 1, 1, ["f"]),

@@ -23,10 +23,10 @@ class ManySeriesCase(SynchronousTestCase):
     """Has three buckets, one of them with many series that a client created."""
 
     def setUp(self) -> None:
-        home = new_home(self)
-        self.inventory = opened(self, Inventory, home)
-        self.journal = opened(self, Journal, home)
-        self.view = opened(self, View, home)
+        self.home = new_home(self)
+        self.inventory = opened(self, Inventory, self.home)
+        self.journal = opened(self, Journal, self.home)
+        self.view = opened(self, View, self.home)
         self.buckets = [
             Bucket(
                 (Token(bytes([index]) * 32),),

@@ -53,6 +53,14 @@ class ListTests(CliCase):
             self.write({"name": "db", "token": TOKEN, **settings})
             self.assertIn(expected, self.run_("bucket", "list"))
 
+    def test_names(self) -> None:
+        """For another server: buckets without a name are left out."""
+        self.write(
+            TOKEN, *({"name": each, "token": each * 16} for each in ("ab", "cd"))
+        )
+        self.assertEqual("ab\ncd\n", self.run_("bucket", "list", "--names"))
+        self.assertIn("exclude", self.misused("bucket", "list", "--names", "--json"))
+
     def test_json(self) -> None:
         self.write(TOKEN, {"name": "db", "token_sha256": HASH[::-1], "quota": 5})
         first, second = self.json("bucket", "list")

@@ -78,9 +78,9 @@ class CompletionTests(CliCase):
 
     def test_commands(self) -> None:
         expected = [
-            *("alert", "bucket", "check", "files", "get", "hold", "log", "pause"),
-            *("prune", "reindex", "reload", "report", "resume", "retire", "serve"),
-            *("status", "token-hash", "verify"),
+            *("alert", "bucket", "check", "copy", "files", "get", "hold", "log"),
+            *("pause", "prune", "reindex", "reload", "report", "resume", "retire"),
+            *("serve", "status", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))
 

@@ -18,6 +18,7 @@ from click.shell_completion import BashComplete
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.text import cut
+from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main, status
@@ -31,6 +32,7 @@ from filebucket.model.state import State
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.archive import UPLOADS
 from filebucket.test.kit import overviews
+from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
 from filebucket.test.kit.control import status_file
 from filebucket.test.kit.overviews import bucket, unfinished
@@ -437,6 +439,7 @@ class LineTests(SynchronousTestCase):
                     ("empty", ";0", 3),
                     ("full", "0;", None),
                     ("token", "0;", None),
+                    ("copy", "0;", None),
                     ("unfinished", "0;", 4),
                     ("shrunk", "0;", 5),
                     ("grown", "0;", 6),
@@ -778,6 +781,46 @@ class StatusTests(CatalogueCase):
         problem = {"kind": "full", "severity": 2, "text": text}
         self.assertEqual((2, [problem]), (found["severity"], found["problems"]))
 
+    def test_copies(self) -> None:
+        """How far all buckets are copied, and what is wrong with one."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        self.watch()
+        copies = opened(self, Copies, self.home)
+        for key, until in (("web01", NOW), ("db", NOW - HOUR)):
+            copies.copied("https://far", key, until, NOW, None)
+        copies.copied("https://other", "web01", None, NOW, "away")
+        copies.copied("https://gone", "gone", NOW, NOW, None)
+        lines = self.prints(1, "status")
+        self.assertIn("web01: the copy to https://other failed: away.", lines)
+        self.assertIn(
+            "3 buckets: 1 whose copy failed (web01); copied to https://far until"
+            " 08:00; not yet copied to https://other; 1.0 KiB kept",
+            lines[-1],
+        )
+        (line,) = self.prints(1, "status", "--line")
+        self.assertIn("web01: the copy to https://other failed: away", line)
+        self.assertIn(" copy=1;0;;0 ", line)
+        found = json.loads("".join(self.prints(1, "status", "--json")))
+        self.assertEqual(
+            [
+                {
+                    "target": "https://far",
+                    "until": "2026-11-24T09:00:00.000Z",
+                    "at": "2026-11-24T09:00:00.000Z",
+                    "error": None,
+                    "waiting_since": None,
+                },
+                {
+                    "target": "https://other",
+                    "until": None,
+                    "at": "2026-11-24T09:00:00.000Z",
+                    "error": "away",
+                    "waiting_since": "2026-11-24T08:00:00.000Z",
+                },
+            ],
+            found["buckets"][0]["copies"],
+        )
+
     def test_no_daemon(self) -> None:
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
@@ -863,6 +906,7 @@ class StatusTests(CatalogueCase):
                 "damaged": 0,
                 "missing": 0,
                 "problems": [],
+                "copies": [],
                 "series": [
                     {
                         "series": "db-#.gz",

@@ -24,6 +24,7 @@ from filebucket.client.errors import (
     NotResumableError,
     PushError,
     RefusedError,
+    TakenError,
     UsageError,
 )
 from filebucket.client.progress import Progress
@@ -263,6 +264,88 @@ class FineTests(PushCase):
         self.assertEqual([7.0, 0.0], took)
 
 
+class AskFirstTests(PushCase):
+    """Nothing is sent before the server has said that it does not have the file."""
+
+    def test_not_there(self) -> None:
+        source = self.file(b"data")
+        source.digest(wait=True)
+        self.assertEqual(4, self.push(source).run(False, ask_first=True).size)
+        self.assertEqual(["PUT", "PATCH"], self.server.methods)
+        self.assertIsNone(self.server.asked[0].body)
+        self.assertEqual({NAME: b"data"}, self.server.stored)
+
+    def test_there(self) -> None:
+        self.server.stored[NAME] = b"data"
+        self.push(self.file(b"data")).run(True, ask_first=True)
+        self.assertEqual(["PUT"], self.server.methods)
+        self.assertIsNone(self.server.asked[0].body)
+
+    def test_not_resumable(self) -> None:
+        """Such a server cannot be asked."""
+        self.server.resumes = False
+        for data in (b"data", DATA):
+            push = self.push(self.file(data))
+            self.assertRaises(NotResumableError, push.run, True, ask_first=True)
+        self.assertEqual({}, self.server.stored)
+
+
+class OnlyNewTests(PushCase):
+    """The server may replace files, but must not do so."""
+
+    def run_(self, data: bytes, only_new: bool) -> Receipt:
+        patience = Patience(0, lambda reason, delay: None)
+        source = self.file(data)
+        push = Push(self.server, source, patience, Progress(), only_new=only_new)
+        return push.run(True)
+
+    def test_taken(self) -> None:
+        self.server.replaces = True
+        for data in (b"data", DATA):
+            self.server.stored[NAME] = b"other"
+            error = self.assertRaises(TakenError, self.run_, data, True)
+            self.assertTrue(error.replaceable)
+            self.assertEqual({NAME: b"other"}, self.server.stored)
+            self.run_(data, False)
+            self.assertEqual({NAME: data}, self.server.stored)
+            # This very file is no other one.
+            self.run_(data, True)
+
+    def test_not_replaceable(self) -> None:
+        for data in (b"data", DATA):
+            self.server.stored[NAME] = b"other"
+            error = self.assertRaises(TakenError, self.run_, data, True)
+            self.assertFalse(error.replaceable)
+
+
+class Doubtful(FileSource):
+    """Is changed without a trace.
+
+    :ivar doubts: how often the server had other bytes
+    """
+
+    doubts = 0
+
+    def doubt(self) -> None:
+        self.doubts += 1
+        if self.doubts == 2:
+            raise PushError("rotten")
+
+
+class DoubtTests(PushCase):
+    def test_doubt(self) -> None:
+        """The source is asked at each mismatch, and may end the push."""
+        for data in (b"data", DATA):
+            self.path = Path(self.mktemp())
+            self.path.write_bytes(data)
+            source = Doubtful(str(self.path), NAME)
+            self.addCleanup(source.close)
+            self.patch(source, "digest", lambda wait: "0" * 64)
+            error = self.assertRaises(PushError, self.push(source).run, False)
+            self.assertEqual("rotten", str(error))
+            self.assertEqual(2, source.doubts)
+
+
 class RetryTests(PushCase):
     """What may succeed later is tried again."""
 
@@ -465,7 +548,7 @@ class RefusedTests(PushCase):
         file = self.file(DATA)
         # Whether the SHA-256 is known in time must make no difference.
         self.patch(file, "digest", lambda wait: "0" * 64 if wait else None)
-        self.assertEqual("only GET (405); check --url", self.refusal(file))
+        self.assertEqual("only GET (405); check the URL", self.refusal(file))
         self.assertEqual(["PUT"], self.server.methods)
 
     def test_statuses(self) -> None:
@@ -481,12 +564,12 @@ class RefusedTests(PushCase):
             (404, RefusedError, "no (404)"),
             (
                 405,
-                RefusedError,
+                TakenError,
                 "no (405); no push overwrites it; choose another --name",
             ),
             (409, RefusedError, "no (409)"),
             (411, RefusedError, "no (411)"),
-            (412, RefusedError, "no (412)"),
+            (412, TakenError, "no (412)"),
             (413, RefusedError, "no (413)"),
             (415, RefusedError, "no (415)"),
             (418, RefusedError, "no (418)"),
@@ -511,7 +594,7 @@ class RefusedTests(PushCase):
         for status, kind in (
             (400, RefusedError),
             (403, DeniedError),
-            (405, RefusedError),
+            (405, TakenError),
             (409, RefusedError),
             (413, RefusedError),
         ):
@@ -558,7 +641,7 @@ class RefusedTests(PushCase):
             self.server = MemoryServer()
             self.server.faults = [portal]
             self.assertEqual(
-                "the answer (200) is not file-bucket's: check --url",
+                "the answer (200) is not file-bucket's: check the URL",
                 self.refusal(source),
             )
 
@@ -568,7 +651,7 @@ class RefusedTests(PushCase):
             self.server = MemoryServer()
             self.server.faults = list(faults)
             self.assertEqual(
-                "the answer (200) is not file-bucket's: check --url",
+                "the answer (200) is not file-bucket's: check the URL",
                 self.refusal(self.pipe()),
             )
 
@@ -580,7 +663,7 @@ class RefusedTests(PushCase):
             push = self.push(source)
             error = self.assertRaises(RefusedError, push.run, False)
             self.assertEqual(
-                "the answer (201) is not file-bucket's: check --url", str(error)
+                "the answer (201) is not file-bucket's: check the URL", str(error)
             )
             push.give_up()
             self.assertEqual(["PUT"], self.server.methods)

@@ -30,6 +30,9 @@ class Sink:
         self.data += data
         return len(data)
 
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
     def sendfile(self, file: IO[bytes], offset: int, count: int) -> int:
         file.seek(offset)
         data = file.read(count)
@@ -186,6 +189,7 @@ class MemoryServer(Connection):
     :ivar losses: numbers of requests whose answer is lost, from 0
     :ivar resumes: whether it has resumable uploads
     :ivar most: bytes of a body that the proxy before it takes
+    :ivar replaces: whether a push may replace another file
     :ivar reports: names and texts of failures
     """
 
@@ -197,6 +201,7 @@ class MemoryServer(Connection):
         self.faults: list[Fault] = []
         self.losses: set[int] = set()
         self.resumes = True
+        self.replaces = False
         self.most: int | None = None
         self.patiences: list[float] = []
         self.reports: list[tuple[str, bytes]] = []
@@ -277,6 +282,10 @@ class MemoryServer(Connection):
         promised = asked.headers.get("X-Checksum-Sha256")
         if name in self.stored and promised == _sha256(self.stored[name]):
             return self._receipt(name)
+        if name in self.stored and self.replaces:
+            if "If-None-Match" in asked.headers:
+                return reply(412, "a file with that name already exists")
+            del self.stored[name]
         if "Upload-Complete" not in asked.headers:
             assert asked.body is not None
             return self._end(name, asked.body, asked.headers)

@@ -19,9 +19,10 @@ from filebucket.model.problem import (
     failing_hooks,
     full_bucket,
     full_disk,
+    late_copy,
     lost_files,
 )
-from filebucket.model.records import HookFailure
+from filebucket.model.records import Copy, HookFailure
 from filebucket.model.token import Token
 
 DAY = 24 * 3600.0
@@ -181,6 +182,50 @@ class LostTests(SynchronousTestCase):
             ],
             lost_files("web01", 1, 5),
         )
+
+
+class CopyTests(SynchronousTestCase):
+    """:func:`late_copy`."""
+
+    def found(self, *copies: Copy) -> tuple[int, str] | None:
+        problem = late_copy(copies, NOW)
+        if problem is None:
+            return None
+        self.assertEqual((Kind.COPY, "web01"), (problem.kind, problem.bucket))
+        return problem.severity, problem.text
+
+    def test_none(self) -> None:
+        self.assertIsNone(self.found())
+        for waiting_since in (None, NOW - 2 * DAY):
+            copy = Copy("https://far", "web01", 1.0, 2.0, None, waiting_since)
+            self.assertIsNone(self.found(copy))
+
+    def test_failed(self) -> None:
+        for waiting_since in (None, NOW - 2 * DAY):
+            copy = Copy("https://far", "web01", 1.0, 2.0, "no\x1b", waiting_since)
+            expected = (1, "the copy to https://far failed: no\\x1b")
+            self.assertEqual(expected, self.found(copy))
+
+    def test_late(self) -> None:
+        """However the last copy ended."""
+        text = "files since 2026-11-22T08:59:59Z are not copied to https://far"
+        for error, more in ((None, ""), ("no", ": no")):
+            since = NOW - 2 * DAY - 1
+            copy = Copy("https://far", "web01", 1.0, 2.0, error, since)
+            self.assertEqual((2, f"{text}{more}"), self.found(copy))
+
+    def test_several(self) -> None:
+        """The worst is named."""
+        fine = Copy("https://a", "web01", 1.0, 2.0)
+        failed = Copy("https://b", "web01", 1.0, 2.0, "no")
+        late = Copy("https://c", "web01", 1.0, 2.0, None, NOW - 3 * DAY)
+        for copies, text in (
+            ((fine, failed), "the copy to https://b failed"),
+            ((fine, failed, late), "are not copied to https://c"),
+        ):
+            found = self.found(*copies)
+            assert found is not None
+            self.assertIn(text, found[1])
 
 
 class HookTests(SynchronousTestCase):

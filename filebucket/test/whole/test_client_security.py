@@ -116,7 +116,7 @@ class TokenTests(ClientCase):
         """A token in the URL is refused, without printing it."""
         done = self.push(f"http://127.0.0.1:1/{OTHER}/", str(self.path))
         self.assertEqual(2, done.returncode)
-        self.assertIn("--url must not have the token", done.stderr)
+        self.assertIn("the URL must not have the token", done.stderr)
 
     def test_output(self) -> None:
         """In no message, receipt or JSON, whatever the result is."""

@@ -1,0 +1,58 @@
+"""The catalogue as ``filebucket copy`` uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from zope.interface import implementer
+
+from filebucket.catalogue.database import Database
+from filebucket.catalogue.interfaces import ICopies
+
+
+@implementer(ICopies)
+class Copies(Database):
+    """A connection for copy."""
+
+    def bytes_of(self, buckets: Collection[str]) -> int:
+        ((found,),) = self._ask(
+            "SELECT IFNULL(SUM(bytes), 0) FROM series WHERE bucket IN"
+            " (SELECT id FROM bucket WHERE key IN (SELECT value FROM json_each(?)))",
+            json.dumps([*buckets]),
+        )
+        return int(found)
+
+    def copied_until(self, target: str, bucket: str) -> float | None:
+        found = self._ask(
+            "SELECT until FROM copy WHERE target = ? AND bucket = ?", target, bucket
+        )
+        return found[0][0] if found else None
+
+    def copied(
+        self,
+        target: str,
+        bucket: str,
+        until: float | None,
+        at: float,
+        error: str | None,
+    ) -> None:
+        with self._change() as do:
+            do(
+                "INSERT OR REPLACE INTO copy (target, bucket, until, at, error)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (target, bucket, until, at, error),
+            )
+
+    def copying(self, target: str, bucket: str, until: float, at: float) -> None:
+        with self._change() as do:
+            do(
+                "INSERT INTO copy (target, bucket, until, at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET until = MAX(IFNULL(until, 0),"
+                " excluded.until)",
+                (target, bucket, until, at),
+            )
+
+    def forget(self, target: str) -> int:
+        with self._change() as do:
+            return do("DELETE FROM copy WHERE target = ?", (target,)).rowcount

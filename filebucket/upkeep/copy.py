@@ -1,0 +1,286 @@
+"""Copies the stored files of a bucket to another server, oldest first.
+
+Each run asks the other server for every file, so nothing has to be remembered of the
+last one, and files that got lost there are copied again. A file that is there costs no
+bytes: the server compares the SHA-256. That of the catalogue is sent with each file, so
+a file that is damaged here cannot arrive. One that is known to be damaged may be there
+already.
+
+Between the choice and the copy of a file hours may pass, so its row is read again: a
+file that was replaced or pruned meanwhile is left out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
+from attrs import define, field
+from zope.interface import Interface
+
+from filebucket.base.text import counted, printable
+from filebucket.catalogue.interfaces import ICopies, IFiles, IInventory
+from filebucket.model.bucket import Bucket
+from filebucket.model.records import File
+from filebucket.store.archive import DirectoryArchive, StoredFile
+from filebucket.store.interfaces import (
+    DAMAGE,
+    NoFileError,
+    NotAFileError,
+    UnsteadyError,
+)
+
+SAVE_EVERY = 60.0
+"""Seconds after which it is recorded how far a copy has come, and in which buckets take
+turns: one that takes days must not keep the others waiting."""
+
+MOST_TAKEN = 20
+"""Files whose names are taken after which a bucket is not copied any further: the other
+server does not compare more wrong checksums in an hour
+(:mod:`filebucket.push.guesses`)."""
+
+
+MOST_REFUSED = 100
+"""Files in a row that the other server refuses after which a bucket is not copied any
+further: it would refuse the others, too."""
+
+
+class NotCopiedError(Exception):
+    """A file cannot be copied; others may be. Its text says why."""
+
+
+class TakenError(NotCopiedError):
+    """The other server has another file with that name."""
+
+
+class StoppedError(Exception):
+    """No file of the bucket can be copied now. Its text says why."""
+
+
+class UnreadableError(NotCopiedError):
+    """The stored file cannot be read."""
+
+
+class ReplacedError(Exception):
+    """The file was replaced or pruned meanwhile."""
+
+
+class DamagedError(Exception):
+    """The stored file is not what was received."""
+
+
+class IFar(Interface):
+    """A bucket of another server."""
+
+    def send(
+        file: File, opened: Callable[[], AbstractContextManager[StoredFile]]
+    ) -> bool:
+        """Have a file there, with the SHA-256 of the catalogue.
+
+        :param opened: opens it; called only if the file is not there; what it raises
+            is passed on
+        :returns: whether it was sent
+        :raises NotCopiedError: it is not there
+        :raises StoppedError: it is not there, and others need not be tried now
+        :raises DamagedError: the stored file does not have that SHA-256
+        """
+
+    def close() -> None:
+        """End the connection."""
+
+
+@define
+class Done:
+    """What a copy of a bucket has done so far.
+
+    :ivar sent: files that were sent
+    :ivar sent_bytes: their bytes
+    :ivar there: files that were there
+    :ivar failed: files that are not there
+    :ivar until: all files that were received before are there, in seconds since the
+        epoch; None if that is not known of any
+    :ivar stopped: why it ended early; None if it did not
+    :ivar error: why not all files are there; None if they are
+    """
+
+    sent: int = 0
+    sent_bytes: int = 0
+    there: int = 0
+    failed: int = 0
+    until: float | None = None
+    stopped: str | None = None
+    error: str | None = None
+
+
+@define
+class BucketCopy:
+    """Copies a bucket.
+
+    :ivar far: the bucket there; None if its token is not known
+    :ivar target: address of the other server
+    :ivar hide: masks tokens in names
+    :ivar wall: returns seconds since the epoch
+    :ivar monotonic: returns seconds
+    :ivar late: seconds after the file is published in which a push gets its row
+    :ivar report: called with the name of each file that is not there, and the reason
+    :ivar progress: called with the bytes of each file, sent or not
+    :ivar done: what was done so far
+    """
+
+    files: IFiles
+    inventory: IInventory
+    copies: ICopies
+    archive: DirectoryArchive
+    bucket: Bucket
+    far: IFar | None
+    target: str
+    hide: Callable[[str], str]
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+    late: float
+    report: Callable[[str, str], object]
+    progress: Callable[[int], object]
+    done: Done = field(factory=Done)
+    _taken: int = 0
+    _refused: int = 0
+    _first: str | None = None
+
+    def run(self) -> Iterator[None]:
+        """Copy it, a file at a time."""
+        key, done = self.bucket.key, self.done
+        began, saved = self.wall(), self.monotonic()
+        try:
+            if self.far is None:
+                raise StoppedError("there is no token for this bucket of that server")
+            for file in self.files.oldest_first(key):
+                self._copy(file, self.far)
+                self.progress(file.received.size)
+                if done.until and self.monotonic() - saved >= SAVE_EVERY:
+                    saved = self.monotonic()
+                    self.copies.copying(self.target, key, done.until, self.wall())
+                yield
+        except StoppedError as error:
+            done.stopped = str(error)
+            before = self.copies.copied_until(self.target, key)
+            if not done.failed and before is not None:
+                # The files after this one are still there, as far as known.
+                done.until = max(before, done.until or before)
+        else:
+            if not done.failed:
+                # The rows of pushes that ended just before may be missing yet.
+                done.until = max(began - self.late, done.until or 0.0)
+        finally:
+            if self.far is not None:
+                self.far.close()
+        done.error = done.stopped or self._failures()
+        self.copies.copied(self.target, key, done.until, self.wall(), done.error)
+
+    def _failures(self) -> str | None:
+        if not self.done.failed:
+            return None
+        more = counted(self.done.failed - 1, "more file")
+        return f"{self._first}{f' (and {more})' if self.done.failed > 1 else ''}"
+
+    def _copy(self, file: File, far: IFar) -> None:
+        done, received = self.done, file.received
+        if file.fate_at is not None:
+            return
+        try:
+            sent = far.send(file, partial(self._opened, file))
+        except ReplacedError:
+            return
+        except DamagedError:
+            self._damaged(file)
+            return
+        except UnreadableError as error:
+            self._failed(file, str(error))
+            return
+        except NotCopiedError as error:
+            self._failed(file, str(error))
+            self._count(error)
+            return
+        self._refused = 0
+        if sent:
+            done.sent += 1
+            done.sent_bytes += received.size
+        else:
+            done.there += 1
+        if not done.failed:
+            done.until = received.received_at
+
+    def _count(self, error: NotCopiedError) -> None:
+        """Stop if the other server refuses too many files."""
+        self._refused += 1
+        self._taken += isinstance(error, TakenError)
+        if self._taken == MOST_TAKEN:
+            raise StoppedError(
+                f"stopped after {MOST_TAKEN} files that have other content there"
+            )
+        if self._refused == MOST_REFUSED:
+            raise StoppedError(
+                f"stopped after {MOST_REFUSED} refused files: {self._first}"
+            )
+
+    @contextmanager
+    def _opened(self, file: File) -> Iterator[StoredFile]:
+        if self._now(file).damaged:
+            raise UnreadableError("damaged here, and not there")
+        try:
+            with (
+                self.archive.open(self.bucket.directory) as folder,
+                folder.open(file.received.name) as stored,
+            ):
+                if stored.stat.size != file.received.size:
+                    raise DamagedError
+                yield stored
+        except (NoFileError, UnsteadyError) as error:
+            self._now(file)
+            raise UnreadableError(_reason(error)) from None
+        except OSError as error:
+            if error.errno in DAMAGE:
+                raise DamagedError from None
+            raise UnreadableError(error.strerror or "disk error") from None
+
+    def _now(self, file: File) -> File:
+        """The row of the file as it is now."""
+        found = self.files.named(self.bucket.key, file.received.name)
+        if found is None or found.id != file.id or found.fate_at is not None:
+            raise ReplacedError
+        return found
+
+    def _damaged(self, file: File) -> None:
+        try:
+            self._now(file)
+        except ReplacedError:
+            return
+        for _, row in self.inventory.kept_rows([file.id]):
+            self.inventory.differed(row, self.wall())
+        self._failed(file, "damaged here, and not there")
+
+    def _failed(self, file: File, reason: str) -> None:
+        name = printable(self.hide(file.received.name))
+        self.done.failed += 1
+        self._first = self._first or f"{name}: {reason}"
+        self.report(name, reason)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NotAFileError):
+        return "not a regular file"
+    if isinstance(error, NoFileError):
+        return "the file is gone; 'filebucket verify' finds missing files"
+    return "it changed while it was read"
+
+
+def in_turn(runs: Iterable[Iterator[None]], monotonic: Callable[[], float]) -> None:
+    """Run copies of buckets, each for :data:`SAVE_EVERY` seconds at a time."""
+    waiting = deque(runs)
+    while waiting:
+        run = waiting.popleft()
+        end = monotonic() + SAVE_EVERY
+        for _ in run:
+            if monotonic() >= end:
+                waiting.append(run)
+                break
