@@ -175,16 +175,16 @@ class TellTests(AlertsCase):
             ("web01", "db-#.gz", "fresh", "late"),
             (alert.bucket, alert.series, alert.old, alert.new),
         )
+        text = "is late; expected by 2026-11-18 11:06, last push 2026-11-17 07:20, 7 B"
         self.assertEqual(
             {
                 "BUCKET": "web01",
                 "SERIES": "db-#.gz",
                 "OLD": "fresh",
                 "NEW": "late",
-                "TEXT": (
-                    "is late; expected by 2026-11-18 11:06, last push 2026-11-17 07:20,"
-                    " 7 B"
-                ),
+                "TEXT": text,
+                "TITLE": "web01: late",
+                "MESSAGE": f"web01: db-#.gz {text}",
                 "SEVERITY": "critical",
                 "COMMENT": "",
                 "AGAIN": "",
