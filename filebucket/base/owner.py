@@ -16,9 +16,10 @@ import socket
 import stat
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
+from filebucket.base.capability import keeping
 from filebucket.base.errors import OperatorError
 
 AS_OWNER = "run this as root or as the daemon's user"
@@ -56,17 +57,20 @@ def as_user(uid: int, gid: int) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def become_owner_of(home: str, private: str) -> None:
+def become_owner_of(home: str, private: str, keep: int | None = None) -> None:
     """If root, permanently become the owner of ``home`` or, if that is root, of its
     folder ``private``. If there is no such folder, and others may create one, become
     :data:`NOBODY`; otherwise change nothing.
+
+    :param keep: a capability to keep, as :func:`~filebucket.base.capability.keeping`
     """
     owner = _other_owner(home, private, for_good=True)
     if owner is not None:
         uid, gid = owner
         os.setgroups(_groups(uid, gid))
         os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        with nullcontext() if keep is None else keeping(keep):
+            os.setresuid(uid, uid, uid)
 
 
 def opened_as_owner_of(

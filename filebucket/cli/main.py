@@ -18,8 +18,8 @@ from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
     *("alert", "bucket", "check", "copy", "files", "get", "hold", "log", "pause"),
-    *("prune", "reindex", "reload", "report", "resume", "retire", "serve", "status"),
-    *("token-hash", "verify"),
+    *("prune", "reindex", "reload", "report", "resume", "retire", "seal", "serve"),
+    *("status", "token-hash", "verify"),
 )
 
 

@@ -230,15 +230,18 @@ def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
 
 
 @contextmanager
-def open_catalogue(config: Config, kind: type[D], create: bool = False) -> Iterator[D]:
+def open_catalogue(
+    config: Config, kind: type[D], create: bool = False, keep: int | None = None
+) -> Iterator[D]:
     """Open the home's catalogue. From here on, the process has the rights of the
     home's owner.
 
     :param kind: the interface to the catalogue
     :param create: whether to create a missing catalogue
+    :param keep: a capability of root to keep
     :raises CatalogueError: the catalogue cannot be used
     """
-    become_owner_of(config.home, PRIVATE)
+    become_owner_of(config.home, PRIVATE, keep)
     try:
         if create:
             _check_home(config.home)

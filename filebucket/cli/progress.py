@@ -19,6 +19,7 @@ _COLORS = {
     "missing": "red",
     "unreadable": "red",
     "stranger": "yellow",
+    "unsealed": "yellow",
     "replaced": "yellow",
 }
 

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from attrs import define
 
+from filebucket.base.capability import LINUX_IMMUTABLE
 from filebucket.base.text import (
     columns_of,
     plural,
@@ -104,7 +105,7 @@ def _prune(
     if not chosen:
         return
     with (
-        open_catalogue(config, Inventory) as catalogue,
+        open_catalogue(config, Inventory, keep=LINUX_IMMUTABLE) as catalogue,
         removing(config.home) as remover,
     ):
         yield from pruning.prune(

@@ -27,6 +27,7 @@ from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.store.archive import DirectoryArchive
+from filebucket.store.seal import SEALED_WITHIN
 from filebucket.upkeep import pace as pacing
 from filebucket.upkeep import verify as verifying
 from filebucket.upkeep.survey import ROW_WITHIN
@@ -68,7 +69,8 @@ def verify(
 
     Bypasses the page cache, runs at idle priority, and starts with the files not
     verified for the longest time. Exits with 1 if a file is damaged, missing,
-    unreadable, or unknown (not received by file-bucket).
+    unreadable, unknown (not received by file-bucket), or not sealed although 'seal' is
+    in the configuration.
 
     A damaged file is replaced when it is pushed again with X-Checksum-Sha256.
     """
@@ -101,9 +103,16 @@ def verify(
                 wait=time.sleep,
                 report=findings.print,
                 progress=lambda found: bar.to(found.bytes),
+                sealed=config.seal and time.time() - config.seal - SEALED_WITHIN,
             )
     findings.end(found)
-    if found.damaged or found.missing or found.unreadable or found.stranger:
+    if (
+        found.damaged
+        or found.missing
+        or found.unreadable
+        or found.stranger
+        or found.unsealed
+    ):
         raise SystemExit(1)
 
 

@@ -16,6 +16,7 @@ from filebucket.config.endpoint import Endpoint
 from filebucket.config.values import (
     ByteCount,
     Count,
+    Duration,
     DurationOrOff,
     Flag,
     Host,
@@ -103,6 +104,8 @@ class Config:
     :param max_unfinished: limit for unfinished uploads to one bucket
     :param alert_again: seconds after which a problem that lasts is reported again; 0 is
         never
+    :param seal: seconds after which ``filebucket seal`` makes a file immutable; None is
+        never
     :param defaults: the settings of buckets that do not have their own
     :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
     """
@@ -130,6 +133,7 @@ class Config:
     unfinished: DurationOrOff = DurationOrOff(24 * 3600.0)
     max_unfinished: Count = Count(16)
     alert_again: DurationOrOff = DurationOrOff(24 * 3600.0)
+    seal: Duration | None = None
     defaults: Defaults = Defaults(MappingProxyType({}))
     log_format: LogFormat = LogFormat("text")
 
@@ -144,12 +148,12 @@ class Config:
 
     @property
     def keys(self) -> Keys:
-        """All keys but ``buckets`` and ``defaults``."""
+        """The keys that the daemon uses, but for ``buckets`` and ``defaults``."""
         return Keys(
             {
                 each.name: fingerprint(getattr(self, each.name))
                 for each in attrs.fields(Config)
-                if each.name not in {"buckets", "defaults"}
+                if each.name not in {"buckets", "defaults", "seal"}
             },
             self._listen_is_made(),
         )

@@ -28,7 +28,7 @@ from cryptography.x509 import Certificate
 from filebucket.base.errors import ConfigError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
-from filebucket.base.text import printable
+from filebucket.base.text import counted, printable
 from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
@@ -43,9 +43,13 @@ from filebucket.model.client import NOBODY, IPNetwork, Networks
 from filebucket.model.names import PRIVATE
 from filebucket.model.problem import SOON, ending_token
 from filebucket.store import aside
+from filebucket.store.seal import SEALED_WITHIN, reason_of, sealing
 
 SHORT_HOLD = timedelta(days=1)
 NO_DIFFERENCE = Difference()
+
+SEALED_SAMPLE = 1000
+"""Files of a bucket whose seal is checked."""
 
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 """The certificate authorities that most clients trust. If this machine has no such
@@ -288,9 +292,15 @@ class _Examination:
         if found and found.status and not found.reads(self.path):
             other = f"process {found.process}, configuration {found.status.config}"
             yield _wrong(home, f"is used by another daemon ({other})")
+        yield from self._sealed()
+        # Nothing can be removed from a home that is sealed.
+        private = os.path.join(home, PRIVATE)
         try:
             with (
-                tempfile.TemporaryDirectory(dir=home, prefix=".filebucket-") as folder,
+                tempfile.TemporaryDirectory(
+                    dir=private if os.path.isdir(private) else home,
+                    prefix=".filebucket-",
+                ) as folder,
                 directory(folder) as fd,
             ):
                 self.tier = aside.find_tier(home, fd).tier
@@ -298,6 +308,35 @@ class _Examination:
             yield _wrong(home, error.mistakes[0])
         except OSError as error:
             yield _wrong(home, f"cannot be used as home: {error.strerror}")
+
+    def _sealed(self) -> Iterator[Concern]:
+        """Whether files are sealed as configured; a sample of each bucket."""
+        if self.config.seal is None:
+            return
+        before = self.now - self.config.seal - SEALED_WITHIN
+        late = "run filebucket seal as root, and check its timer"
+        with sealing(self.config.home) as home:
+            try:
+                if not home.is_protected():
+                    yield _wrong(self.config.home, f"is not sealed: {late}")
+            except OSError as error:
+                yield _wrong(self.config.home, _unsealable(error))
+                return
+            for bucket in self.config.buckets:
+                if bucket.overwrite:
+                    continue
+                place = _place(bucket.label)
+                try:
+                    count = home.unsealed(bucket.directory, before, SEALED_SAMPLE)
+                except FileNotFoundError:
+                    # Before the first push there is no folder.
+                    continue
+                except OSError as error:
+                    yield _wrong(place, _unsealable(error))
+                    continue
+                if count:
+                    files = counted(count, "file")
+                    yield _wrong(place, f"at least {files} not sealed: {late}")
 
     def _other_filesystems(self) -> Iterator[Concern]:
         """Buckets that the data of a resumable upload cannot be linked to."""
@@ -389,6 +428,10 @@ class _Examination:
         for each in chain[:1]:
             yield from _key(place, each)
             yield from _issuers(place, each, chain, known)
+
+
+def _unsealable(error: OSError) -> str:
+    return f"cannot be sealed: {reason_of(error)}"
 
 
 def _is_local(endpoint: Endpoint) -> bool:

@@ -29,6 +29,7 @@ from filebucket.base.fs import directory as opened
 from filebucket.base.hashes import Hashes
 from filebucket.model.names import PRIVATE, check
 from filebucket.model.unfinished import Unfinished
+from filebucket.store.attributes import KERNEL, Attributes, is_sealed
 from filebucket.store.interfaces import (
     Content,
     IArchive,
@@ -71,6 +72,7 @@ class DirectoryArchive:
     """
 
     home: str
+    attributes: Attributes = KERNEL
 
     @contextmanager
     def open(self, directory: str) -> Iterator[Folder]:
@@ -79,7 +81,7 @@ class DirectoryArchive:
             fd = None
             with suppress(FileNotFoundError):
                 fd = stack.enter_context(opened(path))
-            yield Folder(fd)
+            yield Folder(fd, self.attributes)
 
     @contextmanager
     def unpruned(self) -> Iterator[bool]:
@@ -171,6 +173,7 @@ class Folder:
     """
 
     fd: int | None
+    attributes: Attributes = KERNEL
 
     def list(self, most: int) -> Iterator[Sequence[bytes]]:
         if self.fd is None:
@@ -191,6 +194,14 @@ class Folder:
         if not stat.S_ISREG(found.st_mode):
             raise NotAFileError
         return _stat(found)
+
+    def is_sealed(self, name: str) -> bool:
+        self.look(name)
+        assert self.fd is not None
+        try:
+            return is_sealed(_raw(name), self.fd, self.attributes)
+        except FileNotFoundError:
+            raise NoFileError from None
 
     def read(self, name: str, pace: Callable[[int], object]) -> Content:
         with self.open(name) as file:

@@ -43,12 +43,14 @@ from filebucket.base.fs import (
 from filebucket.base.hashes import Hashes
 from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, PartFile, UnnamedFile, find_tier
+from filebucket.store.attributes import KERNEL, Attributes, is_sealed
 from filebucket.store.count import count, taken_by
 from filebucket.store.interfaces import (
     BATCH,
     InLine,
     IStore,
     IWriter,
+    NameSealed,
     NameTaken,
     Receipt,
 )
@@ -95,6 +97,7 @@ class DirectoryStore:
     """Stores files in folders under one home."""
 
     _log = Logger()
+    attributes: Attributes = KERNEL
 
     def __init__(self, home: str, lines: InLine, room: Room) -> None:
         """
@@ -455,8 +458,18 @@ class DirectoryWriter:
             if self._quota is not None:
                 with suppress(FileNotFoundError):
                     self._replaced = taken_by(self._look())
-            self._publish(self._aside.replace)
+            try:
+                self._publish(self._aside.replace)
+            except PermissionError:
+                if self._is_sealed():
+                    raise NameSealed() from None
+                raise
             return True
+        return False
+
+    def _is_sealed(self) -> bool:
+        with suppress(OSError):
+            return is_sealed(self._name, self._bucket_fd, self._store.attributes)
         return False
 
     def _publish(self, give_name: Callable[[bytes], None]) -> None:

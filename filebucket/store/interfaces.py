@@ -51,6 +51,15 @@ class NameTaken(Refusal):
         super().__init__(405, "a file with that name already exists")
 
 
+class NameSealed(NameTaken):
+    """The refusal of a file that would replace a sealed one."""
+
+    def __init__(self) -> None:
+        Refusal.__init__(
+            self, 405, "a file with that name already exists, and is sealed"
+        )
+
+
 @frozen
 class Receipt:
     """A file that is durable.
@@ -248,6 +257,10 @@ class IsFolderError(NotAFileError):
     """A folder has that name."""
 
 
+class SealedError(Exception):
+    """The file is immutable, and this process may not change that."""
+
+
 class UnsteadyError(Exception):
     """The file was written to or replaced while it was read."""
 
@@ -297,6 +310,13 @@ class IFolder(Interface):
         :raises OSError: stat failed
         """
 
+    def is_sealed(name: str) -> bool:
+        """Whether a file is immutable; not if the filesystem has no such flag.
+
+        :raises NoFileError: there is no file with that name
+        :raises OSError: that cannot be determined
+        """
+
     def read(name: str, pace: Callable[[int], object]) -> Content:
         """Read a file from the disk, not from a cache.
 
@@ -338,12 +358,16 @@ class IRemovals(Interface):
     def look(name: str) -> Stat:
         """As :meth:`IFolder.look`."""
 
+    def is_sealed(name: str) -> bool:
+        """As :meth:`IFolder.is_sealed`."""
+
     def remove(name: str, objection: Callable[[], str | None]) -> str | None:
-        """Delete a file, unless there is an objection. No push can replace the file
-        between the check and the deletion.
+        """Delete a file, sealed or not, unless there is an objection. No push can
+        replace the file between the check and the deletion.
 
         :param objection: checks the file once more; returns what is wrong, if anything
         :returns: the objection, if any
+        :raises SealedError: the file is sealed, and this process may not lift that
         :raises OSError: the file cannot be deleted
         """
 

@@ -25,7 +25,13 @@ from filebucket.base.fs import open_directory, sync_directory
 from filebucket.base.owner import become_owner_of, opened_as_owner_of
 from filebucket.model.names import PRIVATE
 from filebucket.store.archive import LOCK, Folder
-from filebucket.store.interfaces import IRemovals, IRemover, Stat
+from filebucket.store.attributes import (
+    IMMUTABLE,
+    KERNEL,
+    Attributes,
+    looking_at,
+)
+from filebucket.store.interfaces import IRemovals, IRemover, SealedError, Stat
 
 WAIT = 1.0
 """Seconds to wait for processes that only check whether a prune is running."""
@@ -97,11 +103,14 @@ def _lock(fd: int) -> None:
 
 @contextmanager
 def removing(
-    home: str, unlink: Callable[..., None] = os.unlink
+    home: str,
+    unlink: Callable[..., None] = os.unlink,
+    attributes: Attributes = KERNEL,
 ) -> Iterator[DirectoryRemover]:
     """Open a home to delete files, under :func:`prune_lock`.
 
     :param unlink: deletes a file
+    :param attributes: the flags of sealed files
     :raises RemovalError: the home cannot be opened
     """
     try:
@@ -109,7 +118,7 @@ def removing(
     except OSError as error:
         raise RemovalError(f"the home cannot be opened: {error.strerror}") from None
     try:
-        yield DirectoryRemover(home_fd, unlink)
+        yield DirectoryRemover(home_fd, unlink, attributes)
     finally:
         os.close(home_fd)
 
@@ -121,11 +130,12 @@ class DirectoryRemover:
 
     home_fd: int
     unlink: Callable[..., None]
+    attributes: Attributes
 
     @contextmanager
     def open(self, directory: str) -> Iterator[Removals]:
         with opened(directory, self.home_fd, follow=False) as fd:
-            yield Removals(fd, self.unlink)
+            yield Removals(fd, self.unlink, self.attributes)
 
 
 @implementer(IRemovals)
@@ -135,20 +145,46 @@ class Removals:
 
     fd: int
     unlink: Callable[..., None]
+    attributes: Attributes
 
     def look(self, name: str) -> Stat:
         return Folder(self.fd).look(name)
+
+    def is_sealed(self, name: str) -> bool:
+        return Folder(self.fd, self.attributes).is_sealed(name)
 
     def remove(self, name: str, objection: Callable[[], str | None]) -> str | None:
         fcntl.flock(self.fd, fcntl.LOCK_EX)
         try:
             found = objection()
             if found is None:
-                self.unlink(name.encode("utf-8"), dir_fd=self.fd)
+                self._remove(name.encode("utf-8"))
             return found
         finally:
             with suppress(OSError):
                 fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def _remove(self, name: bytes) -> None:
+        try:
+            self.unlink(name, dir_fd=self.fd)
+        except PermissionError:
+            # The flag is lifted only now: filebucket seal may have set it just before.
+            with looking_at(name, self.fd) as fd:
+                flags = self.attributes.get(fd)
+                if not flags & IMMUTABLE:
+                    raise
+                self._remove_sealed(name, fd, flags)
+
+    def _remove_sealed(self, name: bytes, fd: int, flags: int) -> None:
+        try:
+            self.attributes.set(fd, flags & ~IMMUTABLE)
+        except PermissionError:
+            raise SealedError from None
+        try:
+            self.unlink(name, dir_fd=self.fd)
+        except BaseException:
+            self.attributes.set(fd, flags)
+            raise
 
     def sync(self) -> None:
         sync_directory(self.fd)

@@ -40,6 +40,7 @@ from filebucket.store.interfaces import (
     IRemover,
     NoFileError,
     NotAFileError,
+    SealedError,
 )
 from filebucket.upkeep.retention import choose
 
@@ -138,6 +139,7 @@ _NO_FOLDER = {
 }
 
 GONE = "the file is missing"
+SEALED = "sealed: run filebucket prune as root, or by its systemd unit"
 
 
 def _amiss(folder: IRemovals, file: File) -> str | None:
@@ -156,13 +158,24 @@ def _amiss(folder: IRemovals, file: File) -> str | None:
         return GONE
     if found.size != received.size:
         return f"{found.size} bytes on disk, but {received.size} were received"
-    # A file that was verified or healed since then counts as received.
-    known_at = received.received_at + WRITTEN_AFTER
-    if file.verified_at is not None and not file.damaged:
-        known_at = max(known_at, file.verified_at)
-    if found.written_at > known_at:
-        return "modified after it was received"
+    if found.written_at > received.received_at + WRITTEN_AFTER:
+        return _changed(folder, file, found.written_at)
     return None
+
+
+def _changed(folder: IRemovals, file: File, written_at: float) -> str | None:
+    """Why a file that was written after its push must stay, if it must."""
+    # A file that was verified or healed since then counts as received.
+    verified = file.verified_at is not None and not file.damaged
+    if not verified or written_at > (file.verified_at or 0):
+        return "modified after it was received"
+    # The daemon's user can write to the catalogue, but cannot change the time of a
+    # sealed file.
+    try:
+        is_sealed = folder.is_sealed(file.received.name)
+    except NoFileError:
+        return GONE
+    return "sealed, and modified after it was received" if is_sealed else None
 
 
 TWIN = "the filesystem opens the same file under another name"
@@ -316,6 +329,8 @@ class _Pruning:
             amiss = self.folder.remove(
                 file.received.name, lambda: _amiss(self.folder, file)
             )
+        except SealedError:
+            return self._fate(series, file, Fate.FAILED, SEALED)
         except OSError as error:
             reason = f"cannot be removed: {error.strerror}"
             return self._fate(series, file, Fate.FAILED, reason)

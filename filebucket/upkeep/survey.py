@@ -112,6 +112,7 @@ Kind = Literal[
     "unreadable",
     "left",
     "folder",
+    "unsealed",
 ]
 
 
@@ -147,6 +148,7 @@ class Found:
     :ivar unreadable: files and folders that could not be read
     :ivar left: files that changed meanwhile or may be new pushes
     :ivar folder: folders in the bucket's folder
+    :ivar unsealed: files that ``filebucket seal`` should have sealed
     :ivar stopped: whether it was interrupted
     """
 
@@ -163,6 +165,7 @@ class Found:
     unreadable: int = 0
     left: int = 0
     folder: int = 0
+    unsealed: int = 0
     stopped: bool = False
 
     @property
@@ -173,6 +176,7 @@ class Found:
             (self.missing, "missing"),
             (self.unreadable, "unreadable"),
             (self.stranger, "unknown"),
+            (self.unsealed, "not sealed"),
             (self.entered, "added"),
             (self.replaced, "replaced"),
             (self.back, "restored"),

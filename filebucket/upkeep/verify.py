@@ -63,6 +63,7 @@ def verify(
     wait: Callable[[float], object] = lambda seconds: None,
     report: Callable[[Finding], object] = lambda finding: None,
     progress: Callable[[Found], object] = lambda found: None,
+    sealed: float | None = None,
 ) -> Found:
     """Verify the files in ``wanted``; find missing and unknown files in all buckets.
 
@@ -76,6 +77,8 @@ def verify(
     :param wait: waits for a number of seconds
     :param report: called with each finding
     :param progress: called regularly with the counts so far
+    :param sealed: files received before this time must be sealed, in seconds since the
+        epoch; None if there are no such files
     :raises CatalogueError: the catalogue cannot be used, or is not the home's
     :raises KeyboardInterrupt: interrupted; the results so far are saved
     """
@@ -92,6 +95,7 @@ def verify(
         wait,
         Found(),
         {bucket.key: bucket for bucket in buckets},
+        sealed,
     )
     spare(catalogue, archive, all_buckets)
     survey.verify(wanted)
@@ -101,6 +105,7 @@ def verify(
 @define
 class _Verification(Survey):
     buckets: dict[str, Bucket]
+    sealed: float | None
     # Files of the wrong size, whenever they were verified.
     doubtful: set[int] = field(factory=set)
     # Results that are not saved yet.
@@ -126,6 +131,15 @@ class _Verification(Survey):
     def look_at(self, bucket: Bucket, folder: IFolder, row: Row) -> None:
         if folder.look(row.name).size != row.size:
             self.doubtful.add(row.id)
+        # Not by a time on the disk: the daemon's user can change that of a file that is
+        # not sealed.
+        if (
+            self.sealed is not None
+            and not bucket.overwrite
+            and row.received_at < self.sealed
+            and not folder.is_sealed(row.name)
+        ):
+            self.tell(bucket, "unsealed", row.name, "run filebucket seal as root")
 
     def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
         for row in rows:

@@ -8,12 +8,15 @@ import signal
 import socket
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.base import owner as module
 from filebucket.base.errors import OperatorError
 from filebucket.base.owner import (
     NOBODY,
@@ -152,6 +155,25 @@ class ForGoodTests(OwnerCase):
         self.owner, self.private = Person(0, 0), Person()
         become_owner_of(HOME, PRIVATE)
         self.assertIn(("setresuid", 107, 107, 107), self.calls)
+
+    def test_capability(self) -> None:
+        """One is kept if the caller wants it; the user changes between."""
+
+        @contextmanager
+        def keeping(capability: int) -> Iterator[None]:
+            self.called("keep", capability)
+            yield
+            self.called("kept")
+
+        self.patch(module, "keeping", keeping)
+        become_owner_of(HOME, PRIVATE, 9)
+        self.assertEqual(
+            [("keep", 9), ("setresuid", 107, 107, 107), ("kept",)], self.calls[2:]
+        )
+        self.run_by(1000)
+        self.calls.clear()
+        become_owner_of(HOME, PRIVATE, 9)
+        self.assertEqual([], self.calls)
 
     def test_all_is_roots(self) -> None:
         """Then the daemon runs as root, too, and a link can lead no further."""

@@ -80,7 +80,7 @@ class CompletionTests(CliCase):
         expected = [
             *("alert", "bucket", "check", "copy", "files", "get", "hold", "log"),
             *("pause", "prune", "reindex", "reload", "report", "resume", "retire"),
-            *("serve", "status", "token-hash", "verify"),
+            *("seal", "serve", "status", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))
 

@@ -147,6 +147,8 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual([], changed(before, made_of()))
         self.assertEqual([], changed(before, made_of(buckets=[TOKEN])))
         self.assertEqual([], changed(before, made_of(defaults={"quota": 1})))
+        # The daemon does not use it.
+        self.assertEqual([], changed(before, made_of(seal="15m")))
         after = made_of(home="./buckets", hook_timeout=300)
         self.assertEqual([], changed(before, after))
         self.assertEqual([], changed(before, evolve(before)))

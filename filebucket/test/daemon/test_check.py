@@ -24,8 +24,10 @@ from filebucket.daemon import check, control
 from filebucket.daemon.applied import Applied, Difference, fingerprints
 from filebucket.model.token import token_digest
 from filebucket.store import aside
+from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
 from filebucket.test.kit.certificates import make_key, write_chain, write_pair
 from filebucket.test.kit.control import status_file
+from filebucket.test.kit.sealed import replace_kernel
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 HASH = token_digest(TOKEN.encode()).hex()
@@ -599,3 +601,71 @@ class RiskyTests(CheckCase):
         self.assertIn(
             "$.listen[1]: privateKey: no.pem", "".join(each for _, each in found)
         )
+
+
+class SealTests(CheckCase):
+    """Whether stored files are sealed, if ``seal`` is set."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.attributes = replace_kernel(self)
+        self.attributes.mark(self.home, APPEND_ONLY)
+        (self.home / "web01").mkdir()
+        self.path = self.home / "web01" / "a"
+        self.path.touch()
+
+    def sealed(self, days: float = 1, **settings: Any) -> list[tuple[str, str]]:
+        """The findings in this number of days."""
+        bucket = {"name": "web01", "token_sha256": HASH, **settings}
+        text = json.dumps({**self.keys, "seal": "15m", "buckets": [bucket]})
+        self.file.write_text(text)
+        now = (NOW + timedelta(days=days)).timestamp()
+        report = check.check(str(self.file), MemoryReactorClock(), {}, now, False)
+        return [
+            (each.level, self.without_folder(f"{each.place}: {each.text}"))
+            for each in report.concerns
+        ]
+
+    def test_sealed(self) -> None:
+        """No finding if all files are sealed or new, or without the key."""
+        self.assertEqual([], self.sealed(days=0))
+        self.attributes.mark(self.path, IMMUTABLE)
+        self.assertEqual([], self.sealed())
+        self.attributes.flags.clear()
+        self.assertEqual([], self.found())
+
+    def test_not_sealed(self) -> None:
+        late = "run filebucket seal as root, and check its timer"
+        text = f"bucket web01: at least 1 file not sealed: {late}"
+        self.assertEqual([("wrong", text)], self.sealed())
+        self.assertEqual([], self.sealed(overwrite=True))
+        self.attributes.flags.clear()
+        self.assertEqual(("wrong", f"home: is not sealed: {late}"), self.sealed()[0])
+
+    def test_no_such_flag(self) -> None:
+        self.attributes.supported = False
+        text = "home: cannot be sealed: the filesystem has no such flag"
+        self.assertEqual([("wrong", text)], self.sealed())
+
+    def test_bucket_cannot_be_opened(self) -> None:
+        """It may be on another filesystem, or a link."""
+        (self.home / "web01").rename(self.home / "web02")
+        self.assertEqual([], self.sealed())
+        (self.home / "web01").symlink_to("web02")
+        text = "bucket web01: cannot be sealed: Not a directory"
+        self.assertEqual([("wrong", text)], self.sealed())
+
+    def test_leaves_nothing_in_the_home(self) -> None:
+        """Nothing can be removed from a sealed home, so the filesystem is tried in the
+        private folder."""
+        (self.home / ".filebucket").mkdir()
+        made: list[str] = []
+        mkdtemp = tempfile.mkdtemp
+
+        def remember(*args: Any) -> str:
+            made.append(str(args[-1]))
+            return str(mkdtemp(*args))
+
+        self.patch(tempfile, "mkdtemp", remember)
+        self.assertEqual([], self.sealed(days=0))
+        self.assertEqual([str(self.home / ".filebucket")], made)

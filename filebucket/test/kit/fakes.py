@@ -429,6 +429,10 @@ class MemoryFolder:
         content, at = self.files[name]
         return Stat(len(content), at, at, (content, at))
 
+    def is_sealed(self, name: str) -> bool:
+        self.look(name)
+        return False
+
     def read(self, name: str, pace: Callable[[int], object]) -> Content:
         found = self.look(name)
         content, _ = self.files[name]

@@ -38,6 +38,7 @@ from filebucket.store.interfaces import InLine, IWriter, Receipt
 from filebucket.store.room import Room
 from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.fakes import LinesAtOnce, at_once
+from filebucket.test.kit.sealed import MemoryAttributes
 from filebucket.test.kit.server import PATIENCE
 from filebucket.test.store.contract import (
     NAME,
@@ -860,6 +861,21 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.kernel.faults["fsync bucket"] = fails(errno.EIO)
         self.kernel.faults["unlink"] = fails(errno.EROFS)
         self.assert_refused(503, writer.commit({}, overwrite=False))
+
+    def test_sealed(self) -> None:
+        """A sealed file is not replaced, and that is not a folder that cannot be
+        written."""
+        attributes = MemoryAttributes()
+        self.store.attributes = attributes
+        self.push(b"old")
+        self.kernel.faults["rename"] = fails(errno.EPERM)
+        self.assert_push_refused(401, overwrite=True)
+        attributes.mark(os.path.join(self.bucket, NAME))
+        refusal = self.assert_push_refused(405, overwrite=True)
+        self.assertEqual(
+            "a file with that name already exists, and is sealed", refusal.reason
+        )
+        self.assertEqual({NAME: b"old"}, self.published())
 
     def test_overwrite_directory_fsync_failed(self) -> None:
         """A rename cannot be undone: refused, but the file is whole."""

@@ -6,18 +6,22 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.base.fs import directory
+from filebucket.store.attributes import IMMUTABLE
 from filebucket.store.interfaces import (
     IRemovals,
     IRemover,
     NoFileError,
     NotAFileError,
+    SealedError,
 )
 from filebucket.store.remove import RemovalError, Removals, prune_lock, removing
+from filebucket.test.kit.sealed import MemoryAttributes
 
 
 class HomeCase(SynchronousTestCase):
@@ -127,6 +131,52 @@ class RemoveTests(HomeCase):
             self.assertRaises(PermissionError, folder.remove, "a", objection)
             try_lock("afterwards")
         self.assertEqual(["objection", "unlink"], held)
+
+    def test_sealed(self) -> None:
+        """The flag of this file alone is lifted, and only if it stays otherwise."""
+        attributes = MemoryAttributes()
+        for name in ("a", "b"):
+            attributes.mark(self.bucket / name)
+        with (
+            removing(str(self.home), attributes.unlink, attributes) as remover,
+            remover.open("web01") as folder,
+        ):
+            self.assertTrue(folder.is_sealed("a"))
+            self.assertEqual("no", folder.remove("a", lambda: "no"))
+            self.assertTrue(folder.is_sealed("a"))
+            self.assertIsNone(folder.remove("a", lambda: None))
+            self.assertTrue(folder.is_sealed("b"))
+            self.assertRaises(NoFileError, folder.is_sealed, "a")
+        self.assertEqual(["b"], os.listdir(self.bucket))
+
+    def test_sealed_and_not_allowed(self) -> None:
+        attributes = MemoryAttributes(allowed=False)
+        attributes.mark(self.bucket / "a")
+        with (
+            removing(str(self.home), attributes.unlink, attributes) as remover,
+            remover.open("web01") as folder,
+        ):
+            self.assertRaises(SealedError, folder.remove, "a", lambda: None)
+            self.assertTrue(folder.is_sealed("a"))
+        self.assertEqual({"a", "b"}, set(os.listdir(self.bucket)))
+
+    def test_sealed_and_unlink_fails(self) -> None:
+        """The file is sealed again, also if the command is interrupted."""
+        attributes = MemoryAttributes()
+        attributes.mark(self.bucket / "a")
+        for error in (OSError(errno.EIO, "disk"), KeyboardInterrupt()):
+
+            def unlink(name: bytes, dir_fd: int, error: Any = error) -> None:
+                if attributes.of(self.bucket / "a") & IMMUTABLE:
+                    raise PermissionError(errno.EPERM, "sealed")
+                raise error
+
+            with (
+                removing(str(self.home), unlink, attributes) as remover,
+                remover.open("web01") as folder,
+            ):
+                self.assertRaises(type(error), folder.remove, "a", lambda: None)
+                self.assertTrue(folder.is_sealed("a"))
 
     def test_look(self) -> None:
         """Of files only."""

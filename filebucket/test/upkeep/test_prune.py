@@ -28,12 +28,14 @@ from filebucket.model.series import series_of
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.store.archive import Folder
+from filebucket.store.attributes import KERNEL, Attributes
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.interfaces import NoFileError, Stat
 from filebucket.store.remove import removing
 from filebucket.store.room import Room
 from filebucket.test.kit.catalogue import all_series, new_home, opened
 from filebucket.test.kit.fakes import LinesAtOnce
+from filebucket.test.kit.sealed import MemoryAttributes
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate, prune
@@ -87,11 +89,12 @@ class PruningCase(SynchronousTestCase):
         *buckets: Bucket,
         unlink: Callable[..., None] = os.unlink,
         rehearse: bool = False,
+        attributes: Attributes = KERNEL,
     ) -> list[FileFate]:
         """Prune, and return the result for each file."""
         buckets = buckets or (self.bucket,)
         hide = mask(buckets)
-        with removing(str(self.home), unlink) as remover:
+        with removing(str(self.home), unlink, attributes) as remover:
             found = list(
                 prune(self.inventory, remover, buckets, NOW, UTC, hide, rehearse)
             )
@@ -480,6 +483,39 @@ class DiskTests(PruningCase):
         self.assertEqual("kept", self.rows()["db-2"])
         self.assertEqual([], self.inventory.being_pruned())
         self.assertEqual({"db-2": "pruned", "db-4": "kept"}, self.fates())
+
+    def test_sealed(self) -> None:
+        """It is removed by a process that may lift the flag; with any other one it
+        stays, and its row."""
+        memory = MemoryAttributes(allowed=False)
+        self.push(("db-1", 9), ("db-2", 8), ("db-3", 2))
+        for name in self.there():
+            memory.mark(self.home / "web01" / name)
+        arguments = {"unlink": memory.unlink, "attributes": memory}
+        self.assertEqual(
+            {"db-1": pruning.SEALED, "db-2": pruning.SEALED}, self.reasons(**arguments)
+        )
+        self.assertEqual(dict.fromkeys(self.there(), "kept"), self.rows())
+        memory.allowed = True
+        self.assertEqual({}, self.reasons(**arguments))
+        self.assertEqual({"db-3"}, self.there())
+
+    def test_sealed_and_row_forged(self) -> None:
+        """The daemon's user can write any time into the catalogue, but cannot change
+        that of a sealed file."""
+        self.push(("db-1", 9), ("db-2", 2))
+        at = NOW - 0.5 * DAY
+        os.utime(self.home / "web01" / "db-1", (at, at))
+        for file in self.inventory.kept_in_series(1, limit=9):
+            self.inventory.verified([(file.id, False, NOW)])
+        memory = MemoryAttributes()
+        memory.mark(self.home / "web01" / "db-1")
+        arguments = {"unlink": memory.unlink, "attributes": memory}
+        reason = "sealed, and modified after it was received"
+        self.assertEqual({"db-1": reason}, self.reasons(**arguments))
+        memory.flags.clear()
+        self.assertEqual({}, self.reasons(**arguments))
+        self.assertEqual({"db-2"}, self.there())
 
     def test_order(self) -> None:
         """The catalogue is marked, the file removed, the folder synced, and the

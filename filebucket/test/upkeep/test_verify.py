@@ -17,6 +17,7 @@ from filebucket.store.archive import DirectoryArchive, Folder
 from filebucket.store.interfaces import Content, NoFileError
 from filebucket.store.remove import prune_lock
 from filebucket.test.kit.catalogue import all_series
+from filebucket.test.kit.sealed import replace_kernel
 from filebucket.test.upkeep.test_reindex import DAY, NOW, OTHER, HomeCase
 from filebucket.upkeep import survey
 from filebucket.upkeep import verify as verifying
@@ -32,6 +33,7 @@ class VerifyCase(HomeCase):
         self.read: list[str] = []
         self.waited: list[float] = []
         self.late = survey.ROW_WITHIN
+        self.sealed: float | None = None
         self.meanwhile: Callable[[], object] = lambda: None
         read = Folder.read
 
@@ -68,6 +70,7 @@ class VerifyCase(HomeCase):
             late=self.late,
             wait=wait,
             report=self.findings.append,
+            sealed=self.sealed,
         )
 
     def row(self, name: str) -> File:
@@ -82,6 +85,51 @@ class VerifyCase(HomeCase):
             file.seek(0)
             file.write(bytes([byte[0] ^ 1]))
         os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+
+class SealedTests(VerifyCase):
+    """Files that should be sealed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.attributes = replace_kernel(self)
+        self.push("a")
+        self.push("b", at=NOW - 60)
+
+    def unsealed(self) -> list[str | None]:
+        """The files that are reported."""
+        count = self.verify().unsealed
+        found = [each.name for each in self.findings if each.kind == "unsealed"]
+        self.assertEqual(count, len(found))
+        return found
+
+    def test_unsealed(self) -> None:
+        """Files that were received before that time; without one, none."""
+        self.assertEqual([], self.unsealed())
+        self.sealed = NOW - 3600
+        self.assertEqual(["a"], self.unsealed())
+        self.sealed = NOW
+        self.assertEqual(["a", "b"], self.unsealed())
+        self.attributes.mark(self.home / "web01" / "a")
+        self.assertEqual(["b"], self.unsealed())
+
+    def test_touched(self) -> None:
+        """The daemon's user keeps a file from being sealed by changing it again and
+        again: that is reported."""
+        self.sealed = NOW - 3600
+        (self.home / "web01" / "a").chmod(0o600)
+        self.assertEqual(["a"], self.unsealed())
+
+    def test_overwrite(self) -> None:
+        """Such a bucket is not sealed."""
+        self.sealed = NOW
+        self.overwrite()
+        self.assertEqual([], self.unsealed())
+
+    def test_no_such_flag(self) -> None:
+        """No file is sealed then."""
+        self.sealed, self.attributes.supported = NOW, False
+        self.assertEqual(["a", "b"], self.unsealed())
 
 
 class ContentTests(VerifyCase):
