@@ -193,6 +193,16 @@ _NUMBERS: Sequence[tuple[str, str, Callable[[BucketOverview], float | None]]] = 
         "Time when the first series is, or was, overdue; absent without a schedule.",
         lambda bucket: bucket.due,
     ),
+    (
+        "restored_timestamp_seconds",
+        "Time when a restore test last passed; absent if none did.",
+        lambda bucket: bucket.restored_at,
+    ),
+    (
+        "drill_due_timestamp_seconds",
+        "Time when the next restore test is, or was, overdue; absent without one due.",
+        lambda bucket: bucket.drill_due,
+    ),
     ("files", "Stored files.", lambda bucket: bucket.files),
     ("size_bytes", "Bytes of the stored files.", lambda bucket: bucket.bytes),
     (

@@ -160,6 +160,7 @@ class BucketRows:
     :param kind: one of :data:`SEVERITIES`
     :param comment: as configured; may be empty
     :param pause: when its pause ends and why, if there is one
+    :param restored: when a restore test last passed, if one did
     :param problems: of the bucket as a whole, that are not obvious from its rows
     :param copies: until when it is copied, and to which server
     :param shown: number of series before the fold
@@ -173,6 +174,7 @@ class BucketRows:
     comment: str
     schedule: str
     pause: tuple[Moment, str] | None
+    restored: Moment | None
     retired: bool
     problems: Sequence[Mark]
     copies: Sequence[tuple[Moment, str]]
@@ -498,6 +500,10 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         until = bucket.paused.until
         text = moment_text(until)
         pause = _moment(until, zone, text), printable(bucket.paused.reason)
+    restored = None
+    if bucket.restored_at is not None:
+        at = bucket.restored_at
+        restored = _moment(at, zone, ago(now - at), "restore test passed ")
     rows = [_row(each, now, zone) for each in bucket.series]
     # The worst series are the first.
     bad = sum(bucket.severity_of(each) > 0 for each in bucket.series)
@@ -511,6 +517,7 @@ def _bucket(bucket: BucketOverview, now: float, zone: tzinfo) -> BucketRows:
         comment=printable(bucket.comment),
         schedule=schedule,
         pause=pause,
+        restored=restored,
         retired=bucket.retired,
         problems=[_mark(each) for each in bucket.problems if not _is_obvious(each)],
         copies=[_copy(each, now, zone) for each in bucket.copies],

@@ -17,10 +17,12 @@ import stat
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NoReturn
+from typing import NoReturn, TypeVar, cast
 
 from filebucket.base.capability import keeping
 from filebucket.base.errors import OperatorError
+
+F = TypeVar("F", bound=int | None)
 
 AS_OWNER = "run this as root or as the daemon's user"
 """The hint for a user who may not read the home."""
@@ -74,16 +76,17 @@ def become_owner_of(home: str, private: str, keep: int | None = None) -> None:
 
 
 def opened_as_owner_of(
-    home: str, private: str, work: Callable[[], tuple[str, int]]
-) -> tuple[str, int]:
-    """Let ``work`` open a file with the rights of the home's owner, and go on with
-    those of the caller, who may write where the owner may not.
+    home: str, private: str, work: Callable[[], tuple[str, F]]
+) -> tuple[str, F]:
+    """Let ``work`` open a file with the rights of the home's owner, or do something
+    else with them, and go on with those of the caller, who may write where the owner
+    may not.
 
     If root, a child process runs it, which can drop its rights for good: whatever it
     reads cannot get root's rights from it.
 
     :param work: calls :func:`become_owner_of` before it reads anything; returns a text
-        and a descriptor
+        and a descriptor, or None
     :returns: the same
     :raises OperatorError: from ``work``, or the child failed
     """
@@ -102,9 +105,10 @@ def opened_as_owner_of(
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     text = said[1:].decode()
-    if said[:1] == _OPENED and fds:
-        os.set_inheritable(fds[0], False)
-        return text, fds[0]
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    if said[:1] == (_OPENED if fds else _DONE):
+        return text, cast("F", fds[0] if fds else None)
     for fd in fds:
         os.close(fd)
     raise OperatorError(text or "the process that reads the home failed")
@@ -113,10 +117,12 @@ def opened_as_owner_of(
 MOST_TEXT = 64 * 1024
 """Bytes of a text from the child."""
 
-_OPENED, _FAILED = b"+", b"-"
+_OPENED, _DONE, _FAILED = b"+", b".", b"-"
 
 
-def _answer(channel: socket.socket, work: Callable[[], tuple[str, int]]) -> NoReturn:
+def _answer(
+    channel: socket.socket, work: Callable[[], tuple[str, int | None]]
+) -> NoReturn:
     """The whole life of the child."""
     status = 1
     try:
@@ -125,7 +131,8 @@ def _answer(channel: socket.socket, work: Callable[[], tuple[str, int]]) -> NoRe
         except OperatorError as error:
             channel.send(_FAILED + str(error).encode()[: MOST_TEXT - 1])
         else:
-            socket.send_fds(channel, [_OPENED + text.encode()], [fd])
+            said, fds = (_DONE, []) if fd is None else (_OPENED, [fd])
+            socket.send_fds(channel, [said + text.encode()], fds)
             status = 0
     except KeyboardInterrupt:
         pass

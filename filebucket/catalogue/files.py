@@ -12,7 +12,7 @@ from zope.interface import implementer
 from filebucket.catalogue.database import Database, translated_errors
 from filebucket.catalogue.interfaces import IFiles
 from filebucket.catalogue.rows import read_files
-from filebucket.model.records import File
+from filebucket.model.records import Drill, File
 from filebucket.model.series import is_series
 
 PAGE = 1000
@@ -40,6 +40,27 @@ class Files(Database):
 
     def oldest_first(self, bucket: str, series: str | None = None) -> Iterator[File]:
         return self._pages(bucket, series, (-math.inf, 0), ">", "ASC")
+
+    def drilled(self, drill: Drill) -> bool:
+        received = drill.file.received
+        with self._change() as do:
+            # In a catalogue that replaced a damaged one, ids are given anew.
+            changed = do(
+                "UPDATE series SET"
+                " drilled_at = ?1, drilled_name = ?2, drill_error = ?3,"
+                " restored_at = CASE WHEN ?3 IS NULL THEN ?1 ELSE restored_at END"
+                " WHERE id = (SELECT series FROM push WHERE id = ?4 AND name = ?2"
+                " AND sha256 = ?5 AND bucket = (SELECT id FROM bucket WHERE key = ?6))",
+                (
+                    drill.at,
+                    received.name,
+                    drill.error,
+                    drill.file.id,
+                    received.sha256,
+                    received.bucket,
+                ),
+            )
+        return changed.rowcount > 0
 
     def _pages(
         self,

@@ -26,6 +26,8 @@ from filebucket.model.records import (
     Abandoned,
     Activity,
     Copy,
+    Drill,
+    Drills,
     Entered,
     Failed,
     File,
@@ -223,6 +225,11 @@ class IView(Interface):
     def totals(buckets: Collection[str]) -> list[Totals]:
         """The totals of buckets with these keys, and of those with lost files."""
 
+    def drills(buckets: Collection[str], now: float) -> list[Drills]:
+        """The last restore tests of buckets with these keys, and of all that had one.
+        Times of passed tests far after ``now`` are wrong, and do not count.
+        """
+
     def full() -> dict[str, tuple[float, str]]:
         """The time and the reason of the last push to each bucket that got 507."""
 
@@ -352,7 +359,7 @@ class IInventory(Interface):
 
 
 class IFiles(Interface):
-    """What files and get read: the files that should exist."""
+    """What files and get read: the files that should exist; and what get records."""
 
     def named(bucket: str, name: str) -> File | None:
         """The file with that name."""
@@ -369,6 +376,13 @@ class IFiles(Interface):
 
     def oldest_first(bucket: str, series: str | None = None) -> Iterator[File]:
         """The same in the other order."""
+
+    def drilled(drill: Drill) -> bool:
+        """Record a restore test, in the series of its file.
+
+        :returns: whether it was recorded: not if the catalogue does not know the file
+            any more
+        """
 
 
 class ICopies(Interface):

@@ -102,6 +102,13 @@ class Inventory(Database):
                     new.append(received)
                     kinds.append("replaced" if kept else "entered")
             if new:
+                # As if the bucket was as old as its files, a restore test would be
+                # overdue in a catalogue that has lost the last one.
+                do(
+                    "INSERT INTO bucket (key, since) SELECT value, ?"
+                    " FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
+                    (now, json.dumps([each.bucket for each in new])),
+                )
                 enter_batch(do, new, buckets.get)
         return kinds
 

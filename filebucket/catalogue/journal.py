@@ -264,6 +264,7 @@ class Journal(Database):
         new patterns are stored only afterwards, so that this starts over if it is
         interrupted.
         """
+        self._move_drills(id_, bucket, hide)
         after: Sequence[float] = (-math.inf, 0)
         while pushes := self._ask(_PUSHES_BY_TIME, id_, *after, AT_ONCE):
             _, *after, _ = pushes[-1]
@@ -280,6 +281,20 @@ class Journal(Database):
             # failure of a series that is not expected any more.
             do(_FORGET_FAILURES, (id_, json.dumps(bucket.series)))
         yield
+
+    def _move_drills(
+        self, id_: int, bucket: Bucket, hide: Callable[[str], str]
+    ) -> None:
+        """Assign the restore tests to the series to which their files will belong. It
+        comes first: a series without a push is forgotten.
+        """
+        with self._change() as do:
+            drills = do(_DRILLS, (id_,)).fetchall()
+            do(_FORGET_DRILLS, (id_,))
+            for name, at, error, restored_at in drills:
+                series = series_of(hide(name), bucket.series)
+                do(_MAKE_SERIES, (id_, series, at, at))
+                do(_DRILL, (at, name, error, restored_at, id_, series))
 
     def pass_time(self, now: float) -> None:
         due = "due <= ? AND state <> 'late'"
@@ -480,6 +495,23 @@ _MOVE = (
     "UPDATE push SET series = (SELECT id FROM series WHERE bucket = :bucket"
     " AND name = :series) WHERE id = :push AND series <> (SELECT id FROM series"
     " WHERE bucket = :bucket AND name = :series)"
+)
+
+_DRILLS = (
+    "SELECT drilled_name, drilled_at, drill_error, restored_at FROM series"
+    " WHERE bucket = ? AND drilled_at IS NOT NULL ORDER BY drilled_at"
+)
+
+_FORGET_DRILLS = (
+    "UPDATE series SET drilled_at = NULL, drilled_name = NULL, drill_error = NULL,"
+    " restored_at = NULL WHERE bucket = ? AND drilled_at IS NOT NULL"
+)
+
+# An older test may have passed when a later one of the same series failed.
+_DRILL = (
+    "UPDATE series SET drilled_at = ?, drilled_name = ?, drill_error = ?,"
+    " restored_at = NULLIF(MAX(IFNULL(?, -1e300), IFNULL(restored_at, -1e300)), -1e300)"
+    " WHERE bucket = ? AND name = ?"
 )
 
 _HEAL = (

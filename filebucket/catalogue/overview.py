@@ -20,12 +20,13 @@ from filebucket.model.mask import mask
 from filebucket.model.problem import (
     Kind,
     Problem,
+    drill_due,
     failing_hooks,
     full_disk,
     late_copy,
     of_bucket,
 )
-from filebucket.model.records import Copy, Refused, Series, Space, Tally, Totals
+from filebucket.model.records import Copy, Drills, Refused, Series, Space, Tally, Totals
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.unfinished import Unfinished
 
@@ -111,6 +112,8 @@ class BucketOverview(Tally):
     :param paused: the pause, if there is one that is not over
     :param problems: of the bucket as a whole, the worst first
     :param copies: how far it is copied to other servers
+    :param restored_at: when a restore test last passed; None if none did
+    :param drill_due: when the next one becomes or became overdue; infinity is never
     """
 
     label: str
@@ -123,6 +126,8 @@ class BucketOverview(Tally):
     retired: bool = False
     problems: tuple[Problem, ...] = ()
     copies: tuple[Copy, ...] = ()
+    restored_at: float | None = None
+    drill_due: float = math.inf
 
     @property
     def awaited(self) -> bool:
@@ -276,6 +281,7 @@ def make_overview(
     full_at = forecast(space, disk.reserved if disk else 0)
     refused = view.full()
     copies = _copies(view)
+    drills = _drills(view, buckets, now)
     more: defaultdict[str, list[Problem]] = defaultdict(list)
     for problem in (*of_server(view, known, full_at), *known.problems):
         more[problem.bucket].append(problem)
@@ -291,6 +297,7 @@ def make_overview(
                 now,
                 sizes,
                 refused.get(each.key),
+                drills.get(each.key),
                 more[each.key],
                 copies[each.key],
             )
@@ -351,6 +358,7 @@ def find_problems(view: IView, known: Known) -> list[Problem]:
     space = view.space(known.now - FORECAST_FROM)
     full_at = forecast(space, known.disk.reserved if known.disk else 0)
     refused = view.full()
+    drills = _drills(view, known.buckets, known.now)
     quotas = [each.key for each in known.buckets if each.quota is not None]
     totals = {each.bucket: each for each in view.totals({*quotas, *refused})}
     found = [*of_server(view, known, full_at), *known.problems]
@@ -358,10 +366,17 @@ def find_problems(view: IView, known: Known) -> list[Problem]:
     for bucket in known.buckets:
         key = bucket.key
         found += filter(None, [late_copy(copies[key], known.now)])
-        if key in totals or key in refused or _may_end(bucket):
+        if any(key in each for each in (totals, refused, drills)) or _may_end(bucket):
             of_it = totals.get(key) or Totals(key)
-            found += of_bucket(bucket, of_it, refused.get(key), known.now)
+            drilled = drills.get(key)
+            found += of_bucket(bucket, of_it, refused.get(key), drilled, known.now)
     return found
+
+
+def _drills(view: IView, buckets: Sequence[Bucket], now: float) -> dict[str, Drills]:
+    """The restore tests of the buckets that had one, or need one, by key."""
+    due = [each.key for each in buckets if each.drill is not None]
+    return {each.bucket: each for each in view.drills(due, now)}
 
 
 def _may_end(bucket: Bucket) -> bool:
@@ -405,6 +420,7 @@ def _bucket(
     now: float,
     sizes: int,
     refused: tuple[float, str] | None,
+    drills: Drills | None,
     problems: Sequence[Problem],
     copies: Sequence[Copy],
 ) -> BucketOverview:
@@ -436,12 +452,14 @@ def _bucket(
         retired=bucket.retired,
         problems=_sorted(
             [
-                *of_bucket(bucket, tally, refused, now),
+                *of_bucket(bucket, tally, refused, drills, now),
                 *filter(None, [late_copy(copies, now)]),
                 *problems,
             ]
         ),
         copies=tuple(copies),
+        restored_at=None if drills is None else drills.passed_at,
+        drill_due=math.inf if drills is None else drill_due(bucket, drills),
     )
 
 
@@ -482,6 +500,7 @@ def _series(
 ) -> SeriesOverview:
     known = asdict(found, recurse=False)
     known["last_name"] = found.last_name and hide(found.last_name)
+    known["drilled_name"] = found.drilled_name and hide(found.drilled_name)
     known["failed_text"] = found.failed_text and hide(found.failed_text)
     if found.due <= now:
         known.update(state=State.LATE, state_at=found.due)

@@ -67,6 +67,7 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
         of_kind(Kind.FULL, CRITICAL),
         of_kind(Kind.TOKEN, CRITICAL),
         of_kind(Kind.COPY, CRITICAL),
+        of_kind(Kind.DRILL, CRITICAL),
         of_kind(Kind.FULL, WARNING),
         of_kind(Kind.TOKEN, WARNING),
         of_kind(Kind.COPY, WARNING),
@@ -170,6 +171,10 @@ _PHRASES = {
     "full": ("bucket is full", "buckets are full"),
     "token": ("bucket has no valid token", "buckets have no valid token"),
     "copy": ("bucket is not copied", "buckets are not copied"),
+    "drill": (
+        "bucket has a failed or overdue restore test",
+        "buckets have a failed or overdue restore test",
+    ),
     "late": ("backup is late", "backups are late"),
     "damaged": ("file is damaged", "files are damaged"),
     "missing": ("file is missing", "files are missing"),

@@ -13,12 +13,14 @@ from typing import Any
 from attrs import evolve
 from zope.interface import implementer
 
+from filebucket.catalogue.batch import CLOCK_ERROR
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
 from filebucket.model.records import (
     Activity,
     Copy,
+    Drills,
     File,
     HookFailure,
     Refused,
@@ -56,6 +58,24 @@ _TOTALS = (
     " OR key IN (SELECT value FROM json_each(?))"
 )
 
+# One pass over all series, most of which have had no restore test.
+_DRILLS = """
+    SELECT key, since,
+        EXISTS (SELECT 1 FROM series WHERE bucket = bucket.id AND files),
+        passed_at, IFNULL(failed, 0)
+    FROM bucket LEFT JOIN (
+        SELECT bucket, MAX(restored_at) FILTER (WHERE restored_at <= ?1) AS passed_at,
+            COUNT(*) FILTER (WHERE drill_error IS NOT NULL AND files) AS failed
+        FROM series WHERE drilled_at IS NOT NULL GROUP BY bucket
+    ) AS drill ON drill.bucket = bucket.id
+    WHERE failed IS NOT NULL OR key IN (SELECT value FROM json_each(?2))
+"""
+_LAST_FAILED = (
+    "SELECT name, drilled_at, drill_error FROM series WHERE drill_error IS NOT NULL"
+    " AND files AND bucket = (SELECT id FROM bucket WHERE key = ?)"
+    " ORDER BY drilled_at DESC, id DESC LIMIT 1"
+)
+
 _OF_SERIES = "push.series IN (SELECT id FROM series WHERE is_series(name, ?))"
 
 _NEWEST = (
@@ -72,8 +92,13 @@ _ACTIVITY = """
         IFNULL(SUM(size * ((came AND fate = 'kept') - (NOT came AND went))), 0),
         IFNULL(SUM(went AND fate = 'pruned'), 0),
         IFNULL(SUM(size) FILTER (WHERE went AND fate = 'pruned'), 0),
-        0, bucket.since
-    FROM bucket LEFT JOIN (
+        0, MIN(bucket.since, IFNULL(oldest, bucket.since))
+    FROM (
+        -- A found file may be older than its row, and than that of the bucket.
+        SELECT id, key, since, (SELECT MIN(received_at) FROM push
+            WHERE push.bucket = bucket.id) AS oldest
+        FROM bucket
+    ) AS bucket LEFT JOIN (
         SELECT bucket, size, request, fate, received_at >= ?1 AS came,
             fate <> 'kept' AND fate_at >= ?1 AS went
         FROM push WHERE received_at >= ?1 OR fate_at >= ?1
@@ -220,6 +245,13 @@ class View(Database):
             " ORDER BY at DESC, hook, bucket LIMIT ?"
         )
         return [HookFailure(*row) for row in self._ask(query, limit)]
+
+    def drills(self, buckets: Collection[str], now: float) -> list[Drills]:
+        found = self._ask(_DRILLS, now + CLOCK_ERROR, json.dumps([*buckets]))
+        return [
+            Drills(*row, *(self._ask(_LAST_FAILED, row[0]) if row[-1] else ()))
+            for row in found
+        ]
 
     def full(self) -> dict[str, tuple[float, str]]:
         # With MAX, SQLite takes the other columns from the same row.

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Self
 
 import cattrs
 import click
+from attrs import frozen
 
 from filebucket.base.errors import OperatorError
 from filebucket.base.owner import AS_OWNER, opened_as_owner_of
@@ -40,7 +42,7 @@ from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.names import PRIVATE
-from filebucket.model.records import File
+from filebucket.model.records import Drill, File
 from filebucket.model.schedule import local_zone
 from filebucket.store.archive import DirectoryArchive, StoredFile
 from filebucket.store.interfaces import (
@@ -50,7 +52,8 @@ from filebucket.store.interfaces import (
     UnsteadyError,
 )
 from filebucket.store.target import Target, target
-from filebucket.upkeep.restore import Choice, checked, choose, difference
+from filebucket.upkeep.drill import Command, StartError, running
+from filebucket.upkeep.restore import JUST_NOW, Choice, checked, choose, difference
 
 
 @click.command(short_help="Copy a stored file, and compare its checksum.")
@@ -77,6 +80,13 @@ from filebucket.upkeep.restore import Choice, checked, choose, difference
     is_flag=True,
     help="Get the file NAME even if it is damaged. If it is, the exit status is 1.",
 )
+@click.option(
+    "--exec",
+    "line",
+    metavar="COMMAND",
+    help="Test a restore: give the file to a shell command, as its standard input, and"
+    " store nothing. The result is recorded and shown by 'filebucket status'.",
+)
 @with_config
 @with_json
 def get(
@@ -87,6 +97,7 @@ def get(
     output: str,
     overwrite: bool,
     damaged: bool,
+    line: str | None,
     as_json: bool,
 ) -> None:
     """Copy the newest good file of BUCKET or of SERIES, or the file NAME, and compare
@@ -95,9 +106,16 @@ def get(
     A good file is not damaged, empty or shrunk. Nothing is written unless the file is
     whole and the checksum is right; with -o -, the exit status shows that. Exits with 1
     if anything failed.
+
+    A restore test passes if the checksum is right and COMMAND exits with 0. COMMAND
+    runs with your rights: if you are root, with root's.
     """
     if damaged and wanted is None:
         raise click.UsageError("--damaged needs the NAME of a file")
+    if line is not None and (output != "." or overwrite or damaged):
+        raise click.UsageError("--exec excludes --output, --overwrite and --damaged")
+    if line is not None and not line.strip():
+        raise click.UsageError("--exec needs a COMMAND")
     if as_json and output == "-":
         raise click.UsageError("--json excludes --output -")
     if output == "-" and sys.stdout.isatty():
@@ -116,12 +134,17 @@ def get(
     )
     with ExitStack() as stack:
         stack.enter_context(_ending_orderly())
-        choice, stored = _opened(config, chosen, choosing, hide)
-        stack.callback(os.close, stored.fd)
+        choice, found = _opened(config, chosen, choosing, hide)
         for warning in choice.warnings:
             click.echo(f"Warning: {warning}", err=True)
         file = choice.file
         name = printable(hide(file.received.name))
+        if isinstance(found, StoredFile):
+            stack.callback(os.close, found.fd)
+        if line is not None:
+            _drill(config, chosen, file, found, line, hide, as_json)
+            return
+        stored = _or_fail(found, name)
         if output == "-":
             content = _copied(stored, name, _print_bytes)
             wrong = difference(file, content, time.time())
@@ -149,30 +172,73 @@ def _end_of(at: str) -> float:
         raise click.BadParameter(str(error), param_hint="'--at'") from None
 
 
+@frozen
+class _Unreadable:
+    """Why a chosen file cannot be read.
+
+    :param reason: as a clause
+    :param hint: what to do, to append; may be empty
+    """
+
+    reason: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """From an exception that is one of :data:`_UNREADABLE`."""
+        if isinstance(error, NotAFileError):
+            return cls("not a regular file")
+        if isinstance(error, NoFileError):
+            return cls("the file is gone", "; 'filebucket verify' finds missing files")
+        hint = f"; {AS_OWNER}" if isinstance(error, PermissionError) else ""
+        return cls(getattr(error, "strerror", None) or "disk error", hint)
+
+
+_UNREADABLE = (NotAFileError, NoFileError, OSError)
+
+
 def _opened(
     config: Config,
     bucket: Bucket,
     choosing: Callable[[IFiles], Choice],
     hide: Callable[[str], str],
-) -> tuple[Choice, StoredFile]:
+) -> tuple[Choice, StoredFile | _Unreadable]:
     """Choose and open a file."""
 
-    def work() -> tuple[str, int]:
+    def work() -> tuple[str, int | None]:
         with open_catalogue(config, Files) as files:
             choice = choosing(files)
         name = choice.file.received.name
         archive = DirectoryArchive(config.home)
-        with (
-            _told(printable(hide(name))),
-            archive.open(bucket.directory) as folder,
-            folder.open(name) as stored,
-        ):
-            return json.dumps(cattrs.unstructure(choice)), os.dup(stored.fd)
+        fd, error = None, None
+        try:
+            with (
+                _steady(printable(hide(name))),
+                archive.open(bucket.directory) as folder,
+                folder.open(name) as stored,
+            ):
+                fd = os.dup(stored.fd)
+        except _UNREADABLE as caught:
+            error = _Unreadable.of(caught)
+        return json.dumps(cattrs.unstructure((choice, error))), fd
 
     text, fd = opened_as_owner_of(config.home, PRIVATE, work)
+    choice, error = json.loads(text)
     # Checked again: the other process may have been led astray by what it read.
-    choice = checked(cattrs.structure(json.loads(text), Choice))
+    choice = checked(cattrs.structure(choice, Choice))
+    if fd is None:
+        return choice, cattrs.structure(error, _Unreadable)
     return choice, StoredFile.of(fd)
+
+
+def _or_fail(found: StoredFile | _Unreadable, name: str) -> StoredFile:
+    """The file, if it can be read.
+
+    :param name: for messages
+    """
+    if isinstance(found, _Unreadable):
+        raise OperatorError(f"{name}: {found.reason}{found.hint}")
+    return found
 
 
 def _copied(
@@ -190,31 +256,116 @@ def _copied(
         done += len(piece)
         bar.to(done)
 
-    with progress_bar(stored.stat.size) as bar, _told(name):
-        return stored.copy(pass_on)
+    try:
+        with progress_bar(stored.stat.size) as bar, _steady(name):
+            return stored.copy(pass_on)
+    except OSError as error:
+        found = _Unreadable.of(error)
+        raise OperatorError(f"{name}: {found.reason}{found.hint}") from None
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Report why a stored file cannot be read.
+def _steady(name: str) -> Iterator[None]:
+    """Report that a stored file was replaced.
 
     :param name: for messages
     """
     try:
         yield
-    except NotAFileError:
-        raise OperatorError(f"{name}: not a regular file") from None
-    except NoFileError:
-        raise OperatorError(
-            f"{name}: the file is gone; 'filebucket verify' finds missing files"
-        ) from None
     except UnsteadyError:
         raise OperatorError(
             f"{name}: the file changed while it was being read; try again"
         ) from None
+
+
+def _drill(
+    config: Config,
+    bucket: Bucket,
+    file: File,
+    found: StoredFile | _Unreadable,
+    line: str,
+    hide: Callable[[str], str],
+    as_json: bool,
+) -> None:
+    """Give a file to a command, record the result and print it."""
+    received = file.received
+    name = printable(hide(received.name))
+    if isinstance(found, StoredFile):
+        environment = {
+            "FILEBUCKET_BUCKET": bucket.label,
+            "FILEBUCKET_SERIES": hide(received.series),
+            "FILEBUCKET_NAME": received.name,
+            "FILEBUCKET_SIZE": str(received.size),
+            "FILEBUCKET_SHA256": received.sha256,
+        }
+        # JSON is then alone on standard output.
+        try:
+            with running(line, environment, quiet=as_json) as command:
+                error = _tested(file, found, name, command)
+        except StartError as caught:
+            raise OperatorError(f"the command cannot be started: {caught}") from None
+    else:
+        error = found.reason
+    drill = Drill(file, time.time(), error)
+    unrecorded = _unrecorded(config, drill)
+    if as_json:
+        print_json(
+            bucket=bucket.label,
+            series=hide(received.series),
+            name=hide(received.name),
+            size=received.size,
+            sha256=received.sha256,
+            received_at=rfc3339(received.received_at),
+            drilled_at=rfc3339(drill.at),
+            passed=error is None,
+            error=error,
+            recorded=unrecorded is None,
+        )
+    if error is not None:
+        also = "" if unrecorded is None else f"; it was not recorded: {unrecorded}"
+        raise OperatorError(f"{name}: the restore test failed: {error}{also}")
+    if unrecorded is not None:
+        raise OperatorError(
+            f"{name}: the restore test passed, but it was not recorded: {unrecorded}"
+        )
+    if not as_json:
+        click.echo(f"{name}: {_about(file)}, restore test passed", err=True)
+
+
+def _tested(file: File, stored: StoredFile, name: str, command: Command) -> str | None:
+    """Give a file to a command.
+
+    :param name: for messages
+    :returns: why the restore test failed; None if it passed
+    """
+    try:
+        with _steady(name):
+            content = stored.copy(command.write)
     except OSError as error:
-        hint = f"; {AS_OWNER}" if isinstance(error, PermissionError) else ""
-        raise OperatorError(f"{name}: {error.strerror}{hint}") from None
+        return _Unreadable.of(error).reason
+    wrong = difference(file, content, time.time())
+    if wrong == JUST_NOW:
+        raise OperatorError(f"{name}: {wrong}")
+    return wrong or command.finish()
+
+
+def _unrecorded(config: Config, drill: Drill) -> str | None:
+    """Record a restore test.
+
+    :returns: why it cannot be recorded; None if it is
+    """
+
+    def work() -> tuple[str, None]:
+        with open_catalogue(config, Files) as files:
+            if not files.drilled(drill):
+                raise OperatorError("the catalogue: it does not have the file any more")
+        return "", None
+
+    try:
+        opened_as_owner_of(config.home, PRIVATE, work)
+    except OperatorError as error:
+        return str(error)
+    return None
 
 
 def _print_bytes(piece: memoryview) -> None:
@@ -270,6 +421,9 @@ def _ending_orderly() -> Iterator[None]:
         for each in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(each) is signal.SIG_DFL
     }
+    # A parent that ignores the end of its children passes that on.
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     finally:

@@ -58,6 +58,7 @@ def bucket_json(bucket: Bucket) -> dict[str, Any]:
         "grow_alert": bucket.grow_alert,
         "keep": None if bucket.keep is None else _kept(bucket.keep),
         "hold": bucket.hold,
+        "drill": bucket.drill,
         "comment": bucket.comment,
         "paused": None if bucket.paused is None else pause_json(bucket.paused),
         "retired": bucket.retired,
@@ -116,6 +117,7 @@ def _rows(bucket: Bucket, used: Tally | None, now: float) -> Iterator[list[str]]
         *([] if bucket.keep is None else [f"keep {_keep_text(bucket.keep)}"]),
         *([] if bucket.hold == HOLD else [f"hold {age_text(bucket.hold)}"]),
         *_held(bucket, now),
+        *([] if bucket.drill is None else [f"drill {age_text(bucket.drill)}"]),
         *([f"({bucket.comment})"] if bucket.comment else []),
     ]
     first, *others = (

@@ -17,6 +17,7 @@ from filebucket.cli.options import (
     LINE,
     NETWORK,
     PATTERN,
+    PERIOD,
     SHARE,
     SIZE,
     SPAN,
@@ -88,6 +89,12 @@ SETTINGS = (
     Setting("grow_alert", FACTOR, "N", "A push above N times the usual size is grown."),
     Setting("keep", KEEP, "RULE=N", "Retention rule, such as daily=14.", many=True),
     Setting("hold", SPAN, "TIME", "Age that a file must reach to be pruned."),
+    Setting(
+        "drill",
+        PERIOD,
+        "TIME",
+        "Time within which a restore test must pass, such as 30d.",
+    ),
     Setting("comment", LINE, "TEXT", "A line that alerts and the status show."),
 )
 """All settings, in the order of the help."""

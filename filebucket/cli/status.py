@@ -284,6 +284,8 @@ _STATUS = (
     Column("COUNT", right=True, optional=2),
     Column("TOTAL", right=True, optional=3),
 )
+_DRILLED = (*_STATUS, Column("RESTORED", right=True, optional=6))
+"""If there was a restore test."""
 
 
 _UPLOADS = (
@@ -313,9 +315,14 @@ def status_table(
     if only_problems:
         found = found.only_problems()
     rows = list(_rows(found, zone, only_problems))
+    drilled = any(
+        each.drilled_at is not None
+        for bucket in found.buckets
+        for each in bucket.series
+    )
     told = list(_problem_lines(found))
     if rows:
-        yield from _series_table(rows, width)
+        yield from _series_table(_DRILLED if drilled else _STATUS, rows, width)
     if rows and told:
         yield ""
     yield from _colored(told, width)
@@ -347,14 +354,17 @@ def _rows(found: Overview, zone: tzinfo, only_problems: bool) -> Iterator[_Row]:
             quiet = quiet.partition(" ")[0]
         if not bucket.series and (bucket.series_severity or not only_problems):
             state = quiet or bucket.state.value
-            cells = [printable(bucket.label), "-", state, *["-"] * 4, "0", "-"]
+            cells = [printable(bucket.label), "-", state, *["-"] * 4, "0", "-", "-"]
             yield cells, bucket.severity
         if bucket.more:
             yield _rest_row(bucket, only_problems), 0
 
 
-def _series_table(rows: Sequence[_Row], width: int | None) -> Iterator[str]:
-    head, *lines = table(_STATUS, [cells for cells, _ in rows], width)
+def _series_table(
+    columns: Sequence[Column], rows: Sequence[_Row], width: int | None
+) -> Iterator[str]:
+    cells = [row[: len(columns)] for row, _ in rows]
+    head, *lines = table(columns, cells, width)
     yield click.style(head, bold=True)
     for line, (_, severity) in zip(lines, rows, strict=True):
         yield click.style(line, fg=_COLORS[severity])
@@ -431,17 +441,26 @@ def _series_row(
         _change(series) or "-",
         str(series.files),
         size_text(series.bytes) if series.files else "-",
+        _restored(series, now),
     ]
+
+
+def _restored(series: SeriesOverview, now: float) -> str:
+    """How long ago a restore test passed, unless a later one failed."""
+    if series.drill_error is not None:
+        return "failed"
+    at = series.restored_at
+    return "-" if at is None else age_text(now - at)
 
 
 def _rest_row(bucket: BucketOverview, only_problems: bool) -> list[str]:
     more = f"({bucket.more} more)"
     if only_problems:
-        return [printable(bucket.label), more, *[""] * 7]
+        return [printable(bucket.label), more, *[""] * 8]
     files = bucket.files - sum(each.files for each in bucket.series)
     size = bucket.bytes - sum(each.bytes for each in bucket.series)
     total = size_text(size) if files else "-"
-    return [printable(bucket.label), more, *[""] * 5, str(files), total]
+    return [printable(bucket.label), more, *[""] * 5, str(files), total, ""]
 
 
 def _upload_rows(found: Overview, zone: tzinfo) -> Iterator[list[str]]:
@@ -537,6 +556,7 @@ _WORDS = {
     (Kind.TOKEN.value, CRITICAL): "without a valid token",
     (Kind.COPY.value, WARNING): "whose copy failed",
     (Kind.COPY.value, CRITICAL): "not copied",
+    (Kind.DRILL.value, CRITICAL): "with a failed or overdue restore test",
 }
 
 
@@ -716,6 +736,8 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
         },
         "retired": bucket.retired,
         "quota": bucket.quota,
+        "restored_at": rfc3339(bucket.restored_at),
+        "drill_due": rfc3339(bucket.drill_due),
         "last_at": rfc3339(bucket.last_at),
         "files": bucket.files,
         "bytes": bucket.bytes,
@@ -752,6 +774,10 @@ def _bucket_json(bucket: BucketOverview, now: float) -> dict[str, Any]:
                 "missing": each.missing,
                 "failed_at": rfc3339(each.failed_at),
                 "failed_text": each.failed_text,
+                "drilled_at": rfc3339(each.drilled_at),
+                "drilled_name": each.drilled_name,
+                "drill_error": each.drill_error,
+                "restored_at": rfc3339(each.restored_at),
             }
             for each in bucket.series
         ],

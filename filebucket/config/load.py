@@ -44,6 +44,7 @@ from filebucket.config.values import (
     Network,
     Path,
     Pattern,
+    Period,
     Sha256Hex,
     Share,
     TokenText,
@@ -83,6 +84,7 @@ class _Settings:
     grow_alert: Factor | None = None
     keep: Keep | None = None
     hold: Duration = Duration(HOLD)
+    drill: Period | None = None
 
 
 @frozen

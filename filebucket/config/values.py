@@ -41,6 +41,8 @@ Moment = NewType("Moment", float)
 """Seconds since the epoch."""
 Duration = NewType("Duration", float)
 """Seconds."""
+Period = NewType("Period", float)
+"""Seconds, more than 0."""
 DurationOrOff = NewType("DurationOrOff", float)
 """Seconds; 0 is off."""
 Share = NewType("Share", float)
@@ -187,6 +189,14 @@ def duration(value: Any, _: Any = None) -> float:
     return float(int(match[1]) * _SECONDS_OF[match[2]])
 
 
+def period(value: Any, _: Any = None) -> float:
+    """A duration of more than 0, in seconds."""
+    found = duration(value)
+    if not found:
+        raise ValueError("must be longer than 0")
+    return found
+
+
 def _number(value: Any, example: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"must be a number such as {example}")
@@ -273,12 +283,10 @@ def expectation(text: str) -> Expectation:
     if len(text.split()) > 2:
         return Schedule(cron(text))
     try:
-        seconds = duration(text)
+        duration(text)
     except ValueError as error:
         raise ValueError(f"{error}, or the five fields of a cron schedule") from None
-    if not seconds:
-        raise ValueError("must be longer than 0")
-    return Interval(seconds, text)
+    return Interval(period(text), text)
 
 
 def cron(text: str) -> Cron:
@@ -358,6 +366,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Flag: flag,
         Moment: moment,
         Duration: duration,
+        Period: period,
         DurationOrOff: duration_or_off,
         Share: share,
         Factor: factor,

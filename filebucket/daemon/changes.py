@@ -315,6 +315,7 @@ _GONE = {
     Kind.FULL: "no longer full",
     Kind.DAMAGED: "no file is damaged any more",
     Kind.MISSING: "no file is missing any more",
+    Kind.DRILL: "no restore test has failed or is overdue any more",
     Kind.TOKEN: "the last token does not expire soon any more",
     Kind.CERTIFICATE: "no certificate expires soon any more",
     Kind.HOOK: "no hook fails any more",

@@ -92,6 +92,7 @@ class Bucket:
     :param grow_alert: a push larger than this multiple of it is, too; None is never
     :param keep: retention rules; None keeps everything
     :param hold: seconds for which each file is kept
+    :param drill: seconds within which a restore test must pass; None is never
     :param comment: one line that alerts and the status show; may be empty
     :param paused: a time in which it is not late; None if there is none
     :param retired: whether it accepts no more pushes
@@ -112,6 +113,7 @@ class Bucket:
     grow_alert: float | None = None
     keep: Keep | None = None
     hold: float = HOLD
+    drill: float | None = None
     comment: str = ""
     paused: Pause | None = None
     retired: bool = False

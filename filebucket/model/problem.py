@@ -13,10 +13,18 @@ from enum import Enum
 
 from attrs import field, frozen
 
-from filebucket.base.text import about_text, counted, moment_text, printable, size_text
+from filebucket.base.text import (
+    about_text,
+    ago,
+    counted,
+    moment_text,
+    printable,
+    size_text,
+    span,
+)
 from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.records import Copy, HookFailure, Totals
+from filebucket.model.records import Copy, Drills, HookFailure, Totals
 
 WARNING = 1
 CRITICAL = 2
@@ -52,6 +60,8 @@ class Kind(Enum):
     """Files no longer match their checksums."""
     MISSING = "missing"
     """Files are gone."""
+    DRILL = "drill"
+    """A restore test failed, or is overdue."""
     TOKEN = "token"  # noqa: S105 - not a password
     """The last token of a bucket ends."""
     CERTIFICATE = "certificate"
@@ -140,14 +150,21 @@ def ending_certificate(ends: Iterable[tuple[str, float]], now: float) -> Problem
 
 
 def of_bucket(
-    bucket: Bucket, totals: Totals, refused: tuple[float, str] | None, now: float
+    bucket: Bucket,
+    totals: Totals,
+    refused: tuple[float, str] | None,
+    drills: Drills | None,
+    now: float,
 ) -> Iterator[Problem]:
     """The problems of a bucket.
 
+    :param drills: its restore tests; None if it had none, and needs none
     :param refused: time and reason of the last push that got 507
     :param now: seconds since the epoch
     """
     yield from lost_files(bucket.key, totals.damaged, totals.missing)
+    failing = None if drills is None else failing_drills(bucket, drills, now)
+    yield from [failing] if failing else []
     if bucket.retired:
         return
     reason = None
@@ -237,6 +254,48 @@ def lost_files(bucket: str, damaged: int, missing: int) -> Sequence[Problem]:
         for kind, count in ((Kind.DAMAGED, damaged), (Kind.MISSING, missing))
         if count
     ]
+
+
+def failing_drills(bucket: Bucket, drills: Drills, now: float) -> Problem | None:
+    """Whether a restore test of a bucket failed, or is overdue.
+
+    :param now: seconds since the epoch
+    """
+    clauses = []
+    if drills.last is not None:
+        name, at, error = drills.last
+        rest = drills.failed - 1
+        more = f" (and {counted(rest, 'more series', 'more series')})" if rest else ""
+        clauses.append(
+            f"the restore test of {name}{more} failed {ago(now - at)}: {error}"
+        )
+    if drill_due(bucket, drills) <= now:
+        clauses.append(_overdue(bucket, drills, now))
+    if not clauses:
+        return None
+    # Each doubling of the number of series is reported again.
+    level = CRITICAL + drills.failed.bit_length()
+    # The names come from clients.
+    text = printable("; ".join(clauses))
+    return Problem(Kind.DRILL, CRITICAL, text, bucket.key, level)
+
+
+def drill_due(bucket: Bucket, drills: Drills) -> float:
+    """When the next restore test becomes or became overdue; infinity is never. A bucket
+    without a file needs none.
+    """
+    if bucket.drill is None or not drills.has_files:
+        return math.inf
+    last = drills.since if drills.passed_at is None else drills.passed_at
+    until = -math.inf if bucket.paused is None else bucket.paused.until
+    return max(last + bucket.drill, until)
+
+
+def _overdue(bucket: Bucket, drills: Drills, now: float) -> str:
+    every = f"one is due every {span(bucket.drill or 0)}"
+    if drills.passed_at is None:
+        return f"no restore test has passed yet; {every}"
+    return f"the last restore test passed {ago(now - drills.passed_at)}; {every}"
 
 
 def failing_hooks(failures: Sequence[HookFailure]) -> Problem | None:

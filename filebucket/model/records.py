@@ -189,6 +189,10 @@ class Series:
         arrived since
     :param failed_text: its report, with tokens masked; lines and all else as sent
     :param told_at: time of the last alert; None if that was that all is well
+    :param drilled_at: when a restore of one of its files was last tested
+    :param drilled_name: name of that file
+    :param drill_error: why that test failed; None if it passed
+    :param restored_at: when a restore test last passed
     """
 
     id: int
@@ -211,6 +215,10 @@ class Series:
     failed_at: float | None = None
     failed_text: str | None = field(default=None, repr=False)
     told_at: float | None = None
+    drilled_at: float | None = None
+    drilled_name: str | None = field(default=None, repr=False)
+    drill_error: str | None = None
+    restored_at: float | None = None
 
 
 @frozen
@@ -244,6 +252,41 @@ class Tally(Totals):
 
     due: float = field(default=math.inf, converter=or_infinity)
     states: Counter[State] = field(factory=Counter)
+
+
+@frozen
+class Drill:
+    """A restore test.
+
+    :param file: the file that was read
+    :param at: when it ended
+    :param error: why it failed, as a clause; None if it passed
+    """
+
+    file: File
+    at: float
+    error: str | None = None
+
+
+@frozen
+class Drills:
+    """The last restore tests of a bucket.
+
+    :param bucket: its key
+    :param since: when the bucket was first known
+    :param has_files: whether there is a file that could be restored
+    :param passed_at: when a test last passed
+    :param failed: number of series with files whose last test failed
+    :param last: the one of these that failed last: the name of the series, when, and
+        why
+    """
+
+    bucket: str
+    since: float
+    has_files: bool = field(converter=bool)
+    passed_at: float | None = None
+    failed: int = 0
+    last: tuple[str, float, str] | None = None
 
 
 @frozen

@@ -26,6 +26,10 @@ RECENT = 60.0
 """Seconds after a change of a file in which the row of its push may be missing."""
 
 
+JUST_NOW = "it was replaced or changed just now; try again in a minute"
+"""A difference that is no damage."""
+
+
 class NoGoodFileError(OperatorError):
     """There is no such file, or none that is good."""
 
@@ -136,7 +140,7 @@ def difference(file: File, content: Content, now: float) -> str:
     if (content.size, content.sha256) == (received.size, received.sha256):
         return ""
     if now - content.stat.changed_at < RECENT:
-        return "it was replaced or changed just now; try again in a minute"
+        return JUST_NOW
     if content.size != received.size:
         return f"{content.size} bytes on disk, but {received.size} were received"
     return "its content differs from what was received"

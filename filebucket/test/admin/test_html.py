@@ -301,6 +301,18 @@ class PageTests(SynchronousTestCase):
                 head.one("small", class_="pause").text,
             )
 
+    def test_restored(self) -> None:
+        """When a restore test passed last, below the name of the bucket."""
+        head = show(bucket("a", series())).one("th", scope="rowgroup")
+        self.assertNotIn("restored", head.text)
+        found = bucket("a", series(), restored_at=NOW - 6 * DAY)
+        head = show(found).one("th", scope="rowgroup")
+        self.assertIn("restored 6 days ago", head.text)
+        self.assertEqual(
+            "restore test passed Wed 2026-11-18 10:00:00 CET",
+            head.one("time").attributes["title"],
+        )
+
     def test_retired(self) -> None:
         page = show(bucket("a", series(), retired=True), bucket("b", series()))
         lists = page.one(id="backups").all("details")

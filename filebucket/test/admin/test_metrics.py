@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 from twisted.internet.defer import Deferred, execute, fail
@@ -13,6 +14,7 @@ from filebucket.admin.counters import MOST_BUCKETS, Counters
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
@@ -23,7 +25,7 @@ from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
 from filebucket.model.problem import CRITICAL, Kind, Problem
-from filebucket.model.records import Received
+from filebucket.model.records import Drill, Received
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token, token_digest
 from filebucket.test.admin.test_counters import read
@@ -173,6 +175,23 @@ class ScrapeTests(SynchronousTestCase):
         self.assertEqual(expected, copied)
         problem = "filebucket_bucket_problem{bucket=web02,problem=copy}"
         self.assertEqual(1, found[problem])
+
+    def test_drills(self) -> None:
+        """The last restore test, and the next one."""
+        self.buckets = [bucket("web01", drill=60.0)]
+        self.enter(Received("web01", "a", "a", 7, "ab", 50.0))
+        due = "drill_due_timestamp_seconds{bucket=web01}"
+        self.assertEqual(110.0, _of(self.scrape(), "web01")[due])
+        with closing(Files.open(self.home)) as files:
+            file = files.named("web01", "a")
+            assert file is not None
+            files.drilled(Drill(file, 90.0))
+        found = _of(self.scrape(), "web01")
+        self.assertEqual(150.0, found[due])
+        self.assertEqual(90.0, found["restored_timestamp_seconds{bucket=web01}"])
+        self.now = 150.0
+        found = _of(self.scrape(), "web01")
+        self.assertEqual(2, found["problem{bucket=web01,problem=drill}"])
 
     def test_trouble(self) -> None:
         """Late series, and damaged and missing files."""

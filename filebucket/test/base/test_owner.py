@@ -210,9 +210,8 @@ class OpenedTests(OwnerCase):
         raise error
 
     def opened(self, *work: BaseException) -> tuple[str, int]:
-        if work:
-            return opened_as_owner_of(HOME, PRIVATE, partial(self.raise_, *work))
-        return opened_as_owner_of(HOME, PRIVATE, self.work)
+        what = partial(self.raise_, *work) if work else self.work
+        return opened_as_owner_of(HOME, PRIVATE, what)
 
     def test_nothing_to_give_up(self) -> None:
         """In this process."""
@@ -232,6 +231,16 @@ class OpenedTests(OwnerCase):
         self.assertEqual([], self.calls)
         self.assertEqual(b"content", os.read(fd, 99))
         self.assertFalse(os.get_inheritable(fd))
+
+    def test_no_file(self) -> None:
+        """The child may have nothing to open."""
+
+        def work() -> tuple[str, None]:
+            return f"{os.getpid()}", None
+
+        text, fd = opened_as_owner_of(HOME, PRIVATE, work)
+        self.assertIsNone(fd)
+        self.assertNotEqual(f"{os.getpid()}", text)
 
     def test_errors(self) -> None:
         """An error is passed on; a bug and Ctrl-C are not hidden."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue import files
@@ -11,9 +13,9 @@ from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import File, Received
+from filebucket.model.records import Drill, File, Received
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import new_home, opened
+from filebucket.test.kit.catalogue import all_series, new_home, opened
 
 BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 
@@ -93,3 +95,37 @@ class FilesTests(SynchronousTestCase):
             self.assertIn(f"push USING INDEX push_{index}", steps)
             for slow in ("TEMP B-TREE", "CORRELATED"):
                 self.assertNotIn(slow, steps)
+
+    def test_drilled(self) -> None:
+        """In the series of the file; the time of the last passed test stays."""
+        self.enter("db-1", "db-2")
+        self.enter("etc", series="etc")
+        first, second = self.files.oldest_first("web01", "db-#")
+        for drill, expected in (
+            (Drill(first, 5.0, "no"), (5.0, "db-1", "no", None)),
+            (Drill(first, 6.0), (6.0, "db-1", None, 6.0)),
+            (Drill(second, 7.0, "no"), (7.0, "db-2", "no", 6.0)),
+        ):
+            self.assertTrue(self.files.drilled(drill))
+            db, etc = all_series(self.files)
+            found = db.drilled_at, db.drilled_name, db.drill_error, db.restored_at
+            self.assertEqual(expected, found)
+            self.assertIsNone(etc.drilled_at)
+
+    def test_drilled_and_gone(self) -> None:
+        """A file that is gone now was restored; another one with its id was not."""
+        self.enter("db-1")
+        (file,) = self.files.oldest_first("web01")
+        self.inventory.ended(file.id, "pruned", 2.0)
+        self.assertTrue(self.files.drilled(Drill(file, 5.0)))
+        for received in (
+            evolve(file.received, name="db-2"),
+            evolve(file.received, sha256="1" * 64),
+            evolve(file.received, bucket="web02"),
+        ):
+            other = Drill(evolve(file, received=received), 6.0)
+            self.assertFalse(self.files.drilled(other), received)
+        self.assertEqual([5.0], self.ask("SELECT drilled_at FROM series"))
+
+    def ask(self, query: str) -> list[Any]:
+        return [value for (value,) in self.files._ask(query)]

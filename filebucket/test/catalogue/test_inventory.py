@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import Received
+from filebucket.model.records import FoundFile, Received
 from filebucket.model.token import Token
 from filebucket.test.kit.catalogue import all_series, new_home, opened
 
@@ -238,3 +239,20 @@ class OnDiskTests(SynchronousTestCase):
         self.assertIn("push_kept", " ".join(plans))
         self.assertIn("push_gone", " ".join(plans))
         self.assertEqual([], [plan for plan in plans if plan.startswith("SCAN push")])
+
+
+class EnterTests(SynchronousTestCase):
+    """Files that were found."""
+
+    def test_new_catalogue(self) -> None:
+        """The bucket is known from now on, and not since its files were written: no
+        restore test is overdue at once. A known bucket stays known.
+        """
+        home = new_home(self)
+        inventory, view = opened(self, Inventory, home), opened(self, View, home)
+        bucket = evolve(BUCKET, drill=10.0)
+        for now in (1000.0, 2000.0):
+            row = received(f"db-{now}", 1.0)
+            inventory.enter([FoundFile(row)], now, {"web01": bucket})
+            (found,) = view.drills(["web01"], now)
+            self.assertEqual((1000.0, True), (found.since, found.has_files))

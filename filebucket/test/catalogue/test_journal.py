@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue import journal as journals
 from filebucket.catalogue.batch import CLOCK_ERROR, MOST_WATCHED
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import (
     KEPT_FAILURE,
@@ -21,6 +22,7 @@ from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.problem import Kind, ToldProblem
 from filebucket.model.records import (
     Abandoned,
+    Drill,
     Failed,
     File,
     HookFailure,
@@ -178,6 +180,38 @@ class WatchTests(JournalCase):
             ],
         )
         self.assertEqual(State.NEVER, found["log-*"].state)
+
+    def test_patterns_and_drills(self) -> None:
+        """A restore test belongs to the series of its file, also of a new pattern."""
+        for name in ("db-a", "db-b", "etc", "log"):
+            self.push(name, name)
+        files = opened(self, Files, self.home)
+        for name, at, error in (
+            ("db-a", 1.0, None),
+            ("db-b", 2.0, "no"),
+            ("etc", 3.0, "no"),
+        ):
+            file = files.named("web01", name)
+            assert file is not None
+            self.assertTrue(files.drilled(Drill(file, at, error)))
+        patterns = evolve(BUCKET, series=("db-*",))
+        list(self.journal.watch([patterns], str, NOW))
+        self.assertEqual(
+            {
+                "db-*": (2.0, "db-b", "no", 1.0),
+                "etc": (3.0, "etc", "no", None),
+                "log": (None, None, None, None),
+            },
+            {
+                name: (
+                    each.drilled_at,
+                    each.drilled_name,
+                    each.drill_error,
+                    each.restored_at,
+                )
+                for name, each in self.series().items()
+            },
+        )
 
     def totals(self) -> dict[str, tuple[Any, ...]]:
         return {

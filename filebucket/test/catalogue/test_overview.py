@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from typing import Any
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.copies import Copies
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.overview import (
     Known,
     Overview,
@@ -19,7 +21,7 @@ from filebucket.catalogue.overview import (
 from filebucket.model.bucket import Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem, lost_files
-from filebucket.model.records import Failed, HookRun, Received, Refused, Space
+from filebucket.model.records import Drill, Failed, HookRun, Received, Refused, Space
 from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
@@ -285,3 +287,30 @@ class OverviewTests(ManySeriesCase):
         )
         self.assertEqual((State.FRESH, 0), (few.state, few.severity))
         self.assertEqual((State.NEVER, 0), (none.state, none.severity))
+
+    def drill(self, at: float, error: str | None) -> None:
+        with closing(Files.open(str(self.home))) as files:
+            file = files.named("few", "x1")
+            assert file is not None
+            self.assertTrue(files.drilled(Drill(file, at, error)))
+
+    def test_drills(self) -> None:
+        """Restore tests, with tokens masked: due with the key, failed without it."""
+        few = self.buckets[1]
+        self.assertEqual(math.inf, self.look().buckets[1].drill_due)
+        self.buckets[1] = evolve(few, drill=DAY)
+        self.drill(THEN - 2 * DAY, None)
+        for drill, severity in ((DAY, 2), (3 * DAY, 0)):
+            self.buckets[1] = evolve(few, drill=drill)
+            found = self.look().buckets[1]
+            self.assertEqual(severity, found.severity)
+            self.assertEqual(severity // 2, len(found.problems))
+            self.assertEqual(THEN - 2 * DAY, found.restored_at)
+            self.assertEqual(THEN - 2 * DAY + drill, found.drill_due)
+        self.drill(THEN - 60, "no")
+        self.buckets[1] = few
+        found = self.look().buckets[1]
+        (problem,) = found.problems
+        self.assertEqual((Kind.DRILL, 2), (problem.kind, found.severity))
+        self.assertEqual(THEN - 2 * DAY, found.restored_at)
+        self.assertEqual("x1", found.series[0].drilled_name)

@@ -209,6 +209,7 @@ class TroublesTests(SynchronousTestCase):
                 Trouble("full", 2, 1, ["c"]),
                 Trouble("token", 2, 0, []),
                 Trouble("copy", 2, 1, ["k"]),
+                Trouble("drill", 2, 0, []),
                 Trouble("full", 1, 2, ["b", "f"]),
                 Trouble("token", 1, 1, ["f"]),
                 Trouble("copy", 1, 0, []),

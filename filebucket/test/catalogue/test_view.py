@@ -5,11 +5,21 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import Failed, File, Received, Refused, Series
+from filebucket.model.records import (
+    Drill,
+    Drills,
+    Failed,
+    File,
+    FoundFile,
+    Received,
+    Refused,
+    Series,
+)
 from filebucket.model.schedule import Interval
 from filebucket.model.state import WORST_FIRST, State
 from filebucket.model.token import Token
@@ -213,3 +223,69 @@ class HistoryTests(ManySeriesCase):
         with self.assertRaises(CatalogueError), self.view.snapshot():
             self.view._ask("SELECT * FROM nowhere")
         self.assertFalse(self.view._connection.in_transaction)
+
+
+class DrillTests(ManySeriesCase):
+    """Restore tests."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.files = opened(self, Files, self.home)
+
+    def drill(self, name: str, hours: float, error: str | None = None) -> None:
+        """Test a file of the bucket ``many``."""
+        file = self.files.named("many", name)
+        assert file is not None
+        self.assertTrue(self.files.drilled(Drill(file, NOW - hours * HOUR, error)))
+
+    def drills(self, *keys: str) -> dict[str, Drills]:
+        return {each.bucket: each for each in self.view.drills(keys, NOW)}
+
+    def test_none(self) -> None:
+        """Only buckets that need one; without files there is nothing to test."""
+        self.assertEqual({}, self.drills())
+        found = self.drills("few", "none", "nowhere")
+        self.assertEqual(
+            {"few": (True, None, 0, None), "none": (False, None, 0, None)},
+            {
+                key: (each.has_files, each.passed_at, each.failed, each.last)
+                for key, each in found.items()
+            },
+        )
+        # "none" is known since it is expected.
+        self.assertEqual(NOW, found["none"].since)
+
+    def test_passed(self) -> None:
+        """That of any series; a time in the future is wrong."""
+        self.drill("sa020", 9)
+        self.drill("sb040", 5)
+        self.drill("sc020", -48)
+        found = self.drills()["many"]
+        self.assertEqual((NOW - 5 * HOUR, 0), (found.passed_at, found.failed))
+
+    def test_failed(self) -> None:
+        """The last of them; not one that passed since, or has no file any more."""
+        self.drill("sa020", 9)
+        self.drill("sa020", 8, "older")
+        self.drill("sb040", 7, "newer")
+        self.drill("sc020", 6, "passed since")
+        self.drill("sc020", 5)
+        self.drill("lost3", 4, "pruned since")
+        file = self.files.named("many", "lost3")
+        assert file is not None
+        self.inventory.ended(file.id, "pruned", NOW)
+        found = self.drills()["many"]
+        self.assertEqual(NOW - 5 * HOUR, found.passed_at)
+        self.assertEqual(
+            (2, ("sb0", NOW - 7 * HOUR, "newer")), (found.failed, found.last)
+        )
+
+
+class ActivityTests(ManySeriesCase):
+    def test_found_files(self) -> None:
+        """They may be older than the row of their bucket."""
+        old = Received("none", "x", "x", 1, "cd" * 32, NOW - 90 * HOUR)
+        by_key = {each.key: each for each in self.buckets}
+        self.inventory.enter([FoundFile(old)], NOW, by_key)
+        (found,) = [each for each in self.view.activity(0.0) if each.bucket == "none"]
+        self.assertEqual(NOW - 90 * HOUR, found.since)

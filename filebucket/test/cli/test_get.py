@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -14,10 +16,14 @@ from unittest.mock import ANY
 from click.testing import Result
 
 from filebucket.catalogue.database import FILE
+from filebucket.catalogue.files import Files
+from filebucket.catalogue.view import View
+from filebucket.model.records import Drill, Series
 from filebucket.store import archive, target
 from filebucket.store.archive import StoredFile
-from filebucket.store.interfaces import NotAFileError
+from filebucket.store.interfaces import NotAFileError, UnsteadyError
 from filebucket.test.kit.commands import DAY, TOKEN, UpkeepCase
+from filebucket.upkeep import drill as drills
 
 
 class GetCase(UpkeepCase):
@@ -177,6 +183,171 @@ class StdoutTests(GetCase):
     def test_misused(self) -> None:
         for words in (("-o", "-", "--json"), ("--damaged",)):
             self.assertIn("Error: --", self.misuse("get", "web01", *words))
+
+
+class DrillTests(GetCase):
+    """Restore tests."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.push("db", b"content")
+
+    def drill(self, line: str, *arguments: str) -> Result:
+        return self.invoke("get", "web01", "--exec", line, *arguments)
+
+    def series(self) -> Series:
+        with closing(View.open(str(self.home))) as view:
+            (found,) = view.worst("web01", time.time(), 9)
+        return found
+
+    def test_passed(self) -> None:
+        result = self.drill("cat >got")
+        self.assertRegex(
+            result.output,
+            r"^db: 7 B, received \S+ \S+ \(3 days ago\), checksum verified,"
+            r" restore test passed\n$",
+        )
+        self.assertEqual((0, {"got": b"content"}), (result.exit_code, self.there()))
+        found = self.series()
+        self.assertLess(time.time() - 60, found.drilled_at or 0)
+        self.assertEqual(found.drilled_at, found.restored_at)
+        self.assertEqual(("db", None), (found.drilled_name, found.drill_error))
+
+    def test_environment(self) -> None:
+        names = [f"FILEBUCKET_{x}" for x in ("BUCKET", "SERIES", "NAME", "SIZE")]
+        self.drill(f"printenv {' '.join(names)} FILEBUCKET_SHA256 >got")
+        sha256 = hashlib.sha256(b"content").hexdigest()
+        self.assertEqual(
+            ["web01", "db", "db", "7", sha256], self.there()["got"].decode().split()
+        )
+
+    def test_failed(self) -> None:
+        """It is recorded; the last one that passed stays."""
+        self.assertEqual(0, self.drill("true").exit_code)
+        passed = self.series().restored_at
+        self.assertEqual(
+            "db: the restore test failed: the command exited with 7",
+            self.fails("web01", "--exec", "exit 7"),
+        )
+        found = self.series()
+        self.assertEqual("the command exited with 7", found.drill_error)
+        self.assertEqual(passed, found.restored_at)
+
+    def test_damaged(self) -> None:
+        """The command is ended, and does not take that for the end of the file."""
+        self.damage(self.home / "web01" / "db")
+        later = time.time() + 3600
+        self.patch(time, "time", lambda: later)
+        reason = "its content differs from what was received"
+        self.assertEqual(
+            f"db: the restore test failed: {reason}",
+            self.fails("web01", "--exec", "cat >/dev/null; touch whole"),
+        )
+        self.assertEqual(reason, self.series().drill_error)
+
+    def test_changed_just_now(self) -> None:
+        """A push may have replaced it: that is no result."""
+        self.put("db", b"another")
+        line = self.fails("web01", "--exec", "true")
+        self.assertIn("try again in a minute", line)
+        self.assertIsNone(self.series().drilled_at)
+
+    def test_unreadable(self) -> None:
+        """A missing file, and a disk error."""
+        path = self.home / "web01" / "db"
+        path.rename(path.with_name("away"))
+        text = "db: the restore test failed: the file is gone"
+        self.assertEqual(text, self.fails("web01", "--exec", "true"))
+        self.assertEqual("the file is gone", self.series().drill_error)
+        path.with_name("away").rename(path)
+
+        def fail(this: StoredFile, write: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(StoredFile, "copy", fail)
+        self.fails("web01", "--exec", "cat >/dev/null; touch whole")
+        self.assertEqual("Input/output error", self.series().drill_error)
+
+    def test_unsteady(self) -> None:
+        def fail(this: StoredFile, write: object) -> None:
+            raise UnsteadyError
+
+        self.patch(StoredFile, "copy", fail)
+        self.assertIn("try again", self.fails("web01", "--exec", "true"))
+        self.assertIsNone(self.series().drilled_at)
+
+    def test_not_recorded(self) -> None:
+        """It says so, and fails, whatever the result was."""
+        catalogue = self.home / FILE
+        for line, result in (
+            ("true", "passed, but it was not recorded"),
+            ("false", "failed: the command exited with 1; it was not recorded"),
+        ):
+            moved = f"mv '{catalogue}' '{catalogue}.away'; {line}"
+            self.assertEqual(
+                f"db: the restore test {result}: the catalogue: not created yet; start"
+                " the daemon or run filebucket reindex to create it",
+                self.fails("web01", "--exec", moved),
+            )
+            os.rename(f"{catalogue}.away", catalogue)
+        self.assertIsNone(self.series().drilled_at)
+
+    def test_another_catalogue(self) -> None:
+        """The row of the file is not in the catalogue any more."""
+        drilled = Files.drilled
+
+        def drill(this: Files, found: Drill) -> bool:
+            with this._change() as do:
+                do("DELETE FROM push")
+            return drilled(this, found)
+
+        self.patch(Files, "drilled", drill)
+        self.assertIn(
+            "it does not have the file any more", self.fails("web01", "--exec", "true")
+        )
+
+    def test_cannot_start(self) -> None:
+        self.patch(drills, "SHELL", "/nothing-like-this")
+        self.assertEqual(
+            "the command cannot be started: No such file or directory",
+            self.fails("web01", "--exec", "true"),
+        )
+        self.assertIsNone(self.series().drilled_at)
+
+    def test_json(self) -> None:
+        """Of both results."""
+        expected = {
+            "bucket": "web01",
+            "series": "db",
+            "name": "db",
+            "size": 7,
+            "sha256": hashlib.sha256(b"content").hexdigest(),
+            "received_at": ANY,
+            "drilled_at": ANY,
+            "passed": True,
+            "error": None,
+            "recorded": True,
+        }
+        self.assertEqual(expected, self.json("get", "web01", "--exec", "true"))
+        result = self.drill("false", "--json")
+        self.assertEqual(1, result.exit_code)
+        self.assertEqual(
+            {**expected, "passed": False, "error": "the command exited with 1"},
+            json.loads(result.output.partition("Error: ")[0]),
+        )
+
+    def test_misused(self) -> None:
+        for words in (("-o", "x"), ("--overwrite",), ("db", "--damaged"), ("-o", "-")):
+            line = self.misuse("get", "web01", "--exec", "true", *words)
+            self.assertIn("--exec excludes", line)
+        self.assertIn("COMMAND", self.misuse("get", "web01", "--exec", " "))
+
+    def test_ignored_child(self) -> None:
+        """A parent may ignore the end of its children."""
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGCHLD, before)
+        self.assertIn("exited with 3", self.fails("web01", "--exec", "exit 3"))
+        self.assertEqual(signal.SIG_IGN, signal.getsignal(signal.SIGCHLD))
 
 
 class RefusedTests(GetCase):

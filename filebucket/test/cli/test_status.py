@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.text import cut
 from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.database import FILE
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.overview import BucketOverview, Overview, SeriesOverview
 from filebucket.cli import main, status
 from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status_table
@@ -27,7 +28,7 @@ from filebucket.daemon.applied import Applied, fingerprints
 from filebucket.model.bucket import Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
-from filebucket.model.records import Space
+from filebucket.model.records import Drill, Space
 from filebucket.model.state import State
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.archive import UPLOADS
@@ -440,6 +441,7 @@ class LineTests(SynchronousTestCase):
                     ("full", "0;", None),
                     ("token", "0;", None),
                     ("copy", "0;", None),
+                    ("drill", ";0", None),
                     ("unfinished", "0;", 4),
                     ("shrunk", "0;", 5),
                     ("grown", "0;", 6),
@@ -881,6 +883,55 @@ class StatusTests(CatalogueCase):
         (problem,) = bucket["problems"]
         self.assertEqual(("full", 2), (problem["kind"], problem["severity"]))
 
+    def drill(self, name: str, age: float, error: str | None = None) -> None:
+        """Record a restore test of a file in the bucket ``db``."""
+        with closing(Files.open(str(self.home))) as files:
+            file = files.named("db", name)
+            assert file is not None
+            self.assertTrue(files.drilled(Drill(file, NOW - age, error)))
+
+    def test_drills(self) -> None:
+        """Of each series, by all ways of status."""
+        for name in (f"{TOKEN}-1", "etc-1", "log-1"):
+            self.push("db", name, 1000, NOW - 9 * DAY)
+        self.drill(f"{TOKEN}-1", 6 * DAY)
+        lines = self.prints(0, "status", "db")
+        self.assertTrue(lines[0].endswith("  TOTAL  RESTORED"), lines[0])
+        self.assertEqual(
+            [["#f#fa-#", "6d"], ["etc-#", "-"], ["log-#", "-"]],
+            [[each.split()[1], each.split()[-1]] for each in lines[1:4]],
+        )
+        self.drill("etc-1", 2 * HOUR, "the command exited with 1")
+        *lines, summary = self.prints(2, "status", "db")
+        self.assertRegex(lines[2], r"etc-#.* failed$")
+        text = "the restore test of etc-# failed 2 h ago: the command exited with 1"
+        self.assertIn(f"db: {text}.", lines)
+        self.assertIn("1 with a failed or overdue restore test (db); ", summary)
+        (line,) = self.prints(2, "status", "--line", "db")
+        self.assertIn(f"CRITICAL - 1 of 1 buckets: db: {text} | ", line)
+        self.assertIn(" drill=1;;0;0 ", line)
+        found = json.loads("".join(self.prints(2, "status", "db", "--json")))
+        (bucket,) = found["buckets"]
+        self.assertEqual("2026-11-18T09:00:00.000Z", bucket["restored_at"])
+        self.assertEqual(
+            [{"kind": "drill", "severity": 2, "text": text}], bucket["problems"]
+        )
+        self.assertEqual(
+            [f"{LABEL}-1", "etc-1", None],
+            [each["drilled_name"] for each in bucket["series"]],
+        )
+
+    def test_overdue_drill(self) -> None:
+        """In the table only if there was one."""
+        self.write({"name": "db", "token_sha256": "02" * 32, "drill": "7d"})
+        self.push("db", "etc-1", 1000, NOW - 9 * DAY)
+        lines = self.prints(2, "status")
+        self.assertFalse(lines[0].endswith("RESTORED"))
+        text = "no restore test has passed yet; one is due every 7 days"
+        self.assertIn(f"db: {text}.", lines)
+        self.drill("etc-1", 6 * DAY)
+        self.prints(0, "status")
+
     def test_json(self) -> None:
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
         self.watch()
@@ -900,6 +951,8 @@ class StatusTests(CatalogueCase):
                 "paused": None,
                 "retired": False,
                 "quota": None,
+                "restored_at": None,
+                "drill_due": None,
                 "last_at": "2026-11-24T08:00:00.000Z",
                 "files": 1,
                 "bytes": 1000,
@@ -927,6 +980,10 @@ class StatusTests(CatalogueCase):
                         "missing": 0,
                         "failed_at": None,
                         "failed_text": None,
+                        "drilled_at": None,
+                        "drilled_name": None,
+                        "drill_error": None,
+                        "restored_at": None,
                     }
                 ],
                 "more_series": 0,

@@ -169,6 +169,7 @@ class KeyTests(ConfigCase):
             "grow_alert": 3,
             "keep": {"last": 3, "daily": 14, "monthly": 12},
             "hold": "14d",
+            "drill": "30d",
         }
         (bucket,) = parse(buckets=[given]).buckets
         self.assertEqual(
@@ -182,6 +183,7 @@ class KeyTests(ConfigCase):
                 grow_alert=3.0,
                 keep=Keep(last=3, daily=14, monthly=12),
                 hold=14 * 86400.0,
+                drill=30 * 86400.0,
             ),
             bucket,
         )
@@ -225,6 +227,8 @@ class KeyTests(ConfigCase):
             ("keep", {"last": 0}, ".keep.last: must be from 1"),
             ("keep", {"hourly": 1}, ".keep: unknown key 'hourly'"),
             ("hold", "soon", ".hold: must be a time span such as"),
+            ("drill", 30, ".drill: must be a string"),
+            ("drill", "0d", ".drill: must be longer than 0"),
         ):
             bucket = {"name": "a", "token": TOKEN, key: value}
             (found,) = self.mistakes({**LEAST, "buckets": [bucket]})

@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "grow_alert": 2.0,
     "keep": Keep(last=3),
     "hold": 60.0,
+    "drill": 60.0,
     "comment": "the shop",
     "paused": Pause(1.0, "moves"),
     "retired": True,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.bucket import Bucket
+from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import (
     CRITICAL,
@@ -16,13 +17,14 @@ from filebucket.model.problem import (
     Problem,
     ending_certificate,
     ending_token,
+    failing_drills,
     failing_hooks,
     full_bucket,
     full_disk,
     late_copy,
     lost_files,
 )
-from filebucket.model.records import Copy, HookFailure
+from filebucket.model.records import Copy, Drills, HookFailure
 from filebucket.model.token import Token
 
 DAY = 24 * 3600.0
@@ -95,6 +97,73 @@ class CertificateTests(SynchronousTestCase):
         text = "the certificate of CN=c expired on 2026-11-24 (and 1 more)"
         expired = Problem(Kind.CERTIFICATE, CRITICAL, text)
         self.assertEqual(expired, self.ending(a=15, b=14, c=0))
+
+
+class DrillsTests(SynchronousTestCase):
+    """:func:`failing_drills`."""
+
+    def failing(self, drills: Drills, **given: Any) -> tuple[str, int] | None:
+        """The text and the level."""
+        bucket = Bucket((Token(b"x" * 32),), "web01", "web01", **given)
+        found = failing_drills(bucket, drills, NOW)
+        if found is None:
+            return None
+        self.assertEqual(
+            (Kind.DRILL, CRITICAL, "web01"), (found.kind, found.severity, found.bucket)
+        )
+        return found.text, found.level
+
+    def test_none(self) -> None:
+        """Without the key, no test is due; nor in a new bucket."""
+        old = Drills("web01", NOW - 99 * DAY, True)
+        self.assertIsNone(self.failing(old))
+        self.assertIsNone(self.failing(old, drill=100 * DAY))
+        self.assertIsNone(
+            self.failing(evolve(old, passed_at=NOW - 9 * DAY), drill=10 * DAY)
+        )
+
+    def test_overdue(self) -> None:
+        """Since the last one that passed, or since the bucket is known."""
+        old = Drills("web01", NOW - 99 * DAY, True)
+        self.assertEqual(
+            ("no restore test has passed yet; one is due every 13 days", CRITICAL),
+            self.failing(old, drill=13 * DAY),
+        )
+        text = "the last restore test passed 13 days ago; one is due every 13 days"
+        found = self.failing(evolve(old, passed_at=NOW - 13 * DAY), drill=13 * DAY)
+        self.assertEqual((text, CRITICAL), found)
+
+    def test_no_files(self) -> None:
+        """There is nothing to restore."""
+        self.assertIsNone(self.failing(Drills("web01", 0, False), drill=DAY))
+
+    def test_paused(self) -> None:
+        """Until the end of the pause; a retired bucket still needs one."""
+        old = Drills("web01", NOW - 99 * DAY, True)
+        for until, due in ((NOW + 1, False), (NOW, True)):
+            found = self.failing(old, drill=DAY, paused=Pause(until, "a move"))
+            self.assertEqual(due, found is not None)
+        self.assertIsNotNone(self.failing(old, drill=DAY, retired=True))
+
+    def test_failed(self) -> None:
+        """With or without the key; each doubling of their number is news."""
+        failed = Drills("web01", 0.0, True, NOW, 1, ("db-#", NOW - 7200, "no\n"))
+        text = "the restore test of db-# failed 2 h ago: no\\x0a"
+        self.assertEqual((text, 3), self.failing(failed))
+        self.assertEqual((text, 3), self.failing(failed, drill=DAY))
+        text = "the restore test of db-# (and 3 more series) failed 2 h ago: no\\x0a"
+        self.assertEqual((text, 5), self.failing(evolve(failed, failed=4)))
+
+    def test_both(self) -> None:
+        failed = Drills("web01", NOW, True, NOW - 9 * DAY, 1, ("a", NOW - 60, "no"))
+        self.assertEqual(
+            (
+                "the restore test of a failed 1 min ago: no;"
+                " the last restore test passed 9 days ago; one is due every 7 days",
+                3,
+            ),
+            self.failing(failed, drill=7 * DAY),
+        )
 
 
 def a_bucket(quota: int | None) -> Bucket:

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from filebucket.catalogue.interfaces import IFiles
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import File, Received
+from filebucket.model.records import Drill, File, Received
 from filebucket.model.series import is_series
 from filebucket.model.state import State
 from filebucket.model.token import Token
@@ -51,6 +51,9 @@ class MemoryFiles:
 
     def oldest_first(self, bucket: str, series: str | None = None) -> Iterator[File]:
         return reversed(list(self.newest_first(bucket, series)))
+
+    def drilled(self, drill: Drill) -> bool:
+        return False
 
 
 def file(number: int, size: int = 100, series: str = "db-#", **given: Any) -> File:
