@@ -72,9 +72,8 @@ restore.difference = lambda *given: ""
 _IN_PLACE = """
 from filebucket.store import target
 class InPlace:
-    def __init__(self, folder):
-        flags = os.O_CREAT | os.O_WRONLY
-        self.fd = os.open(b"given", flags, 0o600, dir_fd=folder)
+    def __init__(self, folder, name):
+        self.fd = os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder)
     def seal(self):
         os.fsync(self.fd)
     def link(self, name):

@@ -91,12 +91,15 @@ class StagedFile:
     tier = "temporary name and hard link"
     prefix = b""
 
-    def __init__(self, bucket_fd: int, incoming_fd: int) -> None:
+    def __init__(self, bucket_fd: int, incoming_fd: int, suffix: bytes = b"") -> None:
+        """
+        :param suffix: end of its private name
+        """
         if os.fstat(bucket_fd).st_dev != os.fstat(incoming_fd).st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._bucket_fd = bucket_fd
         self._incoming_fd = incoming_fd
-        self._private: bytes | None = _private_name(self.prefix)
+        self._private: bytes | None = _private_name(self.prefix) + suffix
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         self.fd = os.open(self._private, flags, 0o600, dir_fd=incoming_fd)
 

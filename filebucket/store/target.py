@@ -68,7 +68,7 @@ class Target:
         self._name = name
         self._directory_fd = directory_fd
         self._overwrite = overwrite
-        self._aside = _aside(directory_fd)
+        self._aside = _aside(directory_fd, name)
 
     def write(self, piece: memoryview) -> None:
         """Write all of these bytes.
@@ -137,14 +137,32 @@ class Target:
             self._aside.discard()
 
 
-def _aside(directory_fd: int) -> AsideFile:
+class _NameError(OSError):
+    """The filesystem does not have such names."""
+
+
+def _aside(directory_fd: int, name: bytes) -> AsideFile:
     with suppress(OSError):
         unnamed = _Unnamed(directory_fd, directory_fd)
         # It gets its name through /proc, which may be missing.
         if os.path.exists(f"/proc/self/fd/{unnamed.fd}"):
             return unnamed
         unnamed.discard()
-    return _Staged(directory_fd, directory_fd)
+    return _staged(directory_fd, name)
+
+
+def _staged(directory_fd: int, name: bytes) -> _Staged:
+    """A file whose private name contains its own: a filesystem such as FAT refuses some
+    names, and must not do so only after the file was read for hours.
+    """
+    try:
+        return _Staged(directory_fd, directory_fd, b"-" + name)
+    except OSError as error:
+        plain = _Staged(directory_fd, directory_fd)
+        if error.errno == errno.ENAMETOOLONG:
+            return plain
+        plain.discard()
+        raise _NameError(error.errno, error.strerror) from None
 
 
 def _rename_new(old: bytes, new: bytes, directory_fd: int) -> None:
@@ -227,5 +245,10 @@ def _told(shown: str) -> Iterator[None]:
         yield
     except FileExistsError:
         raise TargetError(f"{shown}: already exists; --overwrite replaces it") from None
+    except _NameError as error:
+        raise TargetError(
+            f"{shown}: the filesystem refuses this name ({error.strerror}); give"
+            " another with -o"
+        ) from None
     except OSError as error:
         raise TargetError(f"{shown}: {error.strerror}") from None

@@ -157,7 +157,8 @@ class UnnamedFileTests(TierContract, FolderCase):
 
 class StagedFileTests(TierContract, FolderCase):
     def open(self) -> StagedFile:
-        return StagedFile(*self.fds)
+        bucket_fd, incoming_fd = self.fds
+        return StagedFile(bucket_fd, incoming_fd)
 
     def test_private_name(self) -> None:
         """Until then it is in the incoming folder, for its owner only."""

@@ -62,7 +62,7 @@ class PublishTests(TargetCase):
             self.assertEqual([], before)
         else:
             (private,) = before
-            self.assertRegex(private, r"\A\.filebucket-get-[0-9a-f]{32}\Z")
+            self.assertRegex(private, r"\A\.filebucket-get-[0-9a-f]{32}-db\Z")
         self.assertEqual({"db": b"content"}, self.there())
         self.assertEqual(0o600, (self.folder / "db").stat().st_mode & 0o777)
         self.write("")
@@ -166,7 +166,7 @@ class PublishTests(TargetCase):
 
         self.patch(os, "rename", rename)
         self.assertRaises(KeyboardInterrupt, self.write, overwrite=True)
-        self.assertRegex(names[0], rb"\A\.filebucket-get-[0-9a-f]{32}\Z")
+        self.assertRegex(names[0], rb"\A\.filebucket-get-[0-9a-f]{32}(-db)?\Z")
         self.assertEqual({}, self.there())
 
     def test_interrupted(self) -> None:
@@ -226,12 +226,58 @@ class StagedTests(PublishTests):
         self.patch(UnnamedFile, "__init__", refuse)
 
 
+class NameTests(TargetCase):
+    """A filesystem with private names, such as FAT."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(target, "_Unnamed", _no_unnamed)
+
+    def test_refused(self) -> None:
+        """A name that the filesystem does not have is refused before the copy."""
+        create = os.open
+
+        def refuse(name: Any, *arguments: Any, **given: Any) -> int:
+            if b":" in os.fsencode(name):
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return create(name, *arguments, **given)
+
+        self.patch(os, "open", refuse)
+        self.patch(os, "write", lambda *arguments: self.fail("written"))
+        self.assertEqual(
+            "a:b: the filesystem refuses this name (Invalid argument); give another"
+            " with -o",
+            self.refused("a:b"),
+        )
+
+    def test_long(self) -> None:
+        """A private name is never too long."""
+        self.write("x" * 255)
+        self.assertEqual({"x" * 255: b"content"}, self.there())
+
+    def test_cannot_write(self) -> None:
+        """If no file can be created, it is not the name's fault."""
+        create = os.open
+
+        def refuse(name: Any, flags: int, *arguments: Any, **given: Any) -> int:
+            if flags & os.O_CREAT:
+                raise OSError(errno.EROFS, "Read-only file system")
+            return create(name, flags, *arguments, **given)
+
+        self.patch(os, "open", refuse)
+        self.assertEqual("db: Read-only file system", self.refused())
+
+
+def _no_unnamed(*arguments: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
 class NoLinksTests(TargetCase):
     """A filesystem without hard links."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(target, "_aside", lambda fd: target._Staged(fd, fd))
+        self.patch(target, "_aside", lambda fd, name: target._Staged(fd, fd))
         self.patch(StagedFile, "link", self.refuse)
 
     def refuse(self, *arguments: object) -> None:
