@@ -182,7 +182,9 @@ class _Home:
             *("get", f"of-{number}", OWN, "-o", *words),
             *("--config", str(self.server.config_file)),
         )
-        printed = place.root / "printed"
+        # The place may be full, and get must be able to print its message.
+        folder = place.root if way == "standard output" else self.server.folder
+        printed = folder / "printed"
         with (
             printed.open("wb") as output_file,
             subprocess.Popen(

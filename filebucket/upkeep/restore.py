@@ -82,6 +82,14 @@ def choose(
     def shown(file: File) -> str:
         return printable(hide(file.received.name))
 
+    def chosen(file: File, *warnings: str) -> Choice:
+        if file.received.request is None:
+            warnings += (
+                f"the checksum of {shown(file)} is from the disk, not from its push:"
+                " damage from before the catalogue knew the file cannot be detected",
+            )
+        return checked(Choice(file, warnings))
+
     what = (
         bucket.label if wanted is None else f"{bucket.label} {printable(hide(wanted))}"
     )
@@ -94,14 +102,14 @@ def choose(
                     f"{shown(named)} is damaged; --damaged gets it all the same"
                 )
             warnings = [f"{shown(named)} is {' and '.join(found)}"] if found else []
-            return checked(Choice(named, tuple(warnings)))
+            return chosen(named, *warnings)
         if even_damaged:
             raise NoGoodFileError(f"{what}: there is no file with exactly this name")
     count, newest = 0, ""
     for file in files.newest_first(bucket.key, wanted, until):
         bad = " and ".join(faults(file))
         if not bad:
-            return checked(Choice(file, _skipped(count, newest)))
+            return chosen(file, *_skipped(count, newest))
         if not count:
             newest = f"{shown(file)} is {bad}"
         count += 1

@@ -114,6 +114,21 @@ class ChooseTests(SynchronousTestCase):
             ("skipped 4 newer files that may be bad: db-5 is damaged",), warnings
         )
 
+    def test_checksum_not_of_push(self) -> None:
+        """A checksum that reindex computed shows no damage from before."""
+        found = file(1)
+        received = evolve(found.received, request=None)
+        for wanted in (None, "db-1"):
+            name, (warning,) = self.chosen(
+                evolve(found, received=received), wanted=wanted
+            )
+            self.assertEqual("db-1", name)
+            self.assertEqual(
+                "the checksum of db-1 is from the disk, not from its push: damage from"
+                " before the catalogue knew the file cannot be detected",
+                warning,
+            )
+
     def test_series(self) -> None:
         files = [file(1), file(2, series="etc")]
         for wanted, name in (("db-#", "db-1"), ("d*", "db-1"), ("etc", "etc")):
