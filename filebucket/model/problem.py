@@ -15,12 +15,12 @@ from attrs import field, frozen
 
 from filebucket.base.text import (
     about_text,
+    age_text,
     ago,
     counted,
     moment_text,
     printable,
     size_text,
-    span,
 )
 from filebucket.model.bucket import Bucket, label_of
 from filebucket.model.filesystem import Filesystem
@@ -292,7 +292,7 @@ def drill_due(bucket: Bucket, drills: Drills) -> float:
 
 
 def _overdue(bucket: Bucket, drills: Drills, now: float) -> str:
-    every = f"one is due every {span(bucket.drill or 0)}"
+    every = f"one is due every {age_text(bucket.drill or 0)}"
     if drills.passed_at is None:
         return f"no restore test has passed yet; {every}"
     return f"the last restore test passed {ago(now - drills.passed_at)}; {every}"

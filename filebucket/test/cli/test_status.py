@@ -927,7 +927,7 @@ class StatusTests(CatalogueCase):
         self.push("db", "etc-1", 1000, NOW - 9 * DAY)
         lines = self.prints(2, "status")
         self.assertFalse(lines[0].endswith("RESTORED"))
-        text = "no restore test has passed yet; one is due every 7 days"
+        text = "no restore test has passed yet; one is due every 7d"
         self.assertIn(f"db: {text}.", lines)
         self.drill("etc-1", 6 * DAY)
         self.prints(0, "status")

@@ -126,10 +126,10 @@ class DrillsTests(SynchronousTestCase):
         """Since the last one that passed, or since the bucket is known."""
         old = Drills("web01", NOW - 99 * DAY, True)
         self.assertEqual(
-            ("no restore test has passed yet; one is due every 13 days", CRITICAL),
+            ("no restore test has passed yet; one is due every 13d", CRITICAL),
             self.failing(old, drill=13 * DAY),
         )
-        text = "the last restore test passed 13 days ago; one is due every 13 days"
+        text = "the last restore test passed 13 days ago; one is due every 13d"
         found = self.failing(evolve(old, passed_at=NOW - 13 * DAY), drill=13 * DAY)
         self.assertEqual((text, CRITICAL), found)
 
@@ -159,7 +159,7 @@ class DrillsTests(SynchronousTestCase):
         self.assertEqual(
             (
                 "the restore test of a failed 1 min ago: no;"
-                " the last restore test passed 9 days ago; one is due every 7 days",
+                " the last restore test passed 9 days ago; one is due every 7d",
                 3,
             ),
             self.failing(failed, drill=7 * DAY),

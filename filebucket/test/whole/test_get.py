@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.kit.children import bounded
+from filebucket.catalogue.view import View
+from filebucket.test.kit.children import bounded, shown
 from filebucket.test.kit.commands import UpkeepCase
+from filebucket.test.kit.integration import ended
 from filebucket.test.kit.server import NOBODY, PATIENCE
 
 _WRITES_A_PART = """
@@ -132,8 +135,8 @@ class ProcessTests(UpkeepCase):
         self.assertEqual(2, ended.returncode)
         self.assertIn(b"standard output is a terminal", ended.stderr)
 
-    def test_as_root(self) -> None:
-        """It reads with the rights of the home's owner, and writes with its own."""
+    def give_to_nobody(self) -> Path:
+        """Let another user own the home, which has one file."""
         if os.geteuid() != 0:
             raise SkipTest("needs root")
         # The owner must be able to get there.
@@ -149,6 +152,11 @@ class ProcessTests(UpkeepCase):
             os.chown(each, NOBODY, NOBODY)
             each.chmod(0o700)
         self.target.chmod(0o700)
+        return path
+
+    def test_as_root(self) -> None:
+        """It reads with the rights of the home's owner, and writes with its own."""
+        path = self.give_to_nobody()
         ended = self.run_get()
         self.assertEqual((0, b""), (ended.returncode, ended.stderr))
         found = self.target / "db"
@@ -165,3 +173,49 @@ class ProcessTests(UpkeepCase):
         ended = self.run_get("--overwrite")
         self.assertEqual(b"Error: db: not a regular file\n", ended.stderr)
         self.assertEqual(b"content", found.read_bytes())
+
+    def test_drill_as_root(self) -> None:
+        """The command has root's rights, and the owner's are used for the catalogue."""
+        self.give_to_nobody()
+        ended = self.run_get("--exec", "cat >got; id -u >>got")
+        self.assertEqual((0, b""), (ended.returncode, ended.stdout))
+        self.assertIn(b"restore test passed\n", ended.stderr)
+        self.assertEqual(b"content0\n", (self.target / "got").read_bytes())
+        owners = {each.stat().st_uid for each in (self.home / ".filebucket").iterdir()}
+        self.assertEqual({NOBODY}, owners)
+
+    def test_drill_stopped(self) -> None:
+        """By any signal: the command ends with all its processes, and is no result."""
+        self.push("db", b"x" * 2**22)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process = subprocess.Popen(
+                self.command("--exec", "sleep 60 & echo $$ $!; head -c 9; wait"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            with bounded(process):
+                assert process.stdout is not None
+                pids = [int(each) for each in process.stdout.readline().split()]
+                self.assertEqual(b"x" * 9, process.stdout.read(9))
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=PATIENCE)
+            self.assertEqual((1, b"\nAborted!\n"), (process.returncode, errors))
+            self.assertEqual(2, len(pids))
+            for pid in pids:
+                self.assertTrue(ended(pid), pid)
+        with closing(View.open(str(self.home))) as view:
+            self.assertIsNone(view.worst("web01", 0.0, 9)[0].drilled_at)
+
+    def test_drill_in_a_terminal(self) -> None:
+        """Only what the command prints, and the result."""
+        self.push("db")
+        ours, theirs = os.openpty()
+        process = subprocess.Popen(
+            self.command("--exec", "cat; echo; test -t 1 && echo yes"),
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        with bounded(process):
+            text = b"".join(shown(ours))
+        self.assertRegex(text, rb"^content\r\nyes\r\ndb: 7 B, [^\r]* passed\r\n$")

@@ -89,6 +89,27 @@ class ProblemTests(IntegrationCase):
         wrong = "the changed configuration cannot be applied: is not valid JSON"
         self.assertTrue(comes(lambda: wrong in self.said.read_text()))
 
+    def test_drill(self) -> None:
+        """A restore test that fails, and passes."""
+        self.start({"daemon.changes.SETTLED": 0.2})
+        self.assertEqual(200, self.push("a", 9))
+        # Its row is written a moment later.
+        known = lambda: self.run_command("get", "web01", "--exec", "true")[0] == 0  # noqa: E731
+        self.assertTrue(comes(known))
+        self.assertIn("restored", self.fetch(""))
+        self.assertLess(
+            0, self.metric('bucket_restored_timestamp_seconds{bucket="web01"}')
+        )
+        self.assertEqual(1, self.run_command("get", "web01", "--exec", "exit 3")[0])
+        text = "the restore test of a failed just now: the command exited with 3"
+        self.hears(f"web01|ok|drill|critical|call Ulm|{text}")
+        code, shown = self.status()
+        self.assertEqual((2, True), (code, f"web01: {text}." in shown), shown)
+        self.assertTrue(comes(lambda: text[1:] in self.fetch("")))
+        self.assertEqual(0, self.run_command("get", "web01", "--exec", "true")[0])
+        gone = "no restore test has failed or is overdue any more"
+        self.hears(f"web01|drill|ok|ok|call Ulm|{gone}")
+
     def test_full_bucket(self) -> None:
         """Nearly, and then really."""
         self.start()
