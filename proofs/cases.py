@@ -85,7 +85,7 @@ CASES = {
     "restores-ext4": Proof(restores.gets(SmallExt4), trials=200, quick=8),
     "restores-staged": Proof(restores.gets(Fuse), trials=300, quick=8),
     "restores-unchecked": Proof(restores.unchecked, trials=40, quick=8),
-    "restores-in-place": Proof(restores.in_place, trials=40, quick=8),
+    "restores-in-place": Proof(restores.in_place, trials=40, quick=16),
     "clients": Proof(clients.resume, trials=48, quick=8),
     "client-failures": Proof(failures.table, trials=100, quick=12),
     "client-restarts": Proof(failures.restarts, trials=2048, quick=96),

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC
 from functools import partial
@@ -84,8 +85,8 @@ class InPlace:
 target._aside = InPlace
 """
 
-WAYS = ("file", "folder", "standard output", "overwrite")
-"""The ways to write the copy."""
+WAYS = ("file", "folder", "standard output", "overwrite", "command")
+"""The ways to write the copy, and a restore test."""
 
 CHANGES = ("none", "rot", "prune", "push", "full", "fail", "term", "kill")
 """The kinds of trouble."""
@@ -94,6 +95,9 @@ CALLS = 15
 """Calls of the command, from its start to its end, besides two for each MiB."""
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+
+OLD = b"before"
+"""The file that is overwritten."""
 
 OWN = "db-1"
 """The name of each stored file."""
@@ -163,33 +167,24 @@ class _Home:
         change = self._next_change(place)
         target = place.root / f"target-{number}"
         target.mkdir()
-        output = {"folder": OWN, "standard output": ""}.get(way, "given")
-        before = {"given": b"before"} if way == "overwrite" else {}
-        for name, data in before.items():
-            (target / name).write_bytes(data)
+        if way == "overwrite":
+            (target / "given").write_bytes(OLD)
         right = [content(f"{number}{OWN}", SIZES[number % len(SIZES)])]
-        words = {
-            "folder": (str(target),),
-            "standard output": ("-",),
-            "overwrite": (str(target / "given"), "--overwrite"),
-        }.get(way, (str(target / "given"),))
         failing = self.chance.choice(ERRORS) if change == "fail" else 0
         pieces = len(right[0]) // 2**20 + 1
         at = self.chance.randrange(1, CALLS + 2 * pieces) if change != "none" else 0
-        command = (
-            *(sys.executable, "-c", _STOPPING.format(flaw=self.flaw)),
-            *(f"{at}", f"{failing}"),
-            *("get", f"of-{number}", OWN, "-o", *words),
-            *("--config", str(self.server.config_file)),
-        )
         # The place may be full, and get must be able to print its message.
         folder = place.root if way == "standard output" else self.server.folder
-        printed = folder / "printed"
+        printed, seen = folder / "printed", self.server.folder / "seen"
+        command = (
+            *(sys.executable, "-c", _STOPPING.format(flaw=self.flaw)),
+            *(f"{at}", f"{failing}", "get", f"of-{number}", OWN),
+            *_options(way, target, seen),
+            *("--config", str(self.server.config_file)),
+        )
         with (
-            printed.open("wb") as output_file,
-            subprocess.Popen(
-                command, stdout=output_file, stderr=subprocess.PIPE
-            ) as process,
+            printed.open("wb") as output,
+            subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE) as process,
             bounded(process),
         ):
             if _stops(process):
@@ -198,35 +193,27 @@ class _Home:
                 process.send_signal(signal.SIGCONT)
             _, errors = process.communicate()
         (place.root / "ballast").unlink(missing_ok=True)
-        there = {each.name: each.read_bytes() for each in target.iterdir()}
         status = process.returncode
-        said = f"{change} before call {at} of {way}: exit status {status}"
         self.results[f"{change} {status}"] += 1
-        faults = [f"{said}: {errors.decode()}"] if b"Traceback" in errors else []
-        wanted = [{**before, output: each} for each in right]
-        if way == "standard output":
-            wanted = [{}]
-            if status == 0 and printed.read_bytes() not in right:
-                faults.append(f"{said}: wrong bytes on standard output")
-        # A signal may come when the copy is there already.
-        elif status and (status < 0 or change == "term"):
-            wanted.append(before)
-        # The old file cannot be brought back.
-        elif status and not (way == "overwrite" and change == "fail"):
-            wanted = [before]
-        elif status:
-            wanted.append(before)
-        if status < 0:
-            there = self._without_private(there, way, place, right, faults)
-        if there not in wanted:
-            sizes = {name: len(data) for name, data in there.items()}
-            faults.append(f"{said}: {sizes} in the folder")
-        if change == "none" and status:
-            faults.append(f"{said}: {errors.decode()}")
-        for each in target.iterdir():
-            each.unlink()
-        target.rmdir()
-        return faults
+        found = {each.name: each.read_bytes() for each in target.iterdir()}
+        shutil.rmtree(target)
+        faults: list[str] = []
+        if status == -signal.SIGKILL:
+            private = {each for each in found if each.startswith(PRIVATE_PREFIX)}
+            self.results["private"] += len(private)
+            for each in private:
+                faults += _private_faults(way, place, found.pop(each), right)
+        if found not in list(_allowed(way, change, status, right)):
+            sizes = {name: len(data) for name, data in found.items()}
+            faults.append(f"{sizes} in the folder")
+        if way == "standard output" and not status:
+            faults += _differs(printed, right)
+        if way == "command":
+            faults += _seen_faults(seen, status, right)
+        if b"Traceback" in errors or (status and change == "none"):
+            faults.append(errors.decode())
+        said = f"{change} before call {at} of {way}: exit status {status}"
+        return [f"{said}: {each}" for each in faults]
 
     def _next_change(self, place: Place) -> str:
         """Each one comes as often as any other."""
@@ -235,30 +222,6 @@ class _Home:
             found = [each for each in self.changes if is_small or each != "full"]
             self.next_changes = self.chance.sample(found, len(found))
         return self.next_changes.pop()
-
-    def _without_private(
-        self,
-        there: dict[str, bytes],
-        way: str,
-        place: Place,
-        right: list[bytes],
-        faults: list[str],
-    ) -> dict[str, bytes]:
-        """The files in the folder, without the private file of a killed command.
-
-        On a filesystem with unnamed files, there is none, except a whole one that is
-        about to replace another.
-        """
-        found = {}
-        for name, data in there.items():
-            if not name.startswith(PRIVATE_PREFIX):
-                found[name] = data
-                continue
-            self.results["private"] += 1
-            is_whole = way == "overwrite" and data in right
-            if not isinstance(place, Fuse) and not is_whole:
-                faults.append(f"a private file is left after {way}")
-        return found
 
     def _change(
         self,
@@ -288,6 +251,74 @@ class _Home:
         now = time.time() + 1
         with closing(Inventory.open(home)) as inventory, removing(home) as remover:
             list(prune(inventory, remover, [bucket], now, UTC, str))
+
+
+def _options(way: str, target: Path, seen: Path) -> tuple[str, ...]:
+    """How to write the copy.
+
+    :param seen: a file for the command of a restore test, which is told apart from one
+        that ended early by an empty file beside it
+    """
+    given = str(target / "given")
+    whole = _whole(seen)
+    whole.unlink(missing_ok=True)
+    return {
+        "file": ("-o", given),
+        "folder": ("-o", str(target)),
+        "standard output": ("-o", "-"),
+        "overwrite": ("-o", given, "--overwrite"),
+        "command": ("--exec", f"cat >{seen} && touch {whole}"),
+    }[way]
+
+
+def _whole(seen: Path) -> Path:
+    return seen.with_suffix(".whole")
+
+
+def _allowed(
+    way: str, change: str, status: int, right: Sequence[bytes]
+) -> Iterator[dict[str, bytes]]:
+    """What may be in the target folder."""
+    before = {"given": OLD} if way == "overwrite" else {}
+    if way in {"standard output", "command"}:
+        yield {}
+        return
+    if status:
+        yield before
+    # A signal may come when the copy is there already. The folder may be synced too
+    # late to bring the old file back.
+    signaled = change in {"term", "kill"}
+    if not status or signaled or (way == "overwrite" and change == "fail"):
+        for each in right:
+            yield {OWN if way == "folder" else "given": each}
+
+
+def _private_faults(
+    way: str, place: Place, data: bytes, right: Sequence[bytes]
+) -> Iterator[str]:
+    """Faults of a private file of a command that was killed.
+
+    On a filesystem that has files without a name, there is one only at the moment at
+    which it replaces another file.
+    """
+    is_whole = way == "overwrite" and data in right
+    if not isinstance(place, Fuse) and not is_whole:
+        yield "a private file is left"
+
+
+def _differs(path: Path, right: Sequence[bytes]) -> Iterator[str]:
+    if path.read_bytes() not in right:
+        yield "wrong bytes"
+
+
+def _seen_faults(seen: Path, status: int, right: Sequence[bytes]) -> Iterator[str]:
+    """Faults of a restore test: its command must never take wrong bytes for a file."""
+    is_whole = _whole(seen).exists()
+    if not status and not is_whole:
+        yield "passed, though the command did not end"
+    # After SIGKILL, the command sees the end of the file.
+    if is_whole and status != -signal.SIGKILL:
+        yield from _differs(seen, right)
 
 
 def _token(number: int) -> str:
