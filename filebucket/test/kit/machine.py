@@ -132,11 +132,12 @@ class MachineCase(IntegrationCase):
     def sh(self, script: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a script as root of this machine."""
         script = re.sub(_ROOTS, f"{self.root}/", re.sub(_OWNER, "", script))
+        path = (str(self._bin), "/usr/sbin:/usr/bin:/sbin:/bin", os.environ["PATH"])
         return subprocess.run(
             ["/bin/bash", "-ec", script],
             cwd=self.work,
             env={
-                "PATH": f"{self._bin}:/usr/sbin:/usr/bin:/sbin:/bin",
+                "PATH": ":".join(path),
                 "HOME": str(self.work),
                 "LANG": "C.UTF-8",
                 **environ,
