@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.hooks.interfaces import Exit, Verdict
-from filebucket.model.bucket import FILE_COST
+from filebucket.model.bucket import FILE_COST, Held
 from filebucket.model.push import Kept, Outcome, Step
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token
@@ -165,6 +165,19 @@ class WholeTests(SessionCase):
         self.outcome(405, part(undeclared, 0, CONTENT, last=True))
         self.outcome(405, part(outcome.upload.id, 0, CONTENT))
         self.assert_stored(b"old")
+
+    def test_held(self) -> None:
+        """A file that is held is not replaced, even if it is held only at the end."""
+        self.hooks.verdicts = [Verdict.OVERWRITE]
+        self.store.files[FILE] = b"old"
+        identity = self.created()
+        self.current = evolve(BUCKET, held=(Held("db.gz", 1e12, "case 7"),))
+        self.outcome(405, creation())
+        self.outcome(405, part(identity, 0, CONTENT))
+        self.assert_stored(b"old")
+        self.current = None
+        self.outcome(200, part(self.created(), 0, CONTENT))
+        self.assert_stored()
 
     def test_only_new(self) -> None:
         """``If-None-Match: *`` at the creation holds at the end, too."""
