@@ -57,7 +57,7 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
             server = Server(folder / f"daemon-{number}", home=str(home))
             server.config["buckets"][1]["keep"] = {"last": 2}
             server.write_config()
-            going = _fill(home, load(str(server.config_file)).buckets[1])
+            going = fill(home, load(str(server.config_file)).buckets[1])
             with bounded(_prune(server, command)) as pruning:
                 # Each line is flushed, so after this number of lines the cut comes in
                 # the middle of work.
@@ -86,7 +86,7 @@ def cut(command: Sequence[str], folder: Path, trials: int) -> Outcome:
     )
 
 
-def _fill(home: Path, bucket: Bucket) -> set[str]:
+def fill(home: Path, bucket: Bucket) -> set[str]:
     """Files that were pushed some time ago, and are on the disk.
 
     :returns: those that must be pruned
