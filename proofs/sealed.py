@@ -533,11 +533,13 @@ class _Killing:
     """One trial: a home with sealed files, most of which must be pruned.
 
     :ivar unsealed: whether a file was left unsealed
+    :ivar output: the output of the last prune
     """
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.home = home
         self.unsealed = 0
+        self.output = ""
         self._server = Server(folder, home=str(home), seal="1s")
         self._server.config["buckets"][1]["keep"] = {"last": 2}
         self._server.write_config()
@@ -572,7 +574,8 @@ class _Killing:
             yield from (f"{name}: not sealed again" for name in self._open())
         status = self._prune(0, user)
         if status or self._there() != self._kept():
-            yield f"the second prune: {status}, {len(self._there())} files are left"
+            left = f"{len(self._there())} files are left"
+            yield f"the second prune: {status}, {left}: {self.output[-300:]}"
         yield from (f"{name}: unsealed at the end" for name in self._open())
 
     def _without_the_right(self) -> Iterator[str]:
@@ -586,9 +589,11 @@ class _Killing:
         given = [str(kill_at), str(user), str(int(keep))]
         config = str(self._server.config_file)
         command = [sys.executable, "-c", _KILLED, *given, "prune", "-c", config]
-        pruning = Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with bounded(pruning):
-            return pruning.wait()
+        with bounded(
+            Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        ) as pruning:
+            self.output, _ = pruning.communicate()
+        return pruning.returncode
 
     def _said(self, *arguments: str) -> Any:
         config = str(self._server.config_file)

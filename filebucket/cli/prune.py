@@ -104,8 +104,9 @@ def _prune(
 ) -> Iterator[FileFate]:
     if not chosen:
         return
+    keep = None if dry_run else LINUX_IMMUTABLE
     with (
-        open_catalogue(config, Inventory, keep=LINUX_IMMUTABLE) as catalogue,
+        open_catalogue(config, Inventory, keep=keep) as catalogue,
         removing(config.home) as remover,
     ):
         yield from pruning.prune(
