@@ -44,12 +44,11 @@ class Copies(Database):
                 (target, bucket, until, at, error),
             )
 
-    def copying(self, target: str, bucket: str, until: float, at: float) -> None:
+    def copying(self, target: str, bucket: str, until: float | None, at: float) -> None:
         with self._change() as do:
             do(
                 "INSERT INTO copy (target, bucket, until, at) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET until = MAX(IFNULL(until, 0),"
-                " excluded.until)",
+                " ON CONFLICT DO UPDATE SET until = excluded.until",
                 (target, bucket, until, at),
             )
 

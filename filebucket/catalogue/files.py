@@ -38,8 +38,10 @@ class Files(Database):
     ) -> Iterator[File]:
         return self._pages(bucket, series, (until, 0), "<", "DESC")
 
-    def oldest_first(self, bucket: str, series: str | None = None) -> Iterator[File]:
-        return self._pages(bucket, series, (-math.inf, 0), ">", "ASC")
+    def oldest_first(
+        self, bucket: str, series: str | None = None, since: float = -math.inf
+    ) -> Iterator[File]:
+        return self._pages(bucket, series, (since, 0), ">", "ASC")
 
     def drilled(self, drill: Drill) -> bool:
         received = drill.file.received

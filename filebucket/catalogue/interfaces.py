@@ -374,8 +374,10 @@ class IFiles(Interface):
         :param until: they were received before this time
         """
 
-    def oldest_first(bucket: str, series: str | None = None) -> Iterator[File]:
-        """The same in the other order."""
+    def oldest_first(
+        bucket: str, series: str | None = None, since: float = -math.inf
+    ) -> Iterator[File]:
+        """The same in the other order, from those received at ``since`` on."""
 
     def drilled(drill: Drill) -> bool:
         """Record a restore test, in the series of its file.
@@ -406,9 +408,9 @@ class ICopies(Interface):
         :param error: why not all files are there; None if they are
         """
 
-    def copying(target: str, bucket: str, until: float, at: float) -> None:
-        """Record how far a copy has come that goes on. The result of the last one
-        stays.
+    def copying(target: str, bucket: str, until: float | None, at: float) -> None:
+        """Record how far a copy has come that goes on, also if that is less than
+        before. The result of the last one stays.
         """
 
     def forget(target: str) -> int:

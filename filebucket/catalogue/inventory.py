@@ -71,14 +71,15 @@ class Inventory(Database):
             " AND name = ?"
         )
         kinds: list[Entered] = []
-        new = []
+        new, times = [], []
         with self._change() as do:
             for each in found:
                 received = each.received
                 name = received.bucket, received.name
                 kept = do(f"SELECT id {of_name} AND fate = 'kept'", name).fetchone()
                 back = do(
-                    f"SELECT id {of_name} AND fate <> 'kept' AND fate = 'missing'"
+                    f"SELECT id, received_at {of_name} AND fate <> 'kept'"
+                    " AND fate = 'missing'"
                     " AND sha256 = ? AND size = ?",
                     (*name, received.sha256, received.size),
                 ).fetchone()
@@ -88,8 +89,9 @@ class Inventory(Database):
                     do(
                         "UPDATE push SET fate = 'kept', fate_at = NULL,"
                         " verified_at = ?, damaged = 0 WHERE id = ?",
-                        (now, *back),
+                        (now, back[0]),
                     )
+                    times.append((received.bucket, back[1]))
                     kinds.append("back")
                 else:
                     if kept:
@@ -100,6 +102,7 @@ class Inventory(Database):
                             (received.received_at, *kept),
                         )
                     new.append(received)
+                    times.append((received.bucket, received.received_at))
                     kinds.append("replaced" if kept else "entered")
             if new:
                 # As if the bucket was as old as its files, a restore test would be
@@ -110,6 +113,14 @@ class Inventory(Database):
                     (now, json.dumps([each.bucket for each in new])),
                 )
                 enter_batch(do, new, buckets.get)
+            # They may be older than others that are copied to another server.
+            do(
+                "UPDATE copy SET until = MIN(until, oldest - 0.001) FROM ("
+                "SELECT json_extract(value, '$[0]') AS key,"
+                " MIN(json_extract(value, '$[1]')) AS oldest"
+                " FROM json_each(?) GROUP BY key) WHERE bucket = key",
+                (json.dumps(times),),
+            )
         return kinds
 
     def judge_anew(self, bucket: Bucket) -> None:

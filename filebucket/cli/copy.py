@@ -332,9 +332,12 @@ class Far:
         self._next = 1
 
     def send(
-        self, file: File, opened: Callable[[], AbstractContextManager[StoredFile]]
+        self,
+        file: File,
+        opened: Callable[[], AbstractContextManager[StoredFile]],
+        expected: bool,
     ) -> bool:
-        ask = file.received.size > SMALL or not self._unasked
+        ask = expected or file.received.size > SMALL or not self._unasked
         source = _Stored(file, opened, self._pace)
         try:
             self._push(source, ask, only_new=True)
@@ -520,6 +523,8 @@ def _summary(done: Done) -> str:
         f"{counted(done.sent, 'file')} sent ({size_text(done.sent_bytes)})",
         f"{done.there} already there",
     ]
+    if done.again:
+        parts.append(f"{done.again} sent again because they were no longer there")
     if done.failed:
         parts.append(f"{done.failed} not copied")
     text = ", ".join(parts)

@@ -12,6 +12,7 @@ file that was replaced or pruned meanwhile is left out.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -75,12 +76,15 @@ class IFar(Interface):
     """A bucket of another server."""
 
     def send(
-        file: File, opened: Callable[[], AbstractContextManager[StoredFile]]
+        file: File,
+        opened: Callable[[], AbstractContextManager[StoredFile]],
+        expected: bool,
     ) -> bool:
         """Have a file there, with the SHA-256 of the catalogue.
 
-        :param opened: opens it; called only if the file is not there; what it raises
-            is passed on
+        :param opened: opens it; what it raises is passed on
+        :param expected: whether the file is probably there: it is opened and sent only
+            if it is not
         :returns: whether it was sent
         :raises NotCopiedError: it is not there
         :raises StoppedError: it is not there, and others need not be tried now
@@ -97,6 +101,7 @@ class Done:
 
     :ivar sent: files that were sent
     :ivar sent_bytes: their bytes
+    :ivar again: those of them that had been copied before, and were gone
     :ivar there: files that were there
     :ivar failed: files that are not there
     :ivar until: all files that were received before are there, in seconds since the
@@ -107,6 +112,7 @@ class Done:
 
     sent: int = 0
     sent_bytes: int = 0
+    again: int = 0
     there: int = 0
     failed: int = 0
     until: float | None = None
@@ -143,6 +149,8 @@ class BucketCopy:
     report: Callable[[str, str], object]
     progress: Callable[[int], object]
     done: Done = field(factory=Done)
+    _before: float = -math.inf
+    _gone: bool = False
     _taken: int = 0
     _refused: int = 0
     _first: str | None = None
@@ -150,45 +158,94 @@ class BucketCopy:
     def run(self) -> Iterator[None]:
         """Copy it, a file at a time."""
         key, done = self.bucket.key, self.done
-        began, saved = self.wall(), self.monotonic()
+        before = self.copies.copied_until(self.target, key)
+        # A later time is an error of a clock.
+        if before is not None and before <= self.wall():
+            self._before = before
         try:
             if self.far is None:
                 raise StoppedError("there is no token for this bucket of that server")
-            for file in self.files.oldest_first(key):
-                self._copy(file, self.far)
-                self.progress(file.received.size)
-                if done.until and self.monotonic() - saved >= SAVE_EVERY:
-                    saved = self.monotonic()
-                    self.copies.copying(self.target, key, done.until, self.wall())
-                yield
+            yield from self._passes(self.far)
         except StoppedError as error:
             done.stopped = str(error)
-            before = self.copies.copied_until(self.target, key)
-            if not done.failed and before is not None:
-                # The files after this one are still there, as far as known.
-                done.until = max(before, done.until or before)
-        else:
-            if not done.failed:
-                # The rows of pushes that ended just before may be missing yet.
-                done.until = max(began - self.late, done.until or 0.0)
         finally:
             if self.far is not None:
                 self.far.close()
         done.error = done.stopped or self._failures()
+        done.until = self._until()
         self.copies.copied(self.target, key, done.until, self.wall(), done.error)
+
+    def _passes(self, far: IFar) -> Iterator[None]:
+        """Copy all files.
+
+        Only for files received before ``sure`` it is known that no older one is
+        missing: the row of a push that ended before may come later. A copy takes long,
+        so the files that were received meanwhile are passed again.
+        """
+        done, saved = self.done, self.monotonic()
+        passed: set[int] = set()
+        since: float | None = -math.inf
+        while since is not None:
+            sure, start, since = self.wall() - self.late, since, None
+            for file in self.files.oldest_first(self.bucket.key, since=start):
+                at = file.received.received_at
+                if sure < at <= self.wall() - self.late:
+                    since = sure
+                    break
+                if file.id in passed:
+                    continue
+                if at > sure:
+                    passed.add(file.id)
+                self._copy(file, far, min(at, sure))
+                self.progress(file.received.size)
+                if self.monotonic() - saved >= SAVE_EVERY:
+                    saved = self.monotonic()
+                    self._save()
+                yield
+            if not done.failed:
+                done.until = sure
+
+    def _until(self) -> float | None:
+        """The time before which everything is there.
+
+        The files that this copy has not reached yet are still there, as far as known.
+        """
+        done = self.done
+        if not (done.failed or self._gone) and self._before > (done.until or -math.inf):
+            return self._before
+        return done.until
+
+    def _save(self) -> None:
+        until, key = self._until(), self.bucket.key
+        if self._gone or until is not None:
+            self.copies.copying(self.target, key, until, self.wall())
 
     def _failures(self) -> str | None:
         if not self.done.failed:
-            return None
+            return self._again()
         more = counted(self.done.failed - 1, "more file")
         return f"{self._first}{f' (and {more})' if self.done.failed > 1 else ''}"
 
-    def _copy(self, file: File, far: IFar) -> None:
+    def _again(self) -> str | None:
+        again = self.done.again
+        if not again:
+            return None
+        was = "was" if again == 1 else "were"
+        return (
+            f"{counted(again, 'file')} copied before {was} no longer there, and {was}"
+            " sent again"
+        )
+
+    def _copy(self, file: File, far: IFar, until: float) -> None:
+        """
+        :param until: all files received before are there, if all before this one are
+        """
         done, received = self.done, file.received
         if file.fate_at is not None:
             return
+        expected = received.received_at <= self._before
         try:
-            sent = far.send(file, partial(self._opened, file))
+            sent = far.send(file, partial(self._opened, file, expected), expected)
         except ReplacedError:
             return
         except DamagedError:
@@ -205,10 +262,11 @@ class BucketCopy:
         if sent:
             done.sent += 1
             done.sent_bytes += received.size
+            done.again += expected
         else:
             done.there += 1
         if not done.failed:
-            done.until = received.received_at
+            done.until = until
 
     def _count(self, error: NotCopiedError) -> None:
         """Stop if the other server refuses too many files."""
@@ -224,7 +282,11 @@ class BucketCopy:
             )
 
     @contextmanager
-    def _opened(self, file: File) -> Iterator[StoredFile]:
+    def _opened(self, file: File, expected: bool) -> Iterator[StoredFile]:
+        if expected and not self._gone:
+            # Now it is known that it is not there, and it may take long to send it.
+            self._gone = True
+            self._save()
         if self._now(file).damaged:
             raise UnreadableError("damaged here, and not there")
         try:

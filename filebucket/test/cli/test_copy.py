@@ -120,8 +120,13 @@ class CopiedTests(CopyCase):
         self.assertEqual(["ask"] * 12, self.asked())
         # A gap costs the bytes of one file.
         del self.far.stored["db-3"]
-        self.copy()
-        self.assertEqual([*["ask"] * 4, "PATCH", "PUT", *["ask"] * 7], self.asked())
+        (line,) = self.fails()
+        self.assertEqual(
+            "web01: 1 file sent (7 B), 11 already there, 1 sent again because they"
+            " were no longer there",
+            line,
+        )
+        self.assertEqual([*["ask"] * 4, "PATCH", *["ask"] * 8], self.asked())
 
     def test_at_most_some_unasked(self) -> None:
         self.patch(module, "MOST_UNASKED", 2)
@@ -165,6 +170,7 @@ class CopiedTests(CopyCase):
                         "bucket": "web01",
                         "sent": 1,
                         "sent_bytes": 7,
+                        "again": 0,
                         "there": 0,
                         "failed": 0,
                         "stopped": None,
@@ -189,8 +195,8 @@ class CopiedTests(CopyCase):
         it. It is not sent unless it differs.
         """
         self.far.replaces = True
-        for content in (b"1", b"x" * (2 * SMALL)):
-            self.push("db", content)
+        for content, age in ((b"1", 1.0), (b"x" * (2 * SMALL), -1.0)):
+            self.push("db", content, age)
             self.copy()
             self.assertEqual({"db": content}, self.far.stored)
             self.asked()

@@ -41,18 +41,24 @@ class MemoryFar:
 
     :ivar stored: the SHA-256 of its files
     :ivar faults: raised for the files with these names
+    :ivar losses: raised for the files with these names when it is known that they are
+        not there
     :ivar before: called with the name of each file before it is sent
     """
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
         self.faults: dict[str, Exception] = {}
+        self.losses: dict[str, Exception] = {}
         self.before: Callable[[str], object] = lambda name: None
         self.asked: list[str] = []
         self.closed = 0
 
     def send(
-        self, file: File, opened: Callable[[], AbstractContextManager[StoredFile]]
+        self,
+        file: File,
+        opened: Callable[[], AbstractContextManager[StoredFile]],
+        expected: bool,
     ) -> bool:
         name, sha256 = file.received.name, file.received.sha256
         self.asked.append(name)
@@ -64,6 +70,8 @@ class MemoryFar:
         if name in self.stored:
             raise TakenError("taken")
         with opened() as stored:
+            if name in self.losses:
+                raise self.losses[name]
             content = stored.copy(lambda piece: None)
         if content.sha256 != sha256:
             raise DamagedError
@@ -81,6 +89,7 @@ class CopyCase(UpkeepCase):
         self.clock = Clock()
         self.told: list[tuple[str, str]] = []
         self.bytes = 0
+        self.wall = 0.0
         self.bucket = self.named
         self.copies = opened(self, Copies, self.home)
 
@@ -94,7 +103,7 @@ class CopyCase(UpkeepCase):
             self.far,
             FAR,
             mask((self.named, self.nameless)),
-            time.time,
+            lambda: self.wall or time.time(),
             self.clock.seconds,
             2.0,
             lambda name, reason: self.told.append((name, reason)),
@@ -136,26 +145,88 @@ class CopiedTests(CopyCase):
         self.assertEqual(2, self.far.closed)
 
     def test_lost_there(self) -> None:
-        """It is copied again."""
-        self.push("db")
+        """It is copied again, which is an error: backups get lost there."""
+        for number in range(3):
+            self.push(f"db-{number}", age=DAY * (9 - number))
         self.copy()
-        del self.far.stored["db"]
-        self.assertEqual((1, 7, 0, 0), _counts(self.copy()))
+        until = self.recorded().until
+        del self.far.stored["db-1"]
+        seen = []
+        self.far.before = lambda name: seen.append(self.recorded().until)
+        done = self.copy()
+        self.assertEqual((1, 7, 2, 0), _counts(done))
+        self.assertEqual(1, done.again)
+        # It is not claimed to be there while it is sent.
+        self.assertEqual([until, until, self.received("db-0")], seen)
+        error = "1 file copied before was no longer there, and was sent again"
+        self.assertEqual(error, self.recorded().error)
+        self.far.stored.clear()
+        error = "3 files copied before were no longer there, and were sent again"
+        self.assertEqual(error, self.copy().error)
+        self.assertIsNone(self.copy().error)
 
     def test_nothing(self) -> None:
         self.assertEqual((0, 0, 0, 0), _counts(self.copy()))
         self.assertIsNotNone(self.recorded().until)
 
     def test_just_received(self) -> None:
-        """Its row may be the last one: the time is its own."""
-        self.push("db", age=0.0)
+        """The row of an older file may come later."""
+        self.push("db", age=1.0)
+        began = time.time()
         self.copy()
+        self.assertIn("db", self.far.stored)
+        until = self.recorded().until
+        assert until is not None
+        self.assertTrue(began - 2 <= until < self.received("db"))
+
+    def test_received_meanwhile(self) -> None:
+        """During a copy that takes long; also if its row comes later."""
+        self.push("db-0", age=DAY)
+        began = self.wall = time.time()
+
+        def happens(name: str) -> None:
+            if name == "db-0":
+                self.wall += 7200
+                self.push("db-1", age=-60)
+                self.push("db-3", age=-7199.5)
+            if name == "db-3":
+                self.push("db-2", age=-7199)
+
+        self.far.before = happens
+        self.copy()
+        self.assertEqual(["db-0", "db-1", "db-3"], self.far.asked)
         found = self.recorded()
-        self.assertEqual(self.received("db"), found.until)
-        self.assertIsNone(found.waiting_since)
+        self.assertEqual(began + 7200 - 2, found.until)
+        self.assertEqual(self.received("db-2"), found.waiting_since)
+
+    def test_clocks(self) -> None:
+        """A time in the future is an error of a clock, here or of a file."""
+        self.push("db-0", age=DAY)
+        self.push("db-1", age=-DAY)
+        self.copies.copied(FAR, "web01", time.time() + DAY, 1.0, None)
+        for error in (StoppedError("the server is away"), None):
+            self.far.faults = {} if error is None else {"db-1": error}
+            self.copy()
+            until = self.recorded().until
+            assert until is not None
+            self.assertLess(until, time.time())
+        self.assertEqual({"db-0", "db-1"}, set(self.far.stored))
+
+    def test_entered(self) -> None:
+        """An old file that another program brought is not there yet."""
+        self.push("db-1", age=DAY)
+        self.copy()
+        path = self.put("db-0")
+        os.utime(path, (time.time() - 9 * DAY,) * 2)
+        self.run_("reindex")
+        found = self.recorded()
+        self.assertEqual(self.received("db-0"), found.waiting_since)
+        done = self.copy()
+        self.assertEqual((1, 0, None), (done.sent, done.again, done.error))
+        self.assertIsNone(self.recorded().waiting_since)
 
     def test_progress(self) -> None:
-        """It is recorded once a minute, and never gets less."""
+        """It is recorded once a minute, and does not get less without a reason."""
         for number in range(3):
             self.push(f"db-{number}", age=DAY * (9 - number))
         at = [self.received(f"db-{number}") for number in range(3)]
@@ -313,6 +384,17 @@ class StoppedTests(CopyCase):
             self.assertEqual(until, self.recorded().until)
         self.assertEqual(2, self.far.closed)
 
+    def test_stopped_at_a_lost_one(self) -> None:
+        """The one that cannot be sent is known not to be there."""
+        for number in range(4):
+            row = self.files()[f"db-{number}"]
+            self.far.stored[row.received.name] = row.received.sha256
+        self.copy()
+        del self.far.stored["db-2"]
+        self.far.losses["db-2"] = StoppedError("the disk is full")
+        self.copy()
+        self.assertEqual(self.received("db-1"), self.recorded().until)
+
     def test_stopped_after_a_failure(self) -> None:
         """It is known that not everything is there."""
         self.copies.copied(FAR, "web01", self.received("db-3"), 1.0, None)
@@ -394,13 +476,15 @@ class MeanwhileTests(CopyCase):
         send = self.far.send
 
         def replaced(
-            file: File, opened: Callable[[], AbstractContextManager[StoredFile]]
+            file: File,
+            opened: Callable[[], AbstractContextManager[StoredFile]],
+            expected: bool,
         ) -> bool:
             if file.received.name == "db-1":
                 self.far.send = send  # type: ignore[method-assign]
                 self.push("db-1", b"newer", age=DAY)
                 raise DamagedError
-            return send(file, opened)
+            return send(file, opened, expected)
 
         self.far.send = replaced  # type: ignore[method-assign]
         done = self.copy()

@@ -49,8 +49,11 @@ class MemoryFiles:
             ):
                 yield each
 
-    def oldest_first(self, bucket: str, series: str | None = None) -> Iterator[File]:
-        return reversed(list(self.newest_first(bucket, series)))
+    def oldest_first(
+        self, bucket: str, series: str | None = None, since: float = -math.inf
+    ) -> Iterator[File]:
+        found = reversed(list(self.newest_first(bucket, series)))
+        return (each for each in found if each.received.received_at >= since)
 
     def drilled(self, drill: Drill) -> bool:
         return False
