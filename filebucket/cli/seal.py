@@ -30,8 +30,9 @@ Results: TypeAlias = Iterator[tuple[str | None, Result]]
 """With the label of the bucket; None is the home."""
 
 HOME = "the storage folder"
-MOST_FAILURES = 1000
-"""Failures in JSON."""
+MOST_REASONS = 1000
+"""Files and buckets whose reason is printed: if sealing does not work, this may be
+every file."""
 OVERWRITE = "not sealed: the bucket has overwrite"
 
 
@@ -104,14 +105,15 @@ def _lift(home: Home, buckets: Sequence[Bucket], names: Sequence[bytes]) -> Resu
 
 @define
 class _Tally:
-    """Counts of results, and the failures.
+    """Counts of results.
 
     :ivar hide: masks tokens in names
+    :ivar reasons: why files and buckets are not sealed
     """
 
     hide: Callable[[str], str]
     counts: dict[Fate, int] = field(factory=lambda: dict.fromkeys(Fate, 0))
-    failures: list[dict[str, str | None]] = field(factory=list)
+    reasons: list[dict[str, str | None]] = field(factory=list)
 
     @property
     def failed(self) -> int:
@@ -121,15 +123,12 @@ class _Tally:
         """Count a result; returns a line for people, or nothing."""
         if result.name is not None or result.fate in (Fate.FAILED, Fate.LEFT):
             self.counts[result.fate] += 1
-        if not result.reason:
+        if not result.reason or len(self.reasons) >= MOST_REASONS:
             return ""
         name = None
         if result.name is not None:
             name = self.hide(result.name.decode("utf-8", "backslashreplace"))
-        if len(self.failures) < MOST_FAILURES:
-            self.failures.append(
-                {"bucket": label, "name": name, "reason": result.reason}
-            )
+        self.reasons.append({"bucket": label, "name": name, "reason": result.reason})
         place = "  ".join([label or HOME, *([] if name is None else [name])])
         return printable(f"{place}: {result.reason}")
 
@@ -148,5 +147,5 @@ class _Tally:
     def print_json(self) -> None:
         print_json(
             **{each.name.lower(): count for each, count in self.counts.items()},
-            reasons=self.failures,
+            reasons=self.reasons,
         )

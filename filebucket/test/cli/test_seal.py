@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from filebucket.cli import seal
 from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
 from filebucket.store.seal import Home
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
@@ -97,6 +98,16 @@ class SealTests(CliCase):
             "the storage folder: not permitted: run this as root",
             result.output.splitlines()[0],
         )
+
+    def test_many_failures(self) -> None:
+        """Not each of a million files has a line, but all are counted."""
+        self.patch(seal, "MOST_REASONS", 1)
+        for name in ("a", TOKEN):
+            found = (self.bucket / name).stat()
+            self.attributes.written.add((found.st_dev, found.st_ino))
+        result = self.invoke("seal")
+        self.assertEqual(2, len(result.output.splitlines()))
+        self.assertIn("2 failed", result.output)
 
     def test_lift(self) -> None:
         """One file, or all and the storage folder."""

@@ -113,6 +113,13 @@ class SealedTests(VerifyCase):
         self.attributes.mark(self.home / "web01" / "a")
         self.assertEqual(["b"], self.unsealed())
 
+    def test_many(self) -> None:
+        """All are counted, but not all reported."""
+        self.patch(verifying, "MOST_UNSEALED", 1)
+        self.sealed = NOW
+        self.assertEqual(2, self.verify().unsealed)
+        self.assertEqual(["unsealed"], [each.kind for each in self.findings])
+
     def test_touched(self) -> None:
         """The daemon's user keeps a file from being sealed by changing it again and
         again: that is reported."""
