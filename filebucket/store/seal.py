@@ -192,6 +192,9 @@ class Home:
                     return
                 for name in _files(folder_fd) if names is None else names:
                     try:
+                        # A path may lead out of the folder, by a link in it.
+                        if b"/" in name:
+                            raise FileNotFoundError
                         found = _acted(act, name, folder_fd)
                     except FileNotFoundError:
                         if names is not None:
@@ -237,8 +240,12 @@ class Home:
 
     def _lift(self, fd: int) -> tuple[Fate, str] | None:
         flags = self.attributes.get(fd)
-        if not flags & IMMUTABLE:
+        found = os.fstat(fd)
+        if not (flags & IMMUTABLE and stat.S_ISREG(found.st_mode)):
             return None
+        # No sealed file has another name: it can get none.
+        if found.st_nlink != 1:
+            return Fate.FAILED, LINKED
         self.attributes.set(fd, flags & ~IMMUTABLE)
         return Fate.LIFTED, ""
 

@@ -209,6 +209,27 @@ class LiftTests(SealCase):
         self.assertEqual({"a": (Fate.LIFTED, ""), "c": missing}, self.lift(b"a", b"c"))
         self.assertEqual({"b"}, self.sealed())
 
+    def test_path(self) -> None:
+        """It may lead out of the folder, by a link of the daemon's user."""
+        (self.bucket / "link").symlink_to(".")
+        missing = (Fate.FAILED, "there is no such file")
+        self.assertEqual({"link/a": missing}, self.lift(b"link/a"))
+        self.assertEqual({"a", "b"}, self.sealed())
+
+    def test_linked(self) -> None:
+        """A file with another name may be any file of the system."""
+        os.link(self.bucket / "a", self.home / "a")
+        lifted = (Fate.LIFTED, "")
+        self.assertEqual({"a": (Fate.FAILED, LINKED), "b": lifted}, self.lift())
+        self.assertEqual({"a"}, self.sealed())
+
+    def test_folder(self) -> None:
+        """A name that is no file is left alone."""
+        (self.bucket / "folder").mkdir()
+        self.attributes.mark(self.bucket / "folder")
+        self.assertEqual({}, self.lift(b"folder"))
+        self.assertEqual(IMMUTABLE, self.attributes.of(self.bucket / "folder"))
+
 
 class HomeTests(SealCase):
     """The storage folder itself."""
