@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -66,16 +67,21 @@ def seal(labels: Sequence[str], path: str, as_json: bool, lift: bool) -> None:
     chosen = chosen_buckets(config, labels[:1] if lift else labels)
     names = [os.fsencode(each) for each in labels[1:]] if lift else []
     tally = _Tally(mask(config.buckets))
+    # A process that opens a file while it is looked at must not end this one.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     with sealing(config.home) as home:
         if lift:
             results = _lift(home, chosen, names)
         else:
             assert config.seal is not None
             results = _seal(home, chosen, time.time() - config.seal)
-        for label, result in results:
-            line = tally.add(label, result)
-            if line and not as_json:
-                click.echo(line)
+        # Nothing is printed yet: if that fails, the files are sealed all the same.
+        try:
+            for label, result in results:
+                tally.add(label, result)
+        finally:
+            if not as_json:
+                tally.print_reasons()
     if as_json:
         tally.print_json()
     else:
@@ -119,18 +125,21 @@ class _Tally:
     def failed(self) -> int:
         return self.counts[Fate.FAILED]
 
-    def add(self, label: str | None, result: Result) -> str:
-        """Count a result; returns a line for people, or nothing."""
+    def add(self, label: str | None, result: Result) -> None:
         if result.name is not None or result.fate in (Fate.FAILED, Fate.LEFT):
             self.counts[result.fate] += 1
         if not result.reason or len(self.reasons) >= MOST_REASONS:
-            return ""
+            return
         name = None
         if result.name is not None:
             name = self.hide(result.name.decode("utf-8", "backslashreplace"))
         self.reasons.append({"bucket": label, "name": name, "reason": result.reason})
-        place = "  ".join([label or HOME, *([] if name is None else [name])])
-        return printable(f"{place}: {result.reason}")
+
+    def print_reasons(self) -> None:
+        """For people, one in a line."""
+        for each in self.reasons:
+            place = "  ".join(filter(None, (each["bucket"] or HOME, each["name"])))
+            click.echo(printable(f"{place}: {each['reason']}"))
 
     def text(self, lift: bool) -> str:
         """The summary line."""

@@ -51,6 +51,8 @@ class Attributes(Protocol):
     def is_written(self, fd: int) -> bool:
         """Whether a process has the file open for writing, or mapped for writing.
 
+        If a process opens it at this moment, this one gets SIGIO: ignore it.
+
         :param fd: opened for reading only
         :raises OSError: that cannot be determined
         """
@@ -74,8 +76,10 @@ class KernelAttributes:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except BlockingIOError:
             return True
+        # If a process opens it for writing now, the kernel wants the lease back.
+        is_wanted = fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return False
+        return is_wanted
 
 
 KERNEL = KernelAttributes()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+
+import click
 
 from filebucket.cli import seal
-from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
+from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE, KernelAttributes
 from filebucket.store.seal import Home
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 from filebucket.test.kit.sealed import replace_kernel
@@ -108,6 +113,34 @@ class SealTests(CliCase):
         result = self.invoke("seal")
         self.assertEqual(2, len(result.output.splitlines()))
         self.assertIn("2 failed", result.output)
+
+    def test_cannot_print(self) -> None:
+        """All files are sealed, although the reason of a failure cannot be printed, as
+        to a file on a full disk."""
+        (self.bucket / "b").touch()
+        os.link(self.bucket / "b", self.home / "b")
+
+        def echo(*args: object, **kwargs: object) -> None:
+            self.assertEqual({"a", TOKEN}, self.sealed())
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(click, "echo", echo)
+        self.assertNotEqual(0, self.invoke("seal").exit_code)
+        self.assertEqual({"a", TOKEN}, self.sealed())
+
+    def test_signal(self) -> None:
+        """A process that opens a file while it is looked at cannot end the command."""
+        before = signal.getsignal(signal.SIGIO)
+        self.addCleanup(signal.signal, signal.SIGIO, before)
+        handlers = []
+
+        def is_written(attributes: object, fd: int) -> bool:
+            handlers.append(signal.getsignal(signal.SIGIO))
+            return False
+
+        self.patch(KernelAttributes, "is_written", is_written)
+        self.run_("seal")
+        self.assertEqual([signal.SIG_IGN] * 2, handlers)
 
     def test_lift(self) -> None:
         """One file, or all and the storage folder."""

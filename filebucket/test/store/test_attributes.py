@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +120,24 @@ class KernelTests(AttributesContract, AttributesCase):
     def set_as_other(self, flags: int) -> None:
         with as_user(NOBODY, NOBODY):
             KERNEL.set(self.fd, flags)
+
+    def test_opened_meanwhile(self) -> None:
+        """A process that opens it during the look is found."""
+        ignored = signal.signal(signal.SIGIO, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGIO, ignored)
+        self.close_writing()
+        lease, path = fcntl.fcntl, f"/proc/self/fd/{self.fd}"
+
+        def opened_then(fd: int, command: int, *args: int) -> int:
+            result = lease(fd, command, *args)
+            if (command, *args) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):
+                # The process would wait for the end of the lease.
+                flags = os.O_WRONLY | os.O_NONBLOCK
+                self.assertRaises(BlockingIOError, os.open, path, flags)
+            return result
+
+        self.patch(fcntl, "fcntl", opened_then)
+        self.assertTrue(self.attributes.is_written(self.fd))
 
 
 class LookTests(SynchronousTestCase):
