@@ -276,6 +276,13 @@ class _Examination:
                 f"is not readable by {_user()}, the owner of {home}: reload will fail"
             )
             yield _risky(self.path, text)
+        protects = self.config.seal is not None or any(
+            bucket.held for bucket in self.config.buckets
+        )
+        if protects and os.geteuid() != 0 and _may_change(self.path):
+            text = f"can be changed by {_user()}, the owner of {home}: an attacker who"
+            text += " takes over the daemon can end all holds and the sealing"
+            yield _risky(self.path, text)
 
     def _own_home(self) -> Iterator[Concern]:
         """A home that exists."""
@@ -519,6 +526,25 @@ def _in_clear(data: Any) -> bool:
 def _writable(path: str, mode: int) -> Iterator[Concern]:
     if mode & stat.S_IWOTH:
         yield _risky(path, f"is writable by all users: {_chmod('o-w', path)}")
+
+
+def _may_change(path: str) -> bool:
+    """Whether this user may change or replace a file."""
+    for each in {os.path.abspath(path), os.path.realpath(path)}:
+        # A user who may not look at it may not change it either.
+        with suppress(PermissionError):
+            folder = os.path.dirname(each)
+            found = os.stat(folder)
+            if (
+                os.geteuid() in (found.st_uid, os.stat(each).st_uid)
+                or os.access(each, os.W_OK, effective_ids=True)
+                or (
+                    os.access(folder, os.W_OK, effective_ids=True)
+                    and not found.st_mode & stat.S_ISVTX
+                )
+            ):
+                return True
+    return False
 
 
 def _chmod(mode: str, path: str) -> str:

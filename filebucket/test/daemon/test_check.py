@@ -59,6 +59,12 @@ class CheckCase(SynchronousTestCase):
             "buckets": [{"name": "web01", "token_sha256": HASH}],
         }
 
+    def need_ways_in(self) -> None:
+        """Skip if other users cannot reach the folder."""
+        for each in self.folder.parents:
+            if not each.stat().st_mode & 0o001:
+                raise SkipTest(f"{each} is not for all")
+
     def look(self, **keys: Any) -> check.Report:
         """Check it with these keys changed."""
         self.file.write_text(json.dumps({**self.keys, **keys}))
@@ -209,12 +215,6 @@ class WrongTests(CheckCase):
             expected = [("wrong", "home: is not writable by user 54321")]
             self.assertEqual(expected, self.found())
             self.assertEqual((0, 0), (os.geteuid(), os.getegid()))
-
-    def need_ways_in(self) -> None:
-        """Skip if other users cannot reach the folder."""
-        for each in self.folder.parents:
-            if not each.stat().st_mode & 0o001:
-                raise SkipTest(f"{each} is not for all")
 
     def test_no_room(self) -> None:
         text = "home: has less free space than min_free_space: every push gets 507"
@@ -466,6 +466,41 @@ class RiskyTests(CheckCase):
         )
         self.assertIn(("risky", text), self.found())
 
+    def test_config_of_the_daemon(self) -> None:
+        """Its user could end holds and sealing there."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.folder.parent.chmod(0o755)
+        self.need_ways_in()
+        os.chown(self.home, 54321, 54321)
+        self.file.touch()
+        link = self.folder / "folder" / "config.json"
+        link.parent.mkdir()
+        link.symlink_to(self.file)
+        hold = {"until": "2999-01-01", "reason": "audit"}
+        bucket = {"name": "web01", "token_sha256": HASH, "held": {"a": hold}}
+        keys = {**self.keys, "home": str(self.home), "buckets": [bucket]}
+        self.file.write_text(json.dumps(keys))
+
+        def found() -> list[str]:
+            report = check.check(str(link), MemoryReactorClock(), {}, 0, False)
+            return [each.text for each in report.concerns]
+
+        self.assertEqual([], found())
+        text = (
+            f"can be changed by user 54321, the owner of {self.home}: an attacker who"
+            " takes over the daemon can end all holds and the sealing"
+        )
+        for place in (self.file, self.folder, link.parent):
+            os.chown(place, 54321, -1)
+            self.assertEqual([text], found(), place)
+            os.chown(place, 0, 54321)
+            place.chmod(0o775)
+            self.assertEqual([text], found(), place)
+            place.chmod(0o755)
+        self.folder.chmod(0o1775)
+        self.assertEqual([], found())
+
     def test_hooks_folder(self) -> None:
         text = "no: is not a folder: no hooks will run"
         self.assertEqual([("risky", text)], self.found(hooks="no"))
@@ -613,6 +648,8 @@ class SealTests(CheckCase):
         (self.home / "web01").mkdir()
         self.path = self.home / "web01" / "a"
         self.path.touch()
+        # If no root runs the tests, it belongs to this user.
+        self.patch(check, "_may_change", lambda path: False)
 
     def sealed(self, days: float = 1, **settings: Any) -> list[tuple[str, str]]:
         """The findings in this number of days."""
