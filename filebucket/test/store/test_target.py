@@ -181,7 +181,7 @@ class PublishTests(TargetCase):
 
         def interrupted(*arguments: Any) -> None:
             create(*arguments)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
         patch = self.patch(self.kind, "__init__", interrupted)
         self.assertRaises(KeyboardInterrupt, self.write)
@@ -190,7 +190,7 @@ class PublishTests(TargetCase):
         rename = os.rename
 
         def renamed(*arguments: Any, **given: Any) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             rename(*arguments, **given)
 
         self.patch(os, "rename", renamed)

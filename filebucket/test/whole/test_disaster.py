@@ -37,7 +37,7 @@ class DisasterCase(MachineCase):
         super().setUp()
         if not (TOP / "docs").exists():
             raise SkipTest("installed without its source")
-        for program in ("rsync", "sqlite3", "tar"):
+        for program in ("jq", "rsync", "sqlite3", "tar"):
             need(program)
         self.blocks = blocks(TOP / "docs" / self.document)
         self.configure(
@@ -103,7 +103,7 @@ class ServerTests(DisasterCase):
         self.configure()
         self.succeeds(self.script(NEW, "tar"))
         self.assertTrue(hook.exists())
-        self.succeeds(self.script(NEW, "chown"))
+        self.succeeds(self.script(NEW, "filebucket seal"))
         self.succeeds(self.script(NEW, "filebucket check"))
         self.succeeds(self.script(NEW, "filebucket verify"))
         self.assertEqual(self.known("later"), self.pushes())
@@ -213,7 +213,8 @@ class ConfigurationTests(DisasterCase):
 class DiskTests(DisasterCase):
     def test_damaged(self) -> None:
         """Half of the files cannot be read, or have changed."""
-        stop, copy, start, accept, timers = self.blocks[DISK]
+        stop, copy, start, far, accept, timers = self.blocks[DISK]
+        shutil.copytree(self.home, self.root / "far")
         self.succeeds(stop)
         for name in ("db-1.gz", "db-2.gz"):
             # rsync leaves out files that it cannot read.
@@ -229,20 +230,39 @@ class DiskTests(DisasterCase):
             "missing": ["db-1.gz", "db-2.gz"],
         }
         self.assertEqual(lost, self.findings())
-        # The client still has two of them.
-        self.push(OTHER, **{name: FILES[name] for name in ("db-1.gz", "db-3.gz")})
-        self.assertTrue(
-            comes(
-                lambda: (
-                    self.findings() == {"damaged": ["db-4.gz"], "missing": ["db-2.gz"]}
-                )
-            )
+        # The client still has one of them, and the second server two.
+        self.push(OTHER, **{"db-3.gz": FILES["db-3.gz"]})
+        self.assertTrue(comes(lambda: self.findings()["damaged"] == ["db-4.gz"]))
+        (self.root / "far/web01/db-2.gz").unlink()
+        done = self.sh(
+            far.replace("root@far:/var/lib/file-bucket", str(self.root / "far"))
+            .replace("--chown=file-bucket:file-bucket", "")
+            .replace("rsync", "! rsync")
         )
+        self.assertIn("db-2.gz", done.stderr)
+        self.assertEqual({"missing": ["db-2.gz"]}, self.findings())
         done = self.sh(accept.splitlines()[0])
         self.assertEqual(1, done.returncode)
         self.succeeds(accept.splitlines()[1])
         self.succeeds("filebucket verify")
         self.succeeds(timers)
+
+    def test_second_server(self) -> None:
+        """All files are lost, and the second server has them."""
+        self.succeeds(self.script(BACK_UP, "install"))
+        shutil.copytree(self.home, self.root / "far")
+        self.succeeds("systemctl stop file-bucket")
+        shutil.rmtree(self.home)
+        self.home.mkdir()
+        section = "Get the files back from the second server"
+        (script,) = blocks(TOP / "docs" / "second-site.rst")[section]
+        self.succeeds(
+            script.replace(
+                "root@far:/var/lib/file-bucket", str(self.root / "far")
+            ).replace("--chown=file-bucket:file-bucket", "")
+        )
+        found = sorted((name, False) for name in (*FILES, "other"))
+        self.assertEqual(found, self.pushes())
 
 
 class MoveTests(DisasterCase):
