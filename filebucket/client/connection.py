@@ -7,6 +7,7 @@ server may answer before it has the whole body, and must be heard then.
 from __future__ import annotations
 
 import http.client
+import io
 import select
 import socket
 import ssl
@@ -103,10 +104,47 @@ class _Lines:
         return getattr(self._file, name)
 
 
+class _Until(io.RawIOBase):
+    """The bytes of an answer, which must be whole within the socket's timeout: that of
+    the socket starts again at each byte.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._until = time.monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(sock, *given, **named)
+        self.fp: Any = io.BufferedReader(_Until(self.fp.detach(), sock))
+
     def begin(self) -> None:
-        self.fp: Any = _Lines(self.fp)
+        self.fp = _Lines(self.fp)
         super().begin()
+
+
+def _without(token: str, headers: Message) -> Message:
+    """Headers without the token, which a server may repeat."""
+    found = Message()
+    for name, value in headers.items():
+        found[name] = value.replace(token, "TOKEN")
+    return found
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -154,7 +192,7 @@ class Connection:
 
         :param path: below the server's URL, percent-encoded, without a slash before it
         :param sent: called with the number of bytes of the body that were sent so far
-        :param patience: seconds until the answer
+        :param patience: seconds until the answer is there
         :raises OSError: no answer came, and the request may or may not have arrived
         :raises RefusedError: the server's certificate is not trusted
         """
@@ -228,7 +266,10 @@ class Connection:
         if failed is not None or response.will_close or not response.isclosed():
             self.close()
         self._used = self._monotonic()
-        return Answer(response.status, response.headers, content)
+        # Reasons are printed, and a server may repeat the token in them.
+        token = self._server.token
+        content = content.replace(token.encode(), b"TOKEN")
+        return Answer(response.status, _without(token, response.headers), content)
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
         server = self._server

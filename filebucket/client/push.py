@@ -8,6 +8,7 @@ has, and the push goes on there. A server without resumable uploads gets one PUT
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ LONGEST_RETRY_AFTER = 600.0
 
 GIVE_UP_TIMEOUT = 10.0
 """Seconds for the request that deletes an upload."""
+
+LONGEST_REASON = 300
+"""Characters of a part of a server's answer that is printed."""
+
+_ID = re.compile("[!-~]{1,200}")
+"""The last part of an upload's URL."""
 
 MOST_RESTARTS = 3
 """How often a file is sent again from its beginning."""
@@ -178,9 +185,11 @@ class Push:
         if answer.status == 201:
             # Also by other servers: then there is no upload to delete.
             offset = _offset_in(answer)
-            place = answer.headers.get("Location", "")
+            found = _ID.fullmatch(answer.headers.get("Location", "").rpartition("/")[2])
+            if found is None:
+                raise _not_ours(answer)
             # Relative to the URL of the file, which is in the same folder.
-            self._upload = f"uploads/{place.rpartition('/')[2]}"
+            self._upload = f"uploads/{found[0]}"
             self._reached = -1
             self._moved(offset)
             self._source.start()
@@ -229,7 +238,11 @@ class Push:
             return None
         if answer.status == 204 and not last:
             self._source.took(self._monotonic() - began)
-            self._moved(_offset_in(answer))
+            told = _offset_in(answer)
+            if told <= offset:
+                # Without a pause it would be sent again at once, and for ever.
+                self._patience.wait("the server has stored nothing of a part")
+            self._moved(told)
             return None
         if answer.status == 409 and answer.headers.get("Upload-Complete") == "?0":
             # It is about the part, not about the file (the draft, 4.4.2). Another
@@ -309,7 +322,8 @@ class Push:
         if sha256 != expected:
             raise RefusedError(
                 f"the server's receipt is for other bytes than were sent: it has"
-                f" SHA-256 {sha256}, and not {expected or 'any'}; do not rely on it"
+                f" SHA-256 {sha256[:LONGEST_REASON]}, and not {expected or 'any'}; do"
+                " not rely on it"
             )
         size = self._source.length
         if size is None:
@@ -322,7 +336,10 @@ class Push:
         if 300 <= status < 400:
             place = answer.headers.get("Location", "")
             place = place.removesuffix(self._path).removesuffix("/")
-            return RefusedError(f"the server redirects to {place!r}: use that as --url")
+            place = place[:LONGEST_REASON]
+            return RefusedError(
+                f"the server redirects to {place!r}: use that as the URL"
+            )
         text = _told(answer)
         if status == 405 and not answer.is_of_file_bucket:
             # Another server, or another port of this one.
@@ -356,7 +373,8 @@ class Push:
 
 def _offset_in(answer: Answer) -> int:
     told = answer.headers.get("Upload-Offset", "")
-    if not told.isdecimal():
+    # int() refuses thousands of digits with an error of its own.
+    if not (told.isdecimal() and len(told) < 20):
         raise _not_ours(answer)
     return int(told)
 

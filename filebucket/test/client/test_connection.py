@@ -384,6 +384,37 @@ class ErrorTests(ConnectionCase):
         )
         done.set()
 
+    def test_endless(self) -> None:
+        """Each byte in time, but no answer."""
+        for begin, more in (
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+        ):
+
+            def talk(
+                connection: socket.socket, begin: bytes = begin, more: bytes = more
+            ) -> None:
+                connection.sendall(begin)
+                closed = threading.Event()
+                while not closed.wait(0.01):
+                    connection.sendall(more)
+
+            made = self.to(talk)
+            self.assertEqual(
+                "timed out",
+                self.error(lambda: made.request("GET", "", {}, patience=0.2)),  # noqa: B023
+            )
+
+    def test_token_repeated(self) -> None:
+        """By a server that is another product."""
+        place = f"Location: https://other/{TOKEN}"
+        text = f"bad header: Bearer {TOKEN}\n".encode()
+        made = self.to(answering(answer(text, "400 Bad Request", place)))
+        found = made.request("GET", "", {})
+        self.assertEqual(b"bad header: Bearer TOKEN\n", found.body)
+        self.assertEqual("https://other/TOKEN", found.headers["location"])
+
     def test_timeout_to_connect(self) -> None:
         """It is not longer than that for the answer."""
         made = self.connection(server("http://127.0.0.1:1", TOKEN))

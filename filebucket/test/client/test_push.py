@@ -629,7 +629,7 @@ class RefusedTests(PushCase):
             ]
             self.assertEqual(
                 "the server redirects to 'https://other\\x1b.example/a': use that as"
-                " --url",
+                " the URL",
                 self.refusal(self.file()),
             )
             self.assertEqual(1, len(self.server.asked))
@@ -667,6 +667,49 @@ class RefusedTests(PushCase):
             )
             push.give_up()
             self.assertEqual(["PUT"], self.server.methods)
+
+    def test_other_offsets(self) -> None:
+        """They are no numbers that a server can mean."""
+        for told in ("9" * 5000, "-1", "\xb2", ""):
+            for faults in (
+                [gives(reply(201, Location="uploads/1", Upload_Offset=told))],
+                [FINE, gives(reply(204, Upload_Offset=told))],
+            ):
+                self.server = MemoryServer()
+                self.server.faults = list(faults)
+                self.assertIn("is not file-bucket's", self.refusal(self.pipe()))
+
+    def test_other_places(self) -> None:
+        for place in ("uploads/\xe9", "uploads/a b", "uploads/" + "a" * 5000):
+            self.server = MemoryServer()
+            self.server.faults = [gives(reply(201, Location=place, Upload_Offset="0"))]
+            push = self.push(self.pipe())
+            error = self.assertRaises(RefusedError, push.run, False)
+            self.assertIn("is not file-bucket's", str(error))
+            push.give_up()
+            self.assertEqual(["PUT"], self.server.methods)
+
+    def test_nothing_is_stored(self) -> None:
+        """A server that takes each part and stores none of it."""
+
+        def nothing(asked: Any) -> Answer | None:
+            if asked.method == "PATCH":
+                return reply(204, Upload_Offset="0")
+            return None
+
+        self.server.faults = [FINE, *[nothing] * 1000]
+        self.assertIn(
+            "without progress: the server has stored nothing of a part",
+            self.refusal(self.file(), GaveUpError, retry_for=600.0),
+        )
+
+    def test_long_reasons(self) -> None:
+        for answer in (
+            reply(302, Location="https://other/" + "a" * 60_000),
+            reply(200, X_Checksum_Sha256="0" * 60_000),
+        ):
+            self.server.faults = [gives(answer)]
+            self.assertLess(len(self.refusal(self.file())), 600)
 
     def test_no_end(self) -> None:
         """A 204 after the last part is no receipt, and no reason to go on for ever."""
