@@ -92,7 +92,7 @@ CASES = {
     "sealed-btrfs": Proof(sealed.attacked(PlainBtrfs), trials=3, quick=1),
     "sealed-not": Proof(sealed.tells, trials=1, quick=1),
     "sealed-open": Proof(sealed.tells_open, trials=3, quick=1),
-    "sealed-prune": Proof(sealed.killed(Xfs), trials=60, quick=2),
+    "sealed-prune": Proof(sealed.killed(Xfs), trials=40, quick=2),
     "clients": Proof(clients.resume, trials=48, quick=8),
     "client-failures": Proof(failures.table, trials=100, quick=12),
     "client-restarts": Proof(failures.restarts, trials=2048, quick=96),
