@@ -171,7 +171,9 @@ def copy(
         click.echo(f"Forgot {counted(count, 'bucket')} of {server.text}.")
         return
     chosen = chosen_buckets(config, labels)
-    known = _read_tokens(_tokens_file(tokens, path), server)
+    tokens_file = _tokens_file(tokens, path)
+    known = _read_tokens(tokens_file, server)
+    _refuse_shared(tokens_file, known, [each.label for each in config.buckets])
     pace = Pace(rate, time.monotonic, time.sleep) if rate else None
     with ExitStack() as stack:
         copies = stack.enter_context(open_catalogue(config, Copies))
@@ -244,6 +246,17 @@ def _read_tokens(path: Path, server: access.Server) -> Mapping[str, str]:
     return found
 
 
+def _refuse_shared(path: Path, known: Mapping[str, str], labels: list[str]) -> None:
+    """Refuse a token of two buckets, whose files would replace each other there."""
+    first: dict[str, str] = {}
+    for label in filter(known.get, labels):
+        other = first.setdefault(known[label], label)
+        if other != label:
+            raise OperatorError(
+                f"{path}: buckets {other} and {label} have the same token there"
+            )
+
+
 def _is_terminal() -> bool:
     return sys.stderr.isatty()
 
@@ -280,7 +293,9 @@ def _tokens_in(text: str) -> Iterator[tuple[str, str]]:
             if not isinstance(name, str) or not isinstance(token, str):
                 raise ValueError("not an object of names and tokens")
             if not access.TOKEN.fullmatch(token):
-                raise ValueError(f"bucket {printable(name)}: that is no token")
+                # Name and token may have been swapped.
+                of = "" if access.TOKEN.fullmatch(name) else f" {printable(name)}"
+                raise ValueError(f"bucket{of}: that is no token")
             yield name, token
 
 

@@ -167,7 +167,7 @@ class BucketCopy:
                 raise StoppedError("there is no token for this bucket of that server")
             yield from self._passes(self.far)
         except StoppedError as error:
-            done.stopped = str(error)
+            done.stopped = self.hide(str(error))
         finally:
             if self.far is not None:
                 self.far.close()
@@ -323,6 +323,8 @@ class BucketCopy:
 
     def _failed(self, file: File, reason: str) -> None:
         name = printable(self.hide(file.received.name))
+        # The other server may repeat the name.
+        reason = self.hide(reason)
         self.done.failed += 1
         self._first = self._first or f"{name}: {reason}"
         self.report(name, reason)

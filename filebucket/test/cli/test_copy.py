@@ -391,6 +391,22 @@ class TokensTests(CopyCase):
         self.patch(module, "LONGEST_TOKENS", 5)
         self.assertIn("too large", self.fails()[0])
 
+    def test_swapped(self) -> None:
+        self.tokens(**{FAR_TOKEN: "web01"})
+        self.assertIn("copy.json: bucket: that is no token", self.fails()[0])
+
+    def test_shared(self) -> None:
+        """Two buckets here would be one there."""
+        self.write(
+            {"name": "web01", "token": "f" * 32}, {"name": "db01", "token": "1" * 32}
+        )
+        self.tokens(web01=FAR_TOKEN, db01=FAR_TOKEN)
+        (line,) = self.fails("db01")
+        self.assertIn("buckets web01 and db01 have the same token there", line)
+        # The second is the old name of the first.
+        self.write({"name": "web01", "token": "f" * 32})
+        self.copy()
+
     def test_missing(self) -> None:
         (line,) = self.fails("--tokens", "nope")
         self.assertIn("nope: No such file or directory; 'filebucket bucket add", line)

@@ -351,13 +351,17 @@ class FailedTests(CopyCase):
         self.assertIsNone(self.recorded().until)
 
     def test_names(self) -> None:
-        """Tokens are masked, and other characters escaped."""
+        """Tokens are masked, also if the server repeats a name, and other characters
+        escaped.
+        """
         self.push(f"{TOKEN}\u202e", age=DAY)
-        self.far.faults[f"{TOKEN}\u202e"] = NotCopiedError("no")
-        error = self.copy().error
-        assert error is not None
-        self.assertNotIn(TOKEN, error)
-        self.assertNotIn("\u202e", error)
+        for fault in (NotCopiedError(f"no {TOKEN}"), StoppedError(f"{TOKEN} is bad")):
+            self.far.faults[f"{TOKEN}\u202e"] = fault
+            error = self.copy().error
+            assert error is not None
+            self.assertNotIn(TOKEN, error)
+            self.assertNotIn("\u202e", error)
+            self.assertNotIn(TOKEN, str(self.told))
 
 
 class StoppedTests(CopyCase):
