@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import Any
@@ -534,15 +534,24 @@ def _summary(found: Overview, zone: tzinfo) -> str:
 
 def _copied(found: Overview, zone: tzinfo) -> Iterator[str]:
     """How far the buckets are copied to each other server."""
-    copies = [each for bucket in found.buckets for each in bucket.copies]
-    for target in dict.fromkeys(each.target for each in copies):
-        times = [each.until for each in copies if each.target == target]
-        known = [each for each in times if each is not None]
+    copies: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
+    for bucket in found.buckets:
+        for each in bucket.copies:
+            copies[each.target][bucket.label] = each.until
+    for target, times in copies.items():
+        known = [each for each in times.values() if each is not None]
         text = f"copied to {printable(target)}"
-        if len(known) == len(times):
-            yield f"{text} until {recent_text(min(known), found.at, zone)}"
-        else:
+        if len(known) < len(times):
             yield f"not yet {text}"
+            continue
+        left = [
+            each.label
+            for each in found.buckets
+            if each.files and each.label not in times
+        ]
+        but = f", except {counted(len(left), 'bucket')} ({_listed(left)})"
+        until = recent_text(min(known), found.at, zone)
+        yield f"{text} until {until}{but if left else ''}"
 
 
 def _is_paused(bucket: BucketOverview) -> bool:

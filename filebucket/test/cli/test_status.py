@@ -783,6 +783,21 @@ class StatusTests(CatalogueCase):
         problem = {"kind": "full", "severity": 2, "text": text}
         self.assertEqual((2, [problem]), (found["severity"], found["problems"]))
 
+    def test_copies_of_some(self) -> None:
+        """A bucket with files that was never copied there is named."""
+        self.push("web01", "db-1.gz", 1000, NOW - HOUR)
+        copies = opened(self, Copies, self.home)
+        copies.copied("https://far", "web01", NOW, NOW, None)
+        self.watch()
+        self.assertIn(
+            "copied to https://far until 09:00; ", " ".join(self.prints(0, "status"))
+        )
+        self.push("db", "db-1.gz", 1000, NOW - HOUR)
+        self.assertIn(
+            "copied to https://far until 09:00, except 1 bucket (db); ",
+            " ".join(self.prints(0, "status")),
+        )
+
     def test_copies(self) -> None:
         """How far all buckets are copied, and what is wrong with one."""
         self.push("web01", "db-1.gz", 1000, NOW - HOUR)
