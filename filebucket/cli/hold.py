@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from filebucket.base.errors import OperatorError
-from filebucket.base.owner import AS_OWNER, become_owner_of
+from filebucket.base.owner import AS_OWNER, become_owner_of, opened_as_owner_of
 from filebucket.base.text import joined, moment_text, printable
 from filebucket.cli.changes import how_to_apply
 from filebucket.cli.options import (
@@ -37,7 +37,7 @@ from filebucket.model.mask import mask
 from filebucket.model.names import PRIVATE
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import NoFileError, NotAFileError
-from filebucket.store.remove import prune_lock
+from filebucket.store.remove import await_removal
 
 _HOLDS = (
     Column("NAME", name=True),
@@ -92,13 +92,15 @@ def hold(
         assert until is not None
         assert reason is not None
 
-        def check() -> None:
-            _check_stored(config.home, chosen, names, shown)
-
-        # No file may be deleted between the check and the change.
-        with prune_lock(config.home, check):
-            holding = _holding(names, until, reason, shown)
-            change = set_holds(path, bucket, holding, now)
+        _check_stored(config.home, chosen, names, shown)
+        holding = _holding(names, until, reason, shown)
+        change = set_holds(path, bucket, holding, now)
+        # 'filebucket prune' reads the change before each removal, so no file is deleted
+        # that is there now.
+        try:
+            _check_stored(config.home, chosen, names, shown, await_removal)
+        except OperatorError as error:
+            raise OperatorError(f"{listed}: now held, but {error}") from None
         end = moment_text(values.moment(until))
         text = f"Held {listed} of bucket {chosen.label} until {end}: {reason}"
     if as_json:
@@ -144,15 +146,29 @@ def _shown(config: Config) -> Callable[[str], str]:
 
 
 def _check_stored(
-    home: str, bucket: Bucket, names: Sequence[str], shown: Callable[[str], str]
+    home: str,
+    bucket: Bucket,
+    names: Sequence[str],
+    shown: Callable[[str], str],
+    first: Callable[[str, str], None] = lambda home, directory: None,
 ) -> None:
     """
+    :param first: called with the rights of the home's owner
     :raises OperatorError: a file is not stored
     """
-    for name in names:
-        if not _is_stored(home, bucket, name, shown):
-            text = f"bucket {bucket.label!r} has no file {shown(name)}"
-            raise OperatorError(text)
+
+    def work() -> tuple[str, None]:
+        become_owner_of(home, PRIVATE)
+        # Without a folder there is no file.
+        with suppress(OSError):
+            first(home, bucket.directory)
+        for name in names:
+            if not _is_stored(home, bucket, name, shown):
+                text = f"bucket {bucket.label!r} has no file {shown(name)}"
+                raise OperatorError(text)
+        return "", None
+
+    opened_as_owner_of(home, PRIVATE, work)
 
 
 def _is_stored(

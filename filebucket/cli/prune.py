@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,9 +14,10 @@ from datetime import tzinfo
 from typing import Any
 
 import click
-from attrs import define
+from attrs import define, field
 
 from filebucket.base.capability import LINUX_IMMUTABLE
+from filebucket.base.errors import OperatorError
 from filebucket.base.text import (
     columns_of,
     plural,
@@ -75,11 +77,11 @@ def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> Non
     with ExitStack() as stack:
         if chosen and not dry_run:
             stack.enter_context(prune_lock(config.home))
-            # Before it had the lock, 'filebucket hold' may have changed the file.
-            config = load(path)
-            chosen = _with_keep(config, labels)
+        current = _Current(path)
+        config = current.config
+        chosen = _with_keep(config, labels)
         hide = mask(config.buckets)
-        outcomes = tally.counted(_prune(config, chosen, hide, zone, dry_run))
+        outcomes = tally.counted(_prune(config, chosen, hide, zone, dry_run, current))
         if as_json:
             _print_json(outcomes, hide, tally)
         else:
@@ -101,6 +103,7 @@ def _prune(
     hide: Callable[[str], str],
     zone: tzinfo,
     dry_run: bool,
+    current: Callable[[Bucket], Bucket],
 ) -> Iterator[FileFate]:
     if not chosen:
         return
@@ -118,7 +121,49 @@ def _prune(
             hide,
             rehearse=dry_run,
             others=config.buckets,
+            current=current,
         )
+
+
+@define
+class _Current:
+    """Finds a bucket as it is in the configuration now: 'filebucket hold' may change
+    the file at any time.
+
+    :ivar seen: identifies the version of the file that was read
+    """
+
+    path: str
+    seen: tuple[int, ...] = ()
+    config: Config = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._read(self._look())
+
+    def __call__(self, bucket: Bucket) -> Bucket:
+        """
+        :raises OperatorError: the file cannot be read, or is without the bucket
+        """
+        seen = self._look()
+        if seen != self.seen:
+            self._read(seen)
+        for each in self.config.buckets:
+            if each.key == bucket.key:
+                return each
+        raise OperatorError(f"bucket {bucket.label} was removed meanwhile")
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            found = os.stat(self.path)
+        except PermissionError:
+            # Root could read it, but the owner of the home may not.
+            return self.seen
+        except OSError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _read(self, seen: tuple[int, ...]) -> None:
+        self.config, self.seen = load(self.path), seen
 
 
 @define

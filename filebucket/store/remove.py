@@ -36,30 +36,25 @@ from filebucket.store.interfaces import IRemovals, IRemover, SealedError, Stat
 WAIT = 1.0
 """Seconds to wait for processes that only check whether a prune is running."""
 
+REMOVAL = 5.0
+"""Seconds to wait for the removal of a file."""
+
 
 class RemovalError(OperatorError):
     """Nothing was deleted. The message is one line, without a path."""
 
 
 @contextmanager
-def prune_lock(home: str, check: Callable[[], object] = lambda: None) -> Iterator[None]:
+def prune_lock(home: str) -> Iterator[None]:
     """Keep other processes from deleting files. Root keeps its rights, but the lock is
     taken with those of the home's owner.
 
-    :param check: called with the lock, and with the rights of the home's owner
-    :raises OperatorError: another process deletes files, that cannot be determined, or
-        ``check`` raises it
+    :raises OperatorError: another process deletes files, or that cannot be determined
     """
 
     def work() -> tuple[str, int]:
         become_owner_of(home, PRIVATE)
-        fd = _locked(home)
-        try:
-            check()
-        except BaseException:
-            os.close(fd)
-            raise
-        return "", fd
+        return "", _locked(home)
 
     # Until all copies of the descriptor are closed, the home is locked.
     _, fd = opened_as_owner_of(home, PRIVATE, work)
@@ -77,7 +72,7 @@ def _locked(home: str) -> int:
     except OSError as error:
         raise RemovalError(f"the home cannot be locked: {error.strerror}") from None
     try:
-        _lock(fd)
+        _lock(fd, WAIT)
     except BaseException as error:
         os.close(fd)
         if isinstance(error, BlockingIOError):
@@ -88,8 +83,8 @@ def _locked(home: str) -> int:
     return fd
 
 
-def _lock(fd: int) -> None:
-    end = time.monotonic() + WAIT
+def _lock(fd: int, wait: float) -> None:
+    end = time.monotonic() + wait
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,6 +94,25 @@ def _lock(fd: int) -> None:
             time.sleep(WAIT / 20)
         else:
             return
+
+
+def await_removal(home: str, directory: str) -> None:
+    """Wait until no file of a bucket is being deleted. Each later removal begins with a
+    check, which sees what the caller has changed before.
+
+    :raises RemovalError: a process keeps the folder locked
+    :raises OSError: the folder cannot be opened
+    """
+    with (
+        opened(home) as home_fd,
+        opened(directory, home_fd, follow=False) as fd,
+    ):
+        try:
+            _lock(fd, REMOVAL)
+        except BlockingIOError:
+            raise RemovalError(
+                "a process keeps the bucket's folder locked, and may delete the file"
+            ) from None
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Fate(Enum):
     PRUNED = "pruned"
     """It was removed; in a dry run, it would be."""
     LEFT = "left alone"
-    """It is missing, or not the file that was received."""
+    """It is missing, not the file that was received, or held meanwhile."""
     FAILED = "failed"
     """It could not be removed."""
 
@@ -89,6 +89,7 @@ def prune(
     hide: Callable[[str], str],
     rehearse: bool = False,
     others: Sequence[Bucket] = (),
+    current: Callable[[Bucket], Bucket] = lambda bucket: bucket,
 ) -> Iterator[FileFate]:
     """Delete files that no rule keeps, as the results are iterated over.
 
@@ -101,6 +102,8 @@ def prune(
     :param rehearse: a dry run: remove nothing
     :param others: further buckets, in which only the removals of an interrupted prune
         are settled
+    :param current: called right before each removal; returns a bucket as it is in the
+        configuration then
     :raises CatalogueError: the catalogue cannot be read or written
     """
     if not rehearse:
@@ -108,7 +111,7 @@ def prune(
     for bucket in buckets:
         if bucket.keep is not None:
             yield from _Pruning(
-                catalogue, remover, bucket, now, zone, rehearse, hide
+                catalogue, remover, bucket, now, zone, rehearse, hide, current
             ).prune()
 
 
@@ -212,6 +215,7 @@ class _Pruning:
     zone: tzinfo
     rehearse: bool
     hide: Callable[[str], str]
+    current: Callable[[Bucket], Bucket]
     folder: IRemovals = field(init=False)
     # Results for files that the rules were not applied to.
     aside: list[FileFate] = field(factory=list)
@@ -245,7 +249,7 @@ class _Pruning:
             self.zone,
         ):
             yield from self._said_aside()
-            reasons = (*choice.reasons, *self._held(choice.file))
+            reasons = (*choice.reasons, *self._held(choice.file, self.bucket))
             if reasons:
                 yield self._fate(name, choice.file, Fate.KEPT, *reasons)
                 continue
@@ -259,9 +263,9 @@ class _Pruning:
         yield from self._said_aside()
         yield from self._remove(going, name)
 
-    def _held(self, file: File) -> Iterator[str]:
+    def _held(self, file: File, bucket: Bucket) -> Iterator[str]:
         """Why the operator wants to keep the file, if so."""
-        held = self.bucket.held_now(file.received.name, self.now)
+        held = bucket.held_now(file.received.name, self.now)
         if held is not None:
             yield f"held until {moment_text(held.until)}: {held.reason}"
 
@@ -324,11 +328,14 @@ class _Pruning:
         yield from gone
 
     def _remove_one(self, file: File, series: str) -> FileFate:
+        def objection() -> str | None:
+            # Another push may have replaced the file meanwhile, or the operator may
+            # have held it.
+            held = self._held(file, self.current(self.bucket))
+            return _amiss(self.folder, file) or next(held, None)
+
         try:
-            # Another push may have replaced the file meanwhile.
-            amiss = self.folder.remove(
-                file.received.name, lambda: _amiss(self.folder, file)
-            )
+            amiss = self.folder.remove(file.received.name, objection)
         except SealedError:
             return self._fate(series, file, Fate.FAILED, SEALED)
         except OSError as error:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from typing import Any
 
+from filebucket.base.fs import directory
+from filebucket.cli import hold as module
 from filebucket.config.load import load
 from filebucket.model.bucket import Held
+from filebucket.store import remove
 from filebucket.store.archive import Folder
 from filebucket.store.remove import prune_lock
 from filebucket.test.kit.commands import LABEL, NOW, TOKEN, UpkeepCase
@@ -170,11 +174,34 @@ class HoldTests(UpkeepCase):
         self.assertNotIn(TOKEN, line)
 
     def test_prune_runs(self) -> None:
-        """A prune that knows nothing of the hold must not delete the file."""
+        """A file can be held while prune runs, unless it is deleted right then."""
         with prune_lock(str(self.home)):
-            line = self.refused("hold", "web01", "db-1", *HOLD)
-        self.assertEqual("Error: another filebucket prune is running", line)
-        self.assertEqual((), self.held())
+            self.run_("hold", "web01", "db-1", *HOLD)
+        self.assertEqual(["db-1"], [each.name for each in self.held()])
+
+    def test_pruned_meanwhile(self) -> None:
+        """No hold of a file that is gone is confirmed."""
+
+        def await_removal(home: str, directory: str) -> None:
+            self.assertEqual(["db-1"], [each.name for each in self.held()])
+            (self.home / directory / "db-1").unlink()
+
+        self.patch(module, "await_removal", await_removal)
+        self.assertEqual(
+            "Error: db-1: now held, but bucket 'web01' has no file db-1",
+            self.refused("hold", "web01", "db-1", *HOLD),
+        )
+
+    def test_stuck(self) -> None:
+        """A prune that was stopped may be about to delete the file."""
+        self.patch(remove, "REMOVAL", 0.0)
+        with directory(str(self.home / "web01")) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self.assertEqual(
+                "Error: db-1: now held, but a process keeps the bucket's folder locked,"
+                " and may delete the file",
+                self.refused("hold", "web01", "db-1", *HOLD),
+            )
 
     def test_json(self) -> None:
         found = self.json("hold", "web01", "db-1", *HOLD)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +18,7 @@ from filebucket.model.mask import mask
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
 from filebucket.store.archive import UPLOADS
-from filebucket.store.remove import prune_lock
+from filebucket.store.remove import Removals, prune_lock
 from filebucket.test.kit.commands import HASH, TOKEN, CliCase
 
 DAY = 24 * 3600.0
@@ -286,6 +288,68 @@ class OutputTests(PruneCase):
         self.patch(fcntl, "flock", hold)
         self.assertEqual("Pruned 0 files (0 B); 2 kept.\n", self.run_("prune"))
         self.assertEqual({"db-9", "db-8"}, self.there())
+
+    def test_held_right_before(self) -> None:
+        """A file that was held while prune runs is not deleted, whatever an attacker
+        has done to the lock in the home."""
+        keeping = self.bucket(keep={"last": 1})
+        self.write(keeping)
+        self.push(9, 8, 7, 6)
+        remove = Removals.remove
+
+        def hold_then(*arguments: Any) -> str | None:
+            held = {"until": "2999-01-01", "reason": "case 7"}
+            self.write({**keeping, "held": {"db-8": held}})
+            return remove(*arguments)
+
+        self.patch(Removals, "remove", hold_then)
+        output = self.run_("prune")
+        self.assertIn("held until 2999-01-01: case 7", output)
+        self.assertIn("left alone", output)
+        self.assertEqual({"db-8", "db-6"}, self.there())
+
+    def test_configuration_gone(self) -> None:
+        """Nothing is deleted if it cannot be read any longer."""
+        keeping = self.bucket(keep={"last": 1})
+        self.write(keeping)
+        remove = Removals.remove
+        without = self.bucket() | {"name": "web09"}
+        for change, reason in (
+            (self.file.unlink, "cannot be read: No such file or directory"),
+            (lambda: self.file.write_text("{"), "is not valid JSON"),
+            (lambda: self.write(without), "bucket web01 was removed meanwhile"),
+        ):
+            self.write(keeping)
+            self.push(9, 8)
+
+            def change_then(
+                *arguments: Any, change: Callable[[], object] = change
+            ) -> str | None:
+                change()
+                return remove(*arguments)
+
+            self.patch(Removals, "remove", change_then)
+            self.assertIn(reason, self.refused("prune"))
+            self.assertEqual({"db-9", "db-8"}, self.there())
+
+    def test_configuration_of_root(self) -> None:
+        """The owner of the home need not be allowed to read it."""
+        self.write(self.bucket(keep={"last": 1}))
+        self.push(9, 8)
+        remove, stat = Removals.remove, os.stat
+
+        def forbidden(path: Any, **arguments: Any) -> os.stat_result:
+            if path == str(self.file):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return stat(path, **arguments)
+
+        def forbid_then(*arguments: Any) -> str | None:
+            self.patch(os, "stat", forbidden)
+            return remove(*arguments)
+
+        self.patch(Removals, "remove", forbid_then)
+        self.run_("prune")
+        self.assertEqual({"db-8"}, self.there())
 
     def test_one_at_a_time(self) -> None:
         """A second prune is refused; a dry run is not."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.base.fs import directory
+from filebucket.store import remove as module
 from filebucket.store.attributes import IMMUTABLE
 from filebucket.store.interfaces import (
     IRemovals,
@@ -20,7 +21,13 @@ from filebucket.store.interfaces import (
     NotAFileError,
     SealedError,
 )
-from filebucket.store.remove import RemovalError, Removals, prune_lock, removing
+from filebucket.store.remove import (
+    RemovalError,
+    Removals,
+    await_removal,
+    prune_lock,
+    removing,
+)
 from filebucket.test.kit.sealed import MemoryAttributes
 
 
@@ -68,6 +75,29 @@ class AloneTests(HomeCase):
 
         self.patch(fcntl, "flock", flock)
         self.assert_refused("the home cannot be locked: Function not implemented")
+
+
+class AwaitTests(HomeCase):
+    """Waiting for a removal."""
+
+    def test_waits(self) -> None:
+        """Only until it has ended."""
+        self.patch(module, "REMOVAL", 0.0)
+        await_removal(str(self.home), "web01")
+        with removing(str(self.home)) as remover, remover.open("web01") as folder:
+
+            def objection() -> None:
+                with self.assertRaises(RemovalError):
+                    await_removal(str(self.home), "web01")
+
+            folder.remove("a", objection)
+            await_removal(str(self.home), "web01")
+
+    def test_no_folder(self) -> None:
+        """Nor through a link: prune deletes nothing there."""
+        (self.home / "web02").symlink_to("web01")
+        for folder in ("web02", "web03"):
+            self.assertRaises(OSError, await_removal, str(self.home), folder)
 
 
 class RemoveTests(HomeCase):
