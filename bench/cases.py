@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +35,12 @@ from bench.loads import (
 )
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn
 from bench.servers import TOKEN, Server
+from filebucket.catalogue.journal import Journal
+from filebucket.model.records import Received
 
 FILE_BUCKET = "file-bucket"
 FLOOR = "floor in C"
+BUCKET = "bench"
 
 
 @frozen
@@ -340,6 +346,87 @@ def buckets(scale: Scale, tools: Path) -> Case:
     )
 
 
+def restore(scale: Scale, tools: Path) -> Case:
+    """A stored file is given back. No contestant finds it in the page cache."""
+    file = content(tools, 2 * scale.large)
+    config = stored(tools, file)
+    get = (sys.executable, "-m", "filebucket", "get", BUCKET, "--config", config)
+
+    def turn(contestant: str, load: str, *command: str) -> RestoreTurn:
+        def given(folder: Path) -> Sequence[str]:
+            return [each.replace("COPY", str(folder / "copy")) for each in command]
+
+        return RestoreTurn(file, ProgramTurn(contestant, load, given))
+
+    def shell(line: str, *words: str) -> Sequence[str]:
+        return ("sh", "-c", line, "sh", *words)
+
+    copy, output, to_command = "to a file", "to a pipe", "to a command"
+    # sha256sum itself does not use the processor's SHA instructions.
+    summing = turn("openssl dgst", "SHA-256", "openssl", "dgst", "-sha256", str(file))
+    return Case(
+        "restore",
+        f"Restore: {2 * scale.large >> 20} MiB",
+        [
+            turn("filebucket get", copy, *get, "-o", "COPY"),
+            turn(
+                *("cp, sync", copy),
+                *shell('cp "$1" "$2" && sync "$2"', str(file), "COPY"),
+            ),
+            turn("filebucket get", output, *shell('"$@" -o - | cat >/dev/null', *get)),
+            turn("cat", output, *shell('cat "$1" | cat >/dev/null', str(file))),
+            turn("filebucket get", to_command, *get, "--exec", "cat >/dev/null"),
+            turn("sha256sum", "SHA-256", "sha256sum", str(file)),
+            summing,
+        ],
+        unit="GiB",
+        amount=lambda row: 2 * scale.large / (1 << 30),
+        reference=lambda row: [
+            Row(copy, "cp, sync")
+            if row.load == copy
+            else Row(summing.program.load, summing.program.contestant)
+        ],
+    )
+
+
+def stored(tools: Path, file: Path) -> str:
+    """Let a bucket have the file.
+
+    :returns: the configuration
+    """
+    folder = tools / "restore"
+    bucket = folder / "home" / BUCKET
+    (folder / "home" / ".filebucket").mkdir(parents=True)
+    bucket.mkdir()
+    os.link(file, bucket / "file")
+    config = folder / "config.json"
+    keys = {"name": BUCKET, "token": TOKEN}
+    config.write_text(json.dumps({"home": "home", "buckets": [keys]}))
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    size = file.stat().st_size
+    row = Received(BUCKET, "file", "file", size, sha256, time.time(), request="r")
+    with closing(Journal.open(str(folder / "home"))) as journal:
+        journal.record([row], [], lambda key: None)
+    return str(config)
+
+
+@frozen
+class RestoreTurn:
+    """Reads a file from the disk, and removes what was written."""
+
+    file: Path
+    program: ProgramTurn
+
+    def take(self, folder: Path) -> Samples:
+        with self.file.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        found = self.program.take(folder)
+        for path in folder.iterdir():
+            path.unlink()
+        return found
+
+
 @frozen
 class BucketsTurn:
     """Starts with ``count`` buckets, pushes to the last one, and reloads.
@@ -396,6 +483,6 @@ CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
     each.__name__: each
     for each in (
         *(large, client, parts, small, many, idle, uploads),
-        *(tls, hooks, files, buckets),
+        *(tls, hooks, files, buckets, restore),
     )
 }
