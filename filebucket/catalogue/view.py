@@ -61,7 +61,9 @@ _TOTALS = (
 # One pass over all series, most of which had no restore test. The plus sign keeps
 # SQLite from an index in whose order it would read them.
 _DRILLS = """
-    SELECT key, since,
+    SELECT key,
+        MAX(since, IFNULL((SELECT MIN(received_at) FROM push
+            WHERE push.bucket = bucket.id), since)),
         EXISTS (SELECT 1 FROM series WHERE bucket = bucket.id AND files),
         passed_at, IFNULL(failed, 0)
     FROM bucket LEFT JOIN (

@@ -273,7 +273,8 @@ class Drills:
     """The last restore tests of a bucket.
 
     :param bucket: its key
-    :param since: when the bucket was first known
+    :param since: when its first push arrived, or when the catalogue first knew the
+        bucket, if that was later
     :param has_files: whether there is a file that could be restored
     :param passed_at: when a test last passed
     :param failed: number of series with files whose last test failed

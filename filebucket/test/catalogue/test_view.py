@@ -252,8 +252,14 @@ class DrillTests(ManySeriesCase):
                 for key, each in found.items()
             },
         )
-        # "none" is known since it is expected.
-        self.assertEqual(NOW, found["none"].since)
+
+    def test_since(self) -> None:
+        """The first push, or when the bucket was known, if that was later."""
+        # Since it is expected.
+        self.assertEqual(NOW, self.drills("none")["none"].since)
+        self.push("none", "x", -5, -6)
+        self.assertEqual(NOW + 5 * HOUR, self.drills("none")["none"].since)
+        self.assertEqual(NOW - HOUR, self.drills("few")["few"].since)
 
     def test_passed(self) -> None:
         """That of any series; a time in the future is wrong."""

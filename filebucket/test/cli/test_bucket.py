@@ -81,7 +81,7 @@ class AddTests(CliCase):
             *("--expect", "30 2 * * *", "--min-file-size", "1kB"),
             *("--series", "db-*", "--series", "*.tar", "--shrink-alert", "0.25"),
             *("--grow-alert", "4", "--keep", "daily=14", "--keep", "monthly=12"),
-            *("--hold", "14d", "--comment", "Shop in Ulm"),
+            *("--hold", "14d", "--drill", "30d", "--comment", "Shop in Ulm"),
         )
         (bucket,) = json.loads(self.file.read_text())["buckets"]
         del bucket["token_sha256"]
@@ -100,6 +100,7 @@ class AddTests(CliCase):
                 "grow_alert": 4,
                 "keep": {"daily": 14, "monthly": 12},
                 "hold": "14d",
+                "drill": "30d",
                 "comment": "Shop in Ulm",
             },
             bucket,
@@ -303,6 +304,7 @@ class SetTests(CliCase):
             (("db", "--null", "hold", "--hold", "1d"), "hold cannot be both set"),
             (("db", "--unset", "name"), "'name' is not one of 'expires', "),
             (("db", "--hold", "soon"), "must be a time span such as"),
+            (("db", "--drill", "0d"), "must be longer than 0"),
         ):
             self.assertIn(text, self.misused("bucket", "set", *arguments))
 

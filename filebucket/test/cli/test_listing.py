@@ -108,13 +108,14 @@ class ListTests(CliCase):
             "grow_alert": 4.0,
             "keep": {"last": 3, "monthly": 12},
             "hold": 14 * 86400.0,
+            "drill": 30 * 86400.0,
         }
-        given = {**expected, "hold": "14d"}
+        given = {**expected, "hold": "14d", "drill": "30d"}
         self.write({"name": "db", "token_sha256": HASH, **given})
         (found,) = self.json("bucket", "list")
         self.assertEqual(expected, {key: found[key] for key in expected})
         self.assertIn(
             "series db-*, expect 26h, shrink alert 0.25, grow alert 4, keep 3 last and"
-            " 12 monthly, hold 14d",
+            " 12 monthly, hold 14d, drill 30d",
             " ".join(self.run_("bucket", "list").split()),
         )
