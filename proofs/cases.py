@@ -5,6 +5,7 @@ from __future__ import annotations
 from proofs import (
     catalogues,
     clients,
+    copies,
     descriptors,
     failures,
     full,
@@ -93,6 +94,8 @@ CASES = {
     "sealed-not": Proof(sealed.tells, trials=1, quick=1),
     "sealed-open": Proof(sealed.tells_open, trials=3, quick=1),
     "sealed-prune": Proof(sealed.killed(Xfs), trials=40, quick=2),
+    "copies": Proof(copies.arrive, trials=220, quick=11),
+    "copies-unchecked": Proof(copies.unchecked, trials=20, quick=3),
     "clients": Proof(clients.resume, trials=48, quick=8),
     "client-failures": Proof(failures.table, trials=100, quick=12),
     "client-restarts": Proof(failures.restarts, trials=2048, quick=96),

@@ -163,7 +163,7 @@ def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
             found.add_metric([each.label, state.value], has)
     yield found
     copied = GaugeMetricFamily(
-        "filebucket_bucket_copied_until_timestamp_seconds",
+        "filebucket_bucket_copied_timestamp_seconds",
         "All files received before are at the other server; absent if that is not known"
         " of any.",
         labels=["bucket", "target"],

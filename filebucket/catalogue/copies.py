@@ -36,12 +36,14 @@ class Copies(Database):
         until: float | None,
         at: float,
         error: str | None,
+        new: bool = True,
     ) -> None:
         with self._change() as do:
             do(
                 "INSERT OR REPLACE INTO copy (target, bucket, until, at, error)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (target, bucket, until, at, error),
+                " SELECT ?1, ?2, ?3, ?4, ?5"
+                " WHERE ?6 OR EXISTS (SELECT 1 FROM copy WHERE target = ?1)",
+                (target, bucket, until, at, error, new),
             )
 
     def copying(self, target: str, bucket: str, until: float | None, at: float) -> None:

@@ -397,7 +397,12 @@ class ICopies(Interface):
         """The time that the last :meth:`copied` or :meth:`copying` recorded."""
 
     def copied(
-        target: str, bucket: str, until: float | None, at: float, error: str | None
+        target: str,
+        bucket: str,
+        until: float | None,
+        at: float,
+        error: str | None,
+        new: bool = True,
     ) -> None:
         """Record that a bucket was copied.
 
@@ -406,6 +411,7 @@ class ICopies(Interface):
             not known of any
         :param at: seconds since the epoch
         :param error: why not all files are there; None if they are
+        :param new: whether to do so even if nothing is recorded about that server
         """
 
     def copying(target: str, bucket: str, until: float | None, at: float) -> None:

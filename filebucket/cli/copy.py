@@ -58,7 +58,7 @@ from filebucket.client.errors import (
 )
 from filebucket.client.errors import TakenError as NameTakenError
 from filebucket.client.progress import Progress
-from filebucket.client.push import SMALL, Push
+from filebucket.client.push import SMALL, Push, check
 from filebucket.client.retry import Patience
 from filebucket.config.load import load
 from filebucket.config.values import duration
@@ -206,6 +206,10 @@ def copy(
         ]
         in_turn([each.run() for each in runs], time.monotonic)
         bar.clear()
+        if any(each.found for each in runs):
+            # Now it is known that the address is no mistake.
+            for each in runs:
+                each.record(new=True)
     _print(server.text, runs, as_json)
     if any(each.done.error for each in runs):
         raise SystemExit(1)
@@ -345,6 +349,13 @@ class Far:
         self._pace = pace
         self._unasked = 0
         self._next = 1
+
+    def check(self) -> None:
+        try:
+            check(self._connection, self._patience)
+        except PushError as error:
+            raise StoppedError(printable(str(error))) from None
+        self._patience.progress()
 
     def send(
         self,

@@ -161,17 +161,14 @@ class Push:
     ) -> Answer | None:
         """Send a request. None if it has to be sent again."""
         base = self._offset or 0
-        try:
-            answer = self._connection.request(
+        answer = _asked(
+            self._patience,
+            lambda: self._connection.request(
                 method, path, headers, body, lambda sent: self._progress.at(base + sent)
-            )
-        except OSError as error:
-            self._patience.wait(_reason(error))
-            return None
-        self.request = answer.headers.get("X-Request-Id", self.request)
-        if answer.status in TRANSIENT:
-            self._patience.wait(_told(answer), _retry_after(answer))
-            return None
+            ),
+        )
+        if answer is not None:
+            self.request = answer.headers.get("X-Request-Id", self.request)
         return answer
 
     def _create(self) -> Receipt | None:
@@ -197,7 +194,7 @@ class Push:
         if answer.status == 501 or (
             answer.status == 400 and "Upload-Complete" in answer.line
         ):
-            raise NotResumableError("the server has no resumable uploads")
+            raise _not_resumable()
         if (
             answer.status == 405
             and answer.is_of_file_bucket
@@ -340,12 +337,7 @@ class Push:
             return RefusedError(
                 f"the server redirects to {place!r}: use that as the URL"
             )
-        text = _told(answer)
-        if status == 405 and not answer.is_of_file_bucket:
-            # Another server, or another port of this one.
-            text += "; check the URL"
-        elif status in _HINTS and not text.startswith(_RETIRED):
-            text += f"; {_HINTS[status]}"
+        text = _with_hint(answer)
         if answer.headers.get("Upload-Complete") == "?1":
             # The answer is about the file: the upload has ended.
             self._upload = None
@@ -371,6 +363,46 @@ class Push:
             return
 
 
+def check(connection: Connection, patience: Patience) -> None:
+    """Ask whether the server knows the token, and has resumable uploads.
+
+    :raises NotResumableError: it has none
+    :raises PushError: it does not know the token, or is no file-bucket
+    """
+    answer = None
+    while answer is None:
+        answer = _asked(patience, lambda: connection.request("OPTIONS", "", {}))
+    if answer.status == 403:
+        raise DeniedError(_with_hint(answer))
+    if not answer.is_of_file_bucket:
+        raise _not_ours(answer)
+    if answer.status != 204:
+        raise _not_resumable()
+
+
+def _asked(patience: Patience, request: Callable[[], Answer]) -> Answer | None:
+    """The answer to a request. None if it has to be sent again."""
+    try:
+        answer = request()
+    except OSError as error:
+        patience.wait(_reason(error))
+        return None
+    if answer.status in TRANSIENT:
+        patience.wait(_told(answer), _retry_after(answer))
+        return None
+    return answer
+
+
+def _with_hint(answer: Answer) -> str:
+    text = _told(answer)
+    if answer.status == 405 and not answer.is_of_file_bucket:
+        # Another server, or another port of this one.
+        return f"{text}; check the URL"
+    if answer.status in _HINTS and not text.startswith(_RETIRED):
+        return f"{text}; {_HINTS[answer.status]}"
+    return text
+
+
 def _offset_in(answer: Answer) -> int:
     told = answer.headers.get("Upload-Offset", "")
     # int() refuses thousands of digits with an error of its own.
@@ -383,6 +415,10 @@ def _not_ours(answer: Answer) -> RefusedError:
     return RefusedError(
         f"the answer ({answer.status}) is not file-bucket's: check the URL"
     )
+
+
+def _not_resumable() -> NotResumableError:
+    return NotResumableError("the server has no resumable uploads")
 
 
 def _told(answer: Answer) -> str:

@@ -75,6 +75,12 @@ class DamagedError(Exception):
 class IFar(Interface):
     """A bucket of another server."""
 
+    def check() -> None:
+        """Find out whether the bucket is there.
+
+        :raises StoppedError: it is not
+        """
+
     def send(
         file: File,
         opened: Callable[[], AbstractContextManager[StoredFile]],
@@ -133,6 +139,7 @@ class BucketCopy:
     :ivar report: called with the name of each file that is not there, and the reason
     :ivar progress: called with the bytes of each file, sent or not
     :ivar done: what was done so far
+    :ivar found: whether the other server knows the bucket
     """
 
     files: IFiles
@@ -149,6 +156,7 @@ class BucketCopy:
     report: Callable[[str, str], object]
     progress: Callable[[int], object]
     done: Done = field(factory=Done)
+    found: bool = False
     _before: float = -math.inf
     _gone: bool = False
     _taken: int = 0
@@ -165,6 +173,8 @@ class BucketCopy:
         try:
             if self.far is None:
                 raise StoppedError("there is no token for this bucket of that server")
+            self.far.check()
+            self.found = True
             yield from self._passes(self.far)
         except StoppedError as error:
             done.stopped = self.hide(str(error))
@@ -173,7 +183,17 @@ class BucketCopy:
                 self.far.close()
         done.error = done.stopped or self._failures()
         done.until = self._until()
-        self.copies.copied(self.target, key, done.until, self.wall(), done.error)
+        self.record(self.found)
+
+    def record(self, new: bool) -> None:
+        """Record what was done.
+
+        :param new: whether to do so even if nothing is recorded about that server,
+            whose address may be a mistake
+        """
+        done = self.done
+        key, now = self.bucket.key, self.wall()
+        self.copies.copied(self.target, key, done.until, now, done.error, new)
 
     def _passes(self, far: IFar) -> Iterator[None]:
         """Copy all files.

@@ -169,7 +169,7 @@ class ScrapeTests(SynchronousTestCase):
         copies.copied("https://far", "web01", 50.0, 60.0, None)
         copies.copied("https://far", "web02", None, 60.0, "no")
         found = self.scrape()
-        name = "filebucket_bucket_copied_until_timestamp_seconds"
+        name = "filebucket_bucket_copied_timestamp_seconds"
         copied = {key: value for key, value in found.items() if key.startswith(name)}
         expected = {f"{name}{{bucket=web01,target=https://far}}": 50.0}
         self.assertEqual(expected, copied)

@@ -36,14 +36,15 @@ class CopiesTests(SynchronousTestCase):
     def test_recorded(self) -> None:
         """The last result of each target and bucket."""
         self.assertIsNone(self.copies.copied_until(FAR, "web01"))
-        self.copies.copied(FAR, "web01", None, 1.0, "no")
+        self.copies.copied(FAR, "web01", None, 1.0, "no", new=False)
+        self.assertEqual([], self.view.copies())
         self.copies.copied(FAR, "web01", 2.0, 3.0, None)
-        self.copies.copied(FAR, "web02", 5.0, 6.0, "no")
+        self.copies.copied(FAR, "web02", None, 6.0, "no", new=False)
         self.copies.copied("https://other", "web01", 7.0, 8.0, None)
         self.assertEqual(
             [
                 Copy(FAR, "web01", 2.0, 3.0),
-                Copy(FAR, "web02", 5.0, 6.0, "no"),
+                Copy(FAR, "web02", None, 6.0, "no"),
                 Copy("https://other", "web01", 7.0, 8.0),
             ],
             self.view.copies(),
@@ -65,10 +66,12 @@ class CopiesTests(SynchronousTestCase):
 
     def test_waiting(self) -> None:
         """The first file that was received later, and is there."""
-        self.copies.copied(FAR, "web01", None, 1.0, None)
+        self.copies.copied(FAR, "web01", 0.5, 1.0, None)
         self.assertIsNone(self.waiting_since())
         for at in (1.0, 2.0, 3.0, 4.0, 5.0):
             self.push(f"db-{at}", at)
+        self.assertEqual(1.0, self.waiting_since())
+        self.copies.copied(FAR, "web01", None, 1.0, None)
         self.assertEqual(1.0, self.waiting_since())
         self.copies.copied(FAR, "web01", 2.0, 1.0, None)
         self.assertEqual(3.0, self.waiting_since())

@@ -81,6 +81,7 @@ class CopyCase(UpkeepCase):
             if "Upload-Complete" in each.headers and each.body is None
             else each.method
             for each in self.far.asked
+            if each.method != "OPTIONS"
         ]
         self.far.asked.clear()
         return found
@@ -274,7 +275,7 @@ class FailedTests(CopyCase):
     def refuse(self, answer: Answer | BaseException) -> None:
         self.push("db-1", age=2 * DAY)
         self.push("db-2", age=DAY)
-        self.far.faults = [lambda asked: answer]
+        self.far.faults = [lambda asked: None, lambda asked: answer]
 
     def test_refused(self) -> None:
         """The other files are tried."""
@@ -296,9 +297,29 @@ class FailedTests(CopyCase):
             self.refuse(answer)
             (line,) = self.fails("--retry-for", "0s")
             self.assertIn(f"web01: 0 files sent (0 B), 0 already there; {reason}", line)
-            self.assertEqual(1, len(self.far.asked))
+            self.assertEqual(["OPTIONS", "PUT"], self.far.methods)
             self.assertIn(reason, self.recorded().error or "")
             self.far.asked.clear()
+
+    def test_not_found(self) -> None:
+        """Nothing is recorded about a server that was never found: its address may be a
+        mistake.
+        """
+        self.push("db")
+        for answer, reason in (
+            (reply(403, "no such token"), "no such token (403); check the token file"),
+            (reply(501, "off"), "the server has no resumable uploads"),
+            (reply(200, "<html>", X_Request_Id=""), "the answer (200) is not file-b"),
+            (reply(503, "full"), "gave up after 0 s without progress: full (503)"),
+            (RESET, "gave up after 0 s without progress: Connection reset by peer"),
+        ):
+            self.far.asked.clear()
+            self.far.faults = [lambda asked, answer=answer: answer]  # type: ignore[misc]
+            (line,) = self.fails("--retry-for", "0s")
+            self.assertIn(f"; {reason}", line)
+            self.assertEqual(["OPTIONS"], self.far.methods)
+            with closing(View.open(str(self.home))) as view:
+                self.assertEqual([], view.copies())
 
     def test_retried(self) -> None:
         self.refuse(RESET)
@@ -314,6 +335,9 @@ class FailedTests(CopyCase):
             "db: 0 files sent (0 B), 0 already there; there is no token", lines[0]
         )
         self.assertEqual("ab: 0 files sent (0 B), 0 already there", lines[1])
+        with closing(View.open(str(self.home))) as view:
+            errors = [each.error is None for each in view.copies()]
+        self.assertEqual([True, False], errors)
 
     def test_another_process(self) -> None:
         """To the same server."""

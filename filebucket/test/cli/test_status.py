@@ -805,6 +805,7 @@ class StatusTests(CatalogueCase):
         copies = opened(self, Copies, self.home)
         for key, until in (("web01", NOW), ("db", NOW - HOUR)):
             copies.copied("https://far", key, until, NOW, None)
+        copies.copied("https://other", "web01", NOW, NOW, None)
         copies.copied("https://other", "web01", None, NOW, "away")
         copies.copied("https://gone", "gone", NOW, NOW, None)
         lines = self.prints(1, "status")

@@ -233,6 +233,8 @@ class MemoryServer(Connection):
                 return reply(413, "<html>", X_Request_Id="")
             asked.body = content(body)
             sent(body.size)
+        if method == "OPTIONS":
+            return reply(204 if self.resumes else 501)
         answer = self._answer(asked)
         if number in self.losses:
             raise ConnectionResetError(104, "Connection reset by peer")

@@ -54,6 +54,10 @@ class MemoryFar:
         self.asked: list[str] = []
         self.closed = 0
 
+    def check(self) -> None:
+        if "" in self.faults:
+            raise self.faults[""]
+
     def send(
         self,
         file: File,
@@ -406,6 +410,19 @@ class StoppedTests(CopyCase):
         self.far.faults["db-2"] = StoppedError("the server is away")
         self.copy()
         self.assertEqual(self.received("db-0"), self.recorded().until)
+
+    def test_not_there(self) -> None:
+        """Nothing is recorded about a server to which nothing was ever copied."""
+        self.far.faults[""] = StoppedError("no file-bucket")
+        self.assertEqual("no file-bucket", self.copy().error)
+        self.assertEqual([], self.far.asked)
+        with closing(View.open(str(self.home))) as view:
+            self.assertEqual([], view.copies())
+        del self.far.faults[""]
+        self.copy()
+        self.far.faults[""] = StoppedError("no file-bucket")
+        self.copy()
+        self.assertEqual("no file-bucket", self.recorded().error)
 
     def test_too_many_taken(self) -> None:
         self.patch(module, "MOST_TAKEN", 2)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from itertools import combinations
@@ -15,9 +16,10 @@ from typing import Any, ClassVar
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.journal import Journal
 from filebucket.config.load import load
-from filebucket.model.records import Received
+from filebucket.model.records import Drill, Received
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 
@@ -154,7 +156,8 @@ class ExpositionTests(MonitoringCase):
 
     def scrape(self) -> str:
         """The metrics of a daemon that has received something."""
-        bucket = {"name": "web01", "token": OTHER, "quota": "1 GiB", "expect": "26h"}
+        settings = {"quota": "1 GiB", "expect": "26h", "drill": "30d"}
+        bucket = {"name": "web01", "token": OTHER, **settings}
         server = Server(
             Path(self.mktemp()).absolute(),
             buckets=[bucket],
@@ -176,12 +179,15 @@ class ExpositionTests(MonitoringCase):
         return text
 
     def enter(self, server: Server) -> None:
-        """Add a file of the bucket, as the daemon would."""
+        """Add a file of the bucket, as the daemon would, and a restore test of it."""
         buckets = load(str(server.config_file)).buckets
         journal = opened(self, Journal, server.home)
         list(journal.watch(buckets, str, 0))
         pushed = Received("web01", "y", "y", 3, "ab", 0.0)
         journal.record([pushed], [], {each.key: each for each in buckets}.get)
+        files = opened(self, Files, server.home)
+        (file,) = files.oldest_first("web01")
+        self.assertTrue(files.drilled(Drill(file, time.time())))
 
     def exposed(self) -> set[str]:
         """All names that an expression may use."""
