@@ -280,6 +280,31 @@ class WordTests(DocumentsCase):
         self.assertEqual([], words.misworded(TOP))
 
 
+class UnitTests(DocumentsCase):
+    """The units of the Debian package."""
+
+    def test_capabilities(self) -> None:
+        """Only two units have any. That of the daemon's user loads no module of Python
+        from the user's home, which is the storage folder.
+        """
+        capable = {}
+        for path in sorted((TOP / "debian").glob("*.service")):
+            unit = path.read_text(encoding="utf-8")
+            (found,) = re.findall(r"(?m)^CapabilityBoundingSet=(.*)", unit)
+            if found:
+                capable[path.name] = found.split()
+                if "User=" in unit:
+                    self.assertIn("\nEnvironment=PYTHONNOUSERSITE=1\n", unit)
+        others = ["CAP_FOWNER", "CAP_LEASE", "CAP_DAC_READ_SEARCH"]
+        self.assertEqual(
+            {
+                "file-bucket-prune.service": ["CAP_LINUX_IMMUTABLE"],
+                "file-bucket-seal.service": ["CAP_LINUX_IMMUTABLE", *others],
+            },
+            capable,
+        )
+
+
 class ArchitectureTests(DocumentsCase):
     """docs/architecture.rst lists every package and module."""
 
