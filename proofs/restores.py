@@ -242,7 +242,7 @@ class _Home:
             if stored.exists():
                 raise AssertionError("not pruned")
         elif change == "full":
-            _fill(place, self.chance.randrange(2 * len(right[0])))
+            _fill(place, self.chance.randrange(len(right[0])))
         elif change in {"term", "kill"}:
             process.send_signal(signal.SIGTERM if change == "term" else signal.SIGKILL)
 
@@ -342,7 +342,7 @@ def _fill(place: Place, free: int) -> None:
     """Fill a filesystem, except for that many bytes."""
     with suppress(OSError), (place.root / "ballast").open("wb", buffering=0) as file:
         found = os.statvfs(place.root)
-        file.write(bytes(max(found.f_bavail * found.f_bsize - free, 0)))
+        file.write(bytes(max(found.f_bfree * found.f_bsize - free, 0)))
 
 
 def get(
