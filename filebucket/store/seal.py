@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -65,6 +66,10 @@ class Result:
 
 SEALED_WITHIN = 3600.0
 """Seconds after which a file that must be sealed is sealed: its timer may be late."""
+
+AHEAD = 3600.0
+"""Seconds in the future from which on a time is that of a wrong clock: the file counts
+as old. Otherwise it would be too new until then, perhaps for years."""
 
 OPEN = "a process has it open for writing"
 FOREIGN = "it does not belong to the owner of the home"
@@ -174,7 +179,7 @@ class Home:
             for name in islice(_files(folder_fd), most):
                 with suppress(FileNotFoundError), looking_at(name, folder_fd) as fd:
                     if not self.attributes.get(fd) & IMMUTABLE:
-                        count += os.fstat(fd).st_ctime < before
+                        count += not is_young(os.fstat(fd).st_ctime, before)
         return count
 
     def _each(
@@ -222,7 +227,7 @@ class Home:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             return None
-        if found.st_ctime > before:
+        if is_young(found.st_ctime, before):
             return Fate.YOUNG, ""
         if found.st_uid != owner or found.st_nlink != 1:
             return Fate.FAILED, FOREIGN if found.st_uid != owner else LINKED
@@ -248,6 +253,11 @@ class Home:
             return Fate.FAILED, LINKED
         self.attributes.set(fd, flags & ~IMMUTABLE)
         return Fate.LIFTED, ""
+
+
+def is_young(at: float, before: float) -> bool:
+    """Whether a time is after ``before``, and not that of a wrong clock."""
+    return before < at < time.time() + AHEAD
 
 
 def _files(folder_fd: int) -> Iterator[bytes]:

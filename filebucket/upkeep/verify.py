@@ -21,6 +21,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.records import Row
 from filebucket.store.interfaces import DAMAGE, IArchive, IFolder, NoFileError
+from filebucket.store.seal import AHEAD
 from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey, spare
 
 ROWS = 100
@@ -82,7 +83,8 @@ def verify(
     :param report: called with each finding
     :param progress: called regularly with the counts so far
     :param sealed: files received before this time must be sealed, in seconds since the
-        epoch; None if there are no such files
+        epoch, and those that a wrong clock has received in the future; None if there
+        are no such files
     :raises CatalogueError: the catalogue cannot be used, or is not the home's
     :raises KeyboardInterrupt: interrupted; the results so far are saved
     """
@@ -140,7 +142,7 @@ class _Verification(Survey):
         if (
             self.sealed is not None
             and not bucket.overwrite
-            and row.received_at < self.sealed
+            and not self.sealed <= row.received_at < self.now() + AHEAD
             and not folder.is_sealed(row.name)
         ):
             if self.found.unsealed < MOST_UNSEALED:

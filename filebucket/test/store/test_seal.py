@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.store import seal as module
 from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
 from filebucket.store.seal import (
+    AHEAD,
     FOREIGN,
     LINKED,
     NOT_ALLOWED,
@@ -143,6 +144,19 @@ class SealTests(SealCase):
 
         self.patch(MemoryAttributes, "get", get)
         self.assertEqual(1, len(self.seal()))
+
+    def test_wrong_clock(self) -> None:
+        """A file from a time when the clock was ahead is sealed, and not too new until
+        the clock is there again."""
+        now = time.time()
+        for ahead, young in ((AHEAD - 60, True), (AHEAD + 60, False)):
+            self.patch(time, "time", lambda ahead=ahead: now - ahead)
+            self.before = now - ahead - 60
+            with sealing(str(self.home), self.attributes) as home:
+                count = home.unsealed("web01", self.before, 10)
+            self.assertEqual(0 if young else 2, count)
+            fate = Fate.YOUNG if young else Fate.SEALED
+            self.assertEqual((fate, ""), self.seal()["a"])
 
     def test_lifted_meanwhile(self) -> None:
         """A file that prune lifts while it is looked at is not sealed again: prune

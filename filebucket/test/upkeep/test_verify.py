@@ -120,6 +120,13 @@ class SealedTests(VerifyCase):
         self.assertEqual(2, self.verify().unsealed)
         self.assertEqual(["unsealed"], [each.kind for each in self.findings])
 
+    def test_wrong_clock(self) -> None:
+        """A file from a time when the clock was ahead is not new for years."""
+        self.sealed = NOW - 3600
+        self.push("c", at=NOW + 1800)
+        self.push("d", at=NOW + 7200)
+        self.assertEqual(["a", "d"], self.unsealed())
+
     def test_touched(self) -> None:
         """The daemon's user keeps a file from being sealed by changing it again and
         again: that is reported."""
