@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 from functools import cached_property
 
@@ -137,9 +138,24 @@ class Bucket:
         found = self._held_by_name.get(name)
         return None if found is None or found.until <= now else found
 
+    def may_hold(self, name: str, now: float) -> bool:
+        """Whether a push must not replace what is stored under a name. Some filesystems
+        do not distinguish upper and lower case, nor the forms of Unicode.
+
+        :param now: seconds since the epoch
+        """
+        folded = _folded(name)
+        return any(
+            each.until > now and _folded(each.name) == folded for each in self.held
+        )
+
     @cached_property
     def _held_by_name(self) -> dict[str, Held]:
         return {each.name: each for each in self.held}
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def label_of(key: str) -> str:

@@ -527,7 +527,7 @@ class Upload:
 
     def _is_held(self) -> bool:
         """Whether the operator wants a file with that name to stay as it is."""
-        return self._current().held_now(self._name, self._wall()) is not None
+        return self._current().may_hold(self._name, self._wall())
 
     async def go_on(
         self, created: Unfinished, size: int, allowed: Callable[[], bool]

@@ -74,6 +74,16 @@ class HeldTests(SynchronousTestCase):
         self.assertIsNone(bucket.held_now("db.gz", 100.0))
         self.assertIsNone(bucket.held_now("db", 0.0))
 
+    def test_same_file(self) -> None:
+        """On some filesystems, names that differ only in case or in their form of
+        Unicode open the same file: no push may replace it."""
+        held = (Held("Größe.gz", 100.0, "case 7"),)
+        bucket = Bucket((TOKEN,), "web01", "web01", held=held)
+        for name in ("Größe.gz", "GRÖSSE.GZ", "gro\u0308ße.gz"):
+            self.assertTrue(bucket.may_hold(name, 99.9), name)
+            self.assertFalse(bucket.may_hold(name, 100.0), name)
+        self.assertFalse(bucket.may_hold("Große.gz", 99.9))
+
     def test_repr(self) -> None:
         """A name may contain a token."""
         held = (Held(SECRET, 100.0, "case 7"),)

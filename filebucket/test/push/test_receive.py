@@ -545,6 +545,14 @@ class HookTests(UploadCase):
                         self.assertEqual(b"old", self.store.files["web01", "db.gz"])
         self.assertEqual(200, self.receive(push(called="a"), self.current).status)
 
+    def test_held_in_upper_case(self) -> None:
+        """Some filesystems do not distinguish it."""
+        held = (Held("db.gz", 100.1, "case 7"),)
+        self.current = evolve(BUCKET, overwrite=True, held=held)
+        self.store.files["web01", "DB.gz"] = b"old"
+        outcome = self.receive(push(called="DB.gz"), self.current)
+        self.assertEqual(405, outcome.status)
+
     def test_held_meanwhile(self) -> None:
         """A hold counts from the reload on, also for a push in progress."""
         overwrites = evolve(BUCKET, overwrite=True)
