@@ -39,9 +39,12 @@ class Files(Database):
         return self._pages(bucket, series, (until, 0), "<", "DESC")
 
     def oldest_first(
-        self, bucket: str, series: str | None = None, since: float = -math.inf
+        self,
+        bucket: str,
+        after: tuple[float, int] = (-math.inf, 0),
+        series: str | None = None,
     ) -> Iterator[File]:
-        return self._pages(bucket, series, (since, 0), ">", "ASC")
+        return self._pages(bucket, series, after, ">", "ASC")
 
     def drilled(self, drill: Drill) -> bool:
         received = drill.file.received

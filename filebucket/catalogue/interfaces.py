@@ -375,9 +375,14 @@ class IFiles(Interface):
         """
 
     def oldest_first(
-        bucket: str, series: str | None = None, since: float = -math.inf
+        bucket: str,
+        after: tuple[float, int] = (-math.inf, 0),
+        series: str | None = None,
     ) -> Iterator[File]:
-        """The same in the other order, from those received at ``since`` on."""
+        """The same in the other order.
+
+        :param after: time and id of a file; those before it, and itself, are left out
+        """
 
     def drilled(drill: Drill) -> bool:
         """Record a restore test, in the series of its file.

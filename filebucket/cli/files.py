@@ -66,7 +66,7 @@ def files(path: str, bucket: str, series: str | None, as_json: bool) -> None:
     hide = mask(config.buckets)
     held = partial(_held, chosen, time.time())
     with open_catalogue(config, Files) as catalogue:
-        found = catalogue.oldest_first(chosen.key, series)
+        found = catalogue.oldest_first(chosen.key, series=series)
         if as_json:
             for each in found:
                 click.echo(json.dumps(_json(each, chosen.label, hide, held(each))))

@@ -249,8 +249,12 @@ def open_catalogue(
         with closing(kind.open(config.home, create)) as catalogue:
             yield catalogue
     except CatalogueError as error:
-        hint = f"; {AS_OWNER}" if str(error) == os.strerror(errno.EACCES) else ""
-        raise CatalogueError(f"the catalogue: {error}{hint}", error.damaged) from None
+        text = str(error)
+        # A command may open it several times.
+        if not text.startswith("the catalogue: "):
+            hint = f"; {AS_OWNER}" if text == os.strerror(errno.EACCES) else ""
+            text = f"the catalogue: {text}{hint}"
+        raise CatalogueError(text, error.damaged) from None
 
 
 def _check_home(home: str) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 
 from attrs import define, field
@@ -46,6 +46,10 @@ server does not compare more wrong checksums in an hour
 MOST_REFUSED = 100
 """Files in a row that the other server refuses after which a bucket is not copied any
 further: it would refuse the others, too."""
+
+
+Run = Generator[None, bool | None, None]
+"""A copy of a bucket, which goes on a file at a time; if true is sent, it pauses."""
 
 
 class NotCopiedError(Exception):
@@ -163,7 +167,7 @@ class BucketCopy:
     _refused: int = 0
     _first: str | None = None
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Run:
         """Copy it, a file at a time."""
         key, done = self.bucket.key, self.done
         before = self.copies.copied_until(self.target, key)
@@ -195,7 +199,7 @@ class BucketCopy:
         key, now = self.bucket.key, self.wall()
         self.copies.copied(self.target, key, done.until, now, done.error, new)
 
-    def _passes(self, far: IFar) -> Iterator[None]:
+    def _passes(self, far: IFar) -> Run:
         """Copy all files.
 
         Only for files received before ``sure`` it is known that no older one is
@@ -204,13 +208,14 @@ class BucketCopy:
         """
         done, saved = self.done, self.monotonic()
         passed: set[int] = set()
-        since: float | None = -math.inf
-        while since is not None:
-            sure, start, since = self.wall() - self.late, since, None
-            for file in self.files.oldest_first(self.bucket.key, since=start):
+        sure = self.wall() - self.late
+        place = -math.inf, 0
+        paused: bool | None = None
+        while True:
+            for file in self.files.oldest_first(self.bucket.key, place):
                 at = file.received.received_at
                 if sure < at <= self.wall() - self.late:
-                    since = sure
+                    place, sure = (sure, 0), self.wall() - self.late
                     break
                 if file.id in passed:
                     continue
@@ -221,9 +226,18 @@ class BucketCopy:
                 if self.monotonic() - saved >= SAVE_EVERY:
                     saved = self.monotonic()
                     self._save()
+                paused = yield
+                if paused:
+                    place = at, file.id
+                    break
+            else:
+                break
+            if paused:
+                # There may be many buckets: keep neither rows nor a connection.
+                far.close()
                 yield
-            if not done.failed:
-                done.until = sure
+        if not done.failed:
+            done.until = sure
 
     def _until(self) -> float | None:
         """The time before which everything is there.
@@ -358,7 +372,7 @@ def _reason(error: Exception) -> str:
     return "it changed while it was read"
 
 
-def in_turn(runs: Iterable[Iterator[None]], monotonic: Callable[[], float]) -> None:
+def in_turn(runs: Iterable[Run], monotonic: Callable[[], float]) -> None:
     """Run copies of buckets, each for :data:`SAVE_EVERY` seconds at a time."""
     waiting = deque(runs)
     while waiting:
@@ -366,5 +380,7 @@ def in_turn(runs: Iterable[Iterator[None]], monotonic: Callable[[], float]) -> N
         end = monotonic() + SAVE_EVERY
         for _ in run:
             if monotonic() >= end:
-                waiting.append(run)
+                with suppress(StopIteration):
+                    run.send(True)
+                    waiting.append(run)
                 break

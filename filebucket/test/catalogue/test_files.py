@@ -64,7 +64,7 @@ class FilesTests(SynchronousTestCase):
             ("db", []),
             ("\udcff", []),
         ):
-            found = self.files.oldest_first("web01", series)
+            found = self.files.oldest_first("web01", series=series)
             self.assertEqual(names, self.names(found), series)
         self.assertEqual([], self.names(self.files.newest_first("web03")))
 
@@ -100,7 +100,7 @@ class FilesTests(SynchronousTestCase):
         """In the series of the file; the time of the last passed test stays."""
         self.enter("db-1", "db-2")
         self.enter("etc", series="etc")
-        first, second = self.files.oldest_first("web01", "db-#")
+        first, second = self.files.oldest_first("web01", series="db-#")
         for drill, expected in (
             (Drill(first, 5.0, "no"), (5.0, "db-1", "no", None)),
             (Drill(first, 6.0), (6.0, "db-1", None, 6.0)),

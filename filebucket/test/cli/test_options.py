@@ -157,6 +157,18 @@ class ChoiceTests(CliCase):
         with open_catalogue(config, Inventory, create=True) as catalogue:
             self.assertIsInstance(catalogue, Inventory)
 
+    def test_fails_later(self) -> None:
+        """The error tells once what it is about, also if several are open."""
+        config = load(str(self.file))
+        (self.folder / "home" / ".filebucket").mkdir(parents=True)
+        with (
+            self.assertRaises(CatalogueError) as caught,
+            open_catalogue(config, Inventory, create=True),
+            open_catalogue(config, Inventory),
+        ):
+            raise CatalogueError("disk I/O error")
+        self.assertEqual("the catalogue: disk I/O error", str(caught.exception))
+
     def test_may_not_read(self) -> None:
         """The error says who may."""
 

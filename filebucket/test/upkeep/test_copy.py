@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -243,6 +244,34 @@ class CopiedTests(CopyCase):
             self.clock.advance(60)
             next(run)
             self.assertEqual(expected, self.copies.copied_until(FAR, "web01"))
+
+    def test_pause(self) -> None:
+        """Neither rows nor the connection are kept: there may be many buckets."""
+        pages: list[str] = []
+        pages_of = Files._pages
+
+        def counted(*given: Any) -> Iterator[File]:
+            pages.append("begin")
+            try:
+                yield from pages_of(*given)
+            finally:
+                pages.append("end")
+
+        self.patch(Files, "_pages", counted)
+        for number in range(3):
+            self.push(f"db-{number}", age=DAY)
+        run = self.made().run()
+        next(run)
+        run.send(True)
+        self.assertEqual((["begin", "end"], 1), (pages, self.far.closed))
+        self.assertEqual(["db-0"], self.far.asked)
+        next(run)
+        next(run)
+        run.send(True)
+        self.assertEqual(["db-0", "db-1", "db-2"], self.far.asked)
+        self.assertEqual([], list(run))
+        found = self.recorded()
+        self.assertEqual((None, None), (found.error, found.waiting_since))
 
 
 def _counts(done: Done) -> tuple[int, int, int, int]:
@@ -520,11 +549,13 @@ class TurnTests(SynchronousTestCase):
         clock = Clock()
         done: list[str] = []
 
-        def run(name: str, count: int, seconds: float) -> Iterator[None]:
+        def run(name: str, count: int, seconds: float) -> module.Run:
             for _ in range(count):
                 clock.advance(seconds)
                 done.append(name)
-                yield
+                if (yield):
+                    done.append(" ")
+                    yield
 
         in_turn([run("a", 4, 30.0), run("b", 3, 1.0), run("c", 2, 90.0)], clock.seconds)
-        self.assertEqual("aabbbcaac", "".join(done))
+        self.assertEqual("aa bbbc aa c ", "".join(done))

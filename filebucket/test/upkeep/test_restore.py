@@ -50,10 +50,13 @@ class MemoryFiles:
                 yield each
 
     def oldest_first(
-        self, bucket: str, series: str | None = None, since: float = -math.inf
+        self,
+        bucket: str,
+        after: tuple[float, int] = (-math.inf, 0),
+        series: str | None = None,
     ) -> Iterator[File]:
         found = reversed(list(self.newest_first(bucket, series)))
-        return (each for each in found if each.received.received_at >= since)
+        return (each for each in found if (each.received.received_at, each.id) > after)
 
     def drilled(self, drill: Drill) -> bool:
         return False
