@@ -60,12 +60,11 @@ bench bench-full: $(VENV)-bench/installed
 proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
 
-# The quick proofs; they need only root, strace and e2fsprogs, and use only loopback.
+# The quick proofs; they need only root and strace, and use only loopback.
 proofs-quick: $(VENV)/installed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
-	    races-rename restores restores-unchecked copies copies-unchecked fuzz \
-	    fuzz-contents reloads
+	    races-rename copies copies-unchecked fuzz fuzz-contents reloads
 
 # The pictures in the documents, after a change of a page or of the commands' output.
 # Needs chromium, chromium-driver, curl and pngquant.
