@@ -162,6 +162,8 @@ UPGRADES = (
     ALTER TABLE series ADD COLUMN drilled_name TEXT;
     ALTER TABLE series ADD COLUMN drill_error TEXT;
     ALTER TABLE series ADD COLUMN restored_at REAL;
+    CREATE INDEX series_drilled ON series (bucket, drilled_at)
+        WHERE drilled_at IS NOT NULL;
     UPDATE series SET told_at = state_at
     WHERE told = state AND watched AND state NOT IN ('fresh', 'never');
     CREATE INDEX refusal_full ON refusal (bucket, at) WHERE status = 507;
