@@ -58,8 +58,7 @@ _TOTALS = (
     " OR key IN (SELECT value FROM json_each(?))"
 )
 
-# One pass over all series, most of which had no restore test. The plus sign keeps
-# SQLite from an index in whose order it would read them.
+# By the index of the series that had a restore test.
 _DRILLS = """
     SELECT key,
         MAX(since, IFNULL((SELECT MIN(received_at) FROM push
@@ -69,7 +68,7 @@ _DRILLS = """
     FROM bucket LEFT JOIN (
         SELECT bucket, MAX(restored_at) FILTER (WHERE restored_at <= ?1) AS passed_at,
             COUNT(*) FILTER (WHERE drill_error IS NOT NULL AND files) AS failed
-        FROM series WHERE drilled_at IS NOT NULL GROUP BY +bucket
+        FROM series WHERE drilled_at IS NOT NULL GROUP BY bucket
     ) AS drill ON drill.bucket = bucket.id
     WHERE failed IS NOT NULL OR key IN (SELECT value FROM json_each(?2))
 """

@@ -8,7 +8,7 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
-from filebucket.catalogue.view import View
+from filebucket.catalogue.view import _DRILLS, View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
     Drill,
@@ -244,6 +244,9 @@ class DrillTests(ManySeriesCase):
     def test_none(self) -> None:
         """Only buckets that need one; without files there is nothing to test."""
         self.assertEqual({}, self.drills())
+        rows = self.view._ask(f"EXPLAIN QUERY PLAN {_DRILLS}", NOW, "[]")
+        plan = [row[3] for row in rows]
+        self.assertIn("SCAN series USING INDEX series_drilled", plan)
         found = self.drills("few", "none", "nowhere")
         self.assertEqual(
             {"few": (True, None, 0, None), "none": (False, None, 0, None)},
