@@ -32,6 +32,7 @@ from filebucket.store.interfaces import (
     NotAFileError,
     UnsteadyError,
 )
+from filebucket.upkeep.restore import check
 
 SAVE_EVERY = 60.0
 """Seconds after which it is recorded how far a copy has come, and in which buckets take
@@ -278,6 +279,11 @@ class BucketCopy:
         if file.fate_at is not None:
             return
         expected = received.received_at <= self._before
+        try:
+            check(received)
+        except ValueError as error:
+            self._failed(file, f"the catalogue is wrong: {error}")
+            return
         try:
             sent = far.send(file, partial(self._opened, file, expected), expected)
         except ReplacedError:

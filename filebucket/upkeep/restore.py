@@ -8,6 +8,7 @@ damaged.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 from attrs import frozen
@@ -18,7 +19,7 @@ from filebucket.catalogue.interfaces import IFiles
 from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.empty import holds_nothing
-from filebucket.model.records import File
+from filebucket.model.records import File, Received
 from filebucket.model.state import State
 from filebucket.store.interfaces import Content
 
@@ -28,6 +29,9 @@ RECENT = 60.0
 
 JUST_NOW = "it was replaced or changed just now; try again in a minute"
 """A difference that is no damage."""
+
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class NoGoodFileError(OperatorError):
@@ -128,14 +132,27 @@ def _skipped(count: int, newest: str) -> tuple[str, ...]:
 
 
 def checked(choice: Choice) -> Choice:
-    """Refuse a name that no push can have, and that could lead out of a folder: another
-    program may have written the catalogue.
+    """Refuse a row that no push can have, such as one with a name that leads out of a
+    folder.
     """
     try:
-        names.check(choice.file.received.name)
+        check(choice.file.received)
     except ValueError as error:
         raise NoGoodFileError(f"the catalogue is wrong: {error}") from None
     return choice
+
+
+def check(received: Received) -> None:
+    """Check what is passed on to a command or another server: another program may have
+    written the catalogue.
+
+    :raises ValueError: no push can have it
+    """
+    names.check(received.name)
+    if "\0" in received.series:
+        raise ValueError("a series may not contain NUL")
+    if not _SHA256.fullmatch(received.sha256):
+        raise ValueError("a checksum must be 64 hexadecimal digits")
 
 
 def difference(file: File, content: Content, now: float) -> str:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from filebucket.catalogue.copies import Copies
+from filebucket.catalogue.database import Database
 from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.view import View
@@ -376,6 +377,17 @@ class FailedTests(CopyCase):
         self.patch(Folder, "_open", broken)
         self.fails("db-2", "damaged here, and not there")
         self.assertTrue(self.files()["db-2"].damaged)
+
+    def test_impossible(self) -> None:
+        """A row that no push can have keeps no other file from its copy."""
+        with (
+            closing(Database.open(str(self.home))) as catalogue,
+            catalogue._change() as do,
+        ):
+            do("UPDATE push SET sha256 = ? WHERE name = 'db-2'", ("\u202e\r\n",))
+        self.fails(
+            "db-2", "the catalogue is wrong: a checksum must be 64 hexadecimal digits"
+        )
 
     def test_several(self) -> None:
         for number in (0, 2, 3):

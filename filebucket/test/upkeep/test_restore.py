@@ -187,6 +187,16 @@ class ChooseTests(SynchronousTestCase):
             self.assertIn("the catalogue is wrong", self.refused(each))
             self.assertIn("the catalogue is wrong", self.refused(each, wanted=name))
 
+    def test_impossible_row(self) -> None:
+        """A command gets them, too, and cannot be started with such."""
+        fine = file(1).received
+        for received in (
+            evolve(fine, series="a\0b"),
+            evolve(fine, sha256="0" * 63 + "\0"),
+        ):
+            each = evolve(file(1), received=received)
+            self.assertIn("the catalogue is wrong", self.refused(each))
+
 
 class DifferenceTests(SynchronousTestCase):
     def differs(self, size: int, sha256: str, age: float = 9 * RECENT) -> str:
