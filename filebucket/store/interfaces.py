@@ -367,6 +367,7 @@ class IRemovals(Interface):
 
         :param objection: checks the file once more; returns what is wrong, if anything
         :returns: the objection, if any
+        :raises OperatorError: a process keeps the folder locked
         :raises SealedError: the file is sealed, and this process may not lift that
         :raises OSError: the file cannot be deleted
         """

@@ -39,6 +39,10 @@ WAIT = 1.0
 REMOVAL = 5.0
 """Seconds to wait for the removal of a file."""
 
+STUCK = 60.0
+"""Seconds to wait for pushes that replace files. An attacker must not be able to stop
+prune without a trace."""
+
 
 class RemovalError(OperatorError):
     """Nothing was deleted. The message is one line, without a path."""
@@ -168,7 +172,11 @@ class Removals:
         return Folder(self.fd, self.attributes).is_sealed(name)
 
     def remove(self, name: str, objection: Callable[[], str | None]) -> str | None:
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        try:
+            _lock(self.fd, STUCK)
+        except BlockingIOError:
+            # Not only this file: each one would take as long.
+            raise RemovalError("a process keeps a bucket's folder locked") from None
         try:
             found = objection()
             if found is None:

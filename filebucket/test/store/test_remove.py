@@ -93,6 +93,15 @@ class AwaitTests(HomeCase):
             folder.remove("a", objection)
             await_removal(str(self.home), "web01")
 
+    def test_stuck(self) -> None:
+        """A removal does not wait for ever: the operator would not notice that."""
+        self.patch(module, "STUCK", 0.0)
+        with directory(str(self.bucket)) as fd, removing(str(self.home)) as remover:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            with remover.open("web01") as folder:
+                self.assertRaises(RemovalError, folder.remove, "a", lambda: None)
+        self.assertTrue((self.bucket / "a").exists())
+
     def test_no_folder(self) -> None:
         """Nor through a link: prune deletes nothing there."""
         (self.home / "web02").symlink_to("web01")
