@@ -37,8 +37,9 @@ from filebucket.catalogue.report import (
 )
 from filebucket.catalogue.summary import summarize, summarize_briefly
 from filebucket.catalogue.view import View
+from filebucket.cli.known import known_to, load_with_problems
 from filebucket.cli.options import open_catalogue, print_json, with_config, with_json
-from filebucket.cli.status import known_to, load_with_problems, problem_text
+from filebucket.cli.status import problem_text
 from filebucket.cli.table import Column, escape_unprintable, table
 from filebucket.model.records import Activity
 from filebucket.model.schedule import local_zone

@@ -1,9 +1,9 @@
 """``filebucket status``: the state of every backup.
 
 It only reads the catalogue and the records of unfinished uploads, with or without a
-daemon. The output contains no token and
-no path, and clients choose the names: tokens in them are masked, and characters that a
-terminal or a monitoring system interprets are escaped.
+daemon. The output contains no token and no path, and clients choose the names: tokens
+in them are masked, and characters that a terminal or a monitoring system interprets are
+escaped.
 
 It is a plugin for Nagios and Icinga, and has their exit statuses: an unknown state is
 3, and so is a wrong command line.
@@ -42,7 +42,6 @@ from filebucket.base.text import (
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.overview import (
     BucketOverview,
-    Known,
     Overview,
     SeriesOverview,
     UploadOverview,
@@ -50,6 +49,7 @@ from filebucket.catalogue.overview import (
 )
 from filebucket.catalogue.summary import summarize, troubles
 from filebucket.catalogue.view import View
+from filebucket.cli.known import known_to, load_with_problems
 from filebucket.cli.listing import pause_text
 from filebucket.cli.log import refusal_json
 from filebucket.cli.options import (
@@ -70,17 +70,9 @@ from filebucket.cli.table import (
     table,
     terminal_width,
 )
-from filebucket.config.config import Config
-from filebucket.config.load import parse, read_text
-from filebucket.daemon.applied import identity
-from filebucket.daemon.problems import problems_of
-from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
-from filebucket.model.unfinished import Unfinished
-from filebucket.store.archive import DirectoryArchive
-from filebucket.store.room import look_at_filesystem
 
 NAGIOS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """Nagios' names of the exit statuses 0 to 3."""
@@ -221,54 +213,6 @@ def _overview(path: str, labels: Sequence[str], now: float, daemon: bool) -> Ove
         refusals=tuple(each for each in found.refusals if each.bucket in chosen),
         uploads=tuple(each for each in found.uploads if each.bucket in chosen),
     )
-
-
-def load_with_problems(
-    path: str, now: float, daemon: bool
-) -> tuple[Config, Sequence[Problem]]:
-    """The configuration, and the problems that show without the catalogue.
-
-    :param daemon: whether a daemon has to run
-    """
-    text = read_text(path)
-    config = parse(text, path)
-    # With the caller's rights: certificates may be readable by root only.
-    return config, problems_of(path, identity(text), config, now, daemon)
-
-
-def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
-    """The known facts that are not in the catalogue.
-
-    :raises CatalogueError: the unfinished uploads cannot be read
-    """
-    return Known(
-        config.buckets,
-        now,
-        _uploads(config.home),
-        config.unfinished,
-        _disk(config),
-        problems,
-    )
-
-
-def _disk(config: Config) -> Filesystem | None:
-    """The home's filesystem; None if it cannot be examined."""
-    try:
-        return look_at_filesystem(config.home, config.min_free_space)
-    except OSError:
-        return None
-
-
-def _uploads(home: str) -> list[Unfinished]:
-    """The resumable uploads that go on.
-
-    :raises CatalogueError: that cannot be read
-    """
-    try:
-        return DirectoryArchive(home).unfinished()
-    except OSError as error:
-        reason = error.strerror or "disk error"
-        raise CatalogueError(f"cannot read the unfinished uploads: {reason}") from None
 
 
 # The table.

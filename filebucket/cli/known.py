@@ -1,0 +1,65 @@
+"""What commands know of the server besides its catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.overview import Known
+from filebucket.config.config import Config
+from filebucket.config.load import parse, read_text
+from filebucket.daemon.applied import identity
+from filebucket.daemon.problems import problems_of
+from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import Problem
+from filebucket.model.unfinished import Unfinished
+from filebucket.store.archive import DirectoryArchive
+from filebucket.store.room import look_at_filesystem
+
+
+def load_with_problems(
+    path: str, now: float, daemon: bool
+) -> tuple[Config, Sequence[Problem]]:
+    """The configuration, and the problems that show without the catalogue.
+
+    :param daemon: whether a daemon has to run
+    """
+    text = read_text(path)
+    config = parse(text, path)
+    # With the caller's rights: certificates may be readable by root only.
+    return config, problems_of(path, identity(text), config, now, daemon)
+
+
+def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
+    """The known facts that are not in the catalogue.
+
+    :raises CatalogueError: the unfinished uploads cannot be read
+    """
+    return Known(
+        config.buckets,
+        now,
+        _uploads(config.home),
+        config.unfinished,
+        _filesystem(config),
+        problems,
+    )
+
+
+def _filesystem(config: Config) -> Filesystem | None:
+    """The home's filesystem; None if it cannot be examined."""
+    try:
+        return look_at_filesystem(config.home, config.min_free_space)
+    except OSError:
+        return None
+
+
+def _uploads(home: str) -> list[Unfinished]:
+    """The resumable uploads that go on.
+
+    :raises CatalogueError: that cannot be read
+    """
+    try:
+        return DirectoryArchive(home).unfinished()
+    except OSError as error:
+        reason = error.strerror or "disk error"
+        raise CatalogueError(f"cannot read the unfinished uploads: {reason}") from None
