@@ -31,7 +31,14 @@ from filebucket.config.load import load
 from filebucket.store.remove import removing
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.cutter import Cutter
-from filebucket.test.kit.server import OTHER, PATIENCE, UNKNOWN, Server, comes
+from filebucket.test.kit.server import (
+    OTHER,
+    PATIENCE,
+    UNKNOWN,
+    Server,
+    comes,
+    hurried,
+)
 from filebucket.upkeep.prune import prune
 from proofs.outcome import Outcome, found_out
 from proofs.pushes import content, residue, send, status_of, wrapped
@@ -90,7 +97,7 @@ class _Sites:
 
     def start(self) -> None:
         for server in (self.near, self.far):
-            server.start()
+            server.start(*FORGIVING)
             # The same port after a restart.
             server.config["port"] = server.port
             server.write_config()
@@ -207,7 +214,7 @@ class _Sites:
             server = self.far if which == "far" else self.near
             server.signal(signal.SIGTERM if what == "end" else signal.SIGKILL)
             server.wait()
-            server.start()
+            server.start(*FORGIVING)
         elif change == "kill copy":
             running[0].kill()
         elif change == "twice":
@@ -286,6 +293,10 @@ class _Sites:
 
 
 _FILEBUCKET = (sys.executable, "-m", "filebucket")
+
+
+FORGIVING = hurried("push.guesses", WINDOW=1.0)
+"""The daemon, which compares checksums again after many wrong ones in a second."""
 
 
 def _buckets(tokens: dict[str, str]) -> list[dict[str, object]]:

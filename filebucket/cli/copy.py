@@ -368,6 +368,12 @@ class Far:
         try:
             self._push(source, ask, only_new=True)
         except NameTakenError as error:
+            if expected:
+                # It may also be that the server compares no more checksums now. What is
+                # there is never replaced then.
+                raise TakenError(
+                    "the server has another file with that name than was copied before"
+                ) from None
             if not error.replaceable:
                 raise TakenError(
                     "the server has another file with that name, which no push replaces"

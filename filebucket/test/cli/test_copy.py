@@ -272,6 +272,20 @@ class FailedTests(CopyCase):
         )
         self.assertEqual({"db-1": b"other", "db-2": b"content"}, self.far.stored)
 
+    def test_taken_since(self) -> None:
+        """A copy is not replaced by an older push, even if the server allows it."""
+        self.far.replaces = True
+        self.push("db-1")
+        self.copy()
+        self.far.stored["db-1"] = b"other"
+        first, _ = self.fails()
+        self.assertEqual(
+            "web01: db-1: the server has another file with that name than was copied"
+            " before",
+            first,
+        )
+        self.assertEqual({"db-1": b"other"}, self.far.stored)
+
     def refuse(self, answer: Answer | BaseException) -> None:
         self.push("db-1", age=2 * DAY)
         self.push("db-2", age=DAY)
