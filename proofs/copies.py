@@ -252,7 +252,7 @@ class _Sites:
         return subprocess.Popen(
             [
                 *self.command,
-                *("copy", f"http://127.0.0.1:{port}", "--retry-for", "10min"),
+                *("copy", f"http://127.0.0.1:{port}", "--retry-for", "10m"),
                 *("--config", str(self.near.config_file)),
             ],
             stdout=subprocess.PIPE,

@@ -369,8 +369,8 @@ class Far:
             self._push(source, ask, only_new=True)
         except NameTakenError as error:
             if expected:
-                # It may also be that the server compares no more checksums now. What is
-                # there is never replaced then.
+                # Or the server compares no checksums now. So a file that is there is
+                # not replaced.
                 raise TakenError(
                     "the server has another file with that name than was copied before"
                 ) from None
