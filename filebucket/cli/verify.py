@@ -103,7 +103,9 @@ def verify(
                 wait=time.sleep,
                 report=findings.print,
                 progress=lambda found: bar.to(found.bytes),
-                sealed=config.seal and time.time() - config.seal - SEALED_WITHIN,
+                sealed=None
+                if config.seal is None
+                else time.time() - config.seal - SEALED_WITHIN,
             )
     findings.end(found)
     if (

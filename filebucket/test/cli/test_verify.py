@@ -9,6 +9,7 @@ from contextlib import closing
 
 from filebucket.catalogue.journal import Journal
 from filebucket.test.kit.commands import DAY, TOKEN, UpkeepCase
+from filebucket.test.kit.sealed import replace_kernel
 
 
 class VerifyTests(UpkeepCase):
@@ -40,6 +41,17 @@ class VerifyTests(UpkeepCase):
         kinds = ["missing", "stranger", "damaged"]
         self.assertEqual(kinds, [each["kind"] for each in found["findings"]])
         self.assertEqual([1, 1, 1], [found[kind] for kind in kinds])
+
+    def test_not_sealed(self) -> None:
+        """Also if files must be sealed at once."""
+        replace_kernel(self)
+        self.push("a")
+        bucket = {"name": "web01", "token": "f" * 32}
+        for seal in ("0s", "15m"):
+            self.write(bucket, TOKEN, seal=seal)
+            self.assertIn("1 not sealed", self.found("verify")[-1])
+        self.write(bucket, TOKEN)
+        self.assertNotIn("sealed", self.run_("verify"))
 
     def test_options(self) -> None:
         self.push("a", age=40 * DAY)
