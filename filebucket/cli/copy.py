@@ -58,7 +58,7 @@ from filebucket.client.errors import (
 )
 from filebucket.client.errors import TakenError as NameTakenError
 from filebucket.client.progress import Progress
-from filebucket.client.push import SMALL, Push, check
+from filebucket.client.push import SMALL, TRANSIENT, Push, check
 from filebucket.client.retry import Patience
 from filebucket.config.load import load
 from filebucket.config.values import duration
@@ -95,6 +95,11 @@ BUSY = 75
 
 MOST_UNASKED = 64
 """Small files that are sent without asking first whether they are there."""
+
+
+WAITS = TRANSIENT - {507}
+"""Statuses after which to wait. An operator has to raise a quota, and the other buckets
+would have to wait until then."""
 
 
 class _BusyError(click.ClickException):
@@ -393,7 +398,12 @@ class Far:
 
     def _push(self, source: _Stored, ask: bool, only_new: bool) -> None:
         push = Push(
-            self._connection, source, self._patience, Progress(), only_new=only_new
+            self._connection,
+            source,
+            self._patience,
+            Progress(),
+            only_new=only_new,
+            transient=WAITS,
         )
         try:
             push.run(hash_first=False, ask_first=ask)

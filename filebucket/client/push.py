@@ -18,6 +18,7 @@ from urllib.parse import quote_from_bytes
 from filebucket.client.connection import Answer, Body, Connection
 from filebucket.client.errors import (
     DeniedError,
+    GaveUpError,
     NotResumableError,
     PushError,
     RefusedError,
@@ -92,10 +93,13 @@ class Push:
         progress: Progress,
         monotonic: Callable[[], float] = time.monotonic,
         only_new: bool = False,
+        transient: frozenset[int] = TRANSIENT,
     ) -> None:
         """
         :param only_new: whether the server must not replace another file, even if it
             usually does
+        :param transient: statuses after which to wait; without waiting, the others of
+            :data:`TRANSIENT` end in :class:`~filebucket.client.errors.GaveUpError`
         """
         self._connection = connection
         self._source = source
@@ -104,6 +108,7 @@ class Push:
         self._monotonic = monotonic
         self._path = quote_from_bytes(fsencode(source.name), safe="")
         self._condition = {"If-None-Match": "*"} if only_new else {}
+        self._transient = transient
         self._upload: str | None = None
         self._offset: int | None = None
         # The largest offset of this upload so far.
@@ -166,6 +171,7 @@ class Push:
             lambda: self._connection.request(
                 method, path, headers, body, lambda sent: self._progress.at(base + sent)
             ),
+            self._transient,
         )
         if answer is not None:
             self.request = answer.headers.get("X-Request-Id", self.request)
@@ -338,6 +344,8 @@ class Push:
                 f"the server redirects to {place!r}: use that as the URL"
             )
         text = _with_hint(answer)
+        if status in TRANSIENT:
+            return GaveUpError(text)
         if answer.headers.get("Upload-Complete") == "?1":
             # The answer is about the file: the upload has ended.
             self._upload = None
@@ -380,14 +388,18 @@ def check(connection: Connection, patience: Patience) -> None:
         raise _not_resumable()
 
 
-def _asked(patience: Patience, request: Callable[[], Answer]) -> Answer | None:
+def _asked(
+    patience: Patience,
+    request: Callable[[], Answer],
+    transient: frozenset[int] = TRANSIENT,
+) -> Answer | None:
     """The answer to a request. None if it has to be sent again."""
     try:
         answer = request()
     except OSError as error:
         patience.wait(_reason(error))
         return None
-    if answer.status in TRANSIENT:
+    if answer.status in transient:
         patience.wait(_told(answer), _retry_after(answer))
         return None
     return answer

@@ -305,7 +305,8 @@ class FailedTests(CopyCase):
             (reply(501, "off"), "the server has no resumable uploads"),
             (reply(200, "<html>", X_Request_Id=""), "the answer (200) is not file-b"),
             (reply(302, "", X_Request_Id="", Location="/"), "the server redirects to"),
-            (reply(503, "full"), "gave up after 0 s without progress: full (503)"),
+            (reply(503, "busy"), "gave up after 0 s without progress: busy (503)"),
+            (reply(507, "full"), "full (507)"),
             (RESET, "gave up after 0 s without progress: Connection reset by peer"),
         ):
             self.refuse(answer)
@@ -314,6 +315,17 @@ class FailedTests(CopyCase):
             self.assertEqual(["OPTIONS", "PUT"], self.far.methods)
             self.assertIn(reason, self.recorded().error or "")
             self.far.asked.clear()
+
+    def test_no_room(self) -> None:
+        """Other buckets need not wait, and the next run goes on with the upload."""
+        self.push("db", b"x" * (3 * SMALL))
+        fine, full = (lambda asked: None), (lambda asked: reply(507, "full"))
+        self.far.faults = [fine, fine, fine, full]
+        (line,) = self.fails()
+        self.assertIn("; full (507)", line)
+        self.assertEqual(["OPTIONS", "PUT", "PATCH", "PATCH"], self.far.methods)
+        self.copy()
+        self.assertEqual({"db": b"x" * 30}, self.far.stored)
 
     def test_not_found(self) -> None:
         """Nothing is recorded about a server that was never found: its address may be a
