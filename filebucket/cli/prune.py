@@ -136,6 +136,7 @@ class _Current:
     path: str
     seen: tuple[int, ...] = ()
     config: Config = field(init=False)
+    buckets: dict[str, Bucket] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._read(self._look())
@@ -147,10 +148,9 @@ class _Current:
         seen = self._look()
         if seen != self.seen:
             self._read(seen)
-        for each in self.config.buckets:
-            if each.key == bucket.key:
-                return each
-        raise OperatorError(f"bucket {bucket.label} was removed meanwhile")
+        if (found := self.buckets.get(bucket.key)) is None:
+            raise OperatorError(f"bucket {bucket.label} was removed meanwhile")
+        return found
 
     def _look(self) -> tuple[int, ...]:
         try:
@@ -164,6 +164,7 @@ class _Current:
 
     def _read(self, seen: tuple[int, ...]) -> None:
         self.config, self.seen = load(self.path), seen
+        self.buckets = {each.key: each for each in self.config.buckets}
 
 
 @define
