@@ -162,8 +162,8 @@ def copy(
     BUCKET, oldest first.
 
     Each file is sent with its checksum. A file that is there already is not sent again.
-    Exits with 1 if a file is not there at the end, and with 75 if another process
-    copies to the same server.
+    Exits with 1 if a file is not there at the end, or was deleted there and had to be
+    sent again, and with 75 if another process copies to the same server.
     """
     config = load(path)
     try:
