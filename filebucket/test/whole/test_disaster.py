@@ -213,7 +213,8 @@ class ConfigurationTests(DisasterCase):
 class DiskTests(DisasterCase):
     def test_damaged(self) -> None:
         """Half of the files cannot be read, or have changed."""
-        stop, copy, start, far, accept, timers = self.blocks[DISK]
+        self.succeeds(self.script(BACK_UP, "install"))
+        stop, copy, catalogue, start, far, accept, timers = self.blocks[DISK]
         shutil.copytree(self.home, self.root / "far")
         self.succeeds(stop)
         for name in ("db-1.gz", "db-2.gz"):
@@ -224,6 +225,8 @@ class DiskTests(DisasterCase):
         self.succeeds(f"install -d -o file-bucket -g file-bucket /srv/backups; {copy}")
         self.home.rename(self.root / "old")
         (self.root / "srv/backups").rename(self.home)
+        self.catalogue.unlink()
+        self.succeeds(catalogue)
         self.assertEqual(1, self.sh(start).returncode)
         lost = {
             "damaged": ["db-3.gz", "db-4.gz"],
