@@ -337,7 +337,7 @@ class DirectoryWriter:
     async def begin(self, size: int, overwrite: bool) -> None:
         if not self._entered:
             await self._enter(size)
-        await self._store.run(self._directory, self._begin, size, overwrite)
+        await self._store.run(self._directory, self._begin, size, overwrite, True)
 
     async def _enter(self, size: int) -> None:
         """Before the first call in a thread."""
@@ -346,10 +346,13 @@ class DirectoryWriter:
         if self._quota is not None:
             await self._store.know(self._directory, size, self._quota)
 
-    def _begin(self, size: int, overwrite: bool) -> None:
+    def _begin(self, size: int, overwrite: bool, look: bool = False) -> None:
         self._bucket_fd = self._store.open_bucket(self._directory)
         if not overwrite and self._exists():
             raise NameTaken()
+        # The end of a resumable upload finds out.
+        if overwrite and look and not self._upload and self._is_sealed():
+            raise NameSealed()
         self._aside = self._open_aside()
         self._reserved = self._store.room.set_aside(
             self._bucket_fd, self._directory, size, self._quota, self._upload

@@ -865,17 +865,25 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     def test_sealed(self) -> None:
         """A sealed file is not replaced, and that is not a folder that cannot be
         written."""
-        attributes = MemoryAttributes()
-        self.store.attributes = attributes
+        self.store.attributes = attributes = MemoryAttributes()
         self.push(b"old")
         self.kernel.faults["rename"] = fails(errno.EPERM)
         self.assert_push_refused(401, overwrite=True)
+        writer = self.written(b"new")
         attributes.mark(os.path.join(self.bucket, NAME))
-        refusal = self.assert_push_refused(405, overwrite=True)
+        refusal = self.assert_refused(405, writer.commit({}, overwrite=True))
         self.assertEqual(
             "a file with that name already exists, and is sealed", refusal.reason
         )
         self.assertEqual({NAME: b"old"}, self.published())
+
+    def test_sealed_before(self) -> None:
+        """The client need not send a body that cannot be stored."""
+        self.store.attributes = attributes = MemoryAttributes()
+        self.push(b"old")
+        attributes.mark(os.path.join(self.bucket, NAME))
+        begun = self.idle_writer().begin(7, overwrite=True)
+        self.assert_refused(405, begun)
 
     def test_overwrite_directory_fsync_failed(self) -> None:
         """A rename cannot be undone: refused, but the file is whole."""
