@@ -117,7 +117,7 @@ class _Sites:
     def _digest(self, bucket: str, name: str) -> str:
         with closing(Files.open(str(self.near.home))) as files:
             found = files.named(bucket, name)
-        return found.received.sha256 if found else ""
+        return found.received.sha256 if found and not found.damaged else ""
 
     def trial(self, number: int, change: str) -> list[str]:
         """Push files, and copy them, disturbed and in peace; the faults."""
@@ -164,6 +164,8 @@ class _Sites:
         answer = send(self.near.port, request.replace(b"\r\n\r\n", b"\r\n" + head, 1))
         if status_of(answer) != 200:
             raise AssertionError(f"{name} is not healed: {answer!r} {done.stdout!r}")
+        if not comes(lambda: self._digest(bucket, name) == digest):
+            raise AssertionError(f"{name} is not healed in the catalogue")
 
     def _rotten(self, number: int) -> list[tuple[str, str]]:
         """Flip a bit of some files."""
