@@ -41,7 +41,8 @@ AT_ONCE = 1000
 
 _FILES = (
     Column("TIME"),
-    Column("NAME", name=True),
+    # An operator copies it into another command.
+    Column("NAME", name=True, ample=60),
     Column("SIZE", right=True),
     Column("VERIFIED", optional=1),
     Column("NOTES", text=20, below=True),
@@ -71,12 +72,23 @@ def files(path: str, bucket: str, series: str | None, as_json: bool) -> None:
             for each in found:
                 click.echo(json.dumps(_json(each, chosen.label, hide, held(each))))
             return
-        table, zone = Table(_FILES), local_zone()
+        table, zone, some = Table(_FILES), local_zone(), False
         while rows := [
             _row(each, hide, zone, held(each)) for each in islice(found, AT_ONCE)
         ]:
+            some = True
             for line in table.lines(rows, terminal_width()):
                 click.echo(line)
+        if not some:
+            click.echo(_none(chosen.label, series, hide))
+
+
+def _none(label: str, series: str | None, hide: Callable[[str], str]) -> str:
+    of, hint = "", ""
+    if series is not None:
+        of = f" of the series {printable(hide(series))}"
+        hint = "; 'filebucket status' lists the series"
+    return f"Bucket {label} has no files{of}{hint}."
 
 
 def _held(bucket: Bucket, now: float, file: File) -> Held | None:

@@ -22,7 +22,7 @@ INDENT = "    "
 """Before the second line of a row."""
 
 ENOUGH = 20
-"""Width that each name gets before optional columns get any."""
+"""Width that each name gets before texts get more than they need."""
 LEAST = 12
 """Minimum width of all names together, and of a text."""
 MOST_LINES = 8
@@ -36,6 +36,7 @@ class Column:
     :param title: heading
     :param right: whether cells are right-aligned, as numbers are
     :param name: whether cells are names, which may be cut
+    :param ample: width that a name gets before optional columns get any
     :param text: width from which on cells wrap, if they are texts; they get this width
         before optional columns get any
     :param optional: the order in which columns are left out to make names and texts
@@ -47,6 +48,7 @@ class Column:
     title: str
     right: bool = False
     name: bool = False
+    ample: int = ENOUGH
     text: int = 0
     optional: int = 0
     below: bool = False
@@ -56,7 +58,7 @@ class Column:
 
         :param widest: width of the widest cell
         """
-        return min(widest, ENOUGH if self.name else self.text or widest)
+        return min(widest, self.ample if self.name else self.text or widest)
 
 
 _Widths = Mapping[int, int]

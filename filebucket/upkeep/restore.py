@@ -121,7 +121,8 @@ def choose(
         raise NoGoodFileError(f"{what}: there is no good file; {newest}")
     before = "" if until == math.inf else " from that time"
     kind = "file" if wanted is None else "file or series of that name"
-    raise NoGoodFileError(f"{what}: there is no {kind}{before}")
+    hint = "; 'filebucket files' lists the files" if before or wanted else ""
+    raise NoGoodFileError(f"{what}: there is no {kind}{before}{hint}")
 
 
 def _skipped(count: int, newest: str) -> tuple[str, ...]:

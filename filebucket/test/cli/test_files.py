@@ -46,6 +46,29 @@ class FilesTests(UpkeepCase):
             _, *rows = self.lines(series) if names else [[]]
             self.assertEqual(names, [row[0] for row in rows])
 
+    def test_narrow(self) -> None:
+        """Names are whole: they are copied into other commands."""
+        self.patch(files, "terminal_width", lambda: 80)
+        name = "shop-2026-11-28.sql.gz.age"
+        self.damage(self.push(name, age=DAY))
+        self.push("etc")
+        self.found("verify")
+        head, *rows = self.lines()
+        self.assertEqual(["TIME", "NAME", "SIZE", "NOTES"], head)
+        self.assertEqual(["etc", name], [row[0] for row in rows])
+
+    def test_none(self) -> None:
+        """A wrong name does not look like an empty bucket."""
+        self.push("db-1")
+        label = self.nameless.label
+        self.assertEqual(f"Bucket {label} has no files.\n", self.run_("files", label))
+        self.assertEqual(
+            "Bucket web01 has no files of the series x\\x1b; 'filebucket status'"
+            " lists the series.\n",
+            self.run_("files", "web01", "x\x1b"),
+        )
+        self.assertEqual("", self.run_("files", "web01", "x", "--json"))
+
     def test_many(self) -> None:
         """More rows than are aligned together."""
         self.patch(files, "AT_ONCE", 2)

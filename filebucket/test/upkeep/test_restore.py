@@ -179,6 +179,10 @@ class ChooseTests(SynchronousTestCase):
         ):
             found = self.refused(*files, **given)
             self.assertTrue(found.startswith(text), found)
+            self.assertEqual(
+                text.endswith((" name", " time")),
+                found.endswith("; 'filebucket files' lists the files"),
+            )
 
     def test_impossible_name(self) -> None:
         for name in ("../a", "", "a\n"):
