@@ -54,6 +54,10 @@ class Copies(Database):
                 (target, bucket, until, at),
             )
 
+    def targets(self) -> list[str]:
+        rows = self._ask("SELECT DISTINCT target FROM copy ORDER BY target")
+        return [target for (target,) in rows]
+
     def forget(self, target: str) -> int:
         with self._change() as do:
             return do("DELETE FROM copy WHERE target = ?", (target,)).rowcount

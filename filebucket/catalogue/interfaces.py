@@ -424,6 +424,9 @@ class ICopies(Interface):
         before. The result of the last one stays.
         """
 
+    def targets() -> list[str]:
+        """The servers of which something is recorded."""
+
     def forget(target: str) -> int:
         """Delete all that is recorded about a server.
 

@@ -172,8 +172,7 @@ def copy(
         raise click.UsageError(str(error)) from None
     if forget:
         with open_catalogue(config, Copies) as copies:
-            count = copies.forget(server.text)
-        click.echo(f"Forgot {counted(count, 'bucket')} of {server.text}.")
+            _forget(copies, server.text, as_json)
         return
     chosen = chosen_buckets(config, labels)
     tokens_file = _tokens_file(tokens, path)
@@ -516,6 +515,18 @@ class _Range:
         if self.pace is not None:
             self.pace(size)
         return size
+
+
+def _forget(copies: Copies, target: str, as_json: bool) -> None:
+    count = copies.forget(target)
+    if not count:
+        others = " and ".join(copies.targets())
+        hint = f"; there are copies on {others}" if others else ""
+        raise OperatorError(f"nothing was copied to {target}{hint}")
+    if as_json:
+        print_json(target=target, forgotten=count)
+        return
+    click.echo(f"Forgot {counted(count, 'bucket')} of {target}.")
 
 
 class _Told:

@@ -50,7 +50,10 @@ class CopiesTests(SynchronousTestCase):
             self.view.copies(),
         )
         self.assertEqual(2.0, self.copies.copied_until(FAR, "web01"))
+        self.assertEqual(sorted([FAR, "https://other"]), self.copies.targets())
         self.assertEqual(2, self.copies.forget(FAR))
+        self.assertEqual(0, self.copies.forget(FAR))
+        self.assertEqual(["https://other"], self.copies.targets())
         (left,) = self.view.copies()
         self.assertEqual("https://other", left.target)
 

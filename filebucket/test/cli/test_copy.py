@@ -207,7 +207,19 @@ class CopiedTests(CopyCase):
     def test_forget(self) -> None:
         self.push("db")
         self.copy()
+        wrong = "http://fra.example:1234"
+        self.assertEqual(
+            f"Error: nothing was copied to {wrong}; there are copies on {FAR}",
+            self.refused("copy", wrong, "--forget"),
+        )
         self.assertEqual([f"Forgot 1 bucket of {FAR}."], self.copy("--forget"))
+        self.assertEqual(
+            [f"Error: nothing was copied to {FAR}"], self.fails("--forget")
+        )
+        self.copy()
+        self.assertEqual(
+            {"target": FAR, "forgotten": 1}, self.json("copy", FAR, "--forget")
+        )
         with closing(View.open(str(self.home))) as view:
             self.assertEqual([], view.copies())
 
