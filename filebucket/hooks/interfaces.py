@@ -22,6 +22,8 @@ SERVER = "-"
 
 _ABOUT_BUCKET = frozenset({"late", "never", "fresh", "failed"})
 """States of a bucket without a series; its text begins with a verb, too."""
+_TITLES = {"drill": "without a passed restore test", "copy": "not copied"}
+"""Kinds of problems whose word alone would be a riddle in the subject of a mail."""
 
 
 class Verdict(Enum):
@@ -136,8 +138,9 @@ class Alert:
     @property
     def title(self) -> str:
         """A short line for people, such as the subject of a mail."""
-        was = f" (was {self.old})" if self.severity == "ok" else ""
-        return printable(f"{self._where}: {'still ' * bool(self.again)}{self.new}{was}")
+        new, old = (_TITLES.get(each, each) for each in (self.new, self.old))
+        was = f" (was {old})" if self.severity == "ok" else ""
+        return printable(f"{self._where}: {'still ' * bool(self.again)}{new}{was}")
 
     @property
     def message(self) -> str:

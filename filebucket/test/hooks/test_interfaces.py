@@ -103,6 +103,16 @@ class EnvironmentTests(SynchronousTestCase):
                 f"{host}: disk is full",
             ),
             (
+                {"series": "", "new": "drill", "again": again, "text": "no test"},
+                "web01: still without a passed restore test",
+                f"web01: no test; last reported {again}",
+            ),
+            (
+                {"series": "", "old": "copy", "new": "ok", "severity": "ok"},
+                "web01: ok (was not copied)",
+                "web01: is late",
+            ),
+            (
                 {"new": "fresh", "text": "is fresh again", "severity": "ok"},
                 "web01: fresh (was fresh)",
                 "web01: x is fresh again",
@@ -120,7 +130,7 @@ class EnvironmentTests(SynchronousTestCase):
         ):
             values = {"series": "x", "bucket": "web01", "new": "late", **changed}
             text = {"text": "is late", **values}
-            alert = Alert(old="fresh", request_id="0a1b", **text)
+            alert = Alert(**{"old": "fresh", "request_id": "0a1b", **text})
             self.assertEqual((title, message), (alert.title, alert.message))
 
 
