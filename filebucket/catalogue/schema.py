@@ -217,7 +217,10 @@ def version_of(connection: sqlite3.Connection) -> int:
     """
     ((version,),) = connection.execute("PRAGMA user_version")
     if version > VERSION:
-        raise NewerError(f"made by a newer file-bucket (version {version})")
+        raise NewerError(
+            f"made by a newer file-bucket (version {version}): install that again, or"
+            " see upgrading.rst"
+        )
     return int(version)
 
 

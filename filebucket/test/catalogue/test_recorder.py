@@ -748,7 +748,9 @@ class FailureTests(RecorderCase):
         self.start()
         self.recorder.observe(outcome())
         self.clock.pump([RETRY, 0])
-        self.assertIn("newer", self.recorder.health.error or "")
+        error = self.recorder.health.error or ""
+        self.assertIn("made by a newer file-bucket (version 1000)", error)
+        self.assertIn("upgrading.rst", error)
         self.stop()
         self.assertEqual(before, self.file.read_bytes())
 
