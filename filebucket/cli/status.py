@@ -163,8 +163,8 @@ def status(
     Exits with 0 if there are no problems; 1 if a backup has shrunk or grown, a push
     never ended, a bucket is awaiting its first push, or there is a warning about a
     bucket or the server; 2 if a backup is late, has failed, or is empty, damaged or
-    missing, a bucket or the disk is full, or the daemon does not run; 3 if the state is
-    unknown.
+    missing, a restore test has failed or is overdue, a file is not copied for two days,
+    a bucket or the disk is full, or the daemon does not run; 3 if the state is unknown.
 
     As root, reads the catalogue with the rights of the home's owner.
     """
