@@ -186,7 +186,7 @@ def copy(
         stack.enter_context(_locked(config.home, server.text))
         keys = [each.key for each in chosen]
         bar = stack.enter_context(progress_bar(copies.bytes_of(keys)))
-        told = _Told(bar, server.text)
+        told = _Told(bar)
         patience = Patience(duration(retry_for), told.wait)
         runs = [
             BucketCopy(
@@ -532,9 +532,8 @@ def _forget(copies: Copies, target: str, as_json: bool) -> None:
 class _Told:
     """Messages on stderr."""
 
-    def __init__(self, bar: Bar, target: str) -> None:
+    def __init__(self, bar: Bar) -> None:
         self._bar = bar
-        self._target = target
         self._done = 0
 
     def progress(self, size: int) -> None:
@@ -543,8 +542,7 @@ class _Told:
 
     def wait(self, reason: str, delay: float) -> None:
         if _is_terminal():
-            text = f"{printable(reason)}; trying again in {delay:.0f} s"
-            self._say(f"{self._target}: {text}")
+            self._say(f"{printable(reason)}; trying again in {delay:.0f} s")
 
     def reporter(self, label: str) -> Callable[[str, str], None]:
         """Reports the files of a bucket that are not there."""

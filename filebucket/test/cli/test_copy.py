@@ -7,6 +7,7 @@ import json
 import os
 import time
 from contextlib import closing
+from functools import partial
 
 from click.testing import Result
 
@@ -16,6 +17,7 @@ from filebucket.cli import copy as module
 from filebucket.client import push
 from filebucket.client.access import Server
 from filebucket.client.connection import Answer
+from filebucket.client.retry import Patience
 from filebucket.model.records import Copy
 from filebucket.test.kit.commands import DAY, TOKEN, UpkeepCase
 from filebucket.test.kit.pushes import MemoryServer, reply
@@ -327,6 +329,23 @@ class FailedTests(CopyCase):
             self.assertEqual(["OPTIONS", "PUT"], self.far.methods)
             self.assertIn(reason, self.recorded().error or "")
             self.far.asked.clear()
+
+    def test_waits(self) -> None:
+        """A terminal shows why, and names the server once."""
+        self.push("db")
+        self.patch(module, "_is_terminal", lambda: True)
+        patient = partial(Patience, sleep=lambda _: None, chance=lambda: 0.0)
+        self.patch(module, "Patience", patient)
+        error = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        self.far.faults = [lambda asked: error, lambda asked: reply(503, "busy")]
+        waits = [each for each in self.copy() if "again" in each]
+        self.assertEqual(
+            [
+                "Connection refused; trying again in 1 s",
+                "busy (503); trying again in 2 s",
+            ],
+            waits,
+        )
 
     def test_no_room(self) -> None:
         """Other buckets need not wait, and the next run goes on with the upload."""
