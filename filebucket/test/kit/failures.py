@@ -558,7 +558,7 @@ ROWS = (
         "the server redirects",
         FILE,
         Expected(
-            1, UNKNOWN_TO_US, says="redirects to 'https://backup.example.org'.* --url"
+            1, UNKNOWN_TO_US, says="redirects to 'https://backup.example.org'.* URL"
         ),
         (True, UNKNOWN_TO_US),
         arrange=_liar(Redirecting),
