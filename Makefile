@@ -64,7 +64,7 @@ proofs: $(VENV)-proofs/installed
 proofs-quick: $(VENV)/installed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
-	    races-rename copies copies-unchecked fuzz fuzz-contents reloads
+	    races-rename fuzz fuzz-contents reloads
 
 # The pictures in the documents, after a change of a page or of the commands' output.
 # Needs chromium, chromium-driver, curl and pngquant.
