@@ -185,6 +185,8 @@ def copy(
         inventory = stack.enter_context(open_catalogue(config, Inventory))
         stack.enter_context(_locked(config.home, server.text))
         keys = [each.key for each in chosen]
+        archive, hide = DirectoryArchive(config.home), mask(config.buckets)
+        row_within = late(config)
         bar = stack.enter_context(progress_bar(copies.bytes_of(keys)))
         told = _Told(bar)
         patience = Patience(duration(retry_for), told.wait)
@@ -193,16 +195,16 @@ def copy(
                 files,
                 inventory,
                 copies,
-                DirectoryArchive(config.home),
+                archive,
                 each,
                 Far(replace(server, token=known[each.label]), patience, pace)
                 if each.label in known
                 else None,
                 server.text,
-                mask(config.buckets),
+                hide,
                 time.time,
                 time.monotonic,
-                late(config),
+                row_within,
                 told.reporter(each.label),
                 told.progress,
             )
