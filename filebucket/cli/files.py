@@ -20,6 +20,7 @@ from filebucket.base.text import (
     time_text,
 )
 from filebucket.catalogue.files import Files
+from filebucket.cli.listing import file_json
 from filebucket.cli.options import (
     bucket_labels,
     chosen_buckets,
@@ -116,14 +117,8 @@ def _row(
 def _json(
     file: File, label: str, hide: Callable[[str], str], held: Held | None
 ) -> dict[str, Any]:
-    received = file.received
     return {
-        "bucket": label,
-        "series": hide(received.series),
-        "name": hide(received.name),
-        "size": received.size,
-        "sha256": received.sha256,
-        "received_at": rfc3339(received.received_at),
+        **file_json(file, label, hide),
         "verified_at": rfc3339(file.verified_at),
         "faults": faults(file),
         "held": held and {"until": moment_text(held.until), "reason": held.reason},

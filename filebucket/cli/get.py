@@ -26,6 +26,7 @@ from filebucket.base.owner import AS_OWNER, opened_as_owner_of
 from filebucket.base.text import ago, printable, rfc3339, size_text, time_text
 from filebucket.catalogue.files import Files
 from filebucket.catalogue.interfaces import IFiles
+from filebucket.cli.listing import file_json
 from filebucket.cli.options import (
     bucket_labels,
     chosen_buckets,
@@ -310,12 +311,7 @@ def _drill(
     unrecorded = _unrecorded(config, drill)
     if as_json:
         print_json(
-            bucket=bucket.label,
-            series=hide(received.series),
-            name=hide(received.name),
-            size=received.size,
-            sha256=received.sha256,
-            received_at=rfc3339(received.received_at),
+            **file_json(file, bucket.label, hide),
             drilled_at=rfc3339(drill.at),
             passed=error is None,
             error=error,
@@ -392,12 +388,7 @@ def _print(
     received = file.received
     if as_json:
         print_json(
-            bucket=bucket.label,
-            series=hide(received.series),
-            name=hide(received.name),
-            size=received.size,
-            sha256=received.sha256,
-            received_at=rfc3339(received.received_at),
+            **file_json(file, bucket.label, hide),
             output=writing.shown,
         )
         return

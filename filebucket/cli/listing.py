@@ -1,4 +1,4 @@
-"""The list of buckets, as a table and as JSON.
+"""The list of buckets, as a table and as JSON, and a file as JSON.
 
 A token is shown as the first digits of its SHA-256; the log names a bucket without a
 name by them, too.
@@ -16,6 +16,7 @@ from filebucket.base.text import (
     counted,
     exact_size_text,
     moment_text,
+    rfc3339,
     size_text,
 )
 from filebucket.cli.table import Column, table
@@ -27,12 +28,29 @@ from filebucket.model.bucket import (
     Pause,
 )
 from filebucket.model.client import NOBODY
-from filebucket.model.records import Tally
+from filebucket.model.records import File, Tally
 from filebucket.model.schedule import GRACE, Expectation, Schedule
 from filebucket.model.token import Token
 
 _LEAST = 30
 """Width that the settings get at least, in columns."""
+
+
+def file_json(file: File, label: str, hide: Callable[[str], str]) -> dict[str, Any]:
+    """A stored file as JSON.
+
+    :param label: that of its bucket
+    :param hide: masks tokens in names
+    """
+    received = file.received
+    return {
+        "bucket": label,
+        "series": hide(received.series),
+        "name": hide(received.name),
+        "size": received.size,
+        "sha256": received.sha256,
+        "received_at": rfc3339(received.received_at),
+    }
 
 
 def bucket_json(bucket: Bucket) -> dict[str, Any]:
