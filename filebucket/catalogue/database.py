@@ -91,7 +91,9 @@ class Database:
                     version_of(connection)
                     _write_ahead(connection)
                 else:
-                    _roll_back(connection)
+                    # Two that convert a log at once can keep each other from it.
+                    with _lock(os.path.dirname(path)):
+                        _roll_back(connection)
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA temp_store = MEMORY")
                 upgrade(connection)
@@ -180,9 +182,10 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
-    # The next read, that of the version, releases the lock.
     connection.execute("PRAGMA locking_mode = NORMAL")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+    # Only a read releases the lock.
+    version_of(connection)
     # Less could damage the file in a power cut.
     connection.execute("PRAGMA synchronous = FULL")
 
@@ -195,7 +198,7 @@ def _make(path: str) -> None:
     delete the log that they write to.
     """
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-    with _creation_lock(os.path.dirname(path)):
+    with _lock(os.path.dirname(path)):
         try:
             fd = os.open(path, flags, 0o600)
         except FileExistsError:
@@ -208,9 +211,9 @@ def _make(path: str) -> None:
 
 
 @contextmanager
-def _creation_lock(folder: str) -> Iterator[None]:
-    """Keep other processes from creating the file: one that found it created already
-    would write to a log that is about to be removed.
+def _lock(folder: str) -> Iterator[None]:
+    """Keep other processes from creating the file, or converting its log. One that
+    found it created already would write to a log that is about to be removed.
     """
     with directory(folder) as fd:
         with suppress(OSError):

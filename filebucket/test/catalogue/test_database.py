@@ -294,6 +294,32 @@ class CopyOnWriteTests(DatabaseCase):
             thread.join(60)
         self.assertEqual([1, 1, 1], found)
 
+    def test_converted_one_after_the_other(self) -> None:
+        """Two that convert a log at the same moment could both fail, and map it."""
+
+        def roll_back(connection: sqlite3.Connection) -> None:
+            converting.append(threading.current_thread())
+            if len(converting) == 1:
+                second.start()
+                # It must block, which only waiting can show.
+                both.wait(0.5)
+                overlapped.append(both.is_set())
+            else:
+                both.set()
+            real(connection)
+
+        converting: list[threading.Thread] = []
+        overlapped: list[bool] = []
+        both = threading.Event()
+        second = threading.Thread(target=lambda: View.open(str(self.home)).close())
+        real = database._roll_back
+        self.patch(database, "_roll_back", roll_back)
+        self.leave_log()
+        self.open()
+        second.join(60)
+        self.assertTrue(both.is_set())
+        self.assertEqual([False], overlapped)
+
     def test_moved_away(self) -> None:
         """On another filesystem, it gets a write-ahead log again."""
         with closing(Journal.open(str(self.home))) as journal:
