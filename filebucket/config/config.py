@@ -28,6 +28,7 @@ from filebucket.config.values import (
 from filebucket.model.bucket import Bucket, FreeSpace
 from filebucket.model.client import NOBODY, Networks
 from filebucket.model.fingerprint import fingerprint
+from filebucket.model.objects import S3
 from filebucket.model.token import token_digest
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
@@ -106,6 +107,7 @@ class Config:
         never
     :param seal: seconds after which ``filebucket seal`` makes a file immutable; None is
         never
+    :param store: the object store for files; None is the home
     :param defaults: the settings of buckets that do not have their own
     :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
     """
@@ -134,6 +136,7 @@ class Config:
     max_unfinished: Count = Count(16)
     alert_again: DurationOrOff = DurationOrOff(24 * 3600.0)
     seal: Duration | None = None
+    store: S3 | None = None
     defaults: Defaults = Defaults(MappingProxyType({}))
     log_format: LogFormat = LogFormat("text")
 

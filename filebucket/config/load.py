@@ -52,12 +52,15 @@ from filebucket.config.values import (
 from filebucket.model import names
 from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Held, Keep, Pause
 from filebucket.model.client import Networks
+from filebucket.model.objects import S3
 from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
 from filebucket.model.token import Token, token_digest, token_like
 
 Tokens = NewType("Tokens", tuple[Token, ...])
 Patterns = NewType("Patterns", tuple[Pattern, ...])
 Holds = NewType("Holds", tuple[Held, ...])
+S3Keys = NewType("S3Keys", S3)
+Urls = NewType("Urls", tuple[str, ...])
 
 
 @frozen
@@ -100,6 +103,13 @@ class _BucketObject(_Settings):
     paused: Pause | None = None
     retired: Flag = Flag(False)
     held: Holds = Holds(())
+
+
+@frozen
+class _StoreObject:
+    """Where files are stored instead of the home."""
+
+    s3: S3Keys
 
 
 def load(path: str) -> Config:
@@ -163,6 +173,7 @@ def parse(text: str, path: str) -> Config:
     config = _with_defaults(config, data["buckets"])
     mistakes += _contradictions(list(enumerate(config.buckets)))
     mistakes += _sizes(config)
+    mistakes += _nameless_buckets(config)
     if mistakes:
         raise ConfigError(path, mistakes)
     folder = os.path.dirname(os.path.abspath(path))
@@ -172,6 +183,21 @@ def parse(text: str, path: str) -> Config:
         hooks=Path(os.path.normpath(os.path.join(folder, config.hooks))),
         listen=Listen(tuple(each.in_folder(folder) for each in config.listen)),
         admin=config.admin and config.admin.in_folder(folder),
+        store=config.store and _in_folder(config.store, folder),
+    )
+
+
+def _in_folder(store: S3, folder: str) -> S3:
+    """The settings with absolute paths."""
+
+    def absolute(path: str | None) -> str | None:
+        return path and os.path.normpath(os.path.join(folder, path))
+
+    return attrs.evolve(
+        store,
+        credentials=absolute(store.credentials),
+        delete_credentials=absolute(store.delete_credentials),
+        ca=absolute(store.ca),
     )
 
 
@@ -317,6 +343,18 @@ def _sizes(config: Config) -> Iterator[str]:
             yield f"$.buckets[{index}]: min_file_size is larger than max_file_size"
 
 
+def _nameless_buckets(config: Config) -> Iterator[str]:
+    """Buckets that an object store must not have."""
+    if config.store is None:
+        return
+    for index, each in enumerate(config.buckets):
+        if each.name is None:
+            yield (
+                f"$.buckets[{index}]: must have a name, since keys in the object store"
+                " would contain its token"
+            )
+
+
 def _nothing_between(least: int | None, most: int | None) -> bool:
     return least is not None and most is not None and least > most
 
@@ -402,6 +440,25 @@ def _holds(value: Any, _: Any = None) -> Holds:
     return Holds(tuple(Held(name, each.until, each.reason) for name, each in pairs))
 
 
+def _store(value: Any, _: Any = None) -> S3:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object with s3")
+    return _CONVERTER.structure(value, _StoreObject).s3
+
+
+def _s3(value: Any, _: Any = None) -> S3:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return _S3(_without_nulls(value, S3), S3)
+
+
+def _urls(value: Any, _: Any = None) -> Urls:
+    given = _list(value, values.Url)
+    if len(set(given)) < len(given):
+        raise ValueError("an endpoint is listed twice")
+    return Urls(given)
+
+
 def _patterns(value: Any, _: Any = None) -> Patterns:
     given = _list([value] if isinstance(value, str) else value, Pattern)
     if len(set(given)) < len(given):
@@ -474,6 +531,8 @@ def _converter() -> cattrs.Converter:
         Keep: _keep,
         Pause: _pause,
         Holds: _holds,
+        S3: _store,
+        S3Keys: _s3,
         Defaults: _defaults,
         Zone: lambda value, _: values.zone(values.text(value)),
     }
@@ -498,6 +557,19 @@ _PAUSE = make_dict_structure_fn(
     _CONVERTER,
     until=override(struct_hook=values.moment),
     reason=override(struct_hook=values.line),
+)
+_S3 = make_dict_structure_fn(
+    S3,
+    _CONVERTER,
+    endpoints=override(struct_hook=_urls),
+    names_bucket=override(struct_hook=values.s3_bucket),
+    data_bucket=override(struct_hook=values.s3_bucket),
+    region=override(struct_hook=values.s3_region),
+    prefix=override(struct_hook=values.s3_prefix),
+    credentials=override(struct_hook=values.path),
+    delete_credentials=override(struct_hook=values.path),
+    ca=override(struct_hook=values.path),
+    part_size=override(struct_hook=values.part_size),
 )
 _SCHEDULE = make_dict_structure_fn(
     Schedule, _CONVERTER, grace=override(struct_hook=values.duration)

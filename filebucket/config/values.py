@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal, NewType, TypeAlias
+from urllib.parse import urlsplit
 
 from cronsim import CronSim, CronSimError
 
@@ -23,6 +24,7 @@ from filebucket.config.endpoint import plain_path
 from filebucket.model import client, names
 from filebucket.model.bucket import FreeSpace
 from filebucket.model.client import IPNetwork
+from filebucket.model.objects import LEAST_PART, MOST_PART
 from filebucket.model.schedule import Cron, Expectation, Interval, Schedule, Zone
 from filebucket.model.token import TOKEN_CHARACTERS, TOKEN_LENGTH
 
@@ -50,6 +52,7 @@ Factor = NewType("Factor", float)
 Pattern = NewType("Pattern", str)
 Line = NewType("Line", str)
 """A line for people."""
+Url = NewType("Url", str)
 Network: TypeAlias = IPNetwork | Literal["unix"]
 
 
@@ -137,6 +140,59 @@ def byte_count(value: Any, _: Any = None) -> int:
     if size > _MOST_BYTES:
         raise ValueError(f"must be at most {_MOST_BYTES} bytes")
     return size
+
+
+def part_size(value: Any, _: Any = None) -> int:
+    """The size of a part of a multipart upload, in bytes."""
+    found = byte_count(value)
+    if not LEAST_PART <= found <= MOST_PART:
+        raise ValueError('must be from "5 MiB" to "512 MiB"')
+    return found
+
+
+def url(value: Any, _: Any = None) -> str:
+    """The URL of a server, without a path."""
+    found = text(value)
+    try:
+        parts = urlsplit(found)
+        rest = parts.path, parts.query, parts.fragment, parts.username, parts.password
+        parts.port  # noqa: B018 - raises ValueError
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError('must be a URL such as "https://s3.example.org"')
+    if any(rest) or not found.isascii() or not found.isprintable():
+        raise ValueError("must have no path, query or credentials")
+    return found
+
+
+def s3_bucket(value: Any, _: Any = None) -> str:
+    """The name of an S3 bucket."""
+    found = text(value)
+    if not re.fullmatch("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", found):
+        raise ValueError(
+            "must be 3 to 63 lower-case letters, digits, dots and hyphens, as the name"
+            " of an S3 bucket"
+        )
+    return found
+
+
+def s3_prefix(value: Any, _: Any = None) -> str:
+    """What the keys of objects begin with; empty, or ends with a slash."""
+    if value == "":
+        return ""
+    found = text(value)
+    if not re.fullmatch("([A-Za-z0-9_-]{1,64}/){1,4}", found):
+        raise ValueError('must be empty, or as "backups/", and end with a slash')
+    return found
+
+
+def s3_region(value: Any, _: Any = None) -> str:
+    """The name of a region."""
+    found = text(value)
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", found):
+        raise ValueError('must be the name of a region such as "us-east-1"')
+    return found
 
 
 _PERCENT = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
@@ -373,6 +429,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         Pattern: pattern,
         Line: line,
         Network: network_or_unix,
+        Url: url,
     }
 )
 """The check of each type."""

@@ -18,7 +18,7 @@ from filebucket.admin.health import STUCK, Hanging, Health
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite, SharedAnswer
-from filebucket.base.errors import Refusal
+from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
 from filebucket.catalogue.interfaces import IInventory
@@ -100,6 +100,8 @@ def make_daemon(
     :raises ConfigError: a listener's certificate, key or inherited socket is missing or
         cannot be used
     """
+    if config.store is not None:
+        raise ConfigError(path, ["$.store: not supported by this daemon yet"])
     listening = listeners(reactor, config.places, config.trusted_proxies, path)
     threads = pool(THREADS)
     # Threads of their own, so that monitoring on a disk that hangs takes none from the

@@ -35,6 +35,7 @@ from filebucket.store.interfaces import (
     IArchive,
     IFolder,
     IsFolderError,
+    IStoredFile,
     NoFileError,
     NotAFileError,
     Stat,
@@ -216,12 +217,6 @@ class Folder:
 
     @contextmanager
     def open(self, name: str) -> Iterator[StoredFile]:
-        """Open a file.
-
-        :raises NoFileError: there is no file with that name
-        :raises UnsteadyError: the file was replaced in the meantime
-        :raises OSError: the file cannot be opened
-        """
         before = self.look(name)
         try:
             fd = self._open(name)
@@ -243,6 +238,7 @@ class Folder:
         return os.open(_raw(name), flags, dir_fd=self.fd)
 
 
+@implementer(IStoredFile)
 @frozen
 class StoredFile:
     """A file that is open: it can be read even if it is deleted, and by a process that
@@ -267,14 +263,6 @@ class StoredFile:
         return cls(fd, _stat(found))
 
     def copy(self, write: Callable[[memoryview], object]) -> Content:
-        """Read it once from the disk, not from a cache.
-
-        :param write: called with each piece, which is valid only during the call; may
-            raise an exception to stop reading
-        :raises UnsteadyError: the file changed in the meantime
-        :raises OSError: the file cannot be read; it is lost if the number is in
-            :data:`~filebucket.store.interfaces.DAMAGE`
-        """
         try:
             size, sha256 = _hash(self.fd, self.stat.size, write)
         finally:

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
@@ -294,6 +294,22 @@ class Content:
     stat: Stat
 
 
+class IStoredFile(Interface):
+    """A file that is open for reading, even if its name is deleted."""
+
+    stat: Stat = Attribute("its stat when it was opened")
+
+    def copy(write: Callable[[memoryview], object]) -> Content:
+        """Read it once from the disk, not from a cache.
+
+        :param write: called with each piece, which is valid only during the call; may
+            raise an exception to stop reading
+        :raises UnsteadyError: the file changed in the meantime
+        :raises OSError: the file cannot be read; it is lost if the number is in
+            :data:`DAMAGE`
+        """
+
+
 class IFolder(Interface):
     """The files of one bucket, opened for reading."""
 
@@ -315,6 +331,14 @@ class IFolder(Interface):
 
         :raises NoFileError: there is no file with that name
         :raises OSError: that cannot be determined
+        """
+
+    def open(name: str) -> AbstractContextManager[IStoredFile]:
+        """Open a file.
+
+        :raises NoFileError: there is no file with that name
+        :raises UnsteadyError: the file was replaced in the meantime
+        :raises OSError: the file cannot be opened
         """
 
     def read(name: str, pace: Callable[[int], object]) -> Content:

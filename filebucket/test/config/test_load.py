@@ -25,6 +25,7 @@ from filebucket.config.config import Buckets, Config, Listen
 from filebucket.config.endpoint import Endpoint, tcp
 from filebucket.model.bucket import Bucket, FreeSpace, Held, Keep, Pause, label_of
 from filebucket.model.client import Networks, network
+from filebucket.model.objects import S3
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
 from filebucket.model.token import TOKEN_LENGTH, Token
 from filebucket.test.kit.properties import PLACES, cut, trying
@@ -36,6 +37,12 @@ THIRD = "f0e1d2c3b4a5968778695a4b3c2d1e0f"
 PATH = "/srv/drop/config.json"
 LEAST: dict[str, Any] = {"home": "buckets", "buckets": []}
 """The required keys."""
+LEAST_S3: dict[str, Any] = {
+    "endpoints": ["https://s3.example.org"],
+    "names_bucket": "names",
+    "data_bucket": "data",
+}
+"""The required keys of an object store."""
 
 
 def digest(token: str) -> bytes:
@@ -515,6 +522,99 @@ class KeyTests(ConfigCase):
     def test_not_an_object(self) -> None:
         for text in ("[]", "null", "true", "1", '"a"', f'["{TOKEN}"]'):
             self.assertEqual(("$: must be an object",), self.mistakes(text))
+
+
+class StoreTests(ConfigCase):
+    """The object store."""
+
+    def parse(self, s3: Any, **buckets: Any) -> Config:
+        bucket = {"name": "web", "token": TOKEN, **buckets}
+        return parse(buckets=[bucket], store={"s3": s3})
+
+    def test_least(self) -> None:
+        expected = S3(("https://s3.example.org",), "names", "data")
+        self.assertEqual(expected, self.parse(LEAST_S3).store)
+        self.assertIsNone(parse().store)
+
+    def test_all(self) -> None:
+        given = {
+            "endpoints": ["http://10.0.0.1:7480", "http://[::1]"],
+            "names_bucket": "backup-names",
+            "data_bucket": "backup.data",
+            "region": "eu-central-1",
+            "prefix": "backups/1/",
+            "credentials": "s3",
+            "delete_credentials": "/etc/s3-delete",
+            "ca": "../ca.pem",
+            "part_size": "16 MiB",
+        }
+        expected = S3(
+            ("http://10.0.0.1:7480", "http://[::1]"),
+            "backup-names",
+            "backup.data",
+            "eu-central-1",
+            "backups/1/",
+            "/srv/drop/s3",
+            "/etc/s3-delete",
+            "/srv/ca.pem",
+            16 * 1024 * 1024,
+        )
+        self.assertEqual(expected, self.parse(given).store)
+
+    def test_null(self) -> None:
+        """As everywhere, it is a missing key."""
+        given = {**LEAST_S3, "prefix": None, "ca": None}
+        self.assertEqual(self.parse(LEAST_S3).store, self.parse(given).store)
+
+    def test_mistakes(self) -> None:
+        url = 'must be a URL such as "https://s3.example.org"'
+        part = 'must be from "5 MiB" to "512 MiB"'
+        for change, expected in (
+            ({"endpoints": []}, ".endpoints: must not be empty"),
+            ({"endpoints": "https://a"}, ".endpoints: must be a list"),
+            ({"endpoints": ["a", 1]}, f".endpoints[0]: {url}"),
+            ({"endpoints": ["https://a"] * 2}, ".endpoints: an endpoint is listed"),
+            ({"endpoints": ["ftp://a"]}, f".endpoints[0]: {url}"),
+            ({"endpoints": ["https://a:99999"]}, ".endpoints[0]: is not a URL"),
+            ({"endpoints": ["https://u:p@a"]}, ".endpoints[0]: must have no path"),
+            ({"endpoints": ["https://a/b"]}, ".endpoints[0]: must have no path"),
+            ({"names_bucket": "A"}, ".names_bucket: must be 3 to 63 lower-case"),
+            ({"data_bucket": "a/b"}, ".data_bucket: must be 3 to 63 lower-case"),
+            ({"region": "a b"}, ".region: must be the name of a region"),
+            ({"prefix": "a"}, ".prefix: must be empty"),
+            ({"prefix": "../"}, ".prefix: must be empty"),
+            ({"credentials": "~/s3"}, ".credentials: "),
+            ({"part_size": "1 MiB"}, f".part_size: {part}"),
+            ({"part_size": "1 TiB"}, f".part_size: {part}"),
+            ({"buckets": 1}, ": unknown key 'buckets' (did you mean"),
+        ):
+            with self.assertRaises(ConfigError) as raised:
+                self.parse({**LEAST_S3, **change})
+            self.assertIn(f"$.store.s3{expected}", str(raised.exception))
+
+    def test_all_mistakes_at_once(self) -> None:
+        with self.assertRaises(ConfigError) as raised:
+            self.parse({"endpoints": ["a"], "region": 1})
+        for place in ("endpoints[0]", "names_bucket: missing", "data_bucket", "region"):
+            self.assertIn(f"$.store.s3.{place}", str(raised.exception))
+
+    def test_not_an_object(self) -> None:
+        for store, expected in (
+            ("s3", "$.store: must be an object with s3"),
+            ({}, "$.store.s3: missing"),
+            ({"s3": []}, "$.store.s3: must be an object"),
+            ({"s4": {}}, "$.store: unknown key 's4'"),
+        ):
+            with self.assertRaises(ConfigError) as raised:
+                parse(store=store)
+            self.assertIn(expected, str(raised.exception))
+
+    def test_bucket_without_name(self) -> None:
+        """Its folder is named after its token, which keys must not contain."""
+        with self.assertRaises(ConfigError) as raised:
+            self.parse(LEAST_S3, name=None)
+        self.assertIn("$.buckets[0]: must have a name", str(raised.exception))
+        self.assertNotIn(TOKEN, str(raised.exception))
 
 
 class BucketTests(ConfigCase):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
@@ -31,6 +31,7 @@ from filebucket.store.interfaces import (
     IParts,
     IPartWriter,
     IStore,
+    IStoredFile,
     IWriter,
     LostError,
     NameTaken,
@@ -433,11 +434,26 @@ class MemoryFolder:
         self.look(name)
         return False
 
+    def open(self, name: str) -> AbstractContextManager[IStoredFile]:
+        return nullcontext(MemoryFile(self.look(name), self.files[name][0]))
+
     def read(self, name: str, pace: Callable[[int], object]) -> Content:
-        found = self.look(name)
-        content, _ = self.files[name]
-        pace(len(content))
-        return Content(len(content), hashlib.sha256(content).hexdigest(), found)
+        with self.open(name) as file:
+            return file.copy(lambda piece: pace(len(piece)))
+
+
+@implementer(IStoredFile)
+@frozen
+class MemoryFile:
+    """A file of a :class:`MemoryFolder`."""
+
+    stat: Stat
+    content: bytes
+
+    def copy(self, write: Callable[[memoryview], object]) -> Content:
+        write(memoryview(self.content))
+        digest = hashlib.sha256(self.content).hexdigest()
+        return Content(len(self.content), digest, self.stat)
 
 
 @implementer(IHooks)

@@ -1,0 +1,1 @@
+"""Stores files in an object store with the S3 API."""
