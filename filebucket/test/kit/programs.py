@@ -1,0 +1,141 @@
+"""Programs of a cluster on this machine, which can be killed and started again.
+
+All of them end with the process that started them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from twisted.trial.unittest import SkipTest
+
+from filebucket.test.kit.server import PATIENCE, comes
+
+ENDS = 20.0
+"""Seconds that a program has to end before it is killed."""
+
+
+def found(program: str, package: str) -> str:
+    """The path of a program, which may be beside this Python.
+
+    :raises SkipTest: it is not installed
+    """
+    beside = Path(sys.executable).parent / program
+    path = shutil.which(program) or shutil.which(beside)
+    if path is None:
+        raise SkipTest(f"{package} is not installed")
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that are free now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in probes:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in probes]
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP server answers, whatever the status."""
+    try:
+        with urlopen(url, timeout=PATIENCE):
+            return True
+    except HTTPError as error:
+        error.close()
+        return True
+    except OSError:
+        return False
+
+
+class Program:
+    """A program that runs until it is stopped.
+
+    :ivar log: the file with all its output
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        command: Sequence[str],
+        ready: Callable[[], bool],
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        :param folder: its current folder, which gets its log
+        :param ready: whether it has started
+        """
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._command = command
+        self._ready = ready
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Program:
+        """Start it or start it again, and wait until it is ready."""
+        self.begin()
+        self.wait()
+        return self
+
+    def begin(self) -> None:
+        """Start it."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig=KILL", *self._command],
+                cwd=self.log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(self._environ or {})},
+                # Ctrl-C reaches only the process that started it.
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        """Wait until it is ready.
+
+        :raises AssertionError: it has ended, or is not ready in time
+        """
+        if not comes(lambda: self._ready() or not self.runs) or not self.runs:
+            end = self.log.read_text("utf-8", "replace")[-2000:]
+            raise AssertionError(f"{self.name} does not start:\n{end}")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Let it end, if it runs."""
+        self._end(number)
+
+    def _end(self, number: int) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(ENDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(PATIENCE)
