@@ -24,6 +24,8 @@ from filebucket.test.kit.server import PATIENCE, comes
 ENDS = 20.0
 """Seconds that a program has to end before it is killed."""
 
+_TIED = ("setpriv", "--pdeathsig=KILL")
+
 
 def found(program: str, package: str) -> str:
     """The path of a program, which may be beside this Python.
@@ -93,7 +95,7 @@ class Program:
         """Start it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig=KILL", *self._command],
+                [*_TIED, *self._command],
                 cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
