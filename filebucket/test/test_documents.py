@@ -105,7 +105,9 @@ class DependencyTests(DocumentsCase):
 
     def setUp(self) -> None:
         super().setUp()
-        listed = tomllib.loads(self.read("pyproject.toml"))["project"]["dependencies"]
+        project = tomllib.loads(self.read("pyproject.toml"))["project"]
+        optional = project["optional-dependencies"]
+        listed = [*project["dependencies"], *optional["s3"], *optional["postgresql"]]
         self.lowest = {
             re.sub(r"\[.*\]", "", name): version
             for name, version in (each.split(">=") for each in listed)
@@ -113,7 +115,7 @@ class DependencyTests(DocumentsCase):
         self.assertIn("twisted", self.lowest)
 
     def test_debian(self) -> None:
-        """Debian's package needs the same to build and to run."""
+        """Debian's package needs or suggests the same to build and to run."""
         packages = re.findall(
             r"(?m)^ python3-([a-z0-9.-]+) \(>= (.+?)\)", self.read("debian/control")
         )
