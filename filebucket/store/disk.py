@@ -22,7 +22,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -40,13 +40,11 @@ from filebucket.base.fs import (
     sync_directory,
     sync_path,
 )
-from filebucket.base.hashes import Hashes
 from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, PartFile, UnnamedFile, find_tier
 from filebucket.store.attributes import KERNEL, Attributes, is_sealed
 from filebucket.store.count import count, taken_by
 from filebucket.store.interfaces import (
-    BATCH,
     InLine,
     IStore,
     IWriter,
@@ -54,19 +52,10 @@ from filebucket.store.interfaces import (
     NameTaken,
     Receipt,
 )
-from filebucket.store.room import Reservation, Room
+from filebucket.store.local import LocalWriter
+from filebucket.store.room import Room
 
 T = TypeVar("T")
-
-_MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
-_FEW = 32
-_SMALL = 1024
-"""More than ``_FEW`` chunks of less than ``_SMALL`` bytes on average are joined: Python
-takes 20 times the size of a chunk of two bytes."""
-
-WRITE_BACK = 8 * 1024 * 1024
-"""Bytes after which the kernel is told to write what has come to the disk: while more
-arrives, so that an fsync finds little to do."""
 
 STUCK = 60.0
 """Seconds without an answer after which a disk counts as stuck. If none of a bucket's
@@ -300,12 +289,8 @@ class DirectoryStore:
 
 
 @implementer(IWriter)
-class DirectoryWriter:
+class DirectoryWriter(LocalWriter):
     """A file that a :class:`DirectoryStore` is receiving."""
-
-    _log = Logger()
-    _upload = ""
-    """Id of the resumable upload that it continues."""
 
     def __init__(
         self,
@@ -315,51 +300,24 @@ class DirectoryWriter:
         algorithms: Collection[str],
         quota: int | None,
     ) -> None:
+        super().__init__(store, directory, algorithms, quota)
         self._store = store
-        self._request = current_request()  # not available in a thread
-        self._directory = directory
         # Names are UTF-8, whatever the locale says.
         self._name = name.encode("utf-8")
         self._path = os.path.join(store.home, directory, name)
-        self._hashes = Hashes({"sha256", *algorithms})
-        self._quota = quota
-        self._bucket_fd = -1
-        self._aside: AsideFile | PartFile | None = None
-        self._reserved: Reservation | None = None
-        self._published = False
-        self._replaced = 0
-        self._entered = False
-        self._writing: Deferred[None] | None = None
-        self._waiting: list[bytes] = []
-        self._waiting_size = 0
-        self._size = self._handed_over = 0
 
-    async def begin(self, size: int, overwrite: bool) -> None:
-        if not self._entered:
-            await self._enter(size)
-        await self._store.run(self._directory, self._begin, size, overwrite, True)
+    def _open_folder(self) -> int:
+        return self._store.open_bucket(self._directory)
 
-    async def _enter(self, size: int) -> None:
-        """Before the first call in a thread."""
-        self._entered = True
-        self._store.check_moves(self._directory)
-        if self._quota is not None:
-            await self._store.know(self._directory, size, self._quota)
-
-    def _begin(self, size: int, overwrite: bool, look: bool = False) -> None:
-        self._bucket_fd = self._store.open_bucket(self._directory)
+    def _check_name(self, overwrite: bool, look: bool) -> None:
         if not overwrite and self._exists():
             raise NameTaken()
         # The end of a resumable upload finds out.
         if overwrite and look and not self._upload and self._is_sealed():
             raise NameSealed()
-        self._aside = self._open_aside()
-        self._reserved = self._store.room.set_aside(
-            self._bucket_fd, self._directory, size, self._quota, self._upload
-        )
 
     def _open_aside(self) -> AsideFile | PartFile:
-        return self._store.open_aside(self._bucket_fd)
+        return self._store.open_aside(self._folder_fd)
 
     def _exists(self) -> bool:
         try:
@@ -371,52 +329,7 @@ class DirectoryWriter:
         return True
 
     def _look(self) -> os.stat_result:
-        return os.lstat(self._name, dir_fd=self._bucket_fd)
-
-    async def write(self, chunks: Sequence[bytes]) -> None:
-        self._waiting.extend(chunks)
-        self._waiting_size += sum(map(len, chunks))
-        count = len(self._waiting)
-        if count > _FEW and self._waiting_size < count * _SMALL:
-            self._waiting = [b"".join(self._waiting)]
-        if self._waiting_size >= BATCH:
-            if not self._entered:
-                await self._enter(self._waiting_size)
-            # One batch is being written while the next one is collected.
-            await self._settle()
-            batch, self._waiting, self._waiting_size = self._waiting, [], 0
-            # The link will find out whether the name is taken.
-            writing = self._store.run(self._directory, self._write, batch, True)
-            self._writing = Deferred.fromCoroutine(writing)
-
-    async def _settle(self) -> None:
-        """Wait for the batch that is being written."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
-
-    def _write(self, chunks: Sequence[bytes], overwrite: bool) -> None:
-        if self._aside is None:
-            self._begin(sum(map(len, chunks)), overwrite)
-        assert self._aside is not None
-        assert self._reserved is not None
-        self._store.room.take(self._reserved, sum(map(len, chunks)), self._aside.fd)
-        self._hashes.update(chunks)
-        fd = self._aside.fd
-        waiting = [memoryview(chunk) for chunk in chunks]
-        while waiting:
-            written = os.writev(fd, waiting[:_MOST_AT_ONCE])
-            self._size += written
-            while waiting and written >= len(waiting[0]):
-                written -= len(waiting.pop(0))
-            if written:
-                waiting[0] = waiting[0][written:]
-        if self._size - self._handed_over >= WRITE_BACK:
-            at, self._handed_over = self._handed_over, self._size
-            with suppress(OSError):
-                # Dirty pages stay in the cache: Linux only begins to write them, and
-                # reports an error of the disk to the fsync.
-                os.posix_fadvise(fd, at, self._size - at, os.POSIX_FADV_DONTNEED)
+        return os.lstat(self._name, dir_fd=self._folder_fd)
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         if not self._entered:
@@ -437,7 +350,7 @@ class DirectoryWriter:
                 replaced = self._publish_over()
                 order = next(self._store.order)
             if replaced:
-                sync_directory(self._bucket_fd)
+                sync_directory(self._folder_fd)
             else:
                 self._sync_or_unlink()
         else:
@@ -472,7 +385,7 @@ class DirectoryWriter:
 
     def _is_sealed(self) -> bool:
         with suppress(OSError):
-            return is_sealed(self._name, self._bucket_fd, self._store.attributes)
+            return is_sealed(self._name, self._folder_fd, self._store.attributes)
         return False
 
     def _publish(self, give_name: Callable[[bytes], None]) -> None:
@@ -486,13 +399,13 @@ class DirectoryWriter:
     def _sync_or_unlink(self) -> None:
         assert self._aside is not None
         try:
-            sync_directory(self._bucket_fd)
+            sync_directory(self._folder_fd)
         except OSError:
             # This push gets no 200, so its file must go; unless another push has
             # replaced it already, or may have.
             with suppress(OSError, Refusal), self._replacing():
                 if self._aside.has(self._name):
-                    os.unlink(self._name, dir_fd=self._bucket_fd)
+                    os.unlink(self._name, dir_fd=self._folder_fd)
             raise
 
     @contextmanager
@@ -501,40 +414,8 @@ class DirectoryWriter:
         bucket.
         """
         folder = self._store.folder(self._directory)
-        with _not_pruned(self._bucket_fd), _locked(folder.replacing):
+        with _not_pruned(self._folder_fd), _locked(folder.replacing):
             yield
-
-    async def abort(self) -> None:
-        try:
-            with suppress(Refusal):
-                await self._settle()
-        finally:
-            if self._bucket_fd >= 0:
-                await self._store.run(self._directory, self._clear)
-
-    def _clear(self) -> None:
-        bucket_fd, self._bucket_fd = self._bucket_fd, -1
-        aside, self._aside = self._aside, None
-        try:
-            try:
-                if aside is not None:
-                    aside.discard()
-            finally:
-                if self._reserved is not None:
-                    # Only now, since the space is free only when the file is gone.
-                    self._store.room.give_back(
-                        self._reserved, self._published, self._replaced
-                    )
-                os.close(bucket_fd)
-        except OSError as error:
-            # The leftover has no published name, or is deleted at the next start; and
-            # the outcome of the push is decided already.
-            self._log.warn(
-                "request={request}: cannot delete a temporary file: {error}",
-                event="leftover",
-                request=self._request,
-                error=error.strerror,
-            )
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 Each has two files under ``<home>/.filebucket/uploads``: its data, and a record of how
 many bytes of the data are durable. The data is synced before the record, and the record
 before the answer to the client, so a crash leaves at most more data than is recorded,
-which is cut off. An upload ends with a second link to its data; then its record says
-so, and only then the first link is removed.
+which is cut off. An upload ends when its data is published; then its record says so,
+and only then the data is removed. :class:`LocalParts` and :class:`PartWriter` do not
+know how that is done: in :class:`DirectoryParts`, it is a second link to the data.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
+from typing import Protocol
 
 from attrs import asdict, evolve
 from twisted.logger import Logger
@@ -36,6 +38,7 @@ from filebucket.store.interfaces import (
     LostError,
     Receipt,
 )
+from filebucket.store.local import LocalStore, LocalWriter
 
 PIECE = 4 * 1024 * 1024
 """Bytes that are read at once when an upload is read again."""
@@ -54,13 +57,22 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = ".new"
 
 
-@implementer(IParts)
-class DirectoryParts:
-    """Resumable uploads of a :class:`DirectoryStore`."""
+class PartsStore(LocalStore, Protocol):
+    """What resumable uploads need of their store.
+
+    :ivar parts_fd: descriptor of the folder that they lie in
+    """
+
+    @property
+    def parts_fd(self) -> int: ...
+
+
+class LocalParts:
+    """Resumable uploads whose data lies in the home."""
 
     _log = Logger()
 
-    def __init__(self, store: DirectoryStore) -> None:
+    def __init__(self, store: PartsStore) -> None:
         """
         :param store: prepared before any other call
         """
@@ -105,9 +117,7 @@ class DirectoryParts:
             if not stat.S_ISREG(data.st_mode) or data.st_size < upload.offset:
                 raise ValueError("its data is not what was received")
             directory = directory_of(upload.bucket)
-            if data.st_nlink > 1 and directory is not None:
-                if not self._is_published(upload, directory, data):
-                    raise ValueError("its data has a second name")
+            if directory is not None and self._has_ended(upload, directory, data):
                 # The daemon ended before it could record that.
                 finished = Finished(upload.offset, upload.sha256)
                 upload = evolve(upload, finished=finished)
@@ -127,21 +137,15 @@ class DirectoryParts:
         self._clean(identity)
         return None
 
-    def _is_published(
+    def _has_ended(
         self, upload: Unfinished, directory: str, data: os.stat_result
     ) -> bool:
-        """Whether the file of an upload has its name, durably from now on."""
-        bucket_fd = self._store.open_bucket(directory)
-        try:
-            name = upload.name.encode("utf-8")
-            if not os.path.samestat(data, os.lstat(name, dir_fd=bucket_fd)):
-                return False
-            sync_directory(bucket_fd)
-        except FileNotFoundError:
-            return False
-        finally:
-            os.close(bucket_fd)
-        return True
+        """Whether the file of an upload is published, durably from now on, as far as
+        the home shows that.
+
+        :raises ValueError: its data cannot be trusted
+        """
+        return False
 
     def _report(self, what: str, identity: str, reason: str) -> None:
         # The id is secret.
@@ -167,11 +171,6 @@ class DirectoryParts:
 
     def count(self, directory: str, upload: Unfinished) -> None:
         self._store.room.count_unfinished(directory, upload.id, upload.offset)
-
-    def open(
-        self, directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
-    ) -> PartWriter:
-        return PartWriter(self._store, directory, upload, hashes, quota)
 
     async def record(self, directory: str, upload: Unfinished) -> None:
         await self._store.run(directory, self._record, upload)
@@ -265,19 +264,14 @@ class DirectoryParts:
             os.unlink(name, dir_fd=self._store.parts_fd)
 
 
-@implementer(IPartWriter)
-class PartWriter(DirectoryWriter):
-    """A resumable upload in a :class:`DirectoryStore`, during one request."""
+class PartWriter(LocalWriter):
+    """A resumable upload during one request. A subclass publishes it."""
 
-    def __init__(
-        self,
-        store: DirectoryStore,
-        directory: str,
-        upload: Unfinished,
-        hashes: Hashes,
-        quota: int | None,
-    ) -> None:
-        super().__init__(store, directory, upload.name, (), quota)
+    def _continue(self, upload: Unfinished, hashes: Hashes) -> None:
+        """Begin where the upload is.
+
+        :param hashes: its digests so far
+        """
         self._upload = upload.id
         self._hashes = hashes.copy()
         self._kept = hashes
@@ -285,19 +279,16 @@ class PartWriter(DirectoryWriter):
         self._is_new = not upload.sha256
         self._broken = False
 
+    def _open_part(self, name: bytes, offset: int | None) -> PartFile:
+        """Open its file, as :class:`~filebucket.store.aside.PartFile`."""
+        raise NotImplementedError
+
     def _open_aside(self) -> PartFile:
         offset = None if self._is_new else self._durable
-        part = self._upload.encode("ascii")
-        try:
-            aside = self._store.open_part(self._bucket_fd, part, offset)
-        except OSError as error:
-            if error.errno == errno.EXDEV:
-                reason = "the bucket is on another filesystem than the storage folder"
-                raise Refusal(501, f"no resumable uploads: {reason}") from None
-            raise
+        aside = self._open_part(self._upload.encode("ascii"), offset)
         if not self._is_new:
             # More was counted if it could not be recorded; that is cut off now.
-            self._store.room.count_unfinished(
+            self._local.room.count_unfinished(
                 self._directory, self._upload, self._durable
             )
         return aside
@@ -318,7 +309,7 @@ class PartWriter(DirectoryWriter):
                 await self._enter(self._waiting_size)
             await self._settle()
             waiting, self._waiting, self._waiting_size = self._waiting, [], 0
-            await self._store.run(self._directory, self._keep, waiting)
+            await self._local.run(self._directory, self._keep, waiting)
         except BaseException:
             self._broken = True
             raise
@@ -331,12 +322,7 @@ class PartWriter(DirectoryWriter):
         self._aside.seal()
         self._durable = self._size
         self._kept = self._hashes.copy()
-        self._store.room.hand_over(self._reserved, self._durable)
-
-    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
-        # If the end fails, nothing of it is cut off: the file may have its name.
-        await self.keep()
-        return await super().commit(promised, overwrite)
+        self._local.room.hand_over(self._reserved, self._durable)
 
     def _clear(self) -> None:
         if not self._published and isinstance(self._aside, PartFile):
@@ -344,3 +330,76 @@ class PartWriter(DirectoryWriter):
             with suppress(OSError):
                 self._aside.cut(self._durable)
         super()._clear()
+
+
+@implementer(IParts)
+class DirectoryParts(LocalParts):
+    """Resumable uploads of a :class:`DirectoryStore`."""
+
+    def __init__(self, store: DirectoryStore) -> None:
+        """
+        :param store: prepared before any other call
+        """
+        super().__init__(store)
+        self._directory_store = store
+
+    def _has_ended(
+        self, upload: Unfinished, directory: str, data: os.stat_result
+    ) -> bool:
+        if data.st_nlink == 1:
+            return False
+        if not self._is_published(upload, directory, data):
+            raise ValueError("its data has a second name")
+        return True
+
+    def _is_published(
+        self, upload: Unfinished, directory: str, data: os.stat_result
+    ) -> bool:
+        bucket_fd = self._directory_store.open_bucket(directory)
+        try:
+            name = upload.name.encode("utf-8")
+            if not os.path.samestat(data, os.lstat(name, dir_fd=bucket_fd)):
+                return False
+            sync_directory(bucket_fd)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(bucket_fd)
+        return True
+
+    def open(
+        self, directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
+    ) -> DirectoryPartWriter:
+        return DirectoryPartWriter(
+            self._directory_store, directory, upload, hashes, quota
+        )
+
+
+@implementer(IPartWriter)
+class DirectoryPartWriter(PartWriter, DirectoryWriter):
+    """A resumable upload to a :class:`DirectoryStore`, during one request."""
+
+    def __init__(
+        self,
+        store: DirectoryStore,
+        directory: str,
+        upload: Unfinished,
+        hashes: Hashes,
+        quota: int | None,
+    ) -> None:
+        DirectoryWriter.__init__(self, store, directory, upload.name, (), quota)
+        self._continue(upload, hashes)
+
+    def _open_part(self, name: bytes, offset: int | None) -> PartFile:
+        try:
+            return self._store.open_part(self._folder_fd, name, offset)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                reason = "the bucket is on another filesystem than the storage folder"
+                raise Refusal(501, f"no resumable uploads: {reason}") from None
+            raise
+
+    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        # If the end fails, nothing of it is cut off: the file may have its name.
+        await self.keep()
+        return await super().commit(promised, overwrite)

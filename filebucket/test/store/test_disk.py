@@ -29,7 +29,7 @@ from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.fs import directory as open_directory_of
 from filebucket.model.bucket import FILE_COST, FreeSpace
-from filebucket.store import aside, disk
+from filebucket.store import aside, disk, local
 from filebucket.store import count as count_module
 from filebucket.store import room as room_module
 from filebucket.store.aside import AsideFile, StagedFile, UnnamedFile
@@ -191,7 +191,7 @@ class DirectoryCase(StoreCase):
         self.kernel = Kernel(self.home)
         self.lines = LinesAtOnce()
         self.clock = Clock()
-        for module in (aside, count_module, disk, fs, room_module):
+        for module in (aside, count_module, disk, fs, local, room_module):
             self.patch(module, "os", self.kernel)
         self.patch(aside, "TIERS", (self.tier,))
         self.store = self.make()
@@ -335,7 +335,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     def setUp(self) -> None:
         super().setUp()
         # Every byte is written at once, unless a test says otherwise.
-        self.patch(disk, "BATCH", 1)
+        self.patch(local, "BATCH", 1)
         self.assertEqual(self.tier.tier, self.store.prepare())
         self.kernel.calls.clear()
 
@@ -372,7 +372,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
     def test_order_of_a_small_push(self) -> None:
         """The same for a file that arrives whole."""
         self.push(b"first")
-        self.patch(disk, "BATCH", 8)
+        self.patch(local, "BATCH", 8)
         self.kernel.calls.clear()
         writer = self.idle_writer(name="second")
         self.result(writer.write([b"conten"]))
@@ -391,29 +391,10 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.kernel.only("lstat", "fstatvfs", "writev", "fsync", "link", "rename"),
         )
 
-    def test_write_back(self) -> None:
-        """The disk begins to write before the file has come whole."""
-        self.patch(disk, "WRITE_BACK", 4)
-        writer = self.idle_writer()
-        for chunk in (b"abc", b"de", b"fgh", b"ijkl"):
-            self.result(writer.write([chunk]))
-        self.assertEqual(
-            ["writev", "writev", "advise 0 5", "writev", "writev", "advise 5 7"],
-            self.kernel.only("advise", "writev"),
-        )
-        self.result(writer.commit({}, overwrite=False))
-
-    def test_write_back_fails(self) -> None:
-        """It is only an advice."""
-        self.patch(disk, "WRITE_BACK", 1)
-        self.kernel.faults["advise 0 7"] = fails(errno.EIO)
-        self.push(b"content")
-        self.assertIn("advise 0 7", self.kernel.calls)
-
     def test_order_of_refusals(self) -> None:
         """A taken name is reported first, however the push arrives."""
         self.push(b"old")
-        self.patch(disk, "BATCH", 100)
+        self.patch(local, "BATCH", 100)
         self.kernel.faults["fstatvfs bucket"] = self.free(0)
         self.patch(self.store.room, "_min_free_space", FreeSpace(bytes=1))
         promised = {"sha256": b"\0" * 32}
@@ -424,44 +405,6 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         writer = self.idle_writer()
         self.result(writer.write([b"new"]))
         self.assert_refused(507, writer.commit(promised, overwrite=True))
-
-    def test_batches(self) -> None:
-        """Chunks are collected into batches."""
-        self.patch(disk, "BATCH", 8)
-        writer = self.writer()
-        for chunk, writes in ((b"1234", 0), (b"567", 0), (b"8", 1), (b"9", 1)):
-            self.result(writer.write([chunk]))
-            self.assertEqual(writes, self.kernel.calls.count("writev"))
-        self.result(writer.commit({}, overwrite=False))
-        self.assertEqual(2, self.kernel.calls.count("writev"))
-        self.assertEqual({NAME: b"123456789"}, self.published())
-
-    def test_small_chunks(self) -> None:
-        """Chunks smaller than their overhead in Python are joined; large ones are not
-        copied.
-        """
-        self.patch(disk, "BATCH", 24 * 1024)
-        writer = self.writer()
-        assert isinstance(writer, DirectoryWriter)
-        for _ in range(1000):
-            self.result(writer.write([b"ab"]))
-            self.assertLessEqual(len(writer._waiting), 32)
-        self.result(writer.write([b"cd"] * 11_000))
-        self.assertEqual(1, len(writer._waiting))
-        large = [bytes(1024)] * 40
-        seen: list[int] = []
-
-        def writev(fd: int, chunks: Sequence[bytes]) -> int:
-            seen.append(len(chunks))
-            return os.writev(fd, chunks)
-
-        self.kernel.faults["writev"] = writev
-        self.result(writer.write(large))
-        self.result(writer.write([b"ef"] * 20_000))
-        self.assertEqual([41, 1], seen)
-        self.result(writer.commit({}, overwrite=False))
-        content = b"ab" * 1000 + b"cd" * 11_000 + b"".join(large) + b"ef" * 20_000
-        self.assertEqual({NAME: content}, self.published())
 
     def test_one_batch_ahead(self) -> None:
         """While one batch is written, one more is collected."""

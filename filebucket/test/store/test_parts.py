@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from filebucket.base.hashes import Hashes
 from filebucket.model.bucket import FILE_COST as FILES
 from filebucket.model.unfinished import Finished, Unfinished
-from filebucket.store import archive, aside, disk, parts
+from filebucket.store import archive, aside, local, parts
 from filebucket.store.archive import MOST_RECORD
 from filebucket.store.aside import PartFile, UnnamedFile
 from filebucket.store.interfaces import IPartWriter, LostError
@@ -51,7 +51,7 @@ class DirectoryPartsCase(DirectoryCase, PartsCase):
         self.patch(parts, "os", self.kernel)
         self.patch(archive, "os", self.kernel)
         # Every byte is written at once.
-        self.patch(disk, "BATCH", 1)
+        self.patch(local, "BATCH", 1)
         self.uploads = os.path.join(self.home, ".filebucket", "uploads")
         self.store.prepare()
         self.parts = DirectoryParts(self.store)
@@ -868,7 +868,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
     def test_part_file(self) -> None:
         """A writer uses the upload's own file."""
         writer = self.begun(self.new())
-        assert isinstance(writer, parts.PartWriter)
+        assert isinstance(writer, parts.DirectoryPartWriter)
         self.assertIsInstance(writer._aside, PartFile)
         self.assertEqual(["0" * 31 + "1"], self.names())
         self.result(self.parts.remove(TOKEN, evolve(self.new(), id="0" * 31 + "1")))

@@ -1,0 +1,209 @@
+"""A file while it is received into a file of the home, whatever publishes it later.
+
+Chunks gather in batches, which are hashed and written in a thread. The free space and
+the quota are checked and reserved on the way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from filebucket.base.context import current_request
+from filebucket.base.errors import Refusal
+from filebucket.base.hashes import Hashes
+from filebucket.store.aside import AsideFile, PartFile
+from filebucket.store.interfaces import BATCH
+from filebucket.store.room import Reservation, Room
+
+T = TypeVar("T")
+
+_MOST_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
+_FEW = 32
+_SMALL = 1024
+"""More than ``_FEW`` chunks of less than ``_SMALL`` bytes on average are joined: Python
+takes 20 times the size of a chunk of two bytes."""
+
+WRITE_BACK = 8 * 1024 * 1024
+"""Bytes after which the kernel is told to write what has come to the disk: while more
+arrives, so that an fsync finds little to do."""
+
+
+class LocalStore(Protocol):
+    """What a file that is received needs of its store.
+
+    :ivar room: free space and quotas
+    """
+
+    @property
+    def room(self) -> Room: ...
+
+    def check_moves(self, directory: str) -> None:
+        """Check that the disk of a bucket is not stuck.
+
+        :raises Refusal: 503: it is
+        """
+
+    async def know(self, directory: str, size: int, quota: int) -> None:
+        """Make sure that a bucket's files are counted before a push to it.
+
+        :param size: bytes of the push, as far as known
+        :raises Refusal: the files cannot be counted now
+        """
+
+    async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function`` in a thread of the bucket.
+
+        :raises Refusal: disk error, which is logged
+        """
+
+
+class LocalWriter:
+    """A file that is being received into a file of the home.
+
+    A subclass chooses the file, checks the name, and publishes.
+    """
+
+    _log = Logger()
+    _upload = ""
+    """Id of the resumable upload that it continues."""
+
+    def __init__(
+        self,
+        store: LocalStore,
+        directory: str,
+        algorithms: Collection[str],
+        quota: int | None,
+    ) -> None:
+        self._local = store
+        self._request = current_request()  # not available in a thread
+        self._directory = directory
+        self._hashes = Hashes({"sha256", *algorithms})
+        self._quota = quota
+        self._folder_fd = -1
+        self._aside: AsideFile | PartFile | None = None
+        self._reserved: Reservation | None = None
+        self._published = False
+        self._replaced = 0
+        self._entered = False
+        self._writing: Deferred[None] | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self._size = self._handed_over = 0
+
+    def _open_folder(self) -> int:
+        """Open a folder on the filesystem that the file is on."""
+        raise NotImplementedError
+
+    def _check_name(self, overwrite: bool, look: bool) -> None:
+        """Check that the file can get its name, as far as that is known now.
+
+        :param look: whether the caller asks before the first byte
+        :raises Refusal: it cannot
+        """
+
+    def _open_aside(self) -> AsideFile | PartFile:
+        """Open the file to write to."""
+        raise NotImplementedError
+
+    async def begin(self, size: int, overwrite: bool) -> None:
+        if not self._entered:
+            await self._enter(size)
+        await self._local.run(self._directory, self._begin, size, overwrite, True)
+
+    async def _enter(self, size: int) -> None:
+        """Before the first call in a thread."""
+        self._entered = True
+        self._local.check_moves(self._directory)
+        if self._quota is not None:
+            await self._local.know(self._directory, size, self._quota)
+
+    def _begin(self, size: int, overwrite: bool, look: bool = False) -> None:
+        self._folder_fd = self._open_folder()
+        self._check_name(overwrite, look)
+        self._aside = self._open_aside()
+        self._reserved = self._local.room.set_aside(
+            self._folder_fd, self._directory, size, self._quota, self._upload
+        )
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        self._waiting.extend(chunks)
+        self._waiting_size += sum(map(len, chunks))
+        count = len(self._waiting)
+        if count > _FEW and self._waiting_size < count * _SMALL:
+            self._waiting = [b"".join(self._waiting)]
+        if self._waiting_size >= BATCH:
+            if not self._entered:
+                await self._enter(self._waiting_size)
+            # One batch is being written while the next one is collected.
+            await self._settle()
+            batch, self._waiting, self._waiting_size = self._waiting, [], 0
+            # The end will find out whether the name is taken.
+            writing = self._local.run(self._directory, self._write, batch, True)
+            self._writing = Deferred.fromCoroutine(writing)
+
+    async def _settle(self) -> None:
+        """Wait for the batch that is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    def _write(self, chunks: Sequence[bytes], overwrite: bool) -> None:
+        if self._aside is None:
+            self._begin(sum(map(len, chunks)), overwrite)
+        assert self._aside is not None
+        assert self._reserved is not None
+        self._local.room.take(self._reserved, sum(map(len, chunks)), self._aside.fd)
+        self._hashes.update(chunks)
+        fd = self._aside.fd
+        waiting = [memoryview(chunk) for chunk in chunks]
+        while waiting:
+            written = os.writev(fd, waiting[:_MOST_AT_ONCE])
+            self._size += written
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting.pop(0))
+            if written:
+                waiting[0] = waiting[0][written:]
+        if self._size - self._handed_over >= WRITE_BACK:
+            at, self._handed_over = self._handed_over, self._size
+            with suppress(OSError):
+                # Dirty pages stay in the cache: Linux only begins to write them, and
+                # reports an error of the disk to the fsync.
+                os.posix_fadvise(fd, at, self._size - at, os.POSIX_FADV_DONTNEED)
+
+    async def abort(self) -> None:
+        try:
+            with suppress(Refusal):
+                await self._settle()
+        finally:
+            if self._folder_fd >= 0:
+                await self._local.run(self._directory, self._clear)
+
+    def _clear(self) -> None:
+        folder_fd, self._folder_fd = self._folder_fd, -1
+        aside, self._aside = self._aside, None
+        try:
+            try:
+                if aside is not None:
+                    aside.discard()
+            finally:
+                if self._reserved is not None:
+                    # Only now, since the space is free only when the file is gone.
+                    self._local.room.give_back(
+                        self._reserved, self._published, self._replaced
+                    )
+                os.close(folder_fd)
+        except OSError as error:
+            # The leftover has no published name, or is deleted at the next start; and
+            # the outcome of the push is decided already.
+            self._log.warn(
+                "request={request}: cannot delete a temporary file: {error}",
+                event="leftover",
+                request=self._request,
+                error=error.strerror,
+            )
