@@ -99,6 +99,8 @@ class Config:
     :param min_rate: lowest average upload rate over that window, in bytes per second
     :param hook_timeout: timeout of a hook, in seconds
     :param hook_concurrency: limit for hooks that run at once
+    :param shutdown_delay: seconds after a stop begins in which the daemon accepts
+        pushes, while ``/healthz`` already reports the stop
     :param shutdown_timeout: seconds that pushes in progress get when the daemon stops
     :param unfinished: seconds after its last byte when a resumable upload expires; 0
         switches resumable uploads off
@@ -131,6 +133,7 @@ class Config:
     min_rate: ByteCount = ByteCount(1024)
     hook_timeout: Seconds = Seconds(300.0)
     hook_concurrency: Count = Count(4)
+    shutdown_delay: DurationOrOff = DurationOrOff(0.0)
     shutdown_timeout: Seconds = Seconds(30.0)
     unfinished: DurationOrOff = DurationOrOff(24 * 3600.0)
     max_unfinished: Count = Count(16)

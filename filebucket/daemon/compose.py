@@ -238,6 +238,7 @@ def make_daemon(
         store,
         hooks,
         told,
+        config.shutdown_delay,
         config.shutdown_timeout,
         readiness,
         admin,

@@ -82,6 +82,7 @@ class Daemon(MultiService):
         store: DirectoryStore,
         hooks: ScriptHooks,
         supervisor: Supervisor,
+        shutdown_delay: float,
         shutdown_timeout: float,
         readiness: Readiness,
         admin: tuple[Listener, AdminSite] | None = None,
@@ -89,6 +90,7 @@ class Daemon(MultiService):
         """
         :param listeners: where to listen
         :param supervisor: told when the daemon is ready and when it stops
+        :param shutdown_delay: seconds after a stop begins in which pushes are accepted
         :param shutdown_timeout: seconds that pushes in progress have at a stop
         :param readiness: set to whether pushes are accepted
         :param admin: the admin listener and its site
@@ -101,6 +103,7 @@ class Daemon(MultiService):
         self._store = store
         self._hooks = hooks
         self._supervisor = supervisor
+        self._shutdown_delay = shutdown_delay
         self._shutdown_timeout = shutdown_timeout
         self._ports: list[tuple[Listener, IListeningPort]] = []
         self._admin = admin
@@ -186,10 +189,15 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         self._readiness.ready = False
-        lasts = self._shutdown_timeout + 2 * END_TIMEOUT + ANSWER_TIMEOUT + SERVICES_END
+        lasts = self._shutdown_delay + self._shutdown_timeout
+        lasts += 2 * END_TIMEOUT + ANSWER_TIMEOUT + SERVICES_END
         self._supervisor.stopping(
             f"shutting down; pushes in progress: {self._uploads.under_way}", lasts
         )
+        if self._shutdown_delay:
+            # A load balancer sees this in /healthz, and sends its pushes elsewhere.
+            # A port that closes resets the connections that wait in the kernel.
+            await within(self._reactor, self._shutdown_delay, Deferred())
         # From here on no port is told to accept connections again.
         self._site.admission.stop()
         await self._close_ports(self._ports)

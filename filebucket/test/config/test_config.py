@@ -96,6 +96,7 @@ class ConfigTests(SynchronousTestCase):
         yield "min_rate", 1
         yield "hook_timeout", 1
         yield "hook_concurrency", 1
+        yield "shutdown_delay", "1s"
         yield "shutdown_timeout", 1
         yield "unfinished", 0
         yield "max_unfinished", 1

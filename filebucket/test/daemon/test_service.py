@@ -18,6 +18,7 @@ from filebucket.admin.site import AdminSite
 from filebucket.config.config import Config, Listen
 from filebucket.config.endpoint import tcp
 from filebucket.config.load import parse
+from filebucket.config.values import DurationOrOff
 from filebucket.daemon.service import ANSWER_TIMEOUT, Daemon
 from filebucket.hooks.process import END_TIMEOUT
 from filebucket.http.site import StreamingSite
@@ -194,6 +195,34 @@ class LifeTests(DaemonCase):
         channel.connectionLost()
         self.successResultOf(stopped)
         self.assertEqual([], self.stored())
+
+    def test_stop_later(self) -> None:
+        """For a while the daemon accepts pushes, but reports that it stops."""
+        config = evolve(self.admin(), shutdown_delay=DurationOrOff(5.0))
+        daemon = self.make_from(config)
+        daemon.privilegedStartService()
+        daemon.startService()
+        closed = self.closed(daemon)
+        wire = Wire()
+        watcher: Any = self.reactor.tcpServers[1][1].buildProtocol(wire.getPeer())
+        watcher.makeConnection(wire)
+        stopped = daemon.stopService()
+        watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 503 "), wire.value())
+        self.reactor.advance(4)
+        self.assertEqual([], closed)
+        self.assertIn(b" 200 OK\r\n", self.push(TOKEN, "x").value())
+        channel, late = self.begin("y")
+        self.reactor.advance(1)
+        self.assertEqual([0], closed)
+        # The push that has begun has its whole time.
+        self.reactor.advance(29)
+        channel.dataReceived(b"c")
+        self.assertIn(b" 200 OK\r\n", late.value())
+        channel.connectionLost()
+        self.successResultOf(stopped)
+        watcher.connectionLost()
+        self.assertEqual(["x", "y"], self.stored())
 
     def test_stop_and_a_push_that_ends(self) -> None:
         daemon = self.start()
