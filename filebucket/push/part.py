@@ -206,7 +206,7 @@ class Part:
 
         try:
             try:
-                await receiving.finish(self._published)
+                await receiving.finish(self._published, self._writer.prepare)
             except NameTaken as taken:
                 promised = upload.digests()
                 kept = await self._uploads.kept(bucket, upload.name, promised)

@@ -569,10 +569,16 @@ class Upload:
         self._outcome.size += sum(map(len, chunks))
         check_size(self._outcome.size, self._most)
 
-    async def finish(self, published: Callable[[], Awaitable[None]] = _ready) -> None:
+    async def finish(
+        self,
+        published: Callable[[], Awaitable[None]] = _ready,
+        prepare: Callable[[Mapping[str, bytes], bool], Awaitable[None]] | None = None,
+    ) -> None:
         """Publish the file, which has come whole, and run the post-push hook.
 
         :param published: called before the hook; never fails
+        :param prepare: does what takes long of the commit, with the digests sent and
+            whether the file may replace another one
         :raises Refusal: a digest does not match, or the file cannot be published
         """
         assert self._writer is not None
@@ -588,6 +594,9 @@ class Upload:
             self._check_allowed()
         # The commit compares the digests first, unless it still has to check the name.
         self._compared = self._held is None
+        if prepare is not None:
+            await prepare(promised, self._overwrite and not self._is_held())
+            self._check_allowed()
         # A file may be held since the push began.
         self._overwrite = self._overwrite and not self._is_held()
         with self._pending.giving(self._bucket, self._name) as name:

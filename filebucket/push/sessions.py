@@ -109,8 +109,26 @@ class Sessions(Service):
             # Of a bucket that is gone, it will be removed at once.
             directory = self._directory_of(upload.bucket) or ""
             self._parts.count(directory, upload)
-            self._sessions.add(Session(upload, directory))
+            session = Session(upload, directory)
+            self._sessions.add(session)
+            if directory and upload.length in (None, upload.offset):
+                self._in_background(self._end_if_published(session))
         self._sweep()
+
+    async def _end_if_published(self, session: Session) -> None:
+        """End an upload whose file the last daemon published as its last act."""
+        upload = session.upload
+        await session.turn.acquire()
+        try:
+            # Otherwise a request that goes on finds out.
+            with suppress(Refusal):
+                finished = await self._parts.ended(session.directory, upload)
+                if finished is not None and not session.gone:
+                    ended = evolve(upload, finished=finished)
+                    await self._parts.finish(session.directory, ended)
+                    self._end(session)
+        finally:
+            session.turn.release()
 
     def _directory_of(self, key: str) -> str | None:
         bucket = self._registry.of_key(key)

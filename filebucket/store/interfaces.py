@@ -26,7 +26,7 @@ from zope.interface import Attribute, Interface
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
-from filebucket.model.unfinished import Unfinished
+from filebucket.model.unfinished import Finished, Unfinished
 
 T = TypeVar("T")
 
@@ -134,6 +134,16 @@ class IPartWriter(IWriter):
         :raises Refusal: as :meth:`IWriter.write`, also if an earlier write failed
         """
 
+    def prepare(promised: Mapping[str, bytes], overwrite: bool) -> Awaitable[None]:
+        """Do what takes long of :meth:`IWriter.commit`, such as to send the data to
+        another machine. The caller has kept all bytes.
+
+        This call is optional. What it did is not done again by later calls, also of
+        another writer of the upload.
+
+        :raises Refusal: as :meth:`IWriter.commit`
+        """
+
 
 class IParts(Interface):
     """Stores resumable uploads until they end, through a restart and a power cut."""
@@ -141,12 +151,21 @@ class IParts(Interface):
     def load(directory_of: Callable[[str], str | None]) -> list[Unfinished]:
         """Read all uploads that go on, and remove what a crash left. Blocks.
 
-        An upload whose file was published before the crash is recorded as finished. One
+        An upload whose file was published before the crash is recorded as finished, as
+        far as that can be determined without another machine (:meth:`ended`). One
         whose record or data is lost is logged and removed; one that cannot be read now
         is logged, and left for the next start.
 
         :param directory_of: the folder of the bucket with a key; None if there is none
         :raises OSError: the folder cannot be read
+        """
+
+    def ended(directory: str, upload: Unfinished) -> Awaitable[Finished | None]:
+        """The end of an upload that :meth:`load` found, if its file was published all
+        the same: a store on another machine is not asked by :meth:`load`. The caller
+        has to record the end.
+
+        :raises Refusal: 503: that cannot be determined now
         """
 
     def count(directory: str, upload: Unfinished) -> None:

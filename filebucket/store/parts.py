@@ -172,6 +172,10 @@ class LocalParts:
     def count(self, directory: str, upload: Unfinished) -> None:
         self._store.room.count_unfinished(directory, upload.id, upload.offset)
 
+    async def ended(self, directory: str, upload: Unfinished) -> Finished | None:
+        # Nothing but the home must be asked.
+        return None
+
     async def record(self, directory: str, upload: Unfinished) -> None:
         await self._store.run(directory, self._record, upload)
 
@@ -398,6 +402,10 @@ class DirectoryPartWriter(PartWriter, DirectoryWriter):
                 reason = "the bucket is on another filesystem than the storage folder"
                 raise Refusal(501, f"no resumable uploads: {reason}") from None
             raise
+
+    async def prepare(self, promised: Mapping[str, bytes], overwrite: bool) -> None:
+        # A link takes no time.
+        return
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         # If the end fails, nothing of it is cut off: the file may have its name.

@@ -252,6 +252,10 @@ class MemoryParts:
     :ivar published: ids of uploads whose file is published
     :ivar failure: raised instead of recording anything, while it is set
     :ivar end_gate: while it is set, each record of an end waits for it
+    :ivar remote: whether only :meth:`ended` finds that a file is published
+    :ivar prepare_gate: while it is set, each :meth:`prepare` waits for it
+    :ivar ended_gate: while it is set, each :meth:`ended` waits for it
+    :ivar prepared: ids of uploads that were prepared, each time
     """
 
     store: MemoryStore
@@ -260,6 +264,10 @@ class MemoryParts:
     published: set[str] = field(factory=set)
     failure: Refusal | None = None
     end_gate: Deferred[None] | None = None
+    remote: bool = False
+    prepare_gate: Deferred[None] | None = None
+    ended_gate: Deferred[None] | None = None
+    prepared: list[str] = field(factory=list)
 
     @property
     def counted(self) -> dict[str, int]:
@@ -278,11 +286,18 @@ class MemoryParts:
             elif len(self.data.get(identity, b"")) < upload.offset:
                 del self.records[identity]
                 self.data.pop(identity, None)
-            elif identity in self.published:
+            elif identity in self.published and not self.remote:
                 finished = Finished(upload.offset, upload.sha256)
                 self.records[identity] = evolve(upload, finished=finished)
                 del self.data[identity]
         return [each for each in self.records.values() if each.finished is None]
+
+    async def ended(self, directory: str, upload: Unfinished) -> Finished | None:
+        if self.ended_gate is not None:
+            await self.ended_gate
+        if self.remote and upload.id in self.published:
+            return Finished(upload.offset, upload.sha256)
+        return None
 
     def count(self, directory: str, upload: Unfinished) -> None:
         self.store.unfinished[directory, upload.id] = upload.offset + FILE_COST
@@ -381,6 +396,11 @@ class MemoryPartWriter(MemoryWriter):
         hashes = Hashes({"sha256", *self.upload.promised})
         hashes.update([self.content])
         return hashes
+
+    async def prepare(self, promised: Mapping[str, bytes], overwrite: bool) -> None:
+        self.parts.prepared.append(self.upload.id)
+        if self.parts.prepare_gate is not None:
+            await self.parts.prepare_gate
 
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         await self.keep()

@@ -556,6 +556,47 @@ class EndTests(SessionCase):
             ).status,
         )
 
+    def test_prepared_once(self) -> None:
+        """While the data is sent to a store elsewhere, a newer request waits, and does
+        not send it again.
+        """
+        identity = self.created()
+        gate = self.parts.prepare_gate = Deferred()
+        done = self.ask(part(identity, 0, CONTENT))
+        asked = [self.ask(look(identity)), self.ask(part(identity, 7))]
+        self.ended(409, asked[0])
+        self.assertNoResult(asked[1])
+        self.assertEqual({}, self.store.files)
+        gate.callback(None)
+        self.ended(200, done)
+        self.ended(200, asked[1])
+        self.assertEqual([identity], self.parts.prepared)
+        self.assert_stored()
+
+    def test_revoked_while_prepared(self) -> None:
+        """That may take minutes, in which a token is removed or a file is held."""
+        identity = self.created()
+        gate = self.parts.prepare_gate = Deferred()
+        last = part(identity, 0, CONTENT)
+        done = self.ask(last)
+        last.revoked = True
+        gate.callback(None)
+        self.ended(403, done)
+        self.assert_gone(identity)
+        self.assertEqual({}, self.store.files)
+
+    def test_not_prepared(self) -> None:
+        """If the store cannot be reached, the upload waits for a retry."""
+        identity = self.created()
+        self.parts.prepare_gate = Deferred()
+        done = self.ask(part(identity, 0, CONTENT))
+        gate, self.parts.prepare_gate = self.parts.prepare_gate, None
+        gate.errback(Refusal(503, "the object store does not answer"))
+        self.ended(503, done)
+        self.assertEqual(7, self.parts.records[identity].offset)
+        self.outcome(200, look(identity))
+        self.assert_stored()
+
     def test_not_recorded(self) -> None:
         """A disk error after the publication does not undo it."""
         identity = self.created()

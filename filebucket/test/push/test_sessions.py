@@ -25,9 +25,11 @@ from filebucket.model.bucket import FILE_COST, Held
 from filebucket.model.push import Kept, Outcome, Step
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import Token
+from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.push.part import KEEP_AFTER
 from filebucket.push.reread import LOOK_EVERY
 from filebucket.push.sessions import SWEEP_EVERY
+from filebucket.test.kit.fakes import MemoryParts
 from filebucket.test.kit.properties import trying
 from filebucket.test.kit.sessions import (
     BROKEN,
@@ -703,6 +705,64 @@ class TokenTests(SessionCase):
         incoming.body.end()
         self.ended(204, done)
         self.outcome(404, look(self.identity))
+
+
+class StartTests(SessionCase):
+    """Uploads whose file the last daemon published as its last act, in a store that is
+    asked after the start.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.parts.remote = True
+        self.identity = self.created()
+        gate = self.store.end_gate = Deferred()
+        done = self.ask(part(self.identity, 0, CONTENT))
+        self.parts.failure = BROKEN
+        self.store.end_gate = None
+        gate.callback(None)
+        self.ended(200, done)
+        self.parts.failure = None
+        self.assertIsNone(self.parts.records[self.identity].finished)
+
+    def test_recorded(self) -> None:
+        """It is recorded, and a request that comes meanwhile waits for that."""
+        gate = self.parts.ended_gate = Deferred()
+        self.restart()
+        looked = self.ask(look(self.identity))
+        self.assertNoResult(looked)
+        gate.callback(None)
+        outcome = self.ended(204, looked)
+        assert outcome.upload is not None
+        self.assertTrue(outcome.upload.complete)
+        self.assertEqual([self.identity], self.parts.prepared)
+        self.assert_stored()
+
+    def test_cannot_be_asked(self) -> None:
+        """Then the upload goes on."""
+        gate = self.parts.ended_gate = Deferred()
+        self.restart()
+        gate.errback(Refusal(503, "the object store does not answer"))
+        self.assertEqual([7], [each.offset for each in self.sessions.all])
+
+    def test_going_on(self) -> None:
+        """Others are as they were; those with bytes to come are not asked about."""
+        other = self.created(creation(called="other", length=None))
+        third = self.created(creation(called="third"))
+        self.outcome(204, part(other, 0, b"con"))
+        self.outcome(204, part(third, 0, b"con"))
+        asked: list[str] = []
+        real = self.parts.ended
+
+        async def ended(directory: str, upload: Unfinished) -> Finished | None:
+            asked.append(upload.id)
+            return await real(directory, upload)
+
+        self.patch(MemoryParts, "ended", lambda _, *args: ended(*args))
+        self.restart()
+        self.assertEqual({self.identity, other}, set(asked))
+        self.assert_at(3, other)
+        self.assert_at(3, third)
 
 
 class ExpiryTests(SessionCase):

@@ -465,10 +465,15 @@ class PartsCase(StoreCase):
         return TOKEN if key == "bucket" else None
 
     def loaded(self) -> list[Unfinished]:
-        """Load, and count what is found."""
+        """Load, count what is found, and record what has ended all the same."""
         found = self.parts.load(self.directory_of)
-        for upload in found:
+        for upload in list(found):
             self.parts.count(TOKEN, upload)
+            finished = self.result(self.parts.ended(TOKEN, upload))
+            if finished is not None:
+                ended = evolve(upload, finished=finished)
+                self.result(self.parts.finish(TOKEN, ended))
+                found.remove(upload)
         return found
 
     def new(self, name: str = NAME, **other: Any) -> Unfinished:
@@ -711,6 +716,55 @@ class PartsContract(AnyParts):
         self.result(writer.commit({}, overwrite=False))
         self.result(writer.abort())
         self.assertEqual({NAME: b"content"}, self.published())
+
+    def prepared(
+        self, upload: Unfinished, overwrite: bool = False, **promised: str
+    ) -> IPartWriter:
+        """A writer that did what takes long."""
+        writer = self.begun(upload)
+        digests = {name: bytes.fromhex(each) for name, each in promised.items()}
+        self.result(writer.prepare(digests, overwrite))
+        return writer
+
+    def test_prepare(self) -> None:
+        """That publishes nothing yet; a later writer goes on from there."""
+        upload = self.append(self.new(), b"con")
+        upload = self.append(upload, b"tent")
+        for _ in range(2):
+            self.result(self.prepared(upload, sha256=upload.sha256).abort())
+            self.assertEqual({}, self.published())
+            self.assertEqual({upload.id: b"content"}, self.data())
+            self.assertEqual([upload], self.restart())
+        writer = self.prepared(upload)
+        receipt = self.result(writer.commit({}, overwrite=False))
+        self.assertEqual((7, upload.sha256), (receipt.size, receipt.sha256))
+        self.assertEqual({NAME: b"content"}, self.published())
+        self.finish(upload, receipt)
+
+    def test_prepare_and_remove(self) -> None:
+        upload = self.append(self.new(), b"content")
+        self.result(self.prepared(upload).abort())
+        self.result(self.parts.remove(TOKEN, upload))
+        self.assert_nothing_of(upload)
+        self.assertEqual({}, self.published())
+
+    def test_prepare_and_taken(self) -> None:
+        """The name may be taken by the time of the end."""
+        upload = self.append(self.new(), b"content")
+        writer = self.prepared(upload)
+        self.push(b"old")
+        self.assert_refused(405, writer.commit({}, overwrite=False))
+        self.assertEqual({NAME: b"old"}, self.published())
+        self.result(writer.commit({}, overwrite=True))
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_prepare_and_wrong(self) -> None:
+        """A digest that is sent late is compared, too."""
+        upload = self.append(self.new(), b"content")
+        writer = self.prepared(upload)
+        wrong = {"sha256": bytes(32)}
+        self.assert_refused(422, writer.commit(wrong, overwrite=False))
+        self.assertEqual({}, self.published())
 
     def test_digests(self) -> None:
         """They cover the whole file, however many parts it has."""
