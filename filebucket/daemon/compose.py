@@ -57,6 +57,7 @@ from filebucket.push.receive import Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.disk import DirectoryStore
+from filebucket.store.home import Home
 from filebucket.store.interfaces import IArchive
 from filebucket.store.parts import DirectoryParts
 from filebucket.store.room import Room, look_at_filesystem
@@ -116,7 +117,7 @@ def make_daemon(
     counters = Counters() if watching else None
     registry = Registry(config.buckets)
     room = Room(config.min_free_space)
-    store = DirectoryStore(config.home, Lines(threads, PER_BUCKET), room)
+    store = DirectoryStore(Home(config.home, Lines(threads, PER_BUCKET)), room)
     searching = partial(search, DirectoryArchive(config.home), wall)
     recorder = Recorder(reactor, pool, config.home, registry, searching, wall)
     seen = _Seen(registry, recorder, counters, wall)

@@ -32,7 +32,7 @@ from filebucket.http.listen import Listener
 from filebucket.http.peer import client_of
 from filebucket.http.site import StreamingSite
 from filebucket.push.receive import Uploads
-from filebucket.store.disk import DirectoryStore
+from filebucket.store.interfaces import IDaemonStore
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that clients have to read their last answers."""
@@ -79,7 +79,7 @@ class Daemon(MultiService):
         listeners: Sequence[Listener],
         site: StreamingSite,
         uploads: Uploads,
-        store: DirectoryStore,
+        store: IDaemonStore,
         hooks: ScriptHooks,
         supervisor: Supervisor,
         shutdown_delay: float,
@@ -152,7 +152,7 @@ class Daemon(MultiService):
             event="ready",
             where=where,
             admin=admin,
-            home=self._store.home,
+            home=self._store.home.path,
             tier=tier,
             hooks=", ".join(hooks) or "none",
         )

@@ -24,29 +24,20 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from filebucket.base.context import current_request
-from filebucket.base.errors import ConfigError, Refusal
-from filebucket.base.fs import (
-    make_directory,
-    open_directory,
-    sync_directory,
-    sync_path,
-)
-from filebucket.model.names import PRIVATE
-from filebucket.store.aside import AsideFile, PartFile, UnnamedFile, find_tier
+from filebucket.base.errors import Refusal
+from filebucket.base.fs import make_directory, open_directory, sync_directory
+from filebucket.store.aside import AsideFile, PartFile
 from filebucket.store.attributes import KERNEL, Attributes, is_sealed
-from filebucket.store.count import count, taken_by
+from filebucket.store.count import Counts, count, taken_by
+from filebucket.store.home import Home
 from filebucket.store.interfaces import (
-    InLine,
-    IStore,
+    IDaemonStore,
     IWriter,
     NameSealed,
     NameTaken,
@@ -56,10 +47,6 @@ from filebucket.store.local import LocalWriter
 from filebucket.store.room import Room
 
 T = TypeVar("T")
-
-STUCK = 60.0
-"""Seconds without an answer after which a disk counts as stuck. If none of a bucket's
-threads has returned for that time, the bucket's pushes get 503."""
 
 LOCK_TIMEOUT = 5.0
 """Seconds that a push waits for a lock, in a thread. Locks are held for at most a
@@ -81,83 +68,36 @@ class _Folder:
     replacing: threading.Lock = field(factory=threading.Lock)
 
 
-@implementer(IStore)
+@implementer(IDaemonStore)
 class DirectoryStore:
     """Stores files in folders under one home."""
 
     _log = Logger()
     attributes: Attributes = KERNEL
 
-    def __init__(self, home: str, lines: InLine, room: Room) -> None:
+    def __init__(self, home: Home, room: Room) -> None:
         """
-        :param home: absolute path; created if missing
-        :param lines: threads for calls that may wait for a disk, a line for each bucket
         :param room: free space and quotas
         """
         self.home = home
-        self._lines = lines
         self.room = room
-        self._home_fd = self._incoming_fd = self._lock_fd = self.parts_fd = -1
-        self._tier: type[AsideFile] = UnnamedFile
+        self.counts = Counts(room, self._count)
         self._folders: dict[str, _Folder] = {}
-        # Pushes that wait until a bucket is counted.
-        self._counting: dict[str, list[Deferred[None]]] = {}
         self.order = itertools.count()
 
     def prepare(self) -> str:
-        """Create missing folders, delete leftovers of a crash, and find out what the
-        home's filesystem supports.
-
-        :returns: the name of the tier
-        :raises ConfigError: this home cannot be used
-        """
-        try:
-            parents = []
-            missing = self.home
-            while not os.path.isdir(missing):
-                missing = os.path.dirname(missing)
-                parents.append(missing)
-            if parents:
-                os.makedirs(self.home, 0o700)
-            for parent in parents:
-                sync_path(parent)
-            self._home_fd = open_directory(self.home)
-            private_fd = make_directory(PRIVATE, self._home_fd)
-            try:
-                self._incoming_fd = make_directory("incoming", private_fd)
-                self.parts_fd = make_directory("uploads", private_fd)
-                flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-                self._lock_fd = os.open("lock", flags, 0o600, dir_fd=private_fd)
-            finally:
-                os.close(private_fd)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for left in os.listdir(self._incoming_fd):
-                os.unlink(left, dir_fd=self._incoming_fd)
-        except BlockingIOError:
-            raise ConfigError(
-                self.home, ["another file-bucket is using this home"]
-            ) from None
-        except OSError as error:
-            raise ConfigError(
-                self.home, [f"cannot be used as home: {error.strerror}"]
-            ) from None
-        self._tier = find_tier(self.home, self._incoming_fd)
-        return self._tier.tier
+        return self.home.prepare()
 
     def close(self) -> None:
-        """Release the home."""
-        for fd in (self._home_fd, self._incoming_fd, self._lock_fd, self.parts_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._home_fd = self._incoming_fd = self._lock_fd = self.parts_fd = -1
+        self.home.close()
 
     async def check_room(self, directory: str, size: int) -> None:
-        self.check_moves(directory)
-        await self.run(directory, self.room.check, self._home_fd, directory, size)
+        self.home.check_moves(directory)
+        await self.home.run(directory, self.room.check, self.home.fd, directory, size)
 
     async def confirm(self, directory: str, name: str, size: int) -> bool:
-        self.check_moves(directory)
-        return await self.run(directory, self._confirm, directory, name, size)
+        self.home.check_moves(directory)
+        return await self.home.run(directory, self._confirm, directory, name, size)
 
     def _confirm(self, directory: str, name: str, size: int) -> bool:
         bucket_fd = self.open_bucket(directory)
@@ -189,72 +129,19 @@ class DirectoryStore:
     ) -> DirectoryWriter:
         return DirectoryWriter(self, directory, name, algorithms, quota)
 
-    def check_moves(self, directory: str) -> None:
-        """Check that the disk of a bucket is not stuck.
-
-        :raises Refusal: 503: it is
-        """
-        if self._lines.is_stuck(directory, STUCK):
-            raise Refusal(503, "the server's disk is not responding")
-
-    async def know(self, directory: str, size: int, quota: int) -> None:
-        """Make sure that a bucket's files are counted before a push to it.
-
-        :param size: bytes of the push, as far as known
-        :raises Refusal: disk error
-        """
-        if self.room.must_count(directory, size, quota):
-            await self._counted(directory)
-        elif self.room.is_old(directory):
-            # In the background; disk errors are logged.
-            counted = Deferred.fromCoroutine(self._counted(directory))
-            counted.addErrback(lambda failure: failure.trap(Refusal))
-
-    async def _counted(self, directory: str) -> None:
-        """Count the bucket's files, or wait for a count in progress."""
-        waiting = self._counting.setdefault(directory, [])
-        wait: Deferred[None] = Deferred()
-        waiting.append(wait)
-        if len(waiting) == 1:
-            counted = Deferred.fromCoroutine(self._count_all(directory))
-            counted.addBoth(self._tell_counted, directory)
-        await wait
-
-    def _tell_counted(self, result: Failure | None, directory: str) -> None:
-        for wait in self._counting.pop(directory):
-            wait.callback(result)
-
-    async def _count_all(self, directory: str) -> None:
-        self.room.count_begins(directory)
-        bucket_fd = await self.run(directory, self.open_bucket, directory)
+    async def _count(self, directory: str) -> int:
+        bucket_fd = await self.home.run(directory, self.open_bucket, directory)
         counting, taken = count(bucket_fd), 0
         try:
             # In steps, so that other calls for the bucket can run in between.
-            more = await self.run(directory, _count, counting)
+            more = await self.home.run(directory, _count, counting)
             while more is not None:
                 taken += more
-                more = await self.run(directory, _count, counting)
+                more = await self.home.run(directory, _count, counting)
         finally:
             counting.close()
-            await self.run(directory, os.close, bucket_fd)
-        self.room.counted(directory, taken)
-
-    async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function`` in a thread of the bucket.
-
-        :raises Refusal: disk error, which is logged
-        """
-        try:
-            return await self._lines.run(directory, function, *args)
-        except OSError as error:
-            self._log.error(
-                "request={request}: disk error during {what}: {error}",
-                event="disk",
-                request=current_request(),
-                what=function.__name__.strip("_"),
-                error=error.strerror,
-            )
-            raise _refusal(error) from None
+            await self.home.run(directory, os.close, bucket_fd)
+        return taken
 
     # Called by a writer in a thread, since they may wait for the disk.
 
@@ -264,12 +151,12 @@ class DirectoryStore:
         if folder.known:
             # If the folder was removed in the meantime, it is created again.
             with suppress(FileNotFoundError):
-                return open_directory(directory, self._home_fd)
+                return open_directory(directory, self.home.fd)
         # The bucket's name in the home must be durable before any push to the bucket is
         # answered, whichever push or earlier daemon created it: hence the lock, and the
         # fsync at the first use after the start.
         with _locked(folder.making):
-            fd = make_directory(directory, self._home_fd)
+            fd = make_directory(directory, self.home.fd)
             folder.known = True
             return fd
 
@@ -279,13 +166,10 @@ class DirectoryStore:
         # setdefault is atomic: two threads get the same one.
         return found or self._folders.setdefault(directory, _Folder())
 
-    def open_aside(self, bucket_fd: int) -> AsideFile:
-        """Open a file to receive into, for that bucket."""
-        return self._tier(bucket_fd, self._incoming_fd)
-
     def open_part(self, bucket_fd: int, name: bytes, offset: int | None) -> PartFile:
         """Open the file of a resumable upload to that bucket, as :class:`PartFile`."""
-        return PartFile(bucket_fd, self._incoming_fd, self.parts_fd, name, offset)
+        home = self.home
+        return PartFile(bucket_fd, home.incoming_fd, home.parts_fd, name, offset)
 
 
 @implementer(IWriter)
@@ -304,7 +188,7 @@ class DirectoryWriter(LocalWriter):
         self._store = store
         # Names are UTF-8, whatever the locale says.
         self._name = name.encode("utf-8")
-        self._path = os.path.join(store.home, directory, name)
+        self._path = os.path.join(store.home.path, directory, name)
 
     def _open_folder(self) -> int:
         return self._store.open_bucket(self._directory)
@@ -317,7 +201,7 @@ class DirectoryWriter(LocalWriter):
             raise NameSealed()
 
     def _open_aside(self) -> AsideFile | PartFile:
-        return self._store.open_aside(self._folder_fd)
+        return self._store.home.open_aside(self._folder_fd)
 
     def _exists(self) -> bool:
         try:
@@ -335,7 +219,9 @@ class DirectoryWriter(LocalWriter):
         if not self._entered:
             await self._enter(self._waiting_size)
         await self._settle()
-        return await self._store.run(self._directory, self._commit, promised, overwrite)
+        return await self._store.home.run(
+            self._directory, self._commit, promised, overwrite
+        )
 
     def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         self._write(self._waiting, overwrite)
@@ -465,29 +351,6 @@ def _busy() -> Refusal:
     return Refusal(503, "the bucket's folder is locked by another process")
 
 
-_STATUSES = {
-    **dict.fromkeys(
-        (
-            errno.EACCES,
-            errno.ELOOP,
-            errno.ENOENT,
-            errno.ENOTDIR,
-            errno.EOPNOTSUPP,
-            errno.EPERM,
-            errno.EROFS,
-            errno.EXDEV,
-        ),
-        (401, "the bucket's folder cannot be created or written"),
-    ),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "not enough free space")),
-    **dict.fromkeys(
-        (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-        (503, "the server is overloaded"),
-    ),
-    errno.EFBIG: (413, "the file is too large for the server's filesystem"),
-}
-
-
 def _name_error(error: OSError) -> Exception:
     """A refusal if the name may be at fault, else ``error``: some filesystems accept
     only UTF-8, or no colon.
@@ -495,7 +358,3 @@ def _name_error(error: OSError) -> Exception:
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
         return Refusal(400, "the server's filesystem does not support that file name")
     return error
-
-
-def _refusal(error: OSError) -> Refusal:
-    return Refusal(*_STATUSES.get(error.errno or 0, (503, "disk error on the server")))

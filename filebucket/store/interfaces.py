@@ -259,6 +259,28 @@ class IStore(Interface):
         """
 
 
+class IHome(Interface):
+    """The home of a daemon."""
+
+    path: str = Attribute("absolute path")
+
+
+class IDaemonStore(IStore):
+    """A store, as the daemon starts and stops it."""
+
+    home: IHome = Attribute("the home, which every store has")
+
+    def prepare() -> str:
+        """Lock the home, and check that files can be stored. May block.
+
+        :returns: how files are published, for the log
+        :raises ConfigError: they cannot be
+        """
+
+    def close() -> None:
+        """Release the home."""
+
+
 DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 """Error numbers by which a disk, or a filesystem that verifies what it reads, reports
 that a file is lost."""

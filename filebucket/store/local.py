@@ -7,9 +7,9 @@ the quota are checked and reserved on the way.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -18,6 +18,8 @@ from filebucket.base.context import current_request
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
 from filebucket.store.aside import AsideFile, PartFile
+from filebucket.store.count import Counts
+from filebucket.store.home import Home
 from filebucket.store.interfaces import BATCH
 from filebucket.store.room import Reservation, Room
 
@@ -38,29 +40,17 @@ class LocalStore(Protocol):
     """What a file that is received needs of its store.
 
     :ivar room: free space and quotas
+    :ivar counts: has buckets counted for their quotas
     """
+
+    @property
+    def home(self) -> Home: ...
 
     @property
     def room(self) -> Room: ...
 
-    def check_moves(self, directory: str) -> None:
-        """Check that the disk of a bucket is not stuck.
-
-        :raises Refusal: 503: it is
-        """
-
-    async def know(self, directory: str, size: int, quota: int) -> None:
-        """Make sure that a bucket's files are counted before a push to it.
-
-        :param size: bytes of the push, as far as known
-        :raises Refusal: the files cannot be counted now
-        """
-
-    async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function`` in a thread of the bucket.
-
-        :raises Refusal: disk error, which is logged
-        """
+    @property
+    def counts(self) -> Counts: ...
 
 
 class LocalWriter:
@@ -114,14 +104,14 @@ class LocalWriter:
     async def begin(self, size: int, overwrite: bool) -> None:
         if not self._entered:
             await self._enter(size)
-        await self._local.run(self._directory, self._begin, size, overwrite, True)
+        await self._local.home.run(self._directory, self._begin, size, overwrite, True)
 
     async def _enter(self, size: int) -> None:
         """Before the first call in a thread."""
         self._entered = True
-        self._local.check_moves(self._directory)
+        self._local.home.check_moves(self._directory)
         if self._quota is not None:
-            await self._local.know(self._directory, size, self._quota)
+            await self._local.counts.know(self._directory, size, self._quota)
 
     def _begin(self, size: int, overwrite: bool, look: bool = False) -> None:
         self._folder_fd = self._open_folder()
@@ -144,7 +134,7 @@ class LocalWriter:
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
             # The end will find out whether the name is taken.
-            writing = self._local.run(self._directory, self._write, batch, True)
+            writing = self._local.home.run(self._directory, self._write, batch, True)
             self._writing = Deferred.fromCoroutine(writing)
 
     async def _settle(self) -> None:
@@ -182,7 +172,7 @@ class LocalWriter:
                 await self._settle()
         finally:
             if self._folder_fd >= 0:
-                await self._local.run(self._directory, self._clear)
+                await self._local.home.run(self._directory, self._clear)
 
     def _clear(self) -> None:
         folder_fd, self._folder_fd = self._folder_fd, -1

@@ -18,7 +18,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import Protocol
 
 from attrs import asdict, evolve
 from twisted.logger import Logger
@@ -57,22 +56,12 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = ".new"
 
 
-class PartsStore(LocalStore, Protocol):
-    """What resumable uploads need of their store.
-
-    :ivar parts_fd: descriptor of the folder that they lie in
-    """
-
-    @property
-    def parts_fd(self) -> int: ...
-
-
 class LocalParts:
     """Resumable uploads whose data lies in the home."""
 
     _log = Logger()
 
-    def __init__(self, store: PartsStore) -> None:
+    def __init__(self, store: LocalStore) -> None:
         """
         :param store: prepared before any other call
         """
@@ -82,7 +71,7 @@ class LocalParts:
         self._ended: defaultdict[str, deque[tuple[float, str]]] = defaultdict(deque)
 
     def load(self, directory_of: Callable[[str], str | None]) -> list[Unfinished]:
-        names = set(os.listdir(self._store.parts_fd))
+        names = set(os.listdir(self._store.home.parts_fd))
         found: list[Unfinished] = []
         ended: list[Unfinished] = []
         for name in names:
@@ -113,7 +102,7 @@ class LocalParts:
             if upload is None or upload.finished is not None:
                 self._clean(identity)
                 return upload
-            data = os.lstat(identity, dir_fd=self._store.parts_fd)
+            data = os.lstat(identity, dir_fd=self._store.home.parts_fd)
             if not stat.S_ISREG(data.st_mode) or data.st_size < upload.offset:
                 raise ValueError("its data is not what was received")
             directory = directory_of(upload.bucket)
@@ -177,19 +166,19 @@ class LocalParts:
         return None
 
     async def record(self, directory: str, upload: Unfinished) -> None:
-        await self._store.run(directory, self._record, upload)
+        await self._store.home.run(directory, self._record, upload)
 
     async def finish(self, directory: str, upload: Unfinished) -> None:
-        await self._store.run(directory, self._finish, upload, self._enter(upload))
+        await self._store.home.run(directory, self._finish, upload, self._enter(upload))
         # If the file was stored already, this one was not published.
         self._store.room.forget_unfinished(directory, upload.id)
 
     async def remove(self, directory: str, upload: Unfinished) -> None:
-        await self._store.run(directory, self._remove, upload)
+        await self._store.home.run(directory, self._remove, upload)
         self._store.room.forget_unfinished(directory, upload.id)
 
     async def find(self, directory: str, identity: str) -> Unfinished | None:
-        return await self._store.run(directory, self._find, identity)
+        return await self._store.home.run(directory, self._find, identity)
 
     async def sweep(self, before: float) -> None:
         for key, ended in list(self._ended.items()):
@@ -197,12 +186,12 @@ class LocalParts:
                 ended.popleft()
             if not ended:
                 del self._ended[key]
-        await self._store.run("", self._sweep, before)
+        await self._store.home.run("", self._sweep, before)
 
     def read(self, upload: Unfinished, offset: int) -> bytes:
         try:
             # Opened for each piece: many uploads may be read in turn.
-            fd = os.open(upload.id, _READ, dir_fd=self._store.parts_fd)
+            fd = os.open(upload.id, _READ, dir_fd=self._store.home.parts_fd)
             try:
                 piece = os.pread(fd, min(PIECE, upload.offset - offset), offset)
                 # Only digests are needed of it, until it is published.
@@ -220,7 +209,7 @@ class LocalParts:
     # All that follows is for threads.
 
     def _record(self, upload: Unfinished) -> None:
-        folder = self._store.parts_fd
+        folder = self._store.home.parts_fd
         path, aside = upload.id + RECORD, upload.id + _NEW
         with replacing(path, aside, durable=True, directory_fd=folder) as file:
             file.write(json.dumps(asdict(upload)).encode())
@@ -236,7 +225,7 @@ class LocalParts:
         # The record first, durably: a record without data is reported as a loss at the
         # next start, but data without a record is only deleted.
         self._unlink(upload.id + RECORD)
-        sync_directory(self._store.parts_fd)
+        sync_directory(self._store.home.parts_fd)
         self._unlink(upload.id)
 
     def _find(self, identity: str) -> Unfinished | None:
@@ -247,7 +236,7 @@ class LocalParts:
         return None
 
     def _sweep(self, before: float) -> None:
-        with os.scandir(self._store.parts_fd) as entries:
+        with os.scandir(self._store.home.parts_fd) as entries:
             for entry in entries:
                 # A record is written last when its upload ends.
                 if entry.name.endswith(RECORD):
@@ -261,11 +250,11 @@ class LocalParts:
 
     def _read(self, identity: str) -> Unfinished | None:
         """As :func:`~filebucket.store.archive.read_record`."""
-        return read_record(identity, self._store.parts_fd)
+        return read_record(identity, self._store.home.parts_fd)
 
     def _unlink(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._store.parts_fd)
+            os.unlink(name, dir_fd=self._store.home.parts_fd)
 
 
 class PartWriter(LocalWriter):
@@ -313,7 +302,7 @@ class PartWriter(LocalWriter):
                 await self._enter(self._waiting_size)
             await self._settle()
             waiting, self._waiting, self._waiting_size = self._waiting, [], 0
-            await self._local.run(self._directory, self._keep, waiting)
+            await self._local.home.run(self._directory, self._keep, waiting)
         except BaseException:
             self._broken = True
             raise

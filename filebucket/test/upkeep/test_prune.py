@@ -30,6 +30,7 @@ from filebucket.model.token import Token, token_digest
 from filebucket.store.archive import Folder
 from filebucket.store.attributes import KERNEL, Attributes
 from filebucket.store.disk import DirectoryStore
+from filebucket.store.home import Home
 from filebucket.store.interfaces import NoFileError, Stat
 from filebucket.store.remove import removing
 from filebucket.store.room import Room
@@ -609,7 +610,7 @@ class RaceTests(PruningCase):
     def setUp(self) -> None:
         super().setUp()
         self.store = DirectoryStore(
-            str(self.home), LinesAtOnce(), Room(FreeSpace(0, Fraction(0)))
+            Home(str(self.home), LinesAtOnce()), Room(FreeSpace(0, Fraction(0)))
         )
         self.store.prepare()
         self.addCleanup(self.store.close)

@@ -27,6 +27,7 @@ from filebucket.hooks.interfaces import Exit, Verdict
 from filebucket.model.bucket import FreeSpace
 from filebucket.model.registry import BucketIndex
 from filebucket.store.disk import DirectoryStore
+from filebucket.store.home import Home
 from filebucket.store.room import Room
 from filebucket.test.kit.fakes import LinesAtOnce
 from filebucket.test.kit.integration import IntegrationCase, need, put_head
@@ -256,7 +257,9 @@ class SpecialFileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.home = Path(self.mktemp()).absolute()
-        self.store = DirectoryStore(str(self.home), LinesAtOnce(), Room(FreeSpace()))
+        self.store = DirectoryStore(
+            Home(str(self.home), LinesAtOnce()), Room(FreeSpace())
+        )
         self.store.prepare()
         self.addCleanup(self.store.close)
         self.bucket = self.home / "one"
