@@ -1,0 +1,413 @@
+"""Sends the data of a resumable upload to the object store.
+
+The data lies in the home until the upload ends. Parts of it are sent as soon as they
+are durable there, so that only the rest is left to send at the end. Only the memory of
+the daemon knows which parts were sent: after a restart, or if the store has lost one,
+all data is sent again, under another key. A multipart upload that may have been
+completed is neither completed again nor abandoned.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from filebucket.store.interfaces import LostError
+from filebucket.store.s3.interfaces import (
+    DeniedError,
+    IBody,
+    IObjects,
+    NotThereError,
+    ObjectError,
+    Part,
+    UnsureError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+AT_ONCE = 3
+"""Parts of an upload that are sent at once."""
+
+TRIES = 3
+"""How often the end of an upload sends a part until it fails."""
+
+PAUSE = 1.0
+"""Seconds between two of these tries."""
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Seconds between two looks for an object whose completion is not certain: a store may
+need a minute to join thousands of parts."""
+
+MOST_AGE = 6 * 3600.0
+"""Seconds after the first part was sent in which the rest of the data must follow, and
+after all of it was sent in which it must be published. Data that no record publishes
+may be swept later; some stores date an object by the beginning of its multipart upload.
+"""
+
+PIECE = 4 * 1024 * 1024
+"""Bytes that are hashed in one call in a thread."""
+
+_LARGEST = 5 * 1024**3
+_GROWS_AFTER = 1000
+_UNUSABLE = frozenset(
+    {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
+)
+"""Codes of a store that does not have the parts as they were sent."""
+
+
+def size_of_part(first: int, number: int) -> int:
+    """Bytes of a part that is not the last one. Parts grow, since S3 allows 10,000 of
+    them, and the size of the file may not be known when the first one is sent.
+
+    :param first: bytes of the first part
+    :param number: from 1
+    """
+    return min(first << ((number - 1) // _GROWS_AFTER), _LARGEST)
+
+
+@implementer(IBody)
+@frozen
+class Range:
+    """Bytes of an upload.
+
+    :param start: offset of the first one
+    :param size: in bytes
+    :param sha256: 32 bytes
+    """
+
+    start: int
+    size: int
+    sha256: bytes
+    _read: Callable[[int, int], Awaitable[bytes]] = field(repr=False)
+
+    async def read(self, offset: int, most: int) -> bytes:
+        return await self._read(self.start + offset, min(most, self.size - offset))
+
+
+@define(eq=False)
+class _Sent:
+    """What the store has of an upload.
+
+    :ivar id: the end of its key
+    :ivar since: when it was begun, or whole, in monotonic seconds
+    :ivar multipart: id of the multipart upload, if there is one
+    :ivar parts: by number
+    :ivar unsure: whether the multipart upload may have been completed
+    :ivar whole: whether all of it is there
+    """
+
+    id: str
+    since: float
+    multipart: str | None = None
+    parts: dict[int, Part] = field(factory=dict)
+    unsure: bool = False
+    whole: bool = False
+
+
+class Transfer:
+    """The data of one upload on its way to the store.
+
+    :ivar hashed: bytes that are hashed, and so perhaps sent
+    """
+
+    def __init__(
+        self,
+        objects: IObjects,
+        new_id: Callable[[], str],
+        key_of: Callable[[str], str],
+        read: Callable[[int, int], bytes],
+        run: Callable[..., Awaitable[Any]],
+        clock: IReactorTime,
+        first: int,
+    ) -> None:
+        """
+        :param objects: the store's data
+        :param new_id: makes an id
+        :param key_of: returns the key of the data with an id
+        :param read: reads the upload from an offset on, in a thread; returns a number
+            of bytes at most, and raises LostError if there are none
+        :param run: calls a function in a thread, and passes its errors on
+        :param first: bytes of the first part
+        """
+        self._objects = objects
+        self._new_id = new_id
+        self._key_of = key_of
+        self._read = read
+        self._run = run
+        self._clock = clock
+        self._first = first
+        self._turn = DeferredLock()
+        self._ended = False
+        self._sent: _Sent | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.hashed = 0
+        self._sha256 = hashlib.sha256()
+        self._ranges: list[Range] = []
+        # The last range is smaller than a part.
+        self._has_rest = False
+
+    async def advance(self, offset: int) -> None:
+        """Send the parts that are durable, once.
+
+        :param offset: bytes that are durable
+        :raises ObjectError: some could not be sent
+        :raises OSError: some could not be read
+        :raises LostError: some are not there any more
+        """
+        async with self._alone():
+            # A file of one part is not sent in parts.
+            if not self._ended and offset > self._first:
+                await self._send(offset, rest=False, tries=1)
+
+    async def finish(self, size: int, sha256: str) -> str:
+        """Send what is left. All of it is one object then.
+
+        :param size: bytes of the whole file, which are durable
+        :param sha256: of the whole file, in hex
+        :returns: the id of the object
+        :raises ObjectError: some could not be sent
+        :raises OSError: some could not be read
+        :raises LostError: it is not what was received
+        """
+        async with self._alone():
+            try:
+                return await self._finish(size, sha256)
+            except DeniedError:
+                if self._sent is not None:
+                    raise
+            # The store does not have what was sent any more.
+            return await self._finish(size, sha256)
+
+    async def abandon(self) -> None:
+        """Delete what was sent, as far as pushes may, and send nothing any more."""
+        self._ended = True
+        async with self._alone():
+            await self._let_go()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def _let_go(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None and sent.multipart is not None and not sent.unsure:
+            # Otherwise it is swept.
+            with suppress(ObjectError):
+                await self._objects.abandon(self._key_of(sent.id), sent.multipart)
+
+    async def _begun(self, end: int) -> _Sent:
+        """The data in the store, if it can still be used; otherwise no data yet.
+
+        :param end: bytes that the store will have
+        """
+        now = self._clock.seconds()
+        if self._has_rest and self.hashed < end:
+            # The last part was not the last one after all.
+            await self._let_go()
+            self._start_over()
+        if self._sent is not None and now - self._sent.since > MOST_AGE:
+            await self._let_go()
+        if self._sent is None:
+            self._sent = _Sent(self._new_id(), now)
+        return self._sent
+
+    async def _finish(self, size: int, sha256: str) -> str:
+        sent = await self._begun(size)
+        if not sent.whole:
+            if size > self._first:
+                sent = await self._send(size, rest=True, tries=TRIES)
+                self._check(size, sha256)
+                await self._complete(sent, size)
+            else:
+                await self._hash(size, rest=True)
+                self._check(size, sha256)
+                await self._put(sent, size)
+            sent.whole, sent.since = True, self._clock.seconds()
+        return sent.id
+
+    def _check(self, size: int, sha256: str) -> None:
+        if (self.hashed, self._sha256.hexdigest()) != (size, sha256):
+            raise LostError
+
+    # In one piece.
+
+    async def _put(self, sent: _Sent, size: int) -> None:
+        empty = Range(0, 0, hashlib.sha256().digest(), self._read_range)
+        body = self._ranges[0] if self._ranges else empty
+        key = self._key_of(sent.id)
+        await self._try(TRIES, self._objects.put, key, body)
+        await self._look(sent, size)
+
+    # In parts.
+
+    async def _send(self, end: int, rest: bool, tries: int) -> _Sent:
+        """Send the parts before an offset that were not sent yet.
+
+        :param rest: whether what is left after the last whole part is one, too
+        """
+        sent = await self._begun(end)
+        if sent.multipart is None:
+            sent.multipart = await self._try(
+                tries, self._objects.begin, self._key_of(sent.id)
+            )
+        left = deque(
+            number
+            for number in range(1, len(self._ranges) + 1)
+            if number not in sent.parts
+        )
+        hashing = DeferredLock()
+        failed = False
+
+        async def work() -> None:
+            nonlocal failed
+            while not failed:
+                await hashing.acquire()
+                try:
+                    if not left and not await self._hash_next(end, rest):
+                        return
+                    number = left.popleft() if left else len(self._ranges)
+                except BaseException:
+                    failed = True
+                    raise
+                finally:
+                    hashing.release()
+                try:
+                    await self._send_part(sent, number, tries)
+                except BaseException:
+                    failed = True
+                    raise
+
+        works = [Deferred.fromCoroutine(work()) for _ in range(AT_ONCE)]
+        for _, failure in await DeferredList(works, consumeErrors=True):
+            if isinstance(failure, Failure):
+                failure.raiseException()
+        return sent
+
+    async def _send_part(self, sent: _Sent, number: int, tries: int) -> None:
+        assert sent.multipart is not None
+        body = self._ranges[number - 1]
+        key = self._key_of(sent.id)
+        try:
+            part = self._objects.part
+            # The same part, if it is sent twice.
+            found = await self._try(tries, part, key, sent.multipart, number, body)
+        except DeniedError as error:
+            self._doubt(sent, error)
+            raise
+        sent.parts[number] = found
+
+    def _doubt(self, sent: _Sent, error: DeniedError) -> None:
+        """Use what was sent no more if the store says that it does not have it."""
+        if error.code in _UNUSABLE and self._sent is sent:
+            self._sent = None
+
+    async def _complete(self, sent: _Sent, size: int) -> None:
+        assert sent.multipart is not None
+        parts = [sent.parts[number] for number in sorted(sent.parts)]
+        if not sent.unsure:
+            sent.unsure = True
+            key = self._key_of(sent.id)
+            try:
+                await self._objects.complete(key, sent.multipart, parts)
+            except DeniedError as error:
+                sent.unsure = False
+                self._doubt(sent, error)
+                raise
+            except ObjectError:
+                # The object tells.
+                pass
+        await self._look(sent, size)
+
+    async def _look(self, sent: _Sent, size: int) -> None:
+        """Check that the store has all of it, or wait until it does."""
+        pauses = iter(PAUSES)
+        while True:
+            try:
+                found = await self._objects.size(self._key_of(sent.id))
+            except DeniedError:
+                raise
+            except ObjectError as failure:
+                error = failure
+            else:
+                if found == size:
+                    return
+                self._sent = None
+                raise UnsureError(f"the object store has {found} bytes of {size}")
+            pause = next(pauses, None)
+            if pause is None:
+                break
+            await deferLater(self._clock, pause)
+        if isinstance(error, NotThereError):
+            # It may be completed later: leave it alone, and send all again.
+            self._sent = None
+        raise error
+
+    async def _try(
+        self, tries: int, call: Callable[..., Awaitable[Any]], *args: Any
+    ) -> Any:
+        """Make a call that may be made twice."""
+        for left in reversed(range(tries)):
+            try:
+                return await call(*args)
+            except UnsureError:
+                if not left or self._ended:
+                    raise
+            await deferLater(self._clock, PAUSE)
+        raise AssertionError
+
+    # Digests.
+
+    async def _hash(self, end: int, rest: bool) -> None:
+        while await self._hash_next(end, rest):
+            pass
+
+    async def _hash_next(self, end: int, rest: bool) -> bool:
+        """Hash the next part before an offset; returns whether there was one."""
+        size = size_of_part(self._first, len(self._ranges) + 1)
+        if self.hashed + size > end:
+            size = end - self.hashed
+            if not size or not rest:
+                return False
+        whole, part, offset = self._sha256.copy(), hashlib.sha256(), 0
+        while offset < size:
+            start, most = self.hashed + offset, min(size - offset, PIECE)
+            offset += await self._run(self._hash_piece, start, most, (whole, part))
+        found = Range(self.hashed, size, part.digest(), self._read_range)
+        self._ranges.append(found)
+        self._sha256 = whole
+        self.hashed += size
+        self._has_rest = self.hashed == end and rest
+        return True
+
+    def _hash_piece(self, start: int, most: int, hashes: tuple[Any, ...]) -> int:
+        piece = self._read(start, most)
+        for each in hashes:
+            each.update(piece)
+        return len(piece)
+
+    async def _read_range(self, start: int, most: int) -> bytes:
+        try:
+            found: bytes = await self._run(self._read, start, most)
+        except LostError:
+            # It was there when it was hashed.
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        return found
