@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from types import TracebackType
 
 from proofs.filesystems import run
@@ -45,6 +46,28 @@ class Cable:
     def inside(self, *command: str) -> tuple[str, ...]:
         """A command that runs in the daemon's namespace."""
         return ("ip", "netns", "exec", self._space, *command)
+
+    @property
+    def space(self) -> str:
+        """The name of the namespace."""
+        return self._space
+
+    def pull_far(self) -> None:
+        """The same as :meth:`pull`, but this machine goes on sending into the cable."""
+        address = self._far_address()
+        neighbor = (self.host, "lladdr", address, "nud", "permanent")
+        run("ip", "neighbor", "replace", *neighbor, "dev", self._near)
+        run(*self.inside("ip", "link", "set", "eth0", "down"))
+
+    def plug_far(self) -> None:
+        """Plug it in again, after :meth:`pull_far`."""
+        run(*self.inside("ip", "link", "set", "eth0", "up"))
+
+    def _far_address(self) -> str:
+        command = self.inside("cat", "/sys/class/net/eth0/address")
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=60
+        ).stdout.strip()
 
     def pull(self) -> None:
         """From now on nothing is transmitted, and no side is told."""

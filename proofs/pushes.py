@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from attrs import Factory, define, frozen
 
@@ -263,7 +264,7 @@ class Uploaders:
             for number in range(count)
         ]
 
-    def __enter__(self) -> Uploaders:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

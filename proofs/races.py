@@ -13,6 +13,8 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from attrs import define
@@ -92,30 +94,37 @@ def line_up(name: str, ways: int, race: int, chance: random.Random) -> list[Race
     return racers
 
 
-def run(port: int, racers: Sequence[Racer], file: Path) -> list[bytes | None]:
+def run(
+    ports: Sequence[int],
+    racers: Sequence[Racer],
+    look: Callable[[], bytes | None],
+) -> list[bytes | None]:
     """Run the race.
 
-    :returns: the file's content when all ends were sent, and after each answer
+    :param ports: the daemons' ports; racers take turns
+    :param look: returns the file's content; None if it is not there
+    :returns: that content when all ends were sent, and after each answer
     """
     with ExitStack() as closing:
         sockets = [
             closing.enter_context(
                 socket.create_connection(("127.0.0.1", port), ANSWER_WITHIN)
             )
-            for _ in racers
+            for port, _ in zip(cycle(ports), racers, strict=False)
         ]
         for it, racer in zip(sockets, racers, strict=True):
-            it.sendall(racer.sent)
+            with suppress(OSError):
+                it.sendall(racer.sent)
         for it, racer in zip(sockets, racers, strict=True):
             # A late racer is refused before the rest is sent.
             with suppress(OSError):
                 it.sendall(racer.held)
-        seen = [_content(file)]
+        seen = [look()]
         for it, racer in zip(sockets, racers, strict=True):
             with suppress(OSError):
                 while got := it.recv(65536):
                     racer.answer += got
-            seen.append(_content(file))
+            seen.append(look())
     return seen
 
 
@@ -186,7 +195,7 @@ def _hold(
             file = server.home / TOKEN / name
             had = _content(file)
             racers = line_up(name, count_of, number, chance)
-            seen = run(server.port, racers, file)
+            seen = run([server.port], racers, partial(_content, file))
             looks += len(seen)
             wrong = [fault(racers, _content(file))]
             whole = [had, *(racer.data for racer in racers)]

@@ -6,13 +6,14 @@ All of them end with the process that started them.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -23,6 +24,9 @@ from filebucket.test.kit.server import PATIENCE, comes
 
 ENDS = 20.0
 """Seconds that a program has to end before it is killed."""
+
+_PORTS = range(15_000, 32_000)
+"""Below those that Linux gives to connections (ip_local_port_range)."""
 
 _TIED = ("setpriv", "--pdeathsig=KILL")
 
@@ -40,12 +44,17 @@ def found(program: str, package: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that are free now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in probes:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in probes]
+    """Ports of this machine that are free now, and that no connection gets as its own
+    end meanwhile.
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no ports are free")
 
 
 def answers(url: str) -> bool:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from filebucket.test.kit.postgres import Postgres
 from filebucket.test.kit.programs import Program, answers, found, free_ports
 from filebucket.test.kit.s3 import ACCOUNT, accounts, call, refuses, remove_sockets
 from filebucket.test.kit.server import PATIENCE, comes
@@ -37,7 +38,7 @@ class SeaweedFS:
     """A master, three volume servers, and two S3 gateways.
 
     Two volume servers have each byte, and have written it to their disks before they
-    answer.
+    answer. The gateways have a filer each, which share the names in PostgreSQL.
 
     :ivar says: its name
     :ivar urls: the addresses of the gateways
@@ -47,21 +48,16 @@ class SeaweedFS:
 
     says = "SeaweedFS"
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         """
-        :param database: the connection string of a PostgreSQL database that has the
-            names, for a filer for each gateway; without it, both gateways use one
-            filer, which is the less durable
-        :raises SkipTest: SeaweedFS is not installed
+        :raises SkipTest: SeaweedFS or PostgreSQL is not installed
         """
         self._weed = found("weed", "SeaweedFS")
         folder.mkdir(parents=True)
         self._folder = folder
         accounts_file = folder / "s3.json"
         accounts_file.write_text(accounts())
-        if database is not None:
-            values = dict(each.split("=") for each in database.split())
-            (folder / "filer.toml").write_text(_FILER.format(**values))
+        self._names = Postgres()
         self._ports: list[int] = []
         of_master = self._address()
         self._master = f"-master={of_master}"
@@ -77,7 +73,7 @@ class SeaweedFS:
                     *("-dataCenter=d1", "-rack=r1", "-port.public=0"),
                 )
             )
-        self._filers = [self._address() for _ in range(1 if database is None else 2)]
+        self._filers = [self._address() for _ in range(2)]
         filers = [
             self._part(
                 f"filer-{number}",
@@ -91,7 +87,7 @@ class SeaweedFS:
             self._part(
                 f"s3-{number}",
                 each,
-                *(f"-filer={self._filers[number % len(filers)]}",),
+                *(f"-filer={self._filers[number]}",),
                 *(f"-config={accounts_file}", "-port.iceberg=0", "-port.lance=0"),
             )
             for number, each in enumerate(addresses)
@@ -103,6 +99,9 @@ class SeaweedFS:
 
     def start(self) -> SeaweedFS:
         """Start all of it."""
+        database = self._names.start().create("names")
+        values = dict(each.split("=") for each in database.split())
+        (self._folder / "filer.toml").write_text(_FILER.format(**values))
         for stage in self._stages:
             for each in stage:
                 each.begin()
@@ -119,6 +118,7 @@ class SeaweedFS:
         for stage in reversed(self._stages):
             for each in stage:
                 each.kill()
+        self._names.stop()
         remove_sockets(*self._ports)
 
     def create(self, bucket: str) -> None:
