@@ -217,6 +217,10 @@ class Part:
         except HookFailed as failed:
             # All bytes are here: the upload stays for another try.
             raise Refusal(503, failed.reason) from None
+        except LostError:
+            # Found when it was sent elsewhere.
+            self._was_lost(self._session)
+            raise lost() from None
         except Refusal as refusal:
             if refusal.status < 500 and refusal.status != 401:
                 # Tried again it would fail again. But the operator can make a folder

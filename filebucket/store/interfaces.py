@@ -123,8 +123,8 @@ class IPartWriter(IWriter):
     """A resumable upload, while one request is about it.
 
     What was not kept is gone after :meth:`IWriter.abort`; what was kept stays.
-    :meth:`IWriter.begin` also raises :class:`LostError`, if there is less data than was
-    recorded.
+    Its calls also raise :class:`LostError`, if they find less data than was recorded,
+    or other data.
     """
 
     def keep() -> Awaitable[Hashes]:

@@ -51,6 +51,9 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Seconds between two looks for an object whose completion is not certain: a store may
 need a minute to join thousands of parts."""
 
+FRESH = 10.0
+"""Seconds in which data is certainly there after it was sent."""
+
 MOST_AGE = 6 * 3600.0
 """Seconds after the first part was sent in which the rest of the data must follow, and
 after all of it was sent in which it must be published. Data that no record publishes
@@ -60,22 +63,10 @@ may be swept later; some stores date an object by the beginning of its multipart
 PIECE = 4 * 1024 * 1024
 """Bytes that are hashed in one call in a thread."""
 
-_LARGEST = 5 * 1024**3
-_GROWS_AFTER = 1000
 _UNUSABLE = frozenset(
     {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
 )
 """Codes of a store that does not have the parts as they were sent."""
-
-
-def size_of_part(first: int, number: int) -> int:
-    """Bytes of a part that is not the last one. Parts grow, since S3 allows 10,000 of
-    them, and the size of the file may not be known when the first one is sent.
-
-    :param first: bytes of the first part
-    :param number: from 1
-    """
-    return min(first << ((number - 1) // _GROWS_AFTER), _LARGEST)
 
 
 @implementer(IBody)
@@ -131,7 +122,7 @@ class Transfer:
         read: Callable[[int, int], bytes],
         run: Callable[..., Awaitable[Any]],
         clock: IReactorTime,
-        first: int,
+        size_of: Callable[[int], int],
     ) -> None:
         """
         :param objects: the store's data
@@ -140,7 +131,8 @@ class Transfer:
         :param read: reads the upload from an offset on, in a thread; returns a number
             of bytes at most, and raises LostError if there are none
         :param run: calls a function in a thread, and passes its errors on
-        :param first: bytes of the first part
+        :param size_of: returns the bytes of the part that follows a number of bytes, if
+            it is not the last one
         """
         self._objects = objects
         self._new_id = new_id
@@ -148,7 +140,7 @@ class Transfer:
         self._read = read
         self._run = run
         self._clock = clock
-        self._first = first
+        self._size_of = size_of
         self._turn = DeferredLock()
         self._ended = False
         self._sent: _Sent | None = None
@@ -171,7 +163,7 @@ class Transfer:
         """
         async with self._alone():
             # A file of one part is not sent in parts.
-            if not self._ended and offset > self._first:
+            if not self._ended and offset > self._size_of(0):
                 await self._send(offset, rest=False, tries=1)
 
     async def finish(self, size: int, sha256: str) -> str:
@@ -232,8 +224,10 @@ class Transfer:
 
     async def _finish(self, size: int, sha256: str) -> str:
         sent = await self._begun(size)
+        if sent.whole and self._clock.seconds() - sent.since > FRESH:
+            sent = await self._still(sent, size)
         if not sent.whole:
-            if size > self._first:
+            if size > self._size_of(0):
                 sent = await self._send(size, rest=True, tries=TRIES)
                 self._check(size, sha256)
                 await self._complete(sent, size)
@@ -243,6 +237,18 @@ class Transfer:
                 await self._put(sent, size)
             sent.whole, sent.since = True, self._clock.seconds()
         return sent.id
+
+    async def _still(self, sent: _Sent, size: int) -> _Sent:
+        """The data, if the store still has it: a record may have published it, in spite
+        of an error, and prune may have deleted both.
+        """
+        try:
+            if await self._objects.size(self._key_of(sent.id)) == size:
+                return sent
+        except NotThereError:
+            pass
+        self._sent = None
+        return await self._begun(size)
 
     def _check(self, size: int, sha256: str) -> None:
         if (self.hashed, self._sha256.hexdigest()) != (size, sha256):
@@ -382,7 +388,7 @@ class Transfer:
 
     async def _hash_next(self, end: int, rest: bool) -> bool:
         """Hash the next part before an offset; returns whether there was one."""
-        size = size_of_part(self._first, len(self._ranges) + 1)
+        size = self._size_of(self.hashed)
         if self.hashed + size > end:
             size = end - self.hashed
             if not size or not rest:

@@ -16,6 +16,7 @@ from filebucket.push import part as module
 from filebucket.push.interfaces import Resume
 from filebucket.push.part import KEEP_AFTER
 from filebucket.push.sessions import SWEEP_EVERY
+from filebucket.store.interfaces import LostError
 from filebucket.test.kit.sessions import (
     BROKEN,
     CONTENT,
@@ -583,6 +584,16 @@ class EndTests(SessionCase):
         gate.callback(None)
         self.ended(403, done)
         self.assert_gone(identity)
+        self.assertEqual({}, self.store.files)
+
+    def test_lost_while_prepared(self) -> None:
+        """Data that is not what was received is not stored."""
+        identity = self.created()
+        self.parts.prepare_gate = Deferred()
+        done = self.ask(part(identity, 0, CONTENT))
+        self.parts.prepare_gate.errback(LostError())
+        self.ended(410, done)
+        self.outcome(410, look(identity))
         self.assertEqual({}, self.store.files)
 
     def test_not_prepared(self) -> None:

@@ -25,7 +25,7 @@ from filebucket.store.s3.interfaces import (
     Part,
     UnsureError,
 )
-from filebucket.store.s3.transfer import MOST_AGE, PAUSE, PAUSES, Transfer, size_of_part
+from filebucket.store.s3.transfer import FRESH, MOST_AGE, PAUSE, PAUSES, Transfer
 from filebucket.test.kit.fakes import at_once
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ class TransferCase(SynchronousTestCase):
             self.read,
             at_once,
             self.clock,
-            3,
+            lambda before: 3 if before < 9 else 6,
         )
 
     def new_id(self) -> str:
@@ -208,17 +208,6 @@ class TransferTests(TransferCase):
         self.result(self.transfer.advance(9))
         verifyObject(IBody, self.transfer._ranges[0])
 
-    def test_sizes_of_parts(self) -> None:
-        """A file of 5 TiB has less than 10,000 parts, and none is above 5 GiB."""
-        least, mib = 5 * 1024**2, 1024**2
-        self.assertEqual(
-            [5, 5, 10, 10], [size_of_part(5, n) for n in (1, 1000, 1001, 2000)]
-        )
-        self.assertEqual(5 * 1024**3, size_of_part(512 * mib, 10_000))
-        for first in least, 8 * mib, 512 * mib:
-            total = sum(size_of_part(first, number) for number in range(1, 10_001))
-            self.assertGreater(total, 4.8 * 1024**4)
-
     def test_sizes(self) -> None:
         """Files of any size, around a number of parts."""
         for size in range(len(CONTENT) + 1):
@@ -228,7 +217,8 @@ class TransferTests(TransferCase):
             self.assertEqual({"data/1": CONTENT[:size]}, self.objects.objects)
             self.assertEqual({}, self.objects.uploads)
             self.assertEqual(int(size <= 3), self.count("put"))
-            self.assertEqual(-(-size // 3) if size > 3 else 0, self.count("part"))
+            parts = 0 if size <= 3 else -(-min(size, 10) // 3)
+            self.assertEqual(parts, self.count("part"))
             self.assertEqual(1, self.count("size"))
 
     def test_early(self) -> None:
@@ -447,6 +437,21 @@ class ErrorTests(TransferCase):
                 if name in ("begin", "part")
             },
         )
+
+    def test_deleted(self) -> None:
+        """Data may be published in spite of an error, and pruned: then it is sent
+        again. Other errors of the store say nothing about it.
+        """
+        self.finish()
+        self.clock.advance(FRESH + 1)
+        self.objects.calls.clear()
+        self.assertEqual("1", self.finish())
+        self.assertEqual(["size"], self.objects.calls)
+        self.objects.before["size"] = [UNSURE]
+        self.fails(self.finishing(), UnsureError)
+        self.objects.objects.clear()
+        self.assert_stored(self.finish())
+        self.assertEqual(2, self.ids)
 
     def test_wrong_size(self) -> None:
         """An object of another size is not used."""
