@@ -65,8 +65,8 @@ from filebucket.config.values import duration
 from filebucket.model.mask import mask
 from filebucket.model.names import PRIVATE
 from filebucket.model.records import File
-from filebucket.store.archive import DirectoryArchive, StoredFile
-from filebucket.store.interfaces import DAMAGE
+from filebucket.store.choose import archive_of
+from filebucket.store.interfaces import DAMAGE, IStoredFile
 from filebucket.upkeep.copy import (
     BucketCopy,
     DamagedError,
@@ -185,7 +185,7 @@ def copy(
         inventory = stack.enter_context(open_catalogue(config, Inventory))
         stack.enter_context(_locked(config.home, server.text))
         keys = [each.key for each in chosen]
-        archive, hide = DirectoryArchive(config.home), mask(config.buckets)
+        archive, hide = archive_of(config.home, config.store), mask(config.buckets)
         row_within = late(config)
         bar = stack.enter_context(progress_bar(copies.bytes_of(keys)))
         told = _Told(bar)
@@ -366,7 +366,7 @@ class Far:
     def send(
         self,
         file: File,
-        opened: Callable[[], AbstractContextManager[StoredFile]],
+        opened: Callable[[], AbstractContextManager[IStoredFile]],
         expected: bool,
     ) -> bool:
         ask = expected or file.received.size > SMALL or not self._unasked
@@ -436,7 +436,7 @@ class _Stored:
     def __init__(
         self,
         file: File,
-        opened: Callable[[], AbstractContextManager[StoredFile]],
+        opened: Callable[[], AbstractContextManager[IStoredFile]],
         pace: Pace | None,
     ) -> None:
         received = file.received
@@ -447,13 +447,13 @@ class _Stored:
         self._open = opened
         self._pace = pace
         self._stack = ExitStack()
-        self._stored: StoredFile | None = None
+        self._stored: IStoredFile | None = None
 
     @property
     def opened(self) -> bool:
         return self._stored is not None
 
-    def _file(self) -> StoredFile:
+    def _file(self) -> IStoredFile:
         if self._stored is None:
             self._stored = self._stack.enter_context(self._open())
         return self._stored
@@ -465,7 +465,7 @@ class _Stored:
         if offset > self.length:
             raise GaveUpError("the server has more than was sent")
         size = min(most, self.length - offset)
-        body = _Range(self._file().fd, offset, size, self._pace)
+        body = _Range(self._file(), offset, size, self._pace)
         return body, offset + size == self.length
 
     def took(self, seconds: float) -> None:
@@ -492,7 +492,7 @@ class _Range:
     :ivar pace: limits the rate
     """
 
-    fd: int
+    file: IStoredFile
     offset: int
     size: int
     pace: Pace | None
@@ -504,7 +504,7 @@ class _Range:
             # A second at a time: the server must not wait for longer.
             size = min(size, self.pace.rate)
         try:
-            data = os.pread(self.fd, size, at)
+            data = self.file.piece(at, size)
         except OSError as error:
             if error.errno in DAMAGE:
                 raise DamagedError from None
@@ -512,8 +512,6 @@ class _Range:
         if len(data) < size:
             raise DamagedError
         sock.sendall(data)
-        # Other programs need the cache more.
-        os.posix_fadvise(self.fd, at, size, os.POSIX_FADV_DONTNEED)
         if self.pace is not None:
             self.pace(size)
         return size

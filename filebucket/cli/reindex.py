@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import click
 
@@ -10,7 +11,7 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.cli.options import open_catalogue, with_config, with_json
 from filebucket.cli.progress import Findings, progress_bar
 from filebucket.config.load import load
-from filebucket.store.archive import DirectoryArchive
+from filebucket.store.choose import archive_of
 from filebucket.upkeep import reindex as reindexing
 from filebucket.upkeep.survey import count_names
 
@@ -34,11 +35,11 @@ def reindex(path: str, as_json: bool, accept: bool) -> None:
     and damage, because missing and damaged files are no longer reported after it.
     """
     config = load(path)
-    archive = DirectoryArchive(config.home)
-    with (
-        open_catalogue(config, Inventory, create=True) as catalogue,
-        progress_bar(count_names(archive, config.buckets)) as bar,
-    ):
+    with ExitStack() as stack:
+        catalogue = stack.enter_context(open_catalogue(config, Inventory, create=True))
+        archive = archive_of(config.home, config.store)
+        count = count_names(archive, config.buckets)
+        bar = stack.enter_context(progress_bar(count))
         findings = Findings(as_json, bar)
         found = reindexing.reindex(
             catalogue,

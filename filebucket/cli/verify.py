@@ -26,7 +26,7 @@ from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
-from filebucket.store.archive import DirectoryArchive
+from filebucket.store.choose import archive_of
 from filebucket.store.seal import SEALED_WITHIN
 from filebucket.upkeep import pace as pacing
 from filebucket.upkeep import verify as verifying
@@ -93,7 +93,7 @@ def verify(
             findings = Findings(as_json, bar)
             found = verifying.verify(
                 catalogue,
-                DirectoryArchive(config.home),
+                archive_of(config.home, config.store),
                 chosen,
                 config.buckets,
                 due,

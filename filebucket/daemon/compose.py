@@ -55,7 +55,7 @@ from filebucket.model.unfinished import Broken, Unfinished
 from filebucket.push.failures import Failures
 from filebucket.push.receive import Uploads
 from filebucket.push.sessions import Sessions
-from filebucket.store.archive import DirectoryArchive
+from filebucket.store.choose import archive_of
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.home import Home
 from filebucket.store.interfaces import IArchive
@@ -118,7 +118,7 @@ def make_daemon(
     registry = Registry(config.buckets)
     room = Room(config.min_free_space)
     store = DirectoryStore(Home(config.home, Lines(threads, PER_BUCKET)), room)
-    searching = partial(search, DirectoryArchive(config.home), wall)
+    searching = partial(search, archive_of(config.home, config.store), wall)
     recorder = Recorder(reactor, pool, config.home, registry, searching, wall)
     seen = _Seen(registry, recorder, counters, wall)
     hooks = ScriptHooks(

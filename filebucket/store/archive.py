@@ -16,7 +16,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import Self
@@ -183,6 +183,12 @@ class Folder:
             while names := [os.fsencode(each.name) for each in islice(entries, most)]:
                 yield names
 
+    def untouched(self, before: Mapping[str, float]) -> Collection[str]:
+        return ()
+
+    def expect(self, names: Sequence[str]) -> None:
+        pass
+
     def look(self, name: str) -> Stat:
         if self.fd is None:
             raise NoFileError
@@ -271,6 +277,12 @@ class StoredFile:
         if size != after.size or after.version != self.stat.version:
             raise UnsteadyError
         return Content(size, sha256, after)
+
+    def piece(self, offset: int, most: int) -> bytes:
+        data = os.pread(self.fd, most, offset)
+        # Other programs need the cache more.
+        os.posix_fadvise(self.fd, offset, len(data), os.POSIX_FADV_DONTNEED)
+        return data
 
 
 def _stat(found: os.stat_result) -> Stat:

@@ -286,6 +286,11 @@ DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 that a file is lost."""
 
 
+OUT_OF_REACH = errno.EHOSTUNREACH
+"""Error number by which an object store reports that it cannot be reached: other files
+can probably not be read now, either."""
+
+
 class NoFileError(Exception):
     """There is no file with that name."""
 
@@ -314,12 +319,15 @@ class Stat:
     :param written_at: last change of the content, in seconds since the epoch
     :param changed_at: last change of anything, including the name and the mode
     :param version: a value that differs for another file, and after a write
+    :param sha256: as the store recorded it when the file was pushed, in hex; None if it
+        records none
     """
 
     size: int
     written_at: float
     changed_at: float
     version: object
+    sha256: str | None = None
 
 
 @frozen
@@ -350,6 +358,12 @@ class IStoredFile(Interface):
             :data:`DAMAGE`
         """
 
+    def piece(offset: int, most: int) -> bytes:
+        """Read ``most`` bytes from ``offset``, or less at the end.
+
+        :raises OSError: as :meth:`copy`
+        """
+
 
 class IFolder(Interface):
     """The files of one bucket, opened for reading."""
@@ -358,6 +372,20 @@ class IFolder(Interface):
         """The names of all directory entries, files or not, ``most`` at a time.
 
         :raises OSError: the folder cannot be read
+        """
+
+    def untouched(before: Mapping[str, float]) -> Collection[str]:
+        """Those of some files that are there, and were not written after a time, as far
+        as a list shows that: it is faster than :meth:`look`. Files that are left out
+        may be the same. A store whose :meth:`look` is fast leaves all out.
+
+        :param before: the time for each name, in seconds since the epoch
+        :raises OSError: the folder cannot be read
+        """
+
+    def expect(names: Sequence[str]) -> None:
+        """Announce the names that :meth:`look` is called with next, each once, in about
+        this order. A store that takes long for each can look at several at once.
         """
 
     def look(name: str) -> Stat:

@@ -25,9 +25,10 @@ from filebucket.base.text import counted, printable
 from filebucket.catalogue.interfaces import ICopies, IFiles, IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File
-from filebucket.store.archive import DirectoryArchive, StoredFile
 from filebucket.store.interfaces import (
     DAMAGE,
+    IArchive,
+    IStoredFile,
     NoFileError,
     NotAFileError,
     UnsteadyError,
@@ -88,7 +89,7 @@ class IFar(Interface):
 
     def send(
         file: File,
-        opened: Callable[[], AbstractContextManager[StoredFile]],
+        opened: Callable[[], AbstractContextManager[IStoredFile]],
         expected: bool,
     ) -> bool:
         """Have a file there, with the SHA-256 of the catalogue.
@@ -150,7 +151,7 @@ class BucketCopy:
     files: IFiles
     inventory: IInventory
     copies: ICopies
-    archive: DirectoryArchive
+    archive: IArchive
     bucket: Bucket
     far: IFar | None
     target: str
@@ -322,7 +323,7 @@ class BucketCopy:
             )
 
     @contextmanager
-    def _opened(self, file: File, expected: bool) -> Iterator[StoredFile]:
+    def _opened(self, file: File, expected: bool) -> Iterator[IStoredFile]:
         if expected and not self._gone:
             # Now it is known that it is not there, and it may take long to send it.
             self._gone = True

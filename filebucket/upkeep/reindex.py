@@ -1,7 +1,8 @@
 """Reconciles the catalogue with the files on disk, which are the truth.
 
 A file without a row is read, hashed and added, as if it had been pushed when it was
-last written. A row without a file is marked as missing, and as kept when the file is
+last written. An object store has a record of it, which is added without reading the
+file. A row without a file is marked as missing, and as kept when the file is
 back. A file that differs from its row is damaged, and its row stays as it is, so that
 damage or tampering never becomes the recorded content. There is one exception: if the
 bucket allows overwriting and the file was written after its row, it replaces the row,
@@ -120,7 +121,9 @@ class _Reindexing(Survey):
             slack = 0.0 if bucket.overwrite else SLACK
             written = row.known_at + slack < at.written_at <= self.now()
             doubtful = at.size != row.size or written
-        content = self.read(bucket, folder, row.name) if doubtful else None
+            if at.sha256 is not None:
+                doubtful = (at.size, at.sha256) != (row.size, row.sha256)
+        content = self._content(bucket, folder, row, at) if doubtful else None
         if content is None:
             return
         if content.sha256 == row.sha256:
@@ -130,6 +133,13 @@ class _Reindexing(Survey):
         else:
             self.tell_difference(bucket, row, content)
 
+    def _content(
+        self, bucket: Bucket, folder: IFolder, row: Row, at: Stat
+    ) -> Content | None:
+        # A record does not show that damage is gone.
+        recorded = None if row.damaged else _recorded(at)
+        return recorded or self.read(bucket, folder, row.name)
+
     def are_gone(self, bucket: Bucket, rows: Sequence[Row]) -> None:
         if self.accept:
             for row in rows:
@@ -138,12 +148,13 @@ class _Reindexing(Survey):
 
     def is_unknown(self, bucket: Bucket, folder: IFolder, name: str) -> None:
         try:
-            content = self.read(bucket, folder, name)
+            content = _recorded(folder.look(name)) or self.read(bucket, folder, name)
         except NoFileError as error:
             self.tell_no_file(bucket, name, error)
         except OSError as error:
-            self.tell(bucket, "unreadable", name, error.strerror)
+            self.tell_unreadable(bucket, name, error)
         else:
+            self.out_of_reach = 0
             if content is not None:
                 self.found.files += 1
                 self._wait(bucket, name, content, None)
@@ -170,6 +181,7 @@ class _Reindexing(Survey):
             return
         # A file may have been replaced since it was read.
         with self.open(bucket) as folder:
+            folder.expect([each.received.name for each, _ in waiting])
             still = [
                 each
                 for each, was in waiting
@@ -181,6 +193,11 @@ class _Reindexing(Survey):
             if kind != "known":
                 self.entered = True
                 self.tell(bucket, kind, each.received.name)
+
+
+def _recorded(at: Stat) -> Content | None:
+    """The content of a file by the record of its push; None if there is no record."""
+    return None if at.sha256 is None else Content(at.size, at.sha256, at)
 
 
 def _is_still(folder: IFolder, name: str, was: Stat) -> bool:

@@ -13,12 +13,12 @@ a path: a folder's name can be a token.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory
@@ -26,6 +26,7 @@ from filebucket.model import names
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Row
 from filebucket.store.interfaces import (
+    OUT_OF_REACH,
     Content,
     IArchive,
     IFolder,
@@ -45,6 +46,10 @@ the clock of another machine."""
 
 ROW_WITHIN = 2.0
 """Seconds after its end in which a push gets its row."""
+
+MOST_OUT_OF_REACH = 10
+"""Files in a row for which the store is out of reach until a bucket is given up. Each
+may take minutes."""
 
 _FOLDERS_OF_SYSTEMS = (
     "lost+found",
@@ -216,6 +221,8 @@ class Survey(ABC):
     late: float
     wait: Callable[[float], object]
     found: Found
+    # Files in a row for which the store was out of reach.
+    out_of_reach: int = field(default=0, kw_only=True)
 
     @abstractmethod
     def look_at(self, bucket: Bucket, folder: IFolder, row: Row) -> None:
@@ -241,13 +248,18 @@ class Survey(ABC):
             after = rows[-1].name
             gone = []
             with self.open(bucket) as folder:
-                for row in rows:
+                same = self._untouched(bucket, folder, rows)
+                wanted = [row for row in rows if row.name not in same]
+                folder.expect([row.name for row in wanted])
+                for row in wanted:
                     try:
                         self.look_at(bucket, folder, row)
                     except NoFileError:
                         gone.append(row)
                     except OSError as error:
-                        self.tell(bucket, "unreadable", row.name, error.strerror)
+                        self.tell_unreadable(bucket, row.name, error)
+                    else:
+                        self.out_of_reach = 0
             if gone:
                 ids = {row.id: row for row in gone}
                 # Without those that were pruned or overwritten meanwhile.
@@ -255,6 +267,17 @@ class Survey(ABC):
                     self.tell(bucket, "missing", ids[id_].name)
             self.found.files += len(rows)
             self.progress(self.found)
+            self.pace(0)
+
+    def _untouched(
+        self, bucket: Bucket, folder: IFolder, rows: Sequence[Row]
+    ) -> Collection[str]:
+        """The rows whose files need no look."""
+        if bucket.overwrite:
+            # The next push may have come right after.
+            return ()
+        before = {row.name: row.known_at + SLACK for row in rows if not row.damaged}
+        return folder.untouched(before)
 
     def look_for_missing(self, bucket: Bucket) -> int:
         """Check whether missing files are back.
@@ -266,6 +289,7 @@ class Survey(ABC):
             self.go_on()
             after = rows[-1].name
             with self.open(bucket) as folder:
+                folder.expect([row.name for row in rows])
                 back = [row for row in rows if _is_back(folder, row)]
             came = set(self.catalogue.came_back([row.id for row in back]))
             count += len(came)
@@ -287,13 +311,18 @@ class Survey(ABC):
                         self.tell(bucket, "stranger", name, reason)
                     else:
                         fit.append(name)
-                for name in self.catalogue.unknown(bucket.key, fit):
-                    if _fits(name, _FILES_OF_SYSTEMS):
-                        continue
+                unknown = [
+                    name
+                    for name in self.catalogue.unknown(bucket.key, fit)
+                    if not _fits(name, _FILES_OF_SYSTEMS)
+                ]
+                folder.expect(unknown)
+                for name in unknown:
                     # It may have been added since it was listed.
                     if self.catalogue.unknown(bucket.key, [name]):
                         self.is_unknown(bucket, folder, name)
                 self.progress(self.found)
+                self.pace(0)
 
     def open(self, bucket: Bucket) -> AbstractContextManager[IFolder]:
         """Open the bucket's folder, anew for each batch: it may have been replaced."""
@@ -348,6 +377,16 @@ class Survey(ABC):
             self.wait(ROW_WITHIN - age)
             age = ROW_WITHIN
         return age < self.late
+
+    def tell_unreadable(self, bucket: Bucket, name: str, error: OSError) -> None:
+        """Report a file that cannot be read now.
+
+        :raises OSError: nor can others
+        """
+        self.tell(bucket, "unreadable", name, error.strerror)
+        self.out_of_reach = self.out_of_reach + 1 if error.errno == OUT_OF_REACH else 0
+        if self.out_of_reach >= MOST_OUT_OF_REACH:
+            raise error
 
     def tell_left(self, bucket: Bucket, name: str) -> None:
         """Report a file that is too new to judge."""

@@ -131,6 +131,9 @@ class _Verification(Survey):
         try:
             self._verify_all(list(self.doubtful), ())
             self._verify_all(wanted.ids, self.doubtful)
+        except OSError:
+            # Each file was reported.
+            self.found.stopped = True
         finally:
             self._enter()
 
@@ -160,6 +163,8 @@ class _Verification(Survey):
             found = folder.look(name)
         except NoFileError as error:
             self.tell_no_file(bucket, name, error)
+        except OSError as error:
+            self.tell_unreadable(bucket, name, error)
         else:
             if self.may_be_push(found):
                 self.tell_left(bucket, name)
@@ -185,8 +190,9 @@ class _Verification(Survey):
             if error.errno in DAMAGE:
                 self.tell_damage(bucket, row, error.strerror)
             else:
-                self.tell(bucket, "unreadable", row.name, error.strerror)
+                self.tell_unreadable(bucket, row.name, error)
         else:
+            self.out_of_reach = 0
             if content is None:
                 return
             if content.sha256 == row.sha256:

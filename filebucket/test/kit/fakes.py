@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -444,6 +444,12 @@ class MemoryFolder:
         while piece := list(itertools.islice(names, most)):
             yield piece
 
+    def untouched(self, before: Mapping[str, float]) -> Collection[str]:
+        return ()
+
+    def expect(self, names: Sequence[str]) -> None:
+        pass
+
     def look(self, name: str) -> Stat:
         if name not in self.files:
             raise NoFileError
@@ -454,8 +460,9 @@ class MemoryFolder:
         self.look(name)
         return False
 
-    def open(self, name: str) -> AbstractContextManager[IStoredFile]:
-        return nullcontext(MemoryFile(self.look(name), self.files[name][0]))
+    @contextmanager
+    def open(self, name: str) -> Iterator[IStoredFile]:
+        yield MemoryFile(self.look(name), self.files[name][0])
 
     def read(self, name: str, pace: Callable[[int], object]) -> Content:
         with self.open(name) as file:
@@ -474,6 +481,9 @@ class MemoryFile:
         write(memoryview(self.content))
         digest = hashlib.sha256(self.content).hexdigest()
         return Content(len(self.content), digest, self.stat)
+
+    def piece(self, offset: int, most: int) -> bytes:
+        return self.content[offset : offset + most]
 
 
 @implementer(IHooks)

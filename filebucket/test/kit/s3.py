@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import hmac
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
@@ -107,6 +111,20 @@ class S3:
     ) -> tuple[int, bytes]:
         """Call its API; see :func:`call`."""
         return call(self.url, who, method, path, query, body, **headers)
+
+
+@cache
+def shared() -> S3:
+    """A server that runs until this process ends.
+
+    :raises SkipTest: SeaweedFS is not installed
+    """
+    folder = Path(mkdtemp(prefix="file-bucket-s3-"))
+    atexit.register(rmtree, folder)
+    server = S3(folder / "s3")
+    atexit.register(server.stop)
+    server.wait()
+    return server
 
 
 def refuses(url: str) -> bool:

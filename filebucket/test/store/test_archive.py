@@ -11,7 +11,6 @@ from typing import Any
 
 from attrs import asdict, evolve
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from filebucket.base.fs import directory
 from filebucket.model.unfinished import Finished, Unfinished
@@ -20,13 +19,39 @@ from filebucket.store.archive import DirectoryArchive, Folder, StoredFile
 from filebucket.store.interfaces import (
     Content,
     IArchive,
-    IFolder,
     NoFileError,
     NotAFileError,
     Stat,
     UnsteadyError,
 )
 from filebucket.store.remove import RemovalError, prune_lock
+from filebucket.test.kit.fakes import MemoryArchive
+from filebucket.test.store.archive_contract import AT, ArchiveContract
+
+
+class ContractTests(ArchiveContract, SynchronousTestCase):
+    """The archive of a home."""
+
+    def make(self) -> IArchive:
+        self.home = Path(self.mktemp())
+        (self.home / "web01").mkdir(parents=True)
+        return DirectoryArchive(str(self.home))
+
+    def store(self, name: str, content: bytes, at: float = AT) -> None:
+        path = self.home / "web01" / name
+        path.write_bytes(content)
+        os.utime(path, (at, at))
+
+
+class FakeTests(ArchiveContract, SynchronousTestCase):
+    """The archive in memory."""
+
+    def make(self) -> IArchive:
+        self.fake = MemoryArchive({"web01": {}})
+        return self.fake
+
+    def store(self, name: str, content: bytes, at: float = AT) -> None:
+        self.fake.buckets["web01"][name] = content, at
 
 
 class ArchiveTests(SynchronousTestCase):
@@ -48,11 +73,6 @@ class ArchiveTests(SynchronousTestCase):
     ) -> Content:
         with self.archive.open("web01") as folder:
             return folder.read(name, pace)
-
-    def test_interfaces(self) -> None:
-        verifyObject(IArchive, self.archive)
-        with self.archive.open("web01") as folder:
-            verifyObject(IFolder, folder)
 
     def test_unfinished(self) -> None:
         """Records of uploads that go on; what is none of them is left out."""

@@ -19,7 +19,8 @@ from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.view import View
 from filebucket.model.mask import mask
 from filebucket.model.records import Copy, File
-from filebucket.store.archive import DirectoryArchive, Folder, StoredFile
+from filebucket.store.archive import DirectoryArchive, Folder
+from filebucket.store.interfaces import IStoredFile
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.commands import DAY, TOKEN, UpkeepCase
 from filebucket.upkeep import copy as module
@@ -63,7 +64,7 @@ class MemoryFar:
     def send(
         self,
         file: File,
-        opened: Callable[[], AbstractContextManager[StoredFile]],
+        opened: Callable[[], AbstractContextManager[IStoredFile]],
         expected: bool,
     ) -> bool:
         name, sha256 = file.received.name, file.received.sha256
@@ -539,7 +540,7 @@ class MeanwhileTests(CopyCase):
 
         def replaced(
             file: File,
-            opened: Callable[[], AbstractContextManager[StoredFile]],
+            opened: Callable[[], AbstractContextManager[IStoredFile]],
             expected: bool,
         ) -> bool:
             if file.received.name == "db-1":
