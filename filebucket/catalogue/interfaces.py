@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from zope.interface import Interface
 
 from filebucket.model.bucket import Bucket
+from filebucket.model.node import Node, NodeReport, Reported
 from filebucket.model.problem import ToldProblem
 from filebucket.model.records import (
     Abandoned,
@@ -219,8 +220,11 @@ class IView(Interface):
         pushes, which takes seconds for millions.
         """
 
-    def hook_failures(limit: int) -> list[HookFailure]:
-        """The hooks whose last run failed, the latest failure first."""
+    def hook_failures(limit: int, node: str = "") -> list[HookFailure]:
+        """The hooks whose last run failed, the latest failure first.
+
+        :param node: of this daemon, if others share the catalogue
+        """
 
     def totals(buckets: Collection[str]) -> list[Totals]:
         """The totals of buckets with these keys, and of those with lost files."""
@@ -236,8 +240,40 @@ class IView(Interface):
     def copies() -> list[Copy]:
         """How far the buckets are copied, by target and bucket."""
 
-    def space(since: float) -> list[Space]:
-        """The free space since then, oldest first."""
+    def space(since: float, node: str = "") -> list[Space]:
+        """The free space since then, oldest first.
+
+        :param node: on this daemon's disk, if others share the catalogue
+        """
+
+    def nodes() -> list[Node]:
+        """The daemons that share the catalogue, by name; none if it is a file."""
+
+
+class IElection(Interface):
+    """How a daemon that shares its catalogue takes part in the election of a leader.
+    Its connection is its own. Each method may raise
+    :class:`~filebucket.catalogue.database.CatalogueError`; call :meth:`close` then.
+    """
+
+    def hold() -> bool:
+        """Take the lock of the leader if it is free, or ask the database whether this
+        connection still works, and so has the lock.
+
+        :returns: whether this connection has the lock
+        """
+
+    def report(report: NodeReport, leads: bool) -> Reported:
+        """Report this daemon to all others, through the database.
+
+        :param leads: whether it leads; then no other does
+        """
+
+    def leave() -> None:
+        """Report that this daemon stops, if it ever reported itself."""
+
+    def close() -> None:
+        """End the connection, and so give up the lock. The next call opens another."""
 
 
 class IInventory(Interface):

@@ -343,19 +343,23 @@ class Journal(Database):
 
     def told_problems(self) -> list[ToldProblem]:
         query = (
-            "SELECT kind, bucket, level, since, told_at FROM problem"
+            "SELECT kind, bucket, level, since, told_at, node FROM problem"
             " WHERE kind IN (SELECT value FROM json_each(?))"
         )
         kinds = json.dumps([each.value for each in Kind])
         return [ToldProblem(*row) for row in self._ask(query, kinds)]
 
     def mark_problem(self, told: ToldProblem) -> None:
-        key = told.kind.value, told.bucket
+        key = told.kind.value, told.bucket, told.node
         with self._change() as do:
-            do("DELETE FROM problem WHERE (kind, bucket) = (?, ?)", key)
+            do("DELETE FROM problem WHERE (kind, bucket, node) = (?, ?, ?)", key)
             if told.level:
                 values = *key, told.level, told.since, told.told_at
-                do("INSERT INTO problem VALUES (?, ?, ?, ?, ?)", values)
+                do(
+                    "INSERT INTO problem (kind, bucket, node, level, since, told_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    values,
+                )
 
     def find(self, bucket: str, name: str) -> File | None:
         found = read_files(
@@ -370,21 +374,23 @@ class Journal(Database):
         with self._change() as do:
             for each in runs:
                 if each.reason is None:
-                    do(_HOOK_WORKS, (each.hook, each.bucket, each.bucket))
+                    values = each.hook, each.node, each.bucket, each.bucket
+                    do(_HOOK_WORKS, values)
                 else:
-                    values = each.hook, each.bucket, each.at, each.at, each.reason
-                    do(_HOOK_FAILS, values)
+                    key = each.hook, each.bucket, each.node
+                    do(_HOOK_FAILS, (*key, each.at, each.at, each.reason))
 
     def note_space(self, space: Space) -> None:
         with self._change() as do:
             do(
-                "INSERT OR REPLACE INTO space (at, free, total) VALUES (?, ?, ?)",
-                (space.at, space.free, space.total),
+                "INSERT OR REPLACE INTO space (at, free, total, node)"
+                " VALUES (?, ?, ?, ?)",
+                (space.at, space.free, space.total, space.node),
             )
             do(
-                "DELETE FROM space WHERE at <= (SELECT at FROM space"
-                " ORDER BY at DESC LIMIT 1 OFFSET ?)",
-                (KEPT_SPACE,),
+                "DELETE FROM space WHERE node = ?1 AND at <= (SELECT at FROM space"
+                " WHERE node = ?1 ORDER BY at DESC LIMIT 1 OFFSET ?2)",
+                (space.node, KEPT_SPACE),
             )
 
 
@@ -527,10 +533,13 @@ _ABANDON = (
     " RETURNING id"
 )
 
-_HOOK_WORKS = "DELETE FROM hook_failure WHERE hook = ? AND (bucket = ? OR ? IS NULL)"
+_HOOK_WORKS = (
+    "DELETE FROM hook_failure WHERE hook = ? AND node = ? AND (bucket = ? OR ? IS NULL)"
+)
 
 _HOOK_FAILS = (
-    "INSERT INTO hook_failure (hook, bucket, since, at, reason) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO hook_failure (hook, bucket, node, since, at, reason)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason"
 )
 

@@ -17,6 +17,7 @@ from filebucket.catalogue.interfaces import IView
 from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
+from filebucket.model.node import Node, node_problems, of_node
 from filebucket.model.problem import (
     Kind,
     Problem,
@@ -212,6 +213,7 @@ class Overview:
     :param refusals: the latest, newest first, with labels of buckets instead of keys
     :param uploads: the resumable uploads that go on, the first to expire first
     :param problems: of the whole server, the worst first
+    :param nodes: the daemons that share the catalogue
     """
 
     at: float
@@ -221,6 +223,7 @@ class Overview:
     refusals: tuple[Refused, ...]
     uploads: tuple[UploadOverview, ...] = ()
     problems: tuple[Problem, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
     def only_problems(self) -> Self:
         """The same with only those buckets and series that have a problem."""
@@ -248,6 +251,7 @@ class Known:
     :param unfinished: seconds after its last byte when one expires
     :param disk: the home's filesystem; None if it cannot be examined
     :param problems: further ones, of the server and of buckets
+    :param node: name of this daemon; empty if no other shares the catalogue
     """
 
     buckets: Sequence[Bucket]
@@ -256,6 +260,7 @@ class Known:
     unfinished: float = 0.0
     disk: Filesystem | None = None
     problems: Sequence[Problem] = ()
+    node: str = ""
 
 
 def make_overview(
@@ -277,13 +282,19 @@ def make_overview(
     tallies = {each.bucket: each for each in view.tallies(now)}
     hide = mask(buckets)
     labels = {bucket.key: bucket.label for bucket in buckets}
-    space = view.space(now - FORECAST_FROM)
+    space = view.space(now - FORECAST_FROM, known.node)
     full_at = forecast(space, disk.reserved if disk else 0)
     refused = view.full()
     copies = _copies(view)
     drills = _drills(view, buckets, now)
+    nodes = view.nodes()
     more: defaultdict[str, list[Problem]] = defaultdict(list)
-    for problem in (*of_server(view, known, full_at), *known.problems):
+    for problem in (
+        *of_server(view, known, full_at),
+        *known.problems,
+        *_of_others(nodes, known),
+        *node_problems(nodes, now),
+    ):
         more[problem.bucket].append(problem)
     return Overview(
         now,
@@ -322,7 +333,15 @@ def make_overview(
             if each.bucket in labels
         ),
         _sorted(more[""]),
+        tuple(nodes),
     )
+
+
+def _of_others(nodes: Sequence[Node], known: Known) -> Iterator[Problem]:
+    """What the other daemons report about themselves."""
+    for each in nodes:
+        if each.name != known.node and each.is_alive(known.now):
+            yield from each.report.problems
 
 
 def _copies(view: IView) -> Mapping[str, Sequence[Copy]]:
@@ -338,10 +357,15 @@ def of_server(view: IView, known: Known, full_at: float | None) -> Iterator[Prob
 
     :param full_at: forecast of the time when no space is left
     """
+    for each in _of_server(view, known, full_at):
+        yield of_node(each, known.node)
+
+
+def _of_server(view: IView, known: Known, full_at: float | None) -> Iterator[Problem]:
     if known.disk is not None:
         full = full_disk(known.disk, full_at, known.now)
         yield from [full] if full else []
-    failures = view.hook_failures(MOST_FAILURES)
+    failures = view.hook_failures(MOST_FAILURES, known.node)
     if failures:
         # A retired bucket gets no push that shows that its hook works again.
         keys = {"", *(each.key for each in known.buckets if not each.retired)}
@@ -355,13 +379,14 @@ def find_problems(view: IView, known: Known) -> list[Problem]:
 
     :raises CatalogueError: the catalogue cannot be read
     """
-    space = view.space(known.now - FORECAST_FROM)
+    space = view.space(known.now - FORECAST_FROM, known.node)
     full_at = forecast(space, known.disk.reserved if known.disk else 0)
     refused = view.full()
     drills = _drills(view, known.buckets, known.now)
     quotas = [each.key for each in known.buckets if each.quota is not None]
     totals = {each.bucket: each for each in view.totals({*quotas, *refused})}
     found = [*of_server(view, known, full_at), *known.problems]
+    found += node_problems(view.nodes(), known.now)
     copies = _copies(view)
     for bucket in known.buckets:
         key = bucket.key

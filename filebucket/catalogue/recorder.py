@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredLock
@@ -111,6 +111,8 @@ class Recorder(Service):
         registry: Registry,
         reindex: Reindex,
         wall: Callable[[], float],
+        term: Callable[[], int] = lambda: 1,
+        node: str = "",
     ) -> None:
         """
         :param pool: returns a pool with the given number of threads
@@ -118,10 +120,14 @@ class Recorder(Service):
         :param registry: the configured buckets
         :param reindex: reconciles the catalogue with the files on disk
         :param wall: returns seconds since the epoch
+        :param term: :attr:`~filebucket.catalogue.leader.Leader.term`
+        :param node: name of this daemon; empty if no other shares the catalogue
         """
+        self._node = node
         self._clock = clock
         self._wall = wall
-        self._writer = Writer(home, registry)
+        self._term = term
+        self._writer = Writer(home, registry, term=term, node=node)
         self._home = home
         self._reindex = reindex
         self._registry = registry
@@ -231,6 +237,11 @@ class Recorder(Service):
             )
         self._soon(GATHER)
 
+    def reindex(self) -> None:
+        """Reconcile the catalogue with the stored files, once it can be written."""
+        self._reindex_wanted = True
+        self._soon(0)
+
     def abandoned(self, upload: Unfinished) -> None:
         """Record that a resumable upload expired or was lost."""
         bucket = self._registry.of_key(upload.bucket)
@@ -241,6 +252,7 @@ class Recorder(Service):
 
     def hook_ran(self, run: HookRun) -> None:
         """Record whether a hook works."""
+        run = evolve(run, node=self._node)
         key = run.hook, run.bucket
         if run.reason is not None:
             self._hooks_working -= {key, (run.hook, None)}
@@ -332,7 +344,8 @@ class Recorder(Service):
             self._soon(0 if len(self._received) >= BATCH else GATHER)
         if self._writer.unfinished:
             self._soon(0)
-        self._reindex_wanted = self._reindex_wanted or is_new
+        # Of several daemons only one has to.
+        self._reindex_wanted = self._reindex_wanted or (is_new and self._term() > 0)
         if self._reindex_wanted and not self._reindexing:
             self._start_reindex()
         self._changed()

@@ -181,7 +181,8 @@ UPGRADES = (
         level INTEGER NOT NULL,
         since REAL NOT NULL,
         told_at REAL NOT NULL,
-        PRIMARY KEY (kind, bucket)
+        node TEXT NOT NULL,
+        PRIMARY KEY (kind, bucket, node)
     ) WITHOUT ROWID;
     CREATE TABLE hook_failure (
         hook TEXT NOT NULL,
@@ -189,8 +190,10 @@ UPGRADES = (
         since REAL NOT NULL,
         at REAL NOT NULL,
         reason TEXT NOT NULL,
-        PRIMARY KEY (hook, bucket)
+        node TEXT NOT NULL,
+        PRIMARY KEY (hook, bucket, node)
     ) WITHOUT ROWID;
+    ALTER TABLE space ADD COLUMN node TEXT NOT NULL DEFAULT '';
     CREATE TABLE copy (
         target TEXT NOT NULL,
         bucket TEXT NOT NULL,

@@ -17,6 +17,7 @@ from filebucket.catalogue.batch import CLOCK_ERROR
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
+from filebucket.model.node import Node
 from filebucket.model.records import (
     Activity,
     Copy,
@@ -242,12 +243,12 @@ class View(Database):
         ]
         return found + [Activity(key, refused=count) for key, count in refused.items()]
 
-    def hook_failures(self, limit: int) -> list[HookFailure]:
+    def hook_failures(self, limit: int, node: str = "") -> list[HookFailure]:
         query = (
-            "SELECT hook, bucket, since, at, reason FROM hook_failure"
+            "SELECT hook, bucket, since, at, reason FROM hook_failure WHERE node = ?"
             " ORDER BY at DESC, hook, bucket LIMIT ?"
         )
-        return [HookFailure(*row) for row in self._ask(query, limit)]
+        return [HookFailure(*row) for row in self._ask(query, node, limit)]
 
     def drills(self, buckets: Collection[str], now: float) -> list[Drills]:
         found = self._ask(_DRILLS, now + CLOCK_ERROR, json.dumps([*buckets]))
@@ -267,9 +268,15 @@ class View(Database):
     def copies(self) -> list[Copy]:
         return [Copy(*row) for row in self._ask(COPIES)]
 
-    def space(self, since: float) -> list[Space]:
-        query = "SELECT at, free, total FROM space WHERE at >= ? ORDER BY at"
-        return [Space(*row) for row in self._ask(query, since)]
+    def space(self, since: float, node: str = "") -> list[Space]:
+        query = (
+            "SELECT at, free, total, node FROM space"
+            " WHERE node = ? AND at >= ? ORDER BY at"
+        )
+        return [Space(*row) for row in self._ask(query, node, since)]
+
+    def nodes(self) -> list[Node]:
+        return []
 
 
 def _only(*conditions: tuple[str, Any]) -> tuple[str, list[Any]]:

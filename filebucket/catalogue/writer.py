@@ -61,12 +61,17 @@ class Writer:
         home: str,
         registry: Registry,
         elapsed: Callable[[], float] = time.monotonic,
+        term: Callable[[], int] = lambda: 1,
+        node: str = "",
     ) -> None:
         """
         :param home: path of the home; its private folder must exist
         :param registry: the configured buckets
         :param elapsed: returns monotonic seconds
+        :param term: :attr:`~filebucket.catalogue.leader.Leader.term`
+        :param node: name of this daemon; empty if no other shares the catalogue
         """
+        self._node = node
         self._home = home
         self._registry = registry
         self._journal: Journal | None = None
@@ -74,6 +79,8 @@ class Writer:
         self._watched: BucketIndex | None = None  # completed
         self._watching: tuple[BucketIndex, Iterator[None]] | None = None
         self._elapsed = elapsed
+        self._term = term
+        self._term_watched = 0
         self._doubted_at = float("-inf")
         self._space_noted_at = float("-inf")
         self._now = self._steady_since = float("-inf")
@@ -87,8 +94,8 @@ class Writer:
         hook_runs: list[HookRun] | None = None,
         failed: list[Failed] | None = None,
     ) -> bool:
-        """Add pushes and refusals, and mark late series. The lists are emptied once
-        their items are added, even if a later step fails.
+        """Add pushes and refusals, and mark late series if this daemon leads. The lists
+        are emptied once their items are added, even if a later step fails.
 
         :param abandoned: pushes that never ended
         :param hook_runs: how hooks ran, in order
@@ -125,7 +132,9 @@ class Writer:
         failed: list[Failed],
     ) -> bool:
         journal, is_new = self._open()
-        self._watch(journal, now)
+        leads = self._leads()
+        if leads:
+            self._watch(journal, now)
         if received or refused:
             journal.record(received, refused, self._registry.of_key)
             received.clear()
@@ -140,15 +149,24 @@ class Writer:
             shown = [evolve(each, text=hide(each.text)) for each in failed]
             journal.fail(shown, self._registry.of_key, now)
             failed.clear()
-        journal.forget_failures(now, self._registry.of_key)
         if hook_runs:
             journal.note_hooks(hook_runs)
             hook_runs.clear()
-        journal.pass_time(now)
-        self._mistrust(journal, now)
+        if leads:
+            journal.forget_failures(now, self._registry.of_key)
+            journal.pass_time(now)
+            self._mistrust(journal, now)
         if now - self._space_noted_at >= SPACE_EVERY:
             self._note_space(journal, now)
         return is_new
+
+    def _leads(self) -> bool:
+        term = self._term()
+        if term != self._term_watched:
+            # Another daemon may have watched other buckets meanwhile.
+            self._watched = self._watching = None
+            self._term_watched = term
+        return term > 0
 
     @property
     def unfinished(self) -> bool:
@@ -289,6 +307,6 @@ class Writer:
         # Pushes report it if the home cannot be accessed.
         with suppress(OSError):
             found = os.statvfs(self._home)
-            space = Space(now, free_bytes(found), total_bytes(found))
+            space = Space(now, free_bytes(found), total_bytes(found), self._node)
             journal.note_space(space)
             self._space_noted_at = now

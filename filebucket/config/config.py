@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Mapping
 from fractions import Fraction
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from filebucket.config.values import (
     Flag,
     Host,
     LogFormat,
+    NodeName,
     Path,
     Port,
     Seconds,
@@ -74,6 +76,10 @@ class Keys:
         return [each for each in differ if each not in passed_over]
 
 
+def _host_name() -> NodeName:
+    return NodeName(socket.gethostname() or "localhost")
+
+
 @frozen
 class Config:
     """The whole configuration, with absolute paths.
@@ -110,6 +116,8 @@ class Config:
     :param seal: seconds after which ``filebucket seal`` makes a file immutable; None is
         never
     :param store: the object store for files; None is the home
+    :param node: the name of this daemon, which differs from those of all others that
+        share its catalogue
     :param defaults: the settings of buckets that do not have their own
     :param log_format: one of :data:`filebucket.config.values.LOG_FORMATS`
     """
@@ -140,6 +148,7 @@ class Config:
     alert_again: DurationOrOff = DurationOrOff(24 * 3600.0)
     seal: Duration | None = None
     store: S3 | None = None
+    node: NodeName = field(factory=_host_name)
     defaults: Defaults = Defaults(MappingProxyType({}))
     log_format: LogFormat = LogFormat("text")
 

@@ -31,6 +31,7 @@ from filebucket.model.token import TOKEN_CHARACTERS, TOKEN_LENGTH
 TokenText = NewType("TokenText", str)
 Sha256Hex = NewType("Sha256Hex", str)
 BucketName = NewType("BucketName", str)
+NodeName = NewType("NodeName", str)
 Host = NewType("Host", str)
 Path = NewType("Path", str)
 Port = NewType("Port", int)
@@ -104,6 +105,14 @@ def bucket_name(value: Any, _: Any = None) -> str:
     """A bucket's name, which is also its folder's name."""
     found = text(value)
     names.check(found)
+    return found
+
+
+def node_name(value: Any, _: Any = None) -> str:
+    """The name of a daemon, which is one of several."""
+    found = bucket_name(value)
+    if printable(found) != found:
+        raise ValueError("contains an invisible character")
     return found
 
 
@@ -411,6 +420,7 @@ CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(
         TokenText: token,
         Sha256Hex: sha256_hex,
         BucketName: bucket_name,
+        NodeName: node_name,
         Host: host,
         Path: path,
         Port: port,

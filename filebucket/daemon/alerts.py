@@ -256,6 +256,9 @@ class Alerts(Service):
         now = self._clock.seconds()
         if now < allowance.sum_at:
             return
+        rest = [each for each in rest if await each.confirm()]
+        if not rest:
+            return
         worst = max(rest, key=lambda change: change.badness)
         alert = _sum(worst.alert, len(rest), everywhere)
         ended = await self._hooks.alert(alert)
@@ -277,7 +280,7 @@ class Alerts(Service):
         :returns: whether the hook timed out
         """
         count, when = self._failed.get(change.id, (0, -math.inf))
-        if self._clock.seconds() < when:
+        if self._clock.seconds() < when or not await change.confirm():
             return False
         ended = await self._hooks.alert(change.alert)
         if ended is not None and ended.status:

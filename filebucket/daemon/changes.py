@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from datetime import tzinfo
+from functools import partial
 from typing import Protocol
 
 from attrs import evolve, frozen
@@ -27,6 +28,7 @@ from filebucket.base.text import (
     size_text,
 )
 from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.leader import ALONE, Leader
 from filebucket.catalogue.overview import SEVERITY_OF
 from filebucket.hooks.interfaces import SERVER, Alert
 from filebucket.model.bucket import label_of
@@ -59,6 +61,7 @@ class Change:
     :param badness: the larger, the worse
     :param record: records that it was reported; fails with
         :class:`~filebucket.catalogue.database.CatalogueError`
+    :param confirm: whether it is still this daemon that has to report it
     """
 
     id: Hashable
@@ -66,6 +69,7 @@ class Change:
     badness: tuple[int, int]
     alert: Alert
     record: Callable[[], Awaitable[None]]
+    confirm: Callable[[], Awaitable[bool]]
 
     @property
     def reminds(self) -> bool:
@@ -105,7 +109,7 @@ class AlertStore(Protocol):
 
 
 class SeriesChanges:
-    """Changes of the states of series."""
+    """Changes of the states of series, which the daemon that leads reports."""
 
     def __init__(
         self,
@@ -114,6 +118,7 @@ class SeriesChanges:
         wall: Callable[[], float],
         again: float,
         zone: tzinfo,
+        leader: Leader = ALONE,
     ) -> None:
         """
         :param registry: the current buckets
@@ -121,6 +126,7 @@ class SeriesChanges:
         :param again: seconds until a reminder; 0 is never
         :param zone: time zone of the times in texts
         """
+        self._leader = leader
         self._store = store
         self._registry = registry
         self._wall = wall
@@ -128,11 +134,16 @@ class SeriesChanges:
         self._zone = zone
 
     async def untold(self, silent: Collection[Share]) -> Sequence[Change]:
+        # Before the states are read: what another daemon reports later counts.
+        term = self._leader.term
+        if not term:
+            return []
         again = self._wall() - self._again if self._again else -math.inf
         found = await self._store.untold(AT_ONCE, silent, again)
-        return [self._change(each) for each in found]
+        confirm = partial(self._leader.confirm, term)
+        return [self._change(each, confirm) for each in found]
 
-    def _change(self, series: Series) -> Change:
+    def _change(self, series: Series, confirm: Callable[[], Awaitable[bool]]) -> Change:
         bucket = self._registry.of_key(series.bucket)
         state = series.state
         severity = SEVERITY_OF[state]
@@ -168,11 +179,15 @@ class SeriesChanges:
         )
         share = series.bucket, state is State.LATE
         badness = severity, -WORST_FIRST.index(state)
-        return Change(series.id, share, badness, alert, record)
+        return Change(series.id, share, badness, alert, record, confirm)
 
 
 class ProblemChanges:
-    """Problems of buckets and of the server that come, grow or go."""
+    """Problems of buckets and of the server that come, grow or go.
+
+    If several daemons share the catalogue, each reports its own problems, and the one
+    that leads reports all others.
+    """
 
     def __init__(
         self,
@@ -181,12 +196,19 @@ class ProblemChanges:
         registry: Registry,
         wall: Callable[[], float],
         again: float,
+        leader: Leader = ALONE,
+        node: str = "",
     ) -> None:
         """
         :param registry: the current buckets
         :param wall: returns seconds since the epoch
         :param again: seconds until a reminder; 0 is never
+        :param leader: whether this daemon reports what is not its own problem
+        :param node: its name; empty if no other daemon shares the catalogue
         """
+        self._leader = leader
+        self._node = node
+        self._term = 0
         self._clock = clock
         self._store = store
         self._registry = registry
@@ -205,26 +227,47 @@ class ProblemChanges:
     def see(self, problems: Sequence[Problem]) -> None:
         """These are all problems that exist now."""
         now = self._wall()
-        self._present = {(each.kind, each.bucket): each for each in problems}
+        self._present = {(each.kind, each.bucket, each.node): each for each in problems}
         self._looked = True
         self._since = {key: self._since.get(key, now) for key in self._present}
 
     async def untold(self, silent: Collection[Share]) -> Sequence[Change]:
         if not self._looked:
             return []
-        await self._load()
+        term = self._leader.term
+        await self._load(term)
         self._forget_removed()
         await self._mark()
-        changes = (self._change(key) for key in list({**self._present, **self._told}))
+        changes = (
+            self._change(key)
+            for key in list({**self._present, **self._told})
+            if self._is_own(key) or (term and self._is_shared(key))
+        )
         return [each for each in changes if each and each.share not in silent]
 
-    async def _load(self) -> None:
+    def _is_own(self, key: _Key) -> bool:
+        """Whether this daemon reports it even if it does not lead."""
+        kind, _, node = key
+        return node == self._node != "" and kind is not Kind.NODE
+
+    def _is_shared(self, key: _Key) -> bool:
+        """Whether the daemon that leads reports it."""
+        kind, _, node = key
+        return not node or kind is Kind.NODE
+
+    async def _load(self, term: int) -> None:
+        if term != self._term:
+            # Meanwhile another daemon may have reported what is not an own problem.
+            self._told = {
+                key: each for key, each in self._told.items() if self._is_own(key)
+            }
+            self._term, self._loaded = term, False
         if self._loaded:
             return
         # Problems are reported without the catalogue, too: it may be one of them.
         with suppress(CatalogueError):
             for each in await self._store.told_problems():
-                key = each.kind, each.bucket
+                key = each.kind, each.bucket, each.node
                 if key not in self._unmarked:
                     self._told.setdefault(key, each)
             self._loaded = True
@@ -275,17 +318,17 @@ class ProblemChanges:
     def _report(
         self, key: _Key, problem: Problem | None, told: ToldProblem | None
     ) -> Change:
-        kind, bucket_key = key
+        kind, bucket_key, node = key
         level = problem.level if problem else 0
         now = self._wall()
         since = told.since if told else self._since.get(key, now)
         severity = problem.severity if problem else 0
-        text = problem.text if problem else _GONE[kind]
+        text = problem.text if problem else _gone(key)
         again = told is not None and told.level == level
         bucket = self._registry.of_key(bucket_key)
 
         async def record() -> None:
-            marked = ToldProblem(kind, bucket_key, level, since, self._wall())
+            marked = ToldProblem(kind, bucket_key, level, since, self._wall(), node)
             self._told[key] = self._unmarked[key] = marked
             if not level:
                 del self._told[key]
@@ -304,10 +347,25 @@ class ProblemChanges:
             again=_moment(told.told_at) if told and again else "",
             since=_moment(since),
         )
-        return Change(key, (bucket_key, False), (severity, 0), alert, record)
+        if self._is_own(key):
+            confirm = partial(ALONE.confirm, ALONE.term)
+        else:
+            confirm = partial(self._leader.confirm, self._term)
+        share = bucket_key, False
+        return Change(key, share, (severity, 0), alert, record, confirm)
 
 
-_Key = tuple[Kind, str]
+_Key = tuple[Kind, str, str]
+"""The kind of a problem, its bucket and its daemon."""
+
+
+def _gone(key: _Key) -> str:
+    """The text about a problem that is gone."""
+    kind, _, node = key
+    if kind is Kind.NODE:
+        return f"daemon {node} is back, and like the others"
+    return f"{node}: {_GONE[kind]}" if node else _GONE[kind]
+
 
 _GONE = {
     Kind.DAEMON: "the daemon runs again",

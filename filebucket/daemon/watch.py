@@ -20,6 +20,7 @@ from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import Known, find_problems
 from filebucket.model.bucket import Bucket
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.node import of_node
 from filebucket.model.problem import CRITICAL, Kind, Problem
 
 LOOK_EVERY = 60.0
@@ -84,6 +85,7 @@ class Watch(Service):
         writing: Callable[[], str | None],
         checks: Sequence[Callable[[], Awaitable[Problem | None]]],
         see: Callable[[Sequence[Problem]], object],
+        node: str = "",
     ) -> None:
         """
         :param buckets: returns the configured buckets
@@ -92,7 +94,9 @@ class Watch(Service):
         :param writing: why the catalogue cannot be written; None if it can
         :param checks: each looks for one more problem
         :param see: called with all problems, after each look
+        :param node: name of this daemon; empty if no other shares the catalogue
         """
+        self._node = node
         self._read = read
         self._buckets = buckets
         self._wall = wall
@@ -144,13 +148,16 @@ class Watch(Service):
             text = f"the catalogue cannot be used: {error}"
             others.append(Problem(Kind.CATALOGUE, CRITICAL, text))
         self._failed_before = error is not None
-        self.problems = others
-        known = {(each.kind, each.bucket): each for each in (*self._found, *others)}
+        self.problems = [of_node(each, self._node) for each in others]
+        known = {
+            (each.kind, each.bucket, each.node): each
+            for each in (*self._found, *self.problems)
+        }
         self._see(list(known.values()))
 
     async def _find(self) -> Sequence[Problem] | str:
         """The problems that the catalogue and the disk reveal, or why that fails."""
-        known = Known(self._buckets(), self._wall())
+        known = Known(self._buckets(), self._wall(), node=self._node)
         try:
             return await self._read(partial(self._problems, known))
         except CatalogueError as error:

@@ -72,6 +72,8 @@ class Kind(Enum):
     """The files of a bucket are not copied to another server."""
     RELOAD = "reload"
     """The daemon has not read the present configuration."""
+    NODE = "node"
+    """A daemon that shares the catalogue is gone, or differs from the others."""
 
 
 @frozen
@@ -82,6 +84,8 @@ class Problem:
     :param text: what is wrong, as a sentence without a period; it names no bucket
     :param bucket: the bucket's key; empty for the whole server
     :param level: rises as the problem gets worse: each rise is reported
+    :param node: name of the daemon that has the problem; empty if it is not about one,
+        or if no other shares its catalogue
     """
 
     kind: Kind
@@ -89,6 +93,7 @@ class Problem:
     text: str
     bucket: str = ""
     level: int = field()
+    node: str = ""
 
     @level.default
     def _severity(self) -> int:
@@ -103,6 +108,7 @@ class ToldProblem:
     :param level: the level reported; 0 if it was reported that the problem is gone
     :param since: when it was first noticed
     :param told_at: when it was last reported
+    :param node: name of the daemon that has the problem, if it is about one
     """
 
     kind: Kind = field(converter=Kind)
@@ -110,6 +116,7 @@ class ToldProblem:
     level: int
     since: float
     told_at: float
+    node: str = ""
 
 
 def ending_token(bucket: Bucket, now: float) -> Problem | None:

@@ -298,12 +298,14 @@ class HookRun:
         since there is no such hook
     :param at: seconds since the epoch
     :param reason: why it failed; None if it did not
+    :param node: name of the daemon that ran it; empty if no other shares the catalogue
     """
 
     hook: str
     bucket: str | None
     at: float
     reason: str | None = None
+    node: str = ""
 
 
 @frozen
@@ -379,11 +381,14 @@ class Space:
     :param at: seconds since the epoch
     :param free: bytes that pushes may use
     :param total: size in bytes
+    :param node: name of the daemon whose home it is; empty if no other shares the
+        catalogue
     """
 
     at: float
     free: int
     total: int
+    node: str = ""
 
 
 @frozen

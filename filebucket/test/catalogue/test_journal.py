@@ -470,9 +470,14 @@ class ToldTests(JournalCase):
         self.assertEqual([worse], self.journal.told_problems())
         # A later version may know other kinds.
         self.journal._connection.execute(
-            "INSERT INTO problem VALUES ('battery', '', 1, 0, 0)"
+            "INSERT INTO problem VALUES ('battery', '', 1, 0, 0, '')"
         )
         self.assertEqual([worse], self.journal.told_problems())
+        # Each daemon has its own disk.
+        other = evolve(worse, node="b")
+        self.journal.mark_problem(other)
+        self.journal.mark_problem(evolve(worse, level=0))
+        self.assertEqual([other], self.journal.told_problems())
 
     def test_but(self) -> None:
         """Leaves out the late series of a bucket, or the others."""
@@ -586,6 +591,16 @@ class HookTests(JournalCase):
         self.assertEqual(expected[:1], self.view.hook_failures(1))
         self.note("post-push", "web01", NOW + 4, None)
         self.assertEqual(expected[1:], self.found())
+
+    def test_nodes(self) -> None:
+        """A hook of one daemon says nothing about that of another."""
+        failed = HookRun("post-push", "web01", NOW, "timed out", "a")
+        worked = HookRun("post-push", "web01", NOW + 1, None, "b")
+        self.journal.note_hooks([failed, evolve(failed, node="b"), worked])
+        self.assertEqual([], self.found())
+        (found,) = self.view.hook_failures(9, "a")
+        self.assertEqual("timed out", found.reason)
+        self.assertEqual([], self.view.hook_failures(9, "b"))
 
     def test_no_such_hook(self) -> None:
         """A hook that was removed does not fail, for any bucket."""

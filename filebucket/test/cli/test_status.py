@@ -451,6 +451,7 @@ class LineTests(SynchronousTestCase):
                     ("certificate", "0;", None),
                     ("hook", "0;", None),
                     ("reload", "0;", None),
+                    ("node", "0;", None),
                 )
             )
             self.assertEqual(
@@ -701,7 +702,9 @@ class StatusTests(CatalogueCase):
         self.watch()
         with closing(sqlite3.connect(self.home / FILE)) as connection:
             row = "\x1b]0;x\x07", "", NOW, NOW, "\x1b[2J"
-            connection.execute("INSERT INTO hook_failure VALUES (?, ?, ?, ?, ?)", row)
+            connection.execute(
+                "INSERT INTO hook_failure VALUES (?, ?, ?, ?, ?, '')", row
+            )
             connection.commit()
         lines = self.prints(1, "status")
         self.assertEqual([], [each for each in lines if not each.isprintable()])

@@ -101,6 +101,7 @@ class ConfigTests(SynchronousTestCase):
         yield "unfinished", 0
         yield "max_unfinished", 1
         yield "alert_again", 0
+        yield "node", "other"
 
     def test_changed(self) -> None:
         """Keys with different values are listed in order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import string
 from fractions import Fraction
 from hashlib import sha256
@@ -107,6 +108,7 @@ class KeyTests(ConfigCase):
                 unfinished=values.DurationOrOff(86400.0),
                 max_unfinished=values.Count(16),
                 alert_again=values.DurationOrOff(86400.0),
+                node=values.NodeName(socket.gethostname()),
             ),
             parse(),
         )
@@ -128,6 +130,7 @@ class KeyTests(ConfigCase):
             ("home", "/var/backups", "/var/backups"),
             ("home", "na\u00efve", "/srv/drop/na\u00efve"),
             ("page", True, True),
+            ("node", "drop-1.example.org", "drop-1.example.org"),
             ("hooks", "/etc/hooks", "/etc/hooks"),
             ("max_file_size", None, None),
             ("max_file_size", 0, 0),

@@ -90,7 +90,7 @@ class FakeStore:
     """
 
     series: dict[int, Series] = field(factory=dict)
-    problems: dict[tuple[Kind, str], ToldProblem] = field(factory=dict)
+    problems: dict[tuple[Kind, str, str], ToldProblem] = field(factory=dict)
     failure: CatalogueError | None = None
     unwritable: bool = False
 
@@ -127,13 +127,28 @@ class FakeStore:
 
     async def mark_problem(self, told: ToldProblem) -> None:
         self.check_writable()
-        self.problems[told.kind, told.bucket] = told
+        key = told.kind, told.bucket, told.node
+        self.problems[key] = told
         if not told.level:
-            del self.problems[told.kind, told.bucket]
+            del self.problems[key]
 
     def put(self, *all_series: Series) -> None:
         for each in all_series:
             self.series[each.id] = each
+
+
+@define
+class FakeLeader:
+    """Leads in a term, or not.
+
+    :ivar confirms: whether the database would confirm it
+    """
+
+    term: int = 1
+    confirms: bool = True
+
+    async def confirm(self, term: int) -> bool:
+        return self.confirms and bool(term) and term == self.term
 
 
 class AlertsCase(SynchronousTestCase):
@@ -144,6 +159,7 @@ class AlertsCase(SynchronousTestCase):
         self.store = FakeStore()
         self.hooks = FakeHooks()
         self.registry = Registry([BUCKET])
+        self.leader = FakeLeader()
         self.start()
 
     def start(self, again: float = 0.0) -> None:
@@ -153,9 +169,11 @@ class AlertsCase(SynchronousTestCase):
         """
         wall = lambda: NOW + self.clock.seconds()  # noqa: E731 - shorter
         self.of_problems = ProblemChanges(
-            self.clock, self.store, self.registry, wall, again
+            self.clock, self.store, self.registry, wall, again, self.leader
         )
-        of_series = SeriesChanges(self.store, self.registry, wall, again, UTC)
+        of_series = SeriesChanges(
+            self.store, self.registry, wall, again, UTC, self.leader
+        )
         self.alerts = Alerts(self.clock, (of_series, self.of_problems), self.hooks)
         self.alerts.startService()
 
@@ -992,3 +1010,54 @@ def at(text: str) -> float:
 def moment(text: str) -> str:
     """The time of day in Berlin."""
     return f"{datetime.fromisoformat(text).astimezone(BERLIN):%m-%d %H:%M}"
+
+
+class LeaderTests(AlertsCase):
+    """Several daemons share the catalogue."""
+
+    def test_does_not_lead(self) -> None:
+        self.leader.term = 0
+        self.store.put(series())
+        self.alerts.look()
+        self.assertEqual([], self.changes())
+        self.leader.term = 1
+        self.alerts.look()
+        self.assertEqual([("db-#.gz", "fresh", "late")], self.changes())
+
+    def test_does_not_lead_any_more(self) -> None:
+        """It learns that only from the database; the next leader reports the rest."""
+        gate = self.hooks.gate = Deferred()
+        self.store.put(series(1), series(2))
+        self.alerts.look()
+        self.leader.confirms = False
+        gate.callback(None)
+        self.assertEqual(1, len(self.hooks.alerts))
+        told = [each.told for each in self.store.series.values()]
+        self.assertEqual([State.LATE, State.FRESH], told)
+
+    def test_leads_again(self) -> None:
+        """What it read before another daemon led is out of date."""
+        gate = self.hooks.gate = Deferred()
+        self.store.put(series(1), series(2))
+        self.alerts.look()
+        self.leader.term = 2
+        self.store.put(evolve(self.store.series[2], told=State.LATE))
+        gate.callback(None)
+        self.assertEqual(1, len(self.hooks.alerts))
+
+    def test_sum(self) -> None:
+        """The alert that sums up the rest needs it, too."""
+        self.hooks.exit = Exit(0)
+        more = (series(number, name=f"s{number}") for number in range(2, 40))
+        self.store.put(*more)
+        gate = self.hooks.gate = Deferred()
+        self.alerts.look()
+        # While the last one before the sum runs.
+        for _ in range(MOST_AN_HOUR - 1):
+            last, self.hooks.gate = gate, Deferred()
+            gate = self.hooks.gate
+            last.callback(None)
+        self.assertEqual(MOST_AN_HOUR, len(self.hooks.alerts))
+        self.leader.confirms = False
+        gate.callback(None)
+        self.assertEqual(MOST_AN_HOUR, len(self.hooks.alerts))

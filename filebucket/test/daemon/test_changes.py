@@ -26,7 +26,15 @@ from filebucket.daemon.changes import (
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem, ToldProblem
 from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.state import State
-from filebucket.test.daemon.test_alerts import BUCKET, DAY, HOUR, NOW, FakeStore, series
+from filebucket.test.daemon.test_alerts import (
+    BUCKET,
+    DAY,
+    HOUR,
+    NOW,
+    FakeLeader,
+    FakeStore,
+    series,
+)
 from filebucket.test.kit.properties import trying
 from filebucket.test.kit.server import TOKEN
 
@@ -315,7 +323,7 @@ class ProblemTests(ChangesCase):
 
     def test_without_the_catalogue(self) -> None:
         """Problems are reported, and once: the catalogue may be one of them."""
-        self.store.problems[Kind.FULL, "web01"] = ToldProblem(
+        self.store.problems[Kind.FULL, "web01", ""] = ToldProblem(
             Kind.FULL, "web01", 1, NOW, NOW
         )
         self.store.failure = CatalogueError("it is away")
@@ -366,3 +374,113 @@ class ProblemTests(ChangesCase):
         self.see()
         self.clock.advance(SETTLED)
         self.assertEqual(len(Kind), len(self.see()))
+
+
+class SharedTests(ChangesCase):
+    """Several daemons share the catalogue: each problem is reported by one of them."""
+
+    OWN = Problem(Kind.FULL, CRITICAL, "b: the disk is full", node="b")
+    OTHER = Problem(Kind.FULL, CRITICAL, "a: the disk is full", node="a")
+    GONE = Problem(Kind.NODE, WARNING, "daemon c was last seen 2 min ago", node="c")
+
+    def start(self) -> None:
+        self.leader = FakeLeader(0)
+        self.changes = ProblemChanges(
+            self.clock,
+            self.store,
+            self.registry,
+            self.wall,
+            DAY,
+            self.leader,
+            "b",
+        )
+
+    def untold(self, *problems: Problem) -> list[Change]:
+        self.changes.see(problems)
+        return list(self.success(self.changes.untold(())))
+
+    def success(self, coroutine: Any) -> Any:
+        return self.successResultOf(Deferred.fromCoroutine(coroutine))
+
+    def keys(self, *problems: Problem) -> list[object]:
+        return [each.id for each in self.untold(*problems)]
+
+    def test_own(self) -> None:
+        """A daemon reports its own problems, whether it leads or not."""
+        own = Kind.FULL, "", "b"
+        for self.leader.term in (0, 1):
+            (change,) = self.untold(self.OWN)
+            self.assertEqual(own, change.id)
+            self.leader.confirms = False
+            self.assertTrue(self.success(change.confirm()))
+        self.record(change)
+        self.assertEqual({own}, set(self.store.problems))
+        self.assertEqual([], self.keys(self.OWN))
+        self.assertEqual([], self.keys())
+        self.clock.advance(SETTLED)
+        (change,) = self.untold()
+        self.assertEqual("b: no longer full", change.alert.text)
+
+    def test_shared(self) -> None:
+        """The problems of buckets, and of daemons that are gone, are for the daemon
+        that leads.
+        """
+        shared = FULL, self.GONE
+        self.assertEqual([], self.keys(*shared))
+        self.leader.term = 3
+        expected = [(Kind.FULL, "web01", ""), (Kind.NODE, "", "c")]
+        self.assertEqual(expected, self.keys(*shared))
+        changes = self.untold(*shared)
+        self.assertEqual([True] * 2, [self.success(each.confirm()) for each in changes])
+        self.leader.term = 4
+        self.assertEqual(
+            [False] * 2, [self.success(each.confirm()) for each in changes]
+        )
+
+    def test_others(self) -> None:
+        """What another daemon has reported about itself is not over."""
+        self.store.problems[Kind.FULL, "", "a"] = ToldProblem(
+            Kind.FULL, "", CRITICAL, NOW, NOW, "a"
+        )
+        self.leader.term = 1
+        self.assertEqual([], self.keys())
+        self.clock.advance(SETTLED)
+        self.assertEqual([], self.keys())
+        self.assertEqual([], self.keys(self.OTHER))
+
+    def test_follow(self) -> None:
+        """What another daemon has reported meanwhile is known, and so is what it has
+        reported to be over.
+        """
+        self.leader.term = 1
+        self.record(*self.untold(FULL, self.GONE))
+        self.leader.term = 0
+        self.assertEqual([], self.keys(FULLER, self.GONE))
+        # Another one leads.
+        key = Kind.FULL, "web01", ""
+        self.store.problems[key] = evolve(self.store.problems[key], level=CRITICAL)
+        del self.store.problems[Kind.NODE, "", "c"]
+        self.leader.term = 2
+        self.assertEqual([(Kind.NODE, "", "c")], self.keys(FULLER, self.GONE))
+
+    def test_back(self) -> None:
+        self.leader.term = 1
+        self.record(*self.untold(self.GONE))
+        self.assertEqual([], self.keys())
+        self.clock.advance(SETTLED)
+        (change,) = self.untold()
+        self.assertEqual("daemon c is back, and like the others", change.alert.text)
+        self.assertEqual("ok", change.alert.new)
+
+    def test_series(self) -> None:
+        """Only the daemon that leads reports states of series, in the same term."""
+        self.store.put(series())
+        changes = SeriesChanges(
+            self.store, self.registry, self.wall, DAY, UTC, self.leader
+        )
+        self.assertEqual([], self.success(changes.untold(())))
+        self.leader.term = 1
+        (change,) = self.success(changes.untold(()))
+        self.assertTrue(self.success(change.confirm()))
+        self.leader.term = 2
+        self.assertFalse(self.success(change.confirm()))

@@ -1,0 +1,124 @@
+"""Tests of :mod:`filebucket.model.node`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.model.node import (
+    GONE,
+    SETTLED,
+    Node,
+    NodeReport,
+    difference,
+    leader_of,
+    node_problems,
+    of_node,
+)
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
+
+NOW = 1_795_000_000.0
+HOUR = 3600.0
+REPORT = NodeReport("1.2", {"buckets": "ab", "store": "cd"})
+
+
+def node(name: str, age: float = 5.0, **given: Any) -> Node:
+    """A daemon that was seen ``age`` seconds ago."""
+    return Node(
+        **{
+            "name": name,
+            "instance": "1",
+            "started": NOW - HOUR,
+            "changed": NOW - HOUR,
+            "seen": NOW - age,
+            "leads": name == "a",
+            "stopped": False,
+            "report": REPORT,
+            **given,
+        }
+    )
+
+
+class NodeTests(SynchronousTestCase):
+    def found(self, *nodes: Node) -> list[tuple[str, int, int, str]]:
+        problems = list(node_problems(nodes, NOW))
+        self.assertEqual({Kind.NODE}, {each.kind for each in problems} or {Kind.NODE})
+        self.assertEqual([""] * len(problems), [each.bucket for each in problems])
+        return [(each.node, each.severity, each.level, each.text) for each in problems]
+
+    def test_fine(self) -> None:
+        self.assertEqual([], self.found())
+        self.assertEqual([], self.found(node("a"), node("b", GONE), node("c")))
+
+    def test_gone(self) -> None:
+        """A daemon that is not seen for a minute, unless it was stopped."""
+        self.assertEqual(
+            [("b", WARNING, 2, "daemon b was last seen 3 min ago")],
+            self.found(node("a"), node("b", 180), node("c")),
+        )
+        stopped = node("b", 9 * HOUR, stopped=True)
+        self.assertEqual([], self.found(node("a"), stopped, node("c")))
+
+    def test_none_left(self) -> None:
+        """If the next failure would end all pushes, that is critical."""
+        text = "was last seen 3 min ago, and only one daemon is left"
+        self.assertEqual(
+            [
+                ("b", CRITICAL, 3, f"daemon b {text}"),
+                ("c", CRITICAL, 3, f"daemon c {text}"),
+            ],
+            self.found(node("a"), node("b", 180), node("c", 180)),
+        )
+
+    def test_differs(self) -> None:
+        """Daemons differ from the one that leads, but only after a while."""
+        other = NodeReport("1.3", {"buckets": "ef", "store": "01", "new": "23"})
+        b, c = node("b", report=other), node("c")
+        text = (
+            "daemon b runs file-bucket 1.3 instead of 1.2 and has another configuration"
+            " (buckets and store), unlike a"
+        )
+        expected = [("b", WARNING, 1, text)]
+        self.assertEqual(expected, self.found(node("a"), b, c))
+        # Whichever leads.
+        self.assertEqual(expected, self.found(node("a", leads=False), b, c))
+        swapped = evolve(b, leads=True), node("a", leads=False), c
+        self.assertEqual(["a", "c"], [name for name, *_ in self.found(*swapped)])
+        lately = NOW - SETTLED + 1
+        self.assertEqual([], self.found(node("a"), evolve(b, changed=lately), c))
+        self.assertEqual([], self.found(node("a", changed=lately), b, c))
+        gone = evolve(b, seen=NOW - HOUR)
+        self.assertEqual(
+            [2], [level for _, _, level, _ in self.found(node("a"), gone, c)]
+        )
+
+    def test_difference(self) -> None:
+        self.assertEqual("", difference(node("a"), node("b")))
+
+    def test_hostile(self) -> None:
+        """A process that can write the catalogue cannot control a terminal."""
+        bad = "\x1b[2J"
+        report = NodeReport(bad, {bad: "1", **REPORT.settings})
+        first = node("a", report=evolve(REPORT, settings={bad: "2"}))
+        for *_, text in self.found(
+            first, node(bad, report=report), node(f"b{bad}", 99)
+        ):
+            self.assertTrue(text.isprintable(), text)
+
+    def test_leader(self) -> None:
+        self.assertIsNone(leader_of([], NOW))
+        a, b = node("a"), node("b")
+        self.assertIs(a, leader_of([b, a], NOW))
+        self.assertIsNone(leader_of([node("a", HOUR), b], NOW))
+
+    def test_of_node(self) -> None:
+        """Only a problem of the server is one of a daemon."""
+        disk = Problem(Kind.FULL, CRITICAL, "the disk is full", level=7)
+        expected = evolve(disk, text="b: the disk is full", node="b")
+        self.assertEqual(expected, of_node(disk, "b"))
+        self.assertEqual(disk, of_node(disk, ""))
+        self.assertEqual(expected, of_node(expected, "c"))
+        quota = evolve(disk, bucket="web01")
+        self.assertEqual(quota, of_node(quota, "b"))
