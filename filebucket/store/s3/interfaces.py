@@ -44,6 +44,12 @@ class UnsureError(ObjectError):
     """
 
 
+class NotSentError(UnsureError):
+    """The call was not sent, and had no effect: no endpoint can be reached, or too many
+    calls are in progress. Another attempt may succeed.
+    """
+
+
 class IBody(Interface):
     """Bytes that become an object, or a part of one. It can be read several times."""
 
@@ -76,7 +82,7 @@ class IObjects(Interface):
 
     Each call may raise :class:`ObjectError`, and ends within a bounded time, unless
     the data of a body moves all that time. A call that is cancelled raises
-    :class:`UnsureError`. No call is made twice.
+    :class:`UnsureError`. No call is made twice. No body is read after its call ended.
     """
 
     def put(key: str, body: IBody, only_new: bool = False) -> Awaitable[None]:
@@ -84,6 +90,7 @@ class IObjects(Interface):
 
         :param only_new: create it, but only if there is none: atomic
         :raises AlreadyThereError: there is one
+        :raises OSError: the body cannot be read; nothing was put
         """
 
     def get(key: str, most: int) -> Awaitable[bytes]:
@@ -110,6 +117,7 @@ class IObjects(Interface):
 
         :param upload: id of the multipart upload
         :param number: from 1 to 10,000
+        :raises OSError: the body cannot be read; nothing was stored
         """
 
     def complete(key: str, upload: str, parts: Sequence[Part]) -> Awaitable[None]:
