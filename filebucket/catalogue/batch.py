@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Callable, Sequence
 
-from filebucket.catalogue.rows import RECEIVED, extracted, received_values
+from filebucket.catalogue.connection import Do
+from filebucket.catalogue.rows import RECEIVED, extracted, received_values, type_of
 from filebucket.model.bucket import Bucket
 from filebucket.model.empty import holds_nothing
 from filebucket.model.records import Received
@@ -24,9 +24,6 @@ trusted."""
 MOST_WATCHED = 100
 """Series of a bucket that are expected to continue, oldest first. Limited, since a
 client can create any number of series."""
-
-Do = Callable[..., sqlite3.Cursor]
-"""Executes a statement of a transaction."""
 
 
 def enter_batch(
@@ -131,7 +128,8 @@ _PUSH = ", ".join(RECEIVED)
 
 MAKE_BATCH = (
     "CREATE TEMP TABLE batch (place INTEGER PRIMARY KEY,"
-    f" {', '.join(_BATCH)}, bucket INTEGER, series INTEGER)"
+    f" {', '.join(f'{each} {type_of(each)}' for each in _BATCH)},"
+    " bucket BIGINT, series BIGINT)"
 )
 
 _RECORD = (
@@ -149,9 +147,12 @@ _RECORD = (
     " AND bucket IN (SELECT bucket FROM batch))"
     " AND name = (SELECT series_name FROM batch"
     " WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1)",
-    "UPDATE OR IGNORE series SET name = (SELECT series_name FROM batch"
+    "UPDATE series SET name = (SELECT series_name FROM batch"
     " WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1)"
-    " WHERE name = '' AND watched AND bucket IN (SELECT bucket FROM batch)",
+    " WHERE name = '' AND watched AND bucket IN (SELECT bucket FROM batch)"
+    " AND NOT EXISTS (SELECT 1 FROM series AS known"
+    " WHERE known.bucket = series.bucket AND known.name = (SELECT series_name"
+    " FROM batch WHERE batch.bucket = series.bucket ORDER BY place LIMIT 1))",
     "INSERT INTO series (bucket, name, since, watched, state, state_at, told)"
     " SELECT bucket, series_name, MIN(received_at),"
     " (SELECT patterns = '[]' FROM bucket WHERE bucket.id = batch.bucket)"
@@ -196,5 +197,6 @@ _LATEST = (
 )
 
 _TOUCHED = (
-    "SELECT series, bucket_key, COUNT(*), MAX(received_at) FROM batch GROUP BY series"
+    "SELECT series, bucket_key, COUNT(*), MAX(received_at) FROM batch"
+    " GROUP BY series, bucket_key"
 )

@@ -17,7 +17,7 @@ class Copies(Database):
 
     def bytes_of(self, buckets: Collection[str]) -> int:
         ((found,),) = self._ask(
-            "SELECT IFNULL(SUM(bytes), 0) FROM series WHERE bucket IN"
+            "SELECT COALESCE(SUM(bytes), 0) FROM series WHERE bucket IN"
             " (SELECT id FROM bucket WHERE key IN (SELECT value FROM json_each(?)))",
             json.dumps([*buckets]),
         )
@@ -40,9 +40,12 @@ class Copies(Database):
     ) -> None:
         with self._change() as do:
             do(
-                "INSERT OR REPLACE INTO copy (target, bucket, until, at, error)"
-                " SELECT ?1, ?2, ?3, ?4, ?5"
-                " WHERE ?6 OR EXISTS (SELECT 1 FROM copy WHERE target = ?1)",
+                "INSERT INTO copy (target, bucket, until, at, error) SELECT"
+                " CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS DOUBLE PRECISION),"
+                " CAST(?4 AS DOUBLE PRECISION), CAST(?5 AS TEXT)"
+                " WHERE ?6 OR EXISTS (SELECT 1 FROM copy WHERE target = ?1)"
+                " ON CONFLICT (target, bucket) DO UPDATE SET until = excluded.until,"
+                " at = excluded.at, error = excluded.error",
                 (target, bucket, until, at, error, new),
             )
 
@@ -50,7 +53,7 @@ class Copies(Database):
         with self._change() as do:
             do(
                 "INSERT INTO copy (target, bucket, until, at) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET until = excluded.until",
+                " ON CONFLICT (target, bucket) DO UPDATE SET until = excluded.until",
                 (target, bucket, until, at),
             )
 

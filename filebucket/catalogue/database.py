@@ -1,241 +1,82 @@
-"""A connection to the catalogue's file.
+"""Opens the catalogue where it is, for the classes that read and write it.
 
-Each change is one short transaction. Errors of SQLite and the disk become a
-:class:`CatalogueError` without a path.
+Each change is one short transaction.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Self
 
-from filebucket.base.errors import OperatorError
-from filebucket.base.fs import directory, filesystem_type
-from filebucket.base.text import printable
-from filebucket.catalogue.schema import NewerError, upgrade, version_of
-from filebucket.model.names import PRIVATE
+from filebucket.catalogue.connection import CatalogueError, Connection, Do
+from filebucket.catalogue.sqlite import FILE, open_sqlite
+from filebucket.model.place import Place, PostgreSQL
 
-FILE = os.path.join(PRIVATE, "catalogue.sqlite3")
-"""Its path under the home."""
+__all__ = ["FILE", "CatalogueError", "Database"]
 
-MOST_LOG = 16 * 1024 * 1024
-"""Bytes to which SQLite truncates its write-ahead log, which grows during long reads.
-"""
-
-BUSY_TIMEOUT = 30.0
-"""Seconds to wait for another transaction."""
-
-CONVERT_TIMEOUT = 1.0
-"""Seconds to wait for other processes that use a write-ahead log, to stop using one."""
-
-COPY_ON_WRITE = ("btrfs", "bcachefs")
-"""Filesystems on which a change to mapped memory needs free space, and ends the process
-with SIGBUS if there is none."""
-
-
-class CatalogueError(OperatorError):
-    """The catalogue cannot be used. The message is one line, without a path.
-
-    :ivar damaged: whether the file is damaged, so that a retry cannot succeed
-    """
-
-    def __init__(self, reason: str, damaged: bool = False) -> None:
-        super().__init__(reason)
-        self.damaged = damaged
+NO_PSYCOPG = "needs Python's psycopg 3 (Debian: python3-psycopg)"
 
 
 class Database:
-    """A connection to the catalogue of a home.
+    """A connection to a catalogue."""
 
-    :ivar inode: the file's inode, which differs for another file with the same name
-    """
+    _TEMPORARY: ClassVar = ""
+    """The statement that creates the temporary table that the connection needs."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
-        self.inode = os.stat(path).st_ino
 
     @classmethod
-    def open(cls, home: str, create: bool = True) -> Self:
-        """Open the catalogue of ``home``, and upgrade its tables.
+    def open(cls, place: Place, create: bool = True) -> Self:
+        """Open the catalogue, and upgrade its tables.
 
         :param create: whether to create it if it does not exist
         :raises CatalogueError: it cannot be used
         """
-        path = os.path.join(home, FILE)
-        with translated_errors():
-            if create:
-                _make(path)
-            try:
-                os.stat(path)
-            except FileNotFoundError:
-                raise CatalogueError(
-                    "not created yet; start the daemon or run filebucket"
-                    " reindex to create it"
-                ) from None
-            connection = sqlite3.connect(
-                path,
-                timeout=BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            try:
-                with directory(os.path.dirname(path)) as fd:
-                    may_map = filesystem_type(fd) not in COPY_ON_WRITE
-                if may_map:
-                    version_of(connection)
-                    _write_ahead(connection)
-                else:
-                    # Two that convert a log at once can keep each other from it.
-                    with _lock(os.path.dirname(path)):
-                        _roll_back(connection)
-                connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute("PRAGMA temp_store = MEMORY")
-                upgrade(connection)
-                cls._prepare(connection)
-                return cls(connection, path)
-            except BaseException:
-                connection.close()
-                raise
+        return cls(_connect(place, create, cls._TEMPORARY))
 
-    @classmethod
-    def _prepare(cls, connection: sqlite3.Connection) -> None:
-        """Create what the connection needs besides the tables."""
+    @property
+    def identity(self) -> object:
+        """Differs for another catalogue in the same place."""
+        return self._connection.identity
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
     def check(self) -> None:
-        """Have SQLite check the file, which takes a while.
+        """Check the whole file, which takes a while.
 
         :raises CatalogueError: the file is damaged
         """
-        with translated_errors():
-            ((found,), *_) = self._connection.execute("PRAGMA quick_check(1)")
-        if found != "ok":
-            raise CatalogueError("damaged, according to SQLite", damaged=True)
+        self._connection.check()
 
     def is_there(self) -> bool:
-        """Whether the file was neither removed nor replaced."""
-        try:
-            return os.stat(self._path).st_ino == self.inode
-        except OSError:
-            return False
+        """Whether the catalogue was neither removed nor replaced."""
+        return self._connection.is_there()
 
-    @contextmanager
-    def _change(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        """One transaction, all or nothing."""
-        with translated_errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection.execute
-                # Without a write-ahead log this waits for readers, and may time out.
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # After a disk error SQLite has rolled back already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+    def _change(self, durable: bool = False) -> AbstractContextManager[Do]:
+        """One transaction, all or nothing.
+
+        :param durable: whether a power cut must not undo it
+        """
+        return self._connection.change(durable)
 
     def _ask(self, query: str, *values: Any) -> list[Any]:
-        with translated_errors():
-            return self._connection.execute(query, values).fetchall()
+        return self._connection.ask(query, *values)
+
+    def _each(self, query: str, *values: Any) -> Iterator[Any]:
+        """The rows one by one: there may be a million."""
+        return self._connection.each(query, *values)
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Use a write-ahead log, with which reads and writes do not wait for each other.
-    SQLite itself does not wait for another process that switches at the same moment.
-    """
-    end = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            if time.monotonic() >= end:
-                raise
-            time.sleep(0.01)
-        else:
-            break
-    # A power cut may lose the last rows, but not the files.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA journal_size_limit = {MOST_LOG}")
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    """Use a rollback journal, for which SQLite maps no memory, unlike the index of a
-    write-ahead log. If another process uses a write-ahead log, use it, too.
-    """
-    connection.execute(f"PRAGMA busy_timeout = {CONVERT_TIMEOUT * 1000:.0f}")
-    # With this, the index of an existing log is not mapped even while it is converted.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+def _connect(place: Place, create: bool, temporary: str) -> Connection:
+    if not isinstance(place, PostgreSQL):
+        return open_sqlite(place, create, temporary)
     try:
-        version_of(connection)
-        connection.execute("PRAGMA journal_mode = TRUNCATE")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-    connection.execute("PRAGMA locking_mode = NORMAL")
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
-    # Only a read releases the lock.
-    version_of(connection)
-    # Less could damage the file in a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _make(path: str) -> None:
-    """Create an empty file that only its owner can read, if there is none.
-
-    An existing file must not even be opened: closing it would drop the locks of this
-    process's other connections. Then another process that closes its connection would
-    delete the log that they write to.
-    """
-    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-    with _lock(os.path.dirname(path)):
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileExistsError:
-            return
-        os.close(fd)
-        # SQLite would apply the log of a catalogue that was removed to this one.
-        for suffix in ("-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{path}{suffix}")
-
-
-@contextmanager
-def _lock(folder: str) -> Iterator[None]:
-    """Keep other processes from creating the file, or converting its log. One that
-    found it created already would write to a log that is about to be removed.
-    """
-    with directory(folder) as fd:
-        with suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Translate errors of SQLite and the disk into :class:`CatalogueError`. Control
-    characters are escaped: a message may quote the file's content.
-    """
-    try:
-        yield
-    except NewerError as error:
-        raise CatalogueError(str(error)) from None
-    except sqlite3.OperationalError as error:
-        raise CatalogueError(printable(str(error))) from None
-    except sqlite3.DatabaseError as error:
-        # A subclass means a bug in a statement.
-        if type(error) is not sqlite3.DatabaseError:
-            raise
-        raise CatalogueError(printable(str(error)), damaged=True) from None
-    except OSError as error:
-        raise CatalogueError(error.strerror or "disk error") from None
+        # Most servers need no driver.
+        from filebucket.catalogue import postgresql  # noqa: PLC0415
+    except ImportError:
+        raise CatalogueError(NO_PSYCOPG) from None
+    return postgresql.Database(place, create, temporary)

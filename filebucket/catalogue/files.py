@@ -9,7 +9,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from filebucket.catalogue.database import Database, translated_errors
+from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IFiles
 from filebucket.catalogue.rows import read_files
 from filebucket.model.records import Drill, File
@@ -53,7 +53,8 @@ class Files(Database):
             changed = do(
                 "UPDATE series SET"
                 " drilled_at = ?1, drilled_name = ?2, drill_error = ?3,"
-                " restored_at = CASE WHEN ?3 IS NULL THEN ?1 ELSE restored_at END"
+                " restored_at ="
+                " CASE WHEN CAST(?3 AS TEXT) IS NULL THEN ?1 ELSE restored_at END"
                 " WHERE id = (SELECT series FROM push WHERE id = ?4 AND name = ?2"
                 " AND sha256 = ?5 AND bucket = (SELECT id FROM bucket WHERE key = ?6))",
                 (
@@ -88,21 +89,19 @@ class Files(Database):
         """The conditions, and their values."""
         if series is None:
             return _KEPT, [bucket]
-        with translated_errors():
-            # Row by row: there may be a million.
-            ids = [
-                id_
-                for id_, name in self._connection.execute(
-                    "SELECT id, name FROM series"
-                    " WHERE bucket = (SELECT id FROM bucket WHERE key = ?)",
-                    (bucket,),
-                )
-                if is_series(name, series)
-            ]
+        ids = [
+            id_
+            for id_, name in self._each(
+                "SELECT id, name FROM series"
+                " WHERE bucket = (SELECT id FROM bucket WHERE key = ?)",
+                bucket,
+            )
+            if is_series(name, series)
+        ]
         if len(ids) == 1:
             return "WHERE fate = 'kept' AND push.series = ?", ids
         # The plus sign keeps SQLite from an index by which it would have to sort.
-        these = "+push.series IN (SELECT value FROM json_each(?))"
+        these = "+push.series IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
         return f"{_KEPT} AND {these}", [bucket, json.dumps(ids)]
 
 

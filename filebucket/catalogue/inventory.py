@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from zope.interface import implementer
 
 from filebucket.catalogue.batch import MAKE_BATCH, content_size, enter_batch
-from filebucket.catalogue.database import Database, translated_errors
+from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.rows import read_files
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Entered, File, FoundFile, Row
 from filebucket.model.state import COMPARED, judge, usual_size
 
-_KNOWN_AT = "MAX(push.received_at, IFNULL(push.verified_at, push.received_at))"
+_KNOWN_AT = "MAX(push.received_at, COALESCE(push.verified_at, push.received_at))"
 
 _ROW = (
     "push.id, push.name, push.size, push.sha256, push.received_at,"
@@ -31,9 +30,7 @@ _ROW = (
 class Inventory(Database):
     """A connection for verify, reindex and prune."""
 
-    @classmethod
-    def _prepare(cls, connection: sqlite3.Connection) -> None:
-        connection.execute(MAKE_BATCH)
+    _TEMPORARY = MAKE_BATCH
 
     def rows(
         self, bucket: str, fate: str, after: str = "", limit: int = 1000
@@ -88,7 +85,7 @@ class Inventory(Database):
                 elif back and not kept:
                     do(
                         "UPDATE push SET fate = 'kept', fate_at = NULL,"
-                        " verified_at = ?, damaged = 0 WHERE id = ?",
+                        " verified_at = ?, damaged = FALSE WHERE id = ?",
                         (now, back[0]),
                     )
                     times.append((received.bucket, back[1]))
@@ -116,9 +113,10 @@ class Inventory(Database):
             # They may be older than others that are copied to another server.
             do(
                 "UPDATE copy SET until = MIN(until, oldest - 0.001) FROM ("
-                "SELECT json_extract(value, '$[0]') AS key,"
-                " MIN(json_extract(value, '$[1]')) AS oldest"
-                " FROM json_each(?) GROUP BY key) WHERE bucket = key",
+                "SELECT value ->> 0 AS of_key,"
+                " MIN(CAST(value ->> 1 AS DOUBLE PRECISION)) AS oldest"
+                " FROM json_each(?) GROUP BY value ->> 0) AS found"
+                " WHERE bucket = of_key",
                 (json.dumps(times),),
             )
         return kinds
@@ -130,21 +128,18 @@ class Inventory(Database):
             bucket.key,
         ):
             changed = []
-            with translated_errors():
-                # Row by row: there may be a million.
-                rows = self._connection.execute(
-                    "SELECT id, judgement, name, size, sha256 FROM push"
-                    " WHERE series = ?"
-                    " ORDER BY received_at, id",
-                    (series,),
-                )
-                before: deque[int] = deque(maxlen=COMPARED)
-                for id_, judgement, *each in rows:
-                    size = content_size(*each)
-                    found = judge(bucket, size, usual_size(list(before))).value
-                    if found != judgement:
-                        changed.append((found, id_))
-                    before.appendleft(size)
+            rows = self._each(
+                "SELECT id, judgement, name, size, sha256 FROM push WHERE series = ?"
+                " ORDER BY received_at, id",
+                series,
+            )
+            before: deque[int] = deque(maxlen=COMPARED)
+            for id_, judgement, *each in rows:
+                size = content_size(*each)
+                found = judge(bucket, size, usual_size(list(before))).value
+                if found != judgement:
+                    changed.append((found, id_))
+                before.appendleft(size)
             for start in range(0, len(changed), 1000):
                 with self._change() as do:
                     for each in changed[start : start + 1000]:
@@ -160,24 +155,18 @@ class Inventory(Database):
             )
 
     def prune(self, files: Sequence[int], at: float) -> None:
-        with translated_errors():
-            self._connection.execute("PRAGMA synchronous = FULL")
-        try:
-            with self._change() as do:
-                do(
-                    "UPDATE push SET fate_at = ? WHERE fate = 'kept'"
-                    " AND id IN (SELECT value FROM json_each(?))",
-                    (at, json.dumps(files)),
-                )
-        finally:
-            with translated_errors():
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._change(durable=True) as do:
+            do(
+                "UPDATE push SET fate_at = ? WHERE fate = 'kept'"
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
+                (at, json.dumps(files)),
+            )
 
     def pruned(self, files: Sequence[int]) -> None:
         with self._change() as do:
             do(
                 "UPDATE push SET fate = 'pruned' WHERE fate = 'kept'"
-                " AND id IN (SELECT value FROM json_each(?))",
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
                 (json.dumps(files),),
             )
 
@@ -185,7 +174,7 @@ class Inventory(Database):
         with self._change() as do:
             do(
                 "UPDATE push SET fate_at = NULL WHERE fate = 'kept'"
-                " AND id IN (SELECT value FROM json_each(?))",
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
                 (json.dumps(files),),
             )
 
@@ -197,22 +186,31 @@ class Inventory(Database):
         with self._change() as do:
             do(
                 "UPDATE push SET fate = 'missing', fate_at = ? WHERE fate = 'kept'"
-                " AND id IN (SELECT value FROM json_each(?))",
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
                 (at, ids),
             )
             missing = do(
                 "SELECT id FROM push WHERE fate = 'missing'"
-                " AND id IN (SELECT value FROM json_each(?))",
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
                 (ids,),
             ).fetchall()
         return [id_ for (id_,) in missing]
 
     def came_back(self, files: Sequence[int]) -> list[int]:
         with self._change() as do:
+            # Unless another file with the same name should exist.
             changed = do(
-                "UPDATE OR IGNORE push SET fate = 'kept', fate_at = NULL,"
-                " verified_at = NULL, damaged = 0 WHERE fate = 'missing'"
-                " AND id IN (SELECT value FROM json_each(?)) RETURNING id",
+                "UPDATE push SET fate = 'kept', fate_at = NULL,"
+                " verified_at = NULL, damaged = FALSE WHERE fate = 'missing'"
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))"
+                " AND NOT EXISTS (SELECT 1 FROM push AS other"
+                " WHERE other.bucket = push.bucket AND other.name = push.name"
+                " AND other.fate = 'kept')"
+                " AND id = (SELECT MIN(id) FROM push AS other"
+                " WHERE other.bucket = push.bucket AND other.name = push.name"
+                " AND other.fate <> 'kept' AND other.fate = 'missing'"
+                " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1)))"
+                " RETURNING id",
                 (json.dumps(files),),
             ).fetchall()
         return [id_ for (id_,) in changed]
@@ -228,7 +226,7 @@ class Inventory(Database):
     def differed(self, row: Row, at: float) -> bool:
         with self._change() as do:
             changed = do(
-                "UPDATE push SET verified_at = ?, damaged = 1 WHERE fate = 'kept'"
+                "UPDATE push SET verified_at = ?, damaged = TRUE WHERE fate = 'kept'"
                 f" AND id = ? AND {_KNOWN_AT} = ? AND damaged = ?",
                 (at, row.id, row.known_at, row.damaged),
             )
@@ -238,17 +236,16 @@ class Inventory(Database):
         self, buckets: Sequence[str], before: float
     ) -> tuple[array[int], int]:
         ids, size = array("q"), 0
-        with translated_errors():
-            # Row by row: there may be a million.
-            for id_, bytes_ in self._connection.execute(
-                "SELECT id, size FROM push WHERE fate = 'kept' AND bucket IN"
-                " (SELECT id FROM bucket WHERE key IN (SELECT value FROM json_each(?)))"
-                " AND (damaged OR IFNULL(verified_at, received_at) <= ?)"
-                " ORDER BY IFNULL(verified_at, received_at), id",
-                (json.dumps(buckets), before),
-            ):
-                ids.append(id_)
-                size += bytes_
+        for id_, bytes_ in self._each(
+            "SELECT id, size FROM push WHERE fate = 'kept' AND bucket IN"
+            " (SELECT id FROM bucket WHERE key IN (SELECT value FROM json_each(?)))"
+            " AND (damaged OR COALESCE(verified_at, received_at) <= ?)"
+            " ORDER BY COALESCE(verified_at, received_at), id",
+            json.dumps(buckets),
+            before,
+        ):
+            ids.append(id_)
+            size += bytes_
         return ids, size
 
     def kept_rows(self, ids: Sequence[int]) -> list[tuple[str, Row]]:
@@ -256,7 +253,7 @@ class Inventory(Database):
             (key, Row(*row))
             for key, *row in self._ask(
                 f"SELECT bucket.key, {_ROW} FROM json_each(?) AS wanted"
-                " JOIN push ON push.id = wanted.value"
+                " JOIN push ON push.id = CAST(wanted.value AS BIGINT)"
                 " JOIN bucket ON bucket.id = push.bucket"
                 " WHERE fate = 'kept' ORDER BY wanted.key",
                 json.dumps(list(ids)),
@@ -267,8 +264,9 @@ class Inventory(Database):
         self, bucket: str, after: int = 0, limit: int = 1000
     ) -> list[tuple[int, str]]:
         return self._ask(
-            "SELECT series.id, name FROM series JOIN bucket ON bucket.id = bucket"
-            " WHERE key = ? AND files AND series.id > ? ORDER BY series.id LIMIT ?",
+            "SELECT series.id, name FROM series"
+            " JOIN bucket ON bucket.id = series.bucket"
+            " WHERE key = ? AND files > 0 AND series.id > ? ORDER BY series.id LIMIT ?",
             bucket,
             after,
             limit,

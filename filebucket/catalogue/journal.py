@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 
@@ -20,10 +19,10 @@ from filebucket.catalogue.batch import (
     MAKE_BATCH,
     MOST_WATCHED,
     SUCCEEDED,
-    Do,
     assess_series,
     enter_batch,
 )
+from filebucket.catalogue.connection import Do
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IJournal
 from filebucket.catalogue.rows import (
@@ -70,9 +69,7 @@ KEPT_SPACE = 60 * 24 * 6
 class Journal(Database):
     """A connection that records the outcomes of pushes."""
 
-    @classmethod
-    def _prepare(cls, connection: sqlite3.Connection) -> None:
-        connection.execute(MAKE_BATCH)
+    _TEMPORARY = MAKE_BATCH
 
     # Pushes and refusals.
 
@@ -211,8 +208,9 @@ class Journal(Database):
         yield
         after = ""
         while names := self._ask(_SERIES_BY_NAME, id_, after, AT_ONCE):
-            # The smallest string that is larger than the last name.
-            after = f"{names[-1][1]}\0"
+            # The smallest string that is larger than the last name: no name contains
+            # the character 0.
+            after = f"{names[-1][1]}\1"
             with self._change() as do:
                 for series, _ in names:
                     assess_series(do, bucket, series, now, is_right=False)
@@ -233,7 +231,7 @@ class Journal(Database):
             expected = ()
         elif not bucket.series:
             some = do(
-                "SELECT 1 FROM series WHERE bucket = ? AND pushes LIMIT 1", (id_,)
+                "SELECT 1 FROM series WHERE bucket = ? AND pushes > 0 LIMIT 1", (id_,)
             )
             # The first push replaces the series without a name.
             expected = () if some.fetchall() else ("",)
@@ -244,9 +242,9 @@ class Journal(Database):
                 " VALUES (?, ?, ?, 'never', ?, 'never') ON CONFLICT DO NOTHING",
                 (id_, name, now, now),
             )
-        do("UPDATE series SET watched = 0 WHERE bucket = ? AND watched", (id_,))
+        do("UPDATE series SET watched = FALSE WHERE bucket = ? AND watched", (id_,))
         do(
-            "UPDATE series SET watched = 1 WHERE id IN (SELECT id FROM series"
+            "UPDATE series SET watched = TRUE WHERE id IN (SELECT id FROM series"
             " WHERE bucket = ?1 AND (?2 = '[]' AND name <> ''"
             " OR name IN (SELECT value FROM json_each(?3))) ORDER BY id LIMIT ?4)",
             (
@@ -374,17 +372,16 @@ class Journal(Database):
         with self._change() as do:
             for each in runs:
                 if each.reason is None:
-                    values = each.hook, each.node, each.bucket, each.bucket
-                    do(_HOOK_WORKS, values)
+                    do(_HOOK_WORKS, (each.hook, each.node, each.bucket))
                 else:
                     key = each.hook, each.bucket, each.node
                     do(_HOOK_FAILS, (*key, each.at, each.at, each.reason))
 
     def note_space(self, space: Space) -> None:
         with self._change() as do:
+            do("DELETE FROM space WHERE node = ? AND at = ?", (space.node, space.at))
             do(
-                "INSERT OR REPLACE INTO space (at, free, total, node)"
-                " VALUES (?, ?, ?, ?)",
+                "INSERT INTO space (at, free, total, node) VALUES (?, ?, ?, ?)",
                 (space.at, space.free, space.total, space.node),
             )
             do(
@@ -411,13 +408,13 @@ _FORGET_SERIES = (
 )
 
 _FORGET_EMPTY = (
-    "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?))"
-    " AND pushes = 0 AND NOT watched"
+    "DELETE FROM series WHERE id IN (SELECT CAST(value AS BIGINT)"
+    " FROM json_each(?)) AND pushes = 0 AND NOT watched"
 )
 
 # No alerts about a bucket that is not configured any more.
 _FORGET_BUCKET = (
-    "UPDATE series SET watched = 0, due = NULL, told = state, told_at = NULL"
+    "UPDATE series SET watched = FALSE, due = NULL, told = state, told_at = NULL"
     " WHERE bucket = ? AND (watched OR told <> state OR told_at IS NOT NULL)"
 )
 
@@ -431,8 +428,8 @@ _UNTOLD = (
     f" AND told = state AND {_REPORTED} UNION SELECT id FROM series"
     " WHERE failed_at > told_at + 3600)"
     " AND NOT EXISTS (SELECT 1"
-    " FROM json_each(?) WHERE json_extract(value, '$[0]') = bucket.key"
-    " AND json_extract(value, '$[1]') = (state = 'late'))"
+    " FROM json_each(?) WHERE value ->> 0 = bucket.key"
+    " AND CAST(value ->> 1 AS BOOLEAN) = (state = 'late'))"
     " ORDER BY told = state, state_at LIMIT ?"
 )
 
@@ -447,7 +444,7 @@ _FAIL = (
     " 'never', :at, 'never', :at, :text)"
     " ON CONFLICT (bucket, name) DO UPDATE SET"
     " failed_at = excluded.failed_at, failed_text = excluded.failed_text"
-    " WHERE excluded.failed_at >= IFNULL(failed_at, -1e300)"
+    " WHERE excluded.failed_at >= COALESCE(series.failed_at, -1e300)"
     " RETURNING id"
 )
 
@@ -460,7 +457,7 @@ _INVENTED = (
 _FORGET_INVENTED = (
     "DELETE FROM series WHERE id IN (SELECT id FROM series WHERE bucket = :bucket"
     f" AND failed_at IS NOT NULL AND pushes = 0 AND {_INVENTED}"
-    " ORDER BY failed_at DESC, id DESC LIMIT -1 OFFSET :most)"
+    " ORDER BY failed_at DESC, id DESC LIMIT 1000000 OFFSET :most)"
 )
 
 _OLD_FAILURE = "failed_at <= ? AND pushes = 0"
@@ -516,31 +513,33 @@ _FORGET_DRILLS = (
 # An older test may have passed when a later one of the same series failed.
 _DRILL = (
     "UPDATE series SET drilled_at = ?, drilled_name = ?, drill_error = ?,"
-    " restored_at = NULLIF(MAX(IFNULL(?, -1e300), IFNULL(restored_at, -1e300)), -1e300)"
+    " restored_at ="
+    " NULLIF(MAX(COALESCE(?, -1e300), COALESCE(restored_at, -1e300)), -1e300)"
     " WHERE bucket = ? AND name = ?"
 )
 
 _HEAL = (
-    "UPDATE push SET damaged = 0, verified_at = ? WHERE fate = 'kept'"
+    "UPDATE push SET damaged = FALSE, verified_at = ? WHERE fate = 'kept'"
     " AND bucket = (SELECT id FROM bucket WHERE key = ?) AND name = ? AND sha256 = ?"
 )
 
 # Only of series that are there: a client can invent any number of names. The one
 # without a name awaits the first push.
 _ABANDON = (
-    "UPDATE series SET unfinished_at = MAX(?, IFNULL(unfinished_at, -1e300))"
+    "UPDATE series SET unfinished_at = MAX(?, COALESCE(unfinished_at, -1e300))"
     " WHERE bucket = (SELECT id FROM bucket WHERE key = ?) AND name IN (?, '')"
     " RETURNING id"
 )
 
 _HOOK_WORKS = (
-    "DELETE FROM hook_failure WHERE hook = ? AND node = ? AND (bucket = ? OR ? IS NULL)"
+    "DELETE FROM hook_failure WHERE hook = ?1 AND node = ?2"
+    " AND (bucket = ?3 OR CAST(?3 AS TEXT) IS NULL)"
 )
 
 _HOOK_FAILS = (
     "INSERT INTO hook_failure (hook, bucket, node, since, at, reason)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET at = excluded.at, reason = excluded.reason"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hook, bucket, node) DO UPDATE"
+    " SET at = excluded.at, reason = excluded.reason"
 )
 
 # That of no bucket is the alert hook.
@@ -556,7 +555,7 @@ _REFUSE = (
 
 _FORGET_REFUSALS = (
     "DELETE FROM refusal WHERE bucket IN"
-    " (SELECT json_extract(value, '$[0]') FROM json_each(:batch))"
+    " (SELECT value ->> 0 FROM json_each(:batch))"
     " AND id <= (SELECT id FROM refusal AS old WHERE old.bucket = refusal.bucket"
     " ORDER BY id DESC LIMIT 1 OFFSET :kept)"
 )

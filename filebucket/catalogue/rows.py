@@ -27,9 +27,24 @@ Ask = Callable[..., list[Any]]
 """Runs a query with values, and returns the rows."""
 
 
+_SQL = {"int": "BIGINT", "float": "DOUBLE PRECISION", "str": "TEXT", "bool": "BOOLEAN"}
+_TYPES = {
+    each.name: _SQL[str(each.type).partition(" ")[0]]
+    for kind in (Received, Refused)
+    for each in attrs.fields(kind)
+}
+
+
+def type_of(name: str) -> str:
+    """The SQL type of a column of a batch."""
+    return _TYPES.get(name, "TEXT")
+
+
 def extracted(names: Sequence[str]) -> str:
     """SQL for the columns of a JSON list, such as that of a :class:`Received`."""
-    return ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(names)))
+    return ", ".join(
+        f"CAST(value ->> {i} AS {type_of(name)})" for i, name in enumerate(names)
+    )
 
 
 def read_series(ask: Ask, rest: str, *values: Any) -> list[Series]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from filebucket.catalogue.connection import NewerError
+
 UPGRADES = (
     """
     CREATE TABLE bucket (
@@ -209,10 +211,6 @@ UPGRADES = (
 VERSION = len(UPGRADES)
 
 
-class NewerError(Exception):
-    """The catalogue was made by a newer file-bucket."""
-
-
 def version_of(connection: sqlite3.Connection) -> int:
     """The version of the catalogue.
 
@@ -220,10 +218,7 @@ def version_of(connection: sqlite3.Connection) -> int:
     """
     ((version,),) = connection.execute("PRAGMA user_version")
     if version > VERSION:
-        raise NewerError(
-            f"made by a newer file-bucket (version {version}): install that again, or"
-            " see upgrading.rst"
-        )
+        raise NewerError(version)
     return int(version)
 
 

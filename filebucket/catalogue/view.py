@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from filebucket.model.records import (
 from filebucket.model.series import is_series
 from filebucket.model.state import WORST_FIRST, State
 
-_LIVES = "(files OR watched OR missing OR state = 'failed')"
+_LIVES = "(files > 0 OR watched OR missing > 0 OR state = 'failed')"
 _BADNESS = (
     "CASE CASE WHEN due <= ? THEN 'late' ELSE state END"
     f"{''.join(f' WHEN {each.value!r} THEN {n}' for n, each in enumerate(WORST_FIRST))}"
@@ -41,34 +40,38 @@ _BADNESS = (
 )
 _COUNTS = ", ".join(
     f"COUNT(*) FILTER (WHERE state = {each.value!r} AND (due <= ?1) IS NOT TRUE"
-    f"{' OR due <= ?1' if each is State.LATE else ''})"
-    for each in State
+    f"{' OR due <= ?1' if each is State.LATE else ''}) AS n{number}"
+    for number, each in enumerate(State)
 )
-_SUMS = "key, SUM(files), SUM(bytes), MAX(last_at), SUM(damaged), SUM(missing)"
+_SUMS = (
+    "SUM(files) AS files, SUM(bytes) AS bytes, MAX(last_at) AS last_at,"
+    " SUM(damaged) AS damaged, SUM(missing) AS missing"
+)
+_SUMMED = "key, files, bytes, last_at, damaged, missing"
 """The fields of :class:`Totals`."""
 
 _TALLIES = (
-    f"SELECT {_SUMS}, MIN(due), {_COUNTS} FROM series"
-    f" JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES} GROUP BY series.bucket"
+    f"SELECT {_SUMMED}, due, {', '.join(f'n{each}' for each in range(len(State)))}"
+    f" FROM (SELECT bucket, {_SUMS}, MIN(due) AS due, {_COUNTS} FROM series"
+    f" WHERE {_LIVES} GROUP BY bucket) AS total JOIN bucket ON bucket.id = total.bucket"
 )
 
 _TOTALS = (
-    f"SELECT {_SUMS} FROM series"
-    f" JOIN bucket ON bucket.id = series.bucket WHERE {_LIVES}"
-    " GROUP BY series.bucket HAVING SUM(damaged) OR SUM(missing)"
-    " OR key IN (SELECT value FROM json_each(?))"
+    f"SELECT {_SUMMED} FROM (SELECT bucket, {_SUMS} FROM series WHERE {_LIVES}"
+    " GROUP BY bucket) AS total JOIN bucket ON bucket.id = total.bucket"
+    " WHERE damaged > 0 OR missing > 0 OR key IN (SELECT value FROM json_each(?))"
 )
 
 # By the index of the series that had a restore test.
 _DRILLS = """
     SELECT key,
-        MAX(since, IFNULL((SELECT MIN(received_at) FROM push
+        MAX(since, COALESCE((SELECT MIN(received_at) FROM push
             WHERE push.bucket = bucket.id), since)),
-        EXISTS (SELECT 1 FROM series WHERE bucket = bucket.id AND files),
-        passed_at, IFNULL(failed, 0)
+        EXISTS (SELECT 1 FROM series WHERE bucket = bucket.id AND files > 0),
+        passed_at, COALESCE(failed, 0)
     FROM bucket LEFT JOIN (
         SELECT bucket, MAX(restored_at) FILTER (WHERE restored_at <= ?1) AS passed_at,
-            COUNT(*) FILTER (WHERE drill_error IS NOT NULL AND files) AS failed
+            COUNT(*) FILTER (WHERE drill_error IS NOT NULL AND files > 0) AS failed
         FROM series WHERE drilled_at IS NOT NULL GROUP BY bucket
     ) AS drill ON drill.bucket = bucket.id
     WHERE failed IS NOT NULL OR key IN (SELECT value FROM json_each(?2))
@@ -76,38 +79,45 @@ _DRILLS = """
 _LAST_FAILED = (
     "SELECT name, drilled_at, drill_error FROM series"
     " WHERE drilled_at IS NOT NULL AND drill_error IS NOT NULL"
-    " AND files AND bucket = (SELECT id FROM bucket WHERE key = ?)"
+    " AND files > 0 AND bucket = (SELECT id FROM bucket WHERE key = ?)"
     " ORDER BY drilled_at DESC, id DESC LIMIT 1"
 )
 
-_OF_SERIES = "push.series IN (SELECT id FROM series WHERE is_series(name, ?))"
+_OF_SERIES = "push.series IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
 
+# The last row of a table is only deleted if a later one replaces it.
 _NEWEST = (
-    "SELECT IFNULL((SELECT seq FROM sqlite_sequence WHERE name = 'push'), 0),"
-    " IFNULL((SELECT seq FROM sqlite_sequence WHERE name = 'refusal'), 0)"
+    "SELECT COALESCE((SELECT MAX(id) FROM push), 0),"
+    " COALESCE((SELECT MAX(id) FROM refusal), 0)"
 )
 
 # A file that is gone since then was there before; an overwritten one was replaced.
 _ACTIVITY = """
-    SELECT key,
-        IFNULL(SUM(came AND request IS NOT NULL), 0),
-        IFNULL(SUM(size) FILTER (WHERE came AND request IS NOT NULL), 0),
-        IFNULL(SUM((came AND fate = 'kept') - (NOT came AND went)), 0),
-        IFNULL(SUM(size * ((came AND fate = 'kept') - (NOT came AND went))), 0),
-        IFNULL(SUM(went AND fate = 'pruned'), 0),
-        IFNULL(SUM(size) FILTER (WHERE went AND fate = 'pruned'), 0),
-        0, MIN(bucket.since, IFNULL(oldest, bucket.since))
+    SELECT key, COALESCE(pushes, 0), COALESCE(received, 0),
+        COALESCE(kept - gone, 0), COALESCE(kept_bytes, 0) - COALESCE(gone_bytes, 0),
+        COALESCE(pruned, 0), COALESCE(pruned_bytes, 0),
+        0, MIN(since, COALESCE(oldest, since))
     FROM (
         -- A found file may be older than its row, and than that of the bucket.
         SELECT id, key, since, (SELECT MIN(received_at) FROM push
             WHERE push.bucket = bucket.id) AS oldest
         FROM bucket
-    ) AS bucket LEFT JOIN (
-        SELECT bucket, size, request, fate, received_at >= ?1 AS came,
-            fate <> 'kept' AND fate_at >= ?1 AS went
-        FROM push WHERE received_at >= ?1 OR fate_at >= ?1
-    ) AS event ON event.bucket = bucket.id
-    GROUP BY bucket.id
+    ) AS known LEFT JOIN (
+        SELECT bucket,
+            COUNT(*) FILTER (WHERE came AND request IS NOT NULL) AS pushes,
+            SUM(size) FILTER (WHERE came AND request IS NOT NULL) AS received,
+            COUNT(*) FILTER (WHERE came AND fate = 'kept') AS kept,
+            SUM(size) FILTER (WHERE came AND fate = 'kept') AS kept_bytes,
+            COUNT(*) FILTER (WHERE NOT came AND went) AS gone,
+            SUM(size) FILTER (WHERE NOT came AND went) AS gone_bytes,
+            COUNT(*) FILTER (WHERE went AND fate = 'pruned') AS pruned,
+            SUM(size) FILTER (WHERE went AND fate = 'pruned') AS pruned_bytes
+        FROM (
+            SELECT bucket, size, request, fate, received_at >= ?1 AS came,
+                fate <> 'kept' AND fate_at >= ?1 AS went
+            FROM push WHERE received_at >= ?1 OR fate_at >= ?1
+        ) AS event GROUP BY bucket
+    ) AS happened ON happened.bucket = known.id
 """
 _REFUSED_SINCE = "SELECT bucket, COUNT(*) FROM refusal WHERE at >= ?1 GROUP BY bucket"
 
@@ -117,7 +127,7 @@ COPIES = """
     SELECT target, bucket, until, at, error, (
         SELECT received_at FROM push
         WHERE bucket = (SELECT id FROM bucket WHERE key = copy.bucket)
-            AND received_at > IFNULL(until, -1e300)
+            AND received_at > COALESCE(until, -1e300)
             AND fate = 'kept' AND fate_at IS NULL
         ORDER BY received_at LIMIT 1)
     FROM copy ORDER BY target, bucket
@@ -128,14 +138,10 @@ COPIES = """
 class View(Database):
     """A connection for status, log, the page and the metrics."""
 
-    @classmethod
-    def _prepare(cls, connection: sqlite3.Connection) -> None:
-        connection.create_function("is_series", 2, is_series, deterministic=True)
-
     def worst(self, bucket: str, now: float, limit: int) -> list[Series]:
         return read_series(
             self._ask,
-            f"WHERE {_LIVES} AND key = ? ORDER BY NOT (damaged OR missing),"
+            f"WHERE {_LIVES} AND key = ? ORDER BY NOT (damaged > 0 OR missing > 0),"
             f" {_BADNESS}, name LIMIT ?",
             bucket,
             now,
@@ -168,7 +174,7 @@ class View(Database):
     ) -> list[File]:
         where, given = _only(
             ("bucket.key = ?", bucket),
-            (_OF_SERIES, series),
+            (_OF_SERIES, self._series_ids(series)),
             ("received_at >= ?", None if since == -math.inf else since),
         )
         return read_files(
@@ -177,6 +183,13 @@ class View(Database):
             *given,
             limit,
         )
+
+    def _series_ids(self, wanted: str | None) -> str | None:
+        """The ids of the series with that name, or that match that pattern, as JSON."""
+        if wanted is None:
+            return None
+        every = self._each("SELECT id, name FROM series")
+        return json.dumps([id_ for id_, name in every if is_series(name, wanted)])
 
     def refusals(
         self, limit: int, bucket: str | None = None, since: float = -math.inf
@@ -190,13 +203,8 @@ class View(Database):
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        self._ask("BEGIN")
-        try:
+        with self._connection.snapshot():
             yield
-        finally:
-            # After a disk error there may be none.
-            if self._connection.in_transaction:
-                self._ask("COMMIT")
 
     def newest(self) -> tuple[int, int]:
         ((push, refusal),) = self._ask(_NEWEST)
@@ -210,15 +218,19 @@ class View(Database):
         series: str | None = None,
         since: float = -math.inf,
     ) -> list[File]:
-        # The plus signs keep SQLite from the indexes of the whole history.
+        # These terms keep the database from the indexes of the whole history.
         where, given = _only(
             ("push.id > ?", after),
             ("push.id <= ?", until),
-            ("+bucket.key = ?", bucket),
-            (f"+{_OF_SERIES}", series),
+            ("bucket.key || '' = ?", bucket),
             ("+received_at >= ?", since),
         )
-        return read_files(self._ask, f"{where} ORDER BY push.id", *given)
+        found = read_files(self._ask, f"{where} ORDER BY push.id", *given)
+        return [
+            each
+            for each in found
+            if series is None or is_series(each.received.series, series)
+        ]
 
     def refusals_between(
         self,
@@ -230,7 +242,7 @@ class View(Database):
         where, given = _only(
             ("id > ?", after),
             ("id <= ?", until),
-            ("+bucket = ?", bucket),
+            ("bucket || '' = ?", bucket),
             ("at >= ?", since),
         )
         return self._refusals(f"{where} ORDER BY id", *given)
@@ -258,10 +270,10 @@ class View(Database):
         ]
 
     def full(self) -> dict[str, tuple[float, str]]:
-        # With MAX, SQLite takes the other columns from the same row.
         query = (
-            "SELECT bucket, MAX(at), reason FROM refusal WHERE status = 507"
-            " GROUP BY bucket"
+            "SELECT bucket, at, reason FROM refusal WHERE status = 507 AND at ="
+            " (SELECT MAX(at) FROM refusal AS other WHERE other.status = 507"
+            " AND other.bucket = refusal.bucket) ORDER BY id"
         )
         return {bucket: (at, reason) for bucket, at, reason in self._ask(query)}
 

@@ -75,7 +75,7 @@ class Writer:
         self._home = home
         self._registry = registry
         self._journal: Journal | None = None
-        self._inode: int | None = None  # of the file opened last
+        self._identity: object = None  # of the catalogue opened last
         self._watched: BucketIndex | None = None  # completed
         self._watching: tuple[BucketIndex, Iterator[None]] | None = None
         self._elapsed = elapsed
@@ -260,7 +260,7 @@ class Writer:
     def recheck(self) -> None:
         """Check the whole file before its next use, after a reader found damage."""
         self.close()
-        self._inode = None
+        self._identity = None
 
     def close(self) -> None:
         """Close the catalogue; the next write opens it again."""
@@ -279,13 +279,13 @@ class Writer:
             )
             self.close()
             # The new file may get the same inode.
-            self._inode = None
+            self._identity = None
         self._watched = self._watching = None
         self._journal = Journal.open(self._home)
-        is_new = self._journal.inode != self._inode
+        is_new = self._journal.identity != self._identity
         if is_new:
             self._journal.check()
-        self._inode = self._journal.inode
+        self._identity = self._journal.identity
         return self._journal, is_new
 
     def _put_aside(self, error: CatalogueError) -> None:
@@ -296,7 +296,7 @@ class Writer:
             error=str(error),
             name=f"{os.path.basename(FILE)}.damaged",
         )
-        self._inode = None
+        self._identity = None
         path = os.path.join(self._home, FILE)
         try:
             os.replace(path, f"{path}.damaged")

@@ -104,7 +104,7 @@ def follow(
             with opened() as view:
                 if place is None:
                     with view.snapshot():
-                        place = _Place(view.inode, *view.newest())
+                        place = _Place(view.identity, *view.newest())
                         found = latest(view, wanted, limit)
                     place.saw(found)
                     yield found
@@ -131,12 +131,12 @@ def follow(
 class _Place:
     """How far the catalogue was read.
 
-    :param inode: of the catalogue's file
+    :param identity: that of the catalogue
     :param push: id of the last push
     :param refusal: id of the last refusal
     """
 
-    inode: int
+    identity: object
     push: int
     refusal: int
     _times: dict[type, float] = field(factory=dict)
@@ -160,8 +160,8 @@ class _Place:
         """The events after that place, in the order of their times."""
         last_push, last_refusal = view.newest()
         is_older = last_push < self.push or last_refusal < self.refusal
-        if view.inode != self.inode or is_older:
-            self.inode = view.inode
+        if view.identity != self.identity or is_older:
+            self.identity = view.identity
             self.start_over()
         while self.push < last_push or self.refusal < last_refusal:
             push = min(last_push, self.push + AT_ONCE)

@@ -11,13 +11,13 @@ from filebucket.catalogue.view import COPIES, View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Copy, Received
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import new_home, opened
+from filebucket.test.kit.catalogue import new_home, on_both, opened
 
 BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 FAR = "https://far.example"
 
 
-class CopiesTests(SynchronousTestCase):
+class CopiesCase(SynchronousTestCase):
     def setUp(self) -> None:
         home = new_home(self)
         self.copies = opened(self, Copies, home)
@@ -33,6 +33,9 @@ class CopiesTests(SynchronousTestCase):
         (found,) = self.view.copies()
         return found.waiting_since
 
+
+@on_both
+class CopiesTests(CopiesCase):
     def test_recorded(self) -> None:
         """The last result of each target and bucket."""
         self.assertIsNone(self.copies.copied_until(FAR, "web01"))
@@ -86,6 +89,17 @@ class CopiesTests(SynchronousTestCase):
         self.copies.copied(FAR, "web01", 5.0, 1.0, None)
         self.assertIsNone(self.waiting_since())
 
+    def test_bytes(self) -> None:
+        self.assertEqual(0, self.copies.bytes_of(["web01"]))
+        self.push("a", 1.0, 100)
+        self.push("b", 1.0, 23)
+        self.assertEqual(123, self.copies.bytes_of(["web01", "web02"]))
+        self.assertEqual(0, self.copies.bytes_of(["web02"]))
+
+
+class IndexTests(CopiesCase):
+    """The query plans of SQLite."""
+
     def test_index(self) -> None:
         """Files that are copied are not read."""
         plan = self.view._ask(f"EXPLAIN QUERY PLAN {COPIES}")
@@ -94,10 +108,3 @@ class CopiesTests(SynchronousTestCase):
             "push USING INDEX push_bucket (bucket=? AND received_at>?)", steps
         )
         self.assertNotIn("TEMP B-TREE", steps)
-
-    def test_bytes(self) -> None:
-        self.assertEqual(0, self.copies.bytes_of(["web01"]))
-        self.push("a", 1.0, 100)
-        self.push("b", 1.0, 23)
-        self.assertEqual(123, self.copies.bytes_of(["web01", "web02"]))
-        self.assertEqual(0, self.copies.bytes_of(["web02"]))

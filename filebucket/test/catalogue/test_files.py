@@ -15,12 +15,18 @@ from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Drill, File, Received
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, new_home, opened
+from filebucket.test.kit.catalogue import (
+    all_series,
+    new_home,
+    on_both,
+    opened,
+    sqlite_of,
+)
 
 BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 
 
-class FilesTests(SynchronousTestCase):
+class FilesCase(SynchronousTestCase):
     def setUp(self) -> None:
         home = new_home(self)
         self.files = opened(self, Files, home)
@@ -39,6 +45,12 @@ class FilesTests(SynchronousTestCase):
     def names(self, found: Iterable[File]) -> list[str]:
         return [each.received.name for each in found]
 
+    def ask(self, query: str) -> list[Any]:
+        return [value for (value,) in self.files._ask(query)]
+
+
+@on_both
+class FilesTests(FilesCase):
     def test_order(self) -> None:
         """By time, then as they were recorded, over the ends of pages."""
         for at in range(4):
@@ -80,22 +92,6 @@ class FilesTests(SynchronousTestCase):
         for bucket, name in (("web01", "b"), ("web02", "a"), ("web01", "\udcff")):
             self.assertIsNone(self.files.named(bucket, name))
 
-    def test_index(self) -> None:
-        """A page is not the result of sorting all files of a bucket."""
-        self.enter("a")
-        self.enter("etc", series="etc")
-        for series, index in ((None, "bucket"), ("etc", "series"), ("*", "bucket")):
-            asked: list[str] = []
-            self.files._connection.set_trace_callback(asked.append)
-            list(self.files.newest_first("web01", series, until=5.0))
-            self.files._connection.set_trace_callback(None)
-            (query, *_) = [each for each in asked if "ORDER BY received_at" in each]
-            plan = self.files._ask(f"EXPLAIN QUERY PLAN {query}")
-            steps = " | ".join(step for *_, step in plan)
-            self.assertIn(f"push USING INDEX push_{index}", steps)
-            for slow in ("TEMP B-TREE", "CORRELATED"):
-                self.assertNotIn(slow, steps)
-
     def test_drilled(self) -> None:
         """In the series of the file; the time of the last passed test stays."""
         self.enter("db-1", "db-2")
@@ -127,5 +123,22 @@ class FilesTests(SynchronousTestCase):
             self.assertFalse(self.files.drilled(other), received)
         self.assertEqual([5.0], self.ask("SELECT drilled_at FROM series"))
 
-    def ask(self, query: str) -> list[Any]:
-        return [value for (value,) in self.files._ask(query)]
+
+class IndexTests(FilesCase):
+    """The query plans of SQLite."""
+
+    def test_index(self) -> None:
+        """A page is not the result of sorting all files of a bucket."""
+        self.enter("a")
+        self.enter("etc", series="etc")
+        for series, index in ((None, "bucket"), ("etc", "series"), ("*", "bucket")):
+            asked: list[str] = []
+            sqlite_of(self.files).set_trace_callback(asked.append)
+            list(self.files.newest_first("web01", series, until=5.0))
+            sqlite_of(self.files).set_trace_callback(None)
+            (query, *_) = [each for each in asked if "ORDER BY received_at" in each]
+            plan = self.files._ask(f"EXPLAIN QUERY PLAN {query}")
+            steps = " | ".join(step for *_, step in plan)
+            self.assertIn(f"push USING INDEX push_{index}", steps)
+            for slow in ("TEMP B-TREE", "CORRELATED"):
+                self.assertNotIn(slow, steps)

@@ -13,7 +13,13 @@ from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import FoundFile, Received
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, new_home, opened
+from filebucket.test.kit.catalogue import (
+    all_series,
+    new_home,
+    on_both,
+    opened,
+    sqlite_of,
+)
 
 BUCKET = Bucket((Token(b"x" * 32),), "web01", "web01")
 
@@ -23,7 +29,7 @@ def received(name: str, at: float, series: str = "db-#", size: int = 100) -> Rec
     return Received("web01", series, name, size, "0" * 64, at, request="r")
 
 
-class PruningQueryTests(SynchronousTestCase):
+class PruningQueryCase(SynchronousTestCase):
     """The methods that prune uses."""
 
     def setUp(self) -> None:
@@ -44,6 +50,12 @@ class PruningQueryTests(SynchronousTestCase):
         found = (self.journal.find("web01", name) for name in names)
         return [each.id for each in found if each is not None]
 
+    def series(self, what: str) -> list[int]:
+        return [getattr(each, what) for each in all_series(self.view)]
+
+
+@on_both
+class PruningQueryTests(PruningQueryCase):
     def test_pages(self) -> None:
         """Newest first, of the same time the one added last; none twice."""
         self.enter(*(received(f"db-{n}", float(n // 3)) for n in range(10)))
@@ -59,20 +71,6 @@ class PruningQueryTests(SynchronousTestCase):
                 before = (page[-1].received.received_at, page[-1].id)
                 page = self.inventory.kept_in_series(series, before, limit)
             self.assertEqual([f"db-{n}" for n in range(9, -1, -1)], names)
-
-    def test_pages_are_looked_up(self) -> None:
-        """Nothing is sorted, however many files there are."""
-        said: list[str] = []
-        self.inventory._connection.set_trace_callback(said.append)
-        self.inventory.kept_in_series(1, (9.0, 9))
-        self.inventory._connection.set_trace_callback(None)
-        plan = [
-            text for *_, text in self.inventory._ask(f"EXPLAIN QUERY PLAN {said[0]}")
-        ]
-        self.assertIn(
-            "SEARCH push USING INDEX push_series (series=? AND received_at<?)", plan
-        )
-        self.assertEqual([], [each for each in plan if "TEMP" in each])
 
     def test_series(self) -> None:
         """Series with files, some at a time."""
@@ -102,9 +100,6 @@ class PruningQueryTests(SynchronousTestCase):
         self.assertEqual([1], self.series("files"))
         self.assertEqual([100], self.series("bytes"))
         self.assertEqual([], self.inventory.being_pruned())
-
-    def series(self, what: str) -> list[int]:
-        return [getattr(each, what) for each in all_series(self.view)]
 
     def test_spared(self) -> None:
         """As if nothing had happened."""
@@ -138,22 +133,47 @@ class PruningQueryTests(SynchronousTestCase):
         rows = self.view.latest(9)
         self.assertEqual(["kept", "overwritten"], [each.fate for each in rows])
 
+
+class PruningInSQLiteTests(PruningQueryCase):
+    """The query plans and the durability of SQLite."""
+
+    def test_pages_are_looked_up(self) -> None:
+        """Nothing is sorted, however many files there are."""
+        said: list[str] = []
+        sqlite_of(self.inventory).set_trace_callback(said.append)
+        self.inventory.kept_in_series(1, (9.0, 9))
+        sqlite_of(self.inventory).set_trace_callback(None)
+        plan = [
+            text for *_, text in self.inventory._ask(f"EXPLAIN QUERY PLAN {said[0]}")
+        ]
+        self.assertIn(
+            "SEARCH push USING INDEX push_series (series=? AND received_at<?)", plan
+        )
+        self.assertEqual([], [each for each in plan if "TEMP" in each])
+
     def test_is_on_the_disk(self) -> None:
         """The intent to delete is durable first; nothing else waits for the disk."""
         said: list[str] = []
-        self.inventory._connection.set_trace_callback(said.append)
+        sqlite_of(self.inventory).set_trace_callback(said.append)
         self.enter(received("db-1", 1.0))
         del said[:]
         self.inventory.prune(self.ids("db-1"), 9.0)
         order = [each.split()[0] for each in said if "SELECT" not in each.split()[0]]
-        self.assertEqual(["PRAGMA", "BEGIN", "UPDATE", "COMMIT", "PRAGMA"], order)
+        self.assertEqual(
+            ["PRAGMA", "PRAGMA", "BEGIN", "UPDATE", "COMMIT", "PRAGMA"], order
+        )
         pragmas = [each for each in said if each.startswith("PRAGMA")]
         self.assertEqual(
-            ["PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"], pragmas
+            [
+                "PRAGMA synchronous",
+                "PRAGMA synchronous = FULL",
+                "PRAGMA synchronous = 1",
+            ],
+            pragmas,
         )
 
 
-class OnDiskTests(SynchronousTestCase):
+class OnDiskCase(SynchronousTestCase):
     """The methods for comparing the catalogue with the disk, with many files."""
 
     def setUp(self) -> None:
@@ -171,6 +191,9 @@ class OnDiskTests(SynchronousTestCase):
             each.received.name: each.id for each in self.view.latest(len(names))
         }
 
+
+@on_both
+class OnDiskTests(OnDiskCase):
     def test_pieces(self) -> None:
         """Sorted by name, for one bucket and one fate."""
         self.inventory.missed([self.ids["03"], self.ids["07"]], 2.0)
@@ -218,10 +241,14 @@ class OnDiskTests(SynchronousTestCase):
             [(key, row.name, row.known_at, row.damaged) for key, row in rows],
         )
 
+
+class IndexTests(OnDiskCase):
+    """The query plans of SQLite."""
+
     def test_indexes(self) -> None:
         """No query for a piece scans all rows."""
         asked: list[str] = []
-        connection = self.inventory._connection
+        connection = sqlite_of(self.inventory)
         connection.set_trace_callback(asked.append)
         self.inventory.rows("web01", "kept", "03")
         self.inventory.rows("web01", "missing", "03")
@@ -241,6 +268,7 @@ class OnDiskTests(SynchronousTestCase):
         self.assertEqual([], [plan for plan in plans if plan.startswith("SCAN push")])
 
 
+@on_both
 class EnterTests(SynchronousTestCase):
     """Files that were found."""
 

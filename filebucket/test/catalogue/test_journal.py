@@ -35,7 +35,13 @@ from filebucket.model.records import (
 from filebucket.model.schedule import Interval
 from filebucket.model.state import State
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import all_series, new_home, opened
+from filebucket.test.kit.catalogue import (
+    Changes,
+    all_series,
+    new_home,
+    on_both,
+    opened,
+)
 
 BUCKET = Bucket((Token(bytes(32)),), "web01", "web01", expect=Interval(3600.0, "1h"))
 NOW = 1_795_000_000.0
@@ -48,6 +54,7 @@ class JournalCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.home = new_home(self)
         self.journal = opened(self, Journal, self.home)
+        self.counted = Changes(self, self.journal)
         self.view = opened(self, View, self.home)
 
     def push(self, name: str, series: str = "db-#", at: float = NOW) -> None:
@@ -58,6 +65,7 @@ class JournalCase(SynchronousTestCase):
         return {each.name: each for each in all_series(self.view)}
 
 
+@on_both
 class RecordTests(JournalCase):
     """Pushes and refusals."""
 
@@ -84,9 +92,9 @@ class RecordTests(JournalCase):
 
     def test_nothing(self) -> None:
         """An empty batch changes nothing."""
-        before = self.journal._connection.total_changes
+        before = self.counted.rows
         self.journal.record([], [], lambda key: None)
-        self.assertEqual(before, self.journal._connection.total_changes)
+        self.assertEqual(before, self.counted.rows)
 
     def test_find(self) -> None:
         """The file that should exist, of all that had its name."""
@@ -100,6 +108,7 @@ class RecordTests(JournalCase):
         self.assertIsNone(self.journal.find("web01", "db-1"))
 
 
+@on_both
 class HealTests(JournalCase):
     """A push of a damaged file with its original content."""
 
@@ -157,6 +166,7 @@ class HealTests(JournalCase):
         self.assertEqual(0, self.series()["db-#"].damaged)
 
 
+@on_both
 class WatchTests(JournalCase):
     """Expected series."""
 
@@ -259,10 +269,10 @@ class WatchTests(JournalCase):
             self.push(f"{number}", f"s{number:02}")
         self.patch(journals, "AT_ONCE", 5)
         other = evolve(BUCKET, expect=Interval(60.0, "1m"))
-        before = self.journal._connection.total_changes
+        before = self.counted.rows
         changes = []
         for _ in self.journal.watch([other], str, NOW):
-            after = self.journal._connection.total_changes
+            after = self.counted.rows
             changes.append(after - before)
             before = after
         self.assertEqual([5] * 6, changes[1:])
@@ -274,9 +284,9 @@ class WatchTests(JournalCase):
         list(self.journal.watch([BUCKET], str, NOW))
         new = evolve(BUCKET, name="web02", directory="web02")
         tokens = evolve(BUCKET, tokens=(Token(b"1" * 32),), quota=9)
-        before = self.journal._connection.total_changes
+        before = self.counted.rows
         self.assertEqual([], list(self.journal.watch([tokens], str, NOW, [BUCKET])))
-        self.assertEqual(before, self.journal._connection.total_changes)
+        self.assertEqual(before, self.counted.rows)
         list(self.journal.watch([tokens, new], str, NOW, [BUCKET]))
         self.assertEqual({"db-#", ""}, set(self.series()))
         for changed in (
@@ -373,9 +383,9 @@ class WatchTests(JournalCase):
         self.journal.pass_time(NOW + DAY)
         found = self.series()["db-#"]
         self.assertEqual((State.LATE, NOW + 3600), (found.state, found.state_at))
-        before = self.journal._connection.total_changes
+        before = self.counted.rows
         self.journal.pass_time(NOW + 2 * DAY)
-        self.assertEqual(before, self.journal._connection.total_changes)
+        self.assertEqual(before, self.counted.rows)
 
     def test_mistrust(self) -> None:
         """Pushes from the future of a right clock count as received now."""
@@ -399,6 +409,7 @@ class WatchTests(JournalCase):
         self.assertEqual(NOW + DAY, self.series()["db-#"].told_at)
 
 
+@on_both
 class ToldTests(JournalCase):
     """States that were reported to the operator."""
 
@@ -407,7 +418,7 @@ class ToldTests(JournalCase):
         for index, name in enumerate(("b", "a", "c")):
             self.push(name, name, NOW + index)
         self.journal._connection.execute(
-            "UPDATE series SET watched = 0 WHERE name = 'c'"
+            "UPDATE series SET watched = FALSE WHERE name = 'c'"
         )
         self.journal.pass_time(NOW + DAY)
         untold = self.journal.untold(9)
@@ -503,6 +514,7 @@ class ToldTests(JournalCase):
         )
 
 
+@on_both
 class AbandonTests(JournalCase):
     """Pushes that began and never ended."""
 
@@ -566,6 +578,7 @@ class AbandonTests(JournalCase):
         self.assertEqual(State.FRESH, self.series()["db-#"].state)
 
 
+@on_both
 class HookTests(JournalCase):
     """Which hooks fail."""
 
@@ -619,7 +632,7 @@ class HookTests(JournalCase):
         self.assertEqual({"web01", ""}, {each.bucket for each in self.found()})
 
 
-class FailTests(JournalCase):
+class FailCase(JournalCase):
     """Reports that backups failed."""
 
     bucket = BUCKET
@@ -644,6 +657,9 @@ class FailTests(JournalCase):
             self.journal.mark_told(each, each.state, NOW)
         return [(each.name, each.told, each.state) for each in untold]
 
+
+@on_both
+class FailTests(FailCase):
     def test_until_the_next_push(self) -> None:
         """Told once, with the text, and again when a later push arrives."""
         self.push("db-1")
@@ -875,6 +891,10 @@ class FailTests(JournalCase):
         self.push("db-2", at=NOW + 70)
         self.assertEqual({"db-#": State.FRESH}, self.states())
 
+
+class PlanTests(FailCase):
+    """The query plans of SQLite."""
+
     def test_plans(self) -> None:
         """A million series do not make these slow: each uses its index."""
         for query, index in (
@@ -913,6 +933,7 @@ class FailTests(JournalCase):
             self.assertIn(index, "; ".join(detail for *_, detail in plan), query)
 
 
+@on_both
 class SpaceTests(JournalCase):
     """The free space."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing
 from typing import Any
 
 from attrs import evolve
@@ -26,7 +25,7 @@ from filebucket.model.state import State
 from filebucket.model.token import Token, token_digest
 from filebucket.test.catalogue.test_view import HOUR, ManySeriesCase
 from filebucket.test.catalogue.test_view import NOW as THEN
-from filebucket.test.kit.catalogue import opened
+from filebucket.test.kit.catalogue import on_both, opened
 from filebucket.test.kit.overviews import DAY, LATE, bucket, never, series
 
 
@@ -107,6 +106,7 @@ class ForecastTests(SynchronousTestCase):
         self.assertEqual(2 * DAY, forecast(looks, reserved=40))
 
 
+@on_both
 class OverviewTests(ManySeriesCase):
     """The catalogue by buckets."""
 
@@ -289,10 +289,10 @@ class OverviewTests(ManySeriesCase):
         self.assertEqual((State.NEVER, 0), (none.state, none.severity))
 
     def drill(self, at: float, error: str | None) -> None:
-        with closing(Files.open(str(self.home))) as files:
-            file = files.named("few", "x1")
-            assert file is not None
-            self.assertTrue(files.drilled(Drill(file, at, error)))
+        files = opened(self, Files, self.home)
+        file = files.named("few", "x1")
+        assert file is not None
+        self.assertTrue(files.drilled(Drill(file, at, error)))
 
     def test_drills(self) -> None:
         """Restore tests, with tokens masked: due with the key, failed without it."""

@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.catalogue import database, journal, recorder, writer
+from filebucket.catalogue import journal, recorder, sqlite, writer
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
@@ -523,7 +523,7 @@ class FailureTests(RecorderCase):
 
     def patch_timeout(self) -> None:
         """Do not wait for other transactions."""
-        self.patch(database, "BUSY_TIMEOUT", 0.0)
+        self.patch(sqlite, "BUSY_TIMEOUT", 0.0)
 
     def test_cannot_be_written(self) -> None:
         """Logged once, retried, and written in the end."""
@@ -866,7 +866,7 @@ class FailureTests(RecorderCase):
 
     def test_stop_after_a_read(self) -> None:
         """The catalogue is one file again, as a copy of it must be."""
-        self.patch(database, "filesystem_type", lambda fd: "ext4")
+        self.patch(sqlite, "filesystem_type", lambda fd: "ext4")
         self.start()
         self.recorder.observe(outcome())
         self.clock.advance(GATHER)

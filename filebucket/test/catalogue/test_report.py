@@ -14,7 +14,7 @@ from filebucket.model.bucket import FILE_COST, Bucket
 from filebucket.model.records import Activity, Received, Refused
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token
-from filebucket.test.kit.catalogue import new_home, opened
+from filebucket.test.kit.catalogue import new_home, on_both, opened
 
 NOW = 1_800_000_000.0
 SINCE = NOW - 7 * DAY
@@ -51,6 +51,7 @@ class ReportCase(SynchronousTestCase):
         return evolve(found, since=None)
 
 
+@on_both
 class ActivityTests(ReportCase):
     """What happened in the period."""
 
@@ -128,6 +129,7 @@ class ActivityTests(ReportCase):
         self.assertEqual(kept[14] - kept[7], self.activity().bytes)
 
 
+@on_both
 class OrderTests(ReportCase):
     """The order of buckets, and their totals."""
 
@@ -162,6 +164,7 @@ class OrderTests(ReportCase):
         return [each.now.label for each in silent(self.report())]
 
 
+@on_both
 class FullTests(ReportCase):
     """When a quota is used up at the present rate."""
 

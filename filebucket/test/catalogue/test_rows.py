@@ -106,7 +106,7 @@ class ValuesTests(SynchronousTestCase):
 
     def test_extracted(self) -> None:
         """SQLite reads a list in the order in which it was written."""
-        names = ("a", "b", "c")
+        names = ("name", "client", "seconds")
         value = json.dumps(["x", None, 1.5])
         with closing(sqlite3.connect(":memory:")) as connection:
             query = f"SELECT {extracted(names)} FROM (SELECT ? AS value)"

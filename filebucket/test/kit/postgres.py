@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
@@ -18,6 +20,17 @@ from filebucket.test.kit.server import PATIENCE
 _SUPERUSER = "postgres"
 
 _BIN = "/usr/lib/postgresql"
+
+
+@cache
+def shared_postgres() -> Postgres:
+    """The server of this process, which ends with it.
+
+    :raises SkipTest: PostgreSQL is not installed
+    """
+    server = Postgres().start()
+    atexit.register(server.stop)
+    return server
 
 
 class Postgres:
@@ -56,6 +69,8 @@ class Postgres:
                 *(*self._as, str(self._bin / "postgres"), "-D", str(self._data)),
                 *("-p", str(self.port), "-c", "listen_addresses=127.0.0.1"),
                 *("-c", "unix_socket_directories=", "-c", "max_connections=200"),
+                # The power stays on.
+                *("-c", "fsync=off"),
             ],
             self._accepts,
         )
@@ -66,7 +81,10 @@ class Postgres:
 
     def start(self) -> Postgres:
         """Start it for the first time."""
-        self._run("initdb", "-D", str(self._data), "-A", "trust", "-U", _SUPERUSER)
+        self._run(
+            *("initdb", "-D", str(self._data), "-A", "trust", "-U", _SUPERUSER),
+            *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
+        )
         self.program.start()
         return self
 

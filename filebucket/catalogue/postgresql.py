@@ -1,0 +1,406 @@
+"""The catalogue in a PostgreSQL database.
+
+One connection at a time writes, as in SQLite: a lock of PostgreSQL has the writers of
+all daemons wait for each other, so that no two of them can deadlock. A connection that
+was lost is made again by the next call.
+
+A server that does not answer costs seconds. Errors become a :class:`CatalogueError`
+without the connection string, which may contain a password.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from filebucket.base.text import printable
+from filebucket.catalogue.connection import (
+    NOT_CREATED,
+    CatalogueError,
+    Do,
+    NewerError,
+)
+from filebucket.catalogue.postgresql_schema import SCHEMA, UPGRADES, VERSION
+from filebucket.model.place import PostgreSQL
+
+RV = TypeVar("RV")
+
+WRITER_LOCK = 0x66696C65
+"""Key of the advisory lock that a transaction holds which writes."""
+
+STATEMENT_TIMEOUT = 60.0
+"""Seconds that a statement may take."""
+
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for another transaction."""
+
+IDLE_TIMEOUT = 30.0
+"""Seconds after which the server ends a transaction whose daemon is gone."""
+
+ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 10.0
+"""Seconds after which a server that should have ended the statement counts as dead."""
+
+AT_ONCE = 2000
+"""Rows that are read at once, if there may be a million."""
+
+_CONNECTION: dict[str, str | int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15000,
+    "application_name": "file-bucket",
+}
+"""Settings of a connection, unless the connection string has others."""
+
+_SESSION = {
+    "search_path": f"{SCHEMA}, pg_catalog",
+    "statement_timeout": f"{STATEMENT_TIMEOUT:.0f}s",
+    "lock_timeout": f"{LOCK_TIMEOUT:.0f}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT:.0f}s",
+    # The server, too, has to notice that the other machine is gone.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "jit": "off",
+}
+
+
+class _Number(Loader):
+    """Reads a sum, which PostgreSQL does not count in 64 bits, as a whole number."""
+
+    def load(self, data: Buffer) -> int:
+        return int(bytes(data))
+
+
+class _NoAnswerError(psycopg.OperationalError):
+    """The server did not answer in time."""
+
+
+class _Raw(psycopg.Connection[Any]):
+    """A connection that waits for an answer, but not longer than it can take."""
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().wait(_bounded(gen, ANSWER_TIMEOUT), *args, **kwargs)
+        except _NoAnswerError:
+            self.close()
+            raise
+
+
+def _bounded(gen: Generator[Any, Any, RV], seconds: float) -> Generator[Any, Any, RV]:
+    """End a dialogue with the server that takes too long. psycopg resumes it at least
+    several times in a second, with nothing if the server sent nothing.
+    """
+    end = time.monotonic() + seconds
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() >= end:
+                raise _NoAnswerError("no answer")
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        found: RV = done.value
+        return found
+
+
+class Database:
+    """A connection to the catalogue in a database.
+
+    :ivar identity: a random id that was given when its tables were created
+    """
+
+    def __init__(self, place: PostgreSQL, create: bool, temporary: str) -> None:
+        """
+        :param create: whether to create it if it does not exist
+        :param temporary: the statement that creates its temporary table; may be empty
+        :raises CatalogueError: it cannot be used
+        """
+        self._place = place
+        # The server empties it at the end of each transaction.
+        self._temporary = temporary and f"{temporary} ON COMMIT DELETE ROWS"
+        self._in_transaction = False
+        with translated_errors():
+            self.raw = self._connected()
+            try:
+                self.identity = _upgraded(self.raw, create)
+            except BaseException:
+                self.raw.close()
+                raise
+
+    def _connected(self) -> _Raw:
+        try:
+            given = conninfo_to_dict(self._place.conninfo)
+        except psycopg.ProgrammingError:
+            # Its message quotes a part.
+            raise CatalogueError("not a connection string") from None
+        missing = {
+            name: value for name, value in _CONNECTION.items() if name not in given
+        }
+        raw = _Raw.connect(
+            make_conninfo(self._place.conninfo, **missing),
+            autocommit=True,
+            client_encoding="UTF8",
+        )
+        try:
+            raw.adapters.register_loader("numeric", _Number)
+            raw.execute(
+                f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(_SESSION))}",
+                [each for pair in _SESSION.items() for each in pair],
+            )
+            encoding = _value(raw, "SHOW server_encoding")
+            if encoding != "UTF8":
+                raise CatalogueError(f"the database's encoding is {encoding}, not UTF8")
+            if self._temporary:
+                raw.execute(self._temporary)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _first(self, step: Callable[[_Raw], RV]) -> RV:
+        """The first step of a dialogue, which is repeated if the connection was lost
+        since the last one.
+        """
+        if not self.raw.closed:
+            try:
+                return step(self.raw)
+            except _NoAnswerError:
+                raise
+            except psycopg.OperationalError:
+                if not self.raw.closed:
+                    raise
+        self.raw = self._connected()
+        if step is not _identity and _identity(self.raw) != self.identity:
+            self.raw.close()
+            raise CatalogueError("another catalogue is in its place")
+        return step(self.raw)
+
+    def close(self) -> None:
+        self.raw.close()
+
+    def check(self) -> None:
+        """Nothing: PostgreSQL reports damage when it reads it, and its operator repairs
+        it.
+        """
+
+    def is_there(self) -> bool:
+        """Whether the tables were neither removed nor replaced.
+
+        :raises CatalogueError: that cannot be determined now
+        """
+        with translated_errors():
+            return self._first(_identity) == self.identity
+
+    def execute(self, query: str, values: Any = ()) -> psycopg.Cursor[Any]:
+        with translated_errors():
+            if self._in_transaction:
+                return self._do(query, values)
+            return self._first(lambda _: self._do(query, values))
+
+    def _do(self, query: str, values: Any = ()) -> psycopg.Cursor[Any]:
+        return self.raw.execute(translated(query), _named(values))
+
+    def ask(self, query: str, *values: Any) -> list[Any]:
+        return self.execute(query, values).fetchall()
+
+    def each(self, query: str, *values: Any) -> Iterator[Any]:
+        with (
+            translated_errors(),
+            self._block("BEGIN READ ONLY"),
+            self.raw.cursor("every") as cursor,
+        ):
+            cursor.itersize = AT_ONCE
+            cursor.execute(translated(query), _named(values))
+            yield from cursor
+
+    @contextmanager
+    def change(self, durable: bool = False) -> Iterator[Do]:
+        begin = f"BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})"
+        if durable:
+            begin += "; SET LOCAL synchronous_commit = on"
+        with translated_errors(), self._block(begin):
+            yield self._do
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with translated_errors(), self._block(begin):
+            yield
+
+    @contextmanager
+    def _block(self, begin: str) -> Iterator[None]:
+        """A transaction."""
+        try:
+            self._first(lambda raw: raw.execute(begin))
+            self._in_transaction = True
+            yield
+            self.raw.execute("COMMIT")
+        except BaseException:
+            # The server does so, too, if the connection was lost.
+            with suppress(psycopg.Error):
+                self.raw.execute("ROLLBACK")
+            raise
+        finally:
+            self._in_transaction = False
+
+
+def _value(raw: _Raw, query: str) -> Any:
+    """The value that a query returns; None if it returns no row."""
+    row = raw.execute(query).fetchone()
+    return row and row[0]
+
+
+def _has(raw: _Raw, table: str) -> bool:
+    # Unlike to_regclass, this sees what another daemon created while this one waited.
+    query = (
+        f"SELECT 1 FROM pg_tables WHERE schemaname = '{SCHEMA}'"
+        f" AND tablename = '{table}'"
+    )
+    return _value(raw, query) is not None
+
+
+def _identity(raw: _Raw) -> uuid.UUID | None:
+    """The id of the catalogue, if there is one."""
+    if not _has(raw, "identity"):
+        return None
+    found: uuid.UUID | None = _value(raw, f"SELECT id FROM {SCHEMA}.identity")
+    return found
+
+
+def _version(raw: _Raw) -> int:
+    """The version of the tables; 0 if there are none.
+
+    :raises NewerError: a newer file-bucket made them
+    """
+    if not _has(raw, "version"):
+        return 0
+    found = _value(raw, f"SELECT version FROM {SCHEMA}.version")
+    if found is None:
+        raise CatalogueError(
+            f"its tables are damaged; DROP SCHEMA {SCHEMA} CASCADE has them created"
+            " anew"
+        )
+    if found > VERSION:
+        raise NewerError(found)
+    return int(found)
+
+
+def _upgraded(raw: _Raw, create: bool) -> uuid.UUID:
+    """Upgrade the tables, if needed, and return the catalogue's id.
+
+    :param create: whether to create it if it does not exist
+    """
+    version, found = _version(raw), _identity(raw)
+    if version == VERSION and found is not None:
+        return found
+    if version == 0 and not create:
+        raise CatalogueError(NOT_CREATED)
+    with raw.transaction():
+        raw.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+        # Another daemon may have upgraded them in the meantime.
+        version = _version(raw)
+        if version == 0:
+            raw.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        for script in UPGRADES[version:]:
+            raw.execute(script)
+        if version < VERSION:
+            raw.execute("DELETE FROM version")
+            raw.execute("INSERT INTO version VALUES (%s)", [VERSION])
+        found = _identity(raw)
+        if found is None:
+            found = uuid.uuid4()
+            raw.execute("INSERT INTO identity VALUES (%s)", [found])
+    return found
+
+
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*' | --[^\n]* | :: | \?(?P<place>\d*) | :(?P<name>\w+) | %",
+    re.VERBOSE,
+)
+
+
+@lru_cache(maxsize=512)
+def translated(query: str) -> str:
+    """A statement with psycopg's placeholders."""
+    count = 0
+
+    def replaced(found: re.Match[str]) -> str:
+        nonlocal count
+        token = found[0]
+        if found["name"]:
+            return f"%({found['name']})s"
+        if found["place"] is not None:
+            count += 1
+            return f"%({found['place'] or count})s"
+        return "" if token.startswith("--") else token.replace("%", "%%")
+
+    return _TOKEN.sub(replaced, query)
+
+
+def _named(values: Any) -> dict[str, Any]:
+    pairs = values.items() if isinstance(values, Mapping) else enumerate(values, 1)
+    return {str(name): _storable(value) for name, value in pairs}
+
+
+def _storable(value: Any) -> Any:
+    """A value in which PostgreSQL can store every character. A client chooses the
+    names of refused pushes.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            return value.replace("\0", "\ufffd")
+        if "\\u0000" in value and value.startswith("["):
+            return json.dumps(_cleaned(json.loads(value)))
+    return value
+
+
+def _cleaned(value: Any) -> Any:
+    """JSON without the character 0."""
+    if isinstance(value, list):
+        return [_cleaned(each) for each in value]
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Translate errors of the database into :class:`CatalogueError`."""
+    try:
+        yield
+    except NewerError as error:
+        raise CatalogueError(str(error)) from None
+    except _FAULTS as error:
+        raise CatalogueError(f"PostgreSQL: {_reason(error)}") from None
+
+
+_FAULTS = (
+    psycopg.OperationalError,
+    psycopg.InternalError,
+    errors.InsufficientPrivilege,
+    errors.InvalidSchemaName,
+    errors.UndefinedTable,
+)
+"""Errors that are no bug in a statement."""
+
+
+def _reason(error: psycopg.Error) -> str:
+    """One line, without the connection string."""
+    text = error.diag.message_primary
+    if text is None:
+        # Such as: connection to server at "192.0.2.1" failed: FATAL:  too many clients
+        first = (str(error).splitlines() or ["error"])[0]
+        text = first.rpartition("failed: ")[2].removeprefix("FATAL:").strip()
+    return printable(text)

@@ -1,0 +1,222 @@
+"""Tests of :mod:`filebucket.catalogue.postgresql`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.catalogue import postgresql
+from filebucket.catalogue.connection import CatalogueError
+from filebucket.catalogue.database import Database
+from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.postgresql import translated
+from filebucket.catalogue.view import View
+from filebucket.model.place import PostgreSQL
+from filebucket.model.records import Refused, Space
+from filebucket.test.kit.catalogue import new_database
+from filebucket.test.kit.programs import free_ports
+from filebucket.test.kit.server import PATIENCE
+
+
+class TranslatedTests(SynchronousTestCase):
+    """Statements for psycopg."""
+
+    def test_placeholders(self) -> None:
+        for query, expected in (
+            ("a = ? AND b = ?", "a = %(1)s AND b = %(2)s"),
+            ("a = ?2 OR ?1 = ?2", "a = %(2)s OR %(1)s = %(2)s"),
+            (":name, :at", "%(name)s, %(at)s"),
+            ("a LIKE '%?:x''?'", "a LIKE '%%?:x''?'"),
+            ("a::int % 2", "a::int %% 2"),
+            ("a -- isn't? :x\n= ?", "a \n= %(1)s"),
+        ):
+            self.assertEqual(expected, translated(query))
+
+
+class DatabaseCase(SynchronousTestCase):
+    """Has an empty database."""
+
+    def setUp(self) -> None:
+        self.place = new_database()
+
+    def open(self, place: PostgreSQL | None = None) -> Journal:
+        journal = Journal.open(place or self.place)
+        self.addCleanup(journal.close)
+        return journal
+
+    def raw(self, journal: Journal) -> psycopg.Connection[Any]:
+        assert isinstance(journal._connection, postgresql.Database)
+        return journal._connection.raw
+
+    def sql(self, statement: str) -> Any:
+        """Execute a statement as another program does."""
+        with closing(psycopg.connect(self.place.conninfo, autocommit=True)) as other:
+            found = other.execute(statement)
+            return found.fetchall() if found.description else None
+
+
+class OpeningTests(DatabaseCase):
+    def test_at_once(self) -> None:
+        """Several daemons that start at the same moment create one catalogue."""
+        together = threading.Barrier(4)
+        found: list[object] = []
+
+        def open_it() -> None:
+            together.wait(PATIENCE)
+            with closing(Journal.open(self.place)) as journal:
+                found.append(journal.identity)
+
+        threads = [threading.Thread(target=open_it) for _ in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(PATIENCE)
+        self.assertEqual((4, 1), (len(found), len(set(found))))
+
+    def test_emptied(self) -> None:
+        """If the row that identifies it is gone, it is another catalogue."""
+        journal = self.open()
+        self.sql("TRUNCATE filebucket.identity")
+        self.assertFalse(journal.is_there())
+        self.assertNotEqual(journal.identity, self.open().identity)
+
+    def test_tables_damaged(self) -> None:
+        self.open()
+        self.sql("TRUNCATE filebucket.version")
+        with self.assertRaisesRegex(CatalogueError, "DROP SCHEMA filebucket CASCADE"):
+            self.open()
+
+    def test_encoding(self) -> None:
+        """Names could not be stored in any but UTF-8."""
+        self.sql("DROP DATABASE IF EXISTS latin")
+        self.sql(
+            "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+        )
+        conninfo = psycopg.conninfo.make_conninfo(self.place.conninfo, dbname="latin")
+        with self.assertRaisesRegex(CatalogueError, "encoding is LATIN1, not UTF8$"):
+            self.open(PostgreSQL(conninfo))
+
+
+class WritingTests(DatabaseCase):
+    def test_one_at_a_time(self) -> None:
+        """A transaction waits for that of another daemon."""
+        self.patch(postgresql, "_SESSION", {**postgresql._SESSION, "lock_timeout": "1"})
+        first, second = self.open(), self.open()
+        with (
+            first._change(),
+            self.assertRaisesRegex(CatalogueError, "^PostgreSQL: .* lock timeout$"),
+        ):
+            second.note_space(Space(1.0, 1, 2))
+        second.note_space(Space(1.0, 1, 2))
+
+    def test_repeated(self) -> None:
+        """A lost connection is made again, and is as before."""
+        journal = self.open()
+        journal.note_space(Space(1.0, 1, 2))
+        for _ in range(2):
+            self.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            self.assertTrue(journal.is_there())
+            self.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            journal.note_space(Space(2.0, 1, 2))
+        refused = Refused("web01", 1.0, "x", 1, 405, "exists", "c", "q")
+        journal.record([], [refused], lambda key: None)
+
+    def test_replaced_meanwhile(self) -> None:
+        """Nothing is written to another catalogue than before."""
+        journal = self.open()
+        self.raw(journal).close()
+        self.sql("DROP SCHEMA filebucket CASCADE")
+        self.open()
+        with self.assertRaisesRegex(CatalogueError, "^another catalogue "):
+            journal.note_space(Space(1.0, 1, 2))
+        self.assertFalse(journal.is_there())
+
+    def test_characters(self) -> None:
+        """A client cannot choose a name that cannot be stored."""
+        journal = self.open()
+        name = 'a\0\\u0000"\u20ac'
+        refused = Refused("web01", 1.0, name, 1, 400, f"bad: {name}", "c", "q")
+        journal.record([], [refused], lambda key: None)
+        (found,) = View.open(self.place).refusals(9)
+        self.assertEqual(name.replace("\0", "\ufffd"), found.name)
+        self.assertEqual("\ufffd", postgresql._storable("\0"))
+        kept = json.dumps(["\\u0000"])
+        self.assertEqual(["\\u0000"], json.loads(postgresql._storable(kept)))
+
+
+class ErrorTests(DatabaseCase):
+    """One line, without the connection string."""
+
+    def reason(self, **given: Any) -> str:
+        given = {"password": "secret", **given}
+        conninfo = psycopg.conninfo.make_conninfo(self.place.conninfo, **given)
+        with self.assertRaises(CatalogueError) as caught:
+            Database.open(PostgreSQL(conninfo))
+        self.assertFalse(caught.exception.damaged)
+        return str(caught.exception)
+
+    def test_connection(self) -> None:
+        (port,) = free_ports(1)
+        self.assertEqual("PostgreSQL: Connection refused", self.reason(port=port))
+        self.assertEqual(
+            'PostgreSQL: database "x" does not exist', self.reason(dbname="x")
+        )
+        self.assertEqual('PostgreSQL: role "x" does not exist', self.reason(user="x"))
+
+    def test_not_allowed(self) -> None:
+        self.open()
+        self.sql("DROP ROLE IF EXISTS stranger")
+        self.sql("CREATE ROLE stranger LOGIN")
+        self.assertIn("permission denied", self.reason(user="stranger"))
+
+    def test_conninfo(self) -> None:
+        """A part of it could be the password."""
+        for conninfo in ("host=db password=two secrets", "secret", "postgresql://[se"):
+            with self.assertRaises(CatalogueError) as caught:
+                Database.open(PostgreSQL(conninfo))
+            self.assertEqual("not a connection string", str(caught.exception))
+
+    def test_bug(self) -> None:
+        """A wrong statement is no error of the database."""
+        with self.assertRaises(psycopg.ProgrammingError):
+            self.open()._ask("SELECT nothing FROM push")
+
+    def test_hangs(self) -> None:
+        """A server that does not answer."""
+
+        def dialogue() -> Generator[int, int, str]:
+            while True:
+                ready = yield 1
+                if ready:
+                    return "done"
+
+        bounded = postgresql._bounded(dialogue(), 60)
+        self.assertEqual(1, next(bounded))
+        self.assertEqual(1, bounded.send(0))
+        with self.assertRaises(StopIteration) as stopped:
+            bounded.send(1)
+        self.assertEqual("done", stopped.exception.value)
+        bounded = postgresql._bounded(dialogue(), 0)
+        next(bounded)
+        self.assertRaises(psycopg.OperationalError, bounded.send, 0)
+
+    def test_timeout(self) -> None:
+        """The wait ends, and the next call makes another connection."""
+        journal = self.open()
+        self.patch(postgresql, "ANSWER_TIMEOUT", 0.0)
+        with self.assertRaisesRegex(CatalogueError, "^PostgreSQL: no answer$"):
+            journal._ask("SELECT pg_sleep(30)")
+        self.patch(postgresql, "ANSWER_TIMEOUT", 60.0)
+        self.assertEqual([(1,)], journal._ask("SELECT 1"))
