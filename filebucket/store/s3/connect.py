@@ -62,7 +62,10 @@ class Wire(ProtocolWrapper):
             self._fire(None)
 
     def handshakeCompleted(self) -> None:
-        self._fire(None)
+        # Twisted 24.11 calls it, too, after it found the name of another host and
+        # dropped the connection. The reason is coming.
+        if not self.transport.disconnecting:
+            self._fire(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._fire(reason)
