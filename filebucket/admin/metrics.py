@@ -44,6 +44,7 @@ class Live:
     :param stuck_threads: number of threads that wait for a disk for too long
     :param unfinished: number of unfinished resumable uploads
     :param unfinished_bytes: durable bytes of these
+    :param leads: whether this daemon leads
     """
 
     in_flight: int
@@ -52,6 +53,7 @@ class Live:
     writing: WriterHealth
     unfinished: int = 0
     unfinished_bytes: int = 0
+    leads: bool = True
 
 
 def families(
@@ -92,6 +94,11 @@ def families(
         "Pushes not added to the catalogue in time; a later reindex adds them.",
         writing.dropped,
     )
+    yield gauge(
+        "leads",
+        "1 if this daemon leads those that share its catalogue, or is the only one.",
+        live.leads,
+    )
     if disk is not None:
         yield gauge(
             "filesystem_size_bytes", "Size of the home's filesystem.", disk.total
@@ -109,11 +116,13 @@ def families(
         )
     if overview is not None:
         yield from _of_problems(overview)
+        yield from _of_nodes(overview)
         yield from _of_buckets(overview.buckets)
 
 
 def _of_problems(overview: Overview) -> Iterator[Metric]:
-    server = {each.kind: each.severity for each in overview.problems}
+    # The worst one comes first, and several daemons may have one of a kind.
+    server = {each.kind: each.severity for each in reversed(overview.problems)}
     found = GaugeMetricFamily(
         "filebucket_problem",
         "Problems of the whole server: 0 none, 1 warning, 2 critical.",
@@ -130,6 +139,17 @@ def _of_problems(overview: Overview) -> Iterator[Metric]:
     for each in _shown(overview.buckets):
         for problem in each.problems:
             found.add_metric([each.label, problem.kind.value], problem.severity)
+    yield found
+
+
+def _of_nodes(overview: Overview) -> Iterator[Metric]:
+    found = GaugeMetricFamily(
+        "filebucket_node_up",
+        "1 if the daemon shares the catalogue and runs; 0 if it is gone or stopped.",
+        labels=["node"],
+    )
+    for each in overview.nodes:
+        found.add_metric([each.name], each.is_alive(overview.at))
     yield found
 
 

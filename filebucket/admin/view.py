@@ -32,6 +32,7 @@ from filebucket.catalogue.overview import (
     UploadOverview,
 )
 from filebucket.catalogue.summary import Summary, summarize_briefly
+from filebucket.model.node import Node, differing, leader_of, node_state
 from filebucket.model.problem import WARNING, Kind, Problem
 from filebucket.model.push import Receiving
 from filebucket.model.records import Copy, Refused
@@ -244,6 +245,23 @@ class UploadRow:
 
 
 @frozen
+class NodeRow:
+    """A daemon that shares the catalogue.
+
+    :param kind: one of :data:`SEVERITIES`
+    :param state: a word of :func:`~filebucket.model.node.node_state`
+    :param differs: names of settings that differ from those of the one that leads
+    """
+
+    kind: str
+    name: str
+    state: str
+    version: str
+    seen: Moment
+    differs: str
+
+
+@frozen
 class PageView:
     """The page.
 
@@ -261,6 +279,7 @@ class PageView:
     :param uploads: files that are being received, the longest first; then unfinished
         uploads, the first to expire first
     :param more_uploads: number of those that are not shown
+    :param nodes: the daemons that share the catalogue
     """
 
     icon: str
@@ -281,6 +300,7 @@ class PageView:
     refusals: Sequence[RefusalRow]
     uploads: Sequence[UploadRow]
     more_uploads: int
+    nodes: Sequence[NodeRow]
 
 
 def most_series(buckets: int) -> int:
@@ -336,6 +356,21 @@ def view(
             for each in uploads[:MOST_UPLOADS]
         ],
         more_uploads=max(len(uploads) - MOST_UPLOADS, 0),
+        nodes=[_node(each, overview, zone) for each in overview.nodes],
+    )
+
+
+def _node(node: Node, overview: Overview, zone: tzinfo) -> NodeRow:
+    now, leader = overview.at, leader_of(overview.nodes, overview.at)
+    found = [each.severity for each in overview.problems if each.node == node.name]
+    differs = differing(node.report, leader.report) if leader else []
+    return NodeRow(
+        kind=SEVERITIES[max(found, default=0)],
+        name=printable(node.name),
+        state=node_state(node, now),
+        version=printable(node.report.version),
+        seen=_moment(node.seen, zone, ago(now - node.seen), "last seen "),
+        differs=printable(", ".join(differs)) if node.is_alive(now) else "",
     )
 
 

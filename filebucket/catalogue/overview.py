@@ -289,11 +289,11 @@ def make_overview(
     drills = _drills(view, buckets, now)
     nodes = view.nodes()
     more: defaultdict[str, list[Problem]] = defaultdict(list)
-    for problem in (
+    for problem in distinct(
         *of_server(view, known, full_at),
-        *known.problems,
         *_of_others(nodes, known),
         *node_problems(nodes, now),
+        *known.problems,
     ):
         more[problem.bucket].append(problem)
     return Overview(
@@ -335,6 +335,12 @@ def make_overview(
         _sorted(more[""]),
         tuple(nodes),
     )
+
+
+def distinct(*problems: Problem) -> Sequence[Problem]:
+    """One problem of each kind for each bucket and daemon: the last one."""
+    found = {(each.kind, each.bucket, each.node): each for each in problems}
+    return list(found.values())
 
 
 def _of_others(nodes: Sequence[Node], known: Known) -> Iterator[Problem]:

@@ -70,6 +70,7 @@ from filebucket.cli.table import (
     table,
     terminal_width,
 )
+from filebucket.model.node import Node, differing, leader_of, node_state
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.schedule import local_zone
 from filebucket.model.state import WORST_FIRST, State
@@ -232,6 +233,16 @@ _DRILLED = (*_STATUS, Column("RESTORED", right=True, optional=6))
 """If there was a restore test."""
 
 
+_NODES = (
+    Column("DAEMON", name=True),
+    Column("STATE"),
+    Column("SEEN", right=True),
+    Column("RUNNING", right=True, optional=1),
+    Column("VERSION", optional=2),
+    Column("CONFIGURATION", text=28),
+)
+
+
 _UPLOADS = (
     Column("BUCKET", name=True),
     Column("UNFINISHED UPLOAD", name=True),
@@ -276,6 +287,11 @@ def status_table(
         yield ""
     if found.uploads:
         head, *lines = table(_UPLOADS, list(_upload_rows(found, zone)), width)
+        yield click.style(head, bold=True)
+        yield from lines
+        yield ""
+    if found.nodes:
+        head, *lines = table(_NODES, list(_node_rows(found)), width)
         yield click.style(head, bold=True)
         yield from lines
         yield ""
@@ -422,6 +438,21 @@ def _upload_rows(found: Overview, zone: tzinfo) -> Iterator[list[str]]:
     more = len(found.uploads) - MOST_UPLOADS
     if more > 0:
         yield ["", f"({more} more)", *[""] * 6]
+
+
+def _node_rows(found: Overview) -> Iterator[list[str]]:
+    leader = leader_of(found.nodes, found.at)
+    for each in found.nodes:
+        alive = each.is_alive(found.at)
+        differs = differing(each.report, leader.report) if alive and leader else []
+        yield [
+            printable(each.name),
+            node_state(each, found.at),
+            age_text(max(found.at - each.seen, 0)),
+            age_text(max(found.at - each.started, 0)) if alive else "-",
+            printable(each.report.version),
+            f"differs: {printable(', '.join(differs))}" if differs else "-",
+        ]
 
 
 def _conditions(series: SeriesOverview, quiet: str = "") -> str:
@@ -631,6 +662,9 @@ def _performance(found: Overview) -> Iterator[str]:
     yield f"files={sum(each.files for each in found.buckets)};;;0"
     yield f"bytes={sum(each.bytes for each in found.buckets)}B;;;0"
     yield f"uploads={len(found.uploads)};;;0"
+    if found.nodes:
+        running = sum(each.is_alive(found.at) for each in found.nodes)
+        yield f"nodes={running};;;0"
     if found.space is not None:
         yield f"free={found.space.free}B;;;0;{found.space.total}"
 
@@ -651,6 +685,21 @@ def status_json(found: Overview) -> dict[str, Any]:
         "full_at": rfc3339(found.full_at),
         "refusals": [refusal_json(each) for each in found.refusals],
         "uploads": [_upload_json(each) for each in found.uploads],
+        "nodes": [_node_json(each, found) for each in found.nodes],
+    }
+
+
+def _node_json(node: Node, found: Overview) -> dict[str, Any]:
+    leader = leader_of(found.nodes, found.at)
+    return {
+        "node": node.name,
+        "state": node_state(node, found.at),
+        "leads": node is leader,
+        "version": node.report.version,
+        "started": rfc3339(node.started),
+        "seen": rfc3339(node.seen),
+        "differs": differing(node.report, leader.report) if leader else [],
+        "problems": [_problem_json(each) for each in node.report.problems],
     }
 
 
@@ -659,6 +708,7 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
         "kind": problem.kind.value,
         "severity": problem.severity,
         "text": problem.text,
+        **({"node": problem.node} if problem.node else {}),
     }
 
 

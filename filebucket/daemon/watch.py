@@ -17,7 +17,7 @@ from filebucket.admin.singleflight import SingleFlight, TooSlowError
 from filebucket.base.alarm import Alarm
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
-from filebucket.catalogue.overview import Known, find_problems
+from filebucket.catalogue.overview import Known, distinct, find_problems
 from filebucket.model.bucket import Bucket
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.node import of_node
@@ -149,11 +149,7 @@ class Watch(Service):
             others.append(Problem(Kind.CATALOGUE, CRITICAL, text))
         self._failed_before = error is not None
         self.problems = [of_node(each, self._node) for each in others]
-        known = {
-            (each.kind, each.bucket, each.node): each
-            for each in (*self._found, *self.problems)
-        }
-        self._see(list(known.values()))
+        self._see(distinct(*self._found, *self.problems))
 
     async def _find(self) -> Sequence[Problem] | str:
         """The problems that the catalogue and the disk reveal, or why that fails."""

@@ -15,6 +15,8 @@ GONE = 60.0
 SETTLED = 600.0
 """Seconds for which daemons may differ: an operator may be upgrading them in turn."""
 
+NOT_LED = "no daemon leads, so late backups are not reported"
+
 _DIFFERS, _IS_GONE, _NONE_LEFT = 1, 2, 3
 """Levels of the problem of a daemon."""
 
@@ -67,6 +69,11 @@ class Node:
     stopped: bool
     report: NodeReport
 
+    @property
+    def since(self) -> float:
+        """Since when it runs, or does not run any more."""
+        return self.seen if self.stopped else self.started
+
     def is_gone(self, now: float) -> bool:
         """Whether it ended, and was not stopped as it should be."""
         return not self.stopped and now - self.seen > GONE
@@ -79,6 +86,15 @@ class Node:
 def leader_of(nodes: Sequence[Node], now: float) -> Node | None:
     """The daemon that leads, if there is one."""
     return next((each for each in nodes if each.leads and each.is_alive(now)), None)
+
+
+def node_state(node: Node, now: float) -> str:
+    """``leads``, ``runs``, ``stopped`` or ``gone``."""
+    if node.stopped:
+        return "stopped"
+    if node.is_gone(now):
+        return "gone"
+    return "leads" if node.leads else "runs"
 
 
 def differing(one: NodeReport, other: NodeReport) -> list[str]:
@@ -115,8 +131,14 @@ def node_problems(nodes: Sequence[Node], now: float) -> Iterator[Problem]:
     for each in nodes:
         if each.is_gone(now):
             yield _gone(each, len(alive) > 1, now)
-    first = leader_of(nodes, now) or next(iter(alive), None)
+    leader = leader_of(nodes, now)
+    # The last one may have stopped a moment ago.
+    if alive and leader is None and max(each.since for each in nodes) <= now - GONE:
+        yield Problem(Kind.NODE, CRITICAL, NOT_LED)
+    first = leader or next(iter(alive), None)
     for each in alive:
+        # Such as that another daemon has the same name.
+        yield from (one for one in each.report.problems if one.kind is Kind.NODE)
         if first is None or now - max(each.changed, first.changed) < SETTLED:
             continue
         if text := difference(each, first):

@@ -4,7 +4,7 @@
 (() => {
   const EVERY = 15000; // milliseconds between refreshes
   const PATIENCE = 20000; // timeout of a refresh, in milliseconds
-  const LIVE = ["looked", "overall", "problems", "figures", "places", "backups", "first", "unfinished", "refusals", "zone"];
+  const LIVE = ["looked", "overall", "problems", "nodes", "figures", "places", "backups", "first", "unfinished", "refusals", "zone"];
 
   const NARROW = matchMedia("(max-width: 39.99rem)"); // as in page.css
 

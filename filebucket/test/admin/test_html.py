@@ -18,6 +18,7 @@ from filebucket.admin.view import MOST_ROWS, WORDS
 from filebucket.catalogue.overview import BucketOverview
 from filebucket.config.address import FirstSteps
 from filebucket.model.bucket import Pause
+from filebucket.model.node import NodeReport
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.push import Receiving
 from filebucket.model.records import Refused
@@ -30,6 +31,7 @@ from filebucket.test.kit.overviews import (
     NOW,
     bucket,
     never,
+    node,
     overview,
     series,
     unfinished,
@@ -259,6 +261,15 @@ class PageTests(SynchronousTestCase):
         self.assertEqual("first push", row["series"])
         self.assertEqual("never", row["when"])
         self.assertEqual("", row["size"] + row["change"] + row["trend"])
+
+    def test_nodes(self) -> None:
+        """The daemons that share the catalogue, if any do."""
+        nodes = node("a"), node("<b>", report=NodeReport("1.2", {"buckets": "ef"}))
+        first, second = show(nodes=nodes).one(id="nodes").all("li")
+        self.assertEqual("a leads file-bucket 1.2, just now", first.text)
+        text = "<b> runs file-bucket 1.2, just now; other configuration: buckets"
+        self.assertEqual(text, second.text)
+        self.assertEqual([], show().one(id="nodes").children)
 
     def test_problems(self) -> None:
         """Problems of the server below the headline, of a bucket below its name."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,13 +25,15 @@ from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket, Pause
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.mask import mask
-from filebucket.model.problem import CRITICAL, Kind, Problem
+from filebucket.model.node import Node
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Drill, Received
 from filebucket.model.schedule import Interval
 from filebucket.model.token import Token, token_digest
 from filebucket.test.admin.test_counters import read
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.fakes import at_once
+from filebucket.test.kit.overviews import NOW, node
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 NAMELESS = Bucket((Token(token_digest(TOKEN.encode())),), TOKEN)
@@ -57,6 +60,8 @@ class ScrapeTests(SynchronousTestCase):
         self.error: str | None = None
         self.writing = WriterHealth(0, 0, None)
         self.now = 100.0
+        self.nodes: list[Node] = []
+        self.patch(View, "nodes", lambda view: self.nodes)
 
     def look(self) -> Filesystem:
         if isinstance(self.disk, OSError):
@@ -274,6 +279,22 @@ class ScrapeTests(SynchronousTestCase):
             self.assertEqual(count, found[state], name)
         self.assertIn("filebucket_bucket_quota_bytes{bucket=paused}", found)
         self.assertNotIn("filebucket_bucket_quota_bytes{bucket=retired}", found)
+
+    def test_nodes(self) -> None:
+        """The daemons that share the catalogue; the worst problem of each kind."""
+        self.assertEqual(1, self.scrape()["filebucket_leads"])
+        self.nodes = [node("a"), node("b", 9 * 3600.0), node("c", stopped=True)]
+        self.now = NOW
+        found = self.scrape()
+        up = [found[f"filebucket_node_up{{node={each}}}"] for each in "abc"]
+        self.assertEqual([1, 0, 0], up)
+        self.assertEqual(2, found["filebucket_problem{problem=node}"])
+        full = Problem(Kind.FULL, WARNING, "b: the disk is nearly full", node="b")
+        fuller = evolve(full, severity=CRITICAL, node="c")
+        for problems in ((full, fuller), (fuller, full)):
+            reports = [evolve(node("a").report, problems=(each,)) for each in problems]
+            self.nodes = [node("b", report=reports[0]), node("c", report=reports[1])]
+            self.assertEqual(2, self.scrape()["filebucket_problem{problem=full}"])
 
     def test_no_catalogue(self) -> None:
         """Without a catalogue, all other metrics exist, and catalogue_up is 0."""

@@ -10,16 +10,19 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.view import MOST_ROWS, WORDS, most_series, sparkline, view
+from filebucket.model.node import NodeReport
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Copy, Space
 from filebucket.model.state import State
 from filebucket.test.kit.overviews import (
     DAY,
     GIB,
+    HOUR,
     LATE,
     NOW,
     bucket,
     never,
+    node,
     overview,
     series,
 )
@@ -75,6 +78,27 @@ class ViewTests(SynchronousTestCase):
                 shown.figures.last.iso,
                 shown.figures.last_bucket,
             ),
+        )
+
+    def test_nodes(self) -> None:
+        """The daemons that share the catalogue, with their problems as a color."""
+        other = NodeReport("1.3\n", {"buckets": "ef"})
+        nodes = node("a"), node("b", report=other), node("c", HOUR)
+        gone = Problem(Kind.NODE, WARNING, "c is gone", node="c")
+        found = view(overview(nodes=nodes, problems=(gone,)), UTC).nodes
+        self.assertEqual(
+            [
+                ("ok", "a", "leads", "1.2", "just now", ""),
+                ("ok", "b", "runs", "1.3\\x0a", "just now", "buckets"),
+                ("look", "c", "gone", "1.2", "1 h ago", ""),
+            ],
+            [
+                (
+                    *(each.kind, each.name, each.state, each.version),
+                    *(each.seen.text, each.differs),
+                )
+                for each in found
+            ],
         )
 
     def test_space(self) -> None:

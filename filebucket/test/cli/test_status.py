@@ -27,6 +27,7 @@ from filebucket.cli.status import MOST_UPLOADS, status_json, status_line, status
 from filebucket.daemon.applied import Applied, fingerprints
 from filebucket.model.bucket import Pause
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.node import NodeReport
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Drill, Space
 from filebucket.model.state import State
@@ -36,7 +37,7 @@ from filebucket.test.kit import overviews
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.commands import LABEL, NOW, TOKEN, CatalogueCase
 from filebucket.test.kit.control import status_file
-from filebucket.test.kit.overviews import bucket, unfinished
+from filebucket.test.kit.overviews import bucket, node, unfinished
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -459,6 +460,12 @@ class LineTests(SynchronousTestCase):
                 "4398046511104",
                 line,
             )
+
+    def test_nodes(self) -> None:
+        """The daemons that share the catalogue, as far as they run."""
+        nodes = node("a"), node("b", HOUR), node("c")
+        self.assertIn(" nodes=2;;;0 ", status_line(evolve(overview(), nodes=nodes)))
+        self.assertNotIn("nodes", status_line(overview()))
 
     def test_problems(self) -> None:
         """Those of the server come first, unless only a bucket is critical. A bucket's
@@ -1017,6 +1024,7 @@ class StatusTests(CatalogueCase):
                 "problems": [],
                 "free": 10,
                 "capacity": 20,
+                "nodes": [],
                 "free_at": "2026-11-24T09:00:00.000Z",
                 "full_at": None,
                 "refusals": [
@@ -1081,6 +1089,53 @@ class StatusTests(CatalogueCase):
         )
         (first,) = self.uploads("web01")
         self.assertEqual("all.tar", first["name"])
+
+    def test_nodes(self) -> None:
+        """The daemons that share the catalogue: a table, and JSON."""
+        full = Problem(Kind.FULL, WARNING, "b: the disk is nearly full", node="b")
+        other = NodeReport("1.3", {"buckets": "ef", "store": "cd"}, (full,))
+        nodes = (
+            node("a"),
+            node("b", 3.0, report=other),
+            node("c", 7200.0),
+            node("d", 9 * DAY, stopped=True),
+        )
+        found = evolve(overview(FRESH), nodes=nodes)
+        lines = list(status_table(found, UTC, None))
+        start = lines.index(next(each for each in lines if "DAEMON" in each))
+        self.assertEqual(
+            [
+                "a       leads      5s      60m  1.2      -",
+                "b       runs       3s      60m  1.3      differs: buckets",
+                "c       gone       2h        -  1.2      -",
+                "d       stopped    9d        -  1.2      -",
+                "",
+            ],
+            lines[start + 1 : start + 6],
+        )
+        second = status_json(found)["nodes"][1]
+        self.assertEqual(
+            {
+                "node": "b",
+                "state": "runs",
+                "leads": False,
+                "version": "1.3",
+                "started": "2026-11-24T08:00:00.000Z",
+                "seen": "2026-11-24T08:59:57.000Z",
+                "differs": ["buckets"],
+                "problems": [
+                    {
+                        "kind": "full",
+                        "severity": 1,
+                        "text": "b: the disk is nearly full",
+                        "node": "b",
+                    }
+                ],
+            },
+            second,
+        )
+        self.assertTrue(status_json(found)["nodes"][0]["leads"])
+        self.assertEqual([], status_json(overview())["nodes"])
 
     def test_json_of_all_states(self) -> None:
         found = overview(LATE, SHRUNK, GROWN, WAITED_FOR, UNUSED, DAMAGED, MANY, GONE)

@@ -12,6 +12,7 @@ from filebucket.catalogue.overview import (
     SeriesOverview,
     UploadOverview,
 )
+from filebucket.model.node import Node, NodeReport
 from filebucket.model.records import Space
 from filebucket.model.state import State
 
@@ -47,6 +48,19 @@ def series(
         "sizes": [(NOW - 27 * HOUR, GIB), (NOW - 3 * HOUR, GIB)],
     }
     return SeriesOverview(name=name, state=state, **{**values, **given})
+
+
+def node(name: str, age: float = 5.0, **given: Any) -> Node:
+    """A daemon that was seen ``age`` seconds ago; ``a`` leads."""
+    values: dict[str, Any] = {
+        "instance": "1",
+        "started": NOW - HOUR,
+        "changed": NOW - HOUR,
+        "leads": name == "a",
+        "stopped": False,
+        "report": NodeReport("1.2", {"buckets": "ab", "store": "cd"}),
+    }
+    return Node(name=name, seen=NOW - age, **{**values, **given})
 
 
 def never(**given: Any) -> SeriesOverview:

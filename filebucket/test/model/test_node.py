@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.node import (
     GONE,
+    NOT_LED,
     SETTLED,
     Node,
     NodeReport,
     difference,
     leader_of,
     node_problems,
+    node_state,
     of_node,
 )
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
+from filebucket.test.kit.overviews import HOUR, NOW, node
 
-NOW = 1_795_000_000.0
-HOUR = 3600.0
-REPORT = NodeReport("1.2", {"buckets": "ab", "store": "cd"})
-
-
-def node(name: str, age: float = 5.0, **given: Any) -> Node:
-    """A daemon that was seen ``age`` seconds ago."""
-    return Node(
-        **{
-            "name": name,
-            "instance": "1",
-            "started": NOW - HOUR,
-            "changed": NOW - HOUR,
-            "seen": NOW - age,
-            "leads": name == "a",
-            "stopped": False,
-            "report": REPORT,
-            **given,
-        }
-    )
+REPORT = node("a").report
 
 
 class NodeTests(SynchronousTestCase):
@@ -82,8 +64,6 @@ class NodeTests(SynchronousTestCase):
         )
         expected = [("b", WARNING, 1, text)]
         self.assertEqual(expected, self.found(node("a"), b, c))
-        # Whichever leads.
-        self.assertEqual(expected, self.found(node("a", leads=False), b, c))
         swapped = evolve(b, leads=True), node("a", leads=False), c
         self.assertEqual(["a", "c"], [name for name, *_ in self.found(*swapped)])
         lately = NOW - SETTLED + 1
@@ -93,6 +73,33 @@ class NodeTests(SynchronousTestCase):
         self.assertEqual(
             [2], [level for _, _, level, _ in self.found(node("a"), gone, c)]
         )
+
+    def test_not_led(self) -> None:
+        """Daemons of which none leads, unless the last one stopped a moment ago."""
+        nodes = node("a", leads=False), node("b")
+        expected = [("", CRITICAL, 2, NOT_LED)]
+        self.assertEqual(expected, self.found(*nodes))
+        just_stopped = node("c", 9.0, stopped=True)
+        self.assertEqual([], self.found(*nodes, just_stopped))
+        just_started = node("c", started=NOW - 9)
+        self.assertEqual([], self.found(*nodes, just_started))
+        self.assertEqual(expected, self.found(*nodes, node("c", 99.0, stopped=True)))
+
+    def test_reported(self) -> None:
+        """What a daemon reports about daemons is for the one that leads."""
+        rival = Problem(Kind.NODE, CRITICAL, "b: another daemon has its name", node="b")
+        full = Problem(Kind.FULL, CRITICAL, "b: the disk is full", node="b")
+        b = node("b", report=evolve(REPORT, problems=(full, rival)))
+        self.assertEqual([("b", CRITICAL, 2, rival.text)], self.found(node("a"), b))
+
+    def test_state(self) -> None:
+        for expected, found in (
+            ("leads", node("a")),
+            ("runs", node("b")),
+            ("gone", node("a", HOUR)),
+            ("stopped", node("a", HOUR, stopped=True)),
+        ):
+            self.assertEqual(expected, node_state(found, NOW))
 
     def test_difference(self) -> None:
         self.assertEqual("", difference(node("a"), node("b")))
