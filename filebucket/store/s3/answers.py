@@ -47,7 +47,9 @@ _REFUSED_STATUSES = frozenset({501, 505})
 
 _HINTS: Mapping[str, str] = MappingProxyType(
     {
-        "AccessDenied": "the credentials lack a right",
+        # Ceph and AWS give it for an object that is not there, too, to a client that
+        # may not list.
+        "AccessDenied": "the credentials lack a right, such as s3:ListBucket",
         "ExpiredToken": "the session token has expired",
         "InvalidAccessKeyId": "the store does not know the access key",
         "NoSuchBucket": "there is no such S3 bucket",

@@ -16,15 +16,19 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
+from twisted.logger import Logger
 
 from filebucket.base.errors import OperatorError
 from filebucket.base.text import printable
 
 SYSTEMD_NAME = "s3"
 """Name of the credential in a unit's ``LoadCredential=``."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks for a change of the file."""
 
 _MOST = 64 * 1024
 
@@ -48,6 +52,64 @@ class Credentials:
     token: str | None = field(repr=False, default=None)
 
 
+class Current:
+    """The credentials of a long time: those with a session token end after hours, and
+    another program puts others in the file. It is read again when it changes; if it
+    cannot be used then, the last ones stay.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        file: str | None,
+        seconds: Callable[[], float],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """
+        :param file: as for :func:`read`
+        :param seconds: the time
+        :raises OperatorError: as :func:`read`
+        """
+        self._file = _file_of(file, environ)
+        self._seconds = seconds
+        # Before it is read, so that a change meanwhile is noticed.
+        self._state = self._look()
+        self._looked = seconds()
+        self._read = read(self._file, environ)
+
+    def __call__(self) -> Credentials:
+        now = self._seconds()
+        if self._file is not None and now - self._looked >= LOOK_EVERY:
+            self._looked = now
+            state = self._look()
+            if state != self._state:
+                self._state = state
+                self._read_again()
+        return self._read
+
+    def _look(self) -> object:
+        if self._file is None:
+            return None
+        try:
+            found = os.stat(self._file)
+        except OSError as error:
+            return error.errno
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _read_again(self) -> None:
+        try:
+            self._read = read(self._file)
+        except OperatorError as error:
+            self._log.error(
+                "changed credentials not loaded: {error}",
+                event="credentials-unfit",
+                error=str(error),
+            )
+        else:
+            self._log.info("changed credentials loaded", event="credentials")
+
+
 def read(file: str | None, environ: Mapping[str, str] = os.environ) -> Credentials:
     """Read credentials.
 
@@ -55,9 +117,7 @@ def read(file: str | None, environ: Mapping[str, str] = os.environ) -> Credentia
         environment otherwise
     :raises OperatorError: there are none, or they cannot be used
     """
-    if file is None and (folder := environ.get("CREDENTIALS_DIRECTORY")):
-        provided = os.path.join(folder, SYSTEMD_NAME)
-        file = provided if os.path.exists(provided) else None
+    file = _file_of(file, environ)
     if file is not None:
         return _of(printable(file), _in_file(file))
     found = {name: environ.get(name.upper(), "") for name in (_KEY_ID, _SECRET, _TOKEN)}
@@ -68,6 +128,13 @@ def read(file: str | None, environ: Mapping[str, str] = os.environ) -> Credentia
             f" {_KEY_ID.upper()} and {_SECRET.upper()} in the environment"
         )
     return _of("environment", found)
+
+
+def _file_of(file: str | None, environ: Mapping[str, str]) -> str | None:
+    if file is None and (folder := environ.get("CREDENTIALS_DIRECTORY")):
+        provided = os.path.join(folder, SYSTEMD_NAME)
+        return provided if os.path.exists(provided) else None
+    return file
 
 
 def _in_file(path: str) -> Mapping[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import OperatorError
-from filebucket.store.s3.credentials import Credentials, read
+from filebucket.store.s3.credentials import Credentials, Current, read
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s/+%=xyzzy"}
 
@@ -131,3 +133,57 @@ class PlaceTests(SynchronousTestCase):
             rest = {each: ENVIRONMENT[each] for each in ENVIRONMENT if each != name}
             error = str(self.assertRaises(OperatorError, read, None, rest))
             self.assertEqual(f"environment: {name} is missing", error)
+
+
+class CurrentTests(SynchronousTestCase):
+    """Credentials that change while the daemon runs."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp()).absolute()
+        self.clock = Clock()
+        self.write("one")
+        self.current = Current(str(self.file), self.clock.seconds, {})
+
+    def write(self, token: str) -> None:
+        """Replace the file, as careful programs do."""
+        new = self.file.with_suffix(".new")
+        new.write_text(f"[default]\n{KEYS}aws_session_token = {token}\n")
+        new.rename(self.file)
+
+    def test_changed(self) -> None:
+        self.write("two")
+        self.assertEqual("one", self.current().token)
+        self.clock.advance(1)
+        with capturedLogs() as logged:
+            self.assertEqual("two", self.current().token)
+        (event,) = logged
+        self.assertEqual("credentials", event["event"])
+        self.assertNotIn("two", repr(event))
+
+    def test_unfit(self) -> None:
+        """The last ones stay. The error is logged once."""
+        for change in (self.file.unlink, lambda: self.write("three four")):
+            change()
+            with capturedLogs() as logged:
+                for _ in range(3):
+                    self.clock.advance(1)
+                    self.assertEqual("one", self.current().token)
+            (event,) = logged
+            self.assertEqual("credentials-unfit", event["event"])
+            self.assertNotIn("three", repr(event))
+        self.write("two")
+        self.clock.advance(1)
+        self.assertEqual("two", self.current().token)
+
+    def test_environment(self) -> None:
+        """It does not change."""
+        current = Current(None, self.clock.seconds, ENVIRONMENT)
+        self.clock.advance(5)
+        self.assertEqual("AKIA", current().access_key)
+
+    def test_at_first(self) -> None:
+        """There must be some."""
+        self.file.unlink()
+        self.assertRaises(
+            OperatorError, Current, str(self.file), self.clock.seconds, {}
+        )
