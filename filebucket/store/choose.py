@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from filebucket.base.errors import OperatorError
+import os
+from collections.abc import Mapping
+
 from filebucket.model.objects import S3
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import IArchive
 
 
-def archive_of(home: str, s3: S3 | None) -> IArchive:
+def archive_of(
+    home: str, s3: S3 | None, environ: Mapping[str, str] = os.environ
+) -> IArchive:
     """Reads stored files.
 
     :param home: absolute path
-    :param s3: the object store; None is the home
+    :param s3: the object store, whose credentials are read now; None is the home
+    :param environ: may have the credentials
     :raises OperatorError: the object store cannot be used
     """
-    if s3 is not None:
-        raise OperatorError("files in an object store cannot be read yet")
-    return DirectoryArchive(home)
+    found = DirectoryArchive(home)
+    if s3 is None:
+        return found
+    # Slow imports, which only an object store needs.
+    from filebucket.store.s3 import credentials  # noqa: PLC0415
+    from filebucket.store.s3.archive import S3Archive  # noqa: PLC0415
+    from filebucket.store.s3.blocking import Bucket  # noqa: PLC0415
+    from filebucket.store.s3.records import Keys  # noqa: PLC0415
+
+    who = credentials.read(s3.credentials, environ)
+    names, data = (Bucket(s3, each, who) for each in (s3.names_bucket, s3.data_bucket))
+    return S3Archive(names, data, Keys(s3.prefix), found)

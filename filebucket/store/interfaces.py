@@ -307,6 +307,10 @@ class SealedError(Exception):
     """The file is immutable, and this process may not change that."""
 
 
+class UnsettledError(OSError):
+    """Whether the file was deleted is not known, and it may be deleted later."""
+
+
 class UnsteadyError(Exception):
     """The file was written to or replaced while it was read."""
 
@@ -462,6 +466,7 @@ class IRemovals(Interface):
         :returns: the objection, if any
         :raises OperatorError: a process keeps the folder locked
         :raises SealedError: the file is sealed, and this process may not lift that
+        :raises UnsettledError: the file may be deleted later
         :raises OSError: the file cannot be deleted
         """
 

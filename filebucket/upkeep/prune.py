@@ -33,7 +33,7 @@ from attrs import define, field, frozen
 from filebucket.base.text import moment_text
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
-from filebucket.model.records import File
+from filebucket.model.records import File, Received
 from filebucket.model.series import series_of
 from filebucket.store.interfaces import (
     IRemovals,
@@ -41,6 +41,8 @@ from filebucket.store.interfaces import (
     NoFileError,
     NotAFileError,
     SealedError,
+    Stat,
+    UnsettledError,
 )
 from filebucket.upkeep.retention import choose
 
@@ -159,10 +161,19 @@ def _amiss(folder: IRemovals, file: File) -> str | None:
         return "not a regular file"
     except NoFileError:
         return GONE
-    if found.size != received.size:
-        return f"{found.size} bytes on disk, but {received.size} were received"
+    if differs := _differs(found, received):
+        return differs
     if found.written_at > received.received_at + WRITTEN_AFTER:
         return _changed(folder, file, found.written_at)
+    return None
+
+
+def _differs(found: Stat, received: Received) -> str | None:
+    """How a file differs from the one that was received, as far as that is known."""
+    if found.size != received.size:
+        return f"{found.size} bytes on disk, but {received.size} were received"
+    if found.sha256 not in {None, received.sha256}:
+        return "another file was pushed under this name"
     return None
 
 
@@ -310,11 +321,19 @@ class _Pruning:
         self.catalogue.prune([file.id for file in files], self.now)
         gone: list[FileFate] = []
         spared: list[FileFate] = []
+        unsettled: list[FileFate] = []
         for file in files:
-            each = self._remove_one(file, series)
+            try:
+                each = self._remove_one(file, series)
+            except UnsettledError as error:
+                # It stays marked as about to be pruned.
+                reason = f"removed or not: {error.strerror}"
+                unsettled.append(self._fate(series, file, Fate.FAILED, reason))
+                continue
             (gone if each.fate is Fate.PRUNED else spared).append(each)
         self.catalogue.spared([each.file.id for each in spared if each.file])
         yield from spared
+        yield from unsettled
         try:
             self.folder.sync()
         except OSError as error:
@@ -338,6 +357,8 @@ class _Pruning:
             amiss = self.folder.remove(file.received.name, objection)
         except SealedError:
             return self._fate(series, file, Fate.FAILED, SEALED)
+        except UnsettledError:
+            raise
         except OSError as error:
             reason = f"cannot be removed: {error.strerror}"
             return self._fate(series, file, Fate.FAILED, reason)

@@ -7,6 +7,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.store.interfaces import IArchive, IFolder
+from filebucket.store.s3.archive import S3Archive
+from filebucket.store.s3.interfaces import DeniedError, ObjectError, UnsureError
+from filebucket.store.s3.records import Keys
+from filebucket.test.kit.blocking import MemoryBucket, Objects
 from filebucket.test.kit.fakes import MemoryArchive
 from filebucket.test.upkeep.test_reindex import DAY, NOW, HomeCase
 from filebucket.upkeep import survey
@@ -110,3 +114,158 @@ class ArchiveTests(HomeCase):
         """A bucket without a folder has no names."""
         other = evolve(self.bucket, directory="elsewhere")
         self.assertEqual(3, count_names(self.archive, [self.bucket, other]))
+
+
+class ObjectStoreTests(HomeCase):
+    """Files in an object store."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.names, self.data = MemoryBucket(), MemoryBucket()
+        self.objects = Objects(Keys(""), self.names, self.data)
+        home = MemoryArchive()
+        self.archive = S3Archive(self.names, self.data, self.objects.keys, home)
+        self.names.now = self.data.now = NOW - DAY
+        for name in ("a", "b", "c"):
+            self.store(name)
+            self.record(self.received(name))
+
+    def store(
+        self, name: str, content: bytes = b"content", at: float = NOW - DAY
+    ) -> None:
+        self.objects.store("web01", name, content, at)
+
+    def compare(self, accept: bool = False) -> Found:
+        self.findings = []
+        self.names.calls.clear()
+        self.data.calls.clear()
+        return reindex(
+            self.inventory,
+            self.archive,
+            self.buckets,
+            lambda: self.now,
+            report=self.findings.append,
+            accept=accept,
+        )
+
+    def verify(self) -> Found:
+        self.findings = []
+        return verify(
+            self.inventory,
+            self.archive,
+            self.buckets,
+            self.buckets,
+            due(self.inventory, self.buckets, self.now),
+            lambda: self.now,
+            report=self.findings.append,
+        )
+
+    def reach(self, *buckets: MemoryBucket, error: ObjectError | None = None) -> None:
+        """Let buckets fail, or work again."""
+
+        def fail(call: str, key: str) -> None:
+            if error is not None:
+                raise error
+
+        for each in buckets:
+            each.before = fail
+
+    def test_in_order(self) -> None:
+        """A list is enough."""
+        self.assertEqual(Found(files=3), self.compare())
+        self.assertEqual({"page"}, {call for call, _ in self.names.calls})
+        self.assertEqual([], self.data.calls)
+
+    def test_differences(self) -> None:
+        """Records are added without reading their data; others are missing."""
+        del self.names.objects["names/web01/a"]
+        self.store("d", b"new", NOW - DAY / 2)
+        self.names.put("names/web01/e", b"{}")
+        self.compare()
+        self.assertEqual(
+            [("missing", "a"), ("unreadable", "e"), ("entered", "d")], self.kinds()
+        )
+        self.assertEqual([], self.data.calls)
+        entered = self.files()[-1].received
+        self.assertEqual(self.received("d", b"new").sha256, entered.sha256)
+        self.assertEqual((3, NOW - DAY / 2), (entered.size, entered.received_at))
+        self.store("a")
+        self.assertEqual(1, self.compare().back)
+
+    def test_all_anew(self) -> None:
+        """The catalogue is rebuilt from records only."""
+        self.buckets = [evolve(self.bucket, directory="web02"), self.nameless]
+        for number in range(2500):
+            name = f"{number:04}.gz"
+            self.objects.store("web02", name, b"content", NOW - DAY)
+        found = self.compare()
+        self.assertEqual((2500, 0), (found.entered, found.read))
+        self.assertEqual([], self.data.calls)
+
+    def test_replaced(self) -> None:
+        """A record of another push counts only if pushes may overwrite."""
+        self.names.now = NOW - 100
+        self.store("b", b"other content", NOW - 100)
+        self.compare()
+        self.assertEqual([("damaged", "b")], self.kinds())
+        self.overwrite()
+        self.store("c", b"newer content", NOW - 100)
+        self.compare()
+        self.assertEqual([("replaced", "c")], self.kinds())
+        self.assertEqual(0, self.data.count("open"))
+
+    def test_accepted_damage_is_read(self) -> None:
+        """The record does not show whether the damage is gone."""
+        data = [key for key in self.data.objects if key.startswith("data/web01/b~")]
+        self.data.put(data[0], b"CONTENT")
+        self.assertEqual(1, self.verify().damaged)
+        self.assertEqual(0, self.compare().damaged)
+        self.compare(accept=True)
+        self.assertEqual([("replaced", "b")], self.kinds())
+
+    def test_lost_data(self) -> None:
+        """It is damage. The other files are verified."""
+        data = [key for key in self.data.objects if key.startswith("data/web01/b~")]
+        del self.data.objects[data[0]]
+        found = self.verify()
+        self.assertEqual((2, 1), (found.read, found.damaged))
+        text = "its data is not in the object store"
+        self.assertEqual([Finding("damaged", "web01", "b", text)], self.findings)
+
+    def test_out_of_reach(self) -> None:
+        """Then no file is missing or damaged, whatever is known already."""
+        errors = UnsureError("timeout"), DeniedError("403", "AccessDenied")
+        for error in errors:
+            for buckets in ((self.names, self.data), (self.names,), (self.data,)):
+                self.reach(*buckets, error=error)
+                for found in (self.compare(), self.verify()):
+                    self.assertEqual((0, 0), (found.missing, found.damaged))
+                found = self.verify()
+                self.assertLess(0, found.unreadable)
+                self.reach(*buckets)
+        self.assertEqual({"kept"}, {fate for _, fate in self.fates()})
+        self.assertEqual(3, self.verify().read)
+
+    def test_gives_up(self) -> None:
+        """Not each of a million files waits for a store that does not answer."""
+        names = [f"{number:03}" for number in range(50)]
+        for name in names:
+            self.store(name)
+        self.record(*map(self.received, names))
+        self.reach(self.data, error=UnsureError("timeout"))
+        found = self.verify()
+        self.assertEqual(survey.MOST_OUT_OF_REACH, found.unreadable)
+        self.assertTrue(found.stopped)
+        # One that answers and refuses is asked for all.
+        self.reach(self.data, error=DeniedError("403", "AccessDenied"))
+        found = self.verify()
+        self.assertEqual((53, False), (found.unreadable, found.stopped))
+
+        def fail(call: str, key: str) -> None:
+            if call == "get":
+                raise UnsureError("timeout")
+
+        self.overwrite()
+        self.names.before = fail
+        found = self.compare()
+        self.assertEqual(survey.MOST_OUT_OF_REACH + 1, found.unreadable)
