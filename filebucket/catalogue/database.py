@@ -71,12 +71,20 @@ class Database:
         return self._connection.each(query, *values)
 
 
-def _connect(place: Place, create: bool, temporary: str) -> Connection:
-    if not isinstance(place, PostgreSQL):
-        return open_sqlite(place, create, temporary)
+def load_driver() -> Any:
+    """Load the module for PostgreSQL, which most servers do not need.
+
+    :raises CatalogueError: psycopg is not installed
+    """
     try:
-        # Most servers need no driver.
         from filebucket.catalogue import postgresql  # noqa: PLC0415
     except ImportError:
         raise CatalogueError(NO_PSYCOPG) from None
-    return postgresql.Database(place, create, temporary)
+    return postgresql
+
+
+def _connect(place: Place, create: bool, temporary: str) -> Connection:
+    if not isinstance(place, PostgreSQL):
+        return open_sqlite(place, create, temporary)
+    found: Connection = load_driver().Database(place, create, temporary)
+    return found

@@ -33,6 +33,7 @@ from filebucket.catalogue.journal import KEPT_REFUSALS, MOST_INVENTED
 from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, Writer
 from filebucket.model.bucket import Bucket
+from filebucket.model.place import Place
 from filebucket.model.problem import ToldProblem
 from filebucket.model.push import Kept, Outcome
 from filebucket.model.records import (
@@ -113,6 +114,7 @@ class Recorder(Service):
         wall: Callable[[], float],
         term: Callable[[], int] = lambda: 1,
         node: str = "",
+        place: Place | None = None,
     ) -> None:
         """
         :param pool: returns a pool with the given number of threads
@@ -122,13 +124,14 @@ class Recorder(Service):
         :param wall: returns seconds since the epoch
         :param term: :attr:`~filebucket.catalogue.leader.Leader.term`
         :param node: name of this daemon; empty if no other shares the catalogue
+        :param place: where the catalogue is, if it is not in the home
         """
+        self._place: Place = home if place is None else place
         self._node = node
         self._clock = clock
         self._wall = wall
         self._term = term
-        self._writer = Writer(home, registry, term=term, node=node)
-        self._home = home
+        self._writer = Writer(home, registry, term=term, node=node, place=place)
         self._reindex = reindex
         self._registry = registry
         registry.on_change(self._buckets_changed)
@@ -485,7 +488,7 @@ class Recorder(Service):
         if self._reading is not None and not self._reading.is_there():
             self._close_view()
         if self._reading is None:
-            self._reading = View.open(self._home, create=False)
+            self._reading = View.open(self._place, create=False)
         return function(self._reading)
 
     def _close_view(self) -> None:
@@ -494,7 +497,7 @@ class Recorder(Service):
             view.close()
 
     def _run_reindex(self, buckets: Sequence[Bucket]) -> str:
-        catalogue = Inventory.open(self._home)
+        catalogue = Inventory.open(self._place)
         try:
             return self._reindex(catalogue, buckets, lambda: self._stopped)
         finally:

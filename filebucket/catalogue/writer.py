@@ -19,6 +19,7 @@ from filebucket.base.fs import free_bytes, total_bytes
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IJournal
 from filebucket.catalogue.journal import Journal
+from filebucket.model.place import Place
 from filebucket.model.problem import ToldProblem
 from filebucket.model.push import Kept
 from filebucket.model.records import (
@@ -63,6 +64,7 @@ class Writer:
         elapsed: Callable[[], float] = time.monotonic,
         term: Callable[[], int] = lambda: 1,
         node: str = "",
+        place: Place | None = None,
     ) -> None:
         """
         :param home: path of the home; its private folder must exist
@@ -70,8 +72,10 @@ class Writer:
         :param elapsed: returns monotonic seconds
         :param term: :attr:`~filebucket.catalogue.leader.Leader.term`
         :param node: name of this daemon; empty if no other shares the catalogue
+        :param place: where the catalogue is, if it is not in the home
         """
         self._node = node
+        self._place: Place = home if place is None else place
         self._home = home
         self._registry = registry
         self._journal: Journal | None = None
@@ -274,14 +278,16 @@ class Writer:
             if self._journal.is_there():
                 return self._journal, False
             self._log.warn(
-                "catalogue file is gone; rebuilding it from disk",
+                "catalogue file is gone; rebuilding it from disk"
+                if self._place == self._home
+                else "catalogue: its tables are gone; rebuilding them",
                 event="catalogue-gone",
             )
             self.close()
             # The new file may get the same inode.
             self._identity = None
         self._watched = self._watching = None
-        self._journal = Journal.open(self._home)
+        self._journal = Journal.open(self._place)
         is_new = self._journal.identity != self._identity
         if is_new:
             self._journal.check()

@@ -234,7 +234,7 @@ def chosen_buckets(config: Config, labels: Sequence[str]) -> list[Bucket]:
 def open_catalogue(
     config: Config, kind: type[D], create: bool = False, keep: int | None = None
 ) -> Iterator[D]:
-    """Open the home's catalogue. From here on, the process has the rights of the
+    """Open the catalogue. From here on, the process has the rights of the
     home's owner.
 
     :param kind: the interface to the catalogue
@@ -246,7 +246,7 @@ def open_catalogue(
     try:
         if create:
             _check_home(config.home)
-        with closing(kind.open(config.home, create)) as catalogue:
+        with closing(kind.open(config.catalogue_place, create)) as catalogue:
             yield catalogue
     except CatalogueError as error:
         text = str(error)

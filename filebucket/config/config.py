@@ -31,6 +31,7 @@ from filebucket.model.bucket import Bucket, FreeSpace
 from filebucket.model.client import NOBODY, Networks
 from filebucket.model.fingerprint import fingerprint
 from filebucket.model.objects import S3
+from filebucket.model.place import Place, PostgreSQL
 from filebucket.model.token import token_digest
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
@@ -116,6 +117,7 @@ class Config:
     :param seal: seconds after which ``filebucket seal`` makes a file immutable; None is
         never
     :param store: the object store for files; None is the home
+    :param catalogue: the database of the catalogue; None is a file of the home
     :param node: the name of this daemon, which differs from those of all others that
         share its catalogue
     :param defaults: the settings of buckets that do not have their own
@@ -148,6 +150,7 @@ class Config:
     alert_again: DurationOrOff = DurationOrOff(24 * 3600.0)
     seal: Duration | None = None
     store: S3 | None = None
+    catalogue: PostgreSQL | None = None
     node: NodeName = field(factory=_host_name)
     defaults: Defaults = Defaults(MappingProxyType({}))
     log_format: LogFormat = LogFormat("text")
@@ -155,6 +158,11 @@ class Config:
     @listen.default
     def _host_and_port(self) -> Listen:
         return Listen((endpoints.tcp(self.host, self.port),))
+
+    @property
+    def catalogue_place(self) -> Place:
+        """Where the catalogue is."""
+        return self.catalogue or str(self.home)
 
     @property
     def places(self) -> dict[str, Endpoint]:

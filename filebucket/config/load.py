@@ -53,6 +53,7 @@ from filebucket.model import names
 from filebucket.model.bucket import HOLD, SHRINK_ALERT, Bucket, Held, Keep, Pause
 from filebucket.model.client import Networks
 from filebucket.model.objects import S3
+from filebucket.model.place import PostgreSQL
 from filebucket.model.schedule import Cron, Expectation, Schedule, Zone
 from filebucket.model.token import Token, token_digest, token_like
 
@@ -110,6 +111,13 @@ class _StoreObject:
     """Where files are stored instead of the home."""
 
     s3: S3Keys
+
+
+@frozen
+class _CatalogueObject:
+    """Where the catalogue is instead of the home."""
+
+    postgresql: Line
 
 
 def load(path: str) -> Config:
@@ -446,6 +454,12 @@ def _store(value: Any, _: Any = None) -> S3:
     return _CONVERTER.structure(value, _StoreObject).s3
 
 
+def _catalogue(value: Any, _: Any = None) -> PostgreSQL:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object with postgresql")
+    return PostgreSQL(_CONVERTER.structure(value, _CatalogueObject).postgresql)
+
+
 def _s3(value: Any, _: Any = None) -> S3:
     if not isinstance(value, dict):
         raise ValueError("must be an object")
@@ -531,6 +545,7 @@ def _converter() -> cattrs.Converter:
         Keep: _keep,
         Pause: _pause,
         Holds: _holds,
+        PostgreSQL: _catalogue,
         S3: _store,
         S3Keys: _s3,
         Defaults: _defaults,

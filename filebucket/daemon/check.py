@@ -29,6 +29,9 @@ from filebucket.base.errors import ConfigError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import as_owner_of
 from filebucket.base.text import counted, printable
+from filebucket.catalogue.connection import NOT_CREATED
+from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.view import View
 from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
@@ -160,6 +163,7 @@ def check(
             *made.file(),
             *made.buckets(),
             *made.home(),
+            *made.catalogue(),
             *(made.daemon() if daemon else []),
             *made.hooks(),
             *made.endpoints(),
@@ -194,6 +198,10 @@ class _Examination:
         mode = os.stat(self.path).st_mode
         if mode & stat.S_IROTH and _in_clear(json.loads(self.text)):
             text = "contains clear-text tokens and is readable by all users"
+            yield _risky(self.path, f"{text}: {_chmod('o-r', self.path)}")
+        place = self.config.catalogue
+        if mode & stat.S_IROTH and place is not None and place.has_password:
+            text = "contains the database's password and is readable by all users"
             yield _risky(self.path, f"{text}: {_chmod('o-r', self.path)}")
         yield from _writable(self.path, mode)
         folder = os.path.dirname(os.path.abspath(self.path))
@@ -259,6 +267,18 @@ class _Examination:
         if free_bytes(found) < least:
             text = "has less free space than min_free_space: every push gets 507"
             yield _wrong(there, text)
+
+    def catalogue(self) -> Iterator[Concern]:
+        """Whether the catalogue's database answers. A daemon starts without it."""
+        place = self.config.catalogue
+        if place is None or not os.path.isdir(self.config.home):
+            return
+        try:
+            with as_owner_of(self.config.home, PRIVATE):
+                View.open(place, create=False).close()
+        except CatalogueError as error:
+            if str(error) != NOT_CREATED:
+                yield _wrong("$.catalogue", str(error))
 
     def _rights(self, there: str) -> Iterator[Concern]:
         """What the daemon's user may do in ``there``, the existing part of the home's

@@ -21,6 +21,7 @@ from filebucket.admin.site import AdminSite, SharedAnswer
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
+from filebucket.catalogue.database import CatalogueError, load_driver
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.overview import Known
 from filebucket.catalogue.recorder import Recorder
@@ -98,11 +99,10 @@ def make_daemon(
     :param capacity: maximum number of connections, and of pushes
     :param wall: returns seconds since the epoch, for receipts, expiry and schedules
     :param text: the identity of the text that ``config`` came from
-    :raises ConfigError: a listener's certificate, key or inherited socket is missing or
-        cannot be used
+    :raises ConfigError: a listener's certificate, key or inherited socket, or a library
+        that the configuration needs, is missing or cannot be used
     """
-    if config.store is not None:
-        raise ConfigError(path, ["$.store: not supported by this daemon yet"])
+    _check_supported(config, path)
     listening = listeners(reactor, config.places, config.trusted_proxies, path)
     threads = pool(THREADS)
     # Threads of their own, so that monitoring on a disk that hangs takes none from the
@@ -119,7 +119,15 @@ def make_daemon(
     room = Room(config.min_free_space)
     store = DirectoryStore(Home(config.home, Lines(threads, PER_BUCKET)), room)
     searching = partial(search, archive_of(config.home, config.store), wall)
-    recorder = Recorder(reactor, pool, config.home, registry, searching, wall)
+    recorder = Recorder(
+        reactor,
+        pool,
+        config.home,
+        registry,
+        searching,
+        wall,
+        place=config.catalogue_place,
+    )
     seen = _Seen(registry, recorder, counters, wall)
     hooks = ScriptHooks(
         reactor,
@@ -313,6 +321,19 @@ class _Seen:
     def no_hook(self, hook: str) -> None:
         """There is no such hook, which therefore does not fail."""
         self.recorder.hook_ran(HookRun(hook, None, self.wall()))
+
+
+def _check_supported(config: Config, path: str) -> None:
+    """
+    :raises ConfigError: the daemon cannot do what the configuration needs
+    """
+    if config.store is not None:
+        raise ConfigError(path, ["$.store: not supported by this daemon yet"])
+    if config.catalogue is not None:
+        try:
+            load_driver()
+        except CatalogueError as error:
+            raise ConfigError(path, [f"$.catalogue: {error}"]) from None
 
 
 def alerting(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from attrs import field, frozen
 
 
@@ -13,6 +15,11 @@ class PostgreSQL:
     """
 
     conninfo: str = field(repr=False)
+
+    @property
+    def has_password(self) -> bool:
+        """Whether it seems to contain a password."""
+        return re.search(r"\bpassword\s*=|://[^/@]*:[^/@]*@", self.conninfo) is not None
 
 
 Place = str | PostgreSQL

@@ -27,6 +27,7 @@ from filebucket.config.endpoint import Endpoint, tcp
 from filebucket.model.bucket import Bucket, FreeSpace, Held, Keep, Pause, label_of
 from filebucket.model.client import Networks, network
 from filebucket.model.objects import S3
+from filebucket.model.place import PostgreSQL
 from filebucket.model.schedule import Cron, Interval, Schedule, Zone
 from filebucket.model.token import TOKEN_LENGTH, Token
 from filebucket.test.kit.properties import PLACES, cut, trying
@@ -614,6 +615,27 @@ class StoreTests(ConfigCase):
             with self.assertRaises(ConfigError) as raised:
                 parse(store=store)
             self.assertIn(expected, str(raised.exception))
+
+    def test_catalogue(self) -> None:
+        """A database; its connection string is quoted nowhere."""
+        self.assertEqual("/srv/drop/buckets", parse().catalogue_place)
+        expected = PostgreSQL("service=bucket")
+        found = parse(catalogue={"postgresql": "service=bucket"})
+        self.assertEqual(expected, found.catalogue)
+        self.assertEqual(expected, found.catalogue_place)
+        other = parse(catalogue={"postgresql": "service=other"})
+        self.assertNotEqual(found.keys.values, other.keys.values)
+        for catalogue, mistake in (
+            ("host=db", "$.catalogue: must be an object with postgresql"),
+            ({}, "$.catalogue.postgresql: missing"),
+            ({"postgresql": ""}, "$.catalogue.postgresql: must "),
+            ({"postgresql": "secret\n"}, "$.catalogue.postgresql: "),
+            ({"postgres": "secret"}, "$.catalogue: unknown key 'postgres'"),
+        ):
+            with self.assertRaises(ConfigError) as raised:
+                parse(catalogue=catalogue)
+            self.assertIn(mistake, str(raised.exception))
+            self.assertNotIn("secret", str(raised.exception))
 
     def test_bucket_without_name(self) -> None:
         """Its folder is named after its token, which keys must not contain."""

@@ -19,14 +19,17 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.base.errors import ConfigError
+from filebucket.catalogue.journal import Journal
 from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.daemon import check, control
 from filebucket.daemon.applied import Applied, Difference, fingerprints
 from filebucket.model.token import token_digest
 from filebucket.store import aside
 from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
+from filebucket.test.kit.catalogue import new_database
 from filebucket.test.kit.certificates import make_key, write_chain, write_pair
 from filebucket.test.kit.control import status_file
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.sealed import replace_kernel
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
@@ -294,6 +297,31 @@ class WrongTests(CheckCase):
             ],
             wrong,
         )
+
+
+class CatalogueTests(CheckCase):
+    """The catalogue's database."""
+
+    def test_answers(self) -> None:
+        """The daemon creates the tables."""
+        place = new_database()
+        keys = {"catalogue": {"postgresql": place.conninfo}}
+        self.assertEqual([], self.found(**keys))
+        Journal.open(place).close()
+        self.assertEqual([], self.found(**keys))
+
+    def test_does_not_answer(self) -> None:
+        (port,) = free_ports(1)
+        conninfo = f"host=127.0.0.1 port={port} password=secret"
+        self.file.touch(0o600)
+        self.file.chmod(0o600)
+        found = self.found(catalogue={"postgresql": conninfo})
+        expected = [("wrong", "$.catalogue: PostgreSQL: Connection refused")]
+        self.assertEqual(expected, found)
+        self.file.chmod(0o644)
+        found = self.found(catalogue={"postgresql": conninfo})
+        text = "config.json: contains the database's password and is readable by all"
+        self.assertIn(("risky", f"{text} users: chmod o-r config.json"), found)
 
 
 class RiskyTests(CheckCase):

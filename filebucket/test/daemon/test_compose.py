@@ -10,7 +10,10 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
+from filebucket.base.errors import ConfigError
+from filebucket.catalogue.database import NO_PSYCOPG, CatalogueError
 from filebucket.config.load import parse
+from filebucket.daemon import compose
 from filebucket.daemon.compose import PER_BUCKET, THREADS, expiring, limits_of
 from filebucket.http.tls import Certificates
 from filebucket.test.kit.certificates import write_pair
@@ -29,6 +32,20 @@ class CompositionTests(DaemonCase):
         names = [each["event"] for each in events]
         self.assertLess(names.index("no-buckets"), names.index("ready"))
         self.successResultOf(daemon.stopService())
+
+    def test_no_driver(self) -> None:
+        """The library for the catalogue's database is missing."""
+        catalogue = {"postgresql": "host=db password=secret"}
+        keys = {"home": "home", "buckets": [], "catalogue": catalogue}
+        Path(self.path).write_text(json.dumps(keys))
+
+        def missing() -> None:
+            raise CatalogueError(NO_PSYCOPG)
+
+        self.patch(compose, "load_driver", missing)
+        with self.assertRaises(ConfigError) as raised:
+            self.make()
+        self.assertEqual([f"$.catalogue: {NO_PSYCOPG}"], [*raised.exception.mistakes])
 
     def test_certificate(self) -> None:
         """A certificate is named for people, not by the paths in its endpoint."""
