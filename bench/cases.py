@@ -10,8 +10,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import cache, partial
 from pathlib import Path
 
 from attrs import frozen
@@ -25,6 +26,7 @@ from bench.loads import (
     Load,
     content,
     curl,
+    curl_told,
     filebucket_push,
     idle_uploads,
     in_parts,
@@ -34,13 +36,19 @@ from bench.loads import (
     whole,
 )
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn
-from bench.servers import TOKEN, Server
+from bench.servers import TOKEN, Server, Start
 from filebucket.catalogue.journal import Journal
 from filebucket.model.records import Received
+from filebucket.test.kit.cluster import DATA, ENGINES, NAMES, Engine
+from filebucket.test.kit.s3 import ACCOUNT, OPEN
 
 FILE_BUCKET = "file-bucket"
 FLOOR = "floor in C"
+BOTO3 = "boto3"
 BUCKET = "bench"
+
+ENDS = ExitStack()
+"""What is stopped when all cases are done."""
 
 
 @frozen
@@ -479,10 +487,163 @@ class BucketsTurn:
         return {"slowest ms": slowest}
 
 
+def s3(scale: Scale, tools: Path) -> Case:
+    """A large file into an object store, through file-bucket and by boto3."""
+    file, engine = content(tools, scale.large), engine_of(tools)
+    program = str(Path(__file__).parent / "upload.py")
+
+    def upload(count: int, folder: Path) -> Sequence[str]:
+        where = (engine.urls[0], DATA, ACCOUNT.key, ACCOUNT.secret)
+        return sys.executable, program, *where, str(file), str(count)
+
+    loads = {f"{count} at once": count for count in (1, 4)}
+    given = {load: partial(curl_told, file, count) for load, count in loads.items()}
+    return Case(
+        "s3",
+        f"Object store, {engine.says}: {scale.large >> 20} MiB",
+        [
+            ServerTurn(FILE_BUCKET, servers.file_bucket_s3(engine.urls[:1]), given),
+            *(
+                ProgramTurn(BOTO3, load, partial(upload, count))
+                for load, count in loads.items()
+            ),
+        ],
+        unit="GiB",
+        amount=lambda row: loads[row.load] * scale.large / (1 << 30),
+        reference=lambda row: [Row(row.load, BOTO3)],
+    )
+
+
+def s3_small(scale: Scale, tools: Path) -> Case:
+    """Small files into an object store, through file-bucket and straight."""
+    engine = engine_of(tools)
+    engine.create(OPEN)
+    port = engine.urls[0].rpartition(":")[2]
+    most = scale.small // 5
+    loads = {f"PUT, {connections} kept": connections for connections in (1, 16, 64)}
+
+    def straight(connections: int, folder: Path) -> Sequence[str]:
+        numbers = map(str, (SMALL, connections, most, 1))
+        where = (port, f"/{OPEN}/", "-", secrets.token_hex(4))
+        return str(tools / "push"), *where, *numbers
+
+    given = {
+        load: pushes(tools, PUT, connections, most)
+        for load, connections in loads.items()
+    }
+    return Case(
+        "s3-small",
+        f"Object store, {engine.says}: {most} files of {SMALL} bytes",
+        [
+            ServerTurn(
+                FILE_BUCKET,
+                servers.file_bucket_s3(engine.urls[:1]),
+                given,
+                pushes(tools, PUT, 16, 50),
+            ),
+            *(
+                ProgramTurn(engine.says, load, partial(straight, connections))
+                for load, connections in loads.items()
+            ),
+        ],
+        unit="1000",
+        amount=lambda row: most / 1000,
+        reference=lambda row: [Row(row.load, engine.says)],
+    )
+
+
+def s3_many(scale: Scale, tools: Path) -> Case:
+    """Many slow clients of one daemon with an object store."""
+    engine = engine_of(tools)
+    rate = 100 * 1024
+    load = f"{rate >> 10} KiB/s for {scale.seconds} s"
+    return Case(
+        "s3-many",
+        f"Object store, {engine.says}: {CLIENTS} slow clients at once",
+        [
+            ServerTurn(
+                FILE_BUCKET,
+                servers.file_bucket_s3(engine.urls[:1]),
+                {load: partial(trickle, tools, CLIENTS, rate, scale.seconds)},
+            )
+        ],
+        unit="GiB",
+        amount=lambda row: CLIENTS * rate * scale.seconds / (1 << 30),
+        reference=lambda row: [Row(load, FILE_BUCKET)],
+    )
+
+
+@frozen
+class NodesTurn:
+    """Starts daemons with one object store, and gives each a share of the load.
+
+    :ivar load: of one daemon, for the number of daemons
+    """
+
+    contestant: str
+    count: int
+    start: Start
+    loads: Mapping[str, Callable[[int], Load]]
+
+    def take(self, folder: Path) -> Samples:
+        nodes: list[Server] = []
+        found: dict[Row, Sample] = {}
+        try:
+            for number in range(self.count):
+                (folder / str(number)).mkdir()
+                nodes.append(self.start(folder / str(number)))
+            for name, load in self.loads.items():
+                begin, before = time.monotonic(), [each.process.cpu() for each in nodes]
+                with ThreadPoolExecutor(self.count) as pool:
+                    list(pool.map(load(self.count), nodes))
+                wall = time.monotonic() - begin
+                cpu = sum(each.process.cpu() for each in nodes) - sum(before)
+                memory = max(each.process.peak_memory() for each in nodes)
+                found[Row(name, self.contestant)] = Sample(wall, cpu, memory)
+        finally:
+            for each in nodes:
+                each.process.stop()
+        return found
+
+
+def s3_nodes(scale: Scale, tools: Path) -> Case:
+    """Three daemons with one object store beside one of them."""
+    file, engine = content(tools, scale.large), engine_of(tools)
+    start = servers.file_bucket_s3(engine.urls)
+    small = scale.small // 5 * 3
+    large = f"6 x {scale.large >> 20} MiB"
+    little = f"{small} x {SMALL} bytes"
+    loads: Mapping[str, Callable[[int], Load]] = {
+        large: lambda count: partial(curl_told, file, 6 // count),
+        little: lambda count: pushes(tools, PUT, 48 // count, small // count),
+    }
+    one = "one daemon"
+    return Case(
+        "s3-nodes",
+        f"Object store, {engine.says}: daemons that share it",
+        [NodesTurn(one, 1, start, loads), NodesTurn("three daemons", 3, start, loads)],
+        unit="load",
+        amount=lambda row: 1.0,
+        reference=lambda row: [Row(row.load, one)],
+    )
+
+
+@cache
+def engine_of(tools: Path) -> Engine:
+    """The object store, which stays until the end: ``BENCH_ENGINE``, or SeaweedFS."""
+    engine = ENGINES[os.environ.get("BENCH_ENGINE", "seaweedfs")](tools / "engine")
+    ENDS.callback(engine.stop)
+    engine.start()
+    for bucket in (NAMES, DATA):
+        engine.create(bucket)
+    return engine
+
+
 CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
-    each.__name__: each
+    each.__name__.replace("_", "-"): each
     for each in (
         *(large, client, parts, small, many, idle, uploads),
         *(tls, hooks, files, buckets, restore),
+        *(s3, s3_small, s3_many, s3_nodes),
     )
 }

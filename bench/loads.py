@@ -56,6 +56,23 @@ def curl(kind: str, file: Path, at_once: int, server: Server) -> dict[str, float
     return {"wall": wall}
 
 
+def curl_told(file: Path, at_once: int, server: Server) -> dict[str, float]:
+    """Push with curl, and compare the receipts with the file."""
+    digest = run(["sha256sum", str(file)]).split()[0].encode()
+    url = f"{server.origin}{server.path}{secrets.token_hex(4)}"
+    command = ["curl", "-sS", "--fail", "-T", str(file)]
+    begin = time.monotonic()
+    sending = [
+        subprocess.Popen([*command, f"{url}-{number}"], stdout=subprocess.PIPE)
+        for number in range(at_once)
+    ]
+    receipts = [process.communicate(timeout=LONGEST)[0] for process in sending]
+    wall = time.monotonic() - begin
+    if any(receipt.split()[:1] != [digest] for receipt in receipts):
+        raise RuntimeError(f"curl: {receipts}")
+    return {"wall": wall}
+
+
 def _start_curl(
     kind: str, file: Path, name: str, server: Server
 ) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 from attrs import evolve, field, frozen
 
 from bench.process import Process, run
+from filebucket.test.kit.cluster import store
 
 TOKEN = "c0ffee00c0ffee00c0ffee00c0ffee00"
 
@@ -64,6 +66,20 @@ def file_bucket_tls(folder: Path) -> Server:
     listen = f"ssl:{port}:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
     plain = _file_bucket(folder, port, listen=[listen])
     return evolve(plain, scheme="https", curl=TLS_1_3)
+
+
+def file_bucket_s3(urls: Sequence[str]) -> Start:
+    """file-bucket on an object store, with a bucket of its own each time.
+
+    :param urls: the addresses of the gateways
+    """
+
+    def start(folder: Path) -> Server:
+        # An object store needs a name, and keeps the files of the other rounds.
+        bucket = {"name": f"bench-{secrets.token_hex(4)}", "token": TOKEN}
+        return file_bucket(folder, buckets=[bucket], store=store(folder, urls))
+
+    return start
 
 
 def _file_bucket(folder: Path, at: int, **config: Any) -> Server:

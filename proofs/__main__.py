@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from twisted.trial.unittest import SkipTest
 
 from proofs.cases import CASES
 from proofs.outcome import Outcome, Proof
@@ -48,7 +49,11 @@ def main(
         proof = CASES[name]
         number = trials or (proof.quick if quick else proof.trials)
         began = time.monotonic()
-        outcome = _run(proof, number, directory)
+        try:
+            outcome = _run(proof, number, directory)
+        except SkipTest as missing:
+            click.echo(f"{name:24} skipped         {missing}")
+            continue
         seconds = time.monotonic() - began
         verdict = "FAILED" if outcome.faults else "held"
         click.echo(f"{name:24} {verdict:6} {seconds:5.0f} s  {outcome.figures}")

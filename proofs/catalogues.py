@@ -59,9 +59,9 @@ def many_series(folder: Path, trials: int) -> Outcome:
 
 def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
     now = time.time()
-    file = _configuration(folder)
+    file = configuration(folder)
     began = time.monotonic()
-    _record(folder, file, pushes, name, now)
+    record(folder, file, pushes, name, now)
     recorded = time.monotonic() - began
     faults: list[str] = []
     calls = {words: _fastest(file, *words) for words in (LINE, JSON, ("log", "--json"))}
@@ -86,7 +86,7 @@ def _prove(folder: Path, pushes: int, name: Callable[[int], str]) -> Outcome:
 
 
 @frozen
-class _Call:
+class Call:
     """A command that ended.
 
     :ivar seconds: wall-clock time
@@ -101,27 +101,44 @@ class _Call:
         return f"{self.seconds:.2f} s, {self.memory:.0f} MiB"
 
 
-def _configuration(folder: Path) -> Path:
+def configuration(folder: Path, **more: object) -> Path:
+    """Write a configuration with :data:`BUCKETS` buckets.
+
+    :param more: other keys
+    """
     buckets = [
         {"name": f"web{number:03}", "token_sha256": f"{number:064x}", "expect": "26h"}
         for number in range(BUCKETS)
     ]
-    content = {"home": str(folder), "min_free_space": 0, "buckets": buckets}
+    content = {"home": str(folder), "min_free_space": 0, "buckets": buckets, **more}
     file = folder / "config.json"
     file.write_text(json.dumps(content))
     (folder / ".filebucket").mkdir()
     return file
 
 
-def _record(
-    folder: Path, file: Path, pushes: int, name: Callable[[int], str], now: float
+def received_at(number: int, pushes: int, now: float) -> float:
+    """When a push was received."""
+    return now - 86400 + 86000 * number / pushes
+
+
+def record(
+    folder: Path,
+    file: Path,
+    pushes: int,
+    name: Callable[[int], str],
+    now: float,
+    most: int | None = None,
 ) -> None:
-    """Add them in order of time, spread over the last day."""
+    """Add them in order of time, spread over the last day.
+
+    :param most: stop after this many
+    """
     buckets = load(str(file)).buckets
     known = {each.key: each for each in buckets}
 
     def received() -> Iterator[Received]:
-        for number in range(pushes):
+        for number in range(pushes if most is None else most):
             called = name(number)
             yield Received(
                 buckets[number % BUCKETS].key,
@@ -129,7 +146,7 @@ def _record(
                 called,
                 SIZE,
                 f"{number:064x}",
-                now - 86400 + 86000 * number / pushes,
+                received_at(number, pushes, now),
                 seconds=0.1,
                 client="192.0.2.7:54321",
                 request=f"{number:016x}",
@@ -143,12 +160,16 @@ def _record(
     journal.close()
 
 
-def _fastest(file: Path, *words: str) -> _Call:
-    calls = [_call(file, *words) for _ in range(CALLS)]
+def _fastest(file: Path, *words: str) -> Call:
+    calls = [call(file, *words) for _ in range(CALLS)]
     return min(calls, key=lambda call: call.seconds)
 
 
-def _call(file: Path, *words: str) -> _Call:
+def call(file: Path, *words: str, patience: float = PATIENCE) -> Call:
+    """Run a command.
+
+    :param patience: its timeout in seconds
+    """
     began = time.monotonic()
     # The kernel's maximum for children includes their parent's memory before exec.
     program = (
@@ -162,11 +183,11 @@ def _call(file: Path, *words: str) -> _Call:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=patience,
     )
     seconds = time.monotonic() - began
     (peak,) = re.findall(r"(?m)^VmHWM:\s+(\d+) kB$", ended.stderr)
-    return _Call(ended.stdout, seconds, int(peak) / 1024)
+    return Call(ended.stdout, seconds, int(peak) / 1024)
 
 
 def _overview(folder: Path, file: Path, now: float) -> float:

@@ -142,9 +142,11 @@ class Ledger:
     """The answers, by the name of the push.
 
     :ivar statuses: the status of each; None if there was no answer
+    :ivar within: seconds in which an answer must come
     """
 
     statuses: dict[str, int | None] = Factory(dict)
+    within: float = ANSWER_WITHIN
     _lock: threading.Lock = Factory(threading.Lock)
 
     def enter(self, name: str, status: int | None) -> None:
@@ -157,7 +159,7 @@ class Ledger:
     ) -> int | None:
         """Push the file of that name, and record the answer."""
         request = wrapped(how, self.path(name), expected(name), token)
-        status = status_of(send(port, request))
+        status = status_of(send(port, request, self.within))
         self.enter(name, status)
         return status
 

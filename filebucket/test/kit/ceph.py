@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from filebucket.test.kit.programs import Program, answers, free_ports
-from filebucket.test.kit.s3 import ACCOUNT, call
+from filebucket.test.kit.s3 import ACCOUNT, create
 from filebucket.test.kit.server import PATIENCE, comes
 
 ROOT = Path(
@@ -173,9 +173,7 @@ class Ceph:
 
     def create(self, bucket: str) -> None:
         """Create a bucket, without versions."""
-        status, answer = call(self.urls[0], ACCOUNT, "PUT", f"/{bucket}")
-        if status != 200:
-            raise AssertionError(f"{bucket}: {status} {answer.decode()}")
+        create(self.urls[0], bucket)
 
     def _within(self, *command: str) -> list[str]:
         """A command in the root."""

@@ -63,6 +63,29 @@ ENGINES: Mapping[str, Callable[[Path], Engine]] = {
 """The object stores, by the name of the option of ``make cluster``."""
 
 
+def store(folder: Path, urls: Sequence[str]) -> dict[str, Any]:
+    """The key ``store`` of a configuration.
+
+    :param folder: gets the credentials
+    :param urls: the addresses of the gateways
+    """
+    credentials = folder / "s3"
+    credentials.touch(mode=0o600)
+    credentials.write_text(
+        f"[default]\naws_access_key_id = {ACCOUNT.key}\n"
+        f"aws_secret_access_key = {ACCOUNT.secret}\n"
+    )
+    keys = {
+        "endpoints": list(urls),
+        "region": REGION,
+        "names_bucket": NAMES,
+        "data_bucket": DATA,
+        "credentials": str(credentials),
+        "delete_credentials": str(credentials),
+    }
+    return {"s3": keys}
+
+
 class Cluster:
     """Three daemons, and HAProxy in front of them.
 
@@ -87,12 +110,6 @@ class Cluster:
         :param config: more keys of the daemons' configurations
         """
         folder.mkdir(parents=True, exist_ok=True)
-        credentials = folder / "s3"
-        credentials.touch(mode=0o600)
-        credentials.write_text(
-            f"[default]\naws_access_key_id = {ACCOUNT.key}\n"
-            f"aws_secret_access_key = {ACCOUNT.secret}\n"
-        )
         keys: dict[str, Any] = {"buckets": BUCKETS, "shutdown_delay": "4s", **config}
         if database is not None:
             keys["catalogue"] = {"postgresql": database}
@@ -101,20 +118,11 @@ class Cluster:
         changes: dict[str, str] = {}
         for number, node in enumerate(NODES):
             if engine is not None:
-                given = list(urls or engine.urls)
-                # Each daemon begins with another gateway.
-                first = number % len(given)
                 keys["node"] = node
-                keys["store"] = {
-                    "s3": {
-                        "endpoints": given[first:] + given[:first],
-                        "region": REGION,
-                        "names_bucket": NAMES,
-                        "data_bucket": DATA,
-                        "credentials": str(credentials),
-                        "delete_credentials": str(credentials),
-                    }
-                }
+                # Each daemon begins with another gateway.
+                given = list(urls or engine.urls)
+                first = number % len(given)
+                keys["store"] = store(folder, given[first:] + given[:first])
             direct, proxied, admin = free_ports(3)
             changes[f"10.0.0.1{number + 1}:1234 track"] = f"127.0.0.1:{proxied} track"
             changes[f"10.0.0.1{number + 1}:1234"] = f"127.0.0.1:{proxied} port {admin}"

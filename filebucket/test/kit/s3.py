@@ -35,6 +35,9 @@ class Credentials:
 ACCOUNT = Credentials("account", "account-secret")
 """The account's own credentials, which may do everything."""
 
+OPEN = "open"
+"""A bucket into which anybody may put objects, if it is created."""
+
 REGION = "us-east-1"
 
 _SPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -48,11 +51,12 @@ def remove_sockets(*ports: int) -> None:
 
 
 def accounts() -> str:
-    """SeaweedFS's configuration of :data:`ACCOUNT`."""
+    """SeaweedFS's configuration of :data:`ACCOUNT`, and of :data:`OPEN`."""
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     credentials = [{"accessKey": ACCOUNT.key, "secretKey": ACCOUNT.secret}]
     account = {"name": ACCOUNT.key, "credentials": credentials, "actions": actions}
-    return json.dumps({"identities": [account]})
+    anybody = {"name": "anonymous", "actions": [f"Write:{OPEN}"]}
+    return json.dumps({"identities": [account, anybody]})
 
 
 class S3:
@@ -190,6 +194,14 @@ def call(
     except HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def create(url: str, bucket: str) -> None:
+    """Create a bucket, without versions; everybody may write to :data:`OPEN`."""
+    acl = "public-read-write" if bucket == OPEN else "private"
+    status, answer = call(url, ACCOUNT, "PUT", f"/{bucket}", x_amz_acl=acl)
+    if status != 200:
+        raise AssertionError(f"{bucket}: {status} {answer.decode()}")
 
 
 def keys(url: str, who: Credentials, bucket: str, prefix: str = "") -> Iterator[str]:

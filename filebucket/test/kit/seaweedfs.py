@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filebucket.test.kit.postgres import Postgres
 from filebucket.test.kit.programs import Program, answers, found, free_ports
-from filebucket.test.kit.s3 import ACCOUNT, accounts, call, refuses, remove_sockets
+from filebucket.test.kit.s3 import accounts, create, refuses, remove_sockets
 from filebucket.test.kit.server import PATIENCE, comes
 
 _IP = "127.0.0.1"
@@ -123,9 +123,7 @@ class SeaweedFS:
 
     def create(self, bucket: str) -> None:
         """Create a bucket, without versions."""
-        status, answer = call(self.urls[0], ACCOUNT, "PUT", f"/{bucket}")
-        if status != 200:
-            raise AssertionError(f"{bucket}: {status} {answer.decode()}")
+        create(self.urls[0], bucket)
 
     def _address(self) -> str:
         """An address: the host, a port for HTTP, and one for gRPC."""
