@@ -48,7 +48,7 @@ BOTO3 = "boto3"
 BUCKET = "bench"
 
 ENDS = ExitStack()
-"""What is stopped when all cases are done."""
+"""The engines, which are stopped when all cases are done."""
 
 
 @frozen
