@@ -17,8 +17,18 @@ from filebucket.base.text import printable_lines
 from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
-    *("alert", "bucket", "check", "copy", "files", "get", "hold", "log", "pause"),
-    *("prune", "reindex", "reload", "report", "resume", "retire", "seal", "serve"),
+    *("alert", "bucket", "check", "copy", "files", "get", "hold", "log", "migrate"),
+    *(
+        "pause",
+        "prune",
+        "reindex",
+        "reload",
+        "report",
+        "resume",
+        "retire",
+        "seal",
+        "serve",
+    ),
     *("status", "token-hash", "verify"),
 )
 

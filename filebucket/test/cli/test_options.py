@@ -79,7 +79,16 @@ class CompletionTests(CliCase):
     def test_commands(self) -> None:
         expected = [
             *("alert", "bucket", "check", "copy", "files", "get", "hold", "log"),
-            *("pause", "prune", "reindex", "reload", "report", "resume", "retire"),
+            *(
+                "migrate",
+                "pause",
+                "prune",
+                "reindex",
+                "reload",
+                "report",
+                "resume",
+                "retire",
+            ),
             *("seal", "serve", "status", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))

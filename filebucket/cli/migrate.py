@@ -1,0 +1,47 @@
+"""``filebucket migrate``: copy the catalogue from SQLite into PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from filebucket.base.owner import become_owner_of
+from filebucket.base.text import counted
+from filebucket.catalogue.connection import CatalogueError
+from filebucket.catalogue.migrate import count_rows
+from filebucket.catalogue.migrate import migrate as copy_rows
+from filebucket.catalogue.sqlite import FILE
+from filebucket.cli.options import print_json, with_config, with_json
+from filebucket.cli.progress import progress_bar
+from filebucket.config.load import load
+from filebucket.model.names import PRIVATE
+
+
+@click.command()
+@with_config
+@with_json
+def migrate(path: str, as_json: bool) -> None:
+    """Copy the catalogue from SQLite into PostgreSQL.
+
+    The catalogue in the home is copied into the empty database that "catalogue" in the
+    configuration names, with the whole history of pushes. Stop the daemon first. If
+    the copy fails, the database stays empty: run the command again.
+    """
+    config = load(path)
+    if config.catalogue is None:
+        raise CatalogueError(f"{path} has no 'catalogue': add the database first")
+    become_owner_of(config.home, PRIVATE)
+    try:
+        total = sum(count_rows(config.home).values())
+        with progress_bar(total) as bar:
+            found = copy_rows(config.home, config.catalogue, config.node, bar.to)
+    except CatalogueError as error:
+        raise CatalogueError(f"the catalogue: {error}") from None
+    left = os.path.join(config.home, FILE)
+    if as_json:
+        print_json(rows=found, left=left)
+        return
+    pushes = counted(found["push"], "push", "pushes")
+    buckets = counted(found["bucket"], "bucket")
+    click.echo(f"copied {pushes} to {buckets}; the old catalogue is still {left}")
