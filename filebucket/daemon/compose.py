@@ -37,6 +37,7 @@ from filebucket.daemon.notify import supervisor
 from filebucket.daemon.reload import Reload, load_buckets
 from filebucket.daemon.service import Daemon, InTurn, Readiness
 from filebucket.daemon.signals import Signals
+from filebucket.daemon.storage import storage
 from filebucket.daemon.watch import Watch
 from filebucket.hooks.interfaces import IHooks, Run
 from filebucket.hooks.scripts import ScriptHooks
@@ -57,10 +58,7 @@ from filebucket.push.failures import Failures
 from filebucket.push.receive import Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.store.choose import archive_of
-from filebucket.store.disk import DirectoryStore
-from filebucket.store.home import Home
 from filebucket.store.interfaces import IArchive
-from filebucket.store.parts import DirectoryParts
 from filebucket.store.room import Room, look_at_filesystem
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
@@ -117,8 +115,11 @@ def make_daemon(
     counters = Counters() if watching else None
     registry = Registry(config.buckets)
     room = Room(config.min_free_space)
-    store = DirectoryStore(Home(config.home, Lines(threads, PER_BUCKET)), room)
-    searching = partial(search, archive_of(config.home, config.store), wall)
+    stored = storage(
+        reactor, config, path, Lines(threads, PER_BUCKET), room, environ, wall
+    )
+    archive = partial(archive_of, config.home, config.store)
+    searching = partial(search, archive, wall)
     recorder = Recorder(
         reactor,
         pool,
@@ -142,7 +143,7 @@ def make_daemon(
     alerts, see = alerting(reactor, config, recorder, hooks, registry, wall)
 
     uploads = Uploads(
-        store,
+        stored.store,
         hooks,
         reactor,
         wall,
@@ -155,7 +156,7 @@ def make_daemon(
     )
     sessions = Sessions(
         uploads,
-        DirectoryParts(store),
+        stored.parts,
         registry,
         reactor,
         wall,
@@ -244,7 +245,7 @@ def make_daemon(
         listening,
         site,
         uploads,
-        store,
+        stored.store,
         hooks,
         told,
         config.shutdown_delay,
@@ -327,8 +328,6 @@ def _check_supported(config: Config, path: str) -> None:
     """
     :raises ConfigError: the daemon cannot do what the configuration needs
     """
-    if config.store is not None:
-        raise ConfigError(path, ["$.store: not supported by this daemon yet"])
     if config.catalogue is not None:
         try:
             load_driver()
@@ -384,7 +383,7 @@ def limits_of(config: Config, capacity: int) -> Limits:
 
 
 def search(
-    archive: IArchive,
+    open_archive: Callable[[], IArchive],
     seconds: Callable[[], float],
     catalogue: IInventory,
     buckets: Sequence[Bucket],
@@ -395,6 +394,7 @@ def search(
     :returns: the differences, in a line; empty if there are none
     """
     rest = Rest(time.monotonic, time.sleep)
+    archive = open_archive()
     return reindex(catalogue, archive, buckets, seconds, stopped, pace=rest).text
 
 

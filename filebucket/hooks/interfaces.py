@@ -49,8 +49,9 @@ class Subject:
     :param key: the bucket's key, without a token
     :param size: bytes, or -1 if unknown
     :param remote: ``ip:port`` of the client
-    :param path: the stored file (post-push)
+    :param path: the stored file (post-push); in an object store, the key of its data
     :param sha256: its SHA-256, in hex (post-push)
+    :param url: the address of its data in an object store (post-push)
     """
 
     bucket: str = field(repr=False)
@@ -62,6 +63,7 @@ class Subject:
     request_id: str
     path: str = field(default="", repr=False)
     sha256: str = ""
+    url: str = field(default="", repr=False)
 
     def environment(self, event: str) -> dict[str, str]:
         """The hook's environment variables, without their prefix."""
@@ -73,6 +75,8 @@ class Subject:
         }
         if event == POST_PUSH:
             told |= {"PATH": self.path, "SHA256": self.sha256}
+            if self.url:
+                told["URL"] = self.url
         return told
 
 

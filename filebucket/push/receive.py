@@ -488,7 +488,9 @@ class Upload:
         else:
             self._held = []
 
-    def _subject(self, size: int, path: str = "", sha256: str = "") -> Subject:
+    def _subject(
+        self, size: int, path: str = "", sha256: str = "", url: str = ""
+    ) -> Subject:
         return Subject(
             bucket=self._bucket.directory,
             label=self._bucket.label,
@@ -499,6 +501,7 @@ class Upload:
             request_id=self._outcome.request_id,
             path=path,
             sha256=sha256,
+            url=url,
         )
 
     def _open(self) -> IWriter:
@@ -608,9 +611,10 @@ class Upload:
             outcome.sha256 = receipt.sha256
             outcome.overwrote = receipt.replaced
             await published()
-            ended = await self._post_push(
-                self._subject(receipt.size, receipt.path, receipt.sha256)
+            stored = self._subject(
+                receipt.size, receipt.path, receipt.sha256, receipt.url
             )
+            ended = await self._post_push(stored)
             if ended is not None:
                 outcome.post_push, outcome.output = ended.status, ended.output
             outcome.superseded = receipt.order < name.order

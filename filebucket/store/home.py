@@ -40,6 +40,7 @@ class Home:
         :meth:`close`
     :ivar incoming_fd: the folder for files under private names, emptied at start
     :ivar parts_fd: the folder of resumable uploads
+    :ivar lines: threads for calls that may wait for a disk
     """
 
     _log = Logger()
@@ -50,7 +51,7 @@ class Home:
         :param lines: threads for calls that may wait for a disk, a line for each bucket
         """
         self.path = path
-        self._lines = lines
+        self.lines = lines
         self.fd = self.incoming_fd = self.parts_fd = self._lock_fd = -1
         self._tier: type[AsideFile] = UnnamedFile
 
@@ -107,7 +108,7 @@ class Home:
         :param directory: the bucket's folder
         :raises Refusal: 503: it is
         """
-        if self._lines.is_stuck(directory, STUCK):
+        if self.lines.is_stuck(directory, STUCK):
             raise Refusal(503, "the server's disk is not responding")
 
     async def run(self, directory: str, function: Callable[..., T], *args: Any) -> T:
@@ -116,16 +117,26 @@ class Home:
         :raises Refusal: disk error, which is logged
         """
         try:
-            return await self._lines.run(directory, function, *args)
+            return await self.lines.run(directory, function, *args)
         except OSError as error:
-            self._log.error(
-                "request={request}: disk error during {what}: {error}",
-                event="disk",
-                request=current_request(),
-                what=function.__name__.strip("_"),
-                error=error.strerror,
-            )
-            raise _refusal(error) from None
+            raise self.refusal(error, function.__name__.strip("_")) from None
+
+    def refusal(self, error: OSError, what: str) -> Refusal:
+        """Log a disk error.
+
+        :param what: what failed
+        :returns: the refusal of the push
+        """
+        self._log.error(
+            "request={request}: disk error during {what}: {error}",
+            event="disk",
+            request=current_request(),
+            what=what,
+            error=error.strerror,
+        )
+        return Refusal(
+            *_STATUSES.get(error.errno or 0, (503, "disk error on the server"))
+        )
 
     # Called in a thread, since it may wait for the disk.
 
@@ -158,7 +169,3 @@ _STATUSES = {
     ),
     errno.EFBIG: (413, "the file is too large for the server's filesystem"),
 }
-
-
-def _refusal(error: OSError) -> Refusal:
-    return Refusal(*_STATUSES.get(error.errno or 0, (503, "disk error on the server")))

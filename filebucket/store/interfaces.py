@@ -64,12 +64,13 @@ class NameSealed(NameTaken):
 class Receipt:
     """A file that is durable.
 
-    :param path: absolute path
+    :param path: absolute path; in an object store, the key of its data
     :param size: in bytes
     :param sha256: in hex
     :param order: a number that grows: of two files published under one name, the later
         one has the larger number
     :param replaced: whether the file replaced another one
+    :param url: where its data is, if that is not on this machine
     """
 
     path: str = field(repr=False)
@@ -77,6 +78,7 @@ class Receipt:
     sha256: str
     order: int
     replaced: bool = False
+    url: str = field(default="", repr=False)
 
 
 class IWriter(Interface):

@@ -36,6 +36,22 @@ WRITE_BACK = 8 * 1024 * 1024
 arrives, so that an fsync finds little to do."""
 
 
+def write_all(fd: int, chunks: Sequence[bytes]) -> int:
+    """Write all of the chunks; returns their bytes. Call it in a thread.
+
+    :raises OSError: perhaps only some of them were written
+    """
+    waiting, size = [memoryview(chunk) for chunk in chunks], 0
+    while waiting:
+        written = os.writev(fd, waiting[:_MOST_AT_ONCE])
+        size += written
+        while waiting and written >= len(waiting[0]):
+            written -= len(waiting.pop(0))
+        if written:
+            waiting[0] = waiting[0][written:]
+    return size
+
+
 class LocalStore(Protocol):
     """What a file that is received needs of its store.
 
@@ -133,9 +149,11 @@ class LocalWriter:
             # One batch is being written while the next one is collected.
             await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
-            # The end will find out whether the name is taken.
-            writing = self._local.home.run(self._directory, self._write, batch, True)
-            self._writing = Deferred.fromCoroutine(writing)
+            self._writing = Deferred.fromCoroutine(self._store_batch(batch))
+
+    async def _store_batch(self, batch: Sequence[bytes]) -> None:
+        # The end will find out whether the name is taken.
+        await self._local.home.run(self._directory, self._write, batch, True)
 
     async def _settle(self) -> None:
         """Wait for the batch that is being written."""
@@ -151,14 +169,7 @@ class LocalWriter:
         self._local.room.take(self._reserved, sum(map(len, chunks)), self._aside.fd)
         self._hashes.update(chunks)
         fd = self._aside.fd
-        waiting = [memoryview(chunk) for chunk in chunks]
-        while waiting:
-            written = os.writev(fd, waiting[:_MOST_AT_ONCE])
-            self._size += written
-            while waiting and written >= len(waiting[0]):
-                written -= len(waiting.pop(0))
-            if written:
-                waiting[0] = waiting[0][written:]
+        self._size += write_all(fd, chunks)
         if self._size - self._handed_over >= WRITE_BACK:
             at, self._handed_over = self._handed_over, self._size
             with suppress(OSError):

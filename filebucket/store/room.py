@@ -9,6 +9,9 @@ for the same bucket. For all buckets, the free space is read from the filesystem
 after every 64 MiB that all pushes together write there. If pushes to several buckets do
 not fit together, the push that finds that out ends, and the others use its space.
 
+A push to a store on another machine has only some of its bytes on the disk at once,
+until they are sent; the quota counts all of them.
+
 The size of a bucket with a quota is kept in memory, so that the cost of a push does not
 depend on the number of files. It is counted before the first push (:mod:`.count`), and
 again from time to time, since prune and other programs add and remove files.
@@ -39,6 +42,9 @@ COUNT_EVERY = 60.0
 
 FRESH = 10.0
 """Age of the count in seconds from which it is repeated before a push is refused."""
+
+MOST = 2**63
+"""More bytes than any disk has."""
 
 SHARE = 20
 """A bucket is counted for at most 1/20 of the time."""
@@ -139,16 +145,17 @@ class Room:
         with self._lock:
             return self._filesystems[filesystem].set_aside
 
-    def check(self, fd: int, directory: str, size: int) -> None:
+    def check(self, fd: int, directory: str, size: int, at_once: int = MOST) -> None:
         """Check that a bucket has enough free space for ``size`` more bytes.
 
         :param fd: a descriptor on the filesystem
         :param directory: name of the bucket's folder
+        :param at_once: bytes that are on the disk at once, at most
         :raises Refusal: 507: not enough free space
         """
         left = self._left(os.fstatvfs(fd))
         with self._lock:
-            _check(left, self._buckets[directory], size)
+            _check(left, self._buckets[directory], min(size, at_once))
 
     def _left(self, found: os.statvfs_result) -> int:
         """Free bytes beyond those that must stay free; may be negative."""
@@ -161,6 +168,7 @@ class Room:
         size: int,
         quota: int | None,
         upload: str = "",
+        at_once: int = MOST,
     ) -> Reservation:
         """Reserve space for a push, until :meth:`give_back`.
 
@@ -169,6 +177,7 @@ class Room:
         :param size: bytes, as far as known
         :param quota: the bucket's quota in bytes; None is unlimited
         :param upload: id of the resumable upload that it continues, if any
+        :param at_once: bytes of it that are on the disk at once, at most
         :raises Refusal: 507: not enough free space
         """
         # Read without the lock, for which other pushes may wait. Writes in between
@@ -177,13 +186,38 @@ class Room:
         left = self._left(found)
         with self._lock:
             bucket = self._buckets[directory]
-            _check(left, bucket, size)
+            aside = min(size, at_once)
+            _check(left, bucket, aside)
             filesystem = self._filesystems[found.f_fsid]
-            cost = 0 if upload in bucket.unfinished else FILE_COST
-            reserved = Reservation(bucket, filesystem, quota, upload, cost)
-            reserved.check_quota(size + cost, size)
-            bucket.under_way += cost
-            reserved.change(expected=size)
+            return self._reserved(bucket, filesystem, size, quota, upload, aside)
+
+    def set_aside_none(
+        self, directory: str, size: int, quota: int | None
+    ) -> Reservation:
+        """Reserve only the quota for a push that is in memory, until
+        :meth:`give_back`.
+
+        :param size: all its bytes
+        :raises Refusal: 507: they are not within the quota
+        """
+        with self._lock:
+            bucket = self._buckets[directory]
+            return self._reserved(bucket, _Filesystem(), size, quota, "", 0)
+
+    def _reserved(
+        self,
+        bucket: _Bucket,
+        filesystem: _Filesystem,
+        size: int,
+        quota: int | None,
+        upload: str,
+        aside: int,
+    ) -> Reservation:
+        cost = 0 if upload in bucket.unfinished else FILE_COST
+        reserved = Reservation(bucket, filesystem, quota, upload, cost)
+        reserved.check_quota(size + cost, size)
+        bucket.under_way += cost
+        reserved.change(expected=size, aside=aside)
         return reserved
 
     def take(self, reserved: Reservation, size: int, fd: int) -> None:
@@ -199,7 +233,8 @@ class Room:
             if size > expected:
                 # Checked first, so that a refused size is not released later.
                 reserved.check_quota(size - expected, begun=True)
-            reserved.change(taken=size, expected=-expected)
+            aside = min(size, reserved.aside)
+            reserved.change(taken=size, expected=-expected, aside=-aside)
             filesystem.written += size
             written = filesystem.written
             if written <= filesystem.look_at:
@@ -209,10 +244,32 @@ class Room:
             # Of several pushes that do not fit together, not all should end: the others
             # can use the space of the first. But deleting its file may take long.
             if left + min(filesystem.leaving, LOOK_EVERY) < size:
-                reserved.leaving = reserved.taken - size
+                reserved.leaving = reserved.taken - reserved.gone - size
                 filesystem.leaving += reserved.leaving
                 raise _no_space()
             filesystem.look_at = written - size + min(max(left, 0), LOOK_EVERY)
+
+    def take_in_memory(self, reserved: Reservation, size: int) -> None:
+        """Take ``size`` bytes of the quota for a push that is in memory.
+
+        :raises Refusal: 507: they do not fit into the rest of the quota
+        """
+        with self._lock:
+            expected = min(size, reserved.expected)
+            if size > expected:
+                reserved.check_quota(size - expected, begun=True)
+            reserved.change(taken=size, expected=-expected)
+
+    def sent(self, reserved: Reservation, size: int) -> None:
+        """Record that the disk does not have some bytes of the push any more, which
+        another machine has now. The next bytes can take their place.
+
+        :param size: number of these bytes
+        """
+        with self._lock:
+            reserved.gone += size
+            again = min(size, reserved.expected - reserved.aside)
+            reserved.change(aside=max(again, 0))
 
     def hand_over(self, reserved: Reservation, size: int) -> None:
         """Count what the push has written as part of its resumable upload.
@@ -263,7 +320,7 @@ class Room:
                 if bucket.kept is not None:
                     bucket.kept += taken - replaced
             reserved.filesystem.leaving -= reserved.leaving
-            reserved.change(taken=-reserved.taken, expected=-reserved.expected)
+            reserved.change(-reserved.taken, -reserved.expected, -reserved.aside)
 
     def is_old(self, directory: str) -> bool:
         """Whether it is time to count a bucket again."""
@@ -324,7 +381,9 @@ class Reservation:
     :ivar upload: id of the resumable upload that it continues, if any
     :ivar cost: of the quota, besides the bytes
     :ivar expected: bytes that are reserved and not written yet
+    :ivar aside: those of them that are reserved on the disk
     :ivar taken: bytes that are written, or about to be
+    :ivar gone: those of ``taken`` that the disk does not have any more
     :ivar leaving: those of ``taken`` that will be deleted soon, since the push was
         refused
     """
@@ -335,16 +394,19 @@ class Reservation:
     upload: str
     cost: int
     expected: int = 0
+    aside: int = 0
     taken: int = 0
+    gone: int = 0
     leaving: int = 0
     ended: bool = False
 
-    def change(self, taken: int = 0, expected: int = 0) -> None:
-        """Add to the bytes that are taken and expected."""
+    def change(self, taken: int = 0, expected: int = 0, aside: int = 0) -> None:
+        """Add to the bytes that are taken, expected and set aside."""
         self.taken += taken
         self.expected += expected
-        self.bucket.set_aside += expected
-        self.filesystem.set_aside += expected
+        self.aside += aside
+        self.bucket.set_aside += aside
+        self.filesystem.set_aside += aside
         self.bucket.under_way += taken + expected
 
     def check_quota(self, taken: int, size: int = 0, begun: bool = False) -> None:

@@ -607,6 +607,17 @@ class StartTests(HooksCase):
         child.ends()
         self.successResultOf(ended)
 
+    def test_url(self) -> None:
+        """Data in an object store has an address."""
+        subject = evolve(SUBJECT, path="data/web01/x~0", url="s3://data/web01/x~0")
+        ended = Deferred.fromCoroutine(self.hooks.post_push(subject))
+        child = self.started()
+        self.assertEqual(b"data/web01/x~0", child.arguments[3])
+        self.assertEqual(b"data/web01/x~0", child.environment[b"FILEBUCKET_PATH"])
+        self.assertEqual(b"s3://data/web01/x~0", child.environment[b"FILEBUCKET_URL"])
+        child.ends()
+        self.successResultOf(ended)
+
     def environment(self, environ: Mapping[str, str]) -> dict[bytes, bytes]:
         """The part of the daemon's environment that a hook gets."""
         self.hooks = self.make(environ)

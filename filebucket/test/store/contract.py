@@ -59,6 +59,8 @@ class StoreCase(SynchronousTestCase):
     """Has a store, and can look into it."""
 
     store: IStore
+    no_room = 507
+    """Status of the refusal of a file that is too large for any disk."""
 
     def setUp(self) -> None:
         self.writers: list[IWriter] = []
@@ -78,11 +80,15 @@ class StoreCase(SynchronousTestCase):
 
     def result(self, wait: Awaitable[T]) -> T:
         """The result of ``wait``, which must be available."""
-        return self.successResultOf(Deferred.fromCoroutine(wait_for(wait)))
+        return self.successResultOf(self.made(wait))
+
+    def made(self, wait: Awaitable[T]) -> Deferred[T]:
+        """Whatever ``wait`` waits for happens at once."""
+        return Deferred.fromCoroutine(wait_for(wait))
 
     def assert_refused(self, status: int, wait: Awaitable[object]) -> Refusal:
         """Refused, and no path in the reason."""
-        failure = self.failureResultOf(Deferred.fromCoroutine(wait_for(wait)), Refusal)
+        failure = self.failureResultOf(self.made(wait), Refusal)
         refusal: Refusal = failure.value
         self.assertEqual(status, refusal.status, refusal.reason)
         self.assertEqual(1, len(refusal.reason.splitlines()))
@@ -96,6 +102,12 @@ class StoreCase(SynchronousTestCase):
         ):
             self.assert_says_no_path(text)
         return refusal
+
+    def assert_path(self, receipt: Receipt) -> None:
+        """The receipt of a file with the usual name has its path."""
+        self.assertTrue(os.path.isabs(receipt.path))
+        self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
+        self.assertEqual("", receipt.url)
 
     def assert_says_no_path(self, text: str) -> None:
         self.assertNotIn(TOKEN, text)
@@ -181,8 +193,7 @@ class StoreContract(AnyStore):
     def test_receipt(self) -> None:
         """The receipt has the path of the file, its size and its SHA-256."""
         receipt = self.push(b"content")
-        self.assertTrue(os.path.isabs(receipt.path))
-        self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
+        self.assert_path(receipt)
         self.assertEqual(7, receipt.size)
         self.assertEqual(sha256(b"content"), receipt.sha256)
         self.assertEqual({NAME: b"content"}, self.published())
@@ -349,7 +360,7 @@ class StoreContract(AnyStore):
         """There is space for a byte, but not for more than any disk has."""
         self.result(self.store.check_room(TOKEN, 0))
         self.result(self.store.check_room(TOKEN, 1))
-        self.assert_refused(507, self.store.check_room(TOKEN, 2**64))
+        self.assert_refused(self.no_room, self.store.check_room(TOKEN, 2**64))
 
     def test_quota(self) -> None:
         """A folder holds no more than its quota, however pushes arrive."""
@@ -686,8 +697,7 @@ class PartsContract(AnyParts):
         """The end: it is published, its record says so, and its data is one file."""
         upload = self.append(self.new(), b"con")
         receipt = self.commit(upload, b"tent")
-        self.assertTrue(os.path.isabs(receipt.path))
-        self.assertEqual([TOKEN, NAME], receipt.path.split("/")[-2:])
+        self.assert_path(receipt)
         self.assertEqual((7, sha256(b"content")), (receipt.size, receipt.sha256))
         self.assertFalse(receipt.replaced)
         self.assertEqual({NAME: b"content"}, self.published())

@@ -60,6 +60,61 @@ class FilesystemTests(SynchronousTestCase):
         self.disk.free += written
         self.room.give_back(push, published=False)
 
+    def test_at_once(self) -> None:
+        """Of a push that is sent on, only some bytes are on the disk at once."""
+        self.fill(20)
+        push = self.room.set_aside(-1, "bucket", 1000, None, "", 20)
+        with self.assertRaises(Refusal):
+            self.begin(1)
+        for _ in range(50):
+            self.write(push, 20)
+            self.assertEqual(0, self.room.set_aside_on(7))
+            self.disk.free += 20
+            self.room.sent(push, 20)
+        self.assertEqual(0, self.room.set_aside_on(7))
+        self.leave(push, 0)
+        self.begin(20)
+
+    def test_at_once_is_reserved_again(self) -> None:
+        """Bytes that were sent make space for the next ones of the same push."""
+        self.fill(20)
+        push = self.room.set_aside(-1, "bucket", 35, None, "", 20)
+        reserved = [20]
+        for _ in range(3):
+            self.write(push, 10)
+            self.disk.free += 10
+            self.room.sent(push, 10)
+            reserved.append(self.room.set_aside_on(7))
+        self.assertEqual([20, 20, 15, 5], reserved)
+
+    def test_sent_bytes_do_not_leave(self) -> None:
+        """A push that is refused frees only what the disk has of it."""
+        self.fill(30)
+        pushes = [self.begin(directory=f"{number}") for number in range(2)]
+        self.write(pushes[0], 20)
+        self.disk.free += 20
+        self.room.sent(pushes[0], 20)
+        self.write(pushes[0], 9)
+        with self.assertRaises(Refusal):
+            self.write(pushes[0], 30)
+        with self.assertRaises(Refusal):
+            self.write(pushes[1], 31)
+
+    def test_in_memory(self) -> None:
+        """A push in memory needs no space on the disk, but some of the quota."""
+        self.fill(-1)
+        push = self.room.set_aside_none("bucket", 9, FILE_COST + 10)
+        self.room.take_in_memory(push, 9)
+        self.room.take_in_memory(push, 1)
+        with self.assertRaises(Refusal):
+            self.room.take_in_memory(push, 1)
+        with self.assertRaises(Refusal):
+            self.room.set_aside_none("bucket", 0, 2 * FILE_COST + 9)
+        self.room.give_back(push, published=False)
+        with self.assertRaises(Refusal):
+            self.room.set_aside_none("bucket", 11, FILE_COST + 10)
+        self.room.set_aside_none("bucket", 10, FILE_COST + 10)
+
     def test_looked_at_for_all(self) -> None:
         """The free space is read for all pushes together, however many write."""
         pushes = [self.begin(directory=f"{number}") for number in range(9)]

@@ -1,0 +1,193 @@
+"""Stores files in an object store with the S3 API.
+
+A file is published by its record, and only then: see :mod:`.publish` and
+:mod:`.writer`. Errors of the object store are logged without keys, and are a 503 for
+the client: an error of the operator, such as a missing right, is none of the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from filebucket.base.context import current_request
+from filebucket.base.errors import Refusal
+from filebucket.model.bucket import FILE_COST
+from filebucket.store.count import Counts
+from filebucket.store.home import Home
+from filebucket.store.interfaces import IDaemonStore
+from filebucket.store.room import Room
+from filebucket.store.s3.interfaces import (
+    FullError,
+    IObjects,
+    NotThereError,
+    ObjectError,
+)
+from filebucket.store.s3.publish import PAUSE, SETTLE, Deadline, Names, Published
+from filebucket.store.s3.records import Keys, Record
+from filebucket.store.s3.writer import S3Writer, check_size, part_size
+
+T = TypeVar("T")
+
+
+@implementer(IDaemonStore)
+class S3Store:
+    """Stores files in two S3 buckets.
+
+    :ivar data: the S3 bucket for the data of files
+    :ivar keys: the keys of both
+    :ivar part_size: bytes of a part of a large file
+    :ivar wall: returns seconds since the epoch
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        home: Home,
+        room: Room,
+        names: IObjects,
+        data: IObjects,
+        keys: Keys,
+        data_bucket: str,
+        part_size: int,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        check: Callable[[], str],
+    ) -> None:
+        """
+        :param room: free space of the home, and quotas
+        :param names: the S3 bucket for records
+        :param data_bucket: name of the S3 bucket for data
+        :param check: checks at the start that the object store can be used, and raises
+            ConfigError if not; returns how it is, for the log. Blocks
+        """
+        self.home = home
+        self.room = room
+        self.data = data
+        self.keys = keys
+        self.part_size = part_size
+        self.clock = clock
+        self.wall = wall
+        self.counts = Counts(room, self._count)
+        self._names = Names(names, keys, clock)
+        self._data_bucket = data_bucket
+        self._check = check
+
+    def prepare(self) -> str:
+        self.home.prepare()
+        return self._check()
+
+    def close(self) -> None:
+        self.home.close()
+
+    async def check_room(self, directory: str, size: int) -> None:
+        self.home.check_moves(directory)
+        check_size(size)
+        at_once = 2 * part_size(self.part_size, size, 0)
+        check = self.room.check
+        await self.home.run(directory, check, self.home.fd, directory, size, at_once)
+
+    async def confirm(self, directory: str, name: str, size: int) -> bool:
+        try:
+            record = await self._names.find(directory, name)
+            if record is None or record.size != size:
+                return False
+            return await self.size(record.data) == size
+        except NotThereError:
+            return False
+        except ObjectError as error:
+            raise self.refusal(error, "confirm") from None
+
+    def open(
+        self,
+        directory: str,
+        name: str,
+        algorithms: Collection[str],
+        quota: int | None,
+    ) -> S3Writer:
+        return S3Writer(self, directory, name, algorithms, quota)
+
+    def url(self, key: str) -> str:
+        """The address of data, for hooks."""
+        return f"s3://{self._data_bucket}/{key}"
+
+    async def is_free(self, directory: str, name: str) -> bool:
+        """Whether nothing is published under a name.
+
+        :raises Refusal: the object store does not tell
+        """
+        return await self._asked("name", self._names.is_free(directory, name))
+
+    async def publish(
+        self, directory: str, name: str, record: Record, overwrite: bool
+    ) -> Published:
+        """Publish a file whose data is stored.
+
+        :param overwrite: whether it may replace another one
+        :raises Refusal: 405 if it may not; 503 if it is not known whether the file is
+            published, or if the object store does not allow it
+        """
+        publish = self._names.replace if overwrite else self._names.create
+        return await self._asked("publish", publish(directory, name, record))
+
+    async def size(self, key: str) -> int:
+        """The size of data in bytes.
+
+        :raises ObjectError: as :meth:`IObjects.size`, after some time
+        """
+        deadline = Deadline(self.clock, SETTLE)
+        return await deadline.surely(lambda: self.data.size(key))
+
+    async def pause(self) -> None:
+        """Wait before a call is made again."""
+        await deferLater(self.clock, PAUSE)
+
+    async def _asked(self, what: str, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except ObjectError as error:
+            raise self.refusal(error, what) from None
+
+    def refusal(self, error: ObjectError, what: str) -> Refusal:
+        """Log an error of the object store.
+
+        :param what: the call
+        :returns: the refusal of the push
+        """
+        self._report(error, what)
+        if isinstance(error, FullError):
+            return Refusal(507, "not enough free space in the server's object store")
+        return Refusal(503, "object store error on the server")
+
+    def left_behind(self, error: ObjectError) -> None:
+        """Log that parts of a push that failed are still stored."""
+        self._report(error, "abandon")
+
+    def _report(self, error: ObjectError, what: str) -> None:
+        self._log.error(
+            "request={request}: object store error during {what}: {error}",
+            event="store",
+            request=current_request(),
+            what=what,
+            code=error.code,
+            error=str(error),
+        )
+
+    async def _count(self, directory: str) -> int:
+        """Count all data of a bucket, including that of replaced files, in bytes of its
+        quota.
+        """
+        after, taken = "", 0
+        prefix = self.keys.all_data(directory)
+        while True:
+            page = self._asked("count", self.data.sizes(prefix, after))
+            number, size, after = await page
+            taken += size + number * FILE_COST
+            if not after:
+                return taken

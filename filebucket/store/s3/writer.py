@@ -1,0 +1,402 @@
+"""Receives a file and stores it in an object store.
+
+A file smaller than a batch stays in memory. A larger one gathers in a file of the home
+that has no name, until it has the size of a part; while a part is sent, the next one
+gathers. So a push has at most two parts on the disk, and a client that is faster than
+the store waits. A file of one part is stored by a PUT, any other one by a multipart
+upload, whose parts are deleted if the push fails before it is completed.
+
+The data has a key of its own, so nothing replaces it, and it is stored before the
+record that publishes it (:mod:`.publish`). The digests and the name are checked before
+that, so a push that is refused leaves no data behind.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from filebucket.base.errors import Refusal
+from filebucket.store.home import Home
+from filebucket.store.interfaces import IWriter, NameTaken, Receipt
+from filebucket.store.local import LocalWriter, write_all
+from filebucket.store.s3.body import MemoryBody
+from filebucket.store.s3.interfaces import (
+    DeniedError,
+    IBody,
+    NotThereError,
+    ObjectError,
+    Part,
+    UnsureError,
+)
+from filebucket.store.s3.publish import SETTLE, Deadline
+from filebucket.store.s3.records import Record, new_id
+
+if TYPE_CHECKING:
+    from filebucket.store.s3.store import S3Store
+
+T = TypeVar("T")
+
+MOST_SIZE = 5 * 1024**4
+"""Bytes of the largest object of S3."""
+
+MOST_PARTS = 10_000
+"""Parts of a multipart upload."""
+
+_MOST_PART = 5 * 1024**3
+"""Bytes of the largest part."""
+
+GROWTH = 1250
+"""If the size of a file is unknown, a part has at least 1/1250 of what came before it:
+10,000 parts of at least 5 MiB then hold the largest file."""
+
+TRIES = 3
+"""How often data is sent whose effect is not known. To store the same bytes under the
+same key again changes nothing."""
+
+
+def part_size(least: int, announced: int, before: int) -> int:
+    """The size of the next part, in bytes.
+
+    :param least: bytes of the smallest part, except the last one
+    :param announced: size of the file, as far as known
+    :param before: bytes of the parts before it
+    """
+    # If the size is known, all parts have one size: some stores want that.
+    known = before < announced
+    size = -(-announced // MOST_PARTS) if known else before // GROWTH
+    return min(max(least, size), _MOST_PART)
+
+
+class PartFile:
+    """A part that gathers in a file without a name."""
+
+    def __init__(self, home: Home, size: int) -> None:
+        """Open the file, in a thread.
+
+        :param size: bytes of the part, if it is not the last one
+        """
+        name = secrets.token_hex(16)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        self.fd = os.open(name, flags, 0o600, dir_fd=home.incoming_fd)
+        os.unlink(name, dir_fd=home.incoming_fd)
+        self.size = 0
+        self.left = size
+        self.sha256 = sha256()
+
+    def write(self, chunks: Sequence[bytes], size: int) -> None:
+        """Append chunks, in a thread.
+
+        :param size: their bytes
+        """
+        for chunk in chunks:
+            self.sha256.update(chunk)
+        write_all(self.fd, chunks)
+        self.size += size
+        self.left -= size
+
+    def close(self) -> None:
+        """Close the file, which deletes it."""
+        fd, self.fd = self.fd, -1
+        os.close(fd)
+
+
+@implementer(IBody)
+@frozen
+class FileBody:
+    """The bytes of a file.
+
+    :param run: calls a function in a thread
+    """
+
+    fd: int
+    size: int
+    sha256: bytes
+    run: Callable[..., Awaitable[bytes]]
+
+    async def read(self, offset: int, most: int) -> bytes:
+        return await self.run(os.pread, self.fd, most, offset)
+
+
+@implementer(IWriter)
+class S3Writer(LocalWriter):
+    """A file that an :class:`~filebucket.store.s3.store.S3Store` is receiving."""
+
+    def __init__(
+        self,
+        store: S3Store,
+        directory: str,
+        name: str,
+        algorithms: Collection[str],
+        quota: int | None,
+    ) -> None:
+        super().__init__(store, directory, algorithms, quota)
+        self._store = store
+        self._name = name
+        self._id = new_id()
+        self._key = store.keys.data(directory, name, self._id)
+        self._announced, self._begun = 0, False
+        self._part: PartFile | None = None
+        # The multipart upload, the parts that it has, and the one on its way.
+        self._multipart = ""
+        self._parts: list[Part] = []
+        self._number = 0
+        self._sent = 0
+        self._sending: Deferred[None] | None = None
+        self._call: Deferred[Any] | None = None
+        self._completing = False
+        self._given_up = False
+
+    async def begin(self, size: int, overwrite: bool) -> None:
+        if not self._entered:
+            await self._enter(size)
+        check_size(size)
+        self._announced, self._begun = size, True
+        await self._check_free(overwrite)
+        await self._reserve(size)
+
+    async def _check_free(self, overwrite: bool) -> None:
+        if not overwrite and not await self._store.is_free(self._directory, self._name):
+            raise NameTaken()
+
+    async def _reserve(self, size: int) -> None:
+        self._reserved = await self._store.home.run(
+            self._directory,
+            self._store.room.set_aside,
+            self._store.home.fd,
+            self._directory,
+            size,
+            self._quota,
+            "",
+            2 * part_size(self._store.part_size, size, 0),
+        )
+
+    async def _store_batch(self, batch: Sequence[bytes]) -> None:
+        check_size(self._size + sum(map(len, batch)))
+        if self._reserved is None:
+            await self._reserve(sum(map(len, batch)))
+        while batch:
+            if self._part is not None and not self._part.left:
+                await self._send_part()
+            if self._part is None:
+                size = part_size(self._store.part_size, self._announced, self._size)
+                self._part = await self._run(PartFile, self._store.home, size)
+            some, batch = split(batch, self._part.left)
+            await self._run(self._write_part, self._part, some)
+
+    def _write_part(self, part: PartFile, chunks: Sequence[bytes]) -> None:
+        assert self._reserved is not None
+        size = sum(map(len, chunks))
+        self._store.room.take(self._reserved, size, part.fd)
+        self._hashes.update(chunks)
+        part.write(chunks, size)
+        self._size += size
+
+    async def _run(self, function: Callable[..., T], *args: Any) -> T:
+        return await self._store.home.run(self._directory, function, *args)
+
+    # Multipart uploads.
+
+    async def _send_part(self) -> None:
+        """Begin to send the part that has gathered."""
+        await self._sent_so_far()
+        part, self._part = self._part, None
+        assert part is not None
+        self._number += 1
+        self._sending = Deferred.fromCoroutine(self._send(part, self._number))
+
+    async def _sent_so_far(self) -> None:
+        """Wait for the part that is on its way."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            await sending
+
+    async def _send(self, part: PartFile, number: int) -> None:
+        data, key = self._store.data, self._key
+        try:
+            body = self._body(part)
+            if not self._multipart:
+                self._multipart = await self._ask("begin", data.begin, key)
+            self._parts.append(
+                await self._ask("part", data.part, key, self._multipart, number, body)
+            )
+        finally:
+            await self._run(part.close)
+        assert self._reserved is not None
+        self._store.room.sent(self._reserved, part.size)
+
+    def _body(self, part: PartFile) -> FileBody:
+        def run(function: Callable[..., T], *args: Any) -> Deferred[T]:
+            return self._store.home.lines.run(self._directory, function, *args)
+
+        return FileBody(part.fd, part.size, part.sha256.digest(), run)
+
+    async def _ask(self, what: str, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Make a call of the object store that may be repeated, and cancelled.
+
+        :param what: the call, for the log
+        :raises Refusal: it failed, which is logged
+        """
+        for left in reversed(range(TRIES)):
+            if self._given_up:
+                raise Refusal(503, "the push has ended")
+            made: Deferred[T] = Deferred.fromCoroutine(_awaited(call(*args)))
+            self._call = made
+            try:
+                return await made
+            except UnsureError as error:
+                if not left or self._given_up:
+                    raise self._store.refusal(error, what) from None
+            except ObjectError as error:
+                raise self._store.refusal(error, what) from None
+            except OSError as error:
+                raise self._store.home.refusal(error, "read") from None
+            finally:
+                self._call = None
+            await self._store.pause()
+        raise AssertionError
+
+    async def _complete(self) -> None:
+        data, key = self._store.data, self._key
+        self._completing = True
+        try:
+            try:
+                await data.complete(key, self._multipart, self._parts)
+            except DeniedError:
+                self._completing = False
+                raise
+            except UnsureError as error:
+                # Never again, but perhaps it is complete, or soon will be.
+                deadline = Deadline(self._store.clock, SETTLE)
+                while not await self._is_whole():
+                    await deadline.pause(error)
+            else:
+                if not await self._is_whole():
+                    raise UnsureError("the data is not there, or has another size")
+        except ObjectError as error:
+            raise self._store.refusal(error, "complete") from None
+
+    async def _is_whole(self) -> bool:
+        """Whether the data is there."""
+        try:
+            size = await self._store.size(self._key)
+        except NotThereError:
+            return False
+        return size == self._size
+
+    # The end.
+
+    async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
+        if not self._entered:
+            await self._enter(self._waiting_size)
+        await self._settle()
+        waiting, self._waiting, self._waiting_size = self._waiting, [], 0
+        in_memory = self._part is None
+        if not in_memory:
+            await self._store_batch(waiting)
+        if self._number:
+            await self._send_part()
+            await self._sent_so_far()
+        # The digests first, unless the name is not checked yet.
+        if not self._begun:
+            await self._check_free(overwrite)
+        if in_memory:
+            self._take_in_memory(waiting)
+        self._hashes.compare(promised)
+        if self._begun:
+            await self._check_free(overwrite)
+        if self._number:
+            await self._complete()
+        else:
+            content = MemoryBody.of(b"".join(waiting))
+            body = content if self._part is None else self._body(self._part)
+            await self._ask("put", self._store.data.put, self._key, body)
+        return await self._publish(overwrite)
+
+    def _take_in_memory(self, chunks: Sequence[bytes]) -> None:
+        """The whole file is in memory. It takes the reactor less time to hash it than
+        to ask a thread.
+        """
+        self._size = sum(map(len, chunks))
+        room = self._store.room
+        if self._reserved is None:
+            self._reserved = room.set_aside_none(
+                self._directory, self._size, self._quota
+            )
+        room.take_in_memory(self._reserved, self._size)
+        self._hashes.update(chunks)
+
+    async def _publish(self, overwrite: bool) -> Receipt:
+        digest, now = self._hashes.hexdigest("sha256"), self._store.wall()
+        record = Record(self._id, self._key, self._size, digest, now)
+        found = await self._store.publish(
+            self._directory, self._name, record, overwrite
+        )
+        self._published = True
+        await self._end()
+        url = self._store.url(self._key)
+        order, replaced = found.order, found.replaced
+        return Receipt(self._key, self._size, digest, order, replaced, url)
+
+    async def abort(self) -> None:
+        self._given_up = True
+        if self._call is not None:
+            self._call.cancel()
+        with suppress(Refusal):
+            await self._settle()
+        with suppress(Refusal):
+            await self._sent_so_far()
+        await self._end()
+        if self._multipart and not self._completing:
+            multipart, self._multipart = self._multipart, ""
+            try:
+                await self._store.data.abandon(self._key, multipart)
+            except ObjectError as error:
+                self._store.left_behind(error)
+
+    async def _end(self) -> None:
+        part, self._part = self._part, None
+        reserved, self._reserved = self._reserved, None
+        try:
+            if part is not None:
+                await self._run(part.close)
+        finally:
+            if reserved is not None:
+                # A file that was replaced takes space until it is swept.
+                self._store.room.give_back(reserved, self._published)
+
+
+def check_size(size: int) -> None:
+    """Check the size of a file.
+
+    :raises Refusal: 413: it is too large
+    """
+    if size > MOST_SIZE:
+        raise Refusal(413, f"the file is larger than {MOST_SIZE} bytes")
+
+
+def split(chunks: Sequence[bytes], most: int) -> tuple[list[bytes], list[bytes]]:
+    """The first bytes of chunks, and the others.
+
+    :param most: number of the first bytes
+    """
+    some: list[bytes] = []
+    for number, chunk in enumerate(chunks):
+        if len(chunk) > most:
+            rest = [chunk[most:], *chunks[number + 1 :]]
+            return ([*some, chunk[:most]] if most else some), rest
+        some.append(chunk)
+        most -= len(chunk)
+    return some, []
+
+
+async def _awaited(call: Awaitable[T]) -> T:
+    return await call

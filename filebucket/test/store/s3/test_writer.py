@@ -1,0 +1,529 @@
+"""Tests of a file on its way to an object store."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from filebucket.base.errors import Refusal
+from filebucket.model.bucket import FILE_COST, FreeSpace
+from filebucket.model.objects import LEAST_PART
+from filebucket.store import local
+from filebucket.store.s3.interfaces import FullError
+from filebucket.store.s3.writer import (
+    MOST_PARTS,
+    MOST_SIZE,
+    S3Writer,
+    part_size,
+    split,
+)
+from filebucket.test.kit.fakes import LinesAtOnce
+from filebucket.test.kit.objects import DENIED, LOST
+from filebucket.test.store.contract import NAME, TOKEN, sha256, wait_for
+from filebucket.test.store.s3.case import PART, S3Case
+
+T = TypeVar("T")
+
+
+class PartSizeTests(SynchronousTestCase):
+    """10,000 parts hold any file."""
+
+    def test_known(self) -> None:
+        """All parts of a file have one size."""
+        for size in (0, 1, LEAST_PART * MOST_PARTS, MOST_SIZE - 1, MOST_SIZE):
+            part = part_size(LEAST_PART, size, 0)
+            self.assertGreaterEqual(part, LEAST_PART)
+            self.assertGreaterEqual(part * MOST_PARTS, size)
+            self.assertEqual(part, part_size(LEAST_PART, size, max(size - 1, 0)))
+
+    def test_unknown(self) -> None:
+        """Parts grow, but are never more than 1/1250 of the file, or the least size."""
+        for least in (LEAST_PART, 8 * 1024**2, 512 * 1024**2):
+            before = number = 0
+            while before < MOST_SIZE:
+                size = part_size(least, 0, before)
+                self.assertLessEqual(size, max(least, before / 1250))
+                before += size
+                number += 1
+            self.assertLessEqual(number, MOST_PARTS)
+
+
+class SplitTests(SynchronousTestCase):
+    def test_split(self) -> None:
+        chunks = [b"ab", b"", b"cde"]
+        for most in range(7):
+            some, rest = split(chunks, most)
+            self.assertEqual(b"abcde"[:most], b"".join(some))
+            self.assertEqual(b"abcde"[most:], b"".join(rest))
+
+
+class WriterCase(S3Case):
+    """Files that are larger than a batch are on the disk at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(local, "BATCH", 10)
+
+    def push_parts(self, content: bytes, **more: Any) -> S3Writer:
+        """A writer that got ``content`` in pieces of 30 bytes."""
+        writer = self.idle_writer(**more)
+        assert isinstance(writer, S3Writer)
+        self.result(writer.begin(0, overwrite=False))
+        for start in range(0, len(content), 30):
+            self.result(writer.write([content[start : start + 30]]))
+        return writer
+
+
+class CallTests(WriterCase):
+    """Which calls a push makes."""
+
+    def test_small(self) -> None:
+        """Three calls, and nothing of the disk."""
+
+        def run(key: str, function: Callable[..., object], *args: Any) -> None:
+            self.fail(f"{function} was called")
+
+        self.patch(self.lines, "run", run)
+        writer = self.idle_writer()
+        self.result(writer.write([b"content"]))
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual({"get": 1, "create": 1}, self.names.counted)
+        self.assertEqual({"put": 1}, self.data.counted)
+        self.assertEqual({NAME: b"content"}, self.published())
+
+    def test_one_part(self) -> None:
+        """A file that fills one part is not sent in parts."""
+        for size in (10, PART - 1, PART):
+            self.data.calls.clear()
+            content = os.urandom(size)
+            name = f"{size}"
+            self.result(self.push_parts(content, name=name).commit({}, False))
+            self.assertEqual({"put": 1}, self.data.counted)
+            self.assertEqual(content, self.published()[name])
+
+    def test_parts(self) -> None:
+        """A larger file is sent in parts of that size, and looked at."""
+        for size in (PART + 1, 2 * PART - 1, 2 * PART, 5 * PART + 7):
+            self.data.calls.clear()
+            content = os.urandom(size)
+            name = f"{size}"
+            receipt = self.result(self.push_parts(content, name=name).commit({}, False))
+            self.assertEqual(sha256(content), receipt.sha256)
+            self.assertEqual(content, self.published()[name])
+            parts = -(-size // PART)
+            wanted = {"begin": 1, "part": parts, "complete": 1, "size": 1}
+            self.assertEqual(wanted, self.data.counted)
+
+    def test_large_chunk(self) -> None:
+        """A chunk may be larger than a part."""
+        content = os.urandom(7 * PART + 3)
+        self.assertEqual(sha256(content), self.push(content).sha256)
+        self.assertEqual({NAME: content}, self.published())
+        self.assertEqual(8, self.data.counted["part"])
+
+    def test_announced(self) -> None:
+        """A name that is taken is found before the first byte."""
+        self.push(b"old")
+        self.data.calls.clear()
+        writer = self.idle_writer()
+        self.assert_refused(405, writer.begin(1000, overwrite=False))
+        self.assertEqual([], self.data.calls)
+
+    def test_taken_meanwhile(self) -> None:
+        """And again before data becomes visible."""
+        for size in (7, PART, 3 * PART):
+            name = f"{size}"
+            writer = self.push_parts(os.urandom(size), name=name)
+            self.push(b"faster", name=name)
+            self.data.calls.clear()
+            self.assert_refused(405, writer.commit({}, overwrite=False))
+            self.result(writer.abort())
+            self.assertNotIn("put", self.data.counted)
+            self.assertNotIn("complete", self.data.counted)
+            self.assertEqual(b"faster", self.published()[name])
+            self.assertEqual(set(), self.orphans())
+
+    def test_wrong_digest(self) -> None:
+        """So are digests."""
+        for size in (7, PART, 3 * PART):
+            writer = self.push_parts(os.urandom(size))
+            self.assert_refused(422, writer.commit({"sha256": bytes(32)}, True))
+            self.result(writer.abort())
+            self.assertNotIn("put", self.data.counted)
+            self.assertNotIn("complete", self.data.counted)
+            self.assertEqual(set(), self.orphans())
+        self.assertEqual({}, self.published())
+
+    def test_too_large(self) -> None:
+        """S3 has a largest object."""
+        writer = self.idle_writer()
+        self.assert_refused(413, writer.begin(MOST_SIZE + 1, overwrite=False))
+        self.result(writer.abort())
+        writer = self.push_parts(b"")
+        assert isinstance(writer, S3Writer)
+        writer._size = MOST_SIZE
+        self.result(writer.write([b"more than a batch"]))
+        self.assert_refused(413, writer.write([b"more than a batch"]))
+        self.assert_refused(413, self.store.check_room(TOKEN, MOST_SIZE + 1))
+
+    def test_key(self) -> None:
+        """Each push has its own data."""
+        self.push(b"old")
+        old = self.record().data
+        self.push(b"new", overwrite=True)
+        self.assertNotEqual(old, self.record().data)
+        self.assertEqual(b"old", self.data.objects.pop(old))
+
+
+class SlowTests(WriterCase):
+    """A store that is slower than the client."""
+
+    def test_two_parts(self) -> None:
+        """While a part is sent the next one gathers; then the client waits."""
+        gate = self.data.hang("part")
+        writer = self.push_parts(os.urandom(2 * PART))
+        waiting = Deferred.fromCoroutine(wait_for(writer.write([os.urandom(30)])))
+        self.successResultOf(waiting)
+        waiting = Deferred.fromCoroutine(wait_for(writer.write([os.urandom(30)])))
+        self.assertNoResult(waiting)
+        self.assertEqual(1, self.data.counted["part"])
+        gate.callback(None)
+        self.successResultOf(waiting)
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual(2 * PART + 60, len(self.published()[NAME]))
+
+    def test_commit_waits(self) -> None:
+        gate = self.data.hang("part")
+        writer = self.push_parts(os.urandom(PART + 1))
+        done = Deferred.fromCoroutine(wait_for(writer.commit({}, overwrite=False)))
+        self.assertNoResult(done)
+        self.assertEqual({}, self.published())
+        gate.callback(None)
+        self.successResultOf(done)
+
+    def test_client_goes_away(self) -> None:
+        """A part on its way is cancelled, and all parts are deleted."""
+        self.data.hang("part")
+        writer = self.push_parts(os.urandom(2 * PART))
+        self.assertEqual(1, len(self.data.uploads))
+        self.result(writer.abort())
+        self.assertEqual({}, self.data.uploads)
+        self.assertEqual(1, self.data.counted["abandon"])
+        self.result(writer.abort())
+        self.assertEqual(1, self.data.counted["abandon"])
+
+    def test_client_goes_away_at_the_start(self) -> None:
+        """The upload that is being created has no parts yet."""
+        self.data.hang("begin")
+        writer = self.push_parts(os.urandom(2 * PART))
+        self.result(writer.abort())
+        self.assertNotIn("abandon", self.data.counted)
+
+
+class ErrorTests(WriterCase):
+    """Errors of the object store."""
+
+    def assert_fails(self, status: int, size: int) -> Refusal:
+        """A push of this size is refused at the end, and leaves nothing."""
+
+        async def push() -> None:
+            try:
+                await writer.begin(0, overwrite=False)
+                for start in range(0, size, 30):
+                    await writer.write([bytes(min(30, size - start))])
+                await writer.commit({}, overwrite=False)
+            finally:
+                await writer.abort()
+
+        writer = self.idle_writer()
+        refusal = self.assert_refused(status, push())
+        self.assertEqual([], self.room.open)
+        return refusal
+
+    def test_lost_once(self) -> None:
+        """Lost calls that change nothing if repeated are made again."""
+        for lose in (self.data.lose, self.data.fail):
+            for size in (7, PART, 3 * PART):
+                name = f"{lose.__name__}-{size}"
+                for call in ("put", "part", "begin", "size"):
+                    self.data.go_on(call)
+                    lose(call, times=2)
+                content = os.urandom(size)
+                self.result(self.push_parts(content, name=name).commit({}, False))
+                self.assertEqual(content, self.published()[name])
+        # The ids of two of them were in the lost answers.
+        self.assertEqual(2, len(self.data.uploads))
+        self.data.uploads.clear()
+
+    def test_lost_always(self) -> None:
+        """A push fails after some tries."""
+        for call in ("put", "part", "begin"):
+            self.data.fail(call, times=3)
+            refusal = self.assert_fails(503, PART if call == "put" else 3 * PART)
+            self.assertEqual("object store error on the server", refusal.reason)
+            self.assertEqual(set(), self.orphans())
+            self.assertEqual({}, self.published())
+            self.data.go_on(call)
+            line = self.logged()[-1]
+            self.assertIn(f"object store error during {call}: {LOST}", line)
+
+    def test_denied(self) -> None:
+        """A missing right is logged, and no fault of the client."""
+        for objects, call, size in (
+            (self.names, "get", 7),
+            (self.data, "put", 7),
+            (self.data, "begin", 3 * PART),
+            (self.data, "part", 3 * PART),
+            (self.data, "complete", 3 * PART),
+        ):
+            before = len(self.events)
+            objects.fail(call, DENIED)
+            self.assert_fails(503, size)
+            (event,) = self.events[before:]
+            self.assertEqual("store", event["event"])
+            self.assertEqual("AccessDenied", event["code"])
+        self.assertEqual({}, self.published())
+
+    def test_record_denied(self) -> None:
+        """The data is left to be swept."""
+        self.names.fail("create", DENIED)
+        writer = self.written(b"content")
+        self.assert_refused(503, writer.commit({}, overwrite=False))
+        self.result(writer.abort())
+        self.assertEqual({}, self.published())
+        self.assertEqual(1, len(self.orphans()))
+        self.data.objects.clear()
+
+    def test_full(self) -> None:
+        """The client learns that there is no space."""
+        self.data.fail("put", FullError("the store answered 507", "StorageFull"))
+        refusal = self.assert_fails(507, 7)
+        self.assertEqual(
+            "not enough free space in the server's object store", refusal.reason
+        )
+
+    def test_complete_lost(self) -> None:
+        """It is not completed again; the data shows whether it is complete."""
+        self.data.lose("complete")
+        content = os.urandom(3 * PART)
+        self.result(self.push_parts(content).commit({}, overwrite=False))
+        self.assertEqual({NAME: content}, self.published())
+        self.assertEqual(1, self.data.counted["complete"])
+
+    def test_complete_unsure(self) -> None:
+        """It is neither completed again nor abandoned: it may be complete later."""
+        self.data.fail("complete")
+        self.assert_fails(503, 3 * PART)
+        self.assertEqual(1, self.data.counted["complete"])
+        self.assertNotIn("abandon", self.data.counted)
+        self.assertEqual(1, len(self.data.uploads))
+        self.data.uploads.clear()
+
+    def test_complete_late(self) -> None:
+        """The store answers with an error, and has the data a moment later."""
+        self.data.fail("complete")
+        content = os.urandom(3 * PART)
+        looks = 0
+
+        def appear(call: str) -> None:
+            nonlocal looks
+            if call.startswith("size"):
+                looks += 1
+                if looks == 5:
+                    key = call.removeprefix("size ")
+                    self.data.objects[key] = content
+                    self.data.uploads.clear()
+
+        self.data.before = appear
+        self.result(self.push_parts(content).commit({}, overwrite=False))
+        self.assertEqual({NAME: content}, self.published())
+
+    def test_complete_lies(self) -> None:
+        """Data that is not there, or not whole, is not published."""
+        for change in (bytes.upper, lambda content: content[:-1]):
+
+            def spoil(call: str, change: Callable[[bytes], bytes] = change) -> None:
+                if call.startswith("size"):
+                    key = call.removeprefix("size ")
+                    if change is bytes.upper:
+                        self.data.objects.pop(key, None)
+                    else:
+                        self.data.objects[key] = change(self.data.objects[key])
+
+            self.data.before = spoil
+            self.assert_fails(503, 3 * PART)
+            self.assertEqual({}, self.published())
+            self.data.objects.clear()
+
+    def test_abandon_fails(self) -> None:
+        """Parts that stay are logged; the push has ended all the same."""
+        self.data.fail("abandon", DENIED)
+        writer = self.push_parts(os.urandom(2 * PART + 30))
+        self.result(writer.abort())
+        self.assertEqual(1, len(self.data.uploads))
+        self.assertIn("during abandon: ", self.logged()[-1])
+        self.data.uploads.clear()
+
+    def test_name_unknown(self) -> None:
+        """Without an answer about the name nothing is stored."""
+        self.names.fail("get", times=1000)
+        self.assert_fails(503, 7)
+        self.assertEqual([], self.data.calls)
+
+    def test_confirm(self) -> None:
+        """Both the record and the data must be there."""
+        self.push(b"content")
+        self.names.fail("get", DENIED)
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7))
+        self.data.fail("size", DENIED)
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7))
+        self.data.objects[self.record().data] = b"other size"
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7)))
+        self.data.objects.clear()
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7)))
+        self.names.objects[self.keys.name(TOKEN, NAME)] = b"{}"
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7))
+        self.names.objects.clear()
+
+
+class DiskTests(WriterCase):
+    """The disk of the home."""
+
+    def fail(self, function: str, number: int) -> None:  # type: ignore[override]
+        """Calls with that name fail."""
+
+        class Failing(LinesAtOnce):
+            def run(self, key: str, call: Callable[..., T], *args: Any) -> Any:
+                if call.__name__ != function:
+                    return super().run(key, call, *args)
+
+                def failing() -> None:
+                    raise OSError(number, os.strerror(number), f"/home/{TOKEN}")
+
+                return super().run(key, failing)
+
+        self.store.home.lines = Failing()
+
+    def test_errors(self) -> None:
+        for function, number, status in (
+            ("PartFile", errno.EMFILE, 503),
+            ("PartFile", errno.ENOSPC, 507),
+            ("_write_part", errno.EIO, 503),
+            ("_write_part", errno.ENOSPC, 507),
+            ("set_aside", errno.EIO, 503),
+        ):
+            self.fail(function, number)
+            writer = self.idle_writer()
+            self.result(writer.write([bytes(30)]))
+            self.assert_refused(status, writer.write([bytes(30)]))
+            self.result(writer.abort())
+            self.assertEqual([], self.room.open)
+
+    def test_unreadable(self) -> None:
+        """A part that cannot be read back is a disk error."""
+        for size in (PART, 3 * PART):
+            self.store.home.lines = self.lines
+            writer = self.push_parts(os.urandom(size)[:PART])
+            self.fail("pread", errno.EIO)
+            if size == PART:
+                self.assert_refused(503, writer.commit({}, overwrite=False))
+            else:
+                self.result(writer.write([bytes(30)]))
+                self.assert_refused(503, writer.commit({}, overwrite=False))
+            self.result(writer.abort())
+            self.assertEqual("disk", self.events[-1]["event"])
+            self.assertEqual(set(), self.orphans())
+
+    def test_damaged(self) -> None:
+        """Bytes that the disk changed are never stored."""
+        writer = self.push_parts(os.urandom(PART))
+        assert isinstance(writer, S3Writer)
+        assert writer._part is not None
+        os.pwrite(writer._part.fd, b"other", 0)
+        self.assert_refused(503, writer.commit({}, overwrite=False))
+        self.result(writer.abort())
+        self.assertEqual({}, self.data.objects)
+
+    def test_stuck(self) -> None:
+        self.lines.stuck.add(TOKEN)
+        self.assert_refused(503, self.idle_writer().begin(0, overwrite=True))
+        self.assert_refused(503, self.store.check_room(TOKEN, 0))
+
+
+class RoomTests(WriterCase):
+    """Space on the home's disk, and quotas."""
+
+    def left(self, free: int) -> None:
+        """The disk has this many bytes left for pushes."""
+        found = os.statvfs(self.home)
+        least = found.f_bavail * found.f_frsize - free
+        self.patch(self.room, "_min_free_space", FreeSpace(bytes=least))
+
+        def fstatvfs(_: int) -> os.statvfs_result:
+            return found
+
+        self.patch(os, "fstatvfs", fstatvfs)
+
+    def test_two_parts_are_enough(self) -> None:
+        """A file may be larger than the disk."""
+        self.left(2 * PART)
+        self.result(self.idle_writer().begin(5000, overwrite=True))
+        self.result(self.store.check_room(TOKEN, 0))
+
+    def test_no_space_for_two_parts(self) -> None:
+        self.left(2 * PART - 1)
+        writer = self.idle_writer()
+        self.assert_refused(507, writer.begin(1000, overwrite=True))
+        self.assert_refused(507, self.store.check_room(TOKEN, 1000))
+        self.result(self.store.check_room(TOKEN, PART))
+
+    def test_what_is_announced(self) -> None:
+        """It reduces the space of its own bucket, and of no other one."""
+        self.left(3 * PART)
+        self.result(self.idle_writer().begin(1000, overwrite=True))
+        other = self.idle_writer(name="other")
+        self.assert_refused(507, other.begin(1000, overwrite=True))
+        elsewhere = self.idle_writer(directory="web01")
+        self.result(elsewhere.begin(1000, overwrite=True))
+
+    def test_reserved(self) -> None:
+        """A part that is sent frees its space for the next one."""
+        writer = self.idle_writer()
+        self.result(writer.begin(5 * PART, overwrite=True))
+        (reserved,) = self.room.open
+        seen = [reserved.aside]
+        for _ in range(50):
+            self.result(writer.write([bytes(10)]))
+            seen.append(reserved.aside)
+        self.assertEqual(2 * PART, max(seen))
+        self.assertEqual(0, reserved.aside)
+        self.assertEqual(0, reserved.expected)
+        self.result(writer.commit({}, overwrite=True))
+        self.assertEqual(0, self.room._buckets[TOKEN].set_aside)
+        for filesystem in self.room._filesystems.values():
+            self.assertEqual(0, filesystem.set_aside)
+
+    def test_quota_counts_data(self) -> None:
+        """The first push lists the bucket, page by page."""
+        for number in range(5):
+            self.push(bytes(10), name=f"{number}")
+        quota = 6 * FILE_COST + 5 * 10 + 7
+        self.data.calls.clear()
+        writer = self.idle_writer(name="new", quota=quota)
+        self.result(writer.begin(7, overwrite=True))
+        self.assertEqual({"sizes": 3}, self.data.counted)
+        self.result(writer.abort())
+        writer = self.idle_writer(name="new", quota=quota)
+        self.assert_refused(507, writer.begin(8, overwrite=True))
+
+    def test_quota_unknown(self) -> None:
+        """If the bucket cannot be listed, the push is refused."""
+        self.data.fail("sizes", DENIED)
+        writer = self.idle_writer(quota=10**6)
+        self.assert_refused(503, writer.begin(7, overwrite=True))
+        self.assertIn("during count: ", self.logged()[-1])
