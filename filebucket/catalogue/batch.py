@@ -140,6 +140,10 @@ _RECORD = (
     "INSERT INTO bucket (key, since) SELECT bucket_key, MIN(received_at) FROM batch"
     " WHERE true GROUP BY bucket_key ON CONFLICT DO NOTHING",
     "UPDATE batch SET bucket = (SELECT id FROM bucket WHERE key = bucket_key)",
+    # A batch is repeated if the answer to its last statement was lost.
+    "DELETE FROM batch WHERE EXISTS (SELECT 1 FROM push"
+    " WHERE push.bucket = batch.bucket AND push.received_at = batch.received_at"
+    " AND push.name = batch.name AND push.request = batch.request)",
     # The series without a name awaits the first push, whatever its name. It replaces a
     # series that was added for a report that its backup failed.
     "DELETE FROM series WHERE pushes = 0"

@@ -84,6 +84,22 @@ class EnterTests(BatchCase):
         self.assertEqual(("overwritten", NOW + 5), (first.fate, first.fate_at))
         self.assertEqual(("kept", None), (second.fate, second.fate_at))
 
+    def test_repeated(self) -> None:
+        """If the answer of the database was lost, pushes are added again."""
+        self.enter(received(size=1), received("db-2"))
+        before = self.fates(), self.totals()
+        self.enter(received(size=1), received("db-2"))
+        self.assertEqual(before, (self.fates(), self.totals()))
+        self.enter(received(size=1), received(size=2, at=NOW + 1))
+        self.assertEqual(
+            [
+                ("db-1", 1, "overwritten"),
+                ("db-1", 2, "kept"),
+                ("db-2", 100, "kept"),
+            ],
+            sorted(self.fates()),
+        )
+
     def test_found_before(self) -> None:
         """A file that was found on the disk before its push was added is that push."""
         found = evolve(received(), request=None)

@@ -538,8 +538,9 @@ class MissingTests(HomeCase):
 
     def test_pruned_meanwhile(self) -> None:
         """Pruned files are not missing, before and after."""
-        for fates in (("pruned", "missing"), ("missing", "pruned")):
-            self.push("a")
+        orders = ("pruned", "missing"), ("missing", "pruned")
+        for number, fates in enumerate(orders):
+            self.push("a", at=NOW - DAY + number)
             (row,) = [each for each in self.files() if each.fate == "kept"]
             for fate in fates:
                 self.inventory.ended(row.id, fate, NOW)
