@@ -29,7 +29,7 @@ from filebucket.model.records import (
     Tally,
     Totals,
 )
-from filebucket.model.series import is_series
+from filebucket.model.series import first_characters, is_series
 from filebucket.model.state import WORST_FIRST, State
 
 _LIVES = "(files > 0 OR watched OR missing > 0 OR state = 'failed')"
@@ -188,8 +188,10 @@ class View(Database):
         """The ids of the series with that name, or that match that pattern, as JSON."""
         if wanted is None:
             return None
-        every = self._each("SELECT id, name FROM series")
-        return json.dumps([id_ for id_, name in every if is_series(name, wanted)])
+        first = first_characters(wanted)
+        query = "SELECT id, name FROM series WHERE substr(name, 1, ?) = ?"
+        some = self._each(query, len(first), first)
+        return json.dumps([id_ for id_, name in some if is_series(name, wanted)])
 
     def refusals(
         self, limit: int, bucket: str | None = None, since: float = -math.inf

@@ -32,3 +32,8 @@ def is_series(series: str, wanted: str) -> bool:
     """Whether a series has this name, or a name that matches this shell pattern."""
     # A name that is a pattern, such as "[a-z].gz", does not always match itself.
     return series == wanted or fnmatch.fnmatchcase(series, wanted)
+
+
+def first_characters(wanted: str) -> str:
+    """What all series begin with that have this name or match this shell pattern."""
+    return re.split(r"[*?[]", wanted, maxsplit=1)[0]

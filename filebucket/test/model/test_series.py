@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.model.series import is_series, series_of
+from filebucket.model.series import first_characters, is_series, series_of
 from filebucket.test.kit.properties import trying
 
 
@@ -47,6 +47,17 @@ class SeriesTests(SynchronousTestCase):
             ("b.gz", "[a-z].gz", True),
         ):
             self.assertEqual(expected, is_series(series, wanted))
+
+    def test_first_characters(self) -> None:
+        for wanted, expected in (
+            ("db-#.gz", "db-#.gz"),
+            ("db-*", "db-"),
+            ("d?[a-z]*", "d"),
+            ("[a-z].gz", ""),
+            ("*", ""),
+            ("", ""),
+        ):
+            self.assertEqual(expected, first_characters(wanted))
 
     def test_no_name_takes_long(self) -> None:
         """Patterns with many stars do not backtrack."""
