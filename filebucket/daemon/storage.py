@@ -6,18 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
-from zope.interface import implementer
 
-from filebucket.base.errors import ConfigError, OperatorError, Refusal
-from filebucket.base.hashes import Hashes
+from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.lines import Lines
 from filebucket.config.config import Config
 from filebucket.model.objects import S3
-from filebucket.model.unfinished import Unfinished
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.home import Home
-from filebucket.store.interfaces import IDaemonStore, IParts, IPartWriter
-from filebucket.store.parts import DirectoryParts, LocalParts
+from filebucket.store.interfaces import IDaemonStore, IParts
+from filebucket.store.parts import DirectoryParts
 from filebucket.store.room import Room
 
 
@@ -69,6 +66,7 @@ def _object_storage(
     from filebucket.store.s3.calls import Calls  # noqa: PLC0415
     from filebucket.store.s3.client import Objects  # noqa: PLC0415
     from filebucket.store.s3.credentials import Current  # noqa: PLC0415
+    from filebucket.store.s3.parts import S3Parts  # noqa: PLC0415
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
     from filebucket.store.s3.store import S3Store  # noqa: PLC0415
 
@@ -86,14 +84,4 @@ def _object_storage(
         wall,
         lambda: "PUT with If-None-Match",
     )
-    return Storage(store, NoParts(store))
-
-
-@implementer(IParts)
-class NoParts(LocalParts):
-    """No resumable uploads."""
-
-    def open(
-        self, directory: str, upload: Unfinished, hashes: Hashes, quota: int | None
-    ) -> IPartWriter:
-        raise Refusal(501, "no resumable uploads into an object store yet")
+    return Storage(store, S3Parts(store))

@@ -46,7 +46,7 @@ MOST_ENDED = 1000
 """Records of a bucket that are kept of uploads that have ended. They answer a client
 that has not heard of the end, and a start of the daemon reads all of them."""
 
-_LOST = DAMAGE | {errno.ENOENT, errno.ELOOP, errno.ESPIPE, errno.EISDIR}
+LOST = DAMAGE | {errno.ENOENT, errno.ELOOP, errno.ESPIPE, errno.EISDIR}
 """Error numbers by which a file of an upload is lost, and not only out of reach: it is
 damaged or gone, or its place is taken by a link, a pipe or a folder."""
 
@@ -115,7 +115,7 @@ class LocalParts:
             return upload
         except OSError as error:
             reason = os.strerror(error.errno or 0)
-            if error.errno not in _LOST:
+            if error.errno not in LOST:
                 # Perhaps the next start can read it.
                 self._report("cannot be read", identity, reason)
                 return None
@@ -199,7 +199,7 @@ class LocalParts:
             finally:
                 os.close(fd)
         except OSError as error:
-            if error.errno in _LOST:
+            if error.errno in LOST:
                 raise LostError from None
             raise
         if not piece:

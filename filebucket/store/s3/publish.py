@@ -136,6 +136,10 @@ class Names:
         self._order = itertools.count()
         self._turns: dict[str, _Turns] = {}
 
+    def order(self) -> int:
+        """The next order, as :class:`Published`."""
+        return next(self._order)
+
     async def find(self, directory: str, name: str) -> Record | None:
         """The record of a file, if it is published.
 

@@ -117,6 +117,17 @@ class S3Store:
         """The address of data, for hooks."""
         return f"s3://{self._data_bucket}/{key}"
 
+    async def find(self, directory: str, name: str) -> Record | None:
+        """The record of a file, if one is published under its name.
+
+        :raises Refusal: the object store does not tell
+        """
+        return await self._asked("name", self._names.find(directory, name))
+
+    def order(self) -> int:
+        """The order of a file that is published already, as :class:`Published`."""
+        return self._names.order()
+
     async def is_free(self, directory: str, name: str) -> bool:
         """Whether nothing is published under a name.
 

@@ -54,11 +54,9 @@ need a minute to join thousands of parts."""
 FRESH = 10.0
 """Seconds in which data is certainly there after it was sent."""
 
-MOST_AGE = 6 * 3600.0
-"""Seconds after the first part was sent in which the rest of the data must follow, and
-after all of it was sent in which it must be published. Data that no record publishes
-may be swept later; some stores date an object by the beginning of its multipart upload.
-"""
+MOST_AGE = 600.0
+"""Seconds in which data must be published after all of it is stored. Some minutes later
+``filebucket sweep`` may delete it."""
 
 PIECE = 4 * 1024 * 1024
 """Bytes that are hashed in one call in a thread."""
@@ -93,19 +91,19 @@ class _Sent:
     """What the store has of an upload.
 
     :ivar id: the end of its key
-    :ivar since: when it was begun, or whole, in monotonic seconds
     :ivar multipart: id of the multipart upload, if there is one
     :ivar parts: by number
     :ivar unsure: whether the multipart upload may have been completed
     :ivar whole: whether all of it is there
+    :ivar since: when that may have begun, in monotonic seconds
     """
 
     id: str
-    since: float
     multipart: str | None = None
     parts: dict[int, Part] = field(factory=dict)
     unsure: bool = False
     whole: bool = False
+    since: float = 0.0
 
 
 class Transfer:
@@ -211,21 +209,22 @@ class Transfer:
 
         :param end: bytes that the store will have
         """
-        now = self._clock.seconds()
         if self._has_rest and self.hashed < end:
             # The last part was not the last one after all.
             await self._let_go()
             self._start_over()
-        if self._sent is not None and now - self._sent.since > MOST_AGE:
-            await self._let_go()
+        sent = self._sent
+        if sent is not None and (sent.whole or sent.unsure):
+            age = self._clock.seconds() - sent.since
+            may_be_gone = sent.whole and age > FRESH
+            if age > MOST_AGE or (may_be_gone and not await self._is_there(sent, end)):
+                self._sent = None
         if self._sent is None:
-            self._sent = _Sent(self._new_id(), now)
+            self._sent = _Sent(self._new_id())
         return self._sent
 
     async def _finish(self, size: int, sha256: str) -> str:
         sent = await self._begun(size)
-        if sent.whole and self._clock.seconds() - sent.since > FRESH:
-            sent = await self._still(sent, size)
         if not sent.whole:
             if size > self._size_of(0):
                 sent = await self._send(size, rest=True, tries=TRIES)
@@ -235,20 +234,17 @@ class Transfer:
                 await self._hash(size, rest=True)
                 self._check(size, sha256)
                 await self._put(sent, size)
-            sent.whole, sent.since = True, self._clock.seconds()
+            sent.whole = True
         return sent.id
 
-    async def _still(self, sent: _Sent, size: int) -> _Sent:
-        """The data, if the store still has it: a record may have published it, in spite
-        of an error, and prune may have deleted both.
+    async def _is_there(self, sent: _Sent, size: int) -> bool:
+        """Whether the store still has all of it: a record may have published it, in
+        spite of an error, and prune may have deleted both.
         """
         try:
-            if await self._objects.size(self._key_of(sent.id)) == size:
-                return sent
+            return await self._objects.size(self._key_of(sent.id)) == size
         except NotThereError:
-            pass
-        self._sent = None
-        return await self._begun(size)
+            return False
 
     def _check(self, size: int, sha256: str) -> None:
         if (self.hashed, self._sha256.hexdigest()) != (size, sha256):
@@ -260,6 +256,7 @@ class Transfer:
         empty = Range(0, 0, hashlib.sha256().digest(), self._read_range)
         body = self._ranges[0] if self._ranges else empty
         key = self._key_of(sent.id)
+        sent.since = self._clock.seconds()
         await self._try(TRIES, self._objects.put, key, body)
         await self._look(sent, size)
 
@@ -330,7 +327,7 @@ class Transfer:
         assert sent.multipart is not None
         parts = [sent.parts[number] for number in sorted(sent.parts)]
         if not sent.unsure:
-            sent.unsure = True
+            sent.unsure, sent.since = True, self._clock.seconds()
             key = self._key_of(sent.id)
             try:
                 await self._objects.complete(key, sent.multipart, parts)

@@ -456,7 +456,7 @@ class PartsCase(StoreCase):
         """
         raise NotImplementedError
 
-    def data(self) -> dict[str, bytes]:
+    def received(self) -> dict[str, bytes]:
         """The data of each upload that has some, by id."""
         raise NotImplementedError
 
@@ -469,7 +469,7 @@ class PartsCase(StoreCase):
         raise NotImplementedError
 
     def assert_nothing_of(self, upload: Unfinished) -> None:
-        self.assertNotIn(upload.id, self.data())
+        self.assertNotIn(upload.id, self.received())
         self.assertNotIn(upload.id, self.recorded())
 
     def directory_of(self, key: str) -> str | None:
@@ -589,13 +589,13 @@ class PartsContract(AnyParts):
 
     def test_open_touches_nothing(self) -> None:
         self.part_writer(self.new())
-        self.assertEqual({}, self.data())
+        self.assertEqual({}, self.received())
         self.assertEqual(set(), self.recorded())
 
     def test_create(self) -> None:
         """An upload exists from its record on, and its file does not."""
         upload = self.append(self.new(length=7, metadata="filename ZGI=", promised={}))
-        self.assertEqual({upload.id: b""}, self.data())
+        self.assertEqual({upload.id: b""}, self.received())
         self.assertEqual({}, self.published())
         self.assert_free()
         self.assertEqual([upload], self.restart())
@@ -632,7 +632,7 @@ class PartsContract(AnyParts):
                 if number == 1:
                     self.assertEqual([upload], self.restart(), shape)
             whole = b"first" + content * 3
-            self.assertEqual(whole, self.data()[upload.id], shape)
+            self.assertEqual(whole, self.received()[upload.id], shape)
             self.assertEqual(sha256(whole), upload.sha256, shape)
             receipt = self.commit(upload, b"last")
             self.assertEqual(len(whole) + 4, receipt.size, shape)
@@ -667,7 +667,7 @@ class PartsContract(AnyParts):
             for _ in range(2):
                 hashes = self.result(writer.keep())
                 self.assertEqual(sha256(b"ab" * number), hashes.hexdigest("sha256"))
-                self.assertEqual(b"ab" * number, self.data()[upload.id])
+                self.assertEqual(b"ab" * number, self.received()[upload.id])
 
     def test_digests_are_a_copy(self) -> None:
         """Those of a keep do not change with the next write."""
@@ -688,9 +688,9 @@ class PartsContract(AnyParts):
         self.result(writer.write([b"third"] * 10_000))
         self.result(writer.abort())
         self.result(writer.abort())
-        self.assertEqual({upload.id: b"firstsecond"}, self.data())
+        self.assertEqual({upload.id: b"firstsecond"}, self.received())
         upload = self.append(upload, b"third")
-        self.assertEqual({upload.id: b"firstsecondthird"}, self.data())
+        self.assertEqual({upload.id: b"firstsecondthird"}, self.received())
         self.assertEqual(sha256(b"firstsecondthird"), upload.sha256)
 
     def test_commit(self) -> None:
@@ -702,7 +702,7 @@ class PartsContract(AnyParts):
         self.assertFalse(receipt.replaced)
         self.assertEqual({NAME: b"content"}, self.published())
         ended = self.finish(upload, receipt)
-        self.assertEqual({}, self.data())
+        self.assertEqual({}, self.received())
         self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
         self.assertEqual([], self.restart())
         self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
@@ -716,7 +716,7 @@ class PartsContract(AnyParts):
         self.assert_quota_left(quota, 86)
         self.finish(upload, Receipt("", 7, upload.sha256, 0, False))
         self.assert_quota_left(quota, 93 + FILE_COST)
-        self.assertEqual({}, self.data())
+        self.assertEqual({}, self.received())
 
     def test_abort_after_commit(self) -> None:
         """Abort does not undo a commit."""
@@ -743,7 +743,7 @@ class PartsContract(AnyParts):
         for _ in range(2):
             self.result(self.prepared(upload, sha256=upload.sha256).abort())
             self.assertEqual({}, self.published())
-            self.assertEqual({upload.id: b"content"}, self.data())
+            self.assertEqual({upload.id: b"content"}, self.received())
             self.assertEqual([upload], self.restart())
         writer = self.prepared(upload)
         receipt = self.result(writer.commit({}, overwrite=False))
@@ -800,7 +800,7 @@ class PartsContract(AnyParts):
             self.result(writer.abort())
             upload = upload_whole
             self.assertEqual({NAME: b"old"}, self.published())
-            self.assertEqual({upload.id: upload_data(upload)}, self.data())
+            self.assertEqual({upload.id: upload_data(upload)}, self.received())
             self.assertEqual([upload], self.restart())
             upload = self.cut(upload, 3)
         self.result(self.parts.remove(TOKEN, upload))
@@ -808,7 +808,7 @@ class PartsContract(AnyParts):
 
     def cut(self, upload: Unfinished, size: int) -> Unfinished:
         """A new upload, with the first bytes of another one."""
-        content = self.data()[upload.id][:size]
+        content = self.received()[upload.id][:size]
         self.result(self.parts.remove(TOKEN, upload))
         return self.append(self.new(promised=upload.promised), content)
 
@@ -822,7 +822,7 @@ class PartsContract(AnyParts):
         for _ in range(2):
             self.assert_refused(405, writer.commit({}, overwrite=False))
             self.assertEqual({NAME: b"old"}, self.published())
-            self.assertEqual({upload.id: b"new"}, self.data())
+            self.assertEqual({upload.id: b"new"}, self.received())
         self.assertTrue(self.result(writer.commit({}, overwrite=True)).replaced)
         self.assertEqual({NAME: b"new"}, self.published())
 
@@ -832,7 +832,7 @@ class PartsContract(AnyParts):
         writer = self.part_writer(self.new())
         self.assert_refused(405, writer.begin(0, overwrite=False))
         self.result(writer.abort())
-        self.assertEqual({}, self.data())
+        self.assertEqual({}, self.received())
 
     def test_not_doubled_by_a_second_commit(self) -> None:
         """Bytes that were not kept before the first one are in the file once."""
@@ -851,7 +851,7 @@ class PartsContract(AnyParts):
         self.assertTrue(receipt.replaced)
         self.assertEqual({NAME: b"new"}, self.published())
         self.finish(upload, receipt)
-        self.assertEqual({}, self.data())
+        self.assertEqual({}, self.received())
         other = self.append(self.new("other"), b"x")
         self.assertFalse(self.commit(other, overwrite=True).replaced)
 
@@ -910,7 +910,7 @@ class PartsContract(AnyParts):
                 self.result(self.parts.remove(TOKEN, upload))
                 self.assert_nothing_of(upload)
         self.assertEqual([other], self.restart())
-        self.assertEqual({other.id: b"other"}, self.data())
+        self.assertEqual({other.id: b"other"}, self.received())
 
     def test_remove_what_has_ended(self) -> None:
         """The file stays."""
@@ -952,7 +952,7 @@ class PartsContract(AnyParts):
             self.spoil(upload, data)
             self.assert_lost(writer)
             self.result(writer.abort())
-            self.assertEqual(data, self.data()[upload.id])
+            self.assertEqual(data, self.received()[upload.id])
             self.spoil(upload, b"content")
         self.append(upload, b"!")
 
@@ -990,7 +990,7 @@ class PartsContract(AnyParts):
         self.result(writer.write([b"third"]))
         self.assertEqual([upload], self.restart())
         upload = self.append(upload, b", then another")
-        self.assertEqual({upload.id: b"first, then another"}, self.data())
+        self.assertEqual({upload.id: b"first, then another"}, self.received())
         self.assertEqual(sha256(b"first, then another"), upload.sha256)
 
     def test_crash_after_the_end(self) -> None:
@@ -1001,7 +1001,7 @@ class PartsContract(AnyParts):
                 self.push(b"old", name="True")
             self.commit(upload, overwrite=overwrite)
             self.assertEqual([], self.restart())
-            self.assertEqual({}, self.data())
+            self.assertEqual({}, self.received())
             ended = evolve(upload, finished=Finished(7, sha256(b"content")))
             self.assertEqual(ended, self.result(self.parts.find(TOKEN, upload.id)))
             self.assertEqual(b"content", self.published()[f"{overwrite}"])

@@ -68,7 +68,7 @@ class MemoryPartsTests(PartsContract, MemoryCase, PartsCase):
         self.store.unfinished.clear()
         return self.loaded()
 
-    def data(self) -> dict[str, bytes]:
+    def received(self) -> dict[str, bytes]:
         return self.parts.data
 
     def recorded(self) -> set[str]:

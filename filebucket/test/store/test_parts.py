@@ -61,7 +61,7 @@ class DirectoryPartsCase(DirectoryCase, PartsCase):
         self.kernel.faults.clear()
         super().tearDown()
         # The data of an upload whose end is recorded is gone.
-        self.assertLessEqual(set(self.data()), self.recorded())
+        self.assertLessEqual(set(self.received()), self.recorded())
         self.assertEqual([], [each for each in self.names() if each.endswith(".new")])
 
     def names(self) -> list[str]:
@@ -86,7 +86,7 @@ class DirectoryPartsCase(DirectoryCase, PartsCase):
     def path(self, name: str) -> str:
         return os.path.join(self.uploads, name)
 
-    def data(self) -> dict[str, bytes]:
+    def received(self) -> dict[str, bytes]:
         found = {}
         for name in self.names():
             if len(name) == 32:
@@ -341,17 +341,17 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
             """All told bytes are there, and those that were recorded later."""
             upload = told[-1]
             self.assertEqual(
-                upload.sha256, sha256(self.data()[upload.id][: upload.offset])
+                upload.sha256, sha256(self.received()[upload.id][: upload.offset])
             )
             (found,) = self.restart()
             self.assertGreaterEqual(found.offset, upload.offset)
             self.assertEqual(
-                found.sha256, sha256(self.data()[found.id][: found.offset])
+                found.sha256, sha256(self.received()[found.id][: found.offset])
             )
             told.append(found)
 
         self.assert_each_call_can_fail(append, ready, check)
-        content = self.data()[upload.id][: told[-1].offset]
+        content = self.received()[upload.id][: told[-1].offset]
         self.assertEqual(b"first" + b"second" * (len(content) // 6), content)
 
     def test_errors_of_an_end(self) -> None:
@@ -376,7 +376,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
             if NAME in self.published():
                 # Nothing failed.
                 ready()
-            self.assertEqual({upload.id: b"content"}, self.data())
+            self.assertEqual({upload.id: b"content"}, self.received())
             self.assertEqual([upload], self.restart())
 
         self.assert_each_call_can_fail(commit, ready, check)
@@ -397,7 +397,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
 
         def check() -> None:
             self.assertEqual([], self.restart())
-            self.assertEqual({}, self.data())
+            self.assertEqual({}, self.received())
             found = self.result(self.parts.find(TOKEN, names[-1].id))
             assert found is not None
             self.assertEqual(Finished(7, sha256(b"content")), found.finished)
@@ -458,10 +458,10 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         self.assert_refused(503, writer.commit({}, overwrite=False))
         self.assertEqual(["fsync data"], self.kernel.only("fsync"))
         self.result(writer.abort())
-        self.assertEqual({upload.id: b"first"}, self.data())
+        self.assertEqual({upload.id: b"first"}, self.received())
         self.append(upload, b"again")
         self.assertEqual(1, self.kernel.calls.count("fsync data") - 1)
-        self.assertEqual({upload.id: b"firstagain"}, self.data())
+        self.assertEqual({upload.id: b"firstagain"}, self.received())
 
     def test_a_failed_write(self) -> None:
         """How much of it came is unknown, so none of it is kept."""
@@ -480,7 +480,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
             self.assert_refused(503, writer.keep())
             self.assert_refused(503, writer.commit({}, overwrite=False))
             self.result(writer.abort())
-            self.assertEqual(b"first", self.data()[upload.id])
+            self.assertEqual(b"first", self.received()[upload.id])
 
     def test_cutting_off_failed(self) -> None:
         """If bytes cannot be cut off at the end of a request, the next one does it; if
@@ -491,13 +491,13 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
         self.result(writer.write([b"wrong" + bytes(30_000)]))
         self.kernel.faults["ftruncate"] = fails(errno.EIO)
         self.result(writer.abort())
-        self.assertLess(30_000, len(self.data()[upload.id]))
+        self.assertLess(30_000, len(self.received()[upload.id]))
         writer = self.part_writer(upload)
         self.assert_refused(503, writer.begin(0, overwrite=True))
         self.result(writer.abort())
         self.kernel.faults.clear()
         self.append(upload, b"second")
-        self.assertEqual({upload.id: b"firstsecond"}, self.data())
+        self.assertEqual({upload.id: b"firstsecond"}, self.received())
 
     def test_bucket_sync_failed_and_name_stays(self) -> None:
         """A file whose name could not be removed after a failed sync is never written
@@ -592,7 +592,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
             self.assert_refused(401, writer.begin(0, overwrite=True))
             self.result(writer.abort())
             self.kernel.faults = {}
-        self.assertEqual({upload.id: b"first"}, self.data())
+        self.assertEqual({upload.id: b"first"}, self.received())
         self.append(upload, b"second")
 
     def test_stuck(self) -> None:

@@ -25,6 +25,8 @@ from filebucket.store.s3.interfaces import (
     Part,
     UnsureError,
 )
+from filebucket.store.s3.publish import SETTLE
+from filebucket.store.s3.sweep import LEAST_GRACE, SETTLED
 from filebucket.store.s3.transfer import FRESH, MOST_AGE, PAUSE, PAUSES, Transfer
 from filebucket.test.kit.fakes import at_once
 
@@ -468,17 +470,33 @@ class ErrorTests(TransferCase):
         self.assertEqual(CONTENT, self.objects.objects[f"data/{identity}"])
 
     def test_old(self) -> None:
-        """Old data may be swept at any time."""
+        """Data that was not published in time is sent again: it may be swept. Parts of
+        it are not.
+        """
         self.result(self.transfer.advance(9))
+        self.clock.advance(2 * MOST_AGE)
+        self.assertEqual("1", self.finish())
+        self.assertEqual(4, self.count("part"))
         self.clock.advance(MOST_AGE)
-        self.result(self.transfer.advance(10))
+        self.assertEqual("1", self.finish())
         self.clock.advance(1)
-        self.assert_stored(self.finish())
-        self.assertEqual((2, 1), (self.ids, self.count("abandon")))
-        self.clock.advance(MOST_AGE)
         self.assertEqual("2", self.finish())
-        self.clock.advance(1)
-        self.assert_stored(self.finish(), "2")
+        self.assert_stored("2", "1")
+        self.assertEqual(0, self.count("abandon"))
+
+    def test_unsure_for_long(self) -> None:
+        """Its age counts from the call that may have made it whole."""
+        self.objects.after["complete"] = [UNSURE]
+        self.objects.before["size"] = [UNSURE] * 7
+        self.fails(self.finishing(), UnsureError)
+        self.clock.advance(MOST_AGE)
+        self.assert_stored(self.finish(), "1")
+        self.assertEqual((2, 0), (self.ids, self.count("abandon")))
+
+    def test_in_time_for_sweep(self) -> None:
+        """What sweep waits for is much longer."""
+        self.assertLess(MOST_AGE + 2 * SETTLE, SETTLED)
+        self.assertLess(MOST_AGE + 2 * SETTLE, LEAST_GRACE)
 
     def test_wrong_data(self) -> None:
         """Data that is not what was received is not made an object."""
