@@ -49,7 +49,7 @@ def storage(
         store = DirectoryStore(home, room)
         return Storage(store, DirectoryParts(store))
     try:
-        return _object_storage(reactor, config.store, home, room, environ, wall)
+        return _object_storage(reactor, config.store, path, home, room, environ, wall)
     except OperatorError as error:
         raise ConfigError(path, [f"$.store: {error}"]) from None
 
@@ -57,12 +57,14 @@ def storage(
 def _object_storage(
     reactor: Any,
     s3: S3,
+    path: str,
     home: Home,
     room: Room,
     environ: Mapping[str, str],
     wall: Callable[[], float],
 ) -> Storage:
     # Only here, since they take time and memory that no other daemon needs.
+    from filebucket.store.s3 import probe  # noqa: PLC0415
     from filebucket.store.s3.calls import Calls  # noqa: PLC0415
     from filebucket.store.s3.client import Objects  # noqa: PLC0415
     from filebucket.store.s3.credentials import Current  # noqa: PLC0415
@@ -72,16 +74,24 @@ def _object_storage(
 
     credentials = Current(s3.credentials, reactor.seconds, environ)
     calls = Calls(reactor, s3, credentials)
+    keys = Keys(s3.prefix)
+
+    def check() -> str:
+        try:
+            return probe.check(s3, credentials(), keys)
+        except OperatorError as error:
+            raise ConfigError(path, [f"$.store.s3: {error}"]) from None
+
     store = S3Store(
         home,
         room,
         Objects(calls, s3.names_bucket),
         Objects(calls, s3.data_bucket),
-        Keys(s3.prefix),
+        keys,
         s3.data_bucket,
         s3.part_size,
         reactor,
         wall,
-        lambda: "PUT with If-None-Match",
+        check,
     )
     return Storage(store, S3Parts(store))

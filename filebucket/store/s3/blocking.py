@@ -223,9 +223,10 @@ class Bucket:
         read: Callable[[Answer], T],
         query: Mapping[str, str] | None = None,
         content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """Make a call whose answer is short, once, unless it was not sent."""
-        answer = self._send(method, key, query, content)
+        answer = self._send(method, key, query, content, headers)
         try:
             return read(answer)
         finally:

@@ -60,6 +60,10 @@ class Keys:
         """What the keys of all marks begin with."""
         return f"{self.prefix}pruning/"
 
+    def probe(self, what: str) -> str:
+        """The key of an object that belongs to no file, for checks at a start."""
+        return f"{self.prefix}probe/{what}"
+
     def mark(self, directory: str, name: str) -> str:
         """The key of the mark of a file that prune is about to delete."""
         return f"{self.all_marks()}{directory}/{name}"

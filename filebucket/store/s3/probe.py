@@ -1,0 +1,223 @@
+"""Checks at the start of the daemon that an object store can be used, and publishes
+atomically.
+
+It leaves one small object in the names bucket, always the same one, since the daemon
+may not delete it. It makes its calls in threads, and waits for them: nothing else can
+be done before they have passed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from filebucket.base.errors import OperatorError
+from filebucket.model.objects import S3
+from filebucket.store.s3.answers import parse
+from filebucket.store.s3.blocking import MOST_ANSWER, Answer, Bucket, IBlocking
+from filebucket.store.s3.credentials import Credentials
+from filebucket.store.s3.interfaces import (
+    AlreadyThereError,
+    DeniedError,
+    NotThereError,
+    ObjectError,
+    UnsureError,
+)
+from filebucket.store.s3.records import Keys
+
+LIMIT = 45.0
+"""Seconds until the start fails; systemd's default is 90."""
+
+RACERS = 8
+"""PUTs that try to create the same object at once."""
+
+TRIES = 3
+
+T = TypeVar("T")
+
+HOW = "PUT with If-None-Match"
+
+log = Logger()
+
+
+class IProbed(IBlocking):
+    """An S3 bucket, with the rights of the daemon."""
+
+    def put_new(key: str, content: bytes) -> None:
+        """Create a small object.
+
+        :raises AlreadyThereError: it is there
+        """
+
+    def begin(key: str) -> str:
+        """Begin a multipart upload; returns its id."""
+
+    def abandon(key: str, upload: str) -> None:
+        """Delete a multipart upload."""
+
+
+@implementer(IProbed)
+class ProbedBucket(Bucket):
+    """A bucket of a real store."""
+
+    def put_new(self, key: str, content: bytes) -> None:
+        headers = {"if-none-match": "*"}
+        self._call("PUT", key, Answer.nothing, None, content, headers)
+
+    def begin(self, key: str) -> str:
+        def read(answer: Answer) -> str:
+            try:
+                return dict(parse(answer.whole(MOST_ANSWER))[1])["UploadId"]
+            except (KeyError, ValueError):
+                raise UnsureError(f"{self.place}: no id of an upload") from None
+
+        return self._call("POST", key, read, {"uploads": ""})
+
+    def abandon(self, key: str, upload: str) -> None:
+        self._call("DELETE", key, Answer.nothing, {"uploadId": upload})
+
+
+def within(seconds: float, check: Callable[[], str]) -> str:
+    """The result of a check, which may take some time.
+
+    :raises OperatorError: it fails, or takes too long
+    """
+    try:
+        return _started(check).result(seconds)
+    except TimeoutError:
+        raise OperatorError(
+            f"the object store does not answer in {seconds:g} seconds"
+        ) from None
+
+
+def _started(call: Callable[..., T], *args: object) -> Future[T]:
+    """Make a call in a thread that does not keep the process from exiting, as one of an
+    executor does.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*args))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def check(s3: S3, credentials: Credentials, keys: Keys) -> str:
+    """As :func:`probe`, with real S3 buckets.
+
+    :raises OperatorError: also if it takes longer than :data:`LIMIT`
+    """
+    names, data = (
+        ProbedBucket(s3, each, credentials)
+        for each in (s3.names_bucket, s3.data_bucket)
+    )
+    try:
+        return within(LIMIT, lambda: probe(names, data, keys))
+    finally:
+        names.close()
+        data.close()
+
+
+def probe(names: IProbed, data: IProbed, keys: Keys) -> str:
+    """Check that the S3 buckets can be used, and that a condition is heeded.
+
+    :returns: how files are published, for the log
+    :raises OperatorError: they cannot be used
+    """
+    _check_reading(names, keys)
+    _check_reading(data, keys)
+    _check_versions(names)
+    _check_condition(names, keys.probe("condition"))
+    _check_parts(data, keys.probe("parts"))
+    return HOW
+
+
+def _check_reading(bucket: IProbed, keys: Keys) -> None:
+    # Without the right to list, S3 does not tell that an object is not there.
+    rights = "s3:GetObject, and s3:ListBucket of the S3 bucket itself"
+    with _told(bucket, rights), suppress(NotThereError):
+        bucket.get(keys.probe("nothing"), 1)
+
+
+def _check_versions(names: IProbed) -> None:
+    try:
+        versioned = names.versioned()
+    except DeniedError as error:
+        log.warn(
+            "cannot check that {place} keeps no versions: {error}",
+            event="store-unproven",
+            place=names.place,
+            code=error.code,
+            error=str(error),
+        )
+        return
+    except ObjectError as error:
+        raise OperatorError(f"{names.place}: {error}") from None
+    if versioned:
+        raise OperatorError(
+            f"{names.place} keeps versions, or kept some, and then some stores create"
+            " an object twice: use a new one for names"
+        )
+
+
+def _check_condition(names: IProbed, key: str) -> None:
+    """Create an object that may be there since an earlier start."""
+
+    def create(number: int) -> bool:
+        with suppress(AlreadyThereError, UnsureError):
+            names.put_new(key, b"%d" % number)
+            return True
+        return False
+
+    with _told(names, "s3:PutObject"):
+        races = [_started(create, number) for number in range(RACERS)]
+        created = sum(each.result() for each in races)
+        if created > 1 or not _is_heeded(names, key):
+            raise OperatorError(
+                f"{names.place}: the store ignores If-None-Match, so two pushes could"
+                " get one name"
+            )
+
+
+def _is_heeded(names: IProbed, key: str) -> bool:
+    for left in reversed(range(TRIES)):
+        try:
+            names.put_new(key, b"again")
+        except AlreadyThereError:
+            return True
+        except UnsureError:
+            if not left:
+                raise
+        else:
+            return False
+    raise AssertionError
+
+
+def _check_parts(data: IProbed, key: str) -> None:
+    with _told(data, "s3:PutObject"):
+        upload = data.begin(key)
+    with _told(data, "s3:AbortMultipartUpload"):
+        data.abandon(key, upload)
+
+
+@contextmanager
+def _told(bucket: IProbed, rights: str) -> Iterator[None]:
+    """Tell the operator of an error.
+
+    :param rights: needed for the call
+    """
+    try:
+        yield
+    except ObjectError as error:
+        hint = f" (needed: {rights})" if error.code == "AccessDenied" else ""
+        raise OperatorError(f"{bucket.place}: {error}{hint}") from None
