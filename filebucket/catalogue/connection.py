@@ -67,6 +67,10 @@ class Connection(Protocol):
     """
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several daemons may use the catalogue."""
+
+    @property
     def identity(self) -> object:
         """Differs for another catalogue in the same place."""
 

@@ -246,8 +246,11 @@ class IView(Interface):
         :param node: on this daemon's disk, if others share the catalogue
         """
 
-    def nodes() -> list[Node]:
-        """The daemons that share the catalogue, by name; none if it is a file."""
+    def nodes(now: float) -> list[Node]:
+        """The daemons that share the catalogue, by name; none if it is a file.
+
+        :param now: the time, to which the times of the database's clock are adapted
+        """
 
 
 class IElection(Interface):

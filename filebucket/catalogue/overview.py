@@ -287,7 +287,7 @@ def make_overview(
     refused = view.full()
     copies = _copies(view)
     drills = _drills(view, buckets, now)
-    nodes = view.nodes()
+    nodes = view.nodes(now)
     more: defaultdict[str, list[Problem]] = defaultdict(list)
     for problem in distinct(
         *of_server(view, known, full_at),
@@ -392,7 +392,7 @@ def find_problems(view: IView, known: Known) -> list[Problem]:
     quotas = [each.key for each in known.buckets if each.quota is not None]
     totals = {each.bucket: each for each in view.totals({*quotas, *refused})}
     found = [*of_server(view, known, full_at), *known.problems]
-    found += node_problems(view.nodes(), known.now)
+    found += node_problems(view.nodes(known.now), known.now)
     copies = _copies(view)
     for bucket in known.buckets:
         key = bucket.key

@@ -96,12 +96,19 @@ class _NoAnswerError(psycopg.OperationalError):
     """The server did not answer in time."""
 
 
-class _Raw(psycopg.Connection[Any]):
-    """A connection that waits for an answer, but not longer than it can take."""
+class Raw(psycopg.Connection[Any]):
+    """A connection that waits for an answer, but not longer than it can take.
+
+    :ivar patience: seconds that it waits; None is :data:`ANSWER_TIMEOUT`
+    """
+
+    patience: float | None = None
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().wait(_bounded(gen, ANSWER_TIMEOUT), *args, **kwargs)
+            return super().wait(
+                _bounded(gen, self.patience or ANSWER_TIMEOUT), *args, **kwargs
+            )
         except _NoAnswerError:
             self.close()
             raise
@@ -130,6 +137,8 @@ class Database:
     :ivar identity: a random id that was given when its tables were created
     """
 
+    is_shared = True
+
     def __init__(self, place: PostgreSQL, create: bool, temporary: str) -> None:
         """
         :param create: whether to create it if it does not exist
@@ -143,34 +152,14 @@ class Database:
         with translated_errors():
             self.raw = self._connected()
             try:
-                self.identity = _upgraded(self.raw, create)
+                self.identity = upgraded(self.raw, create)
             except BaseException:
                 self.raw.close()
                 raise
 
-    def _connected(self) -> _Raw:
+    def _connected(self) -> Raw:
+        raw = connect(self._place)
         try:
-            given = conninfo_to_dict(self._place.conninfo)
-        except psycopg.ProgrammingError:
-            # Its message quotes a part.
-            raise CatalogueError("not a connection string") from None
-        missing = {
-            name: value for name, value in _CONNECTION.items() if name not in given
-        }
-        raw = _Raw.connect(
-            make_conninfo(self._place.conninfo, **missing),
-            autocommit=True,
-            client_encoding="UTF8",
-        )
-        try:
-            raw.adapters.register_loader("numeric", _Number)
-            raw.execute(
-                f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(_SESSION))}",
-                [each for pair in _SESSION.items() for each in pair],
-            )
-            encoding = _value(raw, "SHOW server_encoding")
-            if encoding != "UTF8":
-                raise CatalogueError(f"the database's encoding is {encoding}, not UTF8")
             if self._temporary:
                 raw.execute(self._temporary)
         except BaseException:
@@ -178,7 +167,7 @@ class Database:
             raise
         return raw
 
-    def _first(self, step: Callable[[_Raw], RV]) -> RV:
+    def _first(self, step: Callable[[Raw], RV]) -> RV:
         """The first step of a dialogue, which is repeated if the connection was lost
         since the last one.
         """
@@ -287,37 +276,74 @@ class Database:
             self._in_transaction = False
 
 
-def _value(raw: _Raw, query: str) -> Any:
+def connect(place: PostgreSQL) -> Raw:
+    """Connect to the database.
+
+    :raises CatalogueError: it cannot be used
+    :raises psycopg.Error: the same
+    """
+    try:
+        given = conninfo_to_dict(place.conninfo)
+    except psycopg.ProgrammingError:
+        # Its message quotes a part.
+        raise CatalogueError("not a connection string") from None
+    missing = {name: value for name, value in _CONNECTION.items() if name not in given}
+    raw = Raw.connect(
+        make_conninfo(place.conninfo, **missing),
+        autocommit=True,
+        client_encoding="UTF8",
+    )
+    try:
+        raw.adapters.register_loader("numeric", _Number)
+        set_up(raw, _SESSION)
+        encoding = value_of(raw, "SHOW server_encoding")
+        if encoding != "UTF8":
+            raise CatalogueError(f"the database's encoding is {encoding}, not UTF8")
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def set_up(raw: Raw, settings: Mapping[str, str]) -> None:
+    """Change settings of the server for this connection."""
+    raw.execute(
+        f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(settings))}",
+        [each for pair in settings.items() for each in pair],
+    )
+
+
+def value_of(raw: Raw, query: str, *values: Any) -> Any:
     """The value that a query returns; None if it returns no row."""
-    row = raw.execute(query).fetchone()
+    row = raw.execute(query, values).fetchone()
     return row and row[0]
 
 
-def _has(raw: _Raw, table: str) -> bool:
+def _has(raw: Raw, table: str) -> bool:
     # Unlike to_regclass, this sees what another daemon created while this one waited.
     query = (
         f"SELECT 1 FROM pg_tables WHERE schemaname = '{SCHEMA}'"
         f" AND tablename = '{table}'"
     )
-    return _value(raw, query) is not None
+    return value_of(raw, query) is not None
 
 
-def _identity(raw: _Raw) -> uuid.UUID | None:
+def _identity(raw: Raw) -> uuid.UUID | None:
     """The id of the catalogue, if there is one."""
     if not _has(raw, "identity"):
         return None
-    found: uuid.UUID | None = _value(raw, f"SELECT id FROM {SCHEMA}.identity")
+    found: uuid.UUID | None = value_of(raw, f"SELECT id FROM {SCHEMA}.identity")
     return found
 
 
-def _version(raw: _Raw) -> int:
+def _version(raw: Raw) -> int:
     """The version of the tables; 0 if there are none.
 
     :raises NewerError: a newer file-bucket made them
     """
     if not _has(raw, "version"):
         return 0
-    found = _value(raw, f"SELECT version FROM {SCHEMA}.version")
+    found = value_of(raw, f"SELECT version FROM {SCHEMA}.version")
     if found is None:
         raise CatalogueError(
             f"its tables are damaged; DROP SCHEMA {SCHEMA} CASCADE has them created"
@@ -328,7 +354,7 @@ def _version(raw: _Raw) -> int:
     return int(found)
 
 
-def _upgraded(raw: _Raw, create: bool) -> uuid.UUID:
+def upgraded(raw: Raw, create: bool) -> uuid.UUID:
     """Upgrade the tables, if needed, and return the catalogue's id.
 
     :param create: whether to create it if it does not exist

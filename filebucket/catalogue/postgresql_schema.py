@@ -255,10 +255,15 @@ UPGRADES = (
     );
     CREATE TABLE node (
         name TEXT COLLATE "C" PRIMARY KEY,
+        instance TEXT NOT NULL,
         version TEXT NOT NULL,
-        config TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        problems TEXT NOT NULL,
         started_at DOUBLE PRECISION NOT NULL,
-        seen_at DOUBLE PRECISION NOT NULL
+        changed_at DOUBLE PRECISION NOT NULL,
+        seen_at DOUBLE PRECISION NOT NULL,
+        leads BOOLEAN NOT NULL,
+        stopped BOOLEAN NOT NULL
     );
     """,
 )

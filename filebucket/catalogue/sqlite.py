@@ -48,6 +48,8 @@ class SQLite:
     :ivar identity: the file's inode, which differs for another file with the same name
     """
 
+    is_shared = False
+
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self.raw = connection
         self._path = path

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from filebucket.catalogue.batch import CLOCK_ERROR
 from filebucket.catalogue.database import Database
 from filebucket.catalogue.interfaces import IView
+from filebucket.catalogue.nodes import read_nodes
 from filebucket.catalogue.rows import REFUSED, read_files, read_series
 from filebucket.model.node import Node
 from filebucket.model.records import (
@@ -289,8 +290,8 @@ class View(Database):
         )
         return [Space(*row) for row in self._ask(query, node, since)]
 
-    def nodes(self) -> list[Node]:
-        return []
+    def nodes(self, now: float) -> list[Node]:
+        return read_nodes(self._connection, now)
 
 
 def _only(*conditions: tuple[str, Any]) -> tuple[str, list[Any]]:

@@ -61,7 +61,7 @@ class ScrapeTests(SynchronousTestCase):
         self.writing = WriterHealth(0, 0, None)
         self.now = 100.0
         self.nodes: list[Node] = []
-        self.patch(View, "nodes", lambda view: self.nodes)
+        self.patch(View, "nodes", lambda view, now: self.nodes)
 
     def look(self) -> Filesystem:
         if isinstance(self.disk, OSError):
