@@ -115,6 +115,8 @@ class Leadership(Service):
         self._until = self._reported_at = -math.inf
         self._term = 0
         self._led = False
+        # Whether the log has who leads.
+        self._known = False
         self._error: str | None = None
         self.rival = False
 
@@ -192,6 +194,9 @@ class Leadership(Service):
             self._term += 1
             self._log.info("this daemon leads", event="leader", leads=True)
             _call(self._began)
+        if not (turn.leads or self._known):
+            self._log.info("another daemon leads", event="leader", leads=False)
+        self._known = True
         if turn.reported is not None:
             self._reported_at = turn.began
             self._note_rival(turn.reported.rival)
@@ -202,6 +207,7 @@ class Leadership(Service):
 
     def _failed(self, failure: Failure) -> None:
         self._until = self._reported_at = -math.inf
+        self._known = False
         if self._led:
             self._led = False
             self._log.info("this daemon leads no longer", event="leader", leads=False)

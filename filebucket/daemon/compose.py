@@ -32,6 +32,7 @@ from filebucket.daemon.applied import Applied
 from filebucket.daemon.changes import ProblemChanges, SeriesChanges
 from filebucket.daemon.control import Answer, StatusFile
 from filebucket.daemon.drift import Drift
+from filebucket.daemon.nodes import Member
 from filebucket.daemon.notices import Warnings, before_a_request, log_outcome
 from filebucket.daemon.notify import supervisor
 from filebucket.daemon.reload import Reload, load_buckets
@@ -120,6 +121,7 @@ def make_daemon(
     )
     archive = partial(archive_of, config.home, config.store)
     searching = partial(search, archive, wall)
+    member = Member(reactor, pool, config, registry, reading.run)
     recorder = Recorder(
         reactor,
         pool,
@@ -127,6 +129,8 @@ def make_daemon(
         registry,
         searching,
         wall,
+        lambda: member.term,
+        member.name,
         place=config.catalogue_place,
     )
     seen = _Seen(registry, recorder, counters, wall)
@@ -140,7 +144,7 @@ def make_daemon(
         absent=seen.no_hook,
     )
 
-    alerts, see = alerting(reactor, config, recorder, hooks, registry, wall)
+    alerts, see = alerting(reactor, config, recorder, hooks, registry, wall, member)
 
     uploads = Uploads(
         stored.store,
@@ -203,8 +207,13 @@ def make_daemon(
         wall,
         disk,
         lambda: recorder.health.error,
-        (partial(expiring, certificates, wall), find_drift),
+        (
+            partial(expiring, certificates, wall),
+            find_drift,
+            member.find_rival,
+        ),
         see,
+        member.name,
     )
 
     def known() -> Known:
@@ -214,6 +223,7 @@ def make_daemon(
             sessions.all,
             config.unfinished,
             problems=watch.problems,
+            node=member.name,
         )
 
     readiness = Readiness()
@@ -234,6 +244,7 @@ def make_daemon(
                 recorder.health,
                 len(sessions.all),
                 sum(each.offset for each in sessions.all),
+                member.term > 0,
             ),
             lambda: Hanging(threads.stuck(STUCK), THREADS),
             uploads.receiving,
@@ -260,7 +271,8 @@ def make_daemon(
         status,
         Renewal(reactor, reading.run, certificates),
         Warnings(config, registry),
-        InTurn(recorder, alerts, watch),
+        # It leads until all of this has ended.
+        InTurn(*member.services, recorder, alerts, watch),
         sessions,
         rereading,
         looking,
@@ -342,18 +354,25 @@ def alerting(
     hooks: IHooks,
     registry: Registry,
     wall: Callable[[], float],
+    member: Member,
 ) -> tuple[Alerts, Callable[[Sequence[Problem]], None]]:
     """The alerts.
 
+    :param member: whether this daemon reports what is not its own problem
     :returns: the service, and a function that takes all problems
     """
     again = config.alert_again
-    of_series = SeriesChanges(recorder, registry, wall, again, local_zone())
-    of_problems = ProblemChanges(reactor, recorder, registry, wall, again)
+    leader = member.leader
+    of_series = SeriesChanges(recorder, registry, wall, again, local_zone(), leader)
+    of_problems = ProblemChanges(
+        reactor, recorder, registry, wall, again, leader, member.name
+    )
     alerts = Alerts(reactor, (of_series, of_problems), hooks)
     recorder.on_change(alerts.look)
+    member.connect(recorder.reindex, alerts.look)
 
     def see(problems: Sequence[Problem]) -> None:
+        member.see(problems)
         of_problems.see(problems)
         alerts.look()
 

@@ -24,6 +24,7 @@ from twisted.web.server import Site
 from filebucket.admin.site import AdminSite
 from filebucket.base.alarm import within
 from filebucket.base.errors import ConfigError, Refusal
+from filebucket.catalogue.leader import PATIENCE
 from filebucket.catalogue.recorder import FLUSH_TIMEOUT
 from filebucket.daemon.notify import Supervisor
 from filebucket.hooks.process import END_TIMEOUT
@@ -37,9 +38,9 @@ from filebucket.store.interfaces import IDaemonStore
 ANSWER_TIMEOUT = 5.0
 """Seconds that clients have to read their last answers."""
 
-SERVICES_END = END_TIMEOUT + 2 * FLUSH_TIMEOUT
-"""Seconds for the services to stop: an alert hook, and the last batch of the
-catalogue."""
+SERVICES_END = END_TIMEOUT + 2 * FLUSH_TIMEOUT + PATIENCE
+"""Seconds for the services to stop: an alert hook, the last batch of the catalogue, and
+the last report to other daemons."""
 
 
 class Readiness:

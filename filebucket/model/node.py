@@ -17,7 +17,7 @@ SETTLED = 600.0
 
 NOT_LED = "no daemon leads, so late backups are not reported"
 
-_DIFFERS, _IS_GONE, _NONE_LEFT = 1, 2, 3
+_DIFFERS, _IS_GONE, _NONE_LEFT = 1, 12, 13
 """Levels of the problem of a daemon."""
 
 
@@ -154,6 +154,15 @@ def _gone(node: Node, others: bool, now: float) -> Problem:
         return Problem(Kind.NODE, WARNING, text, level=_IS_GONE, node=node.name)
     text += ", and only one daemon is left"
     return Problem(Kind.NODE, CRITICAL, text, level=_NONE_LEFT, node=node.name)
+
+
+def gone_nodes(problems: Sequence[Problem]) -> frozenset[str]:
+    """The daemons that are gone, according to these problems."""
+    return frozenset(
+        each.node
+        for each in problems
+        if each.kind is Kind.NODE and each.level in {_IS_GONE, _NONE_LEFT}
+    )
 
 
 def of_node(problem: Problem, node: str) -> Problem:

@@ -130,8 +130,8 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.places = self.wait_for(r"ready on (.+?): home ")[1].split(", ")
-        # At its start it searches all folders.
-        self.wait_for("catalogue: ")
+        # At its start it searches all folders, or another daemon does.
+        self.wait_for("catalogue: |another daemon leads")
         first = re.fullmatch(
             r"\S+:(\d+)(?: with (PROXY header)?(?: and )?(TLS)?)?", self.places[0]
         )

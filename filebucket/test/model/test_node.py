@@ -37,7 +37,7 @@ class NodeTests(SynchronousTestCase):
     def test_gone(self) -> None:
         """A daemon that is not seen for a minute, unless it was stopped."""
         self.assertEqual(
-            [("b", WARNING, 2, "daemon b was last seen 3 min ago")],
+            [("b", WARNING, 12, "daemon b was last seen 3 min ago")],
             self.found(node("a"), node("b", 180), node("c")),
         )
         stopped = node("b", 9 * HOUR, stopped=True)
@@ -48,8 +48,8 @@ class NodeTests(SynchronousTestCase):
         text = "was last seen 3 min ago, and only one daemon is left"
         self.assertEqual(
             [
-                ("b", CRITICAL, 3, f"daemon b {text}"),
-                ("c", CRITICAL, 3, f"daemon c {text}"),
+                ("b", CRITICAL, 13, f"daemon b {text}"),
+                ("c", CRITICAL, 13, f"daemon c {text}"),
             ],
             self.found(node("a"), node("b", 180), node("c", 180)),
         )
@@ -71,7 +71,7 @@ class NodeTests(SynchronousTestCase):
         self.assertEqual([], self.found(node("a", changed=lately), b, c))
         gone = evolve(b, seen=NOW - HOUR)
         self.assertEqual(
-            [2], [level for _, _, level, _ in self.found(node("a"), gone, c)]
+            [12], [level for _, _, level, _ in self.found(node("a"), gone, c)]
         )
 
     def test_not_led(self) -> None:
