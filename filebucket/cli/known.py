@@ -11,6 +11,7 @@ from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import identity
 from filebucket.daemon.problems import problems_of
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.node import of_node
 from filebucket.model.problem import Problem
 from filebucket.model.unfinished import Unfinished
 from filebucket.store.archive import DirectoryArchive
@@ -27,7 +28,8 @@ def load_with_problems(
     text = read_text(path)
     config = parse(text, path)
     # With the caller's rights: certificates may be readable by root only.
-    return config, problems_of(path, identity(text), config, now, daemon)
+    found = problems_of(path, identity(text), config, now, daemon)
+    return config, [of_node(each, config.node_name) for each in found]
 
 
 def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
@@ -42,6 +44,7 @@ def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
         config.unfinished,
         _filesystem(config),
         problems,
+        config.node_name,
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import click
 from attrs import evolve
 
-from filebucket.base.errors import ConfigError
+from filebucket.base.errors import ConfigError, shown
 from filebucket.base.text import (
     CUT,
     about_text,
@@ -40,6 +40,7 @@ from filebucket.base.text import (
     size_text,
 )
 from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.nodes import Nodes
 from filebucket.catalogue.overview import (
     BucketOverview,
     Overview,
@@ -70,6 +71,7 @@ from filebucket.cli.table import (
     table,
     terminal_width,
 )
+from filebucket.config.load import load
 from filebucket.model.node import Node, differing, leader_of, node_state
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.schedule import local_zone
@@ -149,6 +151,11 @@ class _Plugin(click.Command):
     is_flag=True,
     help="Do not check that the daemon runs and has applied the configuration.",
 )
+@click.option(
+    "--forget",
+    metavar="DAEMON",
+    help="Forget a daemon that shares the catalogue and will not run again.",
+)
 @with_config
 @with_json
 def status(
@@ -157,6 +164,7 @@ def status(
     line: bool,
     problems: bool,
     no_daemon: bool,
+    forget: str | None,
     as_json: bool,
 ) -> None:
     """Show the state of every backup, or of those in each BUCKET, worst first.
@@ -177,6 +185,9 @@ def status(
     escape_unprintable()
     now = time.time()
     try:
+        if forget is not None:
+            _forget(path, forget, now)
+            return
         found = _overview(path, buckets, now, not no_daemon)
     except (ConfigError, CatalogueError, UnknownBucketError) as error:
         if line:
@@ -192,6 +203,18 @@ def status(
         for each in status_table(found, local_zone(), terminal_width(), problems):
             click.echo(each)
     raise SystemExit(found.severity)
+
+
+def _forget(path: str, name: str, now: float) -> None:
+    """Forget a daemon."""
+    with open_catalogue(load(path), Nodes) as catalogue:
+        found = {each.name: each for each in catalogue.nodes(now)}
+        if name not in found:
+            raise _UnknownError(f"there is no daemon {shown(name)}")
+        if found[name].is_alive(now):
+            raise _UnknownError(f"the daemon {name} runs: stop it first")
+        catalogue.forget(name)
+    click.echo(f"forgot {printable(name)}")
 
 
 def _overview(path: str, labels: Sequence[str], now: float, daemon: bool) -> Overview:

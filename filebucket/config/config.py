@@ -160,6 +160,13 @@ class Config:
         return Listen((endpoints.tcp(self.host, self.port),))
 
     @property
+    def node_name(self) -> str:
+        """The name of this daemon among those that share its catalogue; empty if it is
+        a file.
+        """
+        return "" if self.catalogue is None else self.node
+
+    @property
     def catalogue_place(self) -> Place:
         """Where the catalogue is."""
         return self.catalogue or str(self.home)

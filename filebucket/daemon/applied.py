@@ -11,7 +11,7 @@ from attrs import frozen
 from filebucket.base.text import counted, cut, joined, printable
 from filebucket.config.config import Config, Keys
 from filebucket.model.bucket import Bucket
-from filebucket.model.fingerprint import bucket_fingerprint
+from filebucket.model.fingerprint import bucket_fingerprint, fingerprint
 
 MOST_NAMED = 3
 """Maximum number of buckets that a text names of each sort."""
@@ -123,3 +123,27 @@ def _named(labels: tuple[str, ...]) -> str:
     named = [cut(printable(each), LONGEST_NAME) for each in labels[:MOST_NAMED]]
     more = len(labels) - len(named)
     return joined([*named, *([f"{more:,} more"] if more else [])])
+
+
+_SHARED = (
+    *("max_file_size", "min_file_size", "unfinished", "max_unfinished", "page"),
+    "alert_again",
+)
+"""Keys that decide what a client or an operator sees, whichever daemon answers."""
+
+
+def shared_settings(config: Config, buckets: Iterable[Bucket]) -> dict[str, str]:
+    """Fingerprints of the settings that must be the same on all daemons that share a
+    catalogue. It takes 1 s for 100,000 buckets.
+
+    :param buckets: the applied buckets
+    """
+    found = {key: fingerprint(getattr(config, key)) for key in _SHARED}
+    # Their order does not matter.
+    found["buckets"] = fingerprint(sorted(fingerprints(buckets).items()))
+    store = config.store
+    if store is not None:
+        # Each daemon may have its own gateway and credentials.
+        place = store.names_bucket, store.data_bucket, store.prefix
+        found["store"] = fingerprint(place)
+    return found

@@ -119,8 +119,7 @@ def make_daemon(
     stored = storage(
         reactor, config, path, Lines(threads, PER_BUCKET), room, environ, wall
     )
-    archive = partial(archive_of, config.home, config.store)
-    searching = partial(search, archive, wall)
+    searching = partial(search, partial(archive_of, config.home, config.store), wall)
     member = Member(reactor, pool, config, registry, reading.run)
     recorder = Recorder(
         reactor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,36 +18,11 @@ from filebucket import __version__
 from filebucket.base.threads import Threads, beside_pushes
 from filebucket.catalogue.leader import ALONE, Leader, Leadership
 from filebucket.config.config import Config
-from filebucket.daemon.applied import fingerprints
-from filebucket.model.bucket import Bucket
-from filebucket.model.fingerprint import fingerprint
+from filebucket.daemon.applied import shared_settings
 from filebucket.model.node import NodeReport, gone_nodes
 from filebucket.model.place import PostgreSQL
 from filebucket.model.problem import CRITICAL, Kind, Problem
 from filebucket.model.registry import Registry
-
-_SHARED = (
-    *("max_file_size", "min_file_size", "unfinished", "max_unfinished", "page"),
-    "alert_again",
-)
-"""Keys that decide what a client or an operator sees, whichever daemon answers."""
-
-
-def shared_settings(config: Config, buckets: Iterable[Bucket]) -> dict[str, str]:
-    """Fingerprints of the settings that must be the same on all daemons that share a
-    catalogue. It takes 1 s for 100,000 buckets.
-
-    :param buckets: the applied buckets
-    """
-    found = {key: fingerprint(getattr(config, key)) for key in _SHARED}
-    # Their order does not matter.
-    found["buckets"] = fingerprint(sorted(fingerprints(buckets).items()))
-    store = config.store
-    if store is not None:
-        # Each daemon may have its own gateway and credentials.
-        place = store.names_bucket, store.data_bucket, store.prefix
-        found["store"] = fingerprint(place)
-    return found
 
 
 class Member:
@@ -73,7 +48,7 @@ class Member:
         :param registry: the current buckets
         :param run: calls a function in a thread
         """
-        self.name = node_of(config)
+        self.name = config.node_name
         self.leader: Leader = ALONE
         self.services: Sequence[Service] = ()
         self._config = config
@@ -149,8 +124,3 @@ class Member:
     def _failed(self, failure: Failure) -> None:
         if failure.check(OSError) is None:
             self._log.failure("a bug in file-bucket", failure, event="bug")
-
-
-def node_of(config: Config) -> str:
-    """The name of this daemon; empty if no other can share its catalogue."""
-    return config.node if config.catalogue is not None else ""
