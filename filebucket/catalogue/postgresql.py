@@ -11,6 +11,7 @@ without the connection string, which may contain a password.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import uuid
@@ -240,9 +241,7 @@ class Database:
     @contextmanager
     def loading(self) -> Iterator[None]:
         """One transaction that adds rows with :meth:`load`, whose totals are known."""
-        with self.change(durable=True) as do:
-            # Each statement waits for the disk; counting at the end takes a while.
-            do("SET LOCAL statement_timeout = 0")
+        with self.change(durable=True) as do, _unlimited(self.raw):
             do("ALTER TABLE push DISABLE TRIGGER USER")
             yield
             do("ALTER TABLE push ENABLE TRIGGER USER")
@@ -313,6 +312,17 @@ def set_up(raw: Raw, settings: Mapping[str, str]) -> None:
     )
 
 
+@contextmanager
+def _unlimited(raw: Raw) -> Iterator[None]:
+    """The rest of a transaction, each statement of which may take any time."""
+    raw.execute("SET LOCAL statement_timeout = 0")
+    raw.patience = math.inf
+    try:
+        yield
+    finally:
+        raw.patience = None
+
+
 def value_of(raw: Raw, query: str, *values: Any) -> Any:
     """The value that a query returns; None if it returns no row."""
     row = raw.execute(query, values).fetchone()
@@ -364,7 +374,7 @@ def upgraded(raw: Raw, create: bool) -> uuid.UUID:
         return found
     if version == 0 and not create:
         raise CatalogueError(NOT_CREATED)
-    with raw.transaction():
+    with raw.transaction(), _unlimited(raw):
         raw.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
         # Another daemon may have upgraded them in the meantime.
         version = _version(raw)

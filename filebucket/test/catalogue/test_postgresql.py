@@ -17,11 +17,16 @@ from filebucket.catalogue.database import Database
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.postgresql import translated
 from filebucket.catalogue.view import View
+from filebucket.model.bucket import Bucket
 from filebucket.model.place import PostgreSQL
-from filebucket.model.records import Refused, Space
-from filebucket.test.kit.catalogue import new_database
+from filebucket.model.records import Received, Refused, Space
+from filebucket.model.token import Token
+from filebucket.test.kit.catalogue import all_series, new_database
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE
+
+BUCKET = Bucket((Token(bytes(32)),), "web01", "web01")
+BATCHES = 30
 
 
 class TranslatedTests(SynchronousTestCase):
@@ -120,18 +125,70 @@ class WritingTests(DatabaseCase):
         journal = self.open()
         journal.note_space(Space(1.0, 1, 2))
         for _ in range(2):
-            self.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-            )
+            self.terminate()
             self.assertTrue(journal.is_there())
-            self.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-            )
+            self.terminate()
             journal.note_space(Space(2.0, 1, 2))
         refused = Refused("web01", 1.0, "x", 1, 405, "exists", "c", "q")
         journal.record([], [refused], lambda key: None)
+
+    def test_many(self) -> None:
+        """Several daemons add pushes, some with the same names, and lose their
+        connections: in the end, each push is there once, and the totals are right.
+        """
+
+        def add(daemon: int, journal: Journal) -> None:
+            for number in range(BATCHES):
+                rows = [
+                    Received(
+                        *("web01", f"s{name % 2}", f"n{name}", 10, "ab", float(number)),
+                        request=f"{daemon}-{number}-{name}",
+                    )
+                    for name in range(number % 5, number % 5 + 4)
+                ]
+                while True:
+                    try:
+                        journal.record(rows, [], {"web01": BUCKET}.get)
+                    except CatalogueError as error:
+                        lost.append(str(error))
+                    else:
+                        break
+            ended.append(daemon)
+
+        lost: list[str] = []
+        ended: list[int] = []
+        threads = [
+            threading.Thread(target=add, args=(number, self.open()))
+            for number in range(3)
+        ]
+        for each in threads:
+            each.start()
+        kills = 0
+        while any(each.is_alive() for each in threads):
+            if kills < 40:
+                self.terminate()
+                kills += 1
+            threads[kills % 3].join(0.02)
+        self.assertEqual({0, 1, 2}, set(ended))
+        view = View.open(self.place)
+        self.addCleanup(view.close)
+        found = [each.received.request for each in view.latest(10_000)]
+        self.assertEqual(3 * BATCHES * 4, len(found))
+        self.assertEqual(len(found), len(set(found)))
+        query = (
+            "SELECT COUNT(*), COUNT(*) FILTER (WHERE fate = 'kept'),"
+            " SUM(size) FILTER (WHERE fate = 'kept') FROM push WHERE series = ?"
+        )
+        for series in all_series(view):
+            totals = series.pushes, series.files, series.bytes
+            self.assertEqual([totals], view._ask(query, series.id))
+
+    def terminate(self) -> None:
+        """End all connections, as a restart of the server does."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
 
     def test_replaced_meanwhile(self) -> None:
         """Nothing is written to another catalogue than before."""
