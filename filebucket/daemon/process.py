@@ -15,6 +15,7 @@ import resource
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 PER_PUSH = 4
 """Descriptors for each push: its connection, its bucket, its file, and one for hooks
@@ -36,6 +37,18 @@ def keep_freed_memory() -> None:
         # Setting the others stops glibc from adapting this one: it must be larger than
         # the largest buffer that is allocated and freed.
         mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+
+
+def share_heap() -> None:
+    """Let all threads use one heap. Does nothing without glibc.
+
+    Otherwise each has its own, which keeps what its calls have read: 100 MiB in all
+    with 64 parts on their way to an object store. For threads that only write it makes
+    no difference.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def find_capacity(wanted: int, own: int) -> int:

@@ -10,6 +10,7 @@ from attrs import frozen
 from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.lines import Lines
 from filebucket.config.config import Config
+from filebucket.daemon.process import share_heap
 from filebucket.model.objects import S3
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.home import Home
@@ -72,6 +73,7 @@ def _object_storage(
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
     from filebucket.store.s3.store import S3Store  # noqa: PLC0415
 
+    share_heap()
     credentials = Current(s3.credentials, reactor.seconds, environ)
     calls = Calls(reactor, s3, credentials)
     keys = Keys(s3.prefix)

@@ -129,9 +129,11 @@ class Program:
         return self._process is not None and self._process.poll() is None
 
     def send(self, number: int) -> None:
-        """Send it a signal."""
+        """Send it a signal. After SIGSTOP none of its threads runs any more."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
         """Kill it."""

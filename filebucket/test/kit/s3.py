@@ -6,6 +6,8 @@ import atexit
 import hashlib
 import hmac
 import json
+import shutil
+import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -99,6 +101,10 @@ class S3:
         """Wait until it answers."""
         self._program.wait()
 
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._program.send(number)
+
     def stop(self) -> None:
         """Stop it, without waiting for what it writes."""
         self._program.kill()
@@ -125,6 +131,20 @@ def shared() -> S3:
     """
     folder = Path(mkdtemp(prefix="file-bucket-s3-"))
     atexit.register(rmtree, folder)
+    server = S3(folder / "s3")
+    atexit.register(server.stop)
+    server.wait()
+    return server
+
+
+@cache
+def shared_s3() -> S3:
+    """The server of this process, which ends with it.
+
+    :raises SkipTest: SeaweedFS is not installed
+    """
+    folder = Path(tempfile.mkdtemp(prefix="file-bucket-s3-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     server = S3(folder / "s3")
     atexit.register(server.stop)
     server.wait()

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
+from typing import Any
 
 from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
+from filebucket.model.objects import S3
 from filebucket.store.s3.body import MemoryBody
+from filebucket.store.s3.calls import Calls
+from filebucket.store.s3.client import Objects
+from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.interfaces import (
     AlreadyThereError,
     DeniedError,
@@ -22,10 +29,14 @@ from filebucket.test.kit.lying_s3 import (
     Cuts,
     Hangs,
     LyingCase,
+    LyingS3,
     NoConditions,
     Says,
     error,
 )
+from filebucket.test.store.s3.objects_contract import ObjectsCase, ObjectsContract
+
+REACTOR: Any = reactor
 
 BODY = MemoryBody.of(b"content")
 
@@ -136,6 +147,20 @@ class HonestTests(LyingCase):
         self.assertEqual([(1000, 2000), (1000, 2000), (500, 1000)], pages)
         self.assertEqual("", after)
         self.assertEqual((0, 0, ""), self.result(self.objects.sizes("none/")))
+
+
+class ContractTests(ObjectsContract, ObjectsCase):
+    """Over loopback, with a server that tells the truth."""
+
+    def setUp(self) -> None:
+        port = REACTOR.listenTCP(0, LyingS3(), interface="127.0.0.1")
+        url = f"http://127.0.0.1:{port.getHost().port}"
+        credentials = Credentials("a", "b")
+        calls = Calls(REACTOR, S3((url,), "bucket", "bucket"), lambda: credentials)
+        self.objects = Objects(calls, "bucket")
+        # The connections go first.
+        self.addCleanup(port.stopListening)
+        self.addCleanup(lambda: Deferred.fromCoroutine(calls.close()))
 
 
 class ErrorTests(LyingCase):
