@@ -46,12 +46,16 @@ from filebucket.model.names import PRIVATE
 from filebucket.model.records import Drill, File
 from filebucket.model.schedule import local_zone
 from filebucket.store.archive import DirectoryArchive, StoredFile
+from filebucket.store.choose import archive_of
 from filebucket.store.interfaces import (
     Content,
+    IArchive,
+    IStoredFile,
     NoFileError,
     NotAFileError,
     UnsteadyError,
 )
+from filebucket.store.s3.stream import StreamedFile, streamed
 from filebucket.store.target import Target, target
 from filebucket.upkeep.drill import Command, StartError, running
 from filebucket.upkeep.restore import JUST_NOW, Choice, checked, choose, difference
@@ -135,13 +139,11 @@ def get(
     )
     with ExitStack() as stack:
         stack.enter_context(_ending_orderly())
-        choice, found = _opened(config, chosen, choosing, hide)
+        choice, found = _opened(config, chosen, choosing, hide, stack)
         for warning in choice.warnings:
             click.echo(f"Warning: {warning}", err=True)
         file = choice.file
         name = printable(hide(file.received.name))
-        if isinstance(found, StoredFile):
-            stack.callback(os.close, found.fd)
         if line is not None:
             _drill(config, chosen, file, found, line, hide, as_json)
             return
@@ -203,22 +205,22 @@ def _opened(
     bucket: Bucket,
     choosing: Callable[[IFiles], Choice],
     hide: Callable[[str], str],
-) -> tuple[Choice, StoredFile | _Unreadable]:
-    """Choose and open a file."""
+    stack: ExitStack,
+) -> tuple[Choice, IStoredFile | _Unreadable]:
+    """Choose and open a file.
+
+    :param stack: closes it
+    """
 
     def work() -> tuple[str, int | None]:
         with open_catalogue(config, Files) as files:
             choice = choosing(files)
-        name = choice.file.received.name
-        archive = DirectoryArchive(config.home)
+        archive = archive_of(config.home, config.store)
         fd, error = None, None
+        name = choice.file.received.name
         try:
-            with (
-                _steady(printable(hide(name))),
-                archive.open(bucket.directory) as folder,
-                folder.open(name) as stored,
-            ):
-                fd = os.dup(stored.fd)
+            with _steady(printable(hide(name))):
+                fd = _descriptor(archive, bucket.directory, name)
         except _UNREADABLE as caught:
             error = _Unreadable.of(caught)
         return json.dumps(cattrs.unstructure((choice, error))), fd
@@ -229,10 +231,32 @@ def _opened(
     choice = checked(cattrs.structure(choice, Choice))
     if fd is None:
         return choice, cattrs.structure(error, _Unreadable)
-    return choice, StoredFile.of(fd)
+    stack.callback(os.close, fd)
+    if config.store is None:
+        return choice, StoredFile.of(fd)
+    try:
+        with _steady(printable(hide(choice.file.received.name))):
+            return choice, StreamedFile.of(fd)
+    except _UNREADABLE as caught:
+        return choice, _Unreadable.of(caught)
 
 
-def _or_fail(found: StoredFile | _Unreadable, name: str) -> StoredFile:
+def _descriptor(archive: IArchive, directory: str, name: str) -> int:
+    """A descriptor from which another process can read a file."""
+
+    @contextmanager
+    def opened() -> Iterator[IStoredFile]:
+        with archive.open(directory) as folder, folder.open(name) as stored:
+            yield stored
+
+    if not isinstance(archive, DirectoryArchive):
+        return streamed(opened)
+    with opened() as stored:
+        assert isinstance(stored, StoredFile)
+        return os.dup(stored.fd)
+
+
+def _or_fail(found: IStoredFile | _Unreadable, name: str) -> IStoredFile:
     """The file, if it can be read.
 
     :param name: for messages
@@ -243,7 +267,7 @@ def _or_fail(found: StoredFile | _Unreadable, name: str) -> StoredFile:
 
 
 def _copied(
-    stored: StoredFile, name: str, write: Callable[[memoryview], object]
+    stored: IStoredFile, name: str, write: Callable[[memoryview], object]
 ) -> Content:
     """Read a file to its end, and pass it on.
 
@@ -283,7 +307,7 @@ def _drill(
     config: Config,
     bucket: Bucket,
     file: File,
-    found: StoredFile | _Unreadable,
+    found: IStoredFile | _Unreadable,
     line: str,
     hide: Callable[[str], str],
     as_json: bool,
@@ -291,7 +315,9 @@ def _drill(
     """Give a file to a command, record the result and print it."""
     received = file.received
     name = printable(hide(received.name))
-    if isinstance(found, StoredFile):
+    if isinstance(found, _Unreadable):
+        error: str | None = found.reason
+    else:
         environment = {
             "FILEBUCKET_BUCKET": bucket.label,
             "FILEBUCKET_SERIES": hide(received.series),
@@ -305,8 +331,6 @@ def _drill(
                 error = _tested(file, found, name, command)
         except StartError as caught:
             raise OperatorError(f"the command cannot be started: {caught}") from None
-    else:
-        error = found.reason
     drill = Drill(file, time.time(), error)
     unrecorded = _unrecorded(config, drill)
     if as_json:
@@ -328,7 +352,7 @@ def _drill(
         click.echo(f"{name}: {_about(file)}, restore test passed", err=True)
 
 
-def _tested(file: File, stored: StoredFile, name: str, command: Command) -> str | None:
+def _tested(file: File, stored: IStoredFile, name: str, command: Command) -> str | None:
     """Give a file to a command.
 
     :param name: for messages

@@ -36,7 +36,8 @@ from filebucket.model.bucket import Bucket, Held
 from filebucket.model.mask import mask
 from filebucket.model.names import PRIVATE
 from filebucket.store.archive import DirectoryArchive
-from filebucket.store.interfaces import NoFileError, NotAFileError
+from filebucket.store.choose import archive_of
+from filebucket.store.interfaces import IArchive, NoFileError, NotAFileError
 from filebucket.store.remove import await_removal
 
 _HOLDS = (
@@ -92,13 +93,13 @@ def hold(
         assert until is not None
         assert reason is not None
 
-        _check_stored(config.home, chosen, names, shown)
+        _check_stored(config, chosen, names, shown)
         holding = _holding(names, until, reason, shown)
         change = set_holds(path, bucket, holding, now)
         # 'filebucket prune' reads the change before each removal, so no file is deleted
         # that is there now.
         try:
-            _check_stored(config.home, chosen, names, shown, await_removal)
+            _check_stored(config, chosen, names, shown, after_removal=True)
         except OperatorError as error:
             raise OperatorError(f"{listed}: now held, but {error}") from None
         end = moment_text(values.moment(until))
@@ -146,24 +147,25 @@ def _shown(config: Config) -> Callable[[str], str]:
 
 
 def _check_stored(
-    home: str,
+    config: Config,
     bucket: Bucket,
     names: Sequence[str],
     shown: Callable[[str], str],
-    first: Callable[[str, str], None] = lambda home, directory: None,
+    after_removal: bool = False,
 ) -> None:
     """
-    :param first: called with the rights of the home's owner
+    :param after_removal: whether to wait until none of the files is being deleted
     :raises OperatorError: a file is not stored
     """
+    home = config.home
 
     def work() -> tuple[str, None]:
         become_owner_of(home, PRIVATE)
-        # Without a folder there is no file.
-        with suppress(OSError):
-            first(home, bucket.directory)
+        archive = archive_of(home, config.store)
+        if after_removal:
+            _await_removal(home, archive, bucket.directory, names)
         for name in names:
-            if not _is_stored(home, bucket, name, shown):
+            if not _is_stored(archive, bucket, name, shown):
                 text = f"bucket {bucket.label!r} has no file {shown(name)}"
                 raise OperatorError(text)
         return "", None
@@ -171,8 +173,29 @@ def _check_stored(
     opened_as_owner_of(home, PRIVATE, work)
 
 
+def _await_removal(
+    home: str, archive: IArchive, directory: str, names: Sequence[str]
+) -> None:
+    """
+    :raises OperatorError: prune may be deleting a file
+    """
+    if isinstance(archive, DirectoryArchive):
+        # Without a folder there is no file.
+        with suppress(OSError):
+            await_removal(home, directory)
+        return
+    # A slow import, which only an object store needs.
+    from filebucket.store.s3.archive import S3Archive  # noqa: PLC0415
+
+    assert isinstance(archive, S3Archive)
+    try:
+        archive.await_removal(directory, names)
+    except OSError as error:
+        raise OperatorError(f"a prune may delete it: {error.strerror}") from None
+
+
 def _is_stored(
-    home: str, bucket: Bucket, name: str, shown: Callable[[str], str]
+    archive: IArchive, bucket: Bucket, name: str, shown: Callable[[str], str]
 ) -> bool:
     """
     :raises OperatorError: that cannot be determined
@@ -180,7 +203,7 @@ def _is_stored(
     if "/" in name or "\0" in name:
         return False
     try:
-        with DirectoryArchive(home).open(bucket.directory) as folder:
+        with archive.open(bucket.directory) as folder:
             folder.look(name)
     except (NoFileError, NotAFileError, UnicodeEncodeError):
         return False
@@ -236,7 +259,8 @@ def _list(
         there[each.name] = None
         # A user who may read the configuration need not be allowed to read the home.
         with suppress(OperatorError):
-            there[each.name] = _is_stored(config.home, bucket, each.name, shown)
+            archive = archive_of(config.home, config.store)
+            there[each.name] = _is_stored(archive, bucket, each.name, shown)
     if as_json:
         hide = mask(config.buckets)
         found = [{**_json(each, hide), "stored": there[each.name]} for each in held]

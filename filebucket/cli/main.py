@@ -18,18 +18,8 @@ from filebucket.cli.output import CannotPrintError
 
 COMMANDS = (
     *("alert", "bucket", "check", "copy", "files", "get", "hold", "log", "migrate"),
-    *(
-        "pause",
-        "prune",
-        "reindex",
-        "reload",
-        "report",
-        "resume",
-        "retire",
-        "seal",
-        "serve",
-    ),
-    *("status", "token-hash", "verify"),
+    *("pause", "prune", "reindex", "reload", "report", "resume", "retire", "seal"),
+    *("serve", "status", "sweep", "token-hash", "verify"),
 )
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import tzinfo
 from typing import Any
 
@@ -20,6 +20,7 @@ from filebucket.base.capability import LINUX_IMMUTABLE
 from filebucket.base.errors import OperatorError
 from filebucket.base.text import (
     columns_of,
+    counted,
     plural,
     printable,
     rfc3339,
@@ -40,6 +41,7 @@ from filebucket.config.load import load
 from filebucket.model import schedule
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.store.interfaces import IRemover
 from filebucket.store.remove import prune_lock, removing
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate
@@ -107,10 +109,12 @@ def _prune(
 ) -> Iterator[FileFate]:
     if not chosen:
         return
-    keep = None if dry_run else LINUX_IMMUTABLE
+    keep = None if dry_run or config.store is not None else LINUX_IMMUTABLE
+    # With the caller's rights: the daemon's user must not have its credentials.
+    opened = _opener(config, dry_run)
     with (
         open_catalogue(config, Inventory, keep=keep) as catalogue,
-        removing(config.home) as remover,
+        opened() as remover,
     ):
         yield from pruning.prune(
             catalogue,
@@ -123,6 +127,36 @@ def _prune(
             others=config.buckets,
             current=current,
         )
+
+
+def _opener(
+    config: Config, dry_run: bool
+) -> Callable[[], AbstractContextManager[IRemover]]:
+    """Opens the store to delete files.
+
+    :raises OperatorError: there are no credentials for that
+    """
+    store = config.store
+    if store is None:
+        return lambda: removing(config.home)
+    # Slow imports, which only an object store needs.
+    from filebucket.store.s3 import credentials, remove  # noqa: PLC0415
+
+    who = None if dry_run else remove.deleting(store)
+
+    def opened() -> AbstractContextManager[IRemover]:
+        remover = remove.remover_of(store, who or credentials.read(store.credentials))
+        if not dry_run:
+            remover.begin(_wait)
+        return nullcontext(remover)
+
+    return opened
+
+
+def _wait(seconds: float) -> None:
+    text = f"Waiting {counted(round(seconds), 'second')} for an earlier prune to end."
+    click.echo(text, err=True)
+    time.sleep(seconds)
 
 
 @define

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import click
 from attrs import define, field
 
+from filebucket.base.errors import OperatorError
 from filebucket.base.text import plural, printable
 from filebucket.cli.options import (
     bucket_labels,
@@ -64,6 +65,11 @@ def seal(labels: Sequence[str], path: str, as_json: bool, lift: bool) -> None:
         else:
             click.echo("Nothing to seal: 'seal' is not in the configuration.")
         return
+    if config.store is not None:
+        raise OperatorError(
+            "files in an object store cannot be sealed; its object lock does that, see"
+            " object-store.rst"
+        )
     chosen = chosen_buckets(config, labels[:1] if lift else labels)
     names = [os.fsencode(each) for each in labels[1:]] if lift else []
     tally = _Tally(mask(config.buckets))

@@ -104,7 +104,7 @@ def verify(
                 report=findings.print,
                 progress=lambda found: bar.to(found.bytes),
                 sealed=None
-                if config.seal is None
+                if config.seal is None or config.store is not None
                 else time.time() - config.seal - SEALED_WITHIN,
             )
     findings.end(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from attrs import define, field, frozen
 from zope.interface import implementer
 
+from filebucket.base.errors import OperatorError
 from filebucket.model.unfinished import Unfinished
 from filebucket.store.interfaces import (
     OUT_OF_REACH,
@@ -44,6 +46,12 @@ MOST_PAGES = 4
 """Pages of a list that may be read for each page of files."""
 
 
+REMOVAL = 5.0
+"""Seconds to wait for the removal of a file."""
+
+STEP = 0.25
+
+
 @implementer(IArchive)
 @frozen
 class S3Archive:
@@ -65,6 +73,39 @@ class S3Archive:
             folder = S3Folder(self.names, self.data, self.keys, directory)
             stack.callback(folder.close)
             yield folder
+
+    def await_removal(
+        self,
+        directory: str,
+        names: Sequence[str],
+        wait: float = REMOVAL,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Wait until prune deletes none of some files. Each later removal begins with a
+        check, which sees changes that the caller has made before.
+
+        :param wait: seconds, at most, for each
+        :raises OperatorError: it takes longer
+        :raises OSError: the store cannot be used now
+        """
+        for name in names:
+            left = wait
+            while self._is_marked(directory, name):
+                if left <= 0:
+                    raise OperatorError(
+                        "a prune that has not ended may delete the file; the next one"
+                        " settles that"
+                    )
+                sleep(STEP)
+                left -= STEP
+
+    def _is_marked(self, directory: str, name: str) -> bool:
+        with told():
+            try:
+                self.names.get(self.keys.mark(directory, name), MOST_RECORD)
+            except NotThereError:
+                return False
+        return True
 
     def unpruned(self) -> AbstractContextManager[bool]:
         return self.home.unpruned()

@@ -14,7 +14,6 @@ deletes it.
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -83,11 +82,12 @@ class S3Remover:
         finally:
             folder.close()
 
-    def begin(self, sleep: Callable[[float], object] = time.sleep) -> None:
+    def begin(self, sleep: Callable[[float], object]) -> None:
         """Delete the marks of a prune that did not end.
 
         A call of it may not have been carried out yet; then this waits.
 
+        :param sleep: waits for a number of seconds
         :raises OperatorError: the store cannot be used now
         """
         try:

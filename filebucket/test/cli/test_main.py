@@ -43,7 +43,7 @@ class HelpTests(SynchronousTestCase):
             self.assertLessEqual(max(map(len, output.splitlines())), 80)
             self.assertNotIn("...\n", output.partition("Commands:")[2])
             seen += 1
-        self.assertEqual(26, seen)
+        self.assertEqual(28, seen)
 
     def test_unknown(self) -> None:
         """An unknown command imports no module."""

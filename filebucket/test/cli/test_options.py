@@ -89,7 +89,7 @@ class CompletionTests(CliCase):
                 "resume",
                 "retire",
             ),
-            *("seal", "serve", "status", "token-hash", "verify"),
+            *("seal", "serve", "status", "sweep", "token-hash", "verify"),
         ]
         self.assertEqual(expected, self.complete(""))
 
