@@ -422,8 +422,10 @@ class Calls:
     ) -> IResponse:
         url = place.url + call.path
         body = call.body or _NOTHING
+        # Sent as it is signed, whatever the libraries would make of the URL.
+        headers = {**call.headers, "host": place.host}
         signed = self._signer.sign(
-            self._credentials(), call.method, url, call.headers, body.sha256
+            self._credentials(), call.method, url, headers, body.sha256
         )
         lent = _Lent(connection)
         agent = Agent.usingEndpointFactory(self._reactor, lent, lent)

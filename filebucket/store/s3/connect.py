@@ -134,6 +134,7 @@ class Place:
     """An endpoint.
 
     :ivar url: as it is configured
+    :ivar host: as the ``Host`` of requests
     :ivar name: for messages
     """
 
@@ -141,7 +142,8 @@ class Place:
         self, url: str, endpoint: IStreamClientEndpoint, every: set[Wire]
     ) -> None:
         self.url = url
-        self.name = f"object store {urlsplit(url).netloc}"
+        self.host = urlsplit(url).netloc
+        self.name = f"object store {self.host}"
         self._endpoint = endpoint
         self._every = every
 

@@ -12,7 +12,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 
+from filebucket.model.objects import S3
 from filebucket.store.s3.body import PIECE, MemoryBody
+from filebucket.store.s3.calls import Calls
 from filebucket.store.s3.client import Objects
 from filebucket.store.s3.interfaces import (
     DeniedError,
@@ -431,6 +433,25 @@ class TurnTests(LyingCase):
         other = Objects(self.calls, "other")
         self.result(other.put("a", BODY))
         self.assertEqual({"other/a": b"content"}, self.server.objects)
+
+
+class HostTests(LyingCase):
+    def test_signed(self) -> None:
+        """The host is signed as it is sent, also with a port that is the default."""
+        for url in ("http://[::1]:8000", "http://s3.example.org:80", "http://S3.local"):
+            calls = Calls(
+                self.clock,
+                S3((url,), "bucket", "bucket"),
+                lambda: self.credentials,
+                connect=lambda _: self.one,
+            )
+            self.result(Objects(calls, "bucket").put("a", BODY))
+            headers = self.server.asked[-1].headers
+            self.assertEqual(url.removeprefix("http://"), headers["host"])
+            self.assertIn(";host;", headers["authorization"])
+            closing = Deferred.fromCoroutine(calls.close())
+            self.move()
+            self.successResultOf(closing)
 
 
 class SecretTests(LyingCase):
