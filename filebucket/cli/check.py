@@ -82,6 +82,9 @@ def _summary(path: str, report: Report) -> Iterator[str]:
     yield f"buckets  {len(report.config.buckets)}"
     tier = f"atomic publish: {report.tier}" if report.tier else "will be created"
     yield f"home     {report.config.home} ({tier})"
+    store = report.config.store
+    if store is not None:
+        yield f"store    S3 buckets {store.names_bucket} and {store.data_bucket}"
     yield f"hooks    {', '.join(report.hooks) or 'none'}"
     for place, name, ends in sorted({astuple(each) for each in report.certificates}):
         yield f"tls      {place}: {name}, valid until {rfc3339(ends, 'seconds')}"

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -25,9 +26,13 @@ from attrs import define, field, frozen
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import Certificate
 
-from filebucket.base.errors import ConfigError
+from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.fs import directory, free_bytes, total_bytes
-from filebucket.base.owner import as_owner_of
+from filebucket.base.owner import (
+    as_owner_of,
+    become_owner_of,
+    opened_as_owner_of,
+)
 from filebucket.base.text import counted, printable
 from filebucket.catalogue.connection import NOT_CREATED
 from filebucket.catalogue.database import CatalogueError
@@ -44,6 +49,7 @@ from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, IPNetwork, Networks
 from filebucket.model.names import PRIVATE
+from filebucket.model.objects import S3
 from filebucket.model.problem import SOON, ending_token
 from filebucket.store import aside
 from filebucket.store.seal import SEALED_WITHIN, reason_of, sealing
@@ -163,6 +169,7 @@ def check(
             *made.file(),
             *made.buckets(),
             *made.home(),
+            *made.store(),
             *made.catalogue(),
             *(made.daemon() if daemon else []),
             *made.hooks(),
@@ -338,7 +345,7 @@ class _Examination:
 
     def _sealed(self) -> Iterator[Concern]:
         """Whether files are sealed as configured; a sample of each bucket."""
-        if self.config.seal is None:
+        if self.config.seal is None or self.config.store is not None:
             return
         before = self.now - self.config.seal - SEALED_WITHIN
         late = "run filebucket seal as root, and check its timer"
@@ -365,9 +372,57 @@ class _Examination:
                     files = counted(count, "file")
                     yield _wrong(place, f"at least {files} not sealed: {late}")
 
+    def store(self) -> Iterator[Concern]:
+        """The object store, if the configuration has one."""
+        store = self.config.store
+        if store is None:
+            return
+        if self.config.seal is not None:
+            text = "has no effect: files in an object store are not sealed;"
+            yield _wrong("$.seal", f"{text} its object lock does that")
+        for path in (store.credentials, store.delete_credentials):
+            with suppress(OSError):
+                if path is not None and os.stat(path).st_mode & stat.S_IRWXO:
+                    text = f"is accessible to all users: {_chmod('o=', path)}"
+                    yield _risky(path, text)
+        yield from self._deletes(store)
+        known = store.credentials or self.environ.get("AWS_ACCESS_KEY_ID")
+        if not known and "CREDENTIALS_DIRECTORY" not in self.environ:
+            text = "the object store cannot be checked without the daemon's credentials"
+            yield _risky("$.store.s3", text)
+            return
+        try:
+            text, _ = opened_as_owner_of(
+                self.config.home, PRIVATE, partial(_try_store, self.config, store)
+            )
+        except OperatorError as error:
+            yield _wrong("$.store.s3", str(error))
+        else:
+            if text:
+                yield _risky("$.store.s3", text)
+
+    def _deletes(self, store: S3) -> Iterator[Concern]:
+        """The credentials that may delete, which the daemon must not have."""
+        path = store.delete_credentials
+        if path is None:
+            text = "without delete_credentials, prune and sweep delete nothing"
+            if any(bucket.keep is not None for bucket in self.config.buckets):
+                yield _risky("$.store.s3", text)
+            return
+        with as_owner_of(self.config.home, PRIVATE):
+            theirs = os.access(path, os.R_OK, effective_ids=True)
+            user = _user()
+        if theirs and user != "root":
+            text = f"is readable by {user}, the owner of {self.config.home}: an"
+            text += " attacker who takes over the daemon can delete all files;"
+            yield _risky(path, f"{text} chown root {shlex.quote(path)}")
+        if path == store.credentials:
+            text = "is the same file as credentials: the daemon can delete all files"
+            yield _risky("$.store.s3.delete_credentials", text)
+
     def _other_filesystems(self) -> Iterator[Concern]:
         """Buckets that the data of a resumable upload cannot be linked to."""
-        if not self.config.unfinished:
+        if not self.config.unfinished or self.config.store is not None:
             return
         device = os.stat(self.config.home).st_dev
         for bucket in self.config.buckets:
@@ -455,6 +510,32 @@ class _Examination:
         for each in chain[:1]:
             yield from _key(place, each)
             yield from _issuers(place, each, chain, known)
+
+
+def _try_store(config: Config, store: S3) -> tuple[str, None]:
+    """Use an object store, as the daemon does at its start, with the rights of the
+    home's owner.
+
+    :returns: what cannot be checked; empty if all can
+    :raises OperatorError: it cannot be used
+    """
+    # Slow imports, which only an object store needs.
+    from filebucket.store.s3 import credentials, probe  # noqa: PLC0415
+    from filebucket.store.s3.blocking import Bucket  # noqa: PLC0415
+    from filebucket.store.s3.interfaces import ObjectError  # noqa: PLC0415
+    from filebucket.store.s3.records import Keys  # noqa: PLC0415
+
+    become_owner_of(config.home, PRIVATE)
+    who = credentials.read(store.credentials)
+    probe.check(store, who, Keys(store.prefix))
+    names = Bucket(store, store.names_bucket, who)
+    try:
+        names.versioned()
+    except ObjectError as error:
+        return f"{names.place} may keep versions: {error}", None
+    finally:
+        names.close()
+    return "", None
 
 
 def _unsealable(error: OSError) -> str:

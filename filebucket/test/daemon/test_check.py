@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pwd
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,14 +19,20 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from filebucket.base.errors import ConfigError
+from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.catalogue.journal import Journal
 from filebucket.config.config import EXAMPLE_TOKENS
 from filebucket.daemon import check, control
 from filebucket.daemon.applied import Applied, Difference, fingerprints
+from filebucket.model.objects import S3
 from filebucket.model.token import token_digest
 from filebucket.store import aside
 from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
+from filebucket.store.s3 import probe
+from filebucket.store.s3.blocking import Bucket
+from filebucket.store.s3.credentials import Credentials
+from filebucket.store.s3.interfaces import DeniedError
+from filebucket.store.s3.records import Keys
 from filebucket.test.kit.catalogue import new_database
 from filebucket.test.kit.certificates import make_key, write_chain, write_pair
 from filebucket.test.kit.control import status_file
@@ -40,6 +47,9 @@ NOW = datetime.now(UTC)
 def day(days: float) -> str:
     """The date in this number of days, as the configuration writes it."""
     return f"{NOW + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+
+
+CREDENTIALS = "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"
 
 
 class CheckCase(SynchronousTestCase):
@@ -734,3 +744,115 @@ class SealTests(CheckCase):
         self.patch(tempfile, "mkdtemp", remember)
         self.assertEqual([], self.sealed(days=0))
         self.assertEqual([str(self.home / ".filebucket")], made)
+
+
+class StoreTests(CheckCase):
+    """Files in an object store."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tried: list[tuple[S3, Credentials, Keys]] = []
+        self.patch(probe, "check", lambda *given: self.tried.append(given))
+        self.patch(Bucket, "versioned", lambda bucket: False)
+        self.paths = {}
+        for name in ("credentials", "delete_credentials"):
+            path = self.folder / name
+            path.write_text(CREDENTIALS)
+            path.chmod(0o600)
+            self.paths[name] = str(path)
+        self.owner = "root" if not os.geteuid() else pwd.getpwuid(os.geteuid())[0]
+
+    def with_store(self, **given: Any) -> list[tuple[str, str]]:
+        """The findings, but that of a user who tests without root's rights."""
+        keys = given.pop("keys", {})
+        store = {
+            "endpoints": ["http://127.0.0.1:1"],
+            "names_bucket": "names",
+            "data_bucket": "data",
+            "prefix": "a/",
+            **self.paths,
+            **given,
+        }
+        store = {key: value for key, value in store.items() if value is not None}
+        found = self.found(store={"s3": store}, **keys)
+        return [each for each in found if f"readable by {self.owner}" not in each[1]]
+
+    def test_in_order(self) -> None:
+        """The store is tried with the daemon's credentials."""
+        self.assertEqual([], self.with_store())
+        ((store, who, keys),) = self.tried
+        self.assertEqual("names", store.names_bucket)
+        self.assertEqual("a", who.access_key)
+        self.assertEqual(Keys("a/"), keys)
+
+    def test_cannot_be_used(self) -> None:
+        def fail(*given: object) -> None:
+            raise OperatorError("S3 bucket names: 403 AccessDenied")
+
+        self.patch(probe, "check", fail)
+        text = "S3 bucket names: 403 AccessDenied"
+        self.assertEqual([("wrong", f"$.store.s3: {text}")], self.with_store())
+        os.remove(self.paths["credentials"])
+        ((level, text),) = self.with_store()
+        self.assertEqual("wrong", level)
+        self.assertIn("No such file or directory", text)
+
+    def test_unproven(self) -> None:
+        """What the credentials do not show may be otherwise."""
+
+        def fail(bucket: Bucket) -> bool:
+            raise DeniedError("403 AccessDenied", "AccessDenied")
+
+        self.patch(Bucket, "versioned", fail)
+        text = "S3 bucket names may keep versions: 403 AccessDenied"
+        self.assertEqual([("risky", f"$.store.s3: {text}")], self.with_store())
+
+    def test_no_credentials_here(self) -> None:
+        """Those of systemd or the environment of the daemon are not known."""
+        text = "the object store cannot be checked without the daemon's credentials"
+        self.assertEqual(
+            [("risky", f"$.store.s3: {text}")], self.with_store(credentials=None)
+        )
+        self.assertEqual([], self.tried)
+
+    def test_accessible(self) -> None:
+        """Others must not read credentials."""
+        os.chmod(self.paths["credentials"], 0o644)
+        os.chmod(self.paths["delete_credentials"], 0o604)
+        found = self.with_store()
+        self.assertEqual(["risky", "risky"], [level for level, _ in found])
+        for name, (_, text) in zip(self.paths, found, strict=True):
+            self.assertIn(f"{name}: is accessible to all users: chmod o= ", text)
+
+    def test_daemon_may_delete(self) -> None:
+        """Its user must not be able to read the other credentials."""
+        if os.geteuid():
+            raise SkipTest("needs root")
+        self.folder.parent.chmod(0o755)
+        self.need_ways_in()
+        for path in (str(self.home), *self.paths.values()):
+            os.chown(path, 65534, 65534)
+        ((_, text),) = self.with_store()
+        self.assertIn("readable by nobody, the owner of", text)
+        self.assertIn("can delete all files; chown root", text)
+        os.chown(self.paths["delete_credentials"], 0, 0)
+        self.assertEqual([], self.with_store())
+
+    def test_same_credentials(self) -> None:
+        ((_, text),) = self.with_store(delete_credentials=self.paths["credentials"])
+        self.assertIn("the daemon can delete all files", text)
+
+    def test_nothing_deletes(self) -> None:
+        """That matters only if something is to be deleted."""
+        self.assertEqual([], self.with_store(delete_credentials=None))
+        bucket = {**self.keys["buckets"][0], "keep": {"daily": 3}}
+        text = "without delete_credentials, prune and sweep delete nothing"
+        self.assertEqual(
+            [("risky", f"$.store.s3: {text}")],
+            self.with_store(delete_credentials=None, keys={"buckets": [bucket]}),
+        )
+
+    def test_seal(self) -> None:
+        ((level, text),) = self.with_store(keys={"seal": "1h"})
+        self.assertEqual("wrong", level)
+        self.assertIn("$.seal: has no effect", text)
