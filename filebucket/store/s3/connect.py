@@ -6,7 +6,9 @@ an authority that the system trusts, or by one of those that the operator chose.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,6 +60,7 @@ class Wire(ProtocolWrapper):
 
     def makeConnection(self, transport: Any) -> None:
         super().makeConnection(transport)
+        self._hurry()
         if not self.factory.secure:
             self._fire(None)
 
@@ -90,7 +93,29 @@ class Wire(ProtocolWrapper):
         if not self._sending:
             self.transport.pauseProducing()
 
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Acknowledge what comes at once, until Linux decides otherwise again.
+
+        An answer is often in two packets, and a gateway that uses Nagle's algorithm, as
+        Ceph's does, sends the second one only when the first is acknowledged: 40 ms
+        later.
+        """
+        transport: Any = self.transport
+        while transport is not None:
+            # Under TLS there is another transport.
+            connection = getattr(transport, "socket", None)
+            if connection is not None:
+                with suppress(OSError, AttributeError):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                return
+            transport = getattr(transport, "transport", None)
+
     def dataReceived(self, data: bytes) -> None:
+        self._hurry()
         self.left -= len(data)
         if self.left < 0:
             self.transport.abortConnection()

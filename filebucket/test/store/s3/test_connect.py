@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
 from filebucket.base.errors import OperatorError
@@ -18,6 +21,7 @@ from filebucket.model.objects import S3
 from filebucket.store.s3.body import MemoryBody
 from filebucket.store.s3.calls import Calls, Limits
 from filebucket.store.s3.client import Objects
+from filebucket.store.s3.connect import Wires
 from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.interfaces import NotSentError
 from filebucket.test.kit.certificates import write_chain, write_pair
@@ -44,6 +48,62 @@ class AuthorityTests(TestCase):
         self.assertEqual(f"{path}: No such file or directory", self.mistake(path))
         path.write_text("no")
         self.assertEqual(f"{path}: no certificates in PEM format", self.mistake(path))
+
+
+class Socket:
+    """Records the options that are set."""
+
+    def __init__(self) -> None:
+        self.options: list[tuple[int, ...]] = []
+
+    def setsockopt(self, *option: int) -> None:
+        self.options.append(option)
+        if len(self.options) > 3:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+class Transport(StringTransport):
+    """A transport with a socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = Socket()
+
+
+class HurryTests(TestCase):
+    """A store with Nagle's algorithm is not kept waiting for acknowledgments."""
+
+    def wire(self) -> Any:
+        factory = Wires(Factory.forProtocol(Protocol), False, set())
+        return factory.buildProtocol(None)
+
+    def test_hurry(self) -> None:
+        """At the start, after each write and before each read, whatever happens to the
+        socket; also under TLS.
+        """
+        for layers in (0, 1):
+            inner = Transport()
+            transport: Any = inner
+            for _ in range(layers):
+                transport = StringTransport()
+                transport.transport = inner
+            wire = self.wire()
+            wire.makeConnection(transport)
+            for step in (wire.write, wire.dataReceived):
+                wire.left = 100
+                step(b"x")
+            option = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            self.assertEqual([option] * 3, inner.socket.options)
+            wire.write(b"y")
+            self.assertEqual(b"xy", transport.value())
+
+    def test_no_socket(self) -> None:
+        """A UNIX socket, or a transport in memory, has no such option."""
+        wire = self.wire()
+        transport = StringTransport()
+        wire.makeConnection(transport)
+        wire.write(b"x")
+        self.assertEqual(b"x", transport.value())
 
 
 class TLSTests(TestCase):
