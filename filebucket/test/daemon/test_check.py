@@ -843,7 +843,7 @@ class StoreTests(CheckCase):
         self.assertIn("the daemon can delete all files", text)
 
     def test_nothing_deletes(self) -> None:
-        """That matters only if something is to be deleted."""
+        """That matters only if a bucket has retention rules."""
         self.assertEqual([], self.with_store(delete_credentials=None))
         bucket = {**self.keys["buckets"][0], "keep": {"daily": 3}}
         text = "without delete_credentials, prune and sweep delete nothing"
