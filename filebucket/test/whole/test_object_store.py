@@ -324,7 +324,7 @@ class _StartTests(_RealCase):
         self.assertNotIn(self.who.secret, output)
 
     def test_started(self) -> None:
-        """What is left of the checks is one object, also after two starts."""
+        """The checks leave one object, also after two starts."""
         server = self.daemon()
         server.wait_for(r"\(atomic publish: PUT with If-None-Match\)")
         server.stop()
