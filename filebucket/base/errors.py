@@ -106,6 +106,10 @@ class OperatorError(Exception):
     """An error that is reported to the operator in one line, without a traceback."""
 
 
+class BusyError(OperatorError):
+    """Another process does the same work already."""
+
+
 class ConfigError(OperatorError):
     """The configuration cannot be used.
 

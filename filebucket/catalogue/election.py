@@ -13,6 +13,7 @@ from contextlib import suppress
 import psycopg
 from zope.interface import implementer
 
+from filebucket.catalogue.connection import CatalogueError
 from filebucket.catalogue.interfaces import IElection
 from filebucket.catalogue.leader import SILENT
 from filebucket.catalogue.nodes import NOW, values_of
@@ -30,6 +31,9 @@ from filebucket.model.place import PostgreSQL
 ANSWER_TIMEOUT = 4.0
 """Seconds to wait for an answer."""
 
+LEAST_VERSION = 140000
+"""The first version of PostgreSQL that ends idle connections."""
+
 _SESSION = {
     "idle_session_timeout": f"{SILENT}s",
     "statement_timeout": "3s",
@@ -38,7 +42,9 @@ _SESSION = {
     "tcp_user_timeout": f"{SILENT}s",
 }
 
-_TRY = "SELECT pg_try_advisory_lock(hashtextextended('file-bucket: leader', 0))"
+_LEADER = "file-bucket: leader"
+
+_TRY = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 
 _BEFORE = "SELECT instance, stopped FROM node WHERE name = %s FOR UPDATE"
 
@@ -90,7 +96,7 @@ class Election:
             if self._holds:
                 raw.execute("SELECT 1")
             else:
-                self._holds = bool(value_of(raw, _TRY))
+                self._holds = bool(value_of(raw, _TRY, _LEADER))
             return self._holds
 
     def _connected(self) -> Raw:
@@ -98,6 +104,8 @@ class Election:
             return self._raw
         raw = connect(self._place)
         try:
+            if raw.info.server_version < LEAST_VERSION:
+                raise CatalogueError("several daemons need PostgreSQL 14 or newer")
             upgraded(raw, create=True)
             raw.patience = ANSWER_TIMEOUT
             set_up(raw, _SESSION)
@@ -132,3 +140,36 @@ class Election:
         if raw is not None:
             with suppress(psycopg.Error):
                 raw.close()
+
+
+class Lock:
+    """A lock of one session, for :func:`filebucket.catalogue.jobs.job`. Unlike other
+    connections, this one is not made again if it is lost: then the lock is lost, too.
+    """
+
+    def __init__(self, place: PostgreSQL, name: str) -> None:
+        """
+        :param name: of the lock
+        :raises CatalogueError: the database cannot be used
+        """
+        self._name = name
+        with translated_errors():
+            self._raw = connect(place)
+
+    def take(self) -> bool:
+        """Take the lock, if it is free.
+
+        :raises CatalogueError: the database cannot be used
+        """
+        with translated_errors():
+            return bool(value_of(self._raw, _TRY, self._name))
+
+    def check(self) -> None:
+        """As :meth:`filebucket.catalogue.jobs.Job.check`."""
+        with translated_errors():
+            self._raw.execute("SELECT 1")
+
+    def close(self) -> None:
+        """End the connection, and so give up the lock."""
+        with suppress(psycopg.Error):
+            self._raw.close()

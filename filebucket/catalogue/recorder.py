@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Protocol, TypeVar
 
 from attrs import evolve, frozen
@@ -24,11 +24,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from filebucket.base.alarm import Alarm, within
-from filebucket.base.errors import Refusal
+from filebucket.base.errors import BusyError, Refusal
 from filebucket.base.threads import Threads
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.jobs import job
 from filebucket.catalogue.journal import KEPT_REFUSALS, MOST_INVENTED
 from filebucket.catalogue.view import View
 from filebucket.catalogue.writer import LOOK_EVERY, Writer
@@ -470,7 +471,10 @@ class Recorder(Service):
 
     def _not_reindexed(self, failure: Failure) -> None:
         self._reindexing = False
-        if failure.check(CatalogueError):
+        if failure.check(BusyError):
+            # That one may have begun before the files came that this one is about.
+            self._reindex_later = True
+        elif failure.check(CatalogueError):
             # Not at once, since the error may persist.
             self._reindex_later = True
             self._note_damage(failure)
@@ -497,11 +501,11 @@ class Recorder(Service):
             view.close()
 
     def _run_reindex(self, buckets: Sequence[Bucket]) -> str:
-        catalogue = Inventory.open(self._place)
-        try:
+        with (
+            closing(Inventory.open(self._place)) as catalogue,
+            job(self._place, "reindex"),
+        ):
             return self._reindex(catalogue, buckets, lambda: self._stopped)
-        finally:
-            catalogue.close()
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from filebucket import __version__
-from filebucket.base.errors import OperatorError, suggestion
+from filebucket.base.errors import BusyError, OperatorError, suggestion
 from filebucket.base.text import printable_lines
 from filebucket.cli.output import CannotPrintError
 
@@ -76,6 +76,9 @@ class _Commands(click.Group):
         except click.ClickException as error:
             self._status = error.exit_code
             raise
+        except BusyError as error:
+            # No failure: each machine of several has the same timers.
+            click.echo(str(error))
         except OperatorError as error:
             raise click.ClickException(printable_lines(str(error))) from None
 

@@ -28,6 +28,7 @@ from filebucket.base.text import (
     time_text,
 )
 from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.jobs import job
 from filebucket.cli.options import (
     bucket_labels,
     chosen_buckets,
@@ -114,8 +115,16 @@ def _prune(
     opened = _opener(config, dry_run)
     with (
         open_catalogue(config, Inventory, keep=keep) as catalogue,
+        nullcontext() if dry_run else job(config.catalogue_place, "prune") as lock,
         opened() as remover,
     ):
+
+        def checked(bucket: Bucket) -> Bucket:
+            # Right before each removal: without the lock another machine may prune.
+            if lock is not None:
+                lock.check()
+            return current(bucket)
+
         yield from pruning.prune(
             catalogue,
             remover,
@@ -125,7 +134,7 @@ def _prune(
             hide,
             rehearse=dry_run,
             others=config.buckets,
-            current=current,
+            current=checked,
         )
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import click
 
 from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.jobs import job
 from filebucket.cli.options import open_catalogue, with_config, with_json
 from filebucket.cli.progress import Findings, progress_bar
 from filebucket.config.load import load
@@ -37,6 +38,7 @@ def reindex(path: str, as_json: bool, accept: bool) -> None:
     config = load(path)
     with ExitStack() as stack:
         catalogue = stack.enter_context(open_catalogue(config, Inventory, create=True))
+        stack.enter_context(job(config.catalogue_place, "reindex"))
         archive = archive_of(config.home, config.store)
         count = count_names(archive, config.buckets)
         bar = stack.enter_context(progress_bar(count))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from attrs import define
 from filebucket.base.errors import OperatorError
 from filebucket.base.owner import become_owner_of
 from filebucket.base.text import counted, printable, rfc3339, size_text
+from filebucket.catalogue.jobs import job
 from filebucket.cli.options import (
     DURATION,
     bucket_labels,
@@ -92,21 +94,22 @@ def _swept(
     who = None if dry_run else remove.deleting(store)
     become_owner_of(config.home, PRIVATE)
     remover = remove.remover_of(store, who or credentials.read(store.credentials))
-    for bucket in buckets:
-        made = Sweep(
-            remover.names,
-            remover.data,
-            remover.keys,
-            bucket.directory,
-            older_than,
-            dry_run,
-            _wait,
-        )
-        try:
-            for each in made.run():
-                yield bucket, each
-        except ObjectError as error:
-            raise OperatorError(f"bucket {bucket.label}: {error}") from None
+    with nullcontext() if dry_run else job(config.catalogue_place, "sweep"):
+        for bucket in buckets:
+            made = Sweep(
+                remover.names,
+                remover.data,
+                remover.keys,
+                bucket.directory,
+                older_than,
+                dry_run,
+                _wait,
+            )
+            try:
+                for each in made.run():
+                    yield bucket, each
+            except ObjectError as error:
+                raise OperatorError(f"bucket {bucket.label}: {error}") from None
 
 
 def _wait(seconds: float) -> None:

@@ -12,6 +12,7 @@ from filebucket.base.fs import replacing
 from filebucket.base.text import plural
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.jobs import job
 from filebucket.cli.options import (
     DURATION,
     RATE,
@@ -86,7 +87,10 @@ def verify(
         return
     pacing.be_idle()
     pace = pacing.Pace(rate, time.monotonic, time.sleep) if rate else None
-    with open_catalogue(config, Inventory) as catalogue:
+    with (
+        open_catalogue(config, Inventory) as catalogue,
+        job(config.catalogue_place, "verify"),
+    ):
         before = time.time() - (older_than or 0)
         due = verifying.due(catalogue, chosen, before)
         with progress_bar(due.bytes) as bar:

@@ -16,7 +16,7 @@ import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -26,6 +26,7 @@ from attrs import define, field, frozen
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import Certificate
 
+from filebucket import __version__
 from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import (
@@ -40,7 +41,7 @@ from filebucket.catalogue.view import View
 from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
-from filebucket.daemon.applied import Difference, identity
+from filebucket.daemon.applied import Difference, identity, shared_settings
 from filebucket.daemon.certificates import chain_of, name_of, read_certificates
 from filebucket.daemon.problems import Found, find_daemon, not_allowed
 from filebucket.hooks.interfaces import EVENTS
@@ -49,6 +50,7 @@ from filebucket.http.listen import listeners
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, IPNetwork, Networks
 from filebucket.model.names import PRIVATE
+from filebucket.model.node import Node, NodeReport, differing
 from filebucket.model.objects import S3
 from filebucket.model.problem import SOON, ending_token
 from filebucket.store import aside
@@ -281,11 +283,31 @@ class _Examination:
         if place is None or not os.path.isdir(self.config.home):
             return
         try:
-            with as_owner_of(self.config.home, PRIVATE):
-                View.open(place, create=False).close()
+            with (
+                as_owner_of(self.config.home, PRIVATE),
+                closing(View.open(place, create=False)) as view,
+            ):
+                nodes = view.nodes(self.now)
         except CatalogueError as error:
             if str(error) != NOT_CREATED:
                 yield _wrong("$.catalogue", str(error))
+            return
+        yield from self._nodes(nodes)
+
+    def _nodes(self, nodes: Sequence[Node]) -> Iterator[Concern]:
+        """How the other daemons that share the catalogue differ from this file."""
+        settings = shared_settings(self.config, self.config.buckets)
+        own = NodeReport(__version__, settings)
+        for each in nodes:
+            if each.name == self.config.node or not each.is_alive(self.now):
+                continue
+            place = f"daemon {each.name}"
+            if keys := differing(each.report, own):
+                yield _risky(place, f"has other settings: {', '.join(keys)}")
+            if each.report.version != own.version:
+                version = each.report.version
+                text = f"runs file-bucket {version}, and this is {own.version}"
+                yield _risky(place, text)
 
     def _rights(self, there: str) -> Iterator[Concern]:
         """What the daemon's user may do in ``there``, the existing part of the home's

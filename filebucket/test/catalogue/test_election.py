@@ -24,6 +24,14 @@ from filebucket.test.kit.server import comes
 
 NOW = 1_795_000_000.0
 
+LOCKS = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid"
+    " FROM pg_database WHERE datname = current_database())"
+)
+
+END = f"SELECT pg_terminate_backend(pid) {LOCKS}"
+"""Ends the connections that have a lock."""
+
 
 class ElectionCase(SynchronousTestCase):
     """Has an empty database."""
@@ -43,6 +51,10 @@ class ElectionCase(SynchronousTestCase):
     def pass_time(self) -> None:
         """The server's clock does."""
 
+    def wait_for_no_lock(self) -> None:
+        """Until the server has noticed the end of each connection with a lock."""
+        self.assertTrue(comes(lambda: self.sql(f"SELECT 1 {LOCKS}") == []))
+
     def sql(self, statement: str) -> Any:
         """Execute a statement as another program does."""
         with closing(psycopg.connect(self.place.conninfo, autocommit=True)) as other:
@@ -57,20 +69,13 @@ class ContractTests(ElectionCase, ElectionContract):
 class ConnectionTests(ElectionCase):
     """The lock ends with the connection."""
 
-    LOCKS = (
-        "FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid"
-        " FROM pg_database WHERE datname = current_database())"
-    )
-
     def test_ended(self) -> None:
         """A daemon whose connection was ended does not hold the lock, and is told so,
         although its next connection could have it.
         """
         a = self.join("a", "1")
         self.assertTrue(a.hold())
-        self.assertEqual(
-            [(True,)], self.sql(f"SELECT pg_terminate_backend(pid) {self.LOCKS}")
-        )
+        self.assertEqual([(True,)], self.sql(END))
         error = self.assertRaises(CatalogueError, a.hold)
         self.assertIn("PostgreSQL: ", str(error))
         b = self.join("b", "1")
@@ -85,8 +90,7 @@ class ConnectionTests(ElectionCase):
         )
         a, b = self.join("a", "1"), self.join("b", "1")
         self.assertTrue(a.hold())
-        locks = f"SELECT 1 {self.LOCKS}"
-        self.assertTrue(comes(lambda: self.sql(locks) == []))
+        self.wait_for_no_lock()
         self.assertTrue(b.hold())
         self.assertRaises(CatalogueError, a.hold)
 
@@ -130,6 +134,11 @@ class ConnectionTests(ElectionCase):
             error = self.assertRaises(CatalogueError, call)
             self.assertNotIn("secret", str(error))
         a.close()
+
+    def test_old_server(self) -> None:
+        self.patch(elections, "LEAST_VERSION", 990000)
+        error = self.assertRaises(CatalogueError, self.join("a", "1").hold)
+        self.assertEqual("several daemons need PostgreSQL 14 or newer", str(error))
 
     def test_newer(self) -> None:
         """A daemon that is too old for the catalogue does not lead."""

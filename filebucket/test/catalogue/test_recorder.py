@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.base.errors import Refusal
-from filebucket.catalogue import journal, recorder, sqlite, writer
+from filebucket.base.errors import BusyError, Refusal
+from filebucket.catalogue import jobs, journal, recorder, sqlite, writer
 from filebucket.catalogue.database import FILE, CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
@@ -95,7 +95,7 @@ class RecorderCase(SynchronousTestCase):
         self.clock_set = 0.0
         self.recorder = self.make()
 
-    def make(self) -> Recorder:
+    def make(self, term: Callable[[], int] = lambda: 1) -> Recorder:
         self.pools = []
         self.registry = Registry([BUCKET])
         recorder = Recorder(
@@ -105,6 +105,7 @@ class RecorderCase(SynchronousTestCase):
             self.registry,
             self.reindex,
             lambda: self.clock.seconds() + self.clock_set,
+            term,
         )
         recorder.on_change(self.changed)
         return recorder
@@ -775,6 +776,41 @@ class FailureTests(RecorderCase):
         self.search = lambda catalogue: ""
         self.clock.pump([LOOK_EVERY, 0])
         self.assertEqual(2, len(self.searches))
+
+    def test_search_elsewhere(self) -> None:
+        """While another daemon searches, this one waits for its turn."""
+        real, turns = jobs.job, [BusyError("it runs")]
+
+        def busy(*args: Any) -> Any:
+            if turns:
+                raise turns.pop()
+            return real(*args)
+
+        self.patch(recorder, "job", busy)
+        with capturedLogs() as events:
+            self.start()
+        self.assertEqual(([], []), (self.searches, self.said(events)))
+        self.clock.pump([LOOK_EVERY, 0])
+        self.assertEqual(1, len(self.searches))
+
+    def test_follower(self) -> None:
+        """A daemon that does not lead records its pushes, and leaves all other work to
+        the one that leads.
+        """
+        term = 0
+        self.recorder = self.make(lambda: term)
+        self.start()
+        self.recorder.observe(outcome())
+        self.clock.advance(GATHER)
+        self.assertEqual((["db-1.gz"], []), (self.names(), self.searches))
+        self.clock.pump([LOOK_EVERY] * 70)
+        (series,) = all_series(self.read())
+        self.assertEqual(State.FRESH, series.state)
+        term = 1
+        self.recorder.reindex()
+        self.clock.pump([0, GATHER])
+        (series,) = all_series(self.read())
+        self.assertEqual((State.LATE, 1), (series.state, len(self.searches)))
 
     def test_damage_that_is_found_elsewhere(self) -> None:
         """A reader may find damage that the writer does not."""

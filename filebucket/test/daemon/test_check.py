@@ -19,11 +19,15 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from filebucket import __version__
 from filebucket.base.errors import ConfigError, OperatorError
+from filebucket.catalogue.election import Election
 from filebucket.catalogue.journal import Journal
 from filebucket.config.config import EXAMPLE_TOKENS
+from filebucket.config.load import load
 from filebucket.daemon import check, control
-from filebucket.daemon.applied import Applied, Difference, fingerprints
+from filebucket.daemon.applied import Applied, Difference, fingerprints, shared_settings
+from filebucket.model.node import NodeReport
 from filebucket.model.objects import S3
 from filebucket.model.token import token_digest
 from filebucket.store import aside
@@ -319,6 +323,34 @@ class CatalogueTests(CheckCase):
         self.assertEqual([], self.found(**keys))
         Journal.open(place).close()
         self.assertEqual([], self.found(**keys))
+
+    def test_nodes(self) -> None:
+        """Other daemons that run with other settings, whatever these are."""
+        place = new_database()
+        keys = {"catalogue": {"postgresql": place.conninfo}, "node": "a"}
+        self.assertEqual([], self.found(**keys))
+        config = load(str(self.file))
+        settings = shared_settings(config, config.buckets)
+        other = {**settings, "buckets": "0a1b", "page": "2c3d"}
+        for name, version, shown, alive in (
+            ("a", "0.1", other, True),
+            ("b", __version__, settings, True),
+            ("c", __version__, other, True),
+            ("d", "0.1", settings, True),
+            ("e", "0.1", other, False),
+        ):
+            election = Election(place, name, "1")
+            self.addCleanup(election.close)
+            election.report(NodeReport(version, shown), leads=False)
+            if not alive:
+                election.leave()
+        self.assertEqual(
+            [
+                ("risky", "daemon c: has other settings: buckets, page"),
+                ("risky", f"daemon d: runs file-bucket 0.1, and this is {__version__}"),
+            ],
+            self.found(**keys),
+        )
 
     def test_does_not_answer(self) -> None:
         (port,) = free_ports(1)

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.catalogue.jobs import job
+from filebucket.model.place import PostgreSQL
 from filebucket.test.kit.catalogue import new_database
 from filebucket.test.kit.postgres import Postgres
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
@@ -193,6 +196,28 @@ class NodesTests(NodesCase):
             (0, "forgot b\n"), self.filebucket("a", "status", "--forget", "b")
         )
         self.assertEqual(["a"], [each["node"] for each in self.status("a")["nodes"]])
+
+    def test_commands(self) -> None:
+        """Each machine has the same timers: only one works."""
+        kept = {"name": "web01", "token": OTHER, "keep": {"last": 1}}
+        self.start("a", buckets=[kept])
+        for command in ("prune", "verify", "reindex"):
+            with job(PostgreSQL(self.database), command):
+                self.assertEqual(
+                    (
+                        0,
+                        f"another filebucket {command} is running, on this or another"
+                        " machine: nothing to do\n",
+                    ),
+                    self.filebucket("a", command),
+                )
+            # The server notices the end of the connection a moment later.
+            self.assertTrue(comes(partial(self.does, command)))
+
+    def does(self, command: str) -> bool:
+        status, text = self.filebucket("a", command)
+        self.assertEqual(0, status, text)
+        return "another" not in text
 
 
 class DatabaseTests(NodesCase):
