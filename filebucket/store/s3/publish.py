@@ -7,8 +7,8 @@ but not forever. A record is never deleted here, and neither is data, since a PU
 still take effect after its answer was lost.
 
 ``filebucket prune`` marks a name before it deletes the name's record. An overwriting
-push that finds a mark waits until it is gone, and publishes again if its record went
-with the old one.
+push that finds a mark waits until it is gone. Then, or if there is none, it publishes
+again if its record went with the old one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -28,6 +28,7 @@ from filebucket.store.s3.interfaces import (
     AlreadyThereError,
     DeniedError,
     IObjects,
+    NotSentError,
     NotThereError,
     ObjectError,
     UnsureError,
@@ -42,6 +43,10 @@ SETTLE = 30.0
 MARKED = 30.0
 """Seconds that an overwriting push waits for prune, which keeps a mark for the time of
 four calls."""
+
+TURN = 120.0
+"""Seconds that an overwriting push waits for others that overwrite the same file: its
+data is stored, and ``filebucket sweep`` must not come first."""
 
 PAUSE = 0.5
 """Seconds between two tries."""
@@ -180,12 +185,17 @@ class Names:
         turns.pushes += 1
         # Two pushes that replace each other may end in any order. Only here is it known
         # which one of this daemon was last.
-        await turns.lock.acquire()
         try:
-            replaced = await self._replace(key, directory, name, record)
-            return Published(next(self._order), replaced)
+            try:
+                await Deadline(self._clock, TURN).of(turns.lock.acquire())
+            except CancelledError:
+                raise NotSentError("other pushes are overwriting the file") from None
+            try:
+                replaced = await self._replace(key, directory, name, record)
+                return Published(next(self._order), replaced)
+            finally:
+                turns.lock.release()
         finally:
-            turns.lock.release()
             turns.pushes -= 1
             if not turns.pushes:
                 del self._turns[key]
@@ -224,17 +234,19 @@ class Names:
         replaced, first = False, True
         while True:
             deadline = Deadline(self._clock, SETTLE)
+            created = True
             try:
                 # It shows whether there is something to replace, which another PUT
                 # does not.
                 await self._create(deadline, directory, name, record)
             except NameTaken:
-                replaced = replaced or first
+                created, replaced = False, replaced or first
                 await deadline.surely(lambda: self._objects.put(key, body))
             first = False
-            if not await self._was_marked(directory, name):
+            if not await self._was_marked(directory, name) and created:
                 return replaced
-            # Prune may have deleted this record in place of the one that it meant.
+            # Prune may have deleted this record in place of the one that it meant, and
+            # its mark, too.
             if await self._read(Deadline(self._clock, SETTLE), key) is not None:
                 # This one, or that of a later push.
                 return replaced

@@ -17,7 +17,7 @@ from filebucket.store.s3.interfaces import (
     ObjectError,
     UnsureError,
 )
-from filebucket.store.s3.publish import MARKED, PAUSE, SETTLE, Names, Published
+from filebucket.store.s3.publish import MARKED, PAUSE, SETTLE, TURN, Names, Published
 from filebucket.store.s3.records import Keys, Record, new_id
 from filebucket.test.kit.objects import DENIED, LOST, MemoryObjects
 from filebucket.test.store.contract import wait_for
@@ -217,7 +217,7 @@ class ReplaceTests(NamesCase):
         self.put(record())
         self.assertTrue(self.result(self.replace()).replaced)
         self.assert_published(self.own)
-        self.assertEqual({"create": 1, "get": 2, "put": 1}, self.objects.counted)
+        self.assertEqual({"create": 1, "get": 3, "put": 1}, self.objects.counted)
 
     def test_lost(self) -> None:
         """Lost calls and answers are settled."""
@@ -250,6 +250,19 @@ class ReplaceTests(NamesCase):
         self.assertLess(first.order, orders[0])
         self.assertLess(orders[0], orders[1])
         self.assert_published(self.own)
+
+    def test_turn_never_comes(self) -> None:
+        """The wait for other pushes is bounded."""
+        self.result(self.create())
+        waiting = []
+        for _ in range(8):
+            self.objects.hang("put")
+            self.own = record()
+            waiting.append(Deferred.fromCoroutine(wait_for(self.replace())))
+        self.clock.pump([PAUSE] * int((TURN + SETTLE) / PAUSE))
+        for each in waiting:
+            self.failureResultOf(each, UnsureError, NotSentError)
+        self.assertEqual({}, self.names._turns)
 
     def test_turns_end(self) -> None:
         """Nothing is kept of a name that no push overwrites any more."""
@@ -291,6 +304,18 @@ class PruneTests(NamesCase):
         del self.objects.objects[KEY]
         self.prune_ends()
         self.assertTrue(self.successResultOf(done).replaced)
+        self.assert_published(self.own)
+
+    def test_prune_ends_before_its_mark_is_read(self) -> None:
+        """Prune has read the old record, deletes the new one, and is done."""
+        times = iter((True,))
+
+        def prune(call: str) -> None:
+            if call == f"get {MARK}" and next(times, False):
+                del self.objects.objects[MARK], self.objects.objects[KEY]
+
+        self.objects.before = prune
+        self.assertTrue(self.result(self.replace()).replaced)
         self.assert_published(self.own)
 
     def test_replaced_meanwhile(self) -> None:
