@@ -289,15 +289,24 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
     home = change.config.home
     # The folder of a bucket without a name is named after its token.
     named = change.bucket.name is not None
-    folder = os.path.join(home, change.bucket.directory) if named else None
+    store = change.config.store
+    in_home = os.path.join(home, change.bucket.directory)
+    folder = in_home if named and store is None else None
     if as_json:
         file = os.path.abspath(path)
         print_json(config=file, folder=folder, **bucket_json(change.bucket))
         return
     stays = folder or f"a folder of {home} that is named after its token"
     removed = f"Removed bucket {name} from {path}."
-    if _is_empty(os.path.join(home, change.bucket.directory)):
+    if store is None and _is_empty(in_home):
         click.echo(f"{removed} It has no files.\n")
+    elif store is not None:
+        click.echo(
+            f"{removed} Its files are still in the S3 buckets {store.names_bucket} and"
+            f" {store.data_bucket}, under\n\n"
+            f"    {store.prefix}names/{change.bucket.directory}/\n"
+            f"    {store.prefix}data/{change.bucket.directory}/\n"
+        )
     else:
         found = read_usage(change.config).of(change.bucket.key)
         text = f" ({files_text(found)})" if found and found.files else ""

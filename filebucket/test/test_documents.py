@@ -286,8 +286,8 @@ class UnitTests(DocumentsCase):
     """The units of the Debian package."""
 
     def test_capabilities(self) -> None:
-        """Only two units have any. That of the daemon's user loads no module of Python
-        from the user's home, which is the storage folder.
+        """Only these units have any. That of the daemon's user loads no module of
+        Python from the user's home, which is the storage folder.
         """
         capable = {}
         for path in sorted((TOP / "debian").glob("*.service")):
@@ -302,6 +302,7 @@ class UnitTests(DocumentsCase):
             {
                 "file-bucket-prune.service": ["CAP_LINUX_IMMUTABLE"],
                 "file-bucket-seal.service": ["CAP_LINUX_IMMUTABLE", *others],
+                "file-bucket-sweep.service": ["CAP_SETUID", "CAP_SETGID"],
             },
             capable,
         )

@@ -408,3 +408,19 @@ class RemoveTests(CliCase):
             output = self.run_("bucket", "remove", LABEL, *arguments)
             self.assertNotIn(TOKEN, output)
         self.assertIsNone(json.loads(output)["folder"])
+
+    def test_object_store(self) -> None:
+        """The files stay there; no folder of the home has any."""
+        store = {
+            "endpoints": ["http://127.0.0.1:1"],
+            "names_bucket": "backups-names",
+            "data_bucket": "backups-data",
+            "prefix": "a/",
+        }
+        bucket = {"name": "db", "token_sha256": HASH}
+        self.write(bucket, store={"s3": store})
+        output = self.run_("bucket", "remove", "db")
+        self.assertIn("Its files are still in the S3 buckets backups-names and", output)
+        self.assertIn("\n    a/names/db/\n    a/data/db/\n", output)
+        self.write(bucket, store={"s3": store})
+        self.assertIsNone(self.json("bucket", "remove", "db")["folder"])
