@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import select
 import time
 import uuid
 from collections.abc import (
@@ -106,30 +107,47 @@ class Raw(psycopg.Connection[Any]):
     patience: float | None = None
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the end of a dialogue with the server. psycopg's own wait has no
+        limit.
+        """
         try:
-            return super().wait(
-                _bounded(gen, self.patience or ANSWER_TIMEOUT), *args, **kwargs
-            )
-        except _NoAnswerError:
+            return _answer(gen, self.pgconn.socket, self.patience or ANSWER_TIMEOUT)
+        except (_NoAnswerError, KeyboardInterrupt):
+            # The answer would be taken for that to the next statement.
             self.close()
             raise
 
 
-def _bounded(gen: Generator[Any, Any, RV], seconds: float) -> Generator[Any, Any, RV]:
-    """End a dialogue with the server that takes too long. psycopg resumes it at least
-    several times in a second, with nothing if the server sent nothing.
+def _answer(gen: Generator[int, int, RV], socket: int, seconds: float) -> RV:
+    """What a dialogue returns, which yields whether it waits to read (1) or write (2),
+    and is sent which is possible.
     """
     end = time.monotonic() + seconds
+    poll = select.poll()
     try:
         wanted = next(gen)
         while True:
-            ready = yield wanted
-            if not ready and time.monotonic() >= end:
+            reads, writes = wanted & _READ, wanted & _WRITE
+            poll.register(
+                socket,
+                (reads and select.POLLIN) | (writes and select.POLLOUT),
+            )
+            left = max(0.0, end - time.monotonic())
+            found = poll.poll(None if math.isinf(left) else left * 1000)
+            if not found:
                 raise _NoAnswerError("no answer")
-            wanted = gen.send(ready)
+            # An error is noticed by either.
+            ((_, event),) = found
+            wanted = gen.send(
+                (_READ if event & ~select.POLLOUT else 0)
+                | (_WRITE if event & ~select.POLLIN else 0)
+            )
     except StopIteration as done:
-        found: RV = done.value
-        return found
+        result: RV = done.value
+        return result
+
+
+_READ, _WRITE = 1, 2
 
 
 class Database:

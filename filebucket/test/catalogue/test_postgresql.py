@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import socket
 import threading
 from collections.abc import Generator
 from contextlib import closing
@@ -252,22 +254,24 @@ class ErrorTests(DatabaseCase):
 
     def test_hangs(self) -> None:
         """A server that does not answer."""
+        near, far = socket.socketpair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
 
-        def dialogue() -> Generator[int, int, str]:
-            while True:
-                ready = yield 1
-                if ready:
-                    return "done"
+        def dialogue() -> Generator[int, int, bytes]:
+            self.assertEqual(2, (yield 2))
+            near.send(b"question")
+            self.assertEqual(1, (yield 1))
+            return near.recv(99)
 
-        bounded = postgresql._bounded(dialogue(), 60)
-        self.assertEqual(1, next(bounded))
-        self.assertEqual(1, bounded.send(0))
-        with self.assertRaises(StopIteration) as stopped:
-            bounded.send(1)
-        self.assertEqual("done", stopped.exception.value)
-        bounded = postgresql._bounded(dialogue(), 0)
-        next(bounded)
-        self.assertRaises(psycopg.OperationalError, bounded.send, 0)
+        with self.assertRaises(psycopg.OperationalError):
+            postgresql._answer(dialogue(), near.fileno(), 0.01)
+        far.send(b"answer")
+        found = postgresql._answer(dialogue(), near.fileno(), PATIENCE)
+        self.assertEqual(b"answer", found)
+        far.send(b"more")
+        found = postgresql._answer(dialogue(), near.fileno(), math.inf)
+        self.assertEqual(b"more", found)
 
     def test_timeout(self) -> None:
         """The wait ends, and the next call makes another connection."""
