@@ -412,7 +412,8 @@ class Uploads:
     ) -> Kept | None:
         if kept is None or kept.damaged:
             return kept
-        there = await self._store.confirm(bucket.directory, name, kept.size)
+        confirm = self._store.confirm
+        there = await confirm(bucket.directory, name, kept.size, kept.sha256)
         return kept if there else None
 
 

@@ -95,7 +95,7 @@ class DirectoryStore:
         self.home.check_moves(directory)
         await self.home.run(directory, self.room.check, self.home.fd, directory, size)
 
-    async def confirm(self, directory: str, name: str, size: int) -> bool:
+    async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:
         self.home.check_moves(directory)
         return await self.home.run(directory, self._confirm, directory, name, size)
 

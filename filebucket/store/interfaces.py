@@ -241,11 +241,13 @@ class IStore(Interface):
         :raises Refusal: 507 if there is not, 503 on a disk error
         """
 
-    def confirm(directory: str, name: str, size: int) -> Awaitable[bool]:
+    def confirm(directory: str, name: str, size: int, sha256: str) -> Awaitable[bool]:
         """Make a published file durable again: the daemon that published it may have
         exited before it could.
 
         :param size: expected size in bytes
+        :param sha256: expected digest, in hex; compared if the store knows the file's,
+            which another daemon may have replaced
         :returns: whether the file exists with that size, and is durable now
         :raises Refusal: disk error
         """

@@ -104,10 +104,21 @@ class S3Parts(LocalParts):
         return S3PartWriter(self, self._s3, directory, upload, hashes, quota)
 
     async def ended(self, directory: str, upload: Unfinished) -> Finished | None:
-        record = await self._s3.find(directory, upload.name)
+        record = await self.record_of(directory, upload)
         if record is None or not is_of(upload, record):
             return None
         return Finished(record.size, record.sha256)
+
+    async def record_of(self, directory: str, upload: Unfinished) -> Record | None:
+        """The record of an upload's name, which another push may have published.
+
+        :raises Refusal: 503: that cannot be determined now
+        """
+        record = await self._s3.find(directory, upload.name)
+        if record is not None and is_of(upload, record):
+            # The try that published it did not get to look for prune.
+            record = await self._s3.settled(directory, upload.name)
+        return record
 
     async def send(
         self, directory: str, upload: Unfinished, size: int, sha256: str
@@ -268,7 +279,7 @@ class S3PartWriter(PartWriter):
 
         :raises NameTaken: another push has published a file with the name
         """
-        record = await self._store.find(self._directory, self._whole.name)
+        record = await self._parts.record_of(self._directory, self._whole)
         if record is not None and not is_of(self._whole, record):
             if not overwrite:
                 raise NameTaken()

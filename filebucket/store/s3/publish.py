@@ -154,6 +154,15 @@ class Names:
         deadline = Deadline(self._clock, SETTLE)
         return await deadline.surely(lambda: self._find(directory, name))
 
+    async def settled(self, directory: str, name: str) -> Record | None:
+        """As :meth:`find`, after prune has deleted the record that it meant, or the one
+        that has replaced it.
+
+        :raises ObjectError: as :meth:`find`, also if prune does not end in time
+        """
+        await self._was_marked(directory, name)
+        return await self.find(directory, name)
+
     async def is_free(self, directory: str, name: str) -> bool:
         """Whether nothing is published under a name.
 

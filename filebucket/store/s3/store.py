@@ -93,10 +93,10 @@ class S3Store:
         check = self.room.check
         await self.home.run(directory, check, self.home.fd, directory, size, at_once)
 
-    async def confirm(self, directory: str, name: str, size: int) -> bool:
+    async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:
         try:
             record = await self._names.find(directory, name)
-            if record is None or record.size != size:
+            if record is None or (record.size, record.sha256) != (size, sha256):
                 return False
             return await self.size(record.data) == size
         except NotThereError:
@@ -123,6 +123,13 @@ class S3Store:
         :raises Refusal: the object store does not tell
         """
         return await self._asked("name", self._names.find(directory, name))
+
+    async def settled(self, directory: str, name: str) -> Record | None:
+        """As :meth:`find`, but not a record that a prune in progress may delete.
+
+        :raises Refusal: the object store does not tell, or prune does not end
+        """
+        return await self._asked("name", self._names.settled(directory, name))
 
     def order(self) -> int:
         """The order of a file that is published already, as :class:`Published`."""

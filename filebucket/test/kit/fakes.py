@@ -136,7 +136,7 @@ class MemoryStore:
         if size > self.room:
             raise Refusal(507, f"not enough free space for {size} bytes")
 
-    async def confirm(self, directory: str, name: str, size: int) -> bool:
+    async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:
         self.confirmed.append((directory, name))
         content = self.files.get((directory, name))
         return content is not None and len(content) == size

@@ -252,10 +252,11 @@ class StoreContract(AnyStore):
 
     def test_confirm(self) -> None:
         """An existing file of that size; any other one is left as it is."""
-        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0)))
+        content = sha256(b"content")
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0, content)))
         self.push(b"content")
-        self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7)))
-        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 8)))
+        self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7, content)))
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 8, content)))
         self.assertEqual({NAME: b"content"}, self.published())
 
     def test_overwrite(self) -> None:

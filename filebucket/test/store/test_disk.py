@@ -787,7 +787,7 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
             self.assert_refused(503, push(writer))
             self.result(writer.abort())
         self.assert_refused(503, self.store.check_room(TOKEN, 1))
-        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 1))
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 1, ""))
         self.result(begun.write([b", and ended"]))
         self.result(begun.commit({}, overwrite=False))
         self.push_to_another()

@@ -315,6 +315,32 @@ class S3PartsTests(PartsContract, S3PartsCase):
                 self.finish(upload, receipt)
                 self.assertEqual(0, self.left_aside())
 
+    def test_published_while_prune_deletes(self) -> None:
+        """Prune may have read the old record, and delete that of an earlier try of this
+        upload: it is no success before prune has ended.
+        """
+        name, mark = self.keys.name(TOKEN, NAME), self.keys.mark(TOKEN, NAME)
+        for deletes in False, True:
+            self.setUp()
+            self.push(b"old")
+            upload = self.whole()
+            self.names.objects[mark] = b""
+            writer = self.begun(upload)
+            self.assert_refused(503, writer.commit({}, overwrite=True))
+            self.result(writer.abort())
+            self.kill()
+            self.assert_refused(503, self.parts.ended(TOKEN, upload))
+            writer = self.begun(upload)
+            self.assert_refused(503, writer.commit({}, overwrite=True))
+            done = Deferred.fromCoroutine(wait_for(writer.commit({}, overwrite=True)))
+            self.assertNoResult(done)
+            if deletes:
+                del self.names.objects[name]
+            del self.names.objects[mark]
+            self.result(done)
+            self.assert_stored()
+            self.result(self.parts.remove(TOKEN, upload))
+
     def test_late_record_of_a_killed_daemon(self) -> None:
         """The record of an earlier try may arrive just before that of the next one."""
         upload = self.whole()

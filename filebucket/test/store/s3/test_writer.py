@@ -376,18 +376,22 @@ class ErrorTests(WriterCase):
         self.assertEqual([], self.data.calls)
 
     def test_confirm(self) -> None:
-        """Both the record and the data must be there."""
-        self.push(b"content")
+        """Both the record and the data must be there, and be of that content: another
+        daemon may have replaced the file.
+        """
+        known = self.push(b"content").sha256
+        self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7, known)))
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7, "00" * 32)))
         self.names.fail("get", DENIED)
-        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7))
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7, known))
         self.data.fail("size", DENIED)
-        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7))
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7, known))
         self.data.objects[self.record().data] = b"other size"
-        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7)))
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7, known)))
         self.data.objects.clear()
-        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7)))
+        self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7, known)))
         self.names.objects[self.keys.name(TOKEN, NAME)] = b"{}"
-        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7))
+        self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7, known))
         self.names.objects.clear()
 
 
