@@ -44,6 +44,7 @@ class Health:
         read: Callable[[Callable[[IView], object]], Deferred[Any]],
         writing: Callable[[], str | None],
         hanging: Callable[[], Hanging],
+        elsewhere: bool = False,
     ) -> None:
         """
         :param ready: whether the daemon accepts pushes
@@ -52,6 +53,9 @@ class Health:
         :param read: calls a function with the catalogue, in a thread; fails with
             :class:`CatalogueError`
         :param writing: why the catalogue cannot be written; None if it can
+        :param elsewhere: whether the catalogue is a database of several daemons. If it
+            is down, all of them still receive pushes, and a load balancer must not give
+            up all of them. It is not read here, since it may hang.
         """
         self._ready = ready
         self._run = run
@@ -59,6 +63,7 @@ class Health:
         self._read = read
         self._writing = writing
         self._hanging = hanging
+        self._elsewhere = elsewhere
 
     async def __call__(self) -> AdminAnswer:
         """``ok`` or the reasons, one per line, followed by warnings: problems that do
@@ -81,11 +86,13 @@ class Health:
                 )
         error_of_writing = self._writing()
         if error_of_writing is not None:
-            reasons.append(f"the catalogue cannot be written: {error_of_writing}")
-        try:
-            await self._read(lambda catalogue: catalogue.refusals(1))
-        except CatalogueError as error:
-            reasons.append(f"the catalogue cannot be read: {error}")
+            told = notes if self._elsewhere else reasons
+            told.append(f"the catalogue cannot be written: {error_of_writing}")
+        if not self._elsewhere:
+            try:
+                await self._read(lambda catalogue: catalogue.refusals(1))
+            except CatalogueError as error:
+                reasons.append(f"the catalogue cannot be read: {error}")
         hanging = self._hanging()
         if hanging.stuck:
             told = notes if hanging.stuck < hanging.most else reasons

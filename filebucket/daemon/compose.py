@@ -248,6 +248,7 @@ def make_daemon(
             lambda: Hanging(threads.stuck(STUCK), THREADS),
             uploads.receiving,
             first_steps(config, path, socket.gethostname()),
+            config.catalogue is not None,
         )
         admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
@@ -428,6 +429,7 @@ def pages(
     hanging: Callable[[], Hanging],
     receiving: Callable[[], Sequence[Receiving]],
     steps: FirstSteps,
+    elsewhere: bool,
 ) -> Mapping[str, IResource]:
     """The pages of the admin listener.
 
@@ -436,9 +438,16 @@ def pages(
     :param known: returns the facts that are not in the catalogue, but the disk
     :param receiving: returns files that are being received
     :param steps: commands to show on a page without a push
+    :param elsewhere: whether the catalogue is a database of several daemons
     """
     health = Health(
-        ready, run, disk, recorder.read, lambda: recorder.health.error, hanging
+        ready,
+        run,
+        disk,
+        recorder.read,
+        lambda: recorder.health.error,
+        hanging,
+        elsewhere,
     )
     scrape = Scrape(counters, run, recorder.read, disk, known, live)
     page = Page(known, disk, recorder.read, local_zone(), receiving, steps)

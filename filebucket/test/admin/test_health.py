@@ -24,6 +24,7 @@ class HealthTests(SynchronousTestCase):
         self.unreadable: str | None = None
         self.unwritable: str | None = None
         self.stuck = 0
+        self.elsewhere = False
 
     def look(self) -> Filesystem:
         if isinstance(self.disk, OSError):
@@ -43,6 +44,7 @@ class HealthTests(SynchronousTestCase):
             self.read,
             lambda: self.unwritable,
             lambda: Hanging(self.stuck, 64),
+            self.elsewhere,
         )
         answer = self.successResultOf(Deferred.fromCoroutine(health()))
         return answer.status, answer.content.decode()
@@ -101,3 +103,12 @@ class HealthTests(SynchronousTestCase):
             ),
             self.ask(),
         )
+
+    def test_database(self) -> None:
+        """Pushes go on without a database of several daemons; it is not asked."""
+        self.elsewhere = True
+        self.unreadable = "no"
+        self.assertEqual((200, "ok\n"), self.ask())
+        self.unwritable = "no answer"
+        told = "the catalogue cannot be written: no answer\n"
+        self.assertEqual((200, f"ok\n{told}"), self.ask())
