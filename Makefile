@@ -13,7 +13,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
 # The Debian 13 roots for building and testing the package (1 GB).
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
-.PHONY: run ceph-root test coverage lint format bench bench-full proofs proofs-quick \
+.PHONY: run cluster ceph-root test coverage lint format bench bench-full proofs proofs-quick \
     pictures wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
@@ -22,6 +22,12 @@ run: $(VENV)/installed
 	@echo "See the backups:  http://127.0.0.1:1235"
 	@echo "    $(BIN)/filebucket status --config config.json"
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
+
+# Three daemons with one object store (ENGINE=seaweedfs or ceph), PostgreSQL and HAProxy,
+# on loopback until Ctrl-C. Needs postgresql and haproxy.
+ENGINE = seaweedfs
+cluster: $(VENV)/weed
+	$(BIN)/python contrib/cluster/start.py $(ENGINE)
 
 # The root that has Ceph, 1 GB. Needs root and Debian's archive, and 3 minutes once.
 ceph-root:
