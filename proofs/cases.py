@@ -5,6 +5,7 @@ from __future__ import annotations
 from proofs import (
     catalogues,
     clients,
+    clusters,
     copies,
     descriptors,
     failures,
@@ -12,6 +13,8 @@ from proofs import (
     fuzz,
     guided,
     kills,
+    liars,
+    listings,
     load,
     memory,
     neighbors,
@@ -123,6 +126,24 @@ CASES = {
     "reloads": Proof(load.reloads, trials=500, quick=20),
     "catalogue-million": Proof(catalogues.million, trials=1_000_000, quick=20_000),
     "catalogue-series": Proof(catalogues.many_series, trials=200_000, quick=20_000),
+    "cluster-races": Proof(clusters.races("seaweedfs"), trials=30, quick=3),
+    "cluster-races-ceph": Proof(clusters.races("ceph"), trials=200, quick=3),
+    "cluster-races-killed": Proof(
+        clusters.races_with_kills("seaweedfs"), trials=30, quick=3
+    ),
+    "cluster-races-killed-ceph": Proof(
+        clusters.races_with_kills("ceph"), trials=100, quick=3
+    ),
+    "cluster-races-unconditional": Proof(clusters.tells, trials=5, quick=2),
+    "cluster-kills": Proof(clusters.kills("seaweedfs"), trials=50, quick=5),
+    "cluster-kills-ceph": Proof(clusters.kills("ceph"), trials=50, quick=5),
+    "cluster-cut": Proof(clusters.cut("seaweedfs"), trials=10, quick=1),
+    "cluster-rolling": Proof(clusters.rolling("4s"), trials=30, quick=3),
+    "cluster-rolling-at-once": Proof(clusters.at_once, trials=30, quick=15),
+    "cluster-lies": Proof(liars.lies("errors"), trials=300, quick=10),
+    "cluster-lies-hangs": Proof(liars.lies("hangs"), trials=600, quick=60),
+    "cluster-lies-forgets": Proof(liars.tells, trials=10, quick=5),
+    "cluster-millions": Proof(listings.reindex, trials=10_000_000, quick=20_000),
     "memory": Proof(memory.large, trials=5, quick=1),
     "soak": Proof(load.soak, trials=1800, quick=20),
 }

@@ -46,7 +46,7 @@ class Asked:
     """A call that came.
 
     :param kind: ``put``, ``put-new``, ``get``, ``head``, ``begin``, ``part``,
-        ``complete``, ``abandon`` or ``list``
+        ``complete``, ``abandon``, ``list`` or ``versioning``
     :param key: with the S3 bucket
     """
 
@@ -332,6 +332,9 @@ class LyingS3(Factory):
             return error(404, "NoSuchUpload")
         return Answer(204)
 
+    def _do_versioning(self, asked: Asked, _: bytes) -> Answer:
+        return _xml("VersioningConfiguration")
+
     def _do_list(self, asked: Asked, _: bytes) -> Answer:
         start = asked.key + "/" + asked.query["prefix"]
         most = int(asked.query.get("max-keys", "1000"))
@@ -341,7 +344,7 @@ class LyingS3(Factory):
         more = len(rest) > most
         last = page[-1] if page else ""
         listed = "".join(
-            f"<Contents><Key>{escape(key)}</Key>"
+            f"<Contents><Key>{escape(key.removeprefix(asked.key + '/'))}</Key>"
             f"<Size>{len(self.objects[key])}</Size></Contents>"
             for key in page
         )
@@ -433,6 +436,8 @@ def _kind(method: str, headers: Mapping[str, str], query: Mapping[str, str]) -> 
         return "begin"
     if "list-type" in query:
         return "list"
+    if "versioning" in query:
+        return "versioning"
     if "uploadId" in query:
         return {"PUT": "part", "POST": "complete", "DELETE": "abandon"}[method]
     kind = method.lower()

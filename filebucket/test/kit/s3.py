@@ -42,8 +42,6 @@ OPEN = "open"
 
 REGION = "us-east-1"
 
-_SPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-
 
 def remove_sockets(*ports: int) -> None:
     """Remove the socket files that SeaweedFS leaves."""
@@ -232,9 +230,9 @@ def keys(url: str, who: Credentials, bucket: str, prefix: str = "") -> Iterator[
         if status != 200:
             raise RuntimeError(f"{status} to a list of {bucket}: {page.decode()}")
         root = ElementTree.fromstring(page)
-        for each in root.iter(f"{{{_SPACE}}}Key"):
+        for each in root.iterfind(".//{*}Key"):
             yield each.text or ""
-        token = root.findtext(f"{{{_SPACE}}}NextContinuationToken")
+        token = root.findtext("{*}NextContinuationToken")
         if token is None:
             return
         query["continuation-token"] = token
