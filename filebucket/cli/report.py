@@ -41,8 +41,12 @@ from filebucket.cli.known import known_to, load_with_problems
 from filebucket.cli.options import open_catalogue, print_json, with_config, with_json
 from filebucket.cli.status import problem_text
 from filebucket.cli.table import Column, escape_unprintable, table
+from filebucket.model.node import leader_of
 from filebucket.model.records import Activity
 from filebucket.model.schedule import local_zone
+
+ELSEWHERE = 75
+"""The exit status if another daemon leads."""
 
 WIDTH = 72
 """Columns of the text: those of an e-mail."""
@@ -60,9 +64,14 @@ MOST_LINES = 20
     metavar="N",
     help="Report on the last N days.",
 )
+@click.option(
+    "--leader",
+    is_flag=True,
+    help="Report nothing, and exit with 75, if another daemon leads.",
+)
 @with_config
 @with_json
-def report(days: int, path: str, as_json: bool) -> None:
+def report(days: int, leader: bool, path: str, as_json: bool) -> None:
     """Summarize the last days: what each bucket received, how it grew, what fills when,
     and which buckets received nothing. Problems are those of now.
 
@@ -77,6 +86,10 @@ def report(days: int, path: str, as_json: bool) -> None:
         found = make_report(
             catalogue, known_to(config, now, problems), now - days * DAY
         )
+    leads = leader_of(found.overview.nodes, now)
+    if leader and leads is not None and leads.name != config.node:
+        click.echo(f"the daemon {printable(leads.name)} leads", err=True)
+        raise SystemExit(ELSEWHERE)
     if as_json:
         print_json(**report_json(found))
     else:

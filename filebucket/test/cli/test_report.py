@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from datetime import UTC
 from typing import Any
 
 from filebucket.base.text import columns_of
 from filebucket.catalogue.journal import KEPT_REFUSALS
+from filebucket.catalogue.view import View
 from filebucket.cli import report
 from filebucket.cli.report import MOST_BUCKETS, MOST_LINES, WIDTH
+from filebucket.model.node import Node
 from filebucket.model.records import Space
 from filebucket.test.kit.commands import DAY, LABEL, NOW, TOKEN, CatalogueCase
+from filebucket.test.kit.overviews import node
 
 MIB = 1 << 20
 
@@ -49,6 +53,19 @@ class ReportCase(CatalogueCase):
 
 
 class TextTests(ReportCase):
+    def test_leader(self) -> None:
+        """Of several machines, that of the daemon that leads reports."""
+        self.many(1)
+        host = socket.gethostname()
+        nodes: list[Node] = [node("other", leads=True), node(host)]
+        self.patch(View, "nodes", lambda view, now: nodes)
+        found = self.invoke("report", "--leader")
+        output = "the daemon other leads\n"
+        self.assertEqual((75, output), (found.exit_code, found.output))
+        self.assertEqual(0, self.invoke("report").exit_code)
+        for nodes in ([node(host, leads=True), node("other")], [node("other")], []):
+            self.assertEqual(0, self.invoke("report", "--leader").exit_code, nodes)
+
     def test_whole(self) -> None:
         """A bucket that is late, one that is full soon, and one without pushes."""
         host = os.uname().nodename
