@@ -5,7 +5,7 @@ may replace the answer; alert runs when a backup is overdue or changes its state
 otherwise. Each script is looked up whenever it is due, and runs with a scrubbed
 environment within the limits of :mod:`filebucket.hooks.process`. The number of hooks
 that run at once is limited; buckets are served in turn, and alerts have a place of
-their own (:mod:`filebucket.hooks.line`). If a pre-push hook cannot be run or does not
+their own (:mod:`filebucket.base.places`). If a pre-push hook cannot be run or does not
 answer, the push is refused.
 """
 
@@ -24,6 +24,7 @@ from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from filebucket.base.errors import ConfigError, Refusal
+from filebucket.base.places import Places
 from filebucket.base.text import printable
 from filebucket.hooks.interfaces import (
     ALERT,
@@ -38,7 +39,6 @@ from filebucket.hooks.interfaces import (
     Subject,
     Verdict,
 )
-from filebucket.hooks.line import Lines
 from filebucket.hooks.process import (
     SETSID,
     BoundedProcess,
@@ -96,9 +96,9 @@ class ScriptHooks:
             "HOME": environ.get("HOME") or "/",
         }
         self._timeout = timeout
-        self._lines = Lines(concurrency)
+        self._lines = Places(concurrency)
         # Separate, so that pushes never delay alerts.
-        self._alerts = Lines(1)
+        self._alerts = Places(1)
         self._kill_group = kill_group
         self._kill_strays = kill_strays
         self._observe = observe

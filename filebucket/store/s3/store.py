@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from filebucket.base.context import current_request
 from filebucket.base.errors import Refusal
+from filebucket.base.places import Places
 from filebucket.model.bucket import FILE_COST
 from filebucket.store.count import Counts
 from filebucket.store.home import Home
@@ -34,6 +35,10 @@ from filebucket.store.s3.writer import S3Writer, check_size, part_size
 
 T = TypeVar("T")
 
+SENT_AT_ONCE = 48
+"""Parts that are sent at once. The client makes 64 calls to an S3 bucket at once, so
+others do not wait behind parts."""
+
 
 @implementer(IDaemonStore)
 class S3Store:
@@ -42,6 +47,7 @@ class S3Store:
     :ivar data: the S3 bucket for the data of files
     :ivar keys: the keys of both
     :ivar part_size: bytes of a part of a large file
+    :ivar places: for parts that are sent
     :ivar wall: returns seconds since the epoch
     """
 
@@ -75,6 +81,7 @@ class S3Store:
         self.clock = clock
         self.wall = wall
         self.counts = Counts(room, self._count)
+        self.places = Places(SENT_AT_ONCE)
         self._names = Names(names, keys, clock)
         self._data_bucket = data_bucket
         self._check = check

@@ -225,9 +225,8 @@ class S3Writer(LocalWriter):
             body = self._body(part)
             if not self._multipart:
                 self._multipart = await self._ask("begin", data.begin, key)
-            self._parts.append(
-                await self._ask("part", data.part, key, self._multipart, number, body)
-            )
+            sent = self._in_turn("part", data.part, key, self._multipart, number, body)
+            self._parts.append(await sent)
         finally:
             await self._run(part.close)
         assert self._reserved is not None
@@ -238,6 +237,16 @@ class S3Writer(LocalWriter):
             return self._store.home.lines.run(self._directory, function, *args)
 
         return FileBody(part.fd, part.size, part.sha256.digest(), run)
+
+    async def _in_turn(
+        self, what: str, call: Callable[..., Awaitable[T]], *args: Any
+    ) -> T:
+        """As :meth:`_ask`, for a call that takes long, when it is the bucket's turn."""
+        await self._store.places.acquire(self._directory)
+        try:
+            return await self._ask(what, call, *args)
+        finally:
+            self._store.places.release()
 
     async def _ask(self, what: str, call: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Make a call of the object store that may be repeated, and cancelled.
@@ -316,9 +325,12 @@ class S3Writer(LocalWriter):
         if self._number:
             await self._complete()
         else:
-            content = MemoryBody.of(b"".join(waiting))
-            body = content if self._part is None else self._body(self._part)
-            await self._ask("put", self._store.data.put, self._key, body)
+            put = self._store.data.put
+            if self._part is None:
+                content = MemoryBody.of(b"".join(waiting))
+                await self._ask("put", put, self._key, content)
+            else:
+                await self._in_turn("put", put, self._key, self._body(self._part))
         return await self._publish(overwrite)
 
     def _take_in_memory(self, chunks: Sequence[bytes]) -> None:

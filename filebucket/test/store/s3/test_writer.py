@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
+from filebucket.base.places import Places
 from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.model.objects import LEAST_PART
 from filebucket.store import local
@@ -25,7 +26,7 @@ from filebucket.store.s3.writer import (
 from filebucket.test.kit.fakes import LinesAtOnce
 from filebucket.test.kit.objects import DENIED, LOST
 from filebucket.test.store.contract import NAME, TOKEN, sha256, wait_for
-from filebucket.test.store.s3.case import PART, S3Case
+from filebucket.test.store.s3.case import PART, PREFIX, S3Case
 
 T = TypeVar("T")
 
@@ -223,6 +224,55 @@ class SlowTests(WriterCase):
         writer = self.push_parts(os.urandom(2 * PART))
         self.result(writer.abort())
         self.assertNotIn("abandon", self.data.counted)
+
+
+class TurnTests(WriterCase):
+    """Buckets that share the connections to the store."""
+
+    def test_in_turn(self) -> None:
+        """A bucket with many pushes does not delay the others by all of them."""
+        self.store.places = Places(1)
+        gate = self.data.hang("part")
+        content = os.urandom(PART + 1)
+        waiting = []
+        for number in range(3):
+            writer = self.push_parts(content, name=f"{number}")
+            waiting.append(self.made_later(writer.commit({}, overwrite=False)))
+        other = self.push_parts(content, directory="web01")
+        waiting.append(self.made_later(other.commit({}, overwrite=False)))
+        small = self.idle_writer(name="small")
+        self.result(small.write([b"x"]))
+        self.result(small.commit({}, overwrite=False))
+        self.assertEqual(1, self.data.counted["part"])
+        self.data.calls.clear()
+        gate.callback(None)
+        for each in waiting:
+            self.successResultOf(each)
+        sent = [call.split("~")[0] for call in self.data.calls if "part " in call]
+        web01 = f"part {PREFIX}data/web01/{NAME}"
+        self.assertEqual(2, sent.count(web01))
+        self.assertLess(sent.index(web01), 2)
+
+    def test_places_are_given_back(self) -> None:
+        """Whatever happens to the part."""
+        self.store.places = Places(1)
+        for error in (DENIED, LOST):
+            self.data.fail("part", error, times=3)
+            writer = self.push_parts(os.urandom(PART + 20))
+            self.assert_refused(503, writer.commit({}, overwrite=False))
+            self.result(writer.abort())
+            self.data.go_on("part")
+        self.data.hang("part")
+        writer = self.push_parts(os.urandom(PART + 20))
+        waits = self.push_parts(os.urandom(PART + 20), name="waits")
+        done = self.made_later(waits.commit({}, overwrite=False))
+        self.result(writer.abort())
+        self.successResultOf(done)
+
+    def made_later(self, wait: Awaitable[T]) -> Deferred[T]:
+        done = Deferred.fromCoroutine(wait_for(wait))
+        self.assertNoResult(done)
+        return done
 
 
 class ErrorTests(WriterCase):

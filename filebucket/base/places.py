@@ -1,6 +1,7 @@
-"""Queues in which hooks wait to run: one for each bucket, served in turn.
+"""Places that are limited, such as for hooks that run, and queues for them: one for
+each bucket, served in turn.
 
-A bucket with a thousand waiting pushes delays another bucket by one hook, not by a
+A bucket with a thousand waiting pushes delays another bucket by one of them, not by a
 thousand.
 """
 
@@ -11,7 +12,7 @@ from collections import deque
 from twisted.internet.defer import Deferred
 
 
-class Lines:
+class Places:
     """A number of places, and a queue for each key.
 
     Each queue is first in, first out.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.hooks.line import Lines
+from filebucket.base.places import Places
 
 
-class LinesTests(SynchronousTestCase):
+class PlacesTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.lines = Lines(1)
+        self.lines = Places(1)
         self.served: list[str] = []
 
     def wait(self, key: str, name: str) -> None:
@@ -17,7 +17,7 @@ class LinesTests(SynchronousTestCase):
         place.addCallback(lambda _: self.served.append(name))
 
     def test_free_place(self) -> None:
-        lines = Lines(2)
+        lines = Places(2)
         self.successResultOf(lines.acquire("a"))
         self.successResultOf(lines.acquire("b"))
         self.assertNoResult(lines.acquire("c"))
