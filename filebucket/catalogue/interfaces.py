@@ -164,9 +164,11 @@ class IView(Interface):
     def tallies(now: float) -> list[Tally]:
         """The totals of these series for each bucket, with their states at ``now``."""
 
-    def pushes(series: int, limit: int) -> list[tuple[float, int, str | None]]:
-        """Times, sizes in bytes and clients of the latest pushes of a series, oldest
-        first. A file that was found on the disk has no client.
+    def pushes(
+        series: Sequence[int], limit: int
+    ) -> dict[int, list[tuple[float, int, str | None]]]:
+        """Times, sizes in bytes and clients of the latest pushes of each of these
+        series, oldest first. A file that was found on the disk has no client.
         """
 
     def latest(

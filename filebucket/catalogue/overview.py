@@ -296,17 +296,22 @@ def make_overview(
         *known.problems,
     ):
         more[problem.bucket].append(problem)
+    worst = {
+        each.key: view.worst(each.key, now, most_series) if most_series else ()
+        for each in buckets
+    }
+    shown = [each.id for some in worst.values() for each in some]
+    pushes = view.pushes(shown, sizes) if sizes and shown else {}
     return Overview(
         now,
         tuple(
             _bucket(
-                view,
                 each,
                 tallies.get(each.key) or Tally(each.key),
-                view.worst(each.key, now, most_series) if most_series else (),
+                worst[each.key],
                 hide,
                 now,
-                sizes,
+                pushes,
                 refused.get(each.key),
                 drills.get(each.key),
                 more[each.key],
@@ -443,13 +448,12 @@ def _upload(
 
 
 def _bucket(
-    view: IView,
     bucket: Bucket,
     tally: Tally,
     worst: Sequence[Series],
     hide: Callable[[str], str],
     now: float,
-    sizes: int,
+    pushes: Mapping[int, Sequence[tuple[float, int, str | None]]],
     refused: tuple[float, str] | None,
     drills: Drills | None,
     problems: Sequence[Problem],
@@ -460,7 +464,7 @@ def _bucket(
         paused = None
     shown = [
         _calmed(
-            _series(each, hide, now, view.pushes(each.id, sizes) if sizes else ()),
+            _series(each, hide, now, pushes.get(each.id, ())),
             paused,
             bucket.retired,
         )

@@ -84,6 +84,20 @@ _LAST_FAILED = (
     " ORDER BY drilled_at DESC, id DESC LIMIT 1"
 )
 
+_LATEST_OF = (
+    "SELECT received_at, size, client FROM push WHERE series = {}"
+    " ORDER BY received_at DESC, id DESC LIMIT {}"
+)
+
+# Only for PostgreSQL: SQLite has no LATERAL.
+_LATEST_OF_EACH = (
+    "SELECT wanted.id, received_at, size, client"
+    " FROM (SELECT key, CAST(value AS BIGINT) AS id FROM json_each(?1)) AS wanted"
+    " CROSS JOIN LATERAL (SELECT received_at, size, client, id AS push FROM push"
+    " WHERE series = wanted.id ORDER BY received_at DESC, id DESC LIMIT ?2) AS latest"
+    " ORDER BY key, received_at DESC, push DESC"
+)
+
 _OF_SERIES = "push.series IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
 
 # The last row of a table is only deleted if a later one replaces it.
@@ -159,12 +173,23 @@ class View(Database):
     def totals(self, buckets: Collection[str]) -> list[Totals]:
         return [Totals(*row) for row in self._ask(_TOTALS, json.dumps([*buckets]))]
 
-    def pushes(self, series: int, limit: int) -> list[tuple[float, int, str | None]]:
-        query = (
-            "SELECT received_at, size, client FROM push WHERE series = ?"
-            " ORDER BY received_at DESC, id DESC LIMIT ?"
-        )
-        return self._ask(query, series, limit)[::-1]
+    def pushes(
+        self, series: Sequence[int], limit: int
+    ) -> dict[int, list[tuple[float, int, str | None]]]:
+        if self._connection.is_shared:
+            # In one query, since each waits for the network.
+            rows = self._ask(_LATEST_OF_EACH, json.dumps([*series]), limit)
+        else:
+            rows = [
+                (each, *row)
+                for each in series
+                for row in self._ask(_LATEST_OF.format("?", "?"), each, limit)
+            ]
+        found: dict[int, list[tuple[float, int, str | None]]]
+        found = {each: [] for each in series}
+        for each, at, size, client in reversed(rows):
+            found[each].append((at, size, client))
+        return found
 
     def latest(
         self,

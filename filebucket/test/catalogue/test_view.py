@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
@@ -54,14 +56,19 @@ class ManySeriesCase(SynchronousTestCase):
             )
             for index, name in enumerate(("many", "few", "none"))
         ]
-        for index in range(60):
-            for hours in (100, 80, 60, 40 if index % 2 else 20):
-                self.push("many", f"s{chr(97 + index % 26)}{index // 26}", hours)
-        self.push("many", "shrunk", *(30, 20, 10, 2), last=100)
-        self.push("many", "grown", *(30, 20, 10, 2), last=9000)
-        self.push("many", "lost", 3)
-        self.push("few", "x", 1)
-        self.push("unknown", "x", 1)
+        names = [f"s{chr(97 + index % 26)}{index // 26}" for index in range(60)]
+        self.record(
+            *(
+                each
+                for index, name in enumerate(names)
+                for each in rows("many", name, 100, 80, 60, 40 if index % 2 else 20)
+            ),
+            *rows("many", "shrunk", *(30, 20, 10, 2), last=100),
+            *rows("many", "grown", *(30, 20, 10, 2), last=9000),
+            *rows("many", "lost", 3),
+            *rows("few", "x", 1),
+            *rows("unknown", "x", 1),
+        )
         list(self.journal.watch(self.buckets, str, NOW))
         file = self.journal.find("many", "lost3")
         assert file is not None
@@ -69,14 +76,22 @@ class ManySeriesCase(SynchronousTestCase):
 
     def push(self, key: str, series: str, *hours: int, last: int = 1000) -> None:
         """Push this many hours ago."""
+        self.record(*rows(key, series, *hours, last=last))
+
+    def record(self, *pushes: Received) -> None:
         known = {each.key: each for each in self.buckets}
-        for each in hours:
-            size = last if each == hours[-1] else 1000
-            name = f"{series}{each}"
-            pushed = Received(
-                key, series, name, size, "ab" * 32, NOW - each * HOUR, request="r"
-            )
-            self.journal.record([pushed], [], known.get)
+        self.journal.record(pushes, [], known.get)
+
+
+def rows(key: str, series: str, *hours: int, last: int = 1000) -> Iterator[Received]:
+    """Pushes of this many hours ago.
+
+    :param last: size of the last one
+    """
+    for each in hours:
+        size = last if each == hours[-1] else 1000
+        name, at = f"{series}{each}", NOW - each * HOUR
+        yield Received(key, series, name, size, "ab" * 32, at, request="r")
 
 
 @on_both
@@ -206,6 +221,24 @@ class HistoryTests(HistoryCase):
         ):
             hours = [(NOW - each.at) / HOUR for each in refusals(*given)]
             self.assertEqual(expected, hours)
+
+    def test_pushes(self) -> None:
+        """The latest of each series, oldest first; those with one time as added."""
+        self.push("few", "y", 3, 2)
+        ids = {each.name: each.id for each in all_series(self.view, "few")}
+        x, y = ids["x"], ids["y"]
+        for name, size, hours in (("x6", 6, 0), ("x7", 7, 0), ("x8", 8, 9999)):
+            row = Received(
+                "few", "x", name, size, "ab", NOW + 60 - hours * HOUR, 1.0, "c"
+            )
+            self.journal.record([row], [], lambda key: None)
+        found = self.view.pushes([y, x, 0], 2)
+        self.assertEqual({x, y, 0}, set(found))
+        self.assertEqual([(NOW + 60, 6, "c"), (NOW + 60, 7, "c")], found[x])
+        self.assertEqual([], found[0])
+        self.assertEqual([1000, 1000], [size for _, size, _ in found[y]])
+        self.assertEqual(found[y], self.view.pushes([y], 2)[y])
+        self.assertEqual({}, self.view.pushes([], 2))
 
     def test_snapshot(self) -> None:
         """Reads in the block do not see later writes."""
