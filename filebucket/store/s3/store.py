@@ -188,6 +188,9 @@ class S3Store:
         self._report(error, what)
         if isinstance(error, FullError):
             return Refusal(507, "not enough free space in the server's object store")
+        if error.code == "KeyTooLongError":
+            # Of some stores, such as SeaweedFS: to try again is in vain.
+            return Refusal(400, "the name is too long for the server's object store")
         return Refusal(503, "object store error on the server")
 
     def left_behind(self, error: ObjectError) -> None:

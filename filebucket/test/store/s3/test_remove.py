@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -18,8 +23,16 @@ from filebucket.store.interfaces import (
     NoFileError,
     UnsettledError,
 )
-from filebucket.store.s3.interfaces import DeniedError, ObjectError, UnsureError
-from filebucket.store.s3.records import Keys, Record, new_id
+from filebucket.store.s3.body import MemoryBody
+from filebucket.store.s3.interfaces import (
+    AlreadyThereError,
+    DeniedError,
+    NotThereError,
+    ObjectError,
+    UnsureError,
+)
+from filebucket.store.s3.publish import PAUSE, Names
+from filebucket.store.s3.records import Keys
 from filebucket.store.s3.remove import SETTLED, S3Remover, deleting, remover_of
 from filebucket.test.kit.blocking import MemoryBucket, Objects
 
@@ -213,44 +226,63 @@ class BeginTests(RemoveCase):
         self.assertEqual("the object store: timeout", str(error))
 
 
+@define
+class Stepped:
+    """An S3 bucket as a push uses it, whose calls wait for steps."""
+
+    bucket: MemoryBucket
+    clock: Clock = field(factory=Clock)
+    _waiting: deque[Deferred[None]] = field(factory=deque)
+
+    def step(self) -> None:
+        """Let the next call have its effect, or some time pass."""
+        if self._waiting:
+            self._waiting.popleft().callback(None)
+        else:
+            self.clock.advance(PAUSE)
+
+    async def _turn(self) -> dict[str, tuple[bytes, float]]:
+        wait: Deferred[None] = Deferred()
+        self._waiting.append(wait)
+        await wait
+        return self.bucket.objects
+
+    async def put(self, key: str, body: MemoryBody, only_new: bool = False) -> None:
+        objects = await self._turn()
+        if only_new and key in objects:
+            raise AlreadyThereError("412")
+        objects[key] = body.content, AT
+
+    async def get(self, key: str, most: int) -> bytes:
+        objects = await self._turn()
+        if key not in objects:
+            raise NotThereError("404 NoSuchKey", "NoSuchKey")
+        return objects[key][0]
+
+
 class RaceTests(RemoveCase):
     """A push replaces the file while prune removes it."""
 
-    def push(self, record: Record) -> Iterator[None]:
-        """The calls of a push that may overwrite, with a pause after each."""
-        self.data.objects[record.data] = b"newer", AT
-        yield
-        self.names.objects[RECORD] = record.text(), AT
-        while True:
-            yield
-            while MARK in self.names.objects:
-                yield
-            yield
-            found = self.names.objects.get(RECORD)
-            yield
-            if found is not None:
-                self.assertEqual(record.text(), found[0])
-                return
-            self.names.objects.setdefault(RECORD, (record.text(), AT))
-
     def test_every_order(self) -> None:
         """Of its calls and those of prune: the push is never lost."""
-        for steps in product(range(4), repeat=5):
+        for steps in product(range(6), repeat=4):
             self.setUp()
-            identity = new_id()
-            data = KEYS.data("web01", "a", identity)
-            record = Record(identity, data, 5, "0" * 64, AT + 1)
-            push = self.push(record)
+            newer = self.objects.store("web01", "b", b"newer", AT)
+            data = KEYS.data("web01", "a", newer.id)
+            record = evolve(newer, data=data)
+            objects: Any = Stepped(self.names)
+            names = Names(objects, KEYS, objects.clock)
+            push = Deferred.fromCoroutine(names.replace("web01", "a", record))
             left = iter(steps)
 
             def advance(
-                call: str = "",
-                key: str = "",
-                push: Iterator[None] = push,
+                call: str,
+                key: str,
+                step: Callable[[], None] = objects.step,
                 left: Iterator[int] = left,
             ) -> None:
-                for _ in range(next(left, 0)):
-                    next(push, None)
+                for _ in range(next(left)):
+                    step()
 
             self.names.before = advance
             with self.remover.open("web01") as folder:
@@ -261,9 +293,9 @@ class RaceTests(RemoveCase):
 
                 folder.remove("a", looked)
             for _ in range(20):
-                next(push, None)
+                objects.step()
+            self.successResultOf(push)
             self.assertEqual(record.text(), self.names.objects[RECORD][0], steps)
-            self.assertIn(data, self.data.objects)
             self.assertNotIn(MARK, self.names.objects)
 
 

@@ -15,7 +15,7 @@ from filebucket.base.places import Places
 from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.model.objects import LEAST_PART
 from filebucket.store import local
-from filebucket.store.s3.interfaces import FullError
+from filebucket.store.s3.interfaces import DeniedError, FullError
 from filebucket.store.s3.writer import (
     MOST_PARTS,
     MOST_SIZE,
@@ -348,6 +348,12 @@ class ErrorTests(WriterCase):
         self.assertEqual({}, self.published())
         self.assertEqual(1, len(self.orphans()))
         self.data.objects.clear()
+
+    def test_name_too_long(self) -> None:
+        """For the store, whose limit may be less than 255 bytes: no retry helps."""
+        self.data.fail("put", DeniedError("answered 400", "KeyTooLongError"))
+        refusal = self.assert_fails(400, 7)
+        self.assertIn("too long", refusal.reason)
 
     def test_full(self) -> None:
         """The client learns that there is no space."""
