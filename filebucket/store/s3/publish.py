@@ -14,7 +14,9 @@ again if its record went with the old one.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from attrs import define, field, frozen
@@ -39,6 +41,9 @@ T = TypeVar("T")
 
 SETTLE = 30.0
 """Seconds to find out whether a file is published."""
+
+TRY = 14.0
+"""Seconds of one of these calls. If a gateway hangs, there is time for another one."""
 
 MARKED = 30.0
 """Seconds that an overwriting push waits for prune, which keeps a mark for the time of
@@ -76,29 +81,32 @@ class Deadline:
         """Seconds that are left."""
         return self._end - self._clock.seconds()
 
-    async def of(self, call: Awaitable[T]) -> T:
+    async def of(self, call: Awaitable[T], most: float = math.inf) -> T:
         """Await a call, but no longer: then it is cancelled.
 
+        :param most: seconds for this call
         :raises ObjectError: as the call does
         """
         result = Deferred.fromCoroutine(_awaited(call))
-        late = self._clock.callLater(max(self.left, 0), result.cancel)
+        seconds = min(max(self.left, 0), most)
+        late = self._clock.callLater(seconds, result.cancel)
         try:
             return await result
         finally:
             if late.active():
                 late.cancel()
 
-    async def surely(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def surely(self, call: Callable[[], Awaitable[T]], most: float = TRY) -> T:
         """Make a call again as long as its effect is not known. The call must have the
         same effect if it is made twice.
 
+        :param most: seconds of each
         :raises UnsureError: it is not known, and there is no more time
         :raises ObjectError: as the call does
         """
         while True:
             try:
-                return await self.of(call())
+                return await self.of(call(), most)
             except UnsureError as error:
                 last = error
             await self.pause(last)
@@ -216,7 +224,8 @@ class Names:
         unsure = False
         while True:
             try:
-                await deadline.of(self._objects.put(key, body, only_new=True))
+                put = self._objects.put(key, body, only_new=True)
+                await deadline.of(put, TRY)
             except AlreadyThereError as error:
                 found = await self._read(deadline, key)
                 # An earlier one of these PUTs, or one that a proxy repeated.
@@ -250,7 +259,10 @@ class Names:
                 await self._create(deadline, directory, name, record)
             except NameTaken:
                 created, replaced = False, replaced or first
-                await deadline.surely(lambda: self._objects.put(key, body))
+                # The store may carry out one of these PUTs late, and undo a later push:
+                # make as few as possible.
+                put = partial(self._objects.put, key, body)
+                await deadline.surely(put, math.inf)
             first = False
             if not await self._was_marked(directory, name) and created:
                 return replaced

@@ -99,7 +99,8 @@ class FindTests(NamesCase):
 
     def test_hangs(self) -> None:
         """A call is cancelled when the time is over."""
-        self.objects.hang("get")
+        for _ in range(3):
+            self.objects.hang("get")
         self.assert_fails(UnsureError, self.find())
         self.assertLessEqual(self.clock.seconds(), SETTLE + PAUSE)
 
@@ -162,6 +163,15 @@ class CreateTests(NamesCase):
         self.put(self.own)
         self.result(self.create())
 
+    def test_one_hangs(self) -> None:
+        """There is time for another gateway, with each of the calls."""
+        for name in ("get", "create"):
+            self.objects.objects.clear()
+            self.objects.hang(name)
+            self.assertTrue(self.result(self.names.is_free("web01", "file")))
+            self.result(self.create())
+            self.assert_published(self.own)
+
     def test_never_settled(self) -> None:
         """The time is bounded. The record stays, if there is one."""
         self.objects.lose("create", times=1000)
@@ -172,7 +182,8 @@ class CreateTests(NamesCase):
 
     def test_hangs(self) -> None:
         """A call that hangs is cancelled, and counts as unsure."""
-        self.objects.hang("create")
+        for _ in range(3):
+            self.objects.hang("create")
         self.assert_fails(UnsureError, self.create())
         self.assertLessEqual(self.clock.seconds(), SETTLE + PAUSE)
 
