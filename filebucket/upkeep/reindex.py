@@ -179,13 +179,12 @@ class _Reindexing(Survey):
         waiting, self.waiting, self.waiting_bytes = self.waiting, [], 0
         if not waiting:
             return
-        # A file may have been replaced since it was read.
+        # A file may have been replaced since it was read, which may have taken long.
         with self.open(bucket) as folder:
-            folder.expect([each.received.name for each, _ in waiting])
             still = [
                 each
                 for each, was in waiting
-                if _is_still(folder, each.received.name, was)
+                if was.sha256 is not None or _is_still(folder, each.received.name, was)
             ]
         kinds = self.catalogue.enter(still, self.now(), {bucket.key: bucket})
         for each, kind in zip(still, kinds, strict=True):
