@@ -36,7 +36,7 @@ from filebucket.model.bucket import Bucket, Held
 from filebucket.model.mask import mask
 from filebucket.model.names import PRIVATE
 from filebucket.store.archive import DirectoryArchive
-from filebucket.store.choose import archive_of
+from filebucket.store.choose import archive_of, load_modules
 from filebucket.store.interfaces import IArchive, NoFileError, NotAFileError
 from filebucket.store.remove import await_removal
 
@@ -158,6 +158,7 @@ def _check_stored(
     :raises OperatorError: a file is not stored
     """
     home = config.home
+    load_modules(config.store)
 
     def work() -> tuple[str, None]:
         become_owner_of(home, PRIVATE)
@@ -253,6 +254,7 @@ def _list(
 ) -> None:
     """Print the files that are held, and whether they are there."""
     held = [each for each in bucket.held if each.until > now]
+    load_modules(config.store)
     become_owner_of(config.home, PRIVATE)
     there: dict[str, bool | None] = {}
     for each in held:

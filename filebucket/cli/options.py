@@ -27,6 +27,7 @@ from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import Bucket, Keep
 from filebucket.model.names import PRIVATE
+from filebucket.store.choose import load_modules
 
 D = TypeVar("D", bound=Database)
 
@@ -242,6 +243,7 @@ def open_catalogue(
     :param keep: a capability of root to keep
     :raises CatalogueError: the catalogue cannot be used
     """
+    load_modules(config.store)
     become_owner_of(config.home, PRIVATE, keep)
     try:
         if create:

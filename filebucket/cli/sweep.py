@@ -30,6 +30,7 @@ from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
 from filebucket.model.names import PRIVATE
+from filebucket.store.choose import load_modules
 
 if TYPE_CHECKING:
     from filebucket.store.s3.sweep import Swept
@@ -92,6 +93,7 @@ def _swept(
         raise click.BadParameter("must be at least 1h", param_hint="--older-than")
     # With the caller's rights: the daemon's user must not have its credentials.
     who = None if dry_run else remove.deleting(store)
+    load_modules(store)
     become_owner_of(config.home, PRIVATE)
     remover = remove.remover_of(store, who or credentials.read(store.credentials))
     with nullcontext() if dry_run else job(config.catalogue_place, "sweep"):

@@ -54,6 +54,7 @@ from filebucket.model.node import Node, NodeReport, differing
 from filebucket.model.objects import S3
 from filebucket.model.problem import SOON, ending_token
 from filebucket.store import aside
+from filebucket.store.choose import load_modules
 from filebucket.store.seal import SEALED_WITHIN, reason_of, sealing
 
 SHORT_HOLD = timedelta(days=1)
@@ -547,6 +548,7 @@ def _try_store(config: Config, store: S3) -> tuple[str, None]:
     from filebucket.store.s3.interfaces import ObjectError  # noqa: PLC0415
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
 
+    load_modules(store)
     become_owner_of(config.home, PRIVATE)
     who = credentials.read(store.credentials)
     probe.check(store, who, Keys(store.prefix))

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 
+from filebucket.base.errors import OperatorError
 from filebucket.model.objects import S3
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import IArchive
+
+
+def load_modules(s3: S3 | None) -> None:
+    """Import all that an object store needs, if there is one: a process that has
+    dropped root's rights may not be allowed to read it.
+    """
+    if s3 is None:
+        return
+    # Of host names and of credentials: imported by their first use.
+    for each in ("idna", "utf-8-sig"):
+        codecs.lookup(each)
+    from filebucket.store.s3 import archive, signing  # noqa: F401, PLC0415
+
+    # If botocore is missing, its first use reports that.
+    with suppress(OperatorError):
+        signing.Signer(s3.region)
 
 
 def archive_of(

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.base.errors import OperatorError
 from filebucket.model.objects import S3
 from filebucket.store.archive import DirectoryArchive
-from filebucket.store.choose import archive_of
+from filebucket.store.choose import archive_of, load_modules
+from filebucket.store.s3 import signing
 from filebucket.store.s3.archive import S3Archive
 
 STORE = S3(("http://127.0.0.1:1",), "names", "data", prefix="a/")
@@ -35,3 +36,21 @@ class ChooseTests(SynchronousTestCase):
         store = evolve(STORE, endpoints=("https://s3.example.org",), ca="/nowhere")
         error = self.assertRaises(OperatorError, archive_of, "/srv", store, ENVIRON)
         self.assertEqual("/nowhere: No such file or directory", str(error))
+
+
+class LoadTests(SynchronousTestCase):
+    """Importing what an object store needs, before root's rights are dropped."""
+
+    def test_load(self) -> None:
+        """A missing botocore is reported by those that need it."""
+
+        def missing(region: str) -> None:
+            tried.append(region)
+            raise OperatorError("botocore is not installed")
+
+        tried: list[str] = []
+        self.patch(signing, "Signer", missing)
+        load_modules(None)
+        self.assertEqual([], tried)
+        load_modules(STORE)
+        self.assertEqual([STORE.region], tried)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from twisted.trial.unittest import SkipTest
 
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
 from filebucket.config.load import load
-from filebucket.model.objects import S3
+from filebucket.model.objects import LEAST_PART, S3
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
 from filebucket.store.s3 import sweep
@@ -28,6 +36,7 @@ from filebucket.test.kit import s3
 from filebucket.test.kit.blocking import Objects
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.commands import DAY, HASH, CliCase
+from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, Server, comes
 
 NAMES = "file-bucket-test-names"
 DATA = "file-bucket-test-data"
@@ -277,3 +286,191 @@ class CommandTests(StoreCase):
         """The object store does that itself."""
         self.assertIn("Nothing to seal", self.run_("seal"))
         self.assertIn("object lock", self.refused("seal", "--lift"))
+
+
+class RootTests(StoreCase):
+    """Commands that root runs have the rights of the home's owner."""
+
+    def setUp(self) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("only root has rights to give up")
+        super().setUp()
+        # In a folder that other users can enter, unlike those of tests.
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder.chmod(0o755)
+        self.file = self.folder / "config.json"
+        self.home = self.folder / "home"
+        (self.home / ".filebucket").mkdir(parents=True)
+        self.credentials = self.folder / "credentials"
+        self.write_credentials()
+        self.deleting = self.folder / "deleting"
+        shutil.copyfile(self.credentials, self.deleting)
+        self.configure(keep={"last": 1}, hold="1h")
+        self.file.write_text(
+            self.file.read_text().replace(
+                f'"delete_credentials": "{self.credentials}"',
+                f'"delete_credentials": "{self.deleting}"',
+            )
+        )
+
+    def give(self) -> None:
+        """Give the home and the daemon's credentials to its user."""
+        os.chown(self.credentials, NOBODY, NOBODY)
+        self.credentials.chmod(0o600)
+        self.deleting.chmod(0o600)
+        for folder, folders, files in os.walk(self.home):
+            for each in (".", *folders, *files):
+                os.chown(Path(folder) / each, NOBODY, NOBODY)
+
+    def process(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "filebucket", *arguments]
+        return subprocess.run(
+            [*command, "--config", str(self.file)],
+            cwd=self.folder,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    def test_all(self) -> None:
+        """They read and delete, and leave files of the owner only. Root's file is
+        written by root.
+        """
+        content = os.urandom(2_000_000)
+        for age in (3, 2, 1):
+            self.push(f"db-{age}", content, age=age * DAY)
+        self.give()
+        (self.folder / "target").mkdir(mode=0o700)
+        target = self.folder / "target" / "db"
+        for arguments in (
+            ("reindex",),
+            ("verify",),
+            ("get", "web01", "-o", str(target)),
+            ("get", "web01", "--exec", f"cmp - {target}"),
+            ("prune",),
+            ("sweep",),
+        ):
+            done = self.process(*arguments)
+            self.assertEqual(0, done.returncode, (arguments, done))
+        self.assertEqual(content, target.read_bytes())
+        self.assertEqual(0, target.stat().st_uid)
+        self.assertEqual({"db-1"}, self.there())
+        owners = {each.stat().st_uid for each in (self.home / ".filebucket").iterdir()}
+        self.assertEqual({NOBODY}, owners)
+
+    def test_credentials_of_root(self) -> None:
+        """The owner must be allowed to read those of the daemon."""
+        self.push("db-1")
+        self.give()
+        os.chown(self.credentials, 0, 0)
+        done = self.process("get", "web01", "-o", "db")
+        self.assertEqual(1, done.returncode)
+        self.assertIn(b"credentials: Permission denied", done.stderr)
+
+
+class RoundTripTests(StoreCase):
+    """Files that a real daemon receives."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(time, "sleep", self.sleep)
+        self.configure(keep={"last": 1}, hold="1h")
+        config = json.loads(self.file.read_text())
+        self.server = Server(
+            self.folder / "server",
+            buckets=[{"name": "web01", "token": OTHER, "keep": {"last": 1}}],
+            store=config["store"],
+        )
+        self.server.config["store"]["s3"]["part_size"] = LEAST_PART
+        self.server.write_config()
+        self.file = self.server.config_file
+        self.home = self.server.home
+        self.addCleanup(self.server.stop)
+
+    def send(self, name: str, content: bytes) -> int:
+        """Push a file; returns the status."""
+        url = f"{self.server.url}/{OTHER}/{name}"
+        with (
+            contextlib.suppress(HTTPError),
+            urlopen(Request(url, content, method="PUT"), timeout=PATIENCE) as answer,
+        ):
+            return int(answer.status)
+        return 0
+
+    def test_back_again(self) -> None:
+        """They are verified and restored, also with a catalogue that is rebuilt."""
+        self.server.start()
+        contents = {
+            "empty-1": b"",
+            "small-1": os.urandom(1000),
+            "large-1": os.urandom(2 * LEAST_PART + 5),
+        }
+        for name, content in contents.items():
+            self.assertEqual(200, self.send(name, content) if content else 200)
+        del contents["empty-1"]
+        self.assertIn("no problems found", self.run_("verify"))
+        for rebuilt in (False, True):
+            if rebuilt:
+                self.server.signal(signal.SIGKILL)
+                self.server.wait()
+                for each in (self.home / ".filebucket").glob("catalogue*"):
+                    each.unlink()
+                self.server.start()
+                self.assertTrue(comes(lambda: len(self.fates()) == 2))
+                self.assertIn("no problems found", self.run_("verify"))
+            for name, content in contents.items():
+                target = self.folder / f"{name}-{rebuilt}"
+                self.run_("get", "web01", name, "-o", str(target))
+                self.assertEqual(content, target.read_bytes())
+
+    def test_pushes_beside_prune(self) -> None:
+        """Of pushes that replace files while these are pruned, each that was
+        acknowledged is there afterwards.
+        """
+        hooks = self.server.folder / "hooks"
+        hooks.mkdir()
+        self.server.config["hooks"] = "hooks"
+        self.server.config["buckets"][0]["hold"] = "0s"
+        self.server.write_config()
+        script = hooks / "pre-push.sh"
+        script.write_text("#!/bin/sh\nexit 2\n")
+        script.chmod(0o755)
+        self.server.start()
+        names = [f"db-{number}" for number in range(6)]
+        acknowledged: dict[str, bytes] = {}
+
+        def send(number: int) -> None:
+            name, content = names[number % len(names)], os.urandom(100 + number)
+            if self.send(name, content) == 200:
+                acknowledged[name] = content
+
+        for number, _ in enumerate(names):
+            send(number)
+        command = [sys.executable, "-m", "filebucket", "prune"]
+        for round_ in range(3):
+            with bounded(
+                subprocess.Popen(
+                    [*command, "--config", str(self.file)],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            ) as process:
+                number = 100 * (round_ + 1)
+                while process.poll() is None:
+                    send(number)
+                    number += 1
+        self.server.stop()
+        there = self.there()
+        prefix = self.objects.keys.names("web01")
+        for name, content in acknowledged.items():
+            if name not in there:
+                continue
+            text = self.objects.names.get(prefix + name, 100_000)
+            record = Record.of(text, self.objects.keys, "web01", name)
+            self.assertEqual(hashlib.sha256(content).hexdigest(), record.sha256)
+            self.assertIn(record.data, self.data())
+        # The last one is newest in its series, and nothing prunes it.
+        self.assertLessEqual(1, len(there))
+        marks = self.objects.names.page(self.objects.keys.all_marks()).objects
+        self.assertEqual(0, len(marks))
