@@ -395,29 +395,43 @@ class Recorder(Service):
             self._damage_found = True
         return failure
 
-    async def find(self, bucket: Bucket, name: str) -> Kept | None:
+    async def find(
+        self, bucket: Bucket, name: str, published: Kept | None = None
+    ) -> Kept | None:
         """The file with that name; None if it is missing, pruned or about to be pruned,
         or was never pushed.
 
+        :param published: the file that the store has under that name, if it tells; the
+            catalogue may not have the row of another daemon's push yet
         :raises Refusal: 503: that cannot be determined now
         """
+        found, pruned = await self._find(bucket, name)
+        if pruned:
+            return None
+        if published is not None:
+            # Only the catalogue knows whether it is damaged.
+            same = found is not None and found.sha256 == published.sha256
+            return found if same else published
+        if found is None and self._incomplete:
+            raise _unknown()
+        return found
+
+    async def _find(self, bucket: Bucket, name: str) -> tuple[Kept | None, bool]:
+        """The file, and whether it is about to be pruned, and so left out."""
         # Its push may not be added yet.
         for each in reversed(self._received):
             there = each.bucket, each.name, each.superseded
             if there == (bucket.key, name, False):
-                return Kept(each.size, each.sha256)
+                return Kept(each.size, each.sha256), False
         finding = self._to_write.run(self._writer.find, bucket.key, name)
         finding.addTimeout(FIND_TIMEOUT, self._clock)
         try:
-            found = await finding
+            return await finding
         except (CatalogueError, OSError, defer.TimeoutError):
             raise _unknown() from None
         except Exception:
             self._log.failure("a bug in file-bucket", event="bug")
             raise _unknown() from None
-        if found is None and self._incomplete:
-            raise _unknown()
-        return found
 
     @property
     def _incomplete(self) -> bool:

@@ -212,16 +212,18 @@ class Writer:
                     count=count,
                 )
 
-    def find(self, bucket: str, name: str) -> Kept | None:
-        """The file that should exist under that name, unless it is about to be pruned.
+    def find(self, bucket: str, name: str) -> tuple[Kept | None, bool]:
+        """The file that should exist under that name, and whether it is about to be
+        pruned, and so left out.
 
         :param bucket: the bucket's key
         :raises CatalogueError: the catalogue cannot be read now
         """
         found = self._opened().find(bucket, name)
         if found is None or found.fate_at is not None:
-            return None
-        return Kept(found.received.size, found.received.sha256, found.damaged)
+            return None, found is not None
+        received = found.received
+        return Kept(received.size, received.sha256, found.damaged), False
 
     def untold(
         self,

@@ -916,8 +916,9 @@ class FailureTests(RecorderCase):
 class FindTests(RecorderCase):
     """Looking up a file."""
 
-    def find(self, name: str) -> Deferred[Kept | None]:
-        return Deferred.fromCoroutine(self.recorder.find(BUCKET, name))
+    def find(self, name: str, published: Kept | None = None) -> Deferred[Kept | None]:
+        found = self.recorder.find(BUCKET, name, published)
+        return Deferred.fromCoroutine(found)
 
     def test_find(self) -> None:
         """One that is added, and one that waits."""
@@ -989,6 +990,31 @@ class FindTests(RecorderCase):
         inventory.spared([file.id])
         found = self.successResultOf(self.find("db-1.gz"))
         self.assertEqual(Kept(7, SHA256), found)
+
+    def test_published(self) -> None:
+        """If the store tells what it has, the catalogue only knows of damage: it may
+        not have the push of another daemon yet.
+        """
+        self.start()
+        other = Kept(8, "cd" * 32)
+        for name in ("_reindexing", "_reindex_later"):
+            patch = self.patch(self.recorder, name, True)
+            found = self.successResultOf(self.find("db-1.gz", other))
+            self.assertEqual(other, found)
+            patch.restore()
+        self.recorder.observe(outcome())
+        for _ in range(2):
+            found = self.successResultOf(self.find("db-1.gz", other))
+            self.assertEqual(other, found)
+            self.clock.advance(GATHER)
+        (file,) = self.read().latest(1)
+        inventory = opened(self, Inventory, self.home)
+        inventory.verified([(file.id, True, 1_795_000_010.0)])
+        same = Kept(7, SHA256)
+        found = self.successResultOf(self.find("db-1.gz", same))
+        self.assertEqual(Kept(7, SHA256, damaged=True), found)
+        inventory.prune([file.id], 0.0)
+        self.assertIsNone(self.successResultOf(self.find("db-1.gz", same)))
 
     def test_missing(self) -> None:
         """It counts as gone, too."""

@@ -130,7 +130,7 @@ class WriteTests(WriterCase):
         while True:
             writer.write([], [], NOW + 600)
             turns += 1
-            self.assertEqual(Kept(7, "ab" * 32), writer.find("web01", "a.gz"))
+            self.assertEqual(Kept(7, "ab" * 32), writer.find("web01", "a.gz")[0])
             if not writer.unfinished:
                 break
         self.assertEqual(6, turns)
@@ -272,12 +272,15 @@ class AskTests(WriterCase):
         """The file that should exist."""
         self.writer.write([received()], [], NOW)
         found = self.writer.find("web01", "db-1.gz")
-        self.assertEqual(Kept(7, "ab" * 32), found)
-        self.assertIsNone(self.writer.find("web01", "db-2.gz"))
+        self.assertEqual((Kept(7, "ab" * 32), False), found)
+        self.assertEqual((None, False), self.writer.find("web01", "db-2.gz"))
         view = opened(self, View, self.home)
         (file,) = view.latest(1)
-        opened(self, Inventory, self.home).ended(file.id, "pruned", NOW)
-        self.assertIsNone(self.writer.find("web01", "db-1.gz"))
+        inventory = opened(self, Inventory, self.home)
+        inventory.prune([file.id], NOW)
+        self.assertEqual((None, True), self.writer.find("web01", "db-1.gz"))
+        inventory.pruned([file.id])
+        self.assertEqual((None, False), self.writer.find("web01", "db-1.gz"))
 
     def test_told(self) -> None:
         """Until the operator was told."""

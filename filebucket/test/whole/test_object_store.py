@@ -193,6 +193,25 @@ class _PushTests(_RealCase):
             self.assertEqual((200, f"{digest}  {name}\n".encode()), (status, receipt))
         self.assert_clean(server)
 
+    def test_retry_at_another_daemon(self) -> None:
+        """A retry gets 200 from a daemon whose catalogue does not know the push, and a
+        file that replaced it gets no false 200.
+        """
+        first = self.daemon(overwrite=True)
+        buckets = first.config["buckets"]
+        second = Server(self.folder / "second", buckets=buckets, store=self.store())
+        self.addCleanup(second.start().stop)
+        for before, after in ((b"one", b"two"), (b"three", b"four")):
+            for content in (before, after):
+                self.assertEqual(200, self.push(first, "a", content)[0])
+        for server in (second, first):
+            for content, expected in ((b"four", 200), (b"two", 412)):
+                digest = hashlib.sha256(content).hexdigest()
+                promise = f"X-Checksum-Sha256: {digest}"
+                options = "-H", promise, "-H", "If-None-Match: *"
+                status, _ = self.push(server, "a", content, *options)
+                self.assertEqual(expected, status, content)
+
     def test_wrong_digest(self) -> None:
         server = self.daemon()
         promise = f"X-Checksum-Sha256: {'0' * 64}"
