@@ -85,7 +85,8 @@ class S3Remover:
     def begin(self, sleep: Callable[[float], object]) -> None:
         """Delete the marks of a prune that did not end.
 
-        A call of it may not have been carried out yet; then this waits.
+        A call of it may not have been carried out yet, even if it is old: the store may
+        have been out of order until now. So this waits.
 
         :param sleep: waits for a number of seconds
         :raises OperatorError: the store cannot be used now
@@ -94,11 +95,9 @@ class S3Remover:
             after: str | None = ""
             while after is not None:
                 page = self.names.page(self.keys.all_marks(), after)
+                if page.objects and not after:
+                    sleep(SETTLED)
                 after = page.after
-                if page.objects:
-                    newest = max(each.modified for each in page.objects)
-                    if (wait := newest + SETTLED - page.at) > 0:
-                        sleep(min(wait, SETTLED))
                 for each in page.objects:
                     self.names.delete(each.key)
         except ObjectError as error:
