@@ -351,9 +351,11 @@ class ErrorTests(WriterCase):
 
     def test_name_too_long(self) -> None:
         """For the store, whose limit may be less than 255 bytes: no retry helps."""
-        self.data.fail("put", DeniedError("answered 400", "KeyTooLongError"))
-        refusal = self.assert_fails(400, 7)
-        self.assertIn("too long", refusal.reason)
+        error = DeniedError("answered 400", "KeyTooLongError")
+        for call, size in (("put", 7), ("put", PART), ("begin", 3 * PART)):
+            self.data.fail(call, error)
+            refusal = self.assert_fails(400, size)
+            self.assertIn("too long", refusal.reason)
 
     def test_full(self) -> None:
         """The client learns that there is no space."""
