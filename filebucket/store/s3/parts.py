@@ -1,8 +1,9 @@
 """Resumable uploads to an object store.
 
 Their data and records lie in the home of one daemon, as those of uploads to folders: an
-upload goes on with this daemon, and needs no object store before its end. Then its data
-is sent (:mod:`.transfer`), and a record in the store publishes it.
+upload goes on with this daemon, and needs the object store only when it is created, to
+look its name up, and at its end. Then its data is sent (:mod:`.transfer`), and a record
+in the store publishes it.
 
 The id of the data begins with a digest of the upload's id. A daemon that was killed, or
 got no answer, recognizes by that a file that it has published, and does not publish it
