@@ -37,6 +37,7 @@ from filebucket.test.kit.blocking import Objects
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.commands import DAY, HASH, CliCase
 from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, Server, comes
+from filebucket.test.whole.test_s3_bucket import CEPH
 
 NAMES = "file-bucket-test-names"
 DATA = "file-bucket-test-data"
@@ -45,10 +46,14 @@ DATA = "file-bucket-test-data"
 class StoreCase(CliCase):
     """A configuration with an object store, a home and a bucket."""
 
+    def engine(self) -> tuple[str, s3.Credentials]:
+        """A server, and credentials that may do everything."""
+        return s3.shared().url, s3.ACCOUNT
+
     def setUp(self) -> None:
-        url = s3.shared().url
+        url, self.who = self.engine()
         for name in (NAMES, DATA):
-            status, answer = s3.call(url, s3.ACCOUNT, "PUT", f"/{name}")
+            status, answer = s3.call(url, self.who, "PUT", f"/{name}")
             self.assertIn(status, {200, 409}, answer)
         self.prefix = f"{secrets.token_hex(8)}/"
         self.url = url
@@ -62,7 +67,7 @@ class StoreCase(CliCase):
         self.write_credentials()
         self.home = self.folder / "home"
         (self.home / ".filebucket").mkdir(parents=True)
-        who = Credentials(s3.ACCOUNT.key, s3.ACCOUNT.secret)
+        who = Credentials(self.who.key, self.who.secret)
         store = S3((url,), NAMES, DATA)
         buckets = [DeletingBucket(store, each, who) for each in (NAMES, DATA)]
         for each in buckets:
@@ -70,11 +75,11 @@ class StoreCase(CliCase):
         self.objects = Objects(Keys(self.prefix), *buckets)
         self.configure()
 
-    def write_credentials(self, secret: str = s3.ACCOUNT.secret) -> None:
+    def write_credentials(self, secret: str | None = None) -> None:
         self.credentials.write_text(
             "[default]\n"
-            f"aws_access_key_id = {s3.ACCOUNT.key}\n"
-            f"aws_secret_access_key = {secret}\n"
+            f"aws_access_key_id = {self.who.key}\n"
+            f"aws_secret_access_key = {secret or self.who.secret}\n"
         )
 
     def configure(self, url: str | None = None, **settings: Any) -> None:
@@ -288,6 +293,16 @@ class CommandTests(StoreCase):
         self.assertIn("object lock", self.refused("seal", "--lift"))
 
 
+class CephCommandTests(CommandTests):
+    """The same with Ceph, if there is one."""
+
+    def engine(self) -> tuple[str, s3.Credentials]:
+        if not (given := os.environ.get(CEPH)):
+            raise SkipTest(f"{CEPH} is not set")
+        url, key, secret = given.split(",")
+        return url, s3.Credentials(key, secret)
+
+
 class RootTests(StoreCase):
     """Commands that root runs have the rights of the home's owner."""
 
@@ -474,3 +489,33 @@ class RoundTripTests(StoreCase):
         self.assertLessEqual(1, len(there))
         marks = self.objects.names.page(self.objects.keys.all_marks()).objects
         self.assertEqual(0, len(marks))
+
+    def test_copy(self) -> None:
+        """To another server, also a file that is sent in parts; a file that is damaged
+        here does not arrive.
+        """
+        far = Server(self.folder / "far", buckets=[{"name": "web01", "token": OTHER}])
+        far.start()
+        self.addCleanup(far.stop)
+        self.server.start()
+        contents = {
+            "small": os.urandom(1000),
+            "large": os.urandom(5 * LEAST_PART),
+            "damaged": os.urandom(3000),
+        }
+        for name, content in contents.items():
+            self.assertEqual(200, self.send(name, content))
+        self.assertTrue(comes(lambda: len(self.fates()) == 3))
+        (damaged,) = (each for each in self.data() if "/damaged~" in each)
+        self.objects.data.put(damaged, bytes(3000))
+        tokens = self.folder / "copy.json"
+        tokens.write_text(json.dumps({"web01": OTHER}))
+        tokens.chmod(0o600)
+        command = ("copy", far.url, "--tokens", str(tokens), "--retry-for", "10s")
+        result = self.invoke(*command)
+        self.assertEqual(1, result.exit_code, result.output)
+        self.assertIn("2 files sent", result.output)
+        self.assertIn("damaged here, and not there", result.output)
+        contents.pop("damaged")
+        stored = {name.rpartition("/")[2]: each for name, each in far.stored().items()}
+        self.assertEqual(contents, stored)
