@@ -13,7 +13,8 @@ twice.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
@@ -27,6 +28,7 @@ from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
+from filebucket.base.places import Places
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.aside import PartFile
 from filebucket.store.interfaces import (
@@ -160,6 +162,7 @@ class S3Parts(LocalParts):
                     run,
                     store.clock,
                     partial(part_size, store.part_size, upload.length or 0),
+                    partial(_placed, store.places, directory),
                 )
             )
         return found
@@ -211,6 +214,15 @@ class S3Parts(LocalParts):
         finally:
             sending.busy = False
             self._early.release()
+
+
+@asynccontextmanager
+async def _placed(places: Places, directory: str) -> AsyncIterator[None]:
+    await places.acquire(directory)
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _read(identity: str, folder_fd: int, offset: int, most: int) -> bytes:

@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -65,6 +65,12 @@ _UNUSABLE = frozenset(
     {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
 )
 """Codes of a store that does not have the parts as they were sent."""
+
+
+@asynccontextmanager
+async def _anywhere() -> AsyncIterator[None]:
+    """Without a limit."""
+    yield
 
 
 @implementer(IBody)
@@ -121,6 +127,7 @@ class Transfer:
         run: Callable[..., Awaitable[Any]],
         clock: IReactorTime,
         size_of: Callable[[int], int],
+        place: Callable[[], AbstractAsyncContextManager[None]] = _anywhere,
     ) -> None:
         """
         :param objects: the store's data
@@ -131,6 +138,7 @@ class Transfer:
         :param run: calls a function in a thread, and passes its errors on
         :param size_of: returns the bytes of the part that follows a number of bytes, if
             it is not the last one
+        :param place: waits for a place to send a part, and holds it
         """
         self._objects = objects
         self._new_id = new_id
@@ -139,6 +147,7 @@ class Transfer:
         self._run = run
         self._clock = clock
         self._size_of = size_of
+        self._place = place
         self._turn = DeferredLock()
         self._ended = False
         self._sent: _Sent | None = None
@@ -257,7 +266,8 @@ class Transfer:
         body = self._ranges[0] if self._ranges else empty
         key = self._key_of(sent.id)
         sent.since = self._clock.seconds()
-        await self._try(TRIES, self._objects.put, key, body)
+        async with self._place():
+            await self._try(TRIES, self._objects.put, key, body)
         await self._look(sent, size)
 
     # In parts.
@@ -312,7 +322,8 @@ class Transfer:
         try:
             part = self._objects.part
             # The same part, if it is sent twice.
-            found = await self._try(tries, part, key, sent.multipart, number, body)
+            async with self._place():
+                found = await self._try(tries, part, key, sent.multipart, number, body)
         except DeniedError as error:
             self._doubt(sent, error)
             raise

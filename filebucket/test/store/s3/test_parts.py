@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from filebucket.base.places import Places
 from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.model.unfinished import Unfinished
 from filebucket.store import local
@@ -234,6 +235,29 @@ class S3PartsTests(PartsContract, S3PartsCase):
         for gate in gates:
             gate.callback(None)
         self.assertEqual(EARLY + 1, self.data.counted["begin"])
+
+    def test_in_turn(self) -> None:
+        """Parts wait for their bucket's turn, as those of pushes, early or not."""
+        self.store.places = Places(1)
+        for size in 50, 250:
+            upload = self.append(self.new(f"{size}"), b"")
+            gate = self.data.hang("put" if size == 50 else "part")
+            other = Deferred.fromCoroutine(wait_for(self.appended(upload, size)))
+            waiting = self.store.places.acquire("other")
+            self.assertNoResult(waiting)
+            gate.callback(None)
+            self.successResultOf(waiting)
+            if size == 250:
+                self.assertNoResult(other)
+            self.store.places.release()
+            self.successResultOf(other)
+
+    async def appended(self, upload: Unfinished, size: int) -> None:
+        """All of an upload, and its end."""
+        writer = self.part_writer(upload)
+        await writer.begin(size, overwrite=True)
+        await writer.write([content(size)])
+        await writer.commit({}, overwrite=False)
 
     # Errors
 
