@@ -186,7 +186,7 @@ class Leadership(Service):
             return
         if self._error is not None:
             self._error = None
-            self._log.info("the database answers again", event="leader")
+            self._log.info("the catalogue's database can be used again", event="leader")
         self._until = turn.began + LEASE if turn.leads else -math.inf
         begins = turn.leads and not self._led
         self._led = turn.leads
@@ -221,8 +221,8 @@ class Leadership(Service):
         if error != self._error and self.running:
             self._error = error
             self._log.error(
-                "the catalogue's database does not answer, so this daemon does not"
-                " lead: {error}",
+                "the catalogue's database cannot be used, so this daemon does not lead:"
+                " {error}",
                 event="leader-failed",
                 error=error,
             )

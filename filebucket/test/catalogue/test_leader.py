@@ -201,14 +201,14 @@ class LeadershipTests(SynchronousTestCase):
         self.advance(60)
         self.assertEqual([0, 0], self.terms())
         text = (
-            "the catalogue's database does not answer, so this daemon does not lead:"
+            "the catalogue's database cannot be used, so this daemon does not lead:"
             " connection refused"
         )
         self.assertEqual(2, self.logged().count(text))
         self.server.failure = None
         self.advance(2 * TRY_EVERY)
         self.assertEqual(1, len([each for each in (a.term, b.term) if each]))
-        self.assertEqual(2, self.logged().count("the database answers again"))
+        self.assertEqual(2, self.logged().count("the catalogue's database can be used again"))
 
     def test_confirm(self) -> None:
         """Before it reports anything, a daemon asks whether it still leads."""
