@@ -208,7 +208,8 @@ class LeadershipTests(SynchronousTestCase):
         self.server.failure = None
         self.advance(2 * TRY_EVERY)
         self.assertEqual(1, len([each for each in (a.term, b.term) if each]))
-        self.assertEqual(2, self.logged().count("the catalogue's database can be used again"))
+        text = "the catalogue's database can be used again"
+        self.assertEqual(2, self.logged().count(text))
 
     def test_confirm(self) -> None:
         """Before it reports anything, a daemon asks whether it still leads."""
