@@ -456,6 +456,9 @@ class IArchive(Interface):
 class IRemovals(Interface):
     """The files of one bucket, opened for deleting some of them."""
 
+    def expect(names: Sequence[str]) -> None:
+        """As :meth:`IFolder.expect`, until the next :meth:`remove`."""
+
     def look(name: str) -> Stat:
         """As :meth:`IFolder.look`."""
 

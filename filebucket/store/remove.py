@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from attrs import frozen
@@ -164,6 +164,9 @@ class Removals:
     fd: int
     unlink: Callable[..., None]
     attributes: Attributes
+
+    def expect(self, names: Sequence[str]) -> None:
+        pass
 
     def look(self, name: str) -> Stat:
         return Folder(self.fd).look(name)

@@ -30,12 +30,14 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
+from filebucket.base.errors import OperatorError
 from filebucket.base.text import moment_text
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import File, Received
 from filebucket.model.series import series_of
 from filebucket.store.interfaces import (
+    OUT_OF_REACH,
     IRemovals,
     IRemover,
     NoFileError,
@@ -45,6 +47,7 @@ from filebucket.store.interfaces import (
     UnsettledError,
 )
 from filebucket.upkeep.retention import choose
+from filebucket.upkeep.survey import MOST_OUT_OF_REACH
 
 FILES_AT_ONCE = 1000
 """Batch size, in rows to read and in files to remove between syncs of the folder."""
@@ -230,6 +233,8 @@ class _Pruning:
     folder: IRemovals = field(init=False)
     # Results for files that the rules were not applied to.
     aside: list[FileFate] = field(factory=list)
+    # Files in a row for which the store was out of reach.
+    out_of_reach: int = 0
 
     def prune(self) -> Iterator[FileFate]:
         with ExitStack() as stack:
@@ -291,6 +296,7 @@ class _Pruning:
         """The files of a series in the catalogue, newest first."""
         found = self.catalogue.kept_in_series(series, limit=FILES_AT_ONCE)
         while found:
+            self.folder.expect([each.received.name for each in found])
             yield from found
             last = found[-1]
             before = (last.received.received_at, last.id)
@@ -303,7 +309,10 @@ class _Pruning:
             try:
                 amiss = _amiss(self.folder, file)
             except OSError as error:
+                self._count(error)
                 amiss = f"cannot be checked: {error.strerror}"
+            else:
+                self.out_of_reach = 0
             of = series_of(self.hide(received.name), self.bucket.series)
             if amiss is None and of != received.series:
                 # The configured series have changed, and the catalogue's have not.
@@ -312,6 +321,12 @@ class _Pruning:
                 yield file
             else:
                 self.aside.append(self._fate(series, file, Fate.LEFT, amiss))
+
+    def _count(self, error: OSError) -> None:
+        """:raises OperatorError: the store cannot be reached for other files, either"""
+        self.out_of_reach = self.out_of_reach + 1 if error.errno == OUT_OF_REACH else 0
+        if self.out_of_reach >= MOST_OUT_OF_REACH:
+            raise OperatorError(f"the object store: {error.strerror}") from None
 
     def _remove(self, files: Sequence[File], series: str) -> Iterator[FileFate]:
         """Remove files; in a dry run, only give the results."""
@@ -360,6 +375,7 @@ class _Pruning:
         except UnsettledError:
             raise
         except OSError as error:
+            self._count(error)
             reason = f"cannot be removed: {error.strerror}"
             return self._fate(series, file, Fate.FAILED, reason)
         if amiss is not None:

@@ -14,7 +14,7 @@ deletes it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from attrs import define, frozen
@@ -115,6 +115,9 @@ class S3Removals:
     # The record that was looked at last, and its name.
     _looked: tuple[str, Record] | None = None
 
+    def expect(self, names: Sequence[str]) -> None:
+        self.folder.expect(names)
+
     def look(self, name: str) -> Stat:
         record = self.folder.record(name)
         self._looked = name, record
@@ -129,6 +132,8 @@ class S3Removals:
         mark = keys.mark(directory, name)
         with told():
             names.put(mark, b"")
+        # A record that was read ahead may be older than the mark.
+        self.folder.expect(())
         # Until the deletion of the record is sent, nothing needs the mark.
         needed = False
         try:

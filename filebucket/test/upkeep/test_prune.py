@@ -18,6 +18,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.base.errors import OperatorError
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
@@ -31,7 +32,7 @@ from filebucket.store.archive import Folder
 from filebucket.store.attributes import KERNEL, Attributes
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.home import Home
-from filebucket.store.interfaces import NoFileError, Stat
+from filebucket.store.interfaces import OUT_OF_REACH, NoFileError, Stat
 from filebucket.store.remove import removing
 from filebucket.store.room import Room
 from filebucket.test.kit.catalogue import all_series, new_home, opened
@@ -40,6 +41,7 @@ from filebucket.test.kit.sealed import MemoryAttributes
 from filebucket.test.kit.server import PATIENCE
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate, prune
+from filebucket.upkeep.survey import MOST_OUT_OF_REACH
 
 DAY = 24 * 3600.0
 NOW = 1_700_000_000.0
@@ -540,6 +542,23 @@ class DiskTests(PruningCase):
         self.prune(unlink=unlink)
         self.assertEqual(["unlink db-2", "unlink db-1", "fsync"], said)
         self.assertEqual("pruned", self.rows()["db-1"])
+
+    def test_out_of_reach(self) -> None:
+        """If an object store does not answer, not each of a million files waits for it.
+        Nothing is deleted.
+        """
+        self.push(*((f"db-{number}", 50 - number) for number in range(30)))
+        looked: list[str] = []
+
+        def look(folder: Folder, name: str) -> Stat:
+            looked.append(name)
+            raise OSError(OUT_OF_REACH, "timeout")
+
+        self.patch(Folder, "look", look)
+        error = self.assertRaises(OperatorError, self.prune)
+        self.assertEqual("the object store: timeout", str(error))
+        self.assertEqual(MOST_OUT_OF_REACH, len(looked))
+        self.assertEqual(30, len(list((self.home / "web01").iterdir())))
 
     def test_fsync_fails(self) -> None:
         """The file may come back, so it stays marked until a sync succeeds."""

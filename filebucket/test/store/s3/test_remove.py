@@ -112,6 +112,18 @@ class RemoveTests(RemoveCase):
             self.assertIsNone(folder.remove("a", lambda: None))
         self.assertEqual({}, self.names.objects)
 
+    def test_looks_after_the_mark(self) -> None:
+        """Not at a record that was read ahead, which a push may have replaced since."""
+        with self.remover.open("web01") as folder:
+            for name in ("b", "c"):
+                self.objects.store("web01", name, b"content", AT)
+            folder.expect(["b", "a", "c"])
+            folder.look("b")
+            newer = self.objects.store("web01", "a", b"newer", AT)
+            found = folder.remove("a", lambda: f"{folder.look('a').size} bytes")
+            self.assertEqual("5 bytes", found)
+            self.assertIn(newer.data, self.data.objects)
+
     def test_objection(self) -> None:
         """The file stays, and no mark does."""
         self.assertEqual("no", self.remove(lambda: "no"))
