@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     default="1d",
     show_default=True,
     metavar="TIME",
-    help="Leave data alone that is not older than TIME; 1h is the least.",
+    help="Leave data alone for TIME after it was stored or replaced; at least 1h.",
 )
 @click.option("--dry-run", is_flag=True, help="Delete nothing; print what would go.")
 @with_config

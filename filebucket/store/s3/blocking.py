@@ -122,6 +122,11 @@ class IBlocking(Interface):
         :param most: bytes; a larger one is :class:`UnsureError`
         """
 
+    def modified(key: str) -> float:
+        """When a small object was put, by the store's clock, in seconds since the
+        epoch. No client can choose that.
+        """
+
     def open(key: str, offset: int = 0) -> IReading:
         """Read an object.
 
@@ -169,6 +174,13 @@ class Bucket:
 
         return self._repeated(lambda: self._call("GET", key, read))
 
+    def modified(self, key: str) -> float:
+        def read(answer: Answer) -> float:
+            answer.whole(MOST_ANSWER)
+            return answer.time("last-modified")
+
+        return self._repeated(lambda: self._call("GET", key, read))
+
     def open(self, key: str, offset: int = 0) -> _Reading:
         return _Reading(lambda at: self._repeated(lambda: self._begin(key, at)), offset)
 
@@ -180,7 +192,7 @@ class Bucket:
             query["delimiter"] = "/"
 
         def read(answer: Answer) -> Page:
-            return _page(answer.whole(MOST_ANSWER), answer.date)
+            return _page(answer.whole(MOST_ANSWER), answer.time("date"))
 
         try:
             return self._repeated(lambda: self._call("GET", "", read, query))
@@ -378,11 +390,10 @@ class Answer:
     def header(self, name: str) -> str:
         return self._response.getheader(name) or ""
 
-    @property
-    def date(self) -> float:
-        """The time of the answer, by the store's clock, in seconds since the epoch."""
+    def time(self, header: str) -> float:
+        """A time in a header, by the store's clock, in seconds since the epoch."""
         try:
-            return parsedate_to_datetime(self.header("date")).timestamp()
+            return parsedate_to_datetime(self.header(header)).timestamp()
         except ValueError:
             raise UnsureError(
                 f"{self._endpoint.place} does not tell the time"

@@ -7,6 +7,9 @@ data of its name comes: the memory that this takes does not grow with the number
 files. The lists only choose. Before an object is deleted, its record is read again, so
 lists in another order cost requests, and never data.
 
+Data that was replaced stays for a while after that, however old it is: a daemon that an
+attacker has broken into may replace all records, but not delete one.
+
 All times are by the store's clock. The time of an object made of parts may be that of
 its first part, so its push may be just about to put the record. Such objects are
 deleted only after that could have happened.
@@ -74,7 +77,7 @@ class Sweep:
     :ivar names: the S3 bucket of the records
     :ivar data: that of the data, with the right to delete
     :ivar directory: the bucket's folder
-    :ivar grace: seconds for which data stays
+    :ivar grace: seconds for which data stays after it was stored, or replaced
     :ivar rehearse: a dry run: delete nothing
     :ivar sleep: waits for a number of seconds
     :ivar looked: objects that were looked at
@@ -89,7 +92,7 @@ class Sweep:
     sleep: Callable[[float], object] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
     looked: int = 0
-    _waiting: list[Listed] = field(factory=list)
+    _waiting: list[tuple[Listed, float]] = field(factory=list)
     _last: float = 0.0
 
     def run(self) -> Iterator[Swept]:
@@ -102,26 +105,30 @@ class Sweep:
                 if not self._has_record(each):
                     yield self._swept(each, Fate.YOUNG)
             elif each.is_multipart and not self.rehearse:
-                self._waiting.append(each)
+                self._waiting.append((each, at))
                 self._last = self.monotonic()
                 if len(self._waiting) >= AT_ONCE:
                     yield from self._settle()
             else:
-                yield from self._delete(each)
+                yield from self._delete(each, at)
         yield from self._settle()
 
     def _settle(self) -> Iterator[Swept]:
         """Delete objects after no push can be about to put their record."""
         waiting, self._waiting = self._waiting, []
-        unnamed = [each for each in waiting if not self._has_record(each)]
+        unnamed = [found for found in waiting if not self._has_record(found[0])]
         if unnamed:
             self.sleep(max(self._last + SETTLED - self.monotonic(), 0))
-        for each in unnamed:
-            yield from self._delete(each)
+        for each, at in unnamed:
+            yield from self._delete(each, at)
 
-    def _delete(self, each: Listed) -> Iterator[Swept]:
+    def _delete(self, each: Listed, at: float) -> Iterator[Swept]:
         try:
-            if self._has_record(each):
+            since = self._without_record(each)
+            if since is None:
+                return
+            if at - since < self.grace:
+                yield self._swept(each, Fate.YOUNG)
                 return
             if not self.rehearse:
                 self.data.delete(each.key)
@@ -141,17 +148,25 @@ class Sweep:
 
     def _has_record(self, each: Listed) -> bool:
         """Whether a record may belong to an object."""
+        return self._without_record(each) is None
+
+    def _without_record(self, each: Listed) -> float | None:
+        """Since when an object has had no record, as far as known; None if one may
+        belong to it.
+        """
         name = self._name(each.key)
+        key = self.keys.name(self.directory, name)
         try:
-            text = self.names.get(self.keys.name(self.directory, name), MOST_RECORD)
-        except NotThereError:
-            return False
-        try:
+            text = self.names.get(key, MOST_RECORD)
             found = Record.of(text, self.keys, self.directory, name)
+            if found.data == each.key:
+                return None
+            return max(each.modified, self.names.modified(key))
+        except NotThereError:
+            return each.modified
         except ValueError:
             # It says nothing about any data.
-            return True
-        return found.data == each.key
+            return None
 
     def _candidates(self) -> Iterator[tuple[Listed, float]]:
         """Objects whose names have no record in the list, or have more objects; with

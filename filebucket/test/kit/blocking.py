@@ -60,6 +60,11 @@ class MemoryBucket:
             raise UnsureError("too large")
         return content
 
+    def modified(self, key: str) -> float:
+        self._called("modified", key)
+        self._content(key)
+        return self.objects[key][1]
+
     def open(self, key: str, offset: int = 0) -> MemoryReading:
         self._called("open", key)
         content = self._content(key)

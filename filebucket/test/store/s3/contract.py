@@ -121,6 +121,7 @@ class BlockingContract:
         )
         for each in page.objects:
             self.assertLess(abs(page.at - each.modified), 10)
+            self.assertLess(abs(self.bucket.modified(each.key) - each.modified), 2)
             self.assertFalse(each.is_multipart)
         self.assertEqual([self.key("a/2")], self.all_keys("a/", self.key("a/1")))
         self.assertEqual([], self.all_keys("a/", self.key("a/2")))

@@ -39,9 +39,9 @@ class SweepCase(SynchronousTestCase):
 
         :returns: the key of its data
         """
-        self.data.now = NOW - age
+        self.names.now = self.data.now = NOW - age
         record = self.objects.store(of, name, b"content", NOW - age)
-        self.data.now = NOW
+        self.names.now = self.data.now = NOW
         return record.data
 
     def leave(self, name: str, age: float = 2 * DAY, parts: bool = False) -> str:
@@ -106,6 +106,21 @@ class SweepTests(SweepCase):
             kept = self.store("a")
             self.assertEqual([Fate.DELETED], [each.fate for each in self.sweep()])
             self.assertEqual([kept], list(self.data.objects))
+
+    def test_just_replaced(self) -> None:
+        """An attacker who may put records of any time replaces all: the data of old
+        files stays for a while.
+        """
+        old = self.store("a", 30 * DAY)
+        new = self.store("a", DAY - 1)
+        self.objects.store("web01", "a", b"junk", NOW - 40 * DAY)
+        for rehearse in (True, False):
+            found = {each.fate for each in self.sweep(rehearse)}
+            self.assertEqual({Fate.YOUNG}, found)
+        self.assertLessEqual({old, new}, self.data.objects.keys())
+        self.names.now = self.data.now = NOW + DAY
+        self.assertEqual({Fate.DELETED}, {each.fate for each in self.sweep()})
+        self.assertEqual(1, len(self.data.objects))
 
     def test_young(self) -> None:
         """By the store's clock. The data of a record is not counted."""
