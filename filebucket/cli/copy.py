@@ -24,7 +24,7 @@ from attrs import asdict, define
 from zope.interface import implementer
 
 from filebucket import __version__
-from filebucket.base.errors import OperatorError
+from filebucket.base.errors import BusyError, OperatorError
 from filebucket.base.text import (
     counted,
     printable,
@@ -34,6 +34,7 @@ from filebucket.base.text import (
 from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
+from filebucket.catalogue.jobs import job
 from filebucket.cli.options import (
     RATE,
     SPAN,
@@ -184,6 +185,10 @@ def copy(
         files = stack.enter_context(open_catalogue(config, Files))
         inventory = stack.enter_context(open_catalogue(config, Inventory))
         stack.enter_context(_locked(config.home, server.text))
+        try:
+            stack.enter_context(job(config.catalogue_place, f"copy to {server.text}"))
+        except BusyError as error:
+            raise _BusyError(str(error)) from None
         keys = [each.key for each in chosen]
         archive, hide = archive_of(config.home, config.store), mask(config.buckets)
         row_within = late(config)

@@ -362,8 +362,8 @@ _Key = tuple[Kind, str, str]
 def _gone(key: _Key) -> str:
     """The text about a problem that is gone."""
     kind, _, node = key
-    if kind is Kind.NODE:
-        return f"daemon {node} is back, and like the others"
+    if kind is Kind.NODE and node:
+        return f"daemon {node} runs like the others, or was forgotten"
     return f"{node}: {_GONE[kind]}" if node else _GONE[kind]
 
 
@@ -379,6 +379,7 @@ _GONE = {
     Kind.HOOK: "no hook fails any more",
     Kind.COPY: "all files are copied again",
     Kind.RELOAD: "the configuration is applied",
+    Kind.NODE: "a daemon leads again",
 }
 """Texts about a problem that is gone."""
 

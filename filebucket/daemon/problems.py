@@ -123,7 +123,11 @@ def _of_daemon(path: str, text: str, config: Config) -> Iterator[Problem]:
         why = f"cannot tell whether the daemon runs: {not_allowed(error)}"
         yield Problem(Kind.DAEMON, WARNING, why)
         return
-    if found.process is None:
+    if found.process is None and config.node_name:
+        # The others receive the pushes.
+        why = "the daemon of this machine does not run"
+        yield Problem(Kind.DAEMON, WARNING, why)
+    elif found.process is None:
         why = "the daemon does not run: no push arrives"
         yield Problem(Kind.DAEMON, CRITICAL, why)
     elif found.status is not None and not found.reads(path):

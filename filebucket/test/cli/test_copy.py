@@ -11,6 +11,7 @@ from functools import partial
 
 from click.testing import Result
 
+from filebucket.base.errors import BusyError
 from filebucket.catalogue.copies import Copies
 from filebucket.catalogue.view import View
 from filebucket.cli import copy as module
@@ -395,6 +396,18 @@ class FailedTests(CopyCase):
         with closing(View.open(str(self.home))) as view:
             errors = [each.error is None for each in view.copies()]
         self.assertEqual([True, False], errors)
+
+    def test_another_machine(self) -> None:
+        """Several daemons share the catalogue."""
+
+        def busy(place: str, name: str) -> None:
+            self.assertEqual((str(self.home), f"copy to {FAR}"), (place, name))
+            raise BusyError("it runs elsewhere")
+
+        self.patch(module, "job", busy)
+        result = self.invoke("copy", FAR)
+        self.assertEqual(75, result.exit_code)
+        self.assertEqual("Error: it runs elsewhere\n", result.output)
 
     def test_another_process(self) -> None:
         """To the same server."""

@@ -469,7 +469,8 @@ class SharedTests(ChangesCase):
         self.assertEqual([], self.keys())
         self.clock.advance(SETTLED)
         (change,) = self.untold()
-        self.assertEqual("daemon c is back, and like the others", change.alert.text)
+        text = "daemon c runs like the others, or was forgotten"
+        self.assertEqual(text, change.alert.text)
         self.assertEqual("ok", change.alert.new)
 
     def test_series(self) -> None:

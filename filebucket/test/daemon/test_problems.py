@@ -70,6 +70,14 @@ class DaemonTests(ProblemCase):
         self.assertEqual([Problem(Kind.DAEMON, CRITICAL, text)], self.found())
         self.assertEqual([], self.found(daemon=False))
 
+    def test_down_beside_others(self) -> None:
+        """Other daemons, which share the catalogue, receive the pushes."""
+        self.start()
+        self.process = None
+        self.write(catalogue={"postgresql": "host=db"})
+        text = "the daemon of this machine does not run"
+        self.assertEqual([Problem(Kind.DAEMON, WARNING, text)], self.found())
+
     def test_another_namespace(self) -> None:
         """It runs. The name of its file is that in another namespace."""
         self.start("/in/a/container.json")
