@@ -13,7 +13,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
 # The Debian 13 roots for building and testing the package (1 GB).
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
-.PHONY: run cluster ceph-root test coverage lint format bench bench-full proofs proofs-quick \
+.PHONY: run cluster ceph-root check-engines test coverage lint format bench bench-full proofs proofs-quick \
     pictures wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
@@ -32,6 +32,15 @@ cluster: $(VENV)/weed
 # The root that has Ceph, 1 GB. Needs root and Debian's archive, and 3 minutes once.
 ceph-root:
 	.ci/ceph $(DEBIAN_ROOTS)
+
+# The object stores: contracts, races, kills. Needs root, postgresql, haproxy and
+# iproute2, and takes an hour and a half.
+check-engines: $(VENV)/weed ceph-root
+	$(BIN)/python -m filebucket.test.kit.ceph $(BIN)/python -m twisted.trial \
+	    --temp-directory=$(VENV)/trial filebucket.test.whole.test_objects \
+	    filebucket.test.whole.test_object_store filebucket.test.whole.test_s3_bucket \
+	    filebucket.test.whole.test_s3_commands
+	$(BIN)/python -m proofs $(filter cluster-%,$(shell $(BIN)/python -m proofs --list))
 
 test: $(VENV)/installed
 	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial \
@@ -70,11 +79,12 @@ bench bench-full: $(VENV)-bench/installed
 proofs: $(VENV)-proofs/installed
 	$(VENV)-proofs/bin/python -m proofs
 
-# The quick proofs; they need only root and strace, and use only loopback.
-proofs-quick: $(VENV)/installed
+# The quick proofs; they need only root and strace, and use only loopback. Those of
+# clusters need PostgreSQL and HAProxy, too, and are skipped without them.
+proofs-quick: $(VENV)/weed
 	$(BIN)/python -m proofs --quick order-unnamed order-no-directory-sync \
 	    kill-unnamed kill-catalogue kill-under-load faults-unnamed races-one-wins \
-	    races-rename fuzz fuzz-contents reloads
+	    races-rename fuzz fuzz-contents reloads cluster-races cluster-races-killed
 
 # The pictures in the documents, after a change of a page or of the commands' output.
 # Needs chromium, chromium-driver, curl and pngquant.

@@ -26,6 +26,7 @@ _SEPARATE = "PROOFS_MOUNTS_ARE_SEPARATE"
 
 @click.command()
 @click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
+@click.option("--list", "names", is_flag=True, help="Print the names of all cases.")
 @click.option("--quick", is_flag=True, help="Run only a few trials of each.")
 @click.option("--trials", type=int, help="Number of trials, or seconds, of each.")
 @click.option(
@@ -35,9 +36,16 @@ _SEPARATE = "PROOFS_MOUNTS_ARE_SEPARATE"
     help="Folder with about 20 GB of free space.",
 )
 def main(
-    cases: Sequence[str], quick: bool, trials: int | None, directory: Path
+    cases: Sequence[str],
+    names: bool,
+    quick: bool,
+    trials: int | None,
+    directory: Path,
 ) -> None:
     """Try to break the promises in CASES, or all of them."""
+    if names:
+        click.echo("\n".join(CASES))
+        return
     if os.geteuid():
         raise click.ClickException("only root can mount filesystems and cut networks")
     _separate_mounts()

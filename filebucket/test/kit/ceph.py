@@ -1,13 +1,18 @@
 """A Ceph cluster with S3 gateways, from Debian's packages in a root of their own.
 
 ``make ceph-root`` makes the root. It needs root's rights, to change into that root.
+``python -m filebucket.test.kit.ceph COMMAND`` runs a command beside a cluster, and
+names it in the environment for :func:`named`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,13 +21,17 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from filebucket.test.kit.programs import Program, answers, free_ports
-from filebucket.test.kit.s3 import ACCOUNT, create
+from filebucket.test.kit.s3 import ACCOUNT, Credentials, create
 from filebucket.test.kit.server import PATIENCE, comes
 
 ROOT = Path(
     os.environ.get("FILEBUCKET_CEPH_ROOT", Path.home() / ".cache/file-bucket/ceph")
 )
 """Debian 13 with Ceph."""
+
+NAMED = "FILEBUCKET_TEST_CEPH"
+"""Variable of the environment with the address, key and secret of a Ceph gateway that
+runs already, with commas between them."""
 
 _HERE = "/mnt"
 """The cluster's folder, for its programs."""
@@ -227,3 +236,36 @@ def _key(name: str, *services: str) -> Sequence[str]:
     """The arguments for a new key that may do everything."""
     rights = (("--cap", each, "allow *") for each in services)
     return ("--gen-key", "-n", name, *(part for each in rights for part in each))
+
+
+def named() -> tuple[str, Credentials]:
+    """The gateway that the environment names, and its credentials.
+
+    :raises SkipTest: it names none
+    """
+    given = os.environ.get(NAMED)
+    if not given:
+        raise SkipTest(f"{NAMED} is not set")
+    url, key, secret = given.split(",")
+    return url, Credentials(key, secret)
+
+
+def main() -> None:
+    """Run a command, and exit with its status."""
+    folder = Path(tempfile.mkdtemp(prefix="file-bucket-ceph-"))
+    try:
+        ceph = Ceph(folder / "ceph")
+        try:
+            ceph.start()
+            here = ",".join((ceph.urls[0], ACCOUNT.key, ACCOUNT.secret))
+            environ = {**os.environ, NAMED: here}
+            status = subprocess.run(sys.argv[1:], check=False, env=environ).returncode
+        finally:
+            ceph.stop()
+    finally:
+        shutil.rmtree(folder)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

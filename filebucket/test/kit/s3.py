@@ -6,8 +6,6 @@ import atexit
 import hashlib
 import hmac
 import json
-import shutil
-import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -87,7 +85,7 @@ class S3:
                 *(program, "server", f"-dir={folder}", "-ip=127.0.0.1"),
                 *("-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={config}"),
                 *("-s3.iam.readOnly=false", "-s3.port.iceberg=0"),
-                *("-s3.port.lance=0", "-volume.max=20"),
+                *("-s3.port.lance=0", "-volume.max=100"),
                 *("-master.volumeSizeLimitMB=64", "-volume.port.public=0"),
                 *(f"-{name}={port}" for name, port in ports.items()),
             ],
@@ -128,21 +126,7 @@ def shared() -> S3:
     :raises SkipTest: SeaweedFS is not installed
     """
     folder = Path(mkdtemp(prefix="file-bucket-s3-"))
-    atexit.register(rmtree, folder)
-    server = S3(folder / "s3")
-    atexit.register(server.stop)
-    server.wait()
-    return server
-
-
-@cache
-def shared_s3() -> S3:
-    """The server of this process, which ends with it.
-
-    :raises SkipTest: SeaweedFS is not installed
-    """
-    folder = Path(tempfile.mkdtemp(prefix="file-bucket-s3-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(rmtree, folder, ignore_errors=True)
     server = S3(folder / "s3")
     atexit.register(server.stop)
     server.wait()

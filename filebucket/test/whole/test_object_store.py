@@ -10,11 +10,9 @@ from abc import abstractmethod
 from typing import Any
 from urllib.parse import quote
 
-from twisted.trial.unittest import SkipTest
-
 from filebucket.model.objects import LEAST_PART
 from filebucket.store.s3.records import Keys, Record, new_id
-from filebucket.test.kit import s3
+from filebucket.test.kit import ceph, s3
 from filebucket.test.kit.integration import (
     MIB,
     Client,
@@ -24,7 +22,6 @@ from filebucket.test.kit.integration import (
 )
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
-from filebucket.test.whole.test_s3_bucket import CEPH
 
 NAMES, DATA, VERSIONED = (
     f"file-bucket-test-{each}" for each in ("names", "data", "versioned")
@@ -382,10 +379,7 @@ class _Seaweed:
 
 class _Ceph:
     def engine(self) -> tuple[str, s3.Credentials]:
-        if not (given := os.environ.get(CEPH)):
-            raise SkipTest(f"{CEPH} is not set")
-        url, key, secret = given.split(",")
-        return url, s3.Credentials(key, secret)
+        return ceph.named()
 
 
 class SeaweedPushTests(_Seaweed, _PushTests):

@@ -1,6 +1,4 @@
-"""The client of object stores, on real ones: SeaweedFS, and the one that the
-environment names, as ``FILEBUCKET_ENGINE="http://127.0.0.1:9000 KEY SECRET"``.
-"""
+"""The client of object stores, on real ones: SeaweedFS, and Ceph if there is one."""
 
 from __future__ import annotations
 
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import SkipTest
 from zope.interface import implementer
 
 from filebucket.base.threads import Threads
@@ -32,7 +29,8 @@ from filebucket.store.s3.interfaces import (
     Part,
     UnsureError,
 )
-from filebucket.test.kit.s3 import ACCOUNT, call, shared_s3
+from filebucket.test.kit import ceph
+from filebucket.test.kit.s3 import ACCOUNT, call, shared
 from filebucket.test.kit.s3 import Credentials as Owner
 from filebucket.test.store.s3.objects_contract import ObjectsCase, ObjectsContract
 
@@ -189,18 +187,18 @@ class SeaweedFSTests(EngineContract, EngineCase):
     """With a server that this process starts."""
 
     def engine(self) -> tuple[str, str, str]:
-        return shared_s3().url, ACCOUNT.key, ACCOUNT.secret
+        return shared().url, ACCOUNT.key, ACCOUNT.secret
 
     async def test_stopped(self) -> None:
         """A store that hangs is not waited for, and can be used again."""
         objects = self.client(SHORT)
-        shared_s3().send(signal.SIGSTOP)
+        shared().send(signal.SIGSTOP)
         try:
             for size in (1, 8 * PART):
                 body = MemoryBody.of(bytes(size))
                 await self.raises(UnsureError, objects.put(f"{self.prefix}a", body))
         finally:
-            shared_s3().send(signal.SIGCONT)
+            shared().send(signal.SIGCONT)
         await objects.put(f"{self.prefix}b", MemoryBody.of(b"content"))
 
 
@@ -208,11 +206,8 @@ class NamedTests(EngineContract, EngineCase):
     """With a server that runs already."""
 
     def engine(self) -> tuple[str, str, str]:
-        try:
-            url, key, secret = os.environ["FILEBUCKET_ENGINE"].split()
-        except KeyError:
-            raise SkipTest("FILEBUCKET_ENGINE is not set") from None
-        return url, key, secret
+        url, who = ceph.named()
+        return url, who.key, who.secret
 
 
 def resident() -> int:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.objects import S3
 from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.interfaces import DeniedError
 from filebucket.store.s3.remove import DeletingBucket, IDeleting
-from filebucket.test.kit import s3
+from filebucket.test.kit import ceph, s3
 from filebucket.test.store.s3.contract import BlockingContract
-
-CEPH = "FILEBUCKET_TEST_CEPH"
-"""Name of the environment variable with the address, key and secret of a Ceph gateway
-for tests, with commas between them."""
 
 NAME = "file-bucket-test-blocking"
 
@@ -64,10 +59,7 @@ class SeaweedTests(_RealCase):
 
 class CephTests(_RealCase):
     def server(self) -> tuple[str, s3.Credentials]:
-        if not (given := os.environ.get(CEPH)):
-            raise SkipTest(f"{CEPH} is not set")
-        url, key, secret = given.split(",")
-        return url, s3.Credentials(key, secret)
+        return ceph.named()
 
 
 del _RealCase
