@@ -252,6 +252,7 @@ class Survey(ABC):
                 wanted = [row for row in rows if row.name not in same]
                 folder.expect([row.name for row in wanted])
                 for row in wanted:
+                    self.go_on()
                     try:
                         self.look_at(bucket, folder, row)
                     except NoFileError:
@@ -318,6 +319,7 @@ class Survey(ABC):
                 ]
                 folder.expect(unknown)
                 for name in unknown:
+                    self.go_on()
                     # It may have been added since it was listed.
                     if self.catalogue.unknown(bucket.key, [name]):
                         self.is_unknown(bucket, folder, name)

@@ -46,6 +46,9 @@ WHOLE = 60.0
 PAUSES = (0.2, 1.0, 5.0)
 """Seconds to wait before a call that only reads is made again."""
 
+AGAIN = 45.0
+"""Seconds after which it is not made again: a store that hangs takes long each time."""
+
 IDLE = 8
 """Connections that are kept for the next calls."""
 
@@ -246,11 +249,14 @@ class Bucket:
 
     def _repeated(self, call: Callable[[], T]) -> T:
         """Make a call that only reads, again if that may help."""
+        end = time.monotonic() + AGAIN
         for pause in PAUSES:
             try:
                 return call()
             except UnsureError:
                 self._now += 1
+                if time.monotonic() >= end:
+                    raise
                 time.sleep(pause)
         return call()
 

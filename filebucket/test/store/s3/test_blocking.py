@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.objects import S3
 from filebucket.store.s3 import blocking
-from filebucket.store.s3.blocking import PAUSES
+from filebucket.store.s3.blocking import PAUSES, QUIET
 from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.interfaces import (
     DeniedError,
@@ -145,6 +145,20 @@ class ScriptedTests(SynchronousTestCase):
         )
         self.assertEqual(list(PAUSES), self.slept)
         self.assertEqual([], self.script)
+
+    def test_hangs(self) -> None:
+        """A store that takes long each time is not asked again for minutes."""
+        now = 0.0
+
+        def monotonic() -> float:
+            nonlocal now
+            now += QUIET
+            return now
+
+        self.patch(time, "monotonic", monotonic)
+        self.script = [TimeoutError()] * 10
+        self.fails(UnsureError, self.bucket.get, "a", 10)
+        self.assertEqual([PAUSES[0]], self.slept)
 
     def test_change_is_made_once(self) -> None:
         """Unless it was not sent."""
