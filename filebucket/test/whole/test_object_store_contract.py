@@ -27,7 +27,7 @@ from filebucket.store.s3.client import Objects
 from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.records import Keys, Record, new_id
 from filebucket.store.s3.store import S3Store
-from filebucket.test.kit import s3
+from filebucket.test.kit import ceph, s3
 from filebucket.test.kit.server import PATIENCE
 from filebucket.test.store.contract import (
     NAME,
@@ -39,7 +39,6 @@ from filebucket.test.store.contract import (
 )
 from filebucket.test.store.s3.case import CountingRoom
 from filebucket.test.whole.test_object_store import DATA, NAMES
-from filebucket.test.whole.test_s3_bucket import CEPH
 
 T = TypeVar("T")
 
@@ -184,8 +183,7 @@ class Seaweed(RealContract):
 
 class Ceph(RealContract):
     def engine(self) -> tuple[str, s3.Credentials]:
-        url, key, secret = os.environ[CEPH].split(",")
-        return url, s3.Credentials(key, secret)
+        return ceph.named()
 
 
 def run(case: type[SynchronousTestCase], name: str) -> None:
@@ -227,8 +225,7 @@ class CephTests(SeaweedTests):
     case = Ceph
 
     def setUp(self) -> None:
-        if CEPH not in os.environ:
-            raise SkipTest(f"{CEPH} is not set")
+        ceph.named()
 
 
 for each in dir(RealContract):

@@ -32,12 +32,11 @@ from filebucket.store.s3 import sweep
 from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.records import Keys, Record, new_id
 from filebucket.store.s3.remove import DeletingBucket
-from filebucket.test.kit import s3
+from filebucket.test.kit import ceph, s3
 from filebucket.test.kit.blocking import Objects
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.commands import DAY, HASH, CliCase
 from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, Server, comes
-from filebucket.test.whole.test_s3_bucket import CEPH
 
 NAMES = "file-bucket-test-names"
 DATA = "file-bucket-test-data"
@@ -297,10 +296,7 @@ class CephCommandTests(CommandTests):
     """The same with Ceph, if there is one."""
 
     def engine(self) -> tuple[str, s3.Credentials]:
-        if not (given := os.environ.get(CEPH)):
-            raise SkipTest(f"{CEPH} is not set")
-        url, key, secret = given.split(",")
-        return url, s3.Credentials(key, secret)
+        return ceph.named()
 
 
 class RootTests(StoreCase):
