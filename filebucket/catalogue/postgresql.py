@@ -24,7 +24,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -51,6 +51,9 @@ WRITER_LOCK = 0x66696C65
 
 STATEMENT_TIMEOUT = 60.0
 """Seconds that a statement may take."""
+
+LONG_TIMEOUT = 600.0
+"""The same for one that reads the whole history."""
 
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for another transaction."""
@@ -233,11 +236,12 @@ class Database:
         return self.execute(query, values).fetchall()
 
     def each(self, query: str, *values: Any) -> Iterator[Any]:
-        with (
-            translated_errors(),
-            self._block("BEGIN READ ONLY"),
-            self.raw.cursor("every") as cursor,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(translated_errors())
+            if not self._in_transaction:
+                stack.enter_context(self._block("BEGIN READ ONLY"))
+            stack.enter_context(_patient(self.raw, LONG_TIMEOUT))
+            cursor = stack.enter_context(self.raw.cursor("every"))
             cursor.itersize = AT_ONCE
             cursor.execute(translated(query), _named(values))
             yield from cursor
@@ -259,7 +263,7 @@ class Database:
     @contextmanager
     def loading(self) -> Iterator[None]:
         """One transaction that adds rows with :meth:`load`, whose totals are known."""
-        with self.change(durable=True) as do, _unlimited(self.raw):
+        with self.change(durable=True) as do, _patient(self.raw, math.inf):
             do("ALTER TABLE push DISABLE TRIGGER USER")
             yield
             do("ALTER TABLE push ENABLE TRIGGER USER")
@@ -331,12 +335,17 @@ def set_up(raw: Raw, settings: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _unlimited(raw: Raw) -> Iterator[None]:
-    """The rest of a transaction, each statement of which may take any time."""
-    raw.execute("SET LOCAL statement_timeout = 0")
-    raw.patience = math.inf
+def _patient(raw: Raw, seconds: float) -> Iterator[None]:
+    """Statements of a transaction that may take longer than others.
+
+    :param seconds: infinity is any time
+    """
+    limit = "0" if math.isinf(seconds) else f"{seconds * 1000:.0f}"
+    raw.execute(f"SET LOCAL statement_timeout = {limit}")
+    raw.patience = seconds + 10
     try:
         yield
+        raw.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT * 1000:.0f}")
     finally:
         raw.patience = None
 
@@ -392,7 +401,7 @@ def upgraded(raw: Raw, create: bool) -> uuid.UUID:
         return found
     if version == 0 and not create:
         raise CatalogueError(NOT_CREATED)
-    with raw.transaction(), _unlimited(raw):
+    with raw.transaction(), _patient(raw, math.inf):
         raw.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
         # Another daemon may have upgraded them in the meantime.
         version = _version(raw)

@@ -279,7 +279,7 @@ class View(Database):
         refused = dict(self._ask(_REFUSED_SINCE, since))
         found = [
             evolve(Activity(*row), refused=refused.pop(row[0], 0))
-            for row in self._ask(_ACTIVITY, since)
+            for row in self._each(_ACTIVITY, since)
         ]
         return found + [Activity(key, refused=count) for key, count in refused.items()]
 

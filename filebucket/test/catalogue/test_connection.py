@@ -81,9 +81,16 @@ class ConnectionTests(ConnectionCase):
             self.add("a")
             self.assertEqual([], self.keys(other))
         self.assertEqual(["a"], self.keys(other))
+        with other.snapshot():
+            query = "SELECT key FROM bucket"
+            self.assertEqual(1, len(list(other.each(query))))
+            self.add("b")
+            self.assertEqual(1, len(list(other.each(query))))
+            self.assertEqual(1, len(other.ask(query)))
+        self.assertEqual(["a", "b"], self.keys(other))
         with self.assertRaises(CatalogueError), other.snapshot():
             other.ask("SELECT * FROM nowhere")
-        self.assertEqual(["a"], self.keys(other))
+        self.assertEqual(["a", "b"], self.keys(other))
 
     def test_values(self) -> None:
         """What one is given is what one gets."""
