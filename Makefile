@@ -39,6 +39,7 @@ check-engines: $(VENV)/weed ceph-root
 	$(BIN)/python -m filebucket.test.kit.ceph $(BIN)/python -m twisted.trial \
 	    --temp-directory=$(VENV)/trial filebucket.test.whole.test_objects \
 	    filebucket.test.whole.test_object_store filebucket.test.whole.test_s3_bucket \
+	    filebucket.test.whole.test_object_store_contract \
 	    filebucket.test.whole.test_s3_commands
 	$(BIN)/python -m proofs $(filter cluster-%,$(shell $(BIN)/python -m proofs --list))
 
