@@ -380,6 +380,50 @@ class RootTests(StoreCase):
         self.assertIn(b"credentials: Permission denied", done.stderr)
 
 
+class MemoryTests(StoreCase):
+    """Credentials that only root may read stay in the memory of a process that has
+    become the home's owner.
+    """
+
+    AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+    def reads(self, pid: int) -> bool:
+        """Whether the owner can look into a process."""
+        return not subprocess.run(
+            [*self.AS_NOBODY, "cat", f"/proc/{pid}/environ"],
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+        ).returncode
+
+    def test_private(self) -> None:
+        """Other processes of the owner cannot read it."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root has rights to give up")
+        for path in (self.home, self.home / ".filebucket"):
+            os.chown(path, NOBODY, NOBODY)
+        code = (
+            "import sys\n"
+            "from filebucket.base.owner import become_owner_of\n"
+            f"become_owner_of({str(self.home)!r}, '.filebucket')\n"
+            "print(flush=True)\n"
+            "sys.stdin.read()\n"
+        )
+        for command, readable in (
+            ([sys.executable, "-c", code], False),
+            # A process that has been of that user since it began.
+            ([*self.AS_NOBODY, "sh", "-c", "echo; exec cat"], True),
+        ):
+            with bounded(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            ) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                self.assertEqual(b"\n", process.stdout.readline())
+                self.assertEqual(readable, self.reads(process.pid))
+                process.stdin.close()
+
+
 class RoundTripTests(StoreCase):
     """Files that a real daemon receives."""
 
