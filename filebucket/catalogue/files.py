@@ -33,6 +33,16 @@ class Files(Database):
         )
         return found[0] if found else None
 
+    def is_missed(self, bucket: str, name: str) -> bool:
+        missing = (
+            "SELECT 1 FROM push WHERE fate = 'missing' AND fate <> 'kept'"
+            " AND bucket = (SELECT id FROM bucket WHERE key = ?) AND name = ? LIMIT 1"
+        )
+        return (
+            self.named(bucket, name) is not None
+            or next(iter(self._ask(missing, bucket, name)), None) is not None
+        )
+
     def newest_first(
         self, bucket: str, series: str | None = None, until: float = math.inf
     ) -> Iterator[File]:

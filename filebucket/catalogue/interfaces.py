@@ -405,6 +405,11 @@ class IFiles(Interface):
     def named(bucket: str, name: str) -> File | None:
         """The file with that name."""
 
+    def is_missed(bucket: str, name: str) -> bool:
+        """Whether the operator would miss a file with that name: it should exist, or is
+        missing.
+        """
+
     def newest_first(
         bucket: str, series: str | None = None, until: float = math.inf
     ) -> Iterator[File]:

@@ -9,19 +9,21 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import define
 
 from filebucket.base.errors import OperatorError
-from filebucket.base.owner import become_owner_of
 from filebucket.base.text import counted, printable, rfc3339, size_text
+from filebucket.catalogue.files import Files
 from filebucket.catalogue.jobs import job
 from filebucket.cli.options import (
     DURATION,
     bucket_labels,
     chosen_buckets,
+    open_catalogue,
     with_config,
     with_json,
 )
@@ -29,8 +31,6 @@ from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
-from filebucket.model.names import PRIVATE
-from filebucket.store.choose import load_modules
 
 if TYPE_CHECKING:
     from filebucket.store.s3.sweep import Swept
@@ -93,10 +93,11 @@ def _swept(
         raise click.BadParameter("must be at least 1h", param_hint="--older-than")
     # With the caller's rights: the daemon's user must not have its credentials.
     who = None if dry_run else remove.deleting(store)
-    load_modules(store)
-    become_owner_of(config.home, PRIVATE)
-    remover = remove.remover_of(store, who or credentials.read(store.credentials))
-    with nullcontext() if dry_run else job(config.catalogue_place, "sweep"):
+    with (
+        open_catalogue(config, Files) as files,
+        nullcontext() if dry_run else job(config.catalogue_place, "sweep"),
+    ):
+        remover = remove.remover_of(store, who or credentials.read(store.credentials))
         for bucket in buckets:
             made = Sweep(
                 remover.names,
@@ -104,6 +105,7 @@ def _swept(
                 remover.keys,
                 bucket.directory,
                 older_than,
+                partial(files.is_missed, bucket.key),
                 dry_run,
                 _wait,
             )

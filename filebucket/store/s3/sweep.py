@@ -7,8 +7,10 @@ data of its name comes: the memory that this takes does not grow with the number
 files. The lists only choose. Before an object is deleted, its record is read again, so
 lists in another order cost requests, and never data.
 
-Data that was replaced stays for a while after that, however old it is: a daemon that an
-attacker has broken into may replace all records, but not delete one.
+A file that the catalogue knows, but that has no record, keeps its data: the S3 bucket
+for names may be the wrong one, or lost. Data that was replaced stays for a while after
+that, however old it is: a daemon that an attacker has broken into may replace all
+records, but not delete one.
 
 All times are by the store's clock. The time of an object made of parts may be that of
 its first part, so its push may be just about to put the record. Such objects are
@@ -40,6 +42,8 @@ data, or never."""
 SETTLED = 900.0
 """Seconds after which no push puts a record any more for data that was whole before."""
 
+MISSED = "the catalogue has this file, and its record is missing: run filebucket verify"
+
 AT_ONCE = 10_000
 """Objects made of parts that wait together until they can be deleted."""
 
@@ -70,6 +74,18 @@ class Swept:
     reason: str = ""
 
 
+@frozen
+class _Without:
+    """An object without a record.
+
+    :param since: when that began, at the latest
+    :param replaced: whether its name has another record
+    """
+
+    since: float
+    replaced: bool
+
+
 @define
 class Sweep:
     """Sweeps the data of one bucket.
@@ -78,6 +94,7 @@ class Sweep:
     :ivar data: that of the data, with the right to delete
     :ivar directory: the bucket's folder
     :ivar grace: seconds for which data stays after it was stored, or replaced
+    :ivar is_missed: whether the operator would miss a file with a name
     :ivar rehearse: a dry run: delete nothing
     :ivar sleep: waits for a number of seconds
     :ivar looked: objects that were looked at
@@ -88,6 +105,7 @@ class Sweep:
     keys: Keys
     directory: str
     grace: float
+    is_missed: Callable[[str], bool] = lambda name: False
     rehearse: bool = False
     sleep: Callable[[float], object] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
@@ -124,11 +142,14 @@ class Sweep:
 
     def _delete(self, each: Listed, at: float) -> Iterator[Swept]:
         try:
-            since = self._without_record(each)
-            if since is None:
+            found = self._without_record(each)
+            if found is None:
                 return
-            if at - since < self.grace:
+            if at - found.since < self.grace:
                 yield self._swept(each, Fate.YOUNG)
+                return
+            if not found.replaced and self.is_missed(self._name(each.key)):
+                yield self._swept(each, Fate.FAILED, MISSED)
                 return
             if not self.rehearse:
                 self.data.delete(each.key)
@@ -150,10 +171,8 @@ class Sweep:
         """Whether a record may belong to an object."""
         return self._without_record(each) is None
 
-    def _without_record(self, each: Listed) -> float | None:
-        """Since when an object has had no record, as far as known; None if one may
-        belong to it.
-        """
+    def _without_record(self, each: Listed) -> _Without | None:
+        """An object without a record; None if one may belong to it."""
         name = self._name(each.key)
         key = self.keys.name(self.directory, name)
         try:
@@ -161,9 +180,10 @@ class Sweep:
             found = Record.of(text, self.keys, self.directory, name)
             if found.data == each.key:
                 return None
-            return max(each.modified, self.names.modified(key))
+            since = max(each.modified, self.names.modified(key))
+            return _Without(since, replaced=True)
         except NotThereError:
-            return each.modified
+            return _Without(each.modified, replaced=False)
         except ValueError:
             # It says nothing about any data.
             return None

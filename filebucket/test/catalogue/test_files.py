@@ -64,6 +64,21 @@ class FilesTests(FilesCase):
             found = self.names(self.files.newest_first("web01", until=2.0))
             self.assertEqual(expected[5::-1], found)
 
+    def test_missed(self) -> None:
+        """A file that is there or missing, but not one that prune has deleted."""
+        self.enter("kept", "lost", "pruned")
+        for name, fate in (("lost", "missing"), ("pruned", "pruned")):
+            file = self.files.named("web01", name)
+            assert file is not None
+            self.inventory.ended(file.id, fate, 2.0)
+        found = [
+            name
+            for name in ("kept", "lost", "pruned", "never")
+            if self.files.is_missed("web01", name)
+        ]
+        self.assertEqual(["kept", "lost"], found)
+        self.assertFalse(self.files.is_missed("web02", "kept"))
+
     def test_series(self) -> None:
         """By its name or a pattern, of this bucket only."""
         self.enter("db-1")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 
+from filebucket.catalogue.journal import Journal
+from filebucket.config.load import load
+from filebucket.model.records import Received
 from filebucket.store.s3 import remove
 from filebucket.store.s3.interfaces import DeniedError
 from filebucket.store.s3.records import Keys, new_id
@@ -36,6 +40,9 @@ class SweepTests(CliCase):
             for number, name in enumerate(("web01", "web02"))
         ]
         self.configure(delete_credentials=str(path))
+        self.home = self.folder / "home"
+        (self.home / ".filebucket").mkdir(parents=True)
+        Journal.open(str(self.home)).close()
 
     def configure(self, **keys: str) -> None:
         store = {
@@ -108,6 +115,19 @@ class SweepTests(CliCase):
             ],
             result.output.splitlines(),
         )
+
+    def test_missing_record(self) -> None:
+        """The data of a file of the catalogue stays."""
+        bucket = load(str(self.file)).buckets[0]
+        row = Received(bucket.key, "a", "a", 4, "0" * 64, self.at, request="r")
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.record([row], [], lambda key: bucket)
+        self.leave("web01", "a")
+        self.leave("web02", "a")
+        result = self.invoke("sweep")
+        self.assertEqual(1, result.exit_code)
+        self.assertIn("web01  a: the catalogue has this file", result.output)
+        self.assertIn("Deleted 1 object (4 B); 1 failed.", result.output)
 
     def test_parts(self) -> None:
         """It says why it waits."""

@@ -39,6 +39,9 @@ class MemoryFiles:
     def named(self, bucket: str, name: str) -> File | None:
         return next((each for each in self.files if each.received.name == name), None)
 
+    def is_missed(self, bucket: str, name: str) -> bool:
+        return self.named(bucket, name) is not None
+
     def newest_first(
         self, bucket: str, series: str | None = None, until: float = math.inf
     ) -> Iterator[File]:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.store.s3 import sweep as module
 from filebucket.store.s3.interfaces import DeniedError, UnsureError
 from filebucket.store.s3.records import Keys, new_id
-from filebucket.store.s3.sweep import SETTLED, Fate, Sweep, Swept
+from filebucket.store.s3.sweep import MISSED, SETTLED, Fate, Sweep, Swept
 from filebucket.test.kit.blocking import MemoryBucket, Objects
 from filebucket.test.kit.properties import trying
 
@@ -28,6 +28,7 @@ class SweepCase(SynchronousTestCase):
         self.objects = Objects(KEYS, self.names, self.data)
         self.names.now = self.data.now = NOW
         self.slept: list[float] = []
+        self.missed: set[str] = set()
         self.clock = 0.0
 
     def sleep(self, seconds: float) -> None:
@@ -62,6 +63,7 @@ class SweepCase(SynchronousTestCase):
             KEYS,
             "web01",
             DAY,
+            lambda name: name in self.missed,
             rehearse,
             self.sleep,
             lambda: self.clock,
@@ -121,6 +123,28 @@ class SweepTests(SweepCase):
         self.names.now = self.data.now = NOW + DAY
         self.assertEqual({Fate.DELETED}, {each.fate for each in self.sweep()})
         self.assertEqual(1, len(self.data.objects))
+
+    def test_names_are_lost(self) -> None:
+        """The data of a file that the catalogue knows stays, unless it has another
+        record: the records may be in another S3 bucket.
+        """
+        self.missed = {"a", "b"}
+        self.store("a")
+        self.leave("a")
+        self.leave("b")
+        parts = self.leave("b", parts=True)
+        self.leave("c")
+        found = {(each.name, each.fate, each.reason) for each in self.sweep()}
+        self.assertEqual(
+            {
+                ("a", Fate.DELETED, ""),
+                ("b", Fate.FAILED, MISSED),
+                ("c", Fate.DELETED, ""),
+            },
+            found,
+        )
+        self.assertEqual(3, len(self.data.objects))
+        self.assertIn(parts, self.data.objects)
 
     def test_young(self) -> None:
         """By the store's clock. The data of a record is not counted."""
