@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -35,7 +36,8 @@ def archive_of(
     """Reads stored files.
 
     :param home: absolute path
-    :param s3: the object store, whose credentials are read now; None is the home
+    :param s3: the object store, whose credentials are read now, and again when they
+        change; None is the home
     :param environ: may have the credentials
     :raises OperatorError: the object store cannot be used
     """
@@ -48,6 +50,7 @@ def archive_of(
     from filebucket.store.s3.blocking import Bucket  # noqa: PLC0415
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
 
-    who = credentials.read(s3.credentials, environ)
+    # A long run outlasts a session token.
+    who = credentials.Current(s3.credentials, time.monotonic, environ)
     names, data = (Bucket(s3, each, who) for each in (s3.names_bucket, s3.data_bucket))
     return S3Archive(names, data, Keys(s3.prefix), found)

@@ -155,15 +155,25 @@ class IBlocking(Interface):
 class Bucket:
     """A bucket of a real store."""
 
-    def __init__(self, s3: S3, bucket: str, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        s3: S3,
+        bucket: str,
+        credentials: Credentials | Callable[[], Credentials],
+    ) -> None:
         """
         :param bucket: its name
+        :param credentials: or a function that returns those of now
         :raises OperatorError: botocore is not installed, or the certificates cannot be
             read
         """
         self.place = f"S3 bucket {bucket}"
         self._bucket = bucket
-        self._credentials = credentials
+        self._credentials: Callable[[], Credentials] = (
+            (lambda: credentials)
+            if isinstance(credentials, Credentials)
+            else credentials
+        )
         self._signer = Signer(s3.region)
         self._endpoints = [
             _Endpoint(url, _tls(s3.ca) if url.startswith("https:") else None)
@@ -289,7 +299,7 @@ class Bucket:
                 continue
             self._now = number
             signed = self._signer.sign(
-                self._credentials,
+                self._credentials(),
                 method,
                 endpoint.url + path,
                 headers or {},

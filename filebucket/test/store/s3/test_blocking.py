@@ -121,6 +121,20 @@ class ScriptedTests(SynchronousTestCase):
         self.assertIn("GET /names/names/web01/a%20b HTTP/1.1\r\nHost: one\r\n", sent)
         self.assertIn("Authorization: AWS4-HMAC-SHA256 Credential=key/", sent)
 
+    def test_changed_credentials(self) -> None:
+        """Each request is signed with those of now."""
+        keys = iter(["first", "second"])
+        store = S3(("http://one",), "names", "data")
+        bucket = DeletingBucket(
+            store, "names", lambda: Credentials(next(keys), "hidden")
+        )
+        self.addCleanup(bucket.close)
+        for key in ("first", "second"):
+            self.script = [answer(200, b"content")]
+            bucket.get("a", 10)
+            sent = self.peers[-1].recv(65536).decode()
+            self.assertIn(f"Credential={key}/", sent)
+
     def test_next_endpoint(self) -> None:
         """It is asked if one cannot be reached, or answers no read; it stays in use."""
         self.script = [
