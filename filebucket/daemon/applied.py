@@ -142,7 +142,10 @@ def shared_settings(config: Config, buckets: Iterable[Bucket]) -> dict[str, str]
     # Their order does not matter.
     found["buckets"] = fingerprint(sorted(fingerprints(buckets).items()))
     store = config.store
-    if store is not None:
+    if store is None:
+        # Two daemons cannot store files in one home.
+        found["store"] = fingerprint((config.node, config.home))
+    else:
         # Each daemon may have its own gateway and credentials.
         place = store.names_bucket, store.data_bucket, store.prefix
         found["store"] = fingerprint(place)

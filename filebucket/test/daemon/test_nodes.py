@@ -79,6 +79,12 @@ class SettingsTests(SynchronousTestCase):
             differ = {each for each in before if before[each] != changed[each]}
             self.assertEqual({key}, differ)
 
+    def test_no_store(self) -> None:
+        """Daemons without an object store miss the files of the others."""
+        one, other = (self.settings("web01", node=each) for each in "ab")
+        differ = {each for each in one if one[each] != other[each]}
+        self.assertEqual({"store"}, differ)
+
     def test_no_values(self) -> None:
         """Other daemons get no setting, and no token."""
         found = self.settings("web01", max_file_size=123456)
