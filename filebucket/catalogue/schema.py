@@ -180,19 +180,19 @@ UPGRADES = (
     CREATE TABLE problem (
         kind TEXT NOT NULL,
         bucket TEXT NOT NULL,
+        node TEXT NOT NULL,
         level INTEGER NOT NULL,
         since REAL NOT NULL,
         told_at REAL NOT NULL,
-        node TEXT NOT NULL,
         PRIMARY KEY (kind, bucket, node)
     ) WITHOUT ROWID;
     CREATE TABLE hook_failure (
         hook TEXT NOT NULL,
         bucket TEXT NOT NULL,
+        node TEXT NOT NULL,
         since REAL NOT NULL,
         at REAL NOT NULL,
         reason TEXT NOT NULL,
-        node TEXT NOT NULL,
         PRIMARY KEY (hook, bucket, node)
     ) WITHOUT ROWID;
     ALTER TABLE space ADD COLUMN node TEXT NOT NULL DEFAULT '';

@@ -481,7 +481,8 @@ class ToldTests(JournalCase):
         self.assertEqual([worse], self.journal.told_problems())
         # A later version may know other kinds.
         self.journal._connection.execute(
-            "INSERT INTO problem VALUES ('battery', '', 1, 0, 0, '')"
+            "INSERT INTO problem (kind, bucket, node, level, since, told_at)"
+            " VALUES ('battery', '', '', 1, 0, 0)"
         )
         self.assertEqual([worse], self.journal.told_problems())
         # Each daemon has its own disk.

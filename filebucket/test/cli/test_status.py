@@ -710,7 +710,7 @@ class StatusTests(CatalogueCase):
         with closing(sqlite3.connect(self.home / FILE)) as connection:
             row = "\x1b]0;x\x07", "", NOW, NOW, "\x1b[2J"
             connection.execute(
-                "INSERT INTO hook_failure VALUES (?, ?, ?, ?, ?, '')", row
+                "INSERT INTO hook_failure VALUES (?, ?, '', ?, ?, ?)", row
             )
             connection.commit()
         lines = self.prints(1, "status")
