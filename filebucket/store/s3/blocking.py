@@ -84,13 +84,11 @@ class Page:
     """A part of a list.
 
     :param objects: in the order of their keys
-    :param folders: what the keys begin with that were left out, if it was asked for
     :param after: what to pass for the next page; None if this is the last one
     :param at: the time of the answer, by the store's clock, in seconds since the epoch
     """
 
     objects: Sequence[Listed]
-    folders: Sequence[str]
     after: str | None
     at: float
 
@@ -136,12 +134,10 @@ class IBlocking(Interface):
         :param offset: where to begin, in bytes; less than its size, unless that is 0
         """
 
-    def page(prefix: str, after: str = "", folders: bool = False) -> Page:
+    def page(prefix: str, after: str = "") -> Page:
         """A page of the objects whose keys begin with ``prefix``.
 
         :param after: begin after this key
-        :param folders: only those without another slash; of the others, what they begin
-            with, to the next slash
         """
 
     def versioned() -> bool:
@@ -197,12 +193,10 @@ class Bucket:
     def open(self, key: str, offset: int = 0) -> _Reading:
         return _Reading(lambda at: self._repeated(lambda: self._begin(key, at)), offset)
 
-    def page(self, prefix: str, after: str = "", folders: bool = False) -> Page:
+    def page(self, prefix: str, after: str = "") -> Page:
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
         if after:
             query["start-after"] = after
-        if folders:
-            query["delimiter"] = "/"
 
         def read(answer: Answer) -> Page:
             return _page(answer.whole(MOST_ANSWER), answer.time("date"))
@@ -581,7 +575,6 @@ def _page(content: bytes, at: float) -> Page:
         raise ValueError("it is not one")
     encoded = ("EncodingType", "url") in leaves
     rows: list[dict[str, str]] = []
-    folders: list[str] = []
     truncated = False
 
     def text(value: str) -> str:
@@ -589,9 +582,7 @@ def _page(content: bytes, at: float) -> Page:
         return unquote(value.replace("+", " "), errors="strict") if encoded else value
 
     for path, value in leaves:
-        if path == "CommonPrefixes/Prefix":
-            folders.append(text(value))
-        elif path == "IsTruncated":
+        if path == "IsTruncated":
             truncated = value == "true"
         elif path.startswith("Contents/"):
             name = path.removeprefix("Contents/")
@@ -613,11 +604,7 @@ def _page(content: bytes, at: float) -> Page:
         raise ValueError("an object without a key, a size or a time") from None
     after = None
     if truncated:
-        if not objects and not folders:
+        if not objects:
             raise ValueError("an empty page that is not the last one")
-        # A folder ends with a slash: after all its keys is the next character.
-        after = max(
-            [each.key for each in objects[-1:]]
-            + [f"{each[:-1]}0" for each in folders[-1:]]
-        )
-    return Page(objects, folders, after, at)
+        after = objects[-1].key
+    return Page(objects, after, at)

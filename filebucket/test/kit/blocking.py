@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from itertools import islice
 
 from attrs import define, field, frozen
 from zope.interface import implementer
@@ -78,24 +77,16 @@ class MemoryBucket:
         self._called("delete", key)
         self.objects.pop(key, None)
 
-    def page(self, prefix: str, after: str = "", folders: bool = False) -> Page:
+    def page(self, prefix: str, after: str = "") -> Page:
         self._called("page", prefix)
-        found: dict[str, str | None] = {}
-        for key in sorted(self.objects):
-            if key.startswith(prefix) and key > after:
-                rest = key[len(prefix) :]
-                slash = rest.find("/") + 1 if folders else 0
-                name = prefix + rest[:slash] if slash else key
-                if name > after:
-                    found[name] = name if slash else None
-        names = list(islice(found, self.page_size + 1))
-        more = len(names) > self.page_size
-        names = names[: self.page_size]
-        objects = [self._listed(key) for key in names if found[key] is None]
-        prefixes = [key for key in names if found[key] is not None]
-        last = names[-1] if names else ""
-        after = f"{last[:-1]}0" if last.endswith("/") else last
-        return Page(objects, prefixes, after if more else None, self.now)
+        keys = [
+            key
+            for key in sorted(self.objects)
+            if key.startswith(prefix) and key > after
+        ]
+        page = [self._listed(key) for key in keys[: self.page_size]]
+        more = len(keys) > self.page_size
+        return Page(page, page[-1].key if more else None, self.now)
 
     def _listed(self, key: str) -> Listed:
         content, modified = self.objects[key]

@@ -127,12 +127,5 @@ class BlockingContract:
         self.assertEqual([], self.all_keys("a/", self.key("a/2")))
         self.assertEqual([], self.all_keys("c/"))
 
-    def test_folders(self) -> None:
-        for name in ("a/1", "a/2", "b/1", "c"):
-            self.bucket.put(self.key(name), b"")
-        page = self.bucket.page(self.prefix, folders=True)
-        self.assertEqual([self.key("a/"), self.key("b/")], list(page.folders))
-        self.assertEqual([self.key("c")], [each.key for each in page.objects])
-
     def test_not_versioned(self) -> None:
         self.assertFalse(self.bucket.versioned())
