@@ -10,7 +10,6 @@ without the connection string, which may contain a password.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import select
@@ -449,22 +448,24 @@ def _named(values: Any) -> dict[str, Any]:
 
 
 def _storable(value: Any) -> Any:
-    """A value in which PostgreSQL can store every character. A client chooses the
-    names of refused pushes.
+    """A value in which PostgreSQL can store every character. A client chooses the names
+    of refused pushes, and the text of a failure report, which may only look like JSON.
     """
     if isinstance(value, str):
         if "\0" in value:
             return value.replace("\0", "\ufffd")
-        if "\\u0000" in value and value.startswith("["):
-            return json.dumps(_cleaned(json.loads(value)))
+        if value.startswith("[") and "\\u" in value:
+            return _ESCAPE.sub(lambda found: found["fit"] or "\ufffd", value)
     return value
 
 
-def _cleaned(value: Any) -> Any:
-    """JSON without the character 0."""
-    if isinstance(value, list):
-        return [_cleaned(each) for each in value]
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+_ESCAPE = re.compile(
+    r"(?P<fit> \\\\ | \\u[dD][89abAB].. \\u[dD][c-fC-F].. )"
+    r" | \\u0000 | \\u[dD][89a-fA-F]..",
+    re.VERBOSE,
+)
+"""What escapes a character in JSON that PostgreSQL cannot store: 0, and a half of a
+surrogate pair; or an escape that is fit."""
 
 
 @contextmanager

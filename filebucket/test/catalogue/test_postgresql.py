@@ -21,7 +21,7 @@ from filebucket.catalogue.postgresql import translated
 from filebucket.catalogue.view import View
 from filebucket.model.bucket import Bucket
 from filebucket.model.place import PostgreSQL
-from filebucket.model.records import Received, Refused, Space
+from filebucket.model.records import Failed, Received, Refused, Space
 from filebucket.model.token import Token
 from filebucket.test.kit.catalogue import all_series, new_database
 from filebucket.test.kit.programs import free_ports
@@ -211,8 +211,27 @@ class WritingTests(DatabaseCase):
         (found,) = View.open(self.place).refusals(9)
         self.assertEqual(name.replace("\0", "\ufffd"), found.name)
         self.assertEqual("\ufffd", postgresql._storable("\0"))
-        kept = json.dumps(["\\u0000"])
-        self.assertEqual(["\\u0000"], json.loads(postgresql._storable(kept)))
+        kept = ["\\u0000", "\\\\u0000", "\U0001f4be", "\\ud800", "\xe9"]
+        self.assertEqual(kept, json.loads(postgresql._storable(json.dumps(kept))))
+
+    def test_halves(self) -> None:
+        """Half of a surrogate pair is no character."""
+        sent = ["\ud83d", "a\udcbe\U0001f4be", "\ud83d\ud83d", "\0\udc80"]
+        stored = json.loads(postgresql._storable(json.dumps(sent)))
+        self.assertEqual(
+            ["\ufffd", "a\ufffd\U0001f4be", "\ufffd\ufffd", "\ufffd\ufffd"], stored
+        )
+        self.open()._ask("SELECT value FROM json_each(?)", json.dumps(sent))
+
+    def test_looks_like_json(self) -> None:
+        """A client's report of a failed backup is stored, whatever it consists of."""
+        journal = self.open()
+        for text in ("[error] bad \\u0000", '["\\u0000"', "[\0"):
+            failed = Failed("web01", "s", 1.0, text)
+            journal.fail([failed], {"web01": BUCKET}.get, 1.0)
+            (series,) = all_series(journal)
+            assert series.failed_text is not None
+            self.assertEqual(text[:2], series.failed_text[:2].replace("\ufffd", "\0"))
 
 
 class ErrorTests(DatabaseCase):
