@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from filebucket.catalogue.connection import Do
 from filebucket.catalogue.rows import RECEIVED, extracted, received_values, type_of
@@ -40,16 +41,15 @@ def enter_batch(
     for series, key, count, newest in do(_TOUCHED).fetchall():
         bucket = buckets(key)
         if bucket is not None:
-            _judge_latest(do, bucket, series, count, newest)
-            assess_series(do, bucket, series, newest)
+            sizes = _judge_latest(do, bucket, series, count, newest)
+            assess_series(do, bucket, series, newest, sizes=sizes)
 
 
 def _judge_latest(
     do: Do, bucket: Bucket, series: int, count: int, newest: float
-) -> None:
-    """Judge the latest pushes of a series by their sizes."""
-    until = newest + CLOCK_ERROR
-    latest = do(_LATEST, (series, until, count + COMPARED)).fetchall()
+) -> list[int]:
+    """Judge the latest pushes of a series by their sizes, which it returns."""
+    latest = _latest(do, series, newest, count + COMPARED)
     sizes = [content_size(*each) for _, *each in latest]
     for index in range(min(count, len(latest))):
         found = judge(
@@ -60,23 +60,36 @@ def _judge_latest(
         if found is not State.FRESH:
             judged = (found.value, latest[index][0])
             do("UPDATE push SET judgement = ? WHERE id = ?", judged)
+    return sizes[: COMPARED + 1]
+
+
+def _latest(do: Do, series: int, now: float, limit: int) -> list[tuple[Any, ...]]:
+    """The latest pushes of a series, but none from the future."""
+    return do(_LATEST, (series, now + CLOCK_ERROR, limit)).fetchall()
 
 
 def assess_series(
-    do: Do, bucket: Bucket, series: int, now: float, is_right: bool = True
+    do: Do,
+    bucket: Bucket,
+    series: int,
+    now: float,
+    is_right: bool = True,
+    sizes: Sequence[int] | None = None,
 ) -> None:
     """Update the state of a series.
 
     :param is_right: whether to trust ``now`` even if the last push is later
+    :param sizes: those of its latest pushes in bytes, if they are known
     """
     ((since, last, watched, unfinished, failed),) = do(
         "SELECT since, last_at, watched, unfinished_at, failed_at FROM series"
         " WHERE id = ?",
         (series,),
     )
-    until = (now if is_right else max(now, last or now)) + CLOCK_ERROR
-    latest = do(_LATEST, (series, until, COMPARED + 1))
-    sizes = [content_size(*each) for _, *each in latest]
+    if sizes is None:
+        until = now if is_right else max(now, last or now)
+        latest = _latest(do, series, until, COMPARED + 1)
+        sizes = [content_size(*each) for _, *each in latest]
     facts = Facts(since, last, sizes, unfinished, failed)
     found = assess(bucket, bool(watched), facts, now)
     if failed is not None and not facts.has_failed:
