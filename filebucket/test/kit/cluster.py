@@ -16,10 +16,18 @@ from attrs import frozen
 from filebucket.test.kit.ceph import Ceph
 from filebucket.test.kit.nginx import shipped
 from filebucket.test.kit.postgres import Postgres
-from filebucket.test.kit.programs import Program, found, free_ports
+from filebucket.test.kit.programs import TIED, Program, found, free_ports
 from filebucket.test.kit.s3 import ACCOUNT, REGION
 from filebucket.test.kit.seaweedfs import SeaweedFS
-from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server, comes
+from filebucket.test.kit.server import (
+    DAEMON,
+    OTHER,
+    PATIENCE,
+    TOKEN,
+    TWISTD,
+    Server,
+    comes,
+)
 
 NAMES = "names"
 DATA = "data"
@@ -158,7 +166,7 @@ class Cluster:
     def start(self) -> Cluster:
         """Start the daemons and HAProxy."""
         for each in self.daemons:
-            each.start()
+            each.start(*TIED, *TWISTD, *DAEMON)
         self.proxy.start()
         return self
 

@@ -28,7 +28,8 @@ ENDS = 20.0
 _PORTS = range(15_000, 32_000)
 """Below those that Linux gives to connections (ip_local_port_range)."""
 
-_TIED = ("setpriv", "--pdeathsig=KILL")
+TIED = ("setpriv", "--pdeathsig=KILL")
+"""Before a command: it ends with the thread that started it."""
 
 
 def found(program: str, package: str) -> str:
@@ -104,7 +105,7 @@ class Program:
         """Start it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_TIED, *self._command],
+                [*TIED, *self._command],
                 cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

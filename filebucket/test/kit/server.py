@@ -34,7 +34,8 @@ NOBODY = 65534
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """``twistd``, whatever its name is here."""
 
-_DAEMON = ("-n", "--pidfile=", "filebucket")
+DAEMON = ("-n", "--pidfile=", "filebucket")
+"""The arguments of ``twistd`` for a daemon."""
 
 
 def hurried(
@@ -53,7 +54,7 @@ def hurried(
         constant = f"module.{name.rpartition('.')[2]}"
         lines.append(f"import filebucket.{name.rpartition('.')[0]} as module")
         lines += [f"assert {constant} > {value}", f"{constant} = {value}"]
-    return (sys.executable, "-c", "\n".join([*lines, TWISTD[-1]]), *_DAEMON)
+    return (sys.executable, "-c", "\n".join([*lines, TWISTD[-1]]), *DAEMON)
 
 
 PATIENCE = 60.0
@@ -118,7 +119,7 @@ class Server:
     def start(self, *command: str, environ: Mapping[str, str] | None = None) -> Server:
         """Start or restart it, and wait until it is ready."""
         self._lines = []
-        command = command or (*TWISTD, *_DAEMON)
+        command = command or (*TWISTD, *DAEMON)
         self.process = subprocess.Popen(
             [*command, "--config", str(self.config_file)],
             cwd=self.folder,
