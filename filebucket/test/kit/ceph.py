@@ -259,7 +259,9 @@ def main() -> None:
             ceph.start()
             here = ",".join((ceph.urls[0], ACCOUNT.key, ACCOUNT.secret))
             environ = {**os.environ, NAMED: here}
-            status = subprocess.run(sys.argv[1:], check=False, env=environ).returncode
+            status = subprocess.run(
+                sys.argv[1:], check=False, env=environ, timeout=7200
+            ).returncode
         finally:
             ceph.stop()
     finally:
