@@ -19,6 +19,7 @@ from filebucket.catalogue.leader import SILENT
 from filebucket.catalogue.nodes import NOW, values_of
 from filebucket.catalogue.postgresql import (
     Raw,
+    ask_own_session,
     connect,
     set_up,
     translated_errors,
@@ -94,7 +95,7 @@ class Election:
         with translated_errors():
             raw = self._connected()
             if self._holds:
-                raw.execute("SELECT 1")
+                ask_own_session(raw)
             else:
                 self._holds = bool(value_of(raw, _TRY, _LEADER))
             return self._holds
@@ -167,7 +168,7 @@ class Lock:
     def check(self) -> None:
         """As :meth:`filebucket.catalogue.jobs.Job.check`."""
         with translated_errors():
-            self._raw.execute("SELECT 1")
+            ask_own_session(self._raw)
 
     def close(self) -> None:
         """End the connection, and so give up the lock."""

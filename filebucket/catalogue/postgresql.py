@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 import select
 import time
 import uuid
@@ -89,6 +90,10 @@ _SESSION = {
 }
 
 
+_OWNER = "filebucket.session"
+"""Name of the setting that tells whose session it is."""
+
+
 class _Number(Loader):
     """Reads a sum, which PostgreSQL does not count in 64 bits, as a whole number."""
 
@@ -104,9 +109,11 @@ class Raw(psycopg.Connection[Any]):
     """A connection that waits for an answer, but not longer than it can take.
 
     :ivar patience: seconds that it waits; None is :data:`ANSWER_TIMEOUT`
+    :ivar session: a random text that its session has as a setting
     """
 
     patience: float | None = None
+    session: str = ""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for the end of a dialogue with the server. psycopg's own wait has no
@@ -315,7 +322,9 @@ def connect(place: PostgreSQL) -> Raw:
     )
     try:
         raw.adapters.register_loader("numeric", _Number)
-        set_up(raw, _SESSION)
+        ask_own_session(raw)
+        raw.session = secrets.token_hex(8)
+        set_up(raw, {**_SESSION, _OWNER: raw.session})
         encoding = value_of(raw, "SHOW server_encoding")
         if encoding != "UTF8":
             raise CatalogueError(f"the database's encoding is {encoding}, not UTF8")
@@ -323,6 +332,20 @@ def connect(place: PostgreSQL) -> Raw:
         raw.close()
         raise
     return raw
+
+
+def ask_own_session(raw: Raw) -> None:
+    """Make sure that no other connection has the session with its locks, as with a
+    pooler that lends sessions for a transaction: two daemons could lead.
+
+    :raises CatalogueError: another one has it
+    """
+    owner = value_of(raw, f"SELECT current_setting('{_OWNER}', true)")
+    if (owner or "") != raw.session:
+        raise CatalogueError(
+            "connect to PostgreSQL directly, or through a pooler in session mode: other"
+            " connections use the same session"
+        )
 
 
 def set_up(raw: Raw, settings: Mapping[str, str]) -> None:

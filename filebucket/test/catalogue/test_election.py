@@ -126,6 +126,20 @@ class ConnectionTests(ElectionCase):
         self.addCleanup(b.close)
         self.assertTrue(b.hold())
 
+    def test_session_of_another(self) -> None:
+        """A pooler that lends sessions for a transaction would let two daemons lead."""
+        a = self.join("a", "1")
+        self.assertTrue(a.hold())
+        raw = a._raw
+        assert raw is not None
+        raw.execute("SELECT set_config('filebucket.session', 'of b', false)")
+        error = self.assertRaises(CatalogueError, a.hold)
+        self.assertIn("or through a pooler in session mode", str(error))
+        options = "options='-c filebucket.session=of-a'"
+        self.place = PostgreSQL(f"{self.place.conninfo} {options}")
+        error = self.assertRaises(CatalogueError, self.join("b", "1").hold)
+        self.assertIn("or through a pooler in session mode", str(error))
+
     def test_no_server(self) -> None:
         (port,) = free_ports(1)
         self.place = PostgreSQL(f"host=127.0.0.1 port={port} password=secret")

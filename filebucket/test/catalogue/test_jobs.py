@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from filebucket.base.errors import BusyError
 from filebucket.catalogue.connection import CatalogueError
+from filebucket.catalogue.election import Lock
 from filebucket.catalogue.jobs import job
 from filebucket.model.place import PostgreSQL
 from filebucket.test.catalogue.test_election import END, ElectionCase
@@ -53,6 +54,13 @@ class JobTests(ElectionCase):
             self.assertRaises(CatalogueError, prune.check)
             with job(self.place, "prune"):
                 pass
+
+    def test_session_of_another(self) -> None:
+        """As with a pooler that lends sessions for a transaction."""
+        with job(self.place, "prune") as prune:
+            assert isinstance(prune, Lock)
+            prune._raw.execute("SELECT set_config('filebucket.session', 'x', false)")
+            self.assertRaises(CatalogueError, prune.check)
 
     def test_no_database(self) -> None:
         (port,) = free_ports(1)
