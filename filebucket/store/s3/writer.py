@@ -183,7 +183,7 @@ class S3Writer(LocalWriter):
         check_size(self._size + sum(map(len, batch)))
         if self._reserved is None:
             await self._reserve(sum(map(len, batch)))
-        while batch:
+        while any(map(len, batch)):
             if self._part is not None and not self._part.left:
                 await self._send_part()
             if self._part is None:

@@ -120,6 +120,17 @@ class CallTests(WriterCase):
             wanted = {"begin": 1, "part": parts, "complete": 1, "size": 1}
             self.assertEqual(wanted, self.data.counted)
 
+    def test_empty_chunks(self) -> None:
+        """No chunk without bytes makes a part without bytes."""
+        for size, parts in ((PART, None), (2 * PART, 2)):
+            self.data.calls.clear()
+            content = os.urandom(size)
+            writer = self.push_parts(content, name=f"{size}")
+            self.result(writer.write([b"", bytearray()]))  # type: ignore[list-item]
+            self.result(writer.commit({}, overwrite=False))
+            self.assertEqual(parts, self.data.counted.get("part"))
+            self.assertEqual(content, self.published()[f"{size}"])
+
     def test_large_chunk(self) -> None:
         """A chunk may be larger than a part."""
         content = os.urandom(7 * PART + 3)
