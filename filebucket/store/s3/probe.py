@@ -1,19 +1,22 @@
 """Checks at the start of the daemon that an object store can be used, and publishes
 atomically.
 
-It leaves one small object in the names bucket, always the same one, since the daemon
-may not delete it. It makes its calls in threads, and waits for them: nothing else can
+It leaves two small objects in the names bucket, always the same ones, since the daemon
+may not delete them. It makes its calls in threads, and waits for them: nothing else can
 be done before they have passed.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from attrs import evolve
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -55,6 +58,9 @@ class IProbed(IBlocking):
         :raises AlreadyThereError: it is there
         """
 
+    def put(key: str, content: bytes) -> None:
+        """Create a small object, or replace it."""
+
     def begin(key: str) -> str:
         """Begin a multipart upload; returns its id."""
 
@@ -69,6 +75,9 @@ class ProbedBucket(Bucket):
     def put_new(self, key: str, content: bytes) -> None:
         headers = {"if-none-match": "*"}
         self._call("PUT", key, Answer.nothing, None, content, headers)
+
+    def put(self, key: str, content: bytes) -> None:
+        self._call("PUT", key, Answer.nothing, None, content)
 
     def begin(self, key: str) -> str:
         def read(answer: Answer) -> str:
@@ -121,16 +130,25 @@ def check(s3: S3, credentials: Credentials, keys: Keys) -> str:
         ProbedBucket(s3, each, credentials)
         for each in (s3.names_bucket, s3.data_bucket)
     )
+    gateways = {
+        urlsplit(url).netloc: ProbedBucket(
+            evolve(s3, endpoints=(url,)), s3.names_bucket, credentials
+        )
+        for url in s3.endpoints
+    }
     try:
-        return within(LIMIT, lambda: probe(names, data, keys))
+        return within(LIMIT, lambda: probe(names, data, keys, gateways))
     finally:
-        names.close()
-        data.close()
+        for each in (names, data, *gateways.values()):
+            each.close()
 
 
-def probe(names: IProbed, data: IProbed, keys: Keys) -> str:
+def probe(
+    names: IProbed, data: IProbed, keys: Keys, gateways: Mapping[str, IProbed]
+) -> str:
     """Check that the S3 buckets can be used, and that a condition is heeded.
 
+    :param gateways: the bucket of the records through each gateway, by its address
     :returns: how files are published, for the log
     :raises OperatorError: they cannot be used
     """
@@ -138,6 +156,7 @@ def probe(names: IProbed, data: IProbed, keys: Keys) -> str:
     _check_reading(data, keys)
     _check_versions(names)
     _check_condition(names, keys.probe("condition"))
+    _check_gateways(gateways, keys)
     _check_parts(data, keys.probe("parts"))
     return HOW
 
@@ -201,6 +220,58 @@ def _is_heeded(names: IProbed, key: str) -> bool:
         else:
             return False
     raise AssertionError
+
+
+def _check_gateways(gateways: Mapping[str, IProbed], keys: Keys) -> None:
+    """Check that each gateway heeds conditions, and shows what another one has written.
+    A gateway that does not answer does not keep the daemon from starting.
+    """
+
+    def creates(gateway: IProbed) -> bool:
+        with suppress(AlreadyThereError):
+            gateway.put_new(keys.probe("condition"), b"again")
+            return True
+        return False
+
+    if len(gateways) < 2:
+        return
+    asked = {name: _started(creates, each) for name, each in gateways.items()}
+    first = ""
+    for name, created in asked.items():
+        gateway = gateways[name]
+        with _told(gateway, "s3:PutObject"):
+            try:
+                if created.result():
+                    raise OperatorError(
+                        f"{name} ignores If-None-Match, or belongs to another store"
+                        " than the other endpoints"
+                    )
+                first = first or name
+                key = keys.probe("gateways")
+                if name != first and not _shows(gateways[first], gateway, key):
+                    raise OperatorError(
+                        f"{name} does not show what {first} has written: all endpoints"
+                        " must belong to one store"
+                    )
+            except UnsureError as error:
+                log.warn(
+                    "cannot check {gateway}: {error}",
+                    event="store-unproven",
+                    gateway=name,
+                    error=str(error),
+                )
+
+
+def _shows(writer: IProbed, reader: IProbed, key: str) -> bool:
+    """Whether a gateway shows what another one has written."""
+    # Another daemon may start at the same time, and write, too.
+    for _ in range(TRIES):
+        content = secrets.token_hex(16).encode()
+        writer.put(key, content)
+        with suppress(NotThereError):
+            if reader.get(key, len(content)) == content:
+                return True
+    return False
 
 
 def _check_parts(data: IProbed, key: str) -> None:

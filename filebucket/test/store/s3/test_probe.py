@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field
 from twisted.logger import capturedLogs, formatEvent
@@ -83,9 +84,10 @@ class ProbeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.names = ProbedMemory("S3 bucket names")
         self.data = ProbedMemory("S3 bucket data")
+        self.gateways: dict[str, ProbedMemory] = {}
 
     def probe(self) -> str:
-        return probe(self.names, self.data, KEYS)
+        return probe(self.names, self.data, KEYS, self.gateways)
 
     def assert_fails(self, *wanted: str) -> None:
         error = self.assertRaises(OperatorError, self.probe)
@@ -123,6 +125,63 @@ class ProbeTests(SynchronousTestCase):
         self.assertEqual(HOW, self.probe())
         self.names.errors["put"] = [lost] * (RACERS + TRIES)
         self.assert_fails("answered 503")
+
+    def gateway(self, name: str, **settings: Any) -> ProbedMemory:
+        """Another gateway of the store."""
+        found = ProbedMemory("S3 bucket names", self.names.objects, **settings)
+        self.gateways[name] = found
+        return found
+
+    def test_gateways(self) -> None:
+        for name in "abc":
+            self.gateway(name)
+        for _ in range(2):
+            self.assertEqual(HOW, self.probe())
+        self.assertEqual(
+            {"p/probe/condition", "p/probe/gateways"}, set(self.names.objects)
+        )
+
+    def test_gateway_ignores_condition(self) -> None:
+        """One of another version."""
+        self.gateway("a")
+        self.gateway("b", heeds=False)
+        self.assert_fails("b ignores If-None-Match")
+
+    def test_gateway_of_another_store(self) -> None:
+        """It has an object of an earlier start, and perhaps copies others late."""
+        self.gateway("a")
+        lagging = self.gateway("b")
+        lagging.objects = {"p/probe/condition": (b"", 0.0)}
+        self.assert_fails("b does not show what a has written")
+        lagging.objects["p/probe/gateways"] = b"0" * 32, 0.0
+        self.assert_fails("b does not show what a has written")
+
+    def test_another_daemon_starts(self) -> None:
+        """It writes in between."""
+        self.gateway("a")
+        second = self.gateway("b")
+
+        def write(call: str, key: str) -> None:
+            if call == "get" and second.count("get") < TRIES:
+                self.names.objects[key] = b"1" * 32, 0.0
+
+        second.before = write
+        self.assertEqual(HOW, self.probe())
+
+    def test_gateway_is_down(self) -> None:
+        """The daemon starts, and the log shows it."""
+        for name in "abc":
+            self.gateway(name)
+        lost = UnsureError("b cannot be reached")
+        self.gateways["b"].errors["put"] = [lost]
+        with capturedLogs() as events:
+            self.assertEqual(HOW, self.probe())
+        (event,) = events
+        self.assertEqual("store-unproven", event["event"])
+        self.assertIn("cannot check b: b cannot be reached", formatEvent(event))
+        self.assertIn("p/probe/gateways", self.names.objects)
+        self.gateways["b"].errors["put"] = [GONE]
+        self.assert_fails("NoSuchBucket")
 
     def test_versions(self) -> None:
         self.names.keeps_versions = True
