@@ -87,6 +87,11 @@ _SESSION = {
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
     "jit": "off",
+    # An operator may have changed these for a role or a database. A time that is
+    # rounded finds no row again, and a transaction must see what was committed while
+    # it waited for the lock.
+    "extra_float_digits": "1",
+    "default_transaction_isolation": "read committed",
 }
 
 

@@ -99,6 +99,21 @@ class OpeningTests(DatabaseCase):
         with self.assertRaisesRegex(CatalogueError, "DROP SCHEMA filebucket CASCADE"):
             self.open()
 
+    def test_other_defaults(self) -> None:
+        """Those of the role or the database do not matter."""
+        options = (
+            "-c extra_float_digits=0 -c default_transaction_isolation=serializable"
+        )
+        conninfo = f"{self.place.conninfo} options='{options}'"
+        journal = self.open(PostgreSQL(conninfo))
+        at = 1_795_000_000.1234567
+        journal.note_space(Space(at, 1, 2))
+        self.assertEqual([(at,)], journal._ask("SELECT at FROM space"))
+        with journal._change() as do:
+            self.assertEqual(
+                ("read committed",), do("SHOW transaction_isolation").fetchone()
+            )
+
     def test_encoding(self) -> None:
         """Names could not be stored in any but UTF-8."""
         self.sql("DROP DATABASE IF EXISTS latin")
