@@ -389,6 +389,10 @@ class Uploads:
         if digest is None or not self._guesses.allowed(bucket.key):
             return None
         kept = await self._found(bucket, name)
+        recorded = await self._store.recorded(bucket.directory, name)
+        if recorded is not None and (kept is None or kept.sha256 != recorded.sha256):
+            # The push was to another daemon, perhaps just now.
+            kept = recorded
         if kept is not None and kept.sha256 != digest.hex():
             self._guesses.wrong(bucket.key, bucket.label)
             return None

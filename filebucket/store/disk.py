@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import make_directory, open_directory, sync_directory
+from filebucket.model.push import Kept
 from filebucket.store.aside import AsideFile, PartFile
 from filebucket.store.attributes import KERNEL, Attributes, is_sealed
 from filebucket.store.count import Counts, count, taken_by
@@ -94,6 +95,9 @@ class DirectoryStore:
     async def check_room(self, directory: str, size: int) -> None:
         self.home.check_moves(directory)
         await self.home.run(directory, self.room.check, self.home.fd, directory, size)
+
+    async def recorded(self, directory: str, name: str) -> Kept | None:
+        return None
 
     async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:
         self.home.check_moves(directory)

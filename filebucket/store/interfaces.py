@@ -26,6 +26,7 @@ from zope.interface import Attribute, Interface
 
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
+from filebucket.model.push import Kept
 from filebucket.model.unfinished import Finished, Unfinished
 
 T = TypeVar("T")
@@ -239,6 +240,13 @@ class IStore(Interface):
 
         :param directory: the bucket's folder
         :raises Refusal: 507 if there is not, 503 on a disk error
+        """
+
+    def recorded(directory: str, name: str) -> Awaitable[Kept | None]:
+        """The published file with that name, if the store keeps digests. It may be of
+        another daemon, and not in the catalogue yet.
+
+        :raises Refusal: that cannot be determined now
         """
 
     def confirm(directory: str, name: str, size: int, sha256: str) -> Awaitable[bool]:

@@ -19,6 +19,7 @@ from filebucket.base.context import current_request
 from filebucket.base.errors import Refusal
 from filebucket.base.places import Places
 from filebucket.model.bucket import FILE_COST
+from filebucket.model.push import Kept
 from filebucket.store.count import Counts
 from filebucket.store.home import Home
 from filebucket.store.interfaces import IDaemonStore
@@ -99,6 +100,10 @@ class S3Store:
         at_once = 2 * part_size(self.part_size, size, 0)
         check = self.room.check
         await self.home.run(directory, check, self.home.fd, directory, size, at_once)
+
+    async def recorded(self, directory: str, name: str) -> Kept | None:
+        record = await self.find(directory, name)
+        return None if record is None else Kept(record.size, record.sha256)
 
     async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:
         try:

@@ -23,6 +23,7 @@ from filebucket.base.hashes import Hashes
 from filebucket.base.threads import Threads
 from filebucket.hooks.interfaces import Alert, Exit, IHooks, Subject, Verdict
 from filebucket.model.bucket import FILE_COST
+from filebucket.model.push import Kept
 from filebucket.model.unfinished import Finished, Unfinished
 from filebucket.store.interfaces import (
     Content,
@@ -123,6 +124,7 @@ class MemoryStore:
     writers: list[MemoryWriter] = field(factory=list)
     gate: Deferred[None] | None = None
     confirmed: list[tuple[str, str]] = field(factory=list)
+    records: dict[tuple[str, str], Kept] = field(factory=dict)
     end_gate: Deferred[None] | None = None
     order: Iterator[int] = field(factory=itertools.count)
     unfinished: dict[tuple[str, str], int] = field(factory=dict)
@@ -135,6 +137,9 @@ class MemoryStore:
     async def check_room(self, directory: str, size: int) -> None:
         if size > self.room:
             raise Refusal(507, f"not enough free space for {size} bytes")
+
+    async def recorded(self, directory: str, name: str) -> Kept | None:
+        return self.records.get((directory, name))
 
     async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:
         self.confirmed.append((directory, name))

@@ -178,6 +178,23 @@ class RefusedTests(UploadCase):
             self.assertEqual(SHA256, outcome.sha256)
         self.assertEqual([], self.hooks.told)
 
+    def test_exists_as_recorded(self) -> None:
+        """A file that another daemon received is known to the store before it is in the
+        catalogue, or has replaced the one there.
+        """
+        self.store.files["web01", "db.gz"] = b"content"
+        self.store.records["web01", "db.gz"] = Kept(7, SHA256)
+        for known in (None, Kept(7, "00" * 32)):
+            self.known.pop("db.gz", None)
+            if known is not None:
+                self.known["db.gz"] = known
+            outcome = self.receive(push(sha256=SHA256))
+            self.assertEqual((200, True), (outcome.status, outcome.repeated))
+            self.assert_refused(405, push(sha256="00" * 32))
+        self.known["db.gz"] = Kept(7, SHA256)
+        self.store.records["web01", "db.gz"] = Kept(7, "00" * 32)
+        self.assert_refused(405, push(sha256=SHA256))
+
     def test_repeated_with_another_body(self) -> None:
         """The body of a retry is compared even if the digest matches."""
         self.store.files["web01", "db.gz"] = b"content"

@@ -255,6 +255,7 @@ class StoreContract(AnyStore):
     def test_confirm(self) -> None:
         """An existing file of that size; any other one is left as it is."""
         content = sha256(b"content")
+        self.assertIsNone(self.result(self.store.recorded(TOKEN, NAME)))
         self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 0, content)))
         self.push(b"content")
         self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7, content)))

@@ -14,6 +14,7 @@ from filebucket.base.errors import Refusal
 from filebucket.base.places import Places
 from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.model.objects import LEAST_PART
+from filebucket.model.push import Kept
 from filebucket.store import local
 from filebucket.store.s3.interfaces import DeniedError, FullError
 from filebucket.store.s3.writer import (
@@ -450,6 +451,8 @@ class ErrorTests(WriterCase):
         """
         known = self.push(b"content").sha256
         self.assertTrue(self.result(self.store.confirm(TOKEN, NAME, 7, known)))
+        recorded = self.result(self.store.recorded(TOKEN, NAME))
+        self.assertEqual(Kept(7, known), recorded)
         self.assertFalse(self.result(self.store.confirm(TOKEN, NAME, 7, "00" * 32)))
         self.names.fail("get", DENIED)
         self.assert_refused(503, self.store.confirm(TOKEN, NAME, 7, known))
