@@ -563,7 +563,8 @@ def s3_many(scale: Scale, tools: Path) -> Case:
         [
             ServerTurn(
                 FILE_BUCKET,
-                servers.file_bucket_s3(engine.urls[:1]),
+                # One bucket must not have all pushes.
+                servers.file_bucket_s3(engine.urls[:1], max_connections=2 * CLIENTS),
                 {load: partial(trickle, tools, CLIENTS, rate, scale.seconds)},
             )
         ],

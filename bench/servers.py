@@ -68,7 +68,7 @@ def file_bucket_tls(folder: Path) -> Server:
     return evolve(plain, scheme="https", curl=TLS_1_3)
 
 
-def file_bucket_s3(urls: Sequence[str]) -> Start:
+def file_bucket_s3(urls: Sequence[str], **config: Any) -> Start:
     """file-bucket on an object store, with a bucket of its own each time.
 
     :param urls: the addresses of the gateways
@@ -77,7 +77,8 @@ def file_bucket_s3(urls: Sequence[str]) -> Start:
     def start(folder: Path) -> Server:
         # An object store needs a name, and keeps the files of the other rounds.
         bucket = {"name": f"bench-{secrets.token_hex(4)}", "token": TOKEN}
-        return file_bucket(folder, buckets=[bucket], store=store(folder, urls))
+        given = store(folder, urls)
+        return file_bucket(folder, buckets=[bucket], store=given, **config)
 
     return start
 
