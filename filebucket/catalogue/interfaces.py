@@ -128,7 +128,7 @@ class IJournal(Interface):
 
     def mark_told(series: Series, state: State, at: float) -> None:
         """Record that the state of a series was reported to the operator, unless it is
-        a series of an earlier catalogue.
+        a series of an earlier catalogue, or has that state again since a later time.
         """
 
     def told_problems() -> list[ToldProblem]:

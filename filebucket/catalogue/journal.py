@@ -332,11 +332,12 @@ class Journal(Database):
     def mark_told(self, series: Series, state: State, at: float) -> None:
         told_at = None if state in (State.FRESH, State.NEVER) else at
         with self._change() as do:
-            # In a catalogue that replaced a damaged one, ids are given anew.
-            values = state.value, told_at, series.id, series.since
+            # In a catalogue that replaced a damaged one, ids are given anew. A state
+            # that came back meanwhile has to be reported again.
             do(
-                "UPDATE series SET told = ?, told_at = ? WHERE id = ? AND since = ?",
-                values,
+                "UPDATE series SET told = ?1, told_at = ?2 WHERE id = ?3 AND since = ?4"
+                " AND NOT (state = ?1 AND state_at <> ?5)",
+                (state.value, told_at, series.id, series.since, series.state_at),
             )
 
     def told_problems(self) -> list[ToldProblem]:

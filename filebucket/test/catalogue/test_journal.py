@@ -430,6 +430,21 @@ class ToldTests(JournalCase):
         self.journal.mark_told(untold[1], State.SHRUNK, NOW)
         self.assertEqual(["a"], [each.name for each in self.journal.untold(9)])
 
+    def test_late_again(self) -> None:
+        """A report that is recorded late, such as by a daemon that lost the database
+        for a while, is not one of what happened since.
+        """
+        self.push("db-1")
+        self.journal.pass_time(NOW + DAY)
+        (late,) = self.journal.untold(9)
+        self.push("db-2", at=NOW + DAY)
+        self.journal.pass_time(NOW + 2 * DAY)
+        self.journal.mark_told(late, State.LATE, NOW + 2 * DAY)
+        (again,) = self.journal.untold(9)
+        self.assertEqual(State.LATE, again.state)
+        self.journal.mark_told(again, State.LATE, NOW + 2 * DAY)
+        self.assertEqual([], self.journal.untold(9))
+
     def test_untold_in_another_catalogue(self) -> None:
         """The series with the same id may be another one there."""
         self.push("db-1")
