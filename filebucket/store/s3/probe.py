@@ -256,7 +256,7 @@ def _check_gateways(gateways: Mapping[str, IProbed], keys: Keys) -> None:
             except UnsureError as error:
                 log.warn(
                     "cannot check {gateway}: {error}",
-                    event="store-unproven",
+                    event="store-gateway",
                     gateway=name,
                     error=str(error),
                 )

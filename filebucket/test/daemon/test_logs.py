@@ -216,8 +216,9 @@ def calls() -> Iterator[Call]:
     """All calls of loggers in the daemon."""
     levels = {each.name for each in LogLevel.iterconstants()}
     levels |= {"emit", "failure"}
-    for path in Path(filebucket.__file__).parent.rglob("*.py"):
-        if "test" in path.parts[-3:-1]:
+    package = Path(filebucket.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(package / "test"):
             continue
         module = ast.parse(path.read_text())
         functions = {

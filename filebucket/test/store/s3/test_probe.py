@@ -177,7 +177,7 @@ class ProbeTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.assertEqual(HOW, self.probe())
         (event,) = events
-        self.assertEqual("store-unproven", event["event"])
+        self.assertEqual("store-gateway", event["event"])
         self.assertIn("cannot check b: b cannot be reached", formatEvent(event))
         self.assertIn("p/probe/gateways", self.names.objects)
         self.gateways["b"].errors["put"] = [GONE]
