@@ -16,13 +16,15 @@ class Places:
     """A number of places, and a queue for each key.
 
     Each queue is first in, first out.
+
+    :ivar free: places that are free
     """
 
     def __init__(self, places: int) -> None:
         """
         :param places: places that can be held at once
         """
-        self._free = places
+        self.free = places
         self._serving = False
         # The next queue comes first; no queue is empty.
         self._lines: dict[str, deque[Deferred[None]]] = {}
@@ -39,7 +41,7 @@ class Places:
 
     def release(self) -> None:
         """Release a place."""
-        self._free += 1
+        self.free += 1
         self._serve()
 
     def _serve(self) -> None:
@@ -48,8 +50,8 @@ class Places:
             # each would be a call deeper than the one before.
             return
         self._serving = True
-        while self._free and self._lines:
-            self._free -= 1
+        while self.free and self._lines:
+            self.free -= 1
             self._next().callback(None)
         self._serving = False
 

@@ -260,16 +260,33 @@ class Room:
                 reserved.check_quota(size - expected, begun=True)
             reserved.change(taken=size, expected=-expected)
 
+    def has_more(self, reserved: Reservation, size: int, fd: int) -> bool:
+        """Let a push have more bytes on the disk at once, if there is space for them.
+
+        :param size: number of these bytes; :meth:`sent` gives them back
+        :param fd: descriptor of the file
+        :returns: whether there is space
+        """
+        left = self._left(os.fstatvfs(fd))
+        with self._lock:
+            if left - reserved.bucket.set_aside < size:
+                return False
+            reserved.more += size
+            reserved.set_aside(size)
+            return True
+
     def sent(self, reserved: Reservation, size: int) -> None:
         """Record that the disk does not have some bytes of the push any more, which
-        another machine has now. The next bytes can take their place.
+        another machine has now. The next bytes can take their place, except those that
+        the push had in addition.
 
         :param size: number of these bytes
         """
         with self._lock:
             reserved.gone += size
-            again = min(size, reserved.expected - reserved.aside)
-            reserved.change(aside=max(again, 0))
+            more = min(size, reserved.more)
+            reserved.more -= more
+            reserved.set_aside(size - more)
 
     def hand_over(self, reserved: Reservation, size: int) -> None:
         """Count what the push has written as part of its resumable upload.
@@ -382,6 +399,7 @@ class Reservation:
     :ivar cost: of the quota, besides the bytes
     :ivar expected: bytes that are reserved and not written yet
     :ivar aside: those of them that are reserved on the disk
+    :ivar more: bytes that it may have on the disk at once in addition
     :ivar taken: bytes that are written, or about to be
     :ivar gone: those of ``taken`` that the disk does not have any more
     :ivar leaving: those of ``taken`` that will be deleted soon, since the push was
@@ -395,6 +413,7 @@ class Reservation:
     cost: int
     expected: int = 0
     aside: int = 0
+    more: int = 0
     taken: int = 0
     gone: int = 0
     leaving: int = 0
@@ -408,6 +427,10 @@ class Reservation:
         self.bucket.set_aside += aside
         self.filesystem.set_aside += aside
         self.bucket.under_way += taken + expected
+
+    def set_aside(self, size: int) -> None:
+        """Set up to ``size`` more of the expected bytes aside."""
+        self.change(aside=max(min(size, self.expected - self.aside), 0))
 
     def check_quota(self, taken: int, size: int = 0, begun: bool = False) -> None:
         """Check that ``taken`` more bytes are within the quota.

@@ -12,16 +12,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from filebucket.store.interfaces import LostError
@@ -34,6 +32,7 @@ from filebucket.store.s3.interfaces import (
     Part,
     UnsureError,
 )
+from filebucket.store.s3.several import Several
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -282,37 +281,13 @@ class Transfer:
             sent.multipart = await self._try(
                 tries, self._objects.begin, self._key_of(sent.id)
             )
-        left = deque(
-            number
-            for number in range(1, len(self._ranges) + 1)
-            if number not in sent.parts
-        )
-        hashing = DeferredLock()
-        failed = False
-
-        async def work() -> None:
-            nonlocal failed
-            while not failed:
-                await hashing.acquire()
-                try:
-                    if not left and not await self._hash_next(end, rest):
-                        return
-                    number = left.popleft() if left else len(self._ranges)
-                except BaseException:
-                    failed = True
-                    raise
-                finally:
-                    hashing.release()
-                try:
-                    await self._send_part(sent, number, tries)
-                except BaseException:
-                    failed = True
-                    raise
-
-        works = [Deferred.fromCoroutine(work()) for _ in range(AT_ONCE)]
-        for _, failure in await DeferredList(works, consumeErrors=True):
-            if isinstance(failure, Failure):
-                failure.raiseException()
+        number = 0
+        async with Several() as sending:
+            while number < len(self._ranges) or await self._hash_next(end, rest):
+                number += 1
+                if number not in sent.parts:
+                    await sending.wait(AT_ONCE - 1)
+                    sending.start(self._send_part(sent, number, tries))
         return sent
 
     async def _send_part(self, sent: _Sent, number: int, tries: int) -> None:

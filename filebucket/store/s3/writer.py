@@ -2,8 +2,9 @@
 
 A file smaller than a batch stays in memory. A larger one gathers in a file of the home
 that has no name, until it has the size of a part; while a part is sent, the next one
-gathers. So a push has at most two parts on the disk, and a client that is faster than
-the store waits. A file of one part is stored by a PUT, any other one by a multipart
+gathers. If the client is faster than the store, up to :data:`AT_ONCE` parts are sent at
+once, as far as the disk has space for them and others do not need the places; then the
+client waits. A file of one part is stored by a PUT, any other one by a multipart
 upload, whose parts are deleted if the push fails before it is completed.
 
 The data has a key of its own, so nothing replaces it, and it is stored before the
@@ -21,7 +22,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
@@ -39,6 +40,7 @@ from filebucket.store.s3.interfaces import (
 )
 from filebucket.store.s3.publish import SETTLE, Deadline
 from filebucket.store.s3.records import Record, new_id
+from filebucket.store.s3.several import Several
 
 if TYPE_CHECKING:
     from filebucket.store.s3.store import S3Store
@@ -57,6 +59,10 @@ _MOST_PART = 5 * 1024**3
 GROWTH = 1250
 """If the size of a file is unknown, a part has at least 1/1250 of what came before it:
 10,000 parts of at least 5 MiB then hold the largest file."""
+
+AT_ONCE = 4
+"""Parts of a push that are sent at once. The first one needs no more than any push
+reserves; the others are an offer to fast clients."""
 
 TRIES = 3
 """How often data is sent whose effect is not known. To store the same bytes under the
@@ -145,13 +151,13 @@ class S3Writer(LocalWriter):
         self._key = store.keys.data(directory, name, self._id)
         self._announced, self._begun = 0, False
         self._part: PartFile | None = None
-        # The multipart upload, the parts that it has, and the one on its way.
+        # The multipart upload, the parts that it has, and those on their way.
         self._multipart = ""
+        self._beginning = DeferredLock()
         self._parts: list[Part] = []
         self._number = 0
-        self._sent = 0
-        self._sending: Deferred[None] | None = None
-        self._call: Deferred[Any] | None = None
+        self._sending = Several()
+        self._calls: set[Deferred[Any]] = set()
         self._completing = False
         self._given_up = False
 
@@ -207,30 +213,51 @@ class S3Writer(LocalWriter):
 
     async def _send_part(self) -> None:
         """Begin to send the part that has gathered."""
-        await self._sent_so_far()
+        await self._sending.wait(AT_ONCE - 1)
+        while (count := self._sending.count) and not await self._has_space_for_more():
+            await self._sending.wait(count - 1)
         part, self._part = self._part, None
         assert part is not None
         self._number += 1
-        self._sending = Deferred.fromCoroutine(self._send(part, self._number))
+        self._sending.start(self._send(part, self._number))
 
-    async def _sent_so_far(self) -> None:
-        """Wait for the part that is on its way."""
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            await sending
+    async def _has_space_for_more(self) -> bool:
+        """Whether the next part may gather beside the one that has, and those on their
+        way.
+        """
+        if not self._store.places.free:
+            return False
+        part, reserved = self._part, self._reserved
+        assert part is not None
+        assert reserved is not None
+        more = self._store.room.has_more
+        return await self._run(more, reserved, part.size, part.fd)
 
     async def _send(self, part: PartFile, number: int) -> None:
         data, key = self._store.data, self._key
         try:
-            body = self._body(part)
-            if not self._multipart:
-                self._multipart = await self._ask("begin", data.begin, key)
-            sent = self._in_turn("part", data.part, key, self._multipart, number, body)
+            body, multipart = self._body(part), await self._begun_multipart()
+            sent = self._in_turn("part", data.part, key, multipart, number, body)
             self._parts.append(await sent)
+        except Exception:
+            # Without it the other parts are useless.
+            self._give_up()
+            raise
         finally:
             await self._run(part.close)
         assert self._reserved is not None
         self._store.room.sent(self._reserved, part.size)
+
+    async def _begun_multipart(self) -> str:
+        """The multipart upload, which the first part begins."""
+        await self._beginning.acquire()
+        try:
+            if not self._multipart:
+                begin = self._store.data.begin
+                self._multipart = await self._ask("begin", begin, self._key)
+            return self._multipart
+        finally:
+            self._beginning.release()
 
     def _body(self, part: PartFile) -> FileBody:
         def run(function: Callable[..., T], *args: Any) -> Deferred[T]:
@@ -258,27 +285,35 @@ class S3Writer(LocalWriter):
             if self._given_up:
                 raise Refusal(503, "the push has ended")
             made: Deferred[T] = Deferred.fromCoroutine(_awaited(call(*args)))
-            self._call = made
+            self._calls.add(made)
             try:
                 return await made
             except UnsureError as error:
-                if not left or self._given_up:
+                if not left and not self._given_up:
                     raise self._store.refusal(error, what) from None
             except ObjectError as error:
                 raise self._store.refusal(error, what) from None
             except OSError as error:
                 raise self._store.home.refusal(error, "read") from None
             finally:
-                self._call = None
-            await self._store.pause()
-        raise AssertionError
+                self._calls.discard(made)
+            if not self._given_up:
+                await self._store.pause()
+        raise Refusal(503, "the push has ended")
+
+    def _give_up(self) -> None:
+        """Send nothing more."""
+        self._given_up = True
+        for each in list(self._calls):
+            each.cancel()
 
     async def _complete(self) -> None:
         data, key = self._store.data, self._key
         self._completing = True
+        parts = sorted(self._parts, key=lambda part: part.number)
         try:
             try:
-                await data.complete(key, self._multipart, self._parts)
+                await data.complete(key, self._multipart, parts)
             except DeniedError:
                 self._completing = False
                 raise
@@ -313,7 +348,7 @@ class S3Writer(LocalWriter):
             await self._store_batch(waiting)
         if self._number:
             await self._send_part()
-            await self._sent_so_far()
+            await self._sending.wait()
         # The digests first, unless the name is not checked yet.
         if not self._begun:
             await self._check_free(overwrite)
@@ -359,13 +394,11 @@ class S3Writer(LocalWriter):
         return Receipt(self._key, self._size, digest, order, replaced, url)
 
     async def abort(self) -> None:
-        self._given_up = True
-        if self._call is not None:
-            self._call.cancel()
+        self._give_up()
         with suppress(Refusal):
             await self._settle()
         with suppress(Refusal):
-            await self._sent_so_far()
+            await self._sending.wait()
         await self._end()
         if self._multipart and not self._completing:
             multipart, self._multipart = self._multipart, ""

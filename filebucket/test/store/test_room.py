@@ -87,6 +87,33 @@ class FilesystemTests(SynchronousTestCase):
             reserved.append(self.room.set_aside_on(7))
         self.assertEqual([20, 20, 15, 5], reserved)
 
+    def test_more_at_once(self) -> None:
+        """A push may have more on the disk if there is space, until that is sent."""
+        self.fill(40)
+        push = self.room.set_aside(-1, "bucket", 1000, None, "", 20)
+        self.assertFalse(self.room.has_more(push, 21, -1))
+        self.assertTrue(self.room.has_more(push, 10, -1))
+        self.assertEqual(30, self.room.set_aside_on(7))
+        self.assertFalse(self.room.has_more(push, 11, -1))
+        reserved = []
+        for _ in range(3):
+            self.write(push, 10)
+            reserved.append(self.room.set_aside_on(7))
+        for _ in range(3):
+            self.disk.free += 10
+            self.room.sent(push, 10)
+            reserved.append(self.room.set_aside_on(7))
+        self.assertEqual([20, 10, 0, 0, 10, 20], reserved)
+        self.leave(push, 0)
+        self.assertEqual(0, self.room.set_aside_on(7))
+
+    def test_more_than_expected(self) -> None:
+        """Nothing is reserved for bytes that were not announced."""
+        self.fill(40)
+        push = self.room.set_aside(-1, "bucket", 15, None, "", 10)
+        self.assertTrue(self.room.has_more(push, 10, -1))
+        self.assertEqual(15, self.room.set_aside_on(7))
+
     def test_sent_bytes_do_not_leave(self) -> None:
         """A push that is refused frees only what the disk has of it."""
         self.fill(30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -16,10 +16,14 @@ from filebucket.model.bucket import FILE_COST, FreeSpace
 from filebucket.model.objects import LEAST_PART
 from filebucket.model.push import Kept
 from filebucket.store import local
+from filebucket.store.interfaces import IWriter, Receipt
+from filebucket.store.s3 import writer as module
 from filebucket.store.s3.interfaces import DeniedError, FullError
 from filebucket.store.s3.writer import (
+    AT_ONCE,
     MOST_PARTS,
     MOST_SIZE,
+    PartFile,
     S3Writer,
     part_size,
     split,
@@ -196,19 +200,82 @@ class CallTests(WriterCase):
 class SlowTests(WriterCase):
     """A store that is slower than the client."""
 
-    def test_two_parts(self) -> None:
-        """While a part is sent the next one gathers; then the client waits."""
-        gate = self.data.hang("part")
-        writer = self.push_parts(os.urandom(2 * PART))
-        waiting = Deferred.fromCoroutine(wait_for(writer.write([os.urandom(30)])))
-        self.successResultOf(waiting)
-        waiting = Deferred.fromCoroutine(wait_for(writer.write([os.urandom(30)])))
+    def hang(self, count: int) -> list[Deferred[None]]:
+        """The next parts wait for these."""
+        return [self.data.hang("part") for _ in range(count)]
+
+    def written_later(self, writer: S3Writer, content: bytes) -> Deferred[None]:
+        """Fires when the client can send more than ``content``."""
+
+        async def write() -> None:
+            for start in range(0, len(content), 30):
+                await writer.write([content[start : start + 30]])
+
+        return Deferred.fromCoroutine(write())
+
+    def test_bound(self) -> None:
+        """Some parts are on their way, and the next one gathers; then the client waits.
+        Their order does not matter.
+        """
+        content = os.urandom((AT_ONCE + 2) * PART)
+        for order in (1, -1):
+            self.data.calls.clear()
+            gates = self.hang(AT_ONCE)
+            writer = self.push_parts(b"", name=f"{order}")
+            waiting = self.written_later(writer, content)
+            self.assertNoResult(waiting)
+            self.assertEqual(AT_ONCE, self.data.counted["part"])
+            self.assertEqual(1, self.data.counted["begin"])
+            assert writer._reserved is not None
+            on_disk = writer._reserved.taken - writer._reserved.gone
+            self.assertEqual((AT_ONCE + 1) * PART, on_disk)
+            for gate in gates[::order]:
+                gate.callback(None)
+            self.successResultOf(waiting)
+            self.result(writer.commit({}, overwrite=False))
+            self.assertEqual(AT_ONCE + 2, self.data.counted["part"])
+            self.assertEqual(content, self.published()[f"{order}"])
+
+    def test_no_place(self) -> None:
+        """If others wait for places, a push takes no more than one."""
+        self.store.places = Places(1)
+        content = os.urandom(4 * PART)
+        (gate,) = self.hang(1)
+        writer = self.push_parts(b"")
+        waiting = self.written_later(writer, content)
         self.assertNoResult(waiting)
-        self.assertEqual(1, self.data.counted["part"])
+        assert writer._reserved is not None
+        on_disk = writer._reserved.taken - writer._reserved.gone
+        self.assertEqual(2 * PART, on_disk)
         gate.callback(None)
         self.successResultOf(waiting)
         self.result(writer.commit({}, overwrite=False))
-        self.assertEqual(2 * PART + 60, len(self.published()[NAME]))
+        self.assertEqual({NAME: content}, self.published())
+
+    def test_one_fails(self) -> None:
+        """The others are cancelled, the failure is logged once, and the client learns
+        of it.
+        """
+        for end in ("write", "commit"):
+            gates = self.hang(3)
+            self.data.calls.clear()
+            writer = self.push_parts(os.urandom(3 * PART + 20))
+            self.assertEqual(3, self.data.counted["part"])
+            before = len(self.events)
+            gates[1].errback(DENIED)
+            if end == "write":
+                rest = self.written_later(writer, os.urandom(2 * PART))
+                failure = self.failureResultOf(rest, Refusal)
+                self.assertEqual(503, failure.value.status)
+            else:
+                self.assert_refused(503, writer.commit({}, overwrite=False))
+            self.assertEqual(3, self.data.counted["part"])
+            self.result(writer.abort())
+            (event,) = self.events[before:]
+            self.assertEqual("AccessDenied", event["code"])
+            self.assertEqual({}, self.data.uploads)
+            self.assertEqual([], self.room.open)
+            self.assertNotIn("complete", self.data.counted)
 
     def test_commit_waits(self) -> None:
         gate = self.data.hang("part")
@@ -220,11 +287,14 @@ class SlowTests(WriterCase):
         self.successResultOf(done)
 
     def test_client_goes_away(self) -> None:
-        """A part on its way is cancelled, and all parts are deleted."""
-        self.data.hang("part")
-        writer = self.push_parts(os.urandom(2 * PART))
+        """All parts on their way are cancelled, and all parts are deleted."""
+        self.hang(3)
+        writer = self.push_parts(os.urandom(3 * PART + 20))
+        self.assertEqual(3, self.data.counted["part"])
         self.assertEqual(1, len(self.data.uploads))
+        before = len(self.events)
         self.result(writer.abort())
+        self.assertEqual([], self.events[before:])
         self.assertEqual({}, self.data.uploads)
         self.assertEqual(1, self.data.counted["abandon"])
         self.result(writer.abort())
@@ -233,9 +303,21 @@ class SlowTests(WriterCase):
     def test_client_goes_away_at_the_start(self) -> None:
         """The upload that is being created has no parts yet."""
         self.data.hang("begin")
-        writer = self.push_parts(os.urandom(2 * PART))
+        writer = self.push_parts(os.urandom(3 * PART))
+        self.assertEqual({"begin": 1}, self.data.counted)
         self.result(writer.abort())
-        self.assertNotIn("abandon", self.data.counted)
+        self.assertEqual({"begin": 1}, self.data.counted)
+
+    def test_client_goes_away_while_it_waits(self) -> None:
+        """What it sent last is not sent to the store."""
+        self.hang(AT_ONCE)
+        writer = self.push_parts(b"")
+        waiting = self.written_later(writer, os.urandom((AT_ONCE + 2) * PART))
+        self.assertNoResult(waiting)
+        self.result(writer.abort())
+        self.failureResultOf(waiting, Refusal)
+        self.assertEqual(AT_ONCE, self.data.counted["part"])
+        self.assertEqual({}, self.data.uploads)
 
 
 class TurnTests(WriterCase):
@@ -325,7 +407,8 @@ class ErrorTests(WriterCase):
     def test_lost_always(self) -> None:
         """A push fails after some tries."""
         for call in ("put", "part", "begin"):
-            self.data.fail(call, times=3)
+            # Of three parts at once.
+            self.data.fail(call, times=9)
             refusal = self.assert_fails(503, PART if call == "put" else 3 * PART)
             self.assertEqual("object store error on the server", refusal.reason)
             self.assertEqual(set(), self.orphans())
@@ -550,6 +633,48 @@ class RoomTests(WriterCase):
         self.left(2 * PART)
         self.result(self.idle_writer().begin(5000, overwrite=True))
         self.result(self.store.check_room(TOKEN, 0))
+
+    def test_space_for_more(self) -> None:
+        """Only as many parts are on their way as the disk has space for."""
+        on_disk = 0
+
+        class Counted(PartFile):
+            def write(self, chunks: Sequence[bytes], size: int) -> None:
+                nonlocal on_disk
+                super().write(chunks, size)
+                on_disk += size
+
+            def close(self) -> None:
+                nonlocal on_disk
+                super().close()
+                on_disk -= self.size
+
+        self.patch(module, "PartFile", Counted)
+        for parts in (2, 3, AT_ONCE + 1, AT_ONCE + 2):
+
+            def left(_: object, parts: int = parts) -> int:
+                return parts * PART - on_disk
+
+            self.patch(self.room, "_left", left)
+            self.data.calls.clear()
+            gates = [self.data.hang("part") for _ in range(AT_ONCE)]
+            content = os.urandom((AT_ONCE + 3) * PART)
+            writer = self.idle_writer(name=f"{parts}")
+
+            async def push(
+                writer: IWriter = writer, content: bytes = content
+            ) -> Receipt:
+                await writer.begin(len(content), overwrite=False)
+                for start in range(0, len(content), 30):
+                    await writer.write([content[start : start + 30]])
+                return await writer.commit({}, overwrite=False)
+
+            done = Deferred.fromCoroutine(push())
+            self.assertEqual(min(parts - 1, AT_ONCE), self.data.counted["part"])
+            for gate in gates:
+                gate.callback(None)
+            self.assertEqual(sha256(content), self.result(done).sha256)
+            self.assertEqual(0, self.room._buckets[TOKEN].set_aside)
 
     def test_no_space_for_two_parts(self) -> None:
         self.left(2 * PART - 1)
