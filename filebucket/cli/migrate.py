@@ -15,6 +15,7 @@ from filebucket.catalogue.sqlite import FILE
 from filebucket.cli.options import print_json, with_config, with_json
 from filebucket.cli.progress import progress_bar
 from filebucket.config.load import load
+from filebucket.daemon.problems import find_daemon, not_allowed
 from filebucket.model.names import PRIVATE
 
 
@@ -32,6 +33,7 @@ def migrate(path: str, as_json: bool) -> None:
     if config.catalogue is None:
         raise CatalogueError(f"{path} has no 'catalogue': add the database first")
     become_owner_of(config.home, PRIVATE)
+    _refuse_if_running(config.home)
     try:
         total = sum(count_rows(config.home).values())
         with progress_bar(total) as bar:
@@ -45,3 +47,18 @@ def migrate(path: str, as_json: bool) -> None:
     pushes = counted(found["push"], "push", "pushes")
     buckets = counted(found["bucket"], "bucket")
     click.echo(f"copied {pushes} to {buckets}; the old catalogue is still {left}")
+
+
+def _refuse_if_running(home: str) -> None:
+    """
+    :raises CatalogueError: a daemon adds its pushes to the old catalogue meanwhile, or
+        it is not known whether one does
+    """
+    try:
+        process = find_daemon(home).process
+    except OSError as error:
+        raise CatalogueError(
+            f"cannot tell whether the daemon runs: {not_allowed(error)}"
+        ) from None
+    if process is not None:
+        raise CatalogueError("the daemon runs: stop it first; nothing was copied")

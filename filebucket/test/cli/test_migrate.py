@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
+from filebucket.daemon import control
 from filebucket.test.kit.catalogue import new_database
 from filebucket.test.kit.commands import UpkeepCase
 
@@ -27,6 +30,23 @@ class MigrateTests(UpkeepCase):
             " copied",
             self.refused("migrate"),
         )
+
+    def test_daemon_runs(self) -> None:
+        """Its next pushes would only be in the old catalogue."""
+        self.push("a")
+        self.configure(new_database().conninfo)
+        self.patch(control, "daemon_of", lambda home: os.getpid())
+        expected = "Error: the daemon runs: stop it first; nothing was copied"
+        self.assertEqual(expected, self.refused("migrate"))
+        self.assertIn("not created yet", self.refused("files", "web01"))
+
+    def test_unknown_whether_daemon_runs(self) -> None:
+        def refuse(home: str) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        self.configure(new_database().conninfo)
+        self.patch(control, "daemon_of", refuse)
+        self.assertIn("cannot tell whether the daemon runs", self.refused("migrate"))
 
     def test_json(self) -> None:
         self.push("a")
