@@ -104,11 +104,13 @@ class Deadline:
         :raises UnsureError: it is not known, and there is no more time
         :raises ObjectError: as the call does
         """
+        last: UnsureError | None = None
         while True:
             try:
                 return await self.of(call(), most)
             except UnsureError as error:
-                last = error
+                # A try that has no more time cannot tell what is wrong.
+                last = last if last is not None and self.left <= 0 else error
             await self.pause(last)
 
     async def pause(self, error: ObjectError) -> None:

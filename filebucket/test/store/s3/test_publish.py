@@ -104,6 +104,13 @@ class FindTests(NamesCase):
         self.assert_fails(UnsureError, self.find())
         self.assertLessEqual(self.clock.seconds(), SETTLE + PAUSE)
 
+    def test_reason(self) -> None:
+        """The last try, which is cut off, does not hide what is wrong."""
+        self.objects.fail("get", UnsureError("cannot connect"), times=50)
+        self.objects.hang("get")
+        error = self.assert_fails(UnsureError, self.find())
+        self.assertEqual("cannot connect", str(error))
+
     def test_denied(self) -> None:
         """A refusal is no answer, and not asked again."""
         self.objects.fail("get", DENIED)
