@@ -285,9 +285,11 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def sentence(text: str) -> str:
-    """``text`` with a capital letter, unless it begins with the name of a file."""
-    name = "." in text.partition(" ")[0]
-    return text if name else text[:1].upper() + text[1:]
+    """``text`` with a capital letter, unless it begins with the name of a file, or with
+    a name and a colon.
+    """
+    first = text.partition(" ")[0]
+    return text if "." in first or first.endswith(":") else text[:1].upper() + text[1:]
 
 
 def first_line(text: str, columns: int, besides: str = "") -> str:

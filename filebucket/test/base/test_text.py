@@ -45,11 +45,12 @@ NOW = datetime(2026, 11, 24, 9, 5, 7, tzinfo=BERLIN).timestamp()
 
 class SentenceTests(SynchronousTestCase):
     def test_sentence(self) -> None:
-        """Names of files keep their small letter."""
+        """Names of files and of daemons keep their small letter."""
         for words, expected in (
             ("the disk is full", "The disk is full"),
             ("post-push.sh fails", "post-push.sh fails"),
             ("2 files are missing", "2 files are missing"),
+            ("one: the daemon does not run", "one: the daemon does not run"),
             ("", ""),
         ):
             self.assertEqual(expected, sentence(words))
