@@ -31,6 +31,9 @@ from filebucket.store.choose import load_modules
 
 D = TypeVar("D", bound=Database)
 
+_MIXED = "not all of home belongs to its owner; did another user run a daemon?"
+"""The hint for root, who works in the home with its owner's rights."""
+
 
 class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
     """A value of the configuration, checked as there and passed on unchanged."""
@@ -244,6 +247,7 @@ def open_catalogue(
     :raises CatalogueError: the catalogue cannot be used
     """
     load_modules(config.store)
+    hint = _MIXED if os.geteuid() == 0 else AS_OWNER
     become_owner_of(config.home, PRIVATE, keep)
     try:
         if create:
@@ -254,8 +258,9 @@ def open_catalogue(
         text = str(error)
         # A command may open it several times.
         if not text.startswith("the catalogue: "):
-            hint = f"; {AS_OWNER}" if text == os.strerror(errno.EACCES) else ""
-            text = f"the catalogue: {text}{hint}"
+            if text == os.strerror(errno.EACCES):
+                text += f"; {hint}"
+            text = f"the catalogue: {text}"
         raise CatalogueError(text, error.damaged) from None
 
 

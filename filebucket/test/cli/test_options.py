@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.inventory import Inventory
-from filebucket.cli import main
+from filebucket.cli import main, options
 from filebucket.cli.options import (
     DURATION,
     NAME,
@@ -179,17 +180,22 @@ class ChoiceTests(CliCase):
         self.assertEqual("the catalogue: disk I/O error", str(caught.exception))
 
     def test_may_not_read(self) -> None:
-        """The error says who may."""
+        """The error says who may, or, to root, that files belong to several users."""
 
         def refuse(home: str, create: bool) -> None:
             raise CatalogueError("Permission denied")
 
         self.patch(Inventory, "open", refuse)
-        with (
-            self.assertRaises(CatalogueError) as caught,
-            open_catalogue(load(str(self.file)), Inventory),
+        self.patch(options, "become_owner_of", lambda *given: None)
+        for user, hint in (
+            (1000, "run this as root or as the daemon's user"),
+            (0, "not all of home belongs to its owner; did another user run a daemon?"),
         ):
-            self.fail("it is open")
-        hint = "run this as root or as the daemon's user"
-        expected = f"the catalogue: Permission denied; {hint}"
-        self.assertEqual(expected, str(caught.exception))
+            self.patch(os, "geteuid", lambda user=user: user)
+            with (
+                self.assertRaises(CatalogueError) as caught,
+                open_catalogue(load(str(self.file)), Inventory),
+            ):
+                self.fail("it is open")
+            expected = f"the catalogue: Permission denied; {hint}"
+            self.assertEqual(expected, str(caught.exception))
