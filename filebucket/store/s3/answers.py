@@ -49,7 +49,9 @@ _HINTS: Mapping[str, str] = MappingProxyType(
     {
         # Ceph and AWS give it for an object that is not there, too, to a client that
         # may not list.
-        "AccessDenied": "the credentials lack a right, such as s3:ListBucket",
+        "AccessDenied": (
+            "the credentials lack a right, or the name of the S3 bucket is wrong"
+        ),
         "ExpiredToken": "the session token has expired",
         "InvalidAccessKeyId": "the store does not know the access key",
         "NoSuchBucket": "there is no such S3 bucket",
