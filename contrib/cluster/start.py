@@ -39,6 +39,7 @@ def main() -> None:
             site = stack.enter_context(running(folder, engine))
         except SkipTest as error:
             sys.exit(f"{parser.prog}: {error}")
+        stack.callback(print, "\nStopping, which takes some seconds.", flush=True)
         _welcome(site, folder)
         _follow(site)
 
@@ -52,7 +53,7 @@ def _welcome(site: Site, folder: Path) -> None:
         *(f"    {node:13} {url}" for node, url in cluster.pages.items()),
         f"{site.engine.says + ':':17} {' '.join(site.engine.urls)}",
         f"PostgreSQL:       127.0.0.1:{site.postgres.port}",
-        "See the backups:  filebucket status --config \\",
+        "See the backups:  .venv/bin/filebucket status --config \\",
         f"    {folder / NODES[0]}/config.json",
         "Stop:             Ctrl-C",
     ]
