@@ -61,6 +61,10 @@ class NodesCase(SynchronousTestCase):
         """The daemons that lead, as their logs say."""
         return [name for name, each in self.servers.items() if _leads(each)]
 
+    def with_line(self, text: str) -> list[str]:
+        """The daemons that have logged a line with a text."""
+        return [name for name, each in self.servers.items() if text in each.log]
+
     def leader(self) -> str:
         """The one that leads, which may take a while."""
         self.assertTrue(comes(lambda: len(self.leaders()) == 1), self.leaders())
@@ -115,14 +119,19 @@ class NodesTests(NodesCase):
     def test_one_leads(self) -> None:
         """One of three leads, and only that one reindexes; all are in the status."""
         self.start("a", "b", "c")
-        leader = self.leader()
+        self.leader()
         self.assertTrue(comes(lambda: len(self.status("a")["nodes"]) == 3))
         nodes = self.status("b")["nodes"]
         self.assertEqual(["a", "b", "c"], [each["node"] for each in nodes])
-        found = [each["node"] for each in nodes if each["leads"]]
-        self.assertEqual([leader], found)
-        indexed = [n for n, each in self.servers.items() if "catalogue: " in each.log]
-        self.assertEqual([leader], indexed)
+
+        def leads() -> bool:
+            nodes = self.status("b")["nodes"]
+            return self.leaders() == [each["node"] for each in nodes if each["leads"]]
+
+        self.assertTrue(comes(leads))
+        # Usually one. A daemon that the processor kept waiting is followed, too.
+        led = self.with_line("this daemon leads")
+        self.assertTrue(comes(lambda: led == self.with_line("catalogue: ")))
 
     def test_killed(self) -> None:
         """A leader that is killed is followed."""
@@ -149,7 +158,7 @@ class NodesTests(NodesCase):
         self.push(other, "etc-2.gz", b"")
         self.assertTrue(comes(lambda: len(self.lines()) > 1))
         first, second = self.lines()
-        self.assertIn(f"{leader} web01 empty: is empty", first)
+        self.assertIn(" web01 empty: is empty", first)
         self.assertIn(f"{other} web01 empty: is empty", second)
 
     def test_told_at_least_once(self) -> None:
@@ -157,14 +166,13 @@ class NodesTests(NodesCase):
         dead = self.folder / "dead"
         dies = f'[ -e {dead} ] || {{ touch {dead}; kill -9 "$PPID"; }}'
         self.start("a", "b", alert=dies)
-        leader, (other,) = self.leader(), self.others()
+        (other,) = self.others()
         self.push(other, "db-1.gz", b"x")
         self.push(other, "db-2.gz", b"")
         self.assertTrue(comes(lambda: len(self.lines()) > 1))
-        first, second = self.lines()
-        self.assertTrue(first.startswith(f"{leader} web01 empty"), first)
-        self.assertTrue(second.startswith(f"{other} web01 empty"), second)
-        self.servers.pop(leader).wait()
+        tellers = [each.partition(" web01 empty: ")[0] for each in self.lines()]
+        self.assertEqual(["a", "b"], sorted(tellers))
+        self.servers.pop(tellers[0]).wait()
 
     def test_own_disk(self) -> None:
         """The full disk of a daemon that does not lead is reported, and all show it."""
