@@ -21,7 +21,7 @@ MANY = 16
 """Longest batch whose chunks are passed on as they are; those of a longer one are
 joined."""
 
-UNASKED = 64 * 1024
+UNASKED = 16 * 1024
 """Bytes of a body that may wait before it is first read: a pre-push hook may take
 minutes before that."""
 

@@ -95,7 +95,7 @@ class Limits:
     rate_window: float = 60.0
     rate: int = 1024
     buffer: int = 1024 * 1024
-    buffers: int = 128 * 1024 * 1024
+    buffers: int = 12 * 1024 * 1024
     connections: int = 1024
     drain: int = 1024 * 1024
     linger: int = 64 * 1024 * 1024
@@ -339,10 +339,22 @@ class StreamingChannel(http.HTTPChannel):
         if self._closing:
             # TLS delivers what the client sends until the client closes, too.
             return
-        if len(data) == self._reads.bufferSize < min(MOST_READ, self.site.share()):
-            self._reads.bufferSize *= 2
+        self._fit_reads(len(data))
         self._request_begins()
         super().dataReceived(data)
+
+    def _fit_reads(self, size: int) -> None:
+        """Choose the size of the next read.
+
+        :param size: bytes that the last one delivered
+        """
+        most = max(min(self.site.share(), MOST_READ), LEAST_READ)
+        reads = self._reads
+        if reads.bufferSize > most:
+            # More connections have come since, and the share of each is smaller.
+            reads.bufferSize = most
+        elif size == reads.bufferSize <= most // 2:
+            reads.bufferSize *= 2
 
     def lineReceived(self, line: bytes) -> None:
         # A pipelined request has no dataReceived of its own.

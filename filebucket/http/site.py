@@ -22,7 +22,7 @@ from filebucket.http.peer import client_of
 from filebucket.http.turns import Turns
 from filebucket.model.client import NOBODY, Client, Networks
 
-LEAST_SHARE = 32 * 1024
+LEAST_SHARE = 16 * 1024
 """Bytes of a body that may wait, whatever the number of connections."""
 
 DEFAULTS = Limits()

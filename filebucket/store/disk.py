@@ -222,7 +222,6 @@ class DirectoryWriter(LocalWriter):
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         if not self._entered:
             await self._enter(self._waiting_size)
-        await self._settle()
         return await self._store.home.run(
             self._directory, self._commit, promised, overwrite
         )

@@ -34,7 +34,7 @@ T = TypeVar("T")
 BATCH = 24 * 1024
 """Bytes that a writer collects before it writes to the disk, which takes a thread and
 about 0.1 ms. A smaller file is opened, written and published in one call. A thousand
-slow clients hold two batches each; batches of 64 KiB would take 30 MB more."""
+slow clients hold a batch each."""
 
 
 class InLine(Protocol):
@@ -101,10 +101,10 @@ class IWriter(Interface):
     def write(chunks: Sequence[bytes]) -> Awaitable[None]:
         """Append ``chunks``. The caller must not use them afterwards.
 
-        Returns when the writer can take more, perhaps before the chunks are written.
+        Returns when the writer can take more: while it writes to the disk, it takes
+        nothing.
 
-        :raises Refusal: 507 if there is not enough free space, 503 on a disk error,
-            either at this write or at an earlier one
+        :raises Refusal: 507 if there is not enough free space, 503 on a disk error
         """
 
     def commit(promised: Mapping[str, bytes], overwrite: bool) -> Awaitable[Receipt]:

@@ -11,11 +11,9 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from filebucket.base.context import current_request
-from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
 from filebucket.store.aside import AsideFile, PartFile
 from filebucket.store.count import Counts
@@ -97,7 +95,6 @@ class LocalWriter:
         self._published = False
         self._replaced = 0
         self._entered = False
-        self._writing: Deferred[None] | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._size = self._handed_over = 0
@@ -146,20 +143,13 @@ class LocalWriter:
         if self._waiting_size >= BATCH:
             if not self._entered:
                 await self._enter(self._waiting_size)
-            # One batch is being written while the next one is collected.
-            await self._settle()
             batch, self._waiting, self._waiting_size = self._waiting, [], 0
-            self._writing = Deferred.fromCoroutine(self._store_batch(batch))
+            # Meanwhile the next one comes, but stays in the body, which is limited.
+            await self._store_batch(batch)
 
     async def _store_batch(self, batch: Sequence[bytes]) -> None:
         # The end will find out whether the name is taken.
         await self._local.home.run(self._directory, self._write, batch, True)
-
-    async def _settle(self) -> None:
-        """Wait for the batch that is being written."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
 
     def _write(self, chunks: Sequence[bytes], overwrite: bool) -> None:
         if self._aside is None:
@@ -178,12 +168,8 @@ class LocalWriter:
                 os.posix_fadvise(fd, at, self._size - at, os.POSIX_FADV_DONTNEED)
 
     async def abort(self) -> None:
-        try:
-            with suppress(Refusal):
-                await self._settle()
-        finally:
-            if self._folder_fd >= 0:
-                await self._local.home.run(self._directory, self._clear)
+        if self._folder_fd >= 0:
+            await self._local.home.run(self._directory, self._clear)
 
     def _clear(self) -> None:
         folder_fd, self._folder_fd = self._folder_fd, -1

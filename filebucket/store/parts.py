@@ -300,7 +300,6 @@ class PartWriter(LocalWriter):
         try:
             if not self._entered:
                 await self._enter(self._waiting_size)
-            await self._settle()
             waiting, self._waiting, self._waiting_size = self._waiting, [], 0
             await self._local.home.run(self._directory, self._keep, waiting)
         except BaseException:

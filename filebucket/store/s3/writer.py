@@ -192,19 +192,24 @@ class S3Writer(LocalWriter):
         while any(map(len, batch)):
             if self._part is not None and not self._part.left:
                 await self._send_part()
-            if self._part is None:
-                size = part_size(self._store.part_size, self._announced, self._size)
-                self._part = await self._run(PartFile, self._store.home, size)
-            some, batch = split(batch, self._part.left)
-            await self._run(self._write_part, self._part, some)
+            batch = await self._run(self._write_part, batch)
 
-    def _write_part(self, part: PartFile, chunks: Sequence[bytes]) -> None:
+    def _write_part(self, chunks: Sequence[bytes]) -> Sequence[bytes]:
+        """Append to the part, in a thread, which opens it if there is none.
+
+        :returns: the chunks that did not fit into it
+        """
         assert self._reserved is not None
-        size = sum(map(len, chunks))
-        self._store.room.take(self._reserved, size, part.fd)
-        self._hashes.update(chunks)
-        part.write(chunks, size)
+        if self._part is None:
+            size = part_size(self._store.part_size, self._announced, self._size)
+            self._part = PartFile(self._store.home, size)
+        some, rest = split(chunks, self._part.left)
+        size = sum(map(len, some))
+        self._store.room.take(self._reserved, size, self._part.fd)
+        self._hashes.update(some)
+        self._part.write(some, size)
         self._size += size
+        return rest
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         return await self._store.home.run(self._directory, function, *args)
@@ -341,7 +346,6 @@ class S3Writer(LocalWriter):
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         if not self._entered:
             await self._enter(self._waiting_size)
-        await self._settle()
         waiting, self._waiting, self._waiting_size = self._waiting, [], 0
         in_memory = self._part is None
         if not in_memory:
@@ -395,8 +399,6 @@ class S3Writer(LocalWriter):
 
     async def abort(self) -> None:
         self._give_up()
-        with suppress(Refusal):
-            await self._settle()
         with suppress(Refusal):
             await self._sending.wait()
         await self._end()

@@ -147,7 +147,7 @@ class ReadTests(StreamingCase):
     def test_tls(self) -> None:
         """TLS records have a fixed size: always the largest reads beneath them."""
         wire = SecureWire()
-        connection = self.connect(wire=wire)
+        connection = self.connect(wire=wire, limits=Limits())
         self.assertEqual(MOST_READ, wire.transport.bufferSize)
         connection.send(put(10**6), bytes(LEAST_READ))
         self.assertEqual(MOST_READ, wire.transport.bufferSize)
@@ -435,6 +435,27 @@ class CapacityTests(StreamingCase):
             self.assertEqual(
                 max(9 * LEAST_SHARE // number, LEAST_SHARE), connection.site.share()
             )
+
+    def test_reads(self) -> None:
+        """One read is not larger than what may wait."""
+        self.check_reads(wire := Wire(), wire)
+
+    def test_reads_of_tls(self) -> None:
+        self.check_reads(wire := SecureWire(), wire.transport)
+
+    def check_reads(self, wire: Wire, reads: Wire) -> None:
+        limits = evolve(Limits(), buffers=2 * MOST_READ)
+        connection = self.connect(wire=wire, limits=limits)
+        connection.send(put(10**7))
+        while reads.bufferSize < MOST_READ:
+            connection.send(bytes(reads.bufferSize))
+        for count, expected in ((3, MOST_READ // 2), (60, LEAST_READ)):
+            for _ in range(count):
+                self.come()
+            connection.send(b"x")
+            self.assertEqual(expected, reads.bufferSize)
+        connection.send(bytes(LEAST_READ))
+        self.assertEqual(LEAST_READ, reads.bufferSize)
 
 
 class DeadlineTests(StreamingCase):

@@ -474,8 +474,7 @@ class DirectoryPartsTests(PartsContract, DirectoryPartsCase):
                 return os.write(fd, bytes(chunks[0])[:2])
 
             self.kernel.faults["writev"] = some
-            self.result(writer.write([b"sec" + bytes(30_000)]))
-            self.assert_refused(status, writer.keep())
+            self.assert_refused(status, writer.write([b"sec" + bytes(30_000)]))
             self.kernel.faults.clear()
             self.assert_refused(503, writer.keep())
             self.assert_refused(503, writer.commit({}, overwrite=False))

@@ -184,7 +184,6 @@ class CallTests(WriterCase):
         writer = self.push_parts(b"")
         assert isinstance(writer, S3Writer)
         writer._size = MOST_SIZE
-        self.result(writer.write([b"more than a batch"]))
         self.assert_refused(413, writer.write([b"more than a batch"]))
         self.assert_refused(413, self.store.check_room(TOKEN, MOST_SIZE + 1))
 
@@ -570,15 +569,13 @@ class DiskTests(WriterCase):
 
     def test_errors(self) -> None:
         for function, number, status in (
-            ("PartFile", errno.EMFILE, 503),
-            ("PartFile", errno.ENOSPC, 507),
+            ("_write_part", errno.EMFILE, 503),
             ("_write_part", errno.EIO, 503),
             ("_write_part", errno.ENOSPC, 507),
             ("set_aside", errno.EIO, 503),
         ):
             self.fail(function, number)
             writer = self.idle_writer()
-            self.result(writer.write([bytes(30)]))
             self.assert_refused(status, writer.write([bytes(30)]))
             self.result(writer.abort())
             self.assertEqual([], self.room.open)
