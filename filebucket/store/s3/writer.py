@@ -308,9 +308,11 @@ class S3Writer(LocalWriter):
 
     def _give_up(self) -> None:
         """Send nothing more."""
-        self._given_up = True
-        for each in list(self._calls):
-            each.cancel()
+        # Only once: a second time would cancel what a call does to end.
+        if not self._given_up:
+            self._given_up = True
+            for each in list(self._calls):
+                each.cancel()
 
     async def _complete(self) -> None:
         data, key = self._store.data, self._key

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
@@ -306,6 +306,27 @@ class SlowTests(WriterCase):
         self.assertEqual({"begin": 1}, self.data.counted)
         self.result(writer.abort())
         self.assertEqual({"begin": 1}, self.data.counted)
+
+    def test_gives_up_once(self) -> None:
+        """A call that was cancelled is not cancelled again while it ends."""
+        end: Deferred[None] = Deferred()
+        ended = []
+
+        async def call() -> None:
+            try:
+                await Deferred()
+            finally:
+                await end
+                ended.append(True)
+
+        writer = self.push_parts(b"")
+        made = Deferred.fromCoroutine(call())
+        writer._calls.add(made)
+        writer._give_up()
+        self.result(writer.abort())
+        end.callback(None)
+        self.failureResultOf(made, CancelledError)
+        self.assertEqual([True], ended)
 
     def test_client_goes_away_while_it_waits(self) -> None:
         """What it sent last is not sent to the store."""
