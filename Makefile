@@ -5,8 +5,8 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 CONSTRAINTS =
-# Parallel tests: one more than there are processors, since many tests wait.
-JOBS = $(shell echo $$(($$(nproc) + 1)))
+# Parallel tests: two more than there are processors, since many tests wait.
+JOBS = $(shell echo $$(($$(nproc) + 2)))
 # All tests except those that run a daemon, a browser or other programs.
 QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
     $(wildcard filebucket/test/*))
