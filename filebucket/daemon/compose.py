@@ -153,7 +153,7 @@ def make_daemon(
         seen.outcome,
         config.max_file_size,
         capacity,
-        stored.finding(recorder.find),
+        recorder.find,
         config.min_file_size,
         lambda bucket: registry.of_key(bucket.key) or bucket,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -11,24 +11,12 @@ from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.lines import Lines
 from filebucket.config.config import Config
 from filebucket.daemon.process import share_heap
-from filebucket.model.bucket import Bucket
 from filebucket.model.objects import S3
-from filebucket.model.push import Kept
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.home import Home
 from filebucket.store.interfaces import IDaemonStore, IParts
 from filebucket.store.parts import DirectoryParts
 from filebucket.store.room import Room
-
-Published = Callable[[str, str], Awaitable[Kept | None]]
-"""What the store has under a name in a folder, if it tells."""
-
-Find = Callable[[Bucket, str, Kept | None], Awaitable[Kept | None]]
-
-
-async def _untold(directory: str, name: str) -> Kept | None:
-    """A directory does not tell: only the catalogue has checksums."""
-    return None
 
 
 @frozen
@@ -37,19 +25,6 @@ class Storage:
 
     store: IDaemonStore
     parts: IParts
-    published: Published = _untold
-
-    def finding(self, find: Find) -> Callable[[Bucket, str], Awaitable[Kept | None]]:
-        """Finds a file by its name.
-
-        :param find: looks in the catalogue, given what the store tells
-        """
-
-        async def found(bucket: Bucket, name: str) -> Kept | None:
-            published = await self.published(bucket.directory, name)
-            return await find(bucket, name, published)
-
-        return found
 
 
 def storage(
@@ -121,9 +96,4 @@ def _object_storage(
         wall,
         check,
     )
-
-    async def published(directory: str, name: str) -> Kept | None:
-        record = await store.settled(directory, name)
-        return None if record is None else Kept(record.size, record.sha256)
-
-    return Storage(store, S3Parts(store), published)
+    return Storage(store, S3Parts(store))

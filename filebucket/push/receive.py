@@ -59,9 +59,11 @@ log = Logger()
 Incoming = TypeVar("Incoming", bound=IIncoming)
 
 
-async def nothing_known(bucket: Bucket, name: str) -> Kept | None:
-    """Find no file: the lookup without a catalogue."""
-    return None
+async def nothing_known(
+    bucket: Bucket, name: str, recorded: Kept | None
+) -> Kept | None:
+    """Find what the store has recorded: the lookup without a catalogue."""
+    return recorded
 
 
 def _as_given(bucket: Bucket) -> Bucket:
@@ -125,7 +127,9 @@ class Uploads:
         observe: Callable[[Outcome], object],
         max_file_size: int | None = None,
         most: int = sys.maxsize,
-        find: Callable[[Bucket, str], Awaitable[Kept | None]] = nothing_known,
+        find: Callable[
+            [Bucket, str, Kept | None], Awaitable[Kept | None]
+        ] = nothing_known,
         min_file_size: int | None = None,
         current: Callable[[Bucket], Bucket] = _as_given,
     ) -> None:
@@ -135,7 +139,8 @@ class Uploads:
         :param max_file_size: bytes, for buckets without a limit; None is unlimited
         :param most: largest number of pushes in progress; one bucket gets at most
             three quarters of it
-        :param find: finds a bucket's file by its name
+        :param find: finds a bucket's file by its name, given what the store has
+            recorded under it
         :param min_file_size: bytes, for buckets without a limit; None is 1 if the
             length of the body is not declared, else 0
         :param current: returns a bucket with the settings of the last reload
@@ -389,10 +394,6 @@ class Uploads:
         if digest is None or not self._guesses.allowed(bucket.key):
             return None
         kept = await self._found(bucket, name)
-        recorded = await self._store.recorded(bucket.directory, name)
-        if recorded is not None and (kept is None or kept.sha256 != recorded.sha256):
-            # The push was to another daemon, perhaps just now.
-            kept = recorded
         if kept is not None and kept.sha256 != digest.hex():
             self._guesses.wrong(bucket.key, bucket.label)
             return None
@@ -409,7 +410,12 @@ class Uploads:
         return await self._confirmed(bucket, name, kept) is not None
 
     async def _found(self, bucket: Bucket, name: str) -> Kept | None:
-        return self._pending.kept(bucket, name) or await self._find(bucket, name)
+        recorded = await self._store.recorded(bucket.directory, name)
+        pending = self._pending.kept(bucket, name)
+        # A push to another daemon may have replaced it just now.
+        if pending is not None and (recorded is None or _is_same(pending, recorded)):
+            return pending
+        return await self._find(bucket, name, recorded)
 
     async def _confirmed(
         self, bucket: Bucket, name: str, kept: Kept | None
@@ -719,6 +725,10 @@ class Upload:
         """Delete whatever was not published."""
         if self._writer is not None:
             await self._writer.abort()
+
+
+def _is_same(kept: Kept, other: Kept) -> bool:
+    return kept.sha256 == other.sha256
 
 
 def _is_small(incoming: IIncoming) -> bool:

@@ -244,7 +244,8 @@ class IStore(Interface):
 
     def recorded(directory: str, name: str) -> Awaitable[Kept | None]:
         """The published file with that name, if the store keeps digests. It may be of
-        another daemon, and not in the catalogue yet.
+        another daemon, and not in the catalogue yet; it is none that a prune in
+        progress may delete.
 
         :raises Refusal: that cannot be determined now
         """

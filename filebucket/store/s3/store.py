@@ -102,7 +102,7 @@ class S3Store:
         await self.home.run(directory, check, self.home.fd, directory, size, at_once)
 
     async def recorded(self, directory: str, name: str) -> Kept | None:
-        record = await self.find(directory, name)
+        record = await self.settled(directory, name)
         return None if record is None else Kept(record.size, record.sha256)
 
     async def confirm(self, directory: str, name: str, size: int, sha256: str) -> bool:

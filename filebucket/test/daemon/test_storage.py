@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -17,8 +16,7 @@ from filebucket.base.errors import ConfigError
 from filebucket.base.lines import Lines
 from filebucket.config.load import parse
 from filebucket.daemon.storage import Storage, storage
-from filebucket.model.bucket import Bucket, FreeSpace
-from filebucket.model.push import Kept
+from filebucket.model.bucket import FreeSpace
 from filebucket.store.disk import DirectoryStore
 from filebucket.store.interfaces import IDaemonStore, IParts
 from filebucket.store.parts import DirectoryParts
@@ -55,28 +53,6 @@ class StorageTests(SynchronousTestCase):
         self.assertIn(wanted, mistake)
         self.assertTrue(mistake.startswith("$.store: "))
         self.assertEqual("config.json", error.source)
-
-    def test_finding(self) -> None:
-        """The catalogue is asked together with what the store tells."""
-        asked: list[Kept | None] = []
-
-        async def find(bucket: Bucket, name: str, published: Kept | None) -> Kept:
-            asked.append(published)
-            return Kept(2, "cd")
-
-        async def published(directory: str, name: str) -> Kept:
-            self.assertEqual(("web01", "a"), (directory, name))
-            return Kept(1, "ab")
-
-        home = self.storage("null")
-        store = Storage(home.store, home.parts, published)
-        bucket = Bucket((), "web01", "web01")
-        for each in (home, store):
-            found: Deferred[Any] = Deferred.fromCoroutine(
-                each.finding(find)(bucket, "a")  # type: ignore[arg-type]
-            )
-            self.assertEqual(Kept(2, "cd"), self.successResultOf(found))
-        self.assertEqual([None, Kept(1, "ab")], asked)
 
     def test_home(self) -> None:
         found = self.storage("null")

@@ -132,7 +132,9 @@ class SessionCase(UploadCase):
         self.sessions.stopService()
         self.start()
 
-    async def find(self, bucket: Bucket, name: str) -> Kept | None:
+    async def find(
+        self, bucket: Bucket, name: str, recorded: Kept | None
+    ) -> Kept | None:
         if self.busy:
             raise Refusal(503, "the catalogue is busy")
         if name in self.known:

@@ -221,6 +221,8 @@ class UploadCase(SynchronousTestCase):
         self.clock = Clock()
         self.observed: list[Outcome] = []
         self.known: dict[str, Kept] = {}
+        self.pruned: set[str] = set()
+        self.asked: list[Kept | None] = []
         self.current: Bucket | None = None
         self.uploads = self.make()
 
@@ -244,10 +246,17 @@ class UploadCase(SynchronousTestCase):
             lambda bucket: self.current or bucket,
         )
 
-    async def find(self, bucket: Bucket, name: str) -> Kept | None:
-        """Look up a known file."""
+    async def find(
+        self, bucket: Bucket, name: str, recorded: Kept | None
+    ) -> Kept | None:
+        """Look up a known file, as the recorder does."""
         self.assertIs(BUCKET, bucket)
-        return self.known.get(name)
+        self.asked.append(recorded)
+        if name in self.pruned:
+            return None
+        known = self.known.get(name)
+        is_same = known is not None and recorded and known.sha256 == recorded.sha256
+        return known if recorded is None or is_same else recorded
 
     def receive(self, incoming: IIncoming, bucket: Bucket | None = BUCKET) -> Outcome:
         """The outcome of a push, as the observer was told."""

@@ -195,6 +195,22 @@ class RefusedTests(UploadCase):
         self.store.records["web01", "db.gz"] = Kept(7, "00" * 32)
         self.assert_refused(405, push(sha256=SHA256))
 
+    def test_found(self) -> None:
+        """The catalogue is asked together with what the store tells, once."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.known["db.gz"] = Kept(7, SHA256)
+        self.assertEqual(200, self.receive(push(sha256=SHA256)).status)
+        recorded = self.store.records["web01", "db.gz"] = Kept(7, SHA256)
+        self.assertEqual(200, self.receive(push(sha256=SHA256)).status)
+        self.assertEqual([None, recorded], self.asked)
+
+    def test_about_to_be_pruned(self) -> None:
+        """The record of a file that prune is about to delete does not confirm it."""
+        self.store.files["web01", "db.gz"] = b"content"
+        self.store.records["web01", "db.gz"] = Kept(7, SHA256)
+        self.pruned.add("db.gz")
+        self.assert_refused(405, push(sha256=SHA256))
+
     def test_repeated_with_another_body(self) -> None:
         """The body of a retry is compared even if the digest matches."""
         self.store.files["web01", "db.gz"] = b"content"

@@ -116,7 +116,9 @@ class ResumeCase(ResourceCase):
         )
         return Connection(self.root)
 
-    async def find(self, bucket: Bucket, name: str) -> Kept | None:
+    async def find(
+        self, bucket: Bucket, name: str, recorded: Kept | None
+    ) -> Kept | None:
         content = self.store.files.get((bucket.directory, name))
         if content is None:
             return None
