@@ -1,13 +1,15 @@
-"""A timer that can be set again, and a wait with a timeout."""
+"""A timer that can be set again, a wait with a timeout, and work that goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+T = TypeVar("T")
 
 
 class Alarm:
@@ -58,3 +60,15 @@ async def within(clock: IReactorTime, seconds: float, wait: Deferred[Any]) -> bo
     except defer.TimeoutError:
         return False
     return True
+
+
+def started(work: Awaitable[T]) -> Deferred[T]:
+    """Start work, which goes on whether it is awaited or not.
+
+    :returns: fires with its result; cancels it if it is cancelled
+    """
+
+    async def awaited() -> T:
+        return await work
+
+    return Deferred.fromCoroutine(awaited())

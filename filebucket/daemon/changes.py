@@ -203,7 +203,7 @@ class ProblemChanges:
         :param registry: the current buckets
         :param wall: returns seconds since the epoch
         :param again: seconds until a reminder; 0 is never
-        :param leader: whether this daemon reports what is not its own problem
+        :param leader: tells whether this daemon reports shared problems, too
         :param node: its name; empty if no other daemon shares the catalogue
         """
         self._leader = leader
@@ -257,7 +257,7 @@ class ProblemChanges:
 
     async def _load(self, term: int) -> None:
         if term != self._term:
-            # Meanwhile another daemon may have reported what is not an own problem.
+            # Another daemon may have reported shared problems in the meantime.
             self._told = {
                 key: each for key, each in self._told.items() if self._is_own(key)
             }

@@ -358,7 +358,7 @@ def alerting(
 ) -> tuple[Alerts, Callable[[Sequence[Problem]], None]]:
     """The alerts.
 
-    :param member: whether this daemon reports what is not its own problem
+    :param member: tells whether this daemon reports shared problems, too
     :returns: the service, and a function that takes all problems
     """
     again = config.alert_again

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from filebucket.base.alarm import Alarm
+from filebucket.base.alarm import Alarm, started
 from filebucket.base.context import begin_request
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
@@ -537,14 +537,10 @@ class Sessions(Service):
         return expires is None or self._wall() < expires
 
     def _in_background(self, work: Awaitable[None]) -> None:
-        done = Deferred.fromCoroutine(_awaited(work))
+        done = started(work)
         done.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
         # What a disk says is logged already.
         if not failure.check(Refusal):
             self._log.failure("a bug in file-bucket", failure, event="bug")
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work

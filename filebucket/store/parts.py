@@ -189,22 +189,11 @@ class LocalParts:
         await self._store.home.run("", self._sweep, before)
 
     def read(self, upload: Unfinished, offset: int) -> bytes:
-        try:
-            # Opened for each piece: many uploads may be read in turn.
-            fd = os.open(upload.id, _READ, dir_fd=self._store.home.parts_fd)
-            try:
-                piece = os.pread(fd, min(PIECE, upload.offset - offset), offset)
-                # Only digests are needed of it, until it is published.
-                os.posix_fadvise(fd, offset, len(piece), os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            if error.errno in LOST:
-                raise LostError from None
-            raise
-        if not piece:
-            raise LostError
-        return piece
+        most = min(PIECE, upload.offset - offset)
+        # Only digests are needed of it, until it is published.
+        return read_piece(
+            upload.id, self._store.home.parts_fd, offset, most, keep_cached=False
+        )
 
     # All that follows is for threads.
 
@@ -399,3 +388,32 @@ class DirectoryPartWriter(PartWriter, DirectoryWriter):
         # If the end fails, nothing of it is cut off: the file may have its name.
         await self.keep()
         return await super().commit(promised, overwrite)
+
+
+def read_piece(
+    identity: str, folder_fd: int, offset: int, most: int, keep_cached: bool
+) -> bytes:
+    """Read a piece of an upload, in a thread.
+
+    :param identity: its id
+    :param folder_fd: the folder of the uploads
+    :param keep_cached: whether it will soon be read again
+    :raises LostError: there is no more, or it is damaged
+    :raises OSError: it cannot be read now
+    """
+    try:
+        # Opened for each piece: many uploads may be read in turn.
+        fd = os.open(identity, _READ, dir_fd=folder_fd)
+        try:
+            piece = os.pread(fd, most, offset)
+            if not keep_cached:
+                os.posix_fadvise(fd, offset, len(piece), os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in LOST:
+            raise LostError from None
+        raise
+    if not piece:
+        raise LostError
+    return piece

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from filebucket.base.alarm import started
 from filebucket.base.errors import Refusal
 from filebucket.base.hashes import Hashes
 from filebucket.base.places import Places
@@ -39,7 +40,7 @@ from filebucket.store.interfaces import (
     Receipt,
 )
 from filebucket.store.local import LocalWriter
-from filebucket.store.parts import LOST, LocalParts, PartWriter
+from filebucket.store.parts import LocalParts, PartWriter, read_piece
 from filebucket.store.s3.interfaces import ObjectError
 from filebucket.store.s3.publish import Published
 from filebucket.store.s3.records import Record
@@ -151,7 +152,8 @@ class S3Parts(LocalParts):
                 return store.home.lines.run(directory, function, *args)
 
             def read(offset: int, most: int) -> bytes:
-                return _read(identity, store.home.parts_fd, offset, most)
+                folder_fd = store.home.parts_fd
+                return read_piece(identity, folder_fd, offset, most, keep_cached=True)
 
             found = self._sending[upload.id] = _Sending(
                 Transfer(
@@ -195,7 +197,7 @@ class S3Parts(LocalParts):
             self._in_background(sending.transfer.abandon())
 
     def _in_background(self, work: Awaitable[None]) -> None:
-        done = Deferred.fromCoroutine(_awaited(work))
+        done = started(work)
         done.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
@@ -223,33 +225,6 @@ async def _placed(places: Places, directory: str) -> AsyncIterator[None]:
         yield
     finally:
         places.release()
-
-
-def _read(identity: str, folder_fd: int, offset: int, most: int) -> bytes:
-    """Read a piece of an upload, in a thread.
-
-    :raises LostError: there is no more, or it is damaged
-    :raises OSError: it cannot be read now
-    """
-    # Opened for each piece: many uploads may go on.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(identity, flags, dir_fd=folder_fd)
-        try:
-            piece = os.pread(fd, most, offset)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno in LOST:
-            raise LostError from None
-        raise
-    if not piece:
-        raise LostError
-    return piece
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 @implementer(IPartWriter)

@@ -20,10 +20,11 @@ from functools import partial
 from typing import TypeVar
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from filebucket.base.alarm import started
 from filebucket.store.interfaces import NameTaken
 from filebucket.store.s3.body import MemoryBody
 from filebucket.store.s3.interfaces import (
@@ -87,7 +88,7 @@ class Deadline:
         :param most: seconds for this call
         :raises ObjectError: as the call does
         """
-        result = Deferred.fromCoroutine(_awaited(call))
+        result = started(call)
         seconds = min(max(self.left, 0), most)
         late = self._clock.callLater(seconds, result.cancel)
         try:
@@ -121,10 +122,6 @@ class Deadline:
         if self.left <= PAUSE:
             raise error
         await deferLater(self._clock, PAUSE)
-
-
-async def _awaited(call: Awaitable[T]) -> T:
-    return await call
 
 
 @define

@@ -25,6 +25,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
+from filebucket.base.alarm import started
 from filebucket.base.errors import Refusal
 from filebucket.store.home import Home
 from filebucket.store.interfaces import IWriter, NameTaken, Receipt
@@ -289,7 +290,7 @@ class S3Writer(LocalWriter):
         for left in reversed(range(TRIES)):
             if self._given_up:
                 raise Refusal(503, "the push has ended")
-            made: Deferred[T] = Deferred.fromCoroutine(_awaited(call(*args)))
+            made = started(call(*args))
             self._calls.add(made)
             try:
                 return await made
@@ -445,7 +446,3 @@ def split(chunks: Sequence[bytes], most: int) -> tuple[list[bytes], list[bytes]]
         some.append(chunk)
         most -= len(chunk)
     return some, []
-
-
-async def _awaited(call: Awaitable[T]) -> T:
-    return await call

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.base.alarm import Alarm, within
+from filebucket.base.alarm import Alarm, started, within
 
 
 class AlarmTests(SynchronousTestCase):
@@ -83,3 +83,27 @@ class WithinTests(SynchronousTestCase):
     def test_fails(self) -> None:
         self.wait.errback(OSError("it"))
         self.failureResultOf(self.found, OSError)
+
+
+class StartedTests(SynchronousTestCase):
+    """Work that goes on."""
+
+    def test_result(self) -> None:
+        fires: Deferred[int] = Deferred()
+        work = started(fires)
+        self.assertNoResult(work)
+        fires.callback(3)
+        self.assertEqual(3, self.successResultOf(work))
+
+    def test_coroutine(self) -> None:
+        async def fails() -> None:
+            raise ValueError
+
+        self.failureResultOf(started(fails()), ValueError)
+
+    def test_cancelled(self) -> None:
+        fires: Deferred[int] = Deferred()
+        work = started(fires)
+        work.cancel()
+        self.failureResultOf(work, CancelledError)
+        self.assertTrue(fires.called)

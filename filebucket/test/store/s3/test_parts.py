@@ -20,6 +20,7 @@ from filebucket.store import local
 from filebucket.store.aside import PartFile
 from filebucket.store.home import Home
 from filebucket.store.interfaces import LostError
+from filebucket.store.parts import read_piece
 from filebucket.store.s3 import parts
 from filebucket.store.s3.interfaces import FullError
 from filebucket.store.s3.parts import EARLY, S3Parts
@@ -99,13 +100,12 @@ class S3PartsCase(S3Case, PartsCase):
     def breaking(self, number: int) -> Iterator[None]:
         """While data that is sent cannot be opened."""
 
-        def fail(*args: object) -> bytes:
+        def fail(*args: object, **named: object) -> bytes:
             raise OSError(number, os.strerror(number), f"/{TOKEN}")
 
-        real = parts._read
-        self.patch(parts, "_read", fail)
+        self.patch(parts, "read_piece", fail)
         yield
-        self.patch(parts, "_read", real)
+        self.patch(parts, "read_piece", read_piece)
 
     def names_of_files(self) -> list[str]:
         return sorted(os.listdir(self.uploads))

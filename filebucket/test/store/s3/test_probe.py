@@ -190,7 +190,7 @@ class ProbeTests(SynchronousTestCase):
         self.probe()
 
     def test_versions_unknown(self) -> None:
-        """The daemon starts, and the log shows what is not proven."""
+        """The daemon starts, and logs that this could not be checked."""
         self.names.errors["versioned"] = [DENIED]
         with capturedLogs() as events:
             self.assertEqual(HOW, self.probe())
