@@ -198,6 +198,15 @@ class OpenedTests(OwnerCase):
         ours, self.theirs = os.pipe()
         os.write(self.theirs, b"content")
         self.ours = os.fdopen(ours, "rb")
+        self.children: list[int] = []
+        real = os.fork
+
+        def fork() -> int:
+            child = real()
+            self.children.append(child)
+            return child
+
+        self.patch(os, "fork", fork)
         self.addCleanup(self.ours.close)
         self.addCleanup(os.close, self.theirs)
 
@@ -212,6 +221,11 @@ class OpenedTests(OwnerCase):
     def opened(self, *work: BaseException) -> tuple[str, int]:
         what = partial(self.raise_, *work) if work else self.work
         return opened_as_owner_of(HOME, PRIVATE, what)
+
+    def assert_no_zombies(self) -> None:
+        """The child was started, and was waited for."""
+        [child] = self.children
+        self.assertRaises(ChildProcessError, os.waitpid, child, os.WNOHANG)
 
     def test_nothing_to_give_up(self) -> None:
         """In this process."""
@@ -267,10 +281,10 @@ class OpenedTests(OwnerCase):
         began = time.monotonic()
         self.assertRaises(KeyboardInterrupt, opened_as_owner_of, HOME, PRIVATE, wait)
         self.assertLess(time.monotonic() - began, PATIENCE / 2)
-        self.assertRaises(ChildProcessError, os.waitpid, -1, os.WNOHANG)
+        self.assert_no_zombies()
 
     def test_no_zombies(self) -> None:
         """The child is waited for."""
         _, fd = self.opened()
         os.close(fd)
-        self.assertRaises(ChildProcessError, os.waitpid, -1, os.WNOHANG)
+        self.assert_no_zombies()
