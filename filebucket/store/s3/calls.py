@@ -398,6 +398,8 @@ class Calls:
             reason = _unreadable(error, watch)
         except (ResponseFailed, RequestTransmissionFailed, ConnectionClosed) as error:
             reason = watch.reason or _lost_text(error, wire)
+            # Since Python 3.12, its frames lead back to it, and to the body.
+            error.__traceback__ = None
         except PotentialDataLoss:
             reason = watch.reason or "answered without a length, and closed"
         except UnsureError as error:

@@ -474,7 +474,9 @@ class LyingCase(SynchronousTestCase):
         self.successResultOf(closing)
         self.assertEqual(0, self.one.open + self.two.open)
         self.assertEqual([], self.clock.getDelayedCalls())
-        self.assertEqual([], self.flushWarnings())
+        # Debian's botocore is older than its Python.
+        warnings = [str(each["message"]) for each in self.flushWarnings()]
+        self.assertEqual([], [each for each in warnings if "utcnow()" not in each])
 
     def begin(self, call: Coroutine[Any, Any, T]) -> Deferred[T]:
         """Begin a call, and let happen what can."""
