@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from base64 import b64encode
@@ -29,6 +28,7 @@ from filebucket.test.kit.browser import Browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.cutter import Cutter, examples
 from filebucket.test.kit.nginx import nginx_command, shipped
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, listens
 from proofs.outcome import Outcome
 from proofs.pushes import content
@@ -388,7 +388,7 @@ def _environ(folder: Path, server: Server) -> dict[str, str]:
 
 def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
     """A daemon, and its ports by way: its own, nginx's and HAProxy's."""
-    direct, behind, nginx, haproxy = _free_ports(4)
+    direct, behind, nginx, haproxy = free_ports(4)
     tls = f"ssl:{behind}:key.pem:cert.pem:interface=127.0.0.1"
     server = Server(
         folder / "daemon",
@@ -436,12 +436,3 @@ def _begin(closing: ExitStack, *command: str) -> None:
     )
     closing.callback(process.wait, PATIENCE)
     closing.callback(process.terminate)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as closing:
-        sockets = [
-            closing.enter_context(socket.create_server(("127.0.0.1", 0)))
-            for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]

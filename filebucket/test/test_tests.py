@@ -16,6 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.test.kit.cutter import Cutter
 from filebucket.test.kit.liars import Liar
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE, comes
 from filebucket.test.kit.sinks import Sink
 
@@ -97,6 +98,20 @@ class DescriptorTests(SynchronousTestCase):
         self.assertRegex(str(error), r"left open: .*test_tests\.py")
 
 
+class PortTests(SynchronousTestCase):
+    """Ports for programs of tests."""
+
+    def test_given_once(self) -> None:
+        """The first program may not listen yet when the second one gets its port."""
+        given = [port for _ in range(200) for port in free_ports(2)]
+        self.assertEqual(400, len(set(given)))
+
+
+def threads() -> set[threading.Thread]:
+    """Those that run. Of others than the test's, only the end may come meanwhile."""
+    return set(threading.enumerate())
+
+
 class _Slow(BaseHTTPRequestHandler):
     """Closes its connection when it is told to."""
 
@@ -114,7 +129,7 @@ class ServerTests(SynchronousTestCase):
     def closes_last(self, port: int, close: Callable[[], object]) -> None:
         """Check that it is not closed while it serves a request."""
         with socket.create_connection(("127.0.0.1", port), PATIENCE):
-            self.assertTrue(comes(lambda: threading.active_count() > self.threads))
+            self.assertTrue(comes(lambda: bool(threads() - self.threads)))
             closing = threading.Thread(target=close)
             closing.start()
             # The server itself ends within half a second.
@@ -129,26 +144,26 @@ class ServerTests(SynchronousTestCase):
 
     def test_sink(self) -> None:
         sink = Sink(_Slow)
-        self.threads = threading.active_count()
+        self.threads = threads()
         self.closes_last(sink.port, sink.close)
 
     def test_liar(self) -> None:
         liar = Liar(_Slow)
-        self.threads = threading.active_count()
+        self.threads = threads()
         self.closes_last(liar.port, liar.close)
 
     def test_relay(self) -> None:
         """It resets the connections, and then none is left."""
         with socket.create_server(("127.0.0.1", 0)) as target:
             target.settimeout(PATIENCE)
+            before = threads()
             cutter = Cutter(target.getsockname()[1], [])
-            before = threading.active_count()
             with socket.create_connection(("127.0.0.1", cutter.port), PATIENCE):
                 far, _ = target.accept()
                 with far:
-                    self.assertTrue(comes(lambda: threading.active_count() > before))
+                    self.assertTrue(comes(lambda: len(threads() - before) > 1))
                     cutter.close()
-                    self.assertLess(threading.active_count(), before)
+                    self.assertEqual(set(), threads() - before)
 
 
 RUN = {"call", "check_call", "check_output", "run"}

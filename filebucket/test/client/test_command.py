@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.client import command
 from filebucket.client.command import MOST_MESSAGES, Messages, Pipeline, age
 from filebucket.client.errors import CommandFailedError, UsageError
+from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.integration import ended
 from filebucket.test.kit.server import PATIENCE
 
@@ -173,7 +174,7 @@ class MessagesTests(CommandCase):
 
     def test_not_started(self) -> None:
         """A command that cannot be run says nothing, and leaves nothing open."""
-        before = os.listdir("/proc/self/fd")
+        before = open_descriptors()
         self.assertRaises(
             CommandFailedError,
             Pipeline,
@@ -183,7 +184,7 @@ class MessagesTests(CommandCase):
         )
         self.assertEqual("", self.messages.last)
         self.run_all(["true"])
-        self.assertEqual(len(before), len(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_background(self) -> None:
         """A process that outlives the command, and keeps its standard error, does not

@@ -32,6 +32,7 @@ from filebucket.client.source import (
     FileSource,
     PipeSource,
 )
+from filebucket.test.kit.descriptors import open_descriptors
 from filebucket.test.kit.properties import trying
 from filebucket.test.kit.pushes import content
 from filebucket.test.kit.server import PATIENCE, comes
@@ -111,7 +112,7 @@ class FileTests(SynchronousTestCase):
 
     def test_closed_early(self) -> None:
         """Nothing is hashed any more, and nothing stays open."""
-        before = set(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         source = FileSource(str(self.path), "db.gz")
         source.close()
         source = FileSource(str(self.path), "db.gz")
@@ -136,7 +137,7 @@ class FileTests(SynchronousTestCase):
         assert source._hashing is not None
         source._hashing.join(PATIENCE)
         self.assertLessEqual(len(asked), 1)
-        self.assertEqual(before, set(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_moved_away(self) -> None:
         """The file is the one that was opened, also if log rotation renames it."""

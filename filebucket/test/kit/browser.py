@@ -7,16 +7,13 @@ sandbox, since tests may run as root, so it must open only our own pages.
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import time
 from base64 import b64decode
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ import requests
 from twisted.trial.unittest import SkipTest
 
 from filebucket.test.kit.children import deadline
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE
 
 FOREIGN = "backup.example"
@@ -46,19 +44,6 @@ _ARGUMENTS = (
 _STARTED = re.compile(rb"started successfully on port ([0-9]+)")
 
 
-def _free_port() -> int:
-    """A port of 127.0.0.1 that the kernel gives to no other socket.
-
-    With port 0 chromedriver gets a port of ::1 from the kernel, and ends if the same
-    one is taken on 127.0.0.1, as by any connection of another test.
-    """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(first // 2, first)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
 class Browser:
     """One window."""
 
@@ -68,7 +53,7 @@ class Browser:
                 raise SkipTest(f"{program} is not installed")
         self._profile = tempfile.mkdtemp(prefix="filebucket-chromium-")
         self._driver = subprocess.Popen(
-            ["chromedriver", f"--port={_free_port()}"],
+            ["chromedriver", f"--port={free_ports(1)[0]}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )

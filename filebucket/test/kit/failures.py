@@ -25,6 +25,7 @@ from filebucket.test.kit.failing import (
 )
 from filebucket.test.kit.liars import Portal, Redirecting, WrongReceipt
 from filebucket.test.kit.nginx import nginx
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import UNKNOWN, hurried
 
 _SOON = ("--retry-for", "2")
@@ -112,8 +113,7 @@ def _behind_default_nginx(stage: Stage) -> None:
 
 def _proxied(stage: Stage, limit: str) -> None:
     stage.start(trusted_proxies=["127.0.0.1"])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     proxy = nginx(stage.folder, port, stage.url, limit)
     stage.closing.enter_context(proxy)
     stage.url = f"http://127.0.0.1:{port}"

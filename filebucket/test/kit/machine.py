@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from filebucket.test.kit.integration import IntegrationCase, ended
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE
 
 _ROOTS = (
@@ -91,9 +91,7 @@ class MachineCase(IntegrationCase):
             each.mkdir(parents=True)
         for each in (self._service, self._bin):
             each.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         for name, script in _FAKES.items():
             self.program(

@@ -5,8 +5,8 @@ All of them end with the process that started them.
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import shutil
 import signal
 import socket
@@ -28,6 +28,9 @@ ENDS = 20.0
 _PORTS = range(15_000, 32_000)
 """Below those that Linux gives to connections (ip_local_port_range)."""
 
+_numbers = itertools.count(251 * os.getpid())
+"""Of the next ports. Processes that start together begin elsewhere."""
+
 TIED = ("setpriv", "--pdeathsig=KILL")
 """Before a command: it ends with the thread that started it."""
 
@@ -46,10 +49,11 @@ def found(program: str, package: str) -> str:
 
 def free_ports(count: int) -> list[int]:
     """Ports of this machine that are free now, and that no connection gets as its own
-    end meanwhile.
+    end meanwhile. Each is given once: its program may not listen yet.
     """
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for number in itertools.islice(_numbers, len(_PORTS)):
+        port = _PORTS[number % len(_PORTS)]
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)

@@ -34,6 +34,7 @@ from filebucket.test.kit.integration import (
     put_head,
     run,
 )
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE, TOKEN, TWISTD, UNKNOWN, Server, hurried
 
 TLS = "ssl:0:key.pem:cert.pem:interface=127.0.0.1"
@@ -656,8 +657,7 @@ class OthersTests(TlsCase):
     def test_socket_activation(self) -> None:
         """The first push starts the daemon, which receives it."""
         need("systemd-socket-activate")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         server = Server(self.folder / "x", listen=["systemd:INET:name=drop"])
         self.addCleanup(server.stop)
         activate = ("systemd-socket-activate", "--fdname=drop", "-l")
