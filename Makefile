@@ -7,6 +7,7 @@ BIN = $(VENV)/bin
 CONSTRAINTS =
 # Parallel tests: two more than there are processors, since many tests wait.
 JOBS = $(shell echo $$(($$(nproc) + 2)))
+TESTS = filebucket bench proofs
 # All tests except those that run a daemon, a browser or other programs.
 QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
     $(wildcard filebucket/test/*))
@@ -44,13 +45,12 @@ check-engines: $(VENV)/weed ceph-root
 	$(BIN)/python -m proofs $(filter cluster-%,$(shell $(BIN)/python -m proofs --list))
 
 test: $(VENV)/installed
-	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial \
-	    filebucket bench proofs
+	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial $(TESTS)
 
 # Fails if the quick tests cover less than pyproject.toml requires.
 coverage: $(VENV)/installed
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage run \
-	    -m twisted.trial --temp-directory=$(VENV)/trial $(QUICK)
+	    -m twisted.trial --temp-directory=$(VENV)/trial-coverage $(QUICK)
 	COVERAGE_FILE=$(VENV)/coverage $(BIN)/coverage report --show-missing
 
 lint: $(VENV)/linters
