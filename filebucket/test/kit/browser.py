@@ -1,28 +1,27 @@
 """A real browser: Chromium, driven by the WebDriver protocol.
 
-Each has a new profile, and requests nothing but what a test asks for. It runs without a
+It has a new profile, and requests nothing but what a test asks for. It runs without a
 sandbox, since tests may run as root, so it must open only our own pages.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
-import re
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from base64 import b64decode
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import requests
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.kit.children import deadline
 from filebucket.test.kit.programs import free_ports
-from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.server import PATIENCE, comes, listens
 
 FOREIGN = "backup.example"
 """A name of this machine that, to the browser, is the name of another one."""
@@ -41,7 +40,16 @@ _ARGUMENTS = (
     f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1",
 )
 
-_STARTED = re.compile(rb"started successfully on port ([0-9]+)")
+
+@cache
+def shared_browser() -> Browser:
+    """The browser of this process, which ends with it. Each test clears it.
+
+    :raises SkipTest: it is not installed
+    """
+    browser = Browser()
+    atexit.register(browser.close)
+    return browser
 
 
 class Browser:
@@ -52,32 +60,25 @@ class Browser:
             if shutil.which(program) is None:
                 raise SkipTest(f"{program} is not installed")
         self._profile = tempfile.mkdtemp(prefix="filebucket-chromium-")
+        (port,) = free_ports(1)
         self._driver = subprocess.Popen(
-            ["chromedriver", f"--port={free_ports(1)[0]}"],
-            stdout=subprocess.PIPE,
+            # With port 0 it gets one of ::1, and ends if that is in use at 127.0.0.1.
+            ["chromedriver", f"--port={port}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._url = f"http://127.0.0.1:{port}"
         self._session = ""
         self._http = requests.Session()
         self._http.trust_env = False
         try:
-            self._url = f"http://127.0.0.1:{self._wait_for_port()}"
+            if not comes(lambda: listens(port) or self._driver.poll() is not None):
+                raise RuntimeError("chromedriver does not start")
             self._session = self._start()
         except BaseException:
             self.close()
             raise
-
-    def _wait_for_port(self) -> int:
-        assert self._driver.stdout is not None
-        with deadline(self._driver):
-            for line in self._driver.stdout:
-                found = _STARTED.search(line)
-                if found:
-                    # Its further output is not used, but must be read.
-                    rest = self._driver.stdout.read
-                    threading.Thread(target=rest, daemon=True).start()
-                    return int(found[1])
-        raise RuntimeError("chromedriver does not start")
 
     def _start(self) -> str:
         options = {
@@ -102,9 +103,24 @@ class Browser:
         self._http.close()
         self._driver.terminate()
         self._driver.wait(PATIENCE)
-        assert self._driver.stdout is not None
-        self._driver.stdout.close()
         shutil.rmtree(self._profile, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Forget all that it was shown, in a new window."""
+        new = self._do("window/new", type="window")["handle"]
+        for command in (
+            "Browser.resetPermissions",
+            "Network.clearBrowserCache",
+            "Network.clearBrowserCookies",
+        ):
+            self.devtools(command)
+        self.devtools("Storage.clearDataForOrigin", origin="*", storageTypes="all")
+        self._ask("DELETE", f"{self._session}/window")
+        self._do("window", handle=new)
+        for kind in ("browser", "performance"):
+            self._log(kind)
+        # A test leaves no descriptor open.
+        self._http.close()
 
     def _ask(self, method: str, path: str, given: Any = None) -> Any:
         answer = self._http.request(

@@ -30,7 +30,7 @@ from filebucket.model.records import Failed, Received, Refused, Space
 from filebucket.model.series import series_of
 from filebucket.model.unfinished import Unfinished
 from filebucket.test.admin.test_html import DECEPTIVE, HOSTILE
-from filebucket.test.kit.browser import Browser
+from filebucket.test.kit.browser import shared_browser
 from filebucket.test.kit.catalogue import new_home, opened
 from filebucket.test.kit.server import comes
 
@@ -125,8 +125,8 @@ class ChromiumCase(TestCase):
         return deferToThread(self.start)
 
     def start(self) -> None:
-        self.browser = Browser()
-        self.addCleanup(deferToThread, self.browser.close)
+        self.browser = shared_browser()
+        self.addCleanup(deferToThread, self.browser.clear)
 
     def stop_listening(self) -> Deferred[None]:
         self.site.close()

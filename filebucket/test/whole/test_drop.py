@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from filebucket.test.admin.test_html import HOSTILE
-from filebucket.test.kit.browser import FOREIGN, Browser
+from filebucket.test.kit.browser import FOREIGN, shared_browser
 from filebucket.test.kit.cutter import Cutter
 from filebucket.test.kit.integration import MIB, IntegrationCase
 from filebucket.test.kit.server import OTHER, TOKEN, UNKNOWN, comes
@@ -38,8 +38,8 @@ class DropCase(IntegrationCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.browser = Browser()
-        self.addCleanup(self.browser.close)
+        self.browser = shared_browser()
+        self.addCleanup(self.browser.clear)
         self.daemon = self.server(page=True, **self.config)
         # A restart keeps the port.
         self.daemon.config["port"] = self.daemon.port

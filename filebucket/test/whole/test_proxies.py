@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from filebucket.test.kit.browser import Browser
+from filebucket.test.kit.browser import shared_browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.integration import MIB, need
@@ -264,8 +264,8 @@ class NginxTests(ProxyCase):
             "client_max_body_size 0": "client_max_body_size 1m",
         }
         self.start(f"{server.url}/", changes)
-        browser = Browser()
-        self.addCleanup(browser.close)
+        browser = shared_browser()
+        self.addCleanup(browser.clear)
         browser.open(f"https://127.0.0.1:{self.port}/drop/")
         content = os.urandom(5 * MIB)
         browser.type("#chooser", str(self.file("a b%41\u00fc.bin", content)))
