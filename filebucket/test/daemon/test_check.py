@@ -7,7 +7,7 @@ import json
 import os
 import pwd
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,13 @@ from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.interfaces import DeniedError
 from filebucket.store.s3.records import Keys
 from filebucket.test.kit.catalogue import new_database
-from filebucket.test.kit.certificates import make_key, write_chain, write_pair
+from filebucket.test.kit.certificates import NOW, make_key, write_chain, write_pair
 from filebucket.test.kit.control import status_file
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.sealed import replace_kernel
 
 TOKEN = "d41d8cd98f00b204e9800998ecf8427e"
 HASH = token_digest(TOKEN.encode()).hex()
-NOW = datetime.now(UTC)
 
 
 def day(days: float) -> str:

@@ -23,6 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+NOW = datetime.now(UTC)
+"""The middle of each certificate's two days: all that a test makes end at once, also if
+another second, or another day, begins meanwhile.
+"""
+
 SigningKey = EllipticCurvePrivateKey | RSAPrivateKey
 Key = SigningKey | X25519PrivateKey
 
@@ -48,14 +53,13 @@ def certify(
 
     :param issuer: the issuer; by default it is self-signed
     """
-    now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
         subject_name=_name(subject),
         issuer_name=_name(issuer or subject),
         public_key=key.public_key(),
         serial_number=x509.random_serial_number(),
-        not_valid_before=now - timedelta(days=1),
-        not_valid_after=now + timedelta(days=1),
+        not_valid_before=NOW - timedelta(days=1),
+        not_valid_after=NOW + timedelta(days=1),
     )
     address = x509.IPAddress(ip_address("127.0.0.1"))
     names = x509.SubjectAlternativeName([address])
