@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -26,11 +25,12 @@ from filebucket.store.interfaces import IDaemonStore
 from filebucket.store.room import Room
 from filebucket.store.s3.interfaces import (
     FullError,
+    IBody,
     IObjects,
     NotThereError,
     ObjectError,
 )
-from filebucket.store.s3.publish import PAUSE, SETTLE, Deadline, Names, Published
+from filebucket.store.s3.publish import SETTLE, Deadline, Names, Published
 from filebucket.store.s3.records import Keys, Record
 from filebucket.store.s3.writer import S3Writer, check_size, part_size
 
@@ -134,14 +134,14 @@ class S3Store:
 
         :raises Refusal: the object store does not tell
         """
-        return await self._asked("name", self._names.find(directory, name))
+        return await self.asked("name", self._names.find(directory, name))
 
     async def settled(self, directory: str, name: str) -> Record | None:
         """As :meth:`find`, but not a record that a prune in progress may delete.
 
         :raises Refusal: the object store does not tell, or prune does not end
         """
-        return await self._asked("name", self._names.settled(directory, name))
+        return await self.asked("name", self._names.settled(directory, name))
 
     def order(self) -> int:
         """The order of a file that is published already, as :class:`Published`."""
@@ -152,7 +152,7 @@ class S3Store:
 
         :raises Refusal: the object store does not tell
         """
-        return await self._asked("name", self._names.is_free(directory, name))
+        return await self.asked("name", self._names.is_free(directory, name))
 
     async def publish(
         self, directory: str, name: str, record: Record, overwrite: bool
@@ -164,7 +164,7 @@ class S3Store:
             published, or if the object store does not allow it
         """
         publish = self._names.replace if overwrite else self._names.create
-        return await self._asked("publish", publish(directory, name, record))
+        return await self.asked("publish", publish(directory, name, record))
 
     async def size(self, key: str) -> int:
         """The size of data in bytes.
@@ -174,11 +174,21 @@ class S3Store:
         deadline = Deadline(self.clock, SETTLE)
         return await deadline.surely(lambda: self.data.size(key))
 
-    async def pause(self) -> None:
-        """Wait before a call is made again."""
-        await deferLater(self.clock, PAUSE)
+    async def put(self, key: str, body: IBody) -> None:
+        """Store small data.
 
-    async def _asked(self, what: str, call: Awaitable[T]) -> T:
+        :raises Refusal: the object store does not
+        """
+        deadline = Deadline(self.clock, SETTLE)
+        put = deadline.surely(lambda: self.data.put(key, body))
+        await self.asked("put", put)
+
+    async def asked(self, what: str, call: Awaitable[T]) -> T:
+        """Await a call.
+
+        :param what: the call, for the log
+        :raises Refusal: it failed, which is logged
+        """
         try:
             return await call
         except ObjectError as error:
@@ -219,7 +229,7 @@ class S3Store:
         after, taken = "", 0
         prefix = self.keys.all_data(directory)
         while True:
-            page = self._asked("count", self.data.sizes(prefix, after))
+            page = self.asked("count", self.data.sizes(prefix, after))
             number, size, after = await page
             taken += size + number * FILE_COST
             if not after:

@@ -14,12 +14,12 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from filebucket.store.interfaces import LostError
@@ -29,26 +29,17 @@ from filebucket.store.s3.interfaces import (
     IObjects,
     NotThereError,
     ObjectError,
-    Part,
-    UnsureError,
 )
+from filebucket.store.s3.multipart import Multipart, again, look
 from filebucket.store.s3.several import Several
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+T = TypeVar("T")
+
 AT_ONCE = 3
 """Parts of an upload that are sent at once."""
-
-TRIES = 3
-"""How often the end of an upload sends a part until it fails."""
-
-PAUSE = 1.0
-"""Seconds between two of these tries."""
-
-PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Seconds between two looks for an object whose completion is not certain: a store may
-need a minute to join thousands of parts."""
 
 FRESH = 10.0
 """Seconds in which data is certainly there after it was sent."""
@@ -96,17 +87,15 @@ class _Sent:
     """What the store has of an upload.
 
     :ivar id: the end of its key
-    :ivar multipart: id of the multipart upload, if there is one
-    :ivar parts: by number
-    :ivar unsure: whether the multipart upload may have been completed
+    :ivar key: its key
+    :ivar multipart: the multipart upload, if it is sent in parts
     :ivar whole: whether all of it is there
     :ivar since: when that may have begun, in monotonic seconds
     """
 
     id: str
-    multipart: str | None = None
-    parts: dict[int, Part] = field(factory=dict)
-    unsure: bool = False
+    key: str
+    multipart: Multipart
     whole: bool = False
     since: float = 0.0
 
@@ -170,7 +159,7 @@ class Transfer:
         async with self._alone():
             # A file of one part is not sent in parts.
             if not self._ended and offset > self._size_of(0):
-                await self._send(offset, rest=False, tries=1)
+                await self._send(offset, rest=False, once=True)
 
     async def finish(self, size: int, sha256: str) -> str:
         """Send what is left. All of it is one object then.
@@ -207,10 +196,10 @@ class Transfer:
 
     async def _let_go(self) -> None:
         sent, self._sent = self._sent, None
-        if sent is not None and sent.multipart is not None and not sent.unsure:
+        if sent is not None:
             # Otherwise it is swept.
             with suppress(ObjectError):
-                await self._objects.abandon(self._key_of(sent.id), sent.multipart)
+                await sent.multipart.abandon()
 
     async def _begun(self, end: int) -> _Sent:
         """The data in the store, if it can still be used; otherwise no data yet.
@@ -222,26 +211,41 @@ class Transfer:
             await self._let_go()
             self._start_over()
         sent = self._sent
-        if sent is not None and (sent.whole or sent.unsure):
+        if sent is not None and (sent.whole or sent.multipart.unsure):
             age = self._clock.seconds() - sent.since
             may_be_gone = sent.whole and age > FRESH
             if age > MOST_AGE or (may_be_gone and not await self._is_there(sent, end)):
                 self._sent = None
         if self._sent is None:
-            self._sent = _Sent(self._new_id())
+            identity = self._new_id()
+            key = self._key_of(identity)
+            multipart = Multipart(self._clock, self._objects, key)
+            self._sent = _Sent(identity, key, multipart)
         return self._sent
 
     async def _finish(self, size: int, sha256: str) -> str:
         sent = await self._begun(size)
         if not sent.whole:
-            if size > self._size_of(0):
-                sent = await self._send(size, rest=True, tries=TRIES)
-                self._check(size, sha256)
-                await self._complete(sent, size)
+            in_parts = size > self._size_of(0)
+            if in_parts:
+                sent = await self._send(size, rest=True, once=False)
             else:
                 await self._hash(size, rest=True)
-                self._check(size, sha256)
-                await self._put(sent, size)
+            self._check(size, sha256)
+            if not sent.multipart.unsure:
+                sent.since = self._clock.seconds()
+            try:
+                if in_parts:
+                    await sent.multipart.complete(size)
+                else:
+                    await self._put(sent, size)
+            except NotThereError:
+                # It may be there later: leave it alone, and send all again.
+                self._sent = None
+                raise
+            except DeniedError as error:
+                self._doubt(sent, error)
+                raise
             sent.whole = True
         return sent.id
 
@@ -250,7 +254,7 @@ class Transfer:
         spite of an error, and prune may have deleted both.
         """
         try:
-            return await self._objects.size(self._key_of(sent.id)) == size
+            return await self._objects.size(sent.key) == size
         except NotThereError:
             return False
 
@@ -263,105 +267,54 @@ class Transfer:
     async def _put(self, sent: _Sent, size: int) -> None:
         empty = Range(0, 0, hashlib.sha256().digest(), self._read_range)
         body = self._ranges[0] if self._ranges else empty
-        key = self._key_of(sent.id)
-        sent.since = self._clock.seconds()
         async with self._place():
-            await self._try(TRIES, self._objects.put, key, body)
-        await self._look(sent, size)
+            await self._try(False, self._objects.put, sent.key, body)
+        await look(self._clock, self._objects, sent.key, size)
 
     # In parts.
 
-    async def _send(self, end: int, rest: bool, tries: int) -> _Sent:
+    async def _send(self, end: int, rest: bool, once: bool) -> _Sent:
         """Send the parts before an offset that were not sent yet.
 
         :param rest: whether what is left after the last whole part is one, too
+        :param once: whether to give up after the first try
         """
         sent = await self._begun(end)
-        if sent.multipart is None:
-            sent.multipart = await self._try(
-                tries, self._objects.begin, self._key_of(sent.id)
-            )
+        if not sent.multipart.id:
+            begun = self._try(once, self._objects.begin, sent.key)
+            sent.multipart.id = await begun
         number = 0
         async with Several() as sending:
             while number < len(self._ranges) or await self._hash_next(end, rest):
                 number += 1
-                if number not in sent.parts:
+                if number not in sent.multipart.parts:
                     await sending.wait(AT_ONCE - 1)
-                    sending.start(self._send_part(sent, number, tries))
+                    sending.start(self._send_part(sent, number, once))
         return sent
 
-    async def _send_part(self, sent: _Sent, number: int, tries: int) -> None:
-        assert sent.multipart is not None
-        body = self._ranges[number - 1]
-        key = self._key_of(sent.id)
+    async def _send_part(self, sent: _Sent, number: int, once: bool) -> None:
+        upload, body = sent.multipart, self._ranges[number - 1]
         try:
             part = self._objects.part
             # The same part, if it is sent twice.
             async with self._place():
-                found = await self._try(tries, part, key, sent.multipart, number, body)
+                found = await self._try(once, part, sent.key, upload.id, number, body)
         except DeniedError as error:
             self._doubt(sent, error)
             raise
-        sent.parts[number] = found
+        upload.parts[number] = found
 
     def _doubt(self, sent: _Sent, error: DeniedError) -> None:
         """Use what was sent no more if the store says that it does not have it."""
         if error.code in _UNUSABLE and self._sent is sent:
             self._sent = None
 
-    async def _complete(self, sent: _Sent, size: int) -> None:
-        assert sent.multipart is not None
-        parts = [sent.parts[number] for number in sorted(sent.parts)]
-        if not sent.unsure:
-            sent.unsure, sent.since = True, self._clock.seconds()
-            key = self._key_of(sent.id)
-            try:
-                await self._objects.complete(key, sent.multipart, parts)
-            except DeniedError as error:
-                sent.unsure = False
-                self._doubt(sent, error)
-                raise
-            except ObjectError:
-                # The object tells.
-                pass
-        await self._look(sent, size)
-
-    async def _look(self, sent: _Sent, size: int) -> None:
-        """Check that the store has all of it, or wait until it does."""
-        pauses = iter(PAUSES)
-        while True:
-            try:
-                found = await self._objects.size(self._key_of(sent.id))
-            except DeniedError:
-                raise
-            except ObjectError as failure:
-                error = failure
-            else:
-                if found == size:
-                    return
-                self._sent = None
-                raise UnsureError(f"the object store has {found} bytes of {size}")
-            pause = next(pauses, None)
-            if pause is None:
-                break
-            await deferLater(self._clock, pause)
-        if isinstance(error, NotThereError):
-            # It may be completed later: leave it alone, and send all again.
-            self._sent = None
-        raise error
-
     async def _try(
-        self, tries: int, call: Callable[..., Awaitable[Any]], *args: Any
-    ) -> Any:
+        self, once: bool, call: Callable[..., Awaitable[T]], *args: Any
+    ) -> T:
         """Make a call that may be made twice."""
-        for left in reversed(range(tries)):
-            try:
-                return await call(*args)
-            except UnsureError:
-                if not left or self._ended:
-                    raise
-            await deferLater(self._clock, PAUSE)
-        raise AssertionError
+        made = partial(call, *args)
+        return await again(self._clock, lambda: not (once or self._ended), made)
 
     # Digests.
 

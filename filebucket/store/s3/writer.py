@@ -18,11 +18,12 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from zope.interface import implementer
 
 from filebucket.base.alarm import started
@@ -31,15 +32,8 @@ from filebucket.store.home import Home
 from filebucket.store.interfaces import IWriter, NameTaken, Receipt
 from filebucket.store.local import LocalWriter, write_all
 from filebucket.store.s3.body import MemoryBody
-from filebucket.store.s3.interfaces import (
-    DeniedError,
-    IBody,
-    NotThereError,
-    ObjectError,
-    Part,
-    UnsureError,
-)
-from filebucket.store.s3.publish import SETTLE, Deadline
+from filebucket.store.s3.interfaces import IBody, ObjectError
+from filebucket.store.s3.multipart import Multipart, again
 from filebucket.store.s3.records import Record, new_id
 from filebucket.store.s3.several import Several
 
@@ -64,10 +58,6 @@ GROWTH = 1250
 AT_ONCE = 4
 """Parts of a push that are sent at once. The first one needs no more than any push
 reserves; the others are an offer to fast clients."""
-
-TRIES = 3
-"""How often data is sent whose effect is not known. To store the same bytes under the
-same key again changes nothing."""
 
 
 def part_size(least: int, announced: int, before: int) -> int:
@@ -152,15 +142,13 @@ class S3Writer(LocalWriter):
         self._key = store.keys.data(directory, name, self._id)
         self._announced, self._begun = 0, False
         self._part: PartFile | None = None
-        # The multipart upload, the parts that it has, and those on their way.
-        self._multipart = ""
+        # The multipart upload, and the parts on their way.
+        self._multipart = Multipart(store.clock, store.data, self._key)
         self._beginning = DeferredLock()
-        self._parts: list[Part] = []
         self._number = 0
         self._sending = Several()
         self._calls: set[Deferred[Any]] = set()
-        self._completing = False
-        self._given_up = False
+        self._given_up: Refusal | None = None
 
     async def begin(self, size: int, overwrite: bool) -> None:
         if not self._entered:
@@ -242,26 +230,22 @@ class S3Writer(LocalWriter):
     async def _send(self, part: PartFile, number: int) -> None:
         data, key = self._store.data, self._key
         try:
-            body, multipart = self._body(part), await self._begun_multipart()
-            sent = self._in_turn("part", data.part, key, multipart, number, body)
-            self._parts.append(await sent)
-        except Exception:
-            # Without it the other parts are useless.
-            self._give_up()
-            raise
+            body, upload = self._body(part), await self._begun_multipart()
+            sent = self._in_turn("part", data.part, key, upload, number, body)
+            self._multipart.parts[number] = await sent
         finally:
             await self._run(part.close)
         assert self._reserved is not None
         self._store.room.sent(self._reserved, part.size)
 
     async def _begun_multipart(self) -> str:
-        """The multipart upload, which the first part begins."""
+        """Id of the multipart upload, which the first part begins."""
         await self._beginning.acquire()
         try:
-            if not self._multipart:
+            if not self._multipart.id:
                 begin = self._store.data.begin
-                self._multipart = await self._ask("begin", begin, self._key)
-            return self._multipart
+                self._multipart.id = await self._ask("begin", begin, self._key)
+            return self._multipart.id
         finally:
             self._beginning.release()
 
@@ -287,62 +271,35 @@ class S3Writer(LocalWriter):
         :param what: the call, for the log
         :raises Refusal: it failed, which is logged
         """
-        for left in reversed(range(TRIES)):
-            if self._given_up:
-                raise Refusal(503, "the push has ended")
-            made = started(call(*args))
-            self._calls.add(made)
-            try:
-                return await made
-            except UnsureError as error:
-                if not left and not self._given_up:
-                    raise self._store.refusal(error, what) from None
-            except ObjectError as error:
-                raise self._store.refusal(error, what) from None
-            except OSError as error:
-                raise self._store.home.refusal(error, "read") from None
-            finally:
-                self._calls.discard(made)
-            if not self._given_up:
-                await self._store.pause()
-        raise Refusal(503, "the push has ended")
+        if self._given_up is not None:
+            raise self._given_up
+        clock, goes_on = self._store.clock, lambda: self._given_up is None
+        made = started(again(clock, goes_on, partial(call, *args)))
+        self._calls.add(made)
+        try:
+            return await made
+        except (ObjectError, OSError, CancelledError) as error:
+            refusal = self._given_up
+            if isinstance(error, OSError):
+                refusal = self._store.home.refusal(error, "read")
+            elif isinstance(error, ObjectError) and refusal is None:
+                refusal = self._store.refusal(error, what)
+            # Without it the other parts are useless.
+            raise self._give_up(refusal) from None
+        finally:
+            self._calls.discard(made)
 
-    def _give_up(self) -> None:
-        """Send nothing more."""
+    def _give_up(self, refusal: Refusal | None = None) -> Refusal:
+        """Send nothing more.
+
+        :returns: the first refusal
+        """
         # Only once: a second time would cancel what a call does to end.
-        if not self._given_up:
-            self._given_up = True
+        if self._given_up is None:
+            self._given_up = refusal or Refusal(503, "the push has ended")
             for each in list(self._calls):
                 each.cancel()
-
-    async def _complete(self) -> None:
-        data, key = self._store.data, self._key
-        self._completing = True
-        parts = sorted(self._parts, key=lambda part: part.number)
-        try:
-            try:
-                await data.complete(key, self._multipart, parts)
-            except DeniedError:
-                self._completing = False
-                raise
-            except UnsureError as error:
-                # Never again, but perhaps it is complete, or soon will be.
-                deadline = Deadline(self._store.clock, SETTLE)
-                while not await self._is_whole():
-                    await deadline.pause(error)
-            else:
-                if not await self._is_whole():
-                    raise UnsureError("the data is not there, or has another size")
-        except ObjectError as error:
-            raise self._store.refusal(error, "complete") from None
-
-    async def _is_whole(self) -> bool:
-        """Whether the data is there."""
-        try:
-            size = await self._store.size(self._key)
-        except NotThereError:
-            return False
-        return size == self._size
+        return self._given_up
 
     # The end.
 
@@ -365,14 +322,12 @@ class S3Writer(LocalWriter):
         if self._begun:
             await self._check_free(overwrite)
         if self._number:
-            await self._complete()
+            await self._store.asked("complete", self._multipart.complete(self._size))
+        elif self._part is None:
+            await self._store.put(self._key, MemoryBody.of(b"".join(waiting)))
         else:
-            put = self._store.data.put
-            if self._part is None:
-                content = MemoryBody.of(b"".join(waiting))
-                await self._ask("put", put, self._key, content)
-            else:
-                await self._in_turn("put", put, self._key, self._body(self._part))
+            put, body = self._store.data.put, self._body(self._part)
+            await self._in_turn("put", put, self._key, body)
         return await self._publish(overwrite)
 
     def _take_in_memory(self, chunks: Sequence[bytes]) -> None:
@@ -405,12 +360,11 @@ class S3Writer(LocalWriter):
         with suppress(Refusal):
             await self._sending.wait()
         await self._end()
-        if self._multipart and not self._completing:
-            multipart, self._multipart = self._multipart, ""
-            try:
-                await self._store.data.abandon(self._key, multipart)
-            except ObjectError as error:
-                self._store.left_behind(error)
+        try:
+            await self._multipart.abandon()
+        except ObjectError as error:
+            self._store.left_behind(error)
+        self._multipart.id = ""
 
     async def _end(self) -> None:
         part, self._part = self._part, None

@@ -25,9 +25,10 @@ from filebucket.store.s3.interfaces import (
     Part,
     UnsureError,
 )
+from filebucket.store.s3.multipart import LOOK
 from filebucket.store.s3.publish import SETTLE
 from filebucket.store.s3.sweep import LEAST_GRACE, SETTLED
-from filebucket.store.s3.transfer import FRESH, MOST_AGE, PAUSE, PAUSES, Transfer
+from filebucket.store.s3.transfer import FRESH, MOST_AGE, Transfer
 from filebucket.test.kit.fakes import at_once
 
 T = TypeVar("T")
@@ -181,7 +182,7 @@ class TransferCase(SynchronousTestCase):
     def fails(self, work: Awaitable[object], kind: type[Exception]) -> Exception:
         """It fails, after all tries."""
         done = self.begin(work)
-        self.clock.pump([PAUSE] * 70)
+        self.clock.pump([1.0] * 70)
         error: Exception = self.failureResultOf(done, kind).value
         return error
 
@@ -346,7 +347,7 @@ class ErrorTests(TransferCase):
             self.begin(self.transfer.advance(size - 1)).addErrback(lambda _: None)
         for _ in range(30):
             done = self.begin(self.finishing(size))
-            self.clock.pump([PAUSE] * 70)
+            self.clock.pump([1.0] * 70)
             done.addCallbacks(
                 told.append, lambda failure: failure.trap(ObjectError) and None
             )
@@ -360,13 +361,13 @@ class ErrorTests(TransferCase):
         """A part whose answer is lost is sent again, and no other one is."""
         self.objects.after["part"] = [None, UNSURE, UNSURE]
         done = self.begin(self.finishing())
-        self.clock.pump([PAUSE] * 2)
+        self.clock.pump([1.0] * 2)
         self.assert_stored(self.successResultOf(done))
         self.assertEqual(6, self.count("part"))
 
     def test_parts_are_remembered(self) -> None:
         """If a part cannot be sent, the next try sends those that are left."""
-        self.objects.before["part"] = [None] + [UNSURE] * 9
+        self.objects.before["part"] = [None] + [UNSURE] * 99
         self.fails(self.finishing(), UnsureError)
         self.objects.before.clear()
         self.assertEqual(1, len(self.objects.uploads))
@@ -396,11 +397,11 @@ class ErrorTests(TransferCase):
         for error in NotThereError("no such object"), UNSURE:
             self.setUp()
             self.objects.after["complete"] = [UNSURE]
-            self.objects.before["size"] = [error] * 6
+            self.objects.before["size"] = [error] * int(LOOK - 1)
             done = self.begin(self.finishing())
-            self.clock.pump(PAUSES[:-1])
+            self.clock.pump([1.0] * int(LOOK - 2))
             self.assertNoResult(done)
-            self.clock.advance(PAUSES[-1])
+            self.clock.advance(1)
             self.assert_stored(self.successResultOf(done))
             self.assertEqual(1, self.count("complete"))
 
@@ -419,9 +420,10 @@ class ErrorTests(TransferCase):
     def test_completed_behind_a_cut(self) -> None:
         """If the store cannot be asked either, the next try asks, and sends nothing."""
         self.objects.after["complete"] = [UNSURE]
-        self.objects.before["size"] = [UNSURE] * 7
+        self.objects.before["size"] = [UNSURE] * 99
         self.fails(self.finishing(), UnsureError)
         self.result(self.transfer.advance(9))
+        self.objects.before.clear()
         self.objects.calls.clear()
         self.assert_stored(self.finish())
         self.assertEqual(["size"], self.objects.calls)
@@ -487,8 +489,9 @@ class ErrorTests(TransferCase):
     def test_unsure_for_long(self) -> None:
         """Its age counts from the call that may have made it whole."""
         self.objects.after["complete"] = [UNSURE]
-        self.objects.before["size"] = [UNSURE] * 7
+        self.objects.before["size"] = [UNSURE] * 99
         self.fails(self.finishing(), UnsureError)
+        self.objects.before.clear()
         self.clock.advance(MOST_AGE)
         self.assert_stored(self.finish(), "1")
         self.assertEqual((2, 0), (self.ids, self.count("abandon")))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
@@ -19,6 +20,7 @@ from filebucket.store import local
 from filebucket.store.interfaces import IWriter, Receipt
 from filebucket.store.s3 import writer as module
 from filebucket.store.s3.interfaces import DeniedError, FullError
+from filebucket.store.s3.publish import PAUSE, SETTLE
 from filebucket.store.s3.writer import (
     AT_ONCE,
     MOST_PARTS,
@@ -29,7 +31,7 @@ from filebucket.store.s3.writer import (
     split,
 )
 from filebucket.test.kit.fakes import LinesAtOnce
-from filebucket.test.kit.objects import DENIED, LOST
+from filebucket.test.kit.objects import DENIED, LOST, MemoryObjects
 from filebucket.test.store.contract import NAME, TOKEN, sha256, wait_for
 from filebucket.test.store.s3.case import PART, PREFIX, S3Case
 
@@ -276,6 +278,15 @@ class SlowTests(WriterCase):
             self.assertEqual([], self.room.open)
             self.assertNotIn("complete", self.data.counted)
 
+    def test_one_is_too_many(self) -> None:
+        """The client learns why the first one failed, not that the others ended."""
+        gates = self.hang(3)
+        writer = self.push_parts(os.urandom(3 * PART + 20))
+        gates[1].errback(FullError("the store answered 507", "StorageFull"))
+        refusal = self.assert_refused(507, writer.commit({}, overwrite=False))
+        self.assertIn("not enough free space", refusal.reason)
+        self.result(writer.abort())
+
     def test_commit_waits(self) -> None:
         gate = self.data.hang("part")
         writer = self.push_parts(os.urandom(PART + 1))
@@ -371,7 +382,7 @@ class TurnTests(WriterCase):
         """Whatever happens to the part."""
         self.store.places = Places(1)
         for error in (DENIED, LOST):
-            self.data.fail("part", error, times=3)
+            self.data.fail("part", error, times=20)
             writer = self.push_parts(os.urandom(PART + 20))
             self.assert_refused(503, writer.commit({}, overwrite=False))
             self.result(writer.abort())
@@ -425,17 +436,55 @@ class ErrorTests(WriterCase):
         self.data.uploads.clear()
 
     def test_lost_always(self) -> None:
-        """A push fails after some tries."""
-        for call in ("put", "part", "begin"):
-            # Of three parts at once.
-            self.data.fail(call, times=9)
-            refusal = self.assert_fails(503, PART if call == "put" else 3 * PART)
+        """A push fails after half a minute."""
+        for call, size in (("put", 7), ("put", PART), ("part", 300), ("begin", 300)):
+            self.data.fail(call, times=1000)
+            begun = self.clock.seconds()
+            refusal = self.assert_fails(503, size)
+            took = self.clock.seconds() - begun
+            self.assertTrue(SETTLE / 2 <= took <= SETTLE, took)
             self.assertEqual("object store error on the server", refusal.reason)
             self.assertEqual(set(), self.orphans())
             self.assertEqual({}, self.published())
             self.data.go_on(call)
             line = self.logged()[-1]
             self.assertIn(f"object store error during {call}: {LOST}", line)
+
+    def test_hanging(self) -> None:
+        """A store that does not answer is asked once more, but not for small data: a
+        client that waits for it has given up by then.
+        """
+        limit, tried = 60.0, []
+
+        async def hang(*_: object) -> None:
+            tried.append(True)
+            await deferLater(self.clock, limit)
+            raise LOST
+
+        for call, size, tries in (
+            ("put", PART, 2),
+            ("part", 3 * PART, 6),
+            ("begin", 3 * PART, 2),
+        ):
+            tried.clear()
+            begun = self.clock.seconds()
+            patched = self.patch(MemoryObjects, call, hang)
+            self.assert_fails(503, size)
+            patched.restore()
+            took = self.clock.seconds() - begun
+            self.assertEqual((tries, 2 * limit + PAUSE), (len(tried), took), call)
+
+    def test_hanging_small(self) -> None:
+        """A client that waits for the end of its small push does not wait for long: the
+        same as for the name and the record.
+        """
+        for _ in range(9):
+            self.data.hang("put")
+        begun = self.clock.seconds()
+        self.assert_fails(503, 7)
+        self.assertEqual(SETTLE, self.clock.seconds() - begun)
+        # Another gateway got a chance.
+        self.assertGreater(self.data.counted["put"], 1)
 
     def test_denied(self) -> None:
         """A missing right is logged, and no fault of the client."""
