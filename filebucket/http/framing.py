@@ -36,6 +36,9 @@ _HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(:[0-
 ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
 """The beginning of a target in the absolute form (RFC 9112, 3.2.2)."""
 
+# The end of a chunk and the size of the next one, which is not the last.
+_NEXT_CHUNK = re.compile(rb"\r\n(0{0,8}[1-9A-Fa-f][0-9A-Fa-f]{0,14})\r\n")
+
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -64,15 +67,38 @@ class Chunks(_ChunkedTransferDecoder):
         self._pause = pause
         self._wanted = wanted
         self.trailers = Headers()
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | memoryview] = []
         self._left = 0
 
     def dataReceived(self, data: bytes) -> None:
         self._left = CHUNKS_AT_ONCE
         try:
-            super().dataReceived(data)
+            super().dataReceived(data[self._skim(data) :])
         finally:
             self._flush()
+
+    def _skim(self, data: bytes) -> int:
+        """Decode usual chunks without Twisted, which copies their data twice and takes
+        20 µs for each.
+
+        :returns: number of bytes up to something else
+        """
+        view, at = memoryview(data), 0
+        while at < len(data) and not self._buffer:
+            if self.state == "BODY":
+                piece = view[at : at + self.length]
+                at += len(piece)
+                self.length -= len(piece)
+                self._gathered.append(data if len(piece) == len(data) else piece)
+                if not self.length:
+                    self.state = "CRLF"
+                continue
+            found = _NEXT_CHUNK.match(data, at) if self.state == "CRLF" else None
+            if found is None or not self._left:
+                break
+            self._left -= 1
+            self.length, self.state, at = int(found[1], 16), "BODY", found.end()
+        return at
 
     def _gather(self, data: bytes) -> None:
         self._gathered.append(data)

@@ -7,7 +7,7 @@ the quota are checked and reserved on the way.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -29,6 +29,10 @@ _SMALL = 1024
 """More than ``_FEW`` chunks of less than ``_SMALL`` bytes on average are joined: Python
 takes 20 times the size of a chunk of two bytes."""
 
+_PIECE = 128 * 1024
+"""Bytes that are hashed, and written while the processor's cache has them. With 1 MiB
+at once, a large push takes a sixth more processor time."""
+
 WRITE_BACK = 8 * 1024 * 1024
 """Bytes after which the kernel is told to write what has come to the disk: while more
 arrives, so that an fsync finds little to do."""
@@ -48,6 +52,20 @@ def write_all(fd: int, chunks: Sequence[bytes]) -> int:
         if written:
             waiting[0] = waiting[0][written:]
     return size
+
+
+def _pieces(chunks: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The chunks, as many at once as make a piece."""
+    piece: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        piece.append(chunk)
+        size += len(chunk)
+        if size >= _PIECE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 class LocalStore(Protocol):
@@ -157,9 +175,10 @@ class LocalWriter:
         assert self._aside is not None
         assert self._reserved is not None
         self._local.room.take(self._reserved, sum(map(len, chunks)), self._aside.fd)
-        self._hashes.update(chunks)
         fd = self._aside.fd
-        self._size += write_all(fd, chunks)
+        for piece in _pieces(chunks):
+            self._hashes.update(piece)
+            self._size += write_all(fd, piece)
         if self._size - self._handed_over >= WRITE_BACK:
             at, self._handed_over = self._handed_over, self._size
             with suppress(OSError):

@@ -203,11 +203,12 @@ class _Form:
     def _check_content(self, data: bytes) -> None:
         """Refuse content in which a line begins with the boundary (RFC 2046, 5.1.1).
         multipart 1.2.1 takes a boundary line with extra bytes for content, and may then
-        miss the real boundary after it.
+        miss the real boundary after it. All take one at the beginning of a part for
+        content.
         """
         reach = len(self._delimiter) - 1
         edge = self._edge + data[:reach]
-        if self._delimiter in edge or self._delimiter in data:
+        if self._delimiter in edge or (_MISSES_LINES and self._delimiter in data):
             raise Refusal(400, "malformed form: extra bytes on a boundary line")
         self._edge = bytes(edge[-reach:] if len(data) < reach else data[-reach:])
 
@@ -223,6 +224,22 @@ class _Form:
             self._parser.close()
         except MultipartError:
             raise Refusal(400, "the form has no final boundary") from None
+
+
+def _misses_lines() -> bool:
+    """Whether the parser takes a boundary line with extra bytes for content. Otherwise
+    no file has to be searched a second time, which takes 8 % of a large push's
+    processor time.
+    """
+    part = b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\nb\r\n--bx\r\n--b--"
+    try:
+        list(PushMultipartParser("b").parse(part))
+    except MultipartError:
+        return False
+    return True
+
+
+_MISSES_LINES = _misses_lines()
 
 
 def _boundary(content_type: str) -> str:

@@ -9,6 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import _MalformedChunkedDataError
 
 from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
@@ -92,6 +93,16 @@ class TurnTests(StreamingCase):
         self.assertEqual(3 * CHUNKS_AT_ONCE, body.received)
         self.assertTrue(request.body.ended)
         self.assertFalse(connection.wire.paused)
+
+    def test_in_turns_from_within_a_chunk(self) -> None:
+        connection = self.connect(limits=evolve(LIMITS, buffer=10**6))
+        many = b"\r\n1\r\nx" * 2 * CHUNKS_AT_ONCE
+        connection.send(CHUNKED, b"1\r\nx", many + b"\r\n0\r\n\r\n")
+        body = self.root.requests[0].body
+        self.assertEqual(1 + CHUNKS_AT_ONCE, body.received)
+        connection.clock.pump([0] * 5)
+        self.assertEqual(1 + 2 * CHUNKS_AT_ONCE, body.received)
+        self.assertTrue(body.ended)
 
     def test_many_connections(self) -> None:
         connection = self.connect()
@@ -185,6 +196,17 @@ class ChunksTests(SynchronousTestCase):
         chunks.dataReceived(b"ef\r\n0\r\n\r\n")
         self.assertEqual([b"abcd", b"ef", b"end"], got)
 
+    def test_within_a_chunk(self) -> None:
+        """Data is not copied if nothing else was read."""
+        got: list[bytes] = []
+        chunks = Chunks(got.append, lambda rest: got.append(b"end"), lambda: None)
+        chunks.dataReceived(b"8\r\na")
+        data = b"bcdefg"
+        chunks.dataReceived(data)
+        self.assertIs(data, got[1])
+        chunks.dataReceived(b"h\r\n01\r\ni\r\n2\r\njk\r\n0\r\n\r\nrest")
+        self.assertEqual([b"a", data, b"hijk", b"end"], got)
+
     def test_trailers_are_not_kept(self) -> None:
         """A tiny trailer takes twenty times its bytes in memory."""
         chunks = Chunks(lambda data: None, lambda rest: None, lambda: None)
@@ -218,6 +240,41 @@ class AnyChunksTests(SynchronousTestCase):
             [(200, b"".join(chunks))] * 2,
             [(status, content) for status, _, content in connection.answers()],
         )
+
+
+class Whole(Chunks):
+    """Leaves everything to Twisted."""
+
+    def _skim(self, data: bytes) -> int:
+        return 0
+
+
+class AnyFramingTests(SynchronousTestCase):
+    """Chunks that are decoded without Twisted are what it would have decoded."""
+
+    BYTES = st.sampled_from([b"\r", b"\n", b"\r\n", b"0", b"1", b"00A", b";", b"x"])
+
+    @trying
+    @given(st.lists(BYTES, max_size=40), PLACES)
+    def test_as_twisted(self, found: list[bytes], places: list[int]) -> None:
+        pieces = [b"3\r\na", *cut(b"bc\r\n" + b"".join(found), places)]
+        self.assertEqual(self.decoded(Whole, pieces), self.decoded(Chunks, pieces))
+
+    def decoded(self, kind: type[Chunks], pieces: list[bytes]) -> list[bytes]:
+        got = [b""]
+
+        def add(data: bytes) -> None:
+            got[0] += data
+
+        chunks = kind(add, got.append, lambda: None)
+        try:
+            for piece in pieces:
+                chunks.dataReceived(piece)
+                if len(got) > 1:
+                    break
+        except _MalformedChunkedDataError:
+            got.append(b"malformed")
+        return got
 
 
 class AnyTargetTests(SynchronousTestCase):

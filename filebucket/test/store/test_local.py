@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from hashlib import sha256
 
 from filebucket.store import local
 from filebucket.store.aside import UnnamedFile
@@ -54,6 +55,30 @@ class LocalWriterTests(DirectoryCase):
         self.result(writer.commit({}, overwrite=False))
         self.assertEqual(2, self.kernel.calls.count("writev"))
         self.assertEqual({NAME: b"123456789"}, self.published())
+
+    def test_pieces(self) -> None:
+        """A large batch is hashed and written in pieces, while the cache has them."""
+        self.patch(local, "_PIECE", 4)
+        writer = self.writer()
+        assert isinstance(writer, LocalWriter)
+        seen: list[tuple[list[bytes], str]] = []
+
+        def writev(fd: int, chunks: Sequence[bytes]) -> int:
+            hashed = writer._hashes.hexdigest("sha256")
+            seen.append(([bytes(each) for each in chunks], hashed))
+            return os.writev(fd, chunks)
+
+        self.kernel.faults["writev"] = writev
+        self.result(writer.write([b"ab", b"c", b"defgh", b"ijklm", b"n"]))
+        sizes = [[len(each) for each in chunks] for chunks, _ in seen]
+        self.assertEqual([[2, 1, 5], [5], [1]], sizes)
+        whole = b"abcdefghijklmn"
+        self.assertEqual(
+            [sha256(whole[:end]).hexdigest() for end in (8, 13, 14)],
+            [hashed for _, hashed in seen],
+        )
+        self.result(writer.commit({}, overwrite=False))
+        self.assertEqual({NAME: whole}, self.published())
 
     def test_small_chunks(self) -> None:
         """Chunks smaller than their overhead in Python are joined; large ones are not
