@@ -27,6 +27,7 @@ from proofs import (
     rot,
     sealed,
     slow,
+    takeovers,
     timing,
     vanish,
 )
@@ -140,6 +141,9 @@ CASES = {
     "cluster-cut": Proof(clusters.cut("seaweedfs"), trials=10, quick=1),
     "cluster-rolling": Proof(clusters.rolling("4s"), trials=30, quick=3),
     "cluster-rolling-at-once": Proof(clusters.at_once, trials=30, quick=15),
+    "cluster-takeover": Proof(takeovers.takeover("seaweedfs"), trials=72, quick=8),
+    "cluster-takeover-ceph": Proof(takeovers.takeover("ceph"), trials=72, quick=8),
+    "cluster-takeover-early": Proof(takeovers.tells, trials=8, quick=8),
     "cluster-lies": Proof(liars.lies("errors"), trials=300, quick=10),
     "cluster-lies-hangs": Proof(liars.lies("hangs"), trials=600, quick=60),
     "cluster-lies-forgets": Proof(liars.tells, trials=10, quick=5),

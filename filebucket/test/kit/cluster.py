@@ -204,6 +204,13 @@ class Cluster:
             return False
 
 
+def leads(daemon: Server) -> bool:
+    """Whether a daemon leads, according to its log."""
+    lines = [each for each in daemon.log.splitlines() if "this daemon leads" in each]
+    running = daemon.process.poll() is None
+    return running and bool(lines) and not lines[-1].endswith("no longer")
+
+
 @frozen
 class Site:
     """All parts of a running cluster."""

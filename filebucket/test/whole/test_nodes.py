@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.catalogue.jobs import job
 from filebucket.model.place import PostgreSQL
 from filebucket.test.kit.catalogue import new_database
+from filebucket.test.kit.cluster import leads
 from filebucket.test.kit.postgres import Postgres
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 
@@ -59,7 +60,7 @@ class NodesCase(SynchronousTestCase):
 
     def leaders(self) -> list[str]:
         """The daemons that lead, as their logs say."""
-        return [name for name, each in self.servers.items() if _leads(each)]
+        return [name for name, each in self.servers.items() if leads(each)]
 
     def with_line(self, text: str) -> list[str]:
         """The daemons that have logged a line with a text."""
@@ -107,12 +108,6 @@ class NodesCase(SynchronousTestCase):
         status, text = self.filebucket(node, "status", "--json")
         self.assertIn(status, (0, 1, 2), text)
         return json.loads(text)
-
-
-def _leads(server: Server) -> bool:
-    words = [each for each in server.log.splitlines() if "this daemon leads" in each]
-    running = server.process.poll() is None
-    return running and bool(words) and not words[-1].endswith("no longer")
 
 
 class NodesTests(NodesCase):
