@@ -12,15 +12,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
+from urllib.request import urlopen
 
 from attrs import frozen
 
 from filebucket.store.s3.records import Keys, Record
 from filebucket.test.kit.cluster import store
-from proofs.catalogues import BUCKETS, SIZE, call, configuration, received_at, record
+from filebucket.test.kit.programs import Program, answers, free_ports
+from filebucket.test.kit.server import DAEMON, PATIENCE, TWISTD
+from proofs.catalogues import (
+    BUCKETS,
+    SIZE,
+    Call,
+    call,
+    configuration,
+    received_at,
+    record,
+)
 from proofs.outcome import Outcome
 
 KEYS = Keys("")
@@ -33,6 +45,14 @@ UNKNOWN = 100
 
 MOST_MEMORY = 160
 """MiB of memory that the command takes, whatever the number of files."""
+
+MOST_SECONDS = 5.0
+"""Seconds that the page and ``status`` take, beside the server that is listed."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the page."""
+
+LISTEN = ["tcp:0:interface=127.0.0.1"]
 
 LONGEST = 4 * 3600.0
 """Seconds that it may take."""
@@ -76,21 +96,49 @@ class Store:
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Answers about a store."""
+    """Answers about a store, in which a daemon may create objects that test it.
+
+    :ivar created: their keys
+    """
 
     protocol_version = "HTTP/1.1"
     store: Store
+    created: set[str]
+    lock = threading.Lock()
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        _, _, key = parts.path.lstrip("/").partition("/")
-        if key:
+        key = self._key()
+        query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+        if key.startswith(KEYS.probe("")):
+            self._say(b"<Error><Code>NoSuchKey</Code></Error>", 404)
+        elif key:
             self._say(self.store.record(key))
         elif "versioning" in query:
             self._say(b"<VersioningConfiguration/>")
         else:
             self._say(self._list(query["prefix"], query.get("start-after", "")))
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            there = self._key() in self.created
+            self.created.add(self._key())
+        if there:
+            self._say(b"<Error><Code>PreconditionFailed</Code></Error>", 412)
+        else:
+            self._say(b"")
+
+    def do_POST(self) -> None:
+        self._say(
+            b"<InitiateMultipartUploadResult><UploadId>1</UploadId>"
+            b"</InitiateMultipartUploadResult>"
+        )
+
+    def do_DELETE(self) -> None:
+        self._say(b"", 204)
+
+    def _key(self) -> str:
+        return urlsplit(self.path).path.lstrip("/").partition("/")[2]
 
     def _list(self, prefix: str, after: str) -> bytes:
         found = list(self.store.page(prefix, after))
@@ -106,8 +154,8 @@ class _Answers(BaseHTTPRequestHandler):
             f"<IsTruncated>{more}</IsTruncated>{''.join(lines)}</ListBucketResult>"
         ).encode()
 
-    def _say(self, content: bytes) -> None:
-        self.send_response_only(200)
+    def _say(self, content: bytes, status: int = 200) -> None:
+        self.send_response_only(status)
         self.send_header("Date", formatdate(usegmt=True))
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -121,7 +169,7 @@ def _iso(at: float) -> str:
 @contextmanager
 def _served(store: Store) -> Iterator[str]:
     """A server with that store."""
-    answers = type("Answers", (_Answers,), {"store": store})
+    answers = type("Answers", (_Answers,), {"store": store, "created": set()})
     with ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -133,14 +181,29 @@ def _served(store: Store) -> Iterator[str]:
 
 
 def reindex(folder: Path, trials: int) -> Outcome:
-    """Compare a number of records with the catalogue, which has most of them."""
+    """Compare a number of records with the catalogue, which has most of them: once by a
+    command, and again by the daemon, whose page is fetched meanwhile.
+    """
     now = time.time()
     known = trials - trials // UNKNOWN
+    (port,) = free_ports(1)
+    page = f"http://127.0.0.1:{port}"
+    admin = f"tcp:{port}:interface=127.0.0.1"
     with _served(Store(trials, now)) as url:
-        file = configuration(folder, store=store(folder, [url]))
+        file = configuration(
+            folder, store=store(folder, [url]), listen=LISTEN, admin=admin
+        )
         record(folder, file, trials, _name, now, known)
         first = call(file, "reindex", patience=LONGEST)
-        second = call(file, "reindex", patience=LONGEST)
+        command = [*TWISTD, *DAEMON, "--config", str(file)]
+        daemon = Program("daemon", folder, command, partial(answers, page))
+        began = time.monotonic()
+        daemon.start()
+        try:
+            slowest = _watch(daemon, page)
+            second = Call("", time.monotonic() - began, daemon.peak_memory() / 2**20)
+        finally:
+            daemon.stop()
         counted = call(file, "status", "--no-daemon", "--line")
     faults = [
         f"{each.memory:.0f} MiB"
@@ -148,8 +211,29 @@ def reindex(folder: Path, trials: int) -> Outcome:
         if each.memory > MOST_MEMORY
     ]
     faults += [] if f"files={trials};" in counted.output else [counted.output]
+    if max(slowest, counted.seconds) > MOST_SECONDS:
+        faults.append(f"page: {slowest:.1f} s, status: {counted.seconds:.1f} s")
     return Outcome(
         f"{trials:,} records, {trials - known:,} of them not in the catalogue: {first};"
-        f" again, with all of them in it: {second}; status: {counted}",
+        f" again by the daemon, with all of them in it: {second}, its page in at most"
+        f" {slowest:.2f} s; status: {counted}",
         faults,
     )
+
+
+def _watch(daemon: Program, page: str) -> float:
+    """Fetch the page again and again until the daemon has compared all records.
+
+    :returns: seconds of the slowest time
+    """
+    slowest = 0.0
+    end = time.monotonic() + LONGEST
+    while "catalogue: " not in daemon.log.read_text():
+        began = time.monotonic()
+        if began > end or not daemon.runs:
+            raise AssertionError(daemon.log.read_text())
+        with urlopen(page, timeout=PATIENCE) as answer:
+            answer.read()
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(LOOK_EVERY)
+    return slowest

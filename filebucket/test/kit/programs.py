@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.kit.server import PATIENCE, comes
+from filebucket.test.kit.server import PATIENCE, comes, memory_of
 
 ENDS = 20.0
 """Seconds that a program has to end before it is killed."""
@@ -132,6 +132,11 @@ class Program:
     def runs(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
+
+    def peak_memory(self) -> int:
+        """Its largest memory so far, in bytes."""
+        assert self._process is not None
+        return memory_of(self._process.pid)
 
     def send(self, number: int) -> None:
         """Send it a signal. After SIGSTOP none of its threads runs any more."""

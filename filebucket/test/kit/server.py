@@ -79,6 +79,14 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def memory_of(pid: int, key: str = "VmHWM") -> int:
+    """The memory of a process, in bytes; by default its largest so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    match = re.search(rf"^{key}:\s+(\d+)", status, re.MULTILINE)
+    assert match is not None
+    return int(match[1]) * 1024
+
+
 class Server:
     """A daemon in a folder of its own.
 
@@ -202,17 +210,11 @@ class Server:
 
     def memory(self) -> int:
         """Its memory, in bytes."""
-        return self._status("VmRSS") * 1024
+        return memory_of(self.process.pid, "VmRSS")
 
     def peak_memory(self) -> int:
         """Its largest memory so far, in bytes."""
-        return self._status("VmHWM") * 1024
-
-    def _status(self, key: str) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        match = re.search(rf"^{key}:\s+(\d+)", status, re.MULTILINE)
-        assert match is not None
-        return int(match[1])
+        return memory_of(self.process.pid, "VmHWM")
 
     def open_files(self) -> int:
         """Number of its descriptors, except those of the catalogue, which it opens and
