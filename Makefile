@@ -25,24 +25,25 @@ run: $(VENV)/installed
 	$(BIN)/twistd -n --pidfile= filebucket --config config.json
 
 # Three daemons with one object store (ENGINE=seaweedfs or ceph), PostgreSQL and HAProxy,
-# on loopback until Ctrl-C. Needs postgresql and haproxy.
+# on loopback until Ctrl-C. Needs postgresql and haproxy; Ceph needs what ceph-root needs.
 ENGINE = seaweedfs
-cluster: $(VENV)/weed
+cluster: $(VENV)/weed $(if $(filter ceph,$(ENGINE)),ceph-root)
 	$(BIN)/python contrib/cluster/start.py $(ENGINE)
 
 # The root that has Ceph, 1 GB. Needs root and Debian's archive, and 3 minutes once.
 ceph-root:
 	.ci/ceph $(DEBIAN_ROOTS)
 
-# The object stores: contracts, races, kills. Needs root, postgresql, haproxy and
-# iproute2, and takes an hour and a half.
+# The object stores, SeaweedFS and Ceph: contracts, races, kills. Needs root, postgresql,
+# haproxy and iproute2, and takes an hour and a half; with PROOFS=--quick, half an hour.
+PROOFS =
 check-engines: $(VENV)/weed ceph-root
 	$(BIN)/python -m filebucket.test.kit.ceph $(BIN)/python -m twisted.trial \
 	    --temp-directory=$(VENV)/trial filebucket.test.whole.test_objects \
 	    filebucket.test.whole.test_object_store filebucket.test.whole.test_s3_bucket \
 	    filebucket.test.whole.test_object_store_contract \
 	    filebucket.test.whole.test_s3_commands
-	$(BIN)/python -m proofs $(filter cluster-%,$(shell $(BIN)/python -m proofs --list))
+	$(BIN)/python -m proofs $(PROOFS) $(filter cluster-%,$(shell $(BIN)/python -m proofs --list))
 
 test: $(VENV)/installed
 	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial $(TESTS)
