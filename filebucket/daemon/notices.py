@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from filebucket.base.errors import Refusal
 from filebucket.base.text import first_line
 from filebucket.config.config import Buckets, Config
+from filebucket.daemon.logs import READY
 from filebucket.model.client import Client
 from filebucket.model.push import Outcome, Step
 from filebucket.model.registry import Registry
@@ -79,7 +80,7 @@ def log_outcome(
         _log_failure(outcome, name, first_line(start, LONGEST))
         return
     log.info(
-        "{log_text}",
+        READY,
         log_text=_line(outcome, name),
         event=_event(outcome),
         bucket=outcome.bucket,
@@ -111,7 +112,7 @@ def _log_failure(outcome: Outcome, name: str | None, text: str) -> None:
     :param text: the first line of its report
     """
     log.warn(
-        "{log_text}",
+        READY,
         log_text=f"failed bucket={outcome.bucket} name={repr(name) if name else '-'}"
         f" client={outcome.client} request={outcome.request_id} text={text!r}",
         event="failed",

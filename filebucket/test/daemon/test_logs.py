@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application, MultiService
-from twisted.logger import ILogObserver, LogLevel, textFileLogObserver
+from twisted.logger import (
+    ILogObserver,
+    LogLevel,
+    eventAsText,
+    textFileLogObserver,
+)
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import filebucket
 from filebucket.daemon.logs import (
+    READY,
     Logs,
     is_elsewhere,
     is_journal,
@@ -136,6 +142,20 @@ class ApplicationTests(SynchronousTestCase):
         told = event(what="it")
         textFileLogObserver(out)(told)
         self.assertEqual(out.getvalue(), text_line(told))
+
+    def test_ready_text(self) -> None:
+        """The line of a push is as Twisted would write it."""
+        text = "push name='a' {x}\nmore"
+        ready = event(log_text=text, event="push", x=1) | {"log_format": READY}
+        out = io.StringIO()
+        textFileLogObserver(out)(ready)
+        self.assertEqual(out.getvalue(), text_line(ready))
+        self.assertIn("#warn] push name='a' {x}\n\tmore\n", text_line(ready))
+        twisted = eventAsText(ready, includeTimestamp=False) + "\n"
+        self.assertEqual(twisted, untimed_line(ready))
+        self.assertEqual(text, json.loads(json_line(ready))["message"])
+        later = ready | {"log_time": ready["log_time"] + 1}
+        self.assertNotEqual(text_line(ready), text_line(later))
 
     def test_beneath_another(self) -> None:
         """A service that is not the application's changes no log."""
