@@ -256,7 +256,6 @@ class Recorder(Service):
 
     def hook_ran(self, run: HookRun) -> None:
         """Record whether a hook works."""
-        run = evolve(run, node=self._node)
         key = run.hook, run.bucket
         if run.reason is not None:
             self._hooks_working -= {key, (run.hook, None)}
@@ -265,7 +264,7 @@ class Recorder(Service):
         else:
             self._hooks_working.add(key)
         self._hook_runs.pop(key, None)
-        self._hook_runs[key] = run
+        self._hook_runs[key] = evolve(run, node=self._node)
         self._soon(GATHER)
 
     def _buckets_changed(self) -> None:

@@ -47,7 +47,7 @@ from filebucket.hooks.process import (
     PIPES_AFTER,
     Reactor,
 )
-from filebucket.hooks.scripts import ScriptHooks
+from filebucket.hooks.scripts import ABSENT, ScriptHooks
 from filebucket.store.interfaces import Receipt
 
 TOKEN = "0123456789abcdef0123456789ABCDEF"
@@ -832,6 +832,25 @@ class VerdictTests(HooksCase):
         self.assertEqual([POST_PUSH], self.absent)
         self.assertIsNone(self.successResultOf(self.pre_push()))
         self.assertEqual([POST_PUSH, PRE_PUSH], self.absent)
+
+    def test_absence_is_remembered(self) -> None:
+        """A hook that does not exist is looked up again after a moment."""
+        os.unlink(self.path(POST_PUSH))
+        for _ in range(2):
+            self.assertIsNone(self.successResultOf(self.post_push()))
+        self.assertEqual([POST_PUSH], self.absent)
+        self.script(POST_PUSH)
+        self.assertTrue(self.hooks.is_there(POST_PUSH))
+        self.reactor.advance(ABSENT)
+        self.post_push()
+        self.started().ends()
+        # Each hook is looked up on its own, and one that exists at each push.
+        self.pre_push()
+        self.started().ends()
+        self.assertEqual(2, len(self.reactor.children))
+        os.unlink(self.path(POST_PUSH))
+        self.assertIsNone(self.successResultOf(self.post_push()))
+        self.assertEqual([POST_PUSH, POST_PUSH], self.absent)
 
     def test_ended_at_once(self) -> None:
         verdict = self.pre_push()
