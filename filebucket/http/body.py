@@ -26,6 +26,10 @@ UNASKED = 16 * 1024
 minutes before that."""
 
 
+MOST_UNASKED = UNASKED - CHUNK_COST
+"""Bytes of a chunk from which on the transport is paused before the body is read."""
+
+
 class Flow(Protocol):
     """The source of the chunks."""
 

@@ -38,6 +38,31 @@ class AlarmTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(["b"], self.rung)
 
+    def test_set_again_for_sooner(self) -> None:
+        self.set(5, "a")
+        self.set(3, "b")
+        self.clock.advance(3)
+        self.assertEqual(["b"], self.rung)
+        self.clock.advance(3)
+        self.assertEqual((["b"], []), (self.rung, self.clock.getDelayedCalls()))
+
+    def test_rest(self) -> None:
+        """A timer that rests keeps its place in the reactor, for the next setting."""
+        self.set(2, "a")
+        self.alarm.rest()
+        self.assertEqual((math.inf, False), (self.alarm.left, self.alarm.is_set))
+        calls = self.clock.getDelayedCalls()
+        self.set(3, "b")
+        self.assertEqual(calls, self.clock.getDelayedCalls())
+        self.clock.advance(2)
+        self.assertEqual(([], 1), (self.rung, self.alarm.left))
+        self.clock.advance(1)
+        self.assertEqual(["b"], self.rung)
+        self.set(2, "c")
+        self.alarm.rest()
+        self.clock.advance(2)
+        self.assertEqual((["b"], []), (self.rung, self.clock.getDelayedCalls()))
+
     def test_set_while_it_rings(self) -> None:
         self.alarm.set(1, lambda: self.set(1, "again"))
         self.clock.pump([1, 1])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from attrs import evolve
 from OpenSSL import SSL
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from filebucket.http.admission import DROP_AFTER
+from filebucket.http.body import UNASKED
 from filebucket.http.channel import (
     LEAST_READ,
     MOST_READ,
@@ -34,6 +35,27 @@ from filebucket.test.kit.wire import (
 )
 
 
+class Eager(Wire):
+    """A transport that can send at once.
+
+    :ivar takes: bytes that it takes at most
+    :ivar error: returned instead
+    :ivar sent: what was sent at once
+    """
+
+    def __init__(self, takes: int = 10_000, error: Exception | None = None) -> None:
+        super().__init__()
+        self.takes = takes
+        self.error = error
+        self.sent = b""
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        if self.error is not None:
+            return self.error
+        self.sent += data[: self.takes]
+        return len(data[: self.takes])
+
+
 class RoutingTests(StreamingCase):
     """The resource is found when the headers have arrived."""
 
@@ -46,6 +68,29 @@ class RoutingTests(StreamingCase):
         self.assertEqual(b"PUT", request.method)
         self.assertEqual([b"t", b"name"], request.postpath)
         self.assertEqual(10, request.length)
+
+    def test_after_a_small_body(self) -> None:
+        """A body that arrived with its headers is not waited for."""
+        ended: list[bool] = []
+        for sent, whole in (
+            (put(3) + b"abc", True),
+            (put(0), True),
+            (put(3) + b"abc" + put(3), True),
+            (put(3) + b"ab", False),
+            (CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", False),
+            (put(UNASKED) + b"x" * UNASKED, False),
+        ):
+            connection = self.connect(lambda request: ended.append(request.body.ended))
+            connection.send(sent)
+            self.assertEqual(whole, ended.pop(), sent[:100])
+            self.assertFalse(connection.wire.paused and whole)
+
+    def test_refused_head_of_a_small_body(self) -> None:
+        """A request that is refused for its head is not rendered at its end."""
+        connection = self.connect()
+        connection.send(put(3, b"Host: other") + b"abc")
+        self.assertEqual([400], connection.statuses())
+        self.assertEqual([], self.root.requests)
 
     def test_targets(self) -> None:
         for target, components in (
@@ -219,6 +264,52 @@ class AnswerTests(StreamingCase):
         self.assertEqual(1, len(self.root.requests))
         self.root.requests[0].answer(200, {}, b"")
         self.assertEqual(2, len(self.root.requests))
+
+    def test_at_once(self) -> None:
+        """An answer does not wait for the reactor; TLS has to see it first."""
+        wire = Eager()
+        connection = self.connect(echo, wire)
+        connection.send(put(1) + b"a")
+        self.assertTrue(wire.sent.endswith(b"\r\n\r\na"), wire.sent)
+        self.assertEqual(b"", wire.value())
+        secure = SecureWire()
+        secure.writeSomeData = secure.transport.write  # type: ignore[attr-defined]
+        connection = self.connect(echo, secure)
+        connection.send(put(1) + b"a")
+        self.assertEqual(b"", secure.transport.value())
+        self.assertEqual([200], connection.statuses())
+
+    def test_at_once_in_order(self) -> None:
+        """What the transport does not take at once is sent before the next answer."""
+        for takes, error in ((0, None), (10, None), (0, ConnectionLost())):
+            wire = Eager(takes, error)
+            connection = self.connect(echo, wire)
+            connection.send(put(1) + b"a")
+            wire.takes, wire.error = 10_000, None
+            connection.send(put(1) + b"b")
+            self.assertEqual(takes, len(wire.sent))
+            answers = wire.sent + wire.value()
+            self.assertEqual(2, answers.count(b"HTTP/1.1 200 OK\r\n"))
+            self.assertLess(answers.index(b"\n\r\na"), answers.index(b"\n\r\nb"))
+
+    def test_headers(self) -> None:
+        """No header can begin another one."""
+
+        def answer(request: StreamingRequest) -> None:
+            request.answer(200, {"X-A": "a\r\nX-B: b\n\nX-C: c"}, b"")
+
+        connection = self.connect(answer)
+        connection.send(put(0))
+        ((_, headers, _),) = connection.answers()
+        self.assertEqual("a X-B: b  X-C: c", headers["x-a"])
+
+    def test_no_content(self) -> None:
+        connection = self.connect(lambda request: request.answer(204, {}, b"content"))
+        connection.send(put(0))
+        answer = connection.received()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 204 No Content\r\n"), answer)
+        self.assertNotIn(b"ontent-", answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"), answer)
 
     def test_drained(self) -> None:
         for head, body in ((put(900), b"x" * 900), (CHUNKED, b"3\r\nabc\r\n0\r\n\r\n")):
