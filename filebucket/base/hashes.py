@@ -23,7 +23,7 @@ class Hashes:
         copied._hashes = {name: each.copy() for name, each in self._hashes.items()}
         return copied
 
-    def update(self, chunks: Sequence[bytes]) -> None:
+    def update(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Hash the next bytes."""
         for each in self._hashes.values():
             for chunk in chunks:

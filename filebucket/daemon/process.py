@@ -36,7 +36,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TOP_PAD, 1024 * 1024)
         # Setting the others stops glibc from adapting this one: it must be larger than
         # the largest buffer that is allocated and freed.
-        mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+        mallopt(_M_MMAP_THRESHOLD, 4 * 1024 * 1024)
 
 
 def share_heap() -> None:

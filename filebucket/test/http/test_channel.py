@@ -540,7 +540,7 @@ class CapacityTests(StreamingCase):
         connection.send(put(10**7))
         while reads.bufferSize < MOST_READ:
             connection.send(bytes(reads.bufferSize))
-        for count, expected in ((3, MOST_READ // 2), (60, LEAST_READ)):
+        for count, expected in ((3, MOST_READ // 2), (200, LEAST_READ)):
             for _ in range(count):
                 self.come()
             connection.send(b"x")

@@ -69,12 +69,14 @@ class LocalWriterTests(DirectoryCase):
             return os.writev(fd, chunks)
 
         self.kernel.faults["writev"] = writev
-        self.result(writer.write([b"ab", b"c", b"defgh", b"ijklm", b"n"]))
-        sizes = [[len(each) for each in chunks] for chunks, _ in seen]
-        self.assertEqual([[2, 1, 5], [5], [1]], sizes)
-        whole = b"abcdefghijklmn"
+        self.result(writer.write([b"ab", b"c", b"de", b"fghijklmn", b"o", b"pq"]))
         self.assertEqual(
-            [sha256(whole[:end]).hexdigest() for end in (8, 13, 14)],
+            ["ab c", "de", "fghi", "jklm", "n", "o pq"],
+            [b" ".join(chunks).decode() for chunks, _ in seen],
+        )
+        whole = b"abcdefghijklmnopq"
+        self.assertEqual(
+            [sha256(whole[:end]).hexdigest() for end in (3, 5, 9, 13, 14, 17)],
             [hashed for _, hashed in seen],
         )
         self.result(writer.commit({}, overwrite=False))
