@@ -140,3 +140,17 @@ def filesystem_type(fd: int) -> str | None:
                 if mount.split()[0] == number:
                     return os.fsdecode(described.split()[0])
     return None
+
+
+def read_cached(fd: int, offset: int, most: int) -> bytes | None:
+    """What memory has of a file, without waiting for the disk.
+
+    :returns: at most ``most`` bytes from ``offset``; None if the disk must be asked, or
+        if the filesystem does not tell
+    """
+    found = bytearray(most)
+    try:
+        size = os.preadv(fd, [found], offset, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return bytes(memoryview(found)[:size])

@@ -1,7 +1,7 @@
 """Sends bodies to an object store, piece by piece.
 
 A body is never in memory as a whole, unless it was there before: the transport has one
-piece, and while it is full, one more is read ahead.
+piece, and the next one is read when it has sent that.
 
 A finished request of Twisted is a cycle that stays until Python looks for garbage, and
 its producer with it, so a producer lets go of everything when it is done.
@@ -22,7 +22,7 @@ from zope.interface import implementer
 from filebucket.store.s3.interfaces import IBody
 
 PIECE = 128 * 1024
-"""Bytes of a piece. Each takes a call in a thread, about 0.1 ms."""
+"""Bytes of a piece. Twisted sends no more at once."""
 
 
 @implementer(IBody)
@@ -105,10 +105,11 @@ class Sending:
 
     async def _produce(self) -> None:
         while (body := self._body) is not None and not self.done:
-            piece = await self._read(body)
             if self._paused:
                 self._resumed = Deferred()
                 await self._resumed
+                continue
+            piece = await self._read(body)
             # It may have been stopped in the meantime.
             if self._consumer is not None:
                 self.moved += len(piece)

@@ -31,15 +31,12 @@ from filebucket.store.s3.interfaces import (
     ObjectError,
 )
 from filebucket.store.s3.multipart import Multipart, again, look
-from filebucket.store.s3.several import Several
+from filebucket.store.s3.several import AT_ONCE, Several
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 T = TypeVar("T")
-
-AT_ONCE = 3
-"""Parts of an upload that are sent at once."""
 
 FRESH = 10.0
 """Seconds in which data is certainly there after it was sent."""

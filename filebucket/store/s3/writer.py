@@ -2,10 +2,10 @@
 
 A file smaller than a batch stays in memory. A larger one gathers in a file of the home
 that has no name, until it has the size of a part; while a part is sent, the next one
-gathers. If the client is faster than the store, up to :data:`AT_ONCE` parts are sent at
-once, as far as the disk has space for them and others do not need the places; then the
-client waits. A file of one part is stored by a PUT, any other one by a multipart
-upload, whose parts are deleted if the push fails before it is completed.
+gathers. If the client is faster than the store, several parts are sent at once, as far
+as the disk has space for them and others do not need the places; then the client waits.
+A file of one part is stored by a PUT, any other one by a multipart upload, whose parts
+are deleted if the push fails before it is completed.
 
 The data has a key of its own, so nothing replaces it, and it is stored before the
 record that publishes it (:mod:`.publish`). The digests and the name are checked before
@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from filebucket.base.alarm import started
 from filebucket.base.errors import Refusal
+from filebucket.base.fs import read_cached
 from filebucket.store.home import Home
 from filebucket.store.interfaces import IWriter, NameTaken, Receipt
 from filebucket.store.local import LocalWriter, write_all
@@ -35,7 +36,7 @@ from filebucket.store.s3.body import MemoryBody
 from filebucket.store.s3.interfaces import IBody, ObjectError
 from filebucket.store.s3.multipart import Multipart, again
 from filebucket.store.s3.records import Record, new_id
-from filebucket.store.s3.several import Several
+from filebucket.store.s3.several import AT_ONCE, Several
 
 if TYPE_CHECKING:
     from filebucket.store.s3.store import S3Store
@@ -54,10 +55,6 @@ _MOST_PART = 5 * 1024**3
 GROWTH = 1250
 """If the size of a file is unknown, a part has at least 1/1250 of what came before it:
 10,000 parts of at least 5 MiB then hold the largest file."""
-
-AT_ONCE = 4
-"""Parts of a push that are sent at once. The first one needs no more than any push
-reserves; the others are an offer to fast clients."""
 
 
 def part_size(least: int, announced: int, before: int) -> int:
@@ -120,7 +117,12 @@ class FileBody:
     run: Callable[..., Awaitable[bytes]]
 
     async def read(self, offset: int, most: int) -> bytes:
-        return await self.run(os.pread, self.fd, most, offset)
+        # It was written a moment ago, and is almost always still in memory: to ask a
+        # thread for each piece took a tenth of the processor time of a push.
+        found = read_cached(self.fd, offset, most)
+        if found is None:
+            found = await self.run(os.pread, self.fd, most, offset)
+        return found
 
 
 @implementer(IWriter)
@@ -217,7 +219,7 @@ class S3Writer(LocalWriter):
 
     async def _has_space_for_more(self) -> bool:
         """Whether the next part may gather beside the one that has, and those on their
-        way.
+        way. Each push has space for one of these: more is an offer to fast clients.
         """
         if not self._store.places.free:
             return False

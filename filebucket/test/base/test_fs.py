@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.base.fs import (
     directory,
@@ -15,6 +16,7 @@ from filebucket.base.fs import (
     free_bytes,
     make_directory,
     open_directory,
+    read_cached,
     replacing,
     sync_directory,
     sync_path,
@@ -218,6 +220,28 @@ class ReplaceTests(FolderCase):
         path = str(self.folder / "a" / "file")
         block = replacing(path, f"{path}.new")
         self.assertRaises(FileNotFoundError, block.__enter__)
+
+
+class CachedTests(FolderCase):
+    """What memory has of a file."""
+
+    def test_read(self) -> None:
+        """It is there, in part or not at all, or the filesystem does not tell."""
+        fd = os.open(f"{self.folder}/file", os.O_CREAT | os.O_RDWR)
+        self.addCleanup(os.close, fd)
+        os.write(fd, b"content")
+        if read_cached(fd, 0, 1) is None:
+            raise SkipTest("this filesystem cannot tell what is in memory")
+        self.assertEqual(b"content", read_cached(fd, 0, 100))
+        self.assertEqual(b"nte", read_cached(fd, 2, 3))
+        self.assertEqual(b"", read_cached(fd, 7, 3))
+        for number in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EIO):
+
+            def preadv(*_: object, number: int = number) -> int:
+                raise OSError(number, os.strerror(number))
+
+            self.patch(os, "preadv", preadv)
+            self.assertIsNone(read_cached(fd, 0, 100))
 
 
 class BytesTests(SynchronousTestCase):

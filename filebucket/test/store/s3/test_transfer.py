@@ -253,6 +253,7 @@ class TransferTests(TransferCase):
 
     def test_at_once(self) -> None:
         """Some parts are sent at once, and the end waits for the early ones."""
+        self.patch(module, "AT_ONCE", 3)
         gates: list[Deferred[None]] = [Deferred() for _ in range(4)]
         self.objects.gates["part"] = list(gates)
         early = self.begin(self.transfer.advance(9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -21,8 +22,8 @@ from filebucket.store.interfaces import IWriter, Receipt
 from filebucket.store.s3 import writer as module
 from filebucket.store.s3.interfaces import DeniedError, FullError
 from filebucket.store.s3.publish import PAUSE, SETTLE
+from filebucket.store.s3.several import AT_ONCE
 from filebucket.store.s3.writer import (
-    AT_ONCE,
     MOST_PARTS,
     MOST_SIZE,
     PartFile,
@@ -650,8 +651,34 @@ class DiskTests(WriterCase):
             self.result(writer.abort())
             self.assertEqual([], self.room.open)
 
+    def not_cached(self) -> None:
+        """Memory has nothing of the parts."""
+
+        def preadv(*_: object) -> int:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        self.patch(os, "preadv", preadv)
+
+    def test_not_cached(self) -> None:
+        """Only then a piece is read in a thread."""
+        calls = Counter[str]()
+
+        class Counting(LinesAtOnce):
+            def run(self, key: str, call: Callable[..., T], *args: Any) -> Any:
+                calls[call.__name__] += 1
+                return super().run(key, call, *args)
+
+        self.store.home.lines = Counting()
+        for name, threads in (("cached", 0), ("disk", 4)):
+            content = os.urandom(4 * PART)
+            self.result(self.push_parts(content, name=name).commit({}, False))
+            self.assertEqual(content, self.published()[name])
+            self.assertEqual(threads, calls["pread"])
+            self.not_cached()
+
     def test_unreadable(self) -> None:
         """A part that cannot be read back is a disk error."""
+        self.not_cached()
         for size in (PART, 3 * PART):
             self.store.home.lines = self.lines
             writer = self.push_parts(os.urandom(size)[:PART])
