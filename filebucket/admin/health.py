@@ -6,7 +6,7 @@ because :class:`filebucket.admin.site.SharedAnswer` shares the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -16,6 +16,7 @@ from filebucket.admin.site import AdminAnswer
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import Kind, Problem
 
 STUCK = 60.0
 """Seconds after which a thread that waits for a disk is reported."""
@@ -44,6 +45,7 @@ class Health:
         read: Callable[[Callable[[IView], object]], Deferred[Any]],
         writing: Callable[[], str | None],
         hanging: Callable[[], Hanging],
+        problems: Callable[[], Sequence[Problem]],
         elsewhere: bool = False,
     ) -> None:
         """
@@ -53,9 +55,11 @@ class Health:
         :param read: calls a function with the catalogue, in a thread; fails with
             :class:`CatalogueError`
         :param writing: why the catalogue cannot be written; None if it can
+        :param problems: those that the catalogue and the disk do not reveal
         :param elsewhere: whether the catalogue is a database of several daemons. If it
             is down, all of them still receive pushes, and a load balancer must not give
-            up all of them. It is not read here, since it may hang.
+            up all of them. It is not read here, since it may hang. If the object store
+            is down, it is so for all of them, and they receive resumable uploads.
         """
         self._ready = ready
         self._run = run
@@ -63,6 +67,7 @@ class Health:
         self._read = read
         self._writing = writing
         self._hanging = hanging
+        self._problems = problems
         self._elsewhere = elsewhere
 
     async def __call__(self) -> AdminAnswer:
@@ -84,10 +89,11 @@ class Health:
                 notes.append(
                     "the home: the space reserved by pushes exceeds the free space"
                 )
+        shared = notes if self._elsewhere else reasons
+        shared += [each.text for each in self._problems() if each.kind is Kind.STORE]
         error_of_writing = self._writing()
         if error_of_writing is not None:
-            told = notes if self._elsewhere else reasons
-            told.append(f"the catalogue cannot be written: {error_of_writing}")
+            shared.append(f"the catalogue cannot be written: {error_of_writing}")
         if not self._elsewhere:
             try:
                 await self._read(lambda catalogue: catalogue.refusals(1))

@@ -370,6 +370,7 @@ def _gone(key: _Key) -> str:
 _GONE = {
     Kind.DAEMON: "the daemon runs again",
     Kind.CATALOGUE: "the catalogue can be written again",
+    Kind.STORE: "pushes can be stored again",
     Kind.FULL: "no longer full",
     Kind.DAMAGED: "no file is damaged any more",
     Kind.MISSING: "no file is missing any more",

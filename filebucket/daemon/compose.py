@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,7 @@ from filebucket.http.tls import Certificates, Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.problem import Problem, ending_certificate
+from filebucket.model.problem import Problem, ending_certificate, store_outage
 from filebucket.model.push import Outcome, Receiving, Step
 from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
@@ -59,7 +60,7 @@ from filebucket.push.failures import Failures
 from filebucket.push.receive import Uploads
 from filebucket.push.sessions import Sessions
 from filebucket.store.choose import archive_of
-from filebucket.store.interfaces import IArchive
+from filebucket.store.interfaces import IArchive, IDaemonStore
 from filebucket.store.room import Room, look_at_filesystem
 from filebucket.upkeep.pace import Rest
 from filebucket.upkeep.reindex import reindex
@@ -210,6 +211,9 @@ def make_daemon(
             partial(expiring, certificates, wall),
             find_drift,
             member.find_rival,
+            partial(
+                find_outage, stored.store, partial(reading.run, status.tell_outage)
+            ),
         ),
         see,
         member.name,
@@ -248,6 +252,7 @@ def make_daemon(
             lambda: Hanging(threads.stuck(STUCK), THREADS),
             uploads.receiving,
             first_steps(config, path, socket.gethostname()),
+            lambda: watch.problems,
             config.catalogue is not None,
         )
         admin = watching, AdminSite(reactor, shown)
@@ -387,6 +392,20 @@ async def expiring(
     return ending_certificate(ends, wall())
 
 
+async def find_outage(
+    store: IDaemonStore, tell: Callable[[str | None], Deferred[None]]
+) -> Problem | None:
+    """Whether the object store cannot be used.
+
+    :param tell: shows commands the reason; None if it can be used
+    """
+    reason = await store.find_outage()
+    # If that cannot be written, alert.sh still runs.
+    with suppress(OSError):
+        await tell(reason)
+    return None if reason is None else store_outage(reason)
+
+
 def limits_of(config: Config, capacity: int) -> Limits:
     """The limits of connections, from the configuration.
 
@@ -429,6 +448,7 @@ def pages(
     hanging: Callable[[], Hanging],
     receiving: Callable[[], Sequence[Receiving]],
     steps: FirstSteps,
+    problems: Callable[[], Sequence[Problem]],
     elsewhere: bool,
 ) -> Mapping[str, IResource]:
     """The pages of the admin listener.
@@ -438,6 +458,7 @@ def pages(
     :param known: returns the facts that are not in the catalogue, but the disk
     :param receiving: returns files that are being received
     :param steps: commands to show on a page without a push
+    :param problems: returns those that the catalogue and the disk do not reveal
     :param elsewhere: whether the catalogue is a database of several daemons
     """
     health = Health(
@@ -447,6 +468,7 @@ def pages(
         recorder.read,
         lambda: recorder.health.error,
         hanging,
+        problems,
         elsewhere,
     )
     scrape = Scrape(counters, run, recorder.read, disk, known, live)

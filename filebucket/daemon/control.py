@@ -22,6 +22,7 @@ import os
 import re
 import stat
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -101,11 +102,13 @@ class Status:
     :param config: absolute path of the configuration that the daemon reads
     :param number: number of reloads since the daemon's start
     :param answer: the result of the last one; None before the first
+    :param outage: why the object store cannot be used; None if it can
     """
 
     config: str
     number: int = 0
     answer: Answer | None = None
+    outage: str | None = None
 
 
 class StatusFile(Service):
@@ -133,6 +136,8 @@ class StatusFile(Service):
         self._run = run
         self._applied = applied
         self._lock_fd = -1
+        # Of the status: threads write it.
+        self._turn = threading.Lock()
 
     def startService(self) -> None:
         super().startService()
@@ -173,18 +178,31 @@ class StatusFile(Service):
         super().stopService()
 
     def tell(self, answer: Answer, applied: Applied | None = None) -> None:
-        """Write the result of a reload. It may wait for a disk; one call at a time.
+        """Write the result of a reload. It may wait for a disk.
 
         :param applied: what is applied now; None if nothing changed
         :raises OSError: it cannot be written
         """
-        self._status = Status(self._status.config, self._status.number + 1, answer)
-        try:
-            # First, so that a command that got the answer reads the new file.
-            if applied is not None:
-                self._write_applied(applied)
-        finally:
-            self._write()
+        with self._turn:
+            number = self._status.number + 1
+            self._status = evolve(self._status, number=number, answer=answer)
+            try:
+                # First, so that a command that got the answer reads the new file.
+                if applied is not None:
+                    self._write_applied(applied)
+            finally:
+                self._write()
+
+    def tell_outage(self, reason: str | None) -> None:
+        """Write why the object store cannot be used. It may wait for a disk.
+
+        :param reason: None if it can be used
+        :raises OSError: it cannot be written
+        """
+        with self._turn:
+            if reason != self._status.outage:
+                self._status = evolve(self._status, outage=reason)
+                self._write()
 
     def _write_applied(self, applied: Applied) -> None:
         with beside_pushes():

@@ -22,6 +22,7 @@ from filebucket.model.problem import (
     Kind,
     Problem,
     ending_certificate,
+    store_outage,
 )
 
 
@@ -130,8 +131,18 @@ def _of_daemon(path: str, text: str, config: Config) -> Iterator[Problem]:
     elif found.process is None:
         why = "the daemon does not run: no push arrives"
         yield Problem(Kind.DAEMON, CRITICAL, why)
-    elif found.status is not None and not found.reads(path):
-        why = f"the daemon reads another configuration, {found.status.config}"
+    else:
+        yield from _of_running(path, text, config, found)
+
+
+def _of_running(
+    path: str, text: str, config: Config, found: Found
+) -> Iterator[Problem]:
+    status = found.status
+    if status is not None and status.outage is not None:
+        yield store_outage(status.outage)
+    if status is not None and not found.reads(path):
+        why = f"the daemon reads another configuration, {status.config}"
         yield Problem(Kind.RELOAD, WARNING, " ".join(why.split()))
     elif due := found.due(found.difference(config, text)):
         yield Problem(Kind.RELOAD, WARNING, due)

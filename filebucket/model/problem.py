@@ -54,6 +54,8 @@ class Kind(Enum):
     """The daemon does not run."""
     CATALOGUE = "catalogue"
     """The catalogue cannot be written."""
+    STORE = "store"
+    """The object store cannot be used."""
     FULL = "full"
     """A bucket's quota, or the disk, is used up or soon will be."""
     DAMAGED = "damaged"
@@ -243,6 +245,11 @@ def full_disk(disk: Filesystem, full_at: float | None, now: float) -> Problem | 
         text = f"pushes may use only {size_text(left)} of the disk"
         return Problem(Kind.FULL, WARNING, text)
     return None
+
+
+def store_outage(reason: str) -> Problem:
+    """The object store cannot be used."""
+    return Problem(Kind.STORE, CRITICAL, f"no push can be stored: {printable(reason)}")
 
 
 def lost_files(bucket: str, damaged: int, missing: int) -> Sequence[Problem]:

@@ -89,6 +89,9 @@ class DirectoryStore:
     def prepare(self) -> str:
         return self.home.prepare()
 
+    async def find_outage(self) -> str | None:
+        return None
+
     def close(self) -> None:
         self.home.close()
 

@@ -290,6 +290,11 @@ class IDaemonStore(IStore):
         :raises ConfigError: they cannot be
         """
 
+    def find_outage() -> Awaitable[str | None]:
+        """Why no push can be stored, for a reason that the home does not show; None if
+        there is none. It ends within 30 seconds.
+        """
+
     def close() -> None:
         """Release the home."""
 

@@ -30,6 +30,7 @@ from filebucket.store.s3.interfaces import (
     NotThereError,
     ObjectError,
 )
+from filebucket.store.s3.outage import Outages
 from filebucket.store.s3.publish import SETTLE, Deadline, Names, Published
 from filebucket.store.s3.records import Keys, Record
 from filebucket.store.s3.writer import S3Writer, check_size, part_size
@@ -84,6 +85,7 @@ class S3Store:
         self.counts = Counts(room, self._count)
         self.places = Places(SENT_AT_ONCE)
         self._names = Names(names, keys, clock)
+        self._outages = Outages(names, data, keys, clock)
         self._data_bucket = data_bucket
         self._check = check
 
@@ -93,6 +95,9 @@ class S3Store:
 
     def close(self) -> None:
         self.home.close()
+
+    async def find_outage(self) -> str | None:
+        return await self._outages.find()
 
     async def check_room(self, directory: str, size: int) -> None:
         self.home.check_moves(directory)
@@ -213,6 +218,7 @@ class S3Store:
         self._report(error, "abandon")
 
     def _report(self, error: ObjectError, what: str) -> None:
+        self._outages.suspect()
         self._log.error(
             "request={request}: object store error during {what}: {error}",
             event="store",

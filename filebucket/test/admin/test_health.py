@@ -12,6 +12,7 @@ from filebucket.admin.health import Hanging, Health
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.model.filesystem import Filesystem
+from filebucket.model.problem import WARNING, Kind, Problem, store_outage
 from filebucket.test.kit.fakes import at_once
 
 DISK = Filesystem(total=1000, free=100, reserved=20, read_only=False)
@@ -24,6 +25,7 @@ class HealthTests(SynchronousTestCase):
         self.unreadable: str | None = None
         self.unwritable: str | None = None
         self.stuck = 0
+        self.problems: list[Problem] = []
         self.elsewhere = False
 
     def look(self) -> Filesystem:
@@ -44,6 +46,7 @@ class HealthTests(SynchronousTestCase):
             self.read,
             lambda: self.unwritable,
             lambda: Hanging(self.stuck, 64),
+            lambda: self.problems,
             self.elsewhere,
         )
         answer = self.successResultOf(Deferred.fromCoroutine(health()))
@@ -103,6 +106,17 @@ class HealthTests(SynchronousTestCase):
             ),
             self.ask(),
         )
+
+    def test_outage(self) -> None:
+        """If several daemons share the object store, it is a warning."""
+        self.problems = [
+            Problem(Kind.RELOAD, WARNING, "a reload is due"),
+            store_outage("no answer"),
+        ]
+        told = "no push can be stored: no answer\n"
+        self.assertEqual((503, told), self.ask())
+        self.elsewhere = True
+        self.assertEqual((200, f"ok\n{told}"), self.ask())
 
     def test_database(self) -> None:
         """Pushes go on without a database of several daemons; it is not asked."""

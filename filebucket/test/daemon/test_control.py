@@ -158,6 +158,21 @@ class StatusTests(StatusCase):
             expected = Status("/etc/config.json", number, answer)
             self.assertEqual(expected, read(str(self.home)))
 
+    def test_outage(self) -> None:
+        """It stays over a reload, and is written only if it changes."""
+        self.file.startService()
+        self.file.tell_outage("no answer")
+        self.file.tell(Answer("ab"))
+        expected = Status("/etc/config.json", 1, Answer("ab"), "no answer")
+        self.assertEqual(expected, read(str(self.home)))
+        before = (self.private / "status.json").stat().st_ino
+        self.file.tell_outage("no answer")
+        self.assertEqual(before, (self.private / "status.json").stat().st_ino)
+        self.file.tell_outage(None)
+        self.assertEqual(
+            Status("/etc/config.json", 1, Answer("ab")), read(str(self.home))
+        )
+
     def test_of_the_last_life(self) -> None:
         """The next daemon does not report the answer of one that was killed."""
         self.file.startService()

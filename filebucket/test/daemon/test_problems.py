@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.config.load import parse
 from filebucket.daemon import control
 from filebucket.daemon.applied import Applied, fingerprints, identity
+from filebucket.daemon.control import StatusFile
 from filebucket.daemon.problems import problems_of
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.test.kit.certificates import write_pair
@@ -37,10 +38,11 @@ class ProblemCase(SynchronousTestCase):
         self.file.write_text(self.text)
         self.config = parse(self.text, str(self.file))
 
-    def start(self, path: str | None = None) -> None:
+    def start(self, path: str | None = None) -> StatusFile:
         """Start a daemon, with the present configuration.
 
         :param path: the file that it reads
+        :returns: its files
         """
         applied = Applied(
             identity(self.text), self.config.keys, fingerprints(self.config.buckets)
@@ -48,6 +50,7 @@ class ProblemCase(SynchronousTestCase):
         daemon = status_file(self.config.home, path or str(self.file), applied)
         daemon.startService()
         self.addCleanup(daemon.stopService)
+        return daemon
 
     def found(self, daemon: bool = True, path: str | None = None) -> list[Problem]:
         text = identity(self.text)
@@ -69,6 +72,18 @@ class DaemonTests(ProblemCase):
         text = "the daemon does not run: no push arrives"
         self.assertEqual([Problem(Kind.DAEMON, CRITICAL, text)], self.found())
         self.assertEqual([], self.found(daemon=False))
+
+    def test_outage(self) -> None:
+        """As the daemon has noticed it last; one that does not run notices nothing."""
+        daemon = self.start()
+        daemon.tell_outage("no answer\x1b")
+        text = "no push can be stored: no answer\\x1b"
+        self.assertEqual([Problem(Kind.STORE, CRITICAL, text)], self.found())
+        self.write("web01")
+        kinds = [each.kind for each in self.found()]
+        self.assertEqual([Kind.STORE, Kind.RELOAD], kinds)
+        self.process = None
+        self.assertEqual([Kind.DAEMON], [each.kind for each in self.found()])
 
     def test_down_beside_others(self) -> None:
         """Other daemons, which share the catalogue, receive the pushes."""

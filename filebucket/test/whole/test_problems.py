@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from filebucket.test.kit.integration import IntegrationCase, run
+from filebucket.test.kit.programs import Program, answers, free_ports
 from filebucket.test.kit.server import OTHER, Server, comes, hurried
 
 
@@ -147,6 +148,43 @@ class ProblemTests(IntegrationCase):
         self.assertEqual([problem], found["problems"])
         self.assertEqual(2.0, self.metric('problem{problem="full"}'))
         self.assertIn(text[1:], self.fetch(""))
+
+    def test_outage(self) -> None:
+        """The object store is down, and comes back. No push comes meanwhile."""
+        (port,) = free_ports(1)
+        url = f"http://127.0.0.1:{port}"
+        command = (sys.executable, "-m", "filebucket.test.kit.lying_s3", str(port))
+        store = Program("store", self.folder, command, lambda: answers(url))
+        store.start()
+        self.addCleanup(store.kill)
+        keys = self.file(
+            "keys", b"[default]\naws_access_key_id=a\naws_secret_access_key=b\n"
+        )
+        self.made.config["store"] = {
+            "s3": {
+                "endpoints": [url],
+                "names_bucket": "names",
+                "data_bucket": "data",
+                "credentials": str(keys),
+            }
+        }
+        self.made.write_config()
+        self.start({"store.s3.outage.LOOK": 0.5, "daemon.changes.SETTLED": 0.2})
+        self.assertEqual("ok\n", self.fetch("healthz"))
+        store.kill()
+        text = f"no push can be stored: cannot connect to object store 127.0.0.1:{port}"
+        alert = f"-|ok|store|critical||{text}"
+        self.assertTrue(comes(lambda: alert in self.said.read_text()))
+        self.assertIn(text, self.fetch("healthz"))
+        self.assertIn(text[1:], self.fetch(""))
+        self.assertEqual(2.0, self.metric('problem{problem="store"}'))
+        code, line = self.status("--line")
+        self.assertEqual((2, True), (code, text in line), line)
+        store.start()
+        self.hears("-|store|ok|ok||pushes can be stored again")
+        self.assertEqual("ok\n", self.fetch("healthz"))
+        self.assertEqual(0.0, self.metric('problem{problem="store"}'))
+        self.assertEqual(0, self.status("--line")[0])
 
     def test_hook(self) -> None:
         self.made.hook("post-push", "exit 7")

@@ -504,6 +504,15 @@ class ErrorTests(WriterCase):
             self.assertEqual("AccessDenied", event["code"])
         self.assertEqual({}, self.published())
 
+    def test_outage(self) -> None:
+        """A push that fails shows one that reading does not."""
+        self.data.fail("put", DENIED, times=2)
+        self.assertIsNone(self.result(self.store.find_outage()))
+        self.assert_fails(503, 7)
+        self.assertEqual(str(DENIED), self.result(self.store.find_outage()))
+        self.assertIsNone(self.result(self.store.find_outage()))
+        del self.data.objects[self.keys.probe("outage")]
+
     def test_record_denied(self) -> None:
         """The data is left to be swept."""
         self.names.fail("create", DENIED)
