@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
+from attrs import frozen
 from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
 from twisted.web.http_headers import Headers
 
@@ -40,6 +41,53 @@ ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
 _NEXT_CHUNK = re.compile(rb"\r\n(0{0,8}[1-9A-Fa-f][0-9A-Fa-f]{0,14})\r\n")
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+_USUAL_HEAD = re.compile(
+    rb"([A-Z]+) (/[\x21-\x7e]*) (HTTP/1\.1)\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+\r\n){1,50}+)\r\n"
+)
+_UNUSUAL = (b"Transfer-Encoding", b"Expect")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+MOST_USUAL = 4 * 1024
+"""Bytes of a usual head: far from every limit of a head."""
+
+
+@frozen
+class Head:
+    """The head of a request.
+
+    :param line: method, target and version
+    :param length: bytes of the body
+    :param size: bytes of the head
+    """
+
+    line: tuple[bytes, bytes, bytes]
+    headers: Headers
+    length: int
+    size: int
+
+
+def usual_head(data: bytes) -> Head | None:
+    """The head at the beginning of the data, if it is complete and as usual: in it
+    everything is well-formed, and framing is by one Content-Length. None for any other
+    one, which may be well-formed, too.
+    """
+    found = _USUAL_HEAD.match(data, 0, MOST_USUAL)
+    if found is None:
+        return None
+    method, target, version, fields = found.groups()
+    headers = Headers()
+    for field in fields.split(b"\r\n")[:-1]:
+        name, _, value = field.partition(b":")
+        headers.addRawHeader(name, value.strip(b" \t"))
+    lengths = headers.getRawHeaders(b"Content-Length", ())
+    if len(lengths) != 1 or any(map(headers.hasHeader, _UNUSUAL)):
+        return None
+    if not _LENGTH.fullmatch(lengths[0]):
+        return None
+    line = method, target, version
+    return Head(line, headers, int(lengths[0]), found.end())
 
 
 class Chunks(_ChunkedTransferDecoder):
@@ -167,10 +215,13 @@ def segments(path: bytes) -> tuple[list[bytes], str | None]:
     """
     if path == b"*":
         return [b""], None
-    # The absolute form, which proxies send (RFC 9112, 3.2.2).
-    path = ORIGIN.sub(b"", path, count=1) or b"/"
+    if not path.startswith(b"/"):
+        # The absolute form, which proxies send (RFC 9112, 3.2.2).
+        path = ORIGIN.sub(b"", path, count=1) or b"/"
     if not path.startswith(b"/"):
         return [b""], "the request target is not a path"
+    if b"%" not in path:
+        return path[1:].split(b"/"), None
     wrong = None
     if _BAD_ESCAPE.search(path):
         wrong = "the path has a '%' that is not an escape"

@@ -37,6 +37,7 @@ MOST_SKIPPED = 1024 * 1024
 MOST_OVERHEAD = MOST_SKIPPED + MOST_PARTS * (MOST_PART_HEADERS + 100)
 """Largest size of a form without its file, in bytes."""
 
+_EMPTY_LINE = b"\r\n\r\n"
 _MOST_BOUNDARY = 70  # RFC 2046, 5.1.1
 
 Batches: TypeAlias = AsyncIterator[Sequence[bytes]]
@@ -152,14 +153,13 @@ class _Form:
 
     def _cut(self, before: bytes, data: bytes) -> Iterator[bytes]:
         """Cut ``data`` after empty lines, which may begin in ``before``."""
-        start = 0
-        for match in re.finditer(rb"(?<=\r\n\r\n)", before + data):
-            if not self._cuts_left:
-                break
+        start, both = 0, before + data
+        at = both.find(_EMPTY_LINE)
+        while at >= 0 and self._cuts_left:
             self._cuts_left -= 1
-            end = match.end() - len(before)
+            end = at + len(_EMPTY_LINE) - len(before)
             yield data[start:end]
-            start = end
+            start, at = end, both.find(_EMPTY_LINE, at + 1)
         if start < len(data):
             yield data[start:]
 

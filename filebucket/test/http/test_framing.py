@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from urllib.parse import quote_from_bytes
 
@@ -13,12 +14,19 @@ from twisted.web.http import _MalformedChunkedDataError
 
 from filebucket.base.errors import Refusal
 from filebucket.http.channel import StreamingRequest
-from filebucket.http.framing import CHUNKS_AT_ONCE, Chunks, members
+from filebucket.http.framing import (
+    CHUNKS_AT_ONCE,
+    MOST_USUAL,
+    Chunks,
+    members,
+    usual_head,
+)
 from filebucket.http.turns import AT_ONCE
 from filebucket.test.kit.properties import PLACES, cut, trying
 from filebucket.test.kit.wire import (
     CHUNKED,
     LIMITS,
+    PUT,
     Connection,
     Recorder,
     StreamingCase,
@@ -275,6 +283,112 @@ class AnyFramingTests(SynchronousTestCase):
         except _MalformedChunkedDataError:
             got.append(b"malformed")
         return got
+
+
+class UsualHeadTests(SynchronousTestCase):
+    """A head that is taken at once is what Twisted finds line by line."""
+
+    LINES = st.sampled_from(
+        [
+            b"PUT /t/a%20b?c HTTP/1.1",
+            b"POST /t HTTP/1.1",
+            b"PUT /t HTTP/1.0",
+            b"put  /t HTTP/1.1",
+            b"PUT t HTTP/1.1",
+            b"PUT http://h/t HTTP/1.1",
+        ]
+    )
+    SOME = (
+        b"Host: h",
+        b"Host: /",
+        b"Content-Length: 3",
+        b"content-length:\t3 ",
+        b"Content-Length: 03",
+        b"Content-Length: +3",
+        b"Content-Length: 9999999999999999999",
+        b"Content-Length: 20",
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"Connection: Keep-Alive, Close",
+        b"Expect: 100-continue",
+        b"expect:",
+        b"x-A: \xe9 \t b\t",
+        b"X-a:",
+        b" folded",
+        b": x",
+        b"X y: z",
+        b"X",
+        b"",
+        b"X: " + b"x" * 5000,
+    )
+    FIELDS = st.sampled_from(SOME)
+    ENDS = st.sampled_from([b"\r\n"] * 20 + [b"\n", b"\r", b"\0\r\n", b"\x7f\r\n"])
+    MESSAGES = st.tuples(LINES, st.lists(st.tuples(FIELDS, ENDS), max_size=6))
+
+    @trying
+    @given(MESSAGES, st.booleans())
+    def test_as_twisted(
+        self, message: tuple[bytes, list[tuple[bytes, bytes]]], whole: bool
+    ) -> None:
+        line, fields = message
+        head = line + b"\r\n" + b"Host: h\r\n" * whole
+        head += b"".join(map(b"".join, fields)) + b"Content-Length: 3\r\n" * whole
+        sent = head + b"\r\nabc" + put(3) + b"def" + put(3)[:30]
+        found = self.outcome(sent)
+        self.assertEqual([], self.flushLoggedErrors())
+        # The first byte alone begins a head that Twisted has to parse.
+        self.assertEqual(self.outcome(sent[:1], sent[1:]), found)
+
+    def test_each_field(self) -> None:
+        for field in self.SOME:
+            for sent in (
+                put(3, field) + b"abc",
+                PUT + field + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            ):
+                found = self.outcome(sent + put(0))
+                self.assertEqual(self.outcome(sent[:1], sent[1:] + put(0)), found)
+
+    def test_taken(self) -> None:
+        for head, taken in (
+            (put(3), True),
+            (put(3, *[b"X-%d: a" % each for each in range(48)]), True),
+            (put(3, *[b"X-%d: a" % each for each in range(49)]), False),
+            (put(3, b"X: " + b"x" * MOST_USUAL), False),
+            (put(3, b"Expect: 100-continue"), False),
+            (put(3, b"X: a\0"), False),
+            (put(3, b"Content-Length: 3"), False),
+            (put(3)[:-1], False),
+            (CHUNKED, False),
+            (b"\r\n" + put(3), False),
+        ):
+            found = usual_head(head + b"abc")
+            self.assertEqual(taken, found is not None, head)
+            if found is not None:
+                self.assertEqual((len(head), 3), (found.size, found.length))
+
+    def outcome(self, *sent: bytes) -> tuple[object, ...]:
+        """What a server does with the request: what it sees, answers and logs."""
+        root = Recorder(echo)
+        connection = Connection(root)
+        connection.send(*sent)
+        answers = re.sub(rb"Date: [^\r]*", b"", connection.received())
+        answers = answers.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+        requests = [
+            (
+                each.method,
+                each.uri,
+                each.path,
+                each.clientproto,
+                each.length,
+                each.body.received,
+                dict(each.requestHeaders.getAllRawHeaders()),
+            )
+            for each in root.requests
+        ]
+        refused = [(each.status, each.reason) for each in connection.refused]
+        ended = connection.closed, connection.wire.half_closed
+        timers = [each.getTime() for each in connection.clock.getDelayedCalls()]
+        return answers, requests, refused, ended, timers
 
 
 class AnyTargetTests(SynchronousTestCase):
