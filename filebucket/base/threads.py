@@ -17,8 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import SimpleQueue
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 from twisted.application.service import Service
@@ -51,7 +50,10 @@ class Threads(Service):
         self._reactor = reactor
         self._most = most
         self._monotonic = monotonic
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._calls: deque[_Call | None] = deque()
+        # A lock for each idle thread, which waits for it: if several threads wait for
+        # one SimpleQueue, each call wakes two of them.
+        self._idle: list[threading.Lock] = []
         self._results: deque[_Result] = deque()
         self._waking = False
         self._count = 0
@@ -69,8 +71,14 @@ class Threads(Service):
             return fail(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
         done: Deferred[T] = Deferred()
         self._under_way += 1
-        self._calls.put((done, function, args))
+        self._put((done, function, args))
         return done
+
+    def _put(self, call: _Call | None) -> None:
+        """Let a thread take a call, preferably the one that was idle last."""
+        self._calls.append(call)
+        with suppress(IndexError):
+            self._idle.pop().release()
 
     def stuck(self, seconds: float) -> int:
         """Number of threads that have been in one call for at least ``seconds``
@@ -97,10 +105,12 @@ class Threads(Service):
         super().stopService()
         while self._count:
             self._count -= 1
-            self._calls.put(None)
+            self._put(None)
 
     def _work(self, began: list[float]) -> None:
-        while (call := self._calls.get()) is not None:
+        wake = threading.Lock()
+        wake.acquire()
+        while (call := self._next(wake)) is not None:
             done, function, args = call
             began[0] = self._monotonic()
             try:
@@ -117,6 +127,26 @@ class Threads(Service):
             # Otherwise the thread would keep references to these while it waits for a
             # call.
             del call, done, function, args, result
+
+    def _next(self, wake: threading.Lock) -> _Call | None:
+        """Wait for the next call in a thread; None is the end.
+
+        :param wake: the thread's own, which is held
+        """
+        while True:
+            try:
+                return self._calls.popleft()
+            except IndexError:
+                self._idle.append(wake)
+            # If a call came before that, it has woken nobody.
+            if self._calls:
+                try:
+                    self._idle.remove(wake)
+                    continue
+                except ValueError:
+                    # It has: then one release is due.
+                    pass
+            wake.acquire()
 
     def _deliver(self) -> None:
         # Before the results are read: a thread that appends one from here on wakes the

@@ -2,7 +2,7 @@
 
 A file that is being received has no name (O_TMPFILE), so a crash leaves nothing behind.
 Publishing is: write, fsync the file, link (which fails if the name exists), fsync the
-folder. All four are needed, in this order (:meth:`DirectoryWriter._commit`). On a
+folder. All four are needed, in this order (:meth:`.group.Group.publish`). On a
 filesystem without O_TMPFILE the file has a private name in
 ``<home>/.filebucket/incoming/``, which is emptied at start. An overwriting push does
 the same if the name is free; else it renames over the old file, under a lock that keeps
@@ -22,8 +22,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from attrs import define, field
@@ -36,6 +36,7 @@ from filebucket.model.push import Kept
 from filebucket.store.aside import AsideFile, PartFile
 from filebucket.store.attributes import KERNEL, Attributes, is_sealed
 from filebucket.store.count import Counts, count, taken_by
+from filebucket.store.group import Group, Result
 from filebucket.store.home import Home
 from filebucket.store.interfaces import (
     IDaemonStore,
@@ -167,6 +168,39 @@ class DirectoryStore:
             folder.known = True
             return fd
 
+    def publish_new(
+        self, directory: str, writers: Sequence[DirectoryWriter]
+    ) -> list[Result]:
+        """Publish whole files of a bucket that are in memory, and replace none."""
+        return self._publish(directory, writers, nullcontext)
+
+    def publish_over(
+        self, directory: str, writers: Sequence[DirectoryWriter]
+    ) -> list[Result]:
+        """Publish such files, and replace others. New files are not among them, since
+        these may wait for a lock.
+        """
+        return self._publish(directory, writers, writers[0].replacing)
+
+    def _publish(
+        self,
+        directory: str,
+        writers: Sequence[DirectoryWriter],
+        naming: Callable[[], AbstractContextManager[None]],
+    ) -> list[Result]:
+        folder_fd = self.open_bucket(directory)
+        try:
+            found, group = os.fstatvfs(folder_fd), Group(writers)
+            group.each(lambda writer: writer.join(folder_fd, found))
+            group.publish(folder_fd, naming)
+            results = group.results()
+        finally:
+            for writer in writers:
+                writer.leave()
+            with writers[0].leaving():
+                os.close(folder_fd)
+        return results
+
     def folder(self, directory: str) -> _Folder:
         """The bucket's folder and its locks."""
         found = self._folders.get(directory)
@@ -196,6 +230,9 @@ class DirectoryWriter(LocalWriter):
         # Names are UTF-8, whatever the locale says.
         self._name = name.encode("utf-8")
         self._path = os.path.join(store.home.path, directory, name)
+        self._promised: Mapping[str, bytes] = {}
+        self._overwrite = self._has_replaced = False
+        self._order = -1
 
     def _open_folder(self) -> int:
         return self._store.open_bucket(self._directory)
@@ -225,35 +262,84 @@ class DirectoryWriter(LocalWriter):
     async def commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
         if not self._entered:
             await self._enter(self._waiting_size)
-        return await self._store.home.run(
-            self._directory, self._commit, promised, overwrite
-        )
+        self._promised, self._overwrite = promised, overwrite
+        home, store = self._store.home, self._store
+        if self._aside is not None:
+            return await home.run(self._directory, self._commit)
+        # The whole file is in memory, so it takes others no time.
+        publish = store.publish_over if overwrite else store.publish_new
+        return await home.together(self._directory, publish, self)
 
-    def _commit(self, promised: Mapping[str, bytes], overwrite: bool) -> Receipt:
-        self._write(self._waiting, overwrite)
+    def _commit(self) -> Receipt:
+        alone = Group([self])
+        alone.publish(
+            self._folder_fd, self.replacing if self._overwrite else nullcontext
+        )
+        (result,) = alone.results()
+        if isinstance(result, Exception):
+            raise result
+        self._clear()
+        return result
+
+    # The steps of publishing, which are a Member's.
+
+    def join(self, folder_fd: int, found: os.statvfs_result) -> None:
+        """Begin a file that is in memory.
+
+        :param folder_fd: stays open until :meth:`leave`
+        :param found: the free space
+        """
+        self._folder_fd = folder_fd
+        self._check_name(self._overwrite, look=False)
+        self._reserved = self._local.room.set_aside(
+            folder_fd, self._directory, self._waiting_size, self._quota, found=found
+        )
+        self._aside = self._open_aside()
+
+    def fill(self) -> None:
+        self._write(self._waiting, self._overwrite)
+        self._hashes.compare(self._promised)
+
+    def send(self) -> None:
         assert self._aside is not None
-        self._hashes.compare(promised)
+        with suppress(OSError):
+            os.posix_fadvise(self._aside.fd, 0, self._size, os.POSIX_FADV_DONTNEED)
+
+    def seal(self) -> None:
+        assert self._aside is not None
         self._aside.seal()
-        replaced = False
-        if overwrite:
+
+    def give_name(self) -> None:
+        assert self._aside is not None
+        if self._overwrite:
             # Two pushes that replace each other may end in any order. Only here, under
             # the lock, is it known which one was last.
-            with self._replacing():
-                replaced = self._publish_over()
-                order = next(self._store.order)
-            if replaced:
-                sync_directory(self._folder_fd)
-            else:
-                self._sync_or_unlink()
+            self._has_replaced = self._publish_over()
+            self._order = next(self._store.order)
         else:
             # A push that replaces this file gets a later number.
-            order = next(self._store.order)
+            self._order = next(self._store.order)
             self._publish(self._aside.link)
-            self._sync_or_unlink()
+
+    def take_name(self) -> None:
+        # This push gets no 200, so its file must go; unless it has replaced another
+        # one, or another push has replaced it already, or may have.
+        assert self._aside is not None
+        if not self._has_replaced:
+            with suppress(OSError, Refusal), self.replacing():
+                if self._aside.has(self._name):
+                    os.unlink(self._name, dir_fd=self._folder_fd)
+
+    def receipt(self) -> Receipt:
         self._published = True
-        self._clear()
         sha256 = self._hashes.hexdigest("sha256")
-        return Receipt(self._path, self._size, sha256, order, replaced)
+        return Receipt(self._path, self._size, sha256, self._order, self._has_replaced)
+
+    def leave(self) -> None:
+        """End, published or not."""
+        self._folder_fd = -1
+        with self.leaving():
+            self._drop()
 
     def _publish_over(self) -> bool:
         """Publish the file, replacing any other; returns whether there was one."""
@@ -288,20 +374,8 @@ class DirectoryWriter(LocalWriter):
         except OSError as error:
             raise _name_error(error) from None
 
-    def _sync_or_unlink(self) -> None:
-        assert self._aside is not None
-        try:
-            sync_directory(self._folder_fd)
-        except OSError:
-            # This push gets no 200, so its file must go; unless another push has
-            # replaced it already, or may have.
-            with suppress(OSError, Refusal), self._replacing():
-                if self._aside.has(self._name):
-                    os.unlink(self._name, dir_fd=self._folder_fd)
-            raise
-
     @contextmanager
-    def _replacing(self) -> Iterator[None]:
+    def replacing(self) -> Iterator[None]:
         """Keep other pushes from replacing, and prune from deleting, files of the
         bucket.
         """

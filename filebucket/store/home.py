@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.logger import Logger
@@ -25,6 +25,7 @@ from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
 from filebucket.store.interfaces import IHome, InLine
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 STUCK = 60.0
 """Seconds without an answer after which a disk counts as stuck. If none of a bucket's
@@ -120,6 +121,23 @@ class Home:
             return await self.lines.run(directory, function, *args)
         except OSError as error:
             raise self.refusal(error, function.__name__.strip("_")) from None
+
+    async def together(
+        self,
+        directory: str,
+        function: Callable[[str, Sequence[Item]], Sequence[T | Exception]],
+        item: Item,
+    ) -> T:
+        """Commit ``item`` together with others of the bucket, in a thread.
+
+        :param function: gets the folder and the items; returns the result or the
+            exception of each
+        :raises Refusal: disk error, which is logged
+        """
+        try:
+            return await self.lines.together(directory, function, item)
+        except OSError as error:
+            raise self.refusal(error, "commit") from None
 
     def refusal(self, error: OSError, what: str) -> Refusal:
         """Log a disk error.

@@ -30,6 +30,7 @@ from filebucket.model.push import Kept
 from filebucket.model.unfinished import Finished, Unfinished
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 BATCH = 24 * 1024
 """Bytes that a writer collects before it writes to the disk, which takes a thread and
@@ -41,6 +42,13 @@ class InLine(Protocol):
     """:class:`~filebucket.base.lines.Lines`, or a fake."""
 
     def run(self, key: str, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+
+    def together(
+        self,
+        key: str,
+        function: Callable[[str, Sequence[Item]], Sequence[T | Exception]],
+        item: Item,
+    ) -> Deferred[T]: ...
 
     def is_stuck(self, key: str, seconds: float) -> bool: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 from twisted.logger import Logger
@@ -197,21 +197,33 @@ class LocalWriter:
 
     def _clear(self) -> None:
         folder_fd, self._folder_fd = self._folder_fd, -1
+        with self.leaving():
+            try:
+                self._drop()
+            finally:
+                os.close(folder_fd)
+
+    def _drop(self) -> None:
+        """Close the file, which is gone if it is not published."""
         aside, self._aside = self._aside, None
         try:
-            try:
-                if aside is not None:
-                    aside.discard()
-            finally:
-                if self._reserved is not None:
-                    # Only now, since the space is free only when the file is gone.
-                    self._local.room.give_back(
-                        self._reserved, self._published, self._replaced
-                    )
-                os.close(folder_fd)
+            if aside is not None:
+                aside.discard()
+        finally:
+            if self._reserved is not None:
+                # Only now, since the space is free only when the file is gone.
+                self._local.room.give_back(
+                    self._reserved, self._published, self._replaced
+                )
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Only log that something cannot be cleared away: it has no published name, or
+        is deleted at the next start; and the outcome of the push is decided already.
+        """
+        try:
+            yield
         except OSError as error:
-            # The leftover has no published name, or is deleted at the next start; and
-            # the outcome of the push is decided already.
             self._log.warn(
                 "request={request}: cannot delete a temporary file: {error}",
                 event="leftover",

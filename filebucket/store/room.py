@@ -169,6 +169,7 @@ class Room:
         quota: int | None,
         upload: str = "",
         at_once: int = MOST,
+        found: os.statvfs_result | None = None,
     ) -> Reservation:
         """Reserve space for a push, until :meth:`give_back`.
 
@@ -178,11 +179,12 @@ class Room:
         :param quota: the bucket's quota in bytes; None is unlimited
         :param upload: id of the resumable upload that it continues, if any
         :param at_once: bytes of it that are on the disk at once, at most
+        :param found: the state of its filesystem, if it was just read
         :raises Refusal: 507: not enough free space
         """
         # Read without the lock, for which other pushes may wait. Writes in between
         # make it slightly wrong, but other programs may write at any time anyway.
-        found = os.fstatvfs(bucket_fd)
+        found = found or os.fstatvfs(bucket_fd)
         left = self._left(found)
         with self._lock:
             bucket = self._buckets[directory]

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from filebucket.base.threads import Threads
-from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.server import PATIENCE, comes
 
 
 @implementer(IReactorFromThreads)
@@ -138,6 +138,23 @@ class ThreadsTests(SynchronousTestCase):
         threads = self.make(8)
         waits = [threads.run(lambda n=number: n) for number in range(5000)]
         self.assertEqual(list(range(5000)), self.results(*waits))
+
+    def test_one_is_woken(self) -> None:
+        """A call wakes one idle thread only, the one that was idle last."""
+        hang = threading.Event()
+        hanging = self.threads.run(hang.wait, PATIENCE)
+        (first,) = self.results(self.threads.run(threading.get_ident))
+        idle = self.threads._idle
+        self.assertTrue(comes(lambda: len(idle) == 1))
+        hang.set()
+        self.results(hanging)
+        self.assertTrue(comes(lambda: len(idle) == 2))
+        before = list(idle)
+        for _ in range(3):
+            (used,) = self.results(self.threads.run(threading.get_ident))
+            self.assertNotEqual(first, used)
+            self.assertTrue(comes(lambda: len(idle) == 2))
+            self.assertEqual(before, idle)
 
     def test_stop(self) -> None:
         threads = Threads(self.reactor, 2)

@@ -107,6 +107,9 @@ class CompositionTests(DaemonCase):
         wires = [self.begin(f"{number}") for number in range(40)]
         for channel, _ in wires:
             channel.dataReceived(b"c")
+        # Small files share a call.
+        self.assertEqual(1, self.threads.waiting)
+        wires += [self.begin(f"large-{number}", 100_000) for number in range(40)]
         self.assertEqual(PER_BUCKET, self.threads.waiting)
         self.assertLess(3 * PER_BUCKET, THREADS)
         self.threads.hangs = False

@@ -112,12 +112,12 @@ class DaemonCase(SynchronousTestCase):
         channel.connectionLost()
         return wire
 
-    def begin(self, name: str) -> tuple[StreamingChannel, Wire]:
-        """Begin a push of three bytes, and send two of them."""
+    def begin(self, name: str, length: int = 3) -> tuple[StreamingChannel, Wire]:
+        """Begin a push of three bytes or more, and send two of them."""
         channel, wire = self.connect()
         channel.dataReceived(
-            b"PUT /%b/%b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"
-            % (TOKEN.encode(), name.encode())
+            b"PUT /%b/%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\nab"
+            % (TOKEN.encode(), name.encode(), length)
         )
         return channel, wire
 

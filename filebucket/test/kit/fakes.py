@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, execute
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from filebucket.base.errors import Refusal
@@ -61,8 +62,46 @@ class LinesAtOnce:
     def run(self, key: str, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return at_once(function, *args)
 
+    def together(
+        self,
+        key: str,
+        function: Callable[[str, Sequence[Any]], Sequence[T | Exception]],
+        item: object,
+    ) -> Deferred[T]:
+        def alone() -> T:
+            (result,) = function(key, [item])
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return self.run(key, alone)
+
     def is_stuck(self, key: str, seconds: float) -> bool:
         return key in self.stuck
+
+
+class Pool(Threads):
+    """Makes calls when the test says so.
+
+    :ivar calls: the calls that have not returned
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+        self.calls.append((done, function, args))
+        return done
+
+    def go_on(self, index: int = 0) -> None:
+        done, function, args = self.calls.pop(index)
+        try:
+            result = function(*args)
+        except Exception:
+            done.errback(Failure())
+        else:
+            done.callback(result)
 
 
 class AtOnce(Threads):

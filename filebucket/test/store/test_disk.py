@@ -379,8 +379,8 @@ class DirectoryContract(StoreContract, AnyDirectoryStore):
         self.result(writer.commit({}, overwrite=False))
         self.assertEqual(
             [
-                "lstat",
                 "fstatvfs bucket",
+                "lstat",
                 "writev",
                 "fsync file",
                 "link",
