@@ -74,7 +74,8 @@ format: $(VENV)/linters
 # Needs a C compiler, libssl-dev, curl, openssl and nginx. bench takes 8 minutes,
 # bench-full half an hour.
 bench bench-full: $(VENV)-bench/installed
-	$(VENV)-bench/bin/python -m bench $(if $(filter bench-full,$@),--full)
+	$(VENV)-bench/bin/python -m bench \
+	    $(if $(filter bench-full,$@),--full,--picture docs/pictures/performance.svg)
 
 # Needs root, strace, e2fsprogs, xfsprogs, btrfs-progs, bindfs, iproute2, curl, nginx,
 # haproxy, chromium-driver and npm. Takes an hour and a half.

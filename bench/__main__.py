@@ -16,13 +16,14 @@ import click
 
 from bench.cases import CASES, ENDS, FULL, QUICK
 from bench.measure import measure
+from bench.picture import draw, large_chart, small_chart
 from bench.process import run
 from bench.report import table
 
 HERE = Path(__file__).parent
 PROGRAMS = {
     "floor": ["-lcrypto"],
-    "push": [],
+    "push": ["-lssl"],
     "trickle": [],
     "durable": ["-pthread"],
     "spawn": [],
@@ -43,11 +44,24 @@ PACKAGES = ("twisted", "multipart", "copyparty", "uploadserver", "wsgidav", "che
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder on the disk to measure.",
 )
-def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None:
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the results of small and large as an SVG picture.",
+)
+def main(
+    cases: Sequence[str],
+    full: bool,
+    rounds: int,
+    directory: Path,
+    picture: Path | None,
+) -> None:
     """Measure CASES, or all of them."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         raise click.ClickException(f"not installed: {', '.join(missing)}")
+    if picture is not None and cases and not {"small", "large"} <= {*cases}:
+        raise click.UsageError("--picture needs the cases small and large")
     # For a thousand clients, with a connection, a file and a directory each.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -59,9 +73,14 @@ def main(cases: Sequence[str], full: bool, rounds: int, directory: Path) -> None
             source = str(HERE / f"{name}.c")
             run(["cc", "-O2", "-o", str(tools / name), source, *libraries])
         print(_machine(folder))
+        results = {}
         for name in cases or CASES:
             case = CASES[name](FULL if full else QUICK, tools)
-            print(f"\n{table(case, measure(case, rounds, folder))}", flush=True)
+            results[name] = case, measure(case, rounds, folder)
+            print(f"\n{table(*results[name])}", flush=True)
+        if picture is not None:
+            charts = small_chart(*results["small"]), large_chart(*results["large"])
+            picture.write_text(draw(charts))
     finally:
         ENDS.close()
         shutil.rmtree(folder)

@@ -126,7 +126,6 @@ def small(scale: Scale, tools: Path) -> Case:
 
     disk = ProgramTurn("16 threads in C", "no network", loop)
     turn = partial(ServerTurn, warm_up=pushes(tools, PUT, 16, 50))
-    few = ("1 kept", "16 kept")
     return Case(
         "small",
         f"Small: {SMALL} bytes each, {scale.small} pushes",
@@ -135,8 +134,8 @@ def small(scale: Scale, tools: Path) -> Case:
             disk,
             turn(FLOOR, servers.floor(tools), given(PUT)),
             turn("nginx", servers.nginx, given(PUT)),
-            turn("copyparty", servers.copyparty, given(PUT, POST, only=few)),
-            turn("wsgidav", servers.wsgidav, given(PUT, only=few)),
+            turn("copyparty", servers.copyparty, given(PUT, POST)),
+            turn("wsgidav", servers.wsgidav, given(PUT, only=["1 kept", "16 kept"])),
         ],
         unit="1000",
         amount=lambda row: count(row.load) / 1000,
@@ -271,6 +270,35 @@ def tls(scale: Scale, tools: Path) -> Case:
             Row(PUT, "nginx"),
             Row(summing.load, summing.contestant),
         ],
+    )
+
+
+def tls_small(scale: Scale, tools: Path) -> Case:
+    """Small files over kept connections, with TLS 1.3 and without."""
+    kept = (1, 16, 64)
+
+    def count(connections: int) -> int:
+        return scale.small // (4 if connections == 1 else 1)
+
+    def given(kind: str) -> dict[str, Load]:
+        return {
+            f"{kind}, {each} kept": pushes(tools, PUT, each, count(each))
+            for each in kept
+        }
+
+    turn = partial(ServerTurn, warm_up=pushes(tools, PUT, 16, 50))
+    return Case(
+        "tls-small",
+        f"TLS 1.3: {SMALL} bytes each, {scale.small} pushes",
+        [
+            turn(FILE_BUCKET, servers.file_bucket, given("plain")),
+            turn(FILE_BUCKET, servers.file_bucket_tls, given("TLS")),
+            turn("nginx", servers.nginx, given("plain")),
+            turn("nginx", servers.nginx_tls, given("TLS")),
+        ],
+        unit="1000",
+        amount=lambda row: count(int(row.load.split()[1])) / 1000,
+        reference=lambda row: [Row(row.load.replace("TLS", "plain"), row.contestant)],
     )
 
 
@@ -644,7 +672,7 @@ CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
     each.__name__.replace("_", "-"): each
     for each in (
         *(large, client, parts, small, many, idle, uploads),
-        *(tls, hooks, files, buckets, restore),
+        *(tls, tls_small, hooks, files, buckets, restore),
         *(s3, s3_small, s3_many, s3_nodes),
     )
 }

@@ -228,6 +228,7 @@ def pushes(
             [
                 *(str(tools / "push"), str(server.port), path, field, prefix),
                 *map(str, numbers),
+                *(["tls"] if server.scheme == "https" else []),
             ]
         )
         wall, slowest = map(float, said.split())

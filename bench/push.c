@@ -1,18 +1,19 @@
 /* A load of small pushes, from one thread, so that the client needs little CPU.
  *
- *     cc -O2 -o push push.c
- *     ./push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP
+ *     cc -O2 -o push push.c -lssl
+ *     ./push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP [tls]
  *
  * COUNT files of SIZE bytes to PATH ("/token/"), named PREFIX and a number, as the
  * body of a PUT (FIELD -) or in a POST as that field of a form, over CONNECTIONS at
- * once, which are kept (KEEP 1) or opened for each push (KEEP 0). Prints the seconds
- * that all took, and the seconds of the slowest. Any answer other than 2xx ends it with
- * status 1.
+ * once, which are kept (KEEP 1) or opened for each push (KEEP 0), with TLS 1.3 if asked.
+ * Prints the seconds that all took, and the seconds of the slowest. Any answer other
+ * than 2xx ends it with status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,12 @@
 
 struct connection {
     int socket, sent, size, got;
+    SSL *tls;
     double started;
     char *request, answer[8192];
 };
 
+static SSL_CTX *tls;
 static int poll, port, post, file_size, count, keep, started, done, redials;
 static const char *path, *field, *prefix;
 
@@ -49,7 +52,32 @@ static void dial(struct connection *c) {
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     c->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connect(c->socket, (void *)&there, sizeof there)) err(1, "connect");
+    if (tls) {
+        c->tls = SSL_new(tls);
+        SSL_set_fd(c->tls, c->socket);
+        if (SSL_connect(c->tls) != 1) errx(1, "TLS failed");
+    }
     listen_for(c, EPOLL_CTL_ADD, EPOLLOUT);
+}
+
+static void hang_up(struct connection *c) {
+    SSL_free(c->tls);
+    c->tls = NULL;
+    close(c->socket);
+}
+
+/* As send and recv; TLS blocks, which is short. */
+static int put(struct connection *c, const char *data, int size) {
+    if (c->tls) return SSL_write(c->tls, data, size);
+    return send(c->socket, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static int get(struct connection *c, char *data, int size) {
+    if (!c->tls) return recv(c->socket, data, size, 0);
+    int got = SSL_read(c->tls, data, size);
+    /* Not an answer yet, but a session ticket. */
+    if (got <= 0 && SSL_get_error(c->tls, got) == SSL_ERROR_WANT_READ) errno = EAGAIN;
+    return got;
 }
 
 /* Make the next request, with different content for each file. */
@@ -96,8 +124,8 @@ static int whole(struct connection *c) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9)
-        errx(2, "usage: push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP");
+    if (argc != 9 && argc != 10)
+        errx(2, "usage: push PORT PATH FIELD PREFIX SIZE CONNECTIONS COUNT KEEP [tls]");
     port = atoi(argv[1]);
     path = argv[2];
     field = argv[3];
@@ -107,20 +135,23 @@ int main(int argc, char **argv) {
     int connections = atoi(argv[6]);
     count = atoi(argv[7]);
     keep = atoi(argv[8]);
-    poll = epoll_create1(EPOLL_CLOEXEC);
-    double from = now(), slowest = 0;
-    for (int i = 0; i < connections && started < count; i++) {
-        struct connection *c = calloc(1, sizeof *c);
-        dial(c);
-        next(c);
+    if (argc == 10) {
+        tls = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION);
+        SSL_CTX_clear_mode(tls, SSL_MODE_AUTO_RETRY);
     }
+    poll = epoll_create1(EPOLL_CLOEXEC);
+    if (connections > count) connections = count;
+    struct connection *all = calloc(connections, sizeof *all);
+    for (int i = 0; i < connections; i++) dial(all + i);
+    double from = now(), slowest = 0;
+    for (int i = 0; i < connections; i++) next(all + i);
     while (done < count) {
         struct epoll_event event;
         if (epoll_wait(poll, &event, 1, 60000) != 1) errx(1, "no answer for a minute");
         struct connection *c = event.data.ptr;
         if (c->sent < c->size) {
-            int size = send(c->socket, c->request + c->sent, c->size - c->sent,
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
+            int size = put(c, c->request + c->sent, c->size - c->sent);
             if (size < 0 && errno != EAGAIN && errno != EPIPE && errno != ECONNRESET)
                 err(1, "send");
             if (size > 0) c->sent += size;
@@ -128,11 +159,12 @@ int main(int argc, char **argv) {
             if (c->sent == c->size) listen_for(c, EPOLL_CTL_MOD, EPOLLIN);
             continue;
         }
-        int size = recv(c->socket, c->answer + c->got, sizeof c->answer - 1 - c->got, 0);
+        int size = get(c, c->answer + c->got, sizeof c->answer - 1 - c->got);
+        if (size < 0 && errno == EAGAIN) continue;
         if (size < 0 && errno != ECONNRESET) err(1, "recv");
         if (size <= 0 && keep && !c->got && redials++ < count) {
             /* Closed between two requests, which a server may do. */
-            close(c->socket);
+            hang_up(c);
             c->sent = 0;
             dial(c);
             continue;
@@ -143,9 +175,9 @@ int main(int argc, char **argv) {
         done++;
         double took = now() - c->started;
         if (took > slowest) slowest = took;
-        if (!keep) close(c->socket);
+        if (!keep) hang_up(c);
         if (started >= count) {
-            if (keep) close(c->socket);
+            if (keep) hang_up(c);
             continue;
         }
         if (!keep) dial(c);

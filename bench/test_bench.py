@@ -6,15 +6,20 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench import process as process_module
+from bench.cases import FILE_BUCKET, FLOOR
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn, measure
+from bench.picture import draw, large_chart, small_chart
 from bench.process import Process, run
 from bench.report import table
 from bench.servers import Server
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @define
@@ -127,6 +132,52 @@ class MeasureTests(BenchCase):
             RuntimeError, run, [sys.executable, "-c", "raise SystemExit('no disk')"]
         )
         self.assertTrue(str(error).endswith(": no disk"), error)
+
+
+class PictureTests(SynchronousTestCase):
+    """The picture of the main results."""
+
+    def parsed(self, text: str) -> tuple[list[str], list[int]]:
+        """The texts, and the widths of the bars."""
+        root = ElementTree.fromstring(text)
+        texts = [each.text or "" for each in root.iter(f"{SVG}text")]
+        bars = [int(each.attrib["width"]) for each in root.iter(f"{SVG}rect")]
+        return texts, bars[1:]
+
+    def test_draw(self) -> None:
+        """Each contestant has a bar, as long as its median, and its figure."""
+        seconds = {FILE_BUCKET: 0.5, FLOOR: 0.25, "copyparty": 1.0, "nginx": 0.0625}
+
+        def found(load: str) -> dict[Row, list[Sample]]:
+            return {
+                Row(load, name): [Sample(9.0), Sample(wall), Sample(0.01)]
+                for name, wall in seconds.items()
+            }
+
+        case = Case("case", "A case", [], "1", lambda row: 0.25, lambda row: [])
+        texts, bars = self.parsed(
+            draw(
+                [
+                    small_chart(case, found("PUT, 16 kept")),
+                    large_chart(case, found("PUT, 1 at once")),
+                ]
+            )
+        )
+        # The fourth is twice the second, and cut: it would be twice as long.
+        self.assertEqual([110, 220, 55, 440, 220, 110, 440, 28], bars)
+        for text in ("500", "1,000", "4,000", "0.50 s", "1.00 s", "0.06 s"):
+            self.assertIn(text, texts)
+        self.assertIn("Seconds for a file of 256 MiB (shorter is better)", texts)
+
+    def test_document(self) -> None:
+        """The picture in the document is one of these."""
+        docs = Path(__file__).parent.parent / "docs"
+        place = "pictures/performance.svg"
+        self.assertTrue(f".. image:: {place}" in (docs / "performance.rst").read_text())
+        texts, bars = self.parsed((docs / place).read_text())
+        self.assertEqual(8, len(bars))
+        for name in (FILE_BUCKET, FLOOR, "copyparty", "nginx"):
+            self.assertEqual(2, texts.count(name), name)
 
 
 class TableTests(BenchCase):
