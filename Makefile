@@ -106,7 +106,7 @@ client:
 	dist/filebucket-push --version
 
 # All need root and Debian's archive. The first run takes 3 minutes; after that, deb takes
-# 20 seconds, check-deb three minutes and check-deb-tools three.
+# 2 minutes, check-deb three and check-deb-tools three.
 deb:
 	.ci/deb $(DEBIAN_ROOTS) dist
 
