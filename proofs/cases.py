@@ -53,6 +53,9 @@ CASES = {
     "power-ext4": Proof(power.survives(Ext4), trials=300, quick=10),
     "power-xfs": Proof(power.survives(Xfs), trials=50, quick=3),
     "power-btrfs": Proof(power.survives(Btrfs), trials=50, quick=3),
+    "power-together-ext4": Proof(power.survives_together(Ext4), trials=100, quick=5),
+    "power-together-xfs": Proof(power.survives_together(Xfs), trials=30, quick=3),
+    "power-together-btrfs": Proof(power.survives_together(Btrfs), trials=30, quick=3),
     "power-overwriting": Proof(power.survives_overwriting(Ext4), trials=100, quick=5),
     "power-no-file-sync": Proof(power.tells("file"), trials=10, quick=3),
     "power-no-directory-sync": Proof(power.tells("directory"), trials=10, quick=5),
@@ -68,6 +71,7 @@ CASES = {
     "order-no-directory-sync": Proof(order.tells, trials=1, quick=1),
     "kill-unnamed": Proof(kills.survives_every_call(Folder), trials=1000, quick=6),
     "kill-staged": Proof(kills.survives_every_call(Fuse), trials=1000, quick=6),
+    "kill-together": Proof(kills.survives_together, trials=1000, quick=6),
     "kill-parts": Proof(kills.survives_resumed, trials=1000, quick=6),
     "kill-catalogue": Proof(kills.survives_in_catalogue(Folder), trials=1000, quick=6),
     "kill-catalogue-btrfs": Proof(

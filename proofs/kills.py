@@ -17,7 +17,7 @@ from filebucket.test.kit.server import OTHER, TOKEN, Server
 from proofs import entries
 from proofs.filesystems import Folder, Place
 from proofs.outcome import Outcome, Prove, some
-from proofs.pushes import Ledger, Uploaders, count, residue
+from proofs.pushes import Ledger, TogetherLedger, Uploaders, count, residue
 from proofs.resumed import ResumedLedger
 from proofs.tracing import Trace, Which, ordinals, reactor, recorder, worker
 
@@ -86,6 +86,8 @@ def _points(
                 server.wait_for_open_files(before)
                 if which is recorder:
                     entries.wait(server.home, NAME)
+        if kind.makes and kind.makes not in {call.name for call in trace.calls}:
+            raise AssertionError(f"no {kind.makes}")
         for name, number in ordinals(trace.calls):
             yield which, name, number
 
@@ -177,6 +179,12 @@ def under_load(folder: Path, trials: int) -> Outcome:
 def survives_every_call(place: type[Place]) -> Prove:
     """Whether a home there survives a kill at every call of a push."""
     return partial(at_every_call, place, (reactor, worker), Ledger, ())
+
+
+def survives_together(folder: Path, trials: int) -> Outcome:
+    """Whether it survives a kill at every call of pushes that are published together
+    that does more than look."""
+    return at_every_call(Folder, (worker,), TogetherLedger, LOOKS, folder, trials)
 
 
 def survives_resumed(folder: Path, trials: int) -> Outcome:

@@ -18,7 +18,7 @@ from proofs import entries
 from proofs.daemons import DAEMON, KEEPING, told_early, without_sync
 from proofs.filesystems import Ext4, Loop
 from proofs.outcome import Outcome, Prove, found_out
-from proofs.pushes import Ledger, OverwritingLedger, Uploaders
+from proofs.pushes import SIZES, Ledger, OverwritingLedger, Uploaders
 from proofs.resumed import ResumedLedger
 
 MOST_SECONDS = 0.7
@@ -31,8 +31,13 @@ def cut(
     kind: type[Ledger],
     folder: Path,
     trials: int,
+    clients: int = 4,
+    sizes: tuple[int, ...] = SIZES,
 ) -> Outcome:
-    """Push, cut, check; a number of times, each on a new filesystem."""
+    """Push, cut, check; a number of times, each on a new filesystem.
+
+    :param clients: number of clients that push at once
+    """
     chance = random.Random(filesystem.__name__)
     acknowledged = under_way = 0
     faults: list[str] = []
@@ -49,7 +54,7 @@ def cut(
                 server.write_config()
             server.start(*command)
             try:
-                with Uploaders(server.port, ledger, f"{number}"):
+                with Uploaders(server.port, ledger, f"{number}", clients, sizes):
                     time.sleep(seconds)
                     disk.cut()
                     server.signal(signal.SIGKILL)
@@ -76,6 +81,12 @@ def cut(
 def survives(filesystem: type[Loop]) -> Prove:
     """Whether files that were answered with 200 survive."""
     return partial(cut, filesystem, DAEMON, Ledger)
+
+
+def survives_together(filesystem: type[Loop]) -> Prove:
+    """The same for small files, which the daemon publishes together."""
+    small = SIZES[:3]
+    return partial(cut, filesystem, DAEMON, Ledger, clients=16, sizes=small)
 
 
 def survives_overwriting(filesystem: type[Loop]) -> Prove:

@@ -13,9 +13,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from attrs import Factory, define, frozen
 
@@ -143,7 +143,10 @@ class Ledger:
 
     :ivar statuses: the status of each; None if there was no answer
     :ivar within: seconds in which an answer must come
+    :cvar makes: a system call without which a push is not of this kind
     """
+
+    makes: ClassVar[str] = ""
 
     statuses: dict[str, int | None] = Factory(dict)
     within: float = ANSWER_WITHIN
@@ -187,6 +190,42 @@ class Ledger:
     def after(self, port: int, home: Path) -> list[str]:
         """Faults of what follows on a restart; plain pushes leave nothing."""
         return []
+
+
+@define
+class TogetherLedger(Ledger):
+    """The same if pushes end at one moment, so that the daemon publishes them together.
+
+    The first one begins alone, and the others wait for it.
+    """
+
+    # A file that is published alone is synced at once.
+    makes: ClassVar[str] = "fadvise64"
+
+    def push(
+        self, port: int, name: str, how: str = "PUT", token: str = TOKEN
+    ) -> int | None:
+        names = [name, *(f"beside-{each}.{4096 + each}" for each in range(4))]
+        with ExitStack() as stack:
+            clients = []
+            for each in names:
+                self.enter(each, None)
+                request = wrapped(how, each, expected(each), token)
+                with suppress(OSError):
+                    address = "127.0.0.1", port
+                    client = socket.create_connection(address, self.within)
+                    clients.append((each, stack.enter_context(client), request[-1:]))
+                    client.sendall(request[:-1])
+            for _, client, last in clients:
+                with suppress(OSError):
+                    client.sendall(last)
+            for each, client, _ in clients:
+                answer = b""
+                with suppress(OSError):
+                    while got := client.recv(65536):
+                        answer += got
+                self.enter(each, status_of(answer))
+        return self.statuses[name]
 
 
 @define

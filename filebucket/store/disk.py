@@ -46,7 +46,7 @@ from filebucket.store.interfaces import (
     Receipt,
 )
 from filebucket.store.local import LocalWriter
-from filebucket.store.room import Room
+from filebucket.store.room import Free, Room
 
 T = TypeVar("T")
 
@@ -190,8 +190,8 @@ class DirectoryStore:
     ) -> list[Result]:
         folder_fd = self.open_bucket(directory)
         try:
-            found, group = os.fstatvfs(folder_fd), Group(writers)
-            group.each(lambda writer: writer.join(folder_fd, found))
+            free, group = self.room.look(folder_fd), Group(writers)
+            group.each(lambda writer: writer.join(folder_fd, free))
             group.publish(folder_fd, naming)
             results = group.results()
         finally:
@@ -283,16 +283,16 @@ class DirectoryWriter(LocalWriter):
 
     # The steps of publishing, which are a Member's.
 
-    def join(self, folder_fd: int, found: os.statvfs_result) -> None:
+    def join(self, folder_fd: int, free: Free) -> None:
         """Begin a file that is in memory.
 
         :param folder_fd: stays open until :meth:`leave`
-        :param found: the free space
+        :param free: the free space of its filesystem
         """
         self._folder_fd = folder_fd
         self._check_name(self._overwrite, look=False)
         self._reserved = self._local.room.set_aside(
-            folder_fd, self._directory, self._waiting_size, self._quota, found=found
+            folder_fd, self._directory, self._waiting_size, self._quota, free=free
         )
         self._aside = self._open_aside()
 

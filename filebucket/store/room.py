@@ -27,7 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from filebucket.base.errors import Refusal
 from filebucket.base.fs import free_bytes, total_bytes
@@ -118,6 +118,18 @@ class _Filesystem:
     leaving: int = 0
 
 
+@frozen
+class Free:
+    """The free space of a filesystem.
+
+    :param filesystem: its ``f_fsid``
+    :param left: bytes beyond those that must stay free; may be negative
+    """
+
+    filesystem: int
+    left: int
+
+
 class Room:
     """The free space of all filesystems, and the quotas of all buckets."""
 
@@ -157,6 +169,14 @@ class Room:
         with self._lock:
             _check(left, self._buckets[directory], min(size, at_once))
 
+    def look(self, fd: int) -> Free:
+        """Read the free space, for several pushes that begin now.
+
+        :param fd: a descriptor on the filesystem
+        """
+        found = os.fstatvfs(fd)
+        return Free(found.f_fsid, self._left(found))
+
     def _left(self, found: os.statvfs_result) -> int:
         """Free bytes beyond those that must stay free; may be negative."""
         return free_bytes(found) - self._min_free_space.of(total_bytes(found))
@@ -169,7 +189,7 @@ class Room:
         quota: int | None,
         upload: str = "",
         at_once: int = MOST,
-        found: os.statvfs_result | None = None,
+        free: Free | None = None,
     ) -> Reservation:
         """Reserve space for a push, until :meth:`give_back`.
 
@@ -179,18 +199,17 @@ class Room:
         :param quota: the bucket's quota in bytes; None is unlimited
         :param upload: id of the resumable upload that it continues, if any
         :param at_once: bytes of it that are on the disk at once, at most
-        :param found: the state of its filesystem, if it was just read
+        :param free: what :meth:`look` has just found; None looks now
         :raises Refusal: 507: not enough free space
         """
         # Read without the lock, for which other pushes may wait. Writes in between
         # make it slightly wrong, but other programs may write at any time anyway.
-        found = found or os.fstatvfs(bucket_fd)
-        left = self._left(found)
+        free = free or self.look(bucket_fd)
         with self._lock:
             bucket = self._buckets[directory]
             aside = min(size, at_once)
-            _check(left, bucket, aside)
-            filesystem = self._filesystems[found.f_fsid]
+            _check(free.left, bucket, aside)
+            filesystem = self._filesystems[free.filesystem]
             return self._reserved(bucket, filesystem, size, quota, upload, aside)
 
     def set_aside_none(
