@@ -118,7 +118,7 @@ def make_daemon(
     registry = Registry(config.buckets)
     room = Room(config.min_free_space)
     stored = storage(
-        reactor, config, path, Lines(threads, PER_BUCKET), room, environ, wall
+        reactor, config, path, Lines(threads, PER_BUCKET, reactor), room, environ, wall
     )
     searching = partial(search, partial(archive_of, config.home, config.store), wall)
     member = Member(reactor, pool, config, registry, reading.run)

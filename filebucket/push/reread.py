@@ -51,7 +51,7 @@ class Rereading:
         """
         self._parts = parts
         self._clock = clock
-        self._lines = Lines(threads, 1)
+        self._lines = Lines(threads, 1, clock)
         self._running = running
         self._was_lost = was_lost
 

@@ -26,7 +26,7 @@ class LinesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.pool = Pool()
-        self.lines = Lines(self.pool, MOST, self.clock.seconds)
+        self.lines = Lines(self.pool, MOST, self.clock)
 
     def test_nobody_has_all(self) -> None:
         waits = [self.lines.run("a", len, "x" * each) for each in range(5)]
@@ -83,7 +83,7 @@ class LinesTests(SynchronousTestCase):
         one of its calls waits.
         """
         pool = Pool()
-        lines = Lines(pool, MOST)
+        lines = Lines(pool, MOST, Clock())
         given_ = dict.fromkeys("abc", 0)
         made: dict[str, list[int]] = {key: [] for key in "abc"}
 
@@ -112,12 +112,22 @@ class TogetherTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.pool = Pool()
-        self.lines = Lines(self.pool, MOST, self.clock.seconds)
+        self.lines = Lines(self.pool, MOST, self.clock)
         self.made: list[tuple[str, list[int]]] = []
 
     def halve(self, key: str, items: Sequence[int]) -> list[int | Exception]:
         self.made.append((key, list(items)))
         return [ValueError(item) if item % 2 else item // 2 for item in items]
+
+    def go_on(self, index: int = 0) -> None:
+        """The next turn of the reactor, and a call."""
+        self.turn()
+        self.pool.go_on(index)
+
+    def turn(self) -> int:
+        """The next turn of the reactor; returns the number of calls in the pool."""
+        self.clock.advance(0)
+        return len(self.pool.calls)
 
     def together(self, key: str, item: int) -> Deferred[int]:
         return self.lines.together(key, self.halve, item)
@@ -125,8 +135,8 @@ class TogetherTests(SynchronousTestCase):
     def test_all_that_wait(self) -> None:
         """A call takes all items that wait when a thread is free, in order."""
         waits = [self.together("a", item) for item in (2, 4, 6)]
-        self.assertEqual(1, len(self.pool.calls))
-        self.pool.go_on()
+        self.assertEqual([], self.pool.calls)
+        self.go_on()
         self.assertEqual([("a", [2, 4, 6])], self.made)
         self.assertEqual([1, 2, 3], [self.successResultOf(each) for each in waits])
         self.assertEqual([], self.pool.calls)
@@ -135,13 +145,13 @@ class TogetherTests(SynchronousTestCase):
         """Nothing waits for others."""
         for item in (2, 4):
             wait = self.together("a", item)
-            self.pool.go_on()
+            self.go_on()
             self.assertEqual(item // 2, self.successResultOf(wait))
         self.assertEqual([("a", [2]), ("a", [4])], self.made)
 
     def test_one_fails(self) -> None:
         waits = [self.together("a", item) for item in (2, 3, 4)]
-        self.pool.go_on()
+        self.go_on()
         self.assertEqual(1, self.successResultOf(waits[0]))
         self.failureResultOf(waits[1], ValueError)
         self.assertEqual(2, self.successResultOf(waits[2]))
@@ -155,7 +165,7 @@ class TogetherTests(SynchronousTestCase):
 
         later: list[object] = []
         waits = [self.lines.together("a", divide, item) for item in range(2)]
-        self.pool.go_on()
+        self.go_on()
         for each in waits:
             self.failureResultOf(each, ZeroDivisionError)
         self.assertEqual([], later)
@@ -179,17 +189,17 @@ class TogetherTests(SynchronousTestCase):
         added: list[Deferred[int]] = []
         at_it: list[int] = []
         first = self.lines.together("a", add, 1).addCallback(told)
-        self.pool.go_on()
+        self.go_on()
         self.assertEqual(1, self.successResultOf(first))
         self.assertEqual([1], at_it)
-        self.pool.go_on()
+        self.go_on()
         self.assertEqual([3, 4], [self.successResultOf(each) for each in added])
 
     def test_not_too_many(self) -> None:
         self.patch(lines_module, "MOST_TOGETHER", 2)
         waits = [self.together("a", item) for item in (0, 2, 4, 6, 8)]
         for _ in range(3):
-            self.pool.go_on()
+            self.go_on()
         self.assertEqual([[0, 2], [4, 6], [8]], [items for _, items in self.made])
         self.assertEqual([0, 1, 2, 3, 4], [self.successResultOf(w) for w in waits])
 
@@ -203,8 +213,10 @@ class TogetherTests(SynchronousTestCase):
         other_key = self.together("b", 4)
         other = self.lines.together("a", double, 4)
         alone = self.lines.run("c", len, "alone")
-        for _ in range(3):
-            self.pool.go_on(-1)
+        for _ in range(2):
+            self.go_on(-1)
+        self.assertEqual(2, self.turn())
+        self.pool.go_on(0)
         self.assertNoResult(hangs)
         self.assertEqual(2, self.successResultOf(other_key))
         self.assertEqual(8, self.successResultOf(other))
@@ -216,8 +228,8 @@ class TogetherTests(SynchronousTestCase):
             self.lines.run("a", int)
         wait = self.together("a", 2)
         self.assertEqual(MOST, len(self.pool.calls))
-        self.pool.go_on()
-        self.pool.go_on(-1)
+        self.go_on()
+        self.go_on(-1)
         self.assertEqual(1, self.successResultOf(wait))
 
     def test_stuck(self) -> None:
@@ -236,7 +248,7 @@ class TogetherTests(SynchronousTestCase):
         # That no thread is free says nothing about this disk.
         self.clock.advance(10)
         self.assertFalse(self.lines.is_stuck("a", 10))
-        self.pool.go_on()
+        self.go_on()
         self.assertEqual([False, True, False], stuck)
         self.assertFalse(self.lines.is_stuck("a", 0))
 
@@ -245,17 +257,20 @@ class TogetherTests(SynchronousTestCase):
         error = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         patched = self.patch(self.pool, "run", lambda *args: fail(error))
         for _ in range(2):
-            self.failureResultOf(self.together("a", 2), OSError)
+            failing = [self.together("a", 2), self.together("a", 4)]
+            self.turn()
+            for each in failing:
+                self.failureResultOf(each, OSError)
         patched.restore()
         waits = [self.together("a", 4)]
-        self.pool.go_on()
+        self.go_on()
         self.assertEqual([2], [self.successResultOf(each) for each in waits])
 
     def test_nothing_is_kept(self) -> None:
         for key in "aab":
             self.together(key, 2)
-        while self.pool.calls:
-            self.pool.go_on()
+        while self.turn():
+            self.go_on()
         self.assertEqual({}, self.lines._groups)
         self.assertEqual({}, self.lines._lines)
 
@@ -271,10 +286,10 @@ class TogetherTests(SynchronousTestCase):
             if come:
                 self.together(key, 2 * given_[key])
                 given_[key] += 1
-            elif self.pool.calls:
-                self.pool.go_on()
-        while self.pool.calls:
-            self.pool.go_on()
+            elif self.turn():
+                self.go_on()
+        while self.turn():
+            self.go_on()
         for key, count in given_.items():
             items = [item for made, items in self.made if made == key for item in items]
             self.assertEqual([2 * number for number in range(count)], items)

@@ -107,6 +107,7 @@ class CompositionTests(DaemonCase):
         wires = [self.begin(f"{number}") for number in range(40)]
         for channel, _ in wires:
             channel.dataReceived(b"c")
+        self.turn()
         # Small files share a call.
         self.assertEqual(1, self.threads.waiting)
         wires += [self.begin(f"large-{number}", 100_000) for number in range(40)]

@@ -43,6 +43,7 @@ class LifeTests(DaemonCase):
                 b"PUT /%b/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
                 % TOKEN.encode()
             )
+            self.turn()
         self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"), wire.value())
         self.assertEqual(b"abc", (self.folder / "home" / TOKEN / "x").read_bytes())
         (line,) = texts(events)
@@ -78,7 +79,7 @@ class LifeTests(DaemonCase):
         self.assertEqual([[0], []], closed)
         watcher.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"))
-        pusher.dataReceived(b"c")
+        self.end(pusher)
         pusher.connectionLost()
         # A monitoring client does not keep it from ending.
         self.successResultOf(stopped)
@@ -92,7 +93,7 @@ class LifeTests(DaemonCase):
         daemon.startService()
         (self.folder / "post-push.sh").write_text("#!/bin/sh")
         pusher, _ = self.begin("x")
-        pusher.dataReceived(b"c")
+        self.end(pusher)
         pusher.dataReceived(b"nonsense\r\n")
         pusher.connectionLost()
         Path(self.path).write_text("nonsense")
@@ -120,7 +121,7 @@ class LifeTests(DaemonCase):
         wire.clear()
         watcher.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertIn(b"the daemon is starting or stopping\n", wire.value())
-        pusher.dataReceived(b"c")
+        self.end(pusher)
         pusher.connectionLost()
         self.successResultOf(stopped)
         watcher.connectionLost()
@@ -217,7 +218,7 @@ class LifeTests(DaemonCase):
         self.assertEqual([0], closed)
         # The push that has begun has its whole time.
         self.reactor.advance(29)
-        channel.dataReceived(b"c")
+        self.end(channel)
         self.assertIn(b" 200 OK\r\n", late.value())
         channel.connectionLost()
         self.successResultOf(stopped)
@@ -229,7 +230,7 @@ class LifeTests(DaemonCase):
         channel, wire = self.begin("x")
         stopped = daemon.stopService()
         self.reactor.advance(29)
-        channel.dataReceived(b"c")
+        self.end(channel)
         self.assertTrue(wire.value().startswith(b"HTTP/1.1 200 OK\r\n"), wire.value())
         channel.connectionLost()
         self.successResultOf(stopped)
@@ -258,9 +259,9 @@ class LifeTests(DaemonCase):
         self.reactor.advance(29)
         for channel, _ in late:
             channel.dataReceived(b"Content-Length: 2\r\n\r\ny")
-        first.dataReceived(b"c")
+        self.end(first)
         first.connectionLost()
-        late[0][0].dataReceived(b"y")
+        self.end(late[0][0])
         self.assertIn(b" 200 OK\r\n", late[0][1].value())
         self.reactor.advance(1)
         self.assert_stopping(late[1][1])
@@ -287,7 +288,7 @@ class LifeTests(DaemonCase):
         daemon = self.start()
         channel, wire = self.begin("x")
         self.threads.hangs = True
-        channel.dataReceived(b"c")
+        self.end(channel)
         stopped = daemon.stopService()
         with capturedLogs() as events:
             self.reactor.advance(30)

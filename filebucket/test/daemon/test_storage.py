@@ -41,7 +41,7 @@ class StorageTests(SynchronousTestCase):
     def storage(self, store: str, environ: Mapping[str, str] = ENVIRON) -> Storage:
         reactor = MemoryReactorClock()
         config = parse(CONFIG % store, "/etc/config.json")
-        lines = Lines(AtOnce(reactor), 1)
+        lines = Lines(AtOnce(reactor), 1, reactor)
         room = Room(FreeSpace())
         return storage(
             reactor, config, "config.json", lines, room, environ, lambda: 0.0

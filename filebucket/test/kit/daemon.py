@@ -109,8 +109,13 @@ class DaemonCase(SynchronousTestCase):
         channel, wire = self.connect()
         head = f"PUT /{token}/{name} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"
         channel.dataReceived(head.encode() + b"abc")
+        self.turn()
         channel.connectionLost()
         return wire
+
+    def turn(self) -> None:
+        """The next turn of the reactor: files that came in this one are stored."""
+        self.reactor.advance(0)
 
     def begin(self, name: str, length: int = 3) -> tuple[StreamingChannel, Wire]:
         """Begin a push of three bytes or more, and send two of them."""
@@ -120,6 +125,11 @@ class DaemonCase(SynchronousTestCase):
             % (TOKEN.encode(), name.encode(), length)
         )
         return channel, wire
+
+    def end(self, channel: StreamingChannel) -> None:
+        """Send the last byte of a push."""
+        channel.dataReceived(b"c")
+        self.turn()
 
     def assert_stopping(self, wire: Wire) -> None:
         """The client got its answer and can read it."""

@@ -72,7 +72,7 @@ class RealCase(StoreCase):
         self.calls = Calls(reactor, settings, lambda: credentials)
         self.threads = Threads(REACTOR, 8)
         self.store = S3Store(
-            Home(os.path.abspath(self.mktemp()), Lines(self.threads, 4)),
+            Home(os.path.abspath(self.mktemp()), Lines(self.threads, 4, reactor)),
             self.room,
             Objects(self.calls, NAMES),
             Objects(self.calls, DATA),
