@@ -32,6 +32,7 @@ from filebucket.model.client import NOBODY, Networks
 from filebucket.model.fingerprint import fingerprint
 from filebucket.model.objects import S3
 from filebucket.model.place import Place, PostgreSQL
+from filebucket.model.registry import BucketIndex
 from filebucket.model.token import token_digest
 
 DEFAULT_CONFIG = "/etc/file-bucket/config.json"
@@ -204,18 +205,19 @@ class Config:
             return []
         return [each.text for each in self.listen if each.proxied and each.reachable]
 
-    def exposed_examples(self) -> list[str]:
+    def exposed_examples(self, index: BucketIndex) -> list[str]:
         """The labels of buckets that anybody can push to: their tokens are
         :data:`EXAMPLE_TOKENS`, and other machines can connect.
+
+        :param index: the buckets
         """
         if not self.open_to_others():
             return []
-        known = {token_digest(token.encode("ascii")) for token in EXAMPLE_TOKENS}
-        return [
-            bucket.label
-            for bucket in self.buckets
-            if any(each.sha256 in known for each in bucket.tokens)
-        ]
+        found = (
+            index.opened_by(token_digest(each.encode("ascii")))
+            for each in EXAMPLE_TOKENS
+        )
+        return [bucket.label for bucket, _ in filter(None, found)]
 
 
 def command(name: str, path: str) -> str:

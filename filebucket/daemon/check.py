@@ -53,6 +53,7 @@ from filebucket.model.names import PRIVATE
 from filebucket.model.node import Node, NodeReport, differing
 from filebucket.model.objects import S3
 from filebucket.model.problem import SOON, ending_token
+from filebucket.model.registry import BucketIndex
 from filebucket.store import aside
 from filebucket.store.choose import load_modules
 from filebucket.store.seal import SEALED_WITHIN, reason_of, sealing
@@ -226,7 +227,7 @@ class _Examination:
         for place in self.config.believes_anybody():
             text = "ANY CLIENT CAN FORGE ITS ADDRESS: trusted_proxies is not set"
             yield _risky(place, text)
-        for label in self.config.exposed_examples():
+        for label in self.config.exposed_examples(BucketIndex(self.config.buckets)):
             text = "ANYBODY CAN PUSH: its token is an example from the documentation"
             yield _risky(_place(label), text)
         for bucket in self.config.buckets:

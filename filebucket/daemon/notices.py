@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.logger import Logger
 
 from filebucket.base.errors import Refusal
 from filebucket.base.text import first_line
-from filebucket.config.config import Buckets, Config
+from filebucket.config.config import Config
 from filebucket.daemon.logs import READY
 from filebucket.model.client import Client
 from filebucket.model.push import Outcome, Step
-from filebucket.model.registry import Registry
+from filebucket.model.registry import BucketIndex, Registry
 from filebucket.model.token import TOKEN_LENGTH
 
 log = Logger(namespace="filebucket.tap")
@@ -43,12 +42,15 @@ class Warnings(Service):
         self._warn()
 
     def _warn(self) -> None:
-        warn(evolve(self._config, buckets=Buckets(self._registry.all)))
+        warn(self._config, self._registry.index)
 
 
-def warn(config: Config) -> None:
-    """Log the warnings about a configuration."""
-    for label in config.exposed_examples():
+def warn(config: Config, index: BucketIndex) -> None:
+    """Log the warnings about a configuration.
+
+    :param index: its buckets, which may be many: the reactor waits
+    """
+    for label in config.exposed_examples(index):
         log.critical(
             "ANYBODY CAN PUSH to bucket {label}: its token is an example from the "
             "documentation, and other machines can connect to {where}. Create buckets "
@@ -64,7 +66,7 @@ def warn(config: Config) -> None:
             event="believes-anybody",
             place=place,
         )
-    if not config.buckets:
+    if not index.all:
         log.warn("no buckets are configured: every push gets 403", event="no-buckets")
 
 

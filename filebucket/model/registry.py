@@ -19,38 +19,44 @@ class BucketIndex:
 
     def __init__(self, buckets: Iterable[Bucket] = ()) -> None:
         self.all = tuple(buckets)
+        # No pair of bucket and token as a value: a reload would create an object more
+        # for each.
         self._by_token = {
-            token.sha256: (bucket, token)
-            for bucket in self.all
-            for token in bucket.tokens
+            token.sha256: bucket for bucket in self.all for token in bucket.tokens
         }
         self._by_key = {bucket.key: bucket for bucket in self.all}
 
     def opened_by(self, digest: bytes) -> tuple[Bucket, Token] | None:
         """The bucket that the token with this SHA-256 opens, and the token."""
-        return self._by_token.get(digest)
+        bucket = self._by_token.get(digest)
+        if bucket is None:
+            return None
+        return bucket, next(each for each in bucket.tokens if each.sha256 == digest)
 
     def of_key(self, key: str) -> Bucket | None:
         """The bucket with this :attr:`~filebucket.model.bucket.Bucket.key`."""
         return self._by_key.get(key)
 
+    def instead_of(self, bucket: Bucket) -> Bucket:
+        """The equal bucket that is here; the given one if there is none."""
+        here = self._by_key.get(bucket.key)
+        return here if here is not None and here == bucket else bucket
+
     def hide_tokens(self, text: str) -> str:
         """``text`` with each token replaced by its bucket's label."""
-        return mask.hide_tokens(text, self._bucket_of)
-
-    def _bucket_of(self, digest: bytes) -> Bucket | None:
-        found = self._by_token.get(digest)
-        return found[0] if found else None
+        return mask.hide_tokens(text, self._by_token.get)
 
     def new_to(self, other: BucketIndex) -> int:
         """The number of tokens that open a bucket here and none in ``other``."""
-        return len(self._by_token.keys() - other._by_token.keys())
+        # Not as a difference of sets: no other thread could run meanwhile.
+        return sum(token not in other._by_token for token in self._by_token)
 
     def changed_since(self, other: BucketIndex) -> int:
         """The number of buckets that are here and in ``other``, and are not equal."""
         return sum(
-            key in other._by_key and other._by_key[key] != bucket
+            bucket != other._by_key.get(key, bucket)
             for key, bucket in self._by_key.items()
+            if bucket is not other._by_key.get(key)
         )
 
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.config import values
 from filebucket.config.config import EXAMPLE_TOKENS, Config, Keys
 from filebucket.config.load import parse
+from filebucket.model.registry import BucketIndex
 from filebucket.model.token import token_digest
 
 TOKEN = "5Qm-v0Zt7_RkY2aWc9LxJp4HsN8eUbGd"
@@ -34,10 +35,15 @@ def changed(before: Config, after: Config) -> list[str]:
     return before.keys.changed(after.keys)
 
 
+def exposed(made: Config) -> list[str]:
+    """The buckets with example tokens that other machines can reach."""
+    return made.exposed_examples(BucketIndex(made.buckets))
+
+
 class ConfigTests(SynchronousTestCase):
     def exposed(self, host: str, *buckets: object) -> list[str]:
         """The buckets with example tokens that other machines can reach."""
-        return made_of(host=host, buckets=list(buckets)).exposed_examples()
+        return exposed(made_of(host=host, buckets=list(buckets)))
 
     def test_frozen(self) -> None:
         made = made_of(buckets=[TOKEN])
@@ -74,10 +80,10 @@ class ConfigTests(SynchronousTestCase):
         here = ["tcp:1:127.0.0.1", "unix:x"]
         made = made_of(listen=here, buckets=[EXAMPLE_TOKENS[0]])
         self.assertEqual([], made.open_to_others())
-        self.assertEqual([], made.exposed_examples())
+        self.assertEqual([], exposed(made))
         made = made_of(listen=[*here, "tcp:2"], buckets=[EXAMPLE_TOKENS[0]])
         self.assertEqual(["tcp:2"], made.open_to_others())
-        self.assertEqual(1, len(made.exposed_examples()))
+        self.assertEqual(1, len(exposed(made)))
 
     def changes(self) -> Iterator[tuple[str, Any]]:
         """Keys, each with a value that is not its default."""

@@ -9,14 +9,20 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
-from filebucket.config.config import EXAMPLE_TOKENS
+from filebucket.config.config import EXAMPLE_TOKENS, Config
 from filebucket.config.load import parse
 from filebucket.daemon import notices
 from filebucket.model.client import client
 from filebucket.model.push import Outcome, Step
+from filebucket.model.registry import BucketIndex
 from filebucket.test.kit.daemon import TOKEN, texts
 
 PATH = "/etc/file-bucket/config.json"
+
+
+def warn(config: Config) -> None:
+    """Log the warnings about a configuration and its own buckets."""
+    notices.warn(config, BucketIndex(config.buckets))
 
 
 class NoticeTests(SynchronousTestCase):
@@ -32,7 +38,7 @@ class NoticeTests(SynchronousTestCase):
             text = f'{{"home": "h", "host": "{host}", "buckets": {buckets}}}'
             config = parse(text.replace("'", '"'), PATH)
             with capturedLogs() as events:
-                notices.warn(config)
+                warn(config)
             self.assertEqual(count, len(events))
             for line in texts(events):
                 self.assertIn(said, line)
@@ -41,7 +47,7 @@ class NoticeTests(SynchronousTestCase):
         listen = ["unix:x", "tcp:1", "tcp:2:127.0.0.1", "tcp6:3"]
         text = json.dumps({"home": "h", "listen": listen, "buckets": EXAMPLE_TOKENS})
         with capturedLogs() as events:
-            notices.warn(parse(text, PATH))
+            warn(parse(text, PATH))
         self.assertIn(" can connect to tcp:1, tcp6:3. ", texts(events)[0])
 
     def test_events(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+import weakref
 from collections.abc import Callable
 
 from attrs import evolve
@@ -441,6 +442,37 @@ class ReadTests(SynchronousTestCase):
         with open(self.path, encoding="utf-8") as file:
             self.assertEqual(identity(file.read()), loaded.text)
         self.assertEqual(3, len(loaded.config.buckets))
+
+    def test_keeps_what_is_equal(self) -> None:
+        """A bucket that has not changed stays the same object."""
+        self.write("a", "b")
+        before = load_buckets(self.path, BucketIndex())
+        self.write("b", "c", "a")
+        loaded = load_buckets(self.path, before.buckets)
+        self.assertEqual(0, loaded.changed)
+        a, b = before.config.buckets
+        found_b, _, found_a = loaded.config.buckets
+        self.assertIs(a, found_a)
+        self.assertIs(b, found_b)
+        self.assertIs(loaded.config.buckets, loaded.buckets.all)
+
+    def test_drops_the_others_in_turn(self) -> None:
+        """While it reads the next, so that the reactor does not do it at once."""
+        self.write("a", "b", "c")
+        before = load_buckets(self.path, BucketIndex())
+        config = load.load(self.path)
+        read = [weakref.ref(each) for each in config.buckets]
+        alive: list[int] = []
+
+        class Index(BucketIndex):
+            def instead_of(self, bucket: Bucket) -> Bucket:
+                alive.append(sum(each() is not None for each in read))
+                return super().instead_of(bucket)
+
+        given = [config]
+        del config
+        differences(given.pop(), Index(before.buckets.all))
+        self.assertEqual([3, 2, 1], alive)
 
     def test_unfit(self) -> None:
         self.write("too long")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.model.bucket import Bucket
@@ -39,6 +40,21 @@ class IndexTests(SynchronousTestCase):
         label = NAMELESS.label
         text = " ".join(TOKENS[1:])
         self.assertEqual(f"one {label} {TOKENS[3]}", self.index.hide_tokens(text))
+
+    def test_instead_of(self) -> None:
+        self.assertIs(ONE, self.index.instead_of(evolve(ONE)))
+        for other in (
+            evolve(ONE, comment="another"),
+            evolve(ONE, name="another"),
+            evolve(NAMELESS, tokens=(Token(DIGESTS[2], 5.0),)),
+        ):
+            self.assertIs(other, self.index.instead_of(other))
+
+    def test_changed_since(self) -> None:
+        changed = BucketIndex([evolve(ONE, comment="another"), NAMELESS])
+        self.assertEqual(1, changed.changed_since(self.index))
+        self.assertEqual(0, changed.changed_since(BucketIndex([NAMELESS])))
+        self.assertEqual(0, self.index.changed_since(BucketIndex([evolve(ONE)])))
 
     def test_new_to(self) -> None:
         other = BucketIndex([ONE])
