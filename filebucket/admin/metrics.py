@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 from filebucket.admin.counters import MOST_BUCKETS, Counters
 from filebucket.admin.health import STUCK
 from filebucket.admin.site import AdminAnswer
+from filebucket.base.threads import short_turns
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.overview import BucketOverview, Known, Overview, make_overview
@@ -325,4 +326,5 @@ def _text(
     overview: Overview | None,
 ) -> bytes:
     found = _All(registry, families(live, disk, overview))
-    return generate_latest(found)
+    with short_turns():
+        return generate_latest(found)

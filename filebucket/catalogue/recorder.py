@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from filebucket.base.alarm import Alarm, within
 from filebucket.base.errors import BusyError, Refusal
-from filebucket.base.threads import Threads
+from filebucket.base.threads import Threads, short_turns
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IInventory, IView
 from filebucket.catalogue.inventory import Inventory
@@ -506,7 +506,8 @@ class Recorder(Service):
             self._close_view()
         if self._reading is None:
             self._reading = View.open(self._place, create=False)
-        return function(self._reading)
+        with short_turns():
+            return function(self._reading)
 
     def _close_view(self) -> None:
         view, self._reading = self._reading, None

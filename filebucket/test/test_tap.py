@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 
@@ -28,9 +29,12 @@ class PluginTests(DaemonCase):
         from twisted.internet import reactor  # noqa: PLC0415 - importing installs it
 
         self.patch(reactor, "seconds", reactor.seconds)
+        self.addCleanup(gc.unfreeze)
+        before = gc.get_freeze_count()
         service = tap.makeService({"config": self.path})
         self.assertTrue(IService.providedBy(service))
         self.assertIs(time.monotonic, reactor.seconds)
+        self.assertGreater(gc.get_freeze_count(), before)
         Path(self.path).write_text("[]")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
         self.assertEqual(f"file-bucket: {self.path}: $: must be an object", error.code)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
 from attrs import evolve
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -93,6 +96,21 @@ class ScrapeTests(SynchronousTestCase):
         list(self.journal.watch(self.buckets, mask(self.buckets), 0))
         known = {each.key: each for each in self.buckets}
         self.journal.record(pushes, [], known.get)
+
+    def test_lets_the_reactor_run(self) -> None:
+        """The interpreter switches threads more often while the text is made."""
+        intervals: list[float] = []
+
+        class Watcher(Collector):
+            def collect(self) -> list[Metric]:
+                intervals.append(sys.getswitchinterval())
+                return []
+
+        self.counters.registry.register(Watcher())
+        intervals.clear()
+        self.scrape()
+        (interval,) = intervals
+        self.assertLess(interval, sys.getswitchinterval() / 2)
 
     def test_nothing(self) -> None:
         """Without buckets, the daemon and its disk have metrics."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -14,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from filebucket.base.threads import Threads
+from filebucket.base.threads import MANY_NEW, Threads, beside_pushes, short_turns
 from filebucket.test.kit.server import PATIENCE, comes
 
 
@@ -222,3 +224,42 @@ class ThreadsTests(SynchronousTestCase):
     def test_daemonic(self) -> None:
         (thread,) = self.results(self.threads.run(threading.current_thread))
         self.assertTrue(thread.daemon)
+
+
+class ShortTurnsTests(SynchronousTestCase):
+    """:func:`short_turns`."""
+
+    def test_two_threads(self) -> None:
+        """The usual interval returns when the last one ends, in any order."""
+        usual = sys.getswitchinterval()
+        self.addCleanup(sys.setswitchinterval, usual)
+        first, second = short_turns(), short_turns()
+        first.__enter__()
+        self.assertAlmostEqual(usual / 10, sys.getswitchinterval())
+        second.__enter__()
+        first.__exit__(None, None, None)
+        self.assertAlmostEqual(usual / 10, sys.getswitchinterval())
+        second.__exit__(None, None, None)
+        self.assertAlmostEqual(usual, sys.getswitchinterval())
+
+
+class BesidePushesTests(SynchronousTestCase):
+    """:func:`beside_pushes`: what the interpreter looks for garbage in afterwards."""
+
+    def setUp(self) -> None:
+        gc.collect()
+        self.addCleanup(gc.unfreeze)
+
+    def frozen(self, new: int) -> int:
+        """The objects that are left alone after a block that creates this many."""
+        before = gc.get_freeze_count()
+        with beside_pushes():
+            kept: list[list[int]] = [[] for _ in range(new)]
+        self.assertEqual(new, len(kept))
+        return gc.get_freeze_count() - before
+
+    def test_few(self) -> None:
+        self.assertEqual(0, self.frozen(MANY_NEW // 2))
+
+    def test_many(self) -> None:
+        self.assertGreater(self.frozen(MANY_NEW + 1), MANY_NEW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -899,6 +900,15 @@ class FailureTests(RecorderCase):
         for each in self.pools:
             each.go_on()
         self.assertEqual(1, len(self.successResultOf(reading)))
+
+    def test_read_lets_the_reactor_run(self) -> None:
+        """The interpreter switches threads more often meanwhile, and not afterwards."""
+        usual = sys.getswitchinterval()
+        self.start()
+        self.fill()
+        interval = self.recorder.read(lambda view: sys.getswitchinterval())
+        self.assertLess(self.successResultOf(interval), usual / 2)
+        self.assertAlmostEqual(usual, sys.getswitchinterval())
 
     def test_stop_after_a_read(self) -> None:
         """The catalogue is one file again, as a copy of it must be."""
