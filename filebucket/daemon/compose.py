@@ -7,18 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.web.resource import IResource
 
-from filebucket.admin.counters import Counters
-from filebucket.admin.health import STUCK, Hanging, Health
-from filebucket.admin.metrics import Live, Scrape
-from filebucket.admin.page import Page, resources
-from filebucket.admin.site import AdminSite, SharedAnswer
+from filebucket.admin.health import STUCK, Hanging
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.lines import Lines
 from filebucket.base.threads import Threads
@@ -26,7 +21,7 @@ from filebucket.catalogue.database import CatalogueError, load_driver
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.overview import Known
 from filebucket.catalogue.recorder import Recorder
-from filebucket.config.address import FirstSteps, first_steps
+from filebucket.config.address import first_steps
 from filebucket.config.config import Config
 from filebucket.daemon.alerts import Alerts
 from filebucket.daemon.applied import Applied
@@ -49,9 +44,8 @@ from filebucket.http.site import StreamingSite
 from filebucket.http.tls import Certificates, Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
-from filebucket.model.filesystem import Filesystem
 from filebucket.model.problem import Problem, ending_certificate, store_outage
-from filebucket.model.push import Outcome, Receiving, Step
+from filebucket.model.push import Outcome, Step
 from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
@@ -67,6 +61,9 @@ from filebucket.upkeep.reindex import reindex
 from filebucket.web import digests
 from filebucket.web.drop import DropPage
 from filebucket.web.tree import Root
+
+if TYPE_CHECKING:
+    from filebucket.admin.counters import Counters
 
 THREADS = 64
 """Calls that may wait for the disk at once. The processor needs fewer, but a disk that
@@ -114,7 +111,7 @@ def make_daemon(
     rereading = pool(REREADING)
     watched = {"$.admin": config.admin} if config.admin else {}
     watching = next(iter(listeners(reactor, watched, NOBODY, path)), None)
-    counters = Counters() if watching else None
+    counters = make_counters() if watching else None
     registry = Registry(config.buckets)
     room = Room(config.min_free_space)
     stored = storage(
@@ -232,30 +229,34 @@ def make_daemon(
     readiness = Readiness()
     admin = None
     if watching is not None and counters is not None:
-        shown = pages(
-            reactor,
-            looking.run,
-            disk,
-            counters,
-            recorder,
-            lambda: readiness.ready,
-            known,
-            lambda: Live(
-                uploads.under_way,
-                len(site.admission),
-                threads.stuck(STUCK),
-                recorder.health,
-                len(sessions.all),
-                sum(each.offset for each in sessions.all),
-                member.term > 0,
+        from filebucket.daemon import pages  # noqa: PLC0415 - slow
+
+        admin = (
+            watching,
+            pages.admin_site(
+                reactor,
+                looking.run,
+                disk,
+                counters,
+                recorder,
+                lambda: readiness.ready,
+                known,
+                lambda: pages.Live(
+                    uploads.under_way,
+                    len(site.admission),
+                    threads.stuck(STUCK),
+                    recorder.health,
+                    len(sessions.all),
+                    sum(each.offset for each in sessions.all),
+                    member.term > 0,
+                ),
+                lambda: Hanging(threads.stuck(STUCK), THREADS),
+                uploads.receiving,
+                first_steps(config, path, socket.gethostname()),
+                lambda: watch.problems,
+                config.catalogue is not None,
             ),
-            lambda: Hanging(threads.stuck(STUCK), THREADS),
-            uploads.receiving,
-            first_steps(config, path, socket.gethostname()),
-            lambda: watch.problems,
-            config.catalogue is not None,
         )
-        admin = watching, AdminSite(reactor, shown)
     daemon = Daemon(
         reactor,
         listening,
@@ -289,6 +290,14 @@ def make_daemon(
     # end the process before that.
     InTurn(Signals(reactor, reload), others).setServiceParent(daemon)
     return daemon
+
+
+def make_counters() -> Counters:
+    """The counters of the metrics."""
+    # With the pages, a fifth of the imports of the daemon's start.
+    from filebucket.admin.counters import Counters  # noqa: PLC0415
+
+    return Counters()
 
 
 @frozen
@@ -434,47 +443,3 @@ def search(
     rest = Rest(time.monotonic, time.sleep)
     archive = open_archive()
     return reindex(catalogue, archive, buckets, seconds, stopped, pace=rest).text
-
-
-def pages(
-    reactor: Any,
-    run: Callable[..., Deferred[Any]],
-    disk: Callable[[], Filesystem],
-    counters: Counters,
-    recorder: Recorder,
-    ready: Callable[[], bool],
-    known: Callable[[], Known],
-    live: Callable[[], Live],
-    hanging: Callable[[], Hanging],
-    receiving: Callable[[], Sequence[Receiving]],
-    steps: FirstSteps,
-    problems: Callable[[], Sequence[Problem]],
-    elsewhere: bool,
-) -> Mapping[str, IResource]:
-    """The pages of the admin listener.
-
-    :param run: calls a function in a thread that pushes do not use
-    :param disk: measures the home's filesystem
-    :param known: returns the facts that are not in the catalogue, but the disk
-    :param receiving: returns files that are being received
-    :param steps: commands to show on a page without a push
-    :param problems: returns those that the catalogue and the disk do not reveal
-    :param elsewhere: whether the catalogue is a database of several daemons
-    """
-    health = Health(
-        ready,
-        run,
-        disk,
-        recorder.read,
-        lambda: recorder.health.error,
-        hanging,
-        problems,
-        elsewhere,
-    )
-    scrape = Scrape(counters, run, recorder.read, disk, known, live)
-    page = Page(known, disk, recorder.read, local_zone(), receiving, steps)
-    return {
-        **resources(reactor, page),
-        "healthz": SharedAnswer(reactor, health),
-        "metrics": SharedAnswer(reactor, scrape),
-    }

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from filebucket import __version__
 from filebucket.catalogue.database import FILE
 from filebucket.catalogue.journal import Journal
 from filebucket.cli.main import COMMANDS
@@ -26,6 +27,18 @@ from filebucket.test.kit.children import bounded, shown
 from filebucket.test.kit.server import NOBODY, PATIENCE
 
 NAME = f"日本-\x1b[31m-\u202e-{'x' * 100}.gz"
+
+
+def _lines(program: str) -> list[str]:
+    """The output of a program in Python."""
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    return found.stdout.splitlines()
 
 
 class ProcessTests(SynchronousTestCase):
@@ -127,6 +140,31 @@ class ProcessTests(SynchronousTestCase):
         )
         self.assertNotIn(b"Traceback", found.stderr)
 
+    def test_version_needs_little(self) -> None:
+        """The start of each command is that of ``filebucket --version``."""
+        slow = {"asyncio", "attr", "cattrs", "importlib.metadata", "jinja2"}
+        slow |= {"pkg_resources", "sqlite3", "ssl", "twisted", "zope.interface"}
+        program = (
+            "import atexit, sys\n"
+            "from filebucket.cli.main import main\n"
+            f"atexit.register(lambda: print(*{slow} & set(sys.modules)))\n"
+            "main(['--version'], prog_name='filebucket')"
+        )
+        self.assertEqual([f"filebucket, version {__version__}", ""], _lines(program))
+
+    def test_daemon_needs_no_pages(self) -> None:
+        """Without an admin listener, it does not wait for them at its start, nor for
+        libraries of stores that it does not use.
+        """
+        slow = {"boto3", "botocore", "jinja2", "prometheus_client", "psycopg"}
+        program = (
+            "import sys\n"
+            "from filebucket import tap\n"
+            f"tap.makeService({{'config': {str(self.file)!r}}})\n"
+            f"print(*{slow} & set(sys.modules))"
+        )
+        self.assertEqual([""], _lines(program))
+
     def test_only_what_it_needs(self) -> None:
         """It imports little: it must be quick enough to run every minute."""
         program = (
@@ -136,14 +174,7 @@ class ProcessTests(SynchronousTestCase):
             "print(*{'twisted.internet.reactor', 'OpenSSL', 'filebucket.tap'}"
             " & set(sys.modules))"
         )
-        found = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=PATIENCE,
-        )
-        self.assertEqual([" ".join(COMMANDS), ""], found.stdout.splitlines())
+        self.assertEqual([" ".join(COMMANDS), ""], _lines(program))
 
     def test_cannot_be_printed(self) -> None:
         """Each command reports it in a line on stderr, if it can, and fails."""
