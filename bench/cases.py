@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 from attrs import frozen
@@ -28,6 +29,7 @@ from bench.loads import (
     curl,
     curl_told,
     filebucket_push,
+    get,
     idle_uploads,
     in_parts,
     keep_idle,
@@ -37,7 +39,9 @@ from bench.loads import (
 )
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn
 from bench.servers import TOKEN, Server, Start
+from filebucket.admin.page import KEPT
 from filebucket.catalogue.journal import Journal
+from filebucket.model.names import PRIVATE
 from filebucket.model.records import Received
 from filebucket.test.kit.cluster import DATA, ENGINES, NAMES, Engine
 from filebucket.test.kit.s3 import ACCOUNT, OPEN
@@ -59,16 +63,18 @@ class Scale:
     :ivar small: pushes of small files in one load
     :ivar seconds: duration of the many slow clients
     :ivar hooks: pushes with hooks
+    :ivar rows: pushes in the catalogue
     """
 
     large: int
     small: int
     seconds: int
     hooks: int
+    rows: int
 
 
-QUICK = Scale(large=256 << 20, small=500, seconds=3, hooks=50)
-FULL = Scale(large=1 << 30, small=4000, seconds=10, hooks=400)
+QUICK = Scale(large=256 << 20, small=500, seconds=3, hooks=50, rows=100_000)
+FULL = Scale(large=1 << 30, small=4000, seconds=10, hooks=400, rows=1_000_000)
 
 
 def large(scale: Scale, tools: Path) -> Case:
@@ -382,6 +388,59 @@ def buckets(scale: Scale, tools: Path) -> Case:
     )
 
 
+def pages(scale: Scale, tools: Path) -> Case:
+    """What monitoring costs: itself, and the pushes beside it."""
+    buckets = [
+        {"name": f"web{number:03}", "token_sha256": f"{number:064x}", "expect": "26h"}
+        for number in range(500)
+    ]
+    admin = servers.free_port()
+
+    def start(folder: Path) -> Server:
+        (folder / "kept" / PRIVATE).mkdir(parents=True)
+        now = time.time()
+        rows = (
+            Received(
+                *(f"web{number % 500:03}", "db-#.gz", f"db-{number}.gz", SMALL),
+                *(f"{number:064x}", now - 86400 + number / scale.rows),
+            )
+            for number in range(scale.rows)
+        )
+        with closing(Journal.open(str(folder / "kept"))) as journal:
+            while batch := list(islice(rows, 5000)):
+                journal.record(batch, [], lambda key: None)
+        listen = f"tcp:{admin}:interface=127.0.0.1"
+        return servers.file_bucket(folder, buckets=[*buckets, TOKEN], admin=listen)
+
+    given: dict[str, Load] = {}
+    for load, path in (("scrape", "/metrics"), ("page", "/")):
+        given[load] = partial(get, admin, path)
+        given[f"PUT beside a {load}"] = partial(_push_beside_get, tools, admin, path)
+    return Case(
+        "pages",
+        f"Pages: {len(buckets)} buckets, {scale.rows:,} pushes in the catalogue",
+        [ServerTurn(FILE_BUCKET, start, given, pushes(tools, PUT, 1, 50))],
+        unit="load",
+        amount=lambda row: 1.0,
+        reference=lambda row: [Row(row.load, FILE_BUCKET)],
+    )
+
+
+def _push_beside_get(
+    tools: Path, port: int, path: str, server: Server
+) -> dict[str, float]:
+    """One push after another, until the page is there."""
+    push = pushes(tools, PUT, 1, 5)
+    # Until then the same page is sent again.
+    time.sleep(KEPT)
+    slowest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        getting = pool.submit(get, port, path, server)
+        while not getting.done():
+            slowest = max(slowest, push(server)["slowest ms"])
+        return {**getting.result(), "slowest ms": slowest}
+
+
 def restore(scale: Scale, tools: Path) -> Case:
     """A stored file is given back. No contestant finds it in the page cache."""
     file = content(tools, 2 * scale.large)
@@ -672,7 +731,7 @@ CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
     each.__name__.replace("_", "-"): each
     for each in (
         *(large, client, parts, small, many, idle, uploads),
-        *(tls, tls_small, hooks, files, buckets, restore),
+        *(tls, tls_small, hooks, files, buckets, pages, restore),
         *(s3, s3_small, s3_many, s3_nodes),
     )
 }

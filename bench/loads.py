@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -235,6 +236,18 @@ def pushes(
         return {"wall": wall, "slowest ms": slowest * 1e3}
 
     return load
+
+
+def get(port: int, path: str, server: Server) -> dict[str, float]:
+    """Get a page of the admin listener at ``port``."""
+    begin = time.monotonic()
+    with closing(HTTPConnection("127.0.0.1", port, timeout=LONGEST)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(content.decode())
+    return {"wall": time.monotonic() - begin}
 
 
 def trickle(
