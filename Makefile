@@ -71,7 +71,7 @@ format: $(VENV)/linters
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Needs a C compiler, libssl-dev, curl, openssl and nginx. bench takes 8 minutes,
+# Needs a C compiler, libssl-dev, curl, openssl and nginx. bench takes 12 minutes,
 # bench-full half an hour.
 bench bench-full: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python -m bench \
