@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,8 @@ def main(
     if os.geteuid():
         raise click.ClickException("only root can mount filesystems and cut networks")
     _separate_mounts()
+    # What it has started and stored goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # For a thousand clients at once.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

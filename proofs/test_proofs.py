@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
 from filebucket.test.kit.failures import ROWS
+from filebucket.test.kit.server import PATIENCE
 from proofs import entries, failures, faults, misbehavior, neighbors, order, tracing
 from proofs.cases import CASES
 from proofs.outcome import Outcome, found_out
@@ -392,6 +396,40 @@ class AllowedTests(SynchronousTestCase):
         self.assertEqual(
             [15], [number for number, (_, late) in enumerate(found) if late]
         )
+
+
+_SLEEPS = """
+import os, sys, time
+os.environ["PROOFS_MOUNTS_ARE_SEPARATE"] = "1"
+os.geteuid = lambda: 0
+from proofs import __main__ as program
+from proofs.outcome import Proof
+def prove(folder, trials):
+    (folder / "file").touch()
+    print("begun", flush=True)
+    time.sleep(600)
+program.CASES["fuzz"] = Proof(prove, 1, 1)
+program.main(["fuzz", "--directory", sys.argv[1]])
+"""
+
+
+class ProgramTests(SynchronousTestCase):
+    def test_ended(self) -> None:
+        """Nothing is left of an experiment that is ended."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", _SLEEPS, str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            self.assertEqual("begun\n", process.stdout.readline())
+            self.assertEqual(1, len(os.listdir(folder)))
+            process.terminate()
+            process.wait(PATIENCE)
+        self.assertEqual([], os.listdir(folder))
 
 
 class FoundOutTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from filebucket.test.kit.programs import Program, answers, free_ports
+from filebucket.test.kit.programs import TIED, Program, answers, free_ports
 from filebucket.test.kit.s3 import ACCOUNT, Credentials, create
 from filebucket.test.kit.server import PATIENCE, comes
 
@@ -252,6 +253,7 @@ def named() -> tuple[str, Credentials]:
 
 def main() -> None:
     """Run a command, and exit with its status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="file-bucket-ceph-"))
     try:
         ceph = Ceph(folder / "ceph")
@@ -259,8 +261,9 @@ def main() -> None:
             ceph.start()
             here = ",".join((ceph.urls[0], ACCOUNT.key, ACCOUNT.secret))
             environ = {**os.environ, NAMED: here}
+            command = [*TIED, *sys.argv[1:]]
             status = subprocess.run(
-                sys.argv[1:], check=False, env=environ, timeout=7200
+                command, check=False, env=environ, timeout=7200
             ).returncode
         finally:
             ceph.stop()

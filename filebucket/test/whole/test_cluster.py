@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,6 +23,44 @@ cluster = Cluster(Path(sys.argv[1]), None, None).start()
 print(*cluster.pages.values(), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+# Ceph's programs are tied to it, as all others are.
+_BESIDE = """\
+import sys
+from filebucket.test.kit import ceph
+class Fake:
+    urls = ["http://127.0.0.1:9"]
+    def __init__(self, folder):
+        folder.mkdir()
+    def start(self):
+        pass
+    def stop(self):
+        print("stopped", flush=True)
+ceph.Ceph = Fake
+sys.argv[1:] = ["sh", "-c", "echo $$; exec sleep 600"]
+ceph.main()
+"""
+
+
+class BesideTests(SynchronousTestCase):
+    def test_ended(self) -> None:
+        """Nothing is left of a command beside Ceph, and of Ceph, if they are ended."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", _BESIDE],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TMPDIR": str(folder)},
+        ) as process:
+            assert process.stdout is not None
+            command = Path("/proc") / process.stdout.readline().strip()
+            self.assertEqual(1, len(os.listdir(folder)))
+            process.terminate()
+            out, _ = process.communicate(timeout=PATIENCE)
+        self.assertEqual(("stopped\n", []), (out, os.listdir(folder)))
+        self.assertFalse(command.exists())
 
 
 class ClusterTests(SynchronousTestCase):
