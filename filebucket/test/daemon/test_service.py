@@ -225,6 +225,27 @@ class LifeTests(DaemonCase):
         watcher.connectionLost()
         self.assertEqual(["x", "y"], self.stored())
 
+    def test_stop_and_a_slow_disk(self) -> None:
+        """Files that wait for the disk are stored, and the daemon stops after that."""
+        daemon = self.start()
+        self.threads.hangs = True
+        pushes = [self.begin(name) for name in "xyz"]
+        for channel, _ in pushes[:2]:
+            self.end(channel)
+        # The first call has taken none of them yet; the second one takes the last file.
+        self.assertEqual(1, self.threads.waiting)
+        stopped = daemon.stopService()
+        self.assertNoResult(stopped)
+        self.threads.step()
+        self.end(pushes[2][0])
+        self.assertNoResult(stopped)
+        self.threads.go_on()
+        for channel, wire in pushes:
+            self.assertIn(b" 200 OK\r\n", wire.value())
+            channel.connectionLost()
+        self.successResultOf(stopped)
+        self.assertEqual(["x", "y", "z"], self.stored())
+
     def test_stop_and_a_push_that_ends(self) -> None:
         daemon = self.start()
         channel, wire = self.begin("x")
