@@ -422,8 +422,8 @@ class _Examination:
         except OperatorError as error:
             yield _wrong("$.store.s3", str(error))
         else:
-            if text:
-                yield _risky("$.store.s3", text)
+            for line in text.splitlines():
+                yield _risky("$.store.s3", line)
 
     def _deletes(self, store: S3) -> Iterator[Concern]:
         """The credentials that may delete, which the daemon must not have."""
@@ -540,27 +540,35 @@ def _try_store(config: Config, store: S3) -> tuple[str, None]:
     """Use an object store, as the daemon does at its start, with the rights of the
     home's owner.
 
-    :returns: what cannot be checked; empty if all can
+    :returns: risks, one per line
     :raises OperatorError: it cannot be used
     """
     # Slow imports, which only an object store needs.
     from filebucket.store.s3 import credentials, probe  # noqa: PLC0415
-    from filebucket.store.s3.blocking import Bucket  # noqa: PLC0415
     from filebucket.store.s3.interfaces import ObjectError  # noqa: PLC0415
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
 
     load_modules(store)
     become_owner_of(config.home, PRIVATE)
     who = credentials.read(store.credentials)
-    probe.check(store, who, Keys(store.prefix))
-    names = Bucket(store, store.names_bucket, who)
-    try:
-        names.versioned()
-    except ObjectError as error:
-        return f"{names.place} may keep versions: {error}", None
-    finally:
-        names.close()
-    return "", None
+    keys = Keys(store.prefix)
+    probe.check(store, who, keys)
+    names, data = (
+        probe.ProbedBucket(store, each, who)
+        for each in (store.names_bucket, store.data_bucket)
+    )
+    risks = []
+    with closing(names), closing(data):
+        try:
+            names.versioned()
+        except ObjectError as error:
+            risks.append(f"{names.place} may keep versions: {error}")
+        risks += [
+            f"{each.place}: {probe.DELETES}"
+            for each in (names, data)
+            if probe.may_delete(each, keys)
+        ]
+    return "\n".join(risks), None
 
 
 def _unsealable(error: OSError) -> str:

@@ -44,6 +44,11 @@ TRIES = 3
 
 T = TypeVar("T")
 
+DELETES = (
+    "the daemon's credentials may delete objects, so an attacker who takes over the"
+    " daemon can delete all files: take s3:DeleteObject away from them"
+)
+
 HOW = "PUT with If-None-Match"
 
 log = Logger()
@@ -66,6 +71,9 @@ class IProbed(IBlocking):
 
     def abandon(key: str, upload: str) -> None:
         """Delete a multipart upload."""
+
+    def delete_nothing(keys: Keys) -> None:
+        """Delete an object that is never there."""
 
 
 @implementer(IProbed)
@@ -90,6 +98,9 @@ class ProbedBucket(Bucket):
 
     def abandon(self, key: str, upload: str) -> None:
         self._call("DELETE", key, Answer.nothing, {"uploadId": upload})
+
+    def delete_nothing(self, keys: Keys) -> None:
+        self._call("DELETE", keys.probe("nothing"), Answer.nothing)
 
 
 def within(seconds: float, check: Callable[[], str]) -> str:
@@ -158,7 +169,25 @@ def probe(
     _check_condition(names, keys.probe("condition"))
     _check_gateways(gateways, keys)
     _check_parts(data, keys.probe("parts"))
+    for each in (names, data):
+        if may_delete(each, keys):
+            log.warn(
+                "{place}: {text}", event="store-deletes", place=each.place, text=DELETES
+            )
     return HOW
+
+
+def may_delete(bucket: IProbed, keys: Keys) -> bool:
+    """Whether the credentials are known to allow deletion. A store checks them before
+    it looks for the object.
+    """
+    try:
+        bucket.delete_nothing(keys)
+    except NotThereError:
+        return True
+    except ObjectError:
+        return False
+    return True
 
 
 def _check_reading(bucket: IProbed, keys: Keys) -> None:

@@ -785,6 +785,10 @@ class StoreTests(CheckCase):
         self.tried: list[tuple[S3, Credentials, Keys]] = []
         self.patch(probe, "check", lambda *given: self.tried.append(given))
         self.patch(Bucket, "versioned", lambda bucket: False)
+        self.deletable: set[str] = set()
+        self.patch(
+            probe, "may_delete", lambda bucket, keys: bucket.place in self.deletable
+        )
         self.paths = {}
         for name in ("credentials", "delete_credentials"):
             path = self.folder / name
@@ -837,6 +841,17 @@ class StoreTests(CheckCase):
         self.patch(Bucket, "versioned", fail)
         text = "S3 bucket names may keep versions: 403 AccessDenied"
         self.assertEqual([("risky", f"$.store.s3: {text}")], self.with_store())
+
+    def test_may_delete(self) -> None:
+        """Each S3 bucket is named."""
+        self.deletable = {"S3 bucket names", "S3 bucket data"}
+        self.assertEqual(
+            [
+                ("risky", f"$.store.s3: S3 bucket {each}: {probe.DELETES}")
+                for each in ("names", "data")
+            ],
+            self.with_store(),
+        )
 
     def test_no_credentials_here(self) -> None:
         """Those of systemd or the environment of the daemon are not known."""

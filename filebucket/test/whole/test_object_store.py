@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 from abc import abstractmethod
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 from urllib.parse import quote
+
+import botocore.session
 
 from filebucket.model.objects import LEAST_PART
 from filebucket.store.s3.records import Keys, Record, new_id
@@ -22,6 +27,8 @@ from filebucket.test.kit.integration import (
 )
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "object-store.rst"
 
 NAMES, DATA, VERSIONED = (
     f"file-bucket-test-{each}" for each in ("names", "data", "versioned")
@@ -391,7 +398,37 @@ class SeaweedEndTests(_Seaweed, _EndTests):
 
 
 class SeaweedStartTests(_Seaweed, _StartTests):
-    pass
+    def test_may_delete(self) -> None:
+        """With the policy of the documentation, the daemon stores files, and may not
+        delete any.
+        """
+        server = self.daemon()
+        for bucket in (NAMES, DATA):
+            server.wait_for(f"S3 bucket {bucket}: the daemon's credentials may delete")
+        server.stop()
+        self.who = self.restricted()
+        server = self.daemon()
+        self.assertEqual(200, self.push(server, "name", b"content")[0])
+        self.assertNotIn("may delete", server.log)
+
+    def restricted(self) -> s3.Credentials:
+        """Credentials of a user with that policy."""
+        text = DOCUMENT.read_text().partition(".. code-block:: json\n")[2]
+        policy = dedent(re.split(r"\n(?=\S)", text)[0])
+        policy = policy.replace("backups-names", NAMES).replace("backups-data", DATA)
+        users = botocore.session.get_session().create_client(
+            "iam",
+            region_name=s3.REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=self.who.key,
+            aws_secret_access_key=self.who.secret,
+        )
+        self.addCleanup(users.close)
+        user = f"daemon-{new_id()}"
+        users.create_user(UserName=user)
+        users.put_user_policy(UserName=user, PolicyName="daemon", PolicyDocument=policy)
+        key = users.create_access_key(UserName=user)["AccessKey"]
+        return s3.Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
 
 class CephPushTests(_Ceph, _PushTests):

@@ -18,6 +18,7 @@ from filebucket.store.s3.credentials import Credentials
 from filebucket.store.s3.interfaces import (
     AlreadyThereError,
     DeniedError,
+    NotThereError,
     ObjectError,
     UnsureError,
 )
@@ -28,6 +29,7 @@ from filebucket.store.s3.probe import (
     IProbed,
     ProbedBucket,
     check,
+    may_delete,
     probe,
     within,
 )
@@ -47,11 +49,13 @@ class ProbedMemory(MemoryBucket):
     """A bucket in memory.
 
     :ivar heeds: whether conditions are heeded
+    :ivar deletes: whether the credentials may delete
     :ivar errors: raised by calls, by their names; each once
     :ivar uploads: multipart uploads in progress
     """
 
     heeds: bool = True
+    deletes: bool = False
     errors: dict[str, list[ObjectError]] = field(factory=dict)
     uploads: set[str] = field(factory=set)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -76,6 +80,11 @@ class ProbedMemory(MemoryBucket):
     def abandon(self, key: str, upload: str) -> None:
         self._called("abandon", key)
         self.uploads.remove(upload)
+
+    def delete_nothing(self, keys: Keys) -> None:
+        self._called("delete", "")
+        if not self.deletes:
+            raise DENIED
 
 
 class ProbeTests(SynchronousTestCase):
@@ -197,6 +206,28 @@ class ProbeTests(SynchronousTestCase):
         (event,) = events
         self.assertEqual("store-unproven", event["event"])
         self.assertIn("S3 bucket names keeps no versions: s3", formatEvent(event))
+
+    def test_may_delete(self) -> None:
+        """The daemon starts, and the log shows it."""
+        for bucket in (self.names, self.data):
+            self.assertFalse(may_delete(bucket, KEYS))
+            bucket.deletes = True
+            with capturedLogs() as events:
+                self.assertEqual(HOW, self.probe())
+            (event,) = events
+            self.assertEqual("store-deletes", event["event"])
+            self.assertIn(f"{bucket.place}: the daemon's", formatEvent(event))
+            bucket.deletes = False
+
+    def test_may_delete_unknown(self) -> None:
+        """Only an answer counts. Some stores may answer 404."""
+        for error, found in (
+            (UnsureError("lost"), False),
+            (GONE, False),
+            (NotThereError("404", "NoSuchKey"), True),
+        ):
+            self.names.errors["delete"] = [error]
+            self.assertEqual(found, may_delete(self.names, KEYS))
 
     def test_errors(self) -> None:
         """Each is told with the bucket, and with the right that is missing."""
