@@ -202,7 +202,9 @@ class Bucket:
             return _page(answer.whole(MOST_ANSWER), answer.time("date"))
 
         try:
-            return self._repeated(lambda: self._call("GET", "", read, query))
+            found = self._repeated(lambda: self._call("GET", "", read, query))
+            _check_page(found, prefix, after)
+            return found
         except ValueError as error:
             raise UnsureError(f"{self.place}: a list of it: {error}") from None
 
@@ -561,6 +563,17 @@ def _tls(ca: str | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or "no certificates"
         raise OperatorError(f"{ca}: {reason}") from None
+
+
+def _check_page(page: Page, prefix: str, after: str) -> None:
+    """
+    :raises ValueError: it is not the page that was asked for, so the list may not end
+    """
+    if not all(each.key.startswith(prefix) for each in page.objects):
+        raise ValueError("it has other keys than were asked for")
+    # Of a list in another order, too: each page must go on.
+    if page.after is not None and page.after <= after:
+        raise ValueError("it does not end: a page does not go on after the last one")
 
 
 _LISTED = frozenset({"Key", "Size", "LastModified", "ETag"})

@@ -145,6 +145,8 @@ class Objects:
             following = rest.get("NextContinuationToken", "")
             if not following:
                 raise answer.senseless("without the next page")
+            if following == after:
+                raise answer.senseless("with the same page as the next one")
         return len(sizes), sum(map(int, sizes)), following
 
     async def _ask(

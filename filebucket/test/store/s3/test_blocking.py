@@ -264,7 +264,7 @@ class ScriptedTests(SynchronousTestCase):
                 "<IsTruncated>true</IsTruncated></ListBucketResult>",
             )
         ]
-        page = self.bucket.page("a")
+        page = self.bucket.page("")
         self.assertEqual(["a b+", "b"], [each.key for each in page.objects])
         self.assertEqual([3, 4], [each.size for each in page.objects])
         self.assertEqual([5, 6], [each.modified for each in page.objects])
@@ -282,6 +282,25 @@ class ScriptedTests(SynchronousTestCase):
         ):
             self.script = [answer(200, content)]
             self.fails(UnsureError, self.bucket.page, "")
+
+    def test_endless_list(self) -> None:
+        """A page comes again, or the store does not heed what was asked for."""
+        row = (
+            "<Contents><Key>a/b</Key><Size>1</Size>"
+            "<LastModified>1970-01-01T00:00:05Z</LastModified></Contents>"
+        )
+        more = "<IsTruncated>true</IsTruncated>"
+        text = f"<ListBucketResult>{row}%s</ListBucketResult>"
+        for prefix, after, rest, wanted in (
+            ("a/", "a/b", more, "does not end"),
+            ("a/", "a/c", more, "does not end"),
+            ("b/", "", "", "other keys"),
+        ):
+            self.script = [answer(200, text % rest)]
+            found = self.fails(UnsureError, self.bucket.page, prefix, after)
+            self.assertIn(wanted, found)
+        self.script = [answer(200, text % more)]
+        self.assertEqual("a/b", self.bucket.page("a/", "a/a").after)
 
     def test_versioned(self) -> None:
         for content, expected in (

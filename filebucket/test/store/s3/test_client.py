@@ -286,6 +286,17 @@ class LieTests(LyingCase):
             self.server.lie(Says(Answer(200, content)), "begin")
             self.error(self.objects.begin("a"), UnsureError)
 
+    def test_endless_list(self) -> None:
+        """The next page is the same one."""
+        content = (
+            b"<ListBucketResult><IsTruncated>true</IsTruncated>"
+            b"<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+        )
+        self.server.lie(Says(Answer(200, content)), "list", times=2)
+        _, _, after = self.result(self.objects.sizes("a"))
+        message = self.error(self.objects.sizes("a", after), UnsureError)
+        self.assertIn("the same page", message)
+
     def test_lists(self) -> None:
         more = "<IsTruncated>true</IsTruncated>"
         for text in (more, "<Contents><Size>-1</Size></Contents>"):
