@@ -42,10 +42,12 @@ from filebucket.config.load import load
 from filebucket.model import schedule
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.store.choose import archive_of
 from filebucket.store.interfaces import IRemover
 from filebucket.store.remove import prune_lock, removing
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate
+from filebucket.upkeep.survey import check_store
 
 _FATE = 10
 """Width of the first column."""
@@ -118,6 +120,9 @@ def _prune(
         nullcontext() if dry_run else job(config.catalogue_place, "prune") as lock,
         opened() as remover,
     ):
+        if config.store is not None:
+            archive = archive_of(config.home, config.store)
+            check_store(catalogue, archive, chosen)
 
         def checked(bucket: Bucket) -> Bucket:
             # Right before each removal: without the lock another machine may prune.

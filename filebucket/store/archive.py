@@ -100,6 +100,10 @@ class DirectoryArchive:
             else:
                 yield True
 
+    def is_foreign(self, stored: Mapping[str, float]) -> bool:
+        # The catalogue is in the home, too.
+        return False
+
     def unfinished(self) -> list[Unfinished]:
         path = os.path.join(self.home, UPLOADS)
         found = []

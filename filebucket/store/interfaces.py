@@ -462,6 +462,14 @@ class IArchive(Interface):
         :raises OSError: the folder cannot be opened
         """
 
+    def is_foreign(stored: Mapping[str, float]) -> bool:
+        """Whether this is not where files were stored: it has no file in any of their
+        folders, and was first used after they were stored.
+
+        :param stored: when a file of each folder was stored, in seconds since the epoch
+        :raises OSError: it cannot be read
+        """
+
     def unpruned() -> AbstractContextManager[bool]:
         """Keep ``filebucket prune`` from deleting files; yields False if it is running,
         or if that cannot be determined.

@@ -30,6 +30,7 @@ from filebucket.upkeep.survey import (
     Found,
     StoppedError,
     Survey,
+    check_store,
     spare,
 )
 
@@ -79,6 +80,8 @@ def reindex(
         Found(),
         accept,
     )
+    if not accept:
+        check_store(catalogue, archive, buckets)
     spare(catalogue, archive, buckets)
     try:
         for bucket in buckets:

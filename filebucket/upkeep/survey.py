@@ -40,6 +40,9 @@ from filebucket.store.interfaces import (
 PIECE = 1000
 """Names, or rows, in a batch."""
 
+SAMPLE = 100
+"""Rows of a bucket that tell when its files were stored."""
+
 SLACK = 60.0
 """Seconds after its push in which a file may have been written: the filesystem may use
 the clock of another machine."""
@@ -443,6 +446,27 @@ def _fit(raw: bytes) -> tuple[str, str]:
     except ValueError as error:
         return raw.decode("utf-8", "backslashreplace"), str(error)
     return name, ""
+
+
+def check_store(
+    catalogue: IInventory, archive: IArchive, buckets: Sequence[Bucket]
+) -> None:
+    """Check that files are read from where pushes have stored them.
+
+    :raises CatalogueError: they are not, or the catalogue cannot be read
+    """
+    stored = {
+        bucket.directory: max(row.received_at for row in rows)
+        for bucket in buckets
+        if (rows := catalogue.rows(bucket.key, "kept", "", SAMPLE))
+    }
+    # If it cannot be read, that is reported later.
+    with suppress(OSError):
+        if stored and archive.is_foreign(stored):
+            raise CatalogueError(
+                "its files are not in this object store: names_bucket or prefix belongs"
+                " to another one"
+            )
 
 
 def spare(catalogue: IInventory, archive: IArchive, buckets: Sequence[Bucket]) -> None:

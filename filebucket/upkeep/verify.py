@@ -22,7 +22,14 @@ from filebucket.model.mask import mask
 from filebucket.model.records import Row
 from filebucket.store.interfaces import DAMAGE, IArchive, IFolder, NoFileError
 from filebucket.store.seal import AHEAD
-from filebucket.upkeep.survey import ROW_WITHIN, Finding, Found, Survey, spare
+from filebucket.upkeep.survey import (
+    ROW_WITHIN,
+    Finding,
+    Found,
+    Survey,
+    check_store,
+    spare,
+)
 
 ROWS = 100
 """Rows in a batch; small, since files may change before their turn."""
@@ -103,6 +110,7 @@ def verify(
         {bucket.key: bucket for bucket in buckets},
         sealed,
     )
+    check_store(catalogue, archive, buckets)
     spare(catalogue, archive, all_buckets)
     survey.verify(wanted)
     return survey.found

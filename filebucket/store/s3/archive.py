@@ -51,6 +51,9 @@ REMOVAL = 5.0
 
 STEP = 0.25
 
+SKEW = 900.0
+"""Seconds that the clocks of a daemon and the store may differ: it refuses more."""
+
 
 @implementer(IArchive)
 @frozen
@@ -106,6 +109,18 @@ class S3Archive:
             except NotThereError:
                 return False
         return True
+
+    def is_foreign(self, stored: Mapping[str, float]) -> bool:
+        with told():
+            for directory in stored:
+                if self.names.page(self.keys.names(directory)).objects:
+                    return False
+            try:
+                # A daemon creates it at its first start, and never again.
+                first_used = self.names.modified(self.keys.probe("condition"))
+            except NotThereError:
+                return True
+        return max(stored.values()) < first_used - SKEW
 
     def unpruned(self) -> AbstractContextManager[bool]:
         return self.home.unpruned()

@@ -469,6 +469,9 @@ class MemoryArchive:
     def unfinished(self) -> list[Unfinished]:
         return list(self.uploads)
 
+    def is_foreign(self, stored: Mapping[str, float]) -> bool:
+        return False
+
     def open(self, directory: str) -> AbstractContextManager[IFolder]:
         return nullcontext(MemoryFolder(self.buckets.get(directory, {})))
 

@@ -6,6 +6,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from filebucket.catalogue.database import CatalogueError
 from filebucket.store.interfaces import IArchive, IFolder
 from filebucket.store.s3.archive import S3Archive
 from filebucket.store.s3.interfaces import DeniedError, ObjectError, UnsureError
@@ -175,6 +176,28 @@ class ObjectStoreTests(HomeCase):
         self.assertEqual(Found(files=3), self.compare())
         self.assertEqual({"page"}, {call for call, _ in self.names.calls})
         self.assertEqual([], self.data.calls)
+
+    def test_another_store(self) -> None:
+        """Its S3 bucket for names was first used after all files were stored: then none
+        of them is missing.
+        """
+        mine = dict(self.names.objects)
+        self.names.objects.clear()
+        for first_used in (None, NOW):
+            if first_used is not None:
+                self.names.objects["probe/condition"] = b"0", first_used
+            for run in (self.compare, self.verify):
+                error = self.assertRaises(CatalogueError, run)
+                self.assertIn("names_bucket", str(error))
+        self.names.objects.update(mine)
+        self.assertEqual(Found(files=3), self.compare())
+        self.names.objects.clear()
+        self.assertEqual(3, self.compare(accept=True).missing)
+
+    def test_all_lost(self) -> None:
+        """From the S3 bucket that the daemon has used all the time."""
+        self.names.objects = {"probe/condition": (b"0", NOW - DAY)}
+        self.assertEqual(3, self.compare().missing)
 
     def test_differences(self) -> None:
         """Records are added without reading their data; others are missing."""

@@ -16,7 +16,7 @@ from filebucket.store.interfaces import (
     UnsteadyError,
 )
 from filebucket.store.s3 import archive as module
-from filebucket.store.s3.archive import S3Archive
+from filebucket.store.s3.archive import SKEW, S3Archive
 from filebucket.store.s3.interfaces import (
     DeniedError,
     NotThereError,
@@ -57,6 +57,21 @@ class ContractTests(ArchiveCase, ArchiveContract):
 
 class FolderTests(ArchiveCase):
     """Names and records."""
+
+    def test_foreign(self) -> None:
+        """By the object that a daemon creates at its first start."""
+        stored = {"web01": AT, "web02": AT - 1}
+        self.assertTrue(self.archive.is_foreign(stored))
+        for first_used, foreign in (
+            (AT - 1, False),
+            (AT + SKEW, False),
+            (AT + SKEW + 1, True),
+        ):
+            self.names.objects["p/probe/condition"] = b"0", first_used
+            self.assertIs(foreign, self.archive.is_foreign(stored))
+        self.store("a", b"content")
+        self.assertFalse(self.archive.is_foreign(stored))
+        self.assertTrue(self.archive.is_foreign({"web02": AT}))
 
     def test_home(self) -> None:
         """It has the lock of prune, and the resumable uploads."""
