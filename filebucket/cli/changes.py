@@ -11,7 +11,7 @@ import click
 from filebucket.base.text import joined
 from filebucket.cli.listing import bucket_json
 from filebucket.cli.options import print_json
-from filebucket.config.config import command
+from filebucket.config.config import command, start_command
 from filebucket.config.edit import Change
 from filebucket.daemon import control
 
@@ -45,4 +45,4 @@ def how_to_apply(home: str, path: str) -> str:
         runs = True  # or not: another user may not know
     if runs:
         return f"Activate it:\n\n    {command('reload', path)}"
-    return f"Start the daemon:\n\n    {command('serve', path)}"
+    return f"Start the daemon:\n\n    {start_command(path)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 from collections.abc import Mapping
@@ -218,6 +219,20 @@ class Config:
             for each in EXAMPLE_TOKENS
         )
         return [bucket.label for bucket, _ in filter(None, found)]
+
+
+_UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system")
+
+
+def start_command(path: str) -> str:
+    """A command that starts the daemon: with systemd, if the package is installed.
+
+    :param path: where the configuration is
+    """
+    installed = any(os.path.exists(f"{each}/file-bucket.service") for each in _UNITS)
+    if path == DEFAULT_CONFIG and installed:
+        return "systemctl start file-bucket"
+    return command("serve", path)
 
 
 def command(name: str, path: str) -> str:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from filebucket.base.errors import ConfigError, OperatorError
 from filebucket.base.owner import AS_OWNER
-from filebucket.config.config import command
+from filebucket.config.config import start_command
 from filebucket.config.load import parse, read_text
 from filebucket.daemon import control, reload
 from filebucket.daemon.applied import identity
@@ -117,7 +117,7 @@ def _daemon(home: str, path: str) -> Iterator[_Daemon]:
     process = _daemon_of(home)
     if process is None:
         raise NotReloadedError(
-            f"no running daemon uses {home}; start it: {command('serve', path)} (if you"
+            f"no running daemon uses {home}; start it: {start_command(path)} (if you"
             " changed home, restart the daemon)"
         )
     if process <= 0:

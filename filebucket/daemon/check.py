@@ -38,7 +38,7 @@ from filebucket.base.text import counted, printable
 from filebucket.catalogue.connection import NOT_CREATED
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.view import View
-from filebucket.config.config import Config, command
+from filebucket.config.config import Config, start_command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import Difference, identity, shared_settings
@@ -465,7 +465,7 @@ class _Examination:
         if found.process is None:
             # Not wrong: an operator runs check before the first start, too.
             text = "no daemon runs, so no push arrives; start it: "
-            yield _risky(self.config.home, text + command("serve", self.path))
+            yield _risky(self.config.home, text + start_command(self.path))
         elif found.reads(self.path):
             self.difference = found.difference(self.config, identity(self.text))
             if due := found.due(self.difference):

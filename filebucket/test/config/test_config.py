@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.config import values
-from filebucket.config.config import EXAMPLE_TOKENS, Config, Keys
+from filebucket.config import config, values
+from filebucket.config.config import DEFAULT_CONFIG, EXAMPLE_TOKENS, Config, Keys
 from filebucket.config.load import parse
 from filebucket.model.registry import BucketIndex
 from filebucket.model.token import token_digest
@@ -168,3 +169,19 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(["haproxy:tcp:2"], made.believes_anybody())
         made = made_of(listen=listen, trusted_proxies=["10.0.0.0/8"])
         self.assertEqual([], made.believes_anybody())
+
+
+class StartTests(SynchronousTestCase):
+    """How to start the daemon."""
+
+    def test_start(self) -> None:
+        """A user who has the package lets systemd start it."""
+        folder = Path(self.mktemp())
+        self.patch(config, "_UNITS", (str(folder),))
+        self.assertEqual("filebucket serve", config.start_command(DEFAULT_CONFIG))
+        folder.mkdir()
+        (folder / "file-bucket.service").touch()
+        systemd = "systemctl start file-bucket"
+        self.assertEqual(systemd, config.start_command(DEFAULT_CONFIG))
+        other = "filebucket serve --config /srv/config.json"
+        self.assertEqual(other, config.start_command("/srv/config.json"))
