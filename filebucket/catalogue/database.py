@@ -15,7 +15,9 @@ from filebucket.model.place import Place, PostgreSQL
 
 __all__ = ["FILE", "CatalogueError", "Database"]
 
-NO_PSYCOPG = "needs Python's psycopg 3 (Debian: python3-psycopg)"
+NO_PSYCOPG = (
+    "needs Python's psycopg 3 (Debian: python3-psycopg; pip: file-bucket[postgresql])"
+)
 
 
 class Database:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import pwd
 import re
 from collections.abc import Callable, Mapping
 
@@ -147,7 +148,11 @@ def _in_file(path: str) -> Mapping[str, str]:
         with open(path, "rb") as file:
             content = file.read(_MOST + 1)
     except OSError as error:
-        raise OperatorError(f"{place}: {error.strerror}") from None
+        reason = error.strerror
+        if isinstance(error, PermissionError):
+            # Commands of root read it with the rights of the daemon's user.
+            reason = f"{reason} for user {_user()}"
+        raise OperatorError(f"{place}: {reason}") from None
     if len(content) > _MOST:
         raise OperatorError(f"{place}: too large for credentials")
     # A percent sign in a secret means itself.
@@ -167,6 +172,13 @@ def _in_file(path: str) -> Mapping[str, str]:
     if not parser.has_section(_SECTION):
         raise OperatorError(f"{place}: no section [{_SECTION}]")
     return dict(parser[_SECTION])
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _of(place: str, found: Mapping[str, str]) -> Credentials:

@@ -24,8 +24,8 @@ class Signer:
             from botocore import auth, awsrequest  # noqa: PLC0415 - it may be missing
         except ImportError:
             raise OperatorError(
-                "an object store needs the Python library botocore (in Debian the"
-                " package python3-botocore), which is not installed"
+                "an object store needs the Python library botocore, which is not"
+                " installed (Debian: python3-botocore; pip: file-bucket[s3])"
             ) from None
         self._request = awsrequest.AWSRequest
         self._auth = auth.S3SigV4Auth

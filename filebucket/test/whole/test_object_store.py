@@ -349,7 +349,8 @@ class _StartTests(_RealCase):
     def test_started(self) -> None:
         """The checks leave one object, also after two starts."""
         server = self.daemon()
-        server.wait_for(r"\(atomic publish: PUT with If-None-Match\)")
+        how = f"PUT with If-None-Match, S3 buckets {NAMES} and {DATA}"
+        server.wait_for(rf"\(atomic publish: {how}\)")
         server.stop()
         server.start()
         left = {self.keys.probe("condition")}

@@ -377,7 +377,7 @@ class RootTests(StoreCase):
         os.chown(self.credentials, 0, 0)
         done = self.process("get", "web01", "-o", "db")
         self.assertEqual(1, done.returncode)
-        self.assertIn(b"credentials: Permission denied", done.stderr)
+        self.assertIn(b"credentials: Permission denied for user ", done.stderr)
 
 
 class MemoryTests(StoreCase):

@@ -64,4 +64,5 @@ class SigningTests(SynchronousTestCase):
         sys.modules["botocore"] = None  # type: ignore[assignment]
         error = self.assertRaises(OperatorError, Signer, "eu-1")
         self.assertIn("python3-botocore", str(error))
+        self.assertIn("file-bucket[s3]", str(error))
         self.assertNotIn("\n", str(error))
