@@ -203,9 +203,11 @@ class Figures:
 class SpaceFigure:
     """The filesystem.
 
+    :param title: says which one it is
     :param used: bar, with the forecast in words
     """
 
+    title: str
     free: str
     total: str
     used: Bar
@@ -498,6 +500,7 @@ def _space(overview: Overview) -> SpaceFigure | None:
     used = 1 - space.free / max(space.total, 1)
     kind = _fullness(overview.problems)
     return SpaceFigure(
+        "Free space in home" if overview.has_objects else "Free space",
         size_text(space.free),
         size_text(space.total),
         _bar(used, _forecast(overview), kind),

@@ -214,6 +214,7 @@ class Overview:
     :param uploads: the resumable uploads that go on, the first to expire first
     :param problems: of the whole server, the worst first
     :param nodes: the daemons that share the catalogue
+    :param has_objects: whether files are in an object store, not on the disk
     """
 
     at: float
@@ -224,6 +225,7 @@ class Overview:
     uploads: tuple[UploadOverview, ...] = ()
     problems: tuple[Problem, ...] = ()
     nodes: tuple[Node, ...] = ()
+    has_objects: bool = False
 
     def only_problems(self) -> Self:
         """The same with only those buckets and series that have a problem."""
@@ -252,6 +254,7 @@ class Known:
     :param disk: the home's filesystem; None if it cannot be examined
     :param problems: further ones, of the server and of buckets
     :param node: name of this daemon; empty if no other shares the catalogue
+    :param has_objects: whether files are in an object store, not in the home
     """
 
     buckets: Sequence[Bucket]
@@ -261,6 +264,7 @@ class Known:
     disk: Filesystem | None = None
     problems: Sequence[Problem] = ()
     node: str = ""
+    has_objects: bool = False
 
 
 def make_overview(
@@ -339,6 +343,7 @@ def make_overview(
         ),
         _sorted(more[""]),
         tuple(nodes),
+        known.has_objects,
     )
 
 

@@ -45,6 +45,7 @@ def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
         _filesystem(config),
         problems,
         config.node_name,
+        config.store is not None,
     )
 
 

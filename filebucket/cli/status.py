@@ -526,7 +526,9 @@ def _summary(found: Overview, zone: tzinfo) -> str:
         parts.append(counted(len(found.uploads), "unfinished upload"))
     space = [f"{size_text(sum(each.bytes for each in found.buckets))} kept"]
     if found.space is not None:
-        space.append(f"{size_text(found.space.free)} free{_end_of_space(found)}")
+        where = " in home" if found.has_objects else ""
+        free = f"{size_text(found.space.free)} free{where}"
+        space.append(free + _end_of_space(found))
     return "; ".join([*parts, ", ".join(space)])
 
 

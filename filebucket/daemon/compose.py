@@ -224,6 +224,7 @@ def make_daemon(
             config.unfinished,
             problems=watch.problems,
             node=member.name,
+            has_objects=config.store is not None,
         )
 
     readiness = Readiness()

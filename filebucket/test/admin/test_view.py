@@ -112,6 +112,11 @@ class ViewTests(SynchronousTestCase):
             shown = view(overview(space=Space(NOW, free, total)), UTC).space
             assert shown is not None
             self.assertEqual(percent, shown.used.percent)
+            self.assertEqual("Free space", shown.title)
+        remote = evolve(overview(space=Space(NOW, 25, 100)), has_objects=True)
+        shown = view(remote, UTC).space
+        assert shown is not None
+        self.assertEqual("Free space in home", shown.title)
 
     def test_quota(self) -> None:
         nearly = Problem(Kind.FULL, WARNING, "93 % of the quota is used")

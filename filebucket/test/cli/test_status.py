@@ -221,6 +221,10 @@ class TableTests(SynchronousTestCase):
                 " 4 months\n1 bucket has no schedule.",
             ),
             (
+                evolve(overview(), has_objects=True),
+                "no buckets; 0 B kept, 1.0 TiB free in home",
+            ),
+            (
                 overview(*many),
                 "12 buckets: 12 late (web0, web1, web2, 9 more); 168 GiB kept, 1.0 TiB"
                 " free",
