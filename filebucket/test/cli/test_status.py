@@ -453,6 +453,7 @@ class LineTests(SynchronousTestCase):
                     ("never", "0;", 7),
                     ("daemon", "0;", None),
                     ("catalogue", "0;", None),
+                    ("store", "0;", None),
                     ("certificate", "0;", None),
                     ("hook", "0;", None),
                     ("reload", "0;", None),
