@@ -2,17 +2,16 @@
 
 pre-push decides whether to accept a push; post-push runs after a file is stored, and
 may replace the answer; alert runs when a backup is overdue or changes its state
-otherwise. Each script is looked up whenever it is due (see :data:`ABSENT`), and runs
-with a scrubbed environment within the limits of :mod:`filebucket.hooks.process`. The
-number of hooks that run at once is limited; buckets are served in turn, and alerts have
-a place of their own (:mod:`filebucket.base.places`). If a pre-push hook cannot be run
-or does not answer, the push is refused.
+otherwise. Each script is looked up whenever it is due, and runs with a scrubbed
+environment within the limits of :mod:`filebucket.hooks.process`. The number of hooks
+that run at once is limited; buckets are served in turn, and alerts have a place of
+their own (:mod:`filebucket.base.places`). If a pre-push hook cannot be run or does not
+answer, the push is refused.
 """
 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import re
 import shutil
@@ -50,11 +49,6 @@ from filebucket.hooks.process import (
 
 MOST_INTERPRETERS = 5
 """Nested interpreters that Linux allows."""
-
-ABSENT = 0.01
-"""Seconds for which a hook that does not exist is not looked up again. The two calls
-for each push took 8 % of the time of small ones: they release Python's lock, and a busy
-thread may then keep it for a while."""
 
 
 def unobserved(what: object) -> None:
@@ -96,7 +90,7 @@ class ScriptHooks:
         self._paths = {
             event: os.path.join(directory, f"{event}.sh") for event in EVENTS
         }
-        self._absent_at = dict.fromkeys(EVENTS, -math.inf)
+        self._found_none: set[str] = set()
         self._base = {
             "PATH": environ.get("PATH") or os.defpath,
             "LANG": environ.get("LANG") or "C.UTF-8",
@@ -152,13 +146,18 @@ class ScriptHooks:
         return True
 
     def _find(self, event: str) -> bool:
-        """As :meth:`is_there`, for a hook that is due."""
-        now = self._reactor.seconds()
-        if now - self._absent_at[event] < ABSENT:
+        """As :meth:`is_there`, for a hook that is due. All pushes of one turn of the
+        reactor share the answer that there is none: the two calls for each push took
+        8 % of the time of small ones, since they release Python's lock, which a busy
+        thread may then keep for a while.
+        """
+        if event in self._found_none:
             return False
         if self.is_there(event):
             return True
-        self._absent_at[event] = now
+        if not self._found_none:
+            self._reactor.callLater(0, self._found_none.clear)
+        self._found_none.add(event)
         self._absent(event)
         return False
 
