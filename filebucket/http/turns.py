@@ -1,4 +1,5 @@
-"""Take turns among connections that received more chunks than are decoded at once.
+"""Take turns among connections that received more chunks than are decoded at once, or
+more requests than are answered.
 
 A few of them continue in each turn of the reactor, and together they take a quarter of
 its time at most, so other work waits only for those few, whatever their number.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
@@ -14,6 +15,7 @@ from filebucket.http.body import UNASKED
 from filebucket.http.channel import (
     LEAST_READ,
     MOST_READ,
+    REQUESTS_AT_ONCE,
     Limits,
     StreamingChannel,
     StreamingRequest,
@@ -40,6 +42,7 @@ class Eager(Wire):
 
     :ivar takes: bytes that it takes at most
     :ivar error: returned instead
+    :ivar raises: whether it is raised
     :ivar sent: what was sent at once
     """
 
@@ -47,10 +50,13 @@ class Eager(Wire):
         super().__init__()
         self.takes = takes
         self.error = error
+        self.raises = False
         self.sent = b""
 
     def writeSomeData(self, data: bytes) -> int | Exception:
         if self.error is not None:
+            if self.raises:
+                raise self.error
             return self.error
         self.sent += data[: self.takes]
         return len(data[: self.takes])
@@ -264,6 +270,58 @@ class AnswerTests(StreamingCase):
         self.assertEqual(1, len(self.root.requests))
         self.root.requests[0].answer(200, {}, b"")
         self.assertEqual(2, len(self.root.requests))
+
+    def test_many_pipelined(self) -> None:
+        """They take turns with other connections, in order and to the last one."""
+        for half_closes in (False, True):
+            connection = self.connect(echo)
+            wanted = [b"%03d" % each for each in range(3 * REQUESTS_AT_ONCE + 5)]
+            whole = b"".join(put(3) + each for each in wanted)
+            connection.send(whole[:-50], whole[-50:])
+            self.assertTrue(connection.wire.paused)
+            if half_closes:
+                connection.half_close()
+            got = [content for _, _, content in connection.answers()]
+            self.assertEqual(wanted[:REQUESTS_AT_ONCE], got)
+            connection.clock.advance(0)
+            got += [content for _, _, content in connection.answers()]
+            self.assertEqual(wanted, got)
+            self.assertFalse(connection.wire.paused)
+
+    def test_many_one_by_one(self) -> None:
+        """Requests that wait for answers are answered at once; but one read may contain
+        thousands of TLS records.
+        """
+        for wire, now in ((Wire(), REQUESTS_AT_ONCE + 1), (SecureWire(), None)):
+            connection = self.connect(echo, wire)
+            connection.send(*[put(1) + b"a"] * (REQUESTS_AT_ONCE + 1))
+            self.assertEqual(now or REQUESTS_AT_ONCE, len(connection.statuses()))
+            connection.clock.advance(0)
+            self.assertEqual(0 if now else 1, len(connection.statuses()))
+
+    def test_half_closed_after_many(self) -> None:
+        """A connection is closed after the last one."""
+        connection = self.connect(echo)
+        connection.send((put(1) + b"a") * 2 * REQUESTS_AT_ONCE)
+        connection.half_close()
+        self.assertFalse(connection.closed)
+        connection.clock.advance(0)
+        self.assertEqual([200] * 2 * REQUESTS_AT_ONCE, connection.statuses())
+        self.assertTrue(connection.closed)
+
+    def test_lost_before_the_body_is_read(self) -> None:
+        """Nothing is sent to a connection that is lost; a complete push goes on."""
+        wire = Eager()
+        connection = self.connect(wire=wire)
+        head = CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+        connection.send(head + b"0\r\n\r\n")
+        connection.lose()
+        # TCP has no socket any more, and Twisted's raises that.
+        wire.error, wire.raises = AttributeError("socket"), True
+        (request,) = self.root.requests
+        self.failureResultOf(
+            Deferred.fromCoroutine(request.body.__anext__()), StopAsyncIteration
+        )
 
     def test_at_once(self) -> None:
         """An answer does not wait for the reactor; TLS has to see it first."""
@@ -586,6 +644,12 @@ class DeadlineTests(StreamingCase):
     def test_headers_of_a_pipelined_request_that_stop(self) -> None:
         connection = self.connect(echo)
         connection.send(put(1) + b"a" + put(2)[:30])
+        connection.clock.advance(LIMITS.headers)
+        self.assertEqual([200, 408], connection.statuses())
+
+    def test_first_byte_of_a_pipelined_request(self) -> None:
+        connection = self.connect(echo)
+        connection.send(put(1) + b"aP")
         connection.clock.advance(LIMITS.headers)
         self.assertEqual([200, 408], connection.statuses())
 
