@@ -76,9 +76,8 @@ class RestoringTests(MachineCase):
 
     def today(self, text: str) -> str:
         """The text with other dates."""
-        for day, other in self.days.items():
-            text = text.replace(day, other)
-        return text
+        # In one pass: near the document's dates, each would be replaced by the next.
+        return re.sub("|".join(self.days), lambda day: self.days[day[0]], text)
 
     def store(self, bucket: str, name: str, content: bytes, age: float = HOUR) -> None:
         """Store a file, and add it to the catalogue, as a push in the past."""
