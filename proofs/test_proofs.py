@@ -18,6 +18,7 @@ from filebucket.catalogue.journal import Journal
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import Received
 from filebucket.model.token import Token
+from filebucket.test.kit.children import bounded
 from filebucket.test.kit.failures import ROWS
 from filebucket.test.kit.server import PATIENCE
 from proofs import entries, failures, faults, misbehavior, neighbors, order, tracing
@@ -418,12 +419,13 @@ class ProgramTests(SynchronousTestCase):
         """Nothing is left of an experiment that is ended."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
-        with subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-c", _SLEEPS, str(folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-        ) as process:
+        )
+        with bounded(started) as process:
             assert process.stdout is not None
             self.assertEqual("begun\n", process.stdout.readline())
             self.assertEqual(1, len(os.listdir(folder)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.test.kit.children import bounded
 from filebucket.test.kit.programs import answers, found
 from filebucket.test.kit.server import PATIENCE, comes
 
@@ -47,13 +48,14 @@ class BesideTests(SynchronousTestCase):
         """Nothing is left of a command beside Ceph, and of Ceph, if they are ended."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
-        with subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-c", _BESIDE],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env={**os.environ, "TMPDIR": str(folder)},
-        ) as process:
+        )
+        with bounded(started) as process:
             assert process.stdout is not None
             command = Path("/proc") / process.stdout.readline().strip()
             self.assertEqual(1, len(os.listdir(folder)))
