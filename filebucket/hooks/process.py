@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from attrs import evolve
@@ -45,6 +46,9 @@ KILL_AFTER = 5.0
 PIPES_AFTER = 0.5
 """Seconds that the pipes stay open after the exit. The process's own output is in them
 already; only a background child can hold them longer."""
+TURNS = 8
+"""Turns of the reactor, after that, in which it reads what is in the pipes: it may have
+been busy until then. A pipe holds 64 KiB, and Twisted reads 8 KiB of it in a turn."""
 
 END_TIMEOUT = KILL_AFTER + PIPES_AFTER + 1.0
 """Seconds after which a process that was told to end has ended, unless it cannot be
@@ -163,7 +167,7 @@ class BoundedProcess(ProcessProtocol):
             # number was freed a moment ago but still means this group: Linux does not
             # reuse it while a group has it, and otherwise uses all other numbers first.
             self._kill_all()
-        self._alarm.set(PIPES_AFTER, self._close_pipes)
+        self._alarm.set(PIPES_AFTER, partial(self._close_pipes, TURNS))
 
     def processEnded(self, reason: Failure) -> None:
         self._alarm.stop()
@@ -181,9 +185,12 @@ class BoundedProcess(ProcessProtocol):
         self._signal(signal.SIGKILL)
         self._kill_strays(self._marks)
 
-    def _close_pipes(self) -> None:
-        # processEnded is called once they are closed.
-        self.transport.loseConnection()
+    def _close_pipes(self, turns: int) -> None:
+        if turns:
+            self._alarm.set(0, partial(self._close_pipes, turns - 1))
+        else:
+            # processEnded is called once they are closed.
+            self.transport.loseConnection()
 
     def _signal(self, number: int) -> None:
         # setsid made it the leader of a process group with its own pid.

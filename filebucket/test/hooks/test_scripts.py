@@ -875,6 +875,27 @@ class VerdictTests(HooksCase):
         # A background process is the operator's business.
         self.assertEqual([], self.kills)
 
+    def test_late_reactor(self) -> None:
+        """A busy reactor reads what is in a full pipe before it closes it."""
+        ended = self.post_push()
+        child = self.started()
+        child.exits()
+        pieces = [b"x" * 8192] * 8
+
+        def turn() -> None:
+            if pieces and not child.lost:
+                child.writes(pieces.pop())
+                self.reactor.callLater(0, turn)
+
+        self.reactor.callLater(PIPES_AFTER, turn)
+        self.reactor.advance(PIPES_AFTER)
+        self.assertEqual([], pieces)
+        self.assertTrue(child.lost)
+        child.ends()
+        result = self.successResultOf(ended)
+        assert result is not None
+        self.assertEqual(65536, len(result.output))
+
     def test_deadline_during_grace(self) -> None:
         """A hook that exited in time was in time, even if its pipes stay open."""
         verdict = self.pre_push()
