@@ -16,7 +16,14 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import Self
@@ -100,7 +107,7 @@ class DirectoryArchive:
             else:
                 yield True
 
-    def is_foreign(self, stored: Mapping[str, float]) -> bool:
+    def is_foreign(self, stored: Iterable[tuple[str, float]]) -> bool:
         # The catalogue is in the home, too.
         return False
 

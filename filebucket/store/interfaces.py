@@ -13,6 +13,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -462,11 +463,12 @@ class IArchive(Interface):
         :raises OSError: the folder cannot be opened
         """
 
-    def is_foreign(stored: Mapping[str, float]) -> bool:
+    def is_foreign(stored: Iterable[tuple[str, float]]) -> bool:
         """Whether this is not where files were stored: it has no file in any of their
         folders, and was first used after they were stored.
 
-        :param stored: when a file of each folder was stored, in seconds since the epoch
+        :param stored: folders, and when a file of each was stored, in seconds since the
+            epoch; taken only as far as needed. If there are none, it is not foreign
         :raises OSError: it cannot be read
         """
 

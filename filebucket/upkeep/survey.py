@@ -455,14 +455,14 @@ def check_store(
 
     :raises CatalogueError: they are not, or the catalogue cannot be read
     """
-    stored = {
-        bucket.directory: max(row.received_at for row in rows)
+    stored = (
+        (bucket.directory, max(row.received_at for row in rows))
         for bucket in buckets
         if (rows := catalogue.rows(bucket.key, "kept", "", SAMPLE))
-    }
+    )
     # If it cannot be read, that is reported later.
     with suppress(OSError):
-        if stored and archive.is_foreign(stored):
+        if archive.is_foreign(stored):
             raise CatalogueError(
                 "its files are not in this object store: names_bucket or prefix belongs"
                 " to another one"

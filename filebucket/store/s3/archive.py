@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -110,17 +118,21 @@ class S3Archive:
                 return False
         return True
 
-    def is_foreign(self, stored: Mapping[str, float]) -> bool:
+    def is_foreign(self, stored: Iterable[tuple[str, float]]) -> bool:
+        last = -math.inf
         with told():
-            for directory in stored:
+            for directory, at in stored:
                 if self.names.page(self.keys.names(directory)).objects:
                     return False
+                last = max(last, at)
+            if last == -math.inf:
+                return False
             try:
                 # A daemon creates it at its first start, and never again.
                 first_used = self.names.modified(self.keys.probe("condition"))
             except NotThereError:
                 return True
-        return max(stored.values()) < first_used - SKEW
+        return last < first_used - SKEW
 
     def unpruned(self) -> AbstractContextManager[bool]:
         return self.home.unpruned()

@@ -10,7 +10,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -469,7 +476,7 @@ class MemoryArchive:
     def unfinished(self) -> list[Unfinished]:
         return list(self.uploads)
 
-    def is_foreign(self, stored: Mapping[str, float]) -> bool:
+    def is_foreign(self, stored: Iterable[tuple[str, float]]) -> bool:
         return False
 
     def open(self, directory: str) -> AbstractContextManager[IFolder]:

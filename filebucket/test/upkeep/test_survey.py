@@ -7,6 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from filebucket.catalogue.database import CatalogueError
+from filebucket.catalogue.inventory import Inventory
+from filebucket.model.records import Row
+from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import IArchive, IFolder
 from filebucket.store.s3.archive import S3Archive
 from filebucket.store.s3.interfaces import DeniedError, ObjectError, UnsureError
@@ -53,6 +56,16 @@ class ArchiveTests(HomeCase):
             lambda: self.now,
             report=self.findings.append,
         )
+
+    def test_check_reads_little(self) -> None:
+        """Of a home's catalogue nothing: it is where the files are."""
+
+        def rows(self: Inventory, *args: object) -> list[Row]:
+            raise AssertionError
+
+        self.patch(Inventory, "rows", rows)
+        archive = DirectoryArchive(str(self.home))
+        survey.check_store(self.inventory, archive, self.buckets)
 
     def test_interfaces(self) -> None:
         verifyObject(IArchive, self.archive)

@@ -60,7 +60,7 @@ class FolderTests(ArchiveCase):
 
     def test_foreign(self) -> None:
         """By the object that a daemon creates at its first start."""
-        stored = {"web01": AT, "web02": AT - 1}
+        stored = [("web01", AT), ("web02", AT - 1)]
         self.assertTrue(self.archive.is_foreign(stored))
         for first_used, foreign in (
             (AT - 1, False),
@@ -71,7 +71,15 @@ class FolderTests(ArchiveCase):
             self.assertIs(foreign, self.archive.is_foreign(stored))
         self.store("a", b"content")
         self.assertFalse(self.archive.is_foreign(stored))
-        self.assertTrue(self.archive.is_foreign({"web02": AT}))
+        self.assertTrue(self.archive.is_foreign([("web02", AT)]))
+        self.assertFalse(self.archive.is_foreign([]))
+
+    def test_foreign_asks_little(self) -> None:
+        """The first folder that has a file is enough."""
+        self.store("a", b"content")
+        stored = iter([("web01", AT), ("web02", AT)])
+        self.assertFalse(self.archive.is_foreign(stored))
+        self.assertEqual(("web02", AT), next(stored))
 
     def test_home(self) -> None:
         """It has the lock of prune, and the resumable uploads."""
