@@ -281,7 +281,7 @@ class DirectoryWriter(LocalWriter):
         self._clear()
         return result
 
-    # The steps of publishing, which are a Member's.
+    # The steps of publishing, which are a Member's, as is send.
 
     def join(self, folder_fd: int, free: Free) -> None:
         """Begin a file that is in memory.
@@ -299,11 +299,6 @@ class DirectoryWriter(LocalWriter):
     def fill(self) -> None:
         self._write(self._waiting, self._overwrite)
         self._hashes.compare(self._promised)
-
-    def send(self) -> None:
-        assert self._aside is not None
-        with suppress(OSError):
-            os.posix_fadvise(self._aside.fd, 0, self._size, os.POSIX_FADV_DONTNEED)
 
     def seal(self) -> None:
         assert self._aside is not None

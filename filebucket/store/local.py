@@ -185,11 +185,17 @@ class LocalWriter:
             self._hashes.update(piece)
             self._size += write_all(fd, piece)
         if self._size - self._handed_over >= WRITE_BACK:
-            at, self._handed_over = self._handed_over, self._size
-            with suppress(OSError):
-                # Dirty pages stay in the cache: Linux only begins to write them, and
-                # reports an error of the disk to the fsync.
-                os.posix_fadvise(fd, at, self._size - at, os.POSIX_FADV_DONTNEED)
+            self.send()
+
+    def send(self) -> None:
+        """Have the kernel begin to write to the disk what it was not yet told to."""
+        assert self._aside is not None
+        fd, at = self._aside.fd, self._handed_over
+        self._handed_over = self._size
+        with suppress(OSError):
+            # Dirty pages stay in the cache: Linux only begins to write them, and
+            # reports an error of the disk to the fsync.
+            os.posix_fadvise(fd, at, self._size - at, os.POSIX_FADV_DONTNEED)
 
     async def abort(self) -> None:
         if self._folder_fd >= 0:
