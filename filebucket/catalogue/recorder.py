@@ -66,6 +66,10 @@ from the disk later."""
 RETRY = 30.0
 """Seconds until a failed write is retried."""
 
+REINDEX_AGAIN = 2.0
+"""Seconds until a reindex is tried again that another daemon's kept from beginning.
+Until it has ended, some pushes are answered with 503 (:meth:`Recorder.find`)."""
+
 FIND_TIMEOUT = 5.0
 """Seconds that a push waits at most for the lookup of a file with the same name."""
 
@@ -151,6 +155,7 @@ class Recorder(Service):
         self._one_at_a_time = DeferredLock()
         self._timer = Alarm(clock)
         self._ticking = Alarm(clock)
+        self._again = Alarm(clock)
         self._error: str | None = None
         self._dropped = 0
         self._reindexing = False
@@ -171,6 +176,7 @@ class Recorder(Service):
     async def _stop(self) -> None:
         self._timer.stop()
         self._ticking.stop()
+        self._again.stop()
         # Before the writer: SQLite merges its log when the last connection is closed.
         reading = Deferred.fromCoroutine(self._close(self._to_read, self._close_view))
         last = Deferred.fromCoroutine(self._flush_all())
@@ -367,12 +373,17 @@ class Recorder(Service):
     def _tick(self) -> None:
         """Have late series marked and the free space recorded."""
         self._ticking.set(LOOK_EVERY, self._tick)
-        if self._reindex_later:
-            self._reindex_wanted, self._reindex_later = True, False
+        self._reindex_now()
         if self._damage_found:
             self._damage_found = False
             self._to_write.run(self._writer.recheck)
         self._soon(0)
+
+    def _reindex_now(self) -> None:
+        """Reindex, if it was put off."""
+        if self._reindex_later:
+            self._reindex_later = False
+            self.reindex()
 
     @property
     def health(self) -> WriterHealth:
@@ -487,6 +498,8 @@ class Recorder(Service):
         if failure.check(BusyError):
             # That one may have begun before the files came that this one is about.
             self._reindex_later = True
+            if self.running:
+                self._again.set(REINDEX_AGAIN, self._reindex_now)
         elif failure.check(CatalogueError):
             # Not at once, since the error may persist.
             self._reindex_later = True

@@ -27,6 +27,7 @@ from filebucket.catalogue.recorder import (
     FIND_TIMEOUT,
     FLUSH_TIMEOUT,
     GATHER,
+    REINDEX_AGAIN,
     RETRY,
     Recorder,
 )
@@ -780,7 +781,7 @@ class FailureTests(RecorderCase):
 
     def test_search_elsewhere(self) -> None:
         """While another daemon searches, this one waits for its turn."""
-        real, turns = jobs.job, [BusyError("it runs")]
+        real, turns = jobs.job, [BusyError("it runs")] * 3
 
         def busy(*args: Any) -> Any:
             if turns:
@@ -791,8 +792,22 @@ class FailureTests(RecorderCase):
         with capturedLogs() as events:
             self.start()
         self.assertEqual(([], []), (self.searches, self.said(events)))
-        self.clock.pump([LOOK_EVERY, 0])
+        # The first look for late backups tries again, too.
+        self.clock.pump([0, 0, REINDEX_AGAIN, 0])
+        self.assertEqual((0, []), (len(turns), self.searches))
+        self.clock.pump([REINDEX_AGAIN, 0])
         self.assertEqual(1, len(self.searches))
+
+    def test_stop_before_its_turn(self) -> None:
+        """A daemon that stops while another one searches leaves no timer."""
+
+        def busy(*args: Any) -> Any:
+            raise BusyError("it runs")
+
+        self.patch(recorder, "job", busy)
+        self.start()
+        self.stop()
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_follower(self) -> None:
         """A daemon that does not lead records its pushes, and leaves all other work to
