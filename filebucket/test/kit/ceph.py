@@ -34,6 +34,9 @@ NAMED = "FILEBUCKET_TEST_CEPH"
 """Variable of the environment with the address, key and secret of a Ceph gateway that
 runs already, with commas between them."""
 
+OTHER = Credentials("other", "other-secret")
+"""A user that may do nothing, unless the policy of an S3 bucket allows it."""
+
 _HERE = "/mnt"
 """The cluster's folder, for its programs."""
 
@@ -165,11 +168,12 @@ class Ceph:
             each.start()
         if not comes(lambda: self._osds_up() == len(self.disks), 3 * PATIENCE):
             raise AssertionError("the OSDs are not up")
-        self._run(
-            *("radosgw-admin", "user", "create", "--uid=account"),
-            *("--display-name=account", f"--access-key={ACCOUNT.key}"),
-            f"--secret-key={ACCOUNT.secret}",
-        )
+        for user in (ACCOUNT, OTHER):
+            self._run(
+                *("radosgw-admin", "user", "create", f"--uid={user.key}"),
+                *(f"--display-name={user.key}", f"--access-key={user.key}"),
+                f"--secret-key={user.secret}",
+            )
         for number, gateway in enumerate(self.gateways):
             rights = ("mon=allow rw", "osd=allow rwx", "mgr=allow rw")
             self._add(f"client.rgw{number}", None, *rights)

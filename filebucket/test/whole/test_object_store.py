@@ -379,6 +379,33 @@ class _StartTests(_RealCase):
         self.addCleanup(server.stop)
         self.assertEqual(200, self.push(server, "name", b"content")[0])
 
+    def test_may_delete(self) -> None:
+        """With the policy of the documentation, the daemon stores files, and may not
+        delete any.
+        """
+        server = self.daemon()
+        for bucket in (NAMES, DATA):
+            server.wait_for(f"S3 bucket {bucket}: the daemon's credentials may delete")
+        server.stop()
+        self.who = self.restricted()
+        server = self.daemon()
+        self.assertEqual(200, self.push(server, "name", b"content")[0])
+        self.assertNotIn("may delete", server.log)
+
+    def restricted(self) -> s3.Credentials:
+        """Credentials of a user with that policy."""
+        raise NotImplementedError
+
+
+def documented(heading: str) -> str:
+    """The first policy below a heading of the documentation, for the S3 buckets of the
+    tests.
+    """
+    text = DOCUMENT.read_text().partition(f"\n{heading}\n")[2]
+    text = text.partition(".. code-block:: json\n")[2]
+    policy = dedent(re.split(r"\n(?=\S)", text)[0])
+    return policy.replace("backups-names", NAMES).replace("backups-data", DATA)
+
 
 class _Seaweed:
     def engine(self) -> tuple[str, s3.Credentials]:
@@ -399,24 +426,9 @@ class SeaweedEndTests(_Seaweed, _EndTests):
 
 
 class SeaweedStartTests(_Seaweed, _StartTests):
-    def test_may_delete(self) -> None:
-        """With the policy of the documentation, the daemon stores files, and may not
-        delete any.
-        """
-        server = self.daemon()
-        for bucket in (NAMES, DATA):
-            server.wait_for(f"S3 bucket {bucket}: the daemon's credentials may delete")
-        server.stop()
-        self.who = self.restricted()
-        server = self.daemon()
-        self.assertEqual(200, self.push(server, "name", b"content")[0])
-        self.assertNotIn("may delete", server.log)
-
     def restricted(self) -> s3.Credentials:
         """Credentials of a user with that policy."""
-        text = DOCUMENT.read_text().partition(".. code-block:: json\n")[2]
-        policy = dedent(re.split(r"\n(?=\S)", text)[0])
-        policy = policy.replace("backups-names", NAMES).replace("backups-data", DATA)
+        policy = documented("Create two users")
         users = botocore.session.get_session().create_client(
             "iam",
             region_name=s3.REGION,
@@ -441,7 +453,14 @@ class CephEndTests(_Ceph, _EndTests):
 
 
 class CephStartTests(_Ceph, _StartTests):
-    pass
+    def restricted(self) -> s3.Credentials:
+        policy = documented("Users in Ceph").replace("backups-daemon", ceph.OTHER.key)
+        for bucket in (NAMES, DATA):
+            own = policy.replace("BUCKET", bucket).encode()
+            where = f"/{bucket}", {"policy": ""}
+            self.call("PUT", *where, own, wanted={204})
+            self.addCleanup(s3.call, self.url, self.who, "DELETE", *where)
+        return ceph.OTHER
 
 
 del _RealCase, _PushTests, _EndTests, _StartTests
