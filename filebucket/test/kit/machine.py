@@ -19,7 +19,8 @@ from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE
 
 _ROOTS = (
-    r"(?<![\w.:/}])/(?=(?:etc|root|srv|usr/share/file-bucket|var)\b)|(?<=-C )/(?= )"
+    r"(?<![\w.:/}])/(?=(?:etc|root|srv|usr/share/(?:doc/)?file-bucket|var)\b)"
+    r"|(?<=-C )/(?= )"
 )
 """Where a path begins that is below the test's folder. Others are the real machine's.
 """
@@ -127,15 +128,20 @@ class MachineCase(IntegrationCase):
         """The output of the daemon since its last start."""
         return (self._service / "log").read_text()
 
+    @property
+    def path(self) -> str:
+        """Where its programs are."""
+        path = (str(self._bin), "/usr/sbin:/usr/bin:/sbin:/bin", os.environ["PATH"])
+        return ":".join(path)
+
     def sh(self, script: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a script as root of this machine."""
         script = re.sub(_ROOTS, f"{self.root}/", re.sub(_OWNER, "", script))
-        path = (str(self._bin), "/usr/sbin:/usr/bin:/sbin:/bin", os.environ["PATH"])
         return subprocess.run(
             ["/bin/bash", "-ec", script],
             cwd=self.work,
             env={
-                "PATH": ":".join(path),
+                "PATH": self.path,
                 "HOME": str(self.work),
                 "LANG": "C.UTF-8",
                 **environ,

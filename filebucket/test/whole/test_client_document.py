@@ -17,18 +17,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import textwrap
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
+from filebucket.test.kit.blocks import DocumentCase
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import IntegrationCase, need
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+from filebucket.test.kit.tree import TREE
 
-TOP = Path(__file__).parents[3]
-DOCUMENT = TOP / "docs" / "client.rst"
-FILES = TOP / "contrib" / "client"
+FILES = TREE / "contrib" / "client"
 
 URL = "https://backup.example.org:1443"
 DAY = "2026-11-28"
@@ -45,28 +42,13 @@ FAKES = {
 }
 
 
-def blocks(document: Path = DOCUMENT) -> dict[str, list[str]]:
-    """The literal blocks of a document by heading."""
-    found: dict[str, list[str]] = {}
-    pattern = r"(?m)^(\S.*)\n={3,}$|::\n\n((?:    .*\n|\n)+)"
-    heading = ""
-    for match in re.finditer(pattern, document.read_text(encoding="utf-8")):
-        if match[1]:
-            heading = match[1]
-        else:
-            block = textwrap.dedent(match[2]).strip() + "\n"
-            found.setdefault(heading, []).append(block)
-    return found
-
-
-class ExampleCase(IntegrationCase):
+class ExampleCase(DocumentCase, IntegrationCase):
     """Has the client, a daemon, and a machine whose root folder is ``root``."""
+
+    page = "client.rst"
 
     def setUp(self) -> None:
         super().setUp()
-        if not DOCUMENT.exists():
-            raise SkipTest("installed without its source")
-        self.blocks = blocks()
         self.bin = self.folder / "bin"
         self.bin.mkdir()
         self.root = self.folder / "root"
@@ -89,11 +71,6 @@ class ExampleCase(IntegrationCase):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
         return path
-
-    def example(self, heading: str, starts: str) -> str:
-        """The one block of a section that starts with these words."""
-        (found,) = (each for each in self.blocks[heading] if each.startswith(starts))
-        return found
 
     def sh(
         self, server: Server, script: str, *, shell: str = "/bin/sh", **environ: str
@@ -142,20 +119,20 @@ class FirstPushTests(ExampleCase):
         self.token.unlink()
         (self.home / "db.gz").write_bytes(CONTENT)
         server = self.server()
-        script = self.example("First push", "(umask 077;")
+        script = self.script("First push", "(umask 077;")
         self.assertEqual({"db.gz": CONTENT}, self.succeeds(server, script, TOKEN=OTHER))
         self.assertEqual(0o100600, self.token.stat().st_mode)
 
     def test_dated(self) -> None:
         (self.home / "db.gz").write_bytes(CONTENT)
-        script = self.example("First push", "filebucket-push --name")
+        script = self.script("First push", "filebucket-push --name")
         stored = self.succeeds(self.server(), script)
         self.assertEqual({f"db-{DAY}.gz": CONTENT}, stored)
 
     def test_receipts(self) -> None:
         for name in ("db.gz", "etc.tar.gz"):
             (self.home / name).write_bytes(name.encode())
-        script = self.example("First push", "filebucket-push --receipt")
+        script = self.script("First push", "filebucket-push --receipt")
         done = self.sh(self.server(), script)
         self.assertEqual("db.gz: OK\netc.tar.gz: OK\n", done.stdout, done.stderr)
 
@@ -168,7 +145,7 @@ class CommandTests(ExampleCase):
             ("Push from a pipe", "tar "),
         ):
             server = self.server()
-            stored = self.succeeds(server, self.example(heading, starts))
+            stored = self.succeeds(server, self.script(heading, starts))
             self.assertEqual([f"etc-{DAY}.tar.gz"], list(stored))
             self.assertEqual(["etc/hostname"], self.names(*stored.values()))
             server.stop()
@@ -187,7 +164,7 @@ class CommandTests(ExampleCase):
             ("PostgreSQL", "cd / && filebucket-push --name 'all", "all", "pg_dumpall"),
             ("MySQL and MariaDB", "filebucket-push", "shop", "mariadb-dump"),
         ):
-            script = self.example(heading, starts)
+            script = self.script(heading, starts)
             server = self.server()
             stored = self.succeeds(server, script)
             self.assertEqual([names[name]], list(stored), heading)
@@ -203,7 +180,7 @@ class CommandTests(ExampleCase):
         """As ``postgres``, and as root."""
         for starts in ("filebucket-push", "cd / && filebucket-push --name 'shop"):
             server = self.server()
-            stored = self.succeeds(server, self.example("PostgreSQL", starts))
+            stored = self.succeeds(server, self.script("PostgreSQL", starts))
             self.assertEqual({f"shop-{DAY}.dump": b"dump\n"}, stored)
             server.stop()
             shutil.rmtree(server.home)
@@ -212,7 +189,7 @@ class CommandTests(ExampleCase):
         """tar's status 1 is accepted by the second command, and 2 by none."""
         need("tar")
         (self.root / "srv").mkdir()
-        plain, tolerant = self.blocks["Folders"]
+        plain, tolerant = self.section("Folders")
         for status, script, expected in (
             (0, plain, 0),
             (1, plain, 3),
@@ -260,7 +237,7 @@ class RepositoryTests(ExampleCase):
         need("restic")
         password = {"RESTIC_PASSWORD": "x", "XDG_CACHE_HOME": str(self.folder)}
         self.run_("restic", "init", "-r", f"{self.root}/srv/restic", **password)
-        script = self.example("restic and borg", "restic")
+        script = self.script("restic and borg", "restic")
         self.unpack(self.succeeds(self.server(), script, **password))
         self.run_(
             "restic", "-r", "restic", "restore", "latest", "--target", ".", **password
@@ -283,14 +260,14 @@ class RepositoryTests(ExampleCase):
             etc = str(self.root / "etc")
             self.run_("borg", "create", f"{repository}::{name}", etc, **environ)
         server = self.server()
-        whole = self.example("restic and borg", "filebucket-push --name 'borg")
+        whole = self.script("restic and borg", "filebucket-push --name 'borg")
         stored = self.succeeds(server, whole, **environ)
         self.unpack(stored)
         self.assertFalse(list(self.restored.rglob("lock.*")))
         self.assertEqual(
             "first\nsecond\n", self.run_("borg", "list", "--short", "borg", **elsewhere)
         )
-        newest = self.example("restic and borg", "filebucket-push --name 'newest")
+        newest = self.script("restic and borg", "filebucket-push --name 'newest")
         stored = self.succeeds(server, newest, **environ)
         (name,) = self.names(stored[f"newest-{DAY}.tar"])
         self.assertEqual("hostname", Path(name).name)
@@ -301,11 +278,9 @@ class TimeTests(ExampleCase):
 
     def test_copies(self) -> None:
         """The files in contrib/client are the document's blocks."""
-        shown = [block for each in self.blocks.values() for block in each]
-        files = sorted(FILES.iterdir())
+        files = [path.read_text(encoding="utf-8") for path in FILES.iterdir()]
         self.assertEqual(5, len(files))
-        for path in files:
-            self.assertIn(path.read_text(encoding="utf-8"), shown, path.name)
+        self.assertEqual(sorted(files), sorted(self.listed()))
 
     def test_cron(self) -> None:
         """cron runs them with its own path, in the home folder, and mails nothing."""
@@ -378,10 +353,10 @@ class EncryptionTests(ExampleCase):
         need("age-keygen")
         title = "Encrypt, and restore"
         server = self.server()
-        done = self.sh(server, self.example(title, "age-keygen"))
+        done = self.sh(server, self.script(title, "age-keygen"))
         public = re.search(r"age1\w+", done.stdout + done.stderr)
         assert public is not None
-        script = re.sub(r"age1\w+", public[0], self.example(title, "filebucket-push"))
+        script = re.sub(r"age1\w+", public[0], self.script(title, "filebucket-push"))
         stored = self.succeeds(server, script)
         name = f"etc-{DAY}.tar.gz.age"
         self.assertEqual([name], list(stored))
@@ -393,7 +368,7 @@ class EncryptionTests(ExampleCase):
             "ssh", f'[ "$1" = root@backup ] && shift && "$@" --config {config}'
         )
         self.program("filebucket", f'exec {python} -m filebucket "$@"')
-        restore = self.example(title, "ssh")
+        restore = self.script(title, "ssh")
         # The catalogue has the file a moment after the answer.
         self.assertTrue(comes(lambda: self.sh(server, restore).returncode == 0))
         encrypted = (self.home / "etc.tar.gz.age").read_bytes()
@@ -410,14 +385,14 @@ class OptionTests(ExampleCase):
         self.succeeds(server, f"filebucket-push db.gz; filebucket-push db.gz; {other}")
         (self.home / "db.gz").write_bytes(b"other")
         done = self.sh(server, f"filebucket-push db.gz || {other}")
-        (shown,) = self.blocks["Exit statuses"]
+        (shown,) = self.section("Exit statuses")
         self.assertEqual(shown.split(), done.stderr.split())
 
     def test_json(self) -> None:
         """The keys, and what can be compared of the values."""
         (self.home / "db.gz").write_bytes(b"content")
         server = self.server()
-        (shown,) = self.blocks["Output for scripts"]
+        (shown,) = self.section("Output for scripts")
         examples = [json.loads(each) for each in re.findall(r"(?s)\{.*?\}", shown)]
         for example, status in zip(examples, (0, 1), strict=True):
             done = self.sh(server, "filebucket-push --json db.gz")
@@ -440,7 +415,7 @@ class OptionTests(ExampleCase):
         key, certificate = self.home / "key.pem", self.home / "cert.pem"
         listen = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
         server = self.server(listen=[listen])
-        script = self.example("TLS, proxies, UNIX sockets", "filebucket-push --url")
+        script = self.script("TLS, proxies, UNIX sockets", "filebucket-push --url")
         script = script.replace(URL, server.url)
         self.assertEqual({"db.gz": CONTENT}, self.succeeds(server, script))
 
@@ -451,7 +426,7 @@ class OptionTests(ExampleCase):
         self.addCleanup(folder.cleanup)
         path = f"{folder.name}/s"
         server = self.server(listen=[f"unix:{path}"])
-        script = self.example("TLS, proxies, UNIX sockets", "filebucket-push --unix")
+        script = self.script("TLS, proxies, UNIX sockets", "filebucket-push --unix")
         script = script.replace("/run/file-bucket/socket", path)
         done = self.sh(server, script, FILEBUCKET_URL="")
         self.assertEqual((0, ""), (done.returncode, done.stderr))
@@ -461,14 +436,11 @@ class OptionTests(ExampleCase):
 class OtherDocumentTests(ExampleCase):
     """The lines about the client, and those about curl instead, elsewhere."""
 
-    def pushed(self, name: str, heading: str, pattern: str) -> dict[str, bytes]:
-        """The files that are stored by the lines which match."""
-        (found,) = re.findall(
-            rf"(?ms)^(?:[\d*]+ +)*({pattern})$", "".join(blocks(TOP / name)[heading])
-        )
+    def pushed(self, script: str) -> dict[str, bytes]:
+        """The files that are stored by a script."""
         server = self.server()
-        script = found.replace("http://backup:1234", server.url)
-        stored = self.succeeds(server, script, URL=server.url)
+        script = script.replace("http://backup:1234", server.url)
+        stored = self.succeeds(server, script, URL=server.url, TOKEN=OTHER)
         server.stop()
         shutil.rmtree(server.home)
         return stored
@@ -476,33 +448,24 @@ class OtherDocumentTests(ExampleCase):
     def test_client(self) -> None:
         (self.home / "db.gz").write_bytes(CONTENT)
         dump = {f"shop-{DAY}.dump": b"dump\n"}
-        for expected, *where in (
-            (dump, "README.rst", "Push", "filebucket-push .*"),
-            (
-                {"db.gz": CONTENT, "shop.dump": b"dump\n"},
-                "docs/resuming.rst",
-                "Use filebucket-push",
-                "filebucket-push .*",
-            ),
-            (
-                {"db.gz": CONTENT},
-                "docs/debian.rst",
-                "First push",
-                "filebucket-push [^\n]*",
-            ),
-        ):
-            self.assertEqual(expected, self.pushed(*where), where)
+        line = self.script("Push", "30 2 ", "README.rst")
+        self.assertEqual(dump, self.pushed(line.partition(" *  ")[2]))
+        script = self.script("Use filebucket-push", page="resuming.rst")
+        both = {"db.gz": CONTENT, "shop.dump": b"dump\n"}
+        self.assertEqual(both, self.pushed(script))
+        script = self.script("First push", "(umask", "debian.rst")
+        self.assertEqual({"db.gz": CONTENT}, self.pushed(script))
 
     def test_curl(self) -> None:
         """The server checks the digest, and a refusal is an error with its reason."""
         need("curl")
         (self.home / "db.gz").write_bytes(CONTENT)
-        line = r"curl [^\n]*--retry.*? -T db.gz \$URL/"
-        self.assertEqual({"db.gz": CONTENT}, self.pushed("README.rst", "Push", line))
-        server = self.server()
         (script,) = re.findall(
-            rf"(?s){line}", "".join(blocks(TOP / "README.rst")["Push"])
+            r"(?s)curl [^\n]*--retry.*? -T db.gz \$URL/",
+            self.script("Push", "#", "README.rst"),
         )
+        self.assertEqual({"db.gz": CONTENT}, self.pushed(script))
+        server = self.server()
         self.sh(server, script, URL=server.url)
         (self.home / "db.gz").write_bytes(b"other")
         done = self.sh(server, script, URL=server.url)
@@ -513,11 +476,7 @@ class OtherDocumentTests(ExampleCase):
         """The script for cron without Python: a failed dump is reported, not stored."""
         need("curl")
         server = self.server()
-        (script,) = (
-            each
-            for each in blocks(TOP / "docs" / "pushing.rst")["Push from cron"]
-            if each.startswith("#!")
-        )
+        script = self.script("Push from cron", "#!", "pushing.rst")
         script = script.replace("http://backup:1234", server.url)
         script = script.replace("/root/.file-bucket", str(self.token))
         dumps = '[ "$1 $2 $4" = "-Fc -f shop" ] && echo dump >"$3"'

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
+from filebucket.test.kit.blocks import DocumentCase
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.cutter import Cutter
 from filebucket.test.kit.integration import MIB, IntegrationCase, run
 from filebucket.test.kit.machine import MachineCase
 from filebucket.test.kit.server import NOBODY, OTHER, PATIENCE, UNKNOWN, Server, comes
-from filebucket.test.whole.test_client_document import TOP, blocks
 
 LARGE = 9 * MIB
 
@@ -313,18 +313,17 @@ main(sys.argv[3:], prog_name="filebucket")
 """
 """ssh, which runs a command of another machine."""
 
+COPY = "Copy to a second file-bucket"
 URL = "https://far.example.org:1443"
 
 
-class DocumentTests(MachineCase):
+class SecondSiteTests(DocumentCase, MachineCase):
     """The commands in docs/second-site.rst, between two daemons."""
+
+    page = "second-site.rst"
 
     def setUp(self) -> None:
         super().setUp()
-        if not (TOP / "docs").exists():
-            raise SkipTest("installed without its source")
-        document = blocks(TOP / "docs" / "second-site.rst")
-        self.blocks = document["Copy to a second file-bucket"]
         self.far = self.server(buckets=[])
         config = str(self.far.config_file)
         self.program("ssh", _SSH.format(python=sys.executable, config=config))
@@ -333,13 +332,13 @@ class DocumentTests(MachineCase):
         self.addCleanup(self.sh, "systemctl stop file-bucket")
         self.push(OTHER, db=b"content")
 
-    def script(self, starts: str) -> str:
-        (found,) = (each for each in self.blocks if each.startswith(starts))
-        return found.replace(URL, self.far.url)
+    def script(self, heading: str, starts: str = "", page: str = "") -> str:
+        """For the server of this test."""
+        return super().script(heading, starts, page).replace(URL, self.far.url)
 
     def test_second_site(self) -> None:
         """Set up, one more bucket, its retention, and the end."""
-        printed = self.succeeds(self.script("cd"))
+        printed = self.succeeds(self.script(COPY, "cd"))
         self.assertIn("web01: 1 file sent (7 B), 0 already there", printed)
         self.assertEqual({"web01/db": b"content"}, self.far.stored())
         folder = self.config.parent
@@ -351,13 +350,13 @@ class DocumentTests(MachineCase):
         self.succeeds("filebucket reload")
         self.push("9" * 32, etc=b"more")
         printed = self.succeeds(
-            f"{self.script('ssh root@far filebucket bucket add')}\n"
+            f"{self.script(COPY, 'ssh root@far filebucket bucket add')}\n"
             f". {folder}/copy.conf; filebucket copy $URL"
         )
         self.assertIn("web09: 1 file sent", printed)
         self.assertEqual(b"more", self.far.stored()["web09/etc"])
-        self.succeeds(self.script("ssh root@far filebucket bucket set"))
+        self.succeeds(self.script("How long the second server keeps files"))
         printed = self.succeeds("filebucket status --no-daemon || true")
         self.assertIn(f"copied to {self.far.url} until", " ".join(printed.split()))
-        printed = self.succeeds(self.script("filebucket copy"))
+        printed = self.succeeds(self.script("See how far it is"))
         self.assertIn("Forgot 2 buckets", printed)

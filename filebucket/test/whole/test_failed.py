@@ -13,14 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SkipTest
-
 from filebucket.catalogue.database import FILE
+from filebucket.test.kit.blocks import DocumentCase
 from filebucket.test.kit.integration import IntegrationCase, need, run
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
-from filebucket.test.whole.test_client_document import blocks
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "pushing.rst"
 
 # In two steps, so that only whole lines are read.
 HOOK = """
@@ -29,8 +25,10 @@ echo >>{path}.new && cat {path}.new >>{path}
 """
 
 
-class FailedTests(IntegrationCase):
+class FailedTests(DocumentCase, IntegrationCase):
     """From the client's command to the alert hook, with real programs."""
+
+    page = "pushing.rst"
 
     def setUp(self) -> None:
         super().setUp()
@@ -151,9 +149,7 @@ class FailedTests(IntegrationCase):
 
     def test_document(self) -> None:
         """The lines in docs/pushing.rst."""
-        if not DOCUMENT.exists():
-            raise SkipTest("installed without its source")
-        (script,) = blocks(DOCUMENT)["Report a failed backup"]
+        script = self.script("Report a failed backup")
         dump = self.file("pg_dump", b"#!/bin/sh\necho no such database >&2\nexit 7\n")
         dump.chmod(0o755)
         done = subprocess.run(

@@ -10,21 +10,21 @@ import sqlite3
 import time
 from contextlib import closing
 
-from twisted.trial.unittest import SkipTest
-
 from filebucket.catalogue.journal import Journal
 from filebucket.config.load import load
 from filebucket.model.records import Received
 from filebucket.model.series import series_of
+from filebucket.test.kit.blocks import DocumentCase, path_of
 from filebucket.test.kit.integration import need, shell
 from filebucket.test.kit.machine import MachineCase
 from filebucket.test.kit.server import OTHER, TOKEN
-from filebucket.test.whole.test_client_document import TOP, blocks
+from filebucket.test.kit.tree import TREE
 
 FIRST = "Get a backup back"
 CHOOSE = "Choose a file"
 PIPE = "Restore through a pipe"
 DRILL = "Test a restore"
+PASSED = "See when the last one passed"
 
 HOUR = 3600.0
 AGES = {26: 49 * HOUR, 27: 25 * HOUR, 28: HOUR}
@@ -48,15 +48,14 @@ esac
 }
 
 
-class RestoringTests(MachineCase):
+class RestoringTests(DocumentCase, MachineCase):
     """No daemon runs."""
+
+    page = "restoring.rst"
 
     def setUp(self) -> None:
         super().setUp()
-        if not (TOP / "docs").exists():
-            raise SkipTest("installed without its source")
-        self.document = (TOP / "docs" / "restoring.rst").read_text()
-        self.blocks = blocks(TOP / "docs" / "restoring.rst")
+        self.document = (TREE / path_of(self.page)).read_text()
         self.configure(
             {"name": "web01", "token": OTHER}, {"name": "shop", "token": TOKEN}
         )
@@ -69,10 +68,9 @@ class RestoringTests(MachineCase):
             for day, age in AGES.items()
         }
 
-    def script(self, heading: str, starts: str) -> str:
-        """The one block of a section that starts with these words, for today."""
-        (found,) = (each for each in self.blocks[heading] if each.startswith(starts))
-        return self.today(found)
+    def script(self, heading: str, starts: str = "", page: str = "") -> str:
+        """With today's dates."""
+        return self.today(super().script(heading, starts, page))
 
     def today(self, text: str) -> str:
         """The text with other dates."""
@@ -178,10 +176,10 @@ class RestoringTests(MachineCase):
         self.succeeds(self.script(DRILL, "createdb"))
         self.assertEqual(b"content" * 100_000, (self.work / "restored").read_bytes())
         self.assertIn("RESTORED", self.succeeds("filebucket status --no-daemon"))
-        line = self.script(DRILL, "30 5 ").partition("root  ")[2]
+        line = self.script(PASSED, "30 5 ").partition("root  ")[2]
         self.succeeds(line)
         self.succeeds("systemctl start file-bucket")
-        self.succeeds(self.script(DRILL, "filebucket bucket set"))
+        self.succeeds(self.script(PASSED, "filebucket bucket set"))
         self.succeeds("systemctl stop file-bucket")
 
     def test_other_user(self) -> None:

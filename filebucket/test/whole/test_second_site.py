@@ -11,13 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from twisted.trial.unittest import SkipTest
-
+from filebucket.test.kit.blocks import DocumentCase
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.machine import MachineCase
 from filebucket.test.kit.s3 import ACCOUNT, REGION, S3, Credentials
 from filebucket.test.kit.server import OTHER, TOKEN
-from filebucket.test.whole.test_client_document import TOP, blocks
 
 RCLONE = "Copy with rclone"
 
@@ -37,18 +35,17 @@ SUSPENDED = (
 FILES = {"db-1.gz": b"one\n", "db-2.gz": os.urandom(6_000_000)}
 
 
-class LockCase(MachineCase):
+class LockCase(DocumentCase, MachineCase):
     """Has stored files, and a bucket with object lock."""
+
+    page = "second-site.rst"
 
     def setUp(self) -> None:
         super().setUp()
-        if not (TOP / "docs").exists():
-            raise SkipTest("installed without its source")
         for program in ("aws", "rclone", "restic"):
             need(program)
         self.s3 = S3(self.root / "s3")
         self.addCleanup(self.s3.stop)
-        self.blocks = blocks(TOP / "docs" / "second-site.rst")
         self.configure(
             {"name": "web01", "token": OTHER}, {"name": "db 02", "token": TOKEN}
         )
@@ -64,10 +61,9 @@ class LockCase(MachineCase):
         key = json.loads(printed[printed.rindex('{\n    "AccessKey"') :])["AccessKey"]
         self.stolen = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
-    def script(self, heading: str, starts: str = "") -> str:
-        """The one block of a section that starts with these words, for this server."""
-        (found,) = (each for each in self.blocks[heading] if each.startswith(starts))
-        return found.replace(URL, self.s3.url)
+    def script(self, heading: str, starts: str = "", page: str = "") -> str:
+        """For this server."""
+        return super().script(heading, starts, page).replace(URL, self.s3.url)
 
     def write(self, name: str, example: str, who: Credentials) -> None:
         """Write a file of the document, with credentials."""
@@ -153,10 +149,10 @@ class LockCase(MachineCase):
             self.assertEqual(content, (folder / "web01" / name).read_bytes())
         self.assertEqual(b"other\n", (folder / "db 02" / "other").read_bytes())
 
-    def as_of(self, at: str, restored: str) -> str:
-        """The script that gets what was there at a time, into a folder."""
-        heading = "After an attack on S3"
-        (found,) = (each for each in self.blocks[heading] if restored in each)
+    def as_of(self, at: str, folder: str) -> str:
+        """The script that gets what was there at a time, from a folder."""
+        starts = f"rclone --config account.conf --s3-version-at {TIME} copy \\\n"
+        found = self.script("After an attack on S3", f"{starts}    second:{folder}")
         self.write("account.conf", self.script(RCLONE, "[second]"), ACCOUNT)
         return found.replace(TIME, at)
 
@@ -195,7 +191,7 @@ class LockTests(LockCase):
     def test_restic(self) -> None:
         heading = "Copy with restic"
         self.write("restic.env", self.script(heading, "export"), self.stolen)
-        create, back_up, restore = self.blocks[heading][1:]
+        create, back_up, restore = self.section(heading)[1:]
         self.succeeds(create)
         for _ in range(2):
             self.succeeds(back_up)
@@ -207,5 +203,5 @@ class LockTests(LockCase):
         self.assertEqual({"delete", "replace"}, self.attack(self.stolen))
         self.attack(ACCOUNT)
         self.assertNotEqual(0, self.sh(restore).returncode)
-        self.succeeds(self.as_of(at, "/srv/restic"), RESTIC_PASSWORD="...")
+        self.succeeds(self.as_of(at, "backups/restic"), RESTIC_PASSWORD="...")
         self.same(restored)

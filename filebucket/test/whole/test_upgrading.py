@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
-from typing import ClassVar
 from urllib.error import HTTPError
 
 from filebucket.catalogue import schema
+from filebucket.test.kit.blocks import path_of
 from filebucket.test.kit.server import OTHER, comes
-from filebucket.test.whole.test_client_document import TOP
+from filebucket.test.kit.tree import TREE
 from filebucket.test.whole.test_disaster import FILES, DisasterCase
 
 BEFORE = "Before an upgrade"
@@ -21,12 +21,12 @@ NEWER = schema.VERSION + 1
 
 
 class UpgradingTests(DisasterCase):
-    document: ClassVar = "upgrading.rst"
+    page = "upgrading.rst"
 
     def test_versions(self) -> None:
         """Each is described, and raised by the first command."""
         rows = re.findall(
-            r"(?m)^(\d+)        ", (TOP / "docs/upgrading.rst").read_text()
+            r"(?m)^(\d+)        ", (TREE / path_of(self.page)).read_text()
         )
         self.assertEqual(list(range(1, schema.VERSION + 1)), [int(n) for n in rows])
         self.succeeds("systemctl stop file-bucket")
@@ -59,8 +59,8 @@ class UpgradingTests(DisasterCase):
         self.sh("systemctl start file-bucket")
         self.push(OTHER, again=b"again\n")
         self.assertRaisesRegex(HTTPError, "503", self.push, OTHER, **FILES)
-        (line,) = self.blocks[BACK][:1]
-        line = line.strip().replace(f"version {schema.VERSION}", f"version {NEWER}")
+        line = self.script(BACK, "catalogue: ").strip()
+        line = line.replace(f"version {schema.VERSION}", f"version {NEWER}")
         self.assertIn(line, self.log)
         self.assertEqual(3, self.sh("filebucket status").returncode)
         self.go_back(self.script(BACK, "install"))

@@ -1,0 +1,116 @@
+"""Blocks of the documents that are recognized: configurations, units and crontabs."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import attrs
+
+from filebucket.config import load
+from filebucket.config.config import Config
+
+_DIGEST = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
+_BUCKET = {"name": "web01", "token_sha256": _DIGEST}
+
+_KEYS = {each.name for each in attrs.fields(Config)}
+_BUCKET_KEYS = {each.name for each in attrs.fields(load._BucketObject)}
+
+JOB = re.compile(
+    r"^(?P<times>(?:[\d*/,-]+ +){5})(?:root +)?(?P<command>\S.*)", re.MULTILINE
+)
+"""A line of a crontab, which may have a user."""
+
+
+def recognized(text: str) -> bool:
+    """Whether a test checks all blocks of this kind."""
+    return bool(configurations(shortened(text))) or is_unit(text) or is_crontab(text)
+
+
+def objects(text: str) -> dict[str, Any]:
+    """The object that this JSON is, or is a part of.
+
+    :raises ValueError: it is no JSON
+    """
+    found: dict[str, Any] = json.loads(text if text[:1] == "{" else f"{{{text}}}")
+    return found
+
+
+def configurations(text: str) -> list[dict[str, Any]]:
+    """The whole configurations that a block can be part of: keys of the configuration,
+    a bucket, or keys of one. None if it is something else.
+    """
+    try:
+        given = objects(text)
+    except ValueError:
+        return []
+    keys = set(given)
+    found = []
+    if keys and keys <= _KEYS:
+        found.append({"home": "/srv/backups", "buckets": [_BUCKET], **given})
+    if keys and keys <= _BUCKET_KEYS:
+        bucket = given if {"token_sha256", "tokens"} & keys else {**_BUCKET, **given}
+        found.append({"home": "/srv/backups", "buckets": [bucket]})
+    return found
+
+
+def shortened(text: str) -> str:
+    """With SHA-256 sums instead of shortened ones, all different."""
+    numbers = iter(range(100))
+    return re.sub(
+        r'("token_sha256": *)"[0-9a-f]*(?:…|\.\.\.)"',
+        lambda match: f'{match[1]}"{next(numbers):064x}"',
+        text,
+    )
+
+
+def is_unit(text: str) -> bool:
+    """Whether it is a unit of systemd, or a drop-in of one."""
+    return re.match(r"\[(Unit|Service|Timer|Socket)\]\n", text) is not None
+
+
+def files_of_unit(name: str, text: str) -> dict[str, str]:
+    """Files for ``systemd-analyze verify``. A part of a unit belongs to file-bucket's.
+
+    :param name: of the unit
+    """
+    if text.startswith("[Socket]"):
+        return {f"file-bucket.socket.d/{name}.conf": text}
+    if "[Timer]" in text:
+        service = "[Service]\nType=oneshot\nExecStart=/bin/true\n"
+        return {f"{name}.timer": text, f"{name}.service": service}
+    if "ExecStart=" in text:
+        # Of a template, which has %i.
+        at = "@x" if "%i" in text else ""
+        return {f"{name}{at}.service": installed(text)}
+    return {f"file-bucket.service.d/{name}.conf": text}
+
+
+def installed(unit: str) -> str:
+    """A unit whose program exists on this machine."""
+    return re.sub(r"/usr/bin/filebucket[\w-]*", "/bin/true", unit)
+
+
+def is_crontab(text: str) -> bool:
+    """Whether each line is a setting, or a command at its times."""
+    lines = text.splitlines()
+    jobs = [each for each in lines if JOB.match(each)]
+    others = [each for each in lines if each not in jobs]
+    return bool(jobs) and all(re.match("[A-Z_]+=", each) for each in others)
+
+
+def shape(text: str) -> str:
+    """An output without what differs from run to run: times, sizes, tokens, widths."""
+    for pattern, word in (
+        (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d{4})?", "TIME"),
+        (r"\d{4}-\d\d-\d\d", "DATE"),
+        (r"\b[\d.]+ (?:[KMGT]i)?B\b", "SIZE"),
+        (r"\(\d+ ?\w+ ago\)", "(AGO)"),
+        (r"(?<![\w-])[\w-]{32}(?![\w-])", "TOKEN"),
+        (r"\b[0-9a-f]{16}\b", "REQUEST"),
+        (r"\b([\d.]+):\d{2,5}\b", r"\1:PORT"),
+        (r"\s+", " "),
+    ):
+        text = re.sub(pattern, word, text)
+    return text.strip()
