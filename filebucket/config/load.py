@@ -154,9 +154,10 @@ def parse(text: str, path: str) -> Config:
     if text.startswith("\ufeff"):
         mistake = "begins with a byte order mark; save it as UTF-8 without one"
         raise ConfigError(path, [mistake])
+    objects = _Objects()
     try:
         data = json.loads(
-            text, object_pairs_hook=_Object, parse_constant=_refuse_constant
+            text, object_pairs_hook=objects.make, parse_constant=_refuse_constant
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
@@ -167,7 +168,7 @@ def parse(text: str, path: str) -> Config:
         ) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(path, [f"is not valid JSON: {error}"]) from None
-    mistakes = list(_repeated(data))
+    mistakes = list(_repeated(data)) if objects.any_repeated else []
     if not isinstance(data, dict):
         raise ConfigError(path, [*mistakes, "$: must be an object"])
     mistakes += _said_twice(data)
@@ -235,13 +236,30 @@ def _after_a_comma(text: str, position: int) -> bool:
     return before.endswith(",") and rest.startswith(("}", "]"))
 
 
-class _Object(dict[str, Any]):
-    """A JSON object that knows its repeated keys."""
+class _Repeated(dict[str, Any]):
+    """A JSON object with repeated keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
         count = Counter(key for key, _ in pairs)
         self.repeated = sorted(key for key in count if count[key] > 1)
+
+
+class _Objects:
+    """Makes the JSON objects of one text.
+
+    :ivar any_repeated: whether one of them repeats a key
+    """
+
+    def __init__(self) -> None:
+        self.any_repeated = False
+
+    def make(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        self.any_repeated = True
+        return _Repeated(pairs)
 
 
 def _repeated(data: Any) -> Iterator[str]:
@@ -250,9 +268,10 @@ def _repeated(data: Any) -> Iterator[str]:
     waiting: deque[tuple[str, Any]] = deque([("$", data)])
     while waiting:
         place, value = waiting.popleft()
-        if isinstance(value, _Object):
+        if isinstance(value, _Repeated):
             for key in value.repeated:
                 yield f"{place}: the key {shown(key)} is given twice in one object"
+        if isinstance(value, dict):
             waiting += [(f"{place}.{shown(key)}", each) for key, each in value.items()]
         elif isinstance(value, list):
             waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)]
@@ -390,14 +409,14 @@ def _bucket(value: Any, _: Any = None) -> Bucket:
         raise ValueError(
             "expires cannot be used together with tokens; set it for each token"
         )
-    settings = attrs.asdict(
-        given, recurse=False, filter=lambda each, _: each.name not in OPENS
-    )
+    settings = {name: getattr(given, name) for name in _SETTINGS}
     return Bucket(tokens, directory, **settings)
 
 
 def _without_nulls(value: dict[str, Any], kind: type) -> dict[str, Any]:
     """The object without its null values, which count as missing keys."""
+    if None not in value.values():
+        return value
     known = {each.name for each in attrs.fields(kind)}
     return {
         key: each for key, each in value.items() if each is not None or key not in known
@@ -415,6 +434,9 @@ def _defaults(value: Any, _: Any = None) -> Defaults:
 
 OPENS = frozenset({"token", "token_sha256", "expires", "tokens"})
 """The keys of a bucket about its tokens; its other keys are settings."""
+_SETTINGS = [
+    each.name for each in attrs.fields(_BucketObject) if each.name not in OPENS
+]
 
 
 def _keep(value: Any, _: Any = None) -> Keep:

@@ -13,6 +13,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NewType, TypeAlias
 from urllib.parse import urlsplit
@@ -56,6 +57,12 @@ Line = NewType("Line", str)
 Url = NewType("Url", str)
 Network: TypeAlias = IPNetwork | Literal["unix"]
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+once = lru_cache(maxsize=1024)
+"""Parse the same text only once: many buckets have the same sizes, times and networks,
+and then share the result, too."""
+
 
 def text(value: Any, _: Any = None) -> str:
     """A string that can be a path or a part of one."""
@@ -65,7 +72,7 @@ def text(value: Any, _: Any = None) -> str:
         raise ValueError("must not be empty")
     if "\0" in value:
         raise ValueError("contains a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise ValueError("contains half of a surrogate pair")
     return value
 
@@ -140,6 +147,11 @@ def byte_count(value: Any, _: Any = None) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             return _whole_number(value, 0, _MOST_BYTES)
         raise ValueError('must be a number of bytes or a size such as "20 GiB"')
+    return _size(value)
+
+
+@once
+def _size(value: str) -> int:
     match = _SIZE.fullmatch(value)
     if match is None or match["unit"] not in UNITS:
         raise ValueError(
@@ -340,6 +352,7 @@ def moment(value: Any, _: Any = None) -> float:
     )
 
 
+@once
 def expectation(text: str) -> Expectation:
     """Parse a duration such as ``26h``, or the five fields of a cron schedule.
 
@@ -412,7 +425,10 @@ def host(value: Any, _: Any = None) -> str:
 def network_or_unix(value: Any, _: Any = None) -> Network:
     """A network, or ``unix``."""
     found = text(value)
-    return "unix" if found == "unix" else client.network(found)
+    return "unix" if found == "unix" else _network(found)
+
+
+_network = once(client.network)
 
 
 CHECKS: Mapping[Any, Callable[[Any, Any], Any]] = MappingProxyType(

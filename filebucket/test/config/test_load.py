@@ -743,6 +743,18 @@ class BucketTests(ConfigCase):
             bucket,
         )
 
+    def test_same_text(self) -> None:
+        """What many buckets have in common is parsed once, and is in memory once."""
+        common = {"allow_from": ["192.0.2.0/24"], "expect": "0 3 * * *"}
+        given = [
+            {"name": name, "token": token, **common}
+            for name, token in (("web01", TOKEN), ("web02", SECOND))
+        ]
+        first, second = parse(buckets=given).buckets
+        assert first.allow_from and second.allow_from
+        self.assertIs(first.allow_from.networks[0], second.allow_from.networks[0])
+        self.assertIs(first.expect, second.expect)
+
     def test_told(self) -> None:
         """A comment, a pause and a retirement."""
         given = {
