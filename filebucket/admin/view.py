@@ -642,10 +642,11 @@ def sparkline(
         return None
     sizes = [size for _, size in found]
     top = max(*sizes, usual or 0, 1)
-    left = 122 - 4 * len(sizes)
+    places = range(122 - 4 * len(sizes), 122, 4)
+    heights = [22 * size / top for size in sizes]
     *before, last = [
-        f"M{left + 4 * index} 24v-{max(22 * size / top, 0.5):.1f}"
-        for index, size in enumerate(sizes)
+        f"M{place} 24v-{height:.1f}" if height > 0.5 else f"M{place} 24v-0.5"
+        for place, height in zip(places, heights, strict=True)
     ]
     text = f"Sizes of the last {counted(len(sizes), 'push', 'pushes')}"
     text += f": {size_text(min(sizes))} to {size_text(max(sizes))}"

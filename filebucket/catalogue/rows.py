@@ -27,6 +27,11 @@ Ask = Callable[..., list[Any]]
 """Runs a query with values, and returns the rows."""
 
 
+_SELECT_SERIES = (
+    f"SELECT {', '.join(_PLACES.get(each, f'series.{each}') for each in _SERIES)}"
+    " FROM series JOIN bucket ON bucket.id = series.bucket"
+)
+
 _SQL = {"int": "BIGINT", "float": "DOUBLE PRECISION", "str": "TEXT", "bool": "BOOLEAN"}
 _TYPES = {
     each.name: _SQL[str(each.type).partition(" ")[0]]
@@ -52,13 +57,7 @@ def read_series(ask: Ask, rest: str, *values: Any) -> list[Series]:
 
     :param rest: the query from ``WHERE`` on
     """
-    columns = ", ".join(_PLACES.get(each, f"series.{each}") for each in _SERIES)
-    query = (
-        f"SELECT {columns} FROM series JOIN bucket ON bucket.id = series.bucket {rest}"
-    )
-    return [
-        Series(**dict(zip(_SERIES, row, strict=True))) for row in ask(query, *values)
-    ]
+    return [Series(*row) for row in ask(f"{_SELECT_SERIES} {rest}", *values)]
 
 
 def read_files(ask: Ask, rest: str, *values: Any) -> list[File]:

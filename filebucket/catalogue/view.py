@@ -176,16 +176,12 @@ class View(Database):
     def pushes(
         self, series: Sequence[int], limit: int
     ) -> dict[int, list[tuple[float, int, str | None]]]:
-        if self._connection.is_shared:
-            # In one query, since each waits for the network.
-            rows = self._ask(_LATEST_OF_EACH, json.dumps([*series]), limit)
-        else:
-            rows = [
-                (each, *row)
-                for each in series
-                for row in self._ask(_LATEST_OF.format("?", "?"), each, limit)
-            ]
         found: dict[int, list[tuple[float, int, str | None]]]
+        if not self._connection.is_shared:
+            query = _LATEST_OF.format("?", "?")
+            return {each: self._ask(query, each, limit)[::-1] for each in series}
+        # In one query, since each waits for the network.
+        rows = self._ask(_LATEST_OF_EACH, json.dumps([*series]), limit)
         found = {each: [] for each in series}
         for each, at, size, client in reversed(rows):
             found[each].append((at, size, client))
