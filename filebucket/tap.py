@@ -84,6 +84,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     # All that is there now stays, so there is no garbage to be found among it: with
     # 100,000 buckets each full search would hold up all threads for 40 to 60 ms.
     gc.freeze()
+    gc.enable()
     log_format = options.get("log-format") or config.log_format
     elsewhere = logs.is_elsewhere(getattr(options, "parent", None) or {})
     journal = logs.is_journal(sys.stdout, os.environ)

@@ -30,11 +30,15 @@ class PluginTests(DaemonCase):
 
         self.patch(reactor, "seconds", reactor.seconds)
         self.addCleanup(gc.unfreeze)
+        self.addCleanup(gc.enable)
         before = gc.get_freeze_count()
+        # As filebucket serve does, for a faster start.
+        gc.disable()
         service = tap.makeService({"config": self.path})
         self.assertTrue(IService.providedBy(service))
         self.assertIs(time.monotonic, reactor.seconds)
         self.assertGreater(gc.get_freeze_count(), before)
+        self.assertTrue(gc.isenabled())
         Path(self.path).write_text("[]")
         error = self.assertRaises(SystemExit, tap.makeService, {"config": self.path})
         self.assertEqual(f"file-bucket: {self.path}: $: must be an object", error.code)
