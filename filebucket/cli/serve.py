@@ -21,7 +21,7 @@ def serve(path: str, log_format: str | None) -> None:
     """Run the daemon: receive backups until SIGTERM.
 
     SIGUSR2 reloads the bucket list. Equivalent to
-    'twistd --nodaemon --pidfile= filebucket --config FILE'.
+    'twistd --nodaemon --pidfile= --rundir=/ filebucket --config FILE'.
     """
     # All that is imported stays. Looking for garbage in it takes 8 % of the start;
     # the service looks again when it is made.

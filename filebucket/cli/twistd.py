@@ -5,6 +5,7 @@ Only ``filebucket serve`` imports this module, because the import is slow.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,10 @@ def run(path: str, log_format: str | None) -> None:
     :param path: configuration file
     :param log_format: ``text`` or ``json``; None is the format of the configuration
     """
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", "filebucket", "--config", path]
+    # twistd enters the folder that it was started in, which the daemon's user may not be
+    # able to do: root starts it in /root.
+    twistd_options = ["--nodaemon", "--pidfile=", "--rundir=/"]
+    sys.argv[1:] = [*twistd_options, "filebucket", "--config", os.path.abspath(path)]
     if log_format:
         sys.argv += ["--log-format", log_format]
     app.run(twistd.runApp, _ServerOptions)

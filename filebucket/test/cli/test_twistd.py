@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -29,7 +30,8 @@ class RunTests(SynchronousTestCase):
         CliRunner().invoke(main.main, ["serve", "--config", "x.json"])
         (options,) = found
         self.assertEqual("filebucket", options.subCommand)
-        self.assertEqual("x.json", options.subOptions["config"])
+        self.assertEqual(os.path.abspath("x.json"), options.subOptions["config"])
+        self.assertEqual("/", options["rundir"])
         self.assertTrue(options["nodaemon"])
         self.assertEqual("", options["pidfile"])
         self.assertIsNone(options.subOptions["log-format"])
