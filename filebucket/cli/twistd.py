@@ -23,8 +23,8 @@ def run(path: str, log_format: str | None) -> None:
     :param path: configuration file
     :param log_format: ``text`` or ``json``; None is the format of the configuration
     """
-    # twistd enters the folder that it was started in, which the daemon's user may not be
-    # able to do: root starts it in /root.
+    # twistd enters the folder that it was started in, which the daemon's user may not
+    # be able to do: root starts it in /root.
     twistd_options = ["--nodaemon", "--pidfile=", "--rundir=/"]
     sys.argv[1:] = [*twistd_options, "filebucket", "--config", os.path.abspath(path)]
     if log_format:
