@@ -59,7 +59,7 @@ lint: $(VENV)/linters
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --cache-dir=$(VENV)/mypy
 	$(BIN)/lint-imports --cache-dir=$(VENV)/imports
-	for page in *.rst */*.rst; do \
+	for page in *.rst */*.rst docs/*/*.rst; do \
 	    $(BIN)/python -m docutils --halt=2 --writer=null $$page || exit 1; done
 	$(BIN)/python -m filebucket.test.kit.words .
 	if command -v shellcheck >/dev/null; then \

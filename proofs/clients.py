@@ -1,8 +1,8 @@
 """Real clients push resumable uploads over connections that are cut.
 
-Each runs as ``docs/resuming.rst`` shows it, with smaller parts and shorter pauses: to
-the daemon itself, through nginx, or through HAProxy. At one of the cuts the daemon is
-killed and started again. In some runs, curl pushes the same name at a cut.
+Each runs as ``docs/how-to/resuming.rst`` shows it, with smaller parts and shorter
+pauses: to the daemon itself, through nginx, or through HAProxy. At one of the cuts the
+daemon is killed and started again. In some runs, curl pushes the same name at a cut.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ WAYS = ("direct", "nginx", "HAProxy")
 def resume(folder: Path, trials: int) -> Outcome:
     """Let each client push, each way, over connections that are cut."""
     chance = random.Random("clients")
-    texts = examples(ROOT / "docs" / "resuming.rst")
+    texts = examples(ROOT / "docs" / "how-to" / "resuming.rst")
     missing = _install(folder)
     tallies: dict[str, Tally] = {}
     faults: list[str] = []

@@ -35,7 +35,7 @@ from proofs.pushes import (
 )
 from proofs.resumed import ResumedLedger, Told, answer_of
 
-DOCUMENTS = Path(__file__).parent.parent / "docs"
+DOCUMENTS = Path(__file__).parent.parent / "docs" / "explanation"
 RELIABILITY = DOCUMENTS / "reliability.rst"
 SECURITY = DOCUMENTS / "security.rst"
 

@@ -2,8 +2,8 @@
 
 A minimal pool: a queue of calls, a list of results, and one wake-up of the reactor for
 all results that wait. Twisted's own pool coordinates in Python and wakes the reactor
-for each result, which makes a small push a quarter slower (``docs/performance.rst``:
-1,330 instead of 1,700 a second).
+for each result, which makes a small push a quarter slower
+(``docs/explanation/performance.rst``: 1,330 instead of 1,700 a second).
 """
 
 from __future__ import annotations

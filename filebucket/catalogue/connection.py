@@ -33,7 +33,7 @@ class NewerError(Exception):
     def __init__(self, version: int) -> None:
         super().__init__(
             f"made by a newer file-bucket (version {version}): install that again, or"
-            " see upgrading.rst"
+            " see docs/how-to/upgrading.rst"
         )
 
 

@@ -68,7 +68,7 @@ def seal(labels: Sequence[str], path: str, as_json: bool, lift: bool) -> None:
     if config.store is not None:
         raise OperatorError(
             "files in an object store cannot be sealed; its object lock does that, see"
-            " object-store.rst"
+            " docs/how-to/object-store.rst"
         )
     chosen = chosen_buckets(config, labels[:1] if lift else labels)
     names = [os.fsencode(each) for each in labels[1:]] if lift else []

@@ -1,9 +1,10 @@
 """One push, from the first request to the receipt.
 
 A small file is one PUT. Everything else is a resumable upload in the dialect of the
-IETF draft (``docs/protocol.rst``): it is created, which tells whether the server takes
-the file, and then filled part by part. After each error the server is asked how much it
-has, and the push goes on there. A server without resumable uploads gets one PUT.
+IETF draft (``docs/reference/protocol.rst``): it is created, which tells whether the
+server takes the file, and then filled part by part. After each error the server is
+asked how much it has, and the push goes on there. A server without resumable uploads
+gets one PUT.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 them.
 
 Each event of the daemon has a permanent name in ``event``, and fields, listed in
-``docs/logging.rst``. Events of Twisted and other libraries are named ``other``, and
-only their message is written: their fields may contain anything, such as a request with
-its token.
+``docs/reference/logging.rst``. Events of Twisted and other libraries are named
+``other``, and only their message is written: their fields may contain anything, such as
+a request with its token.
 """
 
 from __future__ import annotations

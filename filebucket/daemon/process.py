@@ -3,7 +3,7 @@
 A large push allocates and frees one buffer after the other. glibc returns the top of
 its heap to the kernel as soon as 128 KiB are free there, and the kernel clears each
 page when the next buffer needs it, which slows large pushes down
-(``docs/performance.rst``).
+(``docs/explanation/performance.rst``).
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ class DependencyTests(DocumentsCase):
             self.assertEqual(version, pins[name][: len(version)], name)
 
     def test_installing(self) -> None:
-        """docs/installing.rst lists the purpose of each."""
-        text = self.read("docs/installing.rst")
+        """docs/how-to/installing.rst lists the purpose of each."""
+        text = self.read("docs/how-to/installing.rst")
         table = text.partition("Dependencies\n====")[2].lower()
         for name in self.lowest:
             self.assertIn(name.replace("-", "_"), table)
@@ -160,7 +160,7 @@ class LinkTests(DocumentsCase):
 
     def test_source(self) -> None:
         names = {str(each.relative_to(TOP)) for each in documents(TOP)}
-        expected = {"README.rst", "docs/security.rst", "hooks/README.rst"}
+        expected = {"README.rst", "docs/explanation/security.rst", "hooks/README.rst"}
         self.assertEqual(set(), expected - names)
         self.assertEqual([], broken(TOP))
 
@@ -309,11 +309,13 @@ class UnitTests(DocumentsCase):
 
 
 class ArchitectureTests(DocumentsCase):
-    """docs/architecture.rst lists every package and module."""
+    """docs/explanation/architecture.rst lists every package and module."""
 
     def setUp(self) -> None:
         super().setUp()
-        rule, _ = self.read("docs/architecture.rst").split("Data flow of a push")
+        rule, _ = self.read("docs/explanation/architecture.rst").split(
+            "Data flow of a push"
+        )
         self.floors, table = rule.split("An import goes down")
         rows = re.split(r"(?m)^``(?=[a-z0-9/]+``  )", table)[1:]
         self.rows = {row.split("``")[0]: row.split("``  ", 1)[1] for row in rows}

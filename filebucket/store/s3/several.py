@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 AT_ONCE = 8
 """Parts of one file that are sent at once. With four, a store spent a tenth of the time
-waiting for the next one (``docs/performance.rst``)."""
+waiting for the next one (``docs/explanation/performance.rst``)."""
 
 
 class Several:

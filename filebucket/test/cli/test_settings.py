@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from filebucket.cli.settings import KEY, SETTINGS
 from filebucket.config import load
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "command.rst"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "command.rst"
 
 
 class TableTests(SynchronousTestCase):

@@ -34,7 +34,7 @@ from filebucket.daemon.logs import (
 )
 from filebucket.test.kit.server import TOKEN
 
-DOCUMENT = Path(filebucket.__file__).parents[1] / "docs" / "logging.rst"
+DOCUMENT = Path(filebucket.__file__).parents[1] / "docs" / "reference" / "logging.rst"
 
 
 def event(namespace: str = "filebucket.x", **fields: Any) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def calls() -> Iterator[Call]:
 
 
 class DocumentTests(SynchronousTestCase):
-    """docs/logging.rst matches the source."""
+    """docs/reference/logging.rst matches the source."""
 
     def setUp(self) -> None:
         if not DOCUMENT.exists():

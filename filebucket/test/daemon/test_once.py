@@ -19,7 +19,7 @@ from filebucket.test.kit.children import deadline
 from filebucket.test.kit.server import PATIENCE
 
 NOW = 1_795_000_000.0
-DOCUMENT = Path(filebucket.__file__).parents[1] / "docs" / "hooks.rst"
+DOCUMENT = Path(filebucket.__file__).parents[1] / "docs" / "how-to" / "hooks.rst"
 
 
 class AlertTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""The examples in docs/client.rst, as they are written there.
+"""The examples in docs/how-to/client.rst, as they are written there.
 
 Only addresses and paths are replaced. Programs that need a database are replaced by
 fakes that check their arguments.

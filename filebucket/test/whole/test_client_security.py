@@ -1,5 +1,5 @@
 """What ``filebucket-push`` shows of its token, and what a hostile server can do to it.
-``docs/security.rst`` names these tests.
+``docs/explanation/security.rst`` names these tests.
 """
 
 from __future__ import annotations

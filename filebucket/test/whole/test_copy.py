@@ -318,7 +318,7 @@ URL = "https://far.example.org:1443"
 
 
 class SecondSiteTests(DocumentCase, MachineCase):
-    """The commands in docs/second-site.rst, between two daemons."""
+    """The commands in docs/how-to/second-site.rst, between two daemons."""
 
     page = "second-site.rst"
 

@@ -1,5 +1,5 @@
-"""The scripts in docs/disaster.rst, and those that move the storage folder in
-docs/installing.rst, as they are written there.
+"""The scripts in docs/how-to/disaster.rst, and those that move the storage folder in
+docs/how-to/installing.rst, as they are written there.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class FailedTests(DocumentCase, IntegrationCase):
         )
 
     def test_document(self) -> None:
-        """The lines in docs/pushing.rst."""
+        """The lines in docs/how-to/pushing.rst."""
         script = self.script("Report a failed backup")
         dump = self.file("pg_dump", b"#!/bin/sh\necho no such database >&2\nexit 7\n")
         dump.chmod(0o755)

@@ -27,7 +27,7 @@ TOP = Path(__file__).parents[3]
 MONITORING = TOP / "contrib" / "monitoring"
 RULES = MONITORING / "prometheus-rules.yml"
 DASHBOARD = MONITORING / "grafana-dashboard.json"
-DOCUMENT = TOP / "docs" / "monitoring.rst"
+DOCUMENT = TOP / "docs" / "reference" / "metrics.rst"
 
 LABELS_OF_ALL = {"le"}
 """Suffixes of a histogram."""

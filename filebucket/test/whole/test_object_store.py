@@ -28,7 +28,7 @@ from filebucket.test.kit.integration import (
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "object-store.rst"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "how-to" / "object-store.rst"
 
 NAMES, DATA, VERSIONED = (
     f"file-bucket-test-{each}" for each in ("names", "data", "versioned")

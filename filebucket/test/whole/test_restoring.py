@@ -1,4 +1,4 @@
-"""The scripts in docs/restoring.rst, as they are written there."""
+"""The scripts in docs/how-to/restoring.rst, as they are written there."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from filebucket.test.kit.cutter import Cutter, examples
 from filebucket.test.kit.integration import MIB, IntegrationCase, need, run
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server, comes
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "resuming.rst"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "how-to" / "resuming.rst"
 
 PART = 300_000
 """Bytes of a part of ``push-large`` here."""

@@ -1,5 +1,5 @@
-"""The scripts in docs/second-site.rst that copy to S3, as they are written there, and
-attacks with the credentials of the backup server and of the account.
+"""The scripts in docs/how-to/second-site.rst that copy to S3, as they are written
+there, and attacks with the credentials of the backup server and of the account.
 """
 
 from __future__ import annotations

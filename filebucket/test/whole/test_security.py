@@ -1,7 +1,8 @@
 """Attacks and their results.
 
-``docs/security.rst`` names a test for each of its answers. Many of them are here, and
-the last test checks that all exist. Most run in memory; some need the real daemon.
+``docs/explanation/security.rst`` names a test for each of its answers. Many of them are
+here, and the last test checks that all exist. Most run in memory; some need the real
+daemon.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from filebucket.test.kit.server import TOKEN as REAL_TOKEN
 from filebucket.test.kit.wire import Connection
 from filebucket.test.web.test_tree import TOKEN, ResourceCase, bearer, put
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "security.rst"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "explanation" / "security.rst"
 
 HOSTILE_NAMES = (
     "-rf",

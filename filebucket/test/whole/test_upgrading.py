@@ -1,4 +1,4 @@
-"""The scripts in docs/upgrading.rst, as they are written there."""
+"""The scripts in docs/how-to/upgrading.rst, as they are written there."""
 
 from __future__ import annotations
 
